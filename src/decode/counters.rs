@@ -60,6 +60,16 @@ pub struct TunnelCounters {
     pub mpls: u64,
     /// GTP-U (3GPP TS 29.281).
     pub gtp_u: u64,
+    /// Remote mirroring of HP and Aruba switches.
+    pub hp_erm: u64,
+    /// L2TP version 2 and 3 (RFC 2661, 3931).
+    pub l2tp: u64,
+    /// Teredo (RFC 4380).
+    pub teredo: u64,
+    /// Frames in frames: FabricPath, provider backbone bridging (IEEE 802.1ah), NSH (RFC 8300).
+    pub mac_in_mac: u64,
+    /// Tags of switches other than VLANs: VN-Tag, E-TAG, Cisco MetaData.
+    pub switch_tags: u64,
 }
 
 /// TCP streams by result. A stream is one direction of a connection.
@@ -73,6 +83,8 @@ pub struct TcpStreamCounters {
     pub(crate) tls: u64,
     /// TLS streams on port 5061, the port of SIP over TLS (RFC 3261 section 19.1.2).
     pub(crate) sips: u64,
+    /// Streams that carry RTP (RFC 4571), which are not recorded.
+    pub(crate) rtp: u64,
     /// Holes given up: their bytes are lost.
     pub gaps: u64,
     /// Retransmitted or overlapping segments.
@@ -102,6 +114,10 @@ pub struct DecodeDrops {
     pub(crate) other_protocol: u64,
     /// IPsec ESP: encrypted (RFC 4303).
     pub(crate) esp: u64,
+    /// MACsec: encrypted between two switches or cards (IEEE 802.1AE).
+    pub(crate) macsec: u64,
+    /// SCTP packets from or to a port of SIP (RFC 4168).
+    pub(crate) sip_sctp: u64,
     /// Tunnel header of an unsupported type or version.
     pub(crate) unknown_tunnel: u64,
     /// UDP length that contradicts the IP length. The datagram is used with the IP length.

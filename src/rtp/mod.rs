@@ -43,9 +43,15 @@ pub fn classify(payload: &[u8]) -> MediaPacketKind {
             MediaPacketKind::Stun
         }
         16..=19 if payload.get(4..8) == Some(&ZRTP_COOKIE) => MediaPacketKind::Zrtp,
-        20..=63 if payload.len() >= DTLS_HEADER_LEN && matches!(second, 0xfe | 0x01) => MediaPacketKind::Dtls,
+        20..=25 if second == 0xfe && is_dtls_record(payload) => MediaPacketKind::Dtls,
         _ => MediaPacketKind::Other,
     }
+}
+
+/// Whether the version and the length of a DTLS record fit. NTP and DNS have such a first byte too.
+fn is_dtls_record(payload: &[u8]) -> bool {
+    let Some((header, body)) = payload.split_first_chunk::<DTLS_HEADER_LEN>() else { return false };
+    header[2] >= 0xfc && usize::from(u16::from_be_bytes([header[11], header[12]])) <= body.len()
 }
 
 /// Reasons why bytes are not an RTP packet.

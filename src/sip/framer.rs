@@ -302,8 +302,9 @@ impl SipFramer {
         self.consume(bytes);
     }
 
+    /// Skips line ends (keep-alives, RFC 5626 section 3.5.1), and the NULs and blanks that some stacks put between messages.
     fn skip_line_ends(&mut self) {
-        let ends = self.unread().iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        let ends = self.unread().iter().take_while(|b| matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t')).count();
         if ends > 0 {
             self.consume(ends);
         }

@@ -388,7 +388,21 @@ fn other_stream_is_given_up() {
     let noise: Vec<u8> = (0..2_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     assert!(framed(&mut framer, &[&noise]).is_empty());
     assert!(framer.given_up());
-    assert_eq!(framer.skipped(), 2_000_000);
+    // The first byte is a NUL, which counts as a keep-alive.
+    assert_eq!(framer.skipped(), 1_999_999);
+}
+
+#[test]
+fn nuls_and_blanks_between_messages_lose_no_message() {
+    let message = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: x\r\nContent-Length: 0\r\n\r\n";
+    for between in [&b"\r\n\0"[..], b"\0\0", b"\r\n\r\n\0", b" ", b"\0\r\n \t"] {
+        let bytes = [between, &message[..], between, &message[..], between, &message[..]].concat();
+        let mut framer = SipFramer::default();
+        assert_eq!(framed(&mut framer, &[&bytes]).len(), 3, "{between:?}");
+        let mut framer = SipFramer::default();
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(framed(&mut framer, &single).len(), 3, "{between:?} in single bytes");
+    }
 }
 
 /// Returns a WebSocket frame.

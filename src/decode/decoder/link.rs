@@ -3,7 +3,9 @@
 use super::{FrameDecoder, PacketContext};
 use crate::decode::DecodedSink;
 use crate::decode::bytes::{be16, be32};
-use crate::decode::ethertype::{IPV4, IPV6, MPLS, MPLS_UPSTREAM, PPPOE, VLAN, VLAN_OLD_QINQ, VLAN_SERVICE};
+use crate::decode::ethertype::{
+    FABRIC_PATH, IPV4, IPV6, MACSEC, MPLS, MPLS_UPSTREAM, NSH, PBB, PPPOE, TRILL, is_vlan, tag_length,
+};
 use crate::decode::tunnels;
 
 /// Version of the Linux cooked capture header.
@@ -50,7 +52,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Decodes the data after a link header: VLAN tags (IEEE 802.1Q), then IP, PPPoE or MPLS.
+    /// Decodes the data after a link header: tags of any kind in any order, then IP or a tunnel.
     pub(super) fn ethertype(
         &mut self,
         context: PacketContext,
@@ -58,23 +60,28 @@ impl FrameDecoder {
         mut data: &[u8],
         sink: &mut DecodedSink<'_>,
     ) {
-        let mut tags = 0;
-        while matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ) {
-            let (Some(next), Some(rest)) = (be16(data, 2), data.get(4..)) else {
+        let (mut tags, mut vlans) = (0, 0);
+        while let Some(length) = tag_length(kind, data) {
+            let (Some(next), Some(rest)) = (be16(data, length - 2), data.get(length..)) else {
                 self.counters.dropped.short += 1;
                 return;
             };
+            vlans += usize::from(is_vlan(kind));
+            self.counters.tunnels.switch_tags += u64::from(!is_vlan(kind));
             (kind, data, tags) = (next, rest, tags + 1);
             if tags > MAX_VLAN_TAGS {
                 self.counters.dropped.too_deep += 1;
                 return;
             }
         }
-        self.counters.vlan_depth[tags.min(3)] += 1;
+        self.counters.vlan_depth[vlans.min(3)] += 1;
         let found = match kind {
             IPV4 | IPV6 => return self.ip(context, data, sink),
             PPPOE => tunnels::pppoe(data),
             MPLS | MPLS_UPSTREAM => tunnels::mpls(data),
+            FABRIC_PATH => tunnels::fabric_path(data),
+            PBB => tunnels::backbone_bridge(data),
+            NSH => tunnels::service_header(data),
             // An 802.3 length, then LLC and SNAP with the EtherType (RFC 1042).
             0..=1500 => match data {
                 [0xaa, 0xaa, 3, 0, 0, 0, hi, lo, rest @ ..] if [*hi, *lo] == IPV4.to_be_bytes() => {
@@ -86,7 +93,10 @@ impl FrameDecoder {
         };
         match (found, kind) {
             (Some(found), _) => self.enter_tunnel(context, found, sink),
-            (None, PPPOE | MPLS | MPLS_UPSTREAM) => self.counters.dropped.unknown_tunnel += 1,
+            (None, MACSEC) => self.counters.dropped.macsec += 1,
+            (None, PPPOE | MPLS | MPLS_UPSTREAM | FABRIC_PATH | PBB | NSH | TRILL) => {
+                self.counters.dropped.unknown_tunnel += 1;
+            }
             (None, _) => self.counters.dropped.unknown_ethertype += 1,
         }
     }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::bytes::be16;
 use super::counters::DecodeCounters;
 use super::duplicates::{DuplicateCandidate, DuplicateCheck, DuplicateFilter};
 use super::fragments::{
@@ -338,6 +339,15 @@ impl FrameDecoder {
                 Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
             },
+            115 => match tunnels::l2tp_over_ip(payload.bytes) {
+                Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
+                None => self.counters.dropped.unknown_tunnel += 1,
+            },
+            132 => {
+                let is_sip = [0, 2].iter().filter_map(|at| be16(payload.bytes, *at)).any(|p| matches!(p, 5060 | 5061));
+                self.counters.dropped.sip_sctp += u64::from(is_sip);
+                self.counters.dropped.other_protocol += u64::from(!is_sip);
+            }
             50 => self.counters.dropped.esp += 1,
             _ => self.counters.dropped.other_protocol += 1,
         }
@@ -375,7 +385,7 @@ impl FrameDecoder {
             }
         };
         let body = &rest[..wire_len.min(rest.len())];
-        if let Some(found) = tunnels::over_udp(port(2), body) {
+        if let Some(found) = tunnels::over_udp(port(0), port(2), body) {
             let context = PacketContext { missing: wire_len - body.len(), ..context };
             return self.enter_tunnel(context, found, sink);
         }

@@ -13,6 +13,8 @@ pub(super) enum StreamClass {
     Sip,
     /// TLS: the content is encrypted.
     Tls,
+    /// RTP packets, each after its length (RFC 4571).
+    Rtp,
     Other,
     /// More bytes are needed.
     Undecided,
@@ -20,6 +22,9 @@ pub(super) enum StreamClass {
 
 /// Classifies the first bytes of a stream that was seen from its SYN.
 pub(super) fn classify_start(data: &[u8]) -> StreamClass {
+    if is_framed_rtp(data) {
+        return StreamClass::Rtp;
+    }
     let data = skip_keep_alives(data);
     let Some(first) = data.first() else { return StreamClass::Undecided };
     if is_tls_record(data) {
@@ -53,6 +58,9 @@ pub(super) fn classify_middle(data: &[u8], from: usize) -> StreamClass {
     if skip_keep_alives(data).is_empty() {
         return StreamClass::Undecided;
     }
+    if is_framed_rtp(data) {
+        return StreamClass::Rtp;
+    }
     let is_control = |b: &u8| b.is_ascii_control() && !b.is_ascii_whitespace();
     if data.len() > MAX_UNDECIDED_BYTES || data[from.min(data.len())..].iter().take(BINARY_BYTES).any(is_control) {
         return StreamClass::Other;
@@ -68,6 +76,7 @@ pub(super) fn begins_message(segment: &[u8]) -> bool {
         [0x81 | 0x82, 126, _, _, rest @ ..] => rest,
         _ => segment,
     };
+    let message = skip_keep_alives(message);
     if !message.first().is_some_and(u8::is_ascii_uppercase) {
         return false;
     }
@@ -96,9 +105,16 @@ fn classify_handshake(data: &[u8]) -> StreamClass {
     if names_sip { StreamClass::Sip } else { StreamClass::Other }
 }
 
+/// Skips line ends, and NULs and blanks that some senders put between messages.
 fn skip_keep_alives(data: &[u8]) -> &[u8] {
-    let text = data.iter().position(|b| !matches!(b, b'\r' | b'\n'));
+    let text = data.iter().position(|b| !matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t'));
     text.map_or(&[], |at| &data[at..])
+}
+
+/// Returns whether the bytes begin with the length of an RTP packet and its header (RFC 4571 section 2).
+fn is_framed_rtp(data: &[u8]) -> bool {
+    matches!(data, [hi, lo, 0x80, pt, ..] if (13..=1500).contains(&u16::from_be_bytes([*hi, *lo]))
+        && !(192..=223).contains(pt) && data.len() == 2 + usize::from(u16::from_be_bytes([*hi, *lo])))
 }
 
 /// Returns whether the bytes begin with a TLS record header: type, version 3.x, valid length (RFC 8446 section 5.1).
@@ -135,6 +151,10 @@ mod tests {
             (b"SSH-2.0-OpenSSH\r\n", StreamClass::Other),
             (&[0x16, 3, 1, 2, 0, 1], StreamClass::Tls),
             (&[0, 1, 2, 3], StreamClass::Other),
+            (b"\r\n\0INVITE sip:a@b SIP/2.0\r\n", StreamClass::Sip),
+            (b"\0 \tBYE sip:a SIP/2.0\r\n", StreamClass::Sip),
+            (&[0, 14, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 0xd5, 0xd5], StreamClass::Rtp),
+            (&[0, 15, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 0xd5, 0xd5], StreamClass::Other),
         ] {
             assert_eq!(classify_start(data), expected, "{:?}", String::from_utf8_lossy(data));
         }

@@ -384,6 +384,7 @@ struct ClassificationCounts {
     ignored: u64,
     tls: u64,
     sips: u64,
+    rtp: u64,
 }
 
 impl ClassificationCounts {
@@ -392,6 +393,7 @@ impl ClassificationCounts {
         c.streams.ignored += self.ignored;
         c.streams.tls += self.tls;
         c.streams.sips += self.sips;
+        c.streams.rtp += self.rtp;
     }
 }
 
@@ -441,6 +443,7 @@ impl TcpStreamPhase {
                         let sips = to.0.src.port() == SIPS_PORT || to.0.dst.port() == SIPS_PORT;
                         counts.ignored += 1;
                         counts.tls += u64::from(is_tls);
+                        counts.rtp += u64::from(other == StreamClass::Rtp);
                         counts.sips += u64::from(is_tls && sips);
                         *self = Self::Ignored;
                     }

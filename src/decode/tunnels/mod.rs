@@ -7,8 +7,14 @@
 use super::bytes::{be16, be32};
 use super::counters::DecodeCounters;
 use super::ethertype::{
-    ARP, IPV4, IPV6, LLDP, MPLS, MPLS_UPSTREAM, PPPOE, PPPOE_DISCOVERY, VLAN, VLAN_OLD_QINQ, VLAN_SERVICE,
+    ARP, IPV4, IPV6, LLDP, MPLS, MPLS_UPSTREAM, NSH, PPPOE, PPPOE_DISCOVERY, VLAN, VLAN_SERVICE, tag_length,
 };
+
+mod l2tp;
+mod switch;
+
+pub(super) use l2tp::over_ip as l2tp_over_ip;
+pub(super) use switch::{backbone_bridge, fabric_path, service_header};
 
 /// The packet inside a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +39,10 @@ pub(super) enum TunnelKind {
     Pppoe,
     Mpls,
     GtpU,
+    HpErm,
+    L2tp,
+    Teredo,
+    MacInMac,
 }
 
 /// A recognized tunnel header and the packet behind it.
@@ -63,6 +73,10 @@ impl TunnelKind {
             Self::Pppoe => &mut t.pppoe,
             Self::Mpls => &mut t.mpls,
             Self::GtpU => &mut t.gtp_u,
+            Self::HpErm => &mut t.hp_erm,
+            Self::L2tp => &mut t.l2tp,
+            Self::Teredo => &mut t.teredo,
+            Self::MacInMac => &mut t.mac_in_mac,
         }
     }
 }
@@ -103,15 +117,46 @@ fn erspan3(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// Parses a tunnel over UDP, chosen by the destination port.
-pub(super) fn over_udp(port: u16, payload: &[u8]) -> Option<DetectedTunnel<'_>> {
+/// Detects a tunnel over UDP by its destination port, Teredo also by its source port.
+pub(super) fn over_udp(src_port: u16, port: u16, payload: &[u8]) -> Option<DetectedTunnel<'_>> {
     match port {
         4789 | 8472 => vxlan(payload),
+        4790 => vxlan_gpe(payload),
         6081 => geneve(payload),
         37_008 => tzsp(payload),
         2152 => gtp_u(payload),
+        7932 => switch::hp_erm(payload),
+        1701 => l2tp::over_udp(payload),
+        TEREDO_PORT => teredo(payload),
+        _ if src_port == TEREDO_PORT => teredo(payload),
         _ => None,
     }
+}
+
+/// VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3): the flags I and P, version 0, no other flag, the next protocol.
+fn vxlan_gpe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
+    let (head, payload) = data.split_first_chunk::<8>()?;
+    let inner = match head {
+        [0x0c, 0, 0, 1 | 2, .., 0] if is_ip(payload) => TunnelPayload::Ip(payload),
+        [0x0c, 0, 0, 3, .., 0] if is_ethernet(payload) => TunnelPayload::Ethernet(payload),
+        [0x0c, 0, 0, 4, .., 0] => TunnelPayload::EtherType(NSH, payload),
+        _ => return None,
+    };
+    Some(DetectedTunnel::new(TunnelKind::Vxlan, inner))
+}
+
+/// Teredo (RFC 4380 section 5.1.1): optional authentication and origin headers, then an IPv6 packet.
+fn teredo(data: &[u8]) -> Option<DetectedTunnel<'_>> {
+    let mut rest = data;
+    if let [0, 1, id, auth, after @ ..] = rest {
+        // Identifier, authentication value, nonce of 8 bytes, confirmation.
+        rest = after.get(usize::from(*id) + usize::from(*auth) + 9..)?;
+    }
+    if let [0, 0, _, _, _, _, _, _, after @ ..] = rest {
+        rest = after;
+    }
+    let is_ipv6 = rest.first().is_some_and(|first| first >> 4 == 6) && is_ip(rest);
+    is_ipv6.then_some(DetectedTunnel::new(TunnelKind::Teredo, TunnelPayload::Ip(rest)))
 }
 
 /// Parses VXLAN (RFC 7348 section 5): the I flag is set, all other bits are reserved. With a group policy
@@ -216,8 +261,8 @@ pub(super) fn mpls(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 /// Returns whether this can be an Ethernet frame: a known EtherType, and a plausible IP header if the type is IP.
 fn is_ethernet(data: &[u8]) -> bool {
     let (Some(mut kind), Some(mut rest)) = (be16(data, 12), data.get(14..)) else { return false };
-    while matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ) {
-        let (Some(next), Some(after)) = (be16(rest, 2), rest.get(4..)) else { return false };
+    while let Some(length) = tag_length(kind, rest) {
+        let (Some(next), Some(after)) = (be16(rest, length - 2), rest.get(length..)) else { return false };
         (kind, rest) = (next, after);
     }
     match kind {
@@ -256,6 +301,7 @@ const ERSPAN_1_2: u16 = 0x88be;
 const ERSPAN_3: u16 = 0x22eb;
 const TZSP_PADDING: u8 = 0;
 const TZSP_END: u8 = 1;
+const TEREDO_PORT: u16 = 3544;
 /// Largest accepted label stack. Routers use up to about five labels.
 const MAX_LABELS: usize = 16;
 

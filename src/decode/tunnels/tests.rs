@@ -35,6 +35,13 @@ const TUNNELS: &[TunnelCase] = &[
     ("pseudowire without", |f| vec![wire::mpls_ethernet(f, false)], TunnelKind::Mpls),
     ("GTP-U", |f| wire::gtp_u(f, false), TunnelKind::GtpU),
     ("GTP-U with extension header", |f| wire::gtp_u(f, true), TunnelKind::GtpU),
+    ("HP ERM", |f| vec![wire::hp_erm(f)], TunnelKind::HpErm),
+    ("VXLAN-GPE with IP", wire::vxlan_gpe_ip, TunnelKind::Vxlan),
+    ("VXLAN-GPE with Ethernet", |f| vec![wire::vxlan_gpe(f, 3, &[])], TunnelKind::Vxlan),
+    ("L2TPv2", |f| wire::l2tp2(f, false), TunnelKind::L2tp),
+    ("L2TPv2 with all options", |f| wire::l2tp2(f, true), TunnelKind::L2tp),
+    ("L2TPv3 over UDP", |f| vec![wire::l2tp3(f, true, 8)], TunnelKind::L2tp),
+    ("L2TPv3 over IP", |f| vec![wire::l2tp3(f, false, 4)], TunnelKind::L2tp),
 ];
 
 #[test]
@@ -108,9 +115,52 @@ proptest! {
     fn any_bytes_in_any_tunnel_do_not_panic(data in prop::collection::vec(any::<u8>(), 0..120), protocol in any::<u8>()) {
         let _ = (gre(&data), pppoe(&data), mpls(&data));
         for port in [4789, 6081, 37_008, 2152] {
-            let _ = over_udp(port, &data);
+            let _ = over_udp(port, port, &data);
+            let _ = over_udp(3544, port, &data);
         }
         let ip = wire::ipv4([1; 4], [2; 4], protocol, 1, &data);
         decode(&[wire::ethernet(0x0800, &ip), wire::ethernet(0x8847, &data), wire::ethernet(0x8864, &data)]);
     }
+}
+
+#[test]
+fn tags_and_frames_of_switches_are_undone_in_any_nesting() {
+    let expected = [DecodedRecord::datagram("10.0.0.1:5060", "10.0.0.2:5062", b"OPTIONS")];
+    for tags in [
+        vec!["9200", "8100"],
+        vec!["9300", "88a8", "8100"],
+        vec!["vntag", "8100"],
+        vec!["8100", "vntag"],
+        vec!["etag", "88a8", "8100"],
+        vec!["cmd"],
+        vec!["8100", "cmd"],
+        vec!["fabricpath"],
+        vec!["fabricpath", "8100", "cmd"],
+        vec!["pbb", "8100"],
+        vec!["88a8", "pbb"],
+        vec!["nsh"],
+    ] {
+        let wrapped = tags.iter().rev().fold(frame(), |frame, tag| wire::switch_tag(&frame, tag));
+        assert_eq!(decode(&[wrapped]).0, expected, "{tags:?}");
+    }
+}
+
+#[test]
+fn teredo_is_undone_by_either_port() {
+    let expected = [DecodedRecord::datagram("[fd09::1]:5060", "[fd09::2]:5062", b"OPTIONS")];
+    for header in [vec![], vec![0, 0, 1, 2, 3, 4, 5, 6], [vec![0, 1, 0, 0], vec![7; 9]].concat()] {
+        for ports in [(3544, 50_000), (50_000, 3544)] {
+            let body = [&header[..], &frame_v6()[14..]].concat();
+            let outer = wire::ipv4([192, 0, 2, 1], [192, 0, 2, 2], 17, 9, &wire::udp(ports.0, ports.1, &body));
+            let (seen, counters) = decode(&[wire::ethernet(0x0800, &outer)]);
+            assert_eq!((seen.as_slice(), counters.tunnels.teredo), (&expected[..], 1), "{header:?} {ports:?}");
+        }
+    }
+}
+
+#[test]
+fn signalling_that_cannot_be_read_is_counted_by_its_name() {
+    let sctp = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 132, 1, &[0x13, 0xc4, 0x13, 0xc4, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let (_, counters) = decode(&[wire::ethernet(0x0800, &sctp), wire::ethernet(0x88e5, &[0x2c; 60])]);
+    assert_eq!((counters.dropped.sip_sctp, counters.dropped.macsec), (1, 1));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat};
 use crate::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink};
-use crate::call::record::Side;
+use crate::call::record::{EventKind, Side};
 use crate::codec::Codec;
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Ssrc};
@@ -24,6 +24,12 @@ pub(crate) struct CallTally {
     pub(crate) all: u64,
     /// Answered calls that lasted long enough for audio.
     pub(crate) talked: u64,
+    /// Answered calls that ended before media can be expected.
+    pub(crate) short: u64,
+    /// Answered calls that became a fax: no audio is expected.
+    pub(crate) faxes: u64,
+    /// Answered calls with RTP of which no recording would hold anything.
+    pub(crate) unheard: u64,
     /// Answered calls with audio on both sides.
     pub(crate) both_sides: u64,
     /// Answered calls with audio on one side only.
@@ -62,12 +68,15 @@ impl CallTally {
     pub(crate) fn handle_event(&mut self, event: &CallEvent) {
         let CallEvent::Ended(ended) = event else { return };
         self.all += 1;
-        if talked(ended) {
+        let is_fax = ended.record.events.iter().any(|event| event.kind == EventKind::Fax);
+        self.faxes += u64::from(is_fax);
+        self.short += u64::from(ended.record.answered_at.is_some() && !talked(ended));
+        if talked(ended) && !is_fax {
             self.talked += 1;
             let sides = &ended.record.sides;
             match [Side::Caller, Side::Callee].iter().filter(|side| self.is_heard(ended, **side)).count() {
                 0 if sides.caller.packets + sides.callee.packets == 0 => self.silent += 1,
-                0 => {} // truncated, encrypted or unknown codec: other findings report it
+                0 => self.unheard += 1,
                 1 => self.one_side += 1,
                 _ => self.both_sides += 1,
             }

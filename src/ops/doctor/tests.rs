@@ -187,6 +187,7 @@ fn one_direction_remedy_depends_on_the_signalling() {
     let halved = HostPairs { pairs: 2, one_way: 2, example: None };
     let mut look = healthy();
     (look.traffic.rtp_ways, look.traffic.sip_ways) = (halved, halved);
+    (look.calls.both_sides, look.calls.one_side) = (0, 1);
     let finding = only(&look);
     assert_eq!(finding.severity, FindingSeverity::Problem);
     assert!(finding.commands[1].ends_with("both"), "{finding:?}");
@@ -243,4 +244,36 @@ fn every_full_table_is_listed() {
     for part in ["3 unanswered INVITEs", "2 RTP packets", "1 datagram in fragments"] {
         assert!(finding.what.contains(part), "{part}: {}", finding.what);
     }
+}
+
+#[test]
+fn calls_heard_on_both_sides_show_that_no_direction_is_missing() {
+    // Address translation and asymmetric providers: the directions of a call are between different pairs of hosts.
+    let one_way = HostPairs { pairs: 2, one_way: 2, example: None };
+    let mut look = healthy();
+    (look.traffic.rtp_ways, look.traffic.sip_ways) = (one_way, one_way);
+    assert!(kinds(&look).is_empty());
+    look.calls.both_sides = 0;
+    look.calls.one_side = 1;
+    assert_eq!(only(&look).kind, "one_direction");
+}
+
+#[test]
+fn short_calls_and_faxes_are_named_and_unheard_media_is_a_warning() {
+    let mut look = healthy();
+    look.calls = calls::CallTally { all: 2, short: 2, ..calls::CallTally::default() };
+    assert_eq!(only(&look).what, "2 answered calls were shorter than 2 s, so media was not judged");
+    look.calls = calls::CallTally { all: 1, faxes: 1, ..calls::CallTally::default() };
+    assert_eq!(only(&look).what, "1 answered call was a fax, so audio was not judged");
+    look.calls = calls::CallTally { all: 1, talked: 1, unheard: 1, ..calls::CallTally::default() };
+    assert_eq!((only(&look).kind, only(&look).severity), ("media_not_heard", FindingSeverity::Warning));
+}
+
+#[test]
+fn signalling_and_media_that_are_not_read_are_named() {
+    let mut look = healthy();
+    look.decode.dropped.sip_sctp = 3;
+    look.decode.dropped.macsec = 9;
+    look.decode.streams.rtp = 2;
+    assert_eq!(kinds(&look), ["sip_over_sctp", "rtp_over_tcp", "macsec"]);
 }

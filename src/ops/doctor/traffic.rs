@@ -123,6 +123,10 @@ impl TrafficMonitor {
             seen.rtp_packets += stream.packets;
             seen.rtp_copies += stream.copies;
             seen.rtp_lost += stream.expected.saturating_sub(stream.packets);
+            // Nobody answers a multicast or broadcast address.
+            if dst.ip().is_multicast() || dst.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+                continue;
+            }
             let (pair, way) = pair(*src, *dst);
             media.entry(pair).or_default()[way] += stream.packets;
         }

@@ -403,6 +403,58 @@ pub fn mpls_ethernet(frame: &[u8], control_word: bool) -> Vec<u8> {
     ethernet(0x8847, &[&[0, 0x30, 1, 64], word, frame].concat())
 }
 
+/// Remote mirroring of HP and Aruba switches.
+pub fn hp_erm(frame: &[u8]) -> Vec<u8> {
+    outer_udp(7932, &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5], frame)
+}
+
+/// VXLAN-GPE with a next protocol, and a further header before the payload.
+pub fn vxlan_gpe(payload: &[u8], next: u8, header: &[u8]) -> Vec<u8> {
+    outer_udp(4790, &[&[0x0c, 0, 0, next, 0, 0, 7, 0], header].concat(), payload)
+}
+
+/// VXLAN-GPE with IP in it.
+pub fn vxlan_gpe_ip(frame: &[u8]) -> Vec<Vec<u8>> {
+    let next = if frame[12..14] == [8, 0] { 1 } else { 2 };
+    if is_ip(frame) { vec![vxlan_gpe(&frame[14..], next, &[])] } else { vec![] }
+}
+
+/// L2TP version 2 with PPP; `options`: length, sequence numbers and an offset too.
+pub fn l2tp2(frame: &[u8], options: bool) -> Vec<Vec<u8>> {
+    let protocol = if frame[12..14] == [8, 0] { 0x21 } else { 0x57 };
+    let header: &[u8] = if options {
+        &[0x4a, 2, 0, 99, 0, 1, 0, 2, 0, 3, 0, 4, 0, 2, 0xaa, 0xaa, 0xff, 3, 0, protocol]
+    } else {
+        &[0, 2, 0, 1, 0, 2, 0, protocol]
+    };
+    if is_ip(frame) { vec![outer_udp(1701, header, &frame[14..])] } else { vec![] }
+}
+
+/// L2TP version 3 with Ethernet, over UDP or IP, with a cookie of so many bytes.
+pub fn l2tp3(frame: &[u8], over_udp: bool, cookie: usize) -> Vec<u8> {
+    let session = [&[0, 0, 0, 9], &vec![0xcc; cookie][..]].concat();
+    if over_udp {
+        outer_udp(1701, &[&[0, 3, 0, 0], &session[..]].concat(), frame)
+    } else {
+        outer(115, &[&session[..], frame].concat())
+    }
+}
+
+/// Puts a tag or frame of a switch around a frame: an EtherType of a VLAN in hexadecimal digits, or a name.
+pub fn switch_tag(frame: &[u8], name: &str) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(12);
+    let tag = |bytes: &[u8]| [addresses, bytes, rest].concat();
+    match name {
+        "vntag" => tag(&[0x89, 0x26, 0, 1, 0x80, 2]),
+        "etag" => tag(&[0x89, 0x3f, 0, 1, 0, 2, 0, 3]),
+        "cmd" => tag(&[0x89, 0x09, 1, 1, 0, 1, 0, 7]),
+        "fabricpath" => [addresses, &[0x89, 0x03, 0x04, 0x20], frame].concat(),
+        "pbb" => [addresses, &[0x88, 0xe7, 0, 0, 0, 5], frame].concat(),
+        "nsh" => [addresses, &[0x89, 0x4f, 0x0f, 0xc2, 2, 3, 0, 0, 1, 0xff], frame].concat(),
+        vlan => tag(&[&u16::from_str_radix(vlan, 16).unwrap_or(0x8100).to_be_bytes()[..], &[0, 9]].concat()),
+    }
+}
+
 /// GTP-U; `with_extension`: a sequence number and one extension header.
 pub fn gtp_u(frame: &[u8], with_extension: bool) -> Vec<Vec<u8>> {
     let wrap = |ip: &Vec<u8>| {

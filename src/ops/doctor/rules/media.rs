@@ -9,7 +9,10 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
         rtp_without_sip,
         sip_without_rtp,
         one_side,
+        unheard,
         no_answered_call,
+        sip_over_sctp,
+        rtp_over_tcp,
         encrypted_media,
         keys,
         codecs,
@@ -136,13 +139,55 @@ fn one_side(look: &Observation) -> Option<DoctorFinding> {
 /// Notes that media could not be judged without an answered call.
 fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
     (look.traffic.plain.sip > 0 && look.calls.talked == 0).then(|| {
-        DoctorFinding::new(
-            FindingSeverity::Note,
-            "no_answered_call",
-            "no call was answered during the check, so media was not judged",
-        )
-        .remedy("Make a call of ten seconds and run the doctor again.")
+        let what = match (look.calls.short, look.calls.faxes) {
+            (0, 0) => String::from("no call was answered during the check, so media was not judged"),
+            (short, 0) => format!("{} shorter than 2 s, so media was not judged", was_were(short, "answered call")),
+            (_, faxes) => format!("{} a fax, so audio was not judged", was_were(faxes, "answered call")),
+        };
+        DoctorFinding::new(FindingSeverity::Note, "no_answered_call", what)
+            .remedy("Make a call of ten seconds and run the doctor again.")
     })
+}
+
+/// Reports calls with RTP of which a recording would hold nothing, unless another finding gives the reason.
+fn unheard(look: &Observation) -> Option<DoctorFinding> {
+    let calls = &look.calls;
+    let encrypted = calls.dtls + calls.zrtp + calls.no_keys > 0;
+    let cut = look.decode.cut_frames > 0 || look.traffic.plain.cut > 0;
+    (calls.unheard > 0 && !encrypted && !cut && calls.unknown_codecs.is_empty()).then(|| {
+        let what = format!(
+            "{} of {} had RTP, but none that a recording would hold",
+            calls.unheard,
+            count(calls.talked, "answered call")
+        );
+        DoctorFinding::new(FindingSeverity::Warning, "media_not_heard", what)
+            .remedy("`callspan replay` of a capture shows the reason for each call (verdict_reason, problems).")
+    })
+}
+
+/// Reports SIP over SCTP (RFC 4168).
+fn sip_over_sctp(look: &Observation) -> Option<DoctorFinding> {
+    let packets = look.decode.dropped.sip_sctp;
+    (packets > 0).then(|| {
+        let what = format!("{} of SIP over SCTP, which is not read", count(packets, "packet"));
+        DoctorFinding::new(FindingSeverity::Problem, "sip_over_sctp", what).remedy(
+            "Calls signalled over SCTP are not recorded. Use SIP over UDP or TCP on the mirrored side.",
+        )
+    })
+}
+
+/// Reports RTP over TCP (RFC 4571).
+fn rtp_over_tcp(look: &Observation) -> Option<DoctorFinding> {
+    let streams = look.decode.streams.rtp;
+    (streams > 0).then(|| {
+        let what = format!("{} of RTP over TCP, which is not recorded", count(streams, "direction"));
+        DoctorFinding::new(FindingSeverity::Problem, "rtp_over_tcp", what)
+            .remedy("The calls with this media have no audio in their recording. Let the PBX use RTP over UDP.")
+    })
+}
+
+fn was_were(number: u64, noun: &str) -> String {
+    format!("{} {}", count(number, noun), if number == 1 { "was" } else { "were" })
 }
 
 fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
@@ -196,9 +241,11 @@ fn codecs(look: &Observation) -> Option<DoctorFinding> {
 
 fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
     let rejected = look.engine.sip_rejected;
-    (rejected >= MIN_REJECTED && rejected * 20 > look.engine.sip_messages).then(|| {
+    let many = rejected >= MIN_REJECTED && rejected * 20 > look.engine.sip_messages;
+    let severity = if many { FindingSeverity::Warning } else { FindingSeverity::Note };
+    (rejected > 0).then(|| {
         let what = format!("{} could not be read", count(rejected, "SIP message"));
-        DoctorFinding::new(FindingSeverity::Warning, "broken_sip", what).remedy(
+        DoctorFinding::new(severity, "broken_sip", what).remedy(
             "They are truncated, or a program sends other data to the SIP port. Inspect them in Wireshark (filter: sip).",
         )
     })
@@ -209,5 +256,5 @@ fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
 const MIN_UNCLAIMED: u64 = 100;
 /// Packets of one handshake, which has four flights.
 const MIN_HANDSHAKE: u64 = 4;
-/// Broken SIP messages that are worth a finding; scanners send a few.
+/// Broken SIP messages that are worth a warning; scanners send a few.
 const MIN_REJECTED: u64 = 5;

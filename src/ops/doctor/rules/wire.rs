@@ -6,7 +6,7 @@ use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
 
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
-    let rules = [link, no_voip, one_direction, cut, duplicates, fragments, loss, vlans, tunnels, encrypted_ip, table];
+    let rules = [link, no_voip, one_direction, cut, duplicates, fragments, loss, vlans, tunnels, encrypted_ip, encrypted_link, table];
     rules.iter().filter_map(|rule| rule(look)).collect()
 }
 
@@ -71,6 +71,11 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
 fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
+    // With address translation, or a provider that sends from another address than it receives at, the two directions
+    // of a call are between different pairs of hosts.
+    if look.calls.talked > 0 && look.calls.both_sides == look.calls.talked {
+        return None;
+    }
     let only = |what: &str, ways: HostPairs| {
         let example = ways.example.map(|(from, to)| format!(", for example from {from} to {to}")).unwrap_or_default();
         format!("{what} is seen in one direction only{example}")
@@ -241,7 +246,11 @@ fn tunnels(look: &Observation) -> Option<DoctorFinding> {
         let unknown = look.decode.dropped.unknown_tunnel;
         return (unknown > 0).then(|| {
             let what = format!("{} in an unsupported kind of tunnel", count(unknown, "packet"));
-            DoctorFinding::new(FindingSeverity::Note, "unknown_tunnel", what)
+            let severity = if look.traffic.plain.sip == 0 { FindingSeverity::Warning } else { FindingSeverity::Note };
+            DoctorFinding::new(severity, "unknown_tunnel", what).remedy(
+                "If the calls are in it, mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, \
+                 ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
+            )
         });
     }
     let parts: Vec<String> = kinds.iter().map(|(name, n)| format!("{name} ({})", count(*n, "packet"))).collect();
@@ -262,8 +271,23 @@ fn tunnel_kinds(tunnels: &TunnelCounters) -> Vec<(&'static str, u64)> {
         ("PPPoE", tunnels.pppoe),
         ("MPLS", tunnels.mpls),
         ("GTP-U", tunnels.gtp_u),
+        ("HP remote mirror", tunnels.hp_erm),
+        ("L2TP", tunnels.l2tp),
+        ("Teredo", tunnels.teredo),
+        ("frames in frames", tunnels.mac_in_mac),
+        ("VN-Tag, E-TAG or Cisco MetaData", tunnels.switch_tags),
     ];
     all.into_iter().filter(|(_, n)| *n > 0).collect()
+}
+
+fn encrypted_link(look: &Observation) -> Option<DoctorFinding> {
+    let frames = look.decode.dropped.macsec;
+    (frames > 0).then(|| {
+        let what = format!("{} of MACsec, which cannot be read", count(frames, "frame"));
+        DoctorFinding::new(FindingSeverity::Warning, "macsec", what).remedy(
+            "The link between two switches is encrypted and mirrored as it is. Mirror a port behind it: that of the PBX.",
+        )
+    })
 }
 
 fn encrypted_ip(look: &Observation) -> Option<DoctorFinding> {

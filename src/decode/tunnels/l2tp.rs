@@ -1,0 +1,57 @@
+//! L2TP version 2 (RFC 2661) and 3 (RFC 3931), over UDP and over IP: PPP or Ethernet inside.
+
+use super::{DetectedTunnel, TunnelKind, TunnelPayload, is_ethernet, is_ip};
+use crate::decode::bytes::{be16, be32};
+
+/// A data message over UDP; control messages carry nothing.
+pub(in super::super) fn over_udp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
+    let flags = be16(data, 0)?;
+    match flags & VERSION {
+        _ if flags & CONTROL != 0 => None,
+        2 => version_2(flags, data),
+        // Version 3 over UDP has two reserved bytes, then the session.
+        3 if flags & !VERSION == 0 && be16(data, 2)? == 0 => over_ip(data.get(4..)?),
+        _ => None,
+    }
+}
+
+/// A data message of version 3 directly in IP (protocol 115): session id, a cookie and a sublayer that only the two ends
+/// know, then Ethernet. The length of both is tried, because neither is in the packet.
+pub(in super::super) fn over_ip(data: &[u8]) -> Option<DetectedTunnel<'_>> {
+    if be32(data, 0)? == 0 {
+        return None; // session 0: a control message
+    }
+    let frame = SESSION_HEADERS.iter().filter_map(|length| data.get(*length..)).find(|frame| is_ethernet(frame))?;
+    Some(DetectedTunnel::new(TunnelKind::L2tp, TunnelPayload::Ethernet(frame)))
+}
+
+/// RFC 2661 section 3.1: length, sequence numbers and offset are there if their flags are set. Inside is PPP.
+fn version_2(flags: u16, data: &[u8]) -> Option<DetectedTunnel<'_>> {
+    let mut at = 2;
+    if flags & HAS_LENGTH != 0 {
+        at += 2;
+    }
+    at += 4; // tunnel and session
+    if flags & HAS_SEQUENCE != 0 {
+        at += 4;
+    }
+    if flags & HAS_OFFSET != 0 {
+        at += 2 + usize::from(be16(data, at)?);
+    }
+    let ppp = data.get(at..)?;
+    // Address and control can be left out, and the leading zero of the protocol (RFC 1661).
+    let ppp = ppp.strip_prefix(&[0xff, 0x03]).unwrap_or(ppp);
+    let ip = match ppp {
+        [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] if is_ip(ip) => ip,
+        _ => return None,
+    };
+    Some(DetectedTunnel::new(TunnelKind::L2tp, TunnelPayload::Ip(ip)))
+}
+
+const CONTROL: u16 = 0x8000;
+const HAS_LENGTH: u16 = 0x4000;
+const HAS_SEQUENCE: u16 = 0x0800;
+const HAS_OFFSET: u16 = 0x0200;
+const VERSION: u16 = 0x000f;
+/// Bytes of session id, cookie (0, 4 or 8) and sublayer (0 or 4).
+const SESSION_HEADERS: [usize; 4] = [4, 8, 12, 16];
