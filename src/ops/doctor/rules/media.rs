@@ -170,9 +170,8 @@ fn sip_over_sctp(look: &Observation) -> Option<DoctorFinding> {
     let packets = look.decode.dropped.sip_sctp;
     (packets > 0).then(|| {
         let what = format!("{} of SIP over SCTP, which is not read", count(packets, "packet"));
-        DoctorFinding::new(FindingSeverity::Problem, "sip_over_sctp", what).remedy(
-            "Calls signalled over SCTP are not recorded. Use SIP over UDP or TCP on the mirrored side.",
-        )
+        DoctorFinding::new(FindingSeverity::Problem, "sip_over_sctp", what)
+            .remedy("Calls signalled over SCTP are not recorded. Use SIP over UDP or TCP on the mirrored side.")
     })
 }
 

@@ -6,7 +6,20 @@ use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
 
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
-    let rules = [link, no_voip, one_direction, cut, duplicates, fragments, loss, vlans, tunnels, encrypted_ip, encrypted_link, table];
+    let rules = [
+        link,
+        no_voip,
+        one_direction,
+        cut,
+        duplicates,
+        fragments,
+        loss,
+        vlans,
+        tunnels,
+        encrypted_ip,
+        encrypted_link,
+        table,
+    ];
     rules.iter().filter_map(|rule| rule(look)).collect()
 }
 
