@@ -16,6 +16,8 @@ pub struct Config {
     pub hold_s: u32,
     /// Longest call, hours. A longer call is ended.
     pub max_hours: u32,
+    /// Unanswered calls of one source address in a minute; the calls beyond become one record. 0: no limit.
+    pub scan_per_minute: u32,
     /// Names of SIP headers. Legs with equal values belong to one call.
     pub correlation_headers: Vec<String>,
     /// Beginning of the recording.
@@ -40,6 +42,7 @@ impl Default for Config {
             silence_s: 300,
             hold_s: 14_400,
             max_hours: 24,
+            scan_per_minute: 120,
             correlation_headers: Vec::new(),
             start: RecordingStart::Answer,
             part_s: 0,

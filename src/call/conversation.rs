@@ -30,6 +30,10 @@ pub(crate) struct Conversation {
     /// State of the call in the last [`CallEvent::Changed`](crate::call::event::CallEvent::Changed). `None` before the first
     /// of these events.
     pub(crate) last_snapshot: Option<LiveSnapshot>,
+    /// Address that sent the first INVITE, until the call is answered.
+    pub(crate) source: Option<std::net::IpAddr>,
+    /// Whether the source sends so many unanswered INVITEs that this call may be one of a scan.
+    pub(crate) is_suspect: bool,
     /// Whether the time for its legs to be correlated is over.
     pub(crate) settled: bool,
     /// Whether the heuristic rules must leave the call alone: its cause is known, or it could belong to several calls.
@@ -151,6 +155,8 @@ impl Conversation {
             policy: RecordingPolicy::Record,
             media_deleted: false,
             last_snapshot: None,
+            source: None,
+            is_suspect: false,
             settled: false,
             closed_to_heuristics: false,
             problems: Vec::new(),

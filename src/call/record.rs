@@ -207,6 +207,8 @@ text_enum! {
         ContinuesAfterSilence = "continues_after_silence",
         /// The call was already established when the capture began.
         BeganBeforeCapture = "began_before_capture",
+        /// The record stands for many unanswered INVITEs of one source; `packets` is their number.
+        Scan = "scan",
     }
 }
 

@@ -396,9 +396,13 @@ impl RunningService {
             "stopped"
         );
         self.watch.stop();
+        self.pipeline.engine.handle_shutdown();
+        while let Some(event) = self.pipeline.engine.poll_event() {
+            self.spool.forward(event);
+        }
         self.spool.flush();
         self.spool.shutdown();
-        self.post_processor.stop();
+        self.post_processor.stop_within(STOP_RENDERING);
     }
 }
 
@@ -413,5 +417,8 @@ fn raise_file_limit() {
 
 /// Interval at which old chunks are written to the disk.
 const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
+/// Time for which a stop goes on rendering. With the last writes (2 s), the requests in flight (3 s) and the last alarms it
+/// ends within 10 s, and systemd never has to kill it.
+const STOP_RENDERING: Duration = Duration::from_secs(2);
 /// Interval of housekeeping: losses and threads are checked.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);

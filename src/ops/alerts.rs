@@ -398,7 +398,7 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(300);
 /// Longest run of the command; then it is killed.
 pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 /// Longest wait for the command at the end of the program.
-pub(crate) const LAST_RUNS: Duration = Duration::from_secs(10);
+pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
 /// File in the state folder with the last runs of the command, and with the alarms that are held back.
 const HISTORY_FILE: &str = "alarms.json";
 /// Alarms that can wait for the command; further alarms are only logged.

@@ -64,12 +64,38 @@ impl<S> StoppableThread<S> {
         self.thread.is_finished()
     }
 
+    /// Stops the thread and waits for its end, for `limit` at most. A thread that works on a large file goes on until the
+    /// process ends.
+    pub(crate) fn stop_within(self, limit: Duration) {
+        drop(self.stop);
+        join_within(vec![self.thread], limit);
+    }
+
     /// Stops the thread and waits for its end.
     pub(crate) fn stop(self) {
         drop(self.stop);
         let _ = self.thread.join(); // a panic in the thread was reported when it happened
     }
 }
+
+/// Waits until all threads have ended, for `limit` at most. Returns true if all have ended.
+#[expect(clippy::disallowed_methods, reason = "an IO module: the end of the program is waited for")]
+pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool {
+    let begin = std::time::Instant::now();
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        if begin.elapsed() >= limit {
+            return false;
+        }
+        std::thread::sleep(END_CHECK);
+    }
+    for thread in threads {
+        let _ = thread.join(); // a panic in the thread was reported when it happened
+    }
+    true
+}
+
+/// How often the end of a thread is checked.
+const END_CHECK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

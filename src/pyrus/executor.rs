@@ -608,4 +608,4 @@ const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 const JOURNAL_LOG_INTERVAL: u32 = 60;
 
 /// Time that requests in flight get when the program stops.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

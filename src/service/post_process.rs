@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use crate::journal::{CallStage, Journal, LegRow, StoredCall};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::supervision::{LONG_ROUND, SHORT_ROUND, Supervisor, TickCounter};
-use crate::ops::thread::StoppableThread;
+use crate::ops::thread::{StoppableThread, join_within};
 use crate::pyrus::executor::policy;
 use crate::pyrus::{DeliveryHandle, StatusClient};
 use crate::recording::{FolderLayout, Recorder};
@@ -59,6 +60,58 @@ struct RenderPool {
     worker: CallWorker,
     retries: Arc<Mutex<Vec<RetryTask>>>,
     pauses: &'static [Duration],
+    /// True: the process ends, and no further call is begun.
+    is_abandoned: Arc<AtomicBool>,
+}
+
+/// Way to the threads that render: calls with sound first, so that a flood of unanswered calls delays none of them.
+struct TaskQueue {
+    sound: Sender<CallTask>,
+    rest: Sender<CallTask>,
+}
+
+/// The receiving half of a [`TaskQueue`].
+#[derive(Clone)]
+struct QueuedTasks {
+    sound: Receiver<CallTask>,
+    rest: Receiver<CallTask>,
+}
+
+impl TaskQueue {
+    fn new() -> (Self, QueuedTasks) {
+        let (sound, sound_out) = crossbeam_channel::unbounded();
+        let (rest, rest_out) = crossbeam_channel::unbounded();
+        (Self { sound, rest }, QueuedTasks { sound: sound_out, rest: rest_out })
+    }
+
+    fn send(&self, task: CallTask) {
+        let has_sound = match &task {
+            CallTask::Publish(call) => !call.legs.is_empty() || call.record.answered_at.is_some(),
+            CallTask::Segments(_) | CallTask::Withdraw(_) => true,
+        };
+        let _ = if has_sound { &self.sound } else { &self.rest }.send(task); // the pool lives as long as this queue
+    }
+}
+
+impl QueuedTasks {
+    /// Returns the next task, and waits for it for `patience`.
+    fn next_within(&self, patience: Duration) -> Result<CallTask, RecvTimeoutError> {
+        if let Ok(task) = self.sound.try_recv() {
+            return Ok(task);
+        }
+        crossbeam_channel::select! {
+            recv(self.sound) -> task => match task {
+                Ok(task) => Ok(task),
+                // Both halves are dropped together, so the other queue gets no further task either.
+                Err(_) => self.rest.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
+            },
+            recv(self.rest) -> task => match task {
+                Ok(task) => Ok(task),
+                Err(_) => self.sound.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
+            },
+            default(patience) => Err(RecvTimeoutError::Timeout),
+        }
+    }
 }
 
 /// A task that failed because files or rows could not be written.
@@ -125,12 +178,12 @@ impl PostProcessor {
             ticks: TickCounter::default(),
         };
         worker.clear_completed()?;
-        let pool = RenderPool { worker: worker.clone(), retries: Arc::default(), pauses };
-        let (tasks_tx, tasks) = crossbeam_channel::unbounded::<CallTask>();
+        let pool = RenderPool { worker: worker.clone(), retries: Arc::default(), pauses, is_abandoned: Arc::default() };
+        let (tasks_tx, tasks) = TaskQueue::new();
         let mut supervised = vec![("events", worker.ticks.clone(), SHORT_ROUND)];
         let mut threads = vec![spawn("events", {
             let worker = worker.clone();
-            move || handle_events(&worker, &events, &tasks_tx)
+            move || handle_events(&worker, &events, tasks_tx)
         })?];
         for _ in 0..render_threads() {
             let (mut pool, tasks) = (pool.clone(), tasks.clone());
@@ -215,14 +268,25 @@ impl PostProcessor {
 
     /// Waits until the calls that left the spool are rendered, and lets pending requests to Pyrus end.
     pub fn stop(self) {
-        for thread in self.threads {
-            let _ = thread.join(); // a panic in the thread was reported when it happened
+        self.stop_within(Duration::MAX);
+    }
+
+    /// Stops as [`PostProcessor::stop`] does. After `limit`, calls that are not rendered stay in the spool and the
+    /// journal for the next start.
+    pub fn stop_within(mut self, limit: Duration) {
+        let threads = std::mem::take(&mut self.threads);
+        if !join_within(threads, limit) {
+            // The threads end behind their present call. Those that take longer end with the process: their half-written
+            // files are removed by the next start, which renders the calls again.
+            self.pool.is_abandoned.store(true, Ordering::Relaxed);
+            tracing::warn!("not every call is rendered: the next start goes on with them");
         }
+        let rest = limit.min(LAST_ROUNDS);
         if let Some(delivery) = self.delivery {
-            delivery.shutdown();
+            drop(delivery);
         }
-        self.maintenance.stop();
-        self.record_sync.stop();
+        self.maintenance.stop_within(rest);
+        self.record_sync.stop_within(rest);
         let waiting = self.pool.retries.lock().unwrap_or_else(PoisonError::into_inner).len();
         if waiting > 0 {
             tracing::error!(calls = waiting, "recordings could not be written; the next start tries again");
@@ -231,7 +295,7 @@ impl PostProcessor {
 }
 
 /// Writes the engine's events into the journal, in their order, and passes on the work that they cause.
-fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: &Sender<CallTask>) {
+fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQueue) {
     loop {
         worker.ticks.tick();
         let event = match events.recv_timeout(RETRY_CHECK) {
@@ -245,27 +309,30 @@ fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: &Send
                 worker.update_delivery(&record, CallProgress::Live, call.registration);
             }
             CallEvent::SegmentsDue(due) => {
-                let _ = tasks.send(CallTask::Segments(due)); // the pool lives as long as this thread
+                tasks.send(CallTask::Segments(due));
             }
             CallEvent::Withdrawn(id) => {
                 worker.locks.forbid(&id);
-                let _ = tasks.send(CallTask::Withdraw(id)); // as above
+                tasks.send(CallTask::Withdraw(id));
             }
             CallEvent::Ended(call) => {
                 worker.store_legs_or_alarm(&call);
                 let record = worker.store_call(&call.record, CallStage::Ended, call.registration);
                 worker.update_delivery(&record, CallProgress::Ended, call.registration);
-                let _ = tasks.send(CallTask::Publish(call)); // as above
+                tasks.send(CallTask::Publish(call));
             }
         }
     }
 }
 
 impl RenderPool {
-    fn run_tasks(&self, tasks: &Receiver<CallTask>) {
+    fn run_tasks(&self, tasks: &QueuedTasks) {
         loop {
             self.worker.ticks.tick();
-            match tasks.recv_timeout(RETRY_CHECK) {
+            if self.is_abandoned.load(Ordering::Relaxed) {
+                return;
+            }
+            match tasks.next_within(RETRY_CHECK) {
                 Ok(task) => self.attempt(task, 0),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -349,6 +416,8 @@ pub const PAUSES: &[Duration] =
 
 /// More threads than this would wait for the disk instead of a processor core.
 const MAX_RENDER_THREADS: usize = 4;
+/// Time that maintenance and the last update of the records get when the process ends.
+const LAST_ROUNDS: Duration = Duration::from_secs(1);
 /// How often the tasks that wait for another try are checked.
 const RETRY_CHECK: Duration = Duration::from_millis(500);
 /// Tasks kept in memory for another try, about 10 KiB each. Packets and rows of the calls are on the disk anyway.

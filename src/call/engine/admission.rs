@@ -36,6 +36,9 @@ impl Engine {
                 .get(conversation)
                 .is_some_and(|c| c.last_snapshot.is_none() && c.legs.as_slice() == [slot]);
             if is_unannounced {
+                if self.is_scan_suspect(conversation) {
+                    self.count_scan_attempt(conversation);
+                }
                 self.drop_conversation(conversation, slot, sink);
             } else {
                 leg.dialog.handle_end(self.now, EndedBy::Limit);

@@ -54,6 +54,8 @@ pub struct EngineCounters {
     /// Legs evicted from the full table: INVITEs without any response. A call with such a leg leaves no record if it was
     /// never announced by an event.
     pub legs_evicted: u64,
+    /// Unanswered calls that have no record of their own, because their source sent too many of them.
+    pub scan_attempts: u64,
     /// Calls that ended.
     pub calls: u64,
     /// Datagrams that are neither SIP nor media.

@@ -51,7 +51,7 @@ impl Engine {
 
     /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last one.
     pub(super) fn emit_update(&mut self, conversation: usize) {
-        if !self.conversations.get(conversation).is_some_and(|c| c.settled) {
+        if self.is_scan_suspect(conversation) || !self.conversations.get(conversation).is_some_and(|c| c.settled) {
             return;
         }
         let Some(record) = self.record_of(conversation) else { return };
@@ -201,7 +201,11 @@ impl Engine {
             self.await_partners(conversation);
             return;
         }
-        let Some(record) = self.record_of(conversation) else { return };
+        let is_attempt = self.is_scan_suspect(conversation);
+        if is_attempt {
+            self.count_scan_attempt(conversation);
+        }
+        let record = if is_attempt { None } else { self.record_of(conversation) };
         let Some(call) = self.conversations.try_remove(conversation) else { return };
         self.timers.remove(&(call.created_at + SETTLE, EngineTimer::Settle(conversation)));
         if let Some(at) = call.partners_due_at {
@@ -211,6 +215,7 @@ impl Engine {
         self.referrals.retain(|r| r.conversation != conversation);
         let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
         self.stream_count -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();
+        let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
         let legs = if call.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.number_plan) };
         self.counters.calls += 1;

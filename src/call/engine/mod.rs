@@ -13,6 +13,7 @@ mod pause;
 mod policy;
 mod restore;
 mod resume_silent;
+mod scan;
 mod segments;
 mod shared_addresses;
 mod signalling;
@@ -74,6 +75,9 @@ pub struct Engine {
     tombstones: DialogTombstones,
     restore: restore::RestoreState,
     timed_out: TimedOutDialogs,
+    scans: scan::ScanTracker,
+    /// Time of the next check whether a scan is over.
+    scan_check_at: Option<Timestamp>,
     events: VecDeque<CallEvent>,
     counters: EngineCounters,
 }
@@ -147,6 +151,8 @@ impl Engine {
             tombstones: DialogTombstones::default(),
             restore: restore::RestoreState::default(),
             timed_out: TimedOutDialogs::default(),
+            scans: scan::ScanTracker::default(),
+            scan_check_at: None,
             events: VecDeque::new(),
             counters: EngineCounters::default(),
         }
@@ -249,6 +255,7 @@ impl Engine {
             }
         }
         self.now = self.now.max(now);
+        self.handle_scan_timer();
     }
 
     /// Handles a step of the wall clock by `by_ns` nanoseconds. Calls that begin later use the new wall clock.
@@ -286,6 +293,7 @@ impl Engine {
     pub fn handle_end_of_capture(&mut self, sink: &mut dyn LegSink) {
         self.review_all_answers(sink);
         self.end_all_legs(sink);
+        self.handle_shutdown();
     }
 
     /// Removes and returns the oldest event.

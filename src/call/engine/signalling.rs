@@ -178,6 +178,7 @@ impl Engine {
         let position = call.iter().rposition(|s| legs.get(*s).is_some_and(|l| l.created_at <= at)).map_or(0, |n| n + 1);
         call.insert(position, slot);
         self.learn_pbx(slot);
+        self.note_attempt(slot);
         self.apply_rules(conversation, sink);
         self.queue_unanswered_leg(slot, id);
         self.by_call_id.entry(call_id).or_default().push(slot);

@@ -136,6 +136,8 @@ struct ReadyKey {
 enum RequestUrgency {
     /// Registration of a call in progress: the operator's telephone may be ringing.
     Ringing,
+    /// A call that was answered. A flood of unanswered calls must not delay it.
+    Answered,
     Normal,
 }
 
@@ -445,6 +447,7 @@ impl DeliveryMachine {
         if let (Some(step), false) = (entry.job.step(), is_in_flight) {
             let urgency = match (step, entry.job.progress) {
                 (DeliveryStep::Register, CallProgress::Live) => RequestUrgency::Ringing,
+                _ if entry.job.facts.duration_s.is_some() || !entry.job.parts.is_empty() => RequestUrgency::Answered,
                 _ => RequestUrgency::Normal,
             };
             let due = entry.job.not_before().unwrap_or(Timestamp::EPOCH);

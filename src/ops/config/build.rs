@@ -118,6 +118,7 @@ fn calls(raw: &RawConfig, config: &mut Config) {
     section.set_number("silence_s", &mut config.call.silence_s);
     section.set_number("hold_s", &mut config.call.hold_s);
     section.set_number("max_hours", &mut config.call.max_hours);
+    section.set_number("scan_per_minute", &mut config.call.scan_per_minute);
     section.set_texts("correlation_headers", &mut config.call.correlation_headers);
     section.set_texts("keep_headers", &mut config.call.keep_headers);
     let pause = &mut config.call.pause;

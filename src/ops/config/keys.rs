@@ -110,6 +110,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("calls", "silence_s", KeyKind::Number(5, 86_400), "300", "seconds", "A call without media for this time is over."),
     key("calls", "hold_s", KeyKind::Number(5, 604_800), "14400", "seconds", "The same time while the call is on hold."),
     key("calls", "max_hours", KeyKind::Number(1, 168), "24", "hours", "A call that lasts longer is ended."),
+    key("calls", "scan_per_minute", KeyKind::Number(0, 1_000_000), "120", "calls", "Unanswered calls of one source address in a minute. The calls beyond become one record (\"scan: N attempts\"), which is not registered in Pyrus. Each answered call of the source allows 20 more. 0: no limit."),
     key("calls", "correlation_headers", KeyKind::HeaderNames, "[]", "", "SIP headers that identify a call: legs with the same value belong together, for example [\"X-Call-UUID\"]."),
     key("calls", "keep_headers", KeyKind::HeaderNames, "[]", "", "SIP headers to keep in the call record. Headers named in [numbers] and [pyrus.mappings] are always kept."),
     key("calls", "pause_header", KeyKind::HeaderName, "\"\"", "", "SIP header that pauses and resumes the recording, for example while card numbers are read out. Its value is pause or resume, off or on, in any message of the call. \"Record\" fits telephones with a record key. Empty: none."),

@@ -4,7 +4,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::engine::EngineLimits;
 use callspan::call::event::{CallEvent, EndedCall};
-use callspan::call::record::{EndedBy, Side};
+use callspan::call::record::{EndedBy, ProblemKind, Side};
 
 use crate::scenarios::direct;
 use crate::support::playback::{NullSink, WatchedSink, scene_ms};
@@ -85,16 +85,22 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     assert_eq!(sink.media.len(), 3_000);
     // Every table stayed within its bound: two timers a leg (its own and its conversation's settling).
     assert!(most.0 <= 2_000 && most.1 <= 4_001 && most.2 <= 4_000 && most.3 <= 1 << 20, "{most:?}");
-    // Every INVITE is in a record or counted as evicted. A leg evicted before its call was announced has no record:
-    // at eight INVITEs a millisecond 2,000 legs last 250 ms, and a call is announced after 500 ms.
     let counters = engine.counters();
-    let records = calls.len() as u64 - 1;
     assert_eq!((counters.legs, counters.legs_refused), (u64::from(scans) + 1, 0));
-    assert!(counters.legs_evicted + records >= u64::from(scans), "{counters:?} and {records} records");
-    // The last 2,000 were open when the capture ended, and have a record each.
-    assert!(counters.legs_evicted >= u64::from(scans) - 2_000 && records >= 1_999, "{counters:?}");
-    // Told while they lived: the real call twice or more, and the last ones when they had settled.
-    assert!(told < 2 * 2_000, "{told}");
+    // Beyond the 120 that the rate allows at once, all are in the one record of the scan.
+    let scan = calls.iter().find(|c| c.record.problems.iter().any(|p| p.kind == ProblemKind::Scan)).expect("a scan");
+    let attempts = scan.record.problems[0].packets.expect("a number");
+    assert!(
+        attempts + 130 >= u64::from(scans) && attempts <= u64::from(scans) - 120,
+        "{attempts} of {scans}, {counters:?}"
+    );
+    assert_eq!(counters.scan_attempts, attempts);
+    let reason = scan.record.verdict_reason.as_deref().unwrap_or_default();
+    assert!(reason.starts_with(&format!("scan: {attempts} attempts from 203.0.113.5 in ")), "{reason}");
+    assert_eq!((scan.record.from.as_deref(), scan.record.to.as_deref()), (None, None));
+    assert!(calls.len() <= 2 + 130, "{} records", calls.len());
+    // Told while they lived: the real call, and no suspect.
+    assert!(told < 2 * 130, "{told}");
     let tables = engine.tables();
     assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.correlation_keys, tables.timers], [0; 5]);
     assert!(tables.tombstones <= 65_536);
@@ -130,6 +136,38 @@ fn a_flood_to_the_same_number_joins_nothing_to_the_call() {
     let real = calls.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");
     assert_eq!(real.record.legs.len(), 1, "none of the flood is a leg of it");
     assert_eq!([real.record.sides.caller.packets, real.record.sides.callee.packets], [200, 200]);
+}
+
+#[test]
+fn answered_call_of_a_scanning_source_is_a_call_like_any_other() {
+    let (mut scene, call, answered) = direct();
+    scene.talk(call, 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    let mut packets = scene.packets();
+    let (src, dst) = (packets[0].src, packets[0].dst);
+    // 300 attempts from the address of the caller in the second before the call, while the rate allows ten a minute.
+    let began = at(answered - 2_000);
+    packets.extend((0..300).map(|n| ScenePacket {
+        at: began.offset(i64::from(n) * 1_000_000),
+        src: src.with_port(5_062),
+        dst,
+        payload: scan(n),
+    }));
+    packets.sort_by_key(|p| p.at);
+    let mut engine = Engine::new(Config { scan_per_minute: 10, ..Config::default() }, "flood");
+    let mut sink = WatchedSink::new(NullSink);
+    packets.iter().for_each(|packet| engine.handle_datagram(&packet.datagram(), &mut sink));
+    // The INVITEs time out, and a minute later the scan is over.
+    engine.handle_timeout(at(ended + 600_000), &mut sink);
+    let ended: Vec<EndedCall> = std::iter::from_fn(|| engine.poll_event())
+        .filter_map(|e| if let CallEvent::Ended(ended) = e { Some(*ended) } else { None })
+        .collect();
+    let real = ended.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");
+    assert_eq!([real.record.sides.caller.packets, real.record.sides.callee.packets], [100, 100]);
+    let reasons = ended.iter().filter_map(|c| c.record.verdict_reason.as_deref());
+    let scans: Vec<_> = reasons.filter(|reason| reason.starts_with("scan: ")).collect();
+    assert_eq!(scans, ["scan: 290 attempts from 10.0.0.1 in 0 s, none answered (calls.scan_per_minute)"]);
+    assert_eq!(ended.len(), 1 + 10 + 1, "the call, what the rate allows, the scan");
 }
 
 #[test]

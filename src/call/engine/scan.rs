@@ -1,0 +1,274 @@
+//! Scans: unanswered INVITEs of one source, beyond a rate, become one record.
+//!
+//! A scanner sends thousands of INVITEs that nobody answers. Each would become a row of the journal and a task in Pyrus, and
+//! the real calls would wait behind them. The rate is a leaky bucket for each source address: a new call fills it by one,
+//! and an answered call empties it by [`ANSWER_CREDIT`], because a telephone system with that many answers is no scanner.
+//! While the bucket is over the rate, a new call is a *suspect*: it is not announced. A suspect that is answered or has
+//! media is a call like any other. A suspect that ends otherwise counts as an attempt of its source.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::call::engine::Engine;
+use crate::call::event::{CallEvent, EndedCall, RegistrationPolicy};
+use crate::call::record::{CallOutcome, CallRecord, CallVerdict, ProblemKind};
+use crate::time::Timestamp;
+
+/// The rate of unanswered calls of each source.
+#[derive(Debug, Default)]
+pub(super) struct ScanTracker {
+    sources: HashMap<IpAddr, SourceRate, foldhash::fast::RandomState>,
+}
+
+#[derive(Debug)]
+struct SourceRate {
+    /// Fill of the bucket, in calls.
+    level: f64,
+    filled_at: Timestamp,
+    scan: Option<ScanAttempts>,
+}
+
+/// The attempts of one source since its last record.
+#[derive(Debug)]
+struct ScanAttempts {
+    /// Record of the first attempt.
+    first: Box<CallRecord>,
+    wall_offset_ns: i64,
+    count: u64,
+    began_at: Timestamp,
+    /// Time of the newest attempt.
+    last_at: Timestamp,
+    /// Time at which an attempt last ended.
+    ended_at: Timestamp,
+}
+
+/// Beginning and end of an attempt.
+#[derive(Clone, Copy, Debug)]
+struct AttemptTimes {
+    began_at: Timestamp,
+    ended_at: Timestamp,
+}
+
+/// Result of counting a new call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallSuspicion {
+    /// The source is within the rate.
+    None,
+    /// The source is beyond the rate.
+    Scan,
+}
+
+impl ScanTracker {
+    /// Counts a new call of a source at the time `at`. `rate` is the number of calls in a minute; 0 means no limit.
+    pub(super) fn add_call(&mut self, source: IpAddr, at: Timestamp, rate: u32) -> CallSuspicion {
+        if rate == 0 {
+            return CallSuspicion::None;
+        }
+        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
+            self.sources.retain(|_, s| s.scan.is_some() || s.level_at(at, rate) > 0.0);
+            if self.sources.len() >= MAX_SOURCES {
+                return CallSuspicion::None;
+            }
+        }
+        let source = self.sources.entry(source).or_insert(SourceRate { level: 0.0, filled_at: at, scan: None });
+        source.level = source.level_at(at, rate) + 1.0;
+        source.filled_at = source.filled_at.max(at);
+        if source.level > f64::from(rate) { CallSuspicion::Scan } else { CallSuspicion::None }
+    }
+
+    /// Counts the answer to a call of a source.
+    pub(super) fn add_answer(&mut self, source: IpAddr, rate: u32) {
+        if let Some(source) = self.sources.get_mut(&source) {
+            source.level = (source.level - ANSWER_CREDIT).max(-f64::from(rate));
+        }
+    }
+
+    /// Counts the end of a suspect as an attempt. `record` is built only for the first attempt.
+    fn add_attempt(&mut self, source: IpAddr, times: AttemptTimes, record: impl FnOnce() -> Option<(CallRecord, i64)>) {
+        let Some(source) = self.sources.get_mut(&source) else { return };
+        if let Some(scan) = &mut source.scan {
+            scan.count += 1;
+            scan.last_at = scan.last_at.max(times.began_at);
+            scan.ended_at = times.ended_at;
+        } else if let Some((record, wall_offset_ns)) = record() {
+            let first = Box::new(record);
+            let AttemptTimes { began_at, ended_at } = times;
+            source.scan = Some(ScanAttempts { first, wall_offset_ns, count: 1, began_at, last_at: began_at, ended_at });
+        }
+    }
+
+    /// Removes and returns the scans that are over at the time `now`, or all scans.
+    fn take_over(&mut self, now: Timestamp, which: ScanSelection) -> Vec<(IpAddr, ScanAttempts)> {
+        let is_over = |scan: &mut ScanAttempts| {
+            which == ScanSelection::All
+                || now.since(scan.ended_at) >= SCAN_QUIET
+                || now.since(scan.began_at) >= MAX_SCAN_RECORD
+        };
+        let mut over: Vec<_> =
+            self.sources.iter_mut().filter_map(|(ip, s)| Some((*ip, s.scan.take_if(|scan| is_over(scan))?))).collect();
+        over.sort_by_key(|(_, scan)| scan.began_at);
+        over
+    }
+
+    /// Returns the time at which the next scan may be over.
+    fn next_check(&self, now: Timestamp) -> Option<Timestamp> {
+        self.sources.values().any(|source| source.scan.is_some()).then(|| now + SCAN_QUIET)
+    }
+}
+
+/// Which scans end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ScanSelection {
+    Over,
+    All,
+}
+
+impl SourceRate {
+    /// Returns the fill of the bucket, which leaks at the rate.
+    fn level_at(&self, at: Timestamp, rate: u32) -> f64 {
+        let leaked = at.since(self.filled_at).as_secs_f64() * f64::from(rate) / 60.0;
+        if self.level > 0.0 { (self.level - leaked).max(0.0) } else { self.level }
+    }
+}
+
+impl Engine {
+    /// Counts the first leg of a new call, and marks the call as a suspect if its source is beyond the rate.
+    pub(super) fn note_attempt(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let (source, at, conversation) = (leg.dialog.caller_addr.ip(), leg.created_at, leg.conversation);
+        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        if call.legs.len() == 1 && leg.dialog.invited_at.is_none_or(|invited| invited <= at) {
+            let suspicion = self.scans.add_call(source, at, self.config.scan_per_minute);
+            call.source = Some(source);
+            call.is_suspect = suspicion == CallSuspicion::Scan;
+        }
+    }
+
+    /// Returns true if the call is a suspect that nobody answered yet. The first answer clears the suspicion and counts for
+    /// the source.
+    pub(super) fn is_scan_suspect(&mut self, conversation: usize) -> bool {
+        let Some(call) = self.conversations.get_mut(conversation) else { return false };
+        if call.source.is_none() {
+            return false;
+        }
+        let is_real = |leg: &crate::call::leg::Leg| leg.dialog.answered.is_some() || leg.has_media();
+        if call.legs.iter().filter_map(|slot| self.legs.get(*slot)).any(is_real) {
+            call.is_suspect = false;
+            if let Some(source) = call.source.take() {
+                self.scans.add_answer(source, self.config.scan_per_minute);
+            }
+        }
+        call.is_suspect
+    }
+
+    /// Counts the end of a suspect, in place of a record of its own.
+    pub(super) fn count_scan_attempt(&mut self, conversation: usize) {
+        let Some(call) = self.conversations.get(conversation) else { return };
+        let (Some(source), wall_offset_ns) = (call.source, call.wall_offset_ns) else { return };
+        let times = AttemptTimes { began_at: call.created_at, ended_at: self.now };
+        self.counters.scan_attempts += 1;
+        let mut scans = std::mem::take(&mut self.scans);
+        scans.add_attempt(source, times, || Some((self.record_of(conversation)?, wall_offset_ns)));
+        self.scans = scans;
+        if self.scan_check_at.is_none() {
+            self.scan_check_at = self.scans.next_check(self.now);
+        }
+    }
+
+    /// Emits the records of the scans that are over.
+    pub(super) fn handle_scan_timer(&mut self) {
+        if self.scan_check_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.emit_scans(ScanSelection::Over);
+        self.scan_check_at = self.scans.next_check(self.now);
+    }
+
+    /// Emits the records of all scans, because the process ends.
+    pub fn handle_shutdown(&mut self) {
+        self.emit_scans(ScanSelection::All);
+        self.scan_check_at = None;
+    }
+
+    fn emit_scans(&mut self, which: ScanSelection) {
+        for (source, scan) in self.scans.take_over(self.now, which) {
+            self.counters.calls += 1;
+            let wall_offset_ns = scan.wall_offset_ns;
+            let record = scan.into_record(source);
+            let registration = RegistrationPolicy::Forbidden;
+            let ended = EndedCall { record, legs: Vec::new(), registration, wall_offset_ns };
+            self.events.push_back(CallEvent::Ended(Box::new(ended)));
+        }
+    }
+}
+
+impl ScanAttempts {
+    /// Returns the one record of the scan: the record of its first attempt, without the numbers.
+    fn into_record(self, source: IpAddr) -> CallRecord {
+        let Self { mut first, count, last_at, wall_offset_ns, .. } = self;
+        let last_at = last_at.offset(wall_offset_ns);
+        let seconds = first.invited_at.map_or(0, |began| last_at.since(began).as_secs());
+        (first.from, first.to, first.internal) = (None, None, None);
+        (first.from_name, first.to_name) = (None, None);
+        (first.from_uri, first.to_uri, first.request_uri) = (None, None, None);
+        (first.outcome, first.sip_status) = (CallOutcome::Failed, None);
+        first.ended_at = Some(last_at);
+        first.verdict = Some(CallVerdict::NotAnswered);
+        let attempts = if count == 1 { "attempt" } else { "attempts" };
+        first.verdict_reason = Some(format!(
+            "scan: {count} {attempts} from {source} in {seconds} s, none answered (calls.scan_per_minute)"
+        ));
+        first.problems = vec![ProblemKind::Scan.with_packets(count)];
+        *first
+    }
+}
+
+/// Answers count this many times as much as unanswered calls: a source with one answer in 20 calls is no scanner.
+const ANSWER_CREDIT: f64 = 20.0;
+/// A source has ended its scan when none of its attempts ended for this time. It is longer than an INVITE without an answer is
+/// waited for (timer C of RFC 3261 is three minutes).
+const SCAN_QUIET: Duration = Duration::from_secs(300);
+/// A scan that lasts longer gets a record in between, so that a person hears of it.
+const MAX_SCAN_RECORD: Duration = Duration::from_secs(3_600);
+/// Sources with a rate, about 100 bytes each. Calls of further sources are never suspects.
+const MAX_SOURCES: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 5));
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_secs(1_795_417_200) + Duration::from_millis(ms)
+    }
+
+    fn suspects(tracker: &mut ScanTracker, calls: u64, begin_ms: u64, every_ms: u64, rate: u32) -> usize {
+        let is_suspect = |n: &u64| tracker.add_call(A, at(begin_ms + n * every_ms), rate) == CallSuspicion::Scan;
+        (0..calls).filter(is_suspect).count()
+    }
+
+    #[test]
+    fn only_calls_beyond_the_rate_are_suspects() {
+        // Ten calls a minute are allowed, and ten at once.
+        assert_eq!(suspects(&mut ScanTracker::default(), 10, 0, 1, 10), 0);
+        assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 1, 10), 90);
+        assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 7_000, 10), 0, "one in seven seconds");
+        assert_eq!(suspects(&mut ScanTracker::default(), 1_000, 0, 1, 0), 0, "0 is no limit");
+        let mut tracker = ScanTracker::default();
+        suspects(&mut tracker, 100, 0, 1, 10);
+        assert_eq!(suspects(&mut tracker, 5, 3_600_000, 1, 10), 0, "an hour later");
+    }
+
+    #[test]
+    fn source_with_answers_is_no_scanner() {
+        let mut tracker = ScanTracker::default();
+        for n in 0..1_000 {
+            assert_eq!(tracker.add_call(A, at(n), 60), CallSuspicion::None, "call {n}");
+            if n % 20 == 0 {
+                tracker.add_answer(A, 60);
+            }
+        }
+    }
+}
