@@ -390,6 +390,14 @@ fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     if cut > 0 {
         record.problems.push(ProblemKind::CutBySnaplen.with_packets(cut));
     }
+    let mistaken: u64 = anchor.streams.iter().map(|s| s.mistaken).sum();
+    for (kind, packets) in
+        [(ProblemKind::PayloadTypeMismatch, mistaken), (ProblemKind::StreamsRefused, anchor.refused_packets)]
+    {
+        if packets > 0 {
+            record.problems.push(kind.with_packets(packets));
+        }
+    }
 }
 
 const fn mid_call_reason(direction: CallDirection) -> &'static str {

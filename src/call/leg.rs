@@ -60,6 +60,8 @@ pub(crate) struct Leg {
     pub(crate) keypad: DtmfDetector,
     /// Whether its conversation was ever paused. Each packet is then compared with the pauses.
     pub(crate) pause_seen: bool,
+    /// Number of packets of streams that were refused, because the leg had too many.
+    pub(crate) refused_packets: u64,
     /// Whether the leg is closed, i.e. it is over and accepts no late packets any more.
     pub(crate) closed: bool,
     /// Time of the next check of its timers.
@@ -149,6 +151,7 @@ impl Leg {
             superseded_at: None,
             keypad: DtmfDetector::default(),
             pause_seen: false,
+            refused_packets: 0,
             created_at: at,
             closed: false,
             timer_at: at,

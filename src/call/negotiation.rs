@@ -385,6 +385,12 @@ impl Negotiation {
             .or_else(|| static_format(pt))
     }
 
+    /// Returns the payload format of `pt` in the sender's own description.
+    pub(crate) fn own_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
+        let formats = &self.announced(sender)?.formats;
+        formats.iter().find(|(known, _)| *known == pt).map(|(_, format)| format.clone())
+    }
+
     /// Returns the encryption of the audio of `sender`.
     pub(crate) fn security(&self, sender: Side) -> StreamSecurity {
         if self.zrtp {

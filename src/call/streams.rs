@@ -33,6 +33,10 @@ pub(crate) struct RtpStream {
     unsettled: bool,
     /// Number of packets that the capture cut (snaplen).
     pub(crate) cut: u64,
+    /// Whether the sender uses the payload types of its own description, although the receiver announced them otherwise.
+    own_numbers: bool,
+    /// Number of packets whose payload type the receiver announced as telephone-event, but which are none.
+    pub(crate) mistaken: u64,
     /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(usize, Timestamp)>,
     /// Whether the leg announced `src` and `dst` when the stream began.
@@ -119,6 +123,8 @@ impl RtpStream {
             security: StreamSecurity::Plain,
             unsettled: false,
             cut: 0,
+            own_numbers: false,
+            mistaken: 0,
             taken_over: None,
             announced: [false, false],
         }
@@ -146,7 +152,12 @@ impl RtpStream {
         if arrival == PacketArrival::Duplicate {
             return PacketOutcome::Duplicate;
         }
-        let news = self.note_payload(packet.pt, negotiation);
+        let mut news = self.note_payload(packet.pt, negotiation);
+        if self.is_no_event(packet, negotiation) {
+            self.own_numbers = true;
+            news |= self.look_up_payload(packet.pt, negotiation);
+        }
+        self.mistaken += u64::from(self.own_numbers);
         let Some(payload) = self.payloads.get_mut(self.current) else {
             return PacketOutcome::Packet { secret: false, news: false };
         };
@@ -248,6 +259,13 @@ impl RtpStream {
         })
     }
 
+    /// Returns whether this stream is audio of a known format on the same flow as another stream.
+    fn is_audio_beside(&self, other: &Self) -> bool {
+        self.ssrc != other.ssrc
+            && (self.src, self.dst) == (other.src, other.dst)
+            && self.payloads.iter().any(|p| p.packets > 0 && p.voice().is_some())
+    }
+
     /// Returns the audio codecs in the order of their first packet.
     pub(crate) fn codecs(&self) -> impl Iterator<Item = &str> {
         let now = self.payloads.iter().filter_map(PayloadUse::voice).map(|f| f.encoding.as_str());
@@ -267,7 +285,28 @@ impl RtpStream {
         {
             return false;
         }
-        let format = negotiation.payload_format(self.side, pt);
+        self.look_up_payload(pt, negotiation)
+    }
+
+    /// Returns whether the negotiation says that a packet is a telephone-event, and its length says that it is none. An
+    /// event has 4 bytes (RFC 4733 section 2.3).
+    ///
+    /// Quirk `own_numbers`: both sides announce the same two dynamic payload types the other way round, and each sends
+    /// its own.
+    fn is_no_event(&self, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> bool {
+        let is_event = self.payloads.get(self.current).is_some_and(|p| p.secret && p.pt == packet.pt);
+        is_event
+            && !self.own_numbers
+            && packet.payload.len() > MAX_EVENT_BYTES
+            && negotiation.security(self.side) == StreamSecurity::Plain
+            && negotiation.own_format(self.side, packet.pt).is_some_and(|own| !own.is(Codec::TelephoneEvent))
+    }
+
+    /// Makes `pt` the current payload type, with the format of the negotiation as it is now.
+    fn look_up_payload(&mut self, pt: PayloadType, negotiation: &Negotiation) -> bool {
+        let generation = negotiation.generation();
+        let own = if self.own_numbers { negotiation.own_format(self.side, pt) } else { None };
+        let format = own.or_else(|| negotiation.payload_format(self.side, pt));
         let secret = is_event(format.as_ref());
         let redundant = format.as_ref().filter(|f| f.is(Codec::Red)).map_or("", |f| &f.fmtp);
         let within = redundancy::payload_types(redundant)
@@ -350,6 +389,11 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     let mut jitter: f64 = 0.0;
     for stream in streams.iter().filter(|s| s.side == side) {
         let Some(record) = stream.record() else { continue };
+        // Other media on the port of the audio (BUNDLE, RFC 9143), e.g. video: its losses are no lost sound.
+        if record.codec.is_none() && streams.iter().any(|other| other.is_audio_beside(stream)) {
+            out.streams.push(record);
+            continue;
+        }
         for codec in stream.codecs() {
             if !out.codecs.iter().any(|known| known == codec) {
                 out.codecs.push(codec.to_owned());
@@ -368,6 +412,8 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     out
 }
 
+/// A telephone-event has 4 bytes. Longer ones may have extensions, but no device sends four times as much.
+const MAX_EVENT_BYTES: usize = 16;
 /// Bound of the payload types of a stream. More types mean that the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
 /// Bound of the timestamp difference of consecutive packets, in RTP clock units (4 s at 48 kHz).

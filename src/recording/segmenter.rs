@@ -60,8 +60,10 @@ pub(super) struct RenderedLeg {
     pub(super) plan: RenderPlan,
     /// Report from the beginning of the call.
     pub(super) report: RenderReport,
-    /// Whether any side can be heard.
+    /// Whether anything was decoded.
     pub(super) is_heard: bool,
+    /// Whether a side can be heard by the measure of the verdict.
+    pub(super) is_audible: bool,
     /// New segments; empty if nothing can be heard.
     pub(super) segments: Vec<NewSegment>,
 }
@@ -100,11 +102,12 @@ impl Segmenter<'_> {
         } else {
             render::render(&plan, source, &mut |_| Ok(()))?
         };
-        let is_heard = report.sides.iter().any(|side| SideFacts::from(side).is_heard);
+        let is_heard = report.sides.iter().any(|side| side.decoded + side.comfort > 0);
         if !is_heard {
             segments.clear();
         }
-        Ok(RenderedLeg { plan, report, is_heard, segments })
+        let is_audible = report.sides.iter().any(|side| SideFacts::from(side).is_heard());
+        Ok(RenderedLeg { plan, report, is_heard, is_audible, segments })
     }
 
     /// Renders a leg from its beginning without writing a file.

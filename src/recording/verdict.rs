@@ -18,6 +18,8 @@ pub(crate) struct VerdictFacts {
     pub(crate) packets: u64,
     /// The side whose packets contain no speech while the other side talks.
     pub(crate) mute: Option<Side>,
+    /// Whether a fax replaced the audio during the call.
+    pub(crate) fax: bool,
     /// The error that made rendering fail, if it failed.
     pub(crate) failure: Option<String>,
     /// Why this machine did not keep all packets of the call, if it did not.
@@ -39,18 +41,62 @@ pub(crate) enum AnswerState {
 /// Audio of a side in the recorded time of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SideFacts {
-    /// Whether any packet could be decoded.
-    pub(crate) is_heard: bool,
+    /// How much of the side can be heard.
+    pub(crate) audibility: Audibility,
+    /// Whether there were telephone-events.
+    pub(crate) events: bool,
     /// Reasons why packets could not be decoded.
     pub(crate) undecodable: BTreeSet<UndecodableReason>,
     /// Whether packets were deliberately not kept, e.g. during a pause.
     pub(crate) withheld: bool,
 }
 
+/// How much of a side can be heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Audibility {
+    /// Nothing was decoded.
+    #[default]
+    Nothing,
+    /// Hardly anything was decoded, e.g. the packets before the encryption began.
+    AlmostNothing,
+    /// Packets were decoded, and all of them are digital silence.
+    Silence,
+    /// The side can be heard.
+    Heard,
+}
+
+impl Audibility {
+    fn of(report: &SideReport) -> Self {
+        let decoded = report.decoded + report.comfort;
+        if decoded == 0 {
+            return Self::Nothing;
+        }
+        let recorded_ms = (report.talk_s + report.silence_s) * 1_000.0;
+        let heard_ms = report.heard_us.saturating_sub(report.concealed_us) as f64 / 1_000.0;
+        let enough_ms = (recorded_ms * MIN_HEARD_SHARE).min(MIN_HEARD_MS);
+        let undecodable = report.undecodable() as f64;
+        if heard_ms < enough_ms || (decoded as f64) < MIN_DECODED_SHARE * (decoded as f64 + undecodable) {
+            Self::AlmostNothing
+        } else if report.peak <= SILENCE_PEAK {
+            Self::Silence
+        } else {
+            Self::Heard
+        }
+    }
+}
+
+impl SideFacts {
+    /// Returns whether the side can be heard.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.audibility == Audibility::Heard
+    }
+}
+
 impl From<&SideReport> for SideFacts {
     fn from(report: &SideReport) -> Self {
         Self {
-            is_heard: report.decoded + report.comfort > 0,
+            audibility: Audibility::of(report),
+            events: report.events > 0,
             undecodable: report.silent.keys().cloned().collect(),
             withheld: report.withheld > 0,
         }
@@ -60,15 +106,17 @@ impl From<&SideReport> for SideFacts {
 /// Returns the first verdict that applies, in the order of [`CallVerdict`], and the reason for people. Never returns
 /// `Excluded`, which only the engine decides.
 pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
-    match (facts.caller.is_heard, facts.callee.is_heard) {
-        (true, true) => return (CallVerdict::BothSides, both_sides_reason(facts.mute)),
+    match (facts.caller.is_heard(), facts.callee.is_heard()) {
+        (true, true) => {
+            return (CallVerdict::BothSides, format!("{}{}", both_sides_reason(facts.mute), fax_note(facts)));
+        }
         (true, false) => {
             let why = silence_reason("callee", &facts.callee, facts.spool_loss.as_deref());
-            return (CallVerdict::CallerOnly, format!("Only the caller can be heard: {why}."));
+            return (CallVerdict::CallerOnly, format!("Only the caller can be heard: {why}.{}", fax_note(facts)));
         }
         (false, true) => {
             let why = silence_reason("caller", &facts.caller, facts.spool_loss.as_deref());
-            return (CallVerdict::CalleeOnly, format!("Only the callee can be heard: {why}."));
+            return (CallVerdict::CalleeOnly, format!("Only the callee can be heard: {why}.{}", fax_note(facts)));
         }
         (false, false) => {}
     }
@@ -105,7 +153,12 @@ fn both_sides_reason(mute: Option<Side>) -> String {
     format!("Packets of both sides came, but the {side}'s are silent throughout (one-way audio): check that telephone.")
 }
 
+fn fax_note(facts: &VerdictFacts) -> &'static str {
+    if facts.fax { " The call became a fax (T.38), which has no sound." } else { "" }
+}
+
 fn no_media_reason(facts: &VerdictFacts) -> String {
+    let any = |audibility| facts.caller.audibility == audibility || facts.callee.audibility == audibility;
     let has = |reason: &UndecodableReason| {
         facts.caller.undecodable.contains(reason) || facts.callee.undecodable.contains(reason)
     };
@@ -113,8 +166,16 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
         "Every media packet was cut short by the capture: raise its snap length.".to_owned()
     } else if has(&UndecodableReason::Damaged) {
         "No media packet could be decoded: their contents do not fit the codec that was agreed.".to_owned()
+    } else if any(Audibility::Silence) {
+        "Media packets came, but they contain digital silence throughout: check the telephones.".to_owned()
+    } else if facts.fax {
+        "The call is a fax (T.38), which has no sound.".to_owned()
+    } else if any(Audibility::AlmostNothing) {
+        "Hardly any media packet of the call came or could be decoded.".to_owned()
     } else if facts.caller.withheld || facts.callee.withheld {
         "All media of the call was deliberately not kept (recording was paused).".to_owned()
+    } else if facts.caller.events || facts.callee.events {
+        "The mirror showed telephone-events (DTMF) within the recorded part of the call, but no audio.".to_owned()
     } else if facts.packets > 0 {
         "The mirror showed media, but none within the recorded part of the call.".to_owned()
     } else if facts.answered == AnswerState::BeganBefore {
@@ -127,6 +188,13 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
 /// Returns why a side cannot be heard while the other can.
 fn silence_reason(side: &str, facts: &SideFacts, spool_loss: Option<&str>) -> String {
     match facts.undecodable.iter().next() {
+        _ if facts.audibility == Audibility::Silence => {
+            format!("the {side}'s packets contain digital silence throughout (one-way audio): check that telephone")
+        }
+        None if facts.audibility == Audibility::AlmostNothing => {
+            format!("hardly any media of the {side} came in the recorded part of the call")
+        }
+        None if facts.events => format!("the {side} sent telephone-events (DTMF) only"),
         None if facts.withheld => format!("media of the {side} was deliberately not kept"),
         None => match spool_loss {
             Some(loss) => format!("no media of the {side} was kept, and {loss}"),
@@ -164,12 +232,40 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
     }
 }
 
+/// A side is heard if sound was decoded for at least this share of the recorded time, or for [`MIN_HEARD_MS`]. A short
+/// greeting in a long call counts; the packets before a key agreement do not.
+const MIN_HEARD_SHARE: f64 = 0.02;
+/// So much decoded sound is heard however long the call is, ms.
+const MIN_HEARD_MS: f64 = 1_000.0;
+/// Least share of decoded packets among those that could have sound.
+const MIN_DECODED_SHARE: f64 = 0.05;
+/// Largest magnitude of digital silence: 8 in A-law, and the ripple of a resampler.
+const SILENCE_PEAK: u32 = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn side(is_heard: bool, undecodable: &[UndecodableReason]) -> SideFacts {
-        SideFacts { is_heard, undecodable: undecodable.iter().cloned().collect(), withheld: false }
+        let audibility = if is_heard { Audibility::Heard } else { Audibility::Nothing };
+        SideFacts { audibility, undecodable: undecodable.iter().cloned().collect(), ..SideFacts::default() }
+    }
+
+    #[test]
+    fn side_is_heard_by_its_decoded_time_and_not_by_a_packet() {
+        let report = |decoded: u64, encrypted: u64, peak: u32| {
+            let reason = UndecodableReason::Encrypted(UndecryptableReason::Zrtp);
+            let silent = (encrypted > 0).then_some((reason, encrypted)).into_iter().collect();
+            let heard_us = decoded * 20_000;
+            SideReport { decoded, silent, heard_us, peak, talk_s: 1.0, silence_s: 19.0, ..SideReport::default() }
+        };
+        let of = |decoded, encrypted, peak| Audibility::of(&report(decoded, encrypted, peak));
+        assert_eq!(of(15, 982, 9_000), Audibility::AlmostNothing, "ZRTP");
+        assert_eq!(of(60, 2_000, 9_000), Audibility::AlmostNothing, "most of it encrypted");
+        assert_eq!(of(32, 0, 0), Audibility::Silence);
+        assert_eq!(of(32, 0, 9_000), Audibility::Heard, "a short answer");
+        assert_eq!(of(1, 0, 9_000), Audibility::AlmostNothing);
+        assert_eq!(of(0, 900, 0), Audibility::Nothing);
     }
 
     #[test]
@@ -185,9 +281,9 @@ mod tests {
             ..VerdictFacts::default()
         };
         assert_eq!(verdict(&facts).0, CallVerdict::BothSides);
-        facts.callee.is_heard = false;
+        facts.callee.audibility = Audibility::Nothing;
         assert_eq!(verdict(&facts).0, CallVerdict::CallerOnly);
-        facts.caller.is_heard = false;
+        facts.caller.audibility = Audibility::AlmostNothing;
         facts.answered = AnswerState::No;
         assert_eq!(verdict(&facts).0, CallVerdict::NotAnswered);
         facts.answered = AnswerState::Yes;

@@ -1,7 +1,8 @@
 //! Mixes the streams of both sides: a window of some seconds over the two channels of the recording.
 //!
 //! Sound may be written in any order within the window. If two streams of one side sound at once, the later stream
-//! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer.
+//! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer. Digital silence
+//! never replaces the sound of another stream.
 
 use std::io;
 
@@ -87,7 +88,15 @@ impl MixBuffer {
         let (window, ranks) = self.channels[channel].grow_to(last);
         let (window, ranks) = (&mut window[first..], &mut ranks[first..]);
         let samples = &samples[(from - at) as usize..(to - at) as usize];
-        if ranks.iter().all(|&owner| owner <= rank) {
+        if ranks.iter().all(|&owner| owner == 0 || owner == rank) {
+            window.copy_from_slice(samples);
+            ranks.fill(rank);
+        } else if is_digital_silence(samples) {
+            let window = window.iter_mut().zip(ranks);
+            for ((slot, owner), &sample) in window.zip(samples).filter(|((_, owner), _)| **owner == 0) {
+                (*slot, *owner) = (sample, rank);
+            }
+        } else if ranks.iter().all(|&owner| owner <= rank) || is_digital_silence(window) {
             window.copy_from_slice(samples);
             ranks.fill(rank);
         } else {
@@ -140,6 +149,11 @@ impl MixBuffer {
     pub(super) fn fill_report(&self, channel: usize, report: &mut SideReport) {
         self.meters[channel].fill_report(report);
     }
+}
+
+/// Returns whether samples are the silence of a codec without any noise.
+fn is_digital_silence(samples: &[i16]) -> bool {
+    samples.iter().all(|sample| sample.unsigned_abs() <= DIGITAL_SILENCE)
 }
 
 /// Measures the levels of one channel.
@@ -204,5 +218,7 @@ impl LevelMeter {
 const FULL_SCALE: u32 = 32_124;
 /// The square of 184, -45 dBov: above background noise, below quiet speech.
 const TALK_POWER: u64 = 184 * 184;
+/// The smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats have 0.
+const DIGITAL_SILENCE: u16 = 8;
 /// The longest window. No arrival explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;

@@ -93,6 +93,12 @@ impl RenderPlan {
         self.samples = samples_between(self.starts_at, self.ends_at, self.sample_rate);
     }
 
+    /// Returns whether the recording was never paused.
+    #[cfg(feature = "service")]
+    pub(crate) fn has_no_pause(&self) -> bool {
+        self.pauses.is_empty()
+    }
+
     /// Returns the position of a moment in samples from the start. It may lie outside the recording.
     pub(super) fn position(&self, at: Timestamp) -> f64 {
         at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9

@@ -86,11 +86,17 @@ impl SpoolStats {
         }
     }
 
+    /// Returns whether a stream is other media on the flow of an audio stream, e.g. video.
+    fn is_other_media(&self, stream: &StreamTally) -> bool {
+        let has_codec = |s: &StreamTally| s.payloads.values().any(|payload| payload.codec_name.is_some());
+        !has_codec(stream) && self.streams.values().any(|other| other.flow == stream.flow && has_codec(other))
+    }
+
     /// Replaces the engine's counts.
     pub(super) fn replace_counts(&self, sides: &mut [SideRecord; 2]) {
         for side in [Side::Caller, Side::Callee] {
             let record = &mut sides[side.channel()];
-            let of_side = || self.streams.values().filter(|s| s.side == side);
+            let of_side = || self.streams.values().filter(|s| s.side == side && !self.is_other_media(s));
             record.packets = of_side().map(|s| s.stats.packets()).sum();
             record.lost = of_side().map(|s| s.stats.lost()).sum();
             record.reordered = of_side().map(|s| s.stats.reordered()).sum();
@@ -98,7 +104,7 @@ impl SpoolStats {
             record.max_jitter_ms = (record.packets > 0).then(|| (jitter * 1_000.0).round() / 1_000.0);
             for stream in &mut record.streams {
                 let is_it = |s: &&StreamTally| s.flow == (stream.src, stream.dst) && stream.ssrc == s.ssrc.to_string();
-                let Some(tally) = of_side().find(is_it) else { continue };
+                let Some(tally) = self.streams.values().find(is_it) else { continue };
                 (stream.packets, stream.lost) = (tally.stats.packets(), tally.stats.lost());
                 stream.first_at = tally.stats.first_at().unwrap_or(stream.first_at);
                 stream.last_at = tally.stats.last_at().unwrap_or(stream.last_at);

@@ -291,7 +291,7 @@ impl Engine {
         let flow = (datagram.src, datagram.dst);
         let is_it = |s: &RtpStream| s.is_stream(flow, packet.ssrc);
         let known = leg.streams.get(route.stream).is_some_and(is_it);
-        let index = if known { Some(route.stream) } else { leg.streams.iter().position(is_it) };
+        let index = if known { Some(route.stream) } else { leg.streams.iter().rposition(is_it) };
         let is_new = index.is_none();
         let before = match index.and_then(|index| leg.streams.get(index)) {
             Some(stream) => stream.taken_over.filter(|(_, until)| datagram.at < *until),
@@ -319,6 +319,7 @@ impl Engine {
             }
             None => {
                 self.counters.rtp_refused += 1;
+                leg.refused_packets += 1;
                 return;
             }
         };
@@ -426,7 +427,11 @@ fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParse
     if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
         return RtpPacket::parse_cut(datagram.payload);
     }
-    RtpPacket::parse(datagram.payload)
+    match RtpPacket::parse(datagram.payload) {
+        // SRTP hides the padding length, and some devices set the bit without padding.
+        Err(RtpParseError::Padding) => RtpPacket::parse_cut(datagram.payload),
+        parsed => parsed,
+    }
 }
 
 /// Updates the codec of the stream's side, and records an event if it differs from the last one.
@@ -456,8 +461,8 @@ const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
 const DISORDER_NS: i64 = 100_000_000;
 /// Time within which all copies of a packet arrive, from two interfaces with some disorder.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
-/// Streams of one leg at most: both sides with a new SSRC at each of fifty holds. More streams are noise.
-const MAX_STREAMS: usize = 256;
+/// Streams of one leg at most: announcements with a new SSRC each, for hours. A stream takes 1.5 kB.
+const MAX_STREAMS: usize = 4_096;
 /// Cached flows of one leg at most. The route of further flows is looked up for each packet.
 const MAX_FLOWS: usize = 64;
 /// Time after the end of a leg in which its packets may still arrive. They must not be taken for the next call on the same

@@ -50,18 +50,28 @@ impl ClockSteps {
         head.stamp.offset(clock.step_ns.saturating_neg())
     }
 
-    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order.
-    pub(super) fn place_on_timeline(&mut self, file: usize, head: &FileFrameHeader) -> TimelinePosition {
+    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order. `proven_ns` is how
+    /// far the clock was set back before the frame, if an RTP stream proves a step that is too small to be seen otherwise.
+    pub(super) fn place_on_timeline(
+        &mut self,
+        file: usize,
+        head: &FileFrameHeader,
+        proven_ns: Option<i64>,
+    ) -> TimelinePosition {
         let clock = self.clock(file, head).unwrap_or_else(|| self.new_clock(file, head));
         let back_by = clock.last.nanos_since(head.stamp);
         let mut step_ns = clock.step_ns;
-        if back_by > STEP_BACK_NS {
-            step_ns = self.share(clock.step_ns.saturating_sub(back_by));
+        let is_large = back_by > STEP_BACK_NS;
+        if is_large {
+            step_ns = self.share(clock.step_ns.saturating_sub(back_by), STEP_BACK_NS);
+        } else if let Some(proven_ns) = proven_ns {
+            step_ns = self.share(clock.step_ns.saturating_sub(proven_ns), SAME_SMALL_STEP_NS);
         }
+        let is_step = is_large || step_ns != clock.step_ns;
         self.set_clock(file, head, InterfaceClock { last: head.stamp, step_ns, ..clock });
         let at = head.stamp.offset(step_ns.saturating_neg());
         let unreported = step_ns.saturating_sub(self.reported_ns);
-        let is_new = back_by > STEP_BACK_NS && unreported < -STEP_BACK_NS;
+        let is_new = is_step && unreported < if is_large { -STEP_BACK_NS } else { -SAME_SMALL_STEP_NS };
         if is_new {
             self.reported_ns = step_ns;
         }
@@ -104,8 +114,8 @@ impl ClockSteps {
     }
 
     /// Returns the known step sum nearest to `sum_ns`, or records it. Interfaces with the same step stay aligned to the ns.
-    fn share(&mut self, sum_ns: i64) -> i64 {
-        if let Some(known) = self.known.iter().find(|k| k.abs_diff(sum_ns) < STEP_BACK_NS.unsigned_abs()) {
+    fn share(&mut self, sum_ns: i64, tolerance_ns: i64) -> i64 {
+        if let Some(known) = self.known.iter().find(|k| k.abs_diff(sum_ns) < tolerance_ns.unsigned_abs()) {
             return *known;
         }
         if self.known.len() == MAX_KNOWN_STEPS {
@@ -116,7 +126,10 @@ impl ClockSteps {
     }
 }
 
-/// Smallest backward jump that counts as a clock step, ns. Smaller jumps are disorder between cores or interfaces.
+/// Smallest backward jump that counts as a clock step, ns. Smaller jumps can be disorder between cores or interfaces, so
+/// that an RTP stream must prove them.
 const STEP_BACK_NS: i64 = 5_000_000_000;
+/// Two small steps that differ by less are the same step, seen by two interfaces, ns.
+const SAME_SMALL_STEP_NS: i64 = 30_000_000;
 /// Distinct step sums that are remembered. Real clocks step a few times; a file with more is malicious.
 const MAX_KNOWN_STEPS: usize = 64;

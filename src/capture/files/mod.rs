@@ -13,9 +13,11 @@ use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureW
 use crate::time::Timestamp;
 use clock_steps::{ClockSteps, TimelinePosition};
 use reader::{CaptureFileReader, FileFrameHeader};
+use rtp_witness::RtpWitness;
 
 mod clock_steps;
 mod reader;
+mod rtp_witness;
 mod unreadable_hint;
 
 /// Opens capture files as one source; `-` is standard input. The headers of all files are checked first.
@@ -44,7 +46,7 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         } else {
             CaptureFileState::Reading(Box::new(reader), first)
         };
-        source.files.push(CaptureFile { path: path.clone(), state });
+        source.files.push(CaptureFile { path: path.clone(), state, witness: RtpWitness::default() });
     }
     Ok(source)
 }
@@ -69,6 +71,8 @@ pub struct FileSource {
 struct CaptureFile {
     path: PathBuf,
     state: CaptureFileState,
+    /// Its RTP streams, which prove small clock steps.
+    witness: RtpWitness,
 }
 
 #[derive(Debug)]
@@ -91,8 +95,12 @@ impl CaptureSource for FileSource {
         while let Some(Reverse((_, index))) = self.heads.pop() {
             self.start_reading(index)?;
             // A file that was truncated since it was first opened has no frame left.
-            let CaptureFileState::Reading(_, head) = &self.files[index].state else { continue };
-            let TimelinePosition { at, step_ns } = self.steps.place_on_timeline(index, head);
+            let CaptureFile { state: CaptureFileState::Reading(reader, head), witness, .. } = &mut self.files[index]
+            else {
+                continue;
+            };
+            let proven_ns = witness.handle_frame(head.link, head.stamp, reader.data(head));
+            let TimelinePosition { at, step_ns } = self.steps.place_on_timeline(index, head, proven_ns);
             let Some(by_ns) = step_ns else { return Ok(self.hand_out(index, at)) };
             self.held_back = Some((index, at));
             return Ok(CaptureEvent::ClockStep { at, by_ns });

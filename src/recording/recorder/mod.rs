@@ -14,7 +14,9 @@ use super::segments::{self, ChannelOrder};
 use super::verdict::{AnswerState, VerdictFacts, verdict};
 use crate::call::errno::OsErrno;
 use crate::call::event::{DueSegments, EndedCall, EndedLeg};
-use crate::call::record::{CallOutcome, CallProblem, CallRecord, ProblemKind, RecordingFile, Side, SideRecords};
+use crate::call::record::{
+    CallOutcome, CallProblem, CallRecord, EventKind, ProblemKind, RecordingFile, Side, SideRecords,
+};
 use crate::render::{PayloadQuirk, RenderError, RenderReport, SideReport, UndecodableReason};
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
@@ -208,7 +210,7 @@ impl Recorder {
         for leg in others.by_ref() {
             let Some(source) = store.source(leg) else { continue };
             match self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to) {
-                Ok(rendered) if rendered.is_heard => {
+                Ok(rendered) if rendered.is_audible => {
                     first = Some((rendered, leg));
                     break;
                 }
@@ -287,11 +289,20 @@ impl Recorder {
         let [caller, callee] = &rendered.report.sides;
         let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
         (facts.caller, facts.callee) = (left.into(), right.into());
+        if rendered.plan.has_no_pause() {
+            // Without a pause, only the capture can have removed payloads.
+            for side in [&mut facts.caller, &mut facts.callee].into_iter().filter(|side| side.withheld) {
+                side.withheld = false;
+                side.undecodable.insert(UndecodableReason::Cut);
+            }
+        }
         facts.packets = record.sides.caller.packets + record.sides.callee.packets;
         if !rendered.is_heard {
             return Ok(());
         }
-        if let Some((side, problem)) = quality::find_one_way_audio(&rendered.report, rendered.plan.sample_rate) {
+        if !facts.fax
+            && let Some((side, problem)) = quality::find_one_way_audio(&rendered.report, rendered.plan.sample_rate)
+        {
             facts.mute = Some(if leg.same_sides { side } else { side.other() });
             record.problems.push(problem);
         }
@@ -468,6 +479,7 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
         answered,
         spool_loss: record.problems.iter().find_map(|problem| spool_loss(*problem)),
         packets: record.sides.caller.packets + record.sides.callee.packets,
+        fax: record.events.iter().any(|event| event.kind == EventKind::Fax),
         ..VerdictFacts::default()
     }
 }

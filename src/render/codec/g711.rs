@@ -1,8 +1,10 @@
 //! G.711: A-law and mu-law, one byte a sample (ITU-T G.711; RFC 3551 section 4.5.14).
 
 use super::conceal::Concealer;
-use super::{DecodeError, SpeechDecoder, mix};
+use super::stereo::StereoDownmix;
+use super::{DecodeError, SpeechDecoder};
 use crate::codec::CompandingLaw;
+use crate::render::report::PayloadQuirk;
 
 /// Returns the linear value of each code word, scaled to 16 bits as the G.191 reference software does.
 pub(crate) const fn linear_values(law: CompandingLaw) -> &'static [i16; 256] {
@@ -18,13 +20,15 @@ pub(crate) struct G711Decoder {
     table: &'static [i16; 256],
     rate_hz: u32,
     channels: usize,
+    stereo: StereoDownmix,
     concealer: Concealer,
 }
 
 impl G711Decoder {
     /// Returns a decoder. Two interleaved channels are mixed to their mean.
     pub(crate) fn new(law: CompandingLaw, rate_hz: u32, channels: usize) -> Self {
-        Self { table: linear_values(law), rate_hz, channels, concealer: Concealer::new(rate_hz) }
+        let (table, stereo) = (linear_values(law), StereoDownmix::default());
+        Self { table, rate_hz, channels, stereo, concealer: Concealer::new(rate_hz) }
     }
 }
 
@@ -40,7 +44,8 @@ impl SpeechDecoder for G711Decoder {
         let at = out.len();
         let table = self.table;
         if self.channels == 2 {
-            out.extend(payload.as_chunks().0.iter().map(|&[l, r]| mix(table[usize::from(l)], table[usize::from(r)])));
+            let pairs = payload.as_chunks().0.iter().map(|&[l, r]| (table[usize::from(l)], table[usize::from(r)]));
+            self.stereo.extend(pairs, out);
         } else {
             out.extend(payload.iter().map(|&code| table[usize::from(code)]));
         }
@@ -50,6 +55,10 @@ impl SpeechDecoder for G711Decoder {
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
         self.concealer.conceal(samples, out);
+    }
+
+    fn quirk(&self) -> Option<PayloadQuirk> {
+        self.stereo.is_opposite().then_some(PayloadQuirk::OppositePhases)
     }
 }
 
@@ -105,8 +114,8 @@ mod tests {
     fn two_channels_become_their_mean() {
         let mut decoder = G711Decoder::new(CompandingLaw::A, 8000, 2);
         let mut out = Vec::new();
-        decoder.decode(&[0xAA, 0x2A, 0xAA, 0xAA], &mut out).unwrap();
-        assert_eq!(out, [0, 4032 * 8]);
+        decoder.decode(&[0xAA, 0xD5, 0xAA, 0xAA], &mut out).unwrap();
+        assert_eq!(out, [2016 * 8 + 4, 4032 * 8]);
     }
 
     #[test]

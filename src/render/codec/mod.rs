@@ -27,6 +27,7 @@ pub(crate) mod opus;
 pub(crate) mod pcm;
 #[cfg(feature = "speex")]
 pub(crate) mod speex;
+mod stereo;
 
 use super::report::PayloadQuirk;
 use crate::call::decision::PayloadFormat;

@@ -1,24 +1,49 @@
 //! Opus (RFC 6716; RTP payload RFC 7587), decoded by libopus directly to mono at 16 kHz.
 //!
-//! Each packet declares itself mono or stereo, so the `fmtp` line is ignored. libopus mixes stereo down.
+//! Each packet declares itself mono or stereo, so the `fmtp` line is ignored. libopus mixes stereo down. A second decoder
+//! watches the phases of stereo packets.
 
 use opus::{Channels, packet};
 
 use super::conceal::{DtxState, FrameConcealer};
+use super::stereo::StereoDownmix;
 use super::{DecodeError, SpeechDecoder};
+use crate::render::report::PayloadQuirk;
 
 /// Decodes one Opus stream.
 pub(crate) struct OpusDecoder {
     decoder: ::opus::Decoder,
     dtx: DtxState,
     concealer: FrameConcealer,
+    /// Decoder of both channels, from the first stereo packet on, and its output.
+    both: Option<Box<(::opus::Decoder, [i16; 2 * MAX_PACKET])>>,
+    stereo: StereoDownmix,
 }
 
 impl OpusDecoder {
     /// Returns a decoder, or `None` when libopus has no memory.
     pub(crate) fn new() -> Option<Self> {
         let decoder = ::opus::Decoder::new(RATE_HZ, Channels::Mono).ok()?;
-        Some(Self { decoder, dtx: DtxState::Talking, concealer: FrameConcealer::new(RATE_HZ) })
+        let (dtx, concealer) = (DtxState::Talking, FrameConcealer::new(RATE_HZ));
+        Some(Self { decoder, dtx, concealer, both: None, stereo: StereoDownmix::default() })
+    }
+
+    /// Decodes both channels of a packet. If their phases are opposite, replaces the mean in `sound` by the left channel.
+    fn check_phases(&mut self, payload: &[u8], sound: &mut [i16]) {
+        let is_stereo = payload.first().is_some_and(|toc| toc & STEREO_FLAG != 0);
+        if is_stereo && self.both.is_none() {
+            let decoder = ::opus::Decoder::new(RATE_HZ, Channels::Stereo).ok();
+            self.both = decoder.map(|decoder| Box::new((decoder, [0; 2 * MAX_PACKET])));
+        }
+        let Some((decoder, output)) = self.both.as_deref_mut() else { return };
+        let Ok(decoded) = decoder.decode(payload, output, false) else { return };
+        let pairs = output[..2 * decoded].as_chunks().0.iter();
+        self.stereo.observe(pairs.clone().map(|&[left, right]| (left, right)));
+        if self.stereo.is_opposite() {
+            for (sample, &[left, _]) in sound.iter_mut().zip(pairs) {
+                *sample = left;
+            }
+        }
     }
 
     /// Restores the end of a gap from the packet after it (forward error correction). Returns false if that packet has
@@ -48,7 +73,10 @@ impl SpeechDecoder for OpusDecoder {
         let at = out.len();
         out.resize(at + length, 0);
         match self.decoder.decode(payload, &mut out[at..], false) {
-            Ok(decoded) => out.truncate(at + decoded),
+            Ok(decoded) => {
+                out.truncate(at + decoded);
+                self.check_phases(payload, &mut out[at..]);
+            }
             Err(_) => {
                 out.truncate(at);
                 return Err(DecodeError::Content);
@@ -75,6 +103,10 @@ impl SpeechDecoder for OpusDecoder {
         }
         self.concealer = concealer;
     }
+
+    fn quirk(&self) -> Option<PayloadQuirk> {
+        self.stereo.is_opposite().then_some(PayloadQuirk::OppositePhases)
+    }
 }
 
 /// Returns whether a packet has a low bit-rate copy of the previous packet (RFC 6716 sections 4.2.3 and 4.2.4). The
@@ -95,6 +127,8 @@ fn has_redundancy(payload: &[u8]) -> bool {
 }
 
 const RATE_HZ: u32 = 16_000;
+/// Bit of the first byte: the packet has two channels (RFC 6716 section 3.1).
+const STEREO_FLAG: u8 = 0x04;
 
 /// Samples of 120 ms, the longest packet (RFC 6716 section 3.2.5).
 const MAX_PACKET: usize = 1_920;

@@ -1,8 +1,10 @@
 //! Uncompressed samples: L16 and L8 (RFC 3551 sections 4.5.10 and 4.5.11).
 
 use super::conceal::Concealer;
-use super::{DecodeError, SpeechDecoder, mix};
+use super::stereo::StereoDownmix;
+use super::{DecodeError, SpeechDecoder};
 use crate::codec::PcmWidth;
+use crate::render::report::PayloadQuirk;
 
 /// Decodes one stream of uncompressed samples.
 #[derive(Clone, Debug)]
@@ -10,19 +12,20 @@ pub(crate) struct PcmDecoder {
     width: PcmWidth,
     rate_hz: u32,
     channels: usize,
+    stereo: StereoDownmix,
     concealer: Concealer,
 }
 
 impl PcmDecoder {
     /// Returns a decoder. Two interleaved channels are mixed to their mean.
     pub(crate) fn new(width: PcmWidth, rate_hz: u32, channels: usize) -> Self {
-        Self { width, rate_hz, channels, concealer: Concealer::new(rate_hz) }
+        Self { width, rate_hz, channels, stereo: StereoDownmix::default(), concealer: Concealer::new(rate_hz) }
     }
 
-    fn extend(&self, samples: impl Iterator<Item = i16> + Clone, out: &mut Vec<i16>) {
+    fn extend(&mut self, samples: impl Iterator<Item = i16> + Clone, out: &mut Vec<i16>) {
         if self.channels == 2 {
             let right = samples.clone().skip(1).step_by(2);
-            out.extend(samples.step_by(2).zip(right).map(|(left, right)| mix(left, right)));
+            self.stereo.extend(samples.step_by(2).zip(right), out);
         } else {
             out.extend(samples);
         }
@@ -50,6 +53,10 @@ impl SpeechDecoder for PcmDecoder {
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
         self.concealer.conceal(samples, out);
+    }
+
+    fn quirk(&self) -> Option<PayloadQuirk> {
+        self.stereo.is_opposite().then_some(PayloadQuirk::OppositePhases)
     }
 }
 

@@ -1,14 +1,14 @@
 //! Finds the packing of a G.726 stream by its sound.
 //!
 //! Quirk `g726_packing`: many devices send `G726-32` with the code words in the order of `AAL2-G726-32` (RFC 3551 section
-//! 4.5.4 mentions them). Both orders decode, but the wrong one is rough: its samples jump.
+//! 4.5.4 mentions them). Both orders decode, but in the wrong one a sample says little about the next.
 
 use super::G726Decoder;
 use crate::call::decision::PayloadFormat;
 use crate::codec::{Codec, DecoderKind, G726Packing};
 use crate::render::codec::SpeechDecoder;
 
-/// Decodes a stream in both packings and compares their roughness.
+/// Decodes a stream in both packings and compares how well samples can be predicted.
 #[derive(Debug)]
 pub(crate) struct PackingJudge {
     announced: JudgedPacking,
@@ -20,10 +20,11 @@ pub(crate) struct PackingJudge {
 #[derive(Debug)]
 struct JudgedPacking {
     decoder: G726Decoder,
+    /// Samples of loud payloads.
     samples: u64,
-    energy: f64,
-    /// Energy of the differences between neighbouring samples.
-    rough: f64,
+    payloads: u64,
+    /// Sum of the prediction errors of loud payloads, in nepers of their energy.
+    error: f64,
 }
 
 impl PackingJudge {
@@ -52,14 +53,14 @@ impl PackingJudge {
 
     /// Returns the codec with the other packing if that is the true one.
     pub(crate) fn true_codec(&self) -> Option<Codec> {
-        let is_other = self.other.roughness()? < ROUGHNESS_RATIO * self.announced.roughness()?;
+        let is_other = self.other.error()? < self.announced.error()? - MIN_DIFFERENCE;
         is_other.then_some(self.other_codec)
     }
 }
 
 impl JudgedPacking {
     const fn new(decoder: G726Decoder) -> Self {
-        Self { decoder, samples: 0, energy: 0.0, rough: 0.0 }
+        Self { decoder, samples: 0, payloads: 0, error: 0.0 }
     }
 
     fn handle_payload(&mut self, payload: &[u8], sound: &mut Vec<i16>) {
@@ -71,19 +72,44 @@ impl JudgedPacking {
         // Quiet sound is noise in either packing.
         if energy > QUIET_POWER * sound.len() as f64 {
             self.samples += sound.len() as u64;
-            self.energy += energy;
-            self.rough += sound.windows(2).map(|pair| (f64::from(pair[1]) - f64::from(pair[0])).powi(2)).sum::<f64>();
+            self.payloads += 1;
+            self.error += prediction_error(sound).ln();
         }
     }
 
-    /// Returns the roughness, 0 to 4; `None` before enough sound.
-    fn roughness(&self) -> Option<f64> {
-        (self.samples >= MIN_SAMPLES).then(|| self.rough / self.energy)
+    /// Returns the mean prediction error in nepers; `None` before enough sound.
+    fn error(&self) -> Option<f64> {
+        (self.samples >= MIN_SAMPLES).then(|| self.error / self.payloads as f64)
     }
 }
 
-/// A packing is the true one if it is less rough by this factor.
-const ROUGHNESS_RATIO: f64 = 0.7;
+/// Returns the share of the energy that linear prediction leaves, 0 to 1 (Levinson and Durbin).
+fn prediction_error(sound: &[i16]) -> f64 {
+    let lagged = |lag: usize| -> f64 {
+        sound.iter().zip(sound.iter().skip(lag)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let correlation: [f64; ORDER + 1] = std::array::from_fn(lagged);
+    let energy = correlation[0].max(1.0);
+    let (mut error, mut taps) = (energy, [0.0; ORDER + 1]);
+    for order in 1..=ORDER {
+        let known: f64 = (1..order).map(|n| taps[n] * correlation[order - n]).sum();
+        let reflection = (correlation[order] - known) / error.max(1e-9);
+        let before = taps;
+        for n in 1..order {
+            taps[n] = before[n] - reflection * before[order - n];
+        }
+        taps[order] = reflection;
+        error *= 1.0 - reflection * reflection;
+    }
+    (error / energy).clamp(SMALLEST_ERROR, 1.0)
+}
+
+/// A packing is the true one if its prediction error is less by this much, in nepers.
+const MIN_DIFFERENCE: f64 = 0.2;
+/// Order of the prediction: the resonances of a voice below 4 kHz.
+const ORDER: usize = 8;
+/// A pure tone leaves nothing.
+const SMALLEST_ERROR: f64 = 1e-4;
 /// The square of 100, -50 dBov: below it, quantization noise prevails.
 const QUIET_POWER: f64 = 100.0 * 100.0;
 /// A fifth of a second of sound.

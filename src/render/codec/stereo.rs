@@ -1,0 +1,68 @@
+//! Mixes two channels to one.
+//!
+//! Quirk `opposite_phases`: an interface with a balanced line as stereo sends the same voice in both channels with
+//! opposite signs. Their mean is silent, so one channel is taken alone.
+
+use super::mix;
+
+/// Mixes the channels of one stream and remembers their phases.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StereoDownmix {
+    is_opposite: bool,
+}
+
+impl StereoDownmix {
+    /// Appends the mean of both channels, or the left channel alone while their phases are opposite.
+    pub(super) fn extend(&mut self, pairs: impl Iterator<Item = (i16, i16)> + Clone, out: &mut Vec<i16>) {
+        self.observe(pairs.clone());
+        match self.is_opposite {
+            true => out.extend(pairs.map(|(left, _)| left)),
+            false => out.extend(pairs.map(|(left, right)| mix(left, right))),
+        }
+    }
+
+    /// Compares the energy of the mean with that of the channels. Quiet sound changes nothing.
+    pub(super) fn observe(&mut self, pairs: impl Iterator<Item = (i16, i16)>) {
+        let (mut count, mut mean, mut both) = (0_i64, 0_i64, 0_i64);
+        for (left, right) in pairs {
+            let middle = i64::from(mix(left, right));
+            count += 1;
+            mean += middle * middle;
+            both += (i64::from(left) * i64::from(left) + i64::from(right) * i64::from(right)) / 2;
+        }
+        if both > QUIET_POWER * count {
+            self.is_opposite = mean * OPPOSITE_RATIO < both;
+        }
+    }
+
+    /// Returns whether the phases of the last sound are opposite.
+    pub(super) fn is_opposite(&self) -> bool {
+        self.is_opposite
+    }
+}
+
+/// The mean of opposite channels has less than this part of their energy (-12 dB). Channels that have nothing in common
+/// keep a half.
+const OPPOSITE_RATIO: i64 = 16;
+/// The square of 50, -56 dBov.
+const QUIET_POWER: i64 = 50 * 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opposite_channels_do_not_cancel_out() {
+        let voice = |n: i16| if n % 4 < 2 { 1_000 } else { -900 };
+        let mixed = |right: fn(i16) -> i16| {
+            let mut out = Vec::new();
+            let pairs = (0..160).map(|n| (voice(n), right(voice(n))));
+            StereoDownmix::default().extend(pairs, &mut out);
+            out
+        };
+        let left: Vec<i16> = (0..160).map(voice).collect();
+        assert_eq!(mixed(|sample| -sample), left);
+        assert_eq!(mixed(|sample| sample), left);
+        assert_eq!(mixed(|_| 0)[0], 500);
+    }
+}

@@ -1,0 +1,182 @@
+//! Good calls, changed as the senders and networks of bug reports would: the sound must stay where it was.
+//!
+//! The recording of the unchanged call is the truth. Each change has variations from a seed: the codec, the side, the
+//! moment and the amount.
+
+use std::ops::Range;
+
+use callspan::call::record::{CallVerdict, ProblemKind};
+use fastrand::Rng;
+
+use super::{channels, differences, recorded_channels};
+use crate::support::captures::{ReplayResult, frames, is_rtp, replay_packets};
+use crate::support::packets::CapturedFrame;
+
+/// Calls of one codec each, whose caller sends from 10.9.0.11.
+const CALLS: &[&str] =
+    &["amr_direct", "g711u_direct", "g729_direct", "gsm_direct", "ilbc_direct", "opus_direct", "speex_wb_direct"];
+
+/// Calls whose payload length says nothing of its duration.
+const VARIABLE_CALLS: &[&str] = &["amr_direct", "opus_direct", "speex_wb_direct"];
+
+#[test]
+fn packets_that_leave_two_at_a_time_stay_in_place() {
+    for (n, call) in VARIABLE_CALLS.iter().enumerate() {
+        let mut random = Rng::with_seed(n as u64);
+        let (first, count) = (random.usize(0..2), *random.choice(&[10, 50, usize::MAX]).unwrap());
+        let late_ns = random.i64(0..1_000_000);
+        let changed = each_rtp(call, |packet| {
+            // The first of a pair waits for the second.
+            let waits = packet.number % 2 == first && packet.number < count;
+            packet.frame.at_ns += if waits { 20_000_000 - late_ns } else { 0 };
+        });
+        assert_as_before(call, &changed, &[]);
+    }
+}
+
+#[test]
+fn padding_is_not_sound() {
+    for (n, call) in CALLS.iter().enumerate() {
+        let mut random = Rng::with_seed(100 + n as u64);
+        let bytes = random.u8(20..41);
+        let changed = each_rtp(call, |packet| {
+            packet.edit(|rtp| {
+                rtp[0] |= 0x20;
+                rtp.extend(std::iter::repeat_n(0, usize::from(bytes) - 1));
+                rtp.push(bytes);
+            });
+        });
+        assert_as_before(call, &changed, &[]);
+    }
+}
+
+#[test]
+fn stamps_that_leap_while_packets_come_evenly_move_nothing() {
+    for (n, call) in ["g711u_direct", "opus_direct", "gsm_direct"].iter().enumerate() {
+        let mut random = Rng::with_seed(200 + n as u64);
+        let (each, ms) = (random.usize(20..60), random.u32(2..5) * 10);
+        let ticks = ms * if call.starts_with("opus") { 48 } else { 8 };
+        let changed = each_rtp(call, |packet| {
+            let leaps = (packet.number / each) as u32;
+            packet.edit(|rtp| {
+                let time = u32::from_be_bytes(rtp[4..8].try_into().unwrap()).wrapping_add(leaps * ticks);
+                rtp[4..8].copy_from_slice(&time.to_be_bytes());
+            });
+        });
+        assert_as_before(call, &changed, &[ProblemKind::BrokenStamps]);
+    }
+}
+
+#[test]
+fn new_source_for_each_prompt_loses_nothing() {
+    for seed in 300..302 {
+        let mut random = Rng::with_seed(seed);
+        let each = random.usize(1..4);
+        let changed = each_rtp("g711u_direct", |packet| {
+            let ssrc = ((packet.number / each) as u32).wrapping_mul(0x9E37_79B9);
+            packet.edit(|rtp| rtp[8..12].copy_from_slice(&ssrc.to_be_bytes()));
+        });
+        assert_as_before("g711u_direct", &changed, &[]);
+    }
+}
+
+#[test]
+fn silent_second_source_does_not_replace_the_voice() {
+    let original = frames("g711u_direct");
+    let mut changed = Vec::new();
+    for frame in &original {
+        changed.push(frame.clone());
+        let Some(range) = rtp_range(&frame.data) else { continue };
+        let mut silent = frame.clone();
+        silent.data[range.start + 8] ^= 0x55;
+        silent.data[range.start + 12..range.end].fill(0xFF);
+        silent.at_ns += 1_000_000;
+        clear_udp_checksum(&mut silent.data);
+        changed.push(silent);
+    }
+    changed.sort_by_key(|frame| frame.at_ns);
+    assert_as_before("g711u_direct", &changed, &[]);
+}
+
+#[test]
+fn clock_of_a_file_that_steps_back_loses_nothing() {
+    for (seed, step_ms) in [(500, 100), (501, 300), (502, 2_000), (503, 4_500)] {
+        let mut random = Rng::with_seed(seed);
+        let mut changed = frames("g711u_direct");
+        let at = random.usize(changed.len() / 3..changed.len() / 2);
+        changed.iter_mut().skip(at).for_each(|frame| frame.at_ns -= step_ms * 1_000_000);
+        assert_as_before("g711u_direct", &changed, &[ProblemKind::ClockStep]);
+    }
+}
+
+/// One RTP packet of a call.
+struct ChangedPacket<'a> {
+    frame: &'a mut CapturedFrame,
+    /// Position in its direction, from 0.
+    number: usize,
+}
+
+impl ChangedPacket<'_> {
+    /// Changes the bytes of the RTP packet and mends the lengths of IP and UDP.
+    fn edit(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        let data = &mut self.frame.data;
+        let range = rtp_range(data).unwrap();
+        let mut rtp = data[range.clone()].to_vec();
+        change(&mut rtp);
+        data.truncate(range.start);
+        data.extend(&rtp);
+        let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
+        data[16..18].copy_from_slice(&length(range.start - 14 + rtp.len()));
+        data[range.start - 4..range.start - 2].copy_from_slice(&length(8 + rtp.len()));
+        clear_udp_checksum(data);
+    }
+}
+
+/// Returns the frames of a call with each RTP packet changed, in the order of time.
+fn each_rtp(call: &str, mut change: impl FnMut(&mut ChangedPacket<'_>)) -> Vec<CapturedFrame> {
+    let mut out = frames(call);
+    let mut numbers = std::collections::HashMap::<Vec<u8>, usize>::new();
+    for frame in &mut out {
+        let Some(range) = rtp_range(&frame.data) else { continue };
+        let number = numbers.entry(frame.data[range.start - 16..range.start - 4].to_vec()).or_default();
+        change(&mut ChangedPacket { frame, number: *number });
+        *number += 1;
+    }
+    out.sort_by_key(|frame| frame.at_ns);
+    out
+}
+
+/// Returns where the RTP packet of a frame lies: UDP over IPv4 in Ethernet.
+fn rtp_range(data: &[u8]) -> Option<Range<usize>> {
+    let whole = data.get(12..14)? == [8, 0] && *data.get(23)? == 17 && data[20] & 0x3F == 0 && data[21] == 0;
+    let start = 14 + 4 * usize::from(data[14] & 15) + 8;
+    let length = usize::from(u16::from_be_bytes([*data.get(start - 4)?, *data.get(start - 3)?]));
+    let range = start..start + length.checked_sub(8)?;
+    (whole && data.get(range.clone()).is_some_and(is_rtp)).then_some(range)
+}
+
+fn clear_udp_checksum(data: &mut [u8]) {
+    let start = 14 + 4 * usize::from(data[14] & 15) + 8;
+    data[start - 2..start].fill(0);
+}
+
+/// Checks that a changed call sounds as the original, and that its record names these problems.
+fn assert_as_before(call: &str, changed: &[CapturedFrame], problems: &[ProblemKind]) {
+    let before = replay_packets(&frames(call));
+    let after = replay_packets(changed);
+    let record = after.only();
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{call}");
+    let kinds: Vec<ProblemKind> = record.problems.iter().map(|problem| problem.kind).collect();
+    for kind in problems {
+        assert!(kinds.contains(kind), "{call}: {kinds:?} without {kind:?}");
+    }
+    let [sound] = before.only().recordings.as_slice() else { panic!("one recording") };
+    let truth = channels(&sound.path);
+    let starts_ns = sound.starts_at.as_nanos();
+    let wrong = differences(&recorded(&after, truth[0].len(), starts_ns), &truth);
+    assert!(wrong.is_empty(), "{call}: {wrong:?}, problems {kinds:?}");
+}
+
+fn recorded(result: &ReplayResult, samples: usize, starts_ns: i64) -> super::RecordedChannels {
+    recorded_channels(&result.records, samples, starts_ns)
+}
