@@ -40,7 +40,6 @@ const KNOWN_FAILURES: &[(&str, &str)] = &[
     ("35b_", "N: a response without To tag"),
     ("72a_", "E: a trunk registers the number"),
     ("cid_again_", "K: Call-ID and tag are used again"),
-    ("clock_set_back_", "the clock of the file is set back"),
     ("forwarded_branch_", "a branch that never answers"),
     ("nul_pai_", "G: the caller's number beside Privacy: id"),
     ("refer_then_call_", "a REFER claims another's call"),
