@@ -118,6 +118,8 @@ pub trait CaptureSource {
 pub enum CaptureWarning {
     /// A problem with the captured data.
     Source(String),
+    /// The rest of a file was not read, because the header of a frame makes no sense.
+    Unread(String),
     /// An interface is down, or the capture on it has stopped.
     InterfaceDown(String),
     /// An interface captures again.
@@ -127,7 +129,9 @@ pub enum CaptureWarning {
 impl fmt::Display for CaptureWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Source(text) | Self::InterfaceDown(text) | Self::InterfaceUp(text) => f.write_str(text),
+            Self::Source(text) | Self::Unread(text) | Self::InterfaceDown(text) | Self::InterfaceUp(text) => {
+                f.write_str(text)
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{ReplayArgs, table};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, RegistrationPolicy};
 use crate::call::record::{CallRecord, DeliveryState};
-use crate::capture::{CaptureSource, files};
+use crate::capture::{CaptureSource, CaptureWarning, files};
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy, DeliverySummary};
 use crate::journal::CallStage;
 use crate::journal::{self, Journal};
@@ -48,6 +48,8 @@ pub struct ReplayOutcome {
     pub records: Vec<CallRecord>,
     /// Number of calls that still have to be delivered, or that a person must look after.
     pub owed: usize,
+    /// Whether a part of a file was not read because of rubbish in it.
+    pub is_unread: bool,
     /// Warnings, printed before the results.
     pub warnings: Vec<String>,
     /// Notes about dropped packets, printed after the results.
@@ -61,7 +63,7 @@ pub struct ReplayOutcome {
 pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let mut source = files::open(&request.files)?;
     let out = &request.out;
-    std::fs::create_dir_all(out)
+    recording::make_private_folder(out)
         .with_context(|| format!("cannot create the folder {}; choose another with --out", out.display()))?;
     let (delivery, alarm) = match request.deliver {
         true => ReplayDelivery::start(&request).map(|(delivery, alarm)| (Some(delivery), alarm))?,
@@ -78,7 +80,9 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
         outcome: ReplayOutcome { warnings: alarm.into_iter().collect(), ..ReplayOutcome::default() },
     };
     let read = run.read(&mut source);
-    run.outcome.warnings.extend(source.take_warnings().iter().map(ToString::to_string));
+    let warnings = source.take_warnings();
+    run.outcome.is_unread = warnings.iter().any(|warning| matches!(warning, CaptureWarning::Unread(_)));
+    run.outcome.warnings.extend(warnings.iter().map(ToString::to_string));
     read?;
     run.outcome.notes.extend(run.dropped());
     run.finish()
@@ -294,7 +298,8 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     for note in &outcome.notes {
         output::note(&format!("callspan: {note}"));
     }
-    Ok(if outcome.owed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
+    let is_done = outcome.owed == 0 && !outcome.is_unread;
+    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
 
 /// RTP packets that indicate a call: one second of both sides. Fewer packets may look like RTP by chance.

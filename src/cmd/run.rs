@@ -32,6 +32,7 @@ use crate::service::reload::ConfigChanges;
 use crate::service::watch::OwedCalls;
 use crate::service::{clock, resume, startup_failure, watch};
 use crate::spool::disk::DiskSpool;
+use crate::spool::storage::{self, StorageFolder};
 use crate::time::Timestamp;
 
 /// Runs the command.
@@ -124,8 +125,12 @@ struct RunningService {
 impl RunningService {
     fn start(config: &Config, source: &dyn CaptureSource, alerts: Alerts) -> anyhow::Result<Self> {
         raise_file_limit();
+        let folders: [StorageFolder<'_>; 3] =
+            [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
+        storage::check_all(&folders)?;
         // Two services in one spool would render each other's calls and deliver every call twice.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
+        storage::mark_all(&folders);
         // First of all, because a port that is taken must not end a service whose threads are at work already.
         let console = config.console.listen.map(|at| ConsoleServer::start(at, config.journal.clone())).transpose()?;
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
@@ -352,7 +357,7 @@ impl RunningService {
             match &warning {
                 CaptureWarning::InterfaceUp(text) => self.alerts.raise(AlarmKind::InterfaceUp, text),
                 CaptureWarning::InterfaceDown(text) => self.alerts.raise(AlarmKind::InterfaceDown, text),
-                CaptureWarning::Source(text) => tracing::warn!("{text}"),
+                CaptureWarning::Source(text) | CaptureWarning::Unread(text) => tracing::warn!("{text}"),
             }
         }
         let counters = source.counters();

@@ -43,6 +43,8 @@ pub enum AlarmKind {
     DiskFull,
     /// The file system of a folder is mounted read-only, or cannot be read.
     DiskReadOnly,
+    /// A folder is not on its disk, because the disk is not mounted or another one is.
+    StorageMissing,
     /// The file system of a folder has enough free space again.
     DiskRecovered,
     /// A recording or its journal row cannot be written; callspan tries again.
@@ -79,10 +81,11 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind.
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
+        Self::StorageMissing,
         Self::DiskRecovered,
         Self::RecordingFailed,
         Self::RenderFailed,
@@ -107,6 +110,7 @@ impl AlarmKind {
             Self::DiskLow => "disk_low",
             Self::DiskFull => "disk_full",
             Self::DiskReadOnly => "disk_read_only",
+            Self::StorageMissing => "storage_missing",
             Self::DiskRecovered => "disk_recovered",
             Self::RecordingFailed => "recording_failed",
             Self::RenderFailed => "render_failed",

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
+use crate::spool::storage::FolderMarker;
+
 /// How full a file system is; a worse level is greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DiskLevel {
@@ -14,8 +16,10 @@ pub enum DiskLevel {
     Low,
     /// Less than [`CRITICAL_PERCENT`] is free: recording is about to stop.
     Critical,
-    /// Nothing can be written: the file system is mounted read-only or missing.
+    /// Nothing can be written: the file system is mounted read-only or cannot be read.
     ReadOnly,
+    /// The folder is not on its disk: nothing may be written.
+    Missing,
 }
 
 /// Size and free space of a file system.
@@ -45,22 +49,36 @@ pub struct DiskChange {
 /// Watches folders, and reports when the level of one changes.
 #[derive(Debug)]
 pub struct DiskWatch {
-    folders: Vec<(&'static str, PathBuf, DiskLevel)>,
+    folders: Vec<WatchedFolder>,
+}
+
+#[derive(Debug)]
+struct WatchedFolder {
+    section: &'static str,
+    path: PathBuf,
+    marker: Option<FolderMarker>,
+    level: DiskLevel,
 }
 
 impl DiskWatch {
     /// Creates a watch on folders, each with the name of its configuration section.
     pub fn new(folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
-        Self { folders: folders.into_iter().map(|(section, path)| (section, path, DiskLevel::Fine)).collect() }
+        let watched = |(section, path): (&'static str, PathBuf)| {
+            let marker = FolderMarker::of(&path);
+            WatchedFolder { section, path, marker, level: DiskLevel::Fine }
+        };
+        Self { folders: folders.into_iter().map(watched).collect() }
     }
 
     /// Checks every folder. Returns the folders whose level changed since the last check.
     pub fn check(&mut self) -> Vec<DiskChange> {
         let mut changes = Vec::new();
-        for (section, path, before) in &mut self.folders {
-            let (level, detail) = match disk_space(path) {
-                Ok(space) => (level_of(space), sentence(section, path, space)),
-                Err(error) => {
+        for WatchedFolder { section, path, marker, level: before } in &mut self.folders {
+            let on_disk = marker.as_ref().map_or(Ok(()), FolderMarker::check);
+            let (level, detail) = match (on_disk, disk_space(path)) {
+                (Err(missing), _) => (DiskLevel::Missing, missing.to_string()),
+                (Ok(()), Ok(space)) => (level_of(space), sentence(section, path, space)),
+                (Ok(()), Err(error)) => {
                     (DiskLevel::ReadOnly, format!("the {section} folder {} cannot be read: {error}", path.display()))
                 }
             };
@@ -117,7 +135,7 @@ fn sentence(section: &str, path: &Path, space: DiskSpace) -> String {
                 "the {section} folder {path} is full ({mib} MiB left): free some space now; calls are lost once the memory is full too"
             )
         }
-        DiskLevel::ReadOnly => format!(
+        DiskLevel::ReadOnly | DiskLevel::Missing => format!(
             "the file system of the {section} folder {path} is mounted read-only, as Linux does after a disk error: look at `dmesg`, repair the disk and mount it again"
         ),
     }

@@ -15,7 +15,7 @@ use age::{DecryptError, Decryptor, Encryptor, x25519};
 use sha2::{Digest as _, Sha256};
 use symphonia::core::io::MediaSource;
 
-use super::publish::{hex, publish, temporary_path};
+use super::publish::{create_private, hex, publish, temporary_path};
 
 /// A public key of age (X25519), `age1…`.
 #[derive(Clone, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub fn encrypt_file(plain: &Path, encrypted: &Path, recipients: &[AgeRecipient])
 
 fn write_encrypted(plain: &Path, temporary: &Path, recipients: &[AgeRecipient]) -> io::Result<EncryptedFile> {
     let mut source = HashingStream::new(File::open(plain)?);
-    let target = HashingStream::new(BufWriter::with_capacity(BUFFER_BYTES, File::create(temporary)?));
+    let target = HashingStream::new(BufWriter::with_capacity(BUFFER_BYTES, create_private(temporary)?));
     let recipients = recipients.iter().map(|r| &r.0 as &dyn age::Recipient);
     let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
     let mut writer = encryptor.wrap_output(target)?;

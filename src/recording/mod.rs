@@ -24,4 +24,5 @@ pub(crate) mod verdict;
 pub mod verify;
 
 pub use publish::digest;
+pub(crate) use publish::make_private_folder;
 pub use recorder::{FolderLayout, Recorder};

@@ -1,7 +1,8 @@
 //! Publishes files: a file gets its final name only when it is complete and synced to disk.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -27,13 +28,54 @@ pub(super) fn publish(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Creates a folder, and those above it, with mode 0700, whatever the umask. A folder that exists is not changed.
+pub(crate) fn make_private_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir()).collect();
+    for path in missing.into_iter().rev() {
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => give_to_owner_of_folder(path)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {} // another thread made it
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Creates a file with mode 0600, whatever the umask.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    // A file that an earlier process left keeps its mode, so it is made again.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)?;
+    give_to_owner_of_folder(path)?;
+    Ok(file)
+}
+
+/// Gives a new file or folder that root made to the owner of the folder it lies in: the service must be able to read and
+/// remove what an administrator rendered again.
+fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = std::fs::metadata(folder)?;
+    match (owner.uid(), owner.gid()) {
+        (0, 0) => Ok(()),
+        (user, group) => std::os::unix::fs::lchown(path, Some(user), Some(group)),
+    }
+}
+
 /// Writes and publishes a small file.
 ///
 /// # Errors
 /// Fails if the operating system refuses one of the steps; then no `.part` file is left.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_path(path);
-    std::fs::write(&temporary, bytes).and_then(|()| publish(path)).inspect_err(|_| {
+    let written = create_private(&temporary).and_then(|mut file| file.write_all(bytes));
+    written.and_then(|()| publish(path)).inspect_err(|_| {
         let _ = std::fs::remove_file(&temporary); // a partial file is of no use
     })
 }

@@ -1,6 +1,5 @@
 //! Writes the file of a segment in the configured format: the caller on the left channel, the callee on the right.
 
-use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use super::g711::{self, G711Writer};
 use super::hashed::{FileHash, HashedFile};
 use super::ogg_opus::{self, OggOpusWriter};
 use super::pcm::{self, PcmWriter};
-use super::publish::{digest, publish, temporary_path};
+use super::publish::{create_private, digest, publish, temporary_path};
 use crate::codec::CompandingLaw;
 
 /// Whether to swap the channels, because the leg's caller is the call's callee.
@@ -64,7 +63,7 @@ impl SegmentWriter {
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
         let path = folder.join(name);
         let unpublished = UnpublishedFile(temporary_path(&path));
-        let (file, hash) = HashedFile::new(File::create(&unpublished.0)?, spec.head());
+        let (file, hash) = HashedFile::new(create_private(&unpublished.0)?, spec.head());
         let file = BufWriter::with_capacity(WRITE_BYTES, file);
         let file = SegmentFile::new(file, spec, &format!("{stem}.{number}"))?;
         Ok(Self { path, file, channels: spec.channels, unpublished, hash })

@@ -67,6 +67,17 @@ pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
     Ok(FolderLock { _file: file })
 }
 
+/// Returns whether a process holds the lock of a folder. Changes nothing.
+pub(crate) fn is_held(folder: &Path) -> bool {
+    let Ok(file) = File::open(folder.join(FILE_NAME)) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Returns when the lock of a folder was taken last.
+pub(crate) fn taken_at(folder: &Path) -> Option<std::time::SystemTime> {
+    folder.join(FILE_NAME).metadata().and_then(|found| found.modified()).ok()
+}
+
 /// Reads the process id that the holder of a lock wrote into the lock file.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
@@ -100,7 +111,9 @@ mod tests {
         let error = acquire(&folder).expect_err("the lock is held");
         assert!(matches!(error, LockError::Taken { .. }), "{error}");
         assert!(error.to_string().contains(&format!("(process {})", std::process::id())), "{error}");
+        assert!(is_held(&folder) && taken_at(&folder).is_some());
         drop(first);
+        assert!(!is_held(&folder));
         acquire(&folder).expect("the lock was released");
     }
 }

@@ -57,6 +57,7 @@ pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
             DiskLevel::Low => AlarmKind::DiskLow,
             DiskLevel::Critical => AlarmKind::DiskFull,
             DiskLevel::ReadOnly => AlarmKind::DiskReadOnly,
+            DiskLevel::Missing => AlarmKind::StorageMissing,
         };
         alerts.raise(kind, &change.detail);
     }

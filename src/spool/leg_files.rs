@@ -19,12 +19,14 @@ use super::blocks::{BlockReader, NextBlock};
 use super::descriptors::{DescriptorReserve, is_shortage, max_open_files};
 use super::disk::make_private;
 use super::reader::LegSource;
+use super::storage::FolderMarker;
 use crate::call::errno::OsErrno;
 use crate::call::event::LegId;
 
 /// Files of legs. The least recently used are closed if too many are open.
 pub(super) struct LegFiles {
     dir: PathBuf,
+    marker: Option<FolderMarker>,
     legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
     open: usize,
     max_open: usize,
@@ -54,6 +56,7 @@ pub(super) type DoneChunks = Vec<Vec<u8>>;
 impl LegFiles {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self {
+            marker: FolderMarker::of(&dir),
             dir,
             legs: HashMap::default(),
             open: 0,
@@ -160,8 +163,11 @@ impl LegFiles {
         }
     }
 
-    /// Runs an operation on another file of the folder, if need be with a descriptor of the reserve.
-    pub(super) fn with_descriptor<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    /// Opens another file of the folder, if need be with a descriptor of the reserve.
+    pub(super) fn open_other<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        if self.marker.as_ref().is_some_and(|marker| marker.check().is_err()) {
+            return Err(rustix::io::Errno::NODEV.into());
+        }
         self.reserve.open(open)
     }
 
@@ -200,10 +206,10 @@ impl LegFiles {
             if self.legs.get(&leg)?.handle.is_none() && self.open >= self.max_open {
                 self.close_oldest();
             }
-            let Self { legs, reserve, dir, uses, .. } = self;
+            let Self { legs, reserve, dir, marker, uses, .. } = self;
             let state = legs.get_mut(&leg)?;
             let before = state.handle.is_some();
-            let written = state.write_first(*uses, dir, reserve)?;
+            let written = state.write_first(*uses, reserve, &|path| open(path, dir, marker.as_ref()))?;
             self.open = self.open + usize::from(state.handle.is_some()) - usize::from(before);
             if let Some(errno) = state.lost.take() {
                 self.failures.insert(leg, errno);
@@ -302,15 +308,20 @@ impl LegFile {
     }
 
     /// Writes the first chunk and returns it. Returns `None` if there is none.
-    fn write_first(&mut self, uses: u64, dir: &Path, reserve: &mut DescriptorReserve) -> Option<io::Result<Vec<u8>>> {
+    fn write_first(
+        &mut self,
+        uses: u64,
+        reserve: &mut DescriptorReserve,
+        open: OpenFile<'_>,
+    ) -> Option<io::Result<Vec<u8>>> {
         self.chunks.front()?;
         // After an error the file is opened again: an old handle may stay stale for ever (ESTALE, a remounted disk).
-        let written = self.try_write(uses, dir, reserve).inspect_err(|_| self.handle = None);
+        let written = self.try_write(uses, reserve, open).inspect_err(|_| self.handle = None);
         Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
     }
 
-    fn try_write(&mut self, uses: u64, dir: &Path, reserve: &mut DescriptorReserve) -> io::Result<()> {
-        let length = self.prepare(uses, dir, reserve)?;
+    fn try_write(&mut self, uses: u64, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<()> {
+        let length = self.prepare(uses, reserve, open)?;
         let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
         file.write_all(chunk).inspect_err(|_| {
             // Part of a block would make the rest of the file unreadable. If this fails, too, the next try cuts it off.
@@ -325,7 +336,7 @@ impl LegFile {
     }
 
     /// Opens the file, if it is not open, and makes sure that it ends with its last whole block. Returns its length.
-    fn prepare(&mut self, uses: u64, dir: &Path, reserve: &mut DescriptorReserve) -> io::Result<u64> {
+    fn prepare(&mut self, uses: u64, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<u64> {
         if let Some((file, used)) = &mut self.handle {
             let found = file.metadata()?;
             if found.nlink() > 0 && Some(found.len()) == self.length {
@@ -335,7 +346,7 @@ impl LegFile {
         }
         self.handle = None;
         let Self { path, .. } = self;
-        let file = reserve.open(|| open(path, dir))?;
+        let file = reserve.open(|| open(path))?;
         let length = self.repair(&file)?;
         self.handle = Some((file, uses));
         Ok(length)
@@ -366,8 +377,14 @@ impl LegFile {
     }
 }
 
-/// Opens a file for appending. Makes the folder again if it is gone.
-fn open(path: &Path, dir: &Path) -> io::Result<File> {
+/// Opens the file at a path for appending.
+type OpenFile<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
+
+/// Opens a file for appending. Makes the folder again if it is gone, but not if its disk is.
+fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<File> {
+    if marker.is_some_and(|marker| marker.check().is_err()) {
+        return Err(rustix::io::Errno::NODEV.into());
+    }
     let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     open().or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,8 +126,10 @@ impl MemorySpool {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         let MemoryLegStage::Memory(chunks) = &mut state.stage else { return };
         let path = self.spill_dir.join(file_name(&state.name));
-        let written = std::fs::create_dir_all(&self.spill_dir).and_then(|()| {
-            let mut file = File::create(&path)?;
+        let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.spill_dir);
+        let written = folder.and_then(|()| {
+            let mut options = File::options();
+            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
             chunks.iter().try_for_each(|chunk| file.write_all(chunk))
         });
         match written {

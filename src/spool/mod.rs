@@ -33,6 +33,8 @@ pub(crate) mod restore;
 mod rolling;
 #[cfg(feature = "service")]
 pub(crate) mod scrub;
+#[cfg(feature = "service")]
+pub(crate) mod storage;
 #[cfg(test)]
 pub(crate) mod testkit;
 #[cfg(feature = "service")]

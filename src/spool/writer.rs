@@ -130,7 +130,7 @@ impl SpoolWriter {
             }
             WriterMessage::RebuildRolling(bytes) => {
                 let Self { files, rolling, .. } = self;
-                let result = files.with_descriptor(|| rolling.create()).and_then(|new| rolling.rebuild(new, &bytes));
+                let result = files.open_other(|| rolling.create()).and_then(|new| rolling.rebuild(new, &bytes));
                 return self.finish_rolling_write(&bytes, result);
             }
             WriterMessage::Close(leg) => self.files.close(leg),

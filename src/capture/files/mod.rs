@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame};
 use crate::time::Timestamp;
 use clock_steps::{ClockSteps, TimelinePosition};
-use reader::{CaptureFileReader, FileFrameHeader};
+use reader::{CaptureFileReader, EarlyEnd, FileFrameHeader};
 use rtp_witness::RtpWitness;
 
 mod clock_steps;
@@ -64,7 +64,7 @@ pub struct FileSource {
     held_back: Option<(usize, Timestamp)>,
     steps: ClockSteps,
     counters: CaptureCounters,
-    warnings: Vec<String>,
+    warnings: Vec<CaptureWarning>,
 }
 
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl CaptureSource for FileSource {
     }
 
     fn take_warnings(&mut self) -> Vec<CaptureWarning> {
-        std::mem::take(&mut self.warnings).into_iter().map(CaptureWarning::Source).collect()
+        std::mem::take(&mut self.warnings)
     }
 }
 
@@ -140,9 +140,7 @@ impl FileSource {
             return Ok(());
         };
         let next = reader.next_frame()?;
-        if let Some(warning) = reader.take_warning() {
-            self.warnings.push(format!("{}: {warning}", file.path.display()));
-        }
+        self.warnings.extend(reader.take_warning().map(|warning| describe(warning, &file.path)));
         if let Some(head) = next {
             self.heads.push(Reverse((self.steps.merge_key(index, &head), index)));
             file.state = CaptureFileState::Reading(reader, head);
@@ -162,8 +160,21 @@ impl FileSource {
     }
 
     fn take_reader_warning(&mut self, reader: &mut CaptureFileReader, path: &Path) {
-        if let Some(warning) = reader.take_warning() {
-            self.warnings.push(format!("{}: {warning}", path.display()));
+        self.warnings.extend(reader.take_warning().map(|warning| describe(warning, path)));
+    }
+}
+
+fn describe(warning: EarlyEnd, path: &Path) -> CaptureWarning {
+    let shown = path.display();
+    match warning {
+        EarlyEnd::Cut(text) => CaptureWarning::Source(format!("{shown}: {text}")),
+        EarlyEnd::Rubbish { position, frames } => {
+            let length = path.metadata().ok().filter(|found| found.is_file()).map(|found| found.len());
+            let of = length.filter(|length| *length >= position).map(|length| format!(" of {length}"));
+            CaptureWarning::Unread(format!(
+                "{shown}: rubbish at byte {position}{}: the {frames} frames before it were read, the rest of the file was not",
+                of.unwrap_or_default()
+            ))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 
@@ -11,9 +12,10 @@ use crate::call::record::RecordingFile;
 use crate::cmd::EXIT_FAILED;
 use crate::journal::{Journal, RecordingRow};
 use crate::ops::output;
+use crate::recording::digest;
 use crate::recording::encrypt::AgeIdentities;
 use crate::recording::verify::{PEAKS, VerifiedRecording, verify_encrypted, verify_with_peaks};
-use crate::recording::{self, digest};
+use crate::service::lock;
 
 /// Checks the recordings of the given calls, or of all calls.
 pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
@@ -41,7 +43,12 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
         }
     }
     if args.ids.is_empty() {
-        found.extend(strays(&place.config.recording, &journal, &files)?);
+        found.extend(strays(place, &journal, &files)?);
+    }
+    if !found.is_empty() && is_service_running(place) {
+        // The service may be about to rename a file or to write its row.
+        std::thread::sleep(SETTLE);
+        found = confirm(found, place, &journal)?;
     }
     for finding in &found {
         finding.print(json)?;
@@ -69,6 +76,35 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
         }
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+/// Returns the findings that are still there on a second look.
+fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) -> anyhow::Result<Vec<FileFinding>> {
+    let again = strays(place, journal, &journal.recordings()?)?;
+    let mut confirmed = Vec::new();
+    for finding in found {
+        let is_still = match &finding.call {
+            None => again.iter().any(|stray| stray.path == finding.path),
+            Some(call) => {
+                let row = journal.recordings_of(call)?.into_iter().find(|row| Path::new(&row.path) == finding.path);
+                match row.map(|row| check_file(&row, journal, (None, None))).transpose()? {
+                    Some(FileCheck::Problem(_)) => true,
+                    // Only the content was checked again, not the audio of an encrypted file.
+                    Some(FileCheck::NotDecoded) => !finding.what.starts_with("is missing"),
+                    Some(FileCheck::Intact(_)) | None => false,
+                }
+            }
+        };
+        if is_still {
+            confirmed.push(finding);
+        }
+    }
+    Ok(confirmed)
+}
+
+/// Returns whether a service works with this journal.
+fn is_service_running(place: &JournalLocation) -> bool {
+    !place.of_replay && lock::is_held(&place.config.journal.dir)
 }
 
 fn read_identities(path: &Path) -> anyhow::Result<AgeIdentities> {
@@ -169,15 +205,13 @@ fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &Verifi
 }
 
 /// Finds files in the folder of recordings that belong to no call, for example half-written files after a crash.
-fn strays(
-    config: &recording::config::Config,
-    journal: &Journal,
-    files: &[RecordingRow],
-) -> anyhow::Result<Vec<FileFinding>> {
+fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) -> anyhow::Result<Vec<FileFinding>> {
+    // A half-written file that is younger than the running service is the service's work.
+    let service_began = is_service_running(place).then(|| lock::taken_at(&place.config.journal.dir)).flatten();
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
     let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();
     let mut found = Vec::new();
-    let mut folders = vec![config.dir.clone()];
+    let mut folders = vec![place.config.recording.dir.clone()];
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         for entry in entries.flatten() {
@@ -187,6 +221,7 @@ fn strays(
             if kind.is_dir() && !hidden {
                 folders.push(path);
             } else if kind.is_file()
+                && !is_in_progress(&entry, service_began)
                 && let Some(what) = stray(&path, (&rows, &leftovers), journal)?
             {
                 found.push(FileFinding { call: None, path, what });
@@ -195,6 +230,13 @@ fn strays(
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
+}
+
+/// Returns true for a half-written file that was changed since the running service began.
+fn is_in_progress(entry: &std::fs::DirEntry, service_began: Option<SystemTime>) -> bool {
+    let changed = || entry.metadata().and_then(|found| found.modified());
+    entry.path().extension().is_some_and(|e| e == "part")
+        && service_began.is_some_and(|began| changed().is_ok_and(|changed| changed >= began))
 }
 
 fn stray(
@@ -227,3 +269,7 @@ fn stray(
 fn call_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(id, _)| id)
 }
+
+/// Time between the first look at a file and the second, beside a running service. From the rename of a file to the row of
+/// its call takes some milliseconds.
+const SETTLE: Duration = Duration::from_secs(2);

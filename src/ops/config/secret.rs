@@ -1,6 +1,7 @@
 //! Finds the security key. The key is never part of a finding.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -58,7 +59,7 @@ pub(crate) fn inline_key_warning(path: &Path, text: &str) -> Option<ConfigFindin
 
 fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<ConfigFinding>) -> Option<SecretString> {
     let shown = path.display();
-    match std::fs::read_to_string(path) {
+    match read_key(path) {
         Ok(text) if text.trim().is_empty() => {
             findings.push(ConfigFinding::mistake(
                 line,
@@ -85,6 +86,23 @@ fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<Con
             None
         }
     }
+}
+
+/// Reads a key file, at most a byte more than a key may have. A pipe or a device is refused, because reading it may never
+/// end.
+fn read_key(path: &Path) -> io::Result<String> {
+    // Opening a pipe for reading waits for its writer.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file but a device, pipe or socket"));
+    }
+    let mut text = String::new();
+    file.take(MAX_KEY_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn world_readable(path: &Path) -> bool {

@@ -411,6 +411,17 @@ fn world_readable_key_warns_and_missing_key_fails() {
 }
 
 #[test]
+fn key_file_that_is_a_device_or_huge_is_refused() {
+    let found = mistakes(check("[pyrus]\nsecurity_key_file = \"/dev/zero\"\n"));
+    assert!(found[0].contains("no regular file"), "{found:?}");
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("huge");
+    std::fs::File::create(&path).expect("made").set_len(1 << 40).expect("sparse");
+    let found = mistakes(check(&format!("[pyrus]\nsecurity_key_file = {path:?}\n")));
+    assert!(found[0].contains("more than the key"), "{found:?}");
+}
+
+#[test]
 fn findings_and_debug_output_never_hold_the_key() {
     let texts = [
         "[pyrus]\nsecurity_key = \"top-secret-9\nlogin = \"x\"\n",

@@ -18,6 +18,7 @@ use crate::call::record::{
     CallOutcome, CallProblem, CallRecord, EventKind, ProblemKind, RecordingFile, Side, SideRecords,
 };
 use crate::render::{PayloadQuirk, RenderError, RenderReport, SideReport, UndecodableReason};
+use crate::spool::storage::FolderMarker;
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
@@ -25,6 +26,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: Config,
+    /// Marker of the folder, if a service writes to it.
+    marker: Option<FolderMarker>,
     layout: FolderLayout,
     /// Largest file that Pyrus accepts, bytes.
     max_segment_bytes: Option<u64>,
@@ -61,7 +64,7 @@ pub struct ReadySegments {
 impl Recorder {
     /// Creates a recorder whose files have at most `max_segment_bytes`.
     pub fn new(config: Config, layout: FolderLayout, max_segment_bytes: Option<u64>) -> Self {
-        Self { config, layout, max_segment_bytes }
+        Self { marker: FolderMarker::of(&config.dir), config, layout, max_segment_bytes }
     }
 
     /// Returns the length of a segment, s.
@@ -85,7 +88,7 @@ impl Recorder {
             return Ok(None);
         }
         let folder = self.folder(&due.record);
-        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+        self.make_folder(&folder)?;
         let task = RenderTask { record: &due.record, finished_segments, up_to: RenderUpTo::Segment(due.parts) };
         let best = self.render_best(&due.legs, store, task, &mut |error| {
             tracing::warn!(call = due.record.id, "no part can be made: {error}");
@@ -120,7 +123,7 @@ impl Recorder {
     pub fn record(&self, ended: &EndedCall, store: &dyn LegStore) -> Result<CallRecord, RecordingError> {
         let mut record = ended.record.clone();
         let folder = self.folder(&record);
-        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+        self.make_folder(&folder)?;
         if record.verdict.is_none() {
             let facts = self.render_ended(ended, store, &mut record)?;
             let (word, reason) = verdict(&facts);
@@ -139,12 +142,20 @@ impl Recorder {
     /// Fails if the file cannot be written.
     pub(crate) fn write_record(&self, record: &CallRecord) -> Result<PathBuf, RecordingError> {
         let folder = self.folder(record);
-        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+        self.make_folder(&folder)?;
         let path = folder.join(format!("{}.json", stem(record)));
         let mut json = serde_json::to_vec_pretty(record).map_err(|error| failed(&path, io::Error::other(error)))?;
         json.push(b'\n');
         publish::write(&path, &json).map_err(|error| failed(&path, error))?;
         Ok(path)
+    }
+
+    /// Creates the folder of a call's files, unless its disk is missing.
+    fn make_folder(&self, folder: &Path) -> Result<(), RecordingError> {
+        if let Some(Err(error)) = self.marker.as_ref().map(FolderMarker::check) {
+            return Err(failed(folder, io::Error::other(error)));
+        }
+        publish::make_private_folder(folder).map_err(|error| failed(folder, error))
     }
 
     /// Returns the folder of a call's files.

@@ -3,6 +3,7 @@
 mod calls;
 mod doctor;
 mod fake_pyrus;
+mod file_modes;
 mod replay;
 
 use std::io::{BufRead, BufReader, Read};

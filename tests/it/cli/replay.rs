@@ -136,6 +136,26 @@ fn a_truncated_file_is_processed_up_to_its_end() {
 }
 
 #[test]
+fn a_file_with_rubbish_is_status_1_and_says_how_much_was_read() {
+    let dir = folder();
+    let whole = std::fs::read(capture()).expect("readable");
+    let (half, path) = (whole.len() / 2, dir.path().join("half.pcap"));
+    // The length of a frame in the middle makes no sense, so that nothing after it can be found.
+    let mut at = 24;
+    while at < half {
+        at += 16 + u32::from_le_bytes(whole[at + 8..at + 12].try_into().expect("four bytes")) as usize;
+    }
+    let mut bytes = whole.clone();
+    bytes[at + 8..at + 12].copy_from_slice(&[0xff; 4]);
+    std::fs::write(&path, &bytes).expect("written");
+    let output = run(&["replay", "--json", "--out", text(&dir.path().join("out")), text(&path)]);
+    expect_code(&output, 1);
+    assert_eq!(records(&output).len(), 1, "the call is recorded as far as the file was read");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("rubbish at byte {at} of {}", whole.len())) && said.contains("frames"), "{said}");
+}
+
+#[test]
 fn a_folder_that_cannot_be_made_is_status_1() {
     let out = folder();
     let file = out.path().join("file");

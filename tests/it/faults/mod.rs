@@ -8,3 +8,4 @@ mod failing_files;
 mod injection;
 mod journal;
 mod station;
+mod storage;

@@ -38,7 +38,8 @@ pub(super) struct CaptureFileReader {
     path: String,
     buffer: ReadBuffer,
     format: CaptureFileFormat,
-    warning: Option<String>,
+    warning: Option<EarlyEnd>,
+    frames: u64,
     ended: bool,
 }
 
@@ -70,7 +71,16 @@ enum RecordOutcome {
     /// The block holds no frame.
     NoFrame,
     /// The end of the file, with a warning if it ended too early.
-    End(Option<String>),
+    End(Option<EarlyEnd>),
+}
+
+/// Why a file ended too early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum EarlyEnd {
+    /// The file is cut short, so nothing that it has was left out.
+    Cut(String),
+    /// The bytes at this position are no record. The rest of the file was not read; `frames` were.
+    Rubbish { position: u64, frames: u64 },
 }
 
 impl CaptureFileReader {
@@ -101,7 +111,7 @@ impl CaptureFileReader {
             let hint = unreadable_hint::looks_like(buffer.data());
             return Err(CaptureError::NotACapture { path: shown.to_owned(), hint });
         };
-        Ok(Self { path: shown.to_owned(), buffer, format, warning: None, ended: false })
+        Ok(Self { path: shown.to_owned(), buffer, format, warning: None, frames: 0, ended: false })
     }
 
     /// Returns the next frame, or `None` at the end. It invalidates the bytes of the previous frame.
@@ -112,10 +122,15 @@ impl CaptureFileReader {
                 CaptureFileFormat::Pcapng(section) => section.next(&mut self.buffer),
             };
             match step {
-                Ok(RecordOutcome::Frame(head)) => return Ok(Some(head)),
+                Ok(RecordOutcome::Frame(head)) => {
+                    self.frames += 1;
+                    return Ok(Some(head));
+                }
                 Ok(RecordOutcome::NoFrame) => {}
                 Ok(RecordOutcome::End(why)) => self.end(why),
-                Err(e) if is_damage(&e) => self.end(Some(format!("the gzip data is damaged or cut short ({e})"))),
+                Err(e) if is_damage(&e) => {
+                    self.end(Some(EarlyEnd::Cut(format!("the gzip data is damaged or cut short ({e})"))));
+                }
                 Err(source) => return Err(CaptureError::File { path: self.path.clone(), source }),
             }
         }
@@ -128,11 +143,14 @@ impl CaptureFileReader {
     }
 
     /// Returns and clears the warning about this file.
-    pub(super) fn take_warning(&mut self) -> Option<String> {
+    pub(super) fn take_warning(&mut self) -> Option<EarlyEnd> {
         self.warning.take()
     }
 
-    fn end(&mut self, why: Option<String>) {
+    fn end(&mut self, mut why: Option<EarlyEnd>) {
+        if let Some(EarlyEnd::Rubbish { frames, .. }) = &mut why {
+            *frames = self.frames;
+        }
         self.ended = true;
         self.warning = why;
     }
@@ -143,7 +161,7 @@ impl PcapLayout {
         match buffer.fill(self.record_header)? {
             FillOutcome::Enough => {}
             FillOutcome::Ended => return Ok(RecordOutcome::End(None)),
-            FillOutcome::Truncated => return Ok(RecordOutcome::End(Some(CUT.into()))),
+            FillOutcome::Truncated => return Ok(RecordOutcome::End(Some(EarlyEnd::Cut(CUT.into())))),
         }
         let header = buffer.data();
         let captured = self.order.u32(header, 8) as usize;
@@ -153,7 +171,7 @@ impl PcapLayout {
         let stamp = classic_stamp(self.order.u32(header, 0), self.order.u32(header, 4), self.nanoseconds);
         let orig_len = self.order.u32(header, 12).max(captured as u32);
         if buffer.fill(self.record_header + captured)? != FillOutcome::Enough {
-            return Ok(RecordOutcome::End(Some(CUT.into())));
+            return Ok(RecordOutcome::End(Some(EarlyEnd::Cut(CUT.into()))));
         }
         let range = buffer.take(self.record_header + captured);
         let range = range.start + self.record_header..range.end;
@@ -223,8 +241,8 @@ fn is_damage(e: &std::io::Error) -> bool {
     matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
-fn damage_warning(position: u64) -> String {
-    format!("rubbish at byte {position}: what stands before it was read, the rest of the file was not")
+const fn damage_warning(position: u64) -> EarlyEnd {
+    EarlyEnd::Rubbish { position, frames: 0 }
 }
 
 const CUT: &str = "the file is cut short: its last frame is missing";

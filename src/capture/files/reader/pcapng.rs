@@ -3,7 +3,7 @@
 use pcap_parser::{parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le};
 
 use super::read_buffer::{FillOutcome, ReadBuffer};
-use super::{ByteOrder, CUT, FileFrameHeader, MAX_FRAME_BYTES, RecordOutcome, damage_warning};
+use super::{ByteOrder, CUT, EarlyEnd, FileFrameHeader, MAX_FRAME_BYTES, RecordOutcome, damage_warning};
 use crate::capture::LinkType;
 use crate::time::Timestamp;
 
@@ -44,7 +44,7 @@ impl PcapngSection {
         match buffer.fill(BLOCK_HEADER)? {
             FillOutcome::Enough => {}
             FillOutcome::Ended => return Ok(RecordOutcome::End(None)),
-            FillOutcome::Truncated => return Ok(RecordOutcome::End(Some(CUT.into()))),
+            FillOutcome::Truncated => return Ok(RecordOutcome::End(Some(EarlyEnd::Cut(CUT.into())))),
         }
         if buffer.data().starts_with(&SECTION_TYPE) && !self.begin(buffer)? {
             return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
@@ -59,7 +59,7 @@ impl PcapngSection {
             return Self::skip_block(kind, length, buffer);
         }
         if buffer.fill(length)? != FillOutcome::Enough {
-            return Ok(RecordOutcome::End(Some(CUT.into())));
+            return Ok(RecordOutcome::End(Some(EarlyEnd::Cut(CUT.into()))));
         }
         let range = buffer.take(length);
         let block = buffer.at(&range);
@@ -82,7 +82,7 @@ impl PcapngSection {
         }
         match buffer.skip(length as u64)? {
             FillOutcome::Enough => Ok(RecordOutcome::NoFrame),
-            _ => Ok(RecordOutcome::End(Some(CUT.into()))),
+            _ => Ok(RecordOutcome::End(Some(EarlyEnd::Cut(CUT.into())))),
         }
     }
 
