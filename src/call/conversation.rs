@@ -10,7 +10,7 @@ use crate::call::numbers::NumberPlan;
 use crate::call::pause::PauseHistory;
 use crate::call::record::{
     CallDirection, CallOutcome, CallProblem, CallRecord, CallVerdict, EndedBy, EventKind, EventRecord, LegRecord,
-    ProblemKind, SCHEMA, Side, SideRecords,
+    ProblemKind, RelationRecord, SCHEMA, Side, SideRecords,
 };
 use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
@@ -46,8 +46,8 @@ pub(crate) struct Conversation {
     pub(crate) wall_offset_ns: i64,
     /// Records of unanswered legs that the engine does not hold any more.
     compacted_legs: Vec<LegRecord>,
-    /// Ids of related calls.
-    pub(crate) related: Vec<String>,
+    /// Relations to other calls.
+    pub(crate) relations: Vec<RelationRecord>,
     /// The party that took the call although the call did not ring it, if any did.
     pub(crate) answered_elsewhere: Option<AnsweredElsewhere>,
     /// Id of the call that this call continues: that call ended by a media timeout and is heard again.
@@ -162,7 +162,7 @@ impl Conversation {
             problems: Vec::new(),
             wall_offset_ns,
             compacted_legs: Vec::new(),
-            related: Vec::new(),
+            relations: Vec::new(),
             answered_elsewhere: None,
             continues: None,
             partners_due_at: None,
@@ -188,6 +188,17 @@ impl Conversation {
             // All legs report the same restart, so their gaps do not add up.
             problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
         }
+    }
+
+    /// Records a relation to another call, once for each call. Returns false if it is known, or if the call has too many.
+    pub(crate) fn add_relation(&mut self, relation: RelationRecord) -> bool {
+        let is_new = self.relations.len() < MAX_RELATED
+            && relation.id != self.id
+            && !self.relations.iter().any(|known| known.id == relation.id);
+        if is_new {
+            self.relations.push(relation);
+        }
+        is_new
     }
 
     /// Returns whether a rule forbids to keep the call's media.
@@ -236,7 +247,8 @@ impl Conversation {
         record.events.extend_from_slice(self.pauses.events());
         record.events.sort_by_key(|e| e.at);
         record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
-        record.related.clone_from(&self.related);
+        record.related = self.relations.iter().map(|relation| relation.id.clone()).collect();
+        record.relations.clone_from(&self.relations);
         record.problems.clone_from(&self.problems);
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
@@ -430,6 +442,8 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
+/// Related calls listed for one call.
+const MAX_RELATED: usize = 16;
 /// Unanswered legs listed in a record, e.g. attempts of a queue. Further ones add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
 /// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.

@@ -16,6 +16,7 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use crate::call::config::Config;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::sip::{ReferTo, Replaces, SessionId, SipMessage};
@@ -46,10 +47,12 @@ impl CorrelationKeys {
         }
     }
 
-    /// Returns whether two legs have the same value of a correlation header, or a Session-ID UUID in common.
-    pub(crate) fn agree(&self, other: &Self) -> bool {
-        self.correlation.iter().any(|c| other.correlation.contains(c))
-            || self.sessions.iter().any(|s| other.sessions.contains(s))
+    /// Returns the rule by which two legs agree: the same value of a correlation header, or a Session-ID UUID in common.
+    pub(crate) fn agreement(&self, other: &Self) -> Option<CorrelationRule> {
+        if self.correlation.iter().any(|c| other.correlation.contains(c)) {
+            return Some(CorrelationRule::CorrelationHeader);
+        }
+        self.sessions.iter().any(|s| other.sessions.contains(s)).then_some(CorrelationRule::SessionId)
     }
 }
 
@@ -140,7 +143,7 @@ impl LegSignature<'_> {
     }
 
     /// Returns whether the called number of the older leg diverted the call to this leg in its own name.
-    fn is_diverted_from(&self, older: &LegSignature<'_>) -> bool {
+    pub(crate) fn is_diverted_from(&self, older: &LegSignature<'_>) -> bool {
         same_number(self.diverted, older.to) && (self.from.is_none() || same_number(self.from, older.to))
     }
 

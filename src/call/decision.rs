@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType, Ssrc, Transport};
@@ -106,11 +107,24 @@ pub enum Decision {
         /// Wall clock minus capture time when the call began, ns.
         #[serde(default, skip_serializing_if = "is_default")]
         wall_offset_ns: i64,
+        /// Rule by which the leg joined the conversation. `None` for its first leg.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<CorrelationRule>,
     },
-    /// The leg was moved to another conversation.
+    /// The leg was moved to another conversation, or the rule that joined it changed.
     Join {
         /// Id of the conversation.
         conversation: String,
+        /// Rule by which the leg joined the conversation. `None` for its first leg.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<CorrelationRule>,
+    },
+    /// The leg's conversation is related to another one.
+    Relate {
+        /// Id of the other conversation.
+        conversation: String,
+        /// Rule that related them.
+        by: CorrelationRule,
     },
     /// A new stream. Later decisions refer to it by the number `stream`.
     Stream {

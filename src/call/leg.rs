@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::call::config::Config;
 use crate::call::conversation::CallRef;
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
 use crate::call::media_index::AddressTrust;
@@ -66,6 +67,8 @@ pub(crate) struct Leg {
     pub(crate) closed: bool,
     /// Time of the next check of its timers.
     pub(crate) timer_at: Timestamp,
+    /// Rule by which the leg joined its call. `None` for the first leg of a call.
+    pub(crate) joined_by: Option<CorrelationRule>,
     /// Other calls to which the leg could belong.
     pub(crate) alternatives: Vec<CallRef>,
     /// Time of the check whether its answer was a pickup of another call.
@@ -155,6 +158,7 @@ impl Leg {
             created_at: at,
             closed: false,
             timer_at: at,
+            joined_by: None,
             alternatives: Vec::new(),
             review_due_at: None,
         }
@@ -382,6 +386,7 @@ impl Leg {
             ended_at: dialog.ended().map(|(at, _)| at),
             sip_status: dialog.status,
             rendered: false,
+            joined_by: self.joined_by,
             spool: None,
             sides_swapped: false,
         }

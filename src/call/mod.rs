@@ -14,6 +14,7 @@
 pub mod config;
 mod conversation;
 mod correlation_keys;
+pub mod correlation_rule;
 pub mod decision;
 pub mod dialog;
 mod early_media;

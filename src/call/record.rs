@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::errno::OsErrno;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::net::{Endpoint, PayloadType, Transport};
 use crate::time::Timestamp;
 
@@ -423,6 +424,9 @@ pub struct LegRecord {
     pub sip_status: Option<u16>,
     /// Whether the recording contains the sound of this leg.
     pub rendered: bool,
+    /// Rule by which the leg joined the call. Absent for the first leg.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub joined_by: Option<CorrelationRule>,
     /// Name of its spool file without extension. Only the service sets this field.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spool: Option<String>,
@@ -523,6 +527,25 @@ impl CallRecord {
         for leg in &mut self.legs {
             leg.rendered |= earlier.legs.iter().any(|other| other.rendered && is_same(leg, other));
         }
+    }
+}
+
+/// A relation of a call to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationRecord {
+    /// Id of the other call.
+    pub id: String,
+    /// Rule that related the calls.
+    pub why: CorrelationRule,
+    /// Explanation for an administrator, one sentence.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub detail: String,
+}
+
+impl RelationRecord {
+    /// Creates a relation to the call `id`.
+    pub fn new(id: &str, why: CorrelationRule) -> Self {
+        Self { id: id.to_owned(), why, detail: why.sentence().to_owned() }
     }
 }
 
@@ -632,6 +655,9 @@ pub struct CallRecord {
     /// Ids of related calls, e.g. the consultation before a transfer.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub related: Vec<String>,
+    /// Reasons of the relations to the calls in `related`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub relations: Vec<RelationRecord>,
     /// Delivery to Pyrus.
     #[serde(default)]
     pub delivery: DeliveryRecord,

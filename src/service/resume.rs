@@ -95,6 +95,7 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
         transport: leg.transport,
         wall_offset_ns: leg.wall_offset_ns,
         last_media_at: leg.last_media_at,
+        joined_by: leg.joined_by,
     });
 }
 

@@ -121,7 +121,7 @@ impl SpoolIndex {
     /// Records what a decision says about the whole leg.
     pub(super) fn apply_decision(&mut self, decision: &Decision) {
         match decision {
-            Decision::Begin { conversation, .. } | Decision::Join { conversation } => {
+            Decision::Begin { conversation, .. } | Decision::Join { conversation, .. } => {
                 self.conversation.clone_from(conversation);
             }
             Decision::End { .. } => self.has_end = true,

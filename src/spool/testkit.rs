@@ -52,6 +52,7 @@ impl SpoolBuilder {
                 source: "made up".to_owned(),
                 transport: Default::default(),
                 wall_offset_ns: 0,
+                by: None,
             },
         );
         spool

@@ -28,6 +28,7 @@ fn tshark_reads_a_spool_without_complaint() {
         source: text("made up"),
         transport: Default::default(),
         wall_offset_ns: 0,
+        by: None,
     };
     spool.decide(leg, at(0), &begin);
     let v4 = ["192.0.2.1:5060", "192.0.2.2:5060"];

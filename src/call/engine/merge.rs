@@ -1,30 +1,33 @@
 //! Changes to the legs of calls: merging two calls, splitting legs off, moving legs, and relating calls.
 
 use crate::call::conversation::Conversation;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
 use crate::call::leg::LegSpoolState;
+use crate::call::record::RelationRecord;
 
 impl Engine {
     /// Relates two calls: each call's record lists the other's id.
-    pub(super) fn relate(&mut self, a: usize, b: usize) {
+    pub(super) fn relate(&mut self, a: usize, b: usize, why: CorrelationRule, sink: &mut dyn LegSink) {
         let id = |engine: &Self, slot: usize| engine.conversations.get(slot).map(|c| c.id.clone());
         let (Some(id_a), Some(id_b)) = (id(self, a), id(self, b)) else { return };
         for (slot, other) in [(a, id_b), (b, id_a)] {
-            if let Some(call) = self.conversations.get_mut(slot)
-                && call.related.len() < MAX_RELATED
-                && !call.related.contains(&other)
-            {
-                call.related.push(other);
+            let Some(call) = self.conversations.get_mut(slot) else { continue };
+            if call.add_relation(RelationRecord::new(&other, why)) {
+                let open = call.legs.iter().filter_map(|leg| self.legs.get(*leg));
+                if let Some(leg) = open.into_iter().find(|leg| leg.spool == LegSpoolState::Open) {
+                    sink.decide(leg.id, self.now, &Decision::Relate { conversation: other, by: why });
+                }
             }
         }
     }
 
     /// Merges the call `from` into the call `into`. The id of `from` disappears, so no event may have announced it.
-    pub(super) fn merge(&mut self, from: usize, into: usize, sink: &mut dyn LegSink) {
+    pub(super) fn merge(&mut self, from: usize, into: usize, by: CorrelationRule, sink: &mut dyn LegSink) {
         let Some(old) = self.conversations.try_remove(from) else { return };
         let at = old.created_at + SETTLE;
         self.timers.remove(&(at, EngineTimer::Settle(from)));
@@ -41,14 +44,17 @@ impl Engine {
         let legs = &self.legs;
         call.legs.sort_by_key(|slot| legs.get(*slot).map(|leg| (leg.created_at, leg.id)));
         call.pauses.merge(old.pauses);
-        call.related.extend(old.related.iter().filter(|other| **other != id).cloned());
-        call.related.retain(|other| *other != old.id);
+        for relation in old.relations {
+            call.add_relation(relation);
+        }
+        call.relations.retain(|relation| relation.id != old.id);
         // The old id gets no record, so relations to it are changed to the new one.
         for (_, other) in self.conversations.iter_mut().filter(|(slot, _)| *slot != into) {
-            for named in other.related.iter_mut().filter(|named| **named == old.id) {
-                named.clone_from(&id);
+            for relation in other.relations.iter_mut().filter(|relation| relation.id == old.id) {
+                relation.id.clone_from(&id);
             }
         }
+        self.note_joined(into, by, sink);
         for slot in old.legs {
             self.assign_call(slot, into, sink);
             if old_paused.is_none() {
@@ -62,7 +68,13 @@ impl Engine {
     }
 
     /// Splits legs off into a new call, which is related to the old one. Returns the slot of the new call.
-    pub(super) fn split_call(&mut self, from: usize, slots: &[usize], sink: &mut dyn LegSink) -> usize {
+    pub(super) fn split_call(
+        &mut self,
+        from: usize,
+        slots: &[usize],
+        why: CorrelationRule,
+        sink: &mut dyn LegSink,
+    ) -> usize {
         let call = &self.conversations[from];
         let first = &self.legs[slots[0]];
         let (at, dialog) = (first.created_at, &first.dialog);
@@ -72,13 +84,13 @@ impl Engine {
         own.closed_to_heuristics = true;
         own.pauses = call.pauses.clone();
         let into = self.conversations.insert(own);
-        self.relate(from, into);
-        self.move_legs(slots, into, sink);
+        self.relate(from, into, why, sink);
+        self.move_legs(slots, into, why, sink);
         into
     }
 
     /// Moves legs to another call. Both calls keep their ids, so both may have been announced by events.
-    pub(super) fn move_legs(&mut self, slots: &[usize], into: usize, sink: &mut dyn LegSink) {
+    pub(super) fn move_legs(&mut self, slots: &[usize], into: usize, by: CorrelationRule, sink: &mut dyn LegSink) {
         for &slot in slots {
             let Some(from) = self.legs.get(slot).map(|leg| leg.conversation) else { continue };
             let Some(call) = self.conversations.get_mut(from) else { continue };
@@ -88,6 +100,11 @@ impl Engine {
             let Some(call) = self.conversations.get_mut(into) else { continue };
             call.legs.push(slot);
             call.legs.sort_by_key(|slot| legs.get(*slot).map(|leg| (leg.created_at, leg.id)));
+            if let Some(leg) = self.legs.get_mut(slot) {
+                leg.joined_by = Some(by);
+            }
+            self.note_joined(from, by, sink);
+            self.note_joined(into, by, sink);
             self.assign_call(slot, into, sink);
             if !is_paused {
                 self.apply_pause_to_new_leg(slot, self.now, sink);
@@ -99,19 +116,32 @@ impl Engine {
         self.emit_update(into);
     }
 
+    /// Records the rule by which the legs of a call joined it, where none is known. The first leg of a call joined nothing.
+    pub(super) fn note_joined(&mut self, conversation: usize, by: CorrelationRule, sink: &mut dyn LegSink) {
+        let Some(call) = self.conversations.get(conversation) else { return };
+        for (position, slot) in call.legs.iter().enumerate() {
+            let Some(leg) = self.legs.get_mut(*slot) else { continue };
+            let joined_by = if position == 0 { None } else { leg.joined_by.or(Some(by)) };
+            if leg.joined_by != joined_by {
+                leg.joined_by = joined_by;
+                if leg.conversation == conversation && leg.spool == LegSpoolState::Open {
+                    let join = Decision::Join { conversation: call.id.clone(), by: joined_by };
+                    sink.decide(leg.id, self.now, &join);
+                }
+            }
+        }
+    }
+
     /// Assigns a leg to a call, in the leg and in its spool.
     fn assign_call(&mut self, slot: usize, into: usize, sink: &mut dyn LegSink) {
         let (Some(leg), Some(call)) = (self.legs.get_mut(slot), self.conversations.get(into)) else { return };
         leg.conversation = into;
         let started_at = leg.started_at;
         if leg.spool == LegSpoolState::Open {
-            sink.decide(leg.id, self.now, &Decision::Join { conversation: call.id.clone() });
+            sink.decide(leg.id, self.now, &Decision::Join { conversation: call.id.clone(), by: leg.joined_by });
         }
         if let Some(at) = started_at {
             self.schedule_segments(into, at);
         }
     }
 }
-
-/// Related calls listed for one call.
-const MAX_RELATED: usize = 16;

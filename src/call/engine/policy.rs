@@ -54,8 +54,15 @@ impl Engine {
             source: self.source.clone(),
             transport: leg.dialog.transport,
             wall_offset_ns: call.wall_offset_ns,
+            by: leg.joined_by,
         };
         sink.decide(leg.id, leg.created_at, &begin);
+        if leg.joined_by.is_none() {
+            for relation in &call.relations {
+                let relate = Decision::Relate { conversation: relation.id.clone(), by: relation.why };
+                sink.decide(leg.id, leg.created_at, &relate);
+            }
+        }
         let wall_offset_ns = self.wall_offset_ns;
         if wall_offset_ns != call.wall_offset_ns {
             sink.decide(leg.id, leg.created_at, &Decision::Clock { wall_offset_ns });

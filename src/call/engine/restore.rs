@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::call::conversation::Conversation;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
 use crate::call::leg::{LegDraft, LegSpoolState};
-use crate::call::record::{EventKind, ProblemKind};
+use crate::call::record::{EventKind, ProblemKind, RelationRecord};
 use crate::call::streams::RtpStream;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
@@ -36,6 +37,8 @@ pub struct RestoredLeg {
     pub wall_offset_ns: i64,
     /// Capture time of the last media packet; `None` if the leg had no media.
     pub last_media_at: Option<Timestamp>,
+    /// Rule by which the leg had joined its call.
+    pub joined_by: Option<CorrelationRule>,
 }
 
 /// State of a restore that is in progress.
@@ -100,6 +103,12 @@ impl Engine {
         let Some(leg) = self.legs.get_mut(slot).filter(|leg| leg.name == name) else { return };
         let conversation = leg.conversation;
         match decision {
+            Decision::Join { by, .. } => leg.joined_by = *by,
+            Decision::Relate { conversation: other, by } => {
+                if let Some(call) = self.conversations.get_mut(conversation) {
+                    call.add_relation(RelationRecord::new(other, *by));
+                }
+            }
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
             // Stream numbers must match the spool even if the first packet of a stream is missing there.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.streams.len() => {
@@ -157,7 +166,12 @@ impl Engine {
     }
 
     /// Returns the call of a restored leg, and creates it for the call's first leg.
-    pub(super) fn restored_conversation(&mut self, restored: &RestoredLeg, draft: &LegDraft) -> usize {
+    pub(super) fn restored_conversation(
+        &mut self,
+        restored: &RestoredLeg,
+        draft: &LegDraft,
+        sink: &mut dyn LegSink,
+    ) -> usize {
         let known = self.restore.conversations.get(&restored.conversation).copied();
         let is_same_call =
             |slot: &usize| self.conversations.get(*slot).is_some_and(|call| call.id == restored.conversation);
@@ -171,8 +185,8 @@ impl Engine {
         let slot = self.conversations.insert(conversation);
         self.timers.insert((at + super::signalling::SETTLE, EngineTimer::Settle(slot)));
         self.restore.conversations.insert(restored.conversation.clone(), slot);
-        for other in relatives {
-            self.relate(slot, other);
+        for (other, why) in relatives {
+            self.relate(slot, other, why, sink);
         }
         slot
     }

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use crate::call::conversation::Conversation;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::pause::CallPauseRequest;
-use crate::call::engine::signalling::SETTLE;
+use crate::call::engine::signalling::{JoinReason, SETTLE};
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
 use crate::call::pause::PauseAction;
-use crate::call::record::EndedBy;
+use crate::call::record::{EndedBy, RelationRecord};
 use crate::call::timed_out::TimedOutDialog;
 use crate::decode::UdpDatagram;
 use crate::sip::{SipMessage, SipMethod};
@@ -88,13 +89,13 @@ impl Engine {
             let dialog = &draft.dialog;
             let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
             let mut call = Conversation::new(id, at, self.wall_offset_ns);
-            call.related.push(origin.clone());
+            call.add_relation(RelationRecord::new(&origin, CorrelationRule::Continues));
             call.continues = Some(origin);
             let slot = self.conversations.insert(call);
             self.timers.insert((at + SETTLE, EngineTimer::Settle(slot)));
             slot
         });
-        let slot = self.add_leg(conversation, draft, None, sink);
+        let slot = self.add_leg(conversation, draft, JoinReason::Rule(CorrelationRule::Continues), sink);
         if paused {
             let request = CallPauseRequest { action: PauseAction::Pause, at, by: "as before the silence", side: None };
             self.apply_pause(conversation, request, sink);

@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 
 use crate::call::conversation::{CallRef, Conversation};
 use crate::call::correlation_keys::CorrelationKeys;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::Dialog;
 use crate::call::engine::tombstones::DialogTombstone;
 use crate::call::engine::{Engine, EngineTimer, RestoredLeg};
@@ -21,14 +22,27 @@ use crate::sip::{SipFraming, SipMessage, SipMethod};
 struct AssignedCall {
     /// Slot of the call.
     conversation: usize,
+    /// Rule by which the leg joins the call; `None` if the call is new.
+    by: Option<CorrelationRule>,
     /// Other calls to which the leg could belong.
     alternatives: Vec<CallRef>,
 }
 
 impl AssignedCall {
-    const fn only(conversation: usize) -> Self {
-        Self { conversation, alternatives: Vec::new() }
+    const fn only(conversation: usize, by: Option<CorrelationRule>) -> Self {
+        Self { conversation, by, alternatives: Vec::new() }
     }
+}
+
+/// Reason for which a leg is added to a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum JoinReason<'a> {
+    /// It begins the call.
+    First,
+    /// A rule joins it to the call, unless it is the call's first leg.
+    Rule(CorrelationRule),
+    /// It belonged to the call before a restart.
+    Restored(&'a RestoredLeg),
 }
 
 impl Engine {
@@ -81,7 +95,7 @@ impl Engine {
         if is_late_invite {
             leg.parties = LegParties::read(message, Side::Caller, &self.config, &self.number_plan);
             let keys = CorrelationKeys::read(message, &self.config);
-            self.update_correlation_keys(slot, keys);
+            self.update_correlation_keys(slot, keys, sink);
         }
         if message.method() == Some(&SipMethod::Refer) {
             self.handle_refer(slot, message, datagram, sink);
@@ -143,10 +157,18 @@ impl Engine {
             at: datagram.at,
         };
         let assigned = match &restored {
-            Some(restored) => AssignedCall::only(self.restored_conversation(restored, &draft)),
+            Some(restored) => {
+                let conversation = self.restored_conversation(restored, &draft, sink);
+                AssignedCall::only(conversation, restored.joined_by)
+            }
             None => self.assign_conversation(&draft, sink),
         };
-        let slot = self.add_leg(assigned.conversation, draft, restored.as_ref(), sink);
+        let reason = match (&restored, assigned.by) {
+            (Some(restored), _) => JoinReason::Restored(restored),
+            (None, Some(by)) => JoinReason::Rule(by),
+            (None, None) => JoinReason::First,
+        };
+        let slot = self.add_leg(assigned.conversation, draft, reason, sink);
         self.legs[slot].alternatives = assigned.alternatives;
         Some(slot)
     }
@@ -156,9 +178,10 @@ impl Engine {
         &mut self,
         conversation: usize,
         draft: LegDraft,
-        restored: Option<&RestoredLeg>,
+        reason: JoinReason<'_>,
         sink: &mut dyn LegSink,
     ) -> usize {
+        let restored = if let JoinReason::Restored(restored) = reason { Some(restored) } else { None };
         let id = LegId(self.next_leg);
         self.next_leg += 1;
         self.counters.legs += 1;
@@ -177,6 +200,11 @@ impl Engine {
         // Legs are ordered by capture time, which may differ from the order in which they are handled.
         let position = call.iter().rposition(|s| legs.get(*s).is_some_and(|l| l.created_at <= at)).map_or(0, |n| n + 1);
         call.insert(position, slot);
+        match reason {
+            JoinReason::First => {}
+            JoinReason::Rule(by) => self.note_joined(conversation, by, sink),
+            JoinReason::Restored(restored) => self.legs[slot].joined_by = restored.joined_by,
+        }
         self.learn_pbx(slot);
         self.note_attempt(slot);
         self.apply_rules(conversation, sink);
@@ -191,20 +219,20 @@ impl Engine {
     fn assign_conversation(&mut self, draft: &LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
         self.resolve_certain_legs(sink);
         let correlation = self.correlate(draft);
-        if let Some(conversation) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {
+        if let Some((conversation, by)) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {
             let call_ref = |slot| Some(CallRef { slot, id: self.conversations.get(slot)?.id.clone() });
             let alternatives = correlation.alternatives.into_iter().filter_map(call_ref).collect();
-            return AssignedCall { conversation, alternatives };
+            return AssignedCall { conversation, by: Some(by), alternatives };
         }
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
         let conversation = self.conversations.insert(Conversation::new(id, draft.at, self.wall_offset_ns));
         self.conversations[conversation].closed_to_heuristics = correlation.closed_to_heuristics;
         self.timers.insert((draft.at + SETTLE, EngineTimer::Settle(conversation)));
-        for other in correlation.related {
-            self.relate(conversation, other);
+        for (other, why) in correlation.related {
+            self.relate(conversation, other, why, sink);
         }
-        AssignedCall::only(conversation)
+        AssignedCall::only(conversation, None)
     }
 
     /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.

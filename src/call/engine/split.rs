@@ -1,9 +1,12 @@
 //! Split: legs that still have media after their call has ended become a call of their own, related to the ended call.
 
+use crate::call::conversation::Conversation;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::engine::lifecycle::PARTNER_WINDOW;
 use crate::call::event::LegSink;
 use crate::call::leg::Leg;
+use crate::call::record::RelationRecord;
 use crate::call::roles::CallRoles;
 
 impl Engine {
@@ -15,14 +18,15 @@ impl Engine {
         let has_media = |leg: &Leg| leg.last_media_at.is_some_and(|last| self.now.since(last) < PARTNER_WINDOW);
         let survives = |slot: &&usize| self.legs.get(**slot).is_some_and(|leg| !leg.closed && has_media(leg));
         let slots: Vec<usize> = call.legs.iter().filter(survives).copied().collect();
-        if !slots.is_empty() && !self.has_live_anchor(&call.related) {
-            self.split_call(conversation, &slots, sink);
+        if !slots.is_empty() && !self.has_live_anchor(&call.relations) {
+            self.split_call(conversation, &slots, CorrelationRule::Survives, sink);
         }
     }
 
     /// Returns whether the anchor leg of one of these calls has not ended.
-    fn has_live_anchor(&self, related: &[String]) -> bool {
-        let mut calls = self.conversations.iter().filter(|(_, call)| related.contains(&call.id));
+    fn has_live_anchor(&self, relations: &[RelationRecord]) -> bool {
+        let is_related = |call: &Conversation| relations.iter().any(|relation| relation.id == call.id);
+        let mut calls = self.conversations.iter().filter(|(_, call)| is_related(call));
         calls.any(|(_, call)| {
             let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
             CallRoles::from_legs(&legs, &self.number_plan).is_some_and(|roles| roles.anchor.dialog.ended().is_none())

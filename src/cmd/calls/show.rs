@@ -223,9 +223,12 @@ fn facts(text: &mut String, call: &StoredCall) {
     for leg in &r.legs {
         let rendered = if leg.rendered { ", rendered" } else { "" };
         say("leg", Some(format!("Call-ID {}{rendered}", leg.sip_call_id)));
+        say("", leg.joined_by.map(|rule| format!("joined by {rule}: {}", rule.sentence())));
     }
     for id in &r.related {
         say("related", Some(id.clone()));
+        let relation = r.relations.iter().find(|relation| relation.id == *id);
+        say("", relation.map(|relation| format!("{}: {}", relation.why, relation.detail)));
     }
 }
 

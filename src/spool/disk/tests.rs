@@ -25,6 +25,7 @@ fn begin(leg: &str) -> Decision {
         source: "made up".to_owned(),
         transport: Default::default(),
         wall_offset_ns: 0,
+        by: None,
     }
 }
 

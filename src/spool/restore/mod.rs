@@ -18,6 +18,7 @@ use super::index::{self, BlockKind, BlockSpan, IndexTracker, SpoolIndex};
 use super::pending_leg::is_media;
 use super::reader;
 use super::rolling;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::event::{EARLY_WINDOW, LegId};
 use crate::decode::UdpDatagram;
@@ -39,6 +40,8 @@ pub(crate) struct RestorableLeg {
     pub(crate) wall_offset_ns: i64,
     /// Time of the newest media packet.
     pub(crate) last_media_at: Option<Timestamp>,
+    /// Rule by which the leg joined its conversation at first.
+    pub(crate) joined_by: Option<CorrelationRule>,
     /// One of the leg's first SIP messages.
     pub(crate) message: Option<RestoredPacket>,
     location: LegLocation,
@@ -110,6 +113,7 @@ impl RestorableLeg {
             transport: Transport::Udp,
             wall_offset_ns: 0,
             last_media_at,
+            joined_by: None,
             message: head.message,
             location,
         };
@@ -120,8 +124,8 @@ impl RestorableLeg {
     }
 
     fn with_begin(mut self, at: Timestamp, decision: Decision) -> Self {
-        if let Decision::Begin { leg, conversation, transport, wall_offset_ns, .. } = decision {
-            (self.name, self.begun_at) = (leg, at);
+        if let Decision::Begin { leg, conversation, transport, wall_offset_ns, by, .. } = decision {
+            (self.name, self.begun_at, self.joined_by) = (leg, at, by);
             (self.transport, self.wall_offset_ns) = (transport, wall_offset_ns);
             if self.conversation.is_empty() {
                 self.conversation = conversation;
@@ -194,7 +198,7 @@ impl FirstBlocks {
         match read_block(block, &path.display())? {
             Some(RestoreItem::Decided(decided)) => match &decided.decision {
                 Decision::Begin { .. } if self.begin.is_none() => self.begin = Some(*decided),
-                Decision::Join { conversation } => self.joined = Some(conversation.clone()),
+                Decision::Join { conversation, .. } => self.joined = Some(conversation.clone()),
                 _ => {}
             },
             Some(RestoreItem::Packet(packet)) if self.message.is_none() && !is_media(&packet.payload) => {
@@ -465,8 +469,11 @@ impl<'a> RestoreSequence<'a> {
 
 /// Returns whether the engine cannot make this decision again from the other entries of the spool.
 const fn is_needed(decision: &Decision) -> bool {
-    use Decision::{Clock, Pause, Restart, Resume, Stream};
-    matches!(decision, Pause | Resume | Stream { .. } | Restart { .. } | Clock { .. })
+    use Decision::{Clock, Join, Pause, Relate, Restart, Resume, Stream};
+    matches!(
+        decision,
+        Pause | Resume | Join { .. } | Relate { .. } | Stream { .. } | Restart { .. } | Clock { .. }
+    )
 }
 
 /// Offset of the magic in an index block.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::call::conversation::CallRef;
 use crate::call::correlation_keys::CLOCK_SKEW;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::AnswerEvidence;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
@@ -83,14 +84,14 @@ impl Engine {
         match (self.explains_for_own(own, pbx, outcome), fitting.as_slice()) {
             (true, []) => {}
             (false, [only]) if matches!(outcome, RingOutcome::Answered(_)) => {
-                self.move_legs(&[slot], *only, sink);
+                self.move_legs(&[slot], *only, CorrelationRule::RingOutcome, sink);
                 self.finish_if_over(own);
             }
             (false, []) if !self.is_undecidable(own, pbx, outcome, &alternatives) => {}
             _ => {
-                let into = self.split_call(own, &[slot], sink);
+                let into = self.split_call(own, &[slot], CorrelationRule::Ambiguous, sink);
                 for other in alternatives {
-                    self.relate(into, other);
+                    self.relate(into, other, CorrelationRule::Ambiguous, sink);
                 }
                 self.finish_if_over(own);
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, hosts_meet, same_number};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::leg::Leg;
 use crate::time::Timestamp;
@@ -12,8 +13,8 @@ use crate::time::Timestamp;
 pub(in crate::call::engine) enum HeuristicMatch {
     /// No call matches.
     None,
-    /// Exactly one call matches.
-    Unique(usize),
+    /// Exactly one call matches, by this rule.
+    Unique((usize, CorrelationRule)),
     /// Several calls match. The first is the likeliest; one of the others is right if the leg turns out to be a telephone
     /// that joined the ringing late.
     Preferred(usize, Vec<usize>),
@@ -22,15 +23,15 @@ pub(in crate::call::engine) enum HeuristicMatch {
 }
 
 impl HeuristicMatch {
-    /// Makes a match from all matching calls. A call may be listed several times.
-    pub(in crate::call::engine) fn from_calls(calls: impl Iterator<Item = usize>) -> Self {
-        let mut calls: Vec<usize> = calls.collect();
-        calls.sort_unstable();
-        calls.dedup();
+    /// Makes a match from all matching calls. A call may be listed several times; its first rule counts.
+    pub(in crate::call::engine) fn from_calls(calls: impl Iterator<Item = (usize, CorrelationRule)>) -> Self {
+        let mut calls: Vec<(usize, CorrelationRule)> = calls.collect();
+        calls.sort_by_key(|(call, _)| *call);
+        calls.dedup_by_key(|(call, _)| *call);
         match calls.as_slice() {
             [] => Self::None,
             [only] => Self::Unique(*only),
-            _ => Self::Ambiguous(calls),
+            _ => Self::Ambiguous(calls.into_iter().map(|(call, _)| call).collect()),
         }
     }
 }
@@ -66,24 +67,30 @@ impl HeuristicQuery<'_> {
     /// Matches the calls for which the PBX may have sent the leg onward. Calls with both numbers are preferred to calls
     /// with one number and to waiting callers.
     fn onward_or_waiting(&self, legs: &[&Leg]) -> HeuristicMatch {
-        let strengths: Vec<(MatchStrength, usize)> =
-            legs.iter().map(|l| (self.onward_strength(l), l.conversation)).collect();
-        let with = |wanted: MatchStrength| strengths.iter().filter(move |(s, _)| *s == wanted).map(|(_, c)| *c);
-        let without_ringing = |found: HeuristicMatch| {
-            let calls = match found {
-                HeuristicMatch::Unique(only) => vec![only],
-                HeuristicMatch::Ambiguous(calls) => calls,
-                other => return other,
-            };
-            HeuristicMatch::from_calls(calls.into_iter().filter(|c| !self.already_ringing(*c)))
+        let strengths: Vec<(MatchStrength, &Leg)> = legs.iter().map(|l| (self.onward_strength(l), *l)).collect();
+        let with = |wanted: MatchStrength| {
+            let found = strengths.iter().filter(move |(s, _)| *s == wanted);
+            found.map(move |(_, l)| (l.conversation, self.onward_rule(wanted, l)))
         };
-        match without_ringing(HeuristicMatch::from_calls(with(MatchStrength::BothNumbers))) {
+        let unless_ringing = |calls: &mut dyn Iterator<Item = (usize, CorrelationRule)>| {
+            HeuristicMatch::from_calls(calls.filter(|(c, _)| !self.already_ringing(*c)))
+        };
+        match unless_ringing(&mut with(MatchStrength::BothNumbers)) {
             HeuristicMatch::None => {
                 // A caller who has waited for longer matches no less than one who has just called.
-                let waiting = legs.iter().filter(|l| self.is_for_waiting_caller(l)).map(|l| l.conversation);
-                without_ringing(HeuristicMatch::from_calls(with(MatchStrength::OneNumber).chain(waiting)))
+                let waiting = legs.iter().filter_map(|l| Some((l.conversation, self.waiting_rule(l)?)));
+                unless_ringing(&mut with(MatchStrength::OneNumber).chain(waiting))
             }
             both => both,
+        }
+    }
+
+    /// Returns the rule by which the leg continues an older leg with this strength.
+    fn onward_rule(&self, strength: MatchStrength, leg: &Leg) -> CorrelationRule {
+        match strength {
+            MatchStrength::BothNumbers => CorrelationRule::OnwardBoth,
+            _ if self.signature.is_diverted_from(&leg.signature()) => CorrelationRule::Diverted,
+            _ => CorrelationRule::OnwardOne,
         }
     }
 
@@ -117,14 +124,21 @@ impl HeuristicQuery<'_> {
         (just_now && calls.iter().filter(|c| *c != newest).all(is_served)).then_some(*newest)
     }
 
-    /// Returns whether the caller of an older leg waits at the PBX, hears no person, and the new leg is for this caller.
+    /// Returns the rule by which the new leg is for the caller of an older leg, who waits at the PBX and hears no person.
     ///
     /// The caller may hear ringback, music or nothing. Missing responses to the older leg do not count against it, because
     /// they may be captured late.
-    fn is_for_waiting_caller(&self, leg: &Leg) -> bool {
+    fn waiting_rule(&self, leg: &Leg) -> Option<CorrelationRule> {
         let other = leg.signature();
         let is_next_trunk = || self.signature.is_next_trunk_for(&other) && self.all_attempts_failed(leg);
-        (self.signature.is_for_waiting_caller_of(&other) || is_next_trunk()) && self.hears_nobody(leg)
+        let rule = if self.signature.is_for_waiting_caller_of(&other) {
+            CorrelationRule::ForWaitingCaller
+        } else if is_next_trunk() {
+            CorrelationRule::NextTrunk
+        } else {
+            return None;
+        };
+        self.hears_nobody(leg).then_some(rule)
     }
 
     /// Returns whether the PBX already called outside numbers for the extension of this leg, and all attempts failed.
@@ -145,8 +159,9 @@ impl HeuristicQuery<'_> {
     /// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for
     /// the PBX to call out.
     fn click_to_call(&self, legs: &[&Leg]) -> HeuristicMatch {
+        let clicked = |l: &Leg| (l.conversation, CorrelationRule::ClickToCall);
         let named =
-            HeuristicMatch::from_calls(legs.iter().filter(|l| self.is_click_to_call(l)).map(|l| l.conversation));
+            HeuristicMatch::from_calls(legs.iter().filter(|l| self.is_click_to_call(l)).map(|l| clicked(l)));
         if named != HeuristicMatch::None || self.signature.to.is_none_or(|to| self.engine.number_plan.is_extension(to))
         {
             return named;
@@ -154,8 +169,8 @@ impl HeuristicQuery<'_> {
         let nameless = self.engine.correlation_index.nameless_calls_of(self.signature.hop.0).iter();
         let nameless = nameless.filter_map(|s| self.engine.legs.get(*s));
         let nameless = nameless.filter(|l| l.lived_at(self.at) && self.is_click_to_call(l));
-        match HeuristicMatch::from_calls(nameless.map(|l| l.conversation)) {
-            HeuristicMatch::Unique(only) if self.engine.somebody_calls_out(self.signature) => {
+        match HeuristicMatch::from_calls(nameless.map(clicked)) {
+            HeuristicMatch::Unique((only, _)) if self.engine.somebody_calls_out(self.signature) => {
                 HeuristicMatch::Ambiguous(vec![only])
             }
             found => found,
@@ -206,8 +221,9 @@ impl Engine {
                     signature.is_for_waiting_caller_of(&other)
                 }
         };
-        match HeuristicMatch::from_calls(legs.iter().filter(is_talking).map(|l| l.conversation)) {
-            HeuristicMatch::Unique(conversation) => Some(conversation),
+        let talking = legs.iter().filter(is_talking).map(|l| (l.conversation, CorrelationRule::Consultation));
+        match HeuristicMatch::from_calls(talking) {
+            HeuristicMatch::Unique((conversation, _)) => Some(conversation),
             _ => None,
         }
     }

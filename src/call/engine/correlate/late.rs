@@ -1,6 +1,7 @@
 //! Late correlation: joins calls that were created apart, because messages were captured out of order.
 
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature, MatchStrength, hosts_meet};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::engine::correlate::MAX_LEGS;
 use crate::call::engine::correlate::heuristic::{HeuristicMatch, HeuristicQuery};
@@ -16,7 +17,7 @@ impl Engine {
         &mut self,
         draft: &LegDraft,
         sink: &mut dyn LegSink,
-    ) -> Option<usize> {
+    ) -> Option<(usize, CorrelationRule)> {
         let signature = draft.signature();
         let candidates = self.correlation_index.candidates(&draft.correlation_keys, &signature);
         let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.lived_at(draft.at));
@@ -35,9 +36,9 @@ impl Engine {
         let conversations: Vec<usize> = caused.iter().map(|l| l.conversation).collect();
         let (into, others) = conversations.split_first()?;
         for other in others {
-            self.merge(*other, *into, sink);
+            self.merge(*other, *into, CorrelationRule::LateCause, sink);
         }
-        Some(*into)
+        Some((*into, CorrelationRule::LateCause))
     }
 
     /// Merges a lone leg into the call of the leg at `slot`, if it now matches this call only.
@@ -72,7 +73,7 @@ impl Engine {
             .find(|l| self.matches_now(l, own))
             .map(|l| l.conversation);
         if let Some(found) = found {
-            self.merge(found, own, sink);
+            self.merge(found, own, CorrelationRule::LateSibling, sink);
         }
     }
 
@@ -84,7 +85,7 @@ impl Engine {
         let others: Vec<&Leg> = others.filter(|l| l.conversation != leg.conversation).collect();
         let query = HeuristicQuery { engine: self, signature: &signature, at: self.now };
         match query.find_match(&others) {
-            HeuristicMatch::Unique(found) | HeuristicMatch::Preferred(found, _) => found == own,
+            HeuristicMatch::Unique((found, _)) | HeuristicMatch::Preferred(found, _) => found == own,
             HeuristicMatch::None | HeuristicMatch::Ambiguous(_) => false,
         }
     }
@@ -104,24 +105,30 @@ impl Engine {
         let receivers = leg.announced.iter().flat_map(|e| self.media_index.announced().at(*e));
         let linked = receivers.filter_map(|r| self.legs.get(r.slot)).find(is_linked);
         let Some((other, shared)) = linked.map(|l| (l.conversation, self.shared_media(leg, l))) else { return };
+        let by = CorrelationRule::MediaAddress;
         if shared == SharedMedia::Connected {
-            self.relate(own, other);
+            self.relate(own, other, by, sink);
             return;
         }
         let may_be_absorbed =
             |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled && !c.restored && c.legs.len() == 1);
         match (may_be_absorbed(own), may_be_absorbed(other)) {
             // The older call keeps its id.
-            (true, true) if self.is_older(own, other) => self.merge(other, own, sink),
-            (true, _) => self.merge(own, other, sink),
-            (false, true) => self.merge(other, own, sink),
-            (false, false) => self.relate(own, other),
+            (true, true) if self.is_older(own, other) => self.merge(other, own, by, sink),
+            (true, _) => self.merge(own, other, by, sink),
+            (false, true) => self.merge(other, own, by, sink),
+            (false, false) => self.relate(own, other, by, sink),
         }
     }
 
     /// Replaces the correlation keys of a leg whose INVITE was captured after its first response. Relates the call that
     /// the INVITE's Replaces header names.
-    pub(in crate::call::engine) fn update_correlation_keys(&mut self, slot: usize, keys: CorrelationKeys) {
+    pub(in crate::call::engine) fn update_correlation_keys(
+        &mut self,
+        slot: usize,
+        keys: CorrelationKeys,
+        sink: &mut dyn LegSink,
+    ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.correlation_keys = keys;
         let (own, old_keys) = (leg.conversation, std::mem::take(&mut leg.index_keys));
@@ -133,7 +140,7 @@ impl Engine {
         if let Some(TransferMatch::SameCall(other) | TransferMatch::RelatedCall(other)) = found
             && other != own
         {
-            self.relate(own, other);
+            self.relate(own, other, CorrelationRule::Replaces, sink);
         }
     }
 

@@ -7,6 +7,7 @@ mod pickup;
 mod transfer;
 
 use crate::call::correlation_keys::LegSignature;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::leg::{Leg, LegDraft};
 
@@ -16,10 +17,10 @@ use transfer::TransferMatch;
 /// Result of the correlation of a new leg. Calls are given by their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Correlation {
-    /// Call to which the leg belongs, if a rule found one.
-    pub same: Option<usize>,
-    /// Calls to which the leg's own new call is related.
-    pub related: Vec<usize>,
+    /// Call to which the leg belongs, and the rule that found it.
+    pub same: Option<(usize, CorrelationRule)>,
+    /// Calls to which the leg's own new call is related, with the rules that found them.
+    pub related: Vec<(usize, CorrelationRule)>,
     /// Whether the heuristic rules must leave the new call alone: the leg could belong to several calls, or its cause is
     /// known.
     pub closed_to_heuristics: bool,
@@ -34,55 +35,60 @@ impl Engine {
         let signature = draft.signature();
         let mut correlation = self.correlate_by_rules(draft, &signature);
         let may_gain = |c: &usize| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS);
-        if let Some(full) = correlation.same.filter(|c| !may_gain(c)) {
-            correlation = Correlation { related: vec![full], closed_to_heuristics: true, ..Correlation::default() };
+        if let Some((full, _)) = correlation.same.filter(|(c, _)| !may_gain(c)) {
+            let related = vec![(full, CorrelationRule::TooManyLegs)];
+            correlation = Correlation { related, closed_to_heuristics: true, ..Correlation::default() };
         }
         if correlation.same.is_none() {
             correlation.related.extend(self.related_calls(draft, &signature));
-            correlation.related.retain(|c| self.conversations.contains(*c));
+            correlation.related.retain(|(c, _)| self.conversations.contains(*c));
         }
         correlation
     }
 
     fn correlate_by_rules(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Correlation {
-        let same = |conversation: usize| Correlation { same: Some(conversation), ..Correlation::default() };
+        let same = |found: (usize, CorrelationRule)| Correlation { same: Some(found), ..Correlation::default() };
         let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
         // Messages are captured out of order, so a leg that has ended since may still have been live at that time.
         let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.lived_at(draft.at));
         // Another hop of the same dialog counts even if it has just ended.
         let mut hops = same_call_id.iter().filter_map(|s| self.legs.get(*s));
         if let Some(leg) = hops.find(|l| l.dialog.caller_tag == draft.dialog.caller_tag) {
-            return same(leg.conversation);
+            return same((leg.conversation, CorrelationRule::SameDialog));
         }
         let candidates = self.correlation_index.candidates(&draft.correlation_keys, signature);
         let legs = || candidates.iter().filter_map(live);
-        if let Some(leg) = legs().find(|l| l.correlation_keys.agree(&draft.correlation_keys)) {
-            return same(leg.conversation);
+        if let Some(found) = legs()
+            .find_map(|l| Some((l.conversation, l.correlation_keys.agreement(&draft.correlation_keys)?)))
+        {
+            return same(found);
         }
-        match self.match_replaces(&draft.correlation_keys).or_else(|| self.match_referral(draft, signature)) {
-            Some(TransferMatch::SameCall(conversation)) => return same(conversation),
+        match self.match_transfer(draft, signature).next() {
+            Some((TransferMatch::SameCall(conversation), by)) => return same((conversation, by)),
             // The cause of the leg is known, so the heuristic rules have no say.
-            Some(TransferMatch::RelatedCall(_)) => {
+            Some((TransferMatch::RelatedCall(_), _)) => {
                 return Correlation { closed_to_heuristics: true, ..Correlation::default() };
             }
             None => {}
         }
         if let Some(leg) = same_call_id.iter().find_map(live) {
-            return same(leg.conversation);
+            return same((leg.conversation, CorrelationRule::SameCallId));
         }
         let legs: Vec<&Leg> = legs().collect();
         match self.match_heuristically(&legs, signature) {
-            HeuristicMatch::Unique(conversation) => same(conversation),
+            HeuristicMatch::Unique(found) => same(found),
             HeuristicMatch::Preferred(conversation, mut alternatives) => {
                 alternatives.truncate(MAX_ALTERNATIVES);
-                Correlation { alternatives, ..same(conversation) }
+                Correlation { alternatives, ..same((conversation, CorrelationRule::NewestUnserved)) }
             }
             HeuristicMatch::Ambiguous(mut related) => {
                 related.truncate(MAX_AMBIGUOUS);
+                let related = related.into_iter().map(|c| (c, CorrelationRule::Ambiguous)).collect();
                 Correlation { related, closed_to_heuristics: true, ..Correlation::default() }
             }
             HeuristicMatch::None => {
-                let related = self.consultation(&legs, signature).into_iter().collect();
+                let consultation = self.consultation(&legs, signature);
+                let related = consultation.map(|c| (c, CorrelationRule::Consultation)).into_iter().collect();
                 Correlation { related, ..Correlation::default() }
             }
         }
@@ -103,18 +109,24 @@ impl Engine {
     ///
     /// These are the call whose dialog the leg replaces, and the call with the REFER that caused the leg. Further ones are
     /// the parked call that the leg retrieves, and ringing calls that its pickup code may name.
-    pub(super) fn related_calls(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Vec<usize> {
-        let found =
-            self.match_replaces(&draft.correlation_keys).into_iter().chain(self.match_referral(draft, signature));
-        let mut out: Vec<usize> = found.map(|(TransferMatch::SameCall(c) | TransferMatch::RelatedCall(c))| c).collect();
-        out.extend(self.referrals.iter().rev().find(|r| r.is_retrieved_by(signature)).map(|r| r.conversation));
+    pub(super) fn related_calls(
+        &self,
+        draft: &LegDraft,
+        signature: &LegSignature<'_>,
+    ) -> Vec<(usize, CorrelationRule)> {
+        let found = self.match_transfer(draft, signature);
+        let mut out: Vec<(usize, CorrelationRule)> =
+            found.map(|(TransferMatch::SameCall(c) | TransferMatch::RelatedCall(c), by)| (c, by)).collect();
+        let parked = self.referrals.iter().rev().find(|r| r.is_retrieved_by(signature));
+        out.extend(parked.map(|r| (r.conversation, CorrelationRule::Parked)));
         for extension in signature.pickup_extensions() {
             let legs = self.correlation_index.legs_at(signature.hop.1, &extension).iter();
             let legs = legs.filter_map(|s| self.legs.get(*s));
             let is_ringing = |l: &&Leg| l.lived_at(signature.at) && !l.answered_by(signature.at);
             let rings_extension =
                 |l: &&Leg| l.parties.to.as_ref() == Some(&extension) && l.signature().is_sent_by(signature.hop.1);
-            out.extend(legs.filter(is_ringing).filter(rings_extension).map(|l| l.conversation).take(MAX_AMBIGUOUS));
+            let ringing = legs.filter(is_ringing).filter(rings_extension).take(MAX_AMBIGUOUS);
+            out.extend(ringing.map(|l| (l.conversation, CorrelationRule::DirectedPickup)));
         }
         out
     }

@@ -6,6 +6,7 @@
 
 use crate::call::conversation::AnsweredElsewhere;
 use crate::call::correlation_keys::{CLOCK_SKEW, PAIR_WINDOW, same_number};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::correlate::MAX_AMBIGUOUS;
 use crate::call::engine::correlate::ambiguous::{PBX_REACTION, RingOutcome};
 use crate::call::engine::{Engine, EngineTimer};
@@ -44,15 +45,22 @@ impl Engine {
             let is_code = leg.dials_code();
             let calls = if is_code { self.group_pickup(leg, at) } else { self.forwarded_outside(leg, at) };
             let answer = AnsweredElsewhere { at, extension: leg.parties.from.clone().filter(|_| is_code) };
-            self.note_answered_elsewhere(leg.conversation, &calls, answer);
+            let why = if is_code { CorrelationRule::GroupPickup } else { CorrelationRule::ForwardedOutside };
+            self.note_answered_elsewhere((leg.conversation, why), &calls, answer, sink);
         }
         self.resolve_ambiguous_leg(slot, sink);
     }
 
     /// Relates `own` to the calls that its leg may have taken. If there is only one, records the answer there.
-    fn note_answered_elsewhere(&mut self, own: usize, calls: &[usize], answer: AnsweredElsewhere) {
+    fn note_answered_elsewhere(
+        &mut self,
+        (own, why): (usize, CorrelationRule),
+        calls: &[usize],
+        answer: AnsweredElsewhere,
+        sink: &mut dyn LegSink,
+    ) {
         for other in calls {
-            self.relate(own, *other);
+            self.relate(own, *other, why, sink);
         }
         if let [only] = calls
             && let Some(call) = self.conversations.get_mut(*only)

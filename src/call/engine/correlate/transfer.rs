@@ -1,6 +1,7 @@
 //! Correlation of transfers that the signalling states: REFER (RFC 3515) and Replaces (RFC 3891).
 
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature, Referral};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::leg::{Leg, LegDraft};
@@ -36,7 +37,7 @@ impl Engine {
             Some(self.legs.get(*slot)?.conversation).filter(|c| *c != referral.conversation)
         });
         if let Some(consultation) = consultation {
-            self.relate(referral.conversation, consultation);
+            self.relate(referral.conversation, consultation, CorrelationRule::ReferReplaces, sink);
         }
         if self.referrals.iter().any(|r| r.target == referral.target && r.conversation == referral.conversation) {
             return;
@@ -65,10 +66,21 @@ impl Engine {
         let found = legs.filter_map(|s| self.legs.get(*s)).find(is_caused);
         let Some(found) = found.map(|l| l.conversation) else { return };
         if referral.on_anchor {
-            self.relate(referral.conversation, found);
+            self.relate(referral.conversation, found, CorrelationRule::Refer, sink);
         } else {
-            self.merge(found, referral.conversation, sink);
+            self.merge(found, referral.conversation, CorrelationRule::Refer, sink);
         }
+    }
+
+    /// Returns the transfers that caused a new leg, by Replaces and by REFER, with the rule of each.
+    pub(super) fn match_transfer(
+        &self,
+        draft: &LegDraft,
+        signature: &LegSignature<'_>,
+    ) -> impl Iterator<Item = (TransferMatch, CorrelationRule)> + use<> {
+        let replaces = self.match_replaces(&draft.correlation_keys).map(|m| (m, CorrelationRule::Replaces));
+        let refer = self.match_referral(draft, signature).map(|m| (m, CorrelationRule::Refer));
+        replaces.into_iter().chain(refer)
     }
 
     /// Matches the leg whose dialog a Replaces header names.

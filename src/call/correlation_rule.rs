@@ -1,0 +1,113 @@
+//! The rules of correlation: every reason for which a leg joins a call, or two calls are related.
+//!
+//! The record names the rule that fired (`legs[].joined_by`, `relations[].why`), and so does the spool. The table below is
+//! the only list; `docs/correlation.md` says more about each rule, and a test compares the two.
+
+use serde::{Deserialize, Serialize};
+
+/// How much a rule proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EvidenceStrength {
+    /// Rules a candidate out.
+    Contradiction,
+    /// Relates two calls, and joins none.
+    Relation,
+    /// Joins if no other call has any evidence.
+    Weak,
+    /// Joins if no other call has strong evidence.
+    Strong,
+    /// Joins.
+    Proof,
+}
+
+impl EvidenceStrength {
+    /// Returns the word for the strength in `docs/correlation.md`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Contradiction => "contradiction",
+            Self::Relation => "relation",
+            Self::Weak => "weak",
+            Self::Strong => "strong",
+            Self::Proof => "proof",
+        }
+    }
+}
+
+/// Declares the rules: variant, name, strength, and the sentence that explains it to an administrator.
+macro_rules! correlation_rules {
+    ($($variant:ident = $name:literal, $strength:ident, $sentence:literal;)+) => {
+        /// A rule of correlation.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum CorrelationRule {
+            $(#[doc = $sentence] #[serde(rename = $name)] $variant,)+
+            /// A rule that this version does not know, from a record that another version wrote.
+            #[serde(rename = "unknown", other)]
+            Unknown,
+        }
+
+        impl CorrelationRule {
+            /// All rules, in the order in which they are asked.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Returns the name of the rule in the record and in the spool.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                    Self::Unknown => "unknown",
+                }
+            }
+
+            /// Returns how much the rule proves.
+            pub const fn strength(self) -> EvidenceStrength {
+                match self {
+                    $(Self::$variant => EvidenceStrength::$strength,)+
+                    Self::Unknown => EvidenceStrength::Weak,
+                }
+            }
+
+            /// Returns the explanation of the rule for an administrator.
+            pub const fn sentence(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $sentence,)+
+                    Self::Unknown => "A rule of another version of callspan.",
+                }
+            }
+        }
+    };
+}
+
+correlation_rules! {
+    SameDialog = "same_dialog", Proof, "Call-ID and From tag are the same: one dialog at two places of the network.";
+    CorrelationHeader = "correlation_header", Proof, "A configured correlation header has the same value.";
+    SessionId = "session_id", Proof, "The Session-ID header has the same value.";
+    Replaces = "replaces", Proof, "The Replaces header names the other dialog.";
+    Refer = "refer", Proof, "A REFER of the other call asked for this leg.";
+    ReferReplaces = "refer_replaces", Relation, "A REFER joined this call with the other one (attended transfer).";
+    SameCallId = "same_call_id", Strong, "The Call-ID is the same, and the other leg is live.";
+    OnwardBoth = "onward_both", Strong, "The host that received the other leg sent this one at once, with the same two numbers.";
+    OnwardOne = "onward_one", Weak, "The host that received the other leg sent this one at once, with one of its numbers.";
+    Diverted = "diverted", Strong, "The Diversion or History-Info header names the number that the other leg called.";
+    ForWaitingCaller = "for_waiting_caller", Strong, "The caller of the other leg waits at the host that sent this leg, and the number is the caller's.";
+    NextTrunk = "next_trunk", Weak, "The same number was called before without success: the PBX tries another trunk.";
+    ClickToCall = "click_to_call", Weak, "The PBX called the extension first, and calls the number now.";
+    NewestUnserved = "newest_unserved", Weak, "Of several possible callers, this one came last and nobody was called for it.";
+    LateCause = "late_cause", Weak, "The leg that caused this one was captured after it.";
+    LateSibling = "late_sibling", Weak, "This leg was captured a moment before the answer or end that caused it.";
+    MediaAddress = "media_address", Strong, "Both legs announce one media address, and one host links them.";
+    RingOutcome = "ring_outcome", Proof, "The telephone was answered at the moment at which this caller was.";
+    GroupPickup = "group_pickup", Relation, "A pickup code was answered at the moment at which this ringing call was taken.";
+    DirectedPickup = "directed_pickup", Relation, "The dialled pickup code ends in the extension that rang.";
+    ForwardedOutside = "forwarded_outside", Relation, "The PBX called an outside number in the name of the dialled number, and both were answered together.";
+    Consultation = "consultation", Relation, "The party talked in the other call when this one began.";
+    Parked = "parked", Relation, "This call goes to the place to which the other call was transferred.";
+    Ambiguous = "ambiguous", Relation, "The leg could belong to either call, and nothing decides between them.";
+    TooManyLegs = "too_many_legs", Relation, "The other call has as many legs as a call may have.";
+    Survives = "survives", Relation, "The leg went on after its call had ended.";
+    Continues = "continues", Relation, "The dialog had ended by silence and was heard again.";
+}
+
+impl std::fmt::Display for CorrelationRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
