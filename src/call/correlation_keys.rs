@@ -62,6 +62,10 @@ impl CorrelationKeys {
 pub(crate) struct LegSignature<'a> {
     /// Sender and receiver of the first INVITE.
     pub(crate) hop: (Endpoint, Endpoint),
+    /// Call-ID of the leg.
+    pub(crate) call_id: &'a str,
+    /// Request-URI of the INVITE.
+    pub(crate) request_uri: Option<&'a str>,
     /// Capture time of the first message.
     pub(crate) at: Timestamp,
     /// Caller's number, normalised for comparison.
@@ -95,7 +99,7 @@ impl LegSignature<'_> {
         if self.at.since(older.at) > PAIR_WINDOW || older.at.since(self.at) > CLOCK_SKEW {
             return MatchStrength::None;
         }
-        if !self.hop.0.same_host(older.hop.1) {
+        if !self.hop.0.same_host(older.hop.1) || self.is_own_call_beside(older) {
             return MatchStrength::None;
         }
         let diverted = self.is_diverted_from(older);
@@ -108,12 +112,44 @@ impl LegSignature<'_> {
         // A leg may go back to the host that sent the older leg. A proxy in front of the PBX keeps both numbers. A call
         // that is forwarded by the trunk that brought it keeps the caller or has a Diversion header. Anything else is a
         // new call in the opposite direction.
-        let forwarded = same_number(self.from, older.from) || diverted;
+        let forwarded = same_number(self.from, older.from) || diverted || self.is_hairpin_of(older);
         if self.returns_to_sender(older) && strength != MatchStrength::BothNumbers && !forwarded {
             MatchStrength::None
         } else {
             strength
         }
+    }
+
+    /// Returns whether the PBX sends an extension's call to outside back to the proxy that brought it, in the name of an
+    /// outside number. The proxy carries telephones and trunk (Kamailio or a session border controller before the PBX).
+    pub(crate) fn is_hairpin_of(&self, older: &LegSignature<'_>) -> bool {
+        self.hop.0.same_host(older.hop.1)
+            && self.returns_to_sender(older)
+            && same_number(self.to, older.to)
+            && older.from_extension
+            && !self.from_extension
+            && !same_number(self.to, older.from)
+    }
+
+    /// Returns whether this new leg is a call of its own beside an older one: it goes to the same address, and comes from
+    /// the same address or calls another number. Softphones and diallers on the PBX's host make such calls.
+    pub(crate) fn is_own_call_beside(&self, older: &LegSignature<'_>) -> bool {
+        self.call_id != older.call_id
+            && self.hop.1 == older.hop.1
+            && (self.hop.0 == older.hop.0 || !same_number(self.to, older.to))
+    }
+
+    /// Returns whether this new leg rings another device of the telephone number that the older leg rings: the PBX sends
+    /// one INVITE for each registration to the edge proxy of the devices (RFC 3261 section 16.6, RFC 5626).
+    pub(crate) fn is_another_device_of(&self, older: &LegSignature<'_>) -> bool {
+        let apart = self.at.since(older.at).max(older.at.since(self.at));
+        apart <= RING_BURST
+            && self.hop.0.same_host(older.hop.0)
+            && self.hop.1 == older.hop.1
+            && self.call_id != older.call_id
+            && same_number(self.to, older.to)
+            && self.request_uri.is_some()
+            && self.request_uri != older.request_uri
     }
 
     fn number_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
@@ -139,7 +175,7 @@ impl LegSignature<'_> {
     pub(crate) fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
         let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
         let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);
-        self.hop.0.same_host(older.hop.1) && !in_return && same_caller
+        self.hop.0.same_host(older.hop.1) && !in_return && same_caller && !self.is_own_call_beside(older)
     }
 
     /// Returns whether the called number of the older leg diverted the call to this leg in its own name.
@@ -156,7 +192,10 @@ impl LegSignature<'_> {
 
     /// Returns whether the PBX sends this new leg to the number that the older leg called: it tries another trunk.
     pub(crate) fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
-        self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older) && same_number(self.to, older.to)
+        self.hop.0.same_host(older.hop.1)
+            && !self.returns_to_sender(older)
+            && same_number(self.to, older.to)
+            && !self.is_own_call_beside(older)
     }
 
     /// Returns whether this new leg is a second call by the extension that takes part in the older leg. Either the
@@ -233,6 +272,10 @@ pub(crate) struct Referral {
     pub(crate) asked: Endpoint,
     /// Slot of the call that the REFER's leg belongs to.
     pub(crate) conversation: usize,
+    /// Numbers of the parties of the REFER's call. The INVITE that the REFER causes names one of them as its caller.
+    pub(crate) parties: Vec<String>,
+    /// Time of the first INVITE that the REFER caused. Only further INVITEs of the same burst belong to it.
+    pub(crate) spent_at: Option<Timestamp>,
     /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a call of its own, which is related.
     pub(crate) on_anchor: bool,
 }
@@ -247,6 +290,8 @@ impl Referral {
             replaces: refer_to.replaces.map(|r| r.call_id),
             asked: datagram.dst,
             conversation,
+            parties: Vec::new(),
+            spent_at: None,
             on_anchor: false,
         })
     }
@@ -255,9 +300,19 @@ impl Referral {
     pub(crate) fn causes(&self, signature: &LegSignature<'_>, keys: &CorrelationKeys) -> bool {
         let in_time = signature.at.since(self.at) <= REFER_WINDOW;
         let replaced = self.replaces.is_some() && self.replaces == keys.replaces;
+        let is_unspent = self.spent_at.is_none_or(|spent| signature.at.since(spent) <= RING_BURST);
         in_time
+            && is_unspent
             && signature.hop.0.same_host(self.asked)
-            && (replaced || same_number(self.target.as_deref(), signature.to))
+            && (replaced || same_number(self.target.as_deref(), signature.to) && self.is_in_name_of_party(signature))
+    }
+
+    /// Returns whether a leg names a party of the REFER's call as its caller, or nobody.
+    fn is_in_name_of_party(&self, signature: &LegSignature<'_>) -> bool {
+        let is_number = |from: &str| from.contains(|c: char| c.is_ascii_digit());
+        signature.from.is_none_or(|from| {
+            !is_number(from) || self.parties.iter().any(|party| same_number(Some(party), Some(from)))
+        })
     }
 
     /// Returns whether a new leg retrieves the call that the REFER parked: it calls the REFER's target at the PBX that
@@ -279,6 +334,9 @@ impl CorrelationIndex {
     /// headers may change.
     pub(crate) fn add(&mut self, slot: usize, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         let mut index_keys = index_keys(keys, signature);
+        index_keys.extend([signature.from, signature.to].into_iter().flatten().map(anywhere_key));
+        index_keys.sort_unstable();
+        index_keys.dedup();
         index_keys.extend(signature.nameless_caller.then(|| nameless_key(signature.hop.0)));
         for key in &index_keys {
             let slots = self.slots.entry(*key).or_default();
@@ -317,6 +375,11 @@ impl CorrelationIndex {
         self.slots.get(&number_key(host, number)).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns the legs that have this number at any host.
+    pub(crate) fn legs_with(&self, number: &str) -> &[usize] {
+        self.slots.get(&anywhere_key(number)).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns the legs that this host sent without naming a caller.
     pub(crate) fn nameless_calls_of(&self, host: Endpoint) -> &[usize] {
         self.slots.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
@@ -347,6 +410,10 @@ fn number_key(host: Endpoint, number: &str) -> u64 {
     hash(&(host.ip(), indexed_number(number)))
 }
 
+fn anywhere_key(number: &str) -> u64 {
+    hash(&("number at any host", indexed_number(number)))
+}
+
 fn nameless_key(host: Endpoint) -> u64 {
     hash(&(host.ip(), "nameless caller"))
 }
@@ -359,6 +426,8 @@ fn hash<T: Hash>(value: &T) -> u64 {
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
 /// Time within which a PBX sends the second leg of a call.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
+/// Time within which a PBX sends all INVITEs of a ring group.
+pub(crate) const RING_BURST: Duration = Duration::from_millis(200);
 /// Time within which the target of a REFER is called.
 const REFER_WINDOW: Duration = Duration::from_secs(30);
 /// Number of final digits that are compared. They tell two numbers of one site apart, whatever prefix a hop adds.

@@ -80,6 +80,7 @@ correlation_rules! {
     SameDialog = "same_dialog", Proof, "Call-ID and From tag are the same: one dialog at two places of the network.";
     CorrelationHeader = "correlation_header", Proof, "A configured correlation header has the same value.";
     SessionId = "session_id", Proof, "The Session-ID header has the same value.";
+    TagReuse = "tag_reuse", Contradiction, "The dialog with this Call-ID and From tag had ended: this INVITE begins another call.";
     Replaces = "replaces", Proof, "The Replaces header names the other dialog.";
     Refer = "refer", Proof, "A REFER of the other call asked for this leg.";
     ReferReplaces = "refer_replaces", Relation, "A REFER joined this call with the other one (attended transfer).";
@@ -88,12 +89,19 @@ correlation_rules! {
     OnwardOne = "onward_one", Weak, "The host that received the other leg sent this one at once, with one of its numbers.";
     Diverted = "diverted", Strong, "The Diversion or History-Info header names the number that the other leg called.";
     ForWaitingCaller = "for_waiting_caller", Strong, "The caller of the other leg waits at the host that sent this leg, and the number is the caller's.";
+    AnotherDevice = "another_device", Strong, "The PBX rings another device of the extension that rings already, and one caller waits.";
+    Hairpin = "hairpin", Strong, "The PBX sends an extension's call back to the proxy that brought it, in the name of an outside number.";
+    OwnCall = "own_call", Contradiction, "The other leg goes to the same address for another call.";
     NextTrunk = "next_trunk", Weak, "The same number was called before without success: the PBX tries another trunk.";
     ClickToCall = "click_to_call", Weak, "The PBX called the extension first, and calls the number now.";
     NewestUnserved = "newest_unserved", Weak, "Of several possible callers, this one came last and nobody was called for it.";
+    AgreeingNumbers = "agreeing_numbers", Weak, "No other leg fits: two hosts without a known link sent calls of the same numbers within half a second.";
+    MomentsDisagree = "moments_disagree", Contradiction, "The legs were joined by their numbers alone, and were not answered or ended together.";
     LateCause = "late_cause", Weak, "The leg that caused this one was captured after it.";
     LateSibling = "late_sibling", Weak, "This leg was captured a moment before the answer or end that caused it.";
+    BothMedia = "both_media", Proof, "Both legs announce the same two media addresses.";
     MediaAddress = "media_address", Strong, "Both legs announce one media address, and one host links them.";
+    SameMoments = "same_moments", Strong, "The legs were answered, and ended, together.";
     RingOutcome = "ring_outcome", Proof, "The telephone was answered at the moment at which this caller was.";
     GroupPickup = "group_pickup", Relation, "A pickup code was answered at the moment at which this ringing call was taken.";
     DirectedPickup = "directed_pickup", Relation, "The dialled pickup code ends in the extension that rang.";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::call::config::Config;
 use crate::call::conversation::CallRef;
-use crate::call::correlation_keys::{CorrelationKeys, LegSignature};
+use crate::call::correlation_keys::{CLOCK_SKEW, CorrelationKeys, LegSignature};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
@@ -27,6 +27,9 @@ pub(crate) struct Leg {
     pub(crate) conversation: usize,
     /// State of its signalling.
     pub(crate) dialog: Dialog,
+    /// Sender and receiver of the first INVITE, where one machine with several addresses counts as one host: each of its
+    /// addresses is replaced by the one that another leg of the call has.
+    pub(crate) machine_hop: (Endpoint, Endpoint),
     /// Numbers and names of its parties, from its own messages.
     pub(crate) parties: LegParties,
     /// Identifiers in its first message that can match other legs of the call.
@@ -69,6 +72,8 @@ pub(crate) struct Leg {
     pub(crate) timer_at: Timestamp,
     /// Rule by which the leg joined its call. `None` for the first leg of a call.
     pub(crate) joined_by: Option<CorrelationRule>,
+    /// Rule that confirmed a weak join.
+    pub(crate) join_confirmed_by: Option<CorrelationRule>,
     /// Other calls to which the leg could belong.
     pub(crate) alternatives: Vec<CallRef>,
     /// Time of the check whether its answer was a pickup of another call.
@@ -84,6 +89,8 @@ pub(crate) struct LegDraft {
     pub(crate) parties: LegParties,
     /// Identifiers in its first message that can match other legs of the call.
     pub(crate) correlation_keys: CorrelationKeys,
+    /// Sender and receiver of the first INVITE, as [`Leg::machine_hop`].
+    pub(crate) machine_hop: (Endpoint, Endpoint),
     /// Time of the first message.
     pub(crate) at: Timestamp,
 }
@@ -91,13 +98,20 @@ pub(crate) struct LegDraft {
 impl LegDraft {
     /// Returns the facts for the correlation by numbers and times.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
-        signature(&self.dialog, &self.parties, self.at)
+        signature(&self.dialog, &self.parties, self.machine_hop, self.at)
     }
 }
 
-fn signature<'a>(dialog: &Dialog, parties: &'a LegParties, at: Timestamp) -> LegSignature<'a> {
+fn signature<'a>(
+    dialog: &'a Dialog,
+    parties: &'a LegParties,
+    hop: (Endpoint, Endpoint),
+    at: Timestamp,
+) -> LegSignature<'a> {
     LegSignature {
-        hop: (dialog.caller_addr, dialog.callee_addr),
+        hop,
+        call_id: &dialog.call_id,
+        request_uri: parties.request_uri.as_deref(),
         at,
         from: parties.from.as_deref(),
         to: parties.to.as_deref(),
@@ -132,12 +146,13 @@ pub(crate) enum LegDue {
 impl Leg {
     /// Creates a leg without media from a draft.
     pub(crate) fn new(id: LegId, name: String, conversation: usize, draft: LegDraft) -> Self {
-        let LegDraft { dialog, parties, correlation_keys, at } = draft;
+        let LegDraft { dialog, parties, correlation_keys, machine_hop, at } = draft;
         Self {
             id,
             name,
             conversation,
             dialog,
+            machine_hop,
             parties,
             correlation_keys,
             index_keys: Vec::new(),
@@ -159,6 +174,7 @@ impl Leg {
             closed: false,
             timer_at: at,
             joined_by: None,
+            join_confirmed_by: None,
             alternatives: Vec::new(),
             review_due_at: None,
         }
@@ -170,18 +186,24 @@ impl Leg {
             dialog: self.dialog.clone(),
             parties: self.parties.clone(),
             correlation_keys: self.correlation_keys.clone(),
+            machine_hop: self.machine_hop,
             at: self.created_at,
         }
     }
 
     /// Returns the facts for the correlation by numbers and times.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
-        signature(&self.dialog, &self.parties, self.created_at)
+        signature(&self.dialog, &self.parties, self.machine_hop, self.created_at)
     }
 
     /// Returns the hop: source and destination of the first INVITE.
     pub(crate) fn hop(&self) -> (Endpoint, Endpoint) {
         (self.dialog.caller_addr, self.dialog.callee_addr)
+    }
+
+    /// Returns the host that sent the first INVITE, and the host that received it, by machines.
+    pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
+        self.machine_hop
     }
 
     /// Whether messages between these endpoints belong to this hop. Ports can differ (TCP, asymmetric UDP), and are compared
@@ -209,7 +231,8 @@ impl Leg {
     fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> LegDue {
         // The time of an end by media timeout is already past, so that such a leg closes at once.
         let since = ended_at.max(self.dialog.last_at());
-        later_or(now, since + LATE_PACKET_TIME, || LegDue::Close)
+        let linger = if self.dialog.invites_another_try() { TRANSACTION_TIMEOUT } else { LATE_PACKET_TIME };
+        later_or(now, since + linger, || LegDue::Close)
     }
 
     fn due_when_inviting(&self, now: Timestamp, config: &Config) -> LegDue {
@@ -319,9 +342,25 @@ impl Leg {
         self.dialog.ended().is_none_or(|(ended, _)| ended > at)
     }
 
+    /// Whether the leg was answered and had ended before this time. A later INVITE with its Call-ID and tag begins another
+    /// call (RFC 3261 section 17.2.3).
+    pub(crate) fn was_over_at(&self, at: Timestamp) -> bool {
+        self.dialog.answered.is_some() && self.dialog.ended().is_some_and(|(ended, _)| ended + CLOCK_SKEW < at)
+    }
+
     /// Whether the leg was answered at this time, by the messages captured so far.
     pub(crate) fn answered_by(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
+    }
+
+    /// Whether the 2xx to the leg's INVITE was captured.
+    pub(crate) fn is_answered_for_certain(&self) -> bool {
+        matches!(self.dialog.answered, Some((_, AnswerEvidence::Success)))
+    }
+
+    /// Whether both legs are branches or hops of one INVITE: Call-ID and From tag are the same.
+    pub(crate) fn is_branch_of(&self, other: &Self) -> bool {
+        self.dialog.call_id == other.dialog.call_id && self.dialog.caller_tag == other.dialog.caller_tag
     }
 
     /// Whether the caller dialled a feature code of the PBX (`*` or `#` first).
@@ -336,6 +375,11 @@ impl Leg {
             && dialog.ringing_at.is_none()
             && dialog.status.is_none()
             && self.first_media_at.is_none()
+    }
+
+    /// Whether the leg was joined by its numbers alone, and nothing has confirmed that yet.
+    pub(crate) fn is_joined_weakly(&self) -> bool {
+        self.joined_by == Some(CorrelationRule::AgreeingNumbers) && self.join_confirmed_by.is_none()
     }
 
     /// Whether the leg has a media packet.

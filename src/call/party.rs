@@ -47,7 +47,10 @@ impl LegParties {
         let first =
             |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
-        let from = if withheld { Some(plan.withheld().to_owned()) } else { first(&numbers.from_number) };
+        // The office knows its own extension, although it hides its number from outside parties (RFC 3325 section 7).
+        let hidden = || ASSERTED_IDENTITY.iter().find_map(|name| extension_in(message, name, plan));
+        let from =
+            if withheld { hidden().or_else(|| Some(plan.withheld().to_owned())) } else { first(&numbers.from_number) };
         let from = from.filter(|f| !f.is_empty());
         let from_extension = from.as_deref().is_some_and(|f| plan.is_extension(f));
         let to = first(&numbers.to_number);
@@ -144,9 +147,24 @@ fn number_at(
         NumberSource::From => global_user(&parties.0.as_ref()?.uri)?,
         NumberSource::To => global_user(&parties.1.as_ref()?.uri)?,
         NumberSource::RequestUri => global_user(&message.request_uri()?)?,
-        NumberSource::Header(name) => header_user(&message.header(name)?)?,
+        NumberSource::Header(name) => {
+            header_number(message, name, plan).or_else(|| header_user(&message.header(name)?))?
+        }
     };
     plan.normalise(&user).map(|n| text(&n))
+}
+
+/// Returns the user part of the first value of a header that is a telephone number. P-Asserted-Identity can have a SIP URI
+/// and a tel URI (RFC 3325 section 9.1).
+fn header_number(message: &SipMessage<'_>, name: &str, plan: &NumberPlan) -> Option<String> {
+    let users = message.addresses(name).into_iter().filter_map(|address| global_user(&address.uri));
+    let is_number = |user: &String| user.bytes().all(|b| b.is_ascii_digit() || b"+*#-.() ".contains(&b));
+    users.filter(is_number).find(|user| plan.normalise(user).is_some())
+}
+
+/// Returns the first extension in the values of a header.
+fn extension_in(message: &SipMessage<'_>, header: &str, plan: &NumberPlan) -> Option<String> {
+    message.addresses(header).iter().filter_map(|party| normal(party, plan)).find(|number| plan.is_extension(number))
 }
 
 fn number_in(message: &SipMessage<'_>, header: &str, plan: &NumberPlan) -> Option<String> {
@@ -160,7 +178,10 @@ fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
 /// Returns the user part of a URI. A local number is completed by its `phone-context` (RFC 3966 section 5.1.5), if that is
 /// the beginning of a global number.
 fn global_user(uri: &SipUri) -> Option<String> {
-    let user = uri.user.clone()?;
+    let Some(user) = uri.user.clone() else {
+        // The service of an emergency call, e.g. `urn:service:sos` (RFC 5031).
+        return uri.text.to_ascii_lowercase().starts_with(SERVICE_URN).then(|| uri.text.to_ascii_lowercase());
+    };
     let context = uri.params.get("phone-context").filter(|context| context.starts_with('+'));
     let local = !user.starts_with('+') && user.starts_with(|c: char| c.is_ascii_digit() || c == '(');
     Some(context.filter(|_| local).map_or(user.clone(), |context| format!("{context}{user}")))
@@ -231,6 +252,10 @@ fn text(value: &str) -> String {
     value.chars().take(MAX_TEXT_CHARS).collect()
 }
 
+/// Headers in which a caller who hides the number is named to the own network (RFC 3325).
+const ASSERTED_IDENTITY: [&str; 2] = ["P-Asserted-Identity", "P-Preferred-Identity"];
+/// Beginning of a URN that names a service instead of a user (RFC 5031).
+const SERVICE_URN: &str = "urn:service:";
 /// Bound of names and URIs in the record, characters. Longer texts are cut.
 const MAX_TEXT_CHARS: usize = 512;
 /// Bound of the headers kept of one INVITE.

@@ -1,5 +1,6 @@
 //! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that took the call.
 
+use crate::call::correlation_keys::same_number;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
 use crate::call::leg::Leg;
@@ -48,18 +49,25 @@ impl<'a> CallRoles<'a> {
         let click_to_call = legs.len() > 1
             && legs.iter().all(|l| party_end(l, legs) == PartyEnd::Callee)
             && legs.iter().any(|l| l.signature().is_click_to_call_after(&first.signature()));
-        let outside: Vec<&Leg> = legs.iter().copied().filter(|l| is_outside(l, legs, plan)).collect();
-        let anchor = if legs.len() == 1 { first } else { choose_anchor(&outside, first, click_to_call) };
+        let leads_outside = |l: &Leg| is_outside(l, legs, plan) || is_short_number_outside(l, first, legs, plan);
+        let outside: Vec<&Leg> = legs.iter().copied().filter(|l| leads_outside(l)).collect();
+        // A branch that never answers is no rival of the branch with the 2xx.
+        let is_lost_branch = |l: &&Leg| {
+            !l.is_answered_for_certain() && legs.iter().any(|o| o.is_branch_of(l) && o.is_answered_for_certain())
+        };
+        let rivals: Vec<&Leg> = outside.iter().copied().filter(|l| !is_lost_branch(l)).collect();
+        let anchor = if legs.len() == 1 { first } else { choose_anchor(&rivals, first, click_to_call) };
         let rung: Vec<&Leg> = legs
             .iter()
             .copied()
             .filter(|l| l.id != first.id || click_to_call)
             .filter(|l| party_end(l, legs) == PartyEnd::Callee && is_extension(party_number(l, legs, plan), plan))
+            .filter(|l| !is_short_number_outside(l, first, legs, plan))
             .collect();
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
         let called_outside = match legs.len() {
             1 => Vec::new(),
-            _ => outside.into_iter().filter(|l| party_end(l, legs) == PartyEnd::Callee).collect(),
+            _ => rivals.into_iter().filter(|l| party_end(l, legs) == PartyEnd::Callee).collect(),
         };
         let first_is_caller = party_end(first, legs) == PartyEnd::Caller;
         Some(Self {
@@ -177,7 +185,10 @@ impl<'a> CallRoles<'a> {
         let called_anybody = self.has_rung() || !self.called_outside.is_empty();
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
+            // A short number outside, e.g. a bank's, called the office through the trunk.
+            (true, false) if self.has_rung() && self.comes_from_outside(plan) => Some(CallDirection::Inbound),
             (true, _) if self.reached_outside() => Some(CallDirection::Outbound),
+            (true, true) if !self.has_rung() && self.calls_dialled_number_outside() => Some(CallDirection::Outbound),
             (true, true) => Some(CallDirection::Internal),
             // The extension dialled a code for several extensions.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
@@ -185,6 +196,22 @@ impl<'a> CallRoles<'a> {
             (false, _) if called_anybody && self.first_is_caller => Some(CallDirection::Inbound),
             (false, _) => None,
         }
+    }
+
+    /// Returns whether the caller is outside, although the number is as short as an extension: the call came from a
+    /// provider's host to a number that is no extension and no feature code.
+    fn comes_from_outside(&self, plan: &NumberPlan) -> bool {
+        let is_dialled_inside = |to: &str| plan.is_extension(to) || crate::call::numbers::is_code(to);
+        self.called_outside.is_empty()
+            && self.first_is_caller
+            && plan.is_outside_host(self.first.dialog.caller_addr)
+            && self.first.parties.to.as_deref().is_some_and(|to| !is_dialled_inside(to))
+    }
+
+    /// Returns whether the PBX called the dialled number outside, although it is as short as an extension.
+    fn calls_dialled_number_outside(&self) -> bool {
+        let dialled = self.first.parties.to.as_deref();
+        self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled))
     }
 
     fn fill_click_to_call(&self, record: &mut CallRecord) {
@@ -223,24 +250,22 @@ impl<'a> CallRoles<'a> {
 /// Returns the end at which the party of a leg is. If another leg leads to the sender of this leg, the sender is a PBX
 /// and the party is the callee. The same holds if one host sent several legs to different hosts.
 fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
-    let dialog = &leg.dialog;
+    let (sender, receiver) = leg.machine_hop;
     if legs.first().is_some_and(|first| is_pickup(leg, first)) {
         return PartyEnd::Callee;
     }
-    let others = || legs.iter().filter(|l| l.id != leg.id).map(|l| &l.dialog);
-    let leads_here =
-        others().any(|o| o.callee_addr.same_host(dialog.caller_addr) && !o.caller_addr.same_host(dialog.callee_addr));
+    let others = || legs.iter().filter(|l| l.id != leg.id);
+    let leads_here = others().any(|o| o.machine_hop.1.same_host(sender) && !o.machine_hop.0.same_host(receiver));
     let came_back = legs
         .iter()
         .filter(|o| o.id < leg.id)
-        .map(|o| &o.dialog)
-        .any(|o| o.callee_addr.same_host(dialog.caller_addr) && o.caller_addr.same_host(dialog.callee_addr));
-    let leads_on = others().any(|o| o.caller_addr.same_host(dialog.callee_addr));
+        .any(|o| o.machine_hop.1.same_host(sender) && o.machine_hop.0.same_host(receiver));
+    let leads_on = others().any(|o| o.machine_hop.0.same_host(receiver));
     // The same Call-ID sent to another host is a second attempt by the same caller, not a second call by a PBX.
     let sibling = others().any(|o| {
-        o.caller_addr.same_host(dialog.caller_addr)
-            && !o.callee_addr.same_host(dialog.callee_addr)
-            && o.call_id != dialog.call_id
+        o.machine_hop.0.same_host(sender)
+            && !o.machine_hop.1.same_host(receiver)
+            && o.dialog.call_id != leg.dialog.call_id
     });
     if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
 }
@@ -248,7 +273,7 @@ fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
 /// Returns whether a leg picks up the call at the same PBX by a Replaces header (RFC 3891). The caller of such a leg is
 /// the callee of the call.
 fn is_pickup(leg: &Leg, first: &Leg) -> bool {
-    let at_pbx = leg.dialog.callee_addr.same_host(first.dialog.callee_addr);
+    let at_pbx = leg.machine_hop.1.same_host(first.machine_hop.1);
     leg.id != first.id && leg.correlation_keys.replaces.is_some() && at_pbx
 }
 
@@ -271,6 +296,16 @@ fn is_outside(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     party_number(leg, legs, plan).is_some_and(|n| !plan.is_extension(n))
 }
 
+/// Returns whether a leg calls a short number outside, e.g. an emergency number: the PBX sends the call of an extension to
+/// a provider's host, in the name of an outside number.
+fn is_short_number_outside(leg: &Leg, first: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
+    leg.id != first.id
+        && party_end(leg, legs) == PartyEnd::Callee
+        && plan.is_outside_host(leg.dialog.callee_addr)
+        && is_extension(first.parties.from.as_deref(), plan)
+        && leg.parties.from.as_deref().is_some_and(|from| !plan.is_extension(from))
+}
+
 /// Chooses the anchor leg among the legs of outside parties: an answered leg first, then one that has not ended.
 ///
 /// A leg that ended unanswered is the anchor only if nothing else was answered. In a click-to-call it can be the anchor
@@ -278,7 +313,7 @@ fn is_outside(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
 fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a Leg {
     let answered = |l: &Leg| l.dialog.answered.is_some();
     let competes = |l: &&&Leg| click_to_call || answered(l) || l.dialog.ended().is_none() || !answered(first);
-    let rank = |l: &&&Leg| (!answered(l), l.dialog.ended().is_some());
+    let rank = |l: &&&Leg| (!answered(l), !l.is_answered_for_certain(), l.dialog.ended().is_some());
     outside.iter().filter(competes).min_by_key(rank).copied().unwrap_or(first)
 }
 

@@ -53,6 +53,29 @@ impl Dialog {
             && !self.branches.contains(&branch)
     }
 
+    /// Whether a message has the Via branch of an INVITE of this dialog.
+    pub(crate) fn has_branch_of(&self, message: &SipMessage<'_>) -> bool {
+        let branch = branch_hash(message);
+        branch.is_some() && self.branches.contains(&branch)
+    }
+
+    /// Whether an INVITE outside a dialog begins another call with the Call-ID and tag of this one, which was answered and
+    /// is over. Its Via branch is that of another transaction (RFC 3261 section 17.2.3).
+    pub(crate) fn is_reused_by(&self, message: &SipMessage<'_>) -> bool {
+        let is_over = self.answered.is_some() && self.ended().is_some();
+        is_over && branch_hash(message).is_some() && self.branches[0].is_some() && !self.has_branch_of(message)
+    }
+
+    /// Returns the hashes of the Via branches of the two newest INVITEs outside a dialog.
+    pub(crate) const fn branches(&self) -> [Option<u64>; 2] {
+        self.branches
+    }
+
+    /// Returns the hash of a message's Via branch.
+    pub(crate) fn branch_of(message: &SipMessage<'_>) -> Option<u64> {
+        branch_hash(message)
+    }
+
     pub(super) fn note_branch(&mut self, message: &SipMessage<'_>) {
         let branch = branch_hash(message);
         if branch.is_some() && !self.branches.contains(&branch) {

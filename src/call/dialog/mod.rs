@@ -278,6 +278,18 @@ impl Dialog {
         self.announce(message, side, None);
     }
 
+    /// Whether an INVITE outside a dialog tries the call again after a rejection.
+    pub(crate) fn is_tried_again_by(&self, message: &SipMessage<'_>) -> bool {
+        let newer = message.cseq().is_some_and(|cseq| cseq.number > self.invite_cseq);
+        newer && self.invite_cseq != 0 && self.may_try_again()
+    }
+
+    /// Whether the INVITE was refused for a reason that another INVITE can remove, e.g. other media or more digits.
+    pub(crate) const fn invites_another_try(&self) -> bool {
+        let is_removable = matches!(self.status, Some(415 | 420 | 421 | 484 | 488));
+        is_removable && self.answered.is_none() && self.may_try_again()
+    }
+
     /// Whether a new INVITE can continue the dialog after a rejection, e.g. with credentials or after a redirection.
     const fn may_try_again(&self) -> bool {
         let refused =

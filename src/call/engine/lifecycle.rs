@@ -171,6 +171,9 @@ impl Engine {
     /// Presumes that a leg was answered although the mirror port did not show the 2xx: it had media, and then a BYE or the
     /// silence of both sides ended it.
     fn presume_answer(&mut self, slot: usize) {
+        if self.has_answered_branch(slot) {
+            return;
+        }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let dialog = &leg.dialog;
         if dialog.answered.is_some() || dialog.status.is_some_and(|s| s >= 300) || dialog.cancelled_at.is_some() {
@@ -188,6 +191,14 @@ impl Engine {
         if let Some(first) = leg.first_media_at {
             leg.dialog.presume_answer(first, how);
         }
+    }
+
+    /// Returns whether another branch of the leg's INVITE has a captured 2xx. Then this branch was not answered.
+    fn has_answered_branch(&self, slot: usize) -> bool {
+        let Some(leg) = self.legs.get(slot) else { return false };
+        let call = self.conversations.get(leg.conversation);
+        let mut others = call.iter().flat_map(|call| &call.legs).filter_map(|s| self.legs.get(*s));
+        others.any(|l| l.id != leg.id && l.is_branch_of(leg) && l.is_answered_for_certain())
     }
 
     /// Ends a call whose legs are all closed: removes it and emits [`CallEvent::Ended`]. If some legs are open, arms the

@@ -57,7 +57,7 @@ impl Engine {
             if self.timed_out.remove_by_call_id(message.call_id()) {
                 let (from, to) = (message.from(), message.to());
                 let tags = [from.as_ref().and_then(|f| f.tag()), to.as_ref().and_then(|t| t.tag())];
-                self.add_tombstone(message.call_id(), u32::MAX, tags);
+                self.add_tombstone(message.call_id(), u32::MAX, tags, [None, None]);
             }
             return None;
         }

@@ -6,6 +6,7 @@ use crate::call::conversation::{CallRef, Conversation};
 use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::Dialog;
+use crate::call::engine::correlate::MachineAlias;
 use crate::call::engine::tombstones::DialogTombstone;
 use crate::call::engine::{Engine, EngineTimer, RestoredLeg};
 use crate::call::event::{KeptBytes, LegId, LegSink};
@@ -91,8 +92,10 @@ impl Engine {
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let is_late_invite = leg.dialog.invited_at.is_none() && is_first_invite(message);
+        // A refused INVITE is tried again, perhaps to a longer number (RFC 3578 section 3).
+        let is_another_try = is_first_invite(message) && leg.dialog.is_tried_again_by(message);
         leg.dialog.handle_message(datagram.at, message);
-        if is_late_invite {
+        if is_late_invite || is_another_try {
             leg.parties = LegParties::read(message, Side::Caller, &self.config, &self.number_plan);
             let keys = CorrelationKeys::read(message, &self.config);
             self.update_correlation_keys(slot, keys, sink);
@@ -111,9 +114,22 @@ impl Engine {
             let fits = |slot: &&usize| self.legs.get(**slot).is_some_and(|l| l.dialog.matches_tags(message));
             slots.iter().filter(fits).copied()
         };
-        let at_hop = of_dialog().find(|s| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst)));
+        // If a Call-ID and tag are used again, the newest leg at the hop counts.
+        let is_at_hop = |s: &usize| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
+        let at_hop = of_dialog().filter(is_at_hop).last();
+        let dialog_of = |slot: usize| self.legs.get(slot).map(|leg| &leg.dialog);
         match at_hop {
+            Some(slot) if is_first_invite(message) && dialog_of(slot).is_some_and(|d| d.is_reused_by(message)) => {
+                Vec::new()
+            }
             Some(slot) => vec![slot],
+            // A host may answer from another address. The Via branch names the INVITE (RFC 3261 section 17.1.3).
+            None if is_invite_response(message)
+                && to_tag(message).is_none()
+                && let Some(slot) = of_dialog().find(|s| dialog_of(*s).is_some_and(|d| d.has_branch_of(message))) =>
+            {
+                vec![slot]
+            }
             // A response takes the way of its INVITE (RFC 3261 section 18.2.2). So this is a response to an INVITE that
             // was not captured yet.
             None if is_invite_response(message) && of_dialog().all(|s| self.answers_other_invite(s, message)) => {
@@ -150,18 +166,20 @@ impl Engine {
             self.counters.legs_refused += 1;
             return None;
         }
-        let draft = LegDraft {
+        let mut draft = LegDraft {
             dialog: Dialog::new(message, (datagram.src, datagram.dst), transport, datagram.at),
             parties: LegParties::read(message, Side::Caller, &self.config, &self.number_plan),
             correlation_keys: CorrelationKeys::read(message, &self.config),
+            machine_hop: (datagram.src, datagram.dst),
             at: datagram.at,
         };
+        draft.machine_hop = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let assigned = match &restored {
             Some(restored) => {
                 let conversation = self.restored_conversation(restored, &draft, sink);
                 AssignedCall::only(conversation, restored.joined_by)
             }
-            None => self.assign_conversation(&draft, sink),
+            None => self.assign_conversation(&mut draft, sink),
         };
         let reason = match (&restored, assigned.by) {
             (Some(restored), _) => JoinReason::Restored(restored),
@@ -186,7 +204,8 @@ impl Engine {
         self.next_leg += 1;
         self.counters.legs += 1;
         let at = draft.at;
-        let (hop, call_id) = (draft.signature().hop, draft.dialog.call_id.clone());
+        let hop = (draft.dialog.caller_addr, draft.dialog.callee_addr);
+        let call_id = draft.dialog.call_id.clone();
         let new_name = || leg_name(&self.conversations[conversation].id, &call_id, hop, at);
         let name = restored.map_or_else(new_name, |restored| restored.name.clone());
         let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
@@ -216,9 +235,15 @@ impl Engine {
     }
 
     /// Assigns a call to a new leg: the call that correlation finds, or a new call.
-    fn assign_conversation(&mut self, draft: &LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
+    fn assign_conversation(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
         self.resolve_certain_legs(sink);
         let correlation = self.correlate(draft);
+        self.spend_referral(draft);
+        match correlation.alias {
+            Some(MachineAlias::OfDraft(machine)) => draft.machine_hop.0 = machine,
+            Some(MachineAlias::OfLeg(slot, machine)) => self.set_sending_machine(slot, machine),
+            None => {}
+        }
         if let Some((conversation, by)) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {
             let call_ref = |slot| Some(CallRef { slot, id: self.conversations.get(slot)?.id.clone() });
             let alternatives = correlation.alternatives.into_iter().filter_map(call_ref).collect();
@@ -320,13 +345,20 @@ impl Engine {
     pub(super) fn add_leg_tombstone(&mut self, slot: usize) {
         let Some(dialog) = self.legs.get(slot).map(|leg| &leg.dialog) else { return };
         let (call_id, tag) = (dialog.call_id.clone(), dialog.caller_tag.clone());
-        self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()]);
+        let branches = if dialog.answered.is_some() { dialog.branches() } else { [None, None] };
+        self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
     }
 
     /// Adds a tombstone for a dialog, so that its late messages begin no new call. Either of `tags` may be the caller's.
-    pub(super) fn add_tombstone(&mut self, call_id: &str, invite_cseq: u32, tags: [Option<&str>; 2]) {
-        let tombstone =
-            DialogTombstone { until: self.now + TOMBSTONE_TIME, invite_cseq, tags: tags.map(|tag| hash(&tag)) };
+    pub(super) fn add_tombstone(
+        &mut self,
+        call_id: &str,
+        invite_cseq: u32,
+        tags: [Option<&str>; 2],
+        branches: [Option<u64>; 2],
+    ) {
+        let (until, tags) = (self.now + TOMBSTONE_TIME, tags.map(|tag| hash(&tag)));
+        let tombstone = DialogTombstone { until, invite_cseq, tags, branches };
         self.tombstones.add(hash(call_id), tombstone, self.limits.tombstones);
     }
 
@@ -341,7 +373,11 @@ impl Engine {
         }
         let tag = message.from().and_then(|f| f.tag().map(str::to_owned));
         let newer = message.cseq().is_some_and(|cseq| cseq.number > tombstone.invite_cseq);
-        !newer && tombstone.tags.contains(&hash(&tag.as_deref()))
+        // After an answered call, another Via branch is another transaction, i.e. a new call (RFC 3261 section 17.2.3).
+        let branch = Dialog::branch_of(message);
+        let is_other_transaction =
+            branch.is_some() && tombstone.branches[0].is_some() && !tombstone.branches.contains(&branch);
+        !newer && !is_other_transaction && tombstone.tags.contains(&hash(&tag.as_deref()))
     }
 
     /// Learns an extension from the 2xx response to a REGISTER.
@@ -352,16 +388,19 @@ impl Engine {
             && let Some(user) = message.to().and_then(|to| to.uri.user)
             && let Some(user) = self.number_plan.normalise(&user)
         {
-            self.number_plan.learn_registration(&user, datagram.src);
+            self.number_plan.learn_registration(&user, datagram.dst, datagram.src);
         }
     }
 
     /// Learns that a host is a PBX, if it received one leg of a call and sent this leg to another host.
     fn learn_pbx(&mut self, slot: usize) {
         let Some(leg) = self.legs.get(slot) else { return };
-        let (own, Some(call)) = (leg.dialog.caller_addr, self.conversations.get(leg.conversation)) else { return };
+        if leg.is_joined_weakly() {
+            return;
+        }
+        let (own, Some(call)) = (leg.machine_hop.0, self.conversations.get(leg.conversation)) else { return };
         let mut others = call.legs.iter().filter(|s| **s != slot).filter_map(|s| self.legs.get(*s));
-        let caused = others.find(|o| o.dialog.callee_addr.same_host(own) && !o.dialog.caller_addr.same_host(own));
+        let caused = others.find(|o| o.machine_hop.1.same_host(own) && !o.machine_hop.0.same_host(own));
         let Some(caused) = caused else { return };
         let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.number_plan.is_extension(n));
         if is_ours(&leg.parties.to) && !is_ours(&caused.parties.from) {

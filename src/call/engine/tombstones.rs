@@ -20,6 +20,8 @@ pub(super) struct DialogTombstone {
     pub invite_cseq: u32,
     /// Hashed From tags of the two newest dialogs with this Call-ID.
     pub tags: [u64; 2],
+    /// Via branches of the two newest INVITEs, if the dialog was answered.
+    pub branches: [Option<u64>; 2],
 }
 
 impl DialogTombstones {

@@ -1,7 +1,7 @@
 //! Numbers: patterns of extensions, normalisation to E.164, direction of a call. Extensions and PBX hosts are also learned
 //! from the traffic.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::call::config::NumbersConfig;
@@ -18,8 +18,10 @@ pub(crate) use pattern::NumberPattern;
 pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
-    /// Users that registered with success.
-    registered: HashSet<String>,
+    /// Users that registered with success, other than configured extensions.
+    registered: HashMap<String, UserRegistration>,
+    /// Hosts from which extensions registered.
+    phones: HashSet<IpAddr>,
     /// Hosts of PBXs.
     pbxs: HashSet<IpAddr>,
     /// PBX hosts whose calls to extensions the capture shows.
@@ -31,13 +33,23 @@ pub(crate) struct NumberPlan {
     withheld: String,
 }
 
+/// Hosts between which a REGISTER with success was seen.
+#[derive(Clone, Copy, Debug)]
+struct UserRegistration {
+    /// Sender of the REGISTER.
+    registrant: IpAddr,
+    /// Host that accepted it.
+    registrar: IpAddr,
+}
+
 impl NumberPlan {
     /// Compiles the `[numbers]` section.
     pub(crate) fn new(numbers: &NumbersConfig) -> Self {
         Self {
             extensions: NumberPattern::new(&numbers.extension_pattern),
             listed: numbers.extensions.iter().cloned().collect(),
-            registered: HashSet::new(),
+            registered: HashMap::new(),
+            phones: HashSet::new(),
             pbxs: HashSet::new(),
             ringing: HashSet::new(),
             country_code: digits(&numbers.country_code),
@@ -50,22 +62,41 @@ impl NumberPlan {
 
     /// Compiles another `[numbers]` section, and keeps all that was learned from the traffic.
     pub(crate) fn reload(&mut self, numbers: &NumbersConfig) {
-        let Self { registered, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
-        (self.registered, self.pbxs, self.ringing) = (registered, pbxs, ringing);
+        let Self { registered, phones, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
+        (self.registered, self.phones, self.pbxs, self.ringing) = (registered, phones, pbxs, ringing);
     }
 
     /// Whether a number, normalised or as dialled, is an extension.
     pub(crate) fn is_extension(&self, number: &str) -> bool {
-        self.is_configured_extension(number) || self.registered.contains(number)
+        self.is_configured_extension(number) || self.registered.get(number).is_some_and(|user| !self.is_trunk(user))
+    }
+
+    /// Whether a PBX registered the user with a provider: the number of a trunk, and no person.
+    fn is_trunk(&self, user: &UserRegistration) -> bool {
+        self.pbxs.contains(&user.registrant) && !self.pbxs.contains(&user.registrar)
+    }
+
+    /// Whether telephones of extensions registered from this host, and it is no PBX or proxy.
+    pub(crate) fn is_phone(&self, host: Endpoint) -> bool {
+        self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
+    }
+
+    /// Whether a host is neither a telephone nor a PBX of this site, and has a public address: that of a provider.
+    pub(crate) fn is_outside_host(&self, host: Endpoint) -> bool {
+        !is_private(host.ip()) && !self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
     }
 
     /// Learns from a successful REGISTER that `user` is an extension. The registrar of a configured extension is a PBX. The
     /// registrar of another user can belong to the provider with which the PBX registers.
-    pub(crate) fn learn_registration(&mut self, user: &str, registrar: Endpoint) {
+    pub(crate) fn learn_registration(&mut self, user: &str, registrant: Endpoint, registrar: Endpoint) {
         if self.is_configured_extension(user) {
             self.learn_pbx(registrar);
+            if self.phones.len() < MAX_LEARNED {
+                self.phones.insert(registrant.ip());
+            }
         } else if self.registered.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
-            self.registered.insert(user.to_owned());
+            let registration = UserRegistration { registrant: registrant.ip(), registrar: registrar.ip() };
+            self.registered.insert(user.to_owned(), registration);
         }
     }
 

@@ -470,10 +470,7 @@ impl<'a> RestoreSequence<'a> {
 /// Returns whether the engine cannot make this decision again from the other entries of the spool.
 const fn is_needed(decision: &Decision) -> bool {
     use Decision::{Clock, Join, Pause, Relate, Restart, Resume, Stream};
-    matches!(
-        decision,
-        Pause | Resume | Join { .. } | Relate { .. } | Stream { .. } | Restart { .. } | Clock { .. }
-    )
+    matches!(decision, Pause | Resume | Join { .. } | Relate { .. } | Stream { .. } | Restart { .. } | Clock { .. })
 }
 
 /// Offset of the magic in an index block.

@@ -61,6 +61,7 @@ fn begin(spool: &mut DiskSpool, leg: u64) {
         source: String::from("made up"),
         transport: Default::default(),
         wall_offset_ns: 0,
+        by: None,
     };
     spool.decide(LegId(leg), at(0), &begin);
     packet(spool, leg, 0, b"INVITE sip:b@192.0.2.2 SIP/2.0\r\n\r\n");

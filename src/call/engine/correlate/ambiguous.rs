@@ -53,7 +53,7 @@ impl Engine {
     pub(in crate::call::engine) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
         for slot in self.unresolved_legs.clone() {
             let is_certain = self.legs.get(slot).and_then(|leg| {
-                let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.dialog.caller_addr);
+                let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machine_hop.0);
                 let alternatives = self.live_alternatives(leg).into_iter();
                 let fitting = alternatives.filter(|c| self.explains(*c, pbx, outcome)).count();
                 Some(fitting == 1 && !self.explains_for_own(leg.conversation, pbx, outcome))
@@ -78,7 +78,7 @@ impl Engine {
         self.unresolved_legs.retain(|unresolved| *unresolved != slot);
         let Some(leg) = self.legs.get(slot).filter(|leg| !leg.alternatives.is_empty()) else { return };
         let Some(outcome) = RingOutcome::of_leg(leg) else { return };
-        let (own, pbx, alternatives) = (leg.conversation, leg.dialog.caller_addr, self.live_alternatives(leg));
+        let (own, pbx, alternatives) = (leg.conversation, leg.machine_hop.0, self.live_alternatives(leg));
         self.legs[slot].alternatives.clear();
         let fitting: Vec<usize> = alternatives.iter().copied().filter(|c| self.explains(*c, pbx, outcome)).collect();
         match (self.explains_for_own(own, pbx, outcome), fitting.as_slice()) {
@@ -144,12 +144,12 @@ impl Engine {
 
     /// Returns the legs by which the call came in to this PBX.
     pub(super) fn caller_legs(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.callee_addr.same_host(pbx))
+        self.legs_of_call(conversation).into_iter().filter(move |l| l.machine_hop.1.same_host(pbx))
     }
 
     /// Returns the legs by which this PBX rings telephones for the call.
     pub(super) fn rung_legs(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        self.legs_of_call(conversation).into_iter().filter(move |l| l.dialog.caller_addr.same_host(pbx))
+        self.legs_of_call(conversation).into_iter().filter(move |l| l.machine_hop.0.same_host(pbx))
     }
 
     fn legs_of_call(&self, conversation: usize) -> Vec<&Leg> {

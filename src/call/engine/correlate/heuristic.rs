@@ -1,8 +1,6 @@
 //! Heuristic correlation: finds the call of a leg by numbers, hosts and times. Only an unambiguous match joins a leg.
 
-use std::time::Duration;
-
-use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, hosts_meet, same_number};
+use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, hosts_meet, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::leg::Leg;
@@ -52,7 +50,7 @@ pub(in crate::call::engine) struct HeuristicQuery<'a> {
 impl HeuristicQuery<'_> {
     /// Returns the match among the calls of these candidate legs. Legs that had ended by then do not count.
     pub(in crate::call::engine) fn find_match(&self, legs: &[&Leg]) -> HeuristicMatch {
-        let is_candidate = |l: &&Leg| hosts_meet(self.signature.hop, l.hop()) && l.lived_at(self.at);
+        let is_candidate = |l: &&Leg| hosts_meet(self.signature.hop, l.machines()) && l.lived_at(self.at);
         let legs: Vec<&Leg> = legs.iter().copied().filter(is_candidate).collect();
         match self.onward_or_waiting(&legs) {
             HeuristicMatch::None => self.click_to_call(&legs),
@@ -75,6 +73,9 @@ impl HeuristicQuery<'_> {
         let unless_ringing = |calls: &mut dyn Iterator<Item = (usize, CorrelationRule)>| {
             HeuristicMatch::from_calls(calls.filter(|(c, _)| !self.already_ringing(*c)))
         };
+        if let Some(found) = self.another_device(&strengths) {
+            return HeuristicMatch::Unique(found);
+        }
         match unless_ringing(&mut with(MatchStrength::BothNumbers)) {
             HeuristicMatch::None => {
                 // A caller who has waited for longer matches no less than one who has just called.
@@ -85,10 +86,24 @@ impl HeuristicQuery<'_> {
         }
     }
 
+    /// Matches the only call that explains the leg, if its telephone number rings already and the leg rings another device.
+    fn another_device(&self, strengths: &[(MatchStrength, &Leg)]) -> Option<(usize, CorrelationRule)> {
+        let explains = |(strength, leg): &&(MatchStrength, &Leg)| {
+            *strength > MatchStrength::None || self.waiting_rule(leg).is_some()
+        };
+        let calls = strengths.iter().filter(explains).map(|(_, l)| (l.conversation, CorrelationRule::AnotherDevice));
+        let HeuristicMatch::Unique((call, rule)) = HeuristicMatch::from_calls(calls) else { return None };
+        let legs = &self.engine.conversations.get(call)?.legs;
+        let mut siblings = legs.iter().filter_map(|s| self.engine.legs.get(*s));
+        let is_device = siblings.any(|l| l.lived_at(self.at) && self.signature.is_another_device_of(&l.signature()));
+        is_device.then_some((call, rule))
+    }
+
     /// Returns the rule by which the leg continues an older leg with this strength.
     fn onward_rule(&self, strength: MatchStrength, leg: &Leg) -> CorrelationRule {
         match strength {
             MatchStrength::BothNumbers => CorrelationRule::OnwardBoth,
+            _ if self.signature.is_hairpin_of(&leg.signature()) => CorrelationRule::Hairpin,
             _ if self.signature.is_diverted_from(&leg.signature()) => CorrelationRule::Diverted,
             _ => CorrelationRule::OnwardOne,
         }
@@ -160,8 +175,7 @@ impl HeuristicQuery<'_> {
     /// the PBX to call out.
     fn click_to_call(&self, legs: &[&Leg]) -> HeuristicMatch {
         let clicked = |l: &Leg| (l.conversation, CorrelationRule::ClickToCall);
-        let named =
-            HeuristicMatch::from_calls(legs.iter().filter(|l| self.is_click_to_call(l)).map(|l| clicked(l)));
+        let named = HeuristicMatch::from_calls(legs.iter().filter(|l| self.is_click_to_call(l)).map(|l| clicked(l)));
         if named != HeuristicMatch::None || self.signature.to.is_none_or(|to| self.engine.number_plan.is_extension(to))
         {
             return named;
@@ -240,11 +254,8 @@ impl Engine {
         self.legs.iter().any(|(_, l)| {
             l.dialog.ended().is_none()
                 && l.dialog.answered.is_none()
-                && l.dialog.callee_addr.same_host(signature.hop.0)
+                && l.machine_hop.1.same_host(signature.hop.0)
                 && is_lone(l.conversation)
         })
     }
 }
-
-/// Time within which a PBX sends all INVITEs of a ring group.
-const RING_BURST: Duration = Duration::from_millis(200);

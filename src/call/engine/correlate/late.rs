@@ -22,11 +22,11 @@ impl Engine {
         let candidates = self.correlation_index.candidates(&draft.correlation_keys, &signature);
         let legs = candidates.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.lived_at(draft.at));
         let is_caused = |l: &&Leg| {
-            hosts_meet(l.hop(), signature.hop) && l.signature().onward_strength(&signature) > MatchStrength::None
+            hosts_meet(l.machines(), signature.hop) && l.signature().onward_strength(&signature) > MatchStrength::None
         };
         let caused: Vec<&Leg> = legs.filter(is_caused).collect();
         let may_join = |c: usize| self.conversations.get(c).is_some_and(|c| !c.settled) && self.is_unexplained(c);
-        let mut targets: Vec<_> = caused.iter().map(|l| l.dialog.callee_addr).collect();
+        let mut targets: Vec<_> = caused.iter().map(|l| l.machine_hop.1).collect();
         targets.sort_unstable();
         targets.dedup();
         // Two legs to the same telephone may belong to two callers.
@@ -59,11 +59,10 @@ impl Engine {
         };
         let meets_call = |l: &&Leg| {
             let mut legs = call.legs.iter().filter_map(|s| self.legs.get(*s));
-            legs.any(|of_call| hosts_meet(l.hop(), of_call.hop()))
+            legs.any(|of_call| hosts_meet(l.machines(), of_call.machines()))
         };
         let live = call.legs.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.dialog.ended().is_none());
-        let has_caller =
-            |l: &&Leg| l.dialog.answered.is_some() || l.dialog.callee_addr.same_host(leg.dialog.caller_addr);
+        let has_caller = |l: &&Leg| l.dialog.answered.is_some() || l.machine_hop.1.same_host(leg.machine_hop.0);
         let found = live
             .filter(has_caller)
             .flat_map(|l| self.correlation_index.candidates(&l.correlation_keys, &l.signature()))

@@ -1,5 +1,6 @@
 //! Correlation: finds the call to which a new leg belongs. The rules are asked in order of their reliability.
 
+mod agreeing;
 mod ambiguous;
 mod heuristic;
 mod late;
@@ -11,6 +12,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::leg::{Leg, LegDraft};
 
+pub(super) use agreeing::MachineAlias;
 use heuristic::{HeuristicMatch, HeuristicQuery};
 use transfer::TransferMatch;
 
@@ -24,6 +26,8 @@ pub(super) struct Correlation {
     /// Whether the heuristic rules must leave the new call alone: the leg could belong to several calls, or its cause is
     /// known.
     pub closed_to_heuristics: bool,
+    /// Addresses that count as one machine within the call, if the leg joins it without a common host.
+    pub alias: Option<MachineAlias>,
     /// Other calls to which the leg could belong instead of `same`. [`Engine::resolve_ambiguous_leg`] decides later.
     pub alternatives: Vec<usize>,
 }
@@ -53,15 +57,17 @@ impl Engine {
         let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.lived_at(draft.at));
         // Another hop of the same dialog counts even if it has just ended.
         let mut hops = same_call_id.iter().filter_map(|s| self.legs.get(*s));
-        if let Some(leg) = hops.find(|l| l.dialog.caller_tag == draft.dialog.caller_tag) {
+        if let Some(leg) = hops.find(|l| l.dialog.caller_tag == draft.dialog.caller_tag && !l.was_over_at(draft.at)) {
             return same((leg.conversation, CorrelationRule::SameDialog));
         }
         let candidates = self.correlation_index.candidates(&draft.correlation_keys, signature);
         let legs = || candidates.iter().filter_map(live);
-        if let Some(found) = legs()
-            .find_map(|l| Some((l.conversation, l.correlation_keys.agreement(&draft.correlation_keys)?)))
-        {
-            return same(found);
+        let agreement = |slot: &usize| {
+            let leg = live(slot)?;
+            Some((*slot, leg.conversation, leg.correlation_keys.agreement(&draft.correlation_keys)?))
+        };
+        if let Some((slot, conversation, by)) = candidates.iter().find_map(agreement) {
+            return Correlation { alias: self.alias_of_proof(slot, signature), ..same((conversation, by)) };
         }
         match self.match_transfer(draft, signature).next() {
             Some((TransferMatch::SameCall(conversation), by)) => return same((conversation, by)),
@@ -88,9 +94,31 @@ impl Engine {
             }
             HeuristicMatch::None => {
                 let consultation = self.consultation(&legs, signature);
-                let related = consultation.map(|c| (c, CorrelationRule::Consultation)).into_iter().collect();
-                Correlation { related, ..Correlation::default() }
+                if let Some(call) = consultation {
+                    return Correlation {
+                        related: vec![(call, CorrelationRule::Consultation)],
+                        ..Correlation::default()
+                    };
+                }
+                self.correlate_by_numbers_alone(draft, signature)
             }
+        }
+    }
+
+    /// Finds the call of a leg that shares no host with any other leg, by the rule `agreeing_numbers`.
+    fn correlate_by_numbers_alone(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Correlation {
+        match self.match_agreeing_numbers(draft, signature) {
+            HeuristicMatch::Unique((call, by)) => Correlation {
+                same: Some((call, by)),
+                alias: self.agreeing_alias(draft, signature, call),
+                ..Correlation::default()
+            },
+            HeuristicMatch::Ambiguous(mut calls) => {
+                calls.truncate(MAX_AMBIGUOUS);
+                let related = calls.into_iter().map(|c| (c, CorrelationRule::Ambiguous)).collect();
+                Correlation { related, closed_to_heuristics: true, ..Correlation::default() }
+            }
+            HeuristicMatch::None | HeuristicMatch::Preferred(..) => Correlation::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::call::conversation::AnsweredElsewhere;
 use crate::call::correlation_keys::{CLOCK_SKEW, PAIR_WINDOW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::correlate::MAX_AMBIGUOUS;
+use crate::call::engine::correlate::agreeing::END_WINDOW;
 use crate::call::engine::correlate::ambiguous::{PBX_REACTION, RingOutcome};
 use crate::call::engine::{Engine, EngineTimer};
 use crate::call::event::LegSink;
@@ -24,6 +25,8 @@ impl Engine {
         let is_ambiguous = !leg.alternatives.is_empty();
         let at = match (leg.dialog.answered, leg.dialog.ended()) {
             (Some((at, _)), _) | (None, Some((at, _))) if is_ambiguous => at + PBX_REACTION + CLOCK_SKEW,
+            (Some(_), Some((at, _))) if leg.is_joined_weakly() && leg.has_media() => at + END_WINDOW,
+            (Some((at, _)), _) if leg.is_joined_weakly() => at + PAIR_WINDOW,
             (Some((at, _)), _) if leg.dials_code() || self.forwarded_callers(leg).next().is_some() => at + PAIR_WINDOW,
             _ => return,
         };
@@ -49,6 +52,12 @@ impl Engine {
             self.note_answered_elsewhere((leg.conversation, why), &calls, answer, sink);
         }
         self.resolve_ambiguous_leg(slot, sink);
+        self.review_agreeing_numbers(slot, sink);
+        // A join by numbers alone is reviewed at the answer and at the end.
+        if let Some(leg) = self.legs.get_mut(slot).filter(|leg| leg.is_joined_weakly()) {
+            leg.review_due_at = None;
+            self.schedule_answer_review(slot);
+        }
     }
 
     /// Relates `own` to the calls that its leg may have taken. If there is only one, records the answer there.
@@ -73,7 +82,7 @@ impl Engine {
     /// Returns the ringing calls that were taken when the PBX answered a pickup code. Scans all calls, but only after a
     /// code was dialled.
     fn group_pickup(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
-        let pbx = leg.dialog.callee_addr;
+        let pbx = leg.machine_hop.1;
         let others = self.conversations.iter().map(|(c, _)| c).filter(|c| *c != leg.conversation);
         others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_AMBIGUOUS).collect()
     }
@@ -81,7 +90,7 @@ impl Engine {
     /// Returns the calls that the PBX forwarded to the outside telephone of this leg: their callers were answered together
     /// with it, and none of their own telephones was.
     fn forwarded_outside(&self, leg: &Leg, at: Timestamp) -> Vec<usize> {
-        let pbx = leg.dialog.caller_addr;
+        let pbx = leg.machine_hop.0;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
         // If the mirror port shows none of the telephones that the PBX rings, one of those may have taken the call.
         let shows_rung = |c: usize| self.number_plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
@@ -97,7 +106,7 @@ impl Engine {
     /// Returns the legs of callers whose calls the PBX may have forwarded by `leg`. That leg calls an outside number in
     /// the name of the number that these callers dialled, and has no other known cause.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
-        let pbx = leg.dialog.caller_addr;
+        let pbx = leg.machine_hop.0;
         let is_lone = self.conversations.get(leg.conversation).is_some_and(|call| call.legs.len() == 1);
         let is_outside = |number: &Option<String>| number.as_deref().is_some_and(|n| !self.number_plan.is_extension(n));
         let may_forward = is_lone && is_outside(&leg.parties.from) && is_outside(&leg.parties.to);
@@ -105,7 +114,7 @@ impl Engine {
         let legs = number.map_or(&[][..], |number| self.correlation_index.legs_at(pbx, number)).iter();
         legs.filter_map(|slot| self.legs.get(*slot)).filter(move |l| {
             l.conversation != leg.conversation
-                && l.dialog.callee_addr.same_host(pbx)
+                && l.machine_hop.1.same_host(pbx)
                 && l.created_at <= leg.created_at
                 && same_number(l.parties.to.as_deref(), leg.parties.from.as_deref())
                 // A call back to the caller's own number is a new call.

@@ -31,6 +31,12 @@ impl Engine {
         let Some(leg) = self.legs.get(slot) else { return };
         let Some(mut referral) = Referral::read(message, datagram, leg.conversation) else { return };
         referral.on_anchor = self.is_anchor(leg);
+        let call = self.conversations.get(leg.conversation);
+        let legs = call.iter().flat_map(|call| &call.legs).filter_map(|slot| self.legs.get(*slot));
+        let numbers = legs.take(MAX_PARTY_LEGS).flat_map(|l| [l.parties.from.clone(), l.parties.to.clone()]);
+        referral.parties = numbers.flatten().collect();
+        referral.parties.sort_unstable();
+        referral.parties.dedup();
         // The Refer-To of an attended transfer names the dialog of the consultation call.
         let consultation = referral.replaces.as_ref().and_then(|call_id| {
             let slot = self.by_call_id.get(call_id)?.first()?;
@@ -45,7 +51,7 @@ impl Engine {
         if self.referrals.len() == MAX_REFERRALS {
             self.referrals.pop_front();
         }
-        self.join_referred_call(&referral, sink);
+        self.join_referred_call(&mut referral, sink);
         self.referrals.push_back(referral);
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.dialog.note_transfer(datagram.at, message);
@@ -53,7 +59,7 @@ impl Engine {
     }
 
     /// Joins or relates the call that a REFER caused, if its INVITE was captured a moment before the REFER.
-    fn join_referred_call(&mut self, referral: &Referral, sink: &mut dyn LegSink) {
+    fn join_referred_call(&mut self, referral: &mut Referral, sink: &mut dyn LegSink) {
         let Some(target) = referral.target.as_deref() else { return };
         let is_caused = |l: &&Leg| {
             let call = self.conversations.get(l.conversation);
@@ -64,7 +70,8 @@ impl Engine {
         };
         let legs = self.correlation_index.legs_at(referral.asked, target).iter();
         let found = legs.filter_map(|s| self.legs.get(*s)).find(is_caused);
-        let Some(found) = found.map(|l| l.conversation) else { return };
+        let Some((found, at)) = found.map(|l| (l.conversation, l.created_at)) else { return };
+        referral.spent_at = Some(at);
         if referral.on_anchor {
             self.relate(referral.conversation, found, CorrelationRule::Refer, sink);
         } else {
@@ -108,6 +115,15 @@ impl Engine {
         })
     }
 
+    /// Marks the newest REFER that asked for the new leg as spent, so that it claims no later call to the same target.
+    pub(in crate::call::engine) fn spend_referral(&mut self, draft: &LegDraft) {
+        let signature = draft.signature();
+        if let Some(referral) = self.referrals.iter_mut().rev().find(|r| r.causes(&signature, &draft.correlation_keys))
+        {
+            referral.spent_at.get_or_insert(draft.at);
+        }
+    }
+
     fn is_anchor(&self, leg: &Leg) -> bool {
         let Some(call) = self.conversations.get(leg.conversation) else { return false };
         let legs: Vec<&Leg> = call.legs.iter().filter_map(|s| self.legs.get(*s)).collect();
@@ -115,5 +131,7 @@ impl Engine {
     }
 }
 
+/// Legs whose numbers a REFER's call is known by: more than a transferred call has.
+const MAX_PARTY_LEGS: usize = 16;
 /// REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
 const MAX_REFERRALS: usize = 1_024;

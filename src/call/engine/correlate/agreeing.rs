@@ -1,0 +1,217 @@
+//! The rule `agreeing_numbers`: joins two legs that share no host, when a PBX or border controller has one address to the
+//! provider and another one to the telephones, or stands in for a cluster.
+//!
+//! No header, host or address links such legs. So the rule needs calls that begin within half a second, numbers that
+//! agree, and exactly one candidate. The join is weak: it is reviewed when the leg is answered and when it ends, and is
+//! undone if the moments of the two legs disagree.
+
+use std::time::Duration;
+
+use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, PAIR_WINDOW, RING_BURST, same_number};
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::engine::Engine;
+use crate::call::engine::correlate::ambiguous::PBX_REACTION;
+use crate::call::engine::correlate::heuristic::HeuristicMatch;
+use crate::call::event::LegSink;
+use crate::call::leg::{Leg, LegDraft};
+use crate::net::Endpoint;
+
+/// Two addresses that count as one machine within a call: the sender of one leg is the receiver of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::call::engine) enum MachineAlias {
+    /// The sender of the new leg is the machine at this address.
+    OfDraft(Endpoint),
+    /// The sender of the leg in this slot is the machine at this address.
+    OfLeg(usize, Endpoint),
+}
+
+/// Position of a candidate leg relative to the new leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CauseOrder {
+    /// The candidate caused the new leg.
+    CandidateFirst,
+    /// The new leg caused the candidate, which was captured before it.
+    DraftFirst,
+}
+
+impl Engine {
+    /// Matches the calls whose numbers agree with those of a leg that no other rule explains.
+    pub(super) fn match_agreeing_numbers(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> HeuristicMatch {
+        let calls = self.agreeing_legs(draft, signature).map(|(_, l, _)| l.conversation);
+        HeuristicMatch::from_calls(calls.map(|call| (call, CorrelationRule::AgreeingNumbers)))
+    }
+
+    /// Returns the alias by which a leg that joined `call` without a shared host is linked to it.
+    pub(super) fn agreeing_alias(
+        &self,
+        draft: &LegDraft,
+        signature: &LegSignature<'_>,
+        call: usize,
+    ) -> Option<MachineAlias> {
+        let (slot, leg, order) =
+            self.agreeing_legs(draft, signature).filter(|(_, l, _)| l.conversation == call).last()?;
+        Some(alias_of(slot, leg, order, signature))
+    }
+
+    /// Returns the alias of a leg that a proof joined to the leg `slot`, if it shares no host with any leg of the call.
+    pub(super) fn alias_of_proof(&self, slot: usize, signature: &LegSignature<'_>) -> Option<MachineAlias> {
+        let leg = self.legs.get(slot)?;
+        let call = self.conversations.get(leg.conversation)?;
+        if call.legs.iter().filter_map(|s| self.legs.get(*s)).any(|l| shares_host(signature, l)) {
+            return None;
+        }
+        let order = if leg.created_at <= signature.at { CauseOrder::CandidateFirst } else { CauseOrder::DraftFirst };
+        Some(alias_of(slot, leg, order, signature))
+    }
+
+    fn agreeing_legs<'a>(
+        &'a self,
+        draft: &'a LegDraft,
+        signature: &'a LegSignature<'a>,
+    ) -> impl Iterator<Item = (usize, &'a Leg, CauseOrder)> {
+        let numbers = [signature.from, signature.to].into_iter().flatten();
+        let mut slots: Vec<usize> =
+            numbers.flat_map(|number| self.correlation_index.legs_with(number)).copied().collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots.into_iter().filter_map(move |slot| {
+            let leg = self.legs.get(slot)?;
+            let order = self.agreeing_order(leg, signature)?;
+            (leg.lived_at(draft.at) && self.is_open_to_numbers(leg, order, signature)).then_some((slot, leg, order))
+        })
+    }
+
+    /// Returns how the legs follow each other, if their times, hosts and numbers agree.
+    fn agreeing_order(&self, leg: &Leg, signature: &LegSignature<'_>) -> Option<CauseOrder> {
+        let other = leg.signature();
+        let apart = signature.at.since(other.at).max(other.at.since(signature.at));
+        if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id == signature.call_id {
+            return None;
+        }
+        let is_extension = |number: Option<&str>| number.is_some_and(|n| self.number_plan.is_extension(n));
+        // A leg to an extension ends at a telephone, and a leg of an extension begins there.
+        let follows = |effect: &LegSignature<'_>, cause: &LegSignature<'_>| {
+            let both = same_number(effect.from, cause.from) && same_number(effect.to, cause.to);
+            let leads_on = both || !is_extension(cause.to) && !(is_extension(effect.from) && !is_extension(cause.from));
+            let machines = [cause.hop.1, effect.hop.0];
+            leads_on && self.numbers_agree(effect, cause) && !machines.iter().any(|m| self.number_plan.is_phone(*m))
+        };
+        let in_order = signature.at >= other.at;
+        match (follows(signature, &other), follows(&other, signature)) {
+            (true, _) if in_order || apart <= CLOCK_SKEW => Some(CauseOrder::CandidateFirst),
+            (_, true) if !in_order || apart <= CLOCK_SKEW => Some(CauseOrder::DraftFirst),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the numbers of two legs without a common host agree: the outside caller's, both, or the called one
+    /// if only one of the callers is an extension. A PBX replaces an extension by an outside number.
+    fn numbers_agree(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
+        let is_number = |number: Option<&str>| number.is_some_and(|n| n.contains(|c: char| c.is_ascii_digit()));
+        let (from, to) = (same_number(effect.from, cause.from), same_number(effect.to, cause.to));
+        let from = from && is_number(effect.from);
+        match (from, to) {
+            (true, true) => true,
+            (true, false) => !cause.from_extension && !effect.from_extension,
+            (false, true) => is_number(effect.to) && cause.from_extension != effect.from_extension,
+            (false, false) => false,
+        }
+    }
+
+    /// Returns whether a leg is open to the rule: nobody was told of its call yet, and nothing else explains the leg.
+    fn is_open_to_numbers(&self, leg: &Leg, order: CauseOrder, signature: &LegSignature<'_>) -> bool {
+        let Some(call) = self.conversations.get(leg.conversation) else { return false };
+        if call.settled || call.restored || call.closed_to_heuristics {
+            return false;
+        }
+        let others = || call.legs.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.id != leg.id);
+        if order == CauseOrder::DraftFirst {
+            return call.legs.len() == 1;
+        }
+        // Legs that the machine sent already: none, or those of the same ring group.
+        others().filter(|l| l.machine_hop.0.same_host(leg.machine_hop.1)).all(|l| {
+            l.joined_by == Some(CorrelationRule::AgreeingNumbers)
+                && l.dialog.caller_addr.same_host(signature.hop.0)
+                && signature.at.since(l.created_at) <= RING_BURST
+                && same_number(l.parties.from.as_deref(), signature.from)
+        })
+    }
+
+    /// Sets the machine that sent a leg, and the index keys that depend on it.
+    pub(in crate::call::engine) fn set_sending_machine(&mut self, slot: usize, machine: Endpoint) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.machine_hop.0 = machine;
+        let old_keys = std::mem::take(&mut leg.index_keys);
+        let is_indexed = !old_keys.is_empty();
+        self.correlation_index.remove(slot, &old_keys);
+        if is_indexed {
+            let leg = &self.legs[slot];
+            let index_keys = self.correlation_index.add(slot, &leg.correlation_keys, &leg.signature());
+            self.legs[slot].index_keys = index_keys;
+        }
+    }
+
+    /// Reviews a join by numbers alone: confirms it, or splits the leg off if the moments of the legs disagree.
+    pub(super) fn review_agreeing_numbers(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        let Some(leg) = self.legs.get(slot).filter(|leg| leg.is_joined_weakly()) else { return };
+        let (own, dialog) = (leg.conversation, &leg.dialog);
+        let causes: Vec<&Leg> = self.caller_legs(own, leg.machine_hop.0).filter(|l| l.id != leg.id).collect();
+        let Some((answered, _)) = dialog.answered else { return };
+        let answers = || causes.iter().filter_map(|l| l.dialog.answered.map(|(at, _)| at));
+        let is_with = |a: crate::time::Timestamp, b, within| a.since(b).max(b.since(a)) <= within;
+        let ended = dialog.ended().map(|(at, _)| at);
+        let ends_together = ended.is_some_and(|end| {
+            causes.iter().any(|l| l.dialog.ended().is_some_and(|(at, _)| is_with(at, end, END_WINDOW)))
+        });
+        let disagrees = answers().next().is_none() && self.now >= answered + PAIR_WINDOW
+            || ended.is_some_and(|end| self.now >= end + END_WINDOW) && leg.has_media() && !ends_together;
+        if answers().any(|at| is_with(at, answered, PBX_REACTION)) || ends_together {
+            self.legs[slot].join_confirmed_by = Some(CorrelationRule::SameMoments);
+        } else if disagrees {
+            self.split_weak_leg(slot, sink);
+        }
+    }
+
+    /// Splits a weakly joined leg off its call, together with the legs that it caused.
+    fn split_weak_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
+        let own = self.legs[slot].conversation;
+        let mut slots = vec![slot];
+        let call = self.conversations[own].legs.clone();
+        for other in call.iter().copied().filter(|other| *other != slot) {
+            let Some(leg) = self.legs.get(other) else { continue };
+            let is_caused = slots
+                .iter()
+                .filter_map(|s| self.legs.get(*s))
+                .any(|l| l.machine_hop.1.same_host(leg.machine_hop.0) && l.created_at <= leg.created_at);
+            if is_caused {
+                slots.push(other);
+            }
+        }
+        if slots.len() == call.len() {
+            return;
+        }
+        let machine = self.legs[slot].dialog.caller_addr;
+        self.set_sending_machine(slot, machine);
+        self.split_call(own, &slots, CorrelationRule::MomentsDisagree, sink);
+        self.finish_if_over(own);
+    }
+}
+
+fn alias_of(slot: usize, leg: &Leg, order: CauseOrder, signature: &LegSignature<'_>) -> MachineAlias {
+    match order {
+        CauseOrder::CandidateFirst => MachineAlias::OfDraft(leg.machine_hop.1),
+        CauseOrder::DraftFirst => MachineAlias::OfLeg(slot, signature.hop.1),
+    }
+}
+
+/// Returns whether a leg has a host in common with another leg, by its addresses or by its machines.
+fn shares_host(signature: &LegSignature<'_>, leg: &Leg) -> bool {
+    let (caller, callee) = leg.hop();
+    let hosts = [caller, callee, leg.machine_hop.0, leg.machine_hop.1];
+    hosts.iter().any(|host| host.same_host(signature.hop.0) || host.same_host(signature.hop.1))
+}
+
+/// Time within which a machine with two addresses sends a call on.
+const AGREEING_WINDOW: Duration = Duration::from_millis(500);
+/// Time within which the legs of one call end.
+pub(super) const END_WINDOW: Duration = Duration::from_secs(1);
