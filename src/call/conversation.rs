@@ -117,6 +117,8 @@ pub(crate) enum RecordingPolicy {
         /// Position of the rule in the configuration, from 1.
         rule: usize,
     },
+    /// The call is a recorder's own session: it is recorded but not registered.
+    RecordingSession,
     /// The call is recorded but not registered.
     NoRegister {
         /// Position of the rule in the configuration, from 1.
@@ -129,7 +131,7 @@ impl RecordingPolicy {
     pub(crate) const fn registration(self) -> RegistrationPolicy {
         match self {
             Self::Record | Self::Exclude { .. } => RegistrationPolicy::Allowed,
-            Self::NoRegister { .. } => RegistrationPolicy::Forbidden,
+            Self::RecordingSession | Self::NoRegister { .. } => RegistrationPolicy::Forbidden,
         }
     }
 }

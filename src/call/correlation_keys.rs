@@ -31,6 +31,8 @@ pub(crate) struct CorrelationKeys {
     sessions: Vec<String>,
     /// Call-ID of the dialog that the Replaces header names.
     pub(crate) replaces: Option<String>,
+    /// Numbers in the metadata of a recorder's own session; `None` if the leg is no such session.
+    pub(crate) recorded_parties: Option<Vec<String>>,
 }
 
 impl CorrelationKeys {
@@ -44,6 +46,7 @@ impl CorrelationKeys {
             correlation: names.filter_map(|(n, name)| Some((n, value(name)?))).collect(),
             sessions: uuids.filter(|u| u.bytes().any(|b| b != b'0')).collect(),
             replaces: value("Replaces").and_then(|v| Replaces::parse(&v)).map(|r| r.call_id),
+            recorded_parties: is_recording_session(message).then(|| recorded_parties(message.body())),
         }
     }
 
@@ -54,6 +57,23 @@ impl CorrelationKeys {
         }
         self.sessions.iter().any(|s| other.sessions.contains(s)).then_some(CorrelationRule::SessionId)
     }
+}
+
+/// Returns whether an INVITE begins a recorder's own session: an SBC or telephone sends the sound of a call to a recording
+/// server (RFC 7866 section 6.1).
+fn is_recording_session(message: &SipMessage<'_>) -> bool {
+    let has = |name: &str, word: &str| message.headers(name).iter().any(|v| v.to_ascii_lowercase().contains(word));
+    has("Require", "siprec") || has("Contact", "+sip.src") || has("Content-Type", "rs-metadata")
+}
+
+/// Returns the users of the SIP and tel URIs in the metadata of a recording session (RFC 7865).
+fn recorded_parties(body: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(body.get(..MAX_METADATA_BYTES).unwrap_or(body));
+    let uris = text.split(['"', '<', '>', '\'']).filter_map(|part| {
+        let user = ["sips:", "sip:", "tel:"].iter().find_map(|scheme| part.trim().strip_prefix(scheme))?;
+        Some(user.split(['@', ';']).next().unwrap_or(user).to_owned())
+    });
+    uris.filter(|user| user.contains(|c: char| c.is_ascii_digit())).take(MAX_RECORDED_PARTIES).collect()
 }
 
 /// Addresses, time and numbers of a leg, as the heuristic rules compare them. The numbers are borrowed from the leg,
@@ -439,5 +459,9 @@ const MAX_CODE_DIGITS: usize = 16;
 /// Legs kept for one index key: this many of the oldest and as many of the newest, enough for a ring group of sixty
 /// telephones. If more legs share a number, the number does not identify any of them.
 const MAX_SAME_KEY: usize = 64;
+/// Bytes of a recording session's body that are read. The metadata of a call with two parties has about 3,000.
+const MAX_METADATA_BYTES: usize = 16_384;
+/// Parties of a recording session that are compared.
+const MAX_RECORDED_PARTIES: usize = 8;
 /// Correlation headers of the configuration that are read.
 const MAX_HEADERS: usize = 16;

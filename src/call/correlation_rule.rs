@@ -80,6 +80,7 @@ correlation_rules! {
     SameDialog = "same_dialog", Proof, "Call-ID and From tag are the same: one dialog at two places of the network.";
     CorrelationHeader = "correlation_header", Proof, "A configured correlation header has the same value.";
     SessionId = "session_id", Proof, "The Session-ID header has the same value.";
+    RecordingSession = "recording_session", Strong, "A recorder's own session (SIPREC) carries the sound of this call.";
     TagReuse = "tag_reuse", Contradiction, "The dialog with this Call-ID and From tag had ended: this INVITE begins another call.";
     Replaces = "replaces", Proof, "The Replaces header names the other dialog.";
     Refer = "refer", Proof, "A REFER of the other call asked for this leg.";
@@ -99,7 +100,6 @@ correlation_rules! {
     MomentsDisagree = "moments_disagree", Contradiction, "The legs were joined by their numbers alone, and were not answered or ended together.";
     LateCause = "late_cause", Weak, "The leg that caused this one was captured after it.";
     LateSibling = "late_sibling", Weak, "This leg was captured a moment before the answer or end that caused it.";
-    BothMedia = "both_media", Proof, "Both legs announce the same two media addresses.";
     MediaAddress = "media_address", Strong, "Both legs announce one media address, and one host links them.";
     SameMoments = "same_moments", Strong, "The legs were answered, and ended, together.";
     RingOutcome = "ring_outcome", Proof, "The telephone was answered at the moment at which this caller was.";

@@ -353,6 +353,11 @@ impl Leg {
         self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
     }
 
+    /// Whether the leg is a recorder's own session, which carries the sound of another leg.
+    pub(crate) const fn is_recording_session(&self) -> bool {
+        self.correlation_keys.recorded_parties.is_some()
+    }
+
     /// Whether the 2xx to the leg's INVITE was captured.
     pub(crate) fn is_answered_for_certain(&self) -> bool {
         matches!(self.dialog.answered, Some((_, AnswerEvidence::Success)))

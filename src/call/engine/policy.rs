@@ -12,15 +12,26 @@ use crate::call::rules::RuleSubject;
 impl Engine {
     /// Applies the rules to the call as known now, then opens or discards the spools of its legs accordingly.
     pub(super) fn apply_rules(&mut self, conversation: usize, sink: &mut dyn LegSink) {
-        let policy = self.policy_of(conversation);
+        let policy = match self.policy_of(conversation) {
+            RecordingPolicy::Record if self.is_recording_session(conversation) => RecordingPolicy::RecordingSession,
+            policy => policy,
+        };
         let Some(call) = self.conversations.get_mut(conversation) else { return };
         call.policy = policy;
         for slot in call.legs.clone() {
             match policy {
                 RecordingPolicy::Exclude { .. } => self.discard_spool(slot, sink),
-                RecordingPolicy::Record | RecordingPolicy::NoRegister { .. } => self.open_spool(slot, sink),
+                RecordingPolicy::Record | RecordingPolicy::RecordingSession | RecordingPolicy::NoRegister { .. } => {
+                    self.open_spool(slot, sink);
+                }
             }
         }
+    }
+
+    /// Returns whether a call has no legs but a recorder's own session.
+    fn is_recording_session(&self, conversation: usize) -> bool {
+        let Some(call) = self.conversations.get(conversation) else { return false };
+        call.legs.iter().all(|slot| self.legs.get(*slot).is_some_and(Leg::is_recording_session))
     }
 
     fn policy_of(&self, conversation: usize) -> RecordingPolicy {

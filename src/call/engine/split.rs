@@ -16,7 +16,9 @@ impl Engine {
     pub(super) fn split_surviving_legs(&mut self, conversation: usize, sink: &mut dyn LegSink) {
         let Some(call) = self.conversations.get(conversation) else { return };
         let has_media = |leg: &Leg| leg.last_media_at.is_some_and(|last| self.now.since(last) < PARTNER_WINDOW);
-        let survives = |slot: &&usize| self.legs.get(**slot).is_some_and(|leg| !leg.closed && has_media(leg));
+        let survives = |slot: &&usize| {
+            self.legs.get(**slot).is_some_and(|leg| !leg.closed && !leg.is_recording_session() && has_media(leg))
+        };
         let slots: Vec<usize> = call.legs.iter().filter(survives).copied().collect();
         if !slots.is_empty() && !self.has_live_anchor(&call.relations) {
             self.split_call(conversation, &slots, CorrelationRule::Survives, sink);

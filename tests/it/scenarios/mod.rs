@@ -8,6 +8,7 @@ mod flood;
 mod holds;
 mod live_updates;
 mod losses;
+mod machines;
 mod media;
 mod offices;
 mod packet_faults;

@@ -155,7 +155,12 @@ impl Engine {
     pub(super) fn review_agreeing_numbers(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let Some(leg) = self.legs.get(slot).filter(|leg| leg.is_joined_weakly()) else { return };
         let (own, dialog) = (leg.conversation, &leg.dialog);
-        let causes: Vec<&Leg> = self.caller_legs(own, leg.machine_hop.0).filter(|l| l.id != leg.id).collect();
+        let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machine_hop.0).filter(|l| l.id != leg.id).collect();
+        // The caller's leg joined the leg that it caused, because it was captured later.
+        let is_cause = causes.is_empty();
+        if is_cause {
+            causes = self.rung_legs(own, leg.machine_hop.1).filter(|l| l.id != leg.id).collect();
+        }
         let Some((answered, _)) = dialog.answered else { return };
         let answers = || causes.iter().filter_map(|l| l.dialog.answered.map(|(at, _)| at));
         let is_with = |a: crate::time::Timestamp, b, within| a.since(b).max(b.since(a)) <= within;
@@ -163,7 +168,7 @@ impl Engine {
         let ends_together = ended.is_some_and(|end| {
             causes.iter().any(|l| l.dialog.ended().is_some_and(|(at, _)| is_with(at, end, END_WINDOW)))
         });
-        let disagrees = answers().next().is_none() && self.now >= answered + PAIR_WINDOW
+        let disagrees = !is_cause && answers().next().is_none() && self.now >= answered + PAIR_WINDOW
             || ended.is_some_and(|end| self.now >= end + END_WINDOW) && leg.has_media() && !ends_together;
         if answers().any(|at| is_with(at, answered, PBX_REACTION)) || ends_together {
             self.legs[slot].join_confirmed_by = Some(CorrelationRule::SameMoments);

@@ -7,7 +7,7 @@ mod late;
 mod pickup;
 mod transfer;
 
-use crate::call::correlation_keys::LegSignature;
+use crate::call::correlation_keys::{LegSignature, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::leg::{Leg, LegDraft};
@@ -69,6 +69,11 @@ impl Engine {
         if let Some((slot, conversation, by)) = candidates.iter().find_map(agreement) {
             return Correlation { alias: self.alias_of_proof(slot, signature), ..same((conversation, by)) };
         }
+        if let Some(parties) = &draft.correlation_keys.recorded_parties {
+            let call = self.recorded_call(parties, signature);
+            let same = call.map(|call| (call, CorrelationRule::RecordingSession));
+            return Correlation { same, closed_to_heuristics: true, ..Correlation::default() };
+        }
         match self.match_transfer(draft, signature).next() {
             Some((TransferMatch::SameCall(conversation), by)) => return same((conversation, by)),
             // The cause of the leg is known, so the heuristic rules have no say.
@@ -119,6 +124,26 @@ impl Engine {
                 Correlation { related, closed_to_heuristics: true, ..Correlation::default() }
             }
             HeuristicMatch::None | HeuristicMatch::Preferred(..) => Correlation::default(),
+        }
+    }
+
+    /// Returns the only call that a recorder's own session can carry: a call that is answered, through the host that sends
+    /// the session, with a party that the session's metadata names. Scans all calls, but only for such sessions.
+    fn recorded_call(&self, parties: &[String], signature: &LegSignature<'_>) -> Option<usize> {
+        let is_named = |number: Option<&str>| parties.iter().any(|party| same_number(Some(party), number));
+        let is_recorded = |leg: &&Leg| {
+            let (caller, callee) = leg.machines();
+            let is_at_host = caller.same_host(signature.hop.0) || callee.same_host(signature.hop.0);
+            let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
+            is_at_host
+                && leg.dialog.ended().is_none()
+                && !leg.is_recording_session()
+                && (parties.is_empty() || is_named(from) || is_named(to))
+        };
+        let legs = self.legs.iter().map(|(_, leg)| leg).filter(is_recorded);
+        match HeuristicMatch::from_calls(legs.map(|leg| (leg.conversation, CorrelationRule::RecordingSession))) {
+            HeuristicMatch::Unique((call, _)) => Some(call),
+            _ => None,
         }
     }
 

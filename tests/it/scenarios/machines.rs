@@ -1,0 +1,413 @@
+//! One machine with two addresses, further devices of an extension, and proxies that carry telephones and trunk: legs that
+//! must be joined, and their neighbours that must not.
+
+use callspan::call::correlation_rule::CorrelationRule;
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::{DID, OUTSIDE, related};
+use crate::support::playback::{PlayedScene, play};
+use crate::support::scenario::{DialogId, Scene, ScenePhone};
+
+/// A PBX with one address to the provider and one to the telephones.
+struct TwoAddresses {
+    scene: Scene,
+    outside: ScenePhone,
+    wan: ScenePhone,
+    lan: ScenePhone,
+    e200: ScenePhone,
+    e201: ScenePhone,
+}
+
+impl TwoAddresses {
+    fn new() -> Self {
+        Self {
+            scene: Scene::new(),
+            outside: ScenePhone::new(OUTSIDE, 1),
+            wan: ScenePhone::new(DID, 9),
+            lan: ScenePhone::new(DID, 99),
+            e200: ScenePhone::new("200", 2),
+            e201: ScenePhone::new("201", 3),
+        }
+    }
+
+    fn inbound(&mut self, from: &str) -> DialogId {
+        self.scene.leg(&mut self.outside, &mut self.wan, [from, DID])
+    }
+
+    fn rings_200(&mut self, from: &str) -> DialogId {
+        self.scene.leg(&mut self.lan, &mut self.e200, [from, "200"])
+    }
+
+    fn rings_201(&mut self, from: &str) -> DialogId {
+        self.scene.leg(&mut self.lan, &mut self.e201, [from, "201"])
+    }
+}
+
+fn joined_by(record: &CallRecord) -> Vec<Option<CorrelationRule>> {
+    record.legs.iter().map(|leg| leg.joined_by).collect()
+}
+
+fn facts(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
+    (record.direction, record.internal.as_deref(), record.outcome)
+}
+
+/// Both legs are answered, talk, and end together.
+fn talk(mut site: TwoAddresses, a: DialogId, b: DialogId) -> (PlayedScene, [i64; 2]) {
+    site.scene.connect_through(a, b, 2_000);
+    let times = site.scene.bridge_until_bye(a, b, 3_000, Side::Caller);
+    (play(&site.scene), times)
+}
+
+#[test]
+fn an_inbound_call_through_two_addresses_is_one_call() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    let (played, [talks, ended]) = talk(site, a, b);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+    assert_eq!(joined_by(record), [None, Some(CorrelationRule::AgreeingNumbers)]);
+    hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
+fn an_outbound_call_through_two_addresses_is_one_call() {
+    let mut site = TwoAddresses::new();
+    let a = site.scene.leg(&mut site.e200, &mut site.lan, ["200", OUTSIDE]);
+    let b = site.scene.leg(&mut site.wan, &mut site.outside, [DID, OUTSIDE]);
+    let (played, [talks, ended]) = talk(site, a, b);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered));
+    hears(played.only(), (2, 1), talks, ended);
+}
+
+#[test]
+fn an_unanswered_call_through_two_addresses_is_one_call() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    site.scene.ring_through(a, b);
+    site.scene.wait(4_000);
+    site.scene.cancel(a);
+    site.scene.cancel(b);
+    let played = play(&site.scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Cancelled));
+}
+
+#[test]
+fn a_ring_group_through_two_addresses_is_one_call() {
+    let mut site = TwoAddresses::new();
+    let (a, b, c) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE), site.rings_201(OUTSIDE));
+    site.scene.invite(a);
+    site.scene.invite_and_ring(b);
+    site.scene.invite_and_ring(c);
+    site.scene.wait(3_000);
+    site.scene.answer(c);
+    site.scene.answer(a);
+    site.scene.cancel(b);
+    let [talks, ended] = site.scene.bridge_until_bye(a, c, 3_000, Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(facts(&played.only().record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
+    hears(played.only(), (1, 3), talks, ended);
+}
+
+#[test]
+fn a_telephone_leg_that_was_captured_first_joins_its_cause() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    let begins = site.scene.now();
+    site.scene.wait(40);
+    site.scene.invite(a);
+    site.scene.set_now(begins);
+    site.scene.invite_and_ring(b);
+    site.scene.wait(2_000);
+    site.scene.answer(b);
+    site.scene.answer(a);
+    let [talks, ended] = site.scene.bridge_until_bye(a, b, 3_000, Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(facts(&played.only().record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+    hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
+fn two_callers_of_one_number_at_once_are_not_guessed_between() {
+    let mut site = TwoAddresses::new();
+    let (a, other) = (site.inbound(OUTSIDE), site.inbound(OUTSIDE));
+    let b = site.rings_200(OUTSIDE);
+    site.scene.invite(a);
+    site.scene.invite(other);
+    site.scene.invite_and_ring(b);
+    site.scene.wait(2_000);
+    site.scene.answer(b);
+    site.scene.answer(a);
+    let [talks, ended] = site.scene.bridge_until_bye(a, b, 3_000, Side::Caller);
+    site.scene.cancel(other);
+    let played = play(&site.scene);
+    assert_eq!(played.calls.len(), 3);
+    let telephone = played.calls.iter().find(|c| c.record.to.as_deref() == Some("200")).expect("the leg's own call");
+    for call in played.calls.iter().filter(|c| c.record.id != telephone.record.id) {
+        assert!(related(&call.record, &telephone.record));
+        let why = telephone.record.relations.iter().find(|r| r.id == call.record.id).expect("related").why;
+        assert_eq!(why, CorrelationRule::Ambiguous);
+    }
+    hears(telephone, (1, 2), talks, ended);
+}
+
+#[test]
+fn strangers_at_other_hosts_are_calls_of_their_own() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200("+79990000002"));
+    let (played, _) = talk(site, a, b);
+    assert_eq!(played.calls.len(), 2);
+    assert!(played.calls.iter().all(|c| c.record.related.is_empty()));
+}
+
+#[test]
+fn withheld_numbers_agree_with_nobody() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound("anonymous"), site.rings_200("anonymous"));
+    let (played, _) = talk(site, a, b);
+    assert_eq!(played.calls.len(), 2);
+}
+
+#[test]
+fn equal_numbers_a_second_apart_are_calls_of_their_own() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    site.scene.invite(a);
+    site.scene.wait(1_000);
+    site.scene.invite_and_ring(b);
+    site.scene.cancel(b);
+    site.scene.cancel(a);
+    assert_eq!(play(&site.scene).calls.len(), 2);
+}
+
+#[test]
+fn a_leg_that_is_answered_alone_is_split_off_with_its_sound() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    site.scene.ring_through(a, b);
+    site.scene.wait(1_000);
+    site.scene.answer(b);
+    site.scene.talk(b, 4_000);
+    site.scene.bye(b, Side::Callee);
+    site.scene.cancel(a);
+    let played = play(&site.scene);
+    let [trunk, telephone] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert!(related(&trunk.record, &telephone.record));
+    assert_eq!(telephone.record.relations[0].why, CorrelationRule::MomentsDisagree);
+    assert_eq!(joined_by(&telephone.record), [None]);
+    assert!(telephone.sound.is_some() && trunk.sound.is_none());
+}
+
+#[test]
+fn a_leg_that_ends_alone_is_split_off_with_its_sound() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    site.scene.invite(a);
+    site.scene.invite_and_ring(b);
+    // A voice menu answers the caller of one call, and a person takes the other.
+    site.scene.answer(a);
+    site.scene.wait(3_000);
+    site.scene.answer(b);
+    site.scene.bridge(a, b, 3_000);
+    site.scene.bye(b, Side::Callee);
+    site.scene.talk(a, 6_000);
+    site.scene.bye(a, Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(played.calls.len(), 2);
+    assert!(played.calls.iter().all(|c| c.sound.is_some()));
+}
+
+#[test]
+fn the_extension_comes_along_with_a_session_id() {
+    let mut site = TwoAddresses::new();
+    // The PBX changes both numbers, so nothing but the header links the legs.
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200("+79990000077"));
+    for d in [a, b] {
+        let header = "Session-ID: 0123456789abcdef0123456789abcdef;remote=00000000000000000000000000000000";
+        site.scene.at(d).headers.push(header.to_owned());
+    }
+    let (played, _) = talk(site, a, b);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+    assert_eq!(joined_by(record), [None, Some(CorrelationRule::SessionId)]);
+}
+
+/// A proxy on host 8 carries telephones and trunk; the PBX on host 9 is behind it. Returns the four legs of an outbound
+/// call.
+fn hairpin(scene: &mut Scene, phone: &mut ScenePhone, outside: &mut ScenePhone) -> [DialogId; 4] {
+    let (mut proxy, mut pbx) = (ScenePhone::new("proxy", 8), ScenePhone::new(DID, 9));
+    let number = outside.user.clone();
+    let user = phone.user.clone();
+    let legs = [
+        scene.leg(phone, &mut proxy, [&user, &number]),
+        scene.leg(&mut proxy, &mut pbx, [&user, &number]),
+        scene.leg(&mut pbx, &mut proxy, [DID, &number]),
+        scene.leg(&mut proxy, outside, [DID, &number]),
+    ];
+    for [from, to] in [[0, 1], [2, 3]] {
+        let (call_id, tags) = (scene.get(legs[from]).call_id.clone(), scene.get(legs[from]).tags.clone());
+        scene.at(legs[to]).call_id = call_id;
+        scene.at(legs[to]).tags = tags;
+    }
+    legs
+}
+
+#[test]
+fn an_outbound_call_through_a_proxy_before_the_pbx_is_one_call() {
+    let mut scene = Scene::mute();
+    let (mut phone, mut outside) = (ScenePhone::new("200", 2), ScenePhone::new(OUTSIDE, 1));
+    let legs = hairpin(&mut scene, &mut phone, &mut outside);
+    for leg in legs {
+        scene.invite(leg);
+    }
+    for leg in legs.into_iter().rev() {
+        scene.answer(leg);
+    }
+    scene.wait(2_000);
+    for leg in legs {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered));
+    let rules =
+        [None, Some(CorrelationRule::SameDialog), Some(CorrelationRule::Hairpin), Some(CorrelationRule::SameDialog)];
+    assert_eq!(joined_by(record), rules);
+}
+
+#[test]
+fn two_calls_to_one_number_through_a_proxy_are_not_guessed_between() {
+    let mut scene = Scene::mute();
+    let mut outside = ScenePhone::new(OUTSIDE, 1);
+    let one = hairpin(&mut scene, &mut ScenePhone::new("200", 2), &mut outside);
+    let two = hairpin(&mut scene, &mut ScenePhone::new("201", 3), &mut outside);
+    for leg in [one[0], one[1], two[0], two[1], one[2], one[3], two[2], two[3]] {
+        scene.invite(leg);
+    }
+    for leg in [one, two].concat().into_iter().rev() {
+        scene.answer(leg);
+    }
+    scene.wait(2_000);
+    for leg in [one, two].concat() {
+        scene.bye(leg, Side::Caller);
+    }
+    let played = play(&scene);
+    assert!(played.calls.iter().all(|c| {
+        let from_phone = c.record.legs.iter().any(|l| l.sip_call_id == scene.get(one[0]).call_id);
+        let of_other = c.record.legs.iter().any(|l| l.sip_call_id == scene.get(two[0]).call_id);
+        !(from_phone && of_other)
+    }));
+    assert_eq!(played.calls.len(), 4, "the PBX's legs could belong to either call");
+}
+
+/// The PBX sends one INVITE for each of two devices of extension 200 to their edge proxy. Returns the legs.
+fn two_devices(scene: &mut Scene, from: &str) -> [DialogId; 2] {
+    let (mut pbx, mut proxy) = (ScenePhone::new(DID, 9), ScenePhone::new("200", 7));
+    let voice = ScenePhone::new("200", 2).voice;
+    proxy.voice = voice;
+    ["200-desk", "200-mobile"].map(|device| {
+        let leg = scene.leg(&mut pbx, &mut proxy, [from, "200"]);
+        scene.at(leg).request_user = device.to_owned();
+        scene.at(leg).media[0] = pbx.media();
+        leg
+    })
+}
+
+#[test]
+fn two_devices_of_one_extension_behind_a_proxy_are_one_call() {
+    let mut scene = Scene::new();
+    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
+    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
+    let [desk, mobile] = two_devices(&mut scene, OUTSIDE);
+    scene.invite(a);
+    scene.invite(desk);
+    scene.invite(mobile);
+    scene.wait(2_000);
+    scene.answer(mobile);
+    scene.answer(a);
+    scene.cancel(desk);
+    scene.wait(2_000);
+    scene.bye_all(&[a, mobile], Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+    assert_eq!(joined_by(record)[2], Some(CorrelationRule::AnotherDevice));
+}
+
+#[test]
+fn a_further_device_is_not_guessed_between_two_callers() {
+    let mut scene = Scene::mute();
+    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
+    let (a, b) = (scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]), scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]));
+    let [desk, mobile] = two_devices(&mut scene, OUTSIDE);
+    scene.invite(a);
+    scene.invite(desk);
+    scene.invite(b);
+    scene.invite(mobile);
+    scene.wait(1_000);
+    for leg in [desk, mobile, a, b] {
+        scene.cancel(leg);
+    }
+    let played = play(&scene);
+    let rules: Vec<_> = played.calls.iter().flat_map(|c| joined_by(&c.record)).collect();
+    assert!(!rules.contains(&Some(CorrelationRule::AnotherDevice)), "{rules:?}");
+}
+
+#[test]
+fn a_refer_claims_no_later_call_of_another_caller() {
+    let mut scene = Scene::new();
+    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
+    let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
+    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
+    let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
+    scene.connect_through(a, b, 1_000);
+    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    let c = scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"]);
+    scene.invite_and_ring(c);
+    scene.refuse(c, 486, &[]);
+    scene.wait(2_000);
+    // Only the PBX's leg of the next call is mirrored.
+    let d = scene.leg(&mut pbx, &mut e201, ["202", "201"]);
+    scene.connect(d);
+    scene.talk(d, 2_000);
+    scene.bye_all(&[d, a, b], Side::Caller);
+    let played = play(&scene);
+    let [transferred, own] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert_eq!(joined_by(&transferred.record), [None, Some(CorrelationRule::OnwardOne), Some(CorrelationRule::Refer)]);
+    assert_eq!((own.record.from.as_deref(), own.record.to.as_deref()), (Some("202"), Some("201")));
+    assert!(own.sound.is_some());
+}
+
+#[test]
+fn the_page_about_correlation_lists_every_rule() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/correlation.md")).expect("the page");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let listed: Vec<String> = rows.iter().map(|row| format!("{} {}", row[0].trim_matches('`'), row[1])).collect();
+    let mut rules: Vec<String> =
+        CorrelationRule::ALL.iter().map(|rule| format!("{rule} {}", rule.strength().as_str())).collect();
+    let mut sorted = listed.clone();
+    sorted.sort();
+    rules.sort();
+    assert_eq!(sorted, rules, "docs/correlation.md has another list of rules than the code");
+    let mut tests = String::new();
+    for folder in ["tests/it/scenarios", "tests/it/cases"] {
+        for file in std::fs::read_dir(root.join(folder)).expect("a folder").flatten() {
+            tests.push_str(&std::fs::read_to_string(file.path()).expect("a source file"));
+        }
+    }
+    for row in rows {
+        let [.., scenario] = row.as_slice() else { continue };
+        assert!(
+            *scenario == "–" || tests.contains(&format!("fn {scenario}()")),
+            "{} names no test: {scenario}",
+            row[0]
+        );
+    }
+}
