@@ -34,6 +34,8 @@ pub struct AudioDescription {
 struct AudioLine {
     /// Index among all m-lines of the description, from 0.
     place: usize,
+    /// Port at which the author receives.
+    port: u16,
     direction: MediaDirection,
     /// SRTP contexts of the author's packets by crypto tag, in order of preference (SDES, RFC 4568).
     crypto: Vec<(u32, SrtpContext)>,
@@ -47,6 +49,18 @@ enum MediaProtection {
     Sdes,
     Dtls,
     SavpWithoutKeys,
+}
+
+/// Place of a stream in the recording, by the audio m-line that carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AudioLineUse {
+    /// The stream is the voice of its sender.
+    Voice,
+    /// The sender alone sends, and on two m-lines: those of a recording session, one for each party (RFC 7866 section
+    /// 7.1.1). The stream is the second one and takes the channel of the side that is silent.
+    OtherParty,
+    /// A further m-line that both sides use, or a third one.
+    Further,
 }
 
 /// Encryption of the audio that a side sends.
@@ -121,7 +135,7 @@ impl AudioDescription {
             .take(MAX_CRYPTO)
             .map(|c| (c.tag, srtp_context(c)))
             .collect();
-        self.lines.push(AudioLine { place, direction, crypto, protection: protection(media) });
+        self.lines.push(AudioLine { place, port: media.port, direction, crypto, protection: protection(media) });
     }
 
     /// Returns the first m-line that `other` does not refuse either; without such an m-line, the first.
@@ -326,6 +340,28 @@ impl Negotiation {
     /// Returns the m-line that both sides use for audio.
     fn line(&self, side: Side) -> Option<&AudioLine> {
         self.announced(side)?.line(self.announced(side.other()))
+    }
+
+    /// Returns how the recording uses a stream that `sender` sends on a flow (source, destination).
+    pub(crate) fn line_use(&self, sender: Side, flow: (Endpoint, Endpoint)) -> AudioLineUse {
+        let (Some(own), Some(other)) = (self.announced(sender), self.announced(sender.other())) else {
+            return AudioLineUse::Voice;
+        };
+        let common: Vec<(&AudioLine, &AudioLine)> = own
+            .lines
+            .iter()
+            .filter_map(|line| Some((line, other.lines.iter().find(|theirs| theirs.place == line.place)?)))
+            .collect();
+        let by_receiver = common.iter().position(|(_, theirs)| theirs.port == flow.1.port());
+        let line = by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.0.port()));
+        let is_one_way = |(line, theirs): &(&AudioLine, &AudioLine)| {
+            line.direction.sends() && !(theirs.direction.sends() && line.direction.receives())
+        };
+        match line {
+            None | Some(0) => AudioLineUse::Voice,
+            Some(1) if common.iter().all(is_one_way) => AudioLineUse::OtherParty,
+            Some(_) => AudioLineUse::Further,
+        }
     }
 
     /// Returns every endpoint at which media of this dialog may arrive, with its side. An endpoint that both sides announce

@@ -170,6 +170,8 @@ text_enum! {
         RestartGap = "restart_gap",
         /// The spool file of the call ends within a block.
         TornTail = "torn_tail",
+        /// A side sent audio on several m-lines at once. Where they overlap, one of them is heard.
+        SecondAudioLine = "second_audio_line",
         /// The wall clock was set during the call.
         ClockStep = "clock_step",
         /// Captured frames were shorter than on the wire.

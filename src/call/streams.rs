@@ -19,8 +19,10 @@ pub(crate) struct RtpStream {
     pub(crate) dst: Endpoint,
     /// SSRC of its packets.
     pub(crate) ssrc: Ssrc,
-    /// Side that sends the stream.
+    /// Side of the recording: the sender, or the other side for the second m-line of a recording session.
     pub(crate) side: Side,
+    /// Side that sends the stream.
+    pub(crate) sender: Side,
     stats: StreamStats,
     payloads: Vec<PayloadUse>,
     /// Former audio codecs of payload types that were redefined. RFC 3264 section 8.3.2 forbids that, but some devices do it.
@@ -39,6 +41,9 @@ pub(crate) struct RtpStream {
     pub(crate) mistaken: u64,
     /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(usize, Timestamp)>,
+    /// Index of an older stream of the leg with the same SSRC and side on another flow. Both can carry the same packets, if
+    /// the mirror shows them before and after a NAT or a relay.
+    pub(crate) twin: Option<usize>,
     /// Whether the leg announced `src` and `dst` when the stream began.
     pub(crate) announced: [bool; 2],
 }
@@ -115,6 +120,7 @@ impl RtpStream {
             dst: flow.1,
             ssrc,
             side,
+            sender: side,
             stats: StreamStats::default(),
             payloads: Vec::new(),
             former: Vec::new(),
@@ -126,6 +132,7 @@ impl RtpStream {
             own_numbers: false,
             mistaken: 0,
             taken_over: None,
+            twin: None,
             announced: [false, false],
         }
     }
@@ -133,7 +140,7 @@ impl RtpStream {
     /// Returns the end of the stream at a side.
     pub(crate) fn end_of(&self, side: Side) -> StreamEnd {
         let [src, dst] = self.announced;
-        if self.side == side {
+        if self.sender == side {
             StreamEnd { endpoint: self.src, was_announced: src }
         } else {
             StreamEnd { endpoint: self.dst, was_announced: dst }
@@ -221,13 +228,13 @@ impl RtpStream {
             news.payloads.clone_from(&payload.within);
             news.payloads.push((payload.pt, payload.format.clone()));
         }
-        let security = negotiation.security(self.side);
+        let security = negotiation.security(self.sender);
         if self.security != security {
             let since = if self.unsettled { self.stats.first_at().unwrap_or(at).min(at) } else { at };
             news.security = Some((security.clone(), since));
             self.security = security;
         }
-        self.unsettled = negotiation.announced(self.side).is_none();
+        self.unsettled = negotiation.announced(self.sender).is_none();
         news
     }
 
@@ -298,20 +305,20 @@ impl RtpStream {
         is_event
             && !self.own_numbers
             && packet.payload.len() > MAX_EVENT_BYTES
-            && negotiation.security(self.side) == StreamSecurity::Plain
-            && negotiation.own_format(self.side, packet.pt).is_some_and(|own| !own.is(Codec::TelephoneEvent))
+            && negotiation.security(self.sender) == StreamSecurity::Plain
+            && negotiation.own_format(self.sender, packet.pt).is_some_and(|own| !own.is(Codec::TelephoneEvent))
     }
 
     /// Makes `pt` the current payload type, with the format of the negotiation as it is now.
     fn look_up_payload(&mut self, pt: PayloadType, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
-        let own = if self.own_numbers { negotiation.own_format(self.side, pt) } else { None };
-        let format = own.or_else(|| negotiation.payload_format(self.side, pt));
+        let own = if self.own_numbers { negotiation.own_format(self.sender, pt) } else { None };
+        let format = own.or_else(|| negotiation.payload_format(self.sender, pt));
         let secret = is_event(format.as_ref());
         let redundant = format.as_ref().filter(|f| f.is(Codec::Red)).map_or("", |f| &f.fmtp);
         let within = redundancy::payload_types(redundant)
             .filter(|p| *p != pt)
-            .map(|p| (p, negotiation.payload_format(self.side, p)));
+            .map(|p| (p, negotiation.payload_format(self.sender, p)));
         let within: Vec<_> = within.collect();
         match self.payloads.iter().position(|p| p.pt == pt) {
             Some(at) => {

@@ -70,6 +70,8 @@ pub struct TunnelCounters {
     pub mac_in_mac: u64,
     /// Tags of switches other than VLANs: VN-Tag, E-TAG, Cisco MetaData.
     pub switch_tags: u64,
+    /// Media packets relayed by TURN (RFC 8656).
+    pub turn: u64,
 }
 
 /// TCP streams by result. A stream is one direction of a connection.

@@ -3,8 +3,8 @@
 //! The decoder is lenient, because a mirror port truncates, pads and damages frames. Unreadable data is counted by
 //! reason ([`DecodeCounters`]) and never stops the decoder.
 //!
-//! Modules use each other in one direction: `decoder` uses `tunnels`, `fragments`, `tcp` and `duplicates`, which
-//! use `output`, `counters`, `ethertype` and `bytes`.
+//! Modules use each other in one direction: `decoder` uses `tunnels`, `turn`, `fragments`, `tcp` and `duplicates`,
+//! which use `output`, `counters`, `ethertype` and `bytes`.
 
 mod bytes;
 pub mod counters;
@@ -17,6 +17,7 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod tunnels;
+mod turn;
 #[cfg(test)]
 #[path = "../../tests/it/support/packets.rs"]
 mod wire;

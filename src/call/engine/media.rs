@@ -9,7 +9,8 @@ use crate::call::engine::{Engine, FlowRoute, StreamRef};
 use crate::call::event::{KeptBytes, LegSink};
 use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::media_index::{MediaReceiver, behind_nat64};
-use crate::call::record::{EventKind, Side};
+use crate::call::negotiation::AudioLineUse;
+use crate::call::record::{EventKind, ProblemKind, Side};
 use crate::call::roles::CallRoles;
 use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream};
 use crate::decode::UdpDatagram;
@@ -304,6 +305,14 @@ impl Engine {
             return;
         }
         let Some(leg) = self.legs.get_mut(route.slot) else { return };
+        let twin = match index.and_then(|index| leg.streams.get(index)) {
+            Some(stream) => stream.twin,
+            None => leg.streams.iter().position(|s| s.ssrc == packet.ssrc && s.sender == route.sender),
+        };
+        if twin.and_then(|twin| leg.streams.get(twin)).is_some_and(|twin| twin.has_packet(packet)) {
+            self.counters.rtp_duplicates += 1;
+            return;
+        }
         let index = match index {
             Some(index) => index,
             None if leg.streams.len() < MAX_STREAMS && self.stream_count < self.limits.rtp_streams => {
@@ -313,6 +322,18 @@ impl Engine {
                 }
                 let mut stream = RtpStream::new(flow, packet.ssrc, route.sender);
                 stream.taken_over = before;
+                stream.twin = twin;
+                match leg.dialog.negotiation.line_use(route.sender, flow) {
+                    AudioLineUse::Voice => {}
+                    AudioLineUse::OtherParty => stream.side = route.sender.other(),
+                    // Without a stream on the first m-line, nothing is covered.
+                    AudioLineUse::Further if !leg.streams.iter().any(|s| s.sender == route.sender) => {}
+                    AudioLineUse::Further => {
+                        if let Some(call) = self.conversations.get_mut(leg.conversation) {
+                            call.note_problem(ProblemKind::SecondAudioLine);
+                        }
+                    }
+                }
                 stream.announced = [flow.0, flow.1].map(|end| leg.announced.contains(&end));
                 leg.streams.push(stream);
                 leg.streams.len() - 1

@@ -13,6 +13,7 @@ use super::fragments::{
 use super::output::{DecodedItem, DecodedSink, UdpDatagram};
 use super::tcp::{self, TcpFlow, TcpLimits, TcpReassembler, TcpSegment};
 use super::tunnels::{self, DetectedTunnel, TunnelKind, TunnelPayload};
+use super::turn::TurnRelays;
 use crate::capture::{CapturedFrame, LinkType};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -55,6 +56,7 @@ pub struct FrameDecoder {
     fragments: FragmentReassembler,
     duplicates: DuplicateFilter,
     tcp: TcpReassembler,
+    turn: TurnRelays,
     next_expiry: Timestamp,
 }
 
@@ -114,6 +116,7 @@ impl FrameDecoder {
             fragments: FragmentReassembler::new(bounds),
             duplicates: DuplicateFilter::new(),
             tcp: TcpReassembler::new(TcpLimits { streams: limits.tcp_streams.max(2), bytes: limits.tcp_bytes }),
+            turn: TurnRelays::default(),
             next_expiry: Timestamp::EPOCH,
         }
     }
@@ -399,14 +402,20 @@ impl FrameDecoder {
         {
             return;
         }
-        sink(DecodedItem::Datagram(UdpDatagram {
+        let mut datagram = UdpDatagram {
             at: context.at,
             src: payload.src.with_port(port(0)),
             dst: payload.dst.with_port(port(2)),
             payload: body,
             wire_len: wire_len as u32,
             interface: context.interface,
-        }));
+        };
+        if let Some(relayed) = self.turn.handle((datagram.src, datagram.dst), body, wire_len) {
+            self.counters.tunnels.turn += 1;
+            (datagram.src, datagram.dst) = (relayed.src, relayed.dst);
+            (datagram.payload, datagram.wire_len) = (relayed.payload, relayed.wire_len as u32);
+        }
+        sink(DecodedItem::Datagram(datagram));
     }
 
     /// Decodes a TCP header (RFC 9293 section 3.1).

@@ -289,6 +289,7 @@ fn tunnel_kinds(tunnels: &TunnelCounters) -> Vec<(&'static str, u64)> {
         ("Teredo", tunnels.teredo),
         ("frames in frames", tunnels.mac_in_mac),
         ("VN-Tag, E-TAG or Cisco MetaData", tunnels.switch_tags),
+        ("TURN", tunnels.turn),
     ];
     all.into_iter().filter(|(_, n)| *n > 0).collect()
 }
