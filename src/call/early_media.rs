@@ -116,6 +116,11 @@ impl EarlyMedia {
         }
     }
 
+    /// Returns whether at least `count` stored packets have a flow (source, destination) for which `fits` holds.
+    pub(crate) fn has_flow(&self, count: usize, fits: &dyn Fn(Endpoint, Endpoint) -> bool) -> bool {
+        self.headers.iter().filter(|h| !h.taken && fits(h.src, h.dst)).take(count).count() == count
+    }
+
     /// Returns the number of packets lost to the bounds: removed before the window had passed, or too large to store.
     pub(crate) const fn dropped(&self) -> u64 {
         self.dropped

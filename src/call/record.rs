@@ -170,6 +170,9 @@ text_enum! {
         RestartGap = "restart_gap",
         /// The spool file of the call ends within a block.
         TornTail = "torn_tail",
+        /// The mirror showed media between the hosts of the call, but from and to addresses that its signalling does not
+        /// announce: a NAT changed them.
+        MediaBehindNat = "media_behind_nat",
         /// A side sent audio on several m-lines at once. Where they overlap, one of them is heard.
         SecondAudioLine = "second_audio_line",
         /// The wall clock was set during the call.

@@ -16,6 +16,8 @@ pub(crate) struct VerdictFacts {
     pub(crate) callee: SideFacts,
     /// Media packets of the whole call.
     pub(crate) packets: u64,
+    /// Whether media flowed between the hosts of the call on other addresses.
+    pub(crate) is_behind_nat: bool,
     /// The side whose packets contain no speech while the other side talks.
     pub(crate) mute: Option<Side>,
     /// Whether a fax replaced the audio during the call.
@@ -178,6 +180,10 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
         "The mirror showed telephone-events (DTMF) within the recorded part of the call, but no audio.".to_owned()
     } else if facts.packets > 0 {
         "The mirror showed media, but none within the recorded part of the call.".to_owned()
+    } else if facts.is_behind_nat {
+        "The mirror showed media between the hosts of the call, but on addresses that a NAT changed: mirror the other side of \
+         the NAT."
+            .to_owned()
     } else if facts.answered == AnswerState::BeganBefore {
         "The call began before the capture, and no media of it was seen.".to_owned()
     } else {

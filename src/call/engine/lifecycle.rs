@@ -112,6 +112,8 @@ impl Engine {
             return;
         }
         leg.closed = true;
+        self.note_media_behind_nat(slot);
+        let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.spool == LegSpoolState::Open {
             leg.spool = LegSpoolState::Closed;
             if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {

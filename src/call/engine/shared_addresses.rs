@@ -3,7 +3,7 @@
 use crate::call::engine::Engine;
 use crate::call::leg::Leg;
 use crate::call::media_index::AddressTrust;
-use crate::call::record::Side;
+use crate::call::record::{ProblemKind, Side};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -79,10 +79,47 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Records that media flowed between the hosts of an answered leg without media, if the stored packets without a call
+    /// show that. They end with the leg, whose last seconds they cover.
+    pub(in crate::call::engine) fn note_media_behind_nat(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let is_answered = leg.dialog.answered.is_some();
+        let of_call = self.conversations.get(leg.conversation).map_or(&[][..], |call| call.legs.as_slice());
+        if !is_answered || of_call.iter().any(|s| self.legs.get(*s).is_some_and(Leg::has_media)) {
+            return;
+        }
+        let between =
+            |src: Endpoint, dst: Endpoint| leg.may_send(Side::Caller, src, dst) || leg.may_send(Side::Callee, src, dst);
+        if self.early_media.has_flow(MIN_UNMATCHED, &between)
+            && let Some(call) = self.conversations.get_mut(leg.conversation)
+        {
+            call.note_problem(ProblemKind::MediaBehindNat);
+        }
+    }
+}
+
 impl Leg {
+    /// Whether a flow can be media of `sender`, changed by a NAT: it leaves a host of the sender, and goes to a host or a
+    /// port of the other side.
+    fn may_send(&self, sender: Side, src: Endpoint, dst: Endpoint) -> bool {
+        let negotiation = &self.dialog.negotiation;
+        let claims = negotiation.claims();
+        let has_host = |side: Side, end: Endpoint| {
+            self.signaller(side).same_host(end) || claims.iter().any(|(e, s)| *s == side && e.same_host(end))
+        };
+        let has_port = |side: Side, end: Endpoint| negotiation.ports().contains(&(end.port(), side));
+        let receiver = sender.other();
+        has_host(sender, src) && (has_host(receiver, dst) || has_port(receiver, dst))
+            || has_host(receiver, dst) && has_port(sender, src)
+    }
+
     /// Returns the time of the first media from or to an endpoint.
     fn heard_at(&self, endpoint: Endpoint) -> Option<Timestamp> {
         let at_end = |side| self.streams.iter().filter(move |s| s.end_of(side).endpoint == endpoint);
         at_end(Side::Caller).chain(at_end(Side::Callee)).filter_map(|s| s.first_at()).min()
     }
 }
+
+/// Packets that show media between two hosts: one second of voice.
+const MIN_UNMATCHED: usize = 50;

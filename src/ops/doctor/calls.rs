@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat};
 use crate::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink};
-use crate::call::record::{EventKind, Side};
+use crate::call::record::{CallProblem, EventKind, ProblemKind, Side};
 use crate::codec::Codec;
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Ssrc};
@@ -36,6 +36,8 @@ pub(crate) struct CallTally {
     pub(crate) one_side: u64,
     /// Answered calls without any RTP.
     pub(crate) silent: u64,
+    /// Those of `silent` whose hosts exchanged media on other addresses than announced.
+    pub(crate) behind_nat: u64,
     /// SRTP streams with keys in the signalling.
     pub(crate) with_keys: u64,
     /// SRTP streams with keys agreed over DTLS.
@@ -75,7 +77,11 @@ impl CallTally {
             self.talked += 1;
             let sides = &ended.record.sides;
             match [Side::Caller, Side::Callee].iter().filter(|side| self.is_heard(ended, **side)).count() {
-                0 if sides.caller.packets + sides.callee.packets == 0 => self.silent += 1,
+                0 if sides.caller.packets + sides.callee.packets == 0 => {
+                    self.silent += 1;
+                    let is_nat = |problem: &CallProblem| problem.kind == ProblemKind::MediaBehindNat;
+                    self.behind_nat += u64::from(ended.record.problems.iter().any(is_nat));
+                }
                 0 => self.unheard += 1,
                 1 => self.one_side += 1,
                 _ => self.both_sides += 1,

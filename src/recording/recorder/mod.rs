@@ -491,6 +491,7 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
         spool_loss: record.problems.iter().find_map(|problem| spool_loss(*problem)),
         packets: record.sides.caller.packets + record.sides.callee.packets,
         fax: record.events.iter().any(|event| event.kind == EventKind::Fax),
+        is_behind_nat: record.problems.iter().any(|problem| problem.kind == ProblemKind::MediaBehindNat),
         ..VerdictFacts::default()
     }
 }

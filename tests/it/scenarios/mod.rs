@@ -10,6 +10,8 @@ mod live_updates;
 mod losses;
 mod machines;
 mod media;
+mod nat;
+mod offers;
 mod offices;
 mod packet_faults;
 mod pickup;

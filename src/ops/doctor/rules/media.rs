@@ -8,6 +8,7 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
         tls_elsewhere,
         rtp_without_sip,
         sip_without_rtp,
+        media_behind_nat,
         one_side,
         unheard,
         no_answered_call,
@@ -95,11 +96,12 @@ fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
 
 fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
     let calls = &look.calls;
-    if calls.silent == 0 {
+    let silent = calls.silent - calls.behind_nat;
+    if silent == 0 {
         return None;
     }
-    let all = calls.silent == calls.talked;
-    let what = format!("{} of {} had no RTP", calls.silent, count(calls.talked, "answered call"));
+    let all = silent == calls.talked;
+    let what = format!("{silent} of {} had no RTP", count(calls.talked, "answered call"));
     let severity = if all { FindingSeverity::Problem } else { FindingSeverity::Warning };
     Some(
         DoctorFinding::new(severity, "sip_without_rtp", what).remedy(if look.traffic.rtp_streams == 0 {
@@ -112,6 +114,19 @@ fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
         .command("direct_media=no")
         .command("asterisk -rx 'pjsip reload'"),
     )
+}
+
+/// Reports calls whose media was seen, but on addresses that their signalling does not announce.
+fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
+    let (hidden, talked) = (look.calls.behind_nat, look.calls.talked);
+    (hidden > 0).then(|| {
+        let what = format!("the media of {hidden} of {} is behind a NAT", count(talked, "answered call"));
+        DoctorFinding::new(FindingSeverity::Warning, "media_behind_nat", what).remedy(
+            "Their RTP is on the mirror, but from and to other addresses and ports than the signalling announces, so that it \
+             cannot be matched for certain. Mirror the other side of the NAT, or let the PBX announce the address at which \
+             it receives media.",
+        )
+    })
 }
 
 /// Reports calls with audio on one side, unless the directions between hosts already explain it.

@@ -15,8 +15,7 @@ use crate::support::score::halved;
 use judge::{FieldScore, judge};
 
 /// Cases that fail today, and their causes.
-const KNOWN_FAILURES: &[(&str, &str)] =
-    &[("siprec_two_lines", "two audio lines of one side"), ("turn_channeldata_near_only", "TURN of one side only")];
+const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
 /// The problem that the record of a case names.
 const QUIRKS: &[(&str, ProblemKind)] = &[
