@@ -33,6 +33,7 @@ mod calls;
 pub mod config;
 mod deliveries;
 mod encrypt;
+mod reserve;
 mod retention;
 mod schema;
 mod sidecar;

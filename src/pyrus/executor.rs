@@ -128,6 +128,7 @@ impl DeliveryHandle {
         let client = Arc::new(PyrusClient::new(config, setup.timeouts)?);
         let clock = DeliveryClock::start();
         let mut machine = DeliveryMachine::new(policy(config), setup.tuning, setup.seed);
+        journal.make_reserve();
         machine.load_client(journal.dropped_codes()?, journal.alarm()?);
         if let Some(lost_at) = journal.lost_at()? {
             machine.load_journal_loss(lost_at);
@@ -153,6 +154,7 @@ impl DeliveryHandle {
             in_flight: JoinSet::new(),
             is_stopping: Arc::clone(&is_stopping),
             health: Arc::clone(&health),
+            unsaved: Vec::new(),
         };
         let thread = std::thread::Builder::new().name(String::from("pyrus")).spawn(move || {
             runtime.block_on(driver.run(commands_out));
@@ -304,6 +306,8 @@ struct DeliveryDriver {
     in_flight: JoinSet<(ActionId, RequestOutcome)>,
     is_stopping: Arc<AtomicBool>,
     health: Arc<DeliveryHealth>,
+    /// Rows that the journal has not accepted yet.
+    unsaved: Vec<DeliveryRow>,
 }
 
 /// Whether rows have been stored.
@@ -405,13 +409,12 @@ impl DeliveryDriver {
 
     /// Stores the changed rows. Repeats until the journal accepts them, because no request may be sent before.
     async fn store_rows(&mut self) -> RowDurability {
-        let mut rows = Vec::new();
         while let Some(row) = self.machine.poll_row() {
             log_row(&row);
-            rows.push(row);
+            self.unsaved.push(row);
         }
         let mut failures = 0_u32;
-        while let Err(e) = self.journal.save(&rows) {
+        while let Err(e) = self.journal.save(&self.unsaved) {
             if failures.is_multiple_of(JOURNAL_LOG_INTERVAL) {
                 tracing::error!(error = %e, "delivery waits: the journal cannot be written");
             }
@@ -421,6 +424,9 @@ impl DeliveryDriver {
                 self.health.set_journal_error(Some(e.to_string()));
             }
             if self.is_stopping.load(Ordering::Relaxed) {
+                if self.journal.free_reserve() {
+                    continue;
+                }
                 return RowDurability::GivenUp;
             }
             sleep(JOURNAL_RETRY_PAUSE).await;
@@ -428,6 +434,7 @@ impl DeliveryDriver {
         if failures > 1 {
             self.health.set_journal_error(None);
         }
+        self.unsaved.clear();
         RowDurability::Durable
     }
 

@@ -18,6 +18,7 @@ use crate::recording::verify::{PEAKS, VerifiedRecording, verify_encrypted, verif
 use crate::service::lock;
 
 /// Checks the recordings of the given calls, or of all calls.
+#[expect(clippy::disallowed_methods, reason = "a command waits for the service's files, not for calls")]
 pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
     if args.peaks.is_some() && !json {
         bail!("--peaks needs --json");

@@ -1,5 +1,8 @@
 //! A full or read-only disk delays work and loses no call.
 
+use std::time::Duration;
+
+use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault};
 use callspan::journal::CallStage;
 use callspan::ops::disk::{DiskLevel, DiskWatch};
 use callspan::service::watch;
@@ -125,4 +128,26 @@ fn a_journal_on_a_full_disk_waits_and_sends_nothing_twice() {
     std::fs::remove_file(filler).expect("removed");
     expect_whole(&place, &station);
     station.stop();
+}
+
+/// Pyrus has attached the file, and there is no room for the row that says so when the service stops.
+#[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
+fn a_state_folder_that_is_full_at_the_stop_attaches_nothing_twice() {
+    let place = FaultSetup::new();
+    let mount = TmpfsMount::new(&place.config.journal.dir, 4_096);
+    let slow = PyrusFault::HangBeforeHeaders(Duration::from_secs(2));
+    place.fake.script(FakeEndpoint::Attach, FaultStep::after(slow));
+    let attached = || place.fake.state().tasks.iter().map(|task| task.attachments.len()).sum::<usize>();
+    let mut station = TestRecorder::start(&place);
+    station.hear(ALL);
+    until("Pyrus has the file", || attached() == 1);
+    let filler = mount.fill();
+    station.stop();
+    std::fs::remove_file(filler).expect("removed");
+    let mut station = TestRecorder::start(&place);
+    station.hear_nothing();
+    delivered(&place, &station.journal);
+    station.stop();
+    assert_eq!(attached(), 1);
 }

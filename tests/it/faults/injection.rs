@@ -153,7 +153,6 @@ fn each_error_at_each_operation_of_the_spool_passes() {
     // The last operations may be fewer in a run, because the writer thread has its own pace.
     let (all, len) = (operations * ERRORS.len() as u32, ERRORS.len() as u32);
     assert!(failed + 5 * len >= all, "{failed} of {all} operations failed");
-    println!("{operations} operations, {failed} faults");
 }
 
 #[test]
@@ -250,7 +249,6 @@ fn an_error_anywhere_in_the_recorder_loses_no_call() {
         if round == 0 {
             operations = faults.seen();
         }
-        println!("{case}, {} of {operations} failed", faults.failed());
         faults.stop();
         let record = call(&station.journal).expect("just seen").record;
         let is_named = record.problems.iter().any(|p| p.errno.is_some_and(|found| found.0 == errno));

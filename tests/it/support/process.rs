@@ -21,7 +21,6 @@ pub fn is_own_process_with(test: &str, prepare: impl FnOnce(&mut Command) -> &mu
     let output = output.expect("the test binary runs");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && stdout.contains("1 passed"), "{test}: {}\n{stdout}\n{stderr}", output.status);
-    println!("{stdout}");
     false
 }
 

@@ -1,0 +1,42 @@
+//! Space for the last rows: a file that is removed when the folder of the journal is full and the service stops.
+//!
+//! Pyrus has done what those rows say. Without them the next start would send it again.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use super::Journal;
+
+impl Journal {
+    /// Makes the reserve, if it is not there. A full disk has no room for it, and the service starts without.
+    pub(crate) fn make_reserve(&self) {
+        let Some(path) = self.reserve_path() else { return };
+        if path.metadata().is_ok_and(|found| found.len() == RESERVE_BYTES as u64) {
+            return;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let made = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        // Only bytes that are written take space.
+        let made = made.and_then(|mut file| file.write_all(&vec![1; RESERVE_BYTES]).and_then(|()| file.sync_all()));
+        if let Err(error) = made {
+            tracing::warn!(path = %path.display(), "no space can be reserved for the end of the service: {error}");
+        }
+    }
+
+    /// Removes the reserve, so that the journal can be written. Returns whether there was one.
+    pub(crate) fn free_reserve(&self) -> bool {
+        let removed = self.reserve_path().ok_or(io::ErrorKind::NotFound.into()).and_then(std::fs::remove_file);
+        removed.is_ok()
+    }
+
+    fn reserve_path(&self) -> Option<PathBuf> {
+        let connection = self.lock();
+        let file = connection.path().filter(|path| !path.is_empty())?;
+        Some(PathBuf::from(file).with_file_name(RESERVE_NAME))
+    }
+}
+
+const RESERVE_NAME: &str = "journal.reserve";
+/// Size of the reserve, bytes: some hundred rows of deliveries, and the pages that SQLite needs for its write-ahead log.
+const RESERVE_BYTES: usize = 256 * 1024;
