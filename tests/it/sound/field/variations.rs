@@ -68,6 +68,19 @@ fn stamps_that_leap_while_packets_come_evenly_move_nothing() {
 }
 
 #[test]
+fn new_source_for_each_prompt_loses_nothing() {
+    for seed in 300..302 {
+        let mut random = Rng::with_seed(seed);
+        let each = random.usize(10..20);
+        let changed = each_rtp("g711u_direct", |packet| {
+            let ssrc = ((packet.number / each) as u32).wrapping_mul(0x9E37_79B9);
+            packet.edit(|rtp| rtp[8..12].copy_from_slice(&ssrc.to_be_bytes()));
+        });
+        assert_as_before("g711u_direct", &changed, &[]);
+    }
+}
+
+#[test]
 fn silent_second_source_does_not_replace_the_voice() {
     let original = frames("g711u_direct");
     let mut changed = Vec::new();
