@@ -2,7 +2,7 @@
 //!
 //! Sound may be written in any order within the window. If two streams of one side sound at once, the later stream
 //! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer. Digital silence
-//! never replaces the sound of another stream.
+//! does not replace the sound of another stream that talks on.
 
 use std::io;
 
@@ -32,12 +32,55 @@ struct ChannelWindow {
     samples: Vec<i16>,
     /// Rank of the stream that wrote each sample; 0: none.
     ranks: Vec<u16>,
+    /// Silence that gave way to the sound of another stream, until it is known whether that stream talks on.
+    withheld: Vec<WithheldSilence>,
     /// Flushed samples at the front. They are removed once they are the larger part, so that a sample is moved once at
     /// most.
     flushed: usize,
 }
 
+/// Digital silence of a stream while another stream of the same side sounded.
+#[derive(Clone, Debug)]
+struct WithheldSilence {
+    /// Position of its first sample.
+    at: i64,
+    rank: u16,
+    samples: Vec<i16>,
+}
+
 impl ChannelWindow {
+    /// Keeps silence for later. Beyond [`MAX_WITHHELD`] it is dropped, and the other sound stays.
+    fn withhold(&mut self, at: i64, rank: u16, samples: &[i16]) {
+        if self.withheld.len() < MAX_WITHHELD {
+            self.withheld.push(WithheldSilence { at, rank, samples: samples.to_vec() });
+        }
+    }
+
+    /// Writes the withheld silence that begins before a position, unless another stream talks on after it. `base` is the
+    /// position of the first sample of the window.
+    fn settle_silence(&mut self, base: i64, position: i64, talks_on: usize) {
+        if self.withheld.is_empty() {
+            return;
+        }
+        let (due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.withheld).into_iter().partition(|silence| silence.at < position);
+        self.withheld = rest;
+        for WithheldSilence { at, rank, samples } in due {
+            let skip = usize::try_from(base - at).unwrap_or(0).min(samples.len());
+            let samples = &samples[skip..];
+            let first = usize::try_from(at - base).unwrap_or(0);
+            let last = first + samples.len();
+            let (window, ranks) = self.grow_to(last + talks_on);
+            if ranks[last..].iter().any(|&owner| owner != 0 && owner != rank) {
+                continue;
+            }
+            let window = window[first..last].iter_mut().zip(&mut ranks[first..last]);
+            for ((slot, owner), &sample) in window.zip(samples).filter(|((_, owner), _)| **owner != rank) {
+                (*slot, *owner) = (sample, rank);
+            }
+        }
+    }
+
     /// Returns samples and ranks of the window up to sample `end`, which grows if needed.
     fn grow_to(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
         let end = self.flushed + end;
@@ -85,20 +128,31 @@ impl MixBuffer {
             return inside;
         }
         let (first, last) = ((from - self.base) as usize, (to - self.base) as usize);
-        let (window, ranks) = self.channels[channel].grow_to(last);
-        let (window, ranks) = (&mut window[first..], &mut ranks[first..]);
+        let channel = &mut self.channels[channel];
         let samples = &samples[(from - at) as usize..(to - at) as usize];
+        let (window, ranks) = channel.grow_to(last);
+        let (window, ranks) = (&mut window[first..], &mut ranks[first..]);
         if ranks.iter().all(|&owner| owner == 0 || owner == rank) {
             window.copy_from_slice(samples);
             ranks.fill(rank);
         } else if is_digital_silence(samples) {
+            let is_newest = ranks.iter().all(|&owner| owner <= rank);
             let window = window.iter_mut().zip(ranks);
             for ((slot, owner), &sample) in window.zip(samples).filter(|((_, owner), _)| **owner == 0) {
                 (*slot, *owner) = (sample, rank);
             }
-        } else if ranks.iter().all(|&owner| owner <= rank) || is_digital_silence(window) {
+            if is_newest {
+                channel.withhold(from, rank, samples);
+            }
+        } else if ranks.iter().all(|&owner| owner <= rank) {
             window.copy_from_slice(samples);
             ranks.fill(rank);
+        } else if is_digital_silence(window) {
+            let silence = window.to_vec();
+            let newest = ranks.iter().copied().max().unwrap_or(rank);
+            window.copy_from_slice(samples);
+            ranks.fill(rank);
+            channel.withhold(from, newest, &silence);
         } else {
             let window = window.iter_mut().zip(ranks);
             for ((slot, owner), &sample) in window.zip(samples).filter(|((_, owner), _)| **owner <= rank) {
@@ -115,6 +169,10 @@ impl MixBuffer {
     /// When `out` fails.
     pub(super) fn flush_until(&mut self, position: i64, out: &mut SampleSink<'_>) -> io::Result<()> {
         let position = position.min(self.total);
+        let talks_on = (self.rate_hz / TALKS_ON_PARTS) as usize;
+        for channel in &mut self.channels {
+            channel.settle_silence(self.base, position, talks_on);
+        }
         while self.base < position {
             let count = (position - self.base).min(i64::from(self.rate_hz)) as usize;
             for (channel_window, meter) in self.channels.iter_mut().zip(&mut self.meters) {
@@ -220,5 +278,9 @@ const FULL_SCALE: u32 = 32_124;
 const TALK_POWER: u64 = 184 * 184;
 /// The smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats have 0.
 const DIGITAL_SILENCE: u16 = 8;
+/// Silence that waits for a decision: a packet of 10 ms each over the longest window, of three streams.
+const MAX_WITHHELD: usize = 4_800;
+/// A stream that sounds within a tenth of a second after a packet talks on.
+const TALKS_ON_PARTS: u32 = 10;
 /// The longest window. No arrival explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;
