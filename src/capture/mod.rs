@@ -109,6 +109,11 @@ pub trait CaptureSource {
     /// Returns the value of `source` in the call record: interface names or file names.
     fn name(&self) -> &str;
 
+    /// Returns whether at least one interface or file is open.
+    fn is_capturing(&self) -> bool {
+        true
+    }
+
     /// Returns and clears the warnings for the operator, e.g. a truncated file or an interface that is down.
     fn take_warnings(&mut self) -> Vec<CaptureWarning>;
 }

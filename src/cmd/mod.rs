@@ -19,6 +19,7 @@ pub(crate) mod doctor;
 pub(crate) mod fake_pyrus;
 pub mod replay;
 pub(crate) mod run;
+pub(crate) mod status;
 pub(crate) mod table;
 
 /// Records SIP calls from a mirror port: one stereo recording for each call, delivered to its Pyrus task.
@@ -48,6 +49,8 @@ pub(crate) enum CallspanCommand {
     CheckConfig(CheckConfigArgs),
     /// Show recorded calls, their delivery to Pyrus, and what a person must do.
     Calls(calls::CallsArgs),
+    /// Show the service at a glance: mirror, calls, losses, disks, delivery, alarms.
+    Status(status::StatusArgs),
     /// Check a mirror port or a capture file; list problems with the commands that solve them.
     Doctor(DoctorArgs),
     /// Serve a fake Pyrus API, for trials and tests.
@@ -203,6 +206,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::CheckConfig(args) => check_config::run(&args),
         CallspanCommand::Calls(args) => calls::run(&args),
         CallspanCommand::Doctor(args) => doctor::run(&args),
+        CallspanCommand::Status(args) => status::run(&args),
         CallspanCommand::FakePyrus(args) => fake_pyrus::run(&args),
         CallspanCommand::Demo(args) => demo::run(&args),
     }

@@ -20,11 +20,14 @@ use crate::journal::Journal;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::console::{ConsoleServer, ServiceStatus};
+use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::drops::{DropAlarms, DropReason};
+use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
 use crate::ops::supervision::{SHORT_ROUND, StalledThread, Supervisor};
 use crate::ops::thread::StoppableThread;
 use crate::ops::{log, output};
 use crate::service::lock::{self, FolderLock};
+use crate::service::mirror_watch::{MirrorCounters, MirrorWatch};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::{self, PostProcessTools, PostProcessor};
 use crate::service::recovery::{self, OpenedJournal};
@@ -102,6 +105,8 @@ fn missing_interface_policy() -> live::MissingInterfacePolicy {
 
 struct RunningService {
     pipeline: Pipeline,
+    mirror: MirrorWatch,
+    status: ServiceReport,
     spool: DiskSpool,
     post_processor: PostProcessor,
     watch: StoppableThread,
@@ -146,7 +151,7 @@ impl RunningService {
         };
         let post_processor = PostProcessor::start(config, tools, events)?;
         let owed = OwedCalls::default();
-        let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone())?;
+        let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone(), journal.clone())?;
         let mut supervisor = Supervisor::default();
         supervisor.watch("spool", spool.writer_rounds().into(), SHORT_ROUND);
         supervisor.watch("watch", watch.ticks(), SHORT_ROUND);
@@ -162,12 +167,25 @@ impl RunningService {
             }
             spool.forward(event);
         }
-        post_processor.adopt(&engine, &resumed)?;
+        let (started_at, state) = (clock::wall_clock(), &config.journal.dir);
+        let patience = Duration::from_secs(60 * u64::from(config.alerts.mirror_silent_minutes));
+        let mirror = MirrorWatch::start(state.join(MIRROR_FILE), patience, started_at);
+        let mut pipeline = Pipeline::new(engine);
+        pipeline.traffic = Some(TrafficMonitor::default());
+        let engine = &pipeline.engine;
+        post_processor.adopt(engine, &resumed)?;
         if let Some(console) = &console {
             tracing::info!("the local API listens on {}", console.addr());
         }
         Ok(Self {
-            pipeline: Pipeline::new(engine),
+            pipeline,
+            mirror,
+            status: ServiceReport {
+                version: String::from(env!("CARGO_PKG_VERSION")),
+                started_at,
+                source: source.name().to_owned(),
+                ..ServiceReport::default()
+            },
             spool,
             post_processor,
             watch,
@@ -219,6 +237,9 @@ impl RunningService {
         let step = self.pipeline.step(source, &mut self.spool)?;
         self.spool.flush_signalling();
         while let Some(event) = self.pipeline.engine.poll_event() {
+            if let CallEvent::Ended(call) = &event {
+                self.mirror.handle_ended(call);
+            }
             self.spool.forward(event);
         }
         self.handle_api_requests();
@@ -234,6 +255,8 @@ impl RunningService {
             self.check_journal()?;
             self.check_threads()?;
             self.show_life(source);
+            self.check_mirror();
+            self.write_status(source);
         }
         Ok(step)
     }
@@ -324,6 +347,55 @@ impl RunningService {
         }
     }
 
+    /// Raises alarms about the mirror.
+    fn check_mirror(&mut self) {
+        let Self { pipeline, mirror, alerts, .. } = self;
+        let counters =
+            MirrorCounters { engine: pipeline.engine.counters(), decode: pipeline.decoder.counters() };
+        let Some(traffic) = &mut pipeline.traffic else { return };
+        for (kind, detail) in mirror.check(clock::wall_clock(), counters, traffic) {
+            alerts.raise(kind, &detail);
+        }
+    }
+
+    /// Writes the report that `callspan status` reads.
+    fn write_status(&mut self, source: &dyn CaptureSource) {
+        let now = clock::wall_clock();
+        if now.since(self.status.at) < REPORT_INTERVAL {
+            return;
+        }
+        let engine = &self.pipeline.engine;
+        let counters = *engine.counters();
+        let last = |before: u64, after: u64, at: Option<Timestamp>| if after > before { Some(now) } else { at };
+        let old = &self.status;
+        self.status = ServiceReport {
+            at: now,
+            is_capturing: source.is_capturing(),
+            frames: self.reported.frames,
+            dropped_by_kernel: self.reported.dropped_by_kernel,
+            dropped_by_interface: self.reported.dropped_by_interface,
+            spool_lost: self.spool.lost_packets(),
+            sip_messages: counters.sip_messages,
+            rtp_packets: counters.rtp_packets,
+            rtp_unclaimed: counters.rtp_unclaimed,
+            last_sip_at: last(old.sip_messages, counters.sip_messages, old.last_sip_at),
+            last_rtp_at: last(old.rtp_packets, counters.rtp_packets, old.last_rtp_at),
+            calls_live: engine.live_calls() as u64,
+            calls_ended: counters.calls,
+            drops: self.pipeline.drops(),
+            owed: self.owed.count() as u64,
+            alarms: self.alerts.open_alarms(),
+            pbx_hosts: engine.number_plan().pbx_hosts().iter().map(ToString::to_string).collect(),
+            extensions: engine.number_plan().learned_extensions() as u64,
+            version: old.version.clone(),
+            started_at: old.started_at,
+            source: old.source.clone(),
+        };
+        if let Err(error) = self.status.write(&self.config.journal.dir) {
+            tracing::debug!("the status cannot be written: {error}"); // a full disk has an alarm of its own
+        }
+    }
+
     /// Handles the pause and resume requests of the local API.
     fn handle_api_requests(&mut self) {
         let Some(console) = &self.console else { return };
@@ -405,6 +477,7 @@ impl RunningService {
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
         }
+        self.mirror.save();
         self.spool.flush();
         self.spool.shutdown();
         self.post_processor.stop_within(STOP_RENDERING);
@@ -427,3 +500,5 @@ const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
 const STOP_RENDERING: Duration = Duration::from_secs(2);
 /// Interval of housekeeping: losses and threads are checked.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// File in the state folder that remembers the hours with SIP.
+const MIRROR_FILE: &str = "mirror.json";

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict};
+pub(crate) use crate::ops::totals::VerdictTotals;
 
 /// Formats the table and its line of totals. `width` is the width of the terminal in characters; `None`: nothing is cut.
 pub(crate) fn table(records: &[CallRecord], width: Option<usize>) -> String {
@@ -22,58 +23,12 @@ pub(crate) fn table(records: &[CallRecord], width: Option<usize>) -> String {
     text
 }
 
-/// Counts of calls by verdict, e.g. `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct VerdictTotals {
-    calls: usize,
-    groups: [usize; GROUPS.len()],
-}
-
-impl VerdictTotals {
-    /// Counts one call.
-    pub(crate) fn add(&mut self, record: &CallRecord) {
-        self.calls += 1;
-        let group = GROUPS.iter().position(|(_, verdicts)| match record.verdict {
-            None => verdicts.is_empty(),
-            Some(verdict) => verdicts.contains(&verdict),
-        });
-        if let Some(count) = group.and_then(|at| self.groups.get_mut(at)) {
-            *count += 1;
-        }
-    }
-}
-
-impl std::fmt::Display for VerdictTotals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let counted = self.groups.iter().zip(GROUPS).filter(|(n, _)| **n > 0);
-        let parts: Vec<String> = counted.map(|(n, (name, _))| format!("{n} {name}")).collect();
-        match self.calls {
-            0 => write!(f, "No calls."),
-            1 => write!(f, "1 call: {}", parts.join(", ")),
-            n => write!(f, "{n} calls: {}", parts.join(", ")),
-        }
-    }
-}
-
 /// Returns the line of totals for these records.
 pub(crate) fn totals(records: &[CallRecord]) -> String {
     let mut totals = VerdictTotals::default();
     records.iter().for_each(|record| totals.add(record));
     totals.to_string()
 }
-
-/// Groups of verdicts in the line of totals. The last group is for calls without a verdict.
-const GROUPS: [(&str, &[CallVerdict]); 9] = [
-    ("both sides", &[CallVerdict::BothSides]),
-    ("one side", &[CallVerdict::CallerOnly, CallVerdict::CalleeOnly]),
-    ("excluded by a rule", &[CallVerdict::Excluded]),
-    ("not answered", &[CallVerdict::NotAnswered]),
-    ("encrypted", &[CallVerdict::Encrypted]),
-    ("with a codec that has no decoder", &[CallVerdict::UnknownCodec]),
-    ("without media", &[CallVerdict::NoMedia]),
-    ("failed", &[CallVerdict::Failed]),
-    ("under way", &[]),
-];
 
 /// Returns the width of the terminal in characters; `None` if standard output is a pipe or a file.
 pub(crate) fn terminal_width() -> Option<usize> {

@@ -37,6 +37,7 @@ mod reserve;
 mod retention;
 mod schema;
 mod sidecar;
+mod totals;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +45,7 @@ pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub use encrypt::EncryptedRecording;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};
 pub(crate) use sidecar::StaleRecord;
+pub use totals::PeriodTotals;
 
 /// A handle to the journal; clones share the connection.
 #[derive(Clone, Debug)]

@@ -12,11 +12,12 @@
 //!   the end of the program.
 //! - No phone number and no secret leaves the process.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,10 +29,18 @@ use super::config::secret;
 use crate::time::Timestamp;
 
 /// The `[alerts]` section.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Command that `/bin/sh -c` runs for each alarm; `None`: alarms are only logged.
     pub command: Option<String>,
+    /// Time without SIP, minutes, that raises an alarm at an hour that had SIP on earlier days; 0: never.
+    pub mirror_silent_minutes: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { command: None, mirror_silent_minutes: 15 }
+    }
 }
 
 /// Kind of an alarm.
@@ -75,13 +84,25 @@ pub enum AlarmKind {
     JournalDamaged,
     /// The service cannot start, or had to end; systemd restarts it.
     ServiceFailed,
+    /// No SIP arrives at an hour at which it does on other days.
+    MirrorSilent,
+    /// SIP arrives again.
+    MirrorSilentOver,
+    /// The mirror shows one direction of calls only.
+    MirrorOneSided,
+    /// The mirror shows both directions again.
+    MirrorOneSidedOver,
+    /// RTP of no call, or calls without RTP.
+    MediaUnheard,
+    /// Calls have their RTP again.
+    MediaUnheardOver,
     /// A thread of the service makes no progress, for example because a disk or a network folder does not answer.
     ThreadStalled,
 }
 
 impl AlarmKind {
     /// Every kind.
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 26] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -102,6 +123,12 @@ impl AlarmKind {
         Self::JournalDamaged,
         Self::ServiceFailed,
         Self::ThreadStalled,
+        Self::MirrorSilent,
+        Self::MirrorSilentOver,
+        Self::MirrorOneSided,
+        Self::MirrorOneSidedOver,
+        Self::MediaUnheard,
+        Self::MediaUnheardOver,
     ];
 
     /// Returns the name for scripts: `kind` in the JSON line, `alarm` in the log.
@@ -127,12 +154,31 @@ impl AlarmKind {
             Self::JournalDamaged => "journal_damaged",
             Self::ServiceFailed => "service_failed",
             Self::ThreadStalled => "thread_stalled",
+            Self::MirrorSilent => "mirror_silent",
+            Self::MirrorSilentOver => "mirror_silent_over",
+            Self::MirrorOneSided => "mirror_one_sided",
+            Self::MirrorOneSidedOver => "mirror_one_sided_over",
+            Self::MediaUnheard => "media_unheard",
+            Self::MediaUnheardOver => "media_unheard_over",
         }
     }
 
     /// Returns true for the end of a problem.
     const fn is_recovery(self) -> bool {
-        matches!(self, Self::DiskRecovered | Self::PyrusRecovered | Self::InterfaceUp)
+        !self.ends().is_empty()
+    }
+
+    /// Returns the kinds of problems that an alarm of this kind ends.
+    const fn ends(self) -> &'static [Self] {
+        match self {
+            Self::DiskRecovered => &[Self::DiskLow, Self::DiskFull, Self::DiskReadOnly],
+            Self::PyrusRecovered => &[Self::LoginRefused, Self::PyrusAway],
+            Self::InterfaceUp => &[Self::InterfaceDown],
+            Self::MirrorSilentOver => &[Self::MirrorSilent],
+            Self::MirrorOneSidedOver => &[Self::MirrorOneSided],
+            Self::MediaUnheardOver => &[Self::MediaUnheard],
+            _ => &[],
+        }
     }
 }
 
@@ -172,6 +218,8 @@ pub(crate) struct Alarm {
 pub struct Alerts {
     to_command: Option<Sender<Alarm>>,
     command: SharedCommand,
+    /// Alarms that are not over, the newest last; at most [`MAX_OPEN`].
+    open: Arc<Mutex<VecDeque<Alarm>>>,
 }
 
 /// The command, which a reload of the configuration can replace.
@@ -208,17 +256,39 @@ impl Alerts {
         let thread = std::thread::Builder::new()
             .name(String::from("alerts"))
             .spawn(move || run_all(&shared, &alarms, history, limits))?;
-        Ok((Self { to_command: Some(sender), command }, AlarmRunner { thread: Some(thread) }))
+        Ok((Self { to_command: Some(sender), command, open: Arc::default() }, AlarmRunner { thread: Some(thread) }))
     }
 
     /// Creates an [`Alerts`] without a command: alarms are only logged.
     pub fn only_logged() -> Self {
-        Self { to_command: None, command: SharedCommand::default() }
+        Self { to_command: None, command: SharedCommand::default(), open: Arc::default() }
     }
 
     /// Replaces the command. The alarms that wait get the new one.
     pub(crate) fn set_command(&self, command: Option<String>) {
         *self.command.write().unwrap_or_else(PoisonError::into_inner) = command;
+    }
+
+    /// Returns the alarms of the last day that are not over, the newest last.
+    pub(crate) fn open_alarms(&self) -> Vec<Alarm> {
+        let now = wall_clock();
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().filter(|alarm| now.since(alarm.at) < OPEN_FOR).cloned().collect()
+    }
+
+    /// Notes an alarm for [`Alerts::open_alarms`].
+    fn note_open(&self, kind: AlarmKind, detail: &str, call: Option<&str>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|alarm| !kind.ends().contains(&alarm.kind));
+        if kind.is_recovery() {
+            return;
+        }
+        open.retain(|alarm| alarm.kind != kind || alarm.call.as_deref() != call);
+        if open.len() >= MAX_OPEN {
+            open.pop_front();
+        }
+        let call = call.map(str::to_owned);
+        open.push_back(Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 });
     }
 
     /// Raises an alarm. Never blocks.
@@ -244,6 +314,7 @@ impl Alerts {
 
     fn log_and_send(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
         let name = kind.name();
+        self.note_open(kind, detail, call.as_deref());
         match (&call, kind.is_recovery()) {
             (Some(call), _) => tracing::error!(alarm = name, call, "{detail}"),
             (None, false) => tracing::error!(alarm = name, "{detail}"),
@@ -405,6 +476,10 @@ pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
 /// File in the state folder with the last runs of the command, and with the alarms that are held back.
 const HISTORY_FILE: &str = "alarms.json";
+/// Alarms that are remembered for the status; with more, something else is wrong.
+const MAX_OPEN: usize = 50;
+/// Time for which an alarm without a recovery is shown.
+const OPEN_FOR: Duration = Duration::from_secs(86_400);
 /// Alarms that can wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
 /// How often a running command is checked for its end.
@@ -424,7 +499,7 @@ mod tests {
     }
 
     fn raised(limits: AlarmLimits, command: &str, raise: impl FnOnce(&Alerts)) {
-        let config = Config { command: Some(command.to_owned()) };
+        let config = Config { command: Some(command.to_owned()), ..Config::default() };
         let (alerts, runner) = Alerts::start_with(&config, AlarmHistory::in_memory(), limits).unwrap();
         raise(&alerts);
         drop(alerts);
@@ -471,7 +546,7 @@ mod tests {
     fn pause_holds_across_restarts_and_the_held_alarm_is_raised_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        let config = Config { command: Some(format!("cat >> {}", out.display())) };
+        let config = Config { command: Some(format!("cat >> {}", out.display())), ..Config::default() };
         let pause = Duration::from_secs(2);
         let limits = AlarmLimits { pause, ..AlarmLimits::default() };
         let session = |details: &[&str], wait: Duration| {

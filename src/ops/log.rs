@@ -5,7 +5,11 @@ use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, reload};
+
+use super::output;
 
 /// Format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +32,9 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<(
     let parsed = EnvFilter::try_new(wanted)
         .map_err(|e| anyhow::anyhow!("\"{wanted}\" is not a log level: {e}; use error, warn, info, debug or trace"))?;
     SHOW_PERSONAL.store(shows_personal(wanted), Ordering::Relaxed);
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    output::set_json(format == LogFormat::Json);
+    let writer = LogWriter { with_priority: is_journald() };
+    let builder = tracing_subscriber::fmt().with_writer(writer).with_target(false);
     let started = match format {
         LogFormat::Text => {
             let builder = builder.with_ansi(std::io::stderr().is_terminal());
@@ -44,6 +50,59 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<(
         }
     };
     started.map_err(|e| anyhow::anyhow!("logging cannot be started: {e}"))
+}
+
+/// Writes log lines to standard error. journald reads the priority of a line from `<N>` at its beginning (sd-daemon(3))
+/// and removes it.
+#[derive(Clone, Copy, Debug)]
+struct LogWriter {
+    with_priority: bool,
+}
+
+impl<'w> MakeWriter<'w> for LogWriter {
+    type Writer = PrefixedLine;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        PrefixedLine { prefix: "" }
+    }
+
+    fn make_writer_for(&'w self, line: &Metadata<'_>) -> Self::Writer {
+        PrefixedLine { prefix: if self.with_priority { priority(*line.level()) } else { "" } }
+    }
+}
+
+/// Writes one line with its prefix at once, so that lines of other threads do not come between.
+struct PrefixedLine {
+    prefix: &'static str,
+}
+
+impl std::io::Write for PrefixedLine {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let mut out = std::io::stderr().lock();
+        if self.prefix.is_empty() {
+            return out.write(line);
+        }
+        out.write_all(&[self.prefix.as_bytes(), line].concat())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+const fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
+    }
+}
+
+/// Whether standard error goes to journald: systemd names its socket then (systemd.exec(5)).
+fn is_journald() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal()
 }
 
 /// Sets the level of the configuration, one of the words of `log.level`. A level of the command line or the environment

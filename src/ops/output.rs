@@ -1,6 +1,7 @@
 //! Standard output and standard error.
 
 use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Writes a result to standard output. A closed pipe (`| head`) is no error: the command continues.
 ///
@@ -16,15 +17,34 @@ pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a message to standard error.
+/// Writes a message to standard error; with `--log-json` as a JSON object, like the lines of the log.
 pub(crate) fn note(text: &str) {
-    // A failure to write to standard error cannot be reported anywhere.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    say("INFO", text);
 }
+
+fn say(level: &str, text: &str) {
+    // A failure to write to standard error cannot be reported anywhere.
+    let mut out = std::io::stderr().lock();
+    let _ = if IS_JSON.load(Ordering::Relaxed) {
+        writeln!(out, "{}", serde_json::json!({ "level": level, "message": text }))
+    } else {
+        writeln!(out, "{text}")
+    };
+}
+
+/// Sets whether messages are JSON objects.
+pub(crate) fn set_json(is_json: bool) {
+    IS_JSON.store(is_json, Ordering::Relaxed);
+    if is_json {
+        std::panic::set_hook(Box::new(|panic| say("ERROR", &format!("a bug in callspan: {panic}"))));
+    }
+}
+
+static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Writes an error and its causes to standard error.
 pub(crate) fn complain(error: &anyhow::Error) {
-    note(&format!("callspan: {}", chain(error)));
+    say("ERROR", &format!("callspan: {}", chain(error)));
 }
 
 /// Returns the error and its causes as one text. A cause that an error already repeats is left out.

@@ -565,6 +565,7 @@ fn log_row(row: &DeliveryRow) {
                 call = job.id,
                 "the call or its recording will be missing in Pyrus: `callspan calls show` has the reason"
             ),
+            "done" => tracing::info!(call = job.id, task = job.task_id, "delivered"),
             stage => tracing::debug!(call = job.id, stage, task = job.task_id, "delivery"),
         },
         DeliveryRow::Dropped(code) => {

@@ -14,6 +14,7 @@ mod encrypt;
 pub(crate) mod files;
 pub(crate) mod lock;
 pub mod maintenance;
+pub(crate) mod mirror_watch;
 pub mod pipeline;
 pub mod post_process;
 mod publish;

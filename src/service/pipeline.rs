@@ -4,6 +4,7 @@ use crate::call::Engine;
 use crate::call::event::LegSink;
 use crate::capture::{CaptureError, CaptureEvent, CaptureSource, CapturedFrame};
 use crate::decode::FrameDecoder;
+use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::drops::DropCounters;
 
 /// Decoder and engine, driven by the events of a source.
@@ -12,6 +13,8 @@ pub struct Pipeline {
     pub decoder: FrameDecoder,
     /// Turns datagrams into calls.
     pub engine: Engine,
+    /// Counts what the decoder delivers, for a service that watches its mirror.
+    pub(crate) traffic: Option<TrafficMonitor>,
     /// Nanoseconds by which the source's timeline is ahead of the engine's timeline. The engine continues the timeline of
     /// an earlier process, which had not followed the steps of the wall clock.
     ahead_ns: i64,
@@ -29,7 +32,7 @@ pub enum PipelineStep {
 impl Pipeline {
     /// Creates a pipeline around an engine. The engine may already know calls of an earlier process.
     pub fn new(engine: Engine) -> Self {
-        Self { decoder: FrameDecoder::new(), ahead_ns: engine.wall_offset_ns(), engine }
+        Self { decoder: FrameDecoder::new(), traffic: None, ahead_ns: engine.wall_offset_ns(), engine }
     }
 
     /// Passes the next event of the source through decoder and engine into the sink.
@@ -41,11 +44,16 @@ impl Pipeline {
         source: &mut dyn CaptureSource,
         sink: &mut dyn LegSink,
     ) -> Result<PipelineStep, CaptureError> {
-        let Self { decoder, engine, ahead_ns } = self;
+        let Self { decoder, engine, traffic, ahead_ns } = self;
         match source.next_event()? {
             CaptureEvent::Frame(frame) => {
                 let frame = CapturedFrame { at: frame.at.offset(ahead_ns.saturating_neg()), ..frame };
-                decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, sink));
+                decoder.handle_frame(&frame, &mut |decoded| {
+                    if let Some(traffic) = traffic {
+                        traffic.handle_decoded(&decoded);
+                    }
+                    engine.handle_decoded(&decoded, sink);
+                });
             }
             CaptureEvent::Tick(now) => {
                 let now = now.offset(ahead_ns.saturating_neg());

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::record_sync;
 use super::worker::CallWorker;
-use crate::call::event::{EndedCall, EndedLeg, LegId};
+use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
 use crate::journal::{CallStage, LegRow};
@@ -39,6 +39,7 @@ impl CallWorker {
             (None, _) => self.journal.put_call(&record, CallStage::Complete)?,
         }
         self.update_delivery(&record, CallProgress::Complete, call.registration);
+        log_finished(&record, self.is_delivering() && call.registration == RegistrationPolicy::Allowed);
         self.locks.forget(&record.id);
         if record.problems.iter().any(|p| p.kind == ProblemKind::RenderError) {
             self.set_spool_aside(&call);
@@ -113,6 +114,15 @@ impl CallWorker {
             }
         }
     }
+}
+
+/// Logs one line about a finished call, without numbers.
+fn log_finished(record: &CallRecord, is_owed: bool) {
+    let verdict = record.verdict.and_then(|v| serde_json::to_value(v).ok());
+    let verdict = verdict.as_ref().and_then(|v| v.as_str()).unwrap_or("unknown");
+    let seconds = record.duration_s.unwrap_or(0.0);
+    let delivery = if is_owed { "owed" } else { "none" };
+    tracing::info!(call = record.id, verdict, seconds, delivery, "call finished");
 }
 
 /// Writes into the record which spool belongs to which leg, so that the call can be rendered again without the journal.

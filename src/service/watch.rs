@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::clock::wall_clock;
 use crate::delivery::DeliveryBlocker;
+use crate::journal::Journal;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::disk::{DiskLevel, DiskWatch};
 use crate::ops::thread::{StopSignal, StoppableThread};
+use crate::ops::totals;
 use crate::pyrus::{DeliveryAnswer, StatusClient};
+use crate::time::Timestamp;
 
 /// Starts the thread. It checks at once and then every ten seconds.
 ///
@@ -23,9 +27,13 @@ pub(crate) fn start(
     alerts: Alerts,
     delivery: Option<StatusClient>,
     owed: OwedCalls,
+    journal: Journal,
 ) -> anyhow::Result<StoppableThread> {
-    let disks = disks(config);
-    StoppableThread::start("watch", move |stop| run(disks, &alerts, delivery.as_ref().map(|d| (d, &owed)), stop))
+    let mut disks = disks(config);
+    let mut periods = PeriodLog::new(journal, wall_clock());
+    StoppableThread::start("watch", move |stop| {
+        run((&mut disks, &mut periods), &alerts, delivery.as_ref().map(|d| (d, &owed)), stop);
+    })
         .context("cannot start the watch thread")
 }
 
@@ -63,10 +71,16 @@ pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
     }
 }
 
-fn run(mut disks: DiskWatch, alerts: &Alerts, delivery: Option<(&StatusClient, &OwedCalls)>, stop: &StopSignal) {
+fn run(
+    (disks, periods): (&mut DiskWatch, &mut PeriodLog),
+    alerts: &Alerts,
+    delivery: Option<(&StatusClient, &OwedCalls)>,
+    stop: &StopSignal,
+) {
     let mut raised = DeliveryAlarms::default();
     loop {
-        check_disks(&mut disks, alerts);
+        check_disks(disks, alerts);
+        periods.check(wall_clock()).iter().for_each(|line| tracing::info!("{line}"));
         if let Some((delivery, owed)) = delivery {
             let answer = delivery.ask_within(PATIENCE);
             if let DeliveryAnswer::Summary(summary) = &answer {
@@ -79,6 +93,52 @@ fn run(mut disks: DiskWatch, alerts: &Alerts, delivery: Option<(&StatusClient, &
         }
     }
 }
+
+/// Finds the ends of hours and days, and describes their calls for the log.
+#[derive(Debug)]
+struct PeriodLog {
+    journal: Journal,
+    hour: i64,
+    day: i64,
+}
+
+impl PeriodLog {
+    fn new(journal: Journal, now: Timestamp) -> Self {
+        Self { journal, hour: period(now, HOUR_S), day: period(now, DAY_S) }
+    }
+
+    /// Returns a line for each hour and day that ended since the last check. A time in which nothing ran has no line.
+    fn check(&mut self, now: Timestamp) -> Vec<String> {
+        let (hour, day) = (period(now, HOUR_S), period(now, DAY_S));
+        let mut lines = Vec::new();
+        if hour > self.hour {
+            lines.extend(self.line("hour", hour, HOUR_S));
+        }
+        if day > self.day {
+            lines.extend(self.line("day", day, DAY_S));
+        }
+        (self.hour, self.day) = (hour, day);
+        lines
+    }
+
+    fn line(&self, name: &str, ended: i64, seconds: i64) -> Option<String> {
+        let (from, until) = (Timestamp::from_secs((ended - 1) * seconds), Timestamp::from_secs(ended * seconds));
+        match self.journal.totals(from, until) {
+            Ok(totals) => Some(format!("last {name}: {}", totals::sentence(&totals))),
+            Err(error) => {
+                tracing::warn!("the calls of the last {name} cannot be counted: {error}");
+                None
+            }
+        }
+    }
+}
+
+fn period(at: Timestamp, seconds: i64) -> i64 {
+    at.as_micros().div_euclid(1_000_000).div_euclid(seconds)
+}
+
+const HOUR_S: i64 = 3600;
+const DAY_S: i64 = 86_400;
 
 /// Delivery problems that an alarm was raised for.
 #[derive(Debug, Default)]
@@ -146,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = Some(format!("cat >> {}", out.display()));
-        let (alerts, runner) = Alerts::start(&alerts::Config { command }).unwrap();
+        let (alerts, runner) = Alerts::start(&alerts::Config { command, ..Default::default() }).unwrap();
         let mut raised = DeliveryAlarms::default();
         for answer in answers {
             raised.raise_changes(answer, &alerts);
@@ -157,6 +217,24 @@ mod tests {
         let kind =
             |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["kind"].as_str().map(String::from);
         text.lines().filter_map(kind).collect()
+    }
+
+    #[test]
+    fn each_hour_and_day_has_one_line() {
+        let journal = Journal::open_in_memory().unwrap();
+        let at = |s| Timestamp::from_secs(s);
+        let record = crate::call::record::CallRecord {
+            id: "a".into(),
+            invited_at: Some(at(DAY_S + 10)),
+            verdict: Some(crate::call::record::CallVerdict::BothSides),
+            ..Default::default()
+        };
+        journal.put_call(&record, crate::journal::CallStage::Complete).unwrap();
+        let mut periods = PeriodLog::new(journal, at(DAY_S + 5));
+        assert!(periods.check(at(DAY_S + HOUR_S - 1)).is_empty());
+        assert_eq!(periods.check(at(DAY_S + HOUR_S)), ["last hour: 1 call: 1 both sides"]);
+        assert!(periods.check(at(DAY_S + HOUR_S + 10)).is_empty());
+        assert_eq!(periods.check(at(2 * DAY_S)), ["last hour: No calls.", "last day: 1 call: 1 both sides"]);
     }
 
     #[test]

@@ -187,8 +187,22 @@ fn a_call_on_the_wire_becomes_its_record_and_recording() {
     while files_with(&recordings, "json").is_empty() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
+    // The report is written every five seconds.
+    std::thread::sleep(Duration::from_secs(6));
+    let config = dir.path().join("callspan.toml");
+    let status = Command::new(program()).args(["status", "--json", "-c"]).arg(&config).output().unwrap();
+    assert_eq!(status.status.code(), Some(0), "{status:?}");
+    let view: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&view["running"], &view["service"]["calls_ended"]), (&true.into(), &1.into()), "{view:#}");
+    assert_eq!((&view["service"]["rtp_packets"], &view["service"]["source"]), (&806.into(), &"mirror0".into()));
+    let text = Command::new(program()).args(["status", "-c"]).arg(&config).output().unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("running for") && text.contains("1 ended") && !text.contains("101"), "{text}");
+
     let (status, said) = service.stop();
     assert_eq!(status, Some(0), "{said:#?}");
+    let finished = said.iter().find(|line| line.contains("call finished")).unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(finished.contains("verdict=\"both_sides\"") && finished.contains("delivery=\"none\""), "{finished}");
     let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
     assert!(last.contains("dropped_by_kernel=0") && last.contains("dropped_by_interface=0"), "{last}");
     assert!(last.contains("rtp=806"), "401 and 405 packets: {last}");
@@ -356,4 +370,31 @@ fn without_privilege_the_capability_and_the_command_are_named() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("CAP_NET_RAW") && said.contains("setcap"), "{said}");
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+fn with_log_json_each_line_is_json_and_under_systemd_it_has_its_priority() {
+    let namespace = NetworkNamespace::new("log");
+    let dir = tempfile::tempdir().unwrap();
+    for (json, prefix) in [(true, false), (false, true)] {
+        let mut run = namespace.command(&program());
+        run.args(["run", "-c"]).arg(configuration(dir.path(), "mirror0")).env_remove("JOURNAL_STREAM");
+        if json {
+            run.env("CALLSPAN_LOG_JSON", "1");
+        }
+        if prefix {
+            run.env("JOURNAL_STREAM", "8:1");
+        }
+        let mut service = LiveService::start(run);
+        service.wait_for("capturing on mirror0");
+        let (_, said) = service.stop();
+        if json {
+            let is_json = |line: &String| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v.is_object());
+            assert!(said.iter().all(is_json), "{said:#?}");
+        } else {
+            let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
+            assert!(last.starts_with("<6>"), "{last}");
+        }
+    }
 }

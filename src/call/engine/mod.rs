@@ -316,6 +316,11 @@ impl Engine {
         &self.counters
     }
 
+    /// Returns the numbers configured, and the extensions and PBXs learned.
+    pub(crate) const fn number_plan(&self) -> &NumberPlan {
+        &self.number_plan
+    }
+
     /// Returns the number of live calls.
     pub fn live_calls(&self) -> usize {
         self.conversations.len()

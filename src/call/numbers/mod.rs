@@ -115,6 +115,18 @@ impl NumberPlan {
         }
     }
 
+    /// Returns the addresses of the PBXs, sorted.
+    pub(crate) fn pbx_hosts(&self) -> Vec<IpAddr> {
+        let mut hosts: Vec<IpAddr> = self.pbxs.iter().copied().collect();
+        hosts.sort_unstable();
+        hosts
+    }
+
+    /// Returns the number of users that registered with success and are extensions for that reason.
+    pub(crate) fn learned_extensions(&self) -> usize {
+        self.registered.len()
+    }
+
     /// Whether the capture shows the calls of this PBX to its extensions. If so, the PBX itself (e.g. its voice menu) answers a
     /// call for which it calls no extension.
     pub(crate) fn is_visible_pbx(&self, host: Endpoint) -> bool {

@@ -150,6 +150,10 @@ struct LiveClock {
 }
 
 impl CaptureSource for LiveSource {
+    fn is_capturing(&self) -> bool {
+        self.interfaces.iter().any(|i| matches!(i.state, InterfaceState::Up(_)))
+    }
+
     fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError> {
         if let Some(head) = self.held_back.take() {
             return Ok(self.hand_out(head));
@@ -192,11 +196,6 @@ impl CaptureSource for LiveSource {
 }
 
 impl LiveSource {
-    /// Returns whether at least one interface is open.
-    pub(crate) fn is_capturing(&self) -> bool {
-        self.interfaces.iter().any(|i| matches!(i.state, InterfaceState::Up(_)))
-    }
-
     /// Returns the index of the interface to read. After [`FRAMES_IN_A_TURN`] frames the next interface has its turn.
     fn take_turn(&mut self) -> usize {
         if self.in_turn >= FRAMES_IN_A_TURN {

@@ -168,6 +168,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     //
     key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. Only 127.0.0.1 or [::1], because the API has no login. Empty: no API."),
     //
+    key("alerts", "mirror_silent_minutes", KeyKind::Number(0, 1440), "15", "minutes", "Alarm mirror_silent when no SIP arrived for this time, at an hour that had SIP on earlier days. 0: never."),
     key("alerts", "command", KeyKind::Text, "\"\"", "", "Command that /bin/sh runs for each alarm, at most once in five minutes for each kind. It reads one JSON line {at, kind, detail, call} from standard input. Empty: none."),
     //
     key("log", "level", KeyKind::Word(&["error", "warn", "info", "debug", "trace"]), "\"info\"", "", "Level of the log. debug and trace show phone numbers. --log and CALLSPAN_LOG take precedence."),

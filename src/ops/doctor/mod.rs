@@ -101,6 +101,11 @@ impl Observation {
     }
 }
 
+/// Returns the findings about directions and media, for a service that watches its mirror.
+pub(crate) fn mirror_findings(look: &Observation) -> Vec<DoctorFinding> {
+    rules::mirror(look)
+}
+
 /// Returns the findings of an observation, the worst first.
 pub(crate) fn examine(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = rules::all(look);

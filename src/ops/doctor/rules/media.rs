@@ -56,7 +56,7 @@ fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
+pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     if seen.rtp_streams == 0 {
         return None;
@@ -94,7 +94,7 @@ fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
+pub(super) fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
     let calls = &look.calls;
     let silent = calls.silent - calls.behind_nat;
     if silent == 0 {
@@ -130,7 +130,7 @@ fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports calls with audio on one side, unless the directions between hosts already explain it.
-fn one_side(look: &Observation) -> Option<DoctorFinding> {
+pub(super) fn one_side(look: &Observation) -> Option<DoctorFinding> {
     let (calls, ways) = (&look.calls, look.traffic.rtp_ways);
     // The finding `one_direction` reports a direction that is not mirrored.
     if calls.one_side == 0 || ways.one_way > 0 {

@@ -21,6 +21,12 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     findings
 }
 
+/// Applies the rules about directions and about media and signalling that do not fit.
+pub(super) fn mirror(look: &Observation) -> Vec<DoctorFinding> {
+    let rules = [wire::one_direction, media::one_side, media::rtp_without_sip, media::sip_without_rtp];
+    rules.iter().filter_map(|rule| rule(look)).collect()
+}
+
 /// Returns `part` of `whole` in per cent.
 pub(super) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }

@@ -81,7 +81,7 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports traffic in only one of the two directions.
-fn one_direction(look: &Observation) -> Option<DoctorFinding> {
+pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
     // With address translation, or a provider that sends from another address than it receives at, the two directions

@@ -1,0 +1,210 @@
+//! `callspan status`: the service at a glance.
+//!
+//! Reads the report of the service, the journal and the disks. Needs neither the console nor the network.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::EXIT_FAILED;
+use super::table::printable;
+use crate::journal::Journal;
+use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::disk::disk_space;
+use crate::ops::status::ServiceReport;
+use crate::ops::{output, totals};
+use crate::service::clock::wall_clock;
+use crate::time::Timestamp;
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct StatusArgs {
+    /// Configuration file with the folders of the service.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml")]
+    pub(crate) config: PathBuf,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The status, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct StatusView {
+    /// True: the service wrote its report in the last half minute.
+    running: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceReport>,
+    /// Calls of the last 24 hours, in one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_day: Option<String>,
+    /// Why nothing can be delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_alarm: Option<String>,
+    disks: Vec<DiskView>,
+}
+
+/// Free space of one folder.
+#[derive(Debug, Serialize)]
+struct DiskView {
+    folder: &'static str,
+    path: PathBuf,
+    free_bytes: u64,
+    total_bytes: u64,
+    /// Days until the disk of the recordings is full at the pace of the last week.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_left: Option<u64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration is wrong.
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
+    let now = wall_clock();
+    let view = look(&config, now);
+    let text = if args.json { serde_json::to_string(&view)? + "\n" } else { text(&view, now) };
+    output::result(&text)?;
+    Ok(if view.running { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+fn look(config: &Config, now: Timestamp) -> StatusView {
+    let service = ServiceReport::read(&config.journal.dir).ok();
+    let journal = Journal::open_read_only(&config.journal).ok();
+    let week = now - 7 * DAY;
+    let pace = journal.as_ref().and_then(|j| j.recorded_bytes_since(week).ok()).map(|bytes| bytes / 7);
+    let disk = |folder, path: &Path, pace: Option<u64>| {
+        let space = disk_space(path).ok()?;
+        let days_left = pace.filter(|bytes| *bytes > 0).map(|bytes| space.free / bytes);
+        let (free_bytes, total_bytes) = (space.free, space.total);
+        Some(DiskView { folder, path: path.to_owned(), free_bytes, total_bytes, days_left })
+    };
+    let disks = [
+        disk("recording", &config.recording.dir, pace),
+        disk("spool", &config.spool.dir, None),
+        disk("state", &config.journal.dir, None),
+    ];
+    StatusView {
+        running: service.as_ref().is_some_and(|report| report.is_alive(now)),
+        service,
+        last_day: journal.as_ref().and_then(|j| j.totals(now - DAY, now).ok()).map(|t| totals::sentence(&t)),
+        delivery_alarm: journal.as_ref().and_then(|j| j.alarm().ok()).flatten(),
+        disks: disks.into_iter().flatten().collect(),
+    }
+}
+
+fn text(view: &StatusView, now: Timestamp) -> String {
+    let mut text = String::new();
+    match &view.service {
+        Some(report) => service(&mut text, report, view.running, now),
+        None => text.push_str("service    not running, and it has never run with this configuration\n"),
+    }
+    // Writing to a String never fails.
+    if let Some(line) = &view.last_day {
+        let _ = writeln!(text, "last day   {line}");
+    }
+    if let Some(alarm) = &view.delivery_alarm {
+        let _ = writeln!(text, "delivery   nothing can be delivered: {}", printable(alarm));
+    }
+    for disk in &view.disks {
+        let left = disk.days_left.map(|days| format!(", {days} days left at the pace of the last week"));
+        let percent = u128::from(disk.free_bytes) * 100 / u128::from(disk.total_bytes.max(1));
+        let _ = writeln!(
+            text,
+            "disk       {}: {} GiB free ({percent} %){} in {}",
+            disk.folder,
+            disk.free_bytes >> 30,
+            left.unwrap_or_default(),
+            printable(&disk.path.display().to_string())
+        );
+    }
+    text
+}
+
+fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Timestamp) {
+    let state = match (is_running, report.is_capturing) {
+        (false, _) => format!("not running (last sign of life {} ago)", ago(now, report.at)),
+        (true, true) => format!("running for {}, capturing on {}", ago(now, report.started_at), report.source),
+        (true, false) => format!("running for {}, waiting for {}", ago(now, report.started_at), report.source),
+    };
+    let last = |at: Option<Timestamp>| at.map_or_else(|| String::from("none yet"), |at| format!("{} ago", ago(now, at)));
+    let _ = writeln!(text, "service    {}, version {}", printable(&state), report.version);
+    let _ = writeln!(
+        text,
+        "mirror     {} frames; last SIP {}, last RTP of a call {}; {} RTP packets of no call",
+        report.frames,
+        last(report.last_sip_at),
+        last(report.last_rtp_at),
+        report.rtp_unclaimed
+    );
+    let _ = writeln!(
+        text,
+        "lost       {} by the kernel, {} by the interface, {} by the disk; left aside: {}",
+        report.dropped_by_kernel, report.dropped_by_interface, report.spool_lost, report.drops
+    );
+    let _ = writeln!(text, "calls      {} under way, {} ended since the start", report.calls_live, report.calls_ended);
+    let _ = writeln!(text, "owed       {} to Pyrus", report.owed);
+    let hosts = if report.pbx_hosts.is_empty() { String::from("none yet") } else { report.pbx_hosts.join(", ") };
+    let _ = writeln!(text, "learnt     PBX: {}; {} extensions registered", printable(&hosts), report.extensions);
+    for alarm in &report.alarms {
+        let call = alarm.call.as_deref().map(|id| format!(" (call {id})")).unwrap_or_default();
+        let since = ago(now, alarm.at);
+        let _ = writeln!(text, "ALARM      {} for {since}{call}: {}", alarm.kind.name(), printable(&alarm.detail));
+    }
+    if report.alarms.is_empty() {
+        text.push_str("alarms     none\n");
+    }
+}
+
+/// Returns the time since `at` in its largest unit, e.g. `3 h`.
+fn ago(now: Timestamp, at: Timestamp) -> String {
+    let seconds = now.since(at).as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+const HELP: &str = "\
+Exit status: 0 the service runs; 1 it does not.
+
+Examples:
+  callspan status
+  callspan status --json | jq '.service.alarms[].kind'";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_shows_a_running_and_a_stopped_service() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.journal.dir = dir.path().to_owned();
+        let now = Timestamp::from_secs(1_795_424_400);
+        assert!(text(&look(&config, now), now).starts_with("service    not running, and it has never run"));
+        let report = ServiceReport {
+            at: now,
+            started_at: now - DAY,
+            source: String::from("eth1"),
+            is_capturing: true,
+            calls_live: 3,
+            last_sip_at: Some(now - std::time::Duration::from_secs(7)),
+            ..ServiceReport::default()
+        };
+        report.write(dir.path()).unwrap();
+        let said = text(&look(&config, now), now);
+        assert!(said.starts_with("service    running for 24 h, capturing on eth1"), "{said}");
+        assert!(said.contains("last SIP 7 s ago") && said.contains("3 under way"), "{said}");
+        let later = now + DAY;
+        assert!(text(&look(&config, later), later).contains("not running (last sign of life 24 h ago)"));
+    }
+}

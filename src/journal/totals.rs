@@ -1,0 +1,74 @@
+//! Totals of a period, for the log and `callspan status`.
+
+use rusqlite::params;
+
+use super::{Journal, JournalResult};
+use crate::call::record::CallVerdict;
+use crate::time::Timestamp;
+
+/// Calls that began in a period.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeriodTotals {
+    /// Number of calls by verdict; without verdict: the call is under way or is still to be rendered.
+    pub(crate) verdicts: Vec<(Option<CallVerdict>, u64)>,
+    /// Calls that Pyrus has.
+    pub(crate) delivered: u64,
+    /// Calls that are still to be delivered.
+    pub(crate) owed: u64,
+    /// Calls that wait for a person.
+    pub(crate) parked: u64,
+    /// Calls that cannot be completed in Pyrus.
+    pub(crate) dead: u64,
+}
+
+impl Journal {
+    /// Returns the totals of the calls that began in a period.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn totals(&self, from: Timestamp, until: Timestamp) -> JournalResult<PeriodTotals> {
+        let connection = self.lock();
+        let mut totals = PeriodTotals::default();
+        let period = params![from.as_micros(), until.as_micros()];
+        let mut verdicts = connection.prepare_cached(
+            "SELECT verdict, count(*) FROM calls INDEXED BY calls_by_begin
+             WHERE coalesce(invited_at, answered_at, ended_at, 0) >= ?1
+             AND coalesce(invited_at, answered_at, ended_at, 0) < ?2 GROUP BY verdict",
+        )?;
+        let mut rows = verdicts.query(period)?;
+        while let Some(row) = rows.next()? {
+            let word: Option<String> = row.get(0)?;
+            let verdict = word.and_then(|word| serde_json::from_value(serde_json::Value::String(word)).ok());
+            totals.verdicts.push((verdict, u64::from(row.get::<_, u32>(1)?)));
+        }
+        let mut stages = connection.prepare_cached(
+            "SELECT d.stage, count(*) FROM calls c INDEXED BY calls_by_begin JOIN deliveries d ON d.id = c.id
+             WHERE coalesce(c.invited_at, c.answered_at, c.ended_at, 0) >= ?1
+             AND coalesce(c.invited_at, c.answered_at, c.ended_at, 0) < ?2 GROUP BY d.stage",
+        )?;
+        let mut rows = stages.query(period)?;
+        while let Some(row) = rows.next()? {
+            let (stage, calls): (String, u64) = (row.get(0)?, u64::from(row.get::<_, u32>(1)?));
+            match stage.as_str() {
+                "done" => totals.delivered += calls,
+                "parked" => totals.parked += calls,
+                "dead" => totals.dead += calls,
+                _ => totals.owed += calls,
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Returns the bytes of the recordings whose calls began at or after a time.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn recorded_bytes_since(&self, from: Timestamp) -> JournalResult<u64> {
+        let bytes: i64 = self.lock().query_row(
+            "SELECT coalesce(sum(bytes), 0) FROM recordings WHERE state = 'present' AND at >= ?1",
+            params![from.as_micros()],
+            |row| row.get(0),
+        )?;
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+}

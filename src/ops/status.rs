@@ -1,0 +1,108 @@
+//! The status of the service: a file that `run` rewrites every few seconds, and what `callspan status` makes of it.
+//!
+//! The file holds no phone number. It lies in the state folder, so `status` needs neither the console nor a login.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::alerts::Alarm;
+use super::drops::DropCounters;
+use crate::time::Timestamp;
+
+/// What the service knows of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ServiceReport {
+    /// Version of the program.
+    pub(crate) version: String,
+    /// Wall clock at the start of the service.
+    pub(crate) started_at: Timestamp,
+    /// Wall clock when this report was written.
+    pub(crate) at: Timestamp,
+    /// Names of the interfaces.
+    pub(crate) source: String,
+    /// False: no interface is up.
+    pub(crate) is_capturing: bool,
+    /// Captured frames.
+    pub(crate) frames: u64,
+    /// Frames dropped by the kernel because its ring was full.
+    pub(crate) dropped_by_kernel: u64,
+    /// Frames dropped by the network interface.
+    pub(crate) dropped_by_interface: u64,
+    /// Packets that the spool could not write.
+    pub(crate) spool_lost: u64,
+    /// SIP messages.
+    pub(crate) sip_messages: u64,
+    /// RTP packets of known calls.
+    pub(crate) rtp_packets: u64,
+    /// RTP packets that belonged to no known call when they arrived.
+    pub(crate) rtp_unclaimed: u64,
+    /// Wall clock of the last SIP message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_sip_at: Option<Timestamp>,
+    /// Wall clock of the last RTP packet of a known call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_rtp_at: Option<Timestamp>,
+    /// Live calls.
+    pub(crate) calls_live: u64,
+    /// Calls ended since the start.
+    pub(crate) calls_ended: u64,
+    /// Dropped calls and packets since the start.
+    pub(crate) drops: DropCounters,
+    /// Calls that are still to be delivered to Pyrus.
+    pub(crate) owed: u64,
+    /// Alarms that are not over, the newest last.
+    pub(crate) alarms: Vec<Alarm>,
+    /// Addresses of the PBXs that were recognised.
+    pub(crate) pbx_hosts: Vec<String>,
+    /// Number of extensions that registered.
+    pub(crate) extensions: u64,
+}
+
+impl ServiceReport {
+    /// Writes the report into the state folder, in one step.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn write(&self, state: &Path) -> io::Result<()> {
+        let part = state.join(PART_NAME);
+        std::fs::write(&part, serde_json::to_vec(self)?)?;
+        std::fs::rename(part, state.join(FILE_NAME))
+    }
+
+    /// Reads the report from the state folder.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub(crate) fn read(state: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(state.join(FILE_NAME))?)?)
+    }
+
+    /// Returns true if the service still wrote its report shortly before `now`.
+    pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
+        now.since(self.at) <= MAX_AGE
+    }
+}
+
+const FILE_NAME: &str = "status.json";
+const PART_NAME: &str = "status.json.part";
+/// Age from which a report is of a service that does not run: six intervals.
+const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(30);
+/// Pause between two reports.
+pub(crate) const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_survives_the_file_and_grows_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let report = ServiceReport { at: Timestamp::from_secs(100), frames: 7, ..ServiceReport::default() };
+        report.write(dir.path()).unwrap();
+        let read = ServiceReport::read(dir.path()).unwrap();
+        assert_eq!(read, report);
+        assert!(read.is_alive(Timestamp::from_secs(130)) && !read.is_alive(Timestamp::from_secs(131)));
+    }
+}

@@ -1,0 +1,416 @@
+//! Alarms about the mirror itself: no SIP at an hour that had some, one direction only, media of no call.
+//!
+//! Every [`WINDOW`] the doctor's rules judge what was counted in it. Two windows in a row with the same finding raise an
+//! alarm, so a window with one odd call raises none; a window without the finding ends it. Silence is judged by the same
+//! hour of earlier days, which a file in the state folder remembers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::engine::EngineCounters;
+use crate::call::event::EndedCall;
+use crate::call::record::{CallVerdict, EventKind};
+use crate::decode::counters::DecodeCounters;
+use crate::ops::alerts::AlarmKind;
+use crate::ops::doctor::calls::CallTally;
+use crate::ops::doctor::traffic::TrafficMonitor;
+use crate::ops::doctor::{self, DoctorFinding, FindingSeverity, Observation};
+use crate::time::Timestamp;
+
+/// Judges the mirror of a running service.
+#[derive(Debug)]
+pub(crate) struct MirrorWatch {
+    calls: CallTally,
+    /// Wall clock when `calls` began to count.
+    calls_since: Timestamp,
+    window_began: Timestamp,
+    counters: (EngineCounters, DecodeCounters),
+    one_sided: MirrorCondition,
+    unheard: MirrorCondition,
+    silence: SipSilence,
+}
+
+/// A condition that raises an alarm, and its state.
+#[derive(Clone, Copy, Debug)]
+struct MirrorCondition {
+    raises: AlarmKind,
+    ends: AlarmKind,
+    /// Windows in a row with the finding.
+    strikes: u32,
+    is_raised: bool,
+}
+
+/// Counters of the service at the end of a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MirrorCounters<'a> {
+    /// Counters of the engine.
+    pub(crate) engine: &'a EngineCounters,
+    /// Counters of the decoder.
+    pub(crate) decode: &'a DecodeCounters,
+}
+
+impl MirrorWatch {
+    /// Starts at this wall-clock time. `file` remembers the hours with SIP; `patience` is the time without SIP that raises
+    /// an alarm, zero for never.
+    pub(crate) fn start(file: PathBuf, patience: Duration, now: Timestamp) -> Self {
+        Self {
+            calls: CallTally::default(),
+            calls_since: now,
+            window_began: now,
+            counters: Default::default(),
+            one_sided: MirrorCondition::new(AlarmKind::MirrorOneSided, AlarmKind::MirrorOneSidedOver),
+            unheard: MirrorCondition::new(AlarmKind::MediaUnheard, AlarmKind::MediaUnheardOver),
+            silence: SipSilence::start(file, patience, now),
+        }
+    }
+
+    /// Counts an ended call.
+    pub(crate) fn handle_ended(&mut self, call: &EndedCall) {
+        let record = &call.record;
+        let Some((answered, ended)) = record.answered_at.zip(record.ended_at) else { return };
+        let is_fax = record.events.iter().any(|event| event.kind == EventKind::Fax);
+        let is_excluded = record.verdict == Some(CallVerdict::Excluded);
+        if is_fax || is_excluded || ended.since(answered) < MIN_TALK {
+            return;
+        }
+        self.calls.all += 1;
+        self.calls.talked += 1;
+        match [&record.sides.caller, &record.sides.callee].iter().filter(|side| side.packets > 0).count() {
+            0 => self.calls.silent += 1,
+            1 => self.calls.one_side += 1,
+            _ => self.calls.both_sides += 1,
+        }
+    }
+
+    /// Judges what was counted, if it is time. Returns the alarms to raise. `traffic` is emptied at the end of a window.
+    pub(crate) fn check(
+        &mut self,
+        now: Timestamp,
+        counters: MirrorCounters<'_>,
+        traffic: &mut TrafficMonitor,
+    ) -> Vec<(AlarmKind, String)> {
+        let mut alarms: Vec<_> = self.silence.check(now, counters.engine.sip_messages).into_iter().collect();
+        if now.since(self.window_began) >= WINDOW {
+            alarms.extend(self.judge(now, counters, traffic));
+            *traffic = TrafficMonitor::default();
+            self.counters = (*counters.engine, *counters.decode);
+            self.window_began = now;
+            if self.calls.talked >= MIN_CALLS || now.since(self.calls_since) >= CALLS_FOR {
+                (self.calls, self.calls_since) = (CallTally::default(), now);
+            }
+        }
+        alarms
+    }
+
+    /// Saves the hours with SIP at the end of the service.
+    pub(crate) fn save(&self) {
+        self.silence.save();
+    }
+
+    fn judge(
+        &mut self,
+        now: Timestamp,
+        counters: MirrorCounters<'_>,
+        traffic: &TrafficMonitor,
+    ) -> Vec<(AlarmKind, String)> {
+        let look = self.observation(now, counters, traffic);
+        let findings = doctor::mirror_findings(&look);
+        let enough_calls = look.calls.talked >= MIN_CALLS;
+        let seen = &look.traffic;
+        let one_sided = findings.iter().find(|finding| {
+            let by_hosts = seen.sip_ways.all_one_way() || seen.rtp_ways.pairs >= MIN_PAIRS;
+            let evidence = if finding.kind == "one_direction" { by_hosts } else { enough_calls };
+            evidence && is_problem(finding) && matches!(finding.kind, "one_direction" | "one_side")
+        });
+        let unheard = findings.iter().find(|finding| match finding.kind {
+            "rtp_without_sip" | "rtp_of_no_call" => look.engine.rtp_packets == 0,
+            "sip_without_rtp" => enough_calls && is_problem(finding),
+            _ => false,
+        });
+        let has_traffic = seen.plain.sip > 0 || seen.rtp_streams > 0;
+        let mut alarms = Vec::new();
+        alarms.extend(self.one_sided.update(one_sided, has_traffic));
+        alarms.extend(self.unheard.update(unheard, has_traffic));
+        alarms
+    }
+
+    fn observation(&self, now: Timestamp, counters: MirrorCounters<'_>, traffic: &TrafficMonitor) -> Observation {
+        let (engine, decode) = self.counters;
+        let mut since = EngineCounters {
+            rtp_packets: counters.engine.rtp_packets - engine.rtp_packets,
+            rtp_unclaimed: counters.engine.rtp_unclaimed - engine.rtp_unclaimed,
+            sip_messages: counters.engine.sip_messages - engine.sip_messages,
+            ..EngineCounters::default()
+        };
+        since.legs = counters.engine.legs - engine.legs;
+        let mut decoded = DecodeCounters { frames: counters.decode.frames - decode.frames, ..Default::default() };
+        decoded.streams.tls = counters.decode.streams.tls - decode.streams.tls;
+        decoded.streams.sips = counters.decode.streams.sips - decode.streams.sips;
+        Observation {
+            subject: doctor::ObservedSource::Files,
+            source: String::new(),
+            first_at: None,
+            seconds: now.since(self.window_began).as_secs_f64(),
+            capture: Default::default(),
+            decode: decoded,
+            engine: since,
+            traffic: traffic.seen(),
+            calls: self.calls.clone(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+fn is_problem(finding: &DoctorFinding) -> bool {
+    finding.severity == FindingSeverity::Problem
+}
+
+impl MirrorCondition {
+    const fn new(raises: AlarmKind, ends: AlarmKind) -> Self {
+        Self { raises, ends, strikes: 0, is_raised: false }
+    }
+
+    /// Takes the finding of a window. A window without traffic changes nothing.
+    fn update(&mut self, finding: Option<&DoctorFinding>, has_traffic: bool) -> Option<(AlarmKind, String)> {
+        match finding {
+            Some(finding) => {
+                self.strikes += 1;
+                if self.strikes < MIN_STRIKES || self.is_raised {
+                    return None;
+                }
+                self.is_raised = true;
+                let commands = finding.commands.join("; ");
+                Some((self.raises, format!("{}. {} {commands}", finding.what, finding.remedy).trim_end().to_owned()))
+            }
+            None if has_traffic => {
+                self.strikes = 0;
+                let was_raised = std::mem::take(&mut self.is_raised);
+                was_raised.then(|| (self.ends, String::from("the mirror shows complete calls again")))
+            }
+            None => None,
+        }
+    }
+}
+
+/// Notices that SIP stopped at an hour at which earlier days had it.
+#[derive(Debug)]
+struct SipSilence {
+    file: PathBuf,
+    patience: Duration,
+    days: SipDays,
+    messages: u64,
+    last_sip: Timestamp,
+    saved_at: Timestamp,
+    is_raised: bool,
+}
+
+/// For each day since the epoch, the ten-minute slots with SIP (0 to 143).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct SipDays(BTreeMap<i64, Vec<u16>>);
+
+impl SipSilence {
+    fn start(file: PathBuf, patience: Duration, now: Timestamp) -> Self {
+        let days = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        Self { file, patience, days, messages: 0, last_sip: now, saved_at: now, is_raised: false }
+    }
+
+    fn check(&mut self, now: Timestamp, messages: u64) -> Option<(AlarmKind, String)> {
+        if messages > self.messages {
+            (self.messages, self.last_sip) = (messages, now);
+            self.days.note(now);
+            if now.since(self.saved_at) >= SAVE_EVERY {
+                self.saved_at = now;
+                self.save();
+            }
+            let was_raised = std::mem::take(&mut self.is_raised);
+            return was_raised.then(|| (AlarmKind::MirrorSilentOver, String::from("SIP arrives again")));
+        }
+        let silent = now.since(self.last_sip);
+        if self.patience.is_zero() || silent < self.patience || self.is_raised || !self.days.expects(now) {
+            return None;
+        }
+        self.is_raised = true;
+        let detail = format!(
+            "no SIP for {} minutes at an hour at which earlier days had it: look at the mirror session of the switch \
+             (its source must be the port of the PBX, both directions), the cable and the PBX; `callspan doctor` checks \
+             the port",
+            silent.as_secs() / 60
+        );
+        Some((AlarmKind::MirrorSilent, detail))
+    }
+
+    fn save(&self) {
+        let saved = serde_json::to_vec(&self.days).map(|text| std::fs::write(&self.file, text));
+        if let Ok(Err(error)) = saved {
+            tracing::debug!("the hours with SIP cannot be saved: {error}");
+        }
+    }
+}
+
+impl SipDays {
+    fn note(&mut self, now: Timestamp) {
+        let (day, slot) = place(now);
+        let slots = self.0.entry(day).or_default();
+        if !slots.contains(&slot) {
+            slots.push(slot);
+        }
+        while self.0.len() > MAX_DAYS {
+            self.0.pop_first();
+        }
+    }
+
+    /// Returns true if this hour had SIP in most of its slots on the same day of the last week. Before a week is known, the
+    /// last day counts, unless only one of the two is a weekend.
+    fn expects(&self, now: Timestamp) -> bool {
+        let (today, slot) = place(now);
+        let knows_week = self.0.keys().any(|day| *day <= today - 7);
+        let like = if knows_week { today - 7 } else { today - 1 };
+        let hour = slot / SLOTS_IN_HOUR;
+        let slots = self.0.get(&like).into_iter().flatten();
+        let is_usual = slots.filter(|slot| **slot / SLOTS_IN_HOUR == hour).count() >= MIN_SLOTS;
+        is_usual && is_weekend(like) == is_weekend(today)
+    }
+}
+
+fn place(at: Timestamp) -> (i64, u16) {
+    let seconds = at.as_micros().div_euclid(1_000_000);
+    let slot = seconds.rem_euclid(DAY_S) / SLOT_S;
+    (seconds.div_euclid(DAY_S), u16::try_from(slot).unwrap_or(0))
+}
+
+/// Returns true for Saturday and Sunday. Day 0 was a Thursday.
+const fn is_weekend(day: i64) -> bool {
+    matches!(day.rem_euclid(7), 2 | 3)
+}
+
+/// Length of a window. Two make an alarm, so one direction that disappears is told after ten minutes.
+const WINDOW: Duration = Duration::from_secs(300);
+/// Windows in a row that raise an alarm.
+const MIN_STRIKES: u32 = 2;
+/// Calls that are enough to judge by calls alone; one or two can be muted or on hold.
+const MIN_CALLS: u64 = 3;
+/// Pairs of hosts with RTP that are enough to judge by directions alone.
+const MIN_PAIRS: u64 = 2;
+/// Time for which calls are collected if they are fewer.
+const CALLS_FOR: Duration = Duration::from_secs(3600);
+/// Shortest call that must have media, as in the doctor.
+const MIN_TALK: Duration = Duration::from_secs(2);
+/// Days that are remembered: two weeks and today.
+const MAX_DAYS: usize = 15;
+const DAY_S: i64 = 86_400;
+const SLOT_S: i64 = 600;
+const SLOTS_IN_HOUR: u16 = 6;
+/// Slots of an hour that must have had SIP: in an hour with one call, silence is usual.
+const MIN_SLOTS: usize = 4;
+/// Pause between two writes of the file.
+const SAVE_EVERY: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::record::CallRecord;
+
+    /// Monday 2026-11-23, 09:00 UTC.
+    const MONDAY_9: i64 = 1_795_424_400;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_secs(MONDAY_9 + seconds)
+    }
+
+    fn watch(dir: &tempfile::TempDir) -> MirrorWatch {
+        MirrorWatch::start(dir.path().join("mirror.json"), Duration::from_secs(900), at(0))
+    }
+
+    fn call(caller: u64, callee: u64) -> EndedCall {
+        let mut record = CallRecord { answered_at: Some(at(0)), ended_at: Some(at(10)), ..CallRecord::default() };
+        (record.sides.caller.packets, record.sides.callee.packets) = (caller, callee);
+        let registration = crate::call::event::RegistrationPolicy::Allowed;
+        EndedCall { record, legs: Vec::new(), registration, wall_offset_ns: 0 }
+    }
+
+    fn kinds(alarms: &[(AlarmKind, String)]) -> Vec<&'static str> {
+        alarms.iter().map(|(kind, _)| kind.name()).collect()
+    }
+
+    #[test]
+    fn calls_with_one_side_or_no_media_raise_an_alarm_that_complete_calls_end() {
+        for (packets, raised, over) in
+            [((500, 0), "mirror_one_sided", "mirror_one_sided_over"), ((0, 0), "media_unheard", "media_unheard_over")]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let mut watch = watch(&dir);
+            let mut engine = EngineCounters::default();
+            let mut all = Vec::new();
+            for window in 1..=4 {
+                let (caller, callee) = if window == 4 { (500, 500) } else { packets };
+                (0..3).for_each(|_| watch.handle_ended(&call(caller, callee)));
+                engine.sip_messages += 20;
+                let mut traffic = traffic_with_sip();
+                let counters = MirrorCounters { engine: &engine, decode: &DecodeCounters::default() };
+                all.push(kinds(&watch.check(at(window * 300), counters, &mut traffic)));
+            }
+            assert_eq!(all, [vec![], vec![raised], vec![], vec![over]], "{packets:?}");
+        }
+    }
+
+    /// SIP in both directions between two hosts.
+    fn traffic_with_sip() -> TrafficMonitor {
+        let mut traffic = TrafficMonitor::default();
+        let (a, b) = (crate::net::Endpoint::v4([10, 0, 0, 1], 5060), crate::net::Endpoint::v4([10, 0, 0, 2], 5060));
+        for (src, dst) in [(a, b), (b, a), (a, b)] {
+            traffic.handle_decoded(&crate::decode::DecodedItem::Datagram(crate::decode::UdpDatagram {
+                at: at(0),
+                src,
+                dst,
+                payload: b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: x\r\n\r\n",
+                wire_len: 39,
+                interface: 0,
+            }));
+        }
+        traffic
+    }
+
+    #[test]
+    fn silence_is_an_alarm_only_at_hours_that_had_sip() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut silence = SipSilence::start(dir.path().join("m"), Duration::from_secs(900), at(0));
+        // Monday has SIP from 9 to 18 UTC.
+        let mut messages = 0;
+        for minute in 0..9 * 60 {
+            messages += 1;
+            assert_eq!(silence.check(at(minute * 60), messages), None);
+        }
+        // The night is silent, Tuesday's morning too: that is an alarm after 9:00, not before.
+        let mut raised = Vec::new();
+        for minute in 9 * 60..33 * 60 {
+            if let Some((kind, _)) = silence.check(at(minute * 60), messages) {
+                raised.push((kind.name(), minute));
+            }
+        }
+        assert_eq!(raised, [("mirror_silent", 24 * 60)]);
+        let over = silence.check(at(33 * 3600), messages + 1).map(|(kind, _)| kind.name());
+        assert_eq!(over, Some("mirror_silent_over"));
+    }
+
+    #[test]
+    fn weekend_after_a_friday_is_silent_without_alarm_and_the_file_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m");
+        let friday = 4 * DAY_S;
+        let mut silence = SipSilence::start(file.clone(), Duration::from_secs(900), at(friday));
+        for minute in 0..9 * 60 {
+            silence.check(at(friday + minute * 60), u64::try_from(minute).unwrap() + 1);
+        }
+        silence.save();
+        let mut again = SipSilence::start(file, Duration::from_secs(900), at(friday + 9 * 3600));
+        assert_eq!(again.days, silence.days);
+        for minute in 0..48 * 60 {
+            assert_eq!(again.check(at(friday + DAY_S + minute * 60), 0), None);
+        }
+        // A week later the same Friday is known, and its hours count.
+        assert!(again.check(at(friday + 7 * DAY_S + 3600), 0).is_some());
+    }
+}
