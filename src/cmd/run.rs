@@ -350,8 +350,7 @@ impl RunningService {
     /// Raises alarms about the mirror.
     fn check_mirror(&mut self) {
         let Self { pipeline, mirror, alerts, .. } = self;
-        let counters =
-            MirrorCounters { engine: pipeline.engine.counters(), decode: pipeline.decoder.counters() };
+        let counters = MirrorCounters { engine: pipeline.engine.counters(), decode: pipeline.decoder.counters() };
         let Some(traffic) = &mut pipeline.traffic else { return };
         for (kind, detail) in mirror.check(clock::wall_clock(), counters, traffic) {
             alerts.raise(kind, &detail);

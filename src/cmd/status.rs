@@ -131,7 +131,8 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
         (true, true) => format!("running for {}, capturing on {}", ago(now, report.started_at), report.source),
         (true, false) => format!("running for {}, waiting for {}", ago(now, report.started_at), report.source),
     };
-    let last = |at: Option<Timestamp>| at.map_or_else(|| String::from("none yet"), |at| format!("{} ago", ago(now, at)));
+    let last =
+        |at: Option<Timestamp>| at.map_or_else(|| String::from("none yet"), |at| format!("{} ago", ago(now, at)));
     let _ = writeln!(text, "service    {}, version {}", printable(&state), report.version);
     let _ = writeln!(
         text,

@@ -37,9 +37,9 @@ mod reserve;
 mod retention;
 mod schema;
 mod sidecar;
-mod totals;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub use encrypt::EncryptedRecording;

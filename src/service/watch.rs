@@ -34,7 +34,7 @@ pub(crate) fn start(
     StoppableThread::start("watch", move |stop| {
         run((&mut disks, &mut periods), &alerts, delivery.as_ref().map(|d| (d, &owed)), stop);
     })
-        .context("cannot start the watch thread")
+    .context("cannot start the watch thread")
 }
 
 /// The number of calls that are still to be delivered, as of the last check. Clones share it.

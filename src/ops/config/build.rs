@@ -28,8 +28,7 @@ pub(crate) fn build(
     config.alerts.command =
         ConfigSection { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     ConfigSection { raw, name: "log" }.set_text("level", &mut config.log.level);
-    ConfigSection { raw, name: "alerts" }
-        .set_number("mirror_silent_minutes", &mut config.alerts.mirror_silent_minutes);
+    ConfigSection { raw, name: "alerts" }.set_number("mirror_silent_minutes", &mut config.alerts.mirror_silent_minutes);
     config.call.rules = rules(raw, findings);
     keep_headers(raw, &mut config);
     config.pyrus.enabled = match purpose {
