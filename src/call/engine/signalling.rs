@@ -116,7 +116,7 @@ impl Engine {
         };
         // If a Call-ID and tag are used again, the newest leg at the hop counts.
         let is_at_hop = |s: &usize| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
-        let at_hop = of_dialog().filter(is_at_hop).last();
+        let at_hop = of_dialog().rfind(is_at_hop);
         let dialog_of = |slot: usize| self.legs.get(slot).map(|leg| &leg.dialog);
         match at_hop {
             Some(slot) if is_first_invite(message) && dialog_of(slot).is_some_and(|d| d.is_reused_by(message)) => {

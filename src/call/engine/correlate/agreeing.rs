@@ -92,7 +92,9 @@ impl Engine {
         // A leg to an extension ends at a telephone, and a leg of an extension begins there.
         let follows = |effect: &LegSignature<'_>, cause: &LegSignature<'_>| {
             let both = same_number(effect.from, cause.from) && same_number(effect.to, cause.to);
-            let leads_on = both || !is_extension(cause.to) && !(is_extension(effect.from) && !is_extension(cause.from));
+            let ends_there = is_extension(cause.to);
+            let begins_there = is_extension(effect.from) && !is_extension(cause.from);
+            let leads_on = both || !(ends_there || begins_there);
             let machines = [cause.hop.1, effect.hop.0];
             leads_on && self.numbers_agree(effect, cause) && !machines.iter().any(|m| self.number_plan.is_phone(*m))
         };
