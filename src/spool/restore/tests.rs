@@ -112,7 +112,7 @@ fn only_the_blocks_needed_for_a_restart_are_read() {
     let bytes: u64 = index.spans.iter().map(|span| span.bytes).sum();
     assert!(index.spans.len() == 4 && bytes < 3_000, "{:?}", index.spans);
     // The packet at 50,020 ms is read because it follows a decision.
-    assert_eq!(entries(&[found]), ["INVI", "stream", "20", "INFO", "40020", "50020"]);
+    assert_eq!(entries(&[found]), ["INVI", "join", "stream", "20", "INFO", "40020", "50020"]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn torn_file_is_indexed_up_to_its_last_whole_block() {
         std::fs::write(&torn, &whole[..whole.len() - cut]).expect("written");
         let found = find(&torn).expect("a spool");
         assert_found(&found);
-        let expected = if cut < 116_000 { 6 } else { 4 };
+        let expected = if cut < 116_000 { 7 } else { 5 };
         assert_eq!(entries(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
         // Reading the file from its beginning yields the same length.
         let tracker = whole_of(&torn);
@@ -246,7 +246,7 @@ fn ringing_leg_is_restored_until_it_ends() {
     let found = find_pending(&store).expect("readable");
     assert_found(&found[0]);
     assert_eq!((found.len(), found[0].has_file(), found[0].last_media_at), (1, false, None));
-    assert_eq!(entries(&found), ["INVI", "SIP/"]);
+    assert_eq!(entries(&found), ["INVI", "join", "SIP/"]);
     spool.discard(LEG);
     spool.flush();
     assert_eq!(find_pending(&store).expect("readable").len(), 1, "the journal may not know yet that its call ended");
