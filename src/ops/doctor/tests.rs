@@ -259,6 +259,18 @@ fn calls_heard_on_both_sides_show_that_no_direction_is_missing() {
 }
 
 #[test]
+fn calls_whose_media_is_behind_a_nat_are_not_said_to_have_none() {
+    let mut look = healthy();
+    look.calls =
+        calls::CallTally { all: 2, talked: 2, both_sides: 1, silent: 1, behind_nat: 1, ..calls::CallTally::default() };
+    assert_eq!(only(&look).kind, "media_behind_nat");
+    (look.calls.talked, look.calls.silent) = (3, 2);
+    let mut found = kinds(&look);
+    found.sort_unstable();
+    assert_eq!(found, ["media_behind_nat", "sip_without_rtp"]);
+}
+
+#[test]
 fn short_calls_and_faxes_are_named_and_unheard_media_is_a_warning() {
     let mut look = healthy();
     look.calls = calls::CallTally { all: 2, short: 2, ..calls::CallTally::default() };

@@ -111,7 +111,6 @@ fn media_behind_nat_is_heard_on_its_side() {
             scene.rtp(&[first, second], 2_000);
             let ended = scene.bye(dialog, Side::Caller);
             let played = play(&scene);
-            println!("{}, early media {early}, apart {apart_ms} ms", call.name);
             hears(played.only(), (1, 2), talks, ended);
             assert_eq!(played.counters.rtp_unclaimed, 0, "{}", call.name);
         }
