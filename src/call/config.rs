@@ -1,5 +1,7 @@
 //! Configuration of the engine: the sections `[calls]`, `[numbers]` and `[[rules]]`.
 
+use std::net::IpAddr;
+
 use crate::call::record::CallDirection;
 
 /// Configuration of the engine.
@@ -20,6 +22,8 @@ pub struct Config {
     pub scan_per_minute: u32,
     /// Names of SIP headers. Legs with equal values belong to one call.
     pub correlation_headers: Vec<String>,
+    /// Lists of addresses that are one machine (`calls.pbx_addresses`). An address in a list of its own is a whole machine.
+    pub pbx_addresses: Vec<Vec<IpAddr>>,
     /// Beginning of the recording.
     pub start: RecordingStart,
     /// Length of a recording segment, seconds. 0: recordings are not divided.
@@ -44,6 +48,7 @@ impl Default for Config {
             max_hours: 24,
             scan_per_minute: 120,
             correlation_headers: Vec::new(),
+            pbx_addresses: Vec::new(),
             start: RecordingStart::Answer,
             part_s: 0,
             keep_headers: Vec::new(),

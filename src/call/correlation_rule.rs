@@ -96,6 +96,7 @@ correlation_rules! {
     NextTrunk = "next_trunk", Weak, "The same number was called before without success: the PBX tries another trunk.";
     ClickToCall = "click_to_call", Weak, "The PBX called the extension first, and calls the number now.";
     NewestUnserved = "newest_unserved", Weak, "Of several possible callers, this one came last and nobody was called for it.";
+    MachinePair = "machine_pair", Strong, "The host that received the other leg and the host that sent this one are one machine, as configured or learnt.";
     AgreeingNumbers = "agreeing_numbers", Weak, "No other leg fits: two hosts without a known link sent calls of the same numbers within half a second.";
     MomentsDisagree = "moments_disagree", Contradiction, "The legs were joined by their numbers alone, and were not answered or ended together.";
     LateCause = "late_cause", Weak, "The leg that caused this one was captured after it.";
@@ -112,6 +113,13 @@ correlation_rules! {
     TooManyLegs = "too_many_legs", Relation, "The other call has as many legs as a call may have.";
     Survives = "survives", Relation, "The leg went on after its call had ended.";
     Continues = "continues", Relation, "The dialog had ended by silence and was heard again.";
+}
+
+impl CorrelationRule {
+    /// Returns whether the rule joins legs by a host that received one of them and sent the other.
+    pub(crate) const fn needs_common_host(self) -> bool {
+        matches!(self, Self::OnwardBoth | Self::OnwardOne | Self::Diverted | Self::ForWaitingCaller | Self::NextTrunk)
+    }
 }
 
 impl std::fmt::Display for CorrelationRule {

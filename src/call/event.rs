@@ -2,6 +2,7 @@
 
 use crate::call::decision::Decision;
 use crate::call::record::CallRecord;
+use crate::call::topology::MachinePair;
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
@@ -52,6 +53,8 @@ pub enum CallEvent {
     Withdrawn(String),
     /// A call ended. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
+    /// Calls showed that hosts are one machine, or that they are not. Contains all pairs of hosts as they are known now.
+    Learnt(Vec<MachinePair>),
 }
 
 /// Whether the `[[rules]]` allow to register a call in Pyrus.

@@ -206,6 +206,12 @@ impl Leg {
         self.machine_hop
     }
 
+    /// Whether the leg goes from one address of a machine to another.
+    pub(crate) const fn is_within_machine(&self) -> bool {
+        let (sender, receiver) = self.machine_hop;
+        sender.same_host(receiver) && !self.dialog.caller_addr.same_host(self.dialog.callee_addr)
+    }
+
     /// Whether messages between these endpoints belong to this hop. Ports can differ (TCP, asymmetric UDP), and are compared
     /// only if both ends are on one host.
     pub(crate) fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {

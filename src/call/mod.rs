@@ -33,5 +33,6 @@ mod roles;
 mod rules;
 pub mod streams;
 mod timed_out;
+pub mod topology;
 
 pub use engine::Engine;

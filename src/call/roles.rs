@@ -43,9 +43,11 @@ pub(crate) struct CallRoles<'a> {
 impl<'a> CallRoles<'a> {
     /// Assigns the roles to the legs of a call, which come oldest first. Returns `None` if there are none.
     pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
-        // A recorder's own session has no role in the call whose sound it carries.
-        let calls: Vec<&Leg> = legs.iter().copied().filter(|l| !l.is_recording_session()).collect();
-        let legs = if calls.is_empty() { legs } else { &calls };
+        // A recorder's own session has no role in the call whose sound it carries. A leg between two addresses of one
+        // machine, e.g. two nodes of a cluster, ends at no party.
+        let has_role = |l: &&Leg| !l.is_recording_session() && !l.is_within_machine();
+        let with_role: Vec<&Leg> = legs.iter().copied().filter(has_role).collect();
+        let legs = if with_role.is_empty() { legs } else { &with_role };
         // If the caller made several attempts (e.g. after a redirection), the answered one counts.
         let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
         let first = *caller_legs.min_by_key(|l| l.dialog.answered.is_none()).or_else(|| legs.first())?;

@@ -19,6 +19,7 @@ use crate::ops::doctor::report::{self, report};
 use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::doctor::{Observation, ObservedSource, examine};
 use crate::ops::output;
+use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
 /// Runs the command. Findings are results, so the exit status only shows whether the check could be done.
@@ -82,6 +83,7 @@ fn observe_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
         length.as_secs()
     ));
     let mut watch = DoctorRun::new(config, source.name());
+    watch.engine.restore_topology(&topology_file::load(&config.journal.dir), clock::wall_clock());
     while !stop.load(Ordering::Relaxed) && watch.elapsed() < length {
         if !watch.step(&mut source)? {
             break;
@@ -176,6 +178,7 @@ impl DoctorRun {
             engine: *self.engine.counters(),
             traffic: self.traffic.seen(),
             calls: self.calls,
+            machines: self.engine.learnt_machines(),
             warnings: self.warnings,
         }
     }

@@ -33,7 +33,7 @@ use crate::service::post_process::{self, PostProcessTools, PostProcessor};
 use crate::service::recovery::{self, OpenedJournal};
 use crate::service::reload::ConfigChanges;
 use crate::service::watch::OwedCalls;
-use crate::service::{clock, resume, startup_failure, watch};
+use crate::service::{clock, resume, startup_failure, topology_file, watch};
 use crate::spool::disk::DiskSpool;
 use crate::spool::storage::{self, StorageFolder};
 use crate::time::Timestamp;
@@ -157,6 +157,7 @@ impl RunningService {
         supervisor.watch("watch", watch.ticks(), SHORT_ROUND);
         post_processor.supervise(&mut supervisor);
         let mut engine = Engine::new(post_process::engine_config(config), source.name());
+        engine.restore_topology(&topology_file::load(&config.journal.dir), clock::wall_clock());
         let mut resumed = resume::resume(&mut engine, &mut spool, &|id| post_processor.is_over(id))?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");

@@ -6,6 +6,7 @@
 //!   [`rerender`].
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
 //!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP).
+//! - `topology_file`: the hosts that were learnt to be one machine, kept over a restart.
 //! - Before everything else: [`lock`] (one process for each folder), [`recovery`] (opens or rebuilds the journal).
 
 mod call_locks;
@@ -25,5 +26,6 @@ pub mod rerender;
 pub mod resume;
 mod segments;
 pub(crate) mod startup_failure;
+pub(crate) mod topology_file;
 pub mod watch;
 mod worker;

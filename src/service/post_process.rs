@@ -30,6 +30,7 @@ use crate::ops::thread::{StoppableThread, join_within};
 use crate::pyrus::executor::policy;
 use crate::pyrus::{DeliveryHandle, StatusClient};
 use crate::recording::{FolderLayout, Recorder};
+use crate::service::topology_file::TopologyFile;
 use crate::spool::disk::DiskStore;
 
 /// The threads that work on calls after the engine. They end by themselves when the spool has been shut down.
@@ -183,7 +184,8 @@ impl PostProcessor {
         let mut supervised = vec![("events", worker.ticks.clone(), SHORT_ROUND)];
         let mut threads = vec![spawn("events", {
             let worker = worker.clone();
-            move || handle_events(&worker, &events, tasks_tx)
+            let topology = TopologyFile::new(&config.journal.dir);
+            move || handle_events(&worker, &events, tasks_tx, topology)
         })?];
         for _ in 0..render_threads() {
             let (mut pool, tasks) = (pool.clone(), tasks.clone());
@@ -295,13 +297,14 @@ impl PostProcessor {
 }
 
 /// Writes the engine's events into the journal, in their order, and passes on the work that they cause.
-fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQueue) {
+fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQueue, mut topology: TopologyFile) {
     loop {
         worker.ticks.tick();
+        topology.write_due();
         let event = match events.recv_timeout(RETRY_CHECK) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return topology.write(),
         };
         match event {
             CallEvent::Changed(call) => {
@@ -321,6 +324,7 @@ fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQ
                 worker.update_delivery(&record, CallProgress::Ended, call.registration);
                 tasks.send(CallTask::Publish(call));
             }
+            CallEvent::Learnt(facts) => topology.update(facts),
         }
     }
 }

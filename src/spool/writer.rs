@@ -250,6 +250,7 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
         CallEvent::SegmentsDue(due) => (&due.record.id, &due.legs),
         CallEvent::Withdrawn(id) => (id, &[]),
         CallEvent::Ended(ended) => (&ended.record.id, &ended.legs),
+        CallEvent::Learnt(_) => ("", &[]),
     }
 }
 

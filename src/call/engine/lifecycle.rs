@@ -230,6 +230,7 @@ impl Engine {
         self.stream_count -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
+        self.learn_machines(&refs);
         let legs = if call.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.number_plan) };
         self.counters.calls += 1;
         let registration = call.policy.registration();

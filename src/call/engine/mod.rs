@@ -6,6 +6,7 @@
 mod admission;
 mod correlate;
 mod counters;
+mod learn;
 mod lifecycle;
 mod media;
 mod merge;
@@ -40,6 +41,7 @@ use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, ProblemKind, Side};
 use crate::call::rules::CallRules;
 use crate::call::timed_out::TimedOutDialogs;
+use crate::call::topology::Topology;
 use crate::decode::{DecodedItem, TcpStreamChunk, TcpStreamEvent, UdpDatagram};
 use crate::net::{Endpoint, Transport};
 use crate::rtp;
@@ -50,6 +52,9 @@ use crate::time::Timestamp;
 pub struct Engine {
     config: Config,
     number_plan: NumberPlan,
+    topology: Topology,
+    /// Time of the newest [`CallEvent::Learnt`].
+    learnt_told_at: Timestamp,
     rules: CallRules,
     limits: EngineLimits,
     source: String,
@@ -128,6 +133,8 @@ impl Engine {
     pub fn with_limits(config: Config, source: &str, limits: EngineLimits) -> Self {
         Self {
             number_plan: NumberPlan::new(&config.numbers),
+            topology: Topology::new(&config.pbx_addresses),
+            learnt_told_at: Timestamp::EPOCH,
             rules: CallRules::new(&config),
             config,
             limits,
@@ -165,6 +172,8 @@ impl Engine {
         self.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };
         self.number_plan.reload(&self.config.numbers);
         self.rules = CallRules::new(&self.config);
+        let change = self.topology.configure(&self.config.pbx_addresses);
+        self.apply_topology_change(change);
     }
 
     /// Handles a decoded datagram or piece of a TCP stream.

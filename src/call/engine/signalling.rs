@@ -173,7 +173,7 @@ impl Engine {
             machine_hop: (datagram.src, datagram.dst),
             at: datagram.at,
         };
-        draft.machine_hop = (draft.dialog.caller_addr, draft.dialog.callee_addr);
+        draft.machine_hop = self.machine_hop((draft.dialog.caller_addr, draft.dialog.callee_addr));
         let assigned = match &restored {
             Some(restored) => {
                 let conversation = self.restored_conversation(restored, &draft, sink);
@@ -389,6 +389,7 @@ impl Engine {
             && let Some(user) = self.number_plan.normalise(&user)
         {
             self.number_plan.learn_registration(&user, datagram.dst, datagram.src);
+            self.learn_phone(datagram.dst);
         }
     }
 
@@ -403,10 +404,14 @@ impl Engine {
         let caused = others.find(|o| o.machine_hop.1.same_host(own) && !o.machine_hop.0.same_host(own));
         let Some(caused) = caused else { return };
         let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.number_plan.is_extension(n));
-        if is_ours(&leg.parties.to) && !is_ours(&caused.parties.from) {
-            self.number_plan.learn_visible_pbx(own);
-        } else {
-            self.number_plan.learn_pbx(own);
+        let rings_for_outside = is_ours(&leg.parties.to) && !is_ours(&caused.parties.from);
+        // A machine with several addresses is known by each of them.
+        for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
+            if rings_for_outside {
+                self.number_plan.learn_visible_pbx(host);
+            } else {
+                self.number_plan.learn_pbx(host);
+            }
         }
     }
 }

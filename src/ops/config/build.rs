@@ -121,6 +121,9 @@ fn calls(raw: &RawConfig, config: &mut Config) {
     section.set_number("max_hours", &mut config.call.max_hours);
     section.set_number("scan_per_minute", &mut config.call.scan_per_minute);
     section.set_texts("correlation_headers", &mut config.call.correlation_headers);
+    if let Some(GivenValue { value: ConfigValue::AddressGroups(groups), .. }) = section.get("pbx_addresses") {
+        groups.clone_into(&mut config.call.pbx_addresses);
+    }
     section.set_texts("keep_headers", &mut config.call.keep_headers);
     let pause = &mut config.call.pause;
     section.set_text("pause_header", &mut pause.header);

@@ -26,6 +26,8 @@ pub(crate) enum KeyKind {
     Words(&'static [&'static str]),
     /// One interface name or a list of interface names.
     Names,
+    /// A list of lists of IP addresses.
+    AddressGroups,
     /// A list of user parts of SIP addresses.
     Users,
     /// A list of SIP header names.
@@ -112,6 +114,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("calls", "max_hours", KeyKind::Number(1, 168), "24", "hours", "A call that lasts longer is ended."),
     key("calls", "scan_per_minute", KeyKind::Number(0, 1_000_000), "120", "calls", "Unanswered calls of one source address in a minute. The calls beyond become one record (\"scan: N attempts\"), which is not registered in Pyrus. Each answered call of the source allows 20 more. 0: no limit."),
     key("calls", "correlation_headers", KeyKind::HeaderNames, "[]", "", "SIP headers that identify a call: legs with the same value belong together, for example [\"X-Call-UUID\"]."),
+    key("calls", "pbx_addresses", KeyKind::AddressGroups, "[]", "", "Addresses of each PBX or session border controller that has several, for example [[\"198.51.100.10\", \"10.1.0.1\"]]: one to the provider, one to the telephones. Such addresses are also learnt from calls; a list with one address forbids that for this address."),
     key("calls", "keep_headers", KeyKind::HeaderNames, "[]", "", "SIP headers to keep in the call record. Headers named in [numbers] and [pyrus.mappings] are always kept."),
     key("calls", "pause_header", KeyKind::HeaderName, "\"\"", "", "SIP header that pauses and resumes the recording, for example while card numbers are read out. Its value is pause or resume, off or on, in any message of the call. \"Record\" fits telephones with a record key. Empty: none."),
     key("calls", "pause_info", KeyKind::Text, "\"\"", "", "Content-Type of INFO requests that pause and resume by their body, for example \"application/x-recording\". Empty: none."),

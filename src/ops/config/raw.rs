@@ -3,6 +3,7 @@
 //! The kind of each key comes from [`super::keys::KEYS`]. The meaning of a key is unknown here.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use toml::de::{DeArray, DeTable, DeValue};
@@ -24,6 +25,8 @@ pub(crate) enum ConfigValue {
     Texts(Vec<String>),
     /// A list of numbers.
     Numbers(Vec<u64>),
+    /// A list of lists of addresses.
+    AddressGroups(Vec<Vec<IpAddr>>),
 }
 
 /// A value and its line in the file.

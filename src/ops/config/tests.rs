@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use secrecy::ExposeSecret;
@@ -78,6 +79,7 @@ fn every_key_changes_the_configuration() {
             (_, KeyKind::Word(words)) => format!("\"{}\"", words[words.len() - 1]),
             (_, KeyKind::Words(words)) => format!("[\"{}\"]", words[words.len() - 1]),
             (_, KeyKind::Names) => String::from("\"eth7\""),
+            (_, KeyKind::AddressGroups) => String::from("[[\"10.1.0.1\", \"198.51.100.10\"], [\"10.1.0.2\"]]"),
             (_, KeyKind::Users) => String::from("[\"reception\"]"),
             (_, KeyKind::HeaderNames) => String::from("[\"X-Other\"]"),
             (_, KeyKind::Sources) => String::from("[\"header:X-Other\"]"),
@@ -117,6 +119,21 @@ fn equal_pause_keys_and_public_console_are_refused() {
         "{found:?}"
     );
     check("[console]\nlisten = \"[::1]:8080\"\n").expect("loopback");
+}
+
+#[test]
+fn addresses_of_a_pbx_are_lists_of_addresses() {
+    for (value, problem) in [
+        ("[\"10.1.0.1\", \"10.1.0.2\"]", "calls.pbx_addresses is a text"),
+        ("[[\"10.1.0.1:5060\"]]", "calls.pbx_addresses: \"10.1.0.1:5060\" is not an IP address"),
+        ("[[\"pbx.example\", \"10.1.0.1\"]]", "calls.pbx_addresses: \"pbx.example\" is not an IP address"),
+        ("[[]]", "calls.pbx_addresses: a list has 0 addresses"),
+    ] {
+        let found = mistakes(check(&format!("[calls]\npbx_addresses = {value}\n")));
+        assert!(found[0].starts_with(&format!("line 2: {problem}")), "{found:?}");
+    }
+    let config = check("[calls]\npbx_addresses = [[\"2001:db8::1\", \"10.1.0.1\"]]\n").expect("valid").config;
+    assert_eq!(config.call.pbx_addresses, [[IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]), [10, 1, 0, 1].into()]]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::keys::{ConfigKey, KeyKind};
 use super::raw::{ConfigValue, suggestion};
 use crate::call::config::NumberSource;
 use crate::call::numbers::NumberPattern;
+use crate::call::topology::MAX_MACHINE_ADDRESSES;
 use crate::recording::encrypt::{AgeRecipient, RecipientError};
 
 /// Why a key does not accept a value.
@@ -48,6 +49,7 @@ pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValu
             text(key, value).and_then(|t| checked(key, t, recipient)).map(|t| ConfigValue::Texts(vec![t]))
         }
         KeyKind::Recipients => texts(key, value, recipient),
+        KeyKind::AddressGroups => address_groups(key, value).map(ConfigValue::AddressGroups),
         KeyKind::Users => texts(key, value, user),
         KeyKind::HeaderNames => texts(key, value, header_name),
         KeyKind::Sources => texts(key, value, source),
@@ -119,6 +121,33 @@ fn texts(
     let items = items(key, value, "a list of texts, for example [\"one\", \"two\"]")?;
     let convert = |v| text(key, v).and_then(|t| checked(key, t, check));
     items.into_iter().map(convert).collect::<Result<_, _>>().map(ConfigValue::Texts)
+}
+
+fn address_groups(key: &ConfigKey, value: &DeValue<'_>) -> Result<Vec<Vec<IpAddr>>, ValueProblem> {
+    let wanted = "a list of lists of addresses, for example [[\"198.51.100.10\", \"10.1.0.1\"]]";
+    let groups = items(key, value, wanted)?;
+    if groups.len() > MAX_MACHINES {
+        let what = format!("{} has {} lists", key.path(), groups.len());
+        return wrong(what, format!("write at most {MAX_MACHINES} lists"));
+    }
+    groups.into_iter().map(|group| address_group(key, group, wanted)).collect()
+}
+
+fn address_group(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> Result<Vec<IpAddr>, ValueProblem> {
+    let addresses = items(key, value, wanted)?;
+    if addresses.is_empty() || addresses.len() > MAX_MACHINE_ADDRESSES {
+        let what = format!("{}: a list has {} addresses", key.path(), addresses.len());
+        return wrong(what, format!("write 1 to {MAX_MACHINE_ADDRESSES} addresses in a list"));
+    }
+    let address = |value| {
+        let text = text(key, value)?;
+        text.parse().or_else(|_| wrong(format!("{}: \"{text}\" is not an IP address", key.path()), wanted_address()))
+    };
+    addresses.into_iter().map(address).collect()
+}
+
+fn wanted_address() -> &'static str {
+    "write addresses without port, for example \"10.1.0.1\" or \"2001:db8::1\""
 }
 
 fn checked(key: &ConfigKey, text: String, check: fn(&str) -> Result<(), ValueProblem>) -> Result<String, ValueProblem> {
@@ -314,3 +343,6 @@ fn is_loopback(url: &reqwest::Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
+
+/// Lists of `calls.pbx_addresses` at most: more machines than a site has.
+const MAX_MACHINES: usize = 64;

@@ -9,6 +9,7 @@
 use serde::Serialize;
 
 use crate::call::engine;
+use crate::call::topology::MachinePair;
 use crate::capture::CaptureCounters;
 use crate::decode;
 use crate::time::Timestamp;
@@ -85,6 +86,8 @@ pub(crate) struct Observation {
     pub(crate) traffic: traffic::TrafficSummary,
     /// Counts of calls.
     pub(crate) calls: calls::CallTally,
+    /// Pairs of hosts that calls showed to be one machine.
+    pub(crate) machines: Vec<MachinePair>,
     /// Warnings of the source.
     pub(crate) warnings: Vec<String>,
 }

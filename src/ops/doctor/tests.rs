@@ -27,6 +27,7 @@ fn healthy() -> Observation {
             ..traffic::TrafficSummary::default()
         },
         calls: calls::CallTally { all: 1, talked: 1, both_sides: 1, ..calls::CallTally::default() },
+        machines: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -288,4 +289,19 @@ fn signalling_and_media_that_are_not_read_are_named() {
     look.decode.dropped.macsec = 9;
     look.decode.streams.rtp = 2;
     assert_eq!(kinds(&look), ["sip_over_sctp", "rtp_over_tcp", "macsec"]);
+}
+
+#[test]
+fn hosts_that_were_learnt_to_be_one_machine_are_named_with_their_configuration() {
+    let pair = |seen: u32| -> MachinePair {
+        let line = format!(
+            r#"{{"a":"10.1.0.1","b":"198.51.100.10","by":"same_moments","seen":{seen},"against":0,
+            "first_at":"2026-11-23T07:00:00.000000Z","last_at":"2026-11-24T07:00:00.000000Z"}}"#
+        );
+        serde_json::from_str(&line).expect("a fact")
+    };
+    let finding = only(&Observation { machines: vec![pair(14), pair(2)], ..healthy() });
+    assert_eq!((finding.kind, finding.severity), ("one_machine", FindingSeverity::Note));
+    assert!(finding.what.ends_with("14 calls showed it, the last one at 2026-11-24T07:00:00Z"), "{}", finding.what);
+    assert!(finding.remedy.contains(r#"calls.pbx_addresses = [["10.1.0.1", "198.51.100.10"]]"#), "{}", finding.remedy);
 }

@@ -124,7 +124,7 @@ pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> Pla
         while let Some(event) = engine.poll_event() {
             match event {
                 CallEvent::Changed(live) => told.push((scene_ms(engine.now()), *live)),
-                CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) => {}
+                CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Learnt(_) => {}
                 CallEvent::Ended(ended) => {
                     let record = recorder.record(&ended, &sink.inner).unwrap();
                     for leg in &ended.legs {

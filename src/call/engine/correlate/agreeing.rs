@@ -141,15 +141,8 @@ impl Engine {
 
     /// Sets the machine that sent a leg, and the index keys that depend on it.
     pub(in crate::call::engine) fn set_sending_machine(&mut self, slot: usize, machine: Endpoint) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        leg.machine_hop.0 = machine;
-        let old_keys = std::mem::take(&mut leg.index_keys);
-        let is_indexed = !old_keys.is_empty();
-        self.correlation_index.remove(slot, &old_keys);
-        if is_indexed {
-            let leg = &self.legs[slot];
-            let index_keys = self.correlation_index.add(slot, &leg.correlation_keys, &leg.signature());
-            self.legs[slot].index_keys = index_keys;
+        if let Some(leg) = self.legs.get(slot) {
+            self.set_machine_hop(slot, (machine, leg.machine_hop.1));
         }
     }
 

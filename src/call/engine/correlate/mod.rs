@@ -43,6 +43,12 @@ impl Engine {
             let related = vec![(full, CorrelationRule::TooManyLegs)];
             correlation = Correlation { related, closed_to_heuristics: true, ..Correlation::default() };
         }
+        if let Some((call, by)) = &mut correlation.same
+            && by.needs_common_host()
+            && self.is_linked_by_machine(draft, *call)
+        {
+            *by = CorrelationRule::MachinePair;
+        }
         if correlation.same.is_none() {
             correlation.related.extend(self.related_calls(draft, &signature));
             correlation.related.retain(|(c, _)| self.conversations.contains(*c));

@@ -4,6 +4,7 @@ use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, host};
 
 mod machine;
 mod media;
+mod topology;
 mod wire;
 
 /// Applies every rule, in the order in which an administrator would check.
@@ -18,6 +19,7 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     findings.extend(wire::all(look));
     findings.extend(media::all(look));
     findings.extend(machine::all(look));
+    findings.extend(topology::all(look));
     findings
 }
 

@@ -1,0 +1,180 @@
+//! Learning of the topology: the legs of an ended call show which hosts are one machine.
+
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use crate::call::correlation_keys::CLOCK_SKEW;
+use crate::call::engine::Engine;
+use crate::call::event::CallEvent;
+use crate::call::leg::{Leg, LegDraft};
+use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// Statement of two legs about their hosts: the receiver of the one that caused the other, and the sender of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HostEvidence {
+    /// The legs began, were answered and ended together: the hosts are one machine.
+    OneMachine,
+    /// One leg was answered and had media, and the other ended without an answer: the legs are of two calls.
+    TwoMachines,
+}
+
+impl Engine {
+    /// Uses facts that an earlier process learnt. Called before the first packet; `now` is the wall clock.
+    pub fn restore_topology(&mut self, facts: &[MachinePair], now: Timestamp) {
+        let change = self.topology.restore(facts, now);
+        self.apply_topology_change(change);
+    }
+
+    /// Returns the pairs of hosts that calls showed to be one machine.
+    pub fn learnt_machines(&self) -> Vec<MachinePair> {
+        self.topology.facts().cloned().collect()
+    }
+
+    /// Learns from the legs of an ended call.
+    pub(super) fn learn_machines(&mut self, legs: &[&Leg]) {
+        let mut has_learnt = false;
+        for (cause, effect) in linked_legs(legs) {
+            let hosts = (cause.dialog.callee_addr, effect.dialog.caller_addr);
+            if self.number_plan.is_phone(hosts.0) || self.number_plan.is_phone(hosts.1) {
+                continue;
+            }
+            let change = match host_evidence(cause, effect) {
+                Some(HostEvidence::OneMachine) => self.topology.observe(hosts, parties_hash(cause), self.now),
+                Some(HostEvidence::TwoMachines) => self.topology.contradict(hosts, self.now),
+                None => continue,
+            };
+            has_learnt = true;
+            self.apply_topology_change(change);
+        }
+        if has_learnt && self.now.since(self.learnt_told_at) >= TELL_PAUSE {
+            let change = self.topology.forget_old(self.now);
+            self.apply_topology_change(change);
+            self.tell_learnt();
+        }
+    }
+
+    /// Forgets that a host is half of a machine, because a telephone registered from it.
+    pub(super) fn learn_phone(&mut self, host: Endpoint) {
+        if self.number_plan.is_phone(host) {
+            let change = self.topology.forget_host(host);
+            self.apply_topology_change(change);
+        }
+    }
+
+    /// Applies a change of the machines to the legs of live calls, so that later legs still find them. No join is undone.
+    pub(super) fn apply_topology_change(&mut self, change: TopologyChange) {
+        let TopologyChange::Machines(before) = change else { return };
+        let slots: Vec<usize> = self.legs.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.update_machine_hop(slot, &before);
+        }
+        self.tell_learnt();
+    }
+
+    fn update_machine_hop(&mut self, slot: usize, before: &MachineTable) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        // An address that the topology did not give is that of another leg of the call.
+        let update = |own: Endpoint, host: Endpoint| {
+            let host = if before.machine_of(own).same_host(host) { own } else { host };
+            self.topology.machine_of(host)
+        };
+        let (sender, receiver) = leg.machine_hop;
+        let hop = (update(leg.dialog.caller_addr, sender), update(leg.dialog.callee_addr, receiver));
+        if hop != leg.machine_hop {
+            self.set_machine_hop(slot, hop);
+        }
+    }
+
+    /// Sets the machines of a leg, and the index keys that depend on them.
+    pub(super) fn set_machine_hop(&mut self, slot: usize, hop: (Endpoint, Endpoint)) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.machine_hop = hop;
+        let old_keys = std::mem::take(&mut leg.index_keys);
+        if old_keys.is_empty() {
+            return;
+        }
+        self.correlation_index.remove(slot, &old_keys);
+        let leg = &self.legs[slot];
+        let index_keys = self.correlation_index.add(slot, &leg.correlation_keys, &leg.signature());
+        self.legs[slot].index_keys = index_keys;
+    }
+
+    /// Returns the machines of the hosts between which an INVITE was sent.
+    pub(super) fn machine_hop(&self, (sender, receiver): (Endpoint, Endpoint)) -> (Endpoint, Endpoint) {
+        (self.topology.machine_of(sender), self.topology.machine_of(receiver))
+    }
+
+    /// Returns whether a new leg has no host in common with the legs of a call, and one machine links it with them.
+    pub(super) fn is_linked_by_machine(&self, draft: &LegDraft, call: usize) -> bool {
+        let Some(call) = self.conversations.get(call) else { return false };
+        let hosts = (draft.dialog.caller_addr, draft.dialog.callee_addr);
+        let legs = || call.legs.iter().filter_map(|slot| self.legs.get(*slot));
+        !legs().any(|leg| leads_on(hosts, leg.hop())) && legs().any(|leg| leads_on(draft.machine_hop, leg.machine_hop))
+    }
+
+    fn tell_learnt(&mut self) {
+        self.learnt_told_at = self.now;
+        self.events.push_back(CallEvent::Learnt(self.learnt_machines()));
+    }
+}
+
+/// Returns whether the receiver of one of two legs sent the other.
+fn leads_on(a: (Endpoint, Endpoint), b: (Endpoint, Endpoint)) -> bool {
+    a.0.same_host(b.1) || a.1.same_host(b.0)
+}
+
+/// Returns the pairs of legs, cause and effect, that one machine links although they have no host in common.
+fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
+    let is_linked = |cause: &Leg, effect: &Leg| {
+        cause.machine_hop.1.same_host(effect.machine_hop.0)
+            && !cause.dialog.callee_addr.same_host(effect.dialog.caller_addr)
+            && cause.created_at <= effect.created_at + CLOCK_SKEW
+            && !legs.iter().any(|leg| is_between(leg, (cause.dialog.callee_addr, effect.dialog.caller_addr)))
+    };
+    let pairs = legs.iter().flat_map(|cause| legs.iter().map(move |effect| (*cause, *effect)));
+    pairs.filter(|(cause, effect)| cause.id != effect.id && is_linked(cause, effect)).take(MAX_PAIRS_OF_CALL).collect()
+}
+
+/// Returns whether a leg goes from one of two hosts to the other. If so, these are two machines.
+fn is_between(leg: &Leg, (a, b): (Endpoint, Endpoint)) -> bool {
+    let (from, to) = leg.hop();
+    (from.same_host(a) && to.same_host(b)) || (from.same_host(b) && to.same_host(a))
+}
+
+fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
+    let answers = |leg: &Leg| leg.dialog.answered.map(|(at, _)| at);
+    let ends = |leg: &Leg| leg.dialog.ended().map(|(at, _)| at);
+    let is_together = |a: Timestamp, b: Timestamp, within: Duration| a.since(b).max(b.since(a)) <= within;
+    let (cause_end, effect_end) = (ends(cause)?, ends(effect)?);
+    match (answers(cause), answers(effect)) {
+        (None, Some(at)) if effect_end.since(at) >= ANSWERED_ALONE && effect.has_media() => {
+            Some(HostEvidence::TwoMachines)
+        }
+        _ if !is_together(cause.created_at, effect.created_at, INVITE_WINDOW) => None,
+        (Some(a), Some(b)) => (is_together(a, b, ANSWER_WINDOW) && is_together(cause_end, effect_end, END_WINDOW))
+            .then_some(HostEvidence::OneMachine),
+        (None, None) => is_together(cause_end, effect_end, ANSWER_WINDOW).then_some(HostEvidence::OneMachine),
+        _ => None,
+    }
+}
+
+/// Returns a hash of the numbers of a leg.
+fn parties_hash(leg: &Leg) -> u64 {
+    let hasher = foldhash::fast::FixedState::with_seed(3);
+    hasher.hash_one((&leg.parties.from, &leg.parties.to))
+}
+
+/// Time between the INVITEs of two legs of one machine.
+const INVITE_WINDOW: Duration = Duration::from_millis(500);
+/// Time between the answers of two legs of one machine, and between the ends of unanswered legs.
+const ANSWER_WINDOW: Duration = Duration::from_millis(200);
+/// Time between the ends of two answered legs of one machine.
+const END_WINDOW: Duration = Duration::from_secs(1);
+/// Time for which a leg is answered while its cause is not. A caller who hangs up at the answer takes less.
+const ANSWERED_ALONE: Duration = Duration::from_secs(2);
+/// Pairs of legs of one call that are looked at.
+const MAX_PAIRS_OF_CALL: usize = 64;
+/// Least time between two events about counts.
+const TELL_PAUSE: Duration = Duration::from_secs(60);

@@ -1,0 +1,237 @@
+//! Topology of the site: the hosts that are one machine.
+//!
+//! A PBX with one address to the provider and one to the telephones sends the second leg of a call from another address
+//! than the one that received the first leg. The same holds for a session border controller, the virtual address of a
+//! pair, and the nodes of a cluster. `calls.pbx_addresses` names such addresses. Other pairs are learnt: legs of one call
+//! that began, were answered and ended together show that their hosts are one machine.
+//!
+//! Invariants:
+//! - A pair is believed after [`CALLS_TO_BELIEVE`] calls of different parties. It applies from the next message on.
+//! - An address that is configured as a machine of its own is never half of a learnt pair. The engine observes no
+//!   telephone.
+//! - Two contradictions, or more than one in ten observations, end the belief for [`DISTRUST`].
+//! - A pair that was not observed for [`FORGET`] is forgotten.
+//! - Facts name addresses and times only, no number and no Call-ID.
+
+mod fact;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub use fact::{MachinePair, PairEvidence};
+
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// The hosts that are one machine, configured or learnt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Topology {
+    configured: Vec<Vec<IpAddr>>,
+    pairs: BTreeMap<(IpAddr, IpAddr), PairHistory>,
+    machines: MachineTable,
+}
+
+/// For each address of a machine with several addresses, the address that stands for the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
+
+/// Effect of an observation on the topology.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TopologyChange {
+    /// Counts changed at most.
+    Counts,
+    /// The machines changed. Contains the earlier ones.
+    Machines(MachineTable),
+}
+
+/// A pair of hosts, and the parties of the calls that showed it.
+#[derive(Clone, Debug)]
+struct PairHistory {
+    fact: MachinePair,
+    /// Hashes of the parties, until the pair is believed.
+    parties: Vec<u64>,
+}
+
+impl Topology {
+    /// Creates a topology with the configured machines only. Each list has the addresses of one machine.
+    pub(crate) fn new(configured: &[Vec<IpAddr>]) -> Self {
+        let mut out = Self::default();
+        let _ = out.configure(configured);
+        out
+    }
+
+    /// Replaces the configured machines, and keeps the facts that were learnt.
+    pub(crate) fn configure(&mut self, configured: &[Vec<IpAddr>]) -> TopologyChange {
+        self.configured = configured.iter().map(|list| list.iter().copied().map(canonical).collect()).collect();
+        self.group_hosts()
+    }
+
+    /// Adds facts that an earlier process learnt, as far as they are not forgotten at `now`.
+    pub(crate) fn restore(&mut self, facts: &[MachinePair], now: Timestamp) -> TopologyChange {
+        for fact in facts.iter().take(MAX_PAIRS) {
+            if let Some(key) = ordered(canonical(fact.a), canonical(fact.b)) {
+                let fact = MachinePair { a: key.0, b: key.1, last_at: fact.last_at.min(now), ..fact.clone() };
+                self.pairs.insert(key, PairHistory { fact, parties: Vec::new() });
+            }
+        }
+        self.forget(|known| now.since(known.fact.last_at) > FORGET);
+        self.group_hosts()
+    }
+
+    /// Returns the endpoint that stands for the machine: its port, and the same address for all addresses of one machine.
+    pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
+        self.machines.machine_of(endpoint)
+    }
+
+    /// Returns whether two hosts are one machine: they have the same address, or are configured or learnt as one.
+    #[cfg(test)]
+    pub(crate) fn same_machine(&self, a: Endpoint, b: Endpoint) -> bool {
+        self.machine_of(a).same_host(self.machine_of(b))
+    }
+
+    /// Records a call that shows that two hosts are one machine. `parties` is a hash of the call's numbers.
+    pub(crate) fn observe(&mut self, hosts: (Endpoint, Endpoint), parties: u64, at: Timestamp) -> TopologyChange {
+        let Some(key) = ordered(hosts.0.ip(), hosts.1.ip()).filter(|key| self.is_learnable(*key)) else {
+            return TopologyChange::Counts;
+        };
+        if !self.pairs.contains_key(&key) && !self.make_room() {
+            return TopologyChange::Counts;
+        }
+        let new = || PairHistory { fact: MachinePair::new(key, at), parties: Vec::new() };
+        self.pairs.entry(key).or_insert_with(new).observe(parties, at);
+        self.group_hosts()
+    }
+
+    /// Records a call that shows that two hosts, although believed to be one machine, are two.
+    pub(crate) fn contradict(&mut self, hosts: (Endpoint, Endpoint), at: Timestamp) -> TopologyChange {
+        let key = ordered(hosts.0.ip(), hosts.1.ip());
+        let Some(known) = key.and_then(|key| self.pairs.get_mut(&key)) else { return TopologyChange::Counts };
+        known.fact.contradict(at);
+        self.group_hosts()
+    }
+
+    /// Forgets the pairs that were not observed for [`FORGET`].
+    pub(crate) fn forget_old(&mut self, now: Timestamp) -> TopologyChange {
+        self.forget(|known| now.since(known.fact.last_at) > FORGET);
+        self.group_hosts()
+    }
+
+    /// Forgets the pairs of a host, because a telephone registered from it.
+    pub(crate) fn forget_host(&mut self, host: Endpoint) -> TopologyChange {
+        let ip = host.ip();
+        self.forget(|known| known.fact.a == ip || known.fact.b == ip);
+        self.group_hosts()
+    }
+
+    /// Returns all pairs, in order of their addresses.
+    pub(crate) fn facts(&self) -> impl Iterator<Item = &MachinePair> {
+        self.pairs.values().map(|known| &known.fact)
+    }
+
+    /// Returns whether both hosts of a pair may be parts of a machine with several addresses.
+    fn is_learnable(&self, (a, b): (IpAddr, IpAddr)) -> bool {
+        let is_alone = |ip: &IpAddr| self.configured.iter().any(|list| list.as_slice() == [*ip]);
+        ![a, b].iter().any(|ip| is_alone(ip) || ip.is_loopback() || ip.is_unspecified())
+    }
+
+    fn forget(&mut self, is_over: impl Fn(&PairHistory) -> bool) {
+        self.pairs.retain(|_, known| !is_over(known));
+    }
+
+    /// Makes room for a new pair: forgets the pair that was seen longest ago, of those that are not believed.
+    fn make_room(&mut self) -> bool {
+        if self.pairs.len() < MAX_PAIRS {
+            return true;
+        }
+        let weak = self.pairs.iter().filter(|(_, known)| !known.fact.is_believed());
+        let oldest = weak.min_by_key(|(_, known)| known.fact.last_at).map(|(key, _)| *key);
+        oldest.is_some_and(|key| self.pairs.remove(&key).is_some())
+    }
+
+    /// Groups the hosts: the configured lists, then the believed pairs. Groups that share a host are one machine.
+    fn group_hosts(&mut self) -> TopologyChange {
+        let mut groups: Vec<Vec<IpAddr>> = Vec::new();
+        for list in &self.configured {
+            join_groups(&mut groups, list);
+        }
+        for fact in self.facts().filter(|fact| fact.is_believed() && self.is_learnable((fact.a, fact.b))) {
+            join_groups(&mut groups, &[fact.a, fact.b]);
+        }
+        let mut machines = MachineTable::default();
+        for group in groups.iter().filter(|group| group.len() > 1) {
+            let Some(representative) = group.iter().min() else { continue };
+            machines.0.extend(group.iter().map(|ip| (*ip, *representative)));
+        }
+        if machines == self.machines {
+            return TopologyChange::Counts;
+        }
+        TopologyChange::Machines(std::mem::replace(&mut self.machines, machines))
+    }
+}
+
+impl MachineTable {
+    /// Returns the endpoint that stands for the machine, as [`Topology::machine_of`].
+    pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
+        if self.0.is_empty() {
+            return endpoint;
+        }
+        self.0.get(&endpoint.ip()).map_or(endpoint, |ip| Endpoint::new(*ip, endpoint.port()))
+    }
+}
+
+impl PairHistory {
+    /// Counts an observation. Until the pair is believed, each of its calls must have other parties.
+    fn observe(&mut self, parties: u64, at: Timestamp) {
+        if !self.fact.is_believed() {
+            if self.parties.contains(&parties) {
+                return;
+            }
+            self.parties.push(parties);
+        }
+        self.fact.observe(at);
+        if self.fact.seen == 0 || self.fact.is_believed() {
+            self.parties = Vec::new();
+        }
+    }
+}
+
+/// Adds hosts to the group that has one of them, and joins all such groups. A group that would be too large stays as it
+/// is.
+fn join_groups(groups: &mut Vec<Vec<IpAddr>>, hosts: &[IpAddr]) {
+    let (touched, mut rest): (Vec<_>, Vec<_>) =
+        std::mem::take(groups).into_iter().partition(|group| group.iter().any(|ip| hosts.contains(ip)));
+    let mut joined: Vec<IpAddr> = touched.iter().flatten().chain(hosts).copied().collect();
+    joined.sort_unstable();
+    joined.dedup();
+    if joined.len() <= MAX_MACHINE_ADDRESSES {
+        rest.push(joined);
+    } else {
+        rest.extend(touched);
+    }
+    *groups = rest;
+}
+
+/// Returns two different addresses in ascending order.
+fn ordered(a: IpAddr, b: IpAddr) -> Option<(IpAddr, IpAddr)> {
+    (a != b).then(|| (a.min(b), a.max(b)))
+}
+
+/// Returns the form of an address that [`Endpoint::ip`] returns.
+fn canonical(ip: IpAddr) -> IpAddr {
+    Endpoint::new(ip, 0).ip()
+}
+
+/// Calls of different parties after which a pair is believed.
+pub const CALLS_TO_BELIEVE: u32 = 3;
+/// Time for which a pair is not believed after it was contradicted.
+const DISTRUST: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Time after which a pair without observation is forgotten. A site that was idle for so long may have been rebuilt.
+const FORGET: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Addresses of one machine at most: more than a cluster with a WAN, a LAN and a virtual address for each node has.
+pub(crate) const MAX_MACHINE_ADDRESSES: usize = 16;
+/// Learnt pairs at most, believed or not.
+const MAX_PAIRS: usize = 256;
+
+#[cfg(test)]
+mod tests;

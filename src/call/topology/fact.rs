@@ -1,0 +1,74 @@
+//! A learnt fact, in the form in which the state folder keeps it.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CALLS_TO_BELIEVE, DISTRUST};
+use crate::time::Timestamp;
+
+/// Two hosts that calls showed to be one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachinePair {
+    /// The lower address.
+    pub a: IpAddr,
+    /// The higher address.
+    pub b: IpAddr,
+    /// Evidence by which the pair is known.
+    pub by: PairEvidence,
+    /// Calls that showed the pair. Until it is believed, only calls of different parties count.
+    pub seen: u32,
+    /// Calls that contradicted the pair.
+    pub against: u32,
+    /// Time of the first call.
+    pub first_at: Timestamp,
+    /// Time of the newest call.
+    pub last_at: Timestamp,
+    /// Time until which the pair is not believed, because calls contradicted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distrusted_until: Option<Timestamp>,
+}
+
+/// Evidence that shows that two hosts are one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairEvidence {
+    /// Legs of one call began, were answered and ended together.
+    SameMoments,
+}
+
+impl MachinePair {
+    pub(super) const fn new((a, b): (IpAddr, IpAddr), at: Timestamp) -> Self {
+        let by = PairEvidence::SameMoments;
+        Self { a, b, by, seen: 0, against: 0, first_at: at, last_at: at, distrusted_until: None }
+    }
+
+    /// Returns whether the two hosts count as one machine.
+    pub const fn is_believed(&self) -> bool {
+        self.seen >= CALLS_TO_BELIEVE
+    }
+
+    /// Counts a call that shows the pair. While the pair is distrusted, nothing is counted.
+    pub(super) fn observe(&mut self, at: Timestamp) {
+        self.last_at = self.last_at.max(at);
+        if self.distrusted_until.is_some_and(|until| at < until) {
+            return;
+        }
+        self.distrusted_until = None;
+        self.seen = self.seen.saturating_add(1);
+    }
+
+    /// Counts a call that contradicts the pair, and ends the belief if there are too many.
+    pub(super) fn contradict(&mut self, at: Timestamp) {
+        self.against = self.against.saturating_add(1);
+        if self.against >= TOO_MANY_AGAINST || self.against.saturating_mul(LEAST_SEEN_FOR_ONE_AGAINST) > self.seen {
+            (self.seen, self.against) = (0, 0);
+            self.distrusted_until = Some(at + DISTRUST);
+        }
+    }
+}
+
+/// Contradictions that end the belief in a pair.
+const TOO_MANY_AGAINST: u32 = 2;
+/// Observations that outweigh one contradiction.
+const LEAST_SEEN_FOR_ONE_AGAINST: u32 = 10;

@@ -1,0 +1,23 @@
+//! Rule about the hosts that calls showed to be one machine.
+
+use super::{DoctorFinding, FindingSeverity, Observation, count};
+use crate::call::topology::MachinePair;
+
+/// Names each pair of hosts that counts as one machine because calls showed it, and the line that makes it permanent.
+pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
+    look.machines.iter().filter(|pair| pair.is_believed()).map(learnt).collect()
+}
+
+fn learnt(pair: &MachinePair) -> DoctorFinding {
+    let MachinePair { a, b, seen, last_at, .. } = pair;
+    let what = format!(
+        "{a} and {b} count as one machine: {} showed it, the last one at {}",
+        count(u64::from(*seen), "call"),
+        last_at.to_rfc3339_secs()
+    );
+    let remedy = format!(
+        "Nothing has to be done. To keep it for ever, write calls.pbx_addresses = [[\"{a}\", \"{b}\"]]. If these are two \
+         machines, write [[\"{a}\"], [\"{b}\"]]."
+    );
+    DoctorFinding::new(FindingSeverity::Note, "one_machine", what).remedy(remedy)
+}

@@ -1,0 +1,163 @@
+//! `topology.json` in the state folder: the hosts that calls showed to be one machine. One line is one fact.
+//!
+//! The file saves a restarted service from learning anew. A file that cannot be read or written costs that, and nothing
+//! else.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::monotonic;
+use crate::call::topology::MachinePair;
+
+/// One line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+enum StoredFact {
+    /// Two hosts are one machine.
+    OneMachine(MachinePair),
+    /// A fact of another version of callspan.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Writes the learnt facts, at most once in [`WRITE_PAUSE`].
+#[derive(Debug)]
+pub(super) struct TopologyFile {
+    path: PathBuf,
+    /// Newest facts that are not written yet.
+    pending: Option<Vec<MachinePair>>,
+    written_at: Option<Instant>,
+    /// Whether the last write failed. Only the first failure is logged.
+    has_failed: bool,
+}
+
+impl TopologyFile {
+    /// Returns the writer of the file in the state folder.
+    pub(super) fn new(state: &Path) -> Self {
+        Self { path: state.join(FILE_NAME), pending: None, written_at: None, has_failed: false }
+    }
+
+    /// Takes the facts as they are now. Writes them, unless the last write was a moment ago.
+    pub(super) fn update(&mut self, facts: Vec<MachinePair>) {
+        self.pending = Some(facts);
+        self.write_due();
+    }
+
+    /// Writes facts that wait, if their time has come.
+    pub(super) fn write_due(&mut self) {
+        if self.written_at.is_none_or(|at| monotonic().duration_since(at) >= WRITE_PAUSE) {
+            self.write();
+        }
+    }
+
+    /// Writes facts that wait, at once.
+    pub(super) fn write(&mut self) {
+        let Some(facts) = self.pending.take() else { return };
+        self.written_at = Some(monotonic());
+        let result = replace_file(&self.path, &facts);
+        if let Err(error) = &result
+            && !self.has_failed
+        {
+            tracing::warn!(path = %self.path.display(), "the learnt topology cannot be written: {error}");
+        }
+        self.has_failed = result.is_err();
+    }
+}
+
+/// Reads the facts of an earlier process. A missing file has none. A file that cannot be read is ignored with a warning.
+pub(crate) fn load(state: &Path) -> Vec<MachinePair> {
+    let path = state.join(FILE_NAME);
+    match read(&path) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), "the learnt topology is ignored and learnt anew: {error}");
+            Vec::new()
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<MachinePair>> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
+    let facts: Result<Vec<StoredFact>, _> = text.lines().map(serde_json::from_str).collect();
+    let machines = facts?.into_iter().filter_map(|fact| match fact {
+        StoredFact::OneMachine(pair) => Some(pair),
+        StoredFact::Unknown => None,
+    });
+    Ok(machines.collect())
+}
+
+fn replace_file(path: &Path, facts: &[MachinePair]) -> std::io::Result<()> {
+    let part = path.with_extension("json.new");
+    let mut file = std::fs::File::create(&part)?;
+    for fact in facts {
+        let mut line = serde_json::to_string(&StoredFact::OneMachine(fact.clone()))?;
+        line.push('\n');
+        file.write_all(line.as_bytes())?;
+    }
+    file.sync_all()?;
+    std::fs::rename(&part, path)
+}
+
+/// Name of the file in the state folder.
+const FILE_NAME: &str = "topology.json";
+/// Least time between two writes. The counts are worth no more.
+const WRITE_PAUSE: Duration = Duration::from_secs(60);
+/// Bytes of the file that are read: more than all facts that the engine keeps.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Vec<MachinePair> {
+        let line = r#"{"a":"10.1.0.1","b":"198.51.100.10","by":"same_moments","seen":14,"against":0,
+            "first_at":"2026-11-23T07:00:00.000000Z","last_at":"2026-11-24T07:00:00.000000Z"}"#;
+        vec![serde_json::from_str(line).expect("a fact")]
+    }
+
+    #[test]
+    fn facts_are_read_as_they_were_written() {
+        let state = tempfile::tempdir().expect("a folder");
+        assert_eq!(load(state.path()), []);
+        let mut file = TopologyFile::new(state.path());
+        file.update(facts());
+        assert_eq!(load(state.path()), facts());
+        let text = std::fs::read_to_string(state.path().join("topology.json")).expect("written");
+        assert!(text.starts_with(r#"{"fact":"one_machine","a":"10.1.0.1","b":"198.51.100.10","by":"#), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn the_file_is_written_once_a_minute_and_at_the_end() {
+        let state = tempfile::tempdir().expect("a folder");
+        let mut file = TopologyFile::new(state.path());
+        file.update(Vec::new());
+        file.update(facts());
+        file.write_due();
+        assert_eq!(load(state.path()), [], "a moment after the last write");
+        file.write();
+        assert_eq!(load(state.path()), facts());
+    }
+
+    #[test]
+    fn a_damaged_file_is_ignored_and_unknown_facts_are_skipped() {
+        let state = tempfile::tempdir().expect("a folder");
+        let path = state.path().join("topology.json");
+        for text in ["{", "[]\n", "{\"fact\":\"one_machine\"}\n", "\u{0}\u{1}"] {
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(load(state.path()), [], "{text}");
+        }
+        std::fs::write(&path, [0xff, 0xfe]).expect("written");
+        assert_eq!(load(state.path()), []);
+        let mut file = TopologyFile::new(state.path());
+        file.update(facts());
+        let known = std::fs::read_to_string(&path).expect("written");
+        std::fs::write(&path, format!("{{\"fact\":\"of_tomorrow\",\"x\":1}}\n{known}")).expect("written");
+        assert_eq!(load(state.path()), facts());
+    }
+}
