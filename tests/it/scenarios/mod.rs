@@ -18,6 +18,7 @@ mod pickup;
 mod ringing;
 mod roles;
 mod rules;
+mod topology;
 mod transfers;
 
 use callspan::call::record::{CallRecord, Side};

@@ -8,6 +8,7 @@ use callspan::call::decision::Decision;
 use callspan::call::engine::EngineCounters;
 use callspan::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink, LiveCall};
 use callspan::call::record::CallRecord;
+use callspan::call::topology::MachinePair;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::recording::{FolderLayout, Recorder};
@@ -83,6 +84,8 @@ pub struct PlayedScene {
     /// Events of live calls, with the ms of the scene.
     pub told: Vec<(i64, LiveCall)>,
     pub counters: EngineCounters,
+    /// Pairs of hosts that the calls showed to be one machine.
+    pub learnt: Vec<MachinePair>,
     /// Media bytes that went to the spool.
     pub media_bytes: usize,
 }
@@ -153,7 +156,8 @@ pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> Pla
     take(&mut engine, &mut sink);
     assert_eq!((engine.live_calls(), engine.live_legs()), (0, 0), "nothing is left at the end");
     calls.sort_by_key(|c| (c.record.invited_at, c.record.id.clone()));
-    PlayedScene { calls, told, counters: *engine.counters(), media_bytes: sink.media_bytes }
+    let (counters, learnt) = (*engine.counters(), engine.learnt_machines());
+    PlayedScene { calls, told, counters, learnt, media_bytes: sink.media_bytes }
 }
 
 /// Millisecond of the scene.
