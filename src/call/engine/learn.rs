@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 enum HostEvidence {
     /// The legs began, were answered and ended together: the hosts are one machine.
     OneMachine,
-    /// One leg was answered and had media, and the other ended without an answer: the legs are of two calls.
+    /// The leg that seemed to be the cause ended without an answer, and the other went on with media: they are of two calls.
     TwoMachines,
 }
 
@@ -149,7 +149,7 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     let is_together = |a: Timestamp, b: Timestamp, within: Duration| a.since(b).max(b.since(a)) <= within;
     let (cause_end, effect_end) = (ends(cause)?, ends(effect)?);
     match (answers(cause), answers(effect)) {
-        (None, Some(at)) if effect_end.since(at) >= ANSWERED_ALONE && effect.has_media() => {
+        (None, Some(_)) if effect_end.since(cause_end) >= OUTLIVES && effect.has_media() => {
             Some(HostEvidence::TwoMachines)
         }
         _ if !is_together(cause.created_at, effect.created_at, INVITE_WINDOW) => None,
@@ -172,8 +172,8 @@ const INVITE_WINDOW: Duration = Duration::from_millis(500);
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
 /// Time between the ends of two answered legs of one machine.
 const END_WINDOW: Duration = Duration::from_secs(1);
-/// Time for which a leg is answered while its cause is not. A caller who hangs up at the answer takes less.
-const ANSWERED_ALONE: Duration = Duration::from_secs(2);
+/// Time for which a leg goes on after its cause. A machine ends a leg at once when its caller hangs up.
+const OUTLIVES: Duration = Duration::from_secs(2);
 /// Pairs of legs of one call that are looked at.
 const MAX_PAIRS_OF_CALL: usize = 64;
 /// Least time between two events about counts.

@@ -95,12 +95,15 @@ impl Topology {
         let Some(key) = ordered(hosts.0.ip(), hosts.1.ip()).filter(|key| self.is_learnable(*key)) else {
             return TopologyChange::Counts;
         };
-        if !self.pairs.contains_key(&key) && !self.make_room() {
+        let is_configured = self.configured.iter().any(|list| list.contains(&key.0) && list.contains(&key.1));
+        if is_configured || !self.pairs.contains_key(&key) && !self.make_room() {
             return TopologyChange::Counts;
         }
         let new = || PairHistory { fact: MachinePair::new(key, at), parties: Vec::new() };
-        self.pairs.entry(key).or_insert_with(new).observe(parties, at);
-        self.group_hosts()
+        let known = self.pairs.entry(key).or_insert_with(new);
+        let was_believed = known.fact.is_believed();
+        known.observe(parties, at);
+        if was_believed == known.fact.is_believed() { TopologyChange::Counts } else { self.group_hosts() }
     }
 
     /// Records a call that shows that two hosts, although believed to be one machine, are two.
@@ -120,7 +123,11 @@ impl Topology {
     /// Forgets the pairs of a host, because a telephone registered from it.
     pub(crate) fn forget_host(&mut self, host: Endpoint) -> TopologyChange {
         let ip = host.ip();
-        self.forget(|known| known.fact.a == ip || known.fact.b == ip);
+        let is_of_host = |fact: &MachinePair| fact.a == ip || fact.b == ip;
+        if !self.facts().any(is_of_host) {
+            return TopologyChange::Counts;
+        }
+        self.forget(|known| is_of_host(&known.fact));
         self.group_hosts()
     }
 
