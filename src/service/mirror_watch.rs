@@ -159,6 +159,7 @@ impl MirrorWatch {
             engine: since,
             traffic: traffic.seen(),
             calls: self.calls.clone(),
+            machines: Vec::new(),
             warnings: Vec::new(),
         }
     }
