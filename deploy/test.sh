@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 need_build
 # tshark reads our spool files, iproute2 makes a mirror port in a network namespace, and ffmpeg and bcg729 are independent
 # decoders. bcg729 is GPL: only the tests use it, and it is never shipped.
-need iproute2 tshark ffmpeg libbcg729-dev
+need iproute2 tshark ffmpeg libbcg729-dev chromium chromium-driver
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

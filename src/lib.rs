@@ -17,6 +17,7 @@
 //!   fake_pyrus [IO]  a fake of the Pyrus API, for tests and for the demo
 //!   ops        [IO]  configuration, logs, counters, alarms, doctor
 //!   service    [IO]  the threads of the recorder
+//!   console    [IO]  pages and API to find a call and hear it; accounts and their audit
 //!   cmd        [IO]  the commands of the binary
 //! ```
 //!
@@ -84,6 +85,8 @@ pub mod capture;
 #[cfg(feature = "service")]
 pub mod cmd;
 pub mod codec;
+#[cfg(feature = "service")]
+pub mod console;
 pub mod decode;
 #[cfg(feature = "service")]
 pub mod delivery;

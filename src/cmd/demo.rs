@@ -6,6 +6,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use secrecy::SecretString;
@@ -13,6 +16,7 @@ use secrecy::SecretString;
 use super::replay::{ReplayRequest, replay};
 use super::{DemoArgs, table};
 use crate::call::record::{CallRecord, RecordingFile};
+use crate::console::ConsoleServer;
 use crate::fake_pyrus::{FakeOptions, FakePyrus, FakeState, PyrusTask};
 use crate::ops::config::Config;
 use crate::ops::output;
@@ -30,12 +34,36 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let fake = FakePyrus::start(options)?;
     let config = Config { pyrus: crate::pyrus::config::Config { auth_url: fake.auth_url(), ..config.pyrus }, ..config };
     output::note(INTRODUCTION);
+    let mut shown = config.clone();
+    shown.journal.dir = dir.join(super::replay::JOURNAL_FOLDER);
+    shown.recording.dir.clone_from(&dir);
+    shown.spool.dir = dir.join(super::replay::SPOOL_FOLDER);
     let request = ReplayRequest { files: vec![capture.clone()], config, out: dir, deliver: true };
     let outcome = replay(request).context("the demo failed")?;
     let report = report(&outcome.records, &fake.state(), &capture)?;
     let violations = fake.violations();
     ensure!(violations.is_empty(), "the fake Pyrus complains about the client: {}", violations.join("; "));
     output::result(&report)?;
+    match (args.serve, outcome.records.first()) {
+        (Some(listen), Some(record)) => serve(listen, &shown, &record.id),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Shows the call in the console until SIGINT or SIGTERM.
+fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Result<ExitCode> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
+    }
+    let console = ConsoleServer::start(listen, config)?;
+    output::result(&format!("\nThe call in the console (Ctrl-C ends)\n  http://{}/calls/{id}\n", console.addr()))?;
+    while !stop.load(Ordering::Relaxed) {
+        if let Some(request) = console.poll_request() {
+            request.answer(None); // no call is live
+        }
+        std::thread::sleep(POLL);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,6 +154,9 @@ fn indented(text: &mut String, block: &str) {
 
 /// A call of eight seconds (G.711, two voices) between two telephones; see fixtures/README.md.
 const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture.pcap");
+
+/// Time between two looks at the signals.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Most demo folders side by side.
 const MAX_FOLDERS: u32 = 100;

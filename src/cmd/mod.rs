@@ -21,6 +21,7 @@ pub mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod user;
 
 /// Records SIP calls from a mirror port: one stereo recording for each call, delivered to its Pyrus task.
 #[derive(Debug, Parser)]
@@ -55,6 +56,10 @@ pub(crate) enum CallspanCommand {
     Doctor(DoctorArgs),
     /// Serve a fake Pyrus API, for trials and tests.
     FakePyrus(FakePyrusArgs),
+    /// Add, list and remove the users of the console.
+    User(user::UserArgs),
+    /// Show who listened to which call, and what else was done in the console.
+    Audit(user::AuditArgs),
     /// Try everything without configuration: a built-in call, a fake Pyrus, a stereo WAV.
     Demo(DemoArgs),
 }
@@ -143,6 +148,9 @@ pub(crate) struct DemoArgs {
     /// Folder for the recording; created if missing.
     #[arg(long, value_name = "DIR", default_value = "callspan-demo")]
     pub(crate) out: PathBuf,
+    /// Afterwards show the call in the console, until Ctrl-C. Port 0 chooses a free port.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+    pub(crate) serve: Option<std::net::SocketAddr>,
 }
 
 /// Runs the command given by the arguments of this process.
@@ -208,6 +216,8 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::Doctor(args) => doctor::run(&args),
         CallspanCommand::Status(args) => status::run(&args),
         CallspanCommand::FakePyrus(args) => fake_pyrus::run(&args),
+        CallspanCommand::User(args) => user::run(&args),
+        CallspanCommand::Audit(args) => user::audit(&args),
         CallspanCommand::Demo(args) => demo::run(&args),
     }
 }

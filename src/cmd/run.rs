@@ -16,10 +16,10 @@ use super::RunArgs;
 use crate::call::Engine;
 use crate::call::event::CallEvent;
 use crate::capture::{CaptureCounters, CaptureSource, CaptureWarning, live};
+use crate::console::{ConsoleServer, ServiceStatus};
 use crate::journal::Journal;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
-use crate::ops::console::{ConsoleServer, ServiceStatus};
 use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
@@ -137,7 +137,7 @@ impl RunningService {
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         storage::mark_all(&folders);
         // First of all, because a port that is taken must not end a service whose threads are at work already.
-        let console = config.console.listen.map(|at| ConsoleServer::start(at, config.journal.clone())).transpose()?;
+        let console = config.console.listen.map(|at| ConsoleServer::start(at, config)).transpose()?;
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         if let Some(alarm) = alarm {
             alerts.raise(AlarmKind::JournalDamaged, &alarm);
@@ -176,7 +176,7 @@ impl RunningService {
         let engine = &pipeline.engine;
         post_processor.adopt(engine, &resumed)?;
         if let Some(console) = &console {
-            tracing::info!("the local API listens on {}", console.addr());
+            tracing::info!("the console listens on http://{}", console.addr());
         }
         Ok(Self {
             pipeline,

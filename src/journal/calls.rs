@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde::Serialize;
 
-use super::{Journal, JournalResult, deliveries, retention};
+use super::{Journal, JournalResult, deliveries, retention, search};
 use crate::call::event::RegistrationPolicy;
 use crate::call::record::{CallRecord, CallVerdict, DeliveryState};
 use crate::time::Timestamp;
@@ -457,6 +457,7 @@ pub(super) fn is_there(connection: &Connection, id: &str) -> JournalResult<bool>
 
 pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: CallStage) -> JournalResult<()> {
     let json = serde_json::to_string(record)?;
+    search::put_search_row(connection, record)?;
     connection.prepare_cached(PUT_CALL)?.execute(params![
         record.id,
         stage.as_str(),
@@ -509,7 +510,7 @@ pub(super) fn with_delivery(connection: &Connection, stage: &str, json: &str) ->
     Ok(StoredCall { stage: CallStage::read(stage), record })
 }
 
-const fn delivery_condition(state: DeliveryState) -> &'static str {
+pub(super) const fn delivery_condition(state: DeliveryState) -> &'static str {
     match state {
         DeliveryState::None => "NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = calls.id)",
         DeliveryState::Owed => {
@@ -522,7 +523,7 @@ const fn delivery_condition(state: DeliveryState) -> &'static str {
 }
 
 /// Returns the name that serde gives a unit variant.
-fn serde_word<T: Serialize>(value: &T) -> JournalResult<String> {
+pub(super) fn serde_word<T: Serialize>(value: &T) -> JournalResult<String> {
     Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
 }
 
@@ -546,7 +547,7 @@ const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
     SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";
 
 /// Start of a call, µs; later events stand in for an INVITE that was not seen. Matches the index `calls_by_begin`.
-const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
+pub(super) const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
 /// Forces the index: sorting all calls would take the memory that pages save.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
 /// Selects calls with a number, by the index over all pieces of numbers.

@@ -36,6 +36,7 @@ mod encrypt;
 mod reserve;
 mod retention;
 mod schema;
+mod search;
 mod sidecar;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ mod totals;
 pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub use encrypt::EncryptedRecording;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};
+pub use search::{CallScope, CallSearch, FoundCalls, HeardClass};
 pub(crate) use sidecar::StaleRecord;
 pub use totals::PeriodTotals;
 

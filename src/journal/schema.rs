@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::{Error, JournalResult};
+use super::{Error, JournalResult, search};
 
 /// Schema version that this program writes (`PRAGMA user_version`).
-pub(crate) const VERSION: i64 = 6;
+pub(crate) const VERSION: i64 = 7;
 
 /// Refuses a file that a newer program wrote. An older or empty file is accepted.
 pub(super) fn check_version(connection: &Connection) -> JournalResult<()> {
@@ -35,6 +35,9 @@ pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> JournalRes
     for (from, step) in (0..).zip(MIGRATIONS) {
         if (found..wanted).contains(&from) {
             transaction.execute_batch(step)?;
+            if step == V7 {
+                search::fill(&transaction)?; // names are put into lower case, which SQLite can do for ASCII only
+            }
         }
     }
     transaction.execute(
@@ -51,7 +54,7 @@ fn version(connection: &Connection) -> JournalResult<i64> {
 }
 
 /// Step n migrates from version n to n + 1. A released step is never changed.
-const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5, V6];
+const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5, V6, V7];
 
 /// Times are µs since the Unix epoch. The words in `stage` and `state` come from the enums in Rust.
 const V1: &str = "
@@ -189,4 +192,23 @@ CREATE TRIGGER call_numbers_changed AFTER UPDATE ON call_numbers BEGIN
     INSERT INTO call_digits (call_digits, rowid, numbers) VALUES ('delete', old.n, old.numbers);
     INSERT INTO call_digits (rowid, numbers) VALUES (new.n, new.numbers);
 END;
+";
+
+/// Adds the narrow table that searches read from end to end.
+const V7: &str = "
+CREATE TABLE call_search (
+    begin       INTEGER NOT NULL,           -- as in calls_by_begin
+    id          TEXT NOT NULL,
+    length_s    INTEGER,
+    direction   TEXT NOT NULL,
+    outcome     TEXT NOT NULL,
+    heard       TEXT NOT NULL,              -- class of the day summary
+    extension   TEXT,
+    from_extension TEXT,                    -- of internal calls
+    to_extension TEXT,
+    numbers     TEXT NOT NULL,              -- digits of all numbers, separated by spaces
+    names       TEXT NOT NULL,              -- names of the parties, lower case
+    PRIMARY KEY (begin, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_by_stage ON deliveries (id, stage);
 ";

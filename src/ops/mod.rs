@@ -1,9 +1,8 @@
-//! Operation of the recorder: configuration, logs, alarms, counters, the local API, and the doctor.
+//! Operation of the recorder: configuration, logs, alarms, counters, and the doctor.
 
 pub(crate) mod alarm_history;
 pub mod alerts;
 pub mod config;
-pub(crate) mod console;
 pub mod disk;
 pub(crate) mod doctor;
 pub mod drops;

@@ -14,6 +14,7 @@ mod g711;
 mod hashed;
 mod ogg_opus;
 mod pcm;
+pub mod peaks;
 mod publish;
 mod quality;
 pub(crate) mod recorder;

@@ -207,7 +207,7 @@ fn undecodable(why: impl ToString) -> VerifyError {
 }
 
 /// Finds the lowest and highest sample of intervals of equal length.
-struct PeakFinder {
+pub(super) struct PeakFinder {
     expected: u64,
     pieces: u64,
     samples: u64,
@@ -215,13 +215,18 @@ struct PeakFinder {
 }
 
 impl PeakFinder {
-    fn new(expected: u64, pieces: u64) -> Self {
+    pub(super) fn new(expected: u64, pieces: u64) -> Self {
         let pieces = expected.min(pieces);
         let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
         Self { expected, pieces, samples: 0, channels: [empty.clone(), empty] }
     }
 
-    fn add(&mut self, frames: &[[i16; 2]]) {
+    /// Returns the lowest and highest samples of the left and the right channel.
+    pub(super) const fn channels(&self) -> &[Vec<(i16, i16)>; 2] {
+        &self.channels
+    }
+
+    pub(super) fn add(&mut self, frames: &[[i16; 2]]) {
         for frame in frames {
             let piece = u128::from(self.samples) * u128::from(self.pieces) / u128::from(self.expected.max(1));
             self.samples += 1;

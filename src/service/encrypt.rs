@@ -15,6 +15,7 @@ use super::worker::CallWorker;
 use crate::journal::{CallStage, EncryptedRecording, Journal, RecordingRow};
 use crate::ops::alerts::AlarmKind;
 use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};
+use crate::recording::peaks::peaks_path;
 
 /// Encrypts the files of delivered calls, some at a time.
 pub(super) struct Encryptor {
@@ -132,6 +133,7 @@ impl Encryptor {
         if !plain.exists() {
             return Ok(()); // `calls verify` reports the missing file
         }
+        super::files::remove(&peaks_path(plain)); // they tell when somebody spoke
         let name = text(&path)?;
         journal.add_leftovers(std::slice::from_ref(&name))?;
         let sealed = encrypt_file(plain, &path, &self.recipients).with_context(|| plain.display().to_string())?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use crate::recording::peaks::peaks_path;
 use crate::time::Timestamp;
 
 /// Removes a file. A missing file is no error; any other failure is logged.
@@ -12,6 +13,12 @@ pub(super) fn remove(path: &Path) {
     {
         tracing::warn!(path = %path.display(), "the file cannot be removed: {error}");
     }
+}
+
+/// Removes a recording and its peaks.
+pub(super) fn remove_recording(path: &Path) {
+    remove(&peaks_path(path));
+    remove(path);
 }
 
 /// Removes callspan's half-written files in a folder and all folders below it, if they were changed before `before`.
@@ -55,7 +62,7 @@ fn is_older(entry: &std::fs::DirEntry, before: Timestamp) -> bool {
 }
 
 /// Suffixes of files that are written under this name and renamed when they are complete.
-const HALF_WRITTEN: [&str; 5] = [".wav.part", ".ogg.part", ".json.part", ".pcapng.part", ".age.part"];
+const HALF_WRITTEN: [&str; 6] = [".wav.part", ".peaks.part", ".ogg.part", ".json.part", ".pcapng.part", ".age.part"];
 
 #[cfg(test)]
 mod tests {

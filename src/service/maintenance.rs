@@ -129,7 +129,7 @@ impl Maintenance {
         for (id, why) in &marks {
             tracing::info!(call = id, why, "recording removed");
         }
-        paths.iter().for_each(|path| files::remove(Path::new(path)));
+        paths.iter().for_each(|path| files::remove_recording(Path::new(path)));
         calls.iter().try_for_each(|(id, _)| self.remove_kept_packets(id))
     }
 
@@ -149,7 +149,7 @@ impl Maintenance {
     fn remove_marked(&mut self) {
         let since = self.clock.started() - MARKED_SINCE;
         match self.worker.journal.removed_since(since) {
-            Ok(paths) => paths.iter().for_each(|path| files::remove(Path::new(path))),
+            Ok(paths) => paths.iter().for_each(|path| files::remove_recording(Path::new(path))),
             Err(error) => tracing::warn!("recordings marked as removed cannot be read from the journal: {error}"),
         }
     }

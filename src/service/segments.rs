@@ -90,7 +90,7 @@ impl CallWorker {
     fn remove_segments(&self, id: &str) -> anyhow::Result<bool> {
         let Some(record) = self.journal.withdraw_segments(id, wall_clock(), FORBIDDEN)? else { return Ok(false) };
         for file in &record.recordings {
-            files::remove(Path::new(&file.path));
+            files::remove_recording(Path::new(&file.path));
         }
         tracing::info!(call = id, parts = record.recordings.len(), "parts of a call that a rule forbids are removed");
         Ok(true)

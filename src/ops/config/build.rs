@@ -25,6 +25,10 @@ pub(crate) fn build(
     storage(raw, &mut config);
     pyrus(raw, &mut config);
     config.console.listen = ConfigSection { raw, name: "console" }.text("listen").and_then(|t| t.parse().ok());
+    config.console.public_url = ConfigSection { raw, name: "console" }
+        .text("public_url")
+        .map(|url| url.trim_end_matches('/').to_owned())
+        .filter(|url| !url.is_empty());
     config.alerts.command =
         ConfigSection { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     ConfigSection { raw, name: "log" }.set_text("level", &mut config.log.level);
@@ -366,9 +370,10 @@ fn console(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) 
     {
         let line = raw.get("console", "listen").map(|g| g.line);
         let what = format!(
-            "console.listen = \"{listen}\" would let anybody on the network pause recordings: the API has no login"
+            "console.listen = \"{listen}\" would send passwords and voices unencrypted: the console has no TLS of its own"
         );
-        let remedy = "write \"127.0.0.1:PORT\"; from elsewhere use a tunnel (ssh -L)";
+        let remedy =
+            "write \"127.0.0.1:PORT\"; from elsewhere use a tunnel (ssh -L), or a proxy with TLS (console.public_url)";
         findings.push(ConfigFinding::mistake(line, what, remedy));
     }
 }

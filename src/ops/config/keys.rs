@@ -46,6 +46,8 @@ pub(crate) enum KeyKind {
     Url,
     /// `ADDRESS:PORT`, or empty.
     Listen,
+    /// `https://HOST`, or empty.
+    SiteUrl,
     /// A header name, or `NAME: PATTERN`.
     HeaderMatch,
     /// One public key of age, or a list of public keys.
@@ -91,7 +93,10 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("recording", "The finished recordings."),
     ("pyrus", "Delivery to Pyrus: one task for each call, with the recording attached."),
     ("pyrus.mappings", "Further form fields that are filled from SIP headers of the INVITE: field code and header."),
-    ("console", "The local API: POST /api/calls/ID/pause and /resume, GET /api/status."),
+    (
+        "console",
+        "The console: pages to find a call and hear it, and the API (POST /api/calls/ID/pause and /resume, GET /api/status).",
+    ),
     ("alerts", "Alarms: events that need a person. Every alarm is also a line in the log."),
     ("log", "The log of `callspan run` on standard error."),
     (
@@ -169,7 +174,8 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     //
     key("pyrus.mappings", "CODE", KeyKind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
     //
-    key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. Only 127.0.0.1 or [::1], because the API has no login. Empty: no API."),
+    key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. Only 127.0.0.1 or [::1], because the console has no TLS of its own. Empty: no console."),
+    key("console", "public_url", KeyKind::SiteUrl, "\"\"", "", "Address under which a proxy with TLS on this machine shows the console to others, for example \"https://calls.example.org\". Then every visitor must sign in (callspan user add). Empty: only this machine."),
     //
     key("alerts", "mirror_silent_minutes", KeyKind::Number(0, 1440), "15", "minutes", "Alarm mirror_silent when no SIP arrived for this time, at an hour that had SIP on earlier days. 0: never."),
     key("alerts", "command", KeyKind::Text, "\"\"", "", "Command that /bin/sh runs for each alarm, at most once in five minutes for each kind. It reads one JSON line {at, kind, detail, call} from standard input. Empty: none."),

@@ -61,8 +61,10 @@ impl Default for LogConfig {
 /// The `[console]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsoleConfig {
-    /// Address of the local API; `None`: no API.
+    /// Address of the console; `None`: no console.
     pub listen: Option<SocketAddr>,
+    /// Address under which a proxy with TLS shows the console to others, without a slash at its end.
+    pub public_url: Option<String>,
 }
 
 /// The command that loads the configuration. It decides which keys are required.

@@ -87,6 +87,7 @@ fn every_key_changes_the_configuration() {
             (_, KeyKind::Digits) => String::from("\"99\""),
             (_, KeyKind::Keypad) => String::from("\"*71\""),
             (_, KeyKind::HeaderName) => String::from("\"X-Other\""),
+            (_, KeyKind::SiteUrl) => String::from("\"https://calls.example\""),
             (_, KeyKind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
             (_, KeyKind::Listen) => String::from("\"127.0.0.1:8080\""),
             (_, KeyKind::HeaderMatch) => String::from("\"X-Other: 1*\""),
@@ -115,7 +116,7 @@ fn equal_pause_keys_and_public_console_are_refused() {
     assert!(found[1].starts_with("line 3: calls.pause_header: \"X Y\" is not a valid SIP header name"), "{found:?}");
     let found = mistakes(check("[console]\nlisten = \"0.0.0.0:8080\"\n"));
     assert!(
-        found[0].starts_with("line 2: console.listen = \"0.0.0.0:8080\" would let anybody on the network"),
+        found[0].starts_with("line 2: console.listen = \"0.0.0.0:8080\" would send passwords and voices unencrypted"),
         "{found:?}"
     );
     check("[console]\nlisten = \"[::1]:8080\"\n").expect("loopback");

@@ -60,6 +60,7 @@ pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValu
         KeyKind::Keypad => checked(key, text(key, value)?, keypad).map(ConfigValue::Text),
         KeyKind::HeaderName => checked(key, text(key, value)?, header_name_or_none).map(ConfigValue::Text),
         KeyKind::Url => checked(key, text(key, value)?, url).map(ConfigValue::Text),
+        KeyKind::SiteUrl => checked(key, text(key, value)?, site_url).map(ConfigValue::Text),
         KeyKind::Listen => checked(key, text(key, value)?, listen).map(ConfigValue::Text),
         KeyKind::HeaderMatch => checked(key, text(key, value)?, header_match).map(ConfigValue::Text),
         KeyKind::Mappings => Err(ValueProblem::new(format!("{} is not allowed here", key.name), "")),
@@ -316,6 +317,18 @@ fn listen(text: &str) -> Result<(), ValueProblem> {
         return Ok(());
     }
     wrong("this is not an address with a port", "write \"127.0.0.1:8080\" or \"[::1]:8080\"")
+}
+
+fn site_url(text: &str) -> Result<(), ValueProblem> {
+    let is_site = |url: reqwest::Url| {
+        let is_bare =
+            url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        url.scheme() == "https" && url.has_host() && is_bare
+    };
+    match text.is_empty() || reqwest::Url::parse(text).is_ok_and(is_site) {
+        true => Ok(()),
+        false => wrong("this is not the https address of a site", "write \"https://HOST\", without a path"),
+    }
 }
 
 fn url(text: &str) -> Result<(), ValueProblem> {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
+use super::peaks;
 use super::publish;
 use super::quality;
 use super::segmenter::{FinishedSegments, NewSegment, RenderUpTo, RenderedLeg, Segmenter};
@@ -331,7 +332,7 @@ impl Recorder {
         for NewSegment { number, starts_at, ends_at, sample_rate, file } in segments {
             let folder = self.folder(record);
             let (path, bytes, sha256) = file.publish().map_err(|error| failed(&folder, error))?;
-            record.recordings.push(RecordingFile {
+            let recording = RecordingFile {
                 part: number,
                 path: path.display().to_string(),
                 format: self.config.format.name().to_owned(),
@@ -343,7 +344,12 @@ impl Recorder {
                 bytes,
                 sha256,
                 plain_sha256: None,
-            });
+            };
+            if let Err(error) = peaks::write_beside(&recording) {
+                // The recording is whole; only its waveform is missing on the page.
+                tracing::warn!(call = record.id, "the peaks of the recording cannot be written: {error}");
+            }
+            record.recordings.push(recording);
         }
         Ok(())
     }

@@ -95,7 +95,11 @@ fn call_becomes_a_stereo_wav_and_record_reproducibly() {
         assert_eq!(serde_json::from_str::<CallRecord>(&json).unwrap(), record);
         let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["20261123T070000Z-abc.json", "20261123T070000Z-abc.wav"], "no .part file is left");
+        assert_eq!(
+            names,
+            ["20261123T070000Z-abc.json", "20261123T070000Z-abc.peaks", "20261123T070000Z-abc.wav"],
+            "no .part file is left"
+        );
         results.push((bytes, file.sha256.clone()));
     }
     assert_eq!(results[0], results[1]);
@@ -128,7 +132,7 @@ fn rendered_of(legs: Vec<LegSource>) -> (Vec<bool>, CallRecord, [i16; 2]) {
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();
     let (_, samples) = wav(&record.recordings[0].path);
     assert_eq!(record.recordings.len(), 1);
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "one recording and its record");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "one recording, its peaks and its record");
     (record.legs.iter().map(|leg| leg.rendered).collect(), record, [samples[800], samples[801]])
 }
 

@@ -66,6 +66,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ops",
         ],
     ),
+    // Pages over the journal; `service` for its clock.
+    ("console", &["call", "recording", "journal", "delivery", "ops", "service"]),
     (
         "cmd",
         &[
@@ -84,6 +86,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "fake_pyrus",
             "ops",
             "service",
+            "console",
         ],
     ),
 ];
@@ -92,7 +95,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const BASE: &[&str] = &["codec", "net", "time"];
 
 /// Modules with effects (clock, file, socket, thread).
-const IO: &[&str] = &["capture", "spool", "recording", "journal", "pyrus", "fake_pyrus", "ops", "service", "cmd"];
+const IO: &[&str] =
+    &["capture", "spool", "recording", "journal", "pyrus", "fake_pyrus", "ops", "service", "console", "cmd"];
 
 /// Paths of effects.
 const EFFECTS: &[&str] = &[

@@ -1,0 +1,207 @@
+//! Access: every request passes [`guard`], which checks Host and Origin, finds the account, and checks the CSRF token.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::accounts::{UserAccount, password};
+use super::control::refused;
+use super::pages;
+use super::server::{ConsoleState, StateError};
+use super::text::{COOKIE, Lang};
+use crate::service::clock::wall_clock;
+
+/// The account behind a request, and its language.
+#[derive(Clone, Debug)]
+pub(super) struct Viewer {
+    /// The account.
+    pub(super) user: UserAccount,
+    /// Token that forms repeat; `None` without a session.
+    pub(super) csrf: Option<String>,
+    /// Language of the pages.
+    pub(super) lang: Lang,
+    /// Path and query of the request, for links to the same page in the other language.
+    pub(super) here: String,
+}
+
+impl Viewer {
+    /// Returns whether this is a person on this machine, without an account.
+    pub(super) const fn is_local(&self) -> bool {
+        self.csrf.is_none()
+    }
+}
+
+/// Checks a request, and adds the security headers to its response.
+pub(super) async fn guard(State(state): State<ConsoleState>, request: Request, next: Next) -> Response {
+    let asked = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("lang=")));
+    let kept =
+        asked.then(|| format!("{}={}; Path=/; SameSite=Lax; Max-Age={YEAR_S}", COOKIE, Lang::of(&request).code()));
+    let mut response = match admit(&state, request).await {
+        Ok(request) => next.run(request).await,
+        Err(response) => *response,
+    };
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(cookie) = kept.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Returns the request with its [`Viewer`], or the response that refuses it.
+async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Response>> {
+    if is_foreign(request.headers(), state.site.public_url.as_deref()) {
+        return Err(Box::new(refused(StatusCode::FORBIDDEN, "only requests from this machine are allowed")));
+    }
+    let path = request.uri().path();
+    let is_public = path.starts_with("/assets/") || path == "/login";
+    let token = cookie(request.headers(), session_cookie(state)).map(str::to_owned);
+    let nobody = anonymous(&request);
+    let viewer = match identify(state, token, nobody.clone()).await {
+        Ok(Some(viewer)) => viewer,
+        Ok(None) if is_public => nobody,
+        Ok(None) => return Err(Box::new(sign_in_first(request.uri()))),
+        Err(error) => return Err(Box::new(failed(&error))),
+    };
+    let mut request = match &viewer.csrf {
+        Some(csrf) if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_public => {
+            with_csrf_checked(request, csrf).await?
+        }
+        _ => request,
+    };
+    request.extensions_mut().insert(viewer);
+    Ok(request)
+}
+
+/// Returns the account of a request. Without users and without a public address, that is whoever is on this machine.
+async fn identify(state: &ConsoleState, token: Option<String>, nobody: Viewer) -> Result<Option<Viewer>, StateError> {
+    let is_local_allowed = state.site.public_url.is_none();
+    let found = state
+        .with_accounts(move |accounts| {
+            let session = token.map(|token| accounts.session(&token, wall_clock())).transpose()?.flatten();
+            match session {
+                Some(session) => Ok(Some((session.user, Some(session.csrf)))),
+                None if is_local_allowed && !accounts.has_users()? => Ok(Some((UserAccount::of_this_machine(), None))),
+                None => Ok(None),
+            }
+        })
+        .await?;
+    Ok(found.map(|(user, csrf)| Viewer { user, csrf, ..nobody }))
+}
+
+fn anonymous(request: &Request) -> Viewer {
+    let mut user = UserAccount::of_this_machine();
+    (user.role, user.rights) = (super::accounts::AccountRole::Listener, Vec::new());
+    let here = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    Viewer { user, csrf: None, lang: Lang::of(request), here }
+}
+
+/// Checks the CSRF token, which is in a header or in the form, and returns the request with its body.
+async fn with_csrf_checked(request: Request, csrf: &str) -> Result<Request, Box<Response>> {
+    let is_right = |given: &str| password::is_same_secret(given, csrf);
+    if request.headers().get(CSRF_HEADER).and_then(|v| v.to_str().ok()).is_some_and(is_right) {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let too_large = |_| Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large"));
+    let bytes: Bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(too_large)?;
+    let form = std::str::from_utf8(&bytes).unwrap_or_default();
+    let given = form.split('&').find_map(|field| field.strip_prefix("csrf="));
+    if !given.is_some_and(is_right) {
+        return Err(Box::new(refused(StatusCode::FORBIDDEN, "the page is too old: open it again")));
+    }
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+fn sign_in_first(uri: &Uri) -> Response {
+    if uri.path().starts_with("/api/") {
+        return refused(StatusCode::UNAUTHORIZED, "sign in first: POST /login");
+    }
+    let here = uri.path_and_query().map_or("/", |path| path.as_str());
+    let next = here.bytes().map(escaped).collect::<String>();
+    Redirect::to(&format!("/login?next={next}")).into_response()
+}
+
+fn escaped(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte) {
+        char::from(byte).to_string()
+    } else {
+        format!("%{byte:02X}")
+    }
+}
+
+/// Returns whether a request comes from a page of another site, or by a name that is not ours. A page can send a POST to any
+/// address, and can resolve its own name to 127.0.0.1, but it cannot hide its Origin or Host.
+fn is_foreign(headers: &HeaderMap, public_url: Option<&str>) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let public = public_url.and_then(|url| url.split_once("://")).map(|(_, host)| host);
+    let is_ours = |host: &str| public.map_or_else(|| is_local(host), |public| host.eq_ignore_ascii_case(public));
+    let host = text(header::HOST).is_some_and(|host| !is_ours(host));
+    host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_ours(host)))
+}
+
+/// Returns true for `localhost`, `127.0.0.1:8080`, `[::1]:8080` and the like.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.split(':').next().unwrap_or(host),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Returns the name of the session's cookie. The prefix `__Host-` needs https, so it is used behind a proxy with TLS.
+pub(super) fn session_cookie(state: &ConsoleState) -> &'static str {
+    let is_https = state.site.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
+    if is_https { "__Host-callspan" } else { "callspan" }
+}
+
+/// Returns a cookie of a request.
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let all = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// Answers when the journal or the accounts fail. The detail is for the log.
+pub(super) fn failed(error: &StateError) -> Response {
+    tracing::error!("the console cannot answer a request: {error}");
+    refused(StatusCode::SERVICE_UNAVAILABLE, "the journal does not answer; recording goes on")
+}
+
+/// Answers for everything that is not there, and for everything that the account may not see.
+pub(super) async fn not_found(request: Request) -> Response {
+    missing(request.extensions().get::<Viewer>(), request.uri().path().starts_with("/api/"))
+}
+
+/// Returns the answer for something that is not there: a page, or JSON.
+pub(super) fn missing(viewer: Option<&Viewer>, is_api: bool) -> Response {
+    match viewer {
+        Some(viewer) if !is_api => (StatusCode::NOT_FOUND, pages::missing(viewer)).into_response(),
+        _ => refused(StatusCode::NOT_FOUND, "not found, or outside the scope of this account"),
+    }
+}
+
+/// Most bytes of the body of a request: a form.
+pub(super) const MAX_BODY: usize = 16 * 1024;
+/// Seconds for which the browser keeps the language.
+const YEAR_S: u32 = 31_536_000;
+/// Header in which scripts repeat the CSRF token.
+const CSRF_HEADER: &str = "x-csrf-token";
+
+const SECURITY_HEADERS: [(&str, &str); 6] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; media-src 'self' blob:; \
+         connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("x-frame-options", "DENY"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];

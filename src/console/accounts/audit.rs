@@ -1,0 +1,136 @@
+//! The audit: who listened to which call, and what else was done.
+
+use rusqlite::types::Value;
+use rusqlite::{params, params_from_iter};
+use serde::Serialize;
+
+use super::{AccountError, Accounts};
+use crate::time::Timestamp;
+
+/// An action that the audit records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AuditAction {
+    /// Asked for the sound of a call.
+    Played,
+    /// Downloaded a recording.
+    Downloaded,
+    /// Downloaded a list of calls.
+    Listed,
+    /// Opened a session.
+    SignedIn,
+    /// Gave a wrong password.
+    WrongPassword,
+    /// Asked for a retry, a hold or a release.
+    Changed,
+    /// Paused or resumed a recording.
+    Paused,
+}
+
+impl AuditAction {
+    /// Returns the word in the database.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Played => "played",
+            Self::Downloaded => "downloaded",
+            Self::Listed => "listed",
+            Self::SignedIn => "signed_in",
+            Self::WrongPassword => "wrong_password",
+            Self::Changed => "changed",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// A row of the audit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct AuditEntry {
+    /// Number of the row, rising.
+    pub(crate) n: i64,
+    /// Time.
+    pub(crate) at: Timestamp,
+    /// Name of the user.
+    pub(crate) who: String,
+    /// Word of the action.
+    pub(crate) action: String,
+    /// Id of the call, if the action concerns one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) call_id: Option<String>,
+    /// Further words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
+}
+
+/// Conditions for rows of the audit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AuditFilter {
+    /// Name of the user.
+    pub(crate) who: Option<String>,
+    /// Id of the call.
+    pub(crate) call_id: Option<String>,
+    /// Word of the action.
+    pub(crate) action: Option<String>,
+    /// At this time or later.
+    pub(crate) since: Option<Timestamp>,
+    /// Rows before this number.
+    pub(crate) before: Option<i64>,
+}
+
+impl Accounts {
+    /// Adds a row to the audit. It is on the disk when this returns.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails; the action must then not be done.
+    pub(crate) fn record(
+        &self,
+        who: &str,
+        action: AuditAction,
+        call_id: Option<&str>,
+        detail: &str,
+        now: Timestamp,
+    ) -> Result<(), AccountError> {
+        let detail = Some(detail).filter(|detail| !detail.is_empty());
+        self.lock()
+            .prepare_cached("INSERT INTO audit (at, who, action, call_id, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![now.as_micros(), who, action.as_str(), call_id, detail])?;
+        Ok(())
+    }
+
+    /// Returns the newest rows that a filter selects, at most `limit`.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn audit(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEntry>, AccountError> {
+        let mut parts = vec!["1"];
+        let mut values: Vec<Value> = Vec::new();
+        for (part, value) in [
+            ("who = ?", filter.who.clone().map(Value::from)),
+            ("call_id = ?", filter.call_id.clone().map(Value::from)),
+            ("action = ?", filter.action.clone().map(Value::from)),
+            ("at >= ?", filter.since.map(|at| at.as_micros().into())),
+            ("n < ?", filter.before.map(Value::from)),
+        ] {
+            if let Some(value) = value {
+                parts.push(part);
+                values.push(value);
+            }
+        }
+        let sql = format!(
+            "SELECT n, at, who, action, call_id, detail FROM audit WHERE {} ORDER BY n DESC LIMIT {limit}",
+            parts.join(" AND ")
+        );
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(params_from_iter(values), |row| {
+            Ok(AuditEntry {
+                n: row.get(0)?,
+                at: Timestamp::from_micros(row.get(1)?),
+                who: row.get(2)?,
+                action: row.get(3)?,
+                call_id: row.get(4)?,
+                detail: row.get(5)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}

@@ -1,0 +1,127 @@
+//! Accounts of the console: users, sessions and the audit, in a database of their own (`console.sqlite`).
+//!
+//! # Invariants
+//! 1. A password is stored as an argon2id hash, a session as the SHA-256 of its token. A copy of the file opens nothing.
+//! 2. An audit row is durable (`synchronous=FULL`) when [`Accounts::record`] returns. Sound is sent after that.
+//! 3. Audit rows are only added. They name calls by id, never by number.
+
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+mod audit;
+pub(crate) mod password;
+mod sessions;
+mod users;
+
+pub(crate) use audit::{AuditAction, AuditEntry, AuditFilter};
+pub(crate) use users::{AccountRight, AccountRole, UserAccount};
+
+/// A handle to the accounts; clones share the connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Accounts {
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// Why the accounts cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AccountError {
+    /// The folder or file cannot be created or opened.
+    #[error("the accounts of the console ({path}) cannot be opened: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// SQLite failed.
+    #[error("the accounts of the console: {0}")]
+    Sql(#[from] rusqlite::Error),
+    /// A newer callspan wrote the file.
+    #[error(
+        "the accounts of the console have version {0}, which is newer than this callspan: install the newer one again"
+    )]
+    Newer(i64),
+    /// A name or password is not acceptable.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// The kernel gives no random bytes, or hashing failed.
+    #[error("the password or token cannot be made: {0}")]
+    Crypto(String),
+}
+
+impl Accounts {
+    /// Opens `console.sqlite` in the folder of the journal, and creates it if needed, with mode 0600.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub(crate) fn open(folder: &Path) -> Result<Self, AccountError> {
+        let path = folder.join(FILE_NAME);
+        let failed = |source| AccountError::Io { path: path.display().to_string(), source };
+        if !folder.is_dir() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        }
+        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
+        let connection = Connection::open(&path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?; // a row is on the disk before sound is sent
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        match version {
+            0 => connection.execute_batch(V1)?,
+            VERSION => {}
+            newer => return Err(AccountError::Newer(newer)),
+        }
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // An unfinished transaction is rolled back, so a poisoned lock is usable.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Version of the tables.
+const VERSION: i64 = 1;
+
+/// Times are µs since the Unix epoch.
+const V1: &str = "
+BEGIN;
+CREATE TABLE IF NOT EXISTS users (
+    name        TEXT PRIMARY KEY,
+    password    TEXT NOT NULL,              -- argon2id, PHC string
+    role        TEXT NOT NULL,              -- admin, listener, auditor
+    extensions  TEXT NOT NULL,              -- patterns, separated by commas; empty: all
+    directions  TEXT NOT NULL,              -- words, separated by commas; empty: all
+    rights      TEXT NOT NULL,              -- words, separated by commas
+    created_at  INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS sessions (
+    token       TEXT PRIMARY KEY,           -- SHA-256 of the cookie, hex
+    user        TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    csrf        TEXT NOT NULL,
+    created_at  INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit (
+    n           INTEGER PRIMARY KEY AUTOINCREMENT,
+    at          INTEGER NOT NULL,
+    who         TEXT NOT NULL,
+    action      TEXT NOT NULL,
+    call_id     TEXT,
+    detail      TEXT
+) STRICT;
+CREATE INDEX IF NOT EXISTS audit_by_call ON audit (call_id, n) WHERE call_id IS NOT NULL;
+PRAGMA user_version = 1;
+COMMIT;
+";
+
+/// Name of the file, beside the journal.
+const FILE_NAME: &str = "console.sqlite";
+/// Longest wait for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

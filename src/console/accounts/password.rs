@@ -1,0 +1,78 @@
+//! Passwords (argon2id, RFC 9106) and random tokens.
+
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+use sha2::{Digest as _, Sha256};
+
+use super::AccountError;
+
+/// Hashes a password with a new salt.
+///
+/// # Errors
+/// Refuses a password that is too short or too long; fails if the kernel gives no random bytes.
+pub(crate) fn hash(password: &str) -> Result<String, AccountError> {
+    if password.chars().count() < MIN_LENGTH {
+        return Err(AccountError::Refused("the password needs at least 10 characters"));
+    }
+    if password.len() > MAX_BYTES {
+        return Err(AccountError::Refused("the password is longer than 256 bytes"));
+    }
+    let salt = SaltString::encode_b64(&random::<16>()?).map_err(|error| AccountError::Crypto(error.to_string()))?;
+    let hash = hasher()?.hash_password(password.as_bytes(), &salt);
+    Ok(hash.map_err(|error| AccountError::Crypto(error.to_string()))?.to_string())
+}
+
+/// Returns whether a password belongs to a hash. Without a hash it takes as long, so that time does not tell which names
+/// exist.
+pub(crate) fn matches(password: &str, hash: Option<&str>) -> bool {
+    let parsed = PasswordHash::new(hash.unwrap_or(NOBODY));
+    let (Ok(parsed), Ok(hasher)) = (parsed, hasher()) else { return false };
+    let fits = password.len() <= MAX_BYTES && hasher.verify_password(password.as_bytes(), &parsed).is_ok();
+    fits && hash.is_some()
+}
+
+/// Returns a new token of 32 random bytes, in hex.
+///
+/// # Errors
+/// Fails if the kernel gives no random bytes.
+pub(crate) fn new_token() -> Result<String, AccountError> {
+    Ok(hex(&random::<32>()?))
+}
+
+/// Returns the SHA-256 of a token, in hex.
+pub(crate) fn token_hash(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+/// Compares two secrets in a time that does not depend on where they differ.
+pub(crate) fn is_same_secret(a: &str, b: &str) -> bool {
+    // The hashes of different texts differ from the first byte on, whatever the texts share.
+    token_hash(a) == token_hash(b)
+}
+
+fn hasher() -> Result<Argon2<'static>, AccountError> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| AccountError::Crypto(error.to_string()))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], AccountError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| AccountError::Crypto(error.to_string()))?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Memory of a hash: 19 MiB with two passes is the least that OWASP accepts; a recorder has little to spare.
+const MEMORY_KIB: u32 = 19 * 1024;
+/// Passes over the memory.
+const PASSES: u32 = 2;
+/// Fewest characters of a password.
+const MIN_LENGTH: usize = 10;
+/// Most bytes of a password, so that nobody sends a book to be hashed.
+const MAX_BYTES: usize = 256;
+/// Hash of nothing, with our parameters: takes the time of a real one and matches no password.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -1,0 +1,75 @@
+//! Sessions. They survive a restart, so that an open page goes on.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::users::{COLUMNS, read_user};
+use super::{AccountError, Accounts, UserAccount, password};
+use crate::time::Timestamp;
+
+/// A new session.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSession {
+    /// Value of the cookie. Only its hash is stored.
+    pub(crate) token: String,
+}
+
+/// A session that a cookie opened.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn {
+    /// The user.
+    pub(crate) user: UserAccount,
+    /// Token that every form repeats.
+    pub(crate) csrf: String,
+}
+
+impl Accounts {
+    /// Opens a session of a user. Sessions that are over are removed.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails or the kernel gives no random bytes.
+    pub(crate) fn open_session(&self, user: &str, now: Timestamp) -> Result<NewSession, AccountError> {
+        let (token, csrf) = (password::new_token()?, password::new_token()?);
+        let connection = self.lock();
+        connection.execute("DELETE FROM sessions WHERE created_at < ?1", params![oldest(now)])?;
+        connection.execute(
+            "INSERT INTO sessions (token, user, csrf, created_at) VALUES (?1, ?2, ?3, ?4)",
+            params![password::token_hash(&token), user, csrf, now.as_micros()],
+        )?;
+        Ok(NewSession { token })
+    }
+
+    /// Returns the session that belongs to a cookie, if it is not over and its user still exists.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn session(&self, token: &str, now: Timestamp) -> Result<Option<SignedIn>, AccountError> {
+        let connection = self.lock();
+        let sql = format!(
+            "SELECT {COLUMNS}, s.csrf FROM sessions s JOIN users u ON u.name = s.user
+             WHERE s.token = ?1 AND s.created_at >= ?2"
+        );
+        let found =
+            connection.prepare_cached(&sql)?.query_row(params![password::token_hash(token), oldest(now)], |row| {
+                Ok(SignedIn { user: read_user(row, 0)?, csrf: row.get(5)? })
+            });
+        Ok(found.optional()?)
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn close_session(&self, token: &str) -> Result<(), AccountError> {
+        self.lock().execute("DELETE FROM sessions WHERE token = ?1", params![password::token_hash(token)])?;
+        Ok(())
+    }
+}
+
+fn oldest(now: Timestamp) -> i64 {
+    (now - LIFETIME).as_micros()
+}
+
+/// A session lasts one working day, and is then opened again with the password.
+const LIFETIME: Duration = Duration::from_secs(12 * 3_600);

@@ -1,0 +1,85 @@
+use super::*;
+use crate::journal::CallScope;
+use crate::time::Timestamp;
+
+fn accounts() -> (Accounts, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    (Accounts::open(dir.path()).expect("opens"), dir)
+}
+
+fn listener(name: &str) -> UserAccount {
+    UserAccount {
+        name: name.to_owned(),
+        role: AccountRole::Listener,
+        scope: CallScope { extensions: vec![String::from("1xx")], directions: Vec::new() },
+        rights: vec![AccountRight::List, AccountRight::Play],
+    }
+}
+
+fn at(s: i64) -> Timestamp {
+    Timestamp::from_secs(1_800_000_000 + s)
+}
+
+#[test]
+fn only_the_right_password_opens_an_account() {
+    let (accounts, _dir) = accounts();
+    assert!(!accounts.has_users().unwrap());
+    accounts.put_user(&listener("anna"), "correct horse", at(0)).unwrap();
+    assert_eq!(accounts.check_password("anna", "correct horse").unwrap(), Some(listener("anna")));
+    assert_eq!(accounts.check_password("anna", "correct hors").unwrap(), None);
+    assert_eq!(accounts.check_password("nobody", "correct horse").unwrap(), None);
+    assert!(accounts.put_user(&listener("bad name"), "correct horse", at(0)).is_err());
+    assert!(accounts.put_user(&listener("b"), "short", at(0)).is_err());
+    let everything = CallScope { extensions: vec![String::new()], directions: Vec::new() };
+    let wide = UserAccount { scope: everything, ..listener("b") };
+    assert!(accounts.put_user(&wide, "correct horse", at(0)).is_err(), "an empty pattern must not mean all extensions");
+}
+
+#[test]
+fn the_file_holds_neither_password_nor_cookie() {
+    let (accounts, dir) = accounts();
+    accounts.put_user(&listener("anna"), "correct horse", at(0)).unwrap();
+    let token = accounts.open_session("anna", at(0)).unwrap().token;
+    let mut bytes = std::fs::read(dir.path().join(FILE_NAME)).unwrap();
+    bytes.extend(std::fs::read(dir.path().join("console.sqlite-wal")).unwrap_or_default());
+    for secret in ["correct horse", token.as_str()] {
+        assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()));
+    }
+}
+
+#[test]
+fn session_ends_with_sign_out_time_new_password_and_removal() {
+    let (accounts, dir) = accounts();
+    accounts.put_user(&listener("anna"), "correct horse", at(0)).unwrap();
+    let open = || accounts.open_session("anna", at(0)).unwrap().token;
+    let is_open = |token: &str, s: i64| accounts.session(token, at(s)).unwrap().is_some();
+    let token = open();
+    assert!(is_open(&token, 10) && !is_open(&token, 13 * 3_600) && !is_open("x", 10));
+    let again = Accounts::open(dir.path()).unwrap();
+    assert!(again.session(&token, at(20)).unwrap().is_some(), "it survives a restart");
+    accounts.close_session(&token).unwrap();
+    assert!(!is_open(&token, 10));
+    let token = open();
+    accounts.put_user(&listener("anna"), "another horse", at(5)).unwrap();
+    assert!(!is_open(&token, 10));
+    let token = open();
+    assert!(accounts.remove_user("anna").unwrap() && !is_open(&token, 10));
+}
+
+#[test]
+fn audit_rows_are_returned_newest_first_by_filter() {
+    let (accounts, _dir) = accounts();
+    accounts.record("anna", AuditAction::Played, Some("a"), "part 1", at(1)).unwrap();
+    accounts.record("boris", AuditAction::SignedIn, None, "", at(2)).unwrap();
+    accounts.record("boris", AuditAction::Downloaded, Some("a"), "", at(3)).unwrap();
+    let actions = |filter: AuditFilter| -> Vec<String> {
+        accounts.audit(&filter, 10).unwrap().into_iter().map(|row| row.action).collect()
+    };
+    assert_eq!(actions(AuditFilter::default()), ["downloaded", "signed_in", "played"]);
+    assert_eq!(
+        actions(AuditFilter { call_id: Some("a".to_owned()), ..AuditFilter::default() }),
+        ["downloaded", "played"]
+    );
+    assert_eq!(actions(AuditFilter { who: Some("anna".to_owned()), ..AuditFilter::default() }), ["played"]);
+    assert_eq!(actions(AuditFilter { since: Some(at(3)), ..AuditFilter::default() }), ["downloaded"]);
+}

@@ -1,0 +1,213 @@
+//! Users: names, roles and scopes.
+
+use rusqlite::{OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use super::{AccountError, Accounts, password};
+use crate::call::record::CallDirection;
+use crate::journal::CallScope;
+use crate::time::Timestamp;
+
+/// Role of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AccountRole {
+    /// Sees, hears and changes everything.
+    Admin,
+    /// Sees and hears the calls of a scope.
+    Listener,
+    /// Sees all calls and the audit, and hears nothing.
+    Auditor,
+}
+
+/// A right of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AccountRight {
+    /// Sees calls.
+    List,
+    /// Plays recordings.
+    Play,
+    /// Downloads recordings and records.
+    Download,
+    /// Sees calls under way, and pauses them.
+    Live,
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserAccount {
+    /// Name, unique.
+    pub(crate) name: String,
+    /// Role.
+    pub(crate) role: AccountRole,
+    /// Calls that a listener may see. Other roles see all.
+    pub(crate) scope: CallScope,
+    /// Rights of a listener.
+    pub(crate) rights: Vec<AccountRight>,
+}
+
+impl AccountRole {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Listener => "listener",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+impl UserAccount {
+    /// Returns the account of whoever opens a console without users on this machine.
+    pub(crate) fn of_this_machine() -> Self {
+        Self { name: String::from("local"), role: AccountRole::Admin, scope: CallScope::default(), rights: Vec::new() }
+    }
+
+    /// Returns the calls that the account may see.
+    pub(crate) fn visible(&self) -> CallScope {
+        match self.role {
+            AccountRole::Listener => self.scope.clone(),
+            AccountRole::Admin | AccountRole::Auditor => CallScope::default(),
+        }
+    }
+
+    /// Returns whether the account has a right. An auditor lists, and hears nothing.
+    pub(crate) fn may(&self, right: AccountRight) -> bool {
+        match self.role {
+            AccountRole::Admin => true,
+            AccountRole::Auditor => right == AccountRight::List,
+            AccountRole::Listener => self.rights.contains(&right),
+        }
+    }
+
+    /// Returns whether the account sees the audit.
+    pub(crate) const fn may_audit(&self) -> bool {
+        matches!(self.role, AccountRole::Admin | AccountRole::Auditor)
+    }
+
+    /// Returns whether the account changes deliveries and holds, and sees the health of the recorder.
+    pub(crate) const fn is_admin(&self) -> bool {
+        matches!(self.role, AccountRole::Admin)
+    }
+}
+
+impl Accounts {
+    /// Returns whether there is any user.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn has_users(&self) -> Result<bool, AccountError> {
+        let found: Option<i64> =
+            self.lock().query_row("SELECT 1 FROM users LIMIT 1", [], |row| row.get(0)).optional()?;
+        Ok(found.is_some())
+    }
+
+    /// Adds a user, or replaces the password, role and scope of an existing one and ends its sessions.
+    ///
+    /// # Errors
+    /// Refuses a name or password that is not acceptable; fails if SQLite fails.
+    pub(crate) fn put_user(&self, user: &UserAccount, password: &str, now: Timestamp) -> Result<(), AccountError> {
+        let is_good = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+        if user.name.is_empty() || user.name.len() > MAX_NAME || !user.name.chars().all(is_good) {
+            return Err(AccountError::Refused("a name has 1 to 64 letters, digits or . _ - @"));
+        }
+        if user.scope.extensions.iter().any(|pattern| pattern.trim().is_empty()) {
+            // Stored, it would be an empty list, which means every extension.
+            return Err(AccountError::Refused("a pattern of extensions is empty; leave --extensions out for all"));
+        }
+        let hash = password::hash(password)?;
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute("DELETE FROM sessions WHERE user = ?1", params![user.name])?;
+        transaction.execute(
+            "INSERT INTO users (name, password, role, extensions, directions, rights, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO UPDATE
+             SET password = ?2, role = ?3, extensions = ?4, directions = ?5, rights = ?6",
+            params![
+                user.name,
+                hash,
+                user.role.as_str(),
+                user.scope.extensions.join(","),
+                words(&user.scope.directions),
+                words(&user.rights),
+                now.as_micros()
+            ],
+        )?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Removes a user and its sessions. Returns whether there was one.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn remove_user(&self, name: &str) -> Result<bool, AccountError> {
+        let connection = self.lock();
+        connection.execute("DELETE FROM sessions WHERE user = ?1", params![name])?;
+        Ok(connection.execute("DELETE FROM users WHERE name = ?1", params![name])? > 0)
+    }
+
+    /// Returns all users, by name.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn users(&self) -> Result<Vec<UserAccount>, AccountError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM users u ORDER BY name"))?;
+        let users = statement.query_map([], |row| read_user(row, 0))?.collect::<rusqlite::Result<_>>()?;
+        Ok(users)
+    }
+
+    /// Returns the user if the name and password are right.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn check_password(&self, name: &str, password: &str) -> Result<Option<UserAccount>, AccountError> {
+        let found: Option<(UserAccount, String)> = self
+            .lock()
+            .query_row(&format!("SELECT {COLUMNS}, u.password FROM users u WHERE u.name = ?1"), params![name], |row| {
+                Ok((read_user(row, 0)?, row.get(5)?))
+            })
+            .optional()?;
+        let is_right = password::matches(password, found.as_ref().map(|(_, hash)| hash.as_str()));
+        Ok(found.map(|(user, _)| user).filter(|_| is_right))
+    }
+}
+
+/// Columns that [`read_user`] reads, from the table `u`.
+pub(super) const COLUMNS: &str = "u.name, u.role, u.extensions, u.directions, u.rights";
+
+/// Reads a user from five columns.
+pub(super) fn read_user(row: &Row<'_>, at: usize) -> rusqlite::Result<UserAccount> {
+    let list = |n: usize| row.get::<_, String>(at + n).map(|text| split(&text));
+    // An unknown role, written by a newer version, has no rights.
+    let role = match row.get::<_, String>(at + 1)?.as_str() {
+        "admin" => AccountRole::Admin,
+        "auditor" => AccountRole::Auditor,
+        _ => AccountRole::Listener,
+    };
+    // A word that only a newer version knows must not widen the scope: without any word, it would be every direction.
+    let directions = list(3)?.iter().map(|word| parse_word(word).unwrap_or(CallDirection::Unknown)).collect();
+    let rights = list(4)?.iter().filter_map(|word| right(word)).collect();
+    Ok(UserAccount { name: row.get(at)?, role, scope: CallScope { extensions: list(2)?, directions }, rights })
+}
+
+fn right(word: &str) -> Option<AccountRight> {
+    <AccountRight as clap::ValueEnum>::from_str(word, true).ok()
+}
+
+fn parse_word<T: serde::de::DeserializeOwned>(word: &str) -> Option<T> {
+    serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
+}
+
+fn split(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn words<T: Serialize>(values: &[T]) -> String {
+    let word = |value: &T| serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned));
+    values.iter().filter_map(word).collect::<Vec<_>>().join(",")
+}
+
+/// Most bytes of a name.
+const MAX_NAME: usize = 64;

@@ -1,0 +1,26 @@
+//! Files of the pages, embedded in the binary.
+
+use axum::extract::Path;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// Returns a file.
+pub(super) async fn asset(Path(name): Path<String>) -> Response {
+    let found = ASSETS.iter().find(|(known, _, _)| *known == name);
+    let Some((_, kind, text)) = found else { return StatusCode::NOT_FOUND.into_response() };
+    // The name does not change with a new version, so the browser asks each time.
+    ([(header::CONTENT_TYPE, *kind), (header::CACHE_CONTROL, "no-cache")], *text).into_response()
+}
+
+/// Symbols of the marks, which every page includes.
+pub(super) const SPRITE: &str = include_str!("assets/sprite.svg");
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+const ASSETS: &[(&str, &str, &str)] = &[
+    ("console.css", "text/css; charset=utf-8", include_str!("assets/console.css")),
+    ("console.js", SCRIPT, include_str!("assets/console.js")),
+    ("search.js", SCRIPT, include_str!("assets/search.js")),
+    ("player.js", SCRIPT, include_str!("assets/player.js")),
+    ("live.js", SCRIPT, include_str!("assets/live.js")),
+];

@@ -1,0 +1,179 @@
+//! One call: page, JSON, peaks, its part of the audit.
+
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+
+use super::access::{self, Viewer};
+use super::accounts::{AccountRight, AuditAction, AuditEntry, AuditFilter};
+use super::control::refused;
+use super::pages;
+use super::server::{ConsoleState, StateError};
+use super::sound::kept_packets;
+use crate::call::record::CallRecord;
+use crate::delivery::row::JobRow;
+use crate::recording::peaks::RecordingPeaks;
+use crate::time::Timestamp;
+
+/// Everything that the page of a call shows.
+#[derive(Debug, Default)]
+pub(super) struct CallFacts {
+    /// The record.
+    pub(super) record: CallRecord,
+    /// Its delivery.
+    pub(super) job: Option<JobRow>,
+    /// When and why the files were removed.
+    pub(super) removed: Option<(Timestamp, String)>,
+    /// Related calls that the account may see.
+    pub(super) related: Vec<CallRecord>,
+    /// Peaks by part. `None`: the file is encrypted, or has no peaks.
+    pub(super) peaks: Vec<Option<RecordingPeaks>>,
+    /// Legs with kept packets, from 1.
+    pub(super) packets: Vec<u32>,
+    /// Rows of the audit.
+    pub(super) heard_by: Vec<AuditEntry>,
+    /// Beginning of the address of a task.
+    pub(super) task_url: Option<String>,
+}
+
+/// Parameters of the peaks.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct PeaksQuery {
+    n: Option<usize>,
+}
+
+/// Returns the page.
+pub(super) async fn page(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path(id): Path<String>,
+) -> Response {
+    match facts(&state, &viewer, &id).await {
+        Ok(Some(facts)) => pages::call::page(&viewer, &facts).into_response(),
+        Ok(None) => access::missing(Some(&viewer), false),
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Returns the record.
+pub(super) async fn api(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path(id): Path<String>,
+) -> Response {
+    match record(&state, &viewer, &id).await {
+        Ok(Some(record)) => Json(record).into_response(),
+        Ok(None) => access::missing(None, true),
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Returns the record as a file.
+pub(super) async fn download_record(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path(id): Path<String>,
+) -> Response {
+    if !viewer.user.may(AccountRight::Download) {
+        return refused(StatusCode::FORBIDDEN, "the account may not download");
+    }
+    match record(&state, &viewer, &id).await {
+        Ok(Some(record)) => {
+            if let Err(error) = state.record(&viewer, AuditAction::Downloaded, Some(&record.id), "record").await {
+                return access::failed(&error);
+            }
+            let name = format!("attachment; filename=\"{}.json\"", record.id);
+            ([(header::CONTENT_DISPOSITION, name)], Json(record)).into_response()
+        }
+        Ok(None) => access::missing(None, true),
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Returns the peaks of all parts as JSON: for each part a list of `[left low, left high, right low, right high]`.
+pub(super) async fn peaks(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path(id): Path<String>,
+    Query(query): Query<PeaksQuery>,
+) -> Response {
+    // A waveform tells when somebody spoke, so it needs the right to hear.
+    if !viewer.user.may(AccountRight::Play) {
+        return access::missing(None, true);
+    }
+    let facts = match facts(&state, &viewer, &id).await {
+        Ok(Some(facts)) => facts,
+        Ok(None) => return access::missing(None, true),
+        Err(error) => return access::failed(&error),
+    };
+    let pieces = query.n.unwrap_or(pages::waveform::PIECES).clamp(1, MAX_PIECES);
+    let part = |peaks: &Option<RecordingPeaks>| {
+        peaks.as_ref().map(|peaks| {
+            let [left, right] = [0, 1].map(|channel| pages::waveform::reduced(&peaks.channels[channel], pieces));
+            left.iter().zip(&right).map(|(l, r)| [l.0, l.1, r.0, r.1]).collect::<Vec<_>>()
+        })
+    };
+    Json(serde_json::json!({ "parts": facts.peaks.iter().map(part).collect::<Vec<_>>() })).into_response()
+}
+
+/// Returns who listened to a call, as JSON.
+pub(super) async fn audit(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path(id): Path<String>,
+) -> Response {
+    match facts(&state, &viewer, &id).await {
+        Ok(Some(facts)) => Json(facts.heard_by).into_response(),
+        Ok(None) => access::missing(None, true),
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Returns a record within the scope of an account.
+pub(super) async fn record(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallRecord>, StateError> {
+    if !viewer.user.may(AccountRight::List) {
+        return Ok(None);
+    }
+    let (id, scope) = (id.to_owned(), viewer.user.visible());
+    Ok(state.read(move |journal| journal.call_in_scope(&id, &scope)).await?.map(|call| call.record))
+}
+
+async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallFacts>, StateError> {
+    let Some(record) = record(state, viewer, id).await? else { return Ok(None) };
+    let (scope, may_hear) = (viewer.user.visible(), viewer.user.may(AccountRight::Play));
+    let facts = state
+        .read(move |journal| {
+            let mut related = Vec::new();
+            for id in record.related.iter().take(MAX_RELATED) {
+                related.extend(journal.call_in_scope(id, &scope)?.map(|call| call.record));
+            }
+            let peaks = record.recordings.iter().map(|file| {
+                let path = std::path::Path::new(&file.path);
+                if file.plain_sha256.is_none() && may_hear { RecordingPeaks::read(path) } else { None }
+            });
+            Ok(CallFacts {
+                job: journal.job(&record.id)?,
+                removed: journal.removed(&record.id)?,
+                related,
+                peaks: peaks.collect(),
+                packets: (1..=MAX_LEGS).filter(|leg| kept_packets(&record, *leg).is_some()).collect(),
+                record,
+                ..CallFacts::default()
+            })
+        })
+        .await?;
+    let filter = AuditFilter { call_id: Some(id.to_owned()), ..AuditFilter::default() };
+    let heard_by = state.with_accounts(move |accounts| accounts.audit(&filter, MAX_ROWS)).await?;
+    Ok(Some(CallFacts { heard_by, task_url: state.site.task_url.clone(), ..facts }))
+}
+
+/// Related calls on the page.
+const MAX_RELATED: usize = 20;
+/// Legs of which packets are looked for.
+const MAX_LEGS: u32 = 16;
+/// Rows of the audit on the page.
+const MAX_ROWS: u32 = 20;
+/// Most pieces of a waveform in JSON.
+const MAX_PIECES: usize = 6_000;

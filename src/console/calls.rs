@@ -1,0 +1,265 @@
+//! The list of calls as page, JSON and CSV.
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Json};
+use serde::Serialize;
+
+use super::access::{self, Viewer};
+use super::accounts::{AccountRight, AuditAction};
+use super::control::refused;
+use super::pages;
+use super::query::{CallsQuery, DayRange};
+use super::server::{ConsoleState, StateError};
+use crate::call::record::CallRecord;
+use crate::journal::{CallSearch, HeardClass};
+use crate::service::clock::wall_clock;
+
+/// A page of the list, with the counts of the whole search.
+#[derive(Debug, Default)]
+pub(super) struct FoundPage {
+    /// Calls, newest first.
+    pub(super) calls: Vec<CallRecord>,
+    /// Start, µs, and id of the last call, if there are older ones.
+    pub(super) next: Option<(i64, String)>,
+    /// Number of calls by class, without the filter by class.
+    pub(super) counts: Vec<(HeardClass, u64)>,
+    /// Range of time that was searched.
+    pub(super) range: DayRange,
+    /// The text as it was understood.
+    pub(super) read_as: String,
+    /// Beginning of the address of a task.
+    pub(super) task_url: Option<String>,
+}
+
+/// The list as JSON.
+#[derive(Debug, Serialize)]
+struct CallList<'a> {
+    total: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    read_as: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+    calls: &'a [CallRecord],
+}
+
+impl FoundPage {
+    /// Returns the number of calls of a class.
+    pub(super) fn count(&self, class: HeardClass) -> u64 {
+        self.counts.iter().find(|(known, _)| *known == class).map_or(0, |(_, count)| *count)
+    }
+
+    /// Returns the number of calls.
+    pub(super) fn total(&self) -> u64 {
+        self.counts.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// Goes to the list.
+pub(super) async fn home() -> Redirect {
+    Redirect::to("/calls")
+}
+
+/// Returns the page, or only its results for the script.
+pub(super) async fn page(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Query(query): Query<CallsQuery>,
+    headers: HeaderMap,
+) -> Response {
+    if !viewer.user.may(AccountRight::List) {
+        return access::missing(Some(&viewer), false);
+    }
+    match find(&state, &viewer, &query, PAGE).await {
+        Ok(found) if headers.contains_key(FRAGMENT) => pages::calls::results(&viewer, &query, &found).into_response(),
+        Ok(found) => pages::calls::page(&viewer, &query, &found).into_response(),
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Returns the list as JSON, or as CSV if the client asks for it.
+pub(super) async fn api(
+    state: State<ConsoleState>,
+    viewer: Extension<Viewer>,
+    query: Query<CallsQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let wants_csv = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/csv"));
+    if wants_csv {
+        return csv(state, viewer, query).await;
+    }
+    if !viewer.user.may(AccountRight::List) {
+        return access::missing(None, true);
+    }
+    match find(&state, &viewer, &query, PAGE).await {
+        Ok(found) => {
+            let next = found.next.as_ref().map(|(begin, id)| format!("{begin}~{id}"));
+            let list = CallList { total: found.total(), read_as: &found.read_as, next, calls: &found.calls };
+            Json(list).into_response()
+        }
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Returns the number of calls by class as JSON.
+pub(super) async fn report(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Query(query): Query<CallsQuery>,
+) -> Response {
+    if !viewer.user.may(AccountRight::List) {
+        return access::missing(None, true);
+    }
+    match find(&state, &viewer, &query, 1).await {
+        Ok(found) => {
+            let counts: serde_json::Map<String, serde_json::Value> =
+                HeardClass::ALL.iter().map(|class| (class.as_str().to_owned(), found.count(*class).into())).collect();
+            Json(serde_json::json!({ "total": found.total(), "heard": counts })).into_response()
+        }
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Returns all calls of a search as CSV, at most [`MAX_CSV`].
+pub(super) async fn csv(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Query(query): Query<CallsQuery>,
+) -> Response {
+    if !viewer.user.may(AccountRight::Download) {
+        return refused(StatusCode::FORBIDDEN, "the account may not download");
+    }
+    let mut text = String::from("\u{feff}"); // spreadsheets read UTF-8 by this mark
+    text.push_str(&CSV_COLUMNS.join(","));
+    text.push_str("\r\n");
+    let mut query = query;
+    let mut rows = 0;
+    loop {
+        let found = match find(&state, &viewer, &query, CSV_PAGE).await {
+            Ok(found) => found,
+            Err(error) => return access::failed(&error),
+        };
+        found.calls.iter().for_each(|record| text.push_str(&csv_row(record)));
+        rows += found.calls.len();
+        match found.next {
+            Some((begin, id)) if rows < MAX_CSV => query.cursor = format!("{begin}~{id}"),
+            _ => break,
+        }
+    }
+    if let Err(error) = state.record(&viewer, AuditAction::Listed, None, &format!("{rows} calls as CSV")).await {
+        return access::failed(&error);
+    }
+    let name = "attachment; filename=\"calls.csv\"";
+    ([(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, name)], text).into_response()
+}
+
+/// Searches within the scope of the account.
+async fn find(state: &ConsoleState, viewer: &Viewer, query: &CallsQuery, limit: u32) -> Result<FoundPage, StateError> {
+    let (site, scope, query) = (state.site.clone(), viewer.user.visible(), query.clone());
+    state
+        .read(move |journal| {
+            let mut search = query.to_search(scope.clone(), &site.dialling);
+            let newest = journal.search(&CallSearch { scope, ..CallSearch::default() }, None, 1)?;
+            let newest = newest.calls.first().and_then(|call| pages::calls::start(&call.record));
+            let now = wall_clock();
+            let range = query.range(now, newest);
+            (search.since, search.until) = (range.since, range.until);
+            search.time_of_day = query.time_of_day(range.since.unwrap_or(now));
+            let counts = journal.count_by_class(&CallSearch { heard: None, ..search.clone() })?;
+            let counts = match search.heard {
+                Some(only) if limit == CSV_PAGE => counts.into_iter().filter(|(class, _)| *class == only).collect(),
+                _ => counts,
+            };
+            let found = journal.search(&search, query.before().as_ref(), limit)?;
+            let read_as = search.numbers.iter().map(|digits| format!("…{digits}")).chain(search.words.iter().cloned());
+            Ok(FoundPage {
+                calls: found.calls.into_iter().map(|call| call.record).collect(),
+                next: found.next,
+                counts,
+                range,
+                read_as: read_as.collect::<Vec<_>>().join(", "),
+                task_url: site.task_url.clone(),
+            })
+        })
+        .await
+}
+
+fn csv_row(record: &CallRecord) -> String {
+    let word = |value: serde_json::Result<serde_json::Value>| {
+        value.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let fields = [
+        pages::calls::start(record).map(|at| at.to_rfc3339_secs()).unwrap_or_default(),
+        word(serde_json::to_value(record.direction)),
+        text(&record.from),
+        text(&record.from_name),
+        text(&record.to),
+        text(&record.to_name),
+        text(&record.internal),
+        record.duration_s.map(|seconds| format!("{seconds:.1}")).unwrap_or_default(),
+        word(serde_json::to_value(record.outcome)),
+        word(serde_json::to_value(record.verdict)),
+        text(&record.verdict_reason),
+        word(serde_json::to_value(record.delivery.state)),
+        record.delivery.task_id.map(|id| id.to_string()).unwrap_or_default(),
+        record.id.clone(),
+    ];
+    let mut row = fields.iter().map(|field| csv_field(field)).collect::<Vec<_>>().join(",");
+    row.push_str("\r\n");
+    row
+}
+
+/// Quotes a field (RFC 4180). A text that a spreadsheet would run as a formula gets an apostrophe; numbers in
+/// international form do not.
+pub(super) fn csv_field(text: &str) -> String {
+    let is_number = text.strip_prefix(['+', '-']).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number;
+    let text = if is_formula { format!("'{text}") } else { text.to_owned() };
+    if text.contains([',', '"', '\n', '\r', ';']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+/// Calls of a page.
+const PAGE: u32 = 50;
+/// Calls that are read at once for a CSV.
+const CSV_PAGE: u32 = 1_000;
+/// Most rows of a CSV: a year of a small office, some 50 MiB of text.
+const MAX_CSV: usize = 200_000;
+/// Header by which the script asks for the results only.
+const FRAGMENT: &str = "x-fragment";
+
+const CSV_COLUMNS: [&str; 14] = [
+    "time",
+    "direction",
+    "from",
+    "from_name",
+    "to",
+    "to_name",
+    "extension",
+    "length_s",
+    "outcome",
+    "verdict",
+    "reason",
+    "delivery",
+    "task",
+    "id",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_csv_cannot_become_a_formula() {
+        for (text, field) in [
+            ("+74953002285", "+74953002285"),
+            ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+            ("+1+cmd", "'+1+cmd"),
+            ("a,\"b\"", "\"a,\"\"b\"\"\""),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(csv_field(text), field);
+        }
+    }
+}

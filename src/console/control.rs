@@ -1,0 +1,130 @@
+//! Pause and resume of a live call, and the counters of the service.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /api/calls/{id}/pause`, `/resume` | 200 `{"id", "paused"}`; 404: no live call has this id; 503: too busy |
+//! | `GET /api/status` | 200, [`ServiceStatus`] |
+//!
+//! Requests reach the capture thread over a bounded channel, which that thread polls without waiting.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use crossbeam_channel::TrySendError;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::access::Viewer;
+use super::accounts::{AccountRight, AuditAction};
+use super::server::ConsoleState;
+use crate::call::pause::PauseAction;
+use crate::journal::Journal;
+use crate::ops::drops::DropCounters;
+
+/// Counters of the service, as `GET /api/status` returns them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct ServiceStatus {
+    /// Captured frames.
+    pub(crate) frames: u64,
+    /// Frames dropped by the kernel because its ring was full.
+    pub(crate) dropped_by_kernel: u64,
+    /// Frames dropped by the network interface.
+    pub(crate) dropped_by_interface: u64,
+    /// RTP packets that belong to known calls.
+    pub(crate) rtp_packets: u64,
+    /// Live calls.
+    pub(crate) calls_live: usize,
+    /// Live legs.
+    pub(crate) legs_live: usize,
+    /// Calls ended since the start.
+    pub(crate) calls_ended: u64,
+    /// Dropped calls and packets since the start.
+    #[serde(rename = "left_aside")]
+    pub(crate) drops: DropCounters,
+    /// Calls that still have to be delivered to Pyrus; absent if the journal cannot be read at the moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owed: Option<usize>,
+}
+
+/// A pause or resume request that waits for the capture thread.
+#[derive(Debug)]
+pub(crate) struct PauseRequest {
+    /// Id of the call.
+    pub(crate) id: String,
+    /// Pause or resume.
+    pub(crate) order: PauseAction,
+    pub(super) reply: oneshot::Sender<Option<bool>>,
+}
+
+impl PauseRequest {
+    /// Sends the reply: whether the call is paused now, or `None` if no live call has this id.
+    pub(crate) fn answer(self, paused: Option<bool>) {
+        let _ = self.reply.send(paused); // the client may have closed its connection
+    }
+}
+
+pub(super) async fn status(State(shared): State<ConsoleState>) -> Response {
+    let mut status = *shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+    let journal = shared.journal_config.clone();
+    let owed = tokio::task::spawn_blocking(move || {
+        let jobs = Journal::open_read_only(&journal).and_then(|journal| journal.load_jobs());
+        jobs.ok().map(|jobs| jobs.iter().filter(|job| !job.is_settled()).count())
+    });
+    status.owed = owed.await.unwrap_or_default();
+    Json(status).into_response()
+}
+
+pub(super) async fn pause(state: State<ConsoleState>, viewer: Extension<Viewer>, id: Path<String>) -> Response {
+    control(state.0, viewer.0, id.0, PauseAction::Pause).await
+}
+
+pub(super) async fn resume(state: State<ConsoleState>, viewer: Extension<Viewer>, id: Path<String>) -> Response {
+    control(state.0, viewer.0, id.0, PauseAction::Resume).await
+}
+
+/// Sends a request of an account to the capture thread. Calls outside its scope do not exist for it.
+async fn control(state: ConsoleState, viewer: Viewer, id: String, order: PauseAction) -> Response {
+    if !viewer.is_local() {
+        if !viewer.user.may(AccountRight::Live) {
+            return refused(StatusCode::FORBIDDEN, "the account may not pause recordings");
+        }
+        let (wanted, scope) = (id.clone(), viewer.user.visible());
+        let found = state.read(move |journal| journal.call_in_scope(&wanted, &scope)).await;
+        if !matches!(found, Ok(Some(_))) {
+            return refused(StatusCode::NOT_FOUND, "no live call has this id");
+        }
+        if state.record(&viewer, AuditAction::Paused, Some(&id), &format!("{order:?}").to_lowercase()).await.is_err() {
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "the audit cannot be written");
+        }
+    }
+    send_request(&state, id, order).await
+}
+
+/// Sends a request to the capture thread and waits for its reply.
+async fn send_request(shared: &ConsoleState, id: String, order: PauseAction) -> Response {
+    let (reply, answer) = oneshot::channel();
+    match shared.requests.try_send(PauseRequest { id: id.clone(), order, reply }) {
+        Ok(()) => {}
+        Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting");
+        }
+    }
+    match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
+        Ok(Ok(Some(paused))) => Json(serde_json::json!({ "id": id, "paused": paused })).into_response(),
+        Ok(Ok(None)) => refused(StatusCode::NOT_FOUND, "no live call has this id"),
+        Ok(Err(_)) | Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the capture thread does not answer"),
+    }
+}
+
+pub(super) fn refused(status: StatusCode, why: &str) -> Response {
+    (status, Json(serde_json::json!({ "error": why }))).into_response()
+}
+
+/// Requests that can wait for the capture thread, which handles them after each frame.
+pub(super) const MAX_REQUESTS: usize = 64;
+/// Longest wait for the capture thread, which handles requests at least every 100 ms.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);

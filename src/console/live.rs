@@ -1,0 +1,118 @@
+//! Calls under way: a page, and its rows as server-sent events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use maud::{Markup, html};
+
+use super::access::{self, Viewer};
+use super::accounts::AccountRight;
+use super::pages::{self, NavEntry};
+use super::server::{ConsoleState, StateError};
+use super::text::clock_time;
+use crate::call::record::{CallRecord, EventKind};
+use crate::service::clock::wall_clock;
+
+/// Returns the page.
+pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
+    if !viewer.user.may(AccountRight::Live) {
+        return access::missing(Some(&viewer), false);
+    }
+    let calls = match live_calls(&state, &viewer).await {
+        Ok(calls) => calls,
+        Err(error) => return access::failed(&error),
+    };
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let body = html! {
+        div.head { h1 { (t("Calls under way", "Звонки сейчас")) }
+            p.v.ok role="status" data-state { (t("up to date", "актуально")) ", " (clock_time(wall_clock())) } }
+        div data-live data-csrf=(viewer.csrf.as_deref().unwrap_or_default()) { (rows(&viewer, &calls)) }
+    };
+    pages::shell(&viewer, t("Live", "Сейчас"), NavEntry::Live, &["live.js"], &body).into_response()
+}
+
+/// Returns the rows each [`PERIOD`], if they changed.
+pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
+    if !viewer.user.may(AccountRight::Live) {
+        return access::missing(None, true);
+    }
+    let next = |(state, viewer, mut last): (ConsoleState, Viewer, Option<String>)| async move {
+        loop {
+            if last.is_some() {
+                tokio::time::sleep(PERIOD).await;
+            }
+            // The journal may be closed for a moment; the next round asks again.
+            let Ok(calls) = live_calls(&state, &viewer).await else {
+                tokio::time::sleep(PERIOD).await;
+                continue;
+            };
+            let text = rows(&viewer, &calls).into_string();
+            if last.as_ref() != Some(&text) {
+                last = Some(text.clone());
+                let event = Event::default().event("calls").data(text);
+                return Some((Ok::<_, Infallible>(event), (state, viewer, last)));
+            }
+        }
+    };
+    Sse::new(stream::unfold((state, viewer, None), next)).keep_alive(KeepAlive::default()).into_response()
+}
+
+async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Vec<CallRecord>, StateError> {
+    let scope = viewer.user.visible();
+    let calls = state.read(move |journal| journal.live_calls(&scope, MAX_CALLS)).await?;
+    Ok(calls.into_iter().map(|call| call.record).collect())
+}
+
+fn rows(viewer: &Viewer, calls: &[CallRecord]) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    if calls.is_empty() {
+        return html! { section.card.empty { h2 { (t("No call under way", "Сейчас звонков нет")) } } };
+    }
+    let heads =
+        [t("Length", "Длина"), t("From", "От"), t("To", "Кому"), t("State", "Состояние"), t("Recording", "Запись")];
+    html! {
+        section.card.table { table.live role="table" {
+            caption.vh { (t("Calls under way, longest first", "Звонки сейчас, сначала долгие")) }
+            thead role="rowgroup" { tr role="row" { @for head in heads { th role="columnheader" scope="col" { (head) } } } }
+            tbody role="rowgroup" { @for record in calls { (row(viewer, record)) } }
+        } }
+    }
+}
+
+fn row(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let since = record.answered_at.or(record.invited_at);
+    let is_paused = record.paused.last().is_some_and(|pause| pause.to.is_none());
+    let last_hold = record.events.iter().rev().find(|e| matches!(e.kind, EventKind::Hold | EventKind::Resume));
+    let (mark, words) = match (record.answered_at, is_paused) {
+        (None, _) => ("wait", t("ringing", "звонит")),
+        (_, true) => ("pause", t("recording paused", "запись приостановлена")),
+        _ if last_hold.is_some_and(|e| e.kind == EventKind::Hold) => ("wait", t("on hold", "в ожидании")),
+        _ => ("both", t("talking", "разговор")),
+    };
+    let (verb, button) = match is_paused {
+        true => ("resume", t("Resume recording", "Продолжить запись")),
+        false => ("pause", t("Pause recording", "Приостановить запись")),
+    };
+    html! {
+        tr role="row" {
+            th role="rowheader" scope="row" data-since=[since.map(|at| at.as_micros() / 1_000_000)] {
+                @if let Some(at) = since { (clock_time(at)) } }
+            td role="cell" data-l=(t("From", "От")) { span { (pages::caller(viewer, record)) @if let Some(name) = &record.from_name { span.sub { (name) } } } }
+            td role="cell" data-l=(t("To", "Кому")) { span { (pages::callee(viewer, record)) @if let Some(name) = &record.to_name { span.sub { (name) } } } }
+            td role="cell" data-l=(t("State", "Состояние")) { span { span.v.quiet { (pages::mark(mark)) span { (words) } } } }
+            td role="cell" data-l=(t("Recording", "Запись")) { span {
+                button type="button" data-control={ "/api/v1/calls/" (record.id) "/" (verb) } { (button) } } }
+        }
+    }
+}
+
+/// Time between two looks at the journal.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Calls on the page, longest first.
+const MAX_CALLS: u32 = 200;

@@ -1,0 +1,277 @@
+//! Why is a call not there: the calls of a number in a time, each with its reason, or the nearest attempts.
+
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::access::{self, Viewer};
+use super::accounts::AccountRight;
+use super::pages::{self, NavEntry};
+use super::query::{midnight, parse_day, parse_time, read_text};
+use super::server::{ConsoleState, StateError};
+use super::text::{clock_time, date_time, iso_day, length};
+use crate::call::record::{CallRecord, CallVerdict, DeliveryState};
+use crate::journal::{CallSearch, HeardClass};
+use crate::service::clock::wall_clock;
+use crate::time::Timestamp;
+
+/// The question.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WhyQuery {
+    number: String,
+    day: String,
+    from: String,
+    to: String,
+}
+
+/// The answer.
+#[derive(Debug, Default)]
+struct WhyAnswer {
+    /// Begin and end of the time that was asked for.
+    range: (Timestamp, Timestamp),
+    /// Digits that were looked for.
+    digits: Vec<String>,
+    /// Calls of the number in this time, newest first.
+    calls: Vec<CallRecord>,
+    /// The nearest calls of the number before and after it.
+    nearest: Vec<CallRecord>,
+    /// Calls of any number in this time, by class.
+    others: Vec<(HeardClass, u64)>,
+}
+
+impl WhyAnswer {
+    fn others(&self, classes: &[HeardClass]) -> u64 {
+        self.others.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
+    }
+
+    /// Returns the word of the answer for the API.
+    fn code(&self) -> &'static str {
+        let all = self.others.iter().map(|(_, count)| count).sum::<u64>();
+        match (self.calls.is_empty(), all) {
+            (false, _) => "seen",
+            (true, 0) => "nothing_seen_of_any_number",
+            (true, _) => "number_not_seen",
+        }
+    }
+}
+
+/// Returns the page.
+pub(super) async fn page(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Query(query): Query<WhyQuery>,
+) -> Response {
+    if !viewer.user.may(AccountRight::List) {
+        return access::missing(Some(&viewer), false);
+    }
+    match answer(&state, &viewer, &query).await {
+        Ok(answer) => show(&viewer, &query, answer.as_ref()).into_response(),
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Returns the answer as JSON.
+pub(super) async fn api(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Query(query): Query<WhyQuery>,
+) -> Response {
+    if !viewer.user.may(AccountRight::List) {
+        return access::missing(None, true);
+    }
+    match answer(&state, &viewer, &query).await {
+        Ok(Some(answer)) => {
+            let others: serde_json::Map<String, serde_json::Value> =
+                answer.others.iter().map(|(class, count)| (class.as_str().to_owned(), (*count).into())).collect();
+            Json(serde_json::json!({
+                "answer": answer.code(), "from": answer.range.0, "to": answer.range.1, "read_as": answer.digits,
+                "calls": answer.calls, "attempts": answer.nearest, "looked_at": others,
+            }))
+            .into_response()
+        }
+        Ok(None) => Json(serde_json::json!({ "answer": "not_asked" })).into_response(),
+        Err(error) => access::failed(&error),
+    }
+}
+
+async fn answer(state: &ConsoleState, viewer: &Viewer, query: &WhyQuery) -> Result<Option<WhyAnswer>, StateError> {
+    let (numbers, words) = read_text(&query.number, &state.site.dialling);
+    if numbers.is_empty() && words.is_empty() {
+        return Ok(None);
+    }
+    let scope = viewer.user.visible();
+    let range = range(query);
+    let of_number = CallSearch { scope: scope.clone(), numbers, words, ..CallSearch::default() };
+    let answer = state
+        .read(move |journal| {
+            let inside = CallSearch { since: Some(range.0), until: Some(range.1), ..of_number.clone() };
+            let before = CallSearch { until: Some(range.0), ..of_number.clone() };
+            // The search runs from the newest call, so the nearest one after the range is the last of those found.
+            let after = CallSearch { since: Some(range.1), ..of_number.clone() };
+            let mut nearest = journal.search(&after, None, MAX_AFTER)?.calls;
+            let keep = nearest.len().saturating_sub(NEAREST);
+            nearest.drain(..keep);
+            nearest.extend(journal.search(&before, None, NEAREST as u32)?.calls);
+            let all = CallSearch { scope, since: Some(range.0), until: Some(range.1), ..CallSearch::default() };
+            Ok(WhyAnswer {
+                range,
+                digits: of_number.numbers.clone(),
+                calls: journal.search(&inside, None, MAX_CALLS)?.calls.into_iter().map(|call| call.record).collect(),
+                nearest: nearest.into_iter().map(|call| call.record).collect(),
+                others: journal.count_by_class(&all)?,
+            })
+        })
+        .await?;
+    Ok(Some(answer))
+}
+
+/// Returns the time that was asked for: a day, or hours of it.
+fn range(query: &WhyQuery) -> (Timestamp, Timestamp) {
+    let today = super::text::local(wall_clock()).date();
+    let day = parse_day(&query.day).unwrap_or(today);
+    let (begin, end) = (midnight(day), day.tomorrow().map_or(Timestamp::MAX, midnight));
+    let hour = |text: &str| parse_time(text).map(|s| begin + std::time::Duration::from_secs(u64::from(s)));
+    (hour(&query.from).unwrap_or(begin), hour(&query.to).unwrap_or(end))
+}
+
+fn show(viewer: &Viewer, query: &WhyQuery, answer: Option<&WhyAnswer>) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let day = if query.day.is_empty() { iso_day(wall_clock()) } else { query.day.clone() };
+    let body = html! {
+        h1 { (t("Why is a call not there?", "Почему звонка нет?")) }
+        form.card.search action="/why" { div.filters.whyf {
+            div.field { label for="q" { (t("Number or extension, as you know it", "Номер или внутренний, как вы его знаете")) }
+                input id="q" name="number" type="search" value=(query.number) required; }
+            div.field { label for="wd" { (t("Day", "День")) } input id="wd" name="day" type="date" value=(day); }
+            div.field { label for="w1" { (t("From", "С")) } input id="w1" name="from" type="text" inputmode="numeric" placeholder="00:00" value=(query.from); }
+            div.field { label for="w2" { (t("To", "До")) } input id="w2" name="to" type="text" inputmode="numeric" placeholder="24:00" value=(query.to); }
+            button.primary { (pages::mark("search")) (t("Ask", "Спросить")) }
+        } }
+        @if let Some(answer) = answer {
+            section.card.stack.stack-4 role="status" {
+                p.answer { (sentence(viewer, answer)) }
+                @for record in &answer.calls { (found(viewer, record)) }
+                div.cols.even { (nearest(viewer, answer)) (causes(viewer, query, answer)) }
+                details.plain-d { summary { (t("What was looked through", "Что просмотрено")) }
+                    p.muted { (t("Digits", "Цифры")) " " (answer.digits.join(", ")) ", "
+                        (viewer.lang.count(answer.others(&HeardClass::ALL), ["call", "calls"], ["звонок", "звонка", "звонков"]))
+                        " " (t("of all numbers in this time.", "всех номеров за это время."))
+                        @if !viewer.user.visible().extensions.is_empty() {
+                            " " (t("Your account sees extensions", "Ваша учётная запись видит номера")) " " (viewer.user.visible().extensions.join(", ")) "."
+                        } } }
+            }
+        }
+    };
+    pages::shell(viewer, t("Why not there", "Почему нет"), NavEntry::Why, &[], &body)
+}
+
+fn sentence(viewer: &Viewer, answer: &WhyAnswer) -> String {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let (from, to) = (date_time(answer.range.0), date_time(answer.range.1));
+    let time = format!("{} {from} {} {to}", t("between", "с"), t("and", "по"));
+    match answer.code() {
+        "seen" => {
+            let count =
+                viewer.lang.count(answer.calls.len() as u64, ["call", "calls"], ["звонок", "звонка", "звонков"]);
+            format!("{}: {count} {time}.", t("It is there", "Есть"))
+        }
+        "nothing_seen_of_any_number" => format!(
+            "{} {time}. {}",
+            t("Nothing of any number was seen", "Не было видно ничего ни от одного номера"),
+            t(
+                "The recorder stood still, or the mirror showed nothing.",
+                "Регистратор стоял, или зеркало ничего не показывало."
+            )
+        ),
+        _ => format!("{} {time}.", t("Nothing of this number was seen", "От этого номера ничего не было видно")),
+    }
+}
+
+/// Returns one call that was found, with its reason and the instruction.
+fn found(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let (name, colour) = pages::class_mark(HeardClass::of(record));
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let todo = match record.verdict {
+        Some(CallVerdict::CallerOnly | CallVerdict::CalleeOnly) => t(
+            "Do: the switch must copy both directions. Look with callspan doctor.",
+            "Сделать: коммутатор должен копировать оба направления. Проверка: callspan doctor.",
+        ),
+        Some(CallVerdict::NoMedia) => {
+            t("Do: mirror the port where the sound passes as well.", "Сделать: зеркалировать и порт, где идёт звук.")
+        }
+        Some(CallVerdict::Excluded) => t(
+            "Do: change the rule in [[rules]], if it is not meant.",
+            "Сделать: изменить правило в [[rules]], если оно не задумано.",
+        ),
+        Some(CallVerdict::Encrypted) => t(
+            "Do: switch SRTP off for the recorded telephones, or hand over its keys by SDES.",
+            "Сделать: отключить SRTP у записываемых телефонов или передавать ключи по SDES.",
+        ),
+        _ => "",
+    };
+    let owed = matches!(record.delivery.state, DeliveryState::Owed | DeliveryState::Parked | DeliveryState::Dead);
+    html! {
+        div class={ "note " (colour) } { (pages::mark(name)) div {
+            p { b { (viewer.lang.verdict_sentence(record.verdict)) } " " (pages::calls::start(record).map(date_time).unwrap_or_default()) ", "
+                (pages::caller(viewer, record)) " → " (pages::callee(viewer, record))
+                @if let Some(s) = record.duration_s { ", " (length(s)) } }
+            @if let Some(reason) = &record.verdict_reason { p.muted lang="en" { (reason) } }
+            @if owed { p { (t("Pyrus does not have it yet", "В Pyrus его ещё нет")) ": " (viewer.lang.delivery(record.delivery.state)) } }
+            @if !todo.is_empty() { p { (todo) } }
+            p { a href={ "/calls/" (record.id) } { (t("Open the call", "Открыть звонок")) } }
+        } }
+    }
+}
+
+fn nearest(viewer: &Viewer, answer: &WhyAnswer) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    html! { div {
+        h2 { (t("Nearest attempts", "Ближайшие попытки")) }
+        @if answer.nearest.is_empty() { p.muted { (t("None of this number, at any time.", "От этого номера не было ни одной.")) } } @else {
+            table role="table" {
+                caption.vh { (t("Nearest attempts", "Ближайшие попытки")) }
+                thead role="rowgroup" { tr role="row" { @for head in [t("Time", "Время"), t("Seen", "Видно"), t("Call", "Звонок")] {
+                    th role="columnheader" scope="col" { (head) } } } }
+                tbody role="rowgroup" { @for record in &answer.nearest { tr role="row" {
+                    th role="rowheader" scope="row" { (pages::calls::start(record).map(date_time).unwrap_or_default()) }
+                    td role="cell" data-l=(t("Seen", "Видно")) { span { (pages::verdict(viewer, record)) } }
+                    td role="cell" data-l=(t("Call", "Звонок")) { a href={ "/calls/" (record.id) } { (t("Open", "Открыть")) } }
+                } } }
+            }
+        }
+    } }
+}
+
+fn causes(viewer: &Viewer, query: &WhyQuery, answer: &WhyAnswer) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let one_sided = answer.others(&[HeardClass::One, HeardClass::Nothing]);
+    let lost = answer.others(&[HeardClass::Lost]);
+    let number = super::query::encoded(&query.number);
+    html! { div {
+        h2 { (t("What can have happened", "Что могло случиться")) }
+        ol.list {
+            @if answer.calls.is_empty() {
+                li { b { (t("The call was at another time or of another number.", "Звонок был в другое время или с другого номера.")) } " "
+                    a href={ "/calls?day=all&q=" (number) } { (t("Ask for any time", "Спросить за всё время")) } }
+            }
+            @if one_sided > 0 { li { b { (viewer.lang.count(one_sided, ["call", "calls"], ["звонок", "звонка", "звонков"])) " "
+                (t("of this time lack a side or all sound:", "этого времени без одной стороны или без звука:")) } " "
+                (t("the mirror did not copy everything.", "зеркало копировало не всё.")) } }
+            @if lost > 0 { li { b { (viewer.lang.count(lost, ["call", "calls"], ["звонок", "звонка", "звонков"])) " "
+                (t("were lost by this recorder.", "потеряно этим регистратором.")) } } }
+            li { b { (t("It took another way", "Он шёл другим путём")) } " "
+                (t("(second trunk, mobile line): not on this mirror.", "(второй транк, мобильная линия): его нет в этом зеркале.")) }
+        }
+        p.muted.small { (t("Looked at", "Просмотрено в")) " " (clock_time(wall_clock())) }
+    } }
+}
+
+/// Calls of the number that are shown.
+const MAX_CALLS: u32 = 20;
+/// Nearest calls before and after.
+const NEAREST: usize = 3;
+/// Calls after the range that are read to find the nearest.
+const MAX_AFTER: u32 = 500;

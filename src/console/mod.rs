@@ -1,0 +1,34 @@
+//! The console: pages and API to find a call, hear it, and see why one is missing.
+//!
+//! HTML is made on the server ([`maud`]) and works without script; the same handlers answer `/api/v1` with JSON.
+//!
+//! # Invariants
+//! 1. A call is read only by `Journal::search`, `count_by_class`, `call_in_scope` and `live_calls`, which all take the scope
+//!    of the account. A call outside the scope and an unknown call give the same 404.
+//! 2. The audit row of a listen or download is on the disk before the first byte of sound is sent.
+//! 3. No page has inline script or style, and the Content-Security-Policy forbids both. Text from the wire is text.
+//! 4. The console listens on loopback only. Others reach it through a proxy with TLS (`console.public_url`), and then an
+//!    account is needed. Without users and without `public_url`, whoever is on this machine is the administrator.
+
+mod access;
+pub(crate) mod accounts;
+mod actions;
+mod assets;
+mod call;
+mod calls;
+pub(crate) mod control;
+mod live;
+mod lookup;
+mod pages;
+mod query;
+mod server;
+mod sign_in;
+mod sound;
+mod supervision;
+mod text;
+
+pub(crate) use control::ServiceStatus;
+pub(crate) use server::ConsoleServer;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! The page of a call.
+
+use maud::{Markup, html};
+
+use super::super::access::Viewer;
+use super::super::accounts::AccountRight;
+use super::super::call::CallFacts;
+use super::super::text::{clock_time, date_time, iso_day, length, size};
+use super::waveform::{MarkKind, Timeline, TimelineMark, waveform};
+use super::{NavEntry, callee, caller, csrf, mark, marked, shell, verdict};
+use crate::call::record::{CallRecord, DeliveryState, Side};
+use crate::journal::HeardClass;
+
+/// Returns the page.
+pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let record = &facts.record;
+    let time = super::calls::start(record).map(clock_time).unwrap_or_default();
+    let body = html! {
+        (title(viewer, facts))
+        (notice(viewer, facts))
+        (recording(viewer, facts))
+        div.cols {
+            div.stack.stack-4 { (legs(viewer, record)) (quality(viewer, record)) (problems(viewer, record)) }
+            div.stack.stack-4 {
+                (delivery(viewer, facts)) (kept(viewer, record)) (related(viewer, facts)) (heard_by(viewer, facts))
+            }
+        }
+    };
+    let name = format!("{} {time}, {}", viewer.lang.of_two("Call", "Звонок"), caller(viewer, record));
+    shell(viewer, &name, NavEntry::Calls, &["player.js"], &body)
+}
+
+fn title(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let (record, lang) = (&facts.record, viewer.lang);
+    let t = |en, ru| lang.of_two(en, ru);
+    let start = super::calls::start(record);
+    let wait = record.invited_at.zip(record.answered_at).map(|(i, a)| a.since(i).as_secs());
+    let day = start.map(iso_day).unwrap_or_default();
+    html! {
+        div.title {
+            div.stack {
+                p { a href={ "/calls?from=" (day) "&to=" (day) } { "← " (t("Calls of this day", "Звонки этого дня")) } }
+                h1.parties {
+                    span { span.nowrap { (caller(viewer, record)) } @if let Some(name) = &record.from_name { " " (name) } }
+                    span { span.to { (t("to", "→")) } " " (callee(viewer, record)) @if let Some(name) = &record.to_name { " " (name) } }
+                }
+                p.muted {
+                    (lang.direction(record.direction)) @if let Some(at) = start { ", " (date_time(at)) }
+                    @if let Some(seconds) = wait { ", " (t("answered after", "ответ через")) " " (seconds) " " (t("s", "с")) }
+                    @else { ", " (lang.outcome(record.outcome)) }
+                    @if let Some(seconds) = record.duration_s { ", " (length(seconds)) }
+                    @if let Some(ended) = record.ended_by { ", " (lang.ended_by(ended)) }
+                }
+            }
+            div.row.actions {
+                @if let (Some(url), Some(id)) = (&facts.task_url, record.delivery.task_id) {
+                    a.btn href={ (url) (id) } rel="noreferrer" { (t("Task", "Задача")) " " (id) " " (mark("ext")) }
+                }
+                @if viewer.user.may(AccountRight::Download) { (downloads(viewer, facts)) }
+            }
+        }
+    }
+}
+
+fn downloads(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let (record, t) = (&facts.record, |en, ru| viewer.lang.of_two(en, ru));
+    html! {
+        details.menu {
+            summary { (t("Download", "Скачать")) }
+            div {
+                @for file in &record.recordings {
+                    a href={ "/calls/" (record.id) "/sound/" (file.part) "?download=1" } {
+                        (file.format.to_uppercase()) @if file.plain_sha256.is_some() { " .age" }
+                        @if record.recordings.len() > 1 { " " (t("part", "часть")) " " (file.part) }
+                        " " span.muted { (size(viewer.lang, file.bytes)) }
+                    }
+                }
+                @for leg in &facts.packets {
+                    a href={ "/calls/" (record.id) "/packets/" (leg) } { (t("Packets for Wireshark, leg", "Пакеты для Wireshark, плечо")) " " (leg) }
+                }
+                a href={ "/calls/" (record.id) "/record.json" } { (t("Record", "Запись о звонке")) " " span.muted { "JSON" } }
+            }
+        }
+    }
+}
+
+fn notice(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let (record, lang) = (&facts.record, viewer.lang);
+    let class = HeardClass::of(record);
+    let (name, colour) = match class {
+        HeardClass::Both => ("both", "ok"),
+        other => super::class_mark(other),
+    };
+    let reason = record.verdict_reason.as_deref().filter(|_| class != HeardClass::Both);
+    html! {
+        div class={ "note " (colour) } {
+            (mark(name))
+            div {
+                p { b { (lang.verdict_sentence(record.verdict)) }
+                    @if class == HeardClass::Lost { " " (lang.of_two("A part was lost by this recorder.", "Часть потеряна этим регистратором.")) } }
+                @if let Some(reason) = reason { p.muted lang="en" { (reason) } }
+                @if let Some((at, _)) = &facts.removed {
+                    p { (lang.of_two("The recording was removed", "Запись удалена")) " " (date_time(*at)) "." }
+                }
+            }
+        }
+    }
+}
+
+fn recording(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let record = &facts.record;
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    if record.recordings.is_empty() || facts.removed.is_some() {
+        return html! {};
+    }
+    if record.recordings.iter().any(|file| file.plain_sha256.is_some()) {
+        return html! { div.note { (mark("lock")) div {
+            p { b { (t("The recording is encrypted.", "Запись зашифрована.")) } " "
+                (t("This machine cannot open it.", "Эта машина открыть её не может.")) }
+            p.muted { (t("Download it, then: ", "Скачайте её, затем: ")) code { "age -d -i KEY.txt FILE.age" } }
+        } } };
+    }
+    if !viewer.user.may(AccountRight::Play) {
+        return html! { div.note { (mark("lock")) div { p { (t("Your account does not hear recordings.", "Ваша учётная запись не слушает записи.")) } } } };
+    }
+    let line = Timeline::of(record);
+    html! {
+        section.card.stack aria-label=(t("Recording", "Запись")) data-player {
+            (waveform(viewer.lang, facts, &line))
+            (controls(viewer, facts, &line))
+            @if !line.marks.is_empty() {
+                ol.marks { @for (n, mark) in line.marks.iter().enumerate() { (mark_row(viewer, n + 1, mark)) } }
+            }
+        }
+    }
+}
+
+fn controls(viewer: &Viewer, facts: &CallFacts, line: &Timeline) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let part = |(file, (from, to)): (&crate::call::record::RecordingFile, &(f64, f64))| serde_json::json!({ "url": format!("/calls/{}/sound/{}", facts.record.id, file.part), "from": from, "to": to });
+    let parts: serde_json::Value = facts.record.recordings.iter().zip(&line.parts).map(part).collect();
+    let end = line.end();
+    html! {
+        label.vh for="seek" { (t("Position", "Место")) }
+        input.seek id="seek" type="range" min="0" max={ (format!("{end:.2}")) } step="0.1" value="0"
+            aria-valuetext={ "0:00 " (t("of", "из")) " " (length(end)) } data-parts=(parts.to_string());
+        p.note.bad role="alert" data-fail hidden {}
+        noscript {
+            @for file in &facts.record.recordings { audio controls preload="none" src={ "/calls/" (facts.record.id) "/sound/" (file.part) } {} }
+        }
+        div.ctl {
+            div.row {
+                button type="button" data-skip="-10" aria-label=(t("10 seconds back", "10 секунд назад")) { "−10 " (t("s", "с")) }
+                button.primary.play type="button" data-toggle { (mark("play")) span { (t("Play", "Слушать")) } }
+                button type="button" data-skip="10" aria-label=(t("10 seconds forward", "10 секунд вперёд")) { "+10 " (t("s", "с")) }
+                span.clock { b data-clock { "0:00" } " " span.muted { "/ " (length(end)) } }
+            }
+            fieldset.seg {
+                legend.vh { (t("Sides", "Стороны")) }
+                label { input type="radio" name="side" checked; (t("Both", "Обе")) }
+                label { input type="radio" name="side"; (t("Caller", "Звонивший")) }
+                label { input type="radio" name="side"; (t("Callee", "Ответивший")) }
+            }
+            div.row {
+                label.row { span.muted { (t("Speed", "Скорость")) }
+                    select data-speed { @for speed in ["0.75", "1", "1.25", "1.5", "2"] {
+                        option value=(speed) selected[speed == "1"] { (speed) "×" } } } }
+                button type="button" aria-pressed="false" data-loop { (t("Repeat a passage", "Повторять отрывок")) }
+            }
+            p.small.muted.keys-hint { kbd { (t("Space", "Пробел")) } " " (t("play", "слушать")) " " kbd { "←" } " " kbd { "→" } " 10 " (t("s", "с"))
+                " " kbd { "1" } " " kbd { "2" } " " kbd { "3" } " " (t("sides", "стороны")) }
+        }
+    }
+}
+
+fn mark_row(viewer: &Viewer, n: usize, mark: &TimelineMark) -> Markup {
+    let lang = viewer.lang;
+    let words = match mark.kind {
+        MarkKind::Hold => lang.of_two("hold", "ожидание").to_owned(),
+        MarkKind::Pause => lang.of_two("paused, not recorded", "пауза, не записано").to_owned(),
+        MarkKind::Keys => lang.of_two("keys (digits are never kept)", "клавиши (цифры не хранятся)").to_owned(),
+        MarkKind::Part(part) => format!("{} {part}", lang.of_two("part", "часть")),
+        MarkKind::Event(kind) => lang.event(kind).to_owned(),
+    };
+    html! {
+        li { button type="button" data-at={ (format!("{:.2}", mark.from)) } {
+            span.no { (n) } time { (length(mark.from)) }
+            span { @if let Some(side) = mark.side { (lang.side(side)) ": " } (words)
+                @if let Some(to) = mark.to { " " (lang.of_two("until", "до")) " " (length(to)) }
+                @if let Some(detail) = &mark.detail { ", " (detail) } }
+        } }
+    }
+}
+
+fn legs(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let endpoint = |at: Option<crate::net::Endpoint>| at.map_or_else(|| String::from("?"), |at| at.to_string());
+    let count = record.legs.len() as u64;
+    html! {
+        section.card {
+            div.head { h2 { (t("Signalling", "Сигнализация")) ": " (viewer.lang.count(count, ["leg", "legs"], ["плечо", "плеча", "плеч"])) } }
+            table role="table" {
+                thead role="rowgroup" { tr role="row" {
+                    @for head in [t("Leg", "Плечо"), t("From and to", "Откуда и куда"), t("Times", "Время"), t("Answer", "Ответ"), t("Heard", "Слышно")] {
+                        th role="columnheader" scope="col" { (head) }
+                    }
+                } }
+                tbody role="rowgroup" {
+                    @for (n, leg) in record.legs.iter().enumerate() {
+                        tr role="row" {
+                            th role="rowheader" scope="row" { (n + 1) }
+                            td role="cell" data-l=(t("From and to", "Откуда и куда")) { span {
+                                (endpoint(leg.caller_addr)) " → " (endpoint(leg.callee_addr))
+                                @if let Some(rule) = leg.joined_by { span.sub { (t("joined by", "связано по")) " " (rule.sentence()) } }
+                                @for agent in &leg.user_agents { span.sub { (agent) } }
+                            } }
+                            td role="cell" data-l=(t("Times", "Время")) { span {
+                                @if let Some(at) = leg.invited_at { "INVITE " (clock_time(at)) br; }
+                                @if let Some(at) = leg.answered_at { "200 OK " (clock_time(at)) br; }
+                                @if let Some(at) = leg.ended_at { (t("end", "конец")) " " (clock_time(at)) }
+                            } }
+                            td role="cell" data-l=(t("Answer", "Ответ")) { @if let Some(status) = leg.sip_status { (status) } }
+                            td role="cell" data-l=(t("Heard", "Слышно")) { @if leg.rendered { (marked("ok", "ok")) span.vh { (t("yes", "да")) } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn quality(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let lang = viewer.lang;
+    let t = |en, ru| lang.of_two(en, ru);
+    let sides = [record.sides.get(Side::Caller), record.sides.get(Side::Callee)];
+    let number = |value: Option<f64>, places| value.map_or_else(|| String::from("—"), |v| lang.decimal(v, places));
+    let ms = |value: Option<f64>| {
+        value.map_or_else(|| String::from("—"), |v| format!("{} {}", lang.decimal(v, 1), t("ms", "мс")))
+    };
+    let lost = |lost: u64, concealed: Option<u64>| match concealed {
+        Some(ms) if ms > 0 => format!("{lost}, {ms} {}", t("ms concealed", "мс восполнено")),
+        _ => lost.to_string(),
+    };
+    let rows = [
+        (t("MOS, estimated", "MOS, оценка"), sides.map(|s| number(s.mos, 2))),
+        (t("Packets", "Пакетов"), sides.map(|s| lang.grouped(s.packets))),
+        (t("Lost before us", "Потеряно до нас"), sides.map(|s| lost(s.lost, s.concealed_ms))),
+        (t("Largest jitter", "Наибольший джиттер"), sides.map(|s| ms(s.max_jitter_ms))),
+        (t("Codec", "Кодек"), sides.map(|s| s.codecs.join(", "))),
+    ];
+    html! {
+        section.card {
+            h2 { (t("Quality", "Качество")) }
+            table.keep role="table" {
+                thead role="rowgroup" { tr role="row" {
+                    th role="columnheader" scope="col" { span.vh { (t("Measure", "Показатель")) } }
+                    th role="columnheader" scope="col" { (t("Caller, left", "Звонивший, левый")) }
+                    th role="columnheader" scope="col" { (t("Callee, right", "Ответивший, правый")) }
+                } }
+                tbody role="rowgroup" {
+                    @for (name, [caller, callee]) in rows {
+                        tr role="row" { th role="rowheader" scope="row" { (name) } td role="cell" { (caller) } td role="cell" { (callee) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn problems(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    html! {
+        @if !record.problems.is_empty() {
+            section.card { h2 { (t("Defects", "Дефекты")) }
+                ul.list { @for problem in &record.problems { li {
+                    (viewer.lang.problem(problem.kind))
+                    @if let Some(packets) = problem.packets { ", " (packets) " " (t("packets", "пакетов")) }
+                    @if let Some(ms) = problem.ms { ", " (ms) " " (t("ms", "мс")) }
+                } } }
+            }
+        }
+    }
+}
+
+fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let (record, lang) = (&facts.record, viewer.lang);
+    let t = |en, ru| lang.of_two(en, ru);
+    let state = record.delivery.state;
+    let (name, colour) = match state {
+        DeliveryState::Done => ("ok", "ok"),
+        DeliveryState::Parked | DeliveryState::Dead => ("warn", "warn"),
+        DeliveryState::Owed => ("wait", ""),
+        DeliveryState::None => ("info", ""),
+    };
+    let may_retry =
+        viewer.user.is_admin() && matches!(state, DeliveryState::Parked | DeliveryState::Dead | DeliveryState::Owed);
+    html! {
+        section.card.stack {
+            h2 { (t("Delivery to Pyrus", "Передача в Pyrus")) }
+            p { span class={ "v " (colour) } { (mark(name)) span { (lang.delivery(state)) } }
+                @if let Some(id) = record.delivery.task_id { ", " (t("task", "задача")) " " (id) } }
+            @if let Some(detail) = &record.delivery.detail { p.muted lang="en" { (detail) } }
+            @if let Some(job) = &facts.job {
+                dl.facts {
+                    dt { (t("Step", "Шаг")) } dd { (job.stage) }
+                    dt { (t("Tries", "Попыток")) } dd { (job.attempts) }
+                    @if let (Some(at), false) = (job.next_at, state == DeliveryState::Done) { dt { (t("Next try", "Следующая")) } dd { (date_time(at)) } }
+                }
+            }
+            @if may_retry { form method="post" action={ "/calls/" (record.id) "/retry" } { (csrf(viewer)) button { (t("Try again now", "Повторить сейчас")) } } }
+        }
+    }
+}
+
+fn kept(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    html! {
+        section.card.stack {
+            h2 { (t("Kept", "Хранение")) }
+            @if let Some(hold) = &record.held {
+                p { (mark("hold")) " " b { (t("Held", "Удержан")) @if let Some(why) = &hold.why { ": " (why) } } }
+                p.muted { (t("since", "с")) " " (date_time(hold.since)) }
+                @if viewer.user.is_admin() {
+                    form method="post" action={ "/calls/" (record.id) "/release" } { (csrf(viewer)) button { (t("Release", "Отпустить")) } }
+                }
+            } @else {
+                p.muted { (t("Removed by age or space, as configured.", "Удаляется по возрасту или месту, как настроено.")) }
+                @if viewer.user.is_admin() {
+                    form.stack method="post" action={ "/calls/" (record.id) "/hold" } {
+                        (csrf(viewer))
+                        div.field { label for="why" { (t("Reason of the hold", "Причина удержания")) } input id="why" name="why" type="text" maxlength="200"; }
+                        p { button { (t("Hold", "Удержать")) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn related(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    html! {
+        @if !facts.related.is_empty() {
+            section.card { h2 { (viewer.lang.of_two("Related calls", "Связанные звонки")) }
+                ul.list { @for record in &facts.related { li {
+                    a href={ "/calls/" (record.id) } { (super::calls::start(record).map(date_time).unwrap_or_default()) }
+                    " " (caller(viewer, record)) " → " (callee(viewer, record)) " " (verdict(viewer, record))
+                } } }
+            }
+        }
+    }
+}
+
+fn heard_by(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    html! {
+        section.card {
+            h2 { (t("Who has listened", "Кто слушал")) }
+            @if facts.heard_by.is_empty() { p.muted { (t("Nobody yet.", "Пока никто.")) } }
+            ol.list { @for row in &facts.heard_by { li { b { (row.who) } " " (super::action_words(viewer.lang, &row.action))
+                @if let Some(detail) = &row.detail { " (" (detail) ")" }
+                br; span.small.muted { (date_time(row.at)) } } } }
+            p.small.muted { (t("Your own row is written before you hear anything.", "Ваша строка пишется до того, как вы что-то услышите.")) }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The list of calls: search form, day summary, rows.
+
+use maud::{Markup, html};
+
+use super::super::access::Viewer;
+use super::super::accounts::AccountRight;
+use super::super::calls::FoundPage;
+use super::super::query::CallsQuery;
+use super::super::text::{Lang, clock_time, iso_day, length};
+use super::{NavEntry, callee, caller, class_mark, mark, shell, verdict};
+use crate::call::record::{CallRecord, DeliveryState, EventKind};
+use crate::journal::HeardClass;
+use crate::service::clock::wall_clock;
+use crate::time::Timestamp;
+
+/// Returns the page.
+pub(in super::super) fn page(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let body = html! {
+        h1.vh { (t("Calls", "Звонки")) }
+        (form(viewer.lang, query))
+        div.stack.stack-4 id="results" role="status" { (results(viewer, query, found)) }
+    };
+    shell(viewer, t("Calls", "Звонки"), NavEntry::Calls, &["search.js"], &body)
+}
+
+fn form(lang: Lang, query: &CallsQuery) -> Markup {
+    let t = |en, ru| lang.of_two(en, ru);
+    let any = t("Any", "Любое");
+    let filters = query.filters();
+    let dated = !query.from.is_empty() || !query.to.is_empty();
+    html! {
+        form.card.search role="search" action="/calls" {
+            div.ask {
+                div.field {
+                    label for="q" { (t("Number, name, extension", "Номер, имя, внутренний")) }
+                    input id="q" name="q" type="search" value=(query.q) autocomplete="off" placeholder="300-22-85, 120, Petrova" aria-describedby="hint";
+                }
+                button.primary { (mark("search")) (t("Find", "Найти")) }
+            }
+            p.vh id="hint" { (t("Results change as you type.", "Результаты меняются по мере ввода.")) }
+            label.check.more-toggle {
+                input type="checkbox"; (t("More filters", "Ещё фильтры"))
+                @if filters > 0 { span.muted { (filters) " " (t("set", "задано")) } }
+            }
+            div.filters {
+                (select("day", t("When", "Когда"), &query.day, &[
+                    ("", if query.q.is_empty() { t("Newest day", "Последний день") } else { t("Any time", "Любое время") }),
+                    ("today", t("Today", "Сегодня")), ("yesterday", t("Yesterday", "Вчера")),
+                    ("7", t("7 days", "7 дней")), ("30", t("30 days", "30 дней")), ("all", t("Any time", "Любое время")),
+                ]))
+                (pair(t("Days", "Даты"), ("from", "date", &query.from), ("to", "date", &query.to), lang))
+                (pair(t("Time of day", "Время суток"), ("t1", "text", &query.t1), ("t2", "text", &query.t2), lang))
+                (select("direction", t("Direction", "Направление"), &query.direction, &[
+                    ("", any), ("inbound", t("Incoming", "Входящие")), ("outbound", t("Outgoing", "Исходящие")),
+                    ("internal", t("Internal", "Внутренние")),
+                ]))
+                (select("outcome", t("Outcome", "Исход"), &query.outcome, &[
+                    ("", any), ("answered", t("Answered", "Отвечен")), ("unanswered", t("Not answered", "Без ответа")),
+                    ("busy", t("Busy", "Занято")), ("declined", t("Declined", "Отклонён")), ("failed", t("Failed", "Не состоялся")),
+                ]))
+                (select("heard", t("Recording", "Запись"), &query.heard, &std::iter::once(("", any))
+                    .chain(HeardClass::ALL.into_iter().map(|class| (class.as_str(), lang.heard(class)))).collect::<Vec<_>>()))
+                (select("delivery", "Pyrus", &query.delivery, &std::iter::once(("", any))
+                    .chain(DELIVERIES.into_iter().map(|(word, state)| (word, lang.delivery(state)))).collect::<Vec<_>>()))
+                div.field { label for="ext" { (t("Extension", "Внутренний")) }
+                    input id="ext" name="ext" type="text" value=(query.ext) placeholder="1xx"; }
+                (pair(t("Length, min", "Длина, мин"), ("min", "text", &query.min), ("max", "text", &query.max), lang))
+            }
+            @if dated { p.muted.small { (t("Days that are chosen go before “When”.", "Выбранные даты важнее поля «Когда».")) } }
+        }
+    }
+}
+
+fn select(name: &str, label: &str, value: &str, options: &[(&str, &str)]) -> Markup {
+    html! {
+        div.field {
+            label for=(name) { (label) }
+            select id=(name) name=(name) {
+                @for (word, text) in options { option value=(word) selected[*word == value] { (text) } }
+            }
+        }
+    }
+}
+
+fn pair(label: &str, first: (&str, &str, &str), second: (&str, &str, &str), lang: Lang) -> Markup {
+    let field = |(name, kind, value): (&str, &str, &str), words: &str| {
+        html! { input type=(kind) name=(name) value=(value) aria-label={ (label) ", " (words) } inputmode="numeric"; }
+    };
+    html! {
+        div.field {
+            span.label { (label) }
+            div.pair role="group" aria-label=(label) {
+                (field(first, lang.of_two("from", "от")))
+                (field(second, lang.of_two("to", "до")))
+            }
+        }
+    }
+}
+
+/// Returns the part of the page that changes while somebody types.
+pub(in super::super) fn results(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
+    html! {
+        (summary(viewer, query, found))
+        @if found.calls.is_empty() { (nothing(viewer, query, found)) } @else { (table(viewer, query, found)) }
+    }
+}
+
+fn summary(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
+    let lang = viewer.lang;
+    let t = |en, ru| lang.of_two(en, ru);
+    let total = found.total();
+    let title = match (found.range.single_day(), query.q.is_empty()) {
+        (Some(day), _) => lang.day(day),
+        (None, false) => t("Found", "Найдено").to_owned(),
+        (None, true) => t("Chosen time", "Выбранное время").to_owned(),
+    };
+    let of = |class: HeardClass| found.count(class);
+    let answered = total - of(HeardClass::Unanswered);
+    let not_whole = of(HeardClass::One) + of(HeardClass::Nothing) + of(HeardClass::Locked) + of(HeardClass::Lost);
+    html! {
+        section.card.day aria-labelledby="dh" {
+            div.head {
+                h2 id="dh" { (title) ": " (lang.count(total, ["call", "calls"], ["звонок", "звонка", "звонков"])) }
+                p {
+                    (lang.grouped(answered)) " " (t("answered", "отвечено")) ", "
+                    b { (lang.grouped(of(HeardClass::Both))) " " (t("heard whole", "слышно целиком")) }
+                    @if not_whole > 0 { ", " b { (lang.grouped(not_whole)) " " (t("not whole", "не целиком")) } }
+                    @if !found.read_as.is_empty() { ". " (t("Read as", "Прочитано как")) " " (found.read_as) }
+                }
+            }
+            (bar(found))
+            ul.count {
+                @for class in HeardClass::ALL.into_iter().filter(|class| *class != HeardClass::Pending || of(*class) > 0) {
+                    li { a href=(query.link("/calls", |q| q.heard = class.as_str().to_owned())) {
+                        b class=(class_mark(class).1) { (mark(class_mark(class).0)) (lang.grouped(of(class))) }
+                        span { (lang.heard(class)) }
+                    } }
+                }
+            }
+        }
+    }
+}
+
+fn bar(found: &FoundPage) -> Markup {
+    let total = found.total().max(1) as f64;
+    let mut at = 0.0;
+    let mut pieces = Vec::new();
+    for class in HeardClass::ALL {
+        let share = found.count(class) as f64 * 100.0 / total;
+        if share > 0.0 {
+            let colour = match class {
+                HeardClass::Both => "s-ok",
+                HeardClass::One | HeardClass::Nothing => "s-warn",
+                HeardClass::Lost => "s-bad",
+                HeardClass::Locked => "s-caller",
+                _ => "s-quiet",
+            };
+            pieces.push((colour, at, (share - 0.15).max(0.1)));
+        }
+        at += share;
+    }
+    html! {
+        svg.daybar aria-hidden="true" {
+            @for (colour, x, width) in pieces {
+                rect class=(colour) x={ (format!("{x:.2}%")) } width={ (format!("{width:.2}%")) } y="0" height="12" {}
+            }
+        }
+    }
+}
+
+fn table(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let mut day = String::new();
+    html! {
+        section.card.table aria-label=(t("Calls", "Звонки")) {
+            table.calls role="table" {
+                caption.vh { (t("Calls, newest first", "Звонки, сначала новые")) }
+                thead role="rowgroup" { tr role="row" {
+                    th role="columnheader" scope="col" { span.vh { (t("Play", "Слушать")) } }
+                    th.w-time role="columnheader" scope="col" { (t("Time", "Время")) }
+                    th.w-from role="columnheader" scope="col" { (t("From", "От")) }
+                    th.w-to role="columnheader" scope="col" { (t("To", "Кому")) }
+                    th.num.w-len role="columnheader" scope="col" { (t("Length", "Длина")) }
+                    th role="columnheader" scope="col" { (t("Recording", "Запись")) }
+                    th.w-crm role="columnheader" scope="col" { "Pyrus" }
+                } }
+                tbody role="rowgroup" {
+                    @for record in &found.calls {
+                        @let here = start(record).map_or_else(String::new, |at| viewer.lang.day(at));
+                        @if here != day {
+                            tr.sep role="row" { th role="rowheader" scope="rowgroup" colspan="7" { (here) } }
+                            @let _ = day = here;
+                        }
+                        (row(viewer, found, record))
+                    }
+                }
+            }
+            div.pager {
+                span.muted { (found.calls.len()) " " (t("of", "из")) " " (viewer.lang.grouped(found.total())) }
+                @if let Some((begin, id)) = &found.next {
+                    a.btn href={ (query.link("/calls", |_| {})) (if query.link("", |_| {}).is_empty() { "?" } else { "&" })
+                        "cursor=" (begin) "~" (id) } { (t("Older", "Раньше")) }
+                }
+                @if viewer.user.may(AccountRight::Download) {
+                    a.btn href=(query.link("/calls.csv", |_| {})) { "CSV " (t("of", "из")) " " (viewer.lang.grouped(found.total())) }
+                }
+            }
+        }
+    }
+}
+
+/// Returns the time by which a call is listed.
+pub(in super::super) fn start(record: &CallRecord) -> Option<Timestamp> {
+    record.invited_at.or(record.answered_at).or(record.ended_at)
+}
+
+fn row(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let time = start(record).map(clock_time).unwrap_or_default();
+    let plain = record.recordings.first().filter(|file| file.plain_sha256.is_none());
+    html! {
+        tr role="row" {
+            td role="cell" {
+                @if let (Some(file), true) = (plain, viewer.user.may(AccountRight::Play)) {
+                    button.icon type="button" data-play={ "/calls/" (record.id) "/sound/" (file.part) }
+                        aria-label={ (t("Play the call of", "Слушать звонок")) " " (time) ", " (caller(viewer, record)) } { (mark("play")) }
+                } @else { span.vh { (t("no sound", "нет звука")) } }
+            }
+            td.c-time.nowrap role="cell" { a.go href={ "/calls/" (record.id) } { (time) } }
+            td.c-from role="cell" { span.nowrap { (caller(viewer, record)) }
+                @if let Some(name) = &record.from_name { " " span.sub { (name) } } }
+            td.c-to role="cell" { (callee(viewer, record)) @if let Some(name) = &record.to_name { " " span.sub { (name) } } }
+            td.c-len.num role="cell" { @if let Some(seconds) = record.duration_s { (length(seconds)) } }
+            td.c-heard role="cell" { (verdict(viewer, record)) (reason(viewer, record)) (flags(viewer, record)) }
+            td.c-crm role="cell" { (task(viewer, found, record)) }
+        }
+    }
+}
+
+/// Returns the reason where something is missing.
+fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let class = HeardClass::of(record);
+    let is_quiet = matches!(class, HeardClass::Both | HeardClass::Unanswered | HeardClass::Pending);
+    let english = record.verdict_reason.as_deref().filter(|_| !is_quiet && viewer.lang == Lang::En);
+    html! {
+        @if let Some(sentence) = english { span.why { (sentence) } }
+        @else if !is_quiet { span.why { (viewer.lang.verdict_sentence(record.verdict)) } }
+        @else if class == HeardClass::Unanswered { span.why { (viewer.lang.outcome(record.outcome)) } }
+    }
+}
+
+fn flags(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let has = |kind: EventKind| record.events.iter().any(|event| event.kind == kind);
+    let parts = record.recordings.len() as u64;
+    let encrypted = record.recordings.iter().any(|file| file.plain_sha256.is_some());
+    html! {
+        span.flags {
+            @if has(EventKind::Transfer) { " " span.tag { (mark("transfer")) (t("transferred", "переведён")) } }
+            @if let Some(hold) = &record.held { " " span.tag { (mark("hold")) (t("held", "удержан"))
+                @if let Some(why) = &hold.why { ": " (why) } } }
+            @if parts > 1 { " " span.tag { (viewer.lang.count(parts, ["part", "parts"], ["часть", "части", "частей"])) } }
+            @if encrypted { " " span.tag { (mark("lock")) (t("encrypted", "зашифрован")) } }
+        }
+    }
+}
+
+fn task(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
+    let state = record.delivery.state;
+    html! {
+        @match (&found.task_url, record.delivery.task_id) {
+            (Some(url), Some(id)) => { a href={ (url) (id) } rel="noreferrer" { (id) span.vh { " " (viewer.lang.of_two("task in Pyrus", "задача в Pyrus")) } } }
+            (None, Some(id)) => { (id) }
+            _ => {}
+        }
+        @if !matches!(state, DeliveryState::None | DeliveryState::Done) {
+            " " span class={ "v " (if state == DeliveryState::Owed { "quiet" } else { "warn" }) } { (viewer.lang.delivery(state)) }
+        }
+    }
+}
+
+fn nothing(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let is_searched = !query.q.is_empty() || query.filters() > 0;
+    let today = iso_day(wall_clock());
+    html! {
+        section.card.empty {
+            @if is_searched {
+                h2 { (t("No call found", "Звонок не найден")) }
+                @if !found.read_as.is_empty() { p { (t("Looked for", "Искали")) " " (found.read_as) } }
+                p.row {
+                    a.btn href=(query.link("/calls", |q| *q = CallsQuery { q: q.q.clone(), day: "all".into(), ..CallsQuery::default() })) {
+                        (t("Any time, no filters", "Любое время, без фильтров")) }
+                    a.btn href={ "/why?number=" (super::encoded(&query.q)) "&day=" (today) } { (t("Why is it not there?", "Почему его нет?")) }
+                }
+            } @else {
+                h2 { (t("No call in this time", "За это время звонков нет")) }
+                p { (t("Calls appear here within seconds of their end.", "Звонки появляются через секунды после окончания.")) }
+            }
+            @if !viewer.user.visible().extensions.is_empty() {
+                p.muted { (t("Your account sees extensions", "Ваша учётная запись видит номера")) " " (viewer.user.visible().extensions.join(", ")) }
+            }
+        }
+    }
+}
+
+const DELIVERIES: [(&str, DeliveryState); 5] = [
+    ("done", DeliveryState::Done),
+    ("owed", DeliveryState::Owed),
+    ("parked", DeliveryState::Parked),
+    ("dead", DeliveryState::Dead),
+    ("none", DeliveryState::None),
+];

@@ -1,0 +1,265 @@
+//! HTML that several pages share: the frame, marks, parties, pages without content.
+
+use std::time::Duration;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::access::Viewer;
+use super::assets::SPRITE;
+use super::query::encoded;
+use super::text::zone;
+use crate::call::record::{CallRecord, CallVerdict};
+use crate::journal::HeardClass;
+use crate::service::clock::wall_clock;
+
+pub(super) mod call;
+pub(super) mod calls;
+pub(super) mod waveform;
+
+/// The entries of the navigation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NavEntry {
+    /// Calls.
+    Calls,
+    /// Why not there.
+    Why,
+    /// Calls under way.
+    Live,
+    /// Health of the recorder.
+    Health,
+    /// None of them.
+    Other,
+}
+
+/// Returns a page in its frame. `scripts` are names of assets.
+pub(super) fn shell(viewer: &Viewer, title: &str, nav: NavEntry, scripts: &[&str], body: &Markup) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    html! {
+        (DOCTYPE)
+        html lang=(viewer.lang.code()) {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) " · callspan" }
+                link rel="icon" href="data:,";
+                link rel="stylesheet" href="/assets/console.css";
+                script type="module" src="/assets/console.js" {}
+                @for script in scripts { script type="module" src={ "/assets/" (script) } {} }
+            }
+            body {
+                a.skip href="#main" { (t("To the content", "К содержанию")) }
+                (PreEscaped(SPRITE))
+                @if nav != NavEntry::Other || viewer.csrf.is_some() { (top(viewer, nav)) }
+                main id="main" tabindex="-1" { (body) }
+                footer.foot {
+                    span { "callspan " (env!("CARGO_PKG_VERSION")) }
+                    span { (t("All times", "Время")) " " (zone(wall_clock())) }
+                    button.plain.small.keys-btn type="button" data-keys { (t("Keyboard keys", "Клавиши")) " " kbd { "?" } }
+                }
+                (key_list(viewer))
+            }
+        }
+    }
+}
+
+fn top(viewer: &Viewer, nav: NavEntry) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let entry = |here: NavEntry, path: &str, text: &str| {
+        html! { a href=(path) aria-current=[(here == nav).then_some("page")] { (text) } }
+    };
+    let other = if viewer.lang.code() == "ru" { ("en", "English") } else { ("ru", "Русский") };
+    html! {
+        header.top { div {
+            a.brand href="/calls" { (mark("both")) "callspan" }
+            nav.nav aria-label=(t("Main", "Основное")) {
+                (entry(NavEntry::Calls, "/calls", t("Calls", "Звонки")))
+                (entry(NavEntry::Why, "/why", t("Why not there", "Почему нет")))
+                @if viewer.user.may(super::accounts::AccountRight::Live) {
+                    (entry(NavEntry::Live, "/live", t("Live", "Сейчас")))
+                }
+                @if viewer.user.is_admin() { (entry(NavEntry::Health, "/health", t("Health", "Состояние"))) }
+            }
+            details.menu.bare {
+                summary { (viewer.user.name) }
+                div {
+                    a href=(with_language(&viewer.here, other.0)) lang=(other.0) { (other.1) }
+                    @if viewer.user.may_audit() {
+                        a href="/users" { (t("Users", "Пользователи")) }
+                        a href="/audit" { (t("Who listened", "Кто слушал")) }
+                    }
+                    @if viewer.csrf.is_some() {
+                        form method="post" action="/logout" {
+                            (csrf(viewer))
+                            button.plain { (t("Sign out", "Выйти")) }
+                        }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+/// Returns the address of the same page in another language.
+fn with_language(here: &str, lang: &str) -> String {
+    let (path, query) = here.split_once('?').unwrap_or((here, ""));
+    let rest: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang=")).collect();
+    let joint = if rest.is_empty() { "" } else { "&" };
+    format!("{path}?{}{joint}lang={lang}", rest.join("&"))
+}
+
+fn key_list(viewer: &Viewer) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let rows = [
+        ("/", t("go to the search field", "к полю поиска")),
+        ("J   K", t("next, previous call in the list", "следующий, предыдущий звонок в списке")),
+        ("Enter", t("open the call", "открыть звонок")),
+        ("Space", t("play or pause", "слушать или пауза")),
+        ("←   →", t("10 s back, forward", "10 с назад, вперёд")),
+        ("1   2   3", t("both sides, caller only, callee only", "обе стороны, звонивший, ответивший")),
+        ("[   ]", t("slower, faster", "медленнее, быстрее")),
+        ("Esc", t("close", "закрыть")),
+    ];
+    html! {
+        dialog aria-labelledby="kt" {
+            h2 id="kt" { (t("Keyboard keys", "Клавиши")) }
+            div.keys { @for (key, text) in rows { span { kbd { (key) } } span { (text) } } }
+            form method="dialog" { button { (t("Close", "Закрыть")) } }
+        }
+    }
+}
+
+/// Returns a symbol of the sprite.
+pub(super) fn mark(name: &str) -> Markup {
+    marked(name, "")
+}
+
+/// Returns a symbol of the sprite with a further class.
+pub(super) fn marked(name: &str, class: &str) -> Markup {
+    // Both are our own words.
+    PreEscaped(format!("<svg class=\"m {class}\" aria-hidden=\"true\"><use href=\"#m-{name}\"/></svg>"))
+}
+
+/// Returns the hidden field that every form carries.
+pub(super) fn csrf(viewer: &Viewer) -> Markup {
+    html! { @if let Some(token) = &viewer.csrf { input type="hidden" name="csrf" value=(token); } }
+}
+
+/// Returns the symbol and the colour of a class.
+pub(super) const fn class_mark(class: HeardClass) -> (&'static str, &'static str) {
+    match class {
+        HeardClass::Both => ("both", "ok"),
+        HeardClass::One => ("caller", "warn"),
+        HeardClass::Nothing => ("nomedia", "warn"),
+        HeardClass::Locked => ("lock", ""),
+        HeardClass::Lost => ("lost", "bad"),
+        HeardClass::Excluded => ("excl", ""),
+        HeardClass::Unanswered => ("unans", ""),
+        HeardClass::Pending => ("wait", ""),
+    }
+}
+
+/// Returns the verdict of a call: its mark and its words.
+pub(super) fn verdict(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let class = HeardClass::of(record);
+    let (mut name, colour) = class_mark(class);
+    if record.verdict == Some(CallVerdict::CalleeOnly) {
+        name = "callee";
+    }
+    let colour = match class {
+        HeardClass::One | HeardClass::Nothing => "warn",
+        HeardClass::Lost => colour,
+        _ => "quiet",
+    };
+    let words = if class == HeardClass::Lost { viewer.lang.heard(class) } else { viewer.lang.verdict(record.verdict) };
+    html! { span class={ "v " (colour) } { (mark(name)) span { (words) } } }
+}
+
+/// Returns a number as people read it. Only Russian numbers are grouped; others stay as they are.
+pub(super) fn number(text: &str) -> String {
+    match text.strip_prefix("+7").map(|rest| (rest, rest.len())) {
+        Some((rest, 10)) if rest.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("+7 {} {}-{}-{}", &rest[..3], &rest[3..6], &rest[6..8], &rest[8..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Returns the caller in words.
+pub(super) fn caller(viewer: &Viewer, record: &CallRecord) -> String {
+    record.from.as_deref().map_or_else(|| viewer.lang.of_two("number withheld", "номер скрыт").to_owned(), number)
+}
+
+/// Returns the called number, and the extension that answered if it is another one.
+pub(super) fn callee(viewer: &Viewer, record: &CallRecord) -> String {
+    let to = record.to.as_deref().map_or_else(|| viewer.lang.of_two("unknown", "неизвестно").to_owned(), number);
+    match &record.internal {
+        Some(extension) if Some(extension) != record.to.as_ref() && Some(extension) != record.from.as_ref() => {
+            format!("{to} → {extension}")
+        }
+        _ => to,
+    }
+}
+
+/// Returns the page for everything that is not there or that the account may not see.
+pub(super) fn missing(viewer: &Viewer) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let body = html! {
+        section.card.empty {
+            h1 { (t("Nothing here that you may see", "Здесь нет ничего, что вам можно видеть")) }
+            p { (t(
+                "The call does not exist, was removed, or is outside the scope of your account.",
+                "Звонка нет, он удалён, или он вне прав вашей учётной записи.",
+            )) }
+            p { a.btn href="/calls" { (t("To the calls", "К звонкам")) } }
+        }
+    };
+    shell(viewer, t("Not found", "Не найдено"), NavEntry::Calls, &[], &body)
+}
+
+/// Returns the sign-in page. `pause` is the time until the next try.
+pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    let other = if viewer.lang.code() == "ru" { ("en", "English") } else { ("ru", "Русский") };
+    let body = html! {
+        section.gate.card.stack.stack-4 {
+            p.brand { (mark("both")) "callspan" }
+            h1 { (t("Sign in", "Вход")) }
+            @if let Some(pause) = pause {
+                div.note.warn role="alert" { (mark("warn")) div { p {
+                    b { (t("Name or password is wrong.", "Имя или пароль неверны.")) } " "
+                    (t("The next try is possible in", "Следующая попытка через")) " "
+                    b { (pause.as_secs().max(1)) " " (t("s", "с")) }
+                    (t("; the pause doubles each time.", "; пауза каждый раз удваивается."))
+                } } }
+            }
+            form.stack method="post" action="/login" {
+                input type="hidden" name="next" value=(next);
+                div.field { label for="un" { (t("Name", "Имя")) }
+                    input id="un" type="text" name="user" autocomplete="username" autocapitalize="none" spellcheck="false" required; }
+                div.field { label for="pw" { (t("Password", "Пароль")) }
+                    input id="pw" type="password" name="password" autocomplete="current-password" aria-describedby="ph" required; }
+                button.primary { (t("Sign in", "Войти")) }
+            }
+            p.muted.small id="ph" {
+                (t("No account? An administrator makes one on the box:", "Нет учётной записи? Её создаёт администратор на машине:"))
+                " " code { "callspan user add NAME --role listener" }
+            }
+            p { a href={ "/login?lang=" (other.0) "&next=" (encoded(next)) } lang=(other.0) { (other.1) } }
+        }
+    };
+    shell(viewer, t("Sign in", "Вход"), NavEntry::Other, &[], &body)
+}
+
+/// Returns an action of the audit in words.
+pub(super) fn action_words(lang: super::text::Lang, action: &str) -> &str {
+    match action {
+        "played" => lang.of_two("listened", "слушал"),
+        "downloaded" => lang.of_two("downloaded", "скачал"),
+        "listed" => lang.of_two("downloaded a list", "скачал список"),
+        "signed_in" => lang.of_two("signed in", "вошёл"),
+        "wrong_password" => lang.of_two("wrong password", "неверный пароль"),
+        "changed" => lang.of_two("changed", "изменил"),
+        "paused" => lang.of_two("paused or resumed", "приостановил или продолжил"),
+        other => other,
+    }
+}

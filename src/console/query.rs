@@ -1,0 +1,296 @@
+//! The search as people write it: one text, filters, and a range of days. The address of the page is the saved search.
+
+use serde::{Deserialize, Serialize};
+
+use super::server::DiallingCodes;
+use super::text::local;
+use crate::call::record::{CallDirection, CallOutcome, DeliveryState};
+use crate::journal::{CallScope, CallSearch, HeardClass};
+use crate::time::Timestamp;
+
+/// Parameters of a search, as the form sends them. Unknown words filter nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct CallsQuery {
+    /// Number, name or extension.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) q: String,
+    /// `today`, `yesterday`, `7`, `30`, `all`; empty: the newest day, or all days with a text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) day: String,
+    /// First day, `2026-11-27`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) from: String,
+    /// Last day.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) to: String,
+    /// Time of day from, `13:00`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) t1: String,
+    /// Time of day to.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) t2: String,
+    /// Direction.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) direction: String,
+    /// Outcome: `answered`, `unanswered`, or a word of the record.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) outcome: String,
+    /// Class of the day summary.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) heard: String,
+    /// State of the delivery.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) delivery: String,
+    /// Pattern of the extension.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) ext: String,
+    /// Shortest length, minutes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) min: String,
+    /// Greatest length, minutes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) max: String,
+    /// Place in the list: start, µs, and id of the last call of the page before.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) cursor: String,
+}
+
+impl CallsQuery {
+    /// Returns the search, without its days.
+    pub(super) fn to_search(&self, scope: CallScope, codes: &DiallingCodes) -> CallSearch {
+        let (numbers, words) = read_text(&self.q, codes);
+        let minutes = |text: &str| text.trim().replace(',', ".").parse::<f64>().ok().filter(|m| *m >= 0.0);
+        CallSearch {
+            scope,
+            numbers,
+            words,
+            extensions: self.ext.split(',').map(str::trim).filter(|e| !e.is_empty()).map(str::to_owned).collect(),
+            direction: word::<CallDirection>(&self.direction),
+            outcomes: outcomes(&self.outcome),
+            heard: HeardClass::parse(&self.heard),
+            delivery: word::<DeliveryState>(&self.delivery),
+            min_s: minutes(&self.min).map(|m| (m * 60.0) as u32),
+            max_s: minutes(&self.max).map(|m| (m * 60.0) as u32),
+            ..CallSearch::default()
+        }
+    }
+
+    /// Returns the range of time, given the present and the start of the newest call.
+    pub(super) fn range(&self, now: Timestamp, newest: Option<Timestamp>) -> DayRange {
+        let (from, to) = (parse_day(&self.from), parse_day(&self.to));
+        if from.is_some() || to.is_some() {
+            return DayRange { since: from.map(midnight), until: to.and_then(|day| day.tomorrow().ok()).map(midnight) };
+        }
+        let today = local(now).date();
+        let back = |days: i64| today.checked_sub(jiff::Span::new().days(days)).ok().map(midnight);
+        match self.day.as_str() {
+            "all" => DayRange::default(),
+            "today" => DayRange { since: back(0), until: None },
+            "yesterday" => DayRange { since: back(1), until: back(0) },
+            "7" => DayRange { since: back(6), until: None },
+            "30" => DayRange { since: back(29), until: None },
+            _ if self.q.trim().is_empty() => newest.map_or_else(DayRange::default, DayRange::of_day),
+            _ => DayRange::default(),
+        }
+    }
+
+    /// Returns the times of day in seconds of the day in UTC.
+    pub(super) fn time_of_day(&self, near: Timestamp) -> Option<(u32, u32)> {
+        let (from, to) = (parse_time(&self.t1), parse_time(&self.t2));
+        if from.is_none() && to.is_none() {
+            return None;
+        }
+        let offset = i64::from(local(near).offset().seconds());
+        let utc = |second: u32| (i64::from(second) - offset).rem_euclid(DAY_S) as u32;
+        Some((utc(from.unwrap_or(0)), utc(to.unwrap_or(0))))
+    }
+
+    /// Returns the cursor.
+    pub(super) fn before(&self) -> Option<(i64, String)> {
+        let (begin, id) = self.cursor.split_once(' ').or_else(|| self.cursor.split_once('~'))?;
+        Some((begin.parse().ok()?, id.to_owned()))
+    }
+
+    /// Returns the address of this search with changes.
+    pub(super) fn link(&self, path: &str, change: impl FnOnce(&mut Self)) -> String {
+        let mut other = Self { cursor: String::new(), ..self.clone() };
+        change(&mut other);
+        let pairs = serde_json::to_value(&other).ok();
+        let pairs = pairs.as_ref().and_then(|v| v.as_object()).into_iter().flatten();
+        let text = pairs
+            .filter_map(|(key, value)| Some(format!("{key}={}", encoded(value.as_str()?))))
+            .collect::<Vec<_>>()
+            .join("&");
+        if text.is_empty() { path.to_owned() } else { format!("{path}?{text}") }
+    }
+
+    /// Returns the number of filters that are set besides the text and the days.
+    pub(super) fn filters(&self) -> usize {
+        let all =
+            [&self.t1, &self.t2, &self.direction, &self.outcome, &self.heard, &self.delivery, &self.ext, &self.min];
+        all.into_iter().chain([&self.max]).filter(|text| !text.is_empty()).count()
+    }
+}
+
+/// A range of days.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DayRange {
+    pub(super) since: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
+}
+
+impl DayRange {
+    /// Returns the day of a time.
+    pub(super) fn of_day(at: Timestamp) -> Self {
+        let day = local(at).date();
+        Self { since: Some(midnight(day)), until: day.tomorrow().ok().map(midnight) }
+    }
+
+    /// Returns the day, if the range is one day.
+    pub(super) fn single_day(self) -> Option<Timestamp> {
+        let since = self.since?;
+        (Self::of_day(since) == self).then_some(since)
+    }
+}
+
+/// Splits the text of a search into digits of numbers and lower-case words.
+pub(super) fn read_text(text: &str, codes: &DiallingCodes) -> (Vec<String>, Vec<String>) {
+    let (mut numbers, mut words) = (Vec::new(), Vec::new());
+    let text: String = text.chars().take(MAX_TEXT).collect();
+    for piece in text.split([',', ';']).map(str::trim).filter(|piece| !piece.is_empty()) {
+        if is_number(piece) {
+            numbers.push(digits_of(piece, codes));
+            continue;
+        }
+        for word in piece.split_whitespace().take(MAX_WORDS) {
+            if is_number(word) { numbers.push(digits_of(word, codes)) } else { words.push(word.to_lowercase()) }
+        }
+    }
+    numbers.retain(|digits| !digits.is_empty());
+    (numbers, words)
+}
+
+fn is_number(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_digit() || "+()-./* \u{a0}\u{202f}\u{2010}\u{2011}\u{2013}".contains(c);
+    text.chars().all(is_part) && text.contains(|c: char| c.is_ascii_digit())
+}
+
+/// Returns the digits that every spelling of a number shares: without the codes that people write before it.
+fn digits_of(text: &str, codes: &DiallingCodes) -> String {
+    let digits: String = text.chars().filter(|c| c.is_ascii_digit() || *c == '*').collect();
+    let is_international = text.trim_start().starts_with('+');
+    let long = |rest: &&str| rest.len() >= SUBSCRIBER_DIGITS;
+    let without = |digits: &str, code: &str| -> Option<String> {
+        (!code.is_empty()).then(|| digits.strip_prefix(code)).flatten().filter(long).map(str::to_owned)
+    };
+    let mut rest = digits;
+    if !is_international {
+        for code in [codes.international.as_str(), "00"] {
+            rest = without(&rest, code).unwrap_or(rest);
+        }
+    }
+    for code in [codes.country.as_str(), codes.national.as_str()] {
+        if let Some(shorter) = without(&rest, code).filter(|_| rest.len() > SUBSCRIBER_DIGITS) {
+            return shorter;
+        }
+    }
+    // Without configured codes: 8 and 7 (Russia), 0 (most of Europe) before ten digits.
+    match rest.as_bytes() {
+        [b'7' | b'8', ..] if rest.len() == 11 => rest[1..].to_owned(),
+        [b'0', ..] if rest.len() >= 10 => rest[1..].to_owned(),
+        _ => rest,
+    }
+}
+
+fn outcomes(text: &str) -> Vec<CallOutcome> {
+    match text {
+        "unanswered" => vec![CallOutcome::Abandoned, CallOutcome::Cancelled, CallOutcome::NoAnswer],
+        other => word(other).into_iter().collect(),
+    }
+}
+
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
+}
+
+/// Parses a day, `2026-11-27` or `27.11.2026`.
+pub(super) fn parse_day(text: &str) -> Option<jiff::civil::Date> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| jiff::civil::Date::strptime("%d.%m.%Y", text).ok())
+}
+
+/// Parses a time of day, `13:00` or `13`, into seconds.
+pub(super) fn parse_time(text: &str) -> Option<u32> {
+    let mut parts = text.trim().split(':');
+    let hours: u32 = parts.next()?.trim().parse().ok().filter(|h| *h <= 24)?;
+    let minutes: u32 = parts.next().map_or(Some(0), |m| m.trim().parse().ok()).filter(|m| *m < 60)?;
+    Some(hours * 3_600 + minutes * 60)
+}
+
+/// Returns the first moment of a day in the zone of this machine.
+pub(super) fn midnight(day: jiff::civil::Date) -> Timestamp {
+    let zoned = day.to_zoned(jiff::tz::TimeZone::system());
+    zoned.map_or(Timestamp::EPOCH, |zoned| Timestamp::from_micros(zoned.timestamp().as_microsecond()))
+}
+
+/// Encodes a value of a query.
+pub(super) fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
+}
+
+/// Most characters of a search.
+const MAX_TEXT: usize = 200;
+/// Most words of a search.
+const MAX_WORDS: usize = 8;
+/// Digits of a number without its codes, at least.
+const SUBSCRIBER_DIGITS: usize = 7;
+const DAY_S: i64 = 86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_number_is_read_as_the_same_digits() {
+        let codes = DiallingCodes::default();
+        for spelling in
+            ["+7 495 300-22-85", "8 (495) 300-22-85", "84953002285", "74953002285", "495 300 22 85", "+7(495)300.22.85"]
+        {
+            assert_eq!(read_text(spelling, &codes), (vec![String::from("4953002285")], vec![]), "{spelling}");
+        }
+        assert_eq!(read_text("300-22-85", &codes).0, ["3002285"]);
+        let german = DiallingCodes { international: "00".into(), national: "0".into(), country: "49".into() };
+        for spelling in ["+49 30 1234567", "0049301234567", "030 1234567"] {
+            assert_eq!(read_text(spelling, &german).0, ["301234567"], "{spelling}");
+        }
+        assert_eq!(read_text("120, Петрова", &codes), (vec!["120".into()], vec!["петрова".into()]));
+        assert_eq!(read_text("Petrova 120", &codes), (vec!["120".into()], vec!["petrova".into()]));
+    }
+
+    #[test]
+    fn the_address_is_the_saved_search() {
+        let query =
+            CallsQuery { q: "+7 495".into(), heard: "one".into(), cursor: "1~a".into(), ..CallsQuery::default() };
+        assert_eq!(query.link("/calls", |_| {}), "/calls?heard=one&q=%2B7%20495");
+        assert_eq!(query.before(), Some((1, String::from("a"))));
+    }
+
+    #[test]
+    fn times_and_days_are_read_as_people_write_them() {
+        assert_eq!(
+            [parse_time("13:30"), parse_time("8"), parse_time("24:00"), parse_time("x")],
+            [Some(48_600), Some(28_800), Some(86_400), None]
+        );
+        assert_eq!(parse_day("27.11.2026"), parse_day("2026-11-27"));
+        assert!(parse_day("27.11.2026").is_some() && parse_day("40.11.2026").is_none());
+    }
+}

@@ -1,0 +1,325 @@
+//! The HTTP server: a thread of its own with bounds on connections, headers and bodies.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{get, post};
+use crossbeam_channel::{Receiver, Sender};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::access::{self, Viewer};
+use super::accounts::{AccountError, Accounts, AuditAction};
+use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
+use super::sign_in::SignInPauses;
+use super::{actions, assets, call, calls, live, lookup, sign_in, sound, supervision};
+use crate::journal::{self, Journal};
+use crate::ops::config::Config;
+use crate::ops::thread::StoppableThread;
+use crate::service::clock::wall_clock;
+
+/// Why the console could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConsoleError {
+    /// The address is reachable from the network.
+    #[error(
+        "console.listen = {0} is reachable from the network, and the console has no TLS of its own: use 127.0.0.1 or \
+         [::1], and a proxy with TLS (console.public_url) for others"
+    )]
+    NotLoopback(SocketAddr),
+    /// The port cannot be opened, or the thread cannot be started.
+    #[error(
+        "the console cannot listen on {0} ({1}): set console.listen to another port, or stop the program that uses it"
+    )]
+    Io(SocketAddr, std::io::Error),
+    /// The accounts cannot be opened.
+    #[error(transparent)]
+    Accounts(#[from] AccountError),
+}
+
+/// The running console. It stops when it is dropped.
+pub(crate) struct ConsoleServer {
+    addr: SocketAddr,
+    requests: Receiver<PauseRequest>,
+    status: Arc<Mutex<ServiceStatus>>,
+    thread: Option<StoppableThread<oneshot::Sender<()>>>,
+}
+
+/// Everything that handlers need; clones share it.
+#[derive(Clone)]
+pub(super) struct ConsoleState {
+    pub(super) requests: Sender<PauseRequest>,
+    pub(super) status: Arc<Mutex<ServiceStatus>>,
+    pub(super) journal_config: journal::config::Config,
+    pub(super) accounts: Accounts,
+    pub(super) pauses: Arc<SignInPauses>,
+    pub(super) site: Arc<SiteFacts>,
+    journals: Arc<Mutex<Vec<Journal>>>,
+}
+
+/// Facts of this installation that pages show or need.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SiteFacts {
+    /// Address under which a proxy shows the console, without a slash at its end.
+    pub(super) public_url: Option<String>,
+    /// Configured name of the recorder.
+    pub(super) appliance: String,
+    /// Folders of recordings and spool.
+    pub(super) folders: [PathBuf; 2],
+    /// Names of the captured interfaces.
+    pub(super) interfaces: Vec<String>,
+    /// Beginning of the address of a task in Pyrus.
+    pub(super) task_url: Option<String>,
+    /// Codes that people write before a number: international prefix, national prefix, country code.
+    pub(super) dialling: DiallingCodes,
+}
+
+/// Codes before a number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DiallingCodes {
+    /// For example `00` or `810`.
+    pub(super) international: String,
+    /// For example `0` or `8`.
+    pub(super) national: String,
+    /// For example `49` or `7`.
+    pub(super) country: String,
+}
+
+impl SiteFacts {
+    fn of(config: &Config) -> Self {
+        let numbers = &config.call.numbers;
+        Self {
+            public_url: config.console.public_url.clone(),
+            appliance: config.call.appliance.clone(),
+            folders: [config.recording.dir.clone(), config.spool.dir.clone()],
+            interfaces: config.capture.interfaces.clone(),
+            task_url: config.pyrus.enabled.then(|| task_url(&config.pyrus.auth_url)),
+            dialling: DiallingCodes {
+                international: numbers.international_prefix.clone(),
+                national: numbers.national_prefix.clone(),
+                country: numbers.country_code.clone(),
+            },
+        }
+    }
+}
+
+/// Returns the beginning of a task's address: pages of the cloud are on pyrus.com, others on the host of the login.
+fn task_url(auth_url: &str) -> String {
+    let (scheme, rest) = auth_url.split_once("://").unwrap_or(("https", auth_url));
+    let host = rest.split('/').next().unwrap_or(rest);
+    let host = if host == "pyrus.com" || host.ends_with(".pyrus.com") { "pyrus.com" } else { host };
+    format!("{scheme}://{host}/t#id")
+}
+
+impl ConsoleState {
+    /// Runs a query of the journal on a thread for blocking work. Handles are kept, because opening reads the schema.
+    pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Journal) -> Result<T, journal::Error> + Send + 'static,
+    {
+        let (journals, config) = (Arc::clone(&self.journals), self.journal_config.clone());
+        let work = move || {
+            let kept = journals.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let journal = kept.map_or_else(|| Journal::open_read_only(&config), Ok)?;
+            let result = query(&journal)?;
+            let mut journals = journals.lock().unwrap_or_else(PoisonError::into_inner);
+            if journals.len() < MAX_JOURNALS {
+                journals.push(journal);
+            }
+            Ok(result)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?.map_err(StateError::Journal)
+    }
+
+    /// Runs work on the accounts on a thread for blocking work.
+    pub(super) async fn with_accounts<T, F>(&self, work: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Accounts) -> Result<T, AccountError> + Send + 'static,
+    {
+        let accounts = self.accounts.clone();
+        let done = tokio::task::spawn_blocking(move || work(&accounts)).await;
+        done.map_err(|_| StateError::Panicked)?.map_err(StateError::Accounts)
+    }
+
+    /// Adds a row to the audit, durably.
+    pub(super) async fn record(
+        &self,
+        viewer: &Viewer,
+        action: AuditAction,
+        call_id: Option<&str>,
+        detail: &str,
+    ) -> Result<(), StateError> {
+        let (who, call_id, detail) = (viewer.user.name.clone(), call_id.map(str::to_owned), detail.to_owned());
+        self.with_accounts(move |accounts| accounts.record(&who, action, call_id.as_deref(), &detail, wall_clock()))
+            .await
+    }
+}
+
+/// Why the journal or the accounts did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StateError {
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(journal::Error),
+    /// The accounts failed.
+    #[error(transparent)]
+    Accounts(AccountError),
+    /// The thread panicked, which is a bug.
+    #[error("a thread of the console panicked")]
+    Panicked,
+}
+
+impl ConsoleServer {
+    /// Starts the console.
+    ///
+    /// # Errors
+    /// [`ConsoleError`].
+    pub(crate) fn start(listen: SocketAddr, config: &Config) -> Result<Self, ConsoleError> {
+        if !listen.ip().is_loopback() {
+            return Err(ConsoleError::NotLoopback(listen));
+        }
+        let failed = |error| ConsoleError::Io(listen, error);
+        let listener = TcpListener::bind(listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(MAX_BLOCKING)
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let (requests_tx, requests) = crossbeam_channel::bounded(MAX_REQUESTS);
+        let status = Arc::new(Mutex::new(ServiceStatus::default()));
+        let state = ConsoleState {
+            requests: requests_tx,
+            status: Arc::clone(&status),
+            journal_config: config.journal.clone(),
+            accounts: Accounts::open(&config.journal.dir)?,
+            pauses: Arc::default(),
+            site: Arc::new(SiteFacts::of(config)),
+            journals: Arc::default(),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => tokio::select! {
+                    () = accept(listener, router(state)) => {}
+                    _ = stopped => {}
+                },
+                Err(error) => tracing::error!("the console has stopped: {error}"),
+            }
+        };
+        let thread = StoppableThread::start_with("console", stop, move || {
+            runtime.block_on(serve);
+            runtime.shutdown_background(); // a request that waits for a disk must not delay the end of the service
+        });
+        Ok(Self { addr, requests, status, thread: Some(thread.map_err(failed)?) })
+    }
+
+    /// Returns the next request, if there is one. Never waits.
+    pub(crate) fn poll_request(&self) -> Option<PauseRequest> {
+        self.requests.try_recv().ok()
+    }
+
+    /// Sets the counters that the pages and `GET /api/status` show.
+    pub(crate) fn publish(&self, status: ServiceStatus) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Returns the address and port of the console.
+    pub(crate) const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for ConsoleServer {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.stop();
+        }
+    }
+}
+
+/// Accepts connections, at most [`MAX_CONNECTIONS`] at once. A client that is slow with its head is cut off.
+async fn accept(listener: tokio::net::TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("the console cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await; // no file descriptor is left, for example
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD);
+            let _ = http.serve_connection(TokioIo::new(stream), service).await; // the client went away
+            drop(place);
+        });
+    }
+}
+
+fn router(state: ConsoleState) -> Router {
+    let guarded = middleware::from_fn_with_state(state.clone(), access::guard);
+    Router::new()
+        .route("/", get(calls::home))
+        .route("/calls", get(calls::page))
+        .route("/calls.csv", get(calls::csv))
+        .route("/calls/{id}", get(call::page))
+        .route("/calls/{id}/record.json", get(call::download_record))
+        .route("/calls/{id}/packets/{leg}", get(sound::packets))
+        .route("/calls/{id}/sound/{part}", get(sound::sound))
+        .route("/calls/{id}/{action}", post(actions::change))
+        .route("/why", get(lookup::page))
+        .route("/live", get(live::page))
+        .route("/live/events", get(live::events))
+        .route("/health", get(supervision::health_page))
+        .route("/audit", get(supervision::audit_page))
+        .route("/audit.csv", get(supervision::audit_csv))
+        .route("/users", get(supervision::users_page))
+        .route("/login", get(sign_in::page).post(sign_in::sign_in))
+        .route("/logout", post(sign_in::sign_out))
+        .route("/assets/{name}", get(assets::asset))
+        .route("/api/v1/calls", get(calls::api))
+        .route("/api/v1/report", get(calls::report))
+        .route("/api/v1/calls/{id}", get(call::api))
+        .route("/api/v1/calls/{id}/peaks", get(call::peaks))
+        .route("/api/v1/calls/{id}/audit", get(call::audit))
+        .route("/api/v1/calls/{id}/parts/{part}/audio", get(sound::sound))
+        .route("/api/v1/calls/{id}/pause", post(control::pause))
+        .route("/api/v1/calls/{id}/resume", post(control::resume))
+        .route("/api/v1/why", get(lookup::api))
+        .route("/api/v1/audit", get(supervision::audit_api))
+        .route("/api/v1/status", get(control::status))
+        .route("/api/status", get(control::status))
+        .route("/api/calls/{id}/pause", post(control::pause))
+        .route("/api/calls/{id}/resume", post(control::resume))
+        .fallback(access::not_found)
+        .layer(DefaultBodyLimit::max(access::MAX_BODY))
+        .layer(guarded)
+        .with_state(state)
+}
+
+/// Connections at once: 50 listeners with a few each. Further ones wait.
+const MAX_CONNECTIONS: usize = 512;
+/// Threads for queries and files. Each may hold a hash of 19 MiB while somebody signs in.
+const MAX_BLOCKING: usize = 8;
+/// Handles to the journal that are kept open.
+const MAX_JOURNALS: usize = 4;
+/// Longest time for the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of the head of a request.
+const MAX_HEAD: usize = 32 * 1024;
+/// Pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

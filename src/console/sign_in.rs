@@ -1,0 +1,189 @@
+//! Sign-in with growing pauses after wrong passwords, and sign-out.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Form};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use super::access::{self, Viewer};
+use super::accounts::{AuditAction, UserAccount};
+use super::pages;
+use super::server::ConsoleState;
+use crate::service::clock::wall_clock;
+use crate::time::Timestamp;
+
+/// The address to go on to.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct NextPage {
+    next: Option<String>,
+}
+
+/// The form of the sign-in page.
+#[derive(Deserialize)]
+pub(super) struct SignInForm {
+    #[serde(default)]
+    user: String,
+    #[serde(default)]
+    password: String,
+    next: Option<String>,
+}
+
+/// Pauses after wrong passwords, for each name.
+#[derive(Debug)]
+pub(super) struct SignInPauses {
+    names: Mutex<HashMap<String, FailedTries>>,
+    /// Hashes at once: each takes 19 MiB and a processor.
+    hashing: Semaphore,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FailedTries {
+    count: u32,
+    until: Timestamp,
+}
+
+impl Default for SignInPauses {
+    fn default() -> Self {
+        Self { names: Mutex::default(), hashing: Semaphore::new(HASHES) }
+    }
+}
+
+impl SignInPauses {
+    /// Returns the rest of the pause of a name.
+    fn remaining(&self, name: &str, now: Timestamp) -> Duration {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(name).map_or(Duration::ZERO, |failed| failed.until.since(now))
+    }
+
+    /// Begins a pause: 1 s after the first wrong password, twice as long after each further one.
+    fn add_failure(&self, name: &str, now: Timestamp) -> Duration {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= MAX_NAMES {
+            names.retain(|_, failed| failed.until > now);
+        }
+        if names.len() >= MAX_NAMES {
+            names.clear(); // somebody tries names at random: each of them is new anyway
+        }
+        let failed = names.entry(name.to_owned()).or_insert(FailedTries { count: 0, until: now });
+        let pause = LONGEST_PAUSE.min(Duration::from_secs(1 << failed.count.min(10)));
+        *failed = FailedTries { count: failed.count.saturating_add(1), until: now + pause };
+        pause
+    }
+
+    fn forget(&self, name: &str) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+/// Shows the form.
+pub(super) async fn page(Extension(viewer): Extension<Viewer>, Query(next): Query<NextPage>) -> Response {
+    pages::sign_in(&viewer, &local_path(next.next), None).into_response()
+}
+
+/// Checks name and password, and opens a session.
+pub(super) async fn sign_in(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Form(form): Form<SignInForm>,
+) -> Response {
+    let next = local_path(form.next.clone());
+    let name: String = form.user.trim().chars().take(64).collect();
+    let pause = state.pauses.remaining(&name, wall_clock());
+    if !pause.is_zero() {
+        return (StatusCode::TOO_MANY_REQUESTS, pages::sign_in(&viewer, &next, Some(pause))).into_response();
+    }
+    match open_session(&state, &name, form.password).await {
+        Ok(Some(token)) => {
+            state.pauses.forget(&name);
+            let secure = if access::session_cookie(&state).starts_with("__Host-") { "; Secure" } else { "" };
+            let cookie = format!("{}={token}; Path=/; HttpOnly; SameSite=Lax{secure}", access::session_cookie(&state));
+            ([(header::SET_COOKIE, cookie)], Redirect::to(&next)).into_response()
+        }
+        Ok(None) => {
+            let pause = state.pauses.add_failure(&name, wall_clock());
+            (StatusCode::UNAUTHORIZED, pages::sign_in(&viewer, &next, Some(pause))).into_response()
+        }
+        Err(error) => access::failed(&error),
+    }
+}
+
+async fn open_session(
+    state: &ConsoleState,
+    name: &str,
+    password: String,
+) -> Result<Option<String>, super::server::StateError> {
+    let _place = state.pauses.hashing.acquire().await;
+    let name = name.to_owned();
+    state
+        .with_accounts(move |accounts| {
+            let user: Option<UserAccount> = accounts.check_password(&name, &password)?;
+            let action = if user.is_some() { AuditAction::SignedIn } else { AuditAction::WrongPassword };
+            accounts.record(&name, action, None, "", wall_clock())?;
+            user.map(|user| Ok(accounts.open_session(&user.name, wall_clock())?.token)).transpose()
+        })
+        .await
+}
+
+/// Ends the session.
+pub(super) async fn sign_out(State(state): State<ConsoleState>, headers: HeaderMap) -> Response {
+    let name = access::session_cookie(&state);
+    if let Some(token) = access::cookie(&headers, name).map(str::to_owned) {
+        let closed = state.with_accounts(move |accounts| accounts.close_session(&token)).await;
+        if let Err(error) = closed {
+            return access::failed(&error);
+        }
+    }
+    let secure = if name.starts_with("__Host-") { "; Secure" } else { "" };
+    let cookie = format!("{name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}");
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response()
+}
+
+/// Returns the path to go on to. An address of another site is not followed.
+fn local_path(next: Option<String>) -> String {
+    let is_local = |path: &String| {
+        path.starts_with('/') && !path.starts_with("//") && !path.contains('\\') && !path.contains(char::is_control)
+    };
+    next.filter(is_local).unwrap_or_else(|| String::from("/calls"))
+}
+
+/// Longest pause. Somebody who guesses must not lock a person out for the day.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Names with a pause that are remembered.
+const MAX_NAMES: usize = 1_000;
+/// Passwords hashed at once.
+const HASHES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_end_with_the_right_password() {
+        let (pauses, now) = (SignInPauses::default(), Timestamp::from_secs(1_000));
+        let seconds: Vec<u64> = (0..8).map(|_| pauses.add_failure("anna", now).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pauses.remaining("anna", now + Duration::from_secs(50)).as_secs(), 10);
+        assert!(pauses.remaining("boris", now).is_zero());
+        pauses.forget("anna");
+        assert!(pauses.remaining("anna", now).is_zero());
+    }
+
+    #[test]
+    fn only_paths_of_this_site_are_followed() {
+        for (given, followed) in [
+            ("/calls?q=1", "/calls?q=1"),
+            ("//evil.example", "/calls"),
+            ("https://evil.example", "/calls"),
+            ("/\\evil.example", "/calls"),
+            ("/a\r\nX: y", "/calls"),
+        ] {
+            assert_eq!(local_path(Some(given.to_owned())), followed);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Sound and packets of a call: ranges, ETag, and the audit row before the first byte.
+
+use std::path::{Path as FilePath, PathBuf};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio_util::io::ReaderStream;
+
+use super::access::{self, Viewer};
+use super::accounts::{AccountRight, AuditAction};
+use super::server::ConsoleState;
+
+/// Parameters of the sound.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct SoundQuery {
+    /// Present: the file is to be saved.
+    download: Option<String>,
+}
+
+/// A file to be sent.
+struct SentFile {
+    path: PathBuf,
+    kind: &'static str,
+    etag: String,
+    /// Name under which the browser saves it.
+    save_as: Option<String>,
+}
+
+/// Bytes of a file that a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ByteRange {
+    /// The whole file.
+    Whole,
+    /// From the first to the last byte, both included.
+    Part(u64, u64),
+    /// Bytes that the file does not have.
+    Unsatisfiable,
+}
+
+/// Sends a part of a recording.
+pub(super) async fn sound(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path((id, part)): Path<(String, u32)>,
+    Query(query): Query<SoundQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let right = if query.download.is_some() { AccountRight::Download } else { AccountRight::Play };
+    if !viewer.user.may(right) {
+        return access::missing(None, true);
+    }
+    let (wanted, scope) = (id.clone(), viewer.user.visible());
+    let found = state.read(move |journal| journal.call_in_scope(&wanted, &scope)).await;
+    let record = match found {
+        Ok(Some(call)) => call.record,
+        Ok(None) => return access::missing(None, true),
+        Err(error) => return access::failed(&error),
+    };
+    let Some(file) = record.recordings.iter().find(|file| file.part == part) else {
+        return access::missing(None, true);
+    };
+    let is_encrypted = file.plain_sha256.is_some();
+    let path = PathBuf::from(&file.path);
+    let kind = match file.format.as_str() {
+        _ if is_encrypted => "application/octet-stream",
+        "wav" => "audio/wav",
+        _ => "audio/ogg",
+    };
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("recording").to_owned();
+    let sent = SentFile { path, kind, etag: format!("\"{}\"", file.sha256), save_as: query.download.map(|_| name) };
+    let action = if sent.save_as.is_some() { AuditAction::Downloaded } else { AuditAction::Played };
+    // The row is durable before the file is even opened.
+    if let Err(error) = state.record(&viewer, action, Some(&id), &format!("part {part}")).await {
+        return access::failed(&error);
+    }
+    send(sent, &headers).await
+}
+
+/// Sends the kept packets of a leg.
+pub(super) async fn packets(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path((id, leg)): Path<(String, u32)>,
+    headers: HeaderMap,
+) -> Response {
+    if !viewer.user.may(AccountRight::Download) {
+        return access::missing(None, true);
+    }
+    let (wanted, scope) = (id.clone(), viewer.user.visible());
+    let record = match state.read(move |journal| journal.call_in_scope(&wanted, &scope)).await {
+        Ok(Some(call)) => call.record,
+        Ok(None) => return access::missing(None, true),
+        Err(error) => return access::failed(&error),
+    };
+    let Some(path) = kept_packets(&record, leg) else { return access::missing(None, true) };
+    if let Err(error) =
+        state.record(&viewer, AuditAction::Downloaded, Some(&id), &format!("packets of leg {leg}")).await
+    {
+        return access::failed(&error);
+    }
+    let save_as = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    send(SentFile { path, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as }, &headers).await
+}
+
+/// Returns the file with the packets of a leg, if it is kept: beside the recording, `ID.LEG.pcapng`, perhaps encrypted.
+pub(super) fn kept_packets(record: &crate::call::record::CallRecord, leg: u32) -> Option<PathBuf> {
+    let folder = FilePath::new(&record.recordings.first()?.path).parent()?;
+    let plain = folder.join(format!("{}.{leg}.pcapng", record.id));
+    let encrypted = folder.join(format!("{}.{leg}.pcapng.age", record.id));
+    [plain, encrypted].into_iter().find(|path| path.is_file())
+}
+
+async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if text(header::IF_NONE_MATCH).is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == sent.etag)) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, sent.etag)]).into_response();
+    }
+    let Ok(mut file) = tokio::fs::File::open(&sent.path).await else { return access::missing(None, true) };
+    let Ok(length) = file.metadata().await.map(|metadata| metadata.len()) else { return access::missing(None, true) };
+    // A range of another version is answered with the whole file (RFC 9110 section 13.1.5).
+    let is_same = text(header::IF_RANGE).is_none_or(|tag| tag == sent.etag);
+    let range = text(header::RANGE).filter(|_| is_same).map_or(ByteRange::Whole, |range| parse_range(range, length));
+    let (status, from, count) = match range {
+        ByteRange::Whole => (StatusCode::OK, 0, length),
+        ByteRange::Part(from, to) => (StatusCode::PARTIAL_CONTENT, from, to - from + 1),
+        ByteRange::Unsatisfiable => {
+            return (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{length}"))])
+                .into_response();
+        }
+    };
+    if file.seek(std::io::SeekFrom::Start(from)).await.is_err() {
+        return access::missing(None, true);
+    }
+    let body = Body::from_stream(ReaderStream::with_capacity(file.take(count), CHUNK));
+    let mut response = (status, body).into_response();
+    let out = response.headers_mut();
+    let mut put = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            out.insert(name, value);
+        }
+    };
+    put(header::CONTENT_TYPE, sent.kind);
+    put(header::CONTENT_LENGTH, &count.to_string());
+    put(header::ACCEPT_RANGES, "bytes");
+    put(header::ETAG, &sent.etag);
+    put(header::CACHE_CONTROL, "private, no-cache");
+    if status == StatusCode::PARTIAL_CONTENT {
+        put(header::CONTENT_RANGE, &format!("bytes {from}-{}/{length}", from + count - 1));
+    }
+    if let Some(name) = &sent.save_as {
+        put(header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_")));
+    }
+    response
+}
+
+/// Parses a Range header (RFC 9110 section 14.2). Several ranges, and units that we do not know, mean the whole file.
+fn parse_range(text: &str, length: u64) -> ByteRange {
+    let Some(range) = text.strip_prefix("bytes=").filter(|range| !range.contains(',')) else { return ByteRange::Whole };
+    let Some((first, last)) = range.trim().split_once('-') else { return ByteRange::Whole };
+    match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+        (Ok(first), Ok(last)) if first > last => ByteRange::Whole,
+        (Ok(first), _) if first >= length => ByteRange::Unsatisfiable,
+        (Ok(first), Ok(last)) => ByteRange::Part(first, last.min(length - 1)),
+        (Ok(first), Err(_)) if last.trim().is_empty() => ByteRange::Part(first, length - 1),
+        (Err(_), Ok(0)) if first.trim().is_empty() => ByteRange::Unsatisfiable,
+        (Err(_), Ok(_)) if first.trim().is_empty() && length == 0 => ByteRange::Unsatisfiable,
+        (Err(_), Ok(count)) if first.trim().is_empty() => ByteRange::Part(length.saturating_sub(count), length - 1),
+        _ => ByteRange::Whole,
+    }
+}
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_rfc_9110() {
+        use ByteRange::{Part, Unsatisfiable, Whole};
+        for (text, range) in [
+            ("bytes=0-1", Part(0, 1)),
+            ("bytes=0-", Part(0, 99)),
+            ("bytes=50-1000", Part(50, 99)),
+            ("bytes=-10", Part(90, 99)),
+            ("bytes=-1000", Part(0, 99)),
+            ("bytes=100-", Unsatisfiable),
+            ("bytes=-0", Unsatisfiable),
+            ("bytes=5-2", Whole),
+            ("bytes=0-1,5-6", Whole),
+            ("bytes=99999999999999999999999-", Whole),
+            ("items=0-1", Whole),
+            ("bytes=a-b", Whole),
+        ] {
+            assert_eq!(parse_range(text, 100), range, "{text}");
+        }
+        assert_eq!(parse_range("bytes=0-", 0), Unsatisfiable);
+    }
+}

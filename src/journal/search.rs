@@ -1,0 +1,403 @@
+//! Search of calls. A narrow table beside the calls holds only the columns that searches read, so that a search can read
+//! all rows: 200,000 calls take about 30 MiB.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+
+use super::calls::{BEGIN, StoredCall, serde_word, with_delivery};
+use super::{Journal, JournalResult};
+use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, DeliveryState, ProblemKind};
+use crate::time::Timestamp;
+
+/// How much of a call can be heard, in the classes of the day summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HeardClass {
+    /// Both sides, whole.
+    Both,
+    /// One side.
+    One,
+    /// No sound was captured, or its codec is unknown.
+    Nothing,
+    /// The media is encrypted.
+    Locked,
+    /// This machine lost a part or all of it.
+    Lost,
+    /// A rule excludes the call.
+    Excluded,
+    /// Nobody answered.
+    Unanswered,
+    /// The call is not complete yet.
+    Pending,
+}
+
+impl HeardClass {
+    /// All classes, in the order of the day summary.
+    pub const ALL: [Self; 8] = [
+        Self::Both,
+        Self::One,
+        Self::Nothing,
+        Self::Locked,
+        Self::Lost,
+        Self::Excluded,
+        Self::Unanswered,
+        Self::Pending,
+    ];
+
+    /// Returns the word that the database, the API and the addresses of pages use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::One => "one",
+            Self::Nothing => "none",
+            Self::Locked => "encrypted",
+            Self::Lost => "lost",
+            Self::Excluded => "excluded",
+            Self::Unanswered => "unanswered",
+            Self::Pending => "pending",
+        }
+    }
+
+    /// Returns the class with this word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == word)
+    }
+
+    /// Returns the class of a call.
+    pub fn of(record: &CallRecord) -> Self {
+        let is_lost = || record.problems.iter().any(|problem| LOST_BY_US.contains(&problem.kind));
+        match record.verdict {
+            None => Self::Pending,
+            Some(CallVerdict::BothSides) if is_lost() => Self::Lost,
+            Some(CallVerdict::BothSides) => Self::Both,
+            Some(CallVerdict::CallerOnly | CallVerdict::CalleeOnly) => Self::One,
+            Some(CallVerdict::NoMedia | CallVerdict::UnknownCodec) => Self::Nothing,
+            Some(CallVerdict::Encrypted) => Self::Locked,
+            Some(CallVerdict::Failed) => Self::Lost,
+            Some(CallVerdict::Excluded) => Self::Excluded,
+            Some(CallVerdict::NotAnswered) => Self::Unanswered,
+        }
+    }
+}
+
+/// The calls that an account may see. Every query of the console carries it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallScope {
+    /// Patterns of extensions; empty: every extension.
+    pub extensions: Vec<String>,
+    /// Directions; empty: every direction.
+    pub directions: Vec<CallDirection>,
+}
+
+/// Conditions of a search; a call must meet all that are set.
+#[derive(Clone, Debug, Default)]
+pub struct CallSearch {
+    /// The calls that the account may see.
+    pub scope: CallScope,
+    /// The call started at this time or later.
+    pub since: Option<Timestamp>,
+    /// The call started before this time.
+    pub until: Option<Timestamp>,
+    /// Seconds of the day, UTC, from and to; it may pass midnight.
+    pub time_of_day: Option<(u32, u32)>,
+    /// Digits that one of the call's numbers contains, each.
+    pub numbers: Vec<String>,
+    /// Lower-case texts that the names of the parties contain, each.
+    pub words: Vec<String>,
+    /// Patterns of the extension.
+    pub extensions: Vec<String>,
+    /// Direction.
+    pub direction: Option<CallDirection>,
+    /// Any of these outcomes; empty: every outcome.
+    pub outcomes: Vec<CallOutcome>,
+    /// How much can be heard.
+    pub heard: Option<HeardClass>,
+    /// State of the delivery to Pyrus.
+    pub delivery: Option<DeliveryState>,
+    /// Shortest length, s.
+    pub min_s: Option<u32>,
+    /// Greatest length, s.
+    pub max_s: Option<u32>,
+}
+
+/// A page of calls, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct FoundCalls {
+    /// The calls.
+    pub calls: Vec<StoredCall>,
+    /// Start, µs, and id of the last call, if there are older ones.
+    pub next: Option<(i64, String)>,
+}
+
+impl Journal {
+    /// Returns a page of the calls that a search finds, newest first, older than `before`.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> JournalResult<FoundCalls> {
+        let mut condition = SqlCondition::of(search)?;
+        if let Some((begin, id)) = before {
+            condition.add("(s.begin, s.id) < (?, ?)", [(*begin).into(), id.clone().into()]);
+        }
+        let sql = format!(
+            "SELECT s.begin, s.id FROM call_search s WHERE {} ORDER BY s.begin DESC, s.id DESC LIMIT {}",
+            condition.sql(),
+            limit + 1
+        );
+        let connection = self.lock();
+        let mut rows: Vec<(i64, String)> = connection
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(condition.values), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let has_more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let mut calls = Vec::new();
+        for (_, id) in &rows {
+            calls.extend(stored(&connection, id)?);
+        }
+        Ok(FoundCalls { calls, next: rows.pop().filter(|_| has_more) })
+    }
+
+    /// Returns the number of calls that a search finds, by class.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub fn count_by_class(&self, search: &CallSearch) -> JournalResult<Vec<(HeardClass, u64)>> {
+        let condition = SqlCondition::of(search)?;
+        let sql = format!("SELECT s.heard, count(*) FROM call_search s WHERE {} GROUP BY s.heard", condition.sql());
+        let connection = self.lock();
+        let rows: Vec<(String, i64)> = connection
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(condition.values), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let count = |(word, count): &(String, i64)| Some((HeardClass::parse(word)?, u64::try_from(*count).ok()?));
+        Ok(rows.iter().filter_map(count).collect())
+    }
+
+    /// Returns a call by its id if it is within a scope. Calls outside the scope and unknown calls are the same.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub fn call_in_scope(&self, id: &str, scope: &CallScope) -> JournalResult<Option<StoredCall>> {
+        let mut condition = SqlCondition::of(&CallSearch { scope: scope.clone(), ..CallSearch::default() })?;
+        let sql = format!(
+            "SELECT 1 FROM calls JOIN call_search s ON s.begin = {BEGIN} AND s.id = calls.id
+             WHERE {} AND calls.id = ?",
+            condition.sql()
+        );
+        condition.values.push(id.to_owned().into());
+        let connection = self.lock();
+        let found: Option<i64> = connection
+            .prepare_cached(&sql)?
+            .query_row(params_from_iter(condition.values), |row| row.get(0))
+            .optional()?;
+        if found.is_none() { Ok(None) } else { stored(&connection, id) }
+    }
+
+    /// Writes many complete calls in one transaction.
+    #[cfg(test)]
+    pub(crate) fn put_calls_for_measurement(&self, records: &[CallRecord]) -> JournalResult<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for record in records {
+            super::calls::put_call(&transaction, record, super::CallStage::Complete)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Returns the calls under way that a scope allows, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub fn live_calls(&self, scope: &CallScope, limit: u32) -> JournalResult<Vec<StoredCall>> {
+        let condition = SqlCondition::of(&CallSearch { scope: scope.clone(), ..CallSearch::default() })?;
+        let sql = format!(
+            "SELECT calls.id FROM calls JOIN call_search s ON s.begin = {BEGIN} AND s.id = calls.id
+             WHERE calls.stage <> 'complete' AND calls.stage = 'live' AND {} ORDER BY s.begin LIMIT {limit}",
+            condition.sql()
+        );
+        let connection = self.lock();
+        let ids: Vec<String> = connection
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(condition.values), |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut calls = Vec::new();
+        for id in ids {
+            calls.extend(stored(&connection, &id)?);
+        }
+        Ok(calls)
+    }
+}
+
+fn stored(connection: &Connection, id: &str) -> JournalResult<Option<StoredCall>> {
+    let found = connection
+        .prepare_cached("SELECT stage, record FROM calls WHERE id = ?1")?
+        .query_row(params![id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    found.map(|(stage, json)| with_delivery(connection, &stage, &json)).transpose()
+}
+
+/// The conditions of a query, joined by AND, and their values.
+struct SqlCondition {
+    parts: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl SqlCondition {
+    fn of(search: &CallSearch) -> JournalResult<Self> {
+        let mut condition = Self { parts: vec![String::from("1")], values: Vec::new() };
+        condition.add_scope(&search.scope)?;
+        condition.add_times(search);
+        for digits in &search.numbers {
+            condition.add("instr(s.numbers, ?) > 0", [digits.clone().into()]);
+        }
+        for word in &search.words {
+            condition.add("instr(s.names, ?) > 0", [word.clone().into()]);
+        }
+        condition.add_extensions(&search.extensions);
+        if let Some(direction) = &search.direction {
+            condition.add("s.direction = ?", [serde_word(direction)?.into()]);
+        }
+        if !search.outcomes.is_empty() {
+            let words = search.outcomes.iter().map(serde_word).collect::<JournalResult<Vec<_>>>()?;
+            condition.add_any("s.outcome", words);
+        }
+        if let Some(heard) = search.heard {
+            condition.add("s.heard = ?", [heard.as_str().to_owned().into()]);
+        }
+        if let Some(state) = search.delivery {
+            condition.parts.push(super::calls::delivery_condition(state).replace("calls.id", "s.id"));
+        }
+        Ok(condition)
+    }
+
+    fn add_times(&mut self, search: &CallSearch) {
+        if let Some(since) = search.since {
+            self.add("s.begin >= ?", [since.as_micros().into()]);
+        }
+        if let Some(until) = search.until {
+            self.add("s.begin < ?", [until.as_micros().into()]);
+        }
+        if let Some((from, to)) = search.time_of_day {
+            let second = format!("(s.begin / 1000000) % {DAY_S}");
+            let joint = if from <= to { "AND" } else { "OR" };
+            let values = [i64::from(from).into(), i64::from(to).into()];
+            self.add(&format!("({second} >= ? {joint} {second} < ?)"), values);
+        }
+        if let Some(min) = search.min_s {
+            self.add("s.length_s >= ?", [i64::from(min).into()]);
+        }
+        if let Some(max) = search.max_s {
+            self.add("s.length_s <= ?", [i64::from(max).into()]);
+        }
+    }
+
+    fn add_scope(&mut self, scope: &CallScope) -> JournalResult<()> {
+        self.add_extensions(&scope.extensions);
+        if !scope.directions.is_empty() {
+            let words = scope.directions.iter().map(serde_word).collect::<JournalResult<Vec<_>>>()?;
+            self.add_any("s.direction", words);
+        }
+        Ok(())
+    }
+
+    fn add_extensions(&mut self, patterns: &[String]) {
+        if patterns.is_empty() {
+            return;
+        }
+        let one = "s.extension GLOB ? OR s.from_extension GLOB ? OR s.to_extension GLOB ?";
+        self.parts.push(format!("({})", vec![one; patterns.len()].join(" OR ")));
+        self.values.extend(patterns.iter().flat_map(|pattern| vec![Value::from(glob_of(pattern)); 3]));
+    }
+
+    fn add_any(&mut self, column: &str, words: Vec<String>) {
+        self.parts.push(format!("{column} IN ({})", vec!["?"; words.len()].join(", ")));
+        self.values.extend(words.into_iter().map(Value::from));
+    }
+
+    fn add<const N: usize>(&mut self, part: &str, values: [Value; N]) {
+        self.parts.push(part.to_owned());
+        self.values.extend(values);
+    }
+
+    fn sql(&self) -> String {
+        self.parts.join(" AND ")
+    }
+}
+
+/// Translates a pattern of extensions (`1xx`, `[2-4]*`) into a pattern of SQLite's GLOB.
+fn glob_of(pattern: &str) -> String {
+    let has_class_end = pattern.contains(']');
+    pattern.trim().chars().fold(String::new(), |mut glob, c| {
+        match c {
+            'x' | 'X' | '#' => glob.push_str("[0-9]"),
+            '?' => glob.push_str("[?]"),
+            '[' if !has_class_end => glob.push_str("[[]"),
+            other => glob.push(other),
+        }
+        glob
+    })
+}
+
+/// Writes the row of a call. `put_call` calls it before it replaces the call's own row, which still names the old start.
+pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
+    connection
+        .prepare_cached(&format!(
+            "DELETE FROM call_search WHERE id = ?1 AND begin = (SELECT {BEGIN} FROM calls WHERE id = ?1)"
+        ))?
+        .execute(params![record.id])?;
+    let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);
+    let is_internal = record.direction == CallDirection::Internal;
+    connection.prepare_cached(PUT_ROW)?.execute(params![
+        begin,
+        record.id,
+        record.duration_s.map(|seconds| seconds as i64),
+        serde_word(&record.direction)?,
+        serde_word(&record.outcome)?,
+        HeardClass::of(record).as_str(),
+        record.internal,
+        record.from.as_ref().filter(|_| is_internal),
+        record.to.as_ref().filter(|_| is_internal),
+        numbers(record),
+        names(record),
+    ])?;
+    Ok(())
+}
+
+/// Fills the table from the calls of a journal that did not have it.
+pub(super) fn fill(connection: &Connection) -> JournalResult<()> {
+    let mut statement = connection.prepare("SELECT record FROM calls")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        put_search_row(connection, &serde_json::from_str(&row.get::<_, String>(0)?)?)?;
+    }
+    Ok(())
+}
+
+/// Returns the digits of all numbers of a call, separated by spaces.
+fn numbers(record: &CallRecord) -> String {
+    let all = [&record.from, &record.to, &record.internal, &record.diverted_from, &record.called_party];
+    let digits = |number: &String| number.chars().filter(|c| c.is_ascii_digit() || *c == '*').collect::<String>();
+    all.into_iter().flatten().map(digits).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the names of the parties in lower case.
+fn names(record: &CallRecord) -> String {
+    let all = [&record.from_name, &record.to_name];
+    all.into_iter().flatten().map(|name| name.to_lowercase()).collect::<Vec<_>>().join("\n")
+}
+
+const PUT_ROW: &str = "INSERT OR REPLACE INTO call_search (begin, id, length_s, direction, outcome, heard, extension,
+    from_extension, to_extension, numbers, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+
+/// Problems by which a recording of both sides is not whole, through this machine.
+const LOST_BY_US: [ProblemKind; 5] = [
+    ProblemKind::LostByUs,
+    ProblemKind::RestartGap,
+    ProblemKind::DiskFull,
+    ProblemKind::SpoolError,
+    ProblemKind::TornTail,
+];
+
+/// Seconds of a day.
+const DAY_S: u32 = 86_400;
