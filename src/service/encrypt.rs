@@ -177,6 +177,9 @@ pub(super) fn clear_leftovers(journal: &Journal) -> anyhow::Result<()> {
 fn clear(journal: &Journal, paths: &[String]) -> anyhow::Result<()> {
     for path in paths {
         let path = Path::new(path);
+        if encrypted_path(path).exists() {
+            super::files::remove(&peaks_path(path));
+        }
         match std::fs::remove_file(path) {
             Ok(()) => {
                 // Without this the file could reappear after a power cut, and no row would name it.

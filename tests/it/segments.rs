@@ -221,9 +221,11 @@ fn assert_whole(record: &CallRecord, wire: MirroredTraffic) {
     );
 }
 
-/// Every file of the folder is in the record, or is the record.
+/// Every file of the folder is in the record or its peaks, or is the record.
 fn assert_no_strangers(place: &SegmentSetup, record: &CallRecord) {
     let mut known: Vec<PathBuf> = record.recordings.iter().map(|r| PathBuf::from(&r.path)).collect();
+    let peaks: Vec<PathBuf> = known.iter().map(|path| path.with_extension("peaks")).collect();
+    known.extend(peaks);
     known.push(PathBuf::from(&record.recordings[0].path).with_extension("json"));
     known.sort();
     assert_eq!(below(&place.config.recording.dir), known);
