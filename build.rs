@@ -30,7 +30,6 @@ fn describe_machine() {
     let has_ip = has_program("ip");
     let needs = [
         ("has_tshark", has_program("tshark")),
-        ("has_chromium", has_program("chromium") && has_program("chromedriver")),
         ("has_ffmpeg", has_program("ffmpeg")),
         ("has_c_compiler", has_program("cc")),
         ("has_bcg729", has_program("cc") && has_bcg729()),

@@ -151,7 +151,7 @@ impl Drop for Browser {
 }
 
 #[test]
-#[cfg_attr(not(has_chromium), ignore = "needs chromium and chromedriver")]
+#[ignore = "needs chromium and chromedriver; run by hand"]
 fn call_is_found_opened_and_heard_in_chromium() {
     let office = Office::with_calls(&["120", "121", "220"]);
     office.add("anna", AccountRole::Admin, &[]);
