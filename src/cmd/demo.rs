@@ -51,6 +51,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Shows the call in the console until SIGINT or SIGTERM.
+#[expect(clippy::disallowed_methods, reason = "waits for Ctrl-C")]
 fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {

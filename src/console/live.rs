@@ -37,6 +37,7 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
 }
 
 /// Returns the rows each [`PERIOD`], if they changed.
+#[expect(clippy::disallowed_methods, reason = "the period between two looks at the live calls")]
 pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.may(AccountRight::Live) {
         return access::missing(None, true);

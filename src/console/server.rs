@@ -248,6 +248,7 @@ impl Drop for ConsoleServer {
 }
 
 /// Accepts connections, at most [`MAX_CONNECTIONS`] at once. A client that is slow with its head is cut off.
+#[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
 async fn accept(listener: tokio::net::TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {

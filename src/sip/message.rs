@@ -13,7 +13,7 @@ pub enum SipFraming {
     /// A datagram. Without a Content-Length the body extends to the end; bytes after the body are ignored (RFC 3261 section
     /// 18.3).
     Datagram,
-    /// A message that [`super::framer::Framer`] cut from a stream: without a Content-Length there is
+    /// A message that [`super::framer::SipFramer`] cut from a stream: without a Content-Length there is
     /// no body (RFC 3261 section 20.14).
     Stream,
 }

@@ -171,7 +171,8 @@ fn bar(found: &FoundPage) -> Markup {
 
 fn table(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
-    let mut day = String::new();
+    let days: Vec<String> =
+        found.calls.iter().map(|record| start(record).map_or_else(String::new, |at| viewer.lang.day(at))).collect();
     html! {
         section.card.table aria-label=(t("Calls", "Звонки")) {
             table.calls role="table" {
@@ -186,11 +187,9 @@ fn table(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
                     th.w-crm role="columnheader" scope="col" { "Pyrus" }
                 } }
                 tbody role="rowgroup" {
-                    @for record in &found.calls {
-                        @let here = start(record).map_or_else(String::new, |at| viewer.lang.day(at));
-                        @if here != day {
-                            tr.sep role="row" { th role="rowheader" scope="rowgroup" colspan="7" { (here) } }
-                            @let _ = day = here;
+                    @for (index, record) in found.calls.iter().enumerate() {
+                        @if index == 0 || days[index - 1] != days[index] {
+                            tr.sep role="row" { th role="rowheader" scope="rowgroup" colspan="7" { (days[index]) } }
                         }
                         (row(viewer, found, record))
                     }

@@ -90,6 +90,7 @@ impl Browser {
     }
 
     /// Waits until an expression is true.
+    #[expect(clippy::disallowed_methods, reason = "a browser takes real time")]
     fn wait(&self, expression: &str) {
         for _ in 0..200 {
             if self.run(&format!("return Boolean({expression})")) == true {

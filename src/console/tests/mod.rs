@@ -412,6 +412,7 @@ fn counts_and_scope_agree_with_the_calls_found() {
 /// Measures a search over 200,000 calls: `cargo test --release --lib console:: -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "a measurement prints times")]
 fn two_hundred_thousand_calls_are_searched_in_a_tenth_of_a_second() {
     let office = Office::with_calls(&["120"]);
     let journal = Journal::open(&office.config.journal).expect("a journal");
