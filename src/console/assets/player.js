@@ -46,7 +46,7 @@ if (player) {
   audio.addEventListener("loadedmetadata", () => { if (sought || wanted) place(wanted); });
   function seek(at) {
     wanted = Math.min(Math.max(at, 0), end);
-    if (part >= 0 && !audio.paused) { load(wanted); place(wanted); audio.play(); } else if (part >= 0) { load(wanted); place(wanted); }
+    if (part >= 0 && !audio.paused) { load(wanted); place(wanted); audio.play().catch(() => {}); } else if (part >= 0) { load(wanted); place(wanted); }
     draw();
   }
   async function toggle() {
@@ -93,7 +93,7 @@ if (player) {
     draw();
   });
   audio.addEventListener("ended", () => {
-    if (part + 1 < parts.length) { wanted = parts[part + 1].from; load(wanted); audio.play(); } else draw();
+    if (part + 1 < parts.length) { wanted = parts[part + 1].from; load(wanted); audio.play().catch(() => {}); } else draw();
   });
   $(".seek", player).addEventListener("input", e => seek(Number(e.target.value)));
   $("[data-toggle]", player).addEventListener("click", toggle);
