@@ -13,14 +13,14 @@ pub(super) async fn asset(Path(name): Path<String>) -> Response {
 }
 
 /// Symbols of the marks, which every page includes.
-pub(super) const SPRITE: &str = include_str!("assets/sprite.svg");
+pub(super) const SPRITE: &str = include_str!("files/sprite.svg");
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 const ASSETS: &[(&str, &str, &str)] = &[
-    ("console.css", "text/css; charset=utf-8", include_str!("assets/console.css")),
-    ("console.js", SCRIPT, include_str!("assets/console.js")),
-    ("search.js", SCRIPT, include_str!("assets/search.js")),
-    ("player.js", SCRIPT, include_str!("assets/player.js")),
-    ("live.js", SCRIPT, include_str!("assets/live.js")),
+    ("console.css", "text/css; charset=utf-8", include_str!("files/console.css")),
+    ("console.js", SCRIPT, include_str!("files/console.js")),
+    ("search.js", SCRIPT, include_str!("files/search.js")),
+    ("player.js", SCRIPT, include_str!("files/player.js")),
+    ("live.js", SCRIPT, include_str!("files/live.js")),
 ];

@@ -203,6 +203,7 @@ fn grouped_nested_and_inline_paths_are_found() {
 use crate::{call::record::{CallRecord, Side}, net, time::Timestamp};
 use std::{fmt, fs::File as F, net::{IpAddr, UdpSocket}};
 pub(crate) use super::config;
+fn g<'a>() -> impl Iterator<Item = u8> + use<'a> { std::iter::empty() }
 fn f() { let _ = crate::spool::config::Config::default(); /* crate::pyrus */ let s = "crate::journal::x"; }
 #[cfg(test)]
 mod tests { use crate::cmd; }
@@ -276,7 +277,9 @@ fn paths(text: &str, module: &str, modules: &[&str]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut at = 0;
     while at < tokens.len() {
-        if tokens[at] == "use" {
+        if tokens[at] == "use" && tokens.get(at + 1) == Some(&"<") {
+            at += 2; // captured lifetimes, `impl Iterator + use<'_>`, import nothing
+        } else if tokens[at] == "use" {
             at = use_tree(&tokens, at + 1, "", &mut found);
         } else if is_word(tokens[at]) && tokens.get(at + 1) == Some(&"::") && (at == 0 || tokens[at - 1] != "::") {
             let mut path = String::from(tokens[at]);
@@ -300,7 +303,7 @@ fn use_tree(tokens: &[&str], mut at: usize, prefix: &str, found: &mut BTreeSet<S
         match *token {
             "{" => {
                 at += 1;
-                while tokens.get(at).is_some_and(|t| *t != "}") {
+                while tokens.get(at).is_some_and(|t| !["}", ";"].contains(t)) {
                     at = use_tree(tokens, at, &path, found);
                     if tokens.get(at) == Some(&",") {
                         at += 1;
