@@ -42,7 +42,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let findings = examine(&look);
     let report = report(&look, &findings);
     let text = if args.json {
-        let mut line = serde_json::to_string(&report).context("the report as JSON")?;
+        let mut line = output::escaped_json(&serde_json::to_string(&report).context("the report as JSON")?);
         line.push('\n');
         line
     } else {

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::ops::config::{Config, ConfigError, ConfigPurpose};
 use crate::ops::{log, output};
+use crate::service::{render_process, render_worker};
 
 pub(crate) mod calls;
 pub(crate) mod check_config;
@@ -60,6 +61,9 @@ pub(crate) enum CallspanCommand {
     User(user::UserArgs),
     /// Show who listened to which call, and what else was done in the console.
     Audit(user::AuditArgs),
+    /// Render calls for `run`; not for people.
+    #[command(name = render_process::COMMAND, hide = true)]
+    RenderWorker,
     /// Try everything without configuration: a built-in call, a fake Pyrus, a stereo WAV.
     Demo(DemoArgs),
 }
@@ -218,6 +222,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::FakePyrus(args) => fake_pyrus::run(&args),
         CallspanCommand::User(args) => user::run(&args),
         CallspanCommand::Audit(args) => user::audit(&args),
+        CallspanCommand::RenderWorker => render_worker::serve().map(|()| ExitCode::SUCCESS),
         CallspanCommand::Demo(args) => demo::run(&args),
     }
 }

@@ -287,7 +287,7 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     if args.json {
         let lines: Result<Vec<String>, _> = outcome.records.iter().map(serde_json::to_string).collect();
-        let mut text = lines?.join("\n");
+        let mut text = output::escaped_json(&lines?.join("\n"));
         if !text.is_empty() {
             text.push('\n');
         }

@@ -29,11 +29,11 @@ use crate::ops::{log, output};
 use crate::service::lock::{self, FolderLock};
 use crate::service::mirror_watch::{MirrorCounters, MirrorWatch};
 use crate::service::pipeline::{Pipeline, PipelineStep};
-use crate::service::post_process::{self, PostProcessTools, PostProcessor};
+use crate::service::post_process::{self, PostProcessTools, PostProcessor, RenderWorkers};
 use crate::service::recovery::{self, OpenedJournal};
 use crate::service::reload::ConfigChanges;
 use crate::service::watch::OwedCalls;
-use crate::service::{clock, resume, startup_failure, topology_file, watch};
+use crate::service::{clock, resume, sandbox, startup_failure, topology_file, watch};
 use crate::spool::disk::DiskSpool;
 use crate::spool::storage::{self, StorageFolder};
 use crate::time::Timestamp;
@@ -44,6 +44,7 @@ use crate::time::Timestamp;
 /// When the configuration is wrong, an interface cannot be opened, or the spool or the journal cannot be written.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Run)?;
+    sandbox::keep_from_children();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         // A second signal ends the process at once.
@@ -147,6 +148,7 @@ impl RunningService {
             journal: journal.clone(),
             store: spool.store(),
             alerts: alerts.clone(),
+            render_workers: Some(RenderWorkers::of_this_program()),
             pauses: post_process::PAUSES,
         };
         let post_processor = PostProcessor::start(config, tools, events)?;
@@ -428,7 +430,11 @@ impl RunningService {
         for warning in source.take_warnings() {
             match &warning {
                 CaptureWarning::InterfaceUp(text) => self.alerts.raise(AlarmKind::InterfaceUp, text),
-                CaptureWarning::InterfaceDown(text) => self.alerts.raise(AlarmKind::InterfaceDown, text),
+                CaptureWarning::InterfaceDown(text) => {
+                    // Packets of live calls are lost on this machine, not before it.
+                    self.pipeline.engine.handle_local_loss();
+                    self.alerts.raise(AlarmKind::InterfaceDown, text);
+                }
                 CaptureWarning::Source(text) | CaptureWarning::Unread(text) => tracing::warn!("{text}"),
             }
         }

@@ -132,7 +132,10 @@ impl DeliveryPolicy {
 
     /// Builds the registration of a call.
     pub(crate) fn call_body(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> CallBody {
-        let number = |n: &Option<String>| bounded(n.as_deref().unwrap_or(UNKNOWN_NUMBER));
+        let number = |n: &Option<String>| {
+            let known = n.as_deref().map(bounded).filter(|number| !number.trim().is_empty());
+            known.unwrap_or_else(|| UNKNOWN_NUMBER.to_owned())
+        };
         CallBody {
             account_id: self.account_id.clone(),
             from_number: number(&job.facts.from),

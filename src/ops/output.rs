@@ -62,10 +62,36 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
     text
 }
 
+/// Escapes the characters of a JSON text that could control a terminal: C1 controls and marks that change the direction of
+/// writing. JSON leaves them as they are, and they can only be within strings.
+pub(crate) fn escaped_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}'
+            | '\u{61c}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => text.push(c),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn json_for_a_terminal_is_the_same_json_without_controls() {
+        let name = "a\u{9b}31m\u{202e}b\u{2028}ж";
+        let json = serde_json::to_string(name).unwrap();
+        let escaped = escaped_json(&json);
+        assert_eq!(escaped, r#""a\u009b31m\u202eb\u2028ж""#);
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), name);
+    }
 
     #[test]
     fn chain_contains_each_cause_once() {

@@ -78,6 +78,33 @@ struct TokenSession {
     targets: RequestUrls,
 }
 
+impl TokenSession {
+    /// Masks the token in the text of a response: a server that quotes the request must not bring it into log or journal.
+    fn without_token(&self, outcome: RequestOutcome) -> RequestOutcome {
+        let RequestOutcome::Response(mut answer) = outcome else { return outcome };
+        let bearer = self.bearer.as_bytes();
+        let token = bearer.strip_prefix(b"Bearer ").unwrap_or(bearer);
+        answer.body = without(answer.body, token);
+        RequestOutcome::Response(answer)
+    }
+}
+
+/// Replaces a token in a text.
+fn without(text: Vec<u8>, token: &[u8]) -> Vec<u8> {
+    let mut places = memchr::memmem::find_iter(&text, token).filter(|_| !token.is_empty()).peekable();
+    if places.peek().is_none() {
+        return text;
+    }
+    let (mut masked, mut end) = (Vec::with_capacity(text.len()), 0);
+    for at in places {
+        masked.extend_from_slice(&text[end..at]);
+        masked.extend_from_slice(b"[token]");
+        end = at + token.len();
+    }
+    masked.extend_from_slice(&text[end..]);
+    masked
+}
+
 #[derive(Serialize)]
 struct AuthBody<'a> {
     login: &'a str,
@@ -177,7 +204,9 @@ impl PyrusClient {
     }
 
     async fn json<T: Serialize + Sync>(&self, url: &reqwest::Url, session: &TokenSession, body: &T) -> RequestOutcome {
-        self.send_json(self.http.post(url.clone()).header(AUTHORIZATION, session.bearer.clone()), body).await
+        let outcome =
+            self.send_json(self.http.post(url.clone()).header(AUTHORIZATION, session.bearer.clone()), body).await;
+        session.without_token(outcome)
     }
 
     async fn send_json<T: Serialize + Sync>(&self, request: RequestBuilder, body: &T) -> RequestOutcome {
@@ -236,7 +265,7 @@ impl PyrusClient {
             }
             () = sleep(time_limit) => RequestOutcome::Failed(RequestFailure::Unanswered(format!("the upload took longer than {time_limit:?}"))),
         };
-        match outcome {
+        match session.without_token(outcome) {
             RequestOutcome::Response(answer) => {
                 RequestOutcome::Response(PyrusResponse { sent_md5: progress.md5(), ..answer })
             }
@@ -436,6 +465,14 @@ mod tests {
         std::fs::write(&file, "key-1c9f\n").unwrap();
         assert!(PyrusClient::new(&from_file, RequestTimeouts::default()).is_ok());
         assert!(refusal(&Config { ca_file: Some(file), ..config() }).contains("not a readable PEM certificate"));
+    }
+
+    #[test]
+    fn token_in_a_response_is_masked() {
+        let masked = |text: &str, token: &str| String::from_utf8(without(text.into(), token.as_bytes())).unwrap();
+        let text = "bad header: Bearer abc.def, again abc.def";
+        assert_eq!(masked(text, "abc.def"), "bad header: Bearer [token], again [token]");
+        assert_eq!((masked("token t", "t").as_str(), masked("none", "").as_str()), ("[token]oken [token]", "none"));
     }
 
     #[test]

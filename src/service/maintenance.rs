@@ -10,8 +10,10 @@ use anyhow::Context;
 use super::clock::TrustedClock;
 use super::encrypt::{EncryptionProgress, Encryptor, clear_leftovers};
 use super::files;
-use super::rerender::rerender;
+use super::render_process::RenderFailure;
+use super::rerender::rerender_by;
 use super::worker::CallWorker;
+use crate::call::event::EndedCall;
 use crate::delivery::CallProgress;
 use crate::journal::{self, CallStage, DeliveryNeed, Journal, RecordingRow};
 use crate::ops::alerts::AlarmKind;
@@ -20,6 +22,7 @@ use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::config::Config as RecordingConfig;
 use crate::recording::encrypt::encrypted_path;
 use crate::recording::retention::{self, DiskUsage, RemovalCandidate, RemovalCost, RemovalReason, free_bytes, plan};
+use crate::spool::LegStore;
 
 /// Starts the thread.
 ///
@@ -90,7 +93,13 @@ impl Maintenance {
 
     fn render(&self, id: &str) -> anyhow::Result<()> {
         let _lock = self.worker.locks.lock(id);
-        let record = rerender(&self.worker.journal, &self.worker.recorder, Some(&self.worker.store), id)?;
+        let render = |call: &EndedCall, store: &dyn LegStore| match self.worker.renderer.record(call, store) {
+            Ok(record) => Ok(record),
+            Err(RenderFailure::Passing(error)) => Err(error),
+            Err(RenderFailure::Broken(how)) => anyhow::bail!("the renderer failed because of a bug in callspan: {how}"),
+        };
+        let worker = &self.worker;
+        let record = rerender_by((&worker.journal, &worker.recorder), Some(&worker.store), id, &render)?;
         tracing::info!(call = id, "rendered again");
         // Delivery hears only of calls that it wants. It decides before the new file is encrypted.
         if let Some((_, registration)) =

@@ -4,6 +4,8 @@
 //! - Way out: [`post_process`] (the threads behind the engine) with `publish` (an ended call), `segments` (segments of a
 //!   call that still lasts) and the `worker` that both extend; [`record_sync`] (delivery state in the call records),
 //!   [`rerender`].
+//! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
+//!   `render_worker` (the process), `sandbox` (takes everything from the process that it does not need).
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
 //!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP).
 //! - `topology_file`: the hosts that were learnt to be one machine, kept over a restart.
@@ -22,8 +24,12 @@ mod publish;
 pub(crate) mod record_sync;
 pub mod recovery;
 pub(crate) mod reload;
+pub(crate) mod render_process;
+mod render_protocol;
+pub(crate) mod render_worker;
 pub mod rerender;
 pub mod resume;
+pub(crate) mod sandbox;
 mod segments;
 pub(crate) mod startup_failure;
 pub(crate) mod topology_file;

@@ -16,6 +16,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::monotonic;
 use super::publish::ended_legs;
+pub use super::render_process::RenderWorkers;
+use super::render_process::{CallRenderer, WorkerSetup};
+use super::render_protocol::WorkerSettings;
 use super::worker::CallWorker;
 use super::{maintenance, record_sync};
 use crate::call::Engine;
@@ -51,6 +54,8 @@ pub struct PostProcessTools {
     pub store: DiskStore,
     /// Receives the alarms.
     pub alerts: Alerts,
+    /// The processes that render; `None`: calls are rendered in this process.
+    pub render_workers: Option<RenderWorkers>,
     /// Pauses before a call whose files could not be written is tried again; the last one repeats.
     pub pauses: &'static [Duration],
 }
@@ -149,8 +154,12 @@ pub fn engine_config(config: &Config) -> crate::call::config::Config {
 }
 
 fn recorder(config: &Config) -> Recorder {
-    let limit = config.pyrus.enabled.then(|| u64::from(config.pyrus.max_upload_mib) << 20);
-    Recorder::new(config.recording.clone(), FolderLayout::ByDay, limit)
+    Recorder::new(config.recording.clone(), FolderLayout::ByDay, upload_limit(config))
+}
+
+/// Returns the size of the largest file that Pyrus accepts, bytes.
+fn upload_limit(config: &Config) -> Option<u64> {
+    config.pyrus.enabled.then(|| u64::from(config.pyrus.max_upload_mib) << 20)
 }
 
 impl PostProcessor {
@@ -160,13 +169,19 @@ impl PostProcessor {
     /// # Errors
     /// When delivery or a thread cannot be started, or the spool or the journal cannot be read.
     pub fn start(config: &Config, tools: PostProcessTools, events: Receiver<CallEvent>) -> anyhow::Result<Self> {
-        let PostProcessTools { journal, store, alerts, pauses } = tools;
+        let PostProcessTools { journal, store, alerts, render_workers, pauses } = tools;
         let delivery = match config.pyrus.enabled {
             true => Some(DeliveryHandle::start(&config.pyrus, journal.clone())?),
             false => None,
         };
         let recorder = recorder(config);
         let record_sync = record_sync::start(journal.clone(), recorder.clone())?;
+        let setup = render_workers.map(|workers| WorkerSetup {
+            workers,
+            settings: WorkerSettings::new(config.spool.dir.clone(), &config.recording, upload_limit(config)),
+        });
+        let ticks = TickCounter::default();
+        let renderer = Arc::new(CallRenderer::new(recorder.clone(), setup, ticks.clone()));
         let worker = CallWorker {
             journal,
             recorder,
@@ -176,7 +191,8 @@ impl PostProcessor {
             policy: config.pyrus.enabled.then(|| policy(&config.pyrus)),
             updates: delivery.as_ref().map(DeliveryHandle::sender),
             locks: Arc::default(),
-            ticks: TickCounter::default(),
+            renderer,
+            ticks,
         };
         worker.clear_completed()?;
         let pool = RenderPool { worker: worker.clone(), retries: Arc::default(), pauses, is_abandoned: Arc::default() };
@@ -189,11 +205,11 @@ impl PostProcessor {
         })?];
         for _ in 0..render_threads() {
             let (mut pool, tasks) = (pool.clone(), tasks.clone());
-            pool.worker.ticks = TickCounter::default();
+            pool.worker = pool.worker.for_thread();
             supervised.push(("render", pool.worker.ticks.clone(), LONG_ROUND));
             threads.push(spawn("render", move || pool.run_tasks(&tasks))?);
         }
-        let maintenance = maintenance::start(CallWorker { ticks: TickCounter::default(), ..worker }, config)?;
+        let maintenance = maintenance::start(worker.for_thread(), config)?;
         supervised
             .extend([("records", record_sync.ticks(), SHORT_ROUND), ("maintenance", maintenance.ticks(), LONG_ROUND)]);
         supervised.extend(delivery.as_ref().map(|delivery| ("delivery", delivery.rounds().into(), SHORT_ROUND)));

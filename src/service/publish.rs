@@ -1,11 +1,11 @@
 //! Publishing an ended call: render, journal, delivery, and at last the spool is cleared.
 
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 use anyhow::Context;
 
 use super::record_sync;
+use super::render_process::RenderFailure;
 use super::worker::CallWorker;
 use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
@@ -25,10 +25,10 @@ impl CallWorker {
         self.settle_segments(&mut call.record)?;
         note_spools(&mut call);
         record_sync::mark(&mut call.record, call.registration, self.policy.as_ref(), &self.journal)?;
-        let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(&call, &self.store)));
-        let record = match recorded {
-            Ok(record) => record?,
-            Err(_) => self.write_failed_record(&call)?,
+        let record = match self.renderer.record(&call, &self.store) {
+            Ok(record) => record,
+            Err(RenderFailure::Passing(error)) => return Err(error),
+            Err(RenderFailure::Broken(how)) => self.write_failed_record(&call, &how)?,
         };
         // The journal may have refused them when the call ended.
         self.store_legs(&call)?;
@@ -49,13 +49,13 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Writes the record of a call whose rendering panicked. A panic is a bug, so a second try would not help, and the
+    /// Writes the record of a call that the renderer cannot handle. That is a bug, so a further try would not help, and the
     /// call is delivered without its recording.
-    fn write_failed_record(&self, call: &EndedCall) -> anyhow::Result<CallRecord> {
+    fn write_failed_record(&self, call: &EndedCall, how: &str) -> anyhow::Result<CallRecord> {
         let mut record = call.record.clone();
         record.verdict = Some(CallVerdict::Failed);
         record.verdict_reason =
-            Some(String::from("The call could not be rendered because of a bug in callspan; its packets are kept."));
+            Some(format!("The call could not be rendered because of a bug in callspan ({how}); its packets are kept."));
         record.problems.push(ProblemKind::RenderError.problem());
         self.recorder.write_record(&record)?;
         Ok(record)

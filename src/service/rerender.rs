@@ -23,6 +23,20 @@ pub fn rerender(
     spool: Option<&DiskStore>,
     id: &str,
 ) -> anyhow::Result<CallRecord> {
+    let render = |call: &EndedCall, store: &dyn LegStore| Ok(recorder.record(call, store)?);
+    rerender_by((journal, recorder), spool, id, &render)
+}
+
+/// Renders a call as a function does, and writes its recording and its record.
+pub(super) type RenderCall<'a> = dyn Fn(&EndedCall, &dyn LegStore) -> anyhow::Result<CallRecord> + 'a;
+
+/// Renders a call again as [`rerender`] does, with another renderer.
+pub(super) fn rerender_by(
+    (journal, recorder): (&Journal, &Recorder),
+    spool: Option<&DiskStore>,
+    id: &str,
+    render: &RenderCall<'_>,
+) -> anyhow::Result<CallRecord> {
     let stored = journal.call(id)?.with_context(|| format!("there is no call {id} in the journal"))?;
     if stored.stage == CallStage::Live {
         bail!("call {id} still lasts: it is rendered when it ends");
@@ -48,7 +62,7 @@ pub fn rerender(
         registration: registration.unwrap_or_default(),
         wall_offset_ns,
     };
-    let record = recorder.record(&ended, &packets)?;
+    let record = render(&ended, &packets)?;
     match (registration, stored.stage) {
         // Delivery waits for the recording of this call, or was never told about the call.
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,

@@ -13,10 +13,10 @@
 //!   no further segment. A segment that Pyrus already has stays there, and the record says so.
 //! - Retention removes no segment of a call that is not complete.
 
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 use super::clock::wall_clock;
+use super::render_process::RenderFailure;
 use super::worker::CallWorker;
 use super::{files, record_sync};
 use crate::call::event::{DueSegments, RegistrationPolicy};
@@ -36,15 +36,21 @@ impl CallWorker {
             }
             due.record.take_parts(&stored.record);
         }
-        let rendered = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.render_segments(&due, &self.store)));
-        let Ok(ready) = rendered else {
-            // Another try would panic again. The end of the call deals with the rest.
-            tracing::error!(call = id, "a part of the recording cannot be rendered because of a bug in callspan");
-            return Ok(());
+        let record = match self.renderer.record_segments(&due, &self.store) {
+            Ok(None) => return Ok(()),
+            Ok(Some(record)) => record,
+            Err(RenderFailure::Passing(error)) => return Err(error),
+            // Another try would fail again. The end of the call deals with the rest.
+            Err(RenderFailure::Broken(how)) => {
+                tracing::error!(call = id, "a part cannot be rendered because of a bug in callspan: {how}");
+                return Ok(());
+            }
         };
-        let Some(ready) = ready?.filter(|_| !self.locks.is_forbidden(id)) else { return Ok(()) };
-        let mut record = due.record.clone();
-        self.recorder.publish_segments(ready, &mut record)?;
+        if self.locks.is_forbidden(id) {
+            let is_new = |path: &str| due.record.recordings.iter().all(|known| known.path != path);
+            record.recordings.iter().filter(|f| is_new(&f.path)).for_each(|f| files::remove(Path::new(&f.path)));
+            return Ok(());
+        }
         let to_tell = self.is_delivering().then_some(due.registration);
         let Some(mut record) = self.journal.put_segments(&record, to_tell)? else { return Ok(()) };
         tracing::info!(call = id, parts = record.recordings.len(), "parts of a live call are ready");

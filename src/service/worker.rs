@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::call_locks::CallLocks;
 use super::record_sync::consent;
+use super::render_process::CallRenderer;
 use crate::call::event::{EndedCall, RegistrationPolicy};
 use crate::call::record::CallRecord;
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy};
@@ -30,11 +31,19 @@ pub(super) struct CallWorker {
     /// Way to the delivery thread; `None` when delivery is switched off.
     pub(super) updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     pub(super) locks: Arc<CallLocks>,
+    /// Renders in a worker process of the thread that owns this clone.
+    pub(super) renderer: Arc<CallRenderer>,
     /// Rounds of the thread that owns this clone.
     pub(super) ticks: TickCounter,
 }
 
 impl CallWorker {
+    /// Creates a clone for another thread.
+    pub(super) fn for_thread(&self) -> Self {
+        let ticks = TickCounter::default();
+        Self { renderer: Arc::new(self.renderer.for_thread(ticks.clone())), ticks, ..self.clone() }
+    }
+
     /// Stores a call in the journal. Returns its record with the segments that the journal already has.
     pub(super) fn store_call(
         &self,

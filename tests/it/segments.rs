@@ -87,8 +87,13 @@ impl LongCallRecorder {
         let journal = recovery::open(&config.journal, &config.recording.dir).unwrap().journal;
         let (alerts, runner) = Alerts::start(&config.alerts).unwrap();
         let (mut spool, events) = DiskSpool::start(&config.spool).unwrap();
-        let tools =
-            PostProcessTools { journal: journal.clone(), store: spool.store(), alerts: alerts.clone(), pauses: PAUSES };
+        let tools = PostProcessTools {
+            journal: journal.clone(),
+            store: spool.store(),
+            alerts: alerts.clone(),
+            render_workers: None,
+            pauses: PAUSES,
+        };
         let finisher = PostProcessor::start(config, tools, events).unwrap();
         let mut engine = Engine::new(post_process::engine_config(config), "made up");
         let revived = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).unwrap();

@@ -209,7 +209,7 @@ fn list(place: &JournalLocation, filters: &ListFilters, json: bool) -> anyhow::R
         for calls in journal.call_pages(&filter, journal.cursor_before_newest(&filter)?)? {
             let mut text = String::new();
             for call in calls? {
-                text.push_str(&serde_json::to_string(&call.record)?);
+                text.push_str(&output::escaped_json(&serde_json::to_string(&call.record)?));
                 text.push('\n');
             }
             output::result(&text)?;

@@ -176,7 +176,8 @@ pub(super) fn show(place: &JournalLocation, id: &str, json: bool) -> anyhow::Res
     let journal = place.open_read_only()?;
     let call = known(&journal, id)?;
     if json {
-        output::result(&format!("{}\n", serde_json::to_string(&call.record)?))?;
+        let json = output::escaped_json(&serde_json::to_string(&call.record)?);
+        output::result(&format!("{json}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();

@@ -239,6 +239,8 @@ fn call_body_has_whole_second_times_and_rounded_duration() {
     let nobody = body(DurationUnit::Seconds, |u| (u.record.from, u.record.to) = (None, None));
     assert_eq!((nobody.from_number.as_str(), nobody.to_number.as_str()), ("unknown", "unknown"));
     assert_eq!(value(&nobody, "PhoneNumberFrom"), "");
+    let garbled = body(DurationUnit::Seconds, |u| u.record.from = Some(String::from("\u{1}\u{2}\u{7f}")));
+    assert_eq!(garbled.from_number, "unknown", "a caller of control characters only");
     let json = serde_json::to_string(&inbound).unwrap();
     assert!(!json.contains("null"), "{json}");
 }

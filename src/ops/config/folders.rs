@@ -26,6 +26,9 @@ fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
         return None;
     }
     let what = "the systemd unit may write only below /var/lib/callspan and /var/spool/callspan";
+    if dir.parent().is_none() {
+        return Some((String::from(what), String::from("choose a folder below /var/lib/callspan")));
+    }
     let dir = dir.display();
     let remedy = format!(
         "run as root: install -d -m 0700 -o callspan -g callspan {dir}; systemctl edit callspan. Write there \
@@ -66,7 +69,12 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
         }
         Err(error) => {
             let what = format!("this user cannot write to {} ({error})", existing.display());
-            let remedy = format!("as root: install -d -m 0700 -o callspan -g callspan {}", dir.display());
+            // Nobody should give the root of the file system to the service.
+            let remedy = if dir.parent().is_none() {
+                String::from("choose a folder below /var/lib/callspan")
+            } else {
+                format!("as root: install -d -m 0700 -o callspan -g callspan {}", dir.display())
+            };
             Some((what, remedy))
         }
     }

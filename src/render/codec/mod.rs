@@ -28,6 +28,8 @@ pub(crate) mod pcm;
 #[cfg(feature = "speex")]
 pub(crate) mod speex;
 mod stereo;
+#[cfg(debug_assertions)]
+pub(crate) mod test_codec;
 
 use super::report::PayloadQuirk;
 use crate::call::decision::PayloadFormat;
@@ -72,6 +74,15 @@ pub trait SpeechDecoder: Send {
 
 /// Returns a decoder for a format, or `None` where callspan has none. Encoding names do not depend on case (RFC 4855).
 pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn SpeechDecoder>> {
+    let decoder = plain_decoder_for(format)?;
+    #[cfg(debug_assertions)]
+    if test_codec::is_on() {
+        return Some(Box::new(test_codec::FaultyDecoder(decoder)));
+    }
+    Some(decoder)
+}
+
+fn plain_decoder_for(format: &PayloadFormat) -> Option<Box<dyn SpeechDecoder>> {
     let codec = format.codec()?;
     let rate_hz = || sampling_rate_hz(codec, format);
     Some(match codec.decoder()? {

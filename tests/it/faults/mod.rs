@@ -7,5 +7,6 @@ mod encryption;
 mod failing_files;
 mod injection;
 mod journal;
+mod render_workers;
 mod station;
 mod storage;

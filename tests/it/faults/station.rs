@@ -13,7 +13,7 @@ use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{self, AlarmRunner, Alerts};
 use callspan::ops::config::Config;
 use callspan::service::pipeline::{Pipeline, PipelineStep};
-use callspan::service::post_process::{self, PostProcessTools, PostProcessor};
+use callspan::service::post_process::{self, PostProcessTools, PostProcessor, RenderWorkers};
 use callspan::service::recovery;
 use callspan::service::resume;
 use callspan::spool::disk::DiskSpool;
@@ -24,6 +24,10 @@ pub(crate) struct FaultSetup {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) fake: FakePyrus,
     pub(crate) config: Config,
+    /// The processes that render; `None`: calls are rendered in the process of the test.
+    pub(crate) workers: Option<RenderWorkers>,
+    /// The captures that are heard.
+    pub(crate) captures: Vec<PathBuf>,
 }
 
 impl FaultSetup {
@@ -47,7 +51,7 @@ impl FaultSetup {
         for folder in [&config.spool.dir, &config.journal.dir, &config.recording.dir] {
             std::fs::create_dir_all(folder).expect("a folder");
         }
-        Self { dir, fake, config }
+        Self { dir, fake, config, workers: None, captures: vec![capture()] }
     }
 
     /// The kinds of the alarms so far.
@@ -88,6 +92,7 @@ impl TestRecorder {
             journal: opened.journal.clone(),
             store: spool.store(),
             alerts: alerts.clone(),
+            render_workers: place.workers.clone(),
             pauses: PAUSES,
         };
         let finisher = PostProcessor::start(config, tools, events).expect("threads");
@@ -101,7 +106,7 @@ impl TestRecorder {
             spool.forward(event);
         }
         finisher.adopt(&engine, &revived).expect("the journal can be read");
-        let source = files::open(&[capture()]).expect("a capture");
+        let source = files::open(&place.captures).expect("a capture");
         let (journal, alarm) = (opened.journal, opened.alarm);
         Self {
             journal,

@@ -1,0 +1,55 @@
+//! A decoder for tests that aborts, hangs or eats memory when a payload begins with an order to do so. Debug builds only.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{DecodeError, SpeechDecoder};
+use crate::render::report::PayloadQuirk;
+
+/// Obeys the orders in payloads, and decodes all other payloads with another decoder.
+pub(crate) struct FaultyDecoder(pub(crate) Box<dyn SpeechDecoder>);
+
+impl SpeechDecoder for FaultyDecoder {
+    fn sample_rate_hz(&self) -> u32 {
+        self.0.sample_rate_hz()
+    }
+
+    fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
+        match payload.get(..ORDER_BYTES) {
+            Some(b"TESTABRT") => std::process::abort(),
+            Some(b"TESTHANG") => loop {
+                std::hint::spin_loop();
+            },
+            Some(b"TESTMEMO") => {
+                let mut eaten = Vec::new();
+                loop {
+                    eaten.push(vec![1_u8; 16 << 20]);
+                    std::hint::black_box(&eaten);
+                }
+            }
+            _ => self.0.decode(payload, out),
+        }
+    }
+
+    fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>) {
+        self.0.conceal(samples, next, out);
+    }
+
+    fn quirk(&self) -> Option<PayloadQuirk> {
+        self.0.quirk()
+    }
+}
+
+/// Switches the decoder on for this process.
+pub(crate) fn switch_on() {
+    IS_ON.store(true, Ordering::Relaxed);
+}
+
+/// Returns true if the decoder is switched on.
+pub(crate) fn is_on() -> bool {
+    IS_ON.load(Ordering::Relaxed)
+}
+
+static IS_ON: AtomicBool = AtomicBool::new(false);
+
+/// Length of an order, bytes.
+const ORDER_BYTES: usize = 8;

@@ -1,0 +1,234 @@
+//! [`CallRenderer`]: renders calls in a worker process, or in this process where there is none (`replay`, tests).
+//!
+//! A worker that dies or hangs is replaced, and the call is tried once more. A call that ends two workers is given up: its
+//! packets are kept, and an alarm says so.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::clock::monotonic;
+use super::render_protocol::{RenderReply, RenderRequest, WorkerSettings};
+use crate::call::event::{DueSegments, EndedCall};
+use crate::call::record::CallRecord;
+use crate::ops::supervision::TickCounter;
+use crate::recording::Recorder;
+use crate::recording::recorder::RecordingError;
+use crate::spool::LegStore;
+
+/// Renders calls for one thread.
+pub(super) struct CallRenderer {
+    recorder: Recorder,
+    setup: Option<WorkerSetup>,
+    worker: Mutex<Option<WorkerProcess>>,
+    ticks: TickCounter,
+}
+
+/// The worker processes.
+#[derive(Clone, Debug)]
+pub struct RenderWorkers {
+    /// The program: callspan itself.
+    pub program: PathBuf,
+    /// Time limit of a short call. Longer calls get more time.
+    pub base_limit: Duration,
+}
+
+impl RenderWorkers {
+    /// Returns workers of this program, also after its file was replaced by an upgrade.
+    pub fn of_this_program() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe"), base_limit: BASE_LIMIT }
+    }
+}
+
+/// How a worker is started.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerSetup {
+    pub(super) workers: RenderWorkers,
+    pub(super) settings: WorkerSettings,
+}
+
+/// Why a call was not rendered.
+pub(super) enum RenderFailure {
+    /// A file could not be written, or no worker could be started. A later try may succeed.
+    Passing(anyhow::Error),
+    /// The renderer cannot handle the call; another try would fail again. The text says how it failed.
+    Broken(String),
+}
+
+struct WorkerProcess {
+    child: Child,
+    requests: ChildStdin,
+    replies: Receiver<Vec<u8>>,
+}
+
+impl CallRenderer {
+    pub(super) fn new(recorder: Recorder, setup: Option<WorkerSetup>, ticks: TickCounter) -> Self {
+        Self { recorder, setup, worker: Mutex::new(None), ticks }
+    }
+
+    /// Creates a renderer of the same kind for another thread.
+    pub(super) fn for_thread(&self, ticks: TickCounter) -> Self {
+        Self::new(self.recorder.clone(), self.setup.clone(), ticks)
+    }
+
+    /// Renders an ended call, and writes its recording and its record.
+    pub(super) fn record(&self, call: &EndedCall, store: &dyn LegStore) -> Result<CallRecord, RenderFailure> {
+        // Without packets no decoder is needed.
+        let Some(setup) = self.setup.as_ref().filter(|_| !call.legs.is_empty()) else {
+            let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(call, store)));
+            return in_process(done);
+        };
+        let record = self.render(setup, &RenderRequest::of_call(call, store))?;
+        record.ok_or_else(|| RenderFailure::Broken(String::from("the renderer gave no record")))
+    }
+
+    /// Renders and publishes the full segments of a live call. Returns the record with them, or `None` if there are none.
+    pub(super) fn record_segments(
+        &self,
+        due: &DueSegments,
+        store: &dyn LegStore,
+    ) -> Result<Option<CallRecord>, RenderFailure> {
+        if let Some(setup) = &self.setup {
+            return self.render(setup, &RenderRequest::of_segments(due, store));
+        }
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let Some(ready) = self.recorder.render_segments(due, store)? else { return Ok(None) };
+            let mut record = due.record.clone();
+            self.recorder.publish_segments(ready, &mut record).map(|()| Some(record))
+        }));
+        in_process(done)
+    }
+
+    fn render(&self, setup: &WorkerSetup, request: &RenderRequest) -> Result<Option<CallRecord>, RenderFailure> {
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut how = String::new();
+        for _ in 0..TRIES {
+            if worker.is_none() {
+                *worker = Some(WorkerProcess::start(setup).map_err(RenderFailure::Passing)?);
+            }
+            let Some(process) = worker.as_mut() else { continue };
+            match process.ask(request, setup.workers.base_limit, &self.ticks) {
+                Ok(RenderReply::Done(record)) => return self.checked(*record, request).map(Some),
+                Ok(RenderReply::Nothing) => return Ok(None),
+                Ok(RenderReply::Failed { path, errno, text }) => {
+                    let source = errno.map_or_else(|| std::io::Error::other(text), std::io::Error::from_raw_os_error);
+                    return Err(RenderFailure::Passing(RecordingError { path, source }.into()));
+                }
+                Ok(RenderReply::Panicked) => return Err(RenderFailure::Broken(String::from("it panicked"))),
+                Err(error) => how = error,
+            }
+            if let Some(process) = worker.take() {
+                how = process.end(&how);
+            }
+            tracing::warn!(call = request.record.id, "a render worker ended in mid-call: {how}");
+        }
+        Err(RenderFailure::Broken(how))
+    }
+
+    /// Checks the record of a worker, which a payload may have taken over: it may only name files of this call's folder.
+    fn checked(&self, record: CallRecord, request: &RenderRequest) -> Result<CallRecord, RenderFailure> {
+        let folder = self.recorder.folder(&request.record);
+        let is_known = |path: &str| request.record.recordings.iter().any(|known| known.path == path);
+        let is_own = |path: &str| Path::new(path).parent() == Some(&*folder) || is_known(path);
+        match record.id == request.record.id && record.recordings.iter().all(|file| is_own(&file.path)) {
+            true => Ok(record),
+            false => Err(RenderFailure::Broken(String::from("it named files of another call"))),
+        }
+    }
+}
+
+fn in_process<T>(done: std::thread::Result<Result<T, RecordingError>>) -> Result<T, RenderFailure> {
+    match done {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(RenderFailure::Passing(error.into())),
+        Err(_) => Err(RenderFailure::Broken(String::from("it panicked"))),
+    }
+}
+
+impl WorkerProcess {
+    fn start(setup: &WorkerSetup) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        let mut command = Command::new(&setup.workers.program);
+        command.arg(COMMAND).env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("no render worker can be started")?;
+        let (Some(mut requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
+            anyhow::bail!("a render worker has no pipes");
+        };
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let read = move || {
+            let mut replies = BufReader::new(replies);
+            loop {
+                let mut line = Vec::new();
+                match replies.by_ref().take(MAX_REPLY_BYTES).read_until(b'\n', &mut line) {
+                    Ok(1..) if line.ends_with(b"\n") && sender.send(line).is_ok() => {}
+                    _ => return,
+                }
+            }
+        };
+        std::thread::Builder::new().name(String::from("render-out")).spawn(read).context("no thread for a worker")?;
+        let mut settings = serde_json::to_vec(&setup.settings)?;
+        settings.push(b'\n');
+        requests.write_all(&settings).context("a render worker has ended at once")?;
+        Ok(Self { child, requests, replies: receiver })
+    }
+
+    /// Sends a request and waits for the reply. The error says how the worker failed.
+    fn ask(&mut self, request: &RenderRequest, base: Duration, ticks: &TickCounter) -> Result<RenderReply, String> {
+        let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+        line.push(b'\n');
+        self.requests.write_all(&line).map_err(|error| error.to_string())?;
+        let limit = base + Duration::from_secs(request.bytes() / SLOWEST_BYTES_PER_S);
+        let until = monotonic() + limit;
+        loop {
+            ticks.tick();
+            match self.replies.recv_timeout(WAIT_ROUND) {
+                Ok(reply) => return serde_json::from_slice(&reply).map_err(|error| error.to_string()),
+                Err(RecvTimeoutError::Disconnected) => return Err(String::from("it ended")),
+                Err(RecvTimeoutError::Timeout) if monotonic() >= until => {
+                    return Err(format!("it took longer than {} s", limit.as_secs()));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Ends the process. Returns how it failed, with its exit status if it ended by itself.
+    fn end(mut self, how: &str) -> String {
+        // After the end of its output, the process needs a moment to be gone.
+        let until = monotonic() + WAIT_ROUND;
+        while monotonic() < until {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return status.to_string(),
+                _ => std::thread::yield_now(),
+            }
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        how.to_owned()
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it has no work: the owner ends between two calls, or the process ends
+        let _ = self.child.wait();
+    }
+}
+
+/// Name of the hidden command of a worker.
+pub(crate) const COMMAND: &str = "render-worker";
+/// Workers that a call may end before it is given up.
+const TRIES: usize = 2;
+/// Bytes of the longest reply. A record with hundreds of legs has some hundred KiB.
+const MAX_REPLY_BYTES: u64 = 64 << 20;
+/// Longest wait for a reply between two signs of life.
+const WAIT_ROUND: Duration = Duration::from_millis(500);
+/// Time limit of a call of any length, also on a machine that swaps.
+const BASE_LIMIT: Duration = Duration::from_secs(120);
+/// Rendering reads at least this many bytes a second; a core of 2015 reads ten times as many.
+const SLOWEST_BYTES_PER_S: u64 = 1 << 20;

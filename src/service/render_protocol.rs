@@ -1,0 +1,155 @@
+//! The messages between the service and its render workers: one JSON line each way.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::event::{DueSegments, EndedCall, EndedLeg, LegId, RegistrationPolicy};
+use crate::call::record::CallRecord;
+use crate::recording::config::{Config, RecordingFormat};
+use crate::recording::{FolderLayout, Recorder};
+use crate::spool::{LegSource, LegStore};
+
+/// First line to a worker: where it may read and write, and how recordings are made. It holds no secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct WorkerSettings {
+    pub(super) spool_dir: PathBuf,
+    pub(super) recording_dir: PathBuf,
+    format: String,
+    sample_rate: Option<u32>,
+    part_hours: u32,
+    max_segment_bytes: Option<u64>,
+}
+
+impl WorkerSettings {
+    pub(super) fn new(spool_dir: PathBuf, recording: &Config, max_segment_bytes: Option<u64>) -> Self {
+        Self {
+            spool_dir,
+            recording_dir: recording.dir.clone(),
+            format: recording.format.name().to_owned(),
+            sample_rate: recording.sample_rate,
+            part_hours: recording.part_hours,
+            max_segment_bytes,
+        }
+    }
+
+    pub(super) fn recorder(&self) -> Recorder {
+        let config = Config {
+            dir: self.recording_dir.clone(),
+            format: RecordingFormat::from_name(&self.format).unwrap_or_default(),
+            sample_rate: self.sample_rate,
+            part_hours: self.part_hours,
+            ..Config::default()
+        };
+        Recorder::new(config, FolderLayout::ByDay, self.max_segment_bytes)
+    }
+}
+
+/// Work for a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RenderRequest {
+    pub(super) record: CallRecord,
+    legs: Vec<RequestedLeg>,
+    wall_offset_ns: i64,
+    /// Number of segments of a call that still lasts; `None`: the whole ended call.
+    pub(super) parts: Option<u32>,
+}
+
+/// A leg with its spool.
+#[derive(Debug, Serialize, Deserialize)]
+struct RequestedLeg {
+    id: u64,
+    name: String,
+    index: usize,
+    same_sides: bool,
+    path: Option<PathBuf>,
+}
+
+/// Result of a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum RenderReply {
+    /// The record, with its new recordings.
+    Done(Box<CallRecord>),
+    /// No segment can be made yet.
+    Nothing,
+    /// A file could not be written.
+    Failed { path: String, errno: Option<i32>, text: String },
+    /// The renderer panicked.
+    Panicked,
+}
+
+impl RenderRequest {
+    pub(super) fn of_call(call: &EndedCall, store: &dyn LegStore) -> Self {
+        let legs = requested_legs(&call.legs, store);
+        Self { record: call.record.clone(), legs, wall_offset_ns: call.wall_offset_ns, parts: None }
+    }
+
+    pub(super) fn of_segments(due: &DueSegments, store: &dyn LegStore) -> Self {
+        let legs = requested_legs(&due.legs, store);
+        Self { record: due.record.clone(), legs, wall_offset_ns: due.wall_offset_ns, parts: Some(due.parts) }
+    }
+
+    /// Returns the size of all spools, bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let size = |leg: &RequestedLeg| Some(std::fs::metadata(leg.path.as_ref()?).ok()?.len());
+        self.legs.iter().filter_map(size).sum()
+    }
+
+    fn ended_legs(&self) -> Vec<EndedLeg> {
+        let leg = |leg: &RequestedLeg| EndedLeg {
+            leg: LegId(leg.id),
+            name: leg.name.clone(),
+            index: leg.index,
+            same_sides: leg.same_sides,
+        };
+        self.legs.iter().map(leg).collect()
+    }
+
+    pub(super) fn ended_call(&self) -> EndedCall {
+        EndedCall {
+            record: self.record.clone(),
+            legs: self.ended_legs(),
+            registration: RegistrationPolicy::Allowed,
+            wall_offset_ns: self.wall_offset_ns,
+        }
+    }
+
+    pub(super) fn due_segments(&self, parts: u32) -> DueSegments {
+        DueSegments {
+            record: self.record.clone(),
+            legs: self.ended_legs(),
+            registration: RegistrationPolicy::Allowed,
+            wall_offset_ns: self.wall_offset_ns,
+            parts,
+        }
+    }
+
+    pub(super) fn store(&self) -> RequestedSpools {
+        RequestedSpools(self.legs.iter().filter_map(|leg| Some((leg.id, leg.path.clone()?))).collect())
+    }
+}
+
+fn requested_legs(legs: &[EndedLeg], store: &dyn LegStore) -> Vec<RequestedLeg> {
+    let path = |leg: &EndedLeg| match store.source(leg) {
+        Some(LegSource::File(path)) => Some(path),
+        _ => None,
+    };
+    let requested = |leg: &EndedLeg| RequestedLeg {
+        id: leg.leg.0,
+        name: leg.name.clone(),
+        index: leg.index,
+        same_sides: leg.same_sides,
+        path: path(leg),
+    };
+    legs.iter().map(requested).collect()
+}
+
+/// The spools of a request.
+pub(super) struct RequestedSpools(HashMap<u64, PathBuf>);
+
+impl LegStore for RequestedSpools {
+    fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
+        self.0.get(&leg.leg.0).cloned().map(LegSource::File)
+    }
+}

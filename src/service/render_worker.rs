@@ -1,0 +1,64 @@
+//! `callspan render-worker`: the process that renders calls for `run`.
+//!
+//! The decoders handle bytes from strangers. Here a fault in one of them costs one rendering: the process has no
+//! capability, no network, no key, and a bound of memory; it reads the spool and writes recordings, nothing else.
+
+use std::io::{BufRead, Write as _};
+use std::panic::AssertUnwindSafe;
+
+use anyhow::Context;
+
+use super::render_protocol::{RenderReply, RenderRequest, WorkerSettings};
+use super::sandbox;
+use crate::recording::Recorder;
+use crate::recording::recorder::RecordingError;
+
+/// Reads requests from standard input and writes replies to standard output, until the input ends.
+///
+/// # Errors
+/// When the settings cannot be read, the sandbox cannot be set up, or a line cannot be read or written.
+pub(crate) fn serve() -> anyhow::Result<()> {
+    let mut lines = std::io::stdin().lock().lines();
+    let settings = lines.next().context("no settings")?.context("the settings cannot be read")?;
+    let settings: WorkerSettings = serde_json::from_str(&settings).context("the settings cannot be read")?;
+    sandbox::enter(&[&settings.spool_dir], &[&settings.recording_dir]).context("the sandbox cannot be set up")?;
+    #[cfg(debug_assertions)]
+    if std::env::var_os(TEST_CODEC).is_some() {
+        crate::render::codec::test_codec::switch_on();
+    }
+    let recorder = settings.recorder();
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        let request: RenderRequest = serde_json::from_str(&line?).context("a request cannot be read")?;
+        let reply = std::panic::catch_unwind(AssertUnwindSafe(|| handle(&recorder, &request)));
+        let mut reply = serde_json::to_vec(&reply.unwrap_or(RenderReply::Panicked))?;
+        reply.push(b'\n');
+        out.write_all(&reply).and_then(|()| out.flush())?;
+    }
+    Ok(())
+}
+
+fn handle(recorder: &Recorder, request: &RenderRequest) -> RenderReply {
+    let store = request.store();
+    let done = match request.parts {
+        None => recorder.record(&request.ended_call(), &store).map(Some),
+        Some(parts) => recorder.render_segments(&request.due_segments(parts), &store).and_then(|ready| {
+            let mut record = request.record.clone();
+            ready
+                .map(|ready| recorder.publish_segments(ready, &mut record))
+                .transpose()
+                .map(|done| done.map(|()| record))
+        }),
+    };
+    match done {
+        Ok(Some(record)) => RenderReply::Done(Box::new(record)),
+        Ok(None) => RenderReply::Nothing,
+        Err(RecordingError { path, source }) => {
+            RenderReply::Failed { path, errno: source.raw_os_error(), text: source.to_string() }
+        }
+    }
+}
+
+/// Environment variable with which the tests switch the faulty decoder on.
+#[cfg(debug_assertions)]
+const TEST_CODEC: &str = "CALLSPAN_TEST_CODEC";

@@ -1,0 +1,167 @@
+//! The sandbox of a render worker: no capability, no network, two folders, few system calls, a bound of memory.
+//!
+//! Landlock and the filter of system calls are a second wall behind the first: the process starts without a capability and
+//! without the environment of the service. A kernel without Landlock (before 5.13) runs the worker with the filter alone.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, path_beneath_rules,
+};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
+};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+/// Enters the sandbox for good. The process may read below `read` and `write`, and write below `write`.
+///
+/// # Errors
+/// When the kernel refuses a step that every supported kernel knows.
+pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("death signal")?;
+    set_no_new_privs(true).context("no new privileges")?;
+    drop_capabilities().context("capabilities")?;
+    for (resource, most) in [(Resource::As, MAX_MEMORY), (Resource::Nofile, MAX_FILES), (Resource::Core, 0)] {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).context("limits")?;
+    }
+    let _ = rustix::process::nice(NICENESS); // a worker that keeps its priority renders all the same
+    restrict_files(read, write).context("Landlock")?;
+    restrict_calls().context("seccomp")
+}
+
+/// Drops every capability of the process. The unit forbids to change capabilities, but then the process has none, because
+/// the service has cleared its ambient set ([`keep_from_children`]).
+fn drop_capabilities() -> rustix::io::Result<()> {
+    keep_from_children();
+    let none = CapabilitySet::empty();
+    let dropped = set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none });
+    match capabilities(None) {
+        Ok(left) if left.permitted.is_empty() && left.effective.is_empty() => Ok(()),
+        _ => dropped,
+    }
+}
+
+/// Clears the ambient capabilities of the calling thread and of the threads that it starts: programs that they start, such
+/// as render workers and the alarm command, get no capability.
+pub(crate) fn keep_from_children() {
+    let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient set
+}
+
+fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
+    let abi = ABI::V5;
+    // What an older kernel does not know is left out.
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::from_all(abi))?
+        .create()?
+        .add_rules(path_beneath_rules(read, AccessFs::from_read(abi)))?
+        .add_rules(path_beneath_rules(write, AccessFs::from_all(abi)))?
+        .restrict_self()?;
+    Ok(())
+}
+
+/// Allows the system calls that rendering needs. Every other call fails with EPERM, which an attacker can do no more with
+/// than with a killed process, and a C library with an unknown call survives.
+fn restrict_calls() -> anyhow::Result<()> {
+    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    let refused = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
+    let arch = std::env::consts::ARCH.try_into()?;
+    let program: BpfProgram = SeccompFilter::new(rules, refused, SeccompAction::Allow, arch)?.try_into()?;
+    seccompiler::apply_filter(&program)?;
+    Ok(())
+}
+
+/// Bytes of address space. Rendering takes constant memory, below 100 MiB.
+const MAX_MEMORY: u64 = 1 << 30;
+/// Open files: the pipes, a spool, and the segments of one recording.
+const MAX_FILES: u64 = 64;
+/// Rendering gives way to the capture.
+const NICENESS: i32 = 10;
+
+/// System calls of rendering: files, memory, time, and the end of the process. No socket, no process, no mount.
+const ALLOWED: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_openat,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_fcntl,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fadvise64,
+    libc::SYS_copy_file_range,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_mkdirat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_unlinkat,
+    libc::SYS_umask,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+];
