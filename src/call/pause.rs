@@ -89,7 +89,7 @@ impl PauseHistory {
     }
 
     /// Applies a pause or resume request. Returns whether the state changed.
-    pub(crate) fn handle_order(&mut self, order: PauseAction, at: Timestamp, (by, side): (&str, Option<Side>)) -> bool {
+    pub(crate) fn handle_order(&mut self, order: PauseAction, at: Timestamp, by: &str, side: Option<Side>) -> bool {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (order, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
@@ -188,7 +188,8 @@ impl DtmfDetector {
     /// Handles a telephone-event packet. `readable` says whether its payload is present and not encrypted.
     pub(crate) fn handle_packet(
         &mut self,
-        (side, at): (Side, Timestamp),
+        side: Side,
+        at: Timestamp,
         packet: &RtpPacket<'_>,
         readable: bool,
         config: &Config,
@@ -212,7 +213,8 @@ impl DtmfDetector {
     /// Handles an INFO with a key (`application/dtmf-relay`, `application/dtmf`). Ignores other messages.
     pub(crate) fn handle_message(
         &mut self,
-        (side, at): (Side, Timestamp),
+        side: Side,
+        at: Timestamp,
         message: &SipMessage<'_>,
         config: &Config,
     ) -> DtmfPress {
@@ -363,7 +365,7 @@ mod tests {
     fn a_key_counts_once_and_a_sequence_yields_its_request() {
         let mut keypad = DtmfDetector::default();
         let mut press = |ms: i64, time: u32, code: u8| {
-            keypad.handle_packet((Side::Caller, at(ms)), &event(time, &[code, 10, 0, 160]), true, &config())
+            keypad.handle_packet(Side::Caller, at(ms), &event(time, &[code, 10, 0, 160]), true, &config())
         };
         assert_eq!(press(0, 100, 10), DtmfPress { fresh: true, order: None });
         assert_eq!(press(20, 100, 10), DtmfPress::default(), "the same key goes on");
@@ -382,7 +384,7 @@ mod tests {
         let mut keypad = DtmfDetector::default();
         let text = info("Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=160\r\n");
         let first = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
-        let mut press = |message: &SipMessage<'_>| keypad.handle_message((Side::Callee, at(0)), message, &config());
+        let mut press = |message: &SipMessage<'_>| keypad.handle_message(Side::Callee, at(0), message, &config());
         assert_eq!(press(&first), DtmfPress { fresh: true, order: None });
         assert_eq!(press(&first), DtmfPress::default());
         let text = info("Content-Type: application/dtmf\r\n", "1").replace("CSeq: 5", "CSeq: 6");
@@ -393,14 +395,14 @@ mod tests {
     #[test]
     fn no_key_can_be_printed() {
         let mut keypad = DtmfDetector::default();
-        keypad.handle_packet((Side::Caller, at(0)), &event(1, &[7, 0, 0, 0]), true, &config());
+        keypad.handle_packet(Side::Caller, at(0), &event(1, &[7, 0, 0, 0]), true, &config());
         assert_eq!(format!("{keypad:?}"), "Keypad([hidden])");
     }
 
     #[test]
     fn a_repeated_pause_request_changes_nothing() {
         let mut pauses = PauseHistory::new();
-        let mut put = |order, ms| pauses.handle_order(order, at(ms), ("test", None));
+        let mut put = |order, ms| pauses.handle_order(order, at(ms), "test", None);
         assert!(!put(PauseAction::Resume, 5));
         assert!(put(PauseAction::Pause, 10) && !put(PauseAction::Pause, 11) && put(PauseAction::Resume, 20));
         // A restart reads the same requests again from the spool file of a second leg.
@@ -417,8 +419,8 @@ mod tests {
     fn at_the_bound_a_call_stays_paused() {
         let mut pauses = PauseHistory::new();
         for n in 0..2 * MAX_PAUSES as i64 {
-            pauses.handle_order(PauseAction::Pause, at(2 * n), ("test", None));
-            pauses.handle_order(PauseAction::Resume, at(2 * n + 1), ("test", None));
+            pauses.handle_order(PauseAction::Pause, at(2 * n), "test", None);
+            pauses.handle_order(PauseAction::Resume, at(2 * n + 1), "test", None);
         }
         assert_eq!(pauses.record(None).len(), MAX_PAUSES);
         assert!(pauses.paused_since().is_some() && pauses.covers(at(1_000_000)));

@@ -99,7 +99,7 @@ impl Maintenance {
             Err(RenderFailure::Broken(how)) => anyhow::bail!("the renderer failed because of a bug in callspan: {how}"),
         };
         let worker = &self.worker;
-        let record = rerender_by((&worker.journal, &worker.recorder), Some(&worker.store), id, &render)?;
+        let record = rerender_by(&worker.journal, &worker.recorder, Some(&worker.store), id, &render)?;
         tracing::info!(call = id, "rendered again");
         // Delivery hears only of calls that it wants. It decides before the new file is encrypted.
         if let Some((_, registration)) =

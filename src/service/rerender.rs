@@ -24,7 +24,7 @@ pub fn rerender(
     id: &str,
 ) -> anyhow::Result<CallRecord> {
     let render = |call: &EndedCall, store: &dyn LegStore| Ok(recorder.record(call, store)?);
-    rerender_by((journal, recorder), spool, id, &render)
+    rerender_by(journal, recorder, spool, id, &render)
 }
 
 /// Renders a call as a function does, and writes its recording and its record.
@@ -32,7 +32,8 @@ pub(super) type RenderCall<'a> = dyn Fn(&EndedCall, &dyn LegStore) -> anyhow::Re
 
 /// Renders a call again as [`rerender`] does, with another renderer.
 pub(super) fn rerender_by(
-    (journal, recorder): (&Journal, &Recorder),
+    journal: &Journal,
+    recorder: &Recorder,
     spool: Option<&DiskStore>,
     id: &str,
     render: &RenderCall<'_>,

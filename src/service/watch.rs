@@ -32,7 +32,7 @@ pub(crate) fn start(
     let mut disks = disks(config);
     let mut periods = PeriodLog::new(journal, wall_clock());
     StoppableThread::start("watch", move |stop| {
-        run((&mut disks, &mut periods), &alerts, delivery.as_ref().map(|d| (d, &owed)), stop);
+        run(&mut disks, &mut periods, &alerts, delivery.as_ref().map(|d| (d, &owed)), stop);
     })
     .context("cannot start the watch thread")
 }
@@ -72,7 +72,8 @@ pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
 }
 
 fn run(
-    (disks, periods): (&mut DiskWatch, &mut PeriodLog),
+    disks: &mut DiskWatch,
+    periods: &mut PeriodLog,
     alerts: &Alerts,
     delivery: Option<(&StatusClient, &OwedCalls)>,
     stop: &StopSignal,

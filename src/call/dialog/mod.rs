@@ -247,7 +247,7 @@ impl Dialog {
                 self.negotiation.begin(side, cseq);
                 self.offer(message, side);
             }
-            Some(SipMethod::Ack) => self.handle_ack(at, message, (side, cseq)),
+            Some(SipMethod::Ack) => self.handle_ack(at, message, side, cseq),
             Some(SipMethod::Cancel) => {
                 self.cancelled_at.get_or_insert(at);
                 self.note_reason(message);
@@ -297,7 +297,7 @@ impl Dialog {
         refused && self.cancelled_at.is_none()
     }
 
-    fn handle_ack(&mut self, at: Timestamp, message: &SipMessage<'_>, (side, cseq): (Side, u32)) {
+    fn handle_ack(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if message.sdp().is_some() {
             // The ACK answers the offer of the 2xx.
             self.announce(message, side, None);

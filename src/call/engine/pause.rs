@@ -79,7 +79,7 @@ impl Engine {
             );
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        let press = leg.keypad.handle_message((side, at), message, &self.config.pause);
+        let press = leg.keypad.handle_message(side, at, message, &self.config.pause);
         self.apply_key_press(slot, press, side, at, sink);
     }
 
@@ -95,7 +95,7 @@ impl Engine {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(stream) = leg.streams.get(index) else { return };
         let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
-        let press = leg.keypad.handle_packet((side, at), packet, readable, &self.config.pause);
+        let press = leg.keypad.handle_packet(side, at, packet, readable, &self.config.pause);
         self.apply_key_press(slot, press, side, at, sink);
     }
 
@@ -115,7 +115,7 @@ impl Engine {
     pub(super) fn apply_pause(&mut self, conversation: usize, request: CallPauseRequest<'_>, sink: &mut dyn LegSink) {
         let CallPauseRequest { action, at, by, side } = request;
         let Some(call) = self.conversations.get_mut(conversation) else { return };
-        if !call.pauses.handle_order(action, at, (by, side)) {
+        if !call.pauses.handle_order(action, at, by, side) {
             return;
         }
         self.counters.pause_orders += 1;

@@ -29,10 +29,11 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
         [] => journal.recordings()?,
         ids => recordings_of(&journal, ids)?,
     };
+    let depth = VerifyDepth { peaks: args.peaks, identities: identities.as_ref() };
     let mut found: Vec<FileFinding> = Vec::new();
     let mut not_decoded = 0;
     for file in &files {
-        match check_file(file, &journal, (args.peaks, identities.as_ref()))? {
+        match check_file(file, &journal, &depth)? {
             FileCheck::Intact(Some((recording, verified))) if args.peaks.is_some() => {
                 print_peaks(file, &recording, &verified)?;
             }
@@ -88,7 +89,7 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
             None => again.iter().any(|stray| stray.path == finding.path),
             Some(call) => {
                 let row = journal.recordings_of(call)?.into_iter().find(|row| Path::new(&row.path) == finding.path);
-                match row.map(|row| check_file(&row, journal, (None, None))).transpose()? {
+                match row.map(|row| check_file(&row, journal, &VerifyDepth::default())).transpose()? {
                     Some(FileCheck::Problem(_)) => true,
                     // Only the content was checked again, not the audio of an encrypted file.
                     Some(FileCheck::NotDecoded) => !finding.what.starts_with("is missing"),
@@ -149,11 +150,16 @@ impl FileFinding {
     }
 }
 
-fn check_file(
-    row: &RecordingRow,
-    journal: &Journal,
-    how: (Option<u32>, Option<&AgeIdentities>),
-) -> anyhow::Result<FileCheck> {
+/// The depth to which files are checked.
+#[derive(Clone, Copy, Debug, Default)]
+struct VerifyDepth<'a> {
+    /// Number of waveform peaks per channel to compute.
+    peaks: Option<u32>,
+    /// Secret keys that open encrypted files. Without them, an encrypted file is not decoded.
+    identities: Option<&'a AgeIdentities>,
+}
+
+fn check_file(row: &RecordingRow, journal: &Journal, depth: &VerifyDepth<'_>) -> anyhow::Result<FileCheck> {
     let path = Path::new(&row.path);
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
@@ -161,7 +167,7 @@ fn check_file(
             // The running service may have removed or encrypted the file since the rows were read.
             let now = journal.recordings_of(&row.call_id)?.into_iter().find(|now| now.part == row.part);
             return match now {
-                Some(now) if now.path != row.path => check_file(&now, journal, how),
+                Some(now) if now.path != row.path => check_file(&now, journal, depth),
                 Some(_) => Ok(FileCheck::Problem(String::from("is missing"))),
                 None => Ok(FileCheck::Intact(None)),
             };
@@ -178,9 +184,8 @@ fn check_file(
     let call = journal.call(&row.call_id)?;
     let recording = call.and_then(|c| c.record.recordings.into_iter().find(|r| r.part == row.part));
     let Some(recording) = recording else { return Ok(FileCheck::Intact(None)) };
-    let (peaks, identities) = how;
-    let pieces = peaks.map_or(PEAKS, u64::from);
-    let verified = match (&row.plain_sha256, identities) {
+    let pieces = depth.peaks.map_or(PEAKS, u64::from);
+    let verified = match (&row.plain_sha256, depth.identities) {
         (Some(_), None) => return Ok(FileCheck::NotDecoded),
         (Some(_), Some(identities)) => verify_encrypted(path, &recording, identities, pieces),
         (None, _) => verify_with_peaks(path, &recording, pieces),
@@ -223,7 +228,7 @@ fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) ->
                 folders.push(path);
             } else if kind.is_file()
                 && !is_in_progress(&entry, service_began)
-                && let Some(what) = stray(&path, (&rows, &leftovers), journal)?
+                && let Some(what) = stray(&path, &rows, &leftovers, journal)?
             {
                 found.push(FileFinding { call: None, path, what });
             }
@@ -242,7 +247,8 @@ fn is_in_progress(entry: &std::fs::DirEntry, service_began: Option<SystemTime>) 
 
 fn stray(
     path: &Path,
-    (rows, leftovers): (&HashSet<&Path>, &HashSet<PathBuf>),
+    rows: &HashSet<&Path>,
+    leftovers: &HashSet<PathBuf>,
     journal: &Journal,
 ) -> anyhow::Result<Option<String>> {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();

@@ -208,9 +208,11 @@ impl FrameDecoder {
             return self.transport(context, &payload, sink);
         }
         let id = u32::from(u16::from_be_bytes([header[4], header[5]]));
+        let family = FragmentFamily::V4 { protocol: header[9] };
+        let key = FragmentKey { src: payload.src, dst: payload.dst, id, family };
         let fragment =
             IpFragment { offset: u32::from(flags & 0x1fff) * 8, more: flags & 0x2000 != 0, protocol: header[9], bytes };
-        self.fragment(context, &payload, (id, FragmentFamily::V4 { protocol: header[9] }), fragment, sink);
+        self.fragment(context, &payload, key, fragment, sink);
     }
 
     /// Decodes an IPv6 header (RFC 8200 section 3).
@@ -280,14 +282,15 @@ impl FrameDecoder {
         let fragment =
             IpFragment { offset: u32::from(flags & 0xfff8), more: flags & 1 != 0, protocol: header[0], bytes: rest };
         payload.bytes = rest;
-        self.fragment(context, &payload, (id, FragmentFamily::V6), fragment, sink);
+        let key = FragmentKey { src: payload.src, dst: payload.dst, id, family: FragmentFamily::V6 };
+        self.fragment(context, &payload, key, fragment, sink);
     }
 
     fn fragment(
         &mut self,
         context: PacketContext,
         payload: &IpPayload<'_>,
-        (id, family): (u32, FragmentFamily),
+        key: FragmentKey,
         fragment: IpFragment<'_>,
         sink: &mut DecodedSink<'_>,
     ) {
@@ -301,7 +304,6 @@ impl FrameDecoder {
         if self.is_copy(context, payload.packet, transport) {
             return;
         }
-        let key = FragmentKey { src: payload.src, dst: payload.dst, id, family };
         let Some(whole) = self.fragments.insert(context.at, key, fragment, &mut self.counters) else { return };
         self.handle_reassembled(context, payload, &whole, sink);
         self.fragments.recycle(whole);

@@ -320,10 +320,11 @@ impl TcpDirection {
         if !segment.payload.is_empty() || segment.missing > 0 {
             let bytes = SegmentBytes { at: segment.at, seq, bytes: segment.payload, missing: segment.missing };
             let Self { order, phase, interface, .. } = self;
+            let to = CapturedFlow { flow: segment.flow, interface: *interface };
             let DecodeCounters { streams, .. } = c;
             let mut counts = ClassificationCounts::default();
             order.push(bytes, streams, &mut |piece| {
-                phase.take(piece, (segment.flow, *interface), &mut counts, sink);
+                phase.take(piece, to, &mut counts, sink);
             });
             counts.add_to(c);
         }
@@ -343,8 +344,9 @@ impl TcpDirection {
 
     fn give_up_hole(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let Self { order, phase, interface, .. } = self;
+        let to = CapturedFlow { flow, interface: *interface };
         let mut counts = ClassificationCounts::default();
-        order.give_up_hole(&mut c.streams, &mut |piece| phase.take(piece, (flow, *interface), &mut counts, sink));
+        order.give_up_hole(&mut c.streams, &mut |piece| phase.take(piece, to, &mut counts, sink));
         counts.add_to(c);
     }
 
@@ -360,7 +362,7 @@ impl TcpDirection {
     }
 
     fn emit(&self, flow: TcpFlow, at: Timestamp, event: TcpStreamEvent<'_>, sink: &mut DecodedSink<'_>) {
-        emit((flow, self.interface), at, event, sink);
+        CapturedFlow { flow, interface: self.interface }.emit(at, event, sink);
     }
 
     fn bytes(&self) -> usize {
@@ -402,13 +404,13 @@ impl TcpStreamPhase {
     fn take(
         &mut self,
         piece: OrderedPiece<'_>,
-        to: (TcpFlow, u32),
+        to: CapturedFlow,
         counts: &mut ClassificationCounts,
         sink: &mut DecodedSink<'_>,
     ) {
         match (&mut *self, piece) {
-            (Self::Followed, OrderedPiece::Data(at, bytes)) => emit(to, at, TcpStreamEvent::Data(bytes), sink),
-            (Self::Followed, OrderedPiece::Gap(at)) => emit(to, at, TcpStreamEvent::Gap, sink),
+            (Self::Followed, OrderedPiece::Data(at, bytes)) => to.emit(at, TcpStreamEvent::Data(bytes), sink),
+            (Self::Followed, OrderedPiece::Gap(at)) => to.emit(at, TcpStreamEvent::Gap, sink),
             (Self::Classifying { held, start }, OrderedPiece::Gap(_)) => {
                 held.clear();
                 *start = TcpStreamStart::Middle;
@@ -427,9 +429,9 @@ impl TcpStreamPhase {
                 match class {
                     StreamClass::Sip => {
                         if start == TcpStreamStart::Middle {
-                            emit(to, at, TcpStreamEvent::Gap, sink);
+                            to.emit(at, TcpStreamEvent::Gap, sink);
                         }
-                        emit(to, at, TcpStreamEvent::Data(data), sink);
+                        to.emit(at, TcpStreamEvent::Data(data), sink);
                         counts.followed += 1;
                         *self = Self::Followed;
                     }
@@ -440,7 +442,7 @@ impl TcpStreamPhase {
                     }
                     other => {
                         let is_tls = other == StreamClass::Tls;
-                        let sips = to.0.src.port() == SIPS_PORT || to.0.dst.port() == SIPS_PORT;
+                        let sips = to.flow.src.port() == SIPS_PORT || to.flow.dst.port() == SIPS_PORT;
                         counts.ignored += 1;
                         counts.tls += u64::from(is_tls);
                         counts.rtp += u64::from(other == StreamClass::Rtp);
@@ -454,8 +456,18 @@ impl TcpStreamPhase {
     }
 }
 
-fn emit((flow, interface): (TcpFlow, u32), at: Timestamp, event: TcpStreamEvent<'_>, sink: &mut DecodedSink<'_>) {
-    sink(DecodedItem::Stream(TcpStreamChunk { at, src: flow.src, dst: flow.dst, event, interface }));
+/// A flow, and the capture interface that its packets came by.
+#[derive(Clone, Copy, Debug)]
+struct CapturedFlow {
+    flow: TcpFlow,
+    interface: u32,
+}
+
+impl CapturedFlow {
+    fn emit(self, at: Timestamp, event: TcpStreamEvent<'_>, sink: &mut DecodedSink<'_>) {
+        let Self { flow, interface } = self;
+        sink(DecodedItem::Stream(TcpStreamChunk { at, src: flow.src, dst: flow.dst, event, interface }));
+    }
 }
 
 const FIN: u8 = 1;

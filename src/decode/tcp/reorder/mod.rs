@@ -78,7 +78,7 @@ impl SegmentReorderer {
         } else if end + segment.missing as u64 > self.next {
             let skip = (self.next - start) as usize;
             self.hand_out(segment.at, segment.bytes.get(skip..).unwrap_or_default(), out);
-            self.skip_missing(end, segment.missing, segment.at, (c, out));
+            self.skip_missing(end, segment.missing, segment.at, c, out);
             self.drain(c, out);
         }
     }
@@ -142,7 +142,8 @@ impl SegmentReorderer {
         end: u64,
         missing: usize,
         at: Timestamp,
-        (c, out): (&mut TcpStreamCounters, &mut dyn FnMut(OrderedPiece<'_>)),
+        c: &mut TcpStreamCounters,
+        out: &mut dyn FnMut(OrderedPiece<'_>),
     ) {
         if missing > 0 && self.next <= end {
             self.next = end + missing as u64;
@@ -160,7 +161,7 @@ impl SegmentReorderer {
             self.waiting_bytes -= waiting.bytes.len() + ENTRY_OVERHEAD;
             let skip = (self.next - start) as usize;
             self.hand_out(waiting.at, waiting.bytes.get(skip..).unwrap_or_default(), out);
-            self.skip_missing(start + waiting.bytes.len() as u64, waiting.missing, waiting.at, (c, out));
+            self.skip_missing(start + waiting.bytes.len() as u64, waiting.missing, waiting.at, c, out);
         }
     }
 
