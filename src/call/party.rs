@@ -48,9 +48,15 @@ impl LegParties {
             |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
         // The office knows its own extension, although it hides its number from outside parties (RFC 3325 section 7).
-        let hidden = || ASSERTED_IDENTITY.iter().find_map(|name| extension_in(message, name, plan));
-        let from =
-            if withheld { hidden().or_else(|| Some(plan.withheld().to_owned())) } else { first(&numbers.from_number) };
+        let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
+        // Who gets the asserted number in spite of Privacy is trusted with it.
+        let is_source = numbers.from_number.iter().any(is_asserted);
+        let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
+        let from = if withheld {
+            hidden().or_else(asserted).or_else(|| Some(plan.withheld().to_owned()))
+        } else {
+            first(&numbers.from_number)
+        };
         let from = from.filter(|f| !f.is_empty());
         let from_extension = from.as_deref().is_some_and(|f| plan.is_extension(f));
         let to = first(&numbers.to_number);
@@ -220,6 +226,10 @@ fn header_user(value: &str) -> Option<String> {
     NameAddr::parse(value).and_then(|n| global_user(&n.uri)).or_else(|| (!value.is_empty()).then(|| value.to_owned()))
 }
 
+fn is_asserted(source: &NumberSource) -> bool {
+    matches!(source, NumberSource::Header(name) if name.eq_ignore_ascii_case(ASSERTED))
+}
+
 /// Whether the caller withholds the number: `Privacy: id|user|header` (RFC 3323), or an anonymous From without
 /// P-Asserted-Identity.
 fn is_withheld(message: &SipMessage<'_>, caller: Option<&NameAddr>) -> bool {
@@ -230,7 +240,7 @@ fn is_withheld(message: &SipMessage<'_>, caller: Option<&NameAddr>) -> bool {
         let by_user = c.uri.user.as_deref().is_some_and(crate::call::numbers::is_anonymous);
         by_user || c.uri.host.eq_ignore_ascii_case("anonymous.invalid")
     });
-    private || (anonymous && message.header("P-Asserted-Identity").is_none())
+    private || (anonymous && message.header(ASSERTED).is_none())
 }
 
 fn kept_headers(message: &SipMessage<'_>, config: &Config) -> BTreeMap<String, String> {
@@ -252,8 +262,10 @@ fn text(value: &str) -> String {
     value.chars().take(MAX_TEXT_CHARS).collect()
 }
 
+/// Header by which a network vouches for the caller's number (RFC 3325 section 9.1).
+const ASSERTED: &str = "P-Asserted-Identity";
 /// Headers in which a caller who hides the number is named to the own network (RFC 3325).
-const ASSERTED_IDENTITY: [&str; 2] = ["P-Asserted-Identity", "P-Preferred-Identity"];
+const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";
 /// Bound of names and URIs in the record, characters. Longer texts are cut.

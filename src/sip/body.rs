@@ -7,47 +7,67 @@ use super::header::{skip_line_ends, take_line, text, trim};
 
 /// Returns the session description in `body`, which has the given Content-Type.
 pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    description(content_type, body, 0).map(Cow::Borrowed)
+}
+
+/// Returns the session description in a body that is `depth` multipart bodies deep.
+fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> Option<&'a [u8]> {
     let Some(content_type) = content_type else {
-        return begins_like_sdp(body).then_some(Cow::Borrowed(body));
+        return begins_like_sdp(body).then_some(body);
     };
     let (kind, params) = content_type.split_once(';').unwrap_or((content_type, ""));
     // RFC 4475 section 3.1.1.1 allows blanks around the slash.
     let kind: String = kind.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
     if kind == "application/sdp" {
-        return (!body.is_empty()).then_some(Cow::Borrowed(body));
+        return (!body.is_empty()).then_some(body);
     }
-    if kind.starts_with("multipart/") {
-        return in_multipart(SipParams::parse(params).get("boundary"), body);
-    }
-    None
-}
-
-/// Returns the first session description in a multipart body. Without a boundary parameter, the first line of the body is
-/// the boundary.
-fn in_multipart<'a>(boundary: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-    let delimiter = match boundary.filter(|b| !b.is_empty()) {
-        Some(boundary) => format!("--{boundary}").into_bytes(),
-        None => trim(take_line(skip_line_ends(body)).0).to_owned(),
-    };
-    if !delimiter.starts_with(b"--") {
+    if !kind.starts_with("multipart/") || depth == MAX_DEPTH {
         return None;
     }
-    let mut rest = next_part(body, &delimiter)?;
-    for _ in 0..MAX_PARTS {
-        let end = find_delimiter(rest, &delimiter).unwrap_or(rest.len());
-        let (part, after) = rest.split_at_checked(end)?;
-        let part = part.strip_suffix(b"\n").map_or(part, |p| p.strip_suffix(b"\r").unwrap_or(p));
-        if let Some(found) = sdp_part(part) {
-            return Some(Cow::Borrowed(found));
-        }
-        rest = next_part(after, &delimiter)?;
-    }
-    None
+    let boundary = SipParams::parse(params).get("boundary").map(str::to_owned);
+    let mut parts = MultipartBody::new(boundary.as_deref(), body)?.filter_map(|part| part_description(part, depth + 1));
+    // The last alternative is the best one (RFC 2046 section 5.1.4).
+    if kind == "multipart/alternative" { parts.last() } else { parts.next() }
 }
 
-/// Returns the body of a part, if the part is a session description.
-fn sdp_part(part: &[u8]) -> Option<&[u8]> {
-    let mut content_type = None;
+/// Iterator over the parts of a multipart body, with their headers.
+struct MultipartBody<'a> {
+    delimiter: Vec<u8>,
+    /// Bytes after the delimiter of the next part; `None` after the last part.
+    rest: Option<&'a [u8]>,
+    /// Number of further parts that are examined.
+    left: usize,
+}
+
+impl<'a> MultipartBody<'a> {
+    /// Creates the iterator. Without a boundary parameter, the first line of the body is the boundary.
+    fn new(boundary: Option<&str>, body: &'a [u8]) -> Option<Self> {
+        let delimiter = match boundary.filter(|b| !b.is_empty()) {
+            Some(boundary) => format!("--{boundary}").into_bytes(),
+            None => trim(take_line(skip_line_ends(body)).0).to_owned(),
+        };
+        let rest = next_part(body, &delimiter);
+        delimiter.starts_with(b"--").then_some(Self { delimiter, rest, left: MAX_PARTS })
+    }
+}
+
+impl<'a> Iterator for MultipartBody<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        let rest = self.rest?;
+        let end = find_delimiter(rest, &self.delimiter).unwrap_or(rest.len());
+        let (part, after) = rest.split_at_checked(end)?;
+        self.rest = next_part(after, &self.delimiter);
+        Some(part.strip_suffix(b"\n").map_or(part, |p| p.strip_suffix(b"\r").unwrap_or(p)))
+    }
+}
+
+/// Returns the session description in a part, which is `depth` multipart bodies deep.
+fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
+    let mut content_type: Option<String> = None;
+    let mut is_type = false;
     let mut rest = part;
     while !rest.is_empty() {
         let (line, after) = take_line(rest);
@@ -58,23 +78,20 @@ fn sdp_part(part: &[u8]) -> Option<&[u8]> {
         if content_type.is_none() && !line.contains(&b':') && begins_like_sdp(rest) {
             break;
         }
-        if let Some(colon) = memchr::memchr(b':', line) {
-            let (name, value) = line.split_at_checked(colon)?;
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            // The header goes on in this line (RFC 5322 section 2.2.3).
+            content_type = content_type.map(|kind| if is_type { kind + &text(line) } else { kind });
+        } else {
+            let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
             let name = trim(name);
-            if name.eq_ignore_ascii_case(b"Content-Type") || name.eq_ignore_ascii_case(b"c") {
-                content_type = Some(text(value.get(1..).unwrap_or_default()));
+            is_type = name.eq_ignore_ascii_case(b"Content-Type") || name.eq_ignore_ascii_case(b"c");
+            if is_type {
+                content_type = Some(text(value.get(1..).unwrap_or_default()).into());
             }
         }
         rest = after;
     }
-    match content_type {
-        Some(kind) => sdp(Some(&kind), rest).is_some().then_some(rest).filter(|_| !is_multipart(&kind)),
-        None => begins_like_sdp(rest).then_some(rest),
-    }
-}
-
-fn is_multipart(kind: &str) -> bool {
-    kind.trim_start().get(..10).is_some_and(|head| head.eq_ignore_ascii_case("multipart/"))
+    description(content_type.as_deref(), rest, depth)
 }
 
 /// Returns the bytes after the line with the next delimiter; `None` after the final delimiter.
@@ -84,10 +101,15 @@ fn next_part<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<&'a [u8]> {
     (!after.starts_with(b"--")).then(|| take_line(after).1)
 }
 
-/// Returns the offset of the delimiter at the start of a line.
+/// Returns the offset of the delimiter that fills a line. A longer one is that of a body within a part.
 fn find_delimiter(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
-    memchr::memmem::find_iter(bytes, delimiter)
-        .find(|&at| at == 0 || at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b'\n'))
+    let begins_line = |at: usize| at.checked_sub(1).is_none_or(|before| bytes.get(before) == Some(&b'\n'));
+    let ends_line = |at: usize| {
+        let after = bytes.get(at + delimiter.len()..).unwrap_or_default();
+        let after = after.strip_prefix(b"--").unwrap_or(after);
+        after.first().is_none_or(u8::is_ascii_whitespace)
+    };
+    memchr::memmem::find_iter(bytes, delimiter).find(|&at| begins_line(at) && ends_line(at))
 }
 
 fn begins_like_sdp(body: &[u8]) -> bool {
@@ -96,3 +118,5 @@ fn begins_like_sdp(body: &[u8]) -> bool {
 
 /// Parts of a multipart body that are examined. SIPREC has two, ISUP gateways have up to three.
 const MAX_PARTS: usize = 16;
+/// Multipart bodies within each other that are examined. Devices nest two.
+const MAX_DEPTH: usize = 4;

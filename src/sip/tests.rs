@@ -64,6 +64,50 @@ fn message_has_the_same_meaning_in_every_notation() {
     }
 }
 
+/// Returns an INVITE with a multipart body.
+fn with_multipart(content_type: &str, body: &str) -> Vec<u8> {
+    format!("INVITE sip:200@x SIP/2.0\r\nCall-ID: c@x\r\nCSeq: 1 INVITE\r\nContent-Type: {content_type}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+fn described(content_type: &str, body: &str) -> Option<String> {
+    parse(&with_multipart(content_type, body)).sdp().map(|sdp| String::from_utf8_lossy(&sdp).into_owned())
+}
+
+#[test]
+fn description_is_found_in_multipart_bodies_within_each_other() {
+    let part = |kind: &str, body: &str| format!("Content-Type: {kind}\r\n\r\n{body}\r\n");
+    let of = |boundary: &str, parts: &[String]| {
+        let parts: String = parts.iter().map(|part| format!("--{boundary}\r\n{part}")).collect();
+        format!("{parts}--{boundary}--\r\n")
+    };
+    let sdp = |name: &str| part("application/sdp", &format!("v=0\r\ns={name}"));
+    let location = part("application/pidf+xml", "<presence/>");
+    // The inner boundary begins like the outer one, and its header goes on in a second line.
+    let inner = part("multipart/alternative;\r\n boundary=\"b-2\"", &of("b-2", &[sdp("plain"), sdp("rich")]));
+    let outer = of("b", &[location.clone(), inner]);
+    assert_eq!(described("multipart/mixed; boundary=b", &outer).as_deref(), Some("v=0\r\ns=rich"), "last alternative");
+    let mixed = of("b", &[location.clone(), sdp("first"), sdp("second")]);
+    assert_eq!(described("multipart/mixed;boundary=\"b\"", &mixed).as_deref(), Some("v=0\r\ns=first"));
+    assert_eq!(described("multipart/related", &mixed).as_deref(), Some("v=0\r\ns=first"), "no boundary parameter");
+    let alternative = of("b", &[sdp("only"), location]);
+    assert_eq!(described("multipart/alternative;boundary=b", &alternative).as_deref(), Some("v=0\r\ns=only"));
+}
+
+#[test]
+fn multipart_bodies_are_examined_to_a_bounded_depth() {
+    let mut body = String::from("v=0\r\ns=deep");
+    let mut kind = String::from("application/sdp");
+    let mut found = Vec::new();
+    for depth in 0..1_000 {
+        found.push(described(&kind, &body).is_some());
+        body = format!("--b{depth}\r\nContent-Type: {kind}\r\n\r\n{body}\r\n--b{depth}--\r\n");
+        kind = format!("multipart/mixed;boundary=b{depth}");
+    }
+    assert!(found[..=4].iter().all(|is_found| *is_found), "four bodies within each other");
+    assert!(!found[5..].contains(&true));
+}
+
 #[test]
 fn message_without_a_certain_dialog_is_rejected_with_a_reason() {
     for ((name, bytes), reason) in REFUSED {

@@ -135,7 +135,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("numbers", "national_prefix", KeyKind::Digits, "\"\"", "", "Prefix dialled before a national number, for example \"8\"."),
     key("numbers", "international_prefix", KeyKind::Digits, "\"\"", "", "Prefix dialled before an international number, for example \"810\"."),
     key("numbers", "outside_prefix", KeyKind::Digits, "\"\"", "", "Digits that extensions dial for an outside line, for example \"9\". They are removed from the called number."),
-    key("numbers", "withheld", KeyKind::Text, "\"anonymous\"", "", "Text in place of a withheld number."),
+    key("numbers", "withheld", KeyKind::Text, "\"anonymous\"", "", "Text in place of a withheld number that no header of from_number asserts."),
     //
     key("spool", "dir", KeyKind::Path, "\"/var/spool/callspan\"", "", "Folder of the packets. It is created with mode 0700, because it holds speech. A folder outside /var/lib/callspan and /var/spool/callspan needs a drop-in for the systemd unit (`systemctl edit callspan`: [Service] ReadWritePaths=FOLDER). The same applies to state.dir and recording.dir."),
     key("spool", "buffer_mib", KeyKind::Number(1, 4096), "64", "MiB", "Memory for packets that wait for the disk."),

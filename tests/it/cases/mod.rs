@@ -18,8 +18,7 @@ use crate::support::captures::{fixture, replay_with};
 use tones::channel_tones;
 
 /// Cases that fail today: beginning of the file name, letter and words of the cause.
-const KNOWN_FAILURES: &[(&str, &str)] =
-    &[("05nested_", "M: nested multipart"), ("nul_pai_", "G: the caller's number beside Privacy: id")];
+const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
 /// One situation of `expect.json`.
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! The numbers, names, extensions and direction of a call.
 
-use callspan::call::config::{Config, NumbersConfig};
+use callspan::call::config::{Config, NumberSource, NumbersConfig};
 use callspan::call::record::{CallDirection, CallRecord, Side};
 
 use crate::scenarios::{DID, OUTSIDE, Office};
@@ -134,9 +134,20 @@ fn a_caller_who_withholds_the_number_is_named_by_the_configured_word() {
         (record.direction, numbers(&record)),
         (CallDirection::Inbound, [Some("anonymous"), Some("200"), Some("200")])
     );
-    // The network may vouch for the number all the same, and it counts (RFC 3325), unless privacy is asked for.
-    let asserted = "P-Asserted-Identity: <sip:+79990000001@x>";
-    assert_eq!(direct(&mut a, &mut b, &[asserted], Config::default()).from.as_deref(), Some(OUTSIDE));
-    let private = direct(&mut a, &mut b, &[asserted, "Privacy: id"], Config::default());
+    let private = direct(&mut a, &mut b, &["Privacy: id"], Config::default());
     assert_eq!(private.from.as_deref(), Some("anonymous"));
+    // The network may vouch for the number all the same. It does so towards those that it trusts with it (RFC 3325).
+    let asserted = "P-Asserted-Identity: <sip:+79990000001@x>";
+    for headers in [&[asserted][..], &[asserted, "Privacy: id"]] {
+        let record = direct(&mut a, &mut b, headers, Config::default());
+        assert_eq!(record.from.as_deref(), Some(OUTSIDE));
+    }
+    // A telephone only prefers its identity; nobody vouches for it.
+    let preferred =
+        direct(&mut a, &mut b, &["P-Preferred-Identity: <sip:+79990000001@x>", "Privacy: id"], Config::default());
+    assert_eq!(preferred.from.as_deref(), Some("anonymous"));
+    let mut config = Config::default();
+    config.numbers.from_number = vec![NumberSource::From];
+    let private = direct(&mut a, &mut b, &[asserted, "Privacy: id"], config);
+    assert_eq!(private.from.as_deref(), Some("anonymous"), "the header is no source");
 }
