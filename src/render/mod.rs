@@ -17,6 +17,7 @@ pub mod resample;
 pub mod srtp;
 
 mod clock_rate;
+mod decided_streams;
 mod mix_buffer;
 mod packet;
 mod plan;

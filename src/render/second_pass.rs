@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::decided_streams::DecidedStreams;
 use super::mix_buffer::{MixBuffer, SampleSink};
 use super::packet;
-use super::plan::{ArrivedPacket, DecidedStreams, RenderPlan};
+use super::plan::{ArrivedPacket, RenderPlan};
 use super::player::{PlayContext, StreamInputs, StreamPlayer};
 use super::report::{RenderError, RenderReport};
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use super::decided_streams::{DecidedStream, DecidedStreams};
 use super::packet::{self, RtpHeaderFields};
-use super::plan::{DecidedStream, DecidedStreams, read_until};
+use super::plan::read_until;
 use super::report::RenderError;
 use crate::call::record::{Side, SideRecord};
 use crate::codec::Codec;

@@ -1,12 +1,13 @@
 //! Redundant audio (RFC 2198): unpacks RED packets and plays the redundant blocks of lost packets.
 
-use super::{
-    GapFill, NoSound, PacketContent, PlayContext, PlayOutcome, PlayTurn, QueuedPacket, SAME_MOMENT_NS, StreamPlayer,
-    UndecodableReason,
-};
+use super::sounding::{GapFill, PlayOutcome, PlayTurn, SAME_MOMENT_NS};
+use super::unpacking::NoSound;
+use super::{PacketContent, PlayContext, QueuedPacket, StreamPlayer};
 use crate::call::decision::PayloadFormat;
 use crate::net::PayloadType;
-use crate::render::plan::{DecidedStream, PlayoutTime, is_on_timeline};
+use crate::render::decided_streams::{DecidedStream, is_on_timeline};
+use crate::render::plan::PlayoutTime;
+use crate::render::report::UndecodableReason;
 use crate::rtp::redundancy;
 
 /// A redundant block: the payload of an earlier packet.

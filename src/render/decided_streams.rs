@@ -1,0 +1,105 @@
+//! The decisions about the streams of a leg, as far as the spool was read. Each rendering pass follows them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::packet::RtpHeaderFields;
+use super::report::UndecryptableReason;
+use crate::call::decision::{Decision, PayloadFormat, SrtpContext};
+use crate::call::record::Side;
+use crate::codec::Codec;
+use crate::net::{Endpoint, PayloadType, Ssrc};
+use crate::spool::reader::PacketEntry;
+
+/// The streams and payload types decided so far. Each pass keeps its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DecidedStreams {
+    by_flow: HashMap<(Endpoint, Endpoint, Ssrc), u32, foldhash::fast::FixedState>,
+    pub(super) streams: HashMap<u32, DecidedStream, foldhash::fast::FixedState>,
+    keys: u32,
+}
+
+/// The decisions about one stream.
+#[derive(Clone, Debug)]
+pub(super) struct DecidedStream {
+    pub(super) side: Side,
+    pub(super) ssrc: Ssrc,
+    pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
+    pub(super) protection: StreamProtection,
+    /// The last keys, after the signalling ended the encryption. A sender may go on with them for a while, e.g. until
+    /// the answer (RFC 3264 section 8).
+    pub(super) former_keys: Option<(SrtpContext, u32)>,
+}
+
+/// The encryption of a stream.
+#[derive(Clone, Debug)]
+pub(super) enum StreamProtection {
+    /// No encryption.
+    Plain,
+    /// SRTP with keys from the signalling, and the number of the decision that had them.
+    Keys(SrtpContext, u32),
+    /// Encryption that callspan cannot undo.
+    Closed(UndecryptableReason),
+}
+
+impl DecidedStreams {
+    /// Applies a decision about streams.
+    pub(super) fn handle_decision(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Stream { stream, src, dst, ssrc, side } => {
+                self.by_flow.insert((*src, *dst, *ssrc), *stream);
+                let known = self.streams.entry(*stream).or_insert_with(|| DecidedStream {
+                    side: *side,
+                    ssrc: *ssrc,
+                    formats: HashMap::default(),
+                    protection: StreamProtection::Plain,
+                    former_keys: None,
+                });
+                known.side = *side;
+            }
+            Decision::Payload { stream, pt, format } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.formats.insert(*pt, format.clone().map(Arc::new));
+                }
+            }
+            Decision::Srtp { stream, context } => {
+                self.keys += 1;
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.protection = StreamProtection::Keys(context.clone(), self.keys);
+                    known.former_keys = None;
+                }
+            }
+            Decision::Plain { stream } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.end_keys(StreamProtection::Plain);
+                }
+            }
+            Decision::Encrypted { stream, why } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.end_keys(StreamProtection::Closed((*why).into()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the number of the stream that a packet belongs to.
+    pub(super) fn stream_of(&self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) -> Option<u32> {
+        self.by_flow.get(&(packet.src, packet.dst, head.ssrc)).copied()
+    }
+}
+
+impl DecidedStream {
+    /// Replaces the protection and remembers the keys so far.
+    fn end_keys(&mut self, protection: StreamProtection) {
+        if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
+            self.former_keys = Some((context, decision));
+        }
+    }
+}
+
+/// Returns whether packets of a format get a playout time. A telephone-event repeats the timestamp of the event's start
+/// (RFC 4733 section 2.2.2) and would pull the timeline back.
+pub(super) fn is_on_timeline(format: &PayloadFormat) -> bool {
+    !format.is(Codec::TelephoneEvent) && format.clock_hz > 0
+}

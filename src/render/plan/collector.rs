@@ -1,0 +1,197 @@
+//! Collects the packets of one stream for its [`StreamPlan`]: the clock of each format, and the tracks.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::stream_plan::{ArrivedPacket, MediaClocks, StreamPlan};
+use super::track_facts::{aliases, drift};
+use crate::call::decision::PayloadFormat;
+use crate::call::record::Side;
+use crate::net::{PayloadType, Ssrc};
+use crate::render::clock_rate::{ClockObservation, ClockRateDetector, MediaClock};
+use crate::render::codec::g726::PackingJudge;
+use crate::render::decided_streams::DecidedStream;
+use crate::render::packet::{self, CapturedPayload};
+use crate::render::rtp_clock::TimestampUnwrapper;
+use crate::render::second_look::{ClockPolicy, TimelineFit};
+use crate::render::timeline::{LagTimeline, LagTrack};
+use crate::spool::reader::PacketEntry;
+use crate::time::Timestamp;
+
+/// Data that the first pass collects about one stream.
+#[derive(Debug)]
+pub(super) struct StreamCollector {
+    side: Side,
+    ssrc: Ssrc,
+    first_at: Timestamp,
+    /// Packets that wait until the clock of the oldest packet's format is known.
+    pending: VecDeque<PendingPacket>,
+    finders: HashMap<(PayloadType, u32), ClockRateDetector>,
+    clocks: MediaClocks,
+    formats_seen: HashSet<Arc<PayloadFormat>>,
+    /// Format of the last packet.
+    format: Option<Arc<PayloadFormat>>,
+    unwrapper: TimestampUnwrapper,
+    tracks: Vec<LagTrack>,
+    policy: ClockPolicy,
+    /// The packing of G.726 formats.
+    pub(super) packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
+}
+
+/// A packet that waits, with its format's clock.
+#[derive(Clone, Copy, Debug)]
+struct PendingPacket {
+    packet: ArrivedPacket,
+    clock_hz: u32,
+}
+
+impl PendingPacket {
+    fn key(&self) -> (PayloadType, u32) {
+        (self.packet.head.pt, self.clock_hz)
+    }
+}
+
+impl StreamCollector {
+    pub(super) fn new(known: &DecidedStream, first_at: Timestamp, policy: ClockPolicy) -> Self {
+        Self {
+            side: known.side,
+            ssrc: known.ssrc,
+            first_at,
+            policy,
+            packings: Vec::new(),
+            pending: VecDeque::new(),
+            finders: HashMap::new(),
+            clocks: HashMap::default(),
+            formats_seen: HashSet::new(),
+            format: None,
+            unwrapper: TimestampUnwrapper::default(),
+            tracks: Vec::new(),
+        }
+    }
+
+    /// Returns whether a packet is the first of its format.
+    pub(super) fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
+        // Nearly always the format of the previous packet: comparing pointers is enough.
+        if self.format.as_ref() == Some(format) {
+            return false;
+        }
+        self.format = Some(Arc::clone(format));
+        self.formats_seen.insert(Arc::clone(format))
+    }
+
+    pub(super) fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
+        let now = PendingPacket { packet, clock_hz: format.clock_hz };
+        let clock = self.clocks.get(&now.key()).copied();
+        if self.pending.is_empty()
+            && let Some(clock) = clock
+        {
+            return self.place_on_track(now, clock);
+        }
+        if clock.is_none() {
+            let finder = self.finders.entry(now.key()).or_insert_with(|| ClockRateDetector::new(format));
+            let (at_ns, head) = (packet.at.as_nanos(), packet.head);
+            finder.handle_packet(ClockObservation {
+                at_ns,
+                sequence: head.sequence,
+                time: head.time,
+                length_ns: packet.length_ns,
+            });
+            if finder.has_enough() {
+                self.fix_clock(now.key());
+            }
+        }
+        self.pending.push_back(now);
+        while let Some(&first) = self.pending.front() {
+            let clock = match self.clocks.get(&first.key()) {
+                Some(clock) => *clock,
+                None if self.pending.len() < MAX_PENDING => break,
+                None => self.fix_clock(first.key()),
+            };
+            self.pending.pop_front();
+            self.place_on_track(first, clock);
+        }
+    }
+
+    /// Decides the clock of a format from the packets so far.
+    fn fix_clock(&mut self, key: (PayloadType, u32)) -> MediaClock {
+        let clock = match (self.policy, self.finders.get(&key)) {
+            (ClockPolicy::Detect, Some(finder)) => finder.media_clock(),
+            (ClockPolicy::Counted, Some(finder)) => finder.counted_clock(),
+            (ClockPolicy::Announced, _) | (_, None) => MediaClock::Clock(key.1),
+        };
+        self.clocks.insert(key, clock);
+        clock
+    }
+
+    fn place_on_track(&mut self, PendingPacket { packet, .. }: PendingPacket, clock: MediaClock) {
+        let at_ns = packet.at.nanos_since(self.first_at);
+        let position = self.unwrapper.handle_packet(at_ns, packet.timing(clock));
+        if position.track >= self.tracks.len() {
+            self.tracks.resize_with(position.track + 1, LagTrack::default);
+        }
+        self.tracks[position.track].handle_packet(at_ns, &position);
+    }
+
+    /// Places the packets that still wait for their clock.
+    pub(super) fn place_pending(&mut self) {
+        while let Some(first) = self.pending.pop_front() {
+            let clock = self.clocks.get(&first.key()).copied();
+            let clock = clock.unwrap_or_else(|| self.fix_clock(first.key()));
+            self.place_on_track(first, clock);
+        }
+    }
+
+    pub(super) fn fit(&self) -> TimelineFit {
+        TimelineFit::of(&self.tracks)
+    }
+
+    /// Shows the payload of a G.726 packet to the judge of its packing.
+    pub(super) fn judge_packing(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, packet: &PacketEntry<'_>) {
+        let index = self.packings.iter().position(|(known, of, _)| *known == pt && Arc::ptr_eq(of, format));
+        let index = match index {
+            Some(index) => index,
+            None if self.packings.len() < MAX_PACKINGS => {
+                let Some(judge) = PackingJudge::new(format) else { return };
+                self.packings.push((pt, Arc::clone(format), Box::new(judge)));
+                self.packings.len() - 1
+            }
+            None => return,
+        };
+        if let CapturedPayload::Whole(payload) = packet::read_payload(packet) {
+            self.packings[index].2.handle_payload(payload);
+        }
+    }
+
+    pub(super) fn finish(mut self) -> StreamPlan {
+        self.place_pending();
+        let fit = self.fit();
+        let timelines: Vec<LagTimeline> = self.tracks.iter().map(LagTrack::timeline).collect();
+        StreamPlan {
+            side: self.side,
+            ssrc: self.ssrc,
+            first_at: self.first_at,
+            aliases: aliases(&self.tracks),
+            drift_ppm: timelines.iter().filter_map(LagTimeline::longest_knots).filter_map(drift).next_back(),
+            clocks: self.clocks,
+            tracks: timelines,
+            scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
+            corrections: corrections(&self.packings),
+        }
+    }
+}
+
+/// Returns the formats whose packing is another than announced, with the true format.
+fn corrections(
+    packings: &[(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)],
+) -> Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)> {
+    let found = packings.iter().filter_map(|(_, format, judge)| {
+        let encoding = judge.true_codec()?.name().to_owned();
+        Some((Arc::clone(format), Arc::new(PayloadFormat { encoding, ..PayloadFormat::clone(format) })))
+    });
+    found.collect()
+}
+
+/// Twice the packets that detect a clock.
+const MAX_PENDING: usize = 100;
+/// G.726 formats of a stream whose packing is judged. A call has one or two.
+const MAX_PACKINGS: usize = 4;

@@ -1,0 +1,127 @@
+//! The first rendering pass: turns decisions and RTP headers into a [`RenderPlan`] with the playout time of each
+//! packet.
+
+mod collector;
+mod plan_pass;
+mod stream_plan;
+mod track_facts;
+
+use std::collections::BTreeMap;
+
+pub(super) use stream_plan::{ArrivedPacket, PlayoutTime, StreamPlan};
+
+use super::report::RenderError;
+use super::stats_from_spool::SpoolStats;
+use crate::call::decision::{Decision, TimedDecision};
+use crate::call::record::{EndedBy, SideRecord};
+use crate::spool::reader::{LegSource, SpoolEntry};
+use crate::time::Timestamp;
+use plan_pass::PlanPass;
+
+/// Parameters of rendering.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RenderOptions {
+    /// Samples per second; `None`: 8000, or 16000 when a side has a wideband codec.
+    pub sample_rate: Option<u32>,
+    /// Ignores everything spooled after this moment; `None`: renders all of it.
+    pub until: Option<Timestamp>,
+}
+
+/// The playout times of all packets of a leg. It grows with the call: about 100 bytes for each second of a side.
+#[derive(Clone, Debug)]
+pub struct RenderPlan {
+    /// Moment of sample 0, in whole microseconds.
+    pub starts_at: Timestamp,
+    /// Moment after the last sample, in whole microseconds.
+    pub ends_at: Timestamp,
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// Samples of each channel; 0 when no part of the leg is to be recorded.
+    pub samples: u64,
+    /// The engine's counts; `None` when the spool has no end of the leg.
+    pub ended: Option<SpooledEnd>,
+    /// The streams by the number that the spool gives them.
+    pub(super) streams: BTreeMap<u32, StreamPlan>,
+    /// Spans that stay silent, in order of time: from, to.
+    pub(super) pauses: Vec<(Timestamp, Timestamp)>,
+    /// True if the spool ended in the middle of a block.
+    pub torn_tail: bool,
+    /// True if at least one packet has a format with a decoder.
+    pub has_sound: bool,
+    /// True if the counts in `ended` were taken from the spool, because the engine was restarted during the call.
+    pub recounted: bool,
+}
+
+/// The end of a leg as the engine spooled it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpooledEnd {
+    /// The reason for the end.
+    pub by: EndedBy,
+    /// The engine's counts of both sides, caller first.
+    pub sides: [SideRecord; 2],
+}
+
+impl RenderPlan {
+    /// Sets the recorded span, in whole microseconds, in place of the one in the decisions.
+    pub(crate) fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
+        self.starts_at = starts_at;
+        self.ends_at = ends_at.max(starts_at);
+        self.samples = samples_between(self.starts_at, self.ends_at, self.sample_rate);
+    }
+
+    /// Returns whether the recording was never paused.
+    #[cfg(feature = "service")]
+    pub(crate) fn has_no_pause(&self) -> bool {
+        self.pauses.is_empty()
+    }
+
+    /// Returns the position of a moment in samples from the start. It may lie outside the recording.
+    pub(super) fn position(&self, at: Timestamp) -> f64 {
+        at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9
+    }
+}
+
+/// Reads a spool once and computes the playout time of every packet.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub fn plan(source: &LegSource, options: &RenderOptions) -> Result<RenderPlan, RenderError> {
+    let mut pass = PlanPass::default();
+    let torn_tail = read_until(source, options.until, &mut |entry| match entry {
+        SpoolEntry::Decided(decided) => pass.handle_decided(decided),
+        SpoolEntry::Packet(datagram) => pass.handle_datagram(&datagram),
+    })?;
+    pass.look_again(source, options.until)?;
+    if pass.is_miscounted
+        && let Some(ended) = &mut pass.ended
+    {
+        SpoolStats::of(source, options.until)?.replace_counts(&mut ended.sides);
+    }
+    Ok(pass.finish(options, torn_tail))
+}
+
+/// Reads all entries up to a moment. Returns true if the spool ended in the middle of a block.
+pub(super) fn read_until(
+    source: &LegSource,
+    until: Option<Timestamp>,
+    each: &mut dyn FnMut(SpoolEntry<'_>),
+) -> Result<bool, RenderError> {
+    let mut reader = source.open()?;
+    let until = until.unwrap_or(Timestamp::MAX);
+    while let Some(entry) = reader.next_entry()? {
+        match &entry {
+            SpoolEntry::Decided(decided) if decided.at() <= until => each(entry),
+            SpoolEntry::Packet(packet) if packet.at <= until => each(entry),
+            SpoolEntry::Decided(TimedDecision { decision: Decision::Begin { .. }, .. }) => {}
+            // Entries are in order of time: nothing earlier follows.
+            SpoolEntry::Decided(_) | SpoolEntry::Packet(_) => break,
+        }
+    }
+    Ok(reader.torn_tail())
+}
+
+/// Returns the number of samples of a channel between two moments: `round((to - from) * rate)`.
+pub(crate) fn samples_between(from: Timestamp, to: Timestamp, sample_rate: u32) -> u64 {
+    let ns = i128::from(to.nanos_since(from).max(0));
+    u64::try_from((ns * i128::from(sample_rate) + 500_000_000) / 1_000_000_000).unwrap_or(0)
+}

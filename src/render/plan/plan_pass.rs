@@ -1,0 +1,166 @@
+//! The state of the first pass: the recorded span, the pauses, and the streams.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::collector::StreamCollector;
+use super::stream_plan::ArrivedPacket;
+use super::{RenderOptions, RenderPlan, SpooledEnd, read_until, samples_between};
+use crate::call::decision::{Decision, PayloadFormat, TimedDecision};
+use crate::codec::Codec;
+use crate::render::codec;
+use crate::render::decided_streams::{DecidedStream, DecidedStreams, StreamProtection, is_on_timeline};
+use crate::render::packet;
+use crate::render::report::RenderError;
+use crate::render::second_look::ClockPolicy;
+use crate::rtp::redundancy;
+use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
+use crate::time::Timestamp;
+
+/// The state of the first pass.
+#[derive(Debug, Default)]
+pub(super) struct PlanPass {
+    known: DecidedStreams,
+    streams: BTreeMap<u32, StreamCollector>,
+    starts_at: Option<Timestamp>,
+    ends_at: Option<Timestamp>,
+    pub(super) ended: Option<SpooledEnd>,
+    pauses: Vec<(Timestamp, Timestamp)>,
+    last_packet_at: Option<Timestamp>,
+    widest_hz: u32,
+    /// True if the engine's counts are wrong.
+    pub(super) is_miscounted: bool,
+    policy: ClockPolicy,
+    /// The streams to be looked at again; `None`: all.
+    only: Option<BTreeSet<u32>>,
+}
+
+impl PlanPass {
+    pub(super) fn handle_decided(&mut self, decided: &TimedDecision) {
+        let at = decided.at();
+        self.known.handle_decision(&decided.decision);
+        match &decided.decision {
+            Decision::Start => self.starts_at = Some(self.starts_at.map_or(at, |start| start.min(at))),
+            Decision::End { ended_by, caller, callee } => {
+                self.ends_at = Some(at);
+                self.ended = Some(SpooledEnd { by: *ended_by, sides: [caller.clone(), callee.clone()] });
+            }
+            Decision::Restart { .. } => self.is_miscounted = true,
+            Decision::Pause if self.pauses.last().is_none_or(|&(_, to)| to != Timestamp::MAX) => {
+                self.pauses.push((at, Timestamp::MAX));
+            }
+            Decision::Resume => {
+                if let Some((_, to)) = self.pauses.last_mut().filter(|(from, to)| *to == Timestamp::MAX && *from <= at)
+                {
+                    *to = at;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_datagram(&mut self, datagram: &PacketEntry<'_>) {
+        self.last_packet_at = Some(self.last_packet_at.map_or(datagram.at, |last| last.max(datagram.at)));
+        for (n, packet) in packet::split_joined(datagram).enumerate() {
+            self.handle_packet(&packet);
+            if n > 0 {
+                // The engine counted the other packets of the datagram as lost.
+                self.is_miscounted = true;
+            }
+        }
+    }
+
+    fn handle_packet(&mut self, packet: &PacketEntry<'_>) {
+        let Some(head) = packet::read_header(packet) else { return };
+        let Some(number) = self.known.stream_of(packet, &head) else { return };
+        let Some(known) = self.known.streams.get(&number) else { return };
+        let Some(Some(format)) = known.formats.get(&head.pt) else { return };
+        if !is_on_timeline(format) || self.only.as_ref().is_some_and(|only| !only.contains(&number)) {
+            return;
+        }
+        let collector =
+            self.streams.entry(number).or_insert_with(|| StreamCollector::new(known, packet.at, self.policy));
+        if !matches!(known.protection, StreamProtection::Closed(_)) && collector.is_new(format) {
+            // One wideband codec makes the recording wideband. Comfort noise has no bandwidth of its own.
+            self.widest_hz = self.widest_hz.max(sampling_rate_hz(known, format));
+        }
+        if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
+            collector.judge_packing(head.pt, format, packet);
+        }
+        collector.handle_packet(ArrivedPacket::new(packet, head, known), format);
+    }
+
+    /// Tries other clocks for the streams whose timeline raises doubts, and keeps the calmest timeline.
+    pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
+        self.streams.values_mut().for_each(StreamCollector::place_pending);
+        let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful());
+        let doubtful: BTreeSet<u32> = doubtful.map(|(number, _)| *number).collect();
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        for policy in ClockPolicy::ALTERNATIVES {
+            let mut again = PlanPass { policy, only: Some(doubtful.clone()), ..PlanPass::default() };
+            read_until(source, until, &mut |entry| match entry {
+                SpoolEntry::Decided(decided) => again.known.handle_decision(&decided.decision),
+                SpoolEntry::Packet(datagram) => {
+                    packet::split_joined(&datagram).for_each(|packet| again.handle_packet(&packet));
+                }
+            })?;
+            for (number, mut other) in again.streams {
+                other.place_pending();
+                if let Some(stream) = self.streams.get_mut(&number)
+                    && other.fit().is_calmer_than(&stream.fit())
+                {
+                    other.packings = std::mem::take(&mut stream.packings);
+                    *stream = other;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
+        // After a crash or with a torn tail, the last packet is the end.
+        let ends_at = self.ends_at.or(self.last_packet_at);
+        let (starts_at, ends_at) = match (self.starts_at, ends_at) {
+            (Some(start), Some(end)) => (start.floor_micros(), end.floor_micros().max(start.floor_micros())),
+            (None, Some(end)) => (end.floor_micros(), end.floor_micros()),
+            (start, None) => {
+                let at = start.unwrap_or(Timestamp::EPOCH).floor_micros();
+                (at, at)
+            }
+        };
+        let ends_at = ends_at.min(starts_at + MAX_DURATION);
+        let wide = if self.widest_hz > NARROW_HZ { WIDE_HZ } else { NARROW_HZ };
+        let sample_rate = options.sample_rate.unwrap_or(wide).max(1);
+        let streams = self.streams.into_iter().map(|(number, collector)| (number, collector.finish())).collect();
+        RenderPlan {
+            starts_at,
+            ends_at,
+            sample_rate,
+            samples: samples_between(starts_at, ends_at, sample_rate),
+            ended: self.ended,
+            streams,
+            pauses: self.pauses,
+            torn_tail,
+            has_sound: self.widest_hz > 0,
+            recounted: self.is_miscounted,
+        }
+    }
+}
+
+/// Returns the sampling rate of the sound in packets of a format, in Hz; 0 when there is no decoder.
+fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
+    let rate = |format: &PayloadFormat| codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
+    if !format.is(Codec::Red) {
+        return rate(format);
+    }
+    let within = redundancy::payload_types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_deref());
+    within.map(rate).max().unwrap_or(0)
+}
+
+/// A week, longer than `calls.max_hours` allows. A damaged capture time must not make a file of centuries.
+const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
+/// Sampling rate of telephone speech.
+const NARROW_HZ: u32 = 8_000;
+/// Sampling rate of wideband speech.
+const WIDE_HZ: u32 = 16_000;

@@ -1,0 +1,127 @@
+//! The playout times of one stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::call::decision::PayloadFormat;
+use crate::call::record::Side;
+use crate::net::{PayloadType, Ssrc};
+use crate::render::clock_rate::MediaClock;
+use crate::render::codec;
+use crate::render::decided_streams::{DecidedStream, StreamProtection};
+use crate::render::packet::{self, CapturedPayload, RtpHeaderFields};
+use crate::render::rtp_clock::{MediaPosition, PacketTiming, TimestampUnwrapper, TimingUnit};
+use crate::render::timeline::{LagTimeline, PlayoutOffset};
+use crate::spool::reader::PacketEntry;
+use crate::time::Timestamp;
+
+/// The clock to be used for each pair of payload type and announced clock (Hz).
+pub(super) type MediaClocks = HashMap<(PayloadType, u32), MediaClock, foldhash::fast::FixedState>;
+
+/// The playout times of one stream.
+#[derive(Clone, Debug)]
+pub(in crate::render) struct StreamPlan {
+    pub(in crate::render) side: Side,
+    pub(in crate::render) ssrc: Ssrc,
+    /// Arrival of the first packet that has a playout time.
+    pub(super) first_at: Timestamp,
+    pub(super) clocks: MediaClocks,
+    pub(super) tracks: Vec<LagTimeline>,
+    /// Maps a track of a few late packets to the track they belong to.
+    pub(super) aliases: HashMap<usize, usize>,
+    pub(in crate::render) drift_ppm: Option<f64>,
+    /// Packets, if a new track begins every few of them: their sound is hardly where it was heard.
+    pub(in crate::render) scattered_packets: u64,
+    /// Announced formats, and the formats that the payloads have.
+    pub(super) corrections: Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)>,
+}
+
+impl StreamPlan {
+    /// Returns the playout time of a packet. Both passes call this for the same packets in the same order: those for
+    /// which [`is_on_timeline`] holds.
+    pub(in crate::render) fn playout_time(
+        &self,
+        unwrapper: &mut TimestampUnwrapper,
+        packet: ArrivedPacket,
+        format: &PayloadFormat,
+    ) -> Option<PlayoutTime> {
+        let clock = self.clock(packet.head.pt, format);
+        let at_ns = packet.at.nanos_since(self.first_at);
+        let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
+        let (track, position) = match self.aliases.get(&position.track) {
+            // The packet takes the current segment of the track it belongs to.
+            Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
+            None => (position.track, position),
+        };
+        let PlayoutOffset { playout_ns, segment } = self.tracks.get(track)?.playout(&position);
+        Some(PlayoutTime {
+            at: self.first_at.offset(playout_ns),
+            media_ns: position.media_ns,
+            segment: (track, segment),
+        })
+    }
+
+    /// Returns the format that payloads announced as `format` have, if it is another one.
+    pub(in crate::render) fn correction(&self, format: &PayloadFormat) -> Option<&Arc<PayloadFormat>> {
+        self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
+    }
+
+    /// Returns whether packets of this format are placed by sequence number, because their RTP timestamps are useless.
+    pub(in crate::render) fn is_counted(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
+        matches!(self.clock(pt, format), MediaClock::Counted { .. })
+    }
+
+    /// Returns the formats whose timestamps run on another clock than announced: announced and true clock, Hz.
+    pub(in crate::render) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
+        let clocks = self.clocks.iter().filter_map(|(&(_, announced), clock)| match clock {
+            MediaClock::Clock(hz) => Some((announced, *hz)),
+            MediaClock::Counted { .. } => None,
+        });
+        let mut wrong: Vec<(u32, u32)> = clocks.filter(|(announced, hz)| announced != hz).collect();
+        wrong.sort_unstable();
+        wrong
+    }
+
+    fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
+        self.clocks.get(&(pt, format.clock_hz)).copied().unwrap_or(MediaClock::Clock(format.clock_hz))
+    }
+}
+
+/// Arrival time and header of an RTP packet.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::render) struct ArrivedPacket {
+    pub(in crate::render) at: Timestamp,
+    pub(in crate::render) head: RtpHeaderFields,
+    /// Duration of the sound, ns; `None` if the codec does not say it, or SRTP hides it.
+    pub(super) length_ns: Option<i64>,
+}
+
+impl ArrivedPacket {
+    /// Returns the arrival of a packet of a known stream.
+    pub(in crate::render) fn new(packet: &PacketEntry<'_>, head: RtpHeaderFields, known: &DecidedStream) -> Self {
+        let plain = matches!(known.protection, StreamProtection::Plain) && known.former_keys.is_none();
+        let format = known.formats.get(&head.pt).and_then(Option::as_deref).filter(|_| plain);
+        let length_ns = format.and_then(|format| match packet::read_payload(packet) {
+            CapturedPayload::Whole(payload) => codec::duration_ns(format, payload),
+            _ => codec::duration_of_bytes(format, packet::payload_bytes(packet)?),
+        });
+        Self { at: packet.at, head, length_ns }
+    }
+
+    pub(super) fn timing(&self, clock: MediaClock) -> PacketTiming {
+        let unit = match clock {
+            MediaClock::Clock(hz) => TimingUnit::Ticks(hz),
+            MediaClock::Counted { packet_ns } => TimingUnit::Packets(self.length_ns.unwrap_or(packet_ns)),
+        };
+        PacketTiming { time: self.head.time, sequence: self.head.sequence, unit }
+    }
+}
+
+/// The moment at which a packet's sound was heard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::render) struct PlayoutTime {
+    pub(in crate::render) at: Timestamp,
+    pub(in crate::render) media_ns: i64,
+    /// Track and segment. Within a segment, sound continues without a gap or overlap.
+    pub(in crate::render) segment: (usize, usize),
+}

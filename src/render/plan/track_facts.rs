@@ -1,0 +1,50 @@
+//! Facts about the tracks of a stream: strays that belong to another track, and the drift of the sender's clock.
+
+use std::collections::HashMap;
+
+use crate::render::timeline::LagTrack;
+
+/// Finds tracks of one or two packets that came very late while another track continued around them. Maps each to that
+/// track.
+pub(super) fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
+    let mut aliases = HashMap::new();
+    for (number, track) in tracks.iter().enumerate().filter(|(_, track)| track.packets() < MIN_TRACK_PACKETS) {
+        let (Some((from, to)), Some(lag)) = (track.span(), track.min_lag()) else { continue };
+        let around = tracks.iter().enumerate().skip(number.saturating_sub(NEIGHBOURS)).take(2 * NEIGHBOURS + 1);
+        let around = around.filter(|(other, main)| {
+            *other != number
+                && main.packets() >= MIN_TRACK_PACKETS
+                && main.span().is_some_and(|(begins, ends)| begins < from && to < ends)
+                && main.min_lag().is_some_and(|main_lag| main_lag < lag && lag - main_lag < MAX_LATENESS_NS)
+        });
+        if let Some((main, _)) = around.max_by_key(|(_, main)| main.packets()) {
+            aliases.insert(number, main);
+        }
+    }
+    aliases
+}
+
+/// Returns the drift of the sender's clock against the capture clock in ppm: the slope of the lag, by least squares.
+pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
+    let (&(first, lag), &(last, _)) = (knots.first()?, knots.last()?);
+    if last - first < MIN_DRIFT_SPAN_NS {
+        return None;
+    }
+    let points = || knots.iter().map(|&(x, y)| ((x - first) as f64 / 1e9, (y - lag) as f64 / 1e9));
+    let n = knots.len() as f64;
+    let (sx, sy) = points().fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x, sy + y));
+    let (mx, my) = (sx / n, sy / n);
+    let (sxy, sxx) =
+        points().fold((0.0, 0.0), |(sxy, sxx), (x, y)| (sxy + (x - mx) * (y - my), sxx + (x - mx) * (x - mx)));
+    // The media time of a fast sender outruns arrival, so its lag shrinks.
+    (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
+}
+
+/// A track of fewer packets is a late packet and not a talk spurt.
+const MIN_TRACK_PACKETS: u32 = 3;
+/// Number of neighbouring tracks, each way, among which the surrounding track is searched.
+const NEIGHBOURS: usize = 4;
+/// A packet that is later than this does not belong to the sound around it. The spool reader sorts packets this late.
+const MAX_LATENESS_NS: i64 = 5_000_000_000;
+/// Over less than half a minute, a change of 1 ms in the network looks like a drift of 30 ppm.
+const MIN_DRIFT_SPAN_NS: i64 = 30_000_000_000;

@@ -1,0 +1,228 @@
+//! Writes the sound of packets in sequence: decoding, adjustment to the playout time, concealment and comfort noise.
+
+use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, StreamPlayer};
+use crate::codec::SilenceBehavior;
+use crate::render::plan::PlayoutTime;
+use crate::render::report::UndecodableReason;
+
+/// A packet's place in the sound: its playout time, and the number of packets missing before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlayTurn {
+    pub(super) playout: PlayoutTime,
+    pub(super) lost: u64,
+}
+
+/// The result of playing a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlayOutcome {
+    /// Its sound lies outside the recorded span.
+    Outside,
+    Sound,
+    Comfort,
+    /// The decoder refused it.
+    Refused,
+}
+
+/// The end of the sound written so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlayoutCursor {
+    pub(super) decoder: usize,
+    /// Position of the next sample, at the decoder's rate.
+    pub(super) at: i64,
+    pub(super) media_end_ns: i64,
+    pub(super) segment: (usize, usize),
+    pub(super) after: GapFill,
+    /// Concealment since the last decoded packet, in samples. A gap is concealed once, however many packets in it are
+    /// refused.
+    pub(super) concealed: i64,
+}
+
+/// The content of a gap after the last packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GapFill {
+    Sound,
+    /// Comfort noise; `generated` samples of it were generated so far.
+    Comfort {
+        generated: i64,
+    },
+    /// The packet had no sound: a gap after it stays silent.
+    Nothing,
+}
+
+/// Samples to be made up, and the payload after them for forward error correction.
+#[derive(Clone, Copy)]
+pub(super) struct GapRequest<'a> {
+    pub(super) samples: usize,
+    pub(super) next: Option<&'a [u8]>,
+}
+
+impl StreamPlayer {
+    /// Plays the next packet in sequence.
+    pub(super) fn play(&mut self, sequence: u64, mut item: QueuedPacket, context: &mut PlayContext<'_>) {
+        let lost = self.order.advance(sequence);
+        if context.is_inside(item.at) {
+            context.report.burst_loss = context.report.burst_loss.max(lost);
+        }
+        let content = std::mem::replace(&mut item.content, PacketContent::Nothing);
+        let (PacketContent::Sound { decoder, payload }, Some(playout)) = (content, item.playout) else {
+            if let Some(cursor) = &mut self.cursor {
+                cursor.after = GapFill::Nothing;
+            }
+            return;
+        };
+        let lost = self.play_redundant(&item, PlayTurn { playout, lost }, context);
+        match self.play_sound(decoder, &payload, PlayTurn { playout, lost }, context) {
+            PlayOutcome::Outside => {}
+            PlayOutcome::Sound => context.report.decoded += 1,
+            PlayOutcome::Comfort => context.report.comfort += 1,
+            PlayOutcome::Refused => {
+                *context.report.silent.entry(UndecodableReason::Damaged).or_default() +=
+                    u64::from(context.is_inside(playout.at));
+                // The packet counts as lost, so that the next packet conceals it.
+                self.order.count_as_lost();
+            }
+        }
+        if self.spare.len() < MAX_QUEUE {
+            self.spare.push(payload);
+        }
+    }
+
+    /// Decodes a payload and writes it at its playout time.
+    pub(super) fn play_sound(
+        &mut self,
+        decoder: usize,
+        payload: &[u8],
+        turn: PlayTurn,
+        context: &mut PlayContext<'_>,
+    ) -> PlayOutcome {
+        let PlayTurn { playout, lost } = turn;
+        let rate = self.decoders[decoder].output.input_hz();
+        // The codec's own delay (look-ahead, filters) stays in: the listener hears it too and answers accordingly.
+        let ideal = context.position(playout.at, rate);
+        let continues = self.cursor.filter(|cursor| {
+            cursor.decoder == decoder
+                && cursor.segment == playout.segment
+                && lost == 0
+                && cursor.after == GapFill::Sound
+                && (playout.media_ns - cursor.media_end_ns).abs() < SAME_MOMENT_NS
+                && (ideal - cursor.at as f64).abs() < MAX_ADJUSTMENT
+        });
+        if continues.is_none() {
+            self.fill_gap(decoder, payload, turn, context);
+        }
+        self.sound.clear();
+        let format_decoder = &mut self.decoders[decoder];
+        let decoded = format_decoder.decoder.as_mut().map(|decoder| decoder.decode(payload, &mut self.sound));
+        if !matches!(decoded, Some(Ok(()))) {
+            return PlayOutcome::Refused;
+        }
+        if let Some(quirk) = format_decoder.decoder.as_ref().and_then(|decoder| decoder.quirk()) {
+            *context.report.quirks.entry(quirk).or_default() += u64::from(context.is_inside(playout.at));
+        }
+        let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
+        let at = continues.map_or(ideal.round() as i64, |cursor| cursor.at);
+        if continues.is_some() {
+            adjust_length(&mut self.sound, ideal - at as f64);
+        }
+        let end = at + self.sound.len() as i64;
+        let inside = context.is_inside(playout.at) || (at < 0 && end > 0 && context.plan.samples > 0);
+        let comfort = format_decoder.silence == SilenceBehavior::ComfortNoise;
+        context.count_sound(at, self.sound.len(), rate);
+        format_decoder.output.write(at, &self.sound, context.buffer);
+        let after = if comfort { GapFill::Comfort { generated: 0 } } else { GapFill::Sound };
+        self.cursor = Some(PlayoutCursor {
+            decoder,
+            at: end,
+            media_end_ns: playout.media_ns + length_ns,
+            segment: playout.segment,
+            after,
+            concealed: 0,
+        });
+        match (inside, comfort) {
+            (false, _) => PlayOutcome::Outside,
+            (true, false) => PlayOutcome::Sound,
+            (true, true) => PlayOutcome::Comfort,
+        }
+    }
+
+    /// Fills the gap between the end of the sound so far and the playout time of the next packet.
+    fn fill_gap(
+        &mut self,
+        decoder: usize,
+        payload: &[u8],
+        PlayTurn { playout, lost }: PlayTurn,
+        context: &mut PlayContext<'_>,
+    ) {
+        let Some(cursor) = self.cursor else { return };
+        let last = &self.decoders[cursor.decoder];
+        let rate = i64::from(last.output.input_hz());
+        let gap = context.position(playout.at, last.output.input_hz()).round() as i64 - cursor.at;
+        if gap <= 0 || cursor.after == GapFill::Nothing {
+            return;
+        }
+        let longest = rate * CONCEAL_MS / 1_000 - cursor.concealed;
+        let (count, next) = match (cursor.after, last.silence) {
+            (GapFill::Comfort { generated }, _) => (gap.min(rate * MAX_COMFORT_S - generated), None),
+            (_, SilenceBehavior::OwnDescriptor) if lost == 0 => (gap.min(rate * MAX_COMFORT_S), None),
+            // Forward error correction in the next packet describes the sound just before it.
+            _ if lost > 0 && decoder == cursor.decoder && gap <= longest => (gap, Some(payload)),
+            _ if lost > 0 => (gap.min(longest), None),
+            _ => return,
+        };
+        if count <= 0 {
+            return;
+        }
+        self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
+        if lost > 0 && cursor.after == GapFill::Sound {
+            context.report.concealed_us += context.inside_us(cursor.at, count as usize, rate as u32);
+            // If the packet after the gap is refused too, the next gap begins here.
+            self.cursor = Some(PlayoutCursor {
+                at: cursor.at + count,
+                media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),
+                concealed: cursor.concealed + count,
+                ..cursor
+            });
+        }
+    }
+
+    /// Writes concealment or comfort noise at a position.
+    pub(super) fn fill(&mut self, decoder: usize, at: i64, gap: GapRequest<'_>, context: &mut PlayContext<'_>) {
+        let format_decoder = &mut self.decoders[decoder];
+        let Some(decoder) = &mut format_decoder.decoder else { return };
+        self.sound.clear();
+        decoder.conceal(gap.samples, gap.next, &mut self.sound);
+        self.sound.truncate(gap.samples);
+        context.count_sound(at, self.sound.len(), format_decoder.output.input_hz());
+        format_decoder.output.write(at, &self.sound, context.buffer);
+    }
+}
+
+/// Removes or inserts `by` samples where it is heard least, so that the sound is at its playout time to the sample. Up
+/// to three quarters of a sample are ignored.
+fn adjust_length(sound: &mut Vec<i16>, by: f64) {
+    let count = by.abs().round() as usize;
+    if by.abs() <= 0.75 || count == 0 || sound.len() < 8 * (count + 1) {
+        return;
+    }
+    for section in 0..count {
+        let length = sound.len() / count;
+        let from = (section * length).max(1);
+        let to = (from + length).min(sound.len() - 1);
+        let step = |i: &usize| (i32::from(sound[*i]) - i32::from(sound[i - 1])).abs();
+        let Some(quietest) = (from..to).min_by_key(step) else { continue };
+        if by < 0.0 {
+            sound.remove(quietest);
+        } else {
+            let between = sound[quietest - 1].midpoint(sound[quietest]);
+            sound.insert(quietest, between);
+        }
+    }
+}
+
+/// The longest concealment of lost packets.
+const CONCEAL_MS: i64 = 60;
+/// Media times that differ by less are equal.
+pub(super) const SAME_MOMENT_NS: i64 = 1_000_000;
+/// Sound continues without a step while it is off by fewer samples. More than drift can cause between two packets is a
+/// step.
+const MAX_ADJUSTMENT: f64 = 16.0;

@@ -1,0 +1,150 @@
+//! Turns the bytes of a packet into a payload and its decoder: decrypts, removes RED, corrects the format.
+
+use std::sync::Arc;
+
+use super::redundancy::UnpackedPayload;
+use super::{FormatDecoder, PacketContent, StreamInputs, StreamPlayer};
+use crate::call::decision::{PayloadFormat, SrtpContext};
+use crate::codec::{Codec, SilenceBehavior};
+use crate::net::PayloadType;
+use crate::render::codec;
+use crate::render::decided_streams::{DecidedStream, StreamProtection, is_on_timeline};
+use crate::render::packet::{self, CapturedPayload};
+use crate::render::report::{UndecodableReason, UndecryptableReason};
+use crate::render::resample_stage::ResampleStage;
+use crate::render::srtp::SrtpStream;
+use crate::spool::reader::PacketEntry;
+
+/// The reason why a packet has no sound.
+pub(super) enum NoSound {
+    /// The engine did not keep the payload.
+    Withheld,
+    /// A telephone-event.
+    Event,
+    Silent(UndecodableReason),
+}
+
+impl From<UndecodableReason> for NoSound {
+    fn from(why: UndecodableReason) -> Self {
+        Self::Silent(why)
+    }
+}
+
+pub(super) struct SrtpState {
+    /// The number of the decision with the keys.
+    decision: u32,
+    stream: Option<SrtpStream>,
+}
+
+impl StreamPlayer {
+    /// Decrypts and unpacks a packet.
+    pub(super) fn unpack(
+        &mut self,
+        packet: &PacketEntry<'_>,
+        pt: PayloadType,
+        StreamInputs { known, plan }: StreamInputs<'_>,
+        sample_rate: u32,
+    ) -> Result<UnpackedPayload, NoSound> {
+        let format = known.formats.get(&pt).and_then(Option::as_ref);
+        if format.is_some_and(|format| !is_on_timeline(format)) {
+            return Err(NoSound::Event);
+        }
+        let mut payload = self.spare.pop().unwrap_or_default();
+        let captured = packet::read_payload(packet);
+        let body = match (captured, &known.protection) {
+            (CapturedPayload::Withheld, _) => return Err(NoSound::Withheld),
+            _ if self.opens_with_former_keys(packet, known) => {
+                rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
+            }
+            (CapturedPayload::Damaged, StreamProtection::Plain) => return Err(UndecodableReason::Cut.into()),
+            (CapturedPayload::Whole(body), StreamProtection::Plain) => body,
+            (_, StreamProtection::Keys(..)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
+                return Err(UndecodableReason::Cut.into());
+            }
+            (_, StreamProtection::Keys(..)) => {
+                let StreamProtection::Keys(context, decision) = &known.protection else {
+                    return Err(UndecodableReason::Encrypted(UndecryptableReason::NoKeys).into());
+                };
+                self.unprotect(packet, context, *decision).map_err(UndecodableReason::Encrypted)?;
+                rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
+            }
+            (_, StreamProtection::Closed(why)) => return Err(UndecodableReason::Encrypted(*why).into()),
+        };
+        payload.clear();
+        payload.extend_from_slice(body);
+        let format = format.ok_or(UndecodableReason::UnknownPayloadType(pt))?;
+        if format.is(Codec::Red) {
+            return self.unpack_red(&payload, known, format, sample_rate);
+        }
+        let format = plan.and_then(|plan| plan.correction(format)).unwrap_or(format);
+        let decoder = self.working_decoder(pt, format, sample_rate)?;
+        Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload }, redundant: Vec::new() })
+    }
+
+    /// Decrypts a packet into `plain` if the stream's former keys still open it. After [`MAX_FORMER_FAILURES`] packets
+    /// in a row that they do not open, they are not tried any more.
+    fn opens_with_former_keys(&mut self, packet: &PacketEntry<'_>, known: &DecidedStream) -> bool {
+        let Some((context, decision)) = &known.former_keys else {
+            self.former_failures = 0;
+            return false;
+        };
+        if self.former_failures >= MAX_FORMER_FAILURES || (packet.payload.len() as u64) < u64::from(packet.wire_len) {
+            return false;
+        }
+        let opened = self.unprotect(packet, context, *decision).is_ok();
+        self.former_failures = if opened { 0 } else { self.former_failures + 1 };
+        opened
+    }
+
+    /// Decrypts a packet into `plain`.
+    fn unprotect(
+        &mut self,
+        packet: &PacketEntry<'_>,
+        context: &SrtpContext,
+        decision: u32,
+    ) -> Result<(), UndecryptableReason> {
+        let srtp = match &mut self.srtp {
+            Some(srtp) if srtp.decision == decision => srtp,
+            Some(SrtpState { decision: last, stream: Some(stream) }) => {
+                // If the new keys are invalid, the old ones stay in force: packets on their way still use them.
+                let _ = stream.rekey(context);
+                *last = decision;
+                self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?
+            }
+            _ => self.srtp.insert(SrtpState { decision, stream: SrtpStream::new(context).ok() }),
+        };
+        let stream = srtp.stream.as_mut().ok_or(UndecryptableReason::Unsupported)?;
+        stream.unprotect(packet.payload, &mut self.plain).map_err(|_| UndecryptableReason::WrongKeys)
+    }
+
+    /// Returns the index of a format's decoder.
+    pub(super) fn working_decoder(
+        &mut self,
+        pt: PayloadType,
+        format: &Arc<PayloadFormat>,
+        sample_rate: u32,
+    ) -> Result<usize, UndecodableReason> {
+        let decoder = self.decoder_index(pt, format, sample_rate);
+        match &self.decoders[decoder].decoder {
+            Some(_) => Ok(decoder),
+            None => Err(UndecodableReason::UnknownCodec(format.encoding.clone())),
+        }
+    }
+
+    fn decoder_index(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, sample_rate: u32) -> usize {
+        if let Some(decoder) = self.decoders.iter().position(|known| known.pt == pt && known.format == *format) {
+            return decoder;
+        }
+        let decoder = if self.decoders.len() < MAX_FORMATS { codec::decoder_for(format) } else { None };
+        let rate = decoder.as_ref().map_or(sample_rate, |decoder| decoder.sample_rate_hz());
+        let silence = format.codec().map_or(SilenceBehavior::NoDescriptor, Codec::silence);
+        let output = ResampleStage::new(rate, sample_rate, self.target);
+        self.decoders.push(FormatDecoder { pt, format: Arc::clone(format), decoder, silence, output });
+        self.decoders.len() - 1
+    }
+}
+
+/// Packets on their way and lost keys aside, a sender that stopped encrypting is known by then; 1 s at 20 ms.
+const MAX_FORMER_FAILURES: u32 = 50;
+/// Formats of one stream. A call has a handful.
+const MAX_FORMATS: usize = 32;
