@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::finding::ConfigFinding;
-use super::raw::{ConfigGroup, ConfigValue, GivenValue, RawConfig};
+use super::raw::{ConfigGroup, ConfigValue, GivenValue, RawConfig, RawRule};
 use super::value::{number_source, split_header_match};
-use super::{Config, ConfigPurpose, SecretSources, secret};
+use super::{Config, ConfigPurpose, SecretSources, folders, plausible, secret};
 use crate::call::config::{CallRule, NumberSource, RecordingStart, RuleAction};
 use crate::call::record::CallDirection;
 use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
@@ -42,6 +42,7 @@ pub(crate) fn build(
     };
     secret::find(raw, &mut config.pyrus, surroundings, findings);
     required(raw, &config, purpose, findings);
+    plausible::placeholders(&config, raw, purpose, findings);
     ca_file(raw, &config, findings);
     pause_keys(raw, &config, findings);
     console(raw, &config, findings);
@@ -231,20 +232,21 @@ fn direction(word: &str) -> Option<CallDirection> {
 fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
     let mut rules = Vec::new();
     let mut catch_all = None;
-    for (line, group) in &raw.rules {
+    for RawRule { line, group, given, has_action } in &raw.rules {
         if let Some(earlier) = catch_all {
             let what = format!("this rule is never reached: the rule in line {earlier} matches every call");
             findings.push(ConfigFinding::warning(*line, what, "move the rule without conditions to the end"));
         }
         let Some(rule) = rule(group) else {
             // A wrong action has its own finding.
-            if !findings.iter().any(|f| f.what.starts_with("rules.action")) {
+            if !has_action {
                 let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
                 findings.push(ConfigFinding::mistake(*line, "this rule has no action", remedy));
             }
             continue;
         };
-        if group.len() == 1 {
+        // A rule with a wrong condition does not match every call once the condition is mended.
+        if *given == 1 {
             catch_all = catch_all.or(Some(*line));
         }
         rules.push(rule);
@@ -324,7 +326,8 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
     if config.pyrus.account_id.is_empty() {
         missing("account_id", "add the account id of the telephony extension that is connected to the form");
     }
-    if config.pyrus.security_key.is_none() {
+    let has_credential = purpose == ConfigPurpose::Check && folders::unit_has_credential(secret::CREDENTIAL);
+    if config.pyrus.security_key.is_none() && !has_credential {
         missing(
             "security_key",
             "name a file in security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (only the service can see a systemd credential)",

@@ -6,17 +6,72 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::finding::ConfigFinding;
+use super::machine::ServiceUser;
+use super::plausible::relative;
 use super::raw::RawConfig;
+use crate::ops::disk::disk_space;
 
-/// Tries to write to each folder, and appends a warning for each failure.
-pub(crate) fn try_all(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
+/// Tries to write to each folder, and appends a warning for each failure. Also asks whether the service's user could.
+pub(crate) fn try_all(
+    config: &Config,
+    raw: &RawConfig,
+    service: Option<&ServiceUser>,
+    findings: &mut Vec<ConfigFinding>,
+) {
     let folders = [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
     for (section, dir) in folders {
         let line = raw.get(section, "dir").map(|g| g.line);
-        for (what, remedy) in wrong_with(dir).into_iter().chain(outside_unit(dir, &unit_folders())) {
+        if let Some((what, remedy)) = relative(dir) {
+            findings.push(ConfigFinding::warning(line, format!("{section}.dir {what}"), remedy));
+            continue;
+        }
+        let wrong = wrong_with(dir).or_else(|| service.and_then(|user| closed_to(user, dir)));
+        for (what, remedy) in wrong.into_iter().chain(outside_unit(dir, &unit_folders())) {
             findings.push(ConfigFinding::warning(line, format!("{section}.dir {}: {what}", dir.display()), remedy));
         }
     }
+    free_space(config, raw, findings);
+}
+
+/// Returns problem and remedy of a folder that the service's user cannot write to. Root, who checks, can write everywhere.
+fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
+    let existing = dir.ancestors().find(|d| d.exists())?;
+    // systemd and systemd-tmpfiles make the folders of the unit.
+    let is_made_by_unit =
+        existing != dir && UNIT_FOLDERS.iter().any(|own| dir.starts_with(own) && !existing.starts_with(own));
+    if is_made_by_unit || user.may(existing, MODE_WRITE_AND_ENTER) {
+        return None;
+    }
+    let what = format!("the user of the service cannot write to {}", existing.display());
+    Some((what, format!("as root: install -d -m 0700 -o callspan -g callspan {}", dir.display())))
+}
+
+/// Warns if the space that shall stay free is larger than the disk: every recording would be removed at once.
+fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
+    let Ok(space) = disk_space(&config.recording.dir) else { return };
+    let (wanted, total) = (u64::from(config.recording.min_free_gib), space.total >> 30);
+    if wanted > 0 && wanted >= total && raw.get("recording", "min_free_gib").is_some() {
+        let line = raw.get("recording", "min_free_gib").map(|g| g.line);
+        let what = format!(
+            "recording.min_free_gib = {wanted}, but the disk of the recordings has {total} GiB: no recording could stay"
+        );
+        findings.push(ConfigFinding::warning(line, what, "write less, for example 2"));
+    }
+}
+
+/// Returns true if the unit on this machine loads the systemd credential `name`. Only the service can read it.
+pub(crate) fn unit_has_credential(name: &str) -> bool {
+    let drop_ins = std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = UNIT_FILES.iter().map(PathBuf::from).chain(drop_ins);
+    files.filter_map(|path| std::fs::read_to_string(path).ok()).any(|text| loads_credential(&text, name))
+}
+
+fn loads_credential(unit: &str, name: &str) -> bool {
+    let values = unit.lines().filter_map(|line| {
+        let (key, value) = line.trim().split_once('=')?;
+        key.starts_with("LoadCredential").then_some(value)
+    });
+    values.filter_map(|value| value.split(':').next()).any(|id| id == name)
 }
 
 /// Returns problem and remedy of a folder that the systemd unit may not write to. The unit makes everything except its own
@@ -82,6 +137,14 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
 
 /// `StateDirectory` and `ReadWritePaths` of deploy/callspan.service.
 const UNIT_FOLDERS: [&str; 2] = ["/var/lib/callspan", "/var/spool/callspan"];
+/// Where the unit lies: that of the administrator first.
+const UNIT_FILES: [&str; 3] = [
+    "/etc/systemd/system/callspan.service",
+    "/usr/lib/systemd/system/callspan.service",
+    "/lib/systemd/system/callspan.service",
+];
+/// Mode bits: create files in a folder.
+const MODE_WRITE_AND_ENTER: u32 = 0o3;
 /// Where `systemctl edit callspan` writes.
 const DROP_INS: &str = "/etc/systemd/system/callspan.service.d";
 
@@ -99,6 +162,14 @@ mod tests {
         let drop_in = "[Service]\nReadWritePaths=/srv/rec -/mnt/spool\n#ReadWritePaths=/no\n";
         assert_eq!(writable(drop_in), [PathBuf::from("/srv/rec"), PathBuf::from("/mnt/spool")]);
         assert_eq!(outside_unit(Path::new("/srv/rec/x"), &writable(drop_in)), None);
+    }
+
+    #[test]
+    fn credential_of_the_unit_is_found_and_a_comment_is_none() {
+        let name = "pyrus_security_key";
+        assert!(loads_credential("[Service]\nLoadCredential=pyrus_security_key:/etc/callspan/pyrus.key\n", name));
+        assert!(loads_credential("LoadCredentialEncrypted=pyrus_security_key:/x\n", name));
+        assert!(!loads_credential(include_str!("../../../deploy/callspan.service"), name));
     }
 
     #[test]

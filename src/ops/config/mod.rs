@@ -15,6 +15,8 @@ pub(crate) mod build;
 pub(crate) mod finding;
 pub(crate) mod folders;
 pub(crate) mod keys;
+pub(crate) mod machine;
+pub(crate) mod plausible;
 pub(crate) mod raw;
 pub(crate) mod reference;
 pub(crate) mod secret;
@@ -77,7 +79,7 @@ pub(crate) enum ConfigPurpose {
     /// `run`: the interface is required, and with `pyrus.enabled` also login, key and account.
     Run,
     /// `check-config`: as `Run`, but a missing interface is only a warning, because `replay` needs none. Also tries to
-    /// write to the folders.
+    /// write to the folders, and looks for the interfaces, files and programs on this machine.
     Check,
     /// Commands that only read the journal.
     Inspect,
@@ -138,7 +140,10 @@ impl Config {
         let raw = raw::read(text, &mut findings);
         let config = build::build(&raw, purpose, surroundings, &mut findings);
         if purpose == ConfigPurpose::Check {
-            folders::try_all(&config, &raw, &mut findings);
+            let machine = machine::CheckedMachine::this();
+            folders::try_all(&config, &raw, machine.service.as_ref(), &mut findings);
+            machine.check(&config, &raw, &mut findings);
+            plausible::check(&config, &raw, &mut findings);
         }
         finish(config, origin, findings)
     }

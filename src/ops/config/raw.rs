@@ -41,6 +41,19 @@ pub(crate) struct GivenValue {
 /// The values of one section or one rule, by key.
 pub(crate) type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 
+/// One entry of `[[rules]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawRule {
+    /// Line of its header.
+    pub(crate) line: usize,
+    /// Its valid values.
+    pub(crate) group: ConfigGroup,
+    /// Number of its keys in the file, valid or not.
+    pub(crate) given: usize,
+    /// Whether it has an action, valid or not.
+    pub(crate) has_action: bool,
+}
+
 /// The content of a configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawConfig {
@@ -48,8 +61,8 @@ pub(crate) struct RawConfig {
     pub(crate) sections: BTreeMap<&'static str, ConfigGroup>,
     /// Line of the header of each section.
     pub(crate) section_lines: BTreeMap<&'static str, usize>,
-    /// Entries of `[[rules]]`, each with the line of its header.
-    pub(crate) rules: Vec<(usize, ConfigGroup)>,
+    /// Entries of `[[rules]]`.
+    pub(crate) rules: Vec<RawRule>,
     /// Entries of `[pyrus.mappings]`: field code, header name and line.
     pub(crate) mappings: Vec<(String, String, usize)>,
 }
@@ -145,7 +158,12 @@ impl RawReader<'_, '_> {
             let line = self.line(&value.span());
             match value::convert(key, value.get_ref()) {
                 Ok(value) => drop(group.insert(key.name, GivenValue { value, line })),
-                Err(problem) => self.wrong(line, problem.what, problem.remedy),
+                Err(problems) => {
+                    for problem in problems {
+                        let line = problem.span.as_ref().map_or(line, |span| self.line(span));
+                        self.wrong(line, problem.what, problem.remedy);
+                    }
+                }
             }
         }
         group
@@ -158,7 +176,8 @@ impl RawReader<'_, '_> {
             match rule.get_ref() {
                 DeValue::Table(table) => {
                     let group = self.group("rules", table);
-                    self.raw.rules.push((line, group));
+                    let has_action = table.keys().any(|key| key.get_ref() == "action");
+                    self.raw.rules.push(RawRule { line, group, given: table.len(), has_action });
                 }
                 _ => self.wrong(line, "a rule must be a table", "write [[rules]] above each rule"),
             }
@@ -241,7 +260,10 @@ pub(crate) fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> 
     known
         .iter()
         .map(|k| (strsim::damerau_levenshtein(&given, &k.to_lowercase()), *k))
-        .filter(|(distance, k)| *distance <= (k.len() / 3).max(1) || (given.len() >= 4 && k.starts_with(&given)))
+        .filter(|(distance, k)| {
+            let is_cut = given.len() >= 4 && k.starts_with(&given);
+            *distance <= (k.len() / 3).max(1) || is_cut || (k.len() >= 4 && given.starts_with(*k))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, k)| k)
 }

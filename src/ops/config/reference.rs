@@ -64,6 +64,12 @@ fn sample(key: &ConfigKey) -> &'static str {
     }
 }
 
+/// Returns the example value of a text key as the reader of a file would see it; empty if the key has a default.
+pub(crate) fn sample_text(section: &str, name: &str) -> &'static str {
+    let key = KEYS.iter().find(|k| k.section == section && k.name == name && k.default.is_empty());
+    key.map_or("", sample).trim_matches('"')
+}
+
 /// Appends a description as comment lines of at most [`WIDTH`] characters.
 fn comment(text: &mut String, sentence: &str) {
     let mut column = 0;

@@ -73,6 +73,16 @@ fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<Con
             findings.push(ConfigFinding::mistake(line, what, "leave only the key in the file, in one line"));
             None
         }
+        Ok(text) if text.trim().starts_with(['"', '\'']) => {
+            let what = format!("{name} {shown} holds the key in quotes");
+            findings.push(ConfigFinding::mistake(line, what, "leave only the key in the file, without quotes"));
+            None
+        }
+        Ok(text) if text.contains('=') && text.trim_start().starts_with("security_key") => {
+            let what = format!("{name} {shown} holds a line of a configuration");
+            findings.push(ConfigFinding::mistake(line, what, "leave only the key in the file"));
+            None
+        }
         Ok(text) => {
             if world_readable(path) {
                 let what = format!("{name} {shown} can be read by every user of this machine");

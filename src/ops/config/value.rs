@@ -1,6 +1,7 @@
 //! Checks one value against its [`KeyKind`], and converts the value.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use toml::de::{DeInteger, DeValue};
 
@@ -18,53 +19,59 @@ pub(crate) struct ValueProblem {
     pub(crate) what: String,
     /// How to solve the problem.
     pub(crate) remedy: String,
+    /// Bytes of the list entry in the file; `None`: the whole value.
+    pub(crate) span: Option<Range<usize>>,
 }
 
 impl ValueProblem {
     fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into() }
+        Self { what: what.into(), remedy: remedy.into(), span: None }
     }
 }
 
-/// Checks and converts the value of a key. The error never holds the text of a secret.
-pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProblem> {
+/// Checks and converts the value of a key. Every wrong entry of a list has its own error. No error holds the text of a
+/// secret.
+pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, Vec<ValueProblem>> {
     match key.kind {
-        KeyKind::Switch => value.as_bool().map(ConfigValue::Switch).ok_or_else(|| kind_of(key, value, "true or false")),
-        KeyKind::Number(least, most) => number(key, value, least, most).map(ConfigValue::Number),
         KeyKind::Numbers(least, most) => {
-            let items = items(key, value, "a list of numbers, for example [5060, 5080]")?;
-            items.into_iter().map(|v| number(key, v, least, most)).collect::<Result<_, _>>().map(ConfigValue::Numbers)
+            let wanted = "a list of numbers, for example [5060, 5080]";
+            each(key, value, wanted, |v| number(key, v, least, most)).map(ConfigValue::Numbers)
         }
-        KeyKind::AutoOr(allowed) => auto_or(key, value, allowed),
         KeyKind::Words(allowed) => {
-            let items = items(key, value, "a list of words in quotes")?;
-            items.into_iter().map(|v| word(key, v, allowed)).collect::<Result<_, _>>().map(ConfigValue::Texts)
+            each(key, value, "a list of words in quotes", |v| word(key, v, allowed)).map(ConfigValue::Texts)
         }
-        KeyKind::Word(allowed) => word(key, value, allowed).map(ConfigValue::Text),
-        KeyKind::Names if value.is_str() => {
-            text(key, value).and_then(|t| checked(key, t, name)).map(|t| ConfigValue::Texts(vec![t]))
-        }
-        KeyKind::Names => texts(key, value, name),
-        KeyKind::Recipients if value.is_str() => {
-            text(key, value).and_then(|t| checked(key, t, recipient)).map(|t| ConfigValue::Texts(vec![t]))
-        }
-        KeyKind::Recipients => texts(key, value, recipient),
+        KeyKind::Names => one_or_more(key, value, name),
+        KeyKind::Recipients => one_or_more(key, value, recipient),
         KeyKind::AddressGroups => address_groups(key, value).map(ConfigValue::AddressGroups),
         KeyKind::Users => texts(key, value, user),
         KeyKind::HeaderNames => texts(key, value, header_name),
         KeyKind::Sources => texts(key, value, source),
-        KeyKind::Text | KeyKind::Secret => text(key, value).map(ConfigValue::Text),
-        KeyKind::Path => checked(key, text(key, value)?, path).map(ConfigValue::Text),
-        KeyKind::Pattern => checked(key, text(key, value)?, pattern).map(ConfigValue::Text),
-        KeyKind::Digits => checked(key, text(key, value)?, digits).map(ConfigValue::Text),
-        KeyKind::Keypad => checked(key, text(key, value)?, keypad).map(ConfigValue::Text),
-        KeyKind::HeaderName => checked(key, text(key, value)?, header_name_or_none).map(ConfigValue::Text),
-        KeyKind::Url => checked(key, text(key, value)?, url).map(ConfigValue::Text),
-        KeyKind::SiteUrl => checked(key, text(key, value)?, site_url).map(ConfigValue::Text),
-        KeyKind::Listen => checked(key, text(key, value)?, listen).map(ConfigValue::Text),
-        KeyKind::HeaderMatch => checked(key, text(key, value)?, header_match).map(ConfigValue::Text),
-        KeyKind::Mappings => Err(ValueProblem::new(format!("{} is not allowed here", key.name), "")),
+        _ => single(key, value).map_err(|problem| vec![problem]),
     }
+}
+
+/// Checks and converts a value that is no list.
+fn single(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProblem> {
+    let check = match key.kind {
+        KeyKind::Switch => {
+            return value.as_bool().map(ConfigValue::Switch).ok_or_else(|| kind_of(key, value, "true or false"));
+        }
+        KeyKind::Number(least, most) => return number(key, value, least, most).map(ConfigValue::Number),
+        KeyKind::AutoOr(allowed) => return auto_or(key, value, allowed),
+        KeyKind::Word(allowed) => return word(key, value, allowed).map(ConfigValue::Text),
+        KeyKind::Path => path,
+        KeyKind::Pattern => pattern,
+        KeyKind::Digits => digits,
+        KeyKind::Keypad => keypad,
+        KeyKind::HeaderName => header_name_or_none,
+        KeyKind::Url => url,
+        KeyKind::SiteUrl => site_url,
+        KeyKind::Listen => listen,
+        KeyKind::HeaderMatch => header_match,
+        KeyKind::Mappings => return wrong(format!("{} is not allowed here", key.name), ""),
+        _ => |_: &str| Ok(()),
+    };
+    text(key, value).and_then(|t| checked(key, t, check)).map(ConfigValue::Text)
 }
 
 /// Returns NAME of `header:NAME`.
@@ -105,9 +112,25 @@ fn kind_of(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> ValueProblem {
     ValueProblem::new(format!("{} is {is}", key.path()), format!("write {wanted}"))
 }
 
-fn items<'v, 'i>(key: &ConfigKey, value: &'v DeValue<'i>, wanted: &str) -> Result<Vec<&'v DeValue<'i>>, ValueProblem> {
-    let array = value.as_array().ok_or_else(|| kind_of(key, value, wanted))?;
-    Ok(array.iter().map(|v| v.get_ref()).collect())
+/// Converts each entry of a list.
+///
+/// # Errors
+/// With every wrong entry and its place.
+fn each<T>(
+    key: &ConfigKey,
+    value: &DeValue<'_>,
+    wanted: &str,
+    convert: impl Fn(&DeValue<'_>) -> Result<T, ValueProblem>,
+) -> Result<Vec<T>, Vec<ValueProblem>> {
+    let array = value.as_array().ok_or_else(|| vec![kind_of(key, value, wanted)])?;
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for entry in array.iter() {
+        match convert(entry.get_ref()) {
+            Ok(value) => good.push(value),
+            Err(problem) => bad.push(ValueProblem { span: problem.span.clone().or(Some(entry.span())), ..problem }),
+        }
+    }
+    if bad.is_empty() { Ok(good) } else { Err(bad) }
 }
 
 fn text(key: &ConfigKey, value: &DeValue<'_>) -> Result<String, ValueProblem> {
@@ -118,24 +141,36 @@ fn texts(
     key: &ConfigKey,
     value: &DeValue<'_>,
     check: fn(&str) -> Result<(), ValueProblem>,
-) -> Result<ConfigValue, ValueProblem> {
-    let items = items(key, value, "a list of texts, for example [\"one\", \"two\"]")?;
-    let convert = |v| text(key, v).and_then(|t| checked(key, t, check));
-    items.into_iter().map(convert).collect::<Result<_, _>>().map(ConfigValue::Texts)
+) -> Result<ConfigValue, Vec<ValueProblem>> {
+    let convert = |v: &DeValue<'_>| text(key, v).and_then(|t| checked(key, t, check));
+    each(key, value, "a list of texts, for example [\"one\", \"two\"]", convert).map(ConfigValue::Texts)
 }
 
-fn address_groups(key: &ConfigKey, value: &DeValue<'_>) -> Result<Vec<Vec<IpAddr>>, ValueProblem> {
+/// Converts a text, or a list of texts, to a list.
+fn one_or_more(
+    key: &ConfigKey,
+    value: &DeValue<'_>,
+    check: fn(&str) -> Result<(), ValueProblem>,
+) -> Result<ConfigValue, Vec<ValueProblem>> {
+    if !value.is_str() {
+        return texts(key, value, check);
+    }
+    let text = text(key, value).and_then(|t| checked(key, t, check)).map_err(|problem| vec![problem])?;
+    Ok(ConfigValue::Texts(vec![text]))
+}
+
+fn address_groups(key: &ConfigKey, value: &DeValue<'_>) -> Result<Vec<Vec<IpAddr>>, Vec<ValueProblem>> {
     let wanted = "a list of lists of addresses, for example [[\"198.51.100.10\", \"10.1.0.1\"]]";
-    let groups = items(key, value, wanted)?;
+    let groups = each(key, value, wanted, |group| address_group(key, group, wanted))?;
     if groups.len() > MAX_MACHINES {
         let what = format!("{} has {} lists", key.path(), groups.len());
-        return wrong(what, format!("write at most {MAX_MACHINES} lists"));
+        return Err(vec![ValueProblem::new(what, format!("write at most {MAX_MACHINES} lists"))]);
     }
-    groups.into_iter().map(|group| address_group(key, group, wanted)).collect()
+    Ok(groups)
 }
 
 fn address_group(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> Result<Vec<IpAddr>, ValueProblem> {
-    let addresses = items(key, value, wanted)?;
+    let addresses = value.as_array().ok_or_else(|| kind_of(key, value, wanted))?;
     if addresses.is_empty() || addresses.len() > MAX_MACHINE_ADDRESSES {
         let what = format!("{}: a list has {} addresses", key.path(), addresses.len());
         return wrong(what, format!("write 1 to {MAX_MACHINE_ADDRESSES} addresses in a list"));
@@ -144,7 +179,7 @@ fn address_group(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> Result<V
         let text = text(key, value)?;
         text.parse().or_else(|_| wrong(format!("{}: \"{text}\" is not an IP address", key.path()), wanted_address()))
     };
-    addresses.into_iter().map(address).collect()
+    addresses.iter().map(|entry| address(entry.get_ref())).collect()
 }
 
 fn wanted_address() -> &'static str {

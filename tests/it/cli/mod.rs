@@ -89,7 +89,7 @@ fn check_config_of_a_good_file_is_0_and_prints_its_warnings() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let base = dir.path().display();
     let good = format!(
-        "[capture]\ninterface = \"eth1\"\n[spool]\ndir = \"{base}/s\"\n[state]\ndir = \"{base}/j\"\n\
+        "[capture]\ninterface = \"lo\"\n[spool]\ndir = \"{base}/s\"\n[state]\ndir = \"{base}/j\"\n\
          [recording]\ndir = \"{base}/r\"\n"
     );
     let (_file_dir, path) = file("good.toml", &good);

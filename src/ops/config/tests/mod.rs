@@ -8,6 +8,8 @@ use super::*;
 use crate::call::config::{CallRule, NumberSource, RecordingStart, RuleAction};
 use crate::call::record::CallDirection;
 
+mod mistakes;
+
 fn check(text: &str) -> Result<LoadedConfig, ConfigError> {
     Config::from_text(text, "test.toml", ConfigPurpose::Replay, &SecretSources::default())
 }
@@ -33,7 +35,7 @@ fn empty_file_gives_the_defaults() {
 
 #[test]
 fn shipped_example_is_generated_from_the_key_list() {
-    let shipped = include_str!("../../../deploy/callspan.toml");
+    let shipped = include_str!("../../../../deploy/callspan.toml");
     assert!(shipped == reference::example(), "run: callspan check-config --example > deploy/callspan.toml");
 }
 
