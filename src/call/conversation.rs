@@ -58,6 +58,8 @@ pub(crate) struct Conversation {
     pub(crate) pauses: PauseHistory,
     /// Whether the call was restored after a restart, with the legs that the earlier process had assigned.
     pub(crate) restored: bool,
+    /// The call's record in an earlier process that left no spool.
+    pub(crate) earlier_record: Option<Box<CallRecord>>,
     /// Number of recording segments announced so far.
     pub(crate) segments: u32,
     /// Time of the next check whether a recording segment is complete.
@@ -170,6 +172,7 @@ impl Conversation {
             partners_due_at: None,
             pauses: PauseHistory::new(),
             restored: false,
+            earlier_record: None,
             segments: 0,
             segment_due_at: None,
         }
@@ -238,6 +241,9 @@ impl Conversation {
             let named = roles.first.parties.named_extension().map(str::to_owned);
             record.internal = named.or_else(|| answer.extension.clone());
         }
+        if let Some(earlier) = &self.earlier_record {
+            self.take_earlier(&mut record, earlier, roles.first.dialog.began);
+        }
         record.sip_status = dialog.status;
         record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());
         record.sides = SideRecords {
@@ -269,6 +275,28 @@ impl Conversation {
         record
     }
 
+    /// Takes from the record of an earlier process the times and numbers that were not captured again.
+    fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, began: DialogStart) {
+        // The record here has capture times, as the legs have.
+        let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
+        record.invited_at = capture(earlier.invited_at).or(record.invited_at);
+        record.ringing_at = capture(earlier.ringing_at).or(record.ringing_at);
+        record.answered_at = capture(earlier.answered_at).or(record.answered_at);
+        record.operator_answered_at = capture(earlier.operator_answered_at).or(record.operator_answered_at);
+        let is_swapped = record.from != earlier.from && record.from == earlier.to;
+        if began != DialogStart::MidCall || is_swapped {
+            return;
+        }
+        let earlier = earlier.clone();
+        (record.direction, record.from, record.to) = (earlier.direction, earlier.from, earlier.to);
+        (record.from_name, record.to_name) = (earlier.from_name, earlier.to_name);
+        (record.from_uri, record.to_uri) = (earlier.from_uri, earlier.to_uri);
+        (record.request_uri, record.headers) = (earlier.request_uri, earlier.headers);
+        (record.diverted_from, record.referred_by) = (earlier.diverted_from, earlier.referred_by);
+        record.internal = record.internal.take().or(earlier.internal);
+        record.called_party = record.called_party.take().or(earlier.called_party);
+    }
+
     /// Sets the verdicts that signalling alone can decide. The other verdicts follow when the sound is decoded.
     fn set_verdict(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
@@ -281,6 +309,12 @@ impl Conversation {
                 let late = if self.media_deleted { " Media that had been kept until then was deleted." } else { "" };
                 record.verdict_reason =
                     Some(format!("Rule {rule} of the configuration forbids to record this call.{late}"));
+            }
+            (_, None) if self.earlier_record.is_some() && record.answered_at.is_some() => {
+                record.verdict = Some(if has_media { CallVerdict::Failed } else { CallVerdict::NoMedia });
+                record.verdict_reason = Some(String::from(
+                    "The recorder was restarted during the call; none of its audio was in the spool.",
+                ));
             }
             (_, None) if began == DialogStart::MidCall && !has_media => {
                 record.verdict = Some(CallVerdict::NoMedia);
@@ -298,6 +332,11 @@ impl Conversation {
             (_, Some(AnswerEvidence::Media)) => {
                 record.verdict_reason = Some(String::from(
                     "The mirror did not show the answer; the time of the first RTP packet is used instead.",
+                ));
+            }
+            (_, Some(AnswerEvidence::MidCall)) if self.earlier_record.is_some() => {
+                record.verdict_reason = Some(String::from(
+                    "The recorder was restarted during the call, and what it had recorded before was not in the spool.",
                 ));
             }
             (_, Some(AnswerEvidence::MidCall)) => {
@@ -321,6 +360,8 @@ impl Conversation {
         let kind = match answer {
             Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
             Some(AnswerEvidence::MidCall) if self.continues.is_some() => ProblemKind::ContinuesAfterSilence,
+            // The gap of the restart says it already.
+            Some(AnswerEvidence::MidCall) if self.earlier_record.is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
             Some(AnswerEvidence::Success) | None => return,
         };

@@ -175,8 +175,7 @@ impl RunningService {
         let mirror = MirrorWatch::start(state.join(MIRROR_FILE), patience, started_at);
         let mut pipeline = Pipeline::new(engine);
         pipeline.traffic = Some(TrafficMonitor::default());
-        let engine = &pipeline.engine;
-        post_processor.adopt(engine, &resumed)?;
+        post_processor.adopt(&mut pipeline.engine, &resumed)?;
         if let Some(console) = &console {
             tracing::info!("the console listens on http://{}", console.addr());
         }

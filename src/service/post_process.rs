@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::clock::monotonic;
+use super::clock::{monotonic, wall_clock};
 use super::publish::ended_legs;
 pub use super::render_process::RenderWorkers;
 use super::render_process::{CallRenderer, WorkerSetup};
@@ -217,16 +217,18 @@ impl PostProcessor {
     }
 
     /// Settles calls that an earlier process left in the journal and that have no spool any more: calls without media,
-    /// calls that were being set up, and calls that delivery was not told about.
+    /// calls that were being set up, and calls that delivery was not told about. The engine waits for further messages of
+    /// calls that were in progress.
     ///
     /// Calls in the spool are skipped, because the engine has read them back. `revived` holds the names of their legs,
     /// and the ids of calls that ended while they were read.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn adopt(&self, engine: &Engine, revived: &HashSet<String>) -> anyhow::Result<()> {
+    pub fn adopt(&self, engine: &mut Engine, revived: &HashSet<String>) -> anyhow::Result<()> {
         let worker = &self.pool.worker;
-        let live: HashSet<&str> = engine.live_ids().collect();
+        let live: HashSet<String> = engine.live_ids().map(str::to_owned).collect();
+        let now = wall_clock().offset(engine.wall_offset_ns().saturating_neg());
         let untold = worker.journal.calls_to_announce()?;
         for stored in worker.journal.unfinished_calls()? {
             let id = stored.record.id.as_str();
@@ -236,7 +238,12 @@ impl PostProcessor {
             }
             let known = untold.iter().find(|(call, _)| call.record.id == id);
             let registration = known.map_or(RegistrationPolicy::Allowed, |(_, registration)| *registration);
-            self.pool.attempt(CallTask::Publish(Box::new(call_without_spool(stored, &legs, registration))), 0);
+            let is_live = stored.stage == CallStage::Live && legs.is_empty();
+            let call = call_without_spool(stored, &legs, registration);
+            match is_live {
+                true => engine.handle_left_call(call, now),
+                false => self.pool.attempt(CallTask::Publish(Box::new(call)), 0),
+            }
         }
         for (StoredCall { stage, record }, registration) in untold {
             if stage == CallStage::Complete {

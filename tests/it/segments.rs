@@ -100,7 +100,7 @@ impl LongCallRecorder {
         while let Some(event) = engine.poll_event() {
             spool.forward(event);
         }
-        finisher.adopt(&engine, &revived).unwrap();
+        finisher.adopt(&mut engine, &revived).unwrap();
         Self { journal, restarted: !revived.is_empty(), engine, spool, finisher, alerts, runner }
     }
 

@@ -7,6 +7,7 @@ mod admission;
 mod correlate;
 mod counters;
 mod learn;
+mod left_calls;
 mod lifecycle;
 mod media;
 mod merge;
@@ -79,6 +80,7 @@ pub struct Engine {
     unresolved_legs: Vec<usize>,
     tombstones: DialogTombstones,
     restore: restore::RestoreState,
+    left_calls: left_calls::LeftCalls,
     timed_out: TimedOutDialogs,
     scans: scan::ScanTracker,
     /// Time of the next check whether a scan is over.
@@ -157,6 +159,7 @@ impl Engine {
             unresolved_legs: Vec::new(),
             tombstones: DialogTombstones::default(),
             restore: restore::RestoreState::default(),
+            left_calls: left_calls::LeftCalls::default(),
             timed_out: TimedOutDialogs::default(),
             scans: scan::ScanTracker::default(),
             scan_check_at: None,
@@ -265,6 +268,7 @@ impl Engine {
         }
         self.now = self.now.max(now);
         self.handle_scan_timer();
+        self.end_due_left_calls();
     }
 
     /// Handles a step of the wall clock by `by_ns` nanoseconds. Calls that begin later use the new wall clock.

@@ -138,7 +138,9 @@ impl Engine {
         let Some(leg) = self.legs.get(slot) else { return };
         let (source, at, conversation) = (leg.dialog.caller_addr.ip(), leg.created_at, leg.conversation);
         let Some(call) = self.conversations.get_mut(conversation) else { return };
-        if call.legs.len() == 1 && leg.dialog.invited_at.is_none_or(|invited| invited <= at) {
+        // A call that an earlier process announced must end with a record.
+        let is_announced = call.earlier_record.is_some();
+        if !is_announced && call.legs.len() == 1 && leg.dialog.invited_at.is_none_or(|invited| invited <= at) {
             let suspicion = self.scans.add_call(source, at, self.config.scan_per_minute);
             call.source = Some(source);
             call.is_suspect = suspicion == CallSuspicion::Scan;

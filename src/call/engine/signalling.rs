@@ -179,7 +179,10 @@ impl Engine {
                 let conversation = self.restored_conversation(restored, &draft, sink);
                 AssignedCall::only(conversation, restored.joined_by)
             }
-            None => self.assign_conversation(&mut draft, sink),
+            None => match self.continue_left_call(&draft.dialog.call_id, draft.at) {
+                Some((conversation, by)) => AssignedCall::only(conversation, by),
+                None => self.assign_conversation(&mut draft, sink),
+            },
         };
         let reason = match (&restored, assigned.by) {
             (Some(restored), _) => JoinReason::Restored(restored),

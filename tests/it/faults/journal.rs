@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use callspan::call::config::{CallRule, RuleAction};
-use callspan::call::record::{CallRecord, CallVerdict, DeliveryState};
+use callspan::call::record::{CallRecord, CallVerdict, DeliveryState, ProblemKind};
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 use callspan::journal::{CallStage, Journal};
 use callspan::recording::{FolderLayout, Recorder};
 use callspan::service::rerender::rerender;
 use callspan::time::Timestamp;
 
-use crate::faults::station::{ALL, FaultSetup, TestRecorder, beside, call, capture, delivered};
+use crate::faults::station::{ALL, FaultSetup, TestRecorder, beside, call, capture, delivered, until};
 
 /// Overwrites the pages behind the header, as a dying disk would.
 fn damage(file: &Path) {
@@ -187,15 +187,40 @@ fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
 #[test]
 fn a_call_that_ends_during_recovery_is_recorded_once() {
     let place = FaultSetup::new();
-    let station = TestRecorder::start(&place);
+    let mut station = TestRecorder::start(&place);
     let record = CallRecord { id: String::from("20261123T070854Z-a"), ..CallRecord::default() };
     station.journal.put_call(&record, CallStage::Live).expect("written");
     station.adopt(&[&record.id]);
     assert_eq!(call(&station.journal).expect("known").stage, CallStage::Live, "its end is on its way to the renderers");
     station.adopt(&[]);
-    let stored = call(&station.journal).expect("known");
-    assert_eq!((stored.stage, stored.record.verdict), (CallStage::Complete, Some(CallVerdict::NotAnswered)));
+    let complete = || call(&station.journal).filter(|stored| stored.stage == CallStage::Complete);
+    until("it has ended", || complete().is_some());
+    assert_eq!(complete().expect("just seen").record.verdict, Some(CallVerdict::NotAnswered));
     station.stop();
+}
+
+#[test]
+fn a_live_call_whose_spool_is_gone_continues_with_its_id_and_its_task() {
+    let place = FaultSetup::new();
+    let mut station = TestRecorder::start(&place);
+    station.hear(ANSWERED);
+    until("it is announced", || call(&station.journal).is_some_and(|stored| stored.record.answered_at.is_some()));
+    let before = call(&station.journal).expect("just seen").record;
+    station.stop();
+    std::fs::remove_dir_all(&place.config.spool.dir).expect("there");
+    std::fs::create_dir(&place.config.spool.dir).expect("gone");
+    let mut station = TestRecorder::start(&place);
+    station.skip(ANSWERED);
+    assert_eq!(call(&station.journal).expect("known").stage, CallStage::Live, "its messages are waited for");
+    station.hear(ALL);
+    let record = delivered(&place, &station.journal);
+    station.stop();
+    assert_eq!((&record.id, record.answered_at), (&before.id, before.answered_at));
+    assert_eq!((record.from, record.to, record.direction), (before.from, before.to, before.direction));
+    assert!(record.ended_at.is_some() && record.duration_s.is_some(), "the BYE was seen");
+    assert!(record.problems.iter().any(|p| p.kind == ProblemKind::RestartGap), "{:?}", record.problems);
+    assert_eq!(place.fake.state().calls.len(), 1, "one call in Pyrus");
+    assert_eq!(place.fake.state().tasks.len(), 1);
 }
 
 fn replay(place: &Path, fake: &FakePyrus, code: i32) -> Output {
@@ -235,3 +260,6 @@ fn a_second_replay_with_a_damaged_or_removed_journal_sends_nothing() {
     assert!(said.contains("the journal was missing"), "{said}");
     assert_eq!(sent(), [1, 1, 1]);
 }
+
+/// Frames of the capture that hold its answer and not its BYE.
+const ANSWERED: usize = 100;

@@ -105,7 +105,7 @@ impl TestRecorder {
             }
             spool.forward(event);
         }
-        finisher.adopt(&engine, &revived).expect("the journal can be read");
+        finisher.adopt(&mut engine, &revived).expect("the journal can be read");
         let source = files::open(&place.captures).expect("a capture");
         let (journal, alarm) = (opened.journal, opened.alarm);
         Self {
@@ -121,9 +121,10 @@ impl TestRecorder {
     }
 
     /// Adopts what is in the journal once more; these ended while the spool was read back.
-    pub(crate) fn adopt(&self, ended: &[&str]) {
+    pub(crate) fn adopt(&mut self, ended: &[&str]) {
         let ended = ended.iter().map(|id| String::from(*id)).collect();
-        self.finisher.adopt(&self.pipeline.engine, &ended).expect("the journal can be read");
+        self.finisher.adopt(&mut self.pipeline.engine, &ended).expect("the journal can be read");
+        self.forward();
     }
 
     /// Hears so many frames of the capture.
@@ -136,6 +137,13 @@ impl TestRecorder {
             }
             self.forward();
             self.spool.handle_timeout(self.pipeline.engine.now());
+        }
+    }
+
+    /// Does not hear so many frames of the capture.
+    pub(crate) fn skip(&mut self, frames: usize) {
+        for _ in 0..frames {
+            self.source.next_event().expect("readable");
         }
     }
 

@@ -6,6 +6,7 @@ mod correlation;
 mod dialog_lifecycle;
 mod flood;
 mod holds;
+mod left_calls;
 mod live_updates;
 mod losses;
 mod machines;

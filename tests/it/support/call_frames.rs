@@ -22,6 +22,11 @@ impl CallFrames {
         format!("7495{:07}", self.number)
     }
 
+    /// Returns whether a frame of such a call is an RTP packet of the caller.
+    pub fn is_rtp_of_caller(frame: &[u8]) -> bool {
+        frame.len() == RTP_FRAME_BYTES && frame[26..30] == [10, 9, 0, 11]
+    }
+
     /// Its frames in order: when each is sent after the begin, and its bytes.
     pub fn frames(&self) -> Vec<(Duration, Vec<u8>)> {
         let ms = Duration::from_millis;
@@ -119,5 +124,7 @@ fn udp((src, sport): (&str, u16), (dst, dport): (&str, u16), payload: &[u8]) -> 
 
 const CALLER: &str = "10.9.0.11";
 const CALLEE: &str = "10.9.0.12";
+/// Headers of Ethernet, IPv4, UDP and RTP, and 20 ms of G.711.
+const RTP_FRAME_BYTES: usize = 14 + 20 + 8 + 12 + 160;
 /// After the INVITE.
 const ANSWER_MS: u64 = 40;

@@ -1,0 +1,132 @@
+//! Left calls: live calls in the journal of an earlier process that have no spool any more.
+//!
+//! A crash can cost the signalling of a call that is already announced, e.g. because the disk of the spool was full. The
+//! call itself goes on. Its next message would begin a new call, and Pyrus would get a second task. So the first leg with
+//! a Call-ID of a left call continues that call, under the same id. A left call without further messages ends.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::call::conversation::{Conversation, LiveSnapshot};
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::engine::signalling::SETTLE;
+use crate::call::engine::{Engine, EngineTimer};
+use crate::call::event::{CallEvent, EndedCall};
+use crate::call::record::ProblemKind;
+use crate::time::Timestamp;
+
+/// The left calls whose messages may still come.
+#[derive(Debug, Default)]
+pub(super) struct LeftCalls {
+    /// Left calls by id.
+    calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
+    /// Ids of left calls by the Call-IDs of their legs.
+    by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
+    /// Time at which the next left call ends.
+    next_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct LeftCall {
+    /// End of the call, if it is not continued.
+    ended: Box<EndedCall>,
+    /// Capture time of that end.
+    ends_at: Timestamp,
+    /// Slot of the call that continues it.
+    slot: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct LeftLeg {
+    conversation: String,
+    joined_by: Option<CorrelationRule>,
+}
+
+impl LeftCalls {
+    fn add(&mut self, ended: EndedCall, ends_at: Timestamp) {
+        let id = ended.record.id.clone();
+        for leg in &ended.record.legs {
+            let left = LeftLeg { conversation: id.clone(), joined_by: leg.joined_by };
+            self.by_call_id.entry(leg.sip_call_id.clone()).or_insert(left);
+        }
+        self.next_at = Some(self.next_at.map_or(ends_at, |at| at.min(ends_at)));
+        self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
+    }
+
+    /// Removes and returns the calls whose time is over, oldest first. Calls that were continued are not returned.
+    fn take_over(&mut self, now: Timestamp) -> Vec<Box<EndedCall>> {
+        let over = self.calls.extract_if(|_, call| call.ends_at <= now);
+        let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| call.ended).collect();
+        over.sort_by(|a, b| a.record.id.cmp(&b.record.id));
+        let calls = &self.calls;
+        self.by_call_id.retain(|_, leg| calls.contains_key(&leg.conversation));
+        self.next_at = self.calls.values().map(|call| call.ends_at).min();
+        over
+    }
+}
+
+impl Engine {
+    /// Waits for further messages of a live call that an earlier process announced and of which no spool is left. `ended`
+    /// is the end of the call if there are none; its record is the last one in the journal.
+    pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
+        let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
+        let ends_at = match (capture(ended.record.answered_at), capture(ended.record.invited_at)) {
+            (Some(_), _) => now + LONGEST_SILENCE,
+            (None, Some(invited_at)) => invited_at + LONGEST_SETUP,
+            (None, None) => now,
+        };
+        if ends_at <= now || self.left_calls.calls.len() >= MAX_LEFT_CALLS {
+            self.end_left_call(Box::new(ended));
+        } else {
+            self.left_calls.add(ended, ends_at);
+        }
+    }
+
+    /// Ends the left calls whose time is over.
+    pub(super) fn end_due_left_calls(&mut self) {
+        if self.left_calls.next_at.is_some_and(|at| at <= self.now) {
+            for ended in self.left_calls.take_over(self.now) {
+                self.end_left_call(ended);
+            }
+        }
+    }
+
+    fn end_left_call(&mut self, ended: Box<EndedCall>) {
+        self.counters.calls += 1;
+        self.events.push_back(CallEvent::Ended(ended));
+    }
+
+    /// Returns the call that a leg with this Call-ID continues, with the rule by which the leg belonged to it. Creates the
+    /// call for its first leg.
+    pub(super) fn continue_left_call(
+        &mut self,
+        call_id: &str,
+        at: Timestamp,
+    ) -> Option<(usize, Option<CorrelationRule>)> {
+        let LeftLeg { conversation: id, joined_by } = self.left_calls.by_call_id.get(call_id)?.clone();
+        let left = self.left_calls.calls.get_mut(&id)?;
+        let Some(slot) = left.slot else {
+            let mut call = Conversation::new(id, at, self.wall_offset_ns);
+            call.restored = true;
+            call.note_problem(ProblemKind::RestartGap);
+            // The call is announced already, so it is not dropped without a record.
+            call.last_snapshot = Some(LiveSnapshot::default());
+            call.earlier_record = Some(Box::new(left.ended.record.clone()));
+            let slot = self.conversations.insert(call);
+            left.slot = Some(slot);
+            self.timers.insert((at + SETTLE, EngineTimer::Settle(slot)));
+            return Some((slot, None));
+        };
+        let is_live = self.conversations.get(slot).is_some_and(|call| call.id == id);
+        is_live.then_some((slot, joined_by))
+    }
+}
+
+/// Time from the INVITE to the end of a call setup: a proxy waits more than 3 minutes for the answer (RFC 3261 section
+/// 16.6, timer C).
+const LONGEST_SETUP: Duration = Duration::from_secs(4 * 60);
+/// Longest time without a message in an answered call: a session of the usual 1,800 s is refreshed after half of that
+/// time (RFC 4028 section 7.2).
+const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
+/// Left calls that are waited for, about 5 KiB each. More calls are hardly in progress at once.
+const MAX_LEFT_CALLS: usize = 4_000;
