@@ -4,12 +4,27 @@ use std::hash::BuildHasher;
 
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart};
 use crate::call::record::Side;
-use crate::sip::SipMessage;
+use crate::sip::{SipMessage, SipMethod};
 
 impl Dialog {
+    /// Whether a message can belong to this dialog, by its tags. A response to its INVITE belongs to it whatever callee of
+    /// a fork sent it (RFC 3261 section 17.1.3).
+    pub(crate) fn matches(&self, message: &SipMessage<'_>) -> bool {
+        let is_response = message.status().is_some() && self.requester(message) == Side::Caller;
+        self.matches_tags(message) || is_response && self.has_branch_of(message)
+    }
+
+    /// Whether one of a message's tags is that of the callee that answered.
+    pub(crate) fn names_callee(&self, message: &SipMessage<'_>) -> bool {
+        let Some(callee) = self.callee_tag.as_deref() else { return false };
+        let from = message.from();
+        let from = from.as_ref().and_then(|f| f.tag());
+        to_tag_of(message).as_deref() == Some(callee) || from == Some(callee)
+    }
+
     /// Whether the tags of a message match this dialog. One tag is the caller's; the other is the callee's, that of an
     /// early dialog, or absent. A dialog without tags (RFC 2543) matches by its Call-ID alone.
-    pub(crate) fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
+    fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
         let Some(own) = self.caller_tag.as_deref() else { return true };
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
@@ -28,12 +43,16 @@ impl Dialog {
         }
     }
 
-    /// Whether a request belongs to a callee of a fork that answered later than the chosen callee. The caller sends that
-    /// callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with the chosen callee continues.
+    /// Whether a request, or the response to it, belongs to a callee of a fork that answered later than the chosen callee.
+    /// The caller sends that callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with the chosen callee
+    /// continues.
     pub(super) fn is_for_lost_fork(&self, message: &SipMessage<'_>) -> bool {
         let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.callee_tag.as_deref(), self.answered) else {
             return false;
         };
+        if message.status().is_some() && message.transaction_method() == Some(&SipMethod::Invite) {
+            return false;
+        }
         let other = match self.requester(message) {
             Side::Caller => to_tag_of(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),

@@ -158,7 +158,7 @@ impl Dialog {
         self.last_at = self.last_at.max(at);
         self.note_agent(message);
         match message.status() {
-            None if self.is_for_lost_fork(message) => {}
+            _ if self.is_for_lost_fork(message) => {}
             None => self.handle_request(at, message),
             Some(status) => self.handle_response(at, message, status),
         }
@@ -365,6 +365,8 @@ impl Dialog {
         let tag = to_tag_of(message);
         match status {
             ..=100 => self.tried = true,
+            // A late response of another callee of the fork: the answer has decided.
+            101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
                 self.tried = true;
                 self.ringing_at.get_or_insert(at);
@@ -382,8 +384,13 @@ impl Dialog {
         }
     }
 
+    /// Whether a response to the INVITE comes from another callee than the one that answered.
+    fn is_of_lost_fork(&self, to_tag: Option<&str>) -> bool {
+        self.answered.is_some() && to_tag.is_some() && self.callee_tag.is_some() && self.callee_tag.as_deref() != to_tag
+    }
+
     fn handle_success(&mut self, at: Timestamp, message: &SipMessage<'_>, tag: Option<String>) {
-        if self.answered.is_some() && tag.is_some() && self.callee_tag.is_some() && self.callee_tag != tag {
+        if self.is_of_lost_fork(tag.as_deref()) {
             // A second callee of a fork answered, too. The first 2xx keeps the dialog.
             self.note_early_tag(tag);
             return;

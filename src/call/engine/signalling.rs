@@ -110,13 +110,12 @@ impl Engine {
     /// Returns the legs to which a message belongs: the leg at the message's hop, or else every leg of the dialog.
     fn legs_for(&self, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Vec<usize> {
         let Some(slots) = self.by_call_id.get(message.call_id()) else { return Vec::new() };
-        let of_dialog = || {
-            let fits = |slot: &&usize| self.legs.get(**slot).is_some_and(|l| l.dialog.matches_tags(message));
-            slots.iter().filter(fits).copied()
-        };
-        // If a Call-ID and tag are used again, the newest leg at the hop counts.
+        let dialog_at = |slot: &usize| self.legs.get(*slot).map(|leg| &leg.dialog);
+        let of_dialog = || slots.iter().filter(|s| dialog_at(s).is_some_and(|d| d.matches(message))).copied();
+        // If a Call-ID and tag are used again, the leg that fits best counts, or else the newest.
         let is_at_hop = |s: &usize| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
-        let at_hop = of_dialog().rfind(is_at_hop);
+        let fit = |slot: &usize| dialog_at(slot).map(|d| (d.has_branch_of(message), d.names_callee(message)));
+        let at_hop = of_dialog().filter(is_at_hop).max_by_key(fit);
         let dialog_of = |slot: usize| self.legs.get(slot).map(|leg| &leg.dialog);
         match at_hop {
             Some(slot) if is_first_invite(message) && dialog_of(slot).is_some_and(|d| d.is_reused_by(message)) => {

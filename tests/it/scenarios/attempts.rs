@@ -237,6 +237,24 @@ fn a_second_fork_that_answers_too_is_hung_up_and_changes_nothing() {
 }
 
 #[test]
+fn a_late_response_of_another_fork_changes_nothing() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.connect(call);
+    // A mirror of two ports shows the early dialog of the other telephone after the answer.
+    let late = MessageChange::Sdp(sdp(ip(3, 10_000), 1, "8 101", &[]));
+    let cseq = MessageChange::CSeq(scene.get(call).invite_cseq[0]);
+    scene.response(call, Side::Callee, (183, "INVITE"), &[MessageChange::Branch("late"), late, cseq]);
+    let talks = scene.now();
+    scene.talk(call, 3_000);
+    let ended = scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.legs.len(), record.ended_by), (1, Some(EndedBy::Caller)));
+    hears(played.only(), (1, 2), talks, ended);
+}
+
+#[test]
 fn an_unknown_method_is_read_as_sip_on_a_sip_port() {
     let (mut scene, call, answered) = direct();
     scene.talk(call, 1_000);
