@@ -134,7 +134,7 @@ impl fmt::Display for PayloadType {
 
 /// An RTP sequence number: grows by one a packet and wraps at 2^16 (RFC 3550 section 5.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SequenceNumber(pub u16);
+pub(crate) struct SequenceNumber(pub u16);
 
 impl SequenceNumber {
     /// Returns the number `count` packets later.

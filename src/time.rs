@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// The 32-bit timestamp of an RTP header, in units of the payload format's clock (RFC 3550 section 5.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RtpTime(pub u32);
+pub(crate) struct RtpTime(pub u32);
 
 impl RtpTime {
     /// Returns the signed distance from `earlier` modulo 2^32, between -2^31 and 2^31 - 1.

@@ -99,7 +99,7 @@ pub struct TcpStreamCounters {
 
 /// Dropped packets by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DecodeDrops {
+pub(crate) struct DecodeDrops {
     /// The frame ends inside a link, tunnel or transport header.
     pub(crate) short: u64,
     /// Unsupported link type.

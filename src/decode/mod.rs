@@ -24,4 +24,5 @@ mod wire;
 
 pub use counters::DecodeCounters;
 pub use decoder::{DecoderLimits, FrameDecoder};
-pub use output::{DecodedItem, DecodedSink, TcpStreamChunk, TcpStreamEvent, UdpDatagram};
+pub(crate) use output::DecodedSink;
+pub use output::{DecodedItem, TcpStreamChunk, TcpStreamEvent, UdpDatagram};

@@ -4,7 +4,7 @@ use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 /// Receives each decoded item as soon as it is complete.
-pub type DecodedSink<'s> = dyn FnMut(DecodedItem<'_>) + 's;
+pub(crate) type DecodedSink<'s> = dyn FnMut(DecodedItem<'_>) + 's;
 
 /// One UDP datagram, untunnelled and defragmented.
 #[derive(Clone, Copy, Debug)]

@@ -47,7 +47,7 @@ pub use encrypt::EncryptedRecording;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};
 pub use search::{CallScope, CallSearch, FoundCalls, HeardClass};
 pub(crate) use sidecar::StaleRecord;
-pub use totals::PeriodTotals;
+pub(crate) use totals::PeriodTotals;
 
 /// A handle to the journal; clones share the connection.
 #[derive(Clone, Debug)]

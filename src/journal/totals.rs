@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 /// Calls that began in a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeriodTotals {
+pub(crate) struct PeriodTotals {
     /// Number of calls by verdict; without verdict: the call is under way or is still to be rendered.
     pub(crate) verdicts: Vec<(Option<CallVerdict>, u64)>,
     /// Calls that Pyrus has.

@@ -1,9 +1,7 @@
 //! Logging to standard error, as text or JSON, without phone numbers at the default level.
 
-use std::fmt;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
@@ -23,7 +21,7 @@ pub(crate) enum LogFormat {
 
 /// Starts logging to standard error. `filter` is a level (`debug`) or a list of `module=level`; the default is `info`.
 ///
-/// Personal data ([`Pii`]) is shown only when the filter asks for debug or trace explicitly.
+/// No line of any level carries personal data: no number, name, key press or sound.
 ///
 /// # Errors
 /// When the filter is invalid, or logging was started before.
@@ -31,7 +29,6 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<(
     let wanted = filter.unwrap_or(DEFAULT_FILTER);
     let parsed = EnvFilter::try_new(wanted)
         .map_err(|e| anyhow::anyhow!("\"{wanted}\" is not a log level: {e}; use error, warn, info, debug or trace"))?;
-    SHOW_PERSONAL.store(shows_personal(wanted), Ordering::Relaxed);
     output::set_json(format == LogFormat::Json);
     let writer = LogWriter { with_priority: is_journald() };
     let builder = tracing_subscriber::fmt().with_writer(writer).with_target(false);
@@ -111,7 +108,6 @@ pub(crate) fn set_level(level: &str) -> bool {
     let Some(switch) = SWITCH.get() else { return false };
     let filter = if level == "info" { DEFAULT_FILTER.to_owned() } else { format!("{level},{LIBRARIES}") };
     let Ok(parsed) = EnvFilter::try_new(&filter) else { return false };
-    SHOW_PERSONAL.store(shows_personal(&filter), Ordering::Relaxed);
     switch(parsed)
 }
 
@@ -128,58 +124,8 @@ type FilterSwitch = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
 
 static SWITCH: OnceLock<FilterSwitch> = OnceLock::new();
 
-/// Personal data in a log line: a number, a URI, a name. Hidden unless the log level is debug or trace.
-#[derive(Clone, Copy)]
-pub struct Pii<T>(pub T);
-
-impl<T: fmt::Display> fmt::Display for Pii<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, SHOW_PERSONAL.load(Ordering::Relaxed))
-    }
-}
-
-impl<T: fmt::Display> fmt::Debug for Pii<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl<T: fmt::Display> Pii<T> {
-    fn write(&self, f: &mut fmt::Formatter<'_>, show: bool) -> fmt::Result {
-        if show { self.0.fmt(f) } else { f.write_str(HIDDEN) }
-    }
-}
-
-fn shows_personal(filter: &str) -> bool {
-    let lower = filter.to_ascii_lowercase();
-    lower.split([',', '=']).any(|part| matches!(part.trim(), "debug" | "trace"))
-}
-
-static SHOW_PERSONAL: AtomicBool = AtomicBool::new(false);
-
-const HIDDEN: &str = "[hidden]";
-
 /// Levels of the libraries, which log too much at `info`.
 const LIBRARIES: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
 
 /// Default levels.
 const DEFAULT_FILTER: &str = "info,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn personal_data_is_hidden_at_the_default_level() {
-        assert_eq!(Pii("+79774221338").to_string(), "[hidden]");
-        assert_eq!(format!("{:?}", Pii("sip:200@pbx")), "[hidden]");
-    }
-
-    #[test]
-    fn only_an_explicit_debug_level_shows_personal_data() {
-        assert!(!shows_personal(DEFAULT_FILTER));
-        assert!(!shows_personal("warn,callspan=info"));
-        assert!(shows_personal("debug"));
-        assert!(shows_personal("info,callspan::call=TRACE"));
-    }
-}

@@ -12,29 +12,19 @@ use crate::call::record::RecordingFile;
 
 /// The peaks of both channels: pieces of equal length, each with its lowest and highest sample divided by 256.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecordingPeaks {
+pub(crate) struct RecordingPeaks {
     /// Left and right channel.
     pub channels: [Vec<(i8, i8)>; 2],
 }
 
 impl RecordingPeaks {
     /// Reads the peaks beside a recording; `None` if there are none.
-    pub fn read(recording: &Path) -> Option<Self> {
+    pub(crate) fn read(recording: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         File::open(peaks_path(recording)).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
         let pieces = bytes.strip_prefix(MAGIC)?.as_chunks::<4>().0;
         let channel = |at: usize| pieces.iter().map(|p| (p[at] as i8, p[at + 1] as i8)).collect();
         Some(Self { channels: [channel(0), channel(2)] })
-    }
-
-    /// Returns the number of pieces.
-    pub fn len(&self) -> usize {
-        self.channels[0].len()
-    }
-
-    /// Returns true if there is no piece.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use super::report::SideReport;
 
 /// Receives the finished samples in order: left (the leg's caller) and right.
-pub type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
+pub(crate) type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 
 /// The window over both channels, from position `base` on. Positions count samples from the start of the recording.
 #[derive(Debug)]

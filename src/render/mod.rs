@@ -30,7 +30,6 @@ mod second_pass;
 mod stats_from_spool;
 mod timeline;
 
-pub use mix_buffer::SampleSink;
 #[cfg(feature = "service")]
 pub(crate) use plan::samples_between;
 pub use plan::{RenderOptions, RenderPlan, SpooledEnd, plan};

@@ -9,7 +9,7 @@ use crate::time::{RtpTime, Timestamp};
 
 /// The position of a packet relative to the earlier packets of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PacketArrival {
+pub(crate) enum PacketArrival {
     /// Its sequence number is the highest so far, with or without a gap.
     InOrder,
     /// A new packet with a lower sequence number than the highest.
@@ -25,7 +25,7 @@ pub enum PacketArrival {
 
 /// Counters of one SSRC on one flow.
 #[derive(Clone, Debug)]
-pub struct StreamStats {
+pub(crate) struct StreamStats {
     packets: u64,
     duplicates: u64,
     reordered: u64,

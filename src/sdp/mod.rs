@@ -20,7 +20,8 @@ use std::net::IpAddr;
 pub use attribute::{HeaderExtension, IceCandidate, MediaDirection, RtcpAddress};
 pub use clean::{MAX_LINES, MAX_SDP_BYTES};
 pub use crypto::{CryptoAttribute, CryptoKey, Mki};
-pub use media::{MediaDescription, MediaFormat, MediaKind, MediaProtocol};
+pub(crate) use media::MediaFormat;
+pub use media::{MediaDescription, MediaKind, MediaProtocol};
 
 /// Reason why bytes are not a session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]

@@ -6,7 +6,7 @@ use super::header::{find_outside, split_outside, unquote};
 
 /// The scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UriScheme {
+pub(crate) enum UriScheme {
     /// `sip:`, or a bare `user@host`.
     Sip,
     /// `sips:`.

@@ -20,7 +20,8 @@ mod websocket;
 #[cfg(test)]
 mod tests;
 
-pub use address::{NameAddr, SipParams, SipUri, UriScheme};
+pub use address::{NameAddr, SipParams, SipUri};
 pub use message::{CSeq, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, SipFraming, SipMessage, SipParseError};
 pub use start_line::{SipMethod, StartLine, looks_like_sip};
-pub use typed_headers::{ReferTo, Replaces, SessionExpires, SessionId, SessionRefresher};
+pub(crate) use typed_headers::{ReferTo, SessionExpires};
+pub use typed_headers::{Replaces, SessionId};

@@ -241,8 +241,8 @@ fn addresses_are_taken_apart() {
         (number.params.get("rn"), number.params.get("USER"), number.params.has("npdi")),
         (Some("+7888"), Some("phone"), true)
     );
-    assert_eq!(SipUri::parse("SIPS:a@b").scheme, UriScheme::Sips);
-    assert_eq!(SipUri::parse("urn:service:sos").scheme, UriScheme::Other);
+    assert_eq!(SipUri::parse("SIPS:a@b").scheme, crate::sip::address::UriScheme::Sips);
+    assert_eq!(SipUri::parse("urn:service:sos").scheme, crate::sip::address::UriScheme::Other);
     assert_eq!(SipUri::parse("sip:%61%zz%4@b").user.as_deref(), Some("a%zz%4"));
 }
 
@@ -266,7 +266,7 @@ fn transfer_headers_are_parsed() {
     assert_eq!(ReferTo::parse("<sip:pbx?Replaces=abc@h>").unwrap().target.uri.host, "pbx");
     assert_eq!(
         SessionExpires::parse("1800 ; Refresher=UAC"),
-        Some(SessionExpires { delta_s: 1800, refresher: Some(SessionRefresher::Uac) })
+        Some(SessionExpires { delta_s: 1800, refresher: Some(crate::sip::typed_headers::SessionRefresher::Uac) })
     );
     assert_eq!(SessionExpires::parse("soon"), None);
     let id = SessionId::parse("AB30317f1a784dc48ff824d0d3715d86;remote=00000000000000000000000000000000").unwrap();

@@ -33,7 +33,7 @@ impl Replaces {
 
 /// The Refer-To header (RFC 3515), with the Replaces that an attended transfer embeds (RFC 3891 section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReferTo {
+pub(crate) struct ReferTo {
     /// Transfer target.
     pub(crate) target: NameAddr,
     /// Dialog that the new call replaces.
@@ -51,7 +51,7 @@ impl ReferTo {
 
 /// The side that refreshes a session (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionRefresher {
+pub(crate) enum SessionRefresher {
     /// The side that sent the request.
     Uac,
     /// The side that answered it.
@@ -60,7 +60,7 @@ pub enum SessionRefresher {
 
 /// The Session-Expires header (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionExpires {
+pub(crate) struct SessionExpires {
     /// Time from the last refresh to the expiry of the session, s.
     pub(crate) delta_s: u32,
     /// Side that refreshes, if negotiated.

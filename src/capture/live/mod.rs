@@ -23,7 +23,7 @@ mod open_errors;
 
 /// The handling of an interface that is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MissingInterfacePolicy {
+pub(crate) enum MissingInterfacePolicy {
     /// Opening fails with an error that names the remedy: for a command that a person started.
     Fail,
     /// A [`CaptureWarning`] is reported and the interface is tried every second. The others are captured meanwhile.
@@ -79,7 +79,7 @@ pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<Li
 }
 
 /// Several live interfaces, read as one source.
-pub struct LiveSource {
+pub(crate) struct LiveSource {
     name: String,
     interfaces: Vec<LiveInterface>,
     buffer_mib: u32,
