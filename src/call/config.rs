@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::call::record::CallDirection;
+use crate::call::test_call::TestCallKey;
 
 /// Configuration of the engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub numbers: NumbersConfig,
     /// Rules about recording and registration; the first match decides.
     pub rules: Vec<CallRule>,
+    /// Key of the recorder's own test calls; `None`: no call is a test call.
+    pub test_key: Option<TestCallKey>,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             pause: crate::call::pause::Config::default(),
             numbers: NumbersConfig::default(),
             rules: Vec::new(),
+            test_key: None,
         }
     }
 }

@@ -121,6 +121,8 @@ pub(crate) enum RecordingPolicy {
     },
     /// The call is a recorder's own session: it is recorded but not registered.
     RecordingSession,
+    /// The call is a test call of this recorder: it is recorded but not registered.
+    TestCall,
     /// The call is recorded but not registered.
     NoRegister {
         /// Position of the rule in the configuration, from 1.
@@ -133,7 +135,7 @@ impl RecordingPolicy {
     pub(crate) const fn registration(self) -> RegistrationPolicy {
         match self {
             Self::Record | Self::Exclude { .. } => RegistrationPolicy::Allowed,
-            Self::RecordingSession | Self::NoRegister { .. } => RegistrationPolicy::Forbidden,
+            Self::RecordingSession | Self::TestCall | Self::NoRegister { .. } => RegistrationPolicy::Forbidden,
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod record;
 mod roles;
 mod rules;
 pub mod streams;
+pub mod test_call;
 mod timed_out;
 pub mod topology;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{NumberPlan, is_code, without_post_dial};
 use crate::call::record::{CallDirection, CallRecord, Side};
+use crate::call::test_call::TestCallOrder;
 use crate::sip::{NameAddr, SipMessage, SipUri};
 
 /// Parties of a leg, from its own messages. Unless stated otherwise, fields are as in [`CallRecord`].
@@ -34,6 +35,8 @@ pub(crate) struct LegParties {
     withheld: bool,
     from_extension: bool,
     headers: BTreeMap<String, String>,
+    /// Order of `callspan test-call`, if it sent the message.
+    test_order: Option<TestCallOrder>,
 }
 
 impl LegParties {
@@ -76,6 +79,7 @@ impl LegParties {
             request_user: number_at(&NumberSource::RequestUri, message, (&caller, &callee), plan),
             withheld,
             headers: kept_headers(message, config),
+            test_order: config.test_key.as_ref().and_then(|key| key.order_in(message)),
         }
     }
 
@@ -107,6 +111,12 @@ impl LegParties {
         record.called_party.clone_from(&self.called_party);
         record.referred_by.clone_from(&self.referred_by);
         record.headers.clone_from(&self.headers);
+        record.test_call = self.test_order.is_some();
+    }
+
+    /// Returns the order of `callspan test-call`, if it sent the message.
+    pub(crate) const fn test_order(&self) -> Option<TestCallOrder> {
+        self.test_order
     }
 
     /// Returns the extension from the headers of `internal_number`.

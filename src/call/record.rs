@@ -669,4 +669,7 @@ pub struct CallRecord {
     /// Request to keep the files of this call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held: Option<RetentionHold>,
+    /// True: `callspan test-call` made the call.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub test_call: bool,
 }

@@ -22,6 +22,7 @@ pub mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod test_call;
 pub(crate) mod user;
 
 /// Records SIP calls from a mirror port: one stereo recording for each call, delivered to its Pyrus task.
@@ -53,6 +54,8 @@ pub(crate) enum CallspanCommand {
     Calls(calls::CallsArgs),
     /// Show the service at a glance: mirror, calls, losses, disks, delivery, alarms.
     Status(status::StatusArgs),
+    /// Send a made-up call through the mirrored port; say at which step it is lost.
+    TestCall(test_call::TestCallArgs),
     /// Check a mirror port or a capture file; list problems with the commands that solve them.
     Doctor(DoctorArgs),
     /// Serve a fake Pyrus API, for trials and tests.
@@ -218,6 +221,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::CheckConfig(args) => check_config::run(&args),
         CallspanCommand::Calls(args) => calls::run(&args),
         CallspanCommand::Doctor(args) => doctor::run(&args),
+        CallspanCommand::TestCall(args) => test_call::run(&args),
         CallspanCommand::Status(args) => status::run(&args),
         CallspanCommand::FakePyrus(args) => fake_pyrus::run(&args),
         CallspanCommand::User(args) => user::run(&args),

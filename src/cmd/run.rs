@@ -14,7 +14,9 @@ use sd_notify::NotifyState;
 
 use super::RunArgs;
 use crate::call::Engine;
+use crate::call::config::Config as CallConfig;
 use crate::call::event::CallEvent;
+use crate::call::test_call::TestCallKey;
 use crate::capture::{CaptureCounters, CaptureSource, CaptureWarning, live};
 use crate::console::{ConsoleServer, ServiceStatus};
 use crate::journal::Journal;
@@ -33,7 +35,7 @@ use crate::service::post_process::{self, PostProcessTools, PostProcessor, Render
 use crate::service::recovery::{self, OpenedJournal};
 use crate::service::reload::ConfigChanges;
 use crate::service::watch::OwedCalls;
-use crate::service::{clock, resume, sandbox, startup_failure, topology_file, watch};
+use crate::service::{clock, resume, sandbox, startup_failure, test_key, topology_file, watch};
 use crate::spool::disk::DiskSpool;
 use crate::spool::storage::{self, StorageFolder};
 use crate::time::Timestamp;
@@ -114,6 +116,8 @@ struct RunningService {
     alerts: Alerts,
     journal: Journal,
     config: Config,
+    /// Key of the recorder's own test calls.
+    test_key: Option<TestCallKey>,
     supervisor: Supervisor,
     /// True: the alarm about a stalled thread was raised.
     is_stalled: bool,
@@ -158,7 +162,9 @@ impl RunningService {
         supervisor.watch("spool", spool.writer_rounds().into(), SHORT_ROUND);
         supervisor.watch("watch", watch.ticks(), SHORT_ROUND);
         post_processor.supervise(&mut supervisor);
-        let mut engine = Engine::new(post_process::engine_config(config), source.name());
+        let test_key = test_key::load_or_create(&config.journal.dir);
+        let engine_config = CallConfig { test_key: test_key.clone(), ..post_process::engine_config(config) };
+        let mut engine = Engine::new(engine_config, source.name());
         engine.restore_topology(&topology_file::load(&config.journal.dir), clock::wall_clock());
         let mut resumed = resume::resume(&mut engine, &mut spool, &|id| post_processor.is_over(id))?;
         if !resumed.is_empty() {
@@ -194,6 +200,7 @@ impl RunningService {
             alerts,
             journal,
             config: config.clone(),
+            test_key,
             supervisor,
             is_stalled: false,
             owed,
@@ -298,7 +305,8 @@ impl RunningService {
             }
         };
         let changes = ConfigChanges::between(&self.config, &new);
-        self.pipeline.engine.reload(post_process::engine_config(&new));
+        let engine_config = CallConfig { test_key: self.test_key.clone(), ..post_process::engine_config(&new) };
+        self.pipeline.engine.reload(engine_config);
         self.alerts.set_command(new.alerts.command.clone());
         log::set_level(&new.log.level);
         if changes.taken.contains(&ConfigChanges::LOGIN) {
@@ -309,7 +317,7 @@ impl RunningService {
         // The rest stays as it was at the start, so that the next reload names it again.
         let (call, alerts, log) = (new.call, new.alerts, new.log);
         let fixed = &self.config.call;
-        self.config.call = crate::call::config::Config {
+        self.config.call = CallConfig {
             appliance: fixed.appliance.clone(),
             sip_ports: call.sip_ports.clone(),
             start: fixed.start,

@@ -96,13 +96,17 @@ pub enum AlarmKind {
     MediaUnheard,
     /// Calls have their RTP again.
     MediaUnheardOver,
+    /// The call of `callspan test-call --alarm` was not recorded right.
+    TestCallFailed,
+    /// A later test call was recorded right.
+    TestCallPassed,
     /// A thread of the service makes no progress, for example because a disk or a network folder does not answer.
     ThreadStalled,
 }
 
 impl AlarmKind {
     /// Every kind.
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 28] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -123,6 +127,8 @@ impl AlarmKind {
         Self::JournalDamaged,
         Self::ServiceFailed,
         Self::ThreadStalled,
+        Self::TestCallFailed,
+        Self::TestCallPassed,
         Self::MirrorSilent,
         Self::MirrorSilentOver,
         Self::MirrorOneSided,
@@ -154,6 +160,8 @@ impl AlarmKind {
             Self::JournalDamaged => "journal_damaged",
             Self::ServiceFailed => "service_failed",
             Self::ThreadStalled => "thread_stalled",
+            Self::TestCallFailed => "test_call_failed",
+            Self::TestCallPassed => "test_call_passed",
             Self::MirrorSilent => "mirror_silent",
             Self::MirrorSilentOver => "mirror_silent_over",
             Self::MirrorOneSided => "mirror_one_sided",
@@ -174,6 +182,7 @@ impl AlarmKind {
             Self::DiskRecovered => &[Self::DiskLow, Self::DiskFull, Self::DiskReadOnly],
             Self::PyrusRecovered => &[Self::LoginRefused, Self::PyrusAway],
             Self::InterfaceUp => &[Self::InterfaceDown],
+            Self::TestCallPassed => &[Self::TestCallFailed],
             Self::MirrorSilentOver => &[Self::MirrorSilent],
             Self::MirrorOneSidedOver => &[Self::MirrorOneSided],
             Self::MediaUnheardOver => &[Self::MediaUnheard],

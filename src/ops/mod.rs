@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub mod drops;
 pub mod log;
 pub(crate) mod output;
+pub(crate) mod self_test;
 pub(crate) mod status;
 pub mod supervision;
 pub(crate) mod thread;

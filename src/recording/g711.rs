@@ -6,7 +6,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use crate::codec::CompandingLaw;
 
 /// Encodes a sample: sign, exponent and mantissa of its magnitude (G.711 tables 1a and 2a).
-pub(super) fn encode(law: CompandingLaw, sample: i16) -> u8 {
+pub(crate) fn encode(law: CompandingLaw, sample: i16) -> u8 {
     match law {
         CompandingLaw::A => a_law(sample),
         CompandingLaw::Mu => mu_law(sample),

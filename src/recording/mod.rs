@@ -10,7 +10,7 @@
 
 pub mod config;
 pub mod encrypt;
-mod g711;
+pub(crate) mod g711;
 mod hashed;
 mod ogg_opus;
 mod pcm;

@@ -9,6 +9,7 @@
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
 //!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP).
 //! - `topology_file`: the hosts that were learnt to be one machine, kept over a restart.
+//! - `test_key`: the key by which the recorder knows its own test calls.
 //! - Before everything else: [`lock`] (one process for each folder), [`recovery`] (opens or rebuilds the journal).
 
 mod call_locks;
@@ -32,6 +33,7 @@ pub mod resume;
 pub(crate) mod sandbox;
 mod segments;
 pub(crate) mod startup_failure;
+pub(crate) mod test_key;
 pub(crate) mod topology_file;
 pub mod watch;
 mod worker;

@@ -13,6 +13,7 @@ use crate::journal::Journal;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::disk::{DiskLevel, DiskWatch};
+use crate::ops::self_test::{SelfTestResult, SelfTestWatch};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::ops::totals;
 use crate::pyrus::{DeliveryAnswer, StatusClient};
@@ -31,8 +32,16 @@ pub(crate) fn start(
 ) -> anyhow::Result<StoppableThread> {
     let mut disks = disks(config);
     let mut periods = PeriodLog::new(journal, wall_clock());
+    let state = config.journal.dir.clone();
+    let mut self_test = SelfTestWatch::start(SelfTestResult::read(&state));
+    let mut other = move |alerts: &Alerts| {
+        periods.check(wall_clock()).iter().for_each(|line| tracing::info!("{line}"));
+        if let Some((kind, detail)) = self_test.update(SelfTestResult::read(&state)) {
+            alerts.raise(kind, &detail);
+        }
+    };
     StoppableThread::start("watch", move |stop| {
-        run(&mut disks, &mut periods, &alerts, delivery.as_ref().map(|d| (d, &owed)), stop);
+        run(&mut disks, &mut other, &alerts, delivery.as_ref().map(|d| (d, &owed)), stop);
     })
     .context("cannot start the watch thread")
 }
@@ -73,7 +82,7 @@ pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
 
 fn run(
     disks: &mut DiskWatch,
-    periods: &mut PeriodLog,
+    other: &mut dyn FnMut(&Alerts),
     alerts: &Alerts,
     delivery: Option<(&StatusClient, &OwedCalls)>,
     stop: &StopSignal,
@@ -81,7 +90,7 @@ fn run(
     let mut raised = DeliveryAlarms::default();
     loop {
         check_disks(disks, alerts);
-        periods.check(wall_clock()).iter().for_each(|line| tracing::info!("{line}"));
+        other(alerts);
         if let Some((delivery, owed)) = delivery {
             let answer = delivery.ask_within(PATIENCE);
             if let DeliveryAnswer::Summary(summary) = &answer {

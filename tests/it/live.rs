@@ -18,10 +18,10 @@ const CALL: &str = "g711a_direct";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A network namespace with a pair of interfaces, `tap0` and `mirror0`; gone when dropped.
-struct NetworkNamespace(String);
+pub(crate) struct NetworkNamespace(pub(crate) String);
 
 impl NetworkNamespace {
-    fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         let namespace = Self(format!("callspan-{what}-{}", std::process::id()));
         let added = ip(&["netns", "add", &namespace.0]);
         assert!(added.as_ref().is_ok_and(|o| o.status.success()), "{added:?}");
@@ -35,7 +35,7 @@ impl NetworkNamespace {
         namespace
     }
 
-    fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0]).arg(program);
         command
@@ -48,11 +48,11 @@ impl Drop for NetworkNamespace {
     }
 }
 
-fn ip(args: &[&str]) -> std::io::Result<Output> {
+pub(crate) fn ip(args: &[&str]) -> std::io::Result<Output> {
     Command::new("ip").args(args).output()
 }
 
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_callspan"))
 }
 
@@ -71,14 +71,14 @@ fn configuration(dir: &Path, interface: &str) -> PathBuf {
 }
 
 /// A running service, with the lines of its standard error. Killed when dropped.
-struct LiveService {
+pub(crate) struct LiveService {
     child: Child,
     lines: Receiver<String>,
     said: Vec<String>,
 }
 
 impl LiveService {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
@@ -86,7 +86,7 @@ impl LiveService {
         Self { child, lines, said: Vec::new() }
     }
 
-    fn wait_for(&mut self, words: &str) {
+    pub(crate) fn wait_for(&mut self, words: &str) {
         let until = Instant::now() + PATIENCE;
         while !self.said.iter().any(|line| line.contains(words)) {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -97,7 +97,7 @@ impl LiveService {
     }
 
     /// SIGTERM; the exit status and all that was said.
-    fn stop(mut self) -> (Option<i32>, Vec<String>) {
+    pub(crate) fn stop(mut self) -> (Option<i32>, Vec<String>) {
         signal("-TERM", &self.child.id().to_string());
         let status = self.child.wait().unwrap();
         self.said.extend(self.lines.iter());

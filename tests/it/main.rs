@@ -26,4 +26,5 @@ mod sound;
 mod spool_tshark;
 mod supervision;
 mod support;
+mod test_call;
 mod world;

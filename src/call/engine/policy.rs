@@ -8,12 +8,14 @@ use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::party::LegParties;
 use crate::call::roles::CallRoles;
 use crate::call::rules::RuleSubject;
+use crate::call::test_call::TestCallOrder;
 
 impl Engine {
     /// Applies the rules to the call as known now, then opens or discards the spools of its legs accordingly.
     pub(super) fn apply_rules(&mut self, conversation: usize, sink: &mut dyn LegSink) {
         let policy = match self.policy_of(conversation) {
             RecordingPolicy::Record if self.is_recording_session(conversation) => RecordingPolicy::RecordingSession,
+            RecordingPolicy::Record if self.is_unregistered_test(conversation) => RecordingPolicy::TestCall,
             policy => policy,
         };
         let Some(call) = self.conversations.get_mut(conversation) else { return };
@@ -21,9 +23,10 @@ impl Engine {
         for slot in call.legs.clone() {
             match policy {
                 RecordingPolicy::Exclude { .. } => self.discard_spool(slot, sink),
-                RecordingPolicy::Record | RecordingPolicy::RecordingSession | RecordingPolicy::NoRegister { .. } => {
-                    self.open_spool(slot, sink);
-                }
+                RecordingPolicy::Record
+                | RecordingPolicy::RecordingSession
+                | RecordingPolicy::TestCall
+                | RecordingPolicy::NoRegister { .. } => self.open_spool(slot, sink),
             }
         }
     }
@@ -32,6 +35,13 @@ impl Engine {
     fn is_recording_session(&self, conversation: usize) -> bool {
         let Some(call) = self.conversations.get(conversation) else { return false };
         call.legs.iter().all(|slot| self.legs.get(*slot).is_some_and(Leg::is_recording_session))
+    }
+
+    /// Returns whether a call is a test call of this recorder that must not be registered.
+    fn is_unregistered_test(&self, conversation: usize) -> bool {
+        let Some(call) = self.conversations.get(conversation) else { return false };
+        let orders = call.legs.iter().filter_map(|slot| self.legs.get(*slot)?.parties.test_order());
+        orders.into_iter().any(|order| order == TestCallOrder::RecordOnly)
     }
 
     fn policy_of(&self, conversation: usize) -> RecordingPolicy {

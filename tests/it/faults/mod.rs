@@ -8,5 +8,5 @@ mod failing_files;
 mod injection;
 mod journal;
 mod render_workers;
-mod station;
+pub(crate) mod station;
 mod storage;

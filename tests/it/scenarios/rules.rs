@@ -3,6 +3,7 @@
 use callspan::call::config::{CallRule, Config, RuleAction};
 use callspan::call::event::RegistrationPolicy;
 use callspan::call::record::{CallDirection, CallVerdict, Side};
+use callspan::call::test_call::{KEY_BYTES, TEST_CALL_HEADER, TestCallKey, TestCallOrder};
 
 use crate::scenarios::{OUTSIDE, Office, outside_and_200};
 use crate::support::playback::{PlayedScene, play_with};
@@ -77,6 +78,34 @@ fn a_call_that_must_not_be_registered_is_recorded_all_the_same() {
         (Some(CallVerdict::BothSides), RegistrationPolicy::Forbidden)
     );
     assert!(played.told.iter().all(|(_, live)| live.registration == RegistrationPolicy::Forbidden));
+}
+
+/// A direct inbound call with a header of `callspan test-call`, under a recorder with the key of sevens.
+fn test_call(order: TestCallOrder, key: u8) -> PlayedScene {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    let proof = TestCallKey::new([key; KEY_BYTES]).header_value(order, &scene.get(call).call_id);
+    scene.at(call).headers = vec![format!("{TEST_CALL_HEADER}: {proof}")];
+    scene.connect(call);
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    play_with(&scene, Config { test_key: Some(TestCallKey::new([7; KEY_BYTES])), ..Config::default() })
+}
+
+#[test]
+fn a_test_call_of_this_recorder_is_recorded_and_registered_only_if_asked() {
+    let (record, deliver) = (TestCallOrder::RecordOnly, TestCallOrder::Deliver);
+    for (order, key, is_known, registration) in [
+        (record, 7, true, RegistrationPolicy::Forbidden),
+        (deliver, 7, true, RegistrationPolicy::Allowed),
+        (record, 8, false, RegistrationPolicy::Allowed), // a stranger must not escape registration
+    ] {
+        let played = test_call(order, key);
+        let call = played.only();
+        assert_eq!(call.record.verdict, Some(CallVerdict::BothSides));
+        assert_eq!((call.record.test_call, call.ended.registration), (is_known, registration), "{order:?} {key}");
+        assert!(played.told.iter().all(|(_, live)| live.registration == registration), "{order:?} {key}");
+    }
 }
 
 /// A call through the PBX that waits 1 s with music, then rings 200 in vain and is taken by 201.

@@ -1,0 +1,115 @@
+//! The header by which a recorder knows its own test calls (`callspan test-call`).
+//!
+//! A caller must not escape registration by a header that anybody can send. Its value therefore proves the knowledge of
+//! this recorder's key: an HMAC-SHA256 (RFC 2104) over the order and the Call-ID. A header that was overheard fits no
+//! other call.
+
+use std::fmt;
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use crate::sip::SipMessage;
+
+/// Treatment of a test call that its sender asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestCallOrder {
+    /// The call is recorded, but not registered.
+    RecordOnly,
+    /// The call is recorded and registered like any other.
+    Deliver,
+}
+
+/// Key by which the recorder knows its own test calls.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TestCallKey([u8; KEY_BYTES]);
+
+impl TestCallKey {
+    /// Wraps the bytes of a key.
+    pub const fn new(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the value of the header [`TEST_CALL_HEADER`] for the call with this Call-ID.
+    pub fn header_value(&self, order: TestCallOrder, call_id: &str) -> String {
+        let code = self.mac(order, call_id).finalize().into_bytes();
+        let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{} {hex}", order.word())
+    }
+
+    /// Returns the order in a message, if its header was made with this key for its Call-ID.
+    pub(crate) fn order_in(&self, message: &SipMessage<'_>) -> Option<TestCallOrder> {
+        let value = message.header(TEST_CALL_HEADER)?;
+        let (word, code) = value.trim().split_once(' ')?;
+        let order = [TestCallOrder::RecordOnly, TestCallOrder::Deliver].into_iter().find(|o| o.word() == word)?;
+        let is_ours = self.mac(order, message.call_id()).verify_slice(&bytes_of(code)?).is_ok();
+        is_ours.then_some(order)
+    }
+
+    fn mac(&self, order: TestCallOrder, call_id: &str) -> Hmac<Sha256> {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        mac.update(order.word().as_bytes());
+        mac.update(b" ");
+        mac.update(call_id.as_bytes());
+        mac
+    }
+}
+
+impl fmt::Debug for TestCallKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TestCallKey(…)")
+    }
+}
+
+impl TestCallOrder {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::RecordOnly => "record",
+            Self::Deliver => "deliver",
+        }
+    }
+}
+
+/// Returns the 32 bytes that are written in hex.
+fn bytes_of(hex: &str) -> Option<[u8; 32]> {
+    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
+    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+    bytes?.try_into().ok()
+}
+
+/// Name of the header.
+pub const TEST_CALL_HEADER: &str = "X-Callspan-Test";
+/// Length of the key, bytes: the output of SHA-256, as RFC 2104 section 3 recommends.
+pub const KEY_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::SipFraming;
+
+    fn order(value: &str, call_id: &str) -> Option<TestCallOrder> {
+        let text = format!(
+            "INVITE sip:b@192.0.2.12 SIP/2.0\r\nFrom: <sip:a@192.0.2.11>;tag=1\r\nTo: <sip:b@192.0.2.12>\r\n\
+             Call-ID: {call_id}\r\nCSeq: 1 INVITE\r\nX-Callspan-Test: {value}\r\n\r\n"
+        );
+        let message = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).unwrap();
+        TestCallKey::new([7; KEY_BYTES]).order_in(&message)
+    }
+
+    #[test]
+    fn only_the_own_key_and_the_own_call_id_make_a_test_call() {
+        let ours = TestCallKey::new([7; KEY_BYTES]);
+        for kind in [TestCallOrder::RecordOnly, TestCallOrder::Deliver] {
+            let value = ours.header_value(kind, "call-1");
+            assert_eq!(order(&value, "call-1"), Some(kind));
+            assert_eq!(order(&value, "call-2"), None, "overheard, and sent with another call");
+        }
+        assert_eq!(order(&TestCallKey::new([8; KEY_BYTES]).header_value(TestCallOrder::RecordOnly, "a"), "a"), None);
+        let value = ours.header_value(TestCallOrder::Deliver, "a").replace("deliver", "record");
+        for wrong in [value.as_str(), "", "record", "record ", "record zz", "record 00ff", "record 0", "x y z"] {
+            assert_eq!(order(wrong, "a"), None, "{wrong}");
+        }
+        assert_eq!(format!("{ours:?}"), "TestCallKey(…)");
+    }
+}

@@ -1,0 +1,271 @@
+//! `callspan test-call`: proves that a call through the mirrored port is recorded, or names the step at which it is lost.
+//!
+//! One made-up call is sent through a network card: SIP messages of both sides and RTP with a tone for each side. Then its
+//! record is looked for in the folders of the running service. The recorder knows the call by a header
+//! ([`crate::call::test_call`]) and does not register it in Pyrus, unless `--deliver` asks for it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use self::script::ScriptFacts;
+use self::trace::{CallTrace, SentCall, StepResult, TestStep};
+use self::wire::SendingCards;
+use super::EXIT_FAILED;
+use super::table::printable;
+use crate::call::test_call::{TestCallKey, TestCallOrder};
+use crate::ops::alerts::{AlarmKind, Alerts};
+use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::output;
+use crate::ops::self_test::SelfTestResult;
+use crate::ops::status::ServiceReport;
+use crate::service::clock::wall_clock;
+use crate::service::test_key;
+
+mod script;
+mod tones;
+mod trace;
+mod wire;
+
+/// Arguments of `test-call`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct TestCallArgs {
+    /// Configuration file of the running service.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml")]
+    config: PathBuf,
+    /// Network card that sends: its switch port must be mirrored.
+    #[arg(long, value_name = "NAME")]
+    interface: String,
+    /// Second card that sends the callee's half. With two cards the call crosses the mirrored port in both directions.
+    #[arg(long, value_name = "NAME")]
+    answer_interface: Option<String>,
+    /// Number of the caller.
+    #[arg(long, value_name = "N", default_value = "198", value_parser = number)]
+    from: String,
+    /// Number of the callee.
+    #[arg(long, value_name = "N", default_value = "199", value_parser = number)]
+    to: String,
+    /// Length of the call.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=60))]
+    seconds: u64,
+    /// Longest time to wait for the recording, and for Pyrus.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    wait: u64,
+    /// Let the recorder register the call in Pyrus like any other call.
+    #[arg(long)]
+    deliver: bool,
+    /// Raise an alarm if the call is lost, and another when a later one is recorded again. For timers.
+    #[arg(long)]
+    alarm: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The result, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct TestCallView {
+    ok: bool,
+    /// First step that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_at: Option<TestStep>,
+    /// Id of the call in the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<String>,
+    steps: Vec<StepResult>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration is wrong.
+pub(crate) fn run(args: &TestCallArgs) -> anyhow::Result<ExitCode> {
+    let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
+    if config.capture.interfaces.contains(&args.interface) {
+        output::note(&format!(
+            "callspan: {} is the card that the recorder listens at: the call does not prove that the mirror works",
+            args.interface
+        ));
+    }
+    let view = call(args, &config);
+    if args.alarm {
+        report(&view, &config)?;
+    }
+    output::result(&if args.json { serde_json::to_string(&view)? + "\n" } else { text(&view) })?;
+    Ok(if view.ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+/// Makes the call and follows it, up to the first step that failed.
+fn call(args: &TestCallArgs, config: &Config) -> TestCallView {
+    let mut steps = Vec::new();
+    let id = match prepare(config) {
+        Ok((before, key)) => {
+            steps.push(passed(TestStep::Recorder, format!("running, capturing on {}", before.source)));
+            match send(args, config, (before, &key)) {
+                Ok(sent) => {
+                    let detail = format!(
+                        "{} seconds from {} to {} through {}",
+                        args.seconds, args.from, args.to, args.interface
+                    );
+                    steps.push(passed(TestStep::Send, detail));
+                    let patience = Duration::from_secs(args.wait);
+                    CallTrace { config, sent: &sent, patience, deliver: args.deliver }.follow(&mut steps)
+                }
+                Err(error) => {
+                    steps.push(StepResult { step: TestStep::Send, ok: false, detail: format!("{error:#}") });
+                    None
+                }
+            }
+        }
+        Err(detail) => {
+            steps.push(StepResult { step: TestStep::Recorder, ok: false, detail });
+            None
+        }
+    };
+    let lost_at = steps.iter().find(|result| !result.ok).map(|result| result.step);
+    TestCallView { ok: lost_at.is_none(), lost_at, call: id, steps }
+}
+
+fn passed(step: TestStep, detail: String) -> StepResult {
+    StepResult { step, ok: true, detail }
+}
+
+/// Checks that the service runs and captures. Returns its report and the key of its test calls, or the reason.
+fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
+    let state = &config.journal.dir;
+    let report = ServiceReport::read(state).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            format!("{} cannot be read: run the command with sudo", state.display())
+        }
+        _ => String::from("the recorder has never run with this configuration: sudo systemctl start callspan"),
+    })?;
+    if !report.is_alive(wall_clock()) {
+        return Err(String::from("the recorder is stopped: sudo systemctl start callspan"));
+    }
+    if !report.is_capturing {
+        return Err(format!("the recorder waits for its interface {}: check the cable, `ip link`", report.source));
+    }
+    let key = test_key::load(state).map_err(|error| format!("the key of the test calls cannot be read: {error}"))?;
+    Ok((report, key))
+}
+
+fn send(
+    args: &TestCallArgs,
+    config: &Config,
+    (before, key): (ServiceReport, &TestCallKey),
+) -> anyhow::Result<SentCall> {
+    let mut cards = SendingCards::open(&args.interface, args.answer_interface.as_deref())?;
+    let talk = Duration::from_secs(args.seconds);
+    let call_id = format!("{:032x}@callspan-test", fastrand::u128(..));
+    let order = if args.deliver { TestCallOrder::Deliver } else { TestCallOrder::RecordOnly };
+    let facts = ScriptFacts {
+        numbers: [&args.from, &args.to],
+        sip_port: config.call.sip_ports.first().copied().unwrap_or(SIP_PORT),
+        talk,
+        call_id: &call_id,
+        proof: &key.header_value(order, &call_id),
+    };
+    let (packets, at) = (script::packets(&facts), wall_clock());
+    let rtp = u64::from(script::rtp_count(talk));
+    cards.send(&packets)?;
+    Ok(SentCall { call_id, at, rtp, talk, before })
+}
+
+/// Leaves the result for the running service, which raises the alarm. Without a service raises it here.
+fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
+    let state = &config.journal.dir;
+    let failed = view.steps.iter().find(|step| !step.ok);
+    let detail = failed.map_or_else(
+        || String::from("the test call was recorded right"),
+        |step| format!("the test call was lost at the step {}: {}", step.step.name(), step.detail),
+    );
+    let is_served = ServiceReport::read(state).is_ok_and(|report| report.is_alive(wall_clock()));
+    SelfTestResult { at: wall_clock(), ok: view.ok, detail: detail.clone() }.write(state)?;
+    if !is_served && !view.ok {
+        let (alerts, runner) = Alerts::start_with_history(&config.alerts, state)?;
+        alerts.raise(AlarmKind::TestCallFailed, &detail);
+        drop(alerts);
+        runner.join();
+    }
+    Ok(())
+}
+
+fn text(view: &TestCallView) -> String {
+    let mut text = String::new();
+    for step in &view.steps {
+        let mark = if step.ok { "ok  " } else { "LOST" };
+        text.push_str(&format!("{mark} {:<9} {}\n", step.step.name(), printable(&step.detail)));
+    }
+    if view.ok {
+        text.push_str("The test call was recorded right.\n");
+    }
+    text
+}
+
+/// Checks a number for the command line.
+fn number(text: &str) -> Result<String, String> {
+    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "+*#.-_".contains(c));
+    match (1..=32).contains(&text.len()) && is_plain {
+        true => Ok(text.to_owned()),
+        false => Err(String::from("write digits, at most 32, e.g. 199 or +74950000000")),
+    }
+}
+
+/// Port of SIP (RFC 3261 section 19.1.2).
+const SIP_PORT: u16 = 5060;
+
+const HELP: &str = "\
+The packets go to addresses that no host has (192.0.2.11 and 192.0.2.12), so no telephone rings. Sending needs
+CAP_NET_RAW. The steps are recorder, send, mirror, media, recording, sound, delivery. With one card all packets enter
+the switch at one port, so a mirror that shows one direction of a port only is not noticed; use --answer-interface.
+
+Exit status: 0 the call was recorded right; 1 it was lost, and the step says where.
+
+Examples:
+  sudo callspan test-call --interface eth0
+  sudo callspan test-call --interface eth0 --answer-interface eth2
+  sudo callspan test-call --interface eth0 --from +74950000000 --to 199 --deliver
+  sudo systemctl enable --now callspan-test-call@eth0.timer      # every night, with an alarm";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::{SipFraming, SipMessage};
+
+    #[test]
+    fn the_script_is_a_complete_call_with_all_packets_in_their_order() {
+        let key = TestCallKey::new([3; 32]);
+        let proof = key.header_value(TestCallOrder::RecordOnly, "id-1");
+        let talk = Duration::from_secs(3);
+        let facts =
+            ScriptFacts { numbers: ["198", "+74950000000"], sip_port: 5060, talk, call_id: "id-1", proof: &proof };
+        let packets = script::packets(&facts);
+        let sip: Vec<SipMessage<'_>> =
+            packets.iter().filter_map(|p| SipMessage::parse(&p.payload, SipFraming::Datagram).ok()).collect();
+        let kinds: Vec<String> = sip
+            .iter()
+            .map(|m| m.status().map_or_else(|| format!("{:?}", m.method()), |status| status.to_string()))
+            .collect();
+        assert_eq!(kinds.len(), 7, "{kinds:?}");
+        assert_eq!([&kinds[1], &kinds[2], &kinds[3], &kinds[6]], ["100", "180", "200", "200"]);
+        assert_eq!(key.order_in(&sip[0]), Some(TestCallOrder::RecordOnly));
+        assert!(sip.iter().all(|message| message.call_id() == "id-1"));
+        assert_eq!(sip[0].to().and_then(|to| to.uri.user), Some(String::from("+74950000000")));
+        assert!(sip[0].sdp().is_some() && sip[3].sdp().is_some() && sip[2].sdp().is_none());
+        let rtp = packets.len() - sip.len();
+        assert_eq!(rtp, 2 * script::rtp_count(talk) as usize, "144 packets in 2.92 s: {}", script::rtp_count(talk));
+        assert!(packets.is_sorted_by_key(|packet| packet.at));
+    }
+
+    #[test]
+    fn numbers_cannot_break_a_header() {
+        assert!(number("199").is_ok() && number("+7495").is_ok());
+        for wrong in ["", "1>", "1 2", "1\r\nX: y", "123456789012345678901234567890123"] {
+            assert!(number(wrong).is_err(), "{wrong}");
+        }
+    }
+}

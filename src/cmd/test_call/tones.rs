@@ -1,0 +1,136 @@
+//! The tone of each side, and the measurement of the tones in a recording.
+
+use std::f64::consts::TAU;
+use std::path::Path;
+
+use super::script::PTIME_MS;
+use crate::call::record::Side;
+use crate::codec::CompandingLaw;
+use crate::recording::g711;
+use crate::recording::verify::{VerifyError, decode};
+
+/// Shares of the energy of each channel at the tone of each side, 0 to 1: `[channel][side]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct ToneShares {
+    shares: [[f64; 2]; 2],
+    /// Samples of each channel.
+    pub(super) samples: u64,
+}
+
+/// Returns the payload of a side's packet with this number.
+pub(super) fn tone_packet(side: Side, number: u32) -> Vec<u8> {
+    let length = u64::from(PTIME_MS) * RATE / 1_000;
+    let first = u64::from(number) * length;
+    (first..first + length)
+        .map(|n| {
+            let sample = LEVEL * (TAU * frequency(side) * n as f64 / RATE as f64).sin();
+            g711::encode(CompandingLaw::A, sample as i16)
+        })
+        .collect()
+}
+
+/// Measures the tones in a recording.
+///
+/// # Errors
+/// When the file cannot be read or decoded.
+pub(super) fn measure(path: &Path, sample_rate: u32) -> Result<ToneShares, VerifyError> {
+    let mut channels = [Vec::new(), Vec::new()];
+    decode(path, sample_rate, &mut |frames| {
+        for frame in frames {
+            channels.iter_mut().zip(frame).for_each(|(channel, sample)| channel.push(f64::from(*sample)));
+        }
+    })?;
+    let samples = channels[0].len() as u64;
+    let shares = channels.map(|channel| {
+        [Side::Caller, Side::Callee].map(|side| share(&channel, frequency(side) / f64::from(sample_rate)))
+    });
+    Ok(ToneShares { shares, samples })
+}
+
+impl ToneShares {
+    /// Returns true if the left channel has the caller's tone only, and the right channel the callee's.
+    pub(super) fn is_right(&self) -> bool {
+        let [left, right] = self.shares;
+        left[0] > MOST && right[1] > MOST && left[1] < LITTLE && right[0] < LITTLE
+    }
+
+    /// Returns true if each channel has the tone of the other side.
+    pub(super) fn is_swapped(&self) -> bool {
+        let [left, right] = self.shares;
+        left[1] > MOST && right[0] > MOST
+    }
+
+    /// Returns the sides of which the own tone is missing in their channel.
+    pub(super) fn missing(&self) -> Vec<Side> {
+        [Side::Caller, Side::Callee]
+            .into_iter()
+            .filter(|side| self.shares[side.channel()][side.channel()] <= MOST)
+            .collect()
+    }
+}
+
+/// Returns the share of the energy at a frequency (in cycles a sample), by Goertzel's algorithm in short windows. A gap or
+/// a correction of the clock therefore spoils its own window only.
+fn share(samples: &[f64], frequency: f64) -> f64 {
+    let coefficient = 2.0 * (TAU * frequency).cos();
+    let (mut tone, mut all) = (0.0, 0.0);
+    for window in samples.chunks_exact(WINDOW) {
+        let (mut s1, mut s2) = (0.0, 0.0);
+        for sample in window {
+            (s1, s2) = (sample + coefficient * s1 - s2, s1);
+            all += sample * sample;
+        }
+        tone += (s1 * s1 + s2 * s2 - coefficient * s1 * s2) * 2.0 / WINDOW as f64;
+    }
+    if all > 0.0 { tone / all } else { 0.0 }
+}
+
+/// Returns the frequency of a side's tone, Hz: far from each other, no harmonics, no key of a telephone.
+const fn frequency(side: Side) -> f64 {
+    match side {
+        Side::Caller => 500.0,
+        Side::Callee => 1_100.0,
+    }
+}
+
+/// Samples a second of G.711.
+const RATE: u64 = 8_000;
+/// Amplitude: -10 dB below full scale.
+const LEVEL: f64 = 10_000.0;
+/// Samples of a window: 100 ms at 8 kHz, 50 ms at 16 kHz; whole periods of both tones.
+const WINDOW: usize = 800;
+/// Share of the own tone in a channel that counts as heard. Silence before the first packet has no energy.
+const MOST: f64 = 0.8;
+/// Share of the other tone that counts as absent: -20 dB.
+const LITTLE: f64 = 0.01;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(side: Side) -> Vec<f64> {
+        let codes = (0..50).flat_map(|n| tone_packet(side, n));
+        codes
+            .map(|code| f64::from(crate::render::codec::g711::linear_values(CompandingLaw::A)[usize::from(code)]))
+            .collect()
+    }
+
+    fn shares(left: &[f64], right: &[f64]) -> ToneShares {
+        let of = |samples: &[f64]| [500.0, 1_100.0].map(|hz| share(samples, hz / 8_000.0));
+        ToneShares { shares: [of(left), of(right)], samples: left.len() as u64 }
+    }
+
+    #[test]
+    fn tones_are_told_apart_swapped_mixed_and_missing() {
+        let (caller, callee) = (channel(Side::Caller), channel(Side::Callee));
+        let silence = vec![0.0; caller.len()];
+        let right = shares(&caller, &callee);
+        assert!(right.is_right() && !right.is_swapped() && right.missing().is_empty(), "{right:?}");
+        let swapped = shares(&callee, &caller);
+        assert!(swapped.is_swapped() && !swapped.is_right(), "{swapped:?}");
+        let mixed: Vec<f64> = caller.iter().zip(&callee).map(|(a, b)| a + b / 2.0).collect();
+        assert!(!shares(&mixed, &callee).is_right());
+        assert_eq!(shares(&silence, &callee).missing(), [Side::Caller]);
+        assert_eq!(shares(&caller, &silence).missing(), [Side::Callee]);
+    }
+}

@@ -1,0 +1,340 @@
+//! Looks for the record of the test call, and names the first step at which something was lost.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::tones::{self, ToneShares};
+use crate::call::record::{CallProblem, CallRecord, CallVerdict, DeliveryState, ProblemKind, Side};
+use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
+use crate::ops::alerts::AlarmKind;
+use crate::ops::config::Config;
+use crate::ops::status::ServiceReport;
+use crate::service::clock::{monotonic, wall_clock};
+use crate::time::Timestamp;
+
+/// Steps of a call from the card to Pyrus, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TestStep {
+    /// The service runs and captures.
+    Recorder,
+    /// The card sent the packets.
+    Send,
+    /// The mirror showed the signalling of both directions.
+    Mirror,
+    /// The mirror showed the RTP of both directions.
+    Media,
+    /// The spool and the recording were written.
+    Recording,
+    /// The recording has the tone of each side in its channel.
+    Sound,
+    /// Pyrus takes calls, and took this one if it was asked to.
+    Delivery,
+}
+
+impl TestStep {
+    /// Returns the word in the output.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Recorder => "recorder",
+            Self::Send => "send",
+            Self::Mirror => "mirror",
+            Self::Media => "media",
+            Self::Recording => "recording",
+            Self::Sound => "sound",
+            Self::Delivery => "delivery",
+        }
+    }
+}
+
+/// Result of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct StepResult {
+    pub(super) step: TestStep,
+    pub(super) ok: bool,
+    pub(super) detail: String,
+}
+
+/// A failed step: the reason and the remedy.
+type StepError = String;
+
+/// Facts of the call as it was sent.
+#[derive(Clone, Debug)]
+pub(super) struct SentCall {
+    /// Call-ID.
+    pub(super) call_id: String,
+    /// Wall clock before the first packet.
+    pub(super) at: Timestamp,
+    /// RTP packets of each side.
+    pub(super) rtp: u64,
+    /// Time from the answer to the BYE.
+    pub(super) talk: Duration,
+    /// Report of the service before the call.
+    pub(super) before: ServiceReport,
+}
+
+/// Follows a call through the recorder.
+pub(super) struct CallTrace<'a> {
+    /// Configuration of the recorder.
+    pub(super) config: &'a Config,
+    /// The call.
+    pub(super) sent: &'a SentCall,
+    /// Longest time to wait for the record, and then for Pyrus.
+    pub(super) patience: Duration,
+    /// True: the call must be delivered.
+    pub(super) deliver: bool,
+}
+
+impl CallTrace<'_> {
+    /// Checks the steps in their order, up to the first that failed. Returns the id of the call, if it has a record.
+    pub(super) fn follow(&self, steps: &mut Vec<StepResult>) -> Option<String> {
+        let stored = self.wait_for(self.patience, |call| call.stage == CallStage::Complete);
+        let Some(stored) = stored else {
+            self.add(steps, TestStep::Mirror, Err(self.why_not_seen()));
+            return None;
+        };
+        let id = stored.record.id.clone();
+        let checks: [(TestStep, &dyn Fn() -> Result<String, StepError>); 5] = [
+            (TestStep::Mirror, &|| mirror(&stored.record)),
+            (TestStep::Media, &|| self.media(&stored.record)),
+            (TestStep::Recording, &|| self.recording(&stored)),
+            (TestStep::Sound, &|| self.sound(&stored.record)),
+            (TestStep::Delivery, &|| self.delivery(&id)),
+        ];
+        // A spool that could not be written explains everything that is missing after it.
+        if let Some(error) = spool_error(&stored.record) {
+            self.add(steps, TestStep::Recording, Err(error));
+            return Some(id);
+        }
+        for (step, check) in checks {
+            if !self.add(steps, step, check()) {
+                break;
+            }
+        }
+        Some(id)
+    }
+
+    /// Adds the result of a step. Returns true if the step is right.
+    fn add(&self, steps: &mut Vec<StepResult>, step: TestStep, result: Result<String, StepError>) -> bool {
+        let ok = result.is_ok();
+        let (Ok(detail) | Err(detail)) = result;
+        steps.push(StepResult { step, ok, detail });
+        ok
+    }
+
+    /// Waits until the call is in the journal and `is_ready`. After `patience` returns the call as it is then.
+    #[expect(clippy::disallowed_methods, reason = "another process works on the call")]
+    fn wait_for(&self, patience: Duration, is_ready: impl Fn(&StoredCall) -> bool) -> Option<StoredCall> {
+        let until: Instant = monotonic() + patience;
+        loop {
+            let found = self.find();
+            if found.as_ref().is_some_and(&is_ready) || monotonic() >= until {
+                return found;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn find(&self) -> Option<StoredCall> {
+        let journal = Journal::open_read_only(&self.config.journal).ok()?;
+        let filter = CallFilter { since: Some(self.sent.at - CLOCK_SLACK), ..CallFilter::default() };
+        let calls = journal.calls(&filter).ok()?;
+        calls.into_iter().find(|call| call.record.legs.iter().any(|leg| leg.sip_call_id == self.sent.call_id))
+    }
+
+    /// Explains why the journal does not know the call, by the counters of the service before and after it.
+    fn why_not_seen(&self) -> StepError {
+        let Ok(after) = ServiceReport::read(&self.config.journal.dir) else {
+            return String::from("the service has no report any more: look at `systemctl status callspan`");
+        };
+        if !after.is_alive(wall_clock()) {
+            return String::from("the service stopped during the call: look at `journalctl -u callspan`");
+        }
+        let alarm = self.storage_alarm(&after);
+        let before = &self.sent.before;
+        let sip = after.sip_messages.saturating_sub(before.sip_messages);
+        let other_media = after.rtp_unclaimed.saturating_sub(before.rtp_unclaimed);
+        match (alarm, after.frames.saturating_sub(before.frames)) {
+            (Some(alarm), _) => format!("the call is not in the journal, because of an alarm: {alarm}"),
+            (None, frames) if frames <= FEW_FRAMES => format!(
+                "{frames} frames reached the recorder during the call: the mirror is silent. Check the mirror session of \
+                 the switch and the cable to the recorder"
+            ),
+            (None, _) if sip == 0 && other_media >= self.sent.rtp => String::from(
+                "the RTP of the call reached the recorder, its SIP did not: the mirror must show the signalling, too",
+            ),
+            (None, frames) => format!(
+                "{frames} frames reached the recorder, but not the INVITE: the mirror does not show the port of this card"
+            ),
+        }
+    }
+
+    fn media(&self, record: &CallRecord) -> Result<String, StepError> {
+        let (sent, sides) = (self.sent.rtp, &record.sides);
+        let [caller, callee] = [sides.caller.packets, sides.callee.packets];
+        match (caller, callee) {
+            (0, 0) => Err(String::from(
+                "the SIP messages arrived, no RTP: the mirror must show the media as well (another VLAN, or a filter of \
+                 UDP ports)",
+            )),
+            (_, 0) | (0, _) => Err(format!(
+                "the RTP of the {} is missing, and its SIP messages arrived: a filter before the recorder removes it",
+                side_name(if caller == 0 { Side::Caller } else { Side::Callee })
+            )),
+            _ => {
+                let lost = (2 * sent).saturating_sub(caller + callee);
+                let by_us = record.problems.iter().any(|problem| problem.kind == ProblemKind::LostByUs);
+                match (lost * 100 > 2 * sent * MAX_LOSS_PERCENT, by_us) {
+                    (true, true) => {
+                        Err(format!("{lost} of {} packets were lost by this machine: {MORE_BUFFER}", 2 * sent))
+                    }
+                    (true, false) => {
+                        Err(format!("{lost} of {} RTP packets are missing: the mirror port loses frames", 2 * sent))
+                    }
+                    (false, _) => {
+                        Ok(format!("{caller} and {callee} of {sent} RTP packets arrived from caller and callee"))
+                    }
+                }
+            }
+        }
+    }
+
+    fn recording(&self, stored: &StoredCall) -> Result<String, StepError> {
+        let record = &stored.record;
+        if stored.stage != CallStage::Complete {
+            let report = ServiceReport::read(&self.config.journal.dir).unwrap_or_default();
+            let why = self.storage_alarm(&report).unwrap_or_else(|| {
+                format!("it is not complete after {} s; `callspan calls show {}`", self.patience.as_secs(), record.id)
+            });
+            return Err(format!("the recording could not be written: {why}"));
+        }
+        if record.verdict != Some(CallVerdict::BothSides) {
+            let reason = record.verdict_reason.as_deref().unwrap_or("there is no recording");
+            return Err(format!("the call cannot be heard: {reason}"));
+        }
+        let seconds: f64 = record.recordings.iter().map(|file| file.duration_s).sum();
+        let talk = self.sent.talk.as_secs_f64();
+        if (seconds - talk).abs() > MAX_LENGTH_ERROR_S {
+            return Err(format!("the recording has {seconds:.1} s of a call of {talk:.1} s"));
+        }
+        Ok(format!("call {} has both sides, {seconds:.1} s", record.id))
+    }
+
+    /// Returns the newest alarm of the service that explains missing files.
+    fn storage_alarm(&self, report: &ServiceReport) -> Option<String> {
+        let alarm = report.alarms.iter().rev().find(|alarm| STORAGE_ALARMS.contains(&alarm.kind))?;
+        Some(format!("{}: {}", alarm.kind.name(), alarm.detail))
+    }
+
+    fn sound(&self, record: &CallRecord) -> Result<String, StepError> {
+        let Some(file) = record.recordings.first() else { return Err(String::from("there is no recording")) };
+        if file.plain_sha256.is_some() {
+            return Ok(String::from("not compared, because the recording is encrypted already"));
+        }
+        let shares = tones::measure(Path::new(&file.path), file.sample_rate)
+            .map_err(|error| format!("the recording {} cannot be read: {error}", file.path))?;
+        judge(&shares)
+    }
+
+    fn delivery(&self, id: &str) -> Result<String, StepError> {
+        if !self.config.pyrus.enabled {
+            return match self.deliver {
+                true => Err(String::from("pyrus.enabled is false: nothing is delivered")),
+                false => Ok(String::from("not configured")),
+            };
+        }
+        let settled =
+            |call: &StoredCall| !matches!(call.record.delivery.state, DeliveryState::Owed | DeliveryState::None);
+        let patience = if self.deliver { self.patience } else { Duration::ZERO };
+        let state = self.wait_for(patience, settled).map(|call| call.record.delivery).unwrap_or_default();
+        let alarm = Journal::open_read_only(&self.config.journal).and_then(|journal| journal.alarm()).ok().flatten();
+        match (state.state, alarm) {
+            (DeliveryState::Done, _) => {
+                Ok(state.task_id.map_or_else(|| String::from("done"), |task| format!("done: Pyrus task {task}")))
+            }
+            (_, Some(alarm)) => Err(format!("Pyrus takes no calls: {alarm}")),
+            (DeliveryState::None, None) if !self.deliver => {
+                Ok(String::from("Pyrus takes calls; --deliver sends this one, too"))
+            }
+            (DeliveryState::None, None) => Err(String::from(
+                "the configuration does not deliver this call: pyrus.directions, or a rule with no_register",
+            )),
+            (_, None) => Err(format!(
+                "Pyrus does not have the call yet: {}; `callspan calls show {id}`",
+                state.detail.unwrap_or_else(|| String::from("it is owed"))
+            )),
+        }
+    }
+}
+
+/// Checks that the messages of both directions were seen.
+fn mirror(record: &CallRecord) -> Result<String, StepError> {
+    let is_answered = record.legs.iter().any(|leg| leg.sip_status.is_some());
+    let callee = record.ringing_at.is_some() || is_answered;
+    let one_way = |seen: Side| {
+        let (seen, lost) = (side_name(seen), side_name(seen.other()));
+        format!(
+            "the mirror is one-way: it shows the packets that the {seen} sends, not those of the {lost}. Set the mirror \
+             session to both directions (rx and tx)"
+        )
+    };
+    match (record.request_uri.is_some(), callee) {
+        (true, true) => Ok(String::from("the SIP messages of both directions arrived")),
+        (true, false) => Err(one_way(Side::Caller)),
+        (false, _) => Err(one_way(Side::Callee)),
+    }
+}
+
+fn spool_error(record: &CallRecord) -> Option<StepError> {
+    let is_spool = |problem: &&CallProblem| matches!(problem.kind, ProblemKind::DiskFull | ProblemKind::SpoolError);
+    let problem = record.problems.iter().find(is_spool)?;
+    Some(match problem.kind {
+        ProblemKind::DiskFull => String::from("the disk of the spool is full: free space in spool.dir"),
+        _ => String::from("the spool could not be written: look at the disk of spool.dir"),
+    })
+}
+
+fn judge(shares: &ToneShares) -> Result<String, StepError> {
+    if shares.is_right() {
+        return Ok(String::from("the caller's tone is left, the callee's right"));
+    }
+    if shares.is_swapped() {
+        return Err(String::from("the sides are swapped: the caller's tone is on the right"));
+    }
+    let missing: Vec<&str> = shares.missing().into_iter().map(side_name).collect();
+    match missing.is_empty() {
+        true => Err(String::from("the channels hold sound of the other side")),
+        false => Err(format!("the tone of the {} is not in its channel", missing.join(" and the "))),
+    }
+}
+
+const fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Caller => "caller",
+        Side::Callee => "callee",
+    }
+}
+
+/// Alarms that explain a recording that was not written.
+const STORAGE_ALARMS: [AlarmKind; 7] = [
+    AlarmKind::DiskFull,
+    AlarmKind::DiskReadOnly,
+    AlarmKind::StorageMissing,
+    AlarmKind::RecordingFailed,
+    AlarmKind::RenderFailed,
+    AlarmKind::JournalDamaged,
+    AlarmKind::DiskLow,
+];
+const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processor time";
+/// Pause between two looks into the journal.
+const POLL: Duration = Duration::from_millis(250);
+/// The wall clock may be set during the call.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+/// Frames that a card gets without any mirror in the time of a call: broadcasts, neighbour discovery.
+const FEW_FRAMES: u64 = 20;
+/// Loss that can be heard.
+const MAX_LOSS_PERCENT: u64 = 1;
+/// Difference between the call and its recording: the switch and the kernel take milliseconds.
+const MAX_LENGTH_ERROR_S: f64 = 0.5;

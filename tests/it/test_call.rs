@@ -1,0 +1,250 @@
+//! `callspan test-call` in an office of network namespaces: a switch, two telephones' ports, a mirror, a recorder, a fake
+//! Pyrus. One link of the chain is cut at a time, and the command must name it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::faults::station::TmpfsMount;
+use crate::live::{LiveService, NetworkNamespace, ip, program};
+
+/// Traffic that the mirror shows, as selectors of `tc … u32`.
+const EVERYTHING: &[&str] = &["match u32 0 0"];
+const CALLER_ONLY: &[&str] = &["match ip src 192.0.2.11/32"];
+const CALLEE_ONLY: &[&str] = &["match ip src 192.0.2.12/32"];
+const SIGNALLING_ONLY: &[&str] = &["match ip dport 5060 0xffff"];
+const RTP_OF_CALLER_MISSING: &[&str] = &["match ip dport 5060 0xffff", "match ip src 192.0.2.12/32"];
+
+/// A switch with the ports `sw1` and `sw2`, whose other ends `phone1` and `phone2` send. The port `sw1` is mirrored to the
+/// recorder's card `mirror0`.
+struct TestOffice {
+    namespace: NetworkNamespace,
+    dir: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl TestOffice {
+    fn new(name: &str) -> Self {
+        let namespace = NetworkNamespace::new(name);
+        let office = Self { namespace, dir: tempfile::tempdir().unwrap(), config: PathBuf::new() };
+        office.ip("link add sw type bridge");
+        for port in ["1", "2"] {
+            office.ip(&format!("link add phone{port} type veth peer name sw{port}"));
+            office.ip(&format!("link set sw{port} master sw"));
+            office.ip(&format!("link set sw{port} up"));
+            office.ip(&format!("link set phone{port} up"));
+        }
+        office.ip("link set sw up");
+        office.tc("qdisc add dev sw1 clsact");
+        let config = office.dir.path().join("callspan.toml");
+        let office = Self { config, ..office };
+        office.configure("enabled = false");
+        office
+    }
+
+    fn ip(&self, line: &str) {
+        let output = ip(&["-n", &self.namespace.0].into_iter().chain(line.split(' ')).collect::<Vec<_>>()).unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+
+    fn tc(&self, line: &str) {
+        let output = Command::new("tc").args(["-n", &self.namespace.0]).args(line.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+
+    fn configure(&self, pyrus: &str) {
+        let folder = |name: &str| self.dir.path().join(name).display().to_string();
+        let text = format!(
+            "[capture]\ninterface = \"mirror0\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \
+             \"{}\"\nmin_free_gib = 0\n[alerts]\ncommand = \"cat >> {}\"\n[pyrus]\n{pyrus}\n",
+            folder("spool"),
+            folder("state"),
+            folder("recordings"),
+            folder("alarms"),
+        );
+        std::fs::write(&self.config, text).unwrap();
+    }
+
+    /// Shows these packets at the mirror, in both directions of the port.
+    fn mirror(&self, selectors: &[&str]) {
+        for direction in ["ingress", "egress"] {
+            // Fails while there is no filter yet.
+            let _ =
+                Command::new("tc").args(["-n", &self.namespace.0, "filter", "del", "dev", "sw1", direction]).output();
+            for (preference, selector) in selectors.iter().enumerate() {
+                let preference = preference + 1;
+                self.tc(&format!(
+                    "filter add dev sw1 {direction} protocol ip pref {preference} u32 {selector} action mirred egress \
+                     mirror dev tap0"
+                ));
+            }
+        }
+    }
+
+    fn run(&self) -> LiveService {
+        let mut run = self.namespace.command(&program());
+        run.args(["run", "-c"]).arg(&self.config);
+        let mut service = LiveService::start(run);
+        service.wait_for("capturing on mirror0");
+        // The first report is written at once with the first event of the source.
+        let report = self.dir.path().join("state/status.json");
+        crate::faults::station::until("the service reports", || {
+            std::fs::read_to_string(&report).is_ok_and(|text| text.contains("\"is_capturing\":true"))
+        });
+        service
+    }
+
+    /// Makes a test call of two seconds. Returns the step at which it was lost, the detail of the last step, and the status.
+    fn call(&self, more: &[&str]) -> (Option<String>, String, Option<i32>) {
+        let mut command = self.namespace.command(&program());
+        command.args([
+            "test-call",
+            "--interface",
+            "phone1",
+            "--answer-interface",
+            "phone2",
+            "--seconds",
+            "2",
+            "--json",
+        ]);
+        let output = command.args(["--wait", "8", "-c"]).arg(&self.config).args(more).output().unwrap();
+        let view = json(&output);
+        let last = view["steps"].as_array().and_then(|steps| steps.last().cloned()).unwrap();
+        assert_eq!(view["ok"], Value::Bool(view["lost_at"].is_null()), "{view:#}");
+        let detail = last["detail"].as_str().unwrap().to_owned();
+        (view["lost_at"].as_str().map(str::to_owned), detail, output.status.code())
+    }
+
+    fn records(&self) -> Vec<Value> {
+        let list = Command::new(program()).args(["calls", "list", "--json", "-c"]).arg(&self.config).output().unwrap();
+        let text = String::from_utf8(list.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+fn a_whole_chain_passes_and_each_cut_of_the_mirror_is_named() {
+    let office = TestOffice::new("tc-mirror");
+    office.mirror(EVERYTHING);
+    let (lost, why, _) = office.call(&[]);
+    assert_eq!(lost.as_deref(), Some("recorder"), "it has not run yet: {why}");
+    let service = office.run();
+    let (lost, why, status) = office.call(&[]);
+    assert_eq!((lost, status), (None, Some(0)), "{why}");
+    let [record] = office.records().try_into().unwrap();
+    assert_eq!((&record["test_call"], &record["from"], &record["to"]), (&true.into(), &"198".into(), &"199".into()));
+    assert_eq!(record["delivery"]["state"], "none");
+    for (shown, step, words) in [
+        (&[][..], "mirror", "the mirror is silent"),
+        (CALLER_ONLY, "mirror", "one-way: it shows the packets that the caller sends"),
+        (CALLEE_ONLY, "mirror", "one-way: it shows the packets that the callee sends"),
+        (SIGNALLING_ONLY, "media", "no RTP"),
+        (RTP_OF_CALLER_MISSING, "media", "RTP of the caller is missing"),
+    ] {
+        office.mirror(shown);
+        let (lost, why, status) = office.call(&[]);
+        assert_eq!((lost.as_deref(), status), (Some(step), Some(1)), "{shown:?}: {why}");
+        assert!(why.contains(words), "{shown:?}: {why}");
+    }
+    drop(service);
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+fn a_stopped_recorder_is_named_and_raises_the_alarm_of_the_timer() {
+    let office = TestOffice::new("tc-stop");
+    office.mirror(&[]);
+    let service = office.run();
+    let told = || std::fs::read_to_string(office.dir.path().join("alarms")).unwrap_or_default();
+    let (lost, ..) = office.call(&["--alarm"]);
+    assert_eq!(lost.as_deref(), Some("mirror"));
+    crate::faults::station::until("the service raises it", || told().contains("\"test_call_failed\""));
+    office.mirror(EVERYTHING);
+    assert_eq!(office.call(&["--alarm"]).0, None);
+    crate::faults::station::until("it is over", || told().contains("\"test_call_passed\""));
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    // A clean stop is known at once only by the age of the report: half a minute.
+    let state = office.dir.path().join("state");
+    let report = std::fs::read_to_string(state.join("status.json")).unwrap();
+    let mut report: Value = serde_json::from_str(&report).unwrap();
+    report["at"] = "2026-01-01T00:00:00.000000Z".into();
+    std::fs::write(state.join("status.json"), report.to_string()).unwrap();
+    let _ = std::fs::remove_file(state.join("alerts.json"));
+    let (lost, why, _) = office.call(&["--alarm"]);
+    assert_eq!(lost.as_deref(), Some("recorder"), "{why}");
+    assert!(why.contains("stopped"), "{why}");
+}
+
+#[test]
+#[cfg_attr(not(all(may_add_namespaces, may_mount)), ignore = "needs root: adds a network namespace, mounts a disk")]
+fn a_full_disk_is_named() {
+    let office = TestOffice::new("tc-disk");
+    office.mirror(EVERYTHING);
+    std::fs::create_dir_all(office.dir.path().join("recordings")).unwrap();
+    let mount = TmpfsMount::new(&office.dir.path().join("recordings"), 20);
+    let service = office.run();
+    let (lost, why, status) = office.call(&[]);
+    assert_eq!((lost.as_deref(), status), (Some("recording"), Some(1)), "{why}");
+    assert!(why.contains("disk_full") || why.contains("recording_failed"), "{why}");
+    drop(service);
+    drop(mount);
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
+    let office = TestOffice::new("tc-pyrus");
+    office.mirror(EVERYTHING);
+    let mut fake = office.namespace.command(&program());
+    fake.args(["fake-pyrus", "--listen", "127.0.0.1:8790"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut fake = KilledAtEnd(fake.spawn().unwrap());
+    let pyrus = |key: &str| {
+        office.configure(&format!(
+            "enabled = true\nauth_url = \"http://127.0.0.1:8790/api/v4/auth\"\nlogin = \"bot@callspan\"\nsecurity_key = \
+             \"{key}\"\naccount_id = \"uniqueID12345\"\n"
+        ));
+    };
+    pyrus("wrong");
+    let service = office.run();
+    let (lost, why, _) = office.call(&["--from", "+74950000000", "--deliver"]);
+    assert_eq!(lost.as_deref(), Some("delivery"), "{why}");
+    assert!(why.contains("login") || why.contains("key"), "{why}");
+    service.stop();
+    pyrus("secret");
+    let service = office.run();
+    let (lost, why, _) = office.call(&["--from", "+74950000000"]);
+    assert_eq!(lost, None, "{why}");
+    let states: Vec<Value> = office.records().iter().map(|record| record["delivery"]["state"].clone()).collect();
+    assert!(states.contains(&"none".into()), "the call without --deliver is not registered: {states:?}");
+    let (lost, why, _) = office.call(&["--from", "+74950000000", "--deliver"]);
+    assert_eq!(lost, None, "{why}");
+    assert!(why.contains("Pyrus task"), "{why}");
+    service.stop();
+    fake.0.kill().unwrap();
+}
+
+struct KilledAtEnd(std::process::Child);
+
+impl Drop for KilledAtEnd {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may be over
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_number_that_would_break_a_header_is_refused() {
+    let output = Command::new(program())
+        .args(["test-call", "--interface", "lo", "--from", "1>\r\nX: y", "-c"])
+        .arg(Path::new("/nowhere"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
