@@ -309,6 +309,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Time after which a note explains the wait.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 /// Folder in the output folder for legs that do not fit into memory.
-pub(super) const SPOOL_FOLDER: &str = ".callspan/spool";
+pub(crate) const SPOOL_FOLDER: &str = ".callspan/spool";
 /// Folder in the output folder for the journal of delivery.
-pub(super) const JOURNAL_FOLDER: &str = ".callspan";
+pub(crate) const JOURNAL_FOLDER: &str = ".callspan";

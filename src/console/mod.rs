@@ -21,6 +21,7 @@ mod live;
 mod lookup;
 mod pages;
 mod query;
+mod rule_text;
 mod server;
 mod sign_in;
 mod sound;

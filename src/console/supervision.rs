@@ -170,7 +170,7 @@ fn show_health(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Ma
         }
         div.tiles {
             section.card.stack { h2 { (t("Mirror", "Зеркало")) } dl.facts {
-                (fact(t("Ports", "Порты"), state.site.interfaces.join(", ")))
+                (fact(t("Ports", "Порты"), ports(lang, &state.site.interfaces)))
                 (fact(t("Frames", "Кадров"), lang.grouped(status.frames)))
                 (fact(t("Sound packets of calls", "Пакетов звука"), lang.grouped(status.rtp_packets)))
                 (fact(t("Lost by the kernel", "Потеряно ядром"), lang.grouped(status.dropped_by_kernel)))
@@ -344,13 +344,18 @@ pub(super) async fn users_page(State(state): State<ConsoleState>, Extension(view
                         @if scope.extensions.is_empty() { (t("every extension", "все номера")) } @else { (scope.extensions.join(", ")) }
                         @for direction in &scope.directions { ", " (viewer.lang.direction(*direction)) } } }
                     td role="cell" data-l=(heads[3]) { span { @if user.role == AccountRole::Listener {
-                        (user.rights.iter().map(|right| format!("{right:?}").to_lowercase()).collect::<Vec<_>>().join(", ")) } } }
+                        (user.rights.iter().map(|right| viewer.lang.right(*right)).collect::<Vec<_>>().join(", ")) }
+                        @else if user.role == AccountRole::Admin { (t("everything", "всё")) } @else { (t("see calls and the audit", "видит звонки и аудит")) } } }
                 } } }
             } }
         }
         p.muted { (t("On the box:", "На машине:")) " " code { "callspan user add NAME --role listener --extensions 1xx" } }
     };
     pages::shell(&viewer, t("Users", "Пользователи"), NavEntry::Other, &[], &body).into_response()
+}
+
+fn ports(lang: Lang, names: &[String]) -> String {
+    if names.is_empty() { lang.of_two("none is captured here", "здесь ничего не захватывается").to_owned() } else { names.join(", ") }
 }
 
 /// Rows of a page of the audit.

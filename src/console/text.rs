@@ -4,6 +4,7 @@ use axum::extract::Request;
 use axum::http::header;
 
 use super::access::cookie;
+use super::accounts::AccountRight;
 use crate::call::record::{
     CallDirection, CallOutcome, CallVerdict, DeliveryState, EndedBy, EventKind, ProblemKind, Side,
 };
@@ -185,6 +186,16 @@ impl Lang {
             DeliveryState::Done => self.of_two("delivered", "передан"),
             DeliveryState::Parked => self.of_two("parked", "отложен"),
             DeliveryState::Dead => self.of_two("failed for good", "не передан"),
+        }
+    }
+
+    /// Returns a right of an account.
+    pub(super) const fn right(self, right: AccountRight) -> &'static str {
+        match right {
+            AccountRight::List => self.of_two("list", "список"),
+            AccountRight::Play => self.of_two("play", "слушать"),
+            AccountRight::Download => self.of_two("download", "скачивать"),
+            AccountRight::Live => self.of_two("live", "сейчас"),
         }
     }
 

@@ -150,9 +150,9 @@ fn controls(viewer: &Viewer, facts: &CallFacts, line: &Timeline) -> Markup {
         }
         div.ctl {
             div.row {
-                button type="button" data-skip="-10" aria-label=(t("10 seconds back", "10 секунд назад")) { "−10 " (t("s", "с")) }
+                button type="button" data-skip="-10" { "−10 " (t("s", "с")) span.vh { (t(", back", ", назад")) } }
                 button.primary.play type="button" data-toggle { (mark("play")) span { (t("Play", "Слушать")) } }
-                button type="button" data-skip="10" aria-label=(t("10 seconds forward", "10 секунд вперёд")) { "+10 " (t("s", "с")) }
+                button type="button" data-skip="10" { "+10 " (t("s", "с")) span.vh { (t(", forward", ", вперёд")) } }
                 span.clock { b data-clock { "0:00" } " " span.muted { "/ " (length(end)) } }
             }
             fieldset.seg {
@@ -211,8 +211,8 @@ fn legs(viewer: &Viewer, record: &CallRecord) -> Markup {
                             th role="rowheader" scope="row" { (n + 1) }
                             td role="cell" data-l=(t("From and to", "Откуда и куда")) { span {
                                 (endpoint(leg.caller_addr)) " → " (endpoint(leg.callee_addr))
-                                @if let Some(rule) = leg.joined_by { span.sub { (t("joined by", "связано по")) " " (rule.sentence()) } }
-                                @for agent in &leg.user_agents { span.sub { (agent) } }
+                                @if let Some(rule) = leg.joined_by { span.sub { (t("Why here: ", "Почему здесь: ")) (viewer.lang.rule(rule)) } }
+                                @for agent in &leg.user_agents { span.sub.wire { (agent) } }
                             } }
                             td role="cell" data-l=(t("Times", "Время")) { span {
                                 @if let Some(at) = leg.invited_at { "INVITE " (clock_time(at)) br; }

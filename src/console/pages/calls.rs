@@ -34,7 +34,7 @@ fn form(lang: Lang, query: &CallsQuery) -> Markup {
             div.ask {
                 div.field {
                     label for="q" { (t("Number, name, extension", "Номер, имя, внутренний")) }
-                    input id="q" name="q" type="search" value=(query.q) autocomplete="off" placeholder="300-22-85, 120, Petrova" aria-describedby="hint";
+                    input id="q" name="q" type="search" value=(query.q) autocomplete="off" placeholder=(t("300-22-85, 120, Petrova", "300-22-85, 120, Петрова")) aria-describedby="hint";
                 }
                 button.primary { (mark("search")) (t("Find", "Найти")) }
             }

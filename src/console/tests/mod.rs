@@ -1,4 +1,6 @@
 mod browser;
+mod chromium;
+mod replayed;
 
 use super::control::{PauseRequest, ServiceStatus};
 use super::server::{ConsoleError, ConsoleServer};
@@ -107,13 +109,16 @@ impl Office {
             std::fs::write(&record.recordings[0].path, vec![b'a'; 100]).expect("written");
             opened.put_call(&record, CallStage::Complete).expect("put");
         }
-        let config = Config { journal, ..Config::default() };
+        Self::open(dir, Config { journal, ..Config::default() })
+    }
+
+    fn open(dir: tempfile::TempDir, config: Config) -> Self {
         let console = ConsoleServer::start("127.0.0.1:0".parse().expect("an address"), &config).expect("serves");
         Self { console, config, dir }
     }
 
     fn accounts(&self) -> Accounts {
-        Accounts::open(self.dir.path()).expect("accounts")
+        Accounts::open(&self.config.journal.dir).expect("accounts")
     }
 
     pub(super) fn add(&self, name: &str, role: AccountRole, extensions: &[&str]) {

@@ -1,0 +1,58 @@
+//! An office whose calls are replayed captures, delivered to a fake Pyrus.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::Office;
+use crate::cmd::replay::{JOURNAL_FOLDER, ReplayRequest, SPOOL_FOLDER, replay};
+use crate::fake_pyrus::{FakeOptions, FakePyrus};
+use crate::journal::{CallSearch, Journal};
+use crate::ops::config::Config;
+
+impl Office {
+    /// Opens an office with a call of each capture in [`CAPTURES`].
+    pub(super) fn with_replayed_calls() -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let options = FakeOptions::default();
+        let mut config = Config::default_for_replay();
+        config.call.numbers.extension_pattern = String::from("102,103,xxxx");
+        config.recording.keep_pcap = true;
+        let (user, account) = (&options.users[0], &options.accounts[0]);
+        config.pyrus.enabled = true;
+        config.pyrus.login.clone_from(&user.login);
+        config.pyrus.security_key = Some(SecretString::from(user.security_key.as_str()));
+        config.pyrus.account_id.clone_from(&account.account_id);
+        let fake = FakePyrus::start(options).expect("a fake Pyrus");
+        config.pyrus.auth_url = fake.auth_url();
+        for name in CAPTURES {
+            let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls").join(name).join("capture.pcap");
+            let out = dir.path().to_owned();
+            let request = ReplayRequest { files: vec![capture], config: config.clone(), out, deliver: true };
+            replay(request).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        }
+        config.journal.dir = dir.path().join(JOURNAL_FOLDER);
+        config.spool.dir = dir.path().join(SPOOL_FOLDER);
+        dir.path().clone_into(&mut config.recording.dir);
+        Self::open(dir, config)
+    }
+
+    /// Returns the ids of all calls, newest first.
+    pub(super) fn ids(&self) -> Vec<String> {
+        let journal = Journal::open_read_only(&self.config.journal).expect("a journal");
+        let found = journal.search(&CallSearch::default(), None, 100).expect("found");
+        found.calls.into_iter().map(|call| call.record.id).collect()
+    }
+}
+
+/// A whole call, one with hold, with keys, transferred, of a group, cancelled, busy, encrypted with its key, and one side.
+const CAPTURES: [&str; 8] = [
+    "g711a_direct",
+    "hold_resume_direct",
+    "dtmf_rfc4733_direct",
+    "blind_transfer_refer_pbx",
+    "ring_group_fork_pbx",
+    "cancel_487_pbx",
+    "busy_486_direct",
+    "srtp_sdes_direct",
+];
