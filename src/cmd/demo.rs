@@ -58,7 +58,7 @@ fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Res
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
     let console = ConsoleServer::start(listen, config)?;
-    output::result(&format!("\nThe call in the console (Ctrl-C ends)\n  http://{}/calls/{id}\n", console.addr()))?;
+    output::result(&format!("\nThe call in the console (Ctrl-C ends)\n  {}/calls/{id}\n", console.url()))?;
     while !stop.load(Ordering::Relaxed) {
         if let Some(request) = console.poll_request() {
             request.answer(None); // no call is live

@@ -62,6 +62,8 @@ pub(crate) enum CallspanCommand {
     FakePyrus(FakePyrusArgs),
     /// Add, list and remove the users of the console.
     User(user::UserArgs),
+    /// Add, list and remove tokens with which programs use the API of the console.
+    Token(user::TokenArgs),
     /// Show who listened to which call, and what else was done in the console.
     Audit(user::AuditArgs),
     /// Render calls for `run`; not for people.
@@ -225,6 +227,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::Status(args) => status::run(&args),
         CallspanCommand::FakePyrus(args) => fake_pyrus::run(&args),
         CallspanCommand::User(args) => user::run(&args),
+        CallspanCommand::Token(args) => user::token(&args),
         CallspanCommand::Audit(args) => user::audit(&args),
         CallspanCommand::RenderWorker => render_worker::serve().map(|()| ExitCode::SUCCESS),
         CallspanCommand::Demo(args) => demo::run(&args),

@@ -183,7 +183,10 @@ impl RunningService {
         pipeline.traffic = Some(TrafficMonitor::default());
         post_processor.adopt(&mut pipeline.engine, &resumed)?;
         if let Some(console) = &console {
-            tracing::info!("the console listens on http://{}", console.addr());
+            tracing::info!("the console listens on {}", console.url());
+            if let Some(fingerprint) = console.own_fingerprint() {
+                tracing::info!("its certificate was made here; browsers show the SHA-256 fingerprint {fingerprint}");
+            }
         }
         Ok(Self {
             pipeline,

@@ -3,13 +3,15 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use super::table;
 use crate::call::record::CallDirection;
-use crate::console::accounts::{AccountRight, AccountRole, Accounts, AuditFilter, UserAccount};
+use crate::console::accounts::totp::TotpSecret;
+use crate::console::accounts::{AccountRight, AccountRole, Accounts, ApiToken, AuditFilter, UserAccount};
 use crate::journal::CallScope;
 use crate::ops::config::ConfigPurpose;
 use crate::ops::output;
@@ -54,10 +56,10 @@ pub(crate) enum UserCommand {
     },
 }
 
-/// Arguments of `user add`.
+/// Name, role and scope of a new user or token.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct UserAddArgs {
-    /// Name of the user.
+pub(crate) struct ScopeArgs {
+    /// Name, shown in the audit.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
     /// admin: everything. listener: the calls of the scope. auditor: lists and audit, hears nothing.
@@ -72,6 +74,58 @@ pub(crate) struct UserAddArgs {
     /// Rights of a listener.
     #[arg(long, value_name = "WORDS", value_delimiter = ',', value_enum, default_value = "list,play")]
     pub(crate) rights: Vec<AccountRight>,
+}
+
+/// Arguments of `user add`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UserAddArgs {
+    /// Name, role and scope.
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
+    /// Ask for a code of an authenticator app at each sign-in. The secret for the app is printed once.
+    #[arg(long, conflicts_with = "no_password")]
+    pub(crate) totp: bool,
+    /// No password: only the trusted proxy (console.trusted_proxy) signs this user in.
+    #[arg(long)]
+    pub(crate) no_password: bool,
+}
+
+/// Arguments of `token`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = TOKEN_HELP)]
+pub(crate) struct TokenArgs {
+    /// Where the accounts are.
+    #[command(flatten)]
+    pub(crate) place: AccountsPlace,
+    /// The command to run.
+    #[command(subcommand)]
+    pub(crate) command: TokenCommand,
+}
+
+/// The commands of `token`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Add a token, and print it once.
+    Add(TokenAddArgs),
+    /// List the tokens, without their texts.
+    List,
+    /// Remove a token. It opens nothing from then on.
+    Remove {
+        /// Name of the token.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// Arguments of `token add`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TokenAddArgs {
+    /// Name, role and scope.
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
+    /// Days after which the token opens nothing, 1 to 3660.
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_660))]
+    pub(crate) days: u32,
 }
 
 /// Arguments of `audit`.
@@ -106,18 +160,11 @@ pub(crate) fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
     let accounts = open(&args.place)?;
     match &args.command {
         UserCommand::Add(add) => {
-            let scope = CallScope { extensions: add.extensions.clone(), directions: add.directions.clone() };
-            let user = UserAccount { name: add.name.clone(), role: add.role, scope, rights: add.rights.clone() };
-            accounts.put_user(&user, &read_password()?, wall_clock())?;
-            output::result(&format!("{} may sign in\n", table::printable(&user.name)))?;
+            add_user(&accounts, add)?;
         }
         UserCommand::List => {
             for user in accounts.users()? {
-                let scope = user.visible();
-                let extensions =
-                    if scope.extensions.is_empty() { String::from("all") } else { scope.extensions.join(",") };
-                let role = format!("{:?}", user.role).to_lowercase();
-                output::result(&format!("{}  {role}  extensions {extensions}\n", table::printable(&user.name)))?;
+                output::result(&format!("{}\n", described(&user)))?;
             }
         }
         UserCommand::Remove { name } => {
@@ -153,6 +200,66 @@ pub(crate) fn audit(args: &AuditArgs) -> anyhow::Result<ExitCode> {
         output::result(&format!("{}\n", text.trim_end()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn add_user(accounts: &Accounts, add: &UserAddArgs) -> anyhow::Result<()> {
+    let user = add.scope.account();
+    match add.no_password {
+        true => accounts.put_proxy_user(&user, wall_clock())?,
+        false => accounts.put_user(&user, &read_password()?, wall_clock())?,
+    }
+    let secret = if add.totp { Some(TotpSecret::new()?) } else { None };
+    accounts.set_totp(&user.name, secret.as_ref())?;
+    output::result(&format!("{} may sign in\n", table::printable(&user.name)))?;
+    if let Some(secret) = secret {
+        output::result(&format!("Secret for the authenticator app, shown once:\n  {}\n", secret.to_base32()))?;
+        output::result(&format!("  {}\n", secret.to_uri(&user.name)))?;
+    }
+    Ok(())
+}
+
+/// Runs `token`.
+///
+/// # Errors
+/// When the accounts cannot be read or written, or a name or scope is refused.
+pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
+    let accounts = open(&args.place)?;
+    match &args.command {
+        TokenCommand::Add(add) => {
+            let life = Duration::from_secs(u64::from(add.days) * DAY_S);
+            let token = ApiToken { account: add.scope.account(), expires_at: wall_clock() + life };
+            output::result(&format!("{}\n", accounts.add_token(&token, wall_clock())?))?;
+            output::note("This is the token; it is not shown again. Send it as: Authorization: Bearer TOKEN");
+        }
+        TokenCommand::List => {
+            for token in accounts.tokens()? {
+                let end = token.expires_at.to_rfc3339_secs();
+                let state = if token.expires_at <= wall_clock() { "over since" } else { "until" };
+                output::result(&format!("{}  {state} {end}\n", described(&token.account)))?;
+            }
+        }
+        TokenCommand::Remove { name } => {
+            if !accounts.remove_token(name)? {
+                bail!("there is no token {}", table::printable(name));
+            }
+            output::result(&format!("{} is removed\n", table::printable(name)))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl ScopeArgs {
+    fn account(&self) -> UserAccount {
+        let scope = CallScope { extensions: self.extensions.clone(), directions: self.directions.clone() };
+        UserAccount { name: self.name.clone(), role: self.role, scope, rights: self.rights.clone() }
+    }
+}
+
+fn described(user: &UserAccount) -> String {
+    let scope = user.visible();
+    let extensions = if scope.extensions.is_empty() { String::from("all") } else { scope.extensions.join(",") };
+    let role = format!("{:?}", user.role).to_lowercase();
+    format!("{}  {role}  extensions {}", table::printable(&user.name), table::printable(&extensions))
 }
 
 fn open(place: &AccountsPlace) -> anyhow::Result<Accounts> {
@@ -196,8 +303,17 @@ Examples:
   callspan user add anna --role admin
   callspan user add boris --role listener --extensions 1xx --rights list,play,download
   callspan user add clara --role auditor < password.txt
+  callspan user add dora --role admin --totp
 
 Until the first user exists, everybody on this machine may open the console, and nobody else.";
+
+const TOKEN_HELP: &str = "\
+Examples:
+  callspan token add crm --role listener --extensions 1xx --rights list,play --days 90
+  curl -H 'Authorization: Bearer callspan_...' http://127.0.0.1:8080/api/v1/calls";
+
+/// Seconds of a day.
+const DAY_S: u64 = 86_400;
 
 const AUDIT_HELP: &str = "\
 Examples:

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::accounts::{UserAccount, password};
 use super::control::refused;
 use super::pages;
-use super::server::{ConsoleState, StateError};
+use super::server::{ConsoleState, SiteFacts, StateError};
 use super::text::{COOKIE, Lang};
 use crate::service::clock::wall_clock;
 
@@ -24,12 +24,33 @@ pub(super) struct Viewer {
     pub(super) lang: Lang,
     /// Path and query of the request, for links to the same page in the other language.
     pub(super) here: String,
+    /// How the account is known.
+    pub(super) origin: ViewerOrigin,
 }
+
+/// How the account behind a request is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ViewerOrigin {
+    /// Nobody: only the sign-in page.
+    Nobody,
+    /// A person on this machine, while there is no user.
+    ThisMachine,
+    /// The cookie of a session.
+    Session,
+    /// The header of the trusted proxy.
+    Proxy,
+    /// The token of a program.
+    Token,
+}
+
+/// Address of the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerAddress(pub(super) std::net::IpAddr);
 
 impl Viewer {
     /// Returns whether this is a person on this machine, without an account.
     pub(super) const fn is_local(&self) -> bool {
-        self.csrf.is_none()
+        matches!(self.origin, ViewerOrigin::ThisMachine)
     }
 }
 
@@ -55,14 +76,13 @@ pub(super) async fn guard(State(state): State<ConsoleState>, request: Request, n
 
 /// Returns the request with its [`Viewer`], or the response that refuses it.
 async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Response>> {
-    if is_foreign(request.headers(), state.site.public_url.as_deref()) {
-        return Err(Box::new(refused(StatusCode::FORBIDDEN, "only requests from this machine are allowed")));
+    if is_foreign(request.headers(), &state.site) {
+        return Err(Box::new(refused(StatusCode::FORBIDDEN, "this address or origin is not one of the console")));
     }
     let path = request.uri().path();
     let is_public = path.starts_with("/assets/") || path == "/login";
-    let token = cookie(request.headers(), session_cookie(state)).map(str::to_owned);
     let nobody = anonymous(&request);
-    let viewer = match identify(state, token, nobody.clone()).await {
+    let viewer = match identify(state, Credentials::of(state, &request), nobody.clone()).await {
         Ok(Some(viewer)) => viewer,
         Ok(None) if is_public => nobody,
         Ok(None) => return Err(Box::new(sign_in_first(request.uri()))),
@@ -78,27 +98,69 @@ async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Re
     Ok(request)
 }
 
-/// Returns the account of a request. Without users and without a public address, that is whoever is on this machine.
-async fn identify(state: &ConsoleState, token: Option<String>, nobody: Viewer) -> Result<Option<Viewer>, StateError> {
-    let is_local_allowed = state.site.public_url.is_none();
+/// What a request shows to prove who sends it.
+enum Credentials {
+    /// A token of a program. If it is wrong, nothing else counts.
+    Token(String),
+    /// The name that the trusted proxy gives.
+    Proxy(String),
+    /// The cookie of a session, perhaps.
+    Cookie(Option<String>),
+}
+
+impl Credentials {
+    fn of(state: &ConsoleState, request: &Request) -> Self {
+        let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        if let Some(token) = text("authorization").and_then(|value| value.strip_prefix("Bearer ")) {
+            return Self::Token(token.trim().to_owned());
+        }
+        let peer = request.extensions().get::<PeerAddress>();
+        let proxy = state.site.trusted_proxy.as_ref().filter(|proxy| peer.is_some_and(|at| at.0 == proxy.address));
+        match proxy.and_then(|proxy| text(&proxy.header)) {
+            Some(name) => Self::Proxy(name.to_owned()),
+            None => Self::Cookie(cookie(request.headers(), session_cookie(state)).map(str::to_owned)),
+        }
+    }
+}
+
+/// Returns the account of a request. Without users, on loopback only, that is whoever is on this machine.
+async fn identify(
+    state: &ConsoleState,
+    credentials: Credentials,
+    nobody: Viewer,
+) -> Result<Option<Viewer>, StateError> {
+    let is_local_allowed = state.site.is_open_to_this_machine;
+    let proxy_secret = state.proxy_secret.clone();
     let found = state
-        .with_accounts(move |accounts| {
-            let session = token.map(|token| accounts.session(&token, wall_clock())).transpose()?.flatten();
-            match session {
-                Some(session) => Ok(Some((session.user, Some(session.csrf)))),
-                None if is_local_allowed && !accounts.has_users()? => Ok(Some((UserAccount::of_this_machine(), None))),
-                None => Ok(None),
+        .with_accounts(move |accounts| match credentials {
+            Credentials::Token(text) => {
+                let token = accounts.token(&text, wall_clock())?;
+                Ok(token.map(|token| (token.account, None, ViewerOrigin::Token)))
+            }
+            Credentials::Proxy(name) => {
+                let csrf = password::token_hash(&format!("{proxy_secret}{name}"));
+                Ok(accounts.user(&name)?.map(|user| (user, Some(csrf), ViewerOrigin::Proxy)))
+            }
+            Credentials::Cookie(token) => {
+                let session = token.map(|token| accounts.session(&token, wall_clock())).transpose()?.flatten();
+                match session {
+                    Some(session) => Ok(Some((session.user, Some(session.csrf), ViewerOrigin::Session))),
+                    None if is_local_allowed && !accounts.has_users()? => {
+                        Ok(Some((UserAccount::of_this_machine(), None, ViewerOrigin::ThisMachine)))
+                    }
+                    None => Ok(None),
+                }
             }
         })
         .await?;
-    Ok(found.map(|(user, csrf)| Viewer { user, csrf, ..nobody }))
+    Ok(found.map(|(user, csrf, origin)| Viewer { user, csrf, origin, ..nobody }))
 }
 
 fn anonymous(request: &Request) -> Viewer {
     let mut user = UserAccount::of_this_machine();
     (user.role, user.rights) = (super::accounts::AccountRole::Listener, Vec::new());
     let here = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    Viewer { user, csrf: None, lang: Lang::of(request), here }
+    Viewer { user, csrf: None, lang: Lang::of(request), here, origin: ViewerOrigin::Nobody }
 }
 
 /// Checks the CSRF token, which is in a header or in the form, and returns the request with its body.
@@ -136,28 +198,46 @@ fn escaped(byte: u8) -> String {
 }
 
 /// Returns whether a request comes from a page of another site, or by a name that is not ours. A page can send a POST to any
-/// address, and can resolve its own name to 127.0.0.1, but it cannot hide its Origin or Host.
-fn is_foreign(headers: &HeaderMap, public_url: Option<&str>) -> bool {
+/// address, and can resolve its own name to ours, but it cannot hide its Origin or Host.
+fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let public = public_url.and_then(|url| url.split_once("://")).map(|(_, host)| host);
-    let is_ours = |host: &str| public.map_or_else(|| is_local(host), |public| host.eq_ignore_ascii_case(public));
-    let host = text(header::HOST).is_some_and(|host| !is_ours(host));
+    let public = site.public_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, host)| host);
+    let is_ours = |host: &str| match public {
+        Some(public) => host.eq_ignore_ascii_case(public),
+        None if site.is_open_to_network => is_address_or(host, &site.machine_name),
+        None => is_local(host),
+    };
+    let host = text(header::HOST).is_none_or(|host| !is_ours(host));
     host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_ours(host)))
+}
+
+/// Returns true for a bare address and for the name of this machine: a foreign page has a name of its own.
+fn is_address_or(host: &str, machine: &str) -> bool {
+    let name = name_of(host);
+    let is_machine = name.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(machine));
+    is_local(host) || name.parse::<std::net::IpAddr>().is_ok() || (is_machine && !machine.is_empty())
+}
+
+/// Returns the name or address of `name:port`.
+fn name_of(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        // `[::1].evil.example` is a name, and not ours.
+        Some(rest) => {
+            rest.split_once(']').filter(|(_, port)| port.is_empty() || port.starts_with(':')).map_or(host, |(ip, _)| ip)
+        }
+        None => host.split(':').next().unwrap_or(host),
+    }
 }
 
 /// Returns true for `localhost`, `127.0.0.1:8080`, `[::1]:8080` and the like.
 fn is_local(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => host.split(':').next().unwrap_or(host),
-    };
+    let name = name_of(host);
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Returns the name of the session's cookie. The prefix `__Host-` needs https, so it is used behind a proxy with TLS.
+/// Returns the name of the session's cookie. The prefix `__Host-` needs https, so plain HTTP on loopback goes without.
 pub(super) fn session_cookie(state: &ConsoleState) -> &'static str {
-    let is_https = state.site.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
-    if is_https { "__Host-callspan" } else { "callspan" }
+    if state.site.is_https { "__Host-callspan" } else { "callspan" }
 }
 
 /// Returns a cookie of a request.

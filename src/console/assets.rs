@@ -22,5 +22,7 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("console.js", SCRIPT, include_str!("files/console.js")),
     ("search.js", SCRIPT, include_str!("files/search.js")),
     ("player.js", SCRIPT, include_str!("files/player.js")),
+    ("unlock.js", SCRIPT, include_str!("files/unlock.js")),
+    ("age.js", SCRIPT, include_str!("files/vendor/age.js")),
     ("live.js", SCRIPT, include_str!("files/live.js")),
 ];

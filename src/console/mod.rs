@@ -7,8 +7,8 @@
 //!    of the account. A call outside the scope and an unknown call give the same 404.
 //! 2. The audit row of a listen or download is on the disk before the first byte of sound is sent.
 //! 3. No page has inline script or style, and the Content-Security-Policy forbids both. Text from the wire is text.
-//! 4. The console listens on loopback only. Others reach it through a proxy with TLS (`console.public_url`), and then an
-//!    account is needed. Without users and without `public_url`, whoever is on this machine is the administrator.
+//! 4. Others than this machine reach the console by TLS only, its own or that of a proxy (`console.public_url`), and with an
+//!    account. Without users, on loopback and without a proxy, whoever is on this machine is the administrator.
 
 mod access;
 pub(crate) mod accounts;
@@ -17,6 +17,7 @@ mod assets;
 mod call;
 mod calls;
 pub(crate) mod control;
+mod listening;
 mod live;
 mod lookup;
 mod pages;
@@ -27,6 +28,7 @@ mod sign_in;
 mod sound;
 mod supervision;
 mod text;
+mod tls;
 
 pub(crate) use control::ServiceStatus;
 pub(crate) use server::ConsoleServer;

@@ -19,23 +19,37 @@ const fn russian(rule: CorrelationRule) -> &'static str {
         CorrelationRule::CorrelationHeader => "Настроенный заголовок связи имеет то же значение.",
         CorrelationRule::SessionId => "Заголовок Session-ID имеет то же значение.",
         CorrelationRule::RecordingSession => "Сессия самого регистратора (SIPREC) несёт звук этого звонка.",
-        CorrelationRule::TagReuse => "Диалог с этим Call-ID и тегом From уже закончился: этот INVITE начинает другой звонок.",
+        CorrelationRule::TagReuse => {
+            "Диалог с этим Call-ID и тегом From уже закончился: этот INVITE начинает другой звонок."
+        }
         CorrelationRule::Replaces => "Заголовок Replaces называет другой диалог.",
         CorrelationRule::Refer => "Это плечо запросил REFER другого звонка.",
         CorrelationRule::ReferReplaces => "REFER соединил этот звонок с другим (перевод с консультацией).",
         CorrelationRule::SameCallId => "Call-ID совпадает, и другое плечо ещё живо.",
-        CorrelationRule::OnwardBoth => "Машина, получившая другое плечо, сразу отправила это, с теми же двумя номерами.",
+        CorrelationRule::OnwardBoth => {
+            "Машина, получившая другое плечо, сразу отправила это, с теми же двумя номерами."
+        }
         CorrelationRule::OnwardOne => "Машина, получившая другое плечо, сразу отправила это, с одним из его номеров.",
         CorrelationRule::Diverted => "Diversion или History-Info называет номер, который набирало другое плечо.",
-        CorrelationRule::ForWaitingCaller => "Звонивший другого плеча ждёт на машине, отправившей это плечо, и номер — его.",
+        CorrelationRule::ForWaitingCaller => {
+            "Звонивший другого плеча ждёт на машине, отправившей это плечо, и номер — его."
+        }
         CorrelationRule::AnotherDevice => "АТС звонит на второй аппарат того же внутреннего, и ждёт один звонивший.",
-        CorrelationRule::Hairpin => "АТС возвращает звонок внутреннего прокси, от которого он пришёл, от имени внешнего номера.",
+        CorrelationRule::Hairpin => {
+            "АТС возвращает звонок внутреннего прокси, от которого он пришёл, от имени внешнего номера."
+        }
         CorrelationRule::OwnCall => "Другое плечо идёт на тот же адрес ради другого звонка.",
         CorrelationRule::NextTrunk => "Этот номер уже набирали безуспешно: АТС пробует другой транк.",
         CorrelationRule::ClickToCall => "АТС сначала позвонила внутреннему, а теперь набирает номер.",
-        CorrelationRule::NewestUnserved => "Из нескольких возможных звонивших этот пришёл последним, и за него ещё никому не звонили.",
-        CorrelationRule::MachinePair => "Машина, получившая другое плечо, и машина, отправившая это, — одна машина: так настроено или выучено.",
-        CorrelationRule::AgreeingNumbers => "Другого подходящего плеча нет: две машины отправили звонки с теми же номерами в пределах полусекунды.",
+        CorrelationRule::NewestUnserved => {
+            "Из нескольких возможных звонивших этот пришёл последним, и за него ещё никому не звонили."
+        }
+        CorrelationRule::MachinePair => {
+            "Машина, получившая другое плечо, и машина, отправившая это, — одна машина: так настроено или выучено."
+        }
+        CorrelationRule::AgreeingNumbers => {
+            "Другого подходящего плеча нет: две машины отправили звонки с теми же номерами в пределах полусекунды."
+        }
         CorrelationRule::MomentsDisagree => "Плечи связали только по номерам, но ответили и закончили их порознь.",
         CorrelationRule::LateCause => "Плечо, вызвавшее это, захвачено после него.",
         CorrelationRule::LateSibling => "Плечо захвачено за миг до ответа или конца, вызвавшего его.",
@@ -44,7 +58,9 @@ const fn russian(rule: CorrelationRule) -> &'static str {
         CorrelationRule::RingOutcome => "На аппарат ответили в тот же миг, что и на этого звонившего.",
         CorrelationRule::GroupPickup => "Код перехвата ответили в тот миг, когда сняли этот звонок.",
         CorrelationRule::DirectedPickup => "Набранный код перехвата кончается внутренним, который звонил.",
-        CorrelationRule::ForwardedOutside => "АТС позвонила наружу от имени набранного номера, и на оба ответили вместе.",
+        CorrelationRule::ForwardedOutside => {
+            "АТС позвонила наружу от имени набранного номера, и на оба ответили вместе."
+        }
         CorrelationRule::Consultation => "Участник говорил в другом звонке, когда начался этот.",
         CorrelationRule::Parked => "Этот звонок идёт туда, куда перевели другой.",
         CorrelationRule::Ambiguous => "Плечо может принадлежать любому из звонков, и решить нечем.",

@@ -5,34 +5,35 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use crossbeam_channel::{Receiver, Sender};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, oneshot};
+use tokio_rustls::TlsAcceptor;
 
-use super::access::{self, Viewer};
+use super::access::{self, PeerAddress, Viewer};
+use super::accounts::password::new_token;
 use super::accounts::{AccountError, Accounts, AuditAction};
 use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
+use super::listening::Listenings;
 use super::sign_in::SignInPauses;
+use super::tls::{self, ConsoleTls, TlsError};
 use super::{actions, assets, call, calls, live, lookup, sign_in, sound, supervision};
 use crate::journal::{self, Journal};
-use crate::ops::config::Config;
+use crate::ops::config::{Config, ConsoleConfig, TrustedProxy};
 use crate::ops::thread::StoppableThread;
 use crate::service::clock::wall_clock;
 
 /// Why the console could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConsoleError {
-    /// The address is reachable from the network.
-    #[error(
-        "console.listen = {0} is reachable from the network, and the console has no TLS of its own: use 127.0.0.1 or \
-         [::1], and a proxy with TLS (console.public_url) for others"
-    )]
-    NotLoopback(SocketAddr),
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The port cannot be opened, or the thread cannot be started.
     #[error(
         "the console cannot listen on {0} ({1}): set console.listen to another port, or stop the program that uses it"
@@ -46,6 +47,7 @@ pub(crate) enum ConsoleError {
 /// The running console. It stops when it is dropped.
 pub(crate) struct ConsoleServer {
     addr: SocketAddr,
+    tls: Option<ConsoleTls>,
     requests: Receiver<PauseRequest>,
     status: Arc<Mutex<ServiceStatus>>,
     thread: Option<StoppableThread<oneshot::Sender<()>>>,
@@ -60,6 +62,9 @@ pub(super) struct ConsoleState {
     pub(super) accounts: Accounts,
     pub(super) pauses: Arc<SignInPauses>,
     pub(super) site: Arc<SiteFacts>,
+    pub(super) listenings: Arc<Listenings>,
+    /// Secret from which the tokens of forms are made for users of the trusted proxy; new at each start.
+    pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
 }
 
@@ -68,6 +73,16 @@ pub(super) struct ConsoleState {
 pub(super) struct SiteFacts {
     /// Address under which a proxy shows the console, without a slash at its end.
     pub(super) public_url: Option<String>,
+    /// Whether browsers reach the console by https: `__Host-` cookies work.
+    pub(super) is_https: bool,
+    /// Whether others than this machine can connect.
+    pub(super) is_open_to_network: bool,
+    /// Whether somebody on this machine needs no account while there is no user.
+    pub(super) is_open_to_this_machine: bool,
+    /// Name of this machine.
+    pub(super) machine_name: String,
+    /// The proxy that signs people in.
+    pub(super) trusted_proxy: Option<TrustedProxy>,
     /// Configured name of the recorder.
     pub(super) appliance: String,
     /// Folders of recordings and spool.
@@ -92,10 +107,16 @@ pub(super) struct DiallingCodes {
 }
 
 impl SiteFacts {
-    fn of(config: &Config) -> Self {
-        let numbers = &config.call.numbers;
+    fn of(config: &Config, listen: SocketAddr, has_tls: bool) -> Self {
+        let (numbers, console) = (&config.call.numbers, &config.console);
+        let is_loopback = listen.ip().is_loopback();
         Self {
-            public_url: config.console.public_url.clone(),
+            is_https: has_tls || console.public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
+            is_open_to_network: !is_loopback,
+            is_open_to_this_machine: is_loopback && console.public_url.is_none() && console.trusted_proxy.is_none(),
+            machine_name: tls::machine_name(),
+            trusted_proxy: console.trusted_proxy.clone(),
+            public_url: console.public_url.clone(),
             appliance: config.call.appliance.clone(),
             folders: [config.recording.dir.clone(), config.spool.dir.clone()],
             interfaces: config.capture.interfaces.clone(),
@@ -183,9 +204,8 @@ impl ConsoleServer {
     /// # Errors
     /// [`ConsoleError`].
     pub(crate) fn start(listen: SocketAddr, config: &Config) -> Result<Self, ConsoleError> {
-        if !listen.ip().is_loopback() {
-            return Err(ConsoleError::NotLoopback(listen));
-        }
+        let console = ConsoleConfig { listen: Some(listen), ..config.console.clone() };
+        let tls = ConsoleTls::of(&console, &config.journal.dir)?;
         let failed = |error| ConsoleError::Io(listen, error);
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -203,14 +223,17 @@ impl ConsoleServer {
             journal_config: config.journal.clone(),
             accounts: Accounts::open(&config.journal.dir)?,
             pauses: Arc::default(),
-            site: Arc::new(SiteFacts::of(config)),
+            site: Arc::new(SiteFacts::of(config, listen, tls.is_some())),
+            listenings: Arc::default(),
+            proxy_secret: new_token()?,
             journals: Arc::default(),
         };
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = async move {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => tokio::select! {
-                    () = accept(listener, router(state)) => {}
+                    () = accept(listener, router(state), acceptor) => {}
                     _ = stopped => {}
                 },
                 Err(error) => tracing::error!("the console has stopped: {error}"),
@@ -220,7 +243,7 @@ impl ConsoleServer {
             runtime.block_on(serve);
             runtime.shutdown_background(); // a request that waits for a disk must not delay the end of the service
         });
-        Ok(Self { addr, requests, status, thread: Some(thread.map_err(failed)?) })
+        Ok(Self { addr, tls, requests, status, thread: Some(thread.map_err(failed)?) })
     }
 
     /// Returns the next request, if there is one. Never waits.
@@ -233,7 +256,18 @@ impl ConsoleServer {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
+    /// Returns the address of the pages, as a browser takes it.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)
+    }
+
+    /// Returns the SHA-256 fingerprint of a certificate that this machine made itself, as browsers show it.
+    pub(crate) fn own_fingerprint(&self) -> Option<&str> {
+        self.tls.as_ref().filter(|tls| tls.is_self_made).map(|tls| tls.fingerprint.as_str())
+    }
+
     /// Returns the address and port of the console.
+    #[cfg(test)]
     pub(crate) const fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -249,26 +283,42 @@ impl Drop for ConsoleServer {
 
 /// Accepts connections, at most [`MAX_CONNECTIONS`] at once. A client that is slow with its head is cut off.
 #[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
-async fn accept(listener: tokio::net::TcpListener, router: Router) {
+async fn accept(listener: tokio::net::TcpListener, router: Router, tls: Option<TlsAcceptor>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, PeerAddress(peer.ip().to_canonical())),
             Err(error) => {
                 tracing::warn!("the console cannot accept a connection: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await; // no file descriptor is left, for example
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
+        let (router, tls) = (router.clone().layer(Extension(peer)), tls.clone());
         tokio::spawn(async move {
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD);
-            let _ = http.serve_connection(TokioIo::new(stream), service).await; // the client went away
+            match tls {
+                None => serve(stream, router).await,
+                Some(tls) => {
+                    let shaken = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await;
+                    if let Ok(Ok(stream)) = shaken {
+                        serve(stream, router).await;
+                    }
+                }
+            }
             drop(place);
         });
     }
+}
+
+/// Serves a connection until the client goes away.
+async fn serve<S>(stream: S, router: Router)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD);
+    let _ = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
 }
 
 fn router(state: ConsoleState) -> Router {

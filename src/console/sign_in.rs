@@ -31,6 +31,8 @@ pub(super) struct SignInForm {
     user: String,
     #[serde(default)]
     password: String,
+    #[serde(default)]
+    code: String,
     next: Option<String>,
 }
 
@@ -98,7 +100,7 @@ pub(super) async fn sign_in(
     if !pause.is_zero() {
         return (StatusCode::TOO_MANY_REQUESTS, pages::sign_in(&viewer, &next, Some(pause))).into_response();
     }
-    match open_session(&state, &name, form.password).await {
+    match open_session(&state, &name, form.password, form.code).await {
         Ok(Some(token)) => {
             state.pauses.forget(&name);
             let secure = if access::session_cookie(&state).starts_with("__Host-") { "; Secure" } else { "" };
@@ -117,12 +119,15 @@ async fn open_session(
     state: &ConsoleState,
     name: &str,
     password: String,
+    code: String,
 ) -> Result<Option<String>, super::server::StateError> {
     let _place = state.pauses.hashing.acquire().await;
     let name = name.to_owned();
     state
         .with_accounts(move |accounts| {
             let user: Option<UserAccount> = accounts.check_password(&name, &password)?;
+            let is_whole = user.is_some() && accounts.check_totp(&name, &code, wall_clock())?;
+            let user = user.filter(|_| is_whole);
             let action = if user.is_some() { AuditAction::SignedIn } else { AuditAction::WrongPassword };
             accounts.record(&name, action, None, "", wall_clock())?;
             user.map(|user| Ok(accounts.open_session(&user.name, wall_clock())?.token)).transpose()

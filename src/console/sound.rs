@@ -13,7 +13,9 @@ use tokio_util::io::ReaderStream;
 
 use super::access::{self, Viewer};
 use super::accounts::{AccountRight, AuditAction};
+use super::listening::ListeningKey;
 use super::server::ConsoleState;
+use crate::service::clock::wall_clock;
 
 /// Parameters of the sound.
 #[derive(Debug, Default, Deserialize)]
@@ -74,9 +76,13 @@ pub(super) async fn sound(
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("recording").to_owned();
     let sent = SentFile { path, kind, etag: format!("\"{}\"", file.sha256), save_as: query.download.map(|_| name) };
     let action = if sent.save_as.is_some() { AuditAction::Downloaded } else { AuditAction::Played };
-    // The row is durable before the file is even opened.
-    if let Err(error) = state.record(&viewer, action, Some(&id), &format!("part {part}")).await {
-        return access::failed(&error);
+    // The row is durable before the file is even opened. A player asks for many ranges: they are one listening.
+    let listening = ListeningKey::of(&viewer, &id, part, action);
+    if !state.listenings.goes_on(&listening, wall_clock()) {
+        if let Err(error) = state.record(&viewer, action, Some(&id), &format!("part {part}")).await {
+            return access::failed(&error);
+        }
+        state.listenings.begin(listening, wall_clock());
     }
     send(sent, &headers).await
 }

@@ -355,7 +355,11 @@ pub(super) async fn users_page(State(state): State<ConsoleState>, Extension(view
 }
 
 fn ports(lang: Lang, names: &[String]) -> String {
-    if names.is_empty() { lang.of_two("none is captured here", "здесь ничего не захватывается").to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        lang.of_two("none is captured here", "здесь ничего не захватывается").to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// Rows of a page of the audit.

@@ -196,6 +196,7 @@ impl Lang {
             AccountRight::Play => self.of_two("play", "слушать"),
             AccountRight::Download => self.of_two("download", "скачивать"),
             AccountRight::Live => self.of_two("live", "сейчас"),
+            AccountRight::Notes => self.of_two("notes", "заметки"),
         }
     }
 

@@ -193,6 +193,7 @@ impl Journal {
             return Err(Error::Missing { path });
         }
         let connection = Connection::open_with_flags(&path, flags)?;
+        search::add_functions(&connection)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         schema::check_current(&connection)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
@@ -261,6 +262,7 @@ impl Journal {
         if verdict != "ok" {
             return Err(Error::Damaged { path: path.to_owned(), detail: verdict });
         }
+        search::add_functions(&connection)?;
         schema::migrate(&mut connection)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
     }

@@ -1,11 +1,13 @@
 //! Search of calls. A narrow table beside the calls holds only the columns that searches read, so that a search can read
 //! all rows: 200,000 calls take about 30 MiB.
 
-use rusqlite::types::Value;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::{FromSqlError, Value};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::calls::{BEGIN, StoredCall, serde_word, with_delivery};
 use super::{Journal, JournalResult};
+use crate::call::numbers::NumberPattern;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, DeliveryState, ProblemKind};
 use crate::time::Timestamp;
 
@@ -305,9 +307,9 @@ impl SqlCondition {
         if patterns.is_empty() {
             return;
         }
-        let one = "s.extension GLOB ? OR s.from_extension GLOB ? OR s.to_extension GLOB ?";
+        let one = "number_matches(?, s.extension) OR number_matches(?, s.from_extension) OR number_matches(?, s.to_extension)";
         self.parts.push(format!("({})", vec![one; patterns.len()].join(" OR ")));
-        self.values.extend(patterns.iter().flat_map(|pattern| vec![Value::from(glob_of(pattern)); 3]));
+        self.values.extend(patterns.iter().flat_map(|pattern| vec![Value::from(pattern.clone()); 3]));
     }
 
     fn add_any(&mut self, column: &str, words: Vec<String>) {
@@ -325,17 +327,15 @@ impl SqlCondition {
     }
 }
 
-/// Translates a pattern of extensions (`1xx`, `[2-4]*`) into a pattern of SQLite's GLOB.
-fn glob_of(pattern: &str) -> String {
-    let has_class_end = pattern.contains(']');
-    pattern.trim().chars().fold(String::new(), |mut glob, c| {
-        match c {
-            'x' | 'X' | '#' => glob.push_str("[0-9]"),
-            '?' => glob.push_str("[?]"),
-            '[' if !has_class_end => glob.push_str("[[]"),
-            other => glob.push(other),
-        }
-        glob
+/// Adds `number_matches(pattern, number)` to a connection: the patterns are those of the rules ([`NumberPattern`]), and a
+/// scope that is written like a rule means the same numbers.
+pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("number_matches", 2, flags, |context| {
+        let pattern = context.get_or_create_aux(0, |value| -> Result<_, FromSqlError> {
+            Ok::<_, FromSqlError>(NumberPattern::new(value.as_str()?))
+        })?;
+        Ok(context.get_raw(1).as_str_or_null()?.is_some_and(|number| pattern.matches(number)))
     })
 }
 

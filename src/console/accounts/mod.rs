@@ -15,9 +15,12 @@ use rusqlite::Connection;
 mod audit;
 pub(crate) mod password;
 mod sessions;
+mod tokens;
+pub(crate) mod totp;
 mod users;
 
 pub(crate) use audit::{AuditAction, AuditEntry, AuditFilter};
+pub(crate) use tokens::ApiToken;
 pub(crate) use users::{AccountRight, AccountRole, UserAccount};
 
 /// A handle to the accounts; clones share the connection.
@@ -48,6 +51,16 @@ pub(crate) enum AccountError {
     /// A name or password is not acceptable.
     #[error("{0}")]
     Refused(&'static str),
+    /// A pattern of the scope can never match.
+    #[error("the pattern of extensions \"{pattern}\": {what}; {remedy}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// The problem.
+        what: String,
+        /// The right spelling.
+        remedy: String,
+    },
     /// The kernel gives no random bytes, or hashing failed.
     #[error("the password or token cannot be made: {0}")]
     Crypto(String),
@@ -71,7 +84,8 @@ impl Accounts {
         connection.pragma_update(None, "synchronous", "FULL")?; // a row is on the disk before sound is sent
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match version {
-            0 => connection.execute_batch(V1)?,
+            0 => connection.execute_batch(&format!("{V1}{V2}"))?,
+            1 => connection.execute_batch(V2)?,
             VERSION => {}
             newer => return Err(AccountError::Newer(newer)),
         }
@@ -85,7 +99,7 @@ impl Accounts {
 }
 
 /// Version of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Times are µs since the Unix epoch.
 const V1: &str = "
@@ -115,6 +129,35 @@ CREATE TABLE IF NOT EXISTS audit (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS audit_by_call ON audit (call_id, n) WHERE call_id IS NOT NULL;
 PRAGMA user_version = 1;
+COMMIT;
+";
+
+/// Second factors, tokens of programs, notes.
+const V2: &str = "
+BEGIN;
+ALTER TABLE users ADD COLUMN totp TEXT;                             -- secret in base32; NULL: none
+ALTER TABLE users ADD COLUMN totp_step INTEGER NOT NULL DEFAULT 0;  -- a code is accepted once: step of the last one
+CREATE TABLE IF NOT EXISTS tokens (
+    hash        TEXT PRIMARY KEY,           -- SHA-256 of the token, hex
+    name        TEXT NOT NULL UNIQUE,
+    role        TEXT NOT NULL,
+    extensions  TEXT NOT NULL,
+    directions  TEXT NOT NULL,
+    rights      TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS notes (
+    n           INTEGER PRIMARY KEY AUTOINCREMENT,
+    call_id     TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    who         TEXT NOT NULL,
+    kind        TEXT NOT NULL,              -- note, tag
+    text        TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS notes_by_call ON notes (call_id, n);
+CREATE INDEX IF NOT EXISTS notes_by_tag ON notes (text) WHERE kind = 'tag';
+PRAGMA user_version = 2;
 COMMIT;
 ";
 

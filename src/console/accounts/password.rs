@@ -25,6 +25,7 @@ pub(crate) fn hash(password: &str) -> Result<String, AccountError> {
 /// Returns whether a password belongs to a hash. Without a hash it takes as long, so that time does not tell which names
 /// exist.
 pub(crate) fn matches(password: &str, hash: Option<&str>) -> bool {
+    let hash = hash.filter(|hash| *hash != NO_PASSWORD);
     let parsed = PasswordHash::new(hash.unwrap_or(NOBODY));
     let (Ok(parsed), Ok(hasher)) = (parsed, hasher()) else { return false };
     let fits = password.len() <= MAX_BYTES && hasher.verify_password(password.as_bytes(), &parsed).is_ok();
@@ -55,7 +56,7 @@ fn hasher() -> Result<Argon2<'static>, AccountError> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-fn random<const N: usize>() -> Result<[u8; N], AccountError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], AccountError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| AccountError::Crypto(error.to_string()))?;
     Ok(bytes)
@@ -73,6 +74,8 @@ const PASSES: u32 = 2;
 const MIN_LENGTH: usize = 10;
 /// Most bytes of a password, so that nobody sends a book to be hashed.
 const MAX_BYTES: usize = 256;
+/// In place of the hash of a user whom only the trusted proxy signs in.
+pub(super) const NO_PASSWORD: &str = "!";
 /// Hash of nothing, with our parameters: takes the time of a real one and matches no password.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -3,7 +3,9 @@
 use rusqlite::{OptionalExtension as _, Row, params};
 use serde::Serialize;
 
+use super::totp::TotpSecret;
 use super::{AccountError, Accounts, password};
+use crate::call::numbers::NumberPattern;
 use crate::call::record::CallDirection;
 use crate::journal::CallScope;
 use crate::time::Timestamp;
@@ -32,6 +34,8 @@ pub(crate) enum AccountRight {
     Download,
     /// Sees calls under way, and pauses them.
     Live,
+    /// Writes notes and tags.
+    Notes,
 }
 
 /// An account.
@@ -48,7 +52,7 @@ pub(crate) struct UserAccount {
 }
 
 impl AccountRole {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::Listener => "listener",
@@ -61,6 +65,29 @@ impl UserAccount {
     /// Returns the account of whoever opens a console without users on this machine.
     pub(crate) fn of_this_machine() -> Self {
         Self { name: String::from("local"), role: AccountRole::Admin, scope: CallScope::default(), rights: Vec::new() }
+    }
+
+    /// Checks name and scope.
+    ///
+    /// # Errors
+    /// Refuses a name with other characters, and a pattern that matches nothing.
+    pub(super) fn check(&self) -> Result<(), AccountError> {
+        let is_good = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+        if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(is_good) {
+            return Err(AccountError::Refused("a name has 1 to 64 letters, digits or . _ - @"));
+        }
+        if self.scope.extensions.iter().any(|pattern| pattern.trim().is_empty()) {
+            // Stored, it would be an empty list, which means every extension.
+            return Err(AccountError::Refused("a pattern of extensions is empty; leave --extensions out for all"));
+        }
+        for pattern in &self.scope.extensions {
+            NumberPattern::check(pattern).map_err(|problem| AccountError::Pattern {
+                pattern: pattern.clone(),
+                what: problem.what,
+                remedy: problem.remedy,
+            })?;
+        }
+        Ok(())
     }
 
     /// Returns the calls that the account may see.
@@ -107,15 +134,57 @@ impl Accounts {
     /// # Errors
     /// Refuses a name or password that is not acceptable; fails if SQLite fails.
     pub(crate) fn put_user(&self, user: &UserAccount, password: &str, now: Timestamp) -> Result<(), AccountError> {
-        let is_good = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
-        if user.name.is_empty() || user.name.len() > MAX_NAME || !user.name.chars().all(is_good) {
-            return Err(AccountError::Refused("a name has 1 to 64 letters, digits or . _ - @"));
-        }
-        if user.scope.extensions.iter().any(|pattern| pattern.trim().is_empty()) {
-            // Stored, it would be an empty list, which means every extension.
-            return Err(AccountError::Refused("a pattern of extensions is empty; leave --extensions out for all"));
-        }
-        let hash = password::hash(password)?;
+        user.check()?;
+        self.put_hash(user, &password::hash(password)?, now)
+    }
+
+    /// Adds a user without a password, whom only the trusted proxy signs in.
+    ///
+    /// # Errors
+    /// Refuses a name that is not acceptable; fails if SQLite fails.
+    pub(crate) fn put_proxy_user(&self, user: &UserAccount, now: Timestamp) -> Result<(), AccountError> {
+        user.check()?;
+        self.put_hash(user, password::NO_PASSWORD, now)
+    }
+
+    /// Sets or removes the second factor of a user.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn set_totp(&self, name: &str, secret: Option<&TotpSecret>) -> Result<(), AccountError> {
+        let secret = secret.map(TotpSecret::to_base32);
+        self.lock().execute("UPDATE users SET totp = ?2, totp_step = 0 WHERE name = ?1", params![name, secret])?;
+        Ok(())
+    }
+
+    /// Returns whether a code is right for a user, or no code is needed. A code is accepted once.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn check_totp(&self, name: &str, code: &str, now: Timestamp) -> Result<bool, AccountError> {
+        let connection = self.lock();
+        let found: Option<Option<String>> = connection
+            .query_row("SELECT totp FROM users WHERE name = ?1", params![name], |row| row.get(0))
+            .optional()?;
+        let Some(Some(text)) = found else { return Ok(found.is_some()) };
+        // A secret that cannot be read opens nothing.
+        let Some(step) = TotpSecret::parse(&text).and_then(|secret| secret.step_of(code, now)) else {
+            return Ok(false);
+        };
+        let used = "UPDATE users SET totp_step = ?2 WHERE name = ?1 AND totp_step < ?2";
+        Ok(connection.execute(used, params![name, step])? > 0)
+    }
+
+    /// Returns a user by name, for the trusted proxy.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn user(&self, name: &str) -> Result<Option<UserAccount>, AccountError> {
+        let sql = format!("SELECT {COLUMNS} FROM users u WHERE u.name = ?1");
+        Ok(self.lock().query_row(&sql, params![name], |row| read_user(row, 0)).optional()?)
+    }
+
+    fn put_hash(&self, user: &UserAccount, hash: &str, now: Timestamp) -> Result<(), AccountError> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         transaction.execute("DELETE FROM sessions WHERE user = ?1", params![user.name])?;
@@ -204,7 +273,7 @@ fn split(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-fn words<T: Serialize>(values: &[T]) -> String {
+pub(super) fn words<T: Serialize>(values: &[T]) -> String {
     let word = |value: &T| serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned));
     values.iter().filter_map(word).collect::<Vec<_>>().join(",")
 }

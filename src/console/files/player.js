@@ -5,7 +5,7 @@ if (player) {
   const parts = JSON.parse($("[data-parts]", player).dataset.parts); // [{url, from, to}], s on the timeline
   const end = parts.at(-1).to, audio = new Audio();
   audio.preload = "none";
-  let part = -1, gains = null, context = null, wanted = 0, loop = null, sought = false;
+  let part = -1, pending = false, goesOn = false, gains = null, context = null, wanted = 0, loop = null, sought = false;
   const now = () => (part < 0 || sought ? wanted : parts[part].from + audio.currentTime);
 
   // The graph is made at the first play: a browser allows sound only after a press.
@@ -36,8 +36,26 @@ if (player) {
     const n = Math.max(parts.findIndex(p => at < p.to), 0), rate = audio.playbackRate;
     if (n === part) return;
     part = n;
-    audio.src = parts[n].url;
-    audio.playbackRate = rate;
+    if (!player.source) {
+      audio.src = parts[n].url;
+      audio.playbackRate = rate;
+      return;
+    }
+    // An encrypted part is opened first (unlock.js); meanwhile nothing is loaded.
+    pending = sought = true;
+    audio.removeAttribute("src");
+    audio.load();
+    player.source(n).then(url => {
+      if (part !== n) return;
+      pending = false;
+      audio.src = url;
+      audio.playbackRate = rate;
+      if (goesOn) play();
+    }, fail);
+  }
+  function play() {
+    goesOn = pending;
+    if (!pending) audio.play().catch(fail);
   }
   function place(at) {
     const inside = Math.min(Math.max(at - parts[part].from, 0), parts[part].to - parts[part].from - 0.01);
@@ -46,7 +64,7 @@ if (player) {
   audio.addEventListener("loadedmetadata", () => { if (sought || wanted) place(wanted); });
   function seek(at) {
     wanted = Math.min(Math.max(at, 0), end);
-    if (part >= 0 && !audio.paused) { load(wanted); place(wanted); audio.play().catch(() => {}); } else if (part >= 0) { load(wanted); place(wanted); }
+    if (part >= 0 && (!audio.paused || goesOn)) { load(wanted); place(wanted); play(); } else if (part >= 0) { load(wanted); place(wanted); }
     draw();
   }
   async function toggle() {
@@ -57,9 +75,10 @@ if (player) {
     const same = part >= 0 && parts[part].from <= wanted && wanted < parts[part].to;
     load(wanted);
     if (!same || sought) place(wanted);
-    audio.play().catch(() => fail());
+    play();
   }
-  function fail() {
+  function fail(error) {
+    if (error?.name === "AbortError") return; // another part or place was asked for meanwhile
     const out = $("[data-fail]", player);
     out.hidden = false;
     out.textContent = ru ? "Звук не пришёл. Запись не тронута; попробуйте ещё раз." : "The sound did not come. The recording is untouched; try again.";
@@ -84,7 +103,7 @@ if (player) {
   }
   audio.addEventListener("play", state);
   audio.addEventListener("pause", state);
-  audio.addEventListener("error", () => part >= 0 && fail());
+  audio.addEventListener("error", () => part >= 0 && !pending && audio.getAttribute("src") && fail());
   audio.addEventListener("seeked", draw);
   audio.addEventListener("timeupdate", () => {
     if (sought) return;
@@ -93,7 +112,7 @@ if (player) {
     draw();
   });
   audio.addEventListener("ended", () => {
-    if (part + 1 < parts.length) { wanted = parts[part + 1].from; load(wanted); audio.play().catch(() => {}); } else draw();
+    if (part + 1 < parts.length) { wanted = parts[part + 1].from; load(wanted); play(); } else draw();
   });
   $(".seek", player).addEventListener("input", e => seek(Number(e.target.value)));
   $("[data-toggle]", player).addEventListener("click", toggle);

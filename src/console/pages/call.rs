@@ -27,7 +27,9 @@ pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
         }
     };
     let name = format!("{} {time}, {}", viewer.lang.of_two("Call", "Звонок"), caller(viewer, record));
-    shell(viewer, &name, NavEntry::Calls, &["player.js"], &body)
+    // The key's module comes first: the player asks it for the sound.
+    let scripts: &[&str] = if is_locked(record) { &["unlock.js", "player.js"] } else { &["player.js"] };
+    shell(viewer, &name, NavEntry::Calls, scripts, &body)
 }
 
 fn title(viewer: &Viewer, facts: &CallFacts) -> Markup {
@@ -113,21 +115,18 @@ fn recording(viewer: &Viewer, facts: &CallFacts) -> Markup {
     if record.recordings.is_empty() || facts.removed.is_some() {
         return html! {};
     }
-    if record.recordings.iter().any(|file| file.plain_sha256.is_some()) {
-        return html! { div.note { (mark("lock")) div {
-            p { b { (t("The recording is encrypted.", "Запись зашифрована.")) } " "
-                (t("This machine cannot open it.", "Эта машина открыть её не может.")) }
-            p.muted { (t("Download it, then: ", "Скачайте её, затем: ")) code { "age -d -i KEY.txt FILE.age" } }
-        } } };
-    }
     if !viewer.user.may(AccountRight::Play) {
         return html! { div.note { (mark("lock")) div { p { (t("Your account does not hear recordings.", "Ваша учётная запись не слушает записи.")) } } } };
     }
     let line = Timeline::of(record);
+    let is_locked = is_locked(record);
     html! {
-        section.card.stack aria-label=(t("Recording", "Запись")) data-player {
-            (waveform(viewer.lang, facts, &line))
-            (controls(viewer, facts, &line))
+        section.card.stack aria-label=(t("Recording", "Запись")) data-player data-locked[is_locked] {
+            @if is_locked { (unlock(viewer)) }
+            div.stack data-opened hidden[is_locked] {
+                (waveform(viewer.lang, facts, &line))
+                (controls(viewer, facts, &line))
+            }
             @if !line.marks.is_empty() {
                 ol.marks { @for (n, mark) in line.marks.iter().enumerate() { (mark_row(viewer, n + 1, mark)) } }
             }
@@ -135,9 +134,34 @@ fn recording(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
+fn is_locked(record: &CallRecord) -> bool {
+    record.recordings.iter().any(|file| file.plain_sha256.is_some())
+}
+
+/// Returns the form for the listener's own key; the script shows it.
+fn unlock(viewer: &Viewer) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    html! {
+        div.note { (mark("lock")) div.stack {
+            p { b { (t("The recording is encrypted.", "Запись зашифрована.")) } " "
+                (t("This machine cannot open it; your key opens it in this tab.", "Эта машина открыть её не может; ваш ключ откроет её в этой вкладке.")) }
+            form.row data-unlock hidden {
+                div.field { label for="key" { (t("Key", "Ключ")) }
+                    input id="key" name="key" type="password" autocomplete="off" spellcheck="false" placeholder="AGE-SECRET-KEY-1…"; }
+                div.field { label for="keyfile" { (t("or its file", "или его файл")) } input id="keyfile" name="keyfile" type="file"; }
+                button.primary { (t("Open", "Открыть")) }
+            }
+            p.muted role="status" data-unlock-said { (t("The key is never sent or stored. Without this page: ", "Ключ никуда не отправляется и не хранится. Без этой страницы: ")) code { "age -d -i KEY.txt FILE.age" } }
+        } }
+    }
+}
+
 fn controls(viewer: &Viewer, facts: &CallFacts, line: &Timeline) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
-    let part = |(file, (from, to)): (&crate::call::record::RecordingFile, &(f64, f64))| serde_json::json!({ "url": format!("/calls/{}/sound/{}", facts.record.id, file.part), "from": from, "to": to });
+    let part = |(file, (from, to)): (&crate::call::record::RecordingFile, &(f64, f64))| {
+        let kind = if file.format == "wav" { "audio/wav" } else { "audio/ogg" };
+        serde_json::json!({ "url": format!("/calls/{}/sound/{}", facts.record.id, file.part), "from": from, "to": to, "kind": kind })
+    };
     let parts: serde_json::Value = facts.record.recordings.iter().zip(&line.parts).map(part).collect();
     let end = line.end();
     html! {
@@ -145,9 +169,9 @@ fn controls(viewer: &Viewer, facts: &CallFacts, line: &Timeline) -> Markup {
         input.seek id="seek" type="range" min="0" max={ (format!("{end:.2}")) } step="0.1" value="0"
             aria-valuetext={ "0:00 " (t("of", "из")) " " (length(end)) } data-parts=(parts.to_string());
         p.note.bad role="alert" data-fail hidden {}
-        noscript {
+        noscript { @if !is_locked(&facts.record) {
             @for file in &facts.record.recordings { audio controls preload="none" src={ "/calls/" (facts.record.id) "/sound/" (file.part) } {} }
-        }
+        } }
         div.ctl {
             div.row {
                 button type="button" data-skip="-10" { "−10 " (t("s", "с")) span.vh { (t(", back", ", назад")) } }

@@ -226,7 +226,7 @@ pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> M
             h1 { (t("Sign in", "Вход")) }
             @if let Some(pause) = pause {
                 div.note.warn role="alert" { (mark("warn")) div { p {
-                    b { (t("Name or password is wrong.", "Имя или пароль неверны.")) } " "
+                    b { (t("Name, password or code is wrong.", "Имя, пароль или код неверны.")) } " "
                     (t("The next try is possible in", "Следующая попытка через")) " "
                     b { (pause.as_secs().max(1)) " " (t("s", "с")) }
                     (t("; the pause doubles each time.", "; пауза каждый раз удваивается."))
@@ -238,6 +238,8 @@ pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> M
                     input id="un" type="text" name="user" autocomplete="username" autocapitalize="none" spellcheck="false" required; }
                 div.field { label for="pw" { (t("Password", "Пароль")) }
                     input id="pw" type="password" name="password" autocomplete="current-password" aria-describedby="ph" required; }
+                div.field { label for="code" { (t("Code of the app, if you use one", "Код из приложения, если вы им пользуетесь")) }
+                    input id="code" type="text" name="code" inputmode="numeric" autocomplete="one-time-code"; }
                 button.primary { (t("Sign in", "Войти")) }
             }
             p.muted.small id="ph" {

@@ -157,6 +157,13 @@ impl Browser {
     }
 }
 
+impl Browser {
+    /// Forgets what the browser reported until now.
+    pub(super) fn forget_log(&self) {
+        self.post("/se/log", &json!({ "type": "browser" }));
+    }
+}
+
 impl Drop for Browser {
     fn drop(&mut self) {
         if !self.session.is_empty() && !std::thread::panicking() {

@@ -1,13 +1,14 @@
 //! An office whose calls are replayed captures, delivered to a fake Pyrus.
 
+use std::io::Write as _;
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Office;
 use crate::cmd::replay::{JOURNAL_FOLDER, ReplayRequest, SPOOL_FOLDER, replay};
 use crate::fake_pyrus::{FakeOptions, FakePyrus};
-use crate::journal::{CallSearch, Journal};
+use crate::journal::{CallSearch, CallStage, Journal};
 use crate::ops::config::Config;
 
 impl Office {
@@ -35,6 +36,25 @@ impl Office {
         config.spool.dir = dir.path().join(SPOOL_FOLDER);
         dir.path().clone_into(&mut config.recording.dir);
         Self::open(dir, config)
+    }
+
+    /// Encrypts the recording of a call for a new key, and returns the id of the call and the key.
+    pub(super) fn encrypt(&self, extension: &str) -> (String, String) {
+        let mut record = super::call(self.dir.path(), 0, extension);
+        let file = &mut record.recordings[0];
+        let plain = std::fs::read(&file.path).expect("a recording");
+        let _ = std::fs::remove_file(Path::new(&file.path).with_extension("peaks"));
+        let identity = age::x25519::Identity::generate();
+        let recipient = identity.to_public();
+        let recipients = std::iter::once(&recipient as &dyn age::Recipient);
+        let encryptor = age::Encryptor::with_recipients(recipients).expect("a recipient");
+        let mut out = encryptor.wrap_output(std::fs::File::create(&file.path).expect("created")).expect("wrapped");
+        out.write_all(&plain).expect("written");
+        out.finish().expect("finished");
+        file.plain_sha256 = Some("0".repeat(64));
+        let journal = Journal::open(&self.config.journal).expect("a journal");
+        journal.put_call(&record, CallStage::Complete).expect("put");
+        (record.id, identity.to_string().expose_secret().to_owned())
     }
 
     /// Returns the ids of all calls, newest first.

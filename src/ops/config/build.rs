@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::finding::ConfigFinding;
 use super::raw::{ConfigGroup, ConfigValue, GivenValue, RawConfig, RawRule};
 use super::value::{number_source, split_header_match};
-use super::{Config, ConfigPurpose, SecretSources, folders, plausible, secret};
+use super::{Config, ConfigPurpose, SecretSources, TrustedProxy, folders, plausible, secret};
 use crate::call::config::{CallRule, NumberSource, RecordingStart, RuleAction};
 use crate::call::record::CallDirection;
 use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
@@ -24,11 +24,7 @@ pub(crate) fn build(
     numbers(raw, &mut config);
     storage(raw, &mut config);
     pyrus(raw, &mut config);
-    config.console.listen = ConfigSection { raw, name: "console" }.text("listen").and_then(|t| t.parse().ok());
-    config.console.public_url = ConfigSection { raw, name: "console" }
-        .text("public_url")
-        .map(|url| url.trim_end_matches('/').to_owned())
-        .filter(|url| !url.is_empty());
+    console(raw, &mut config);
     config.alerts.command =
         ConfigSection { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     ConfigSection { raw, name: "log" }.set_text("level", &mut config.log.level);
@@ -45,7 +41,7 @@ pub(crate) fn build(
     plausible::placeholders(&config, raw, purpose, findings);
     ca_file(raw, &config, findings);
     pause_keys(raw, &config, findings);
-    console(raw, &config, findings);
+    certificate(raw, &config, findings);
     config
 }
 
@@ -367,16 +363,42 @@ fn pause_keys(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding
     }
 }
 
-fn console(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
-    if let Some(listen) = config.console.listen
-        && !listen.ip().is_loopback()
+fn console(raw: &RawConfig, config: &mut Config) {
+    let section = ConfigSection { raw, name: "console" };
+    let given = |key| section.text(key).map(str::trim).filter(|text| !text.is_empty());
+    config.console.listen = given("listen").and_then(|text| text.parse().ok());
+    config.console.public_url = given("public_url").map(|url| url.trim_end_matches('/').to_owned());
+    config.console.certificate = given("certificate").map(PathBuf::from);
+    config.console.certificate_key = given("certificate_key").map(PathBuf::from);
+    let address = given("trusted_proxy").and_then(|text| text.parse().ok());
+    let header = given("trusted_header").map(str::to_ascii_lowercase);
+    config.console.trusted_proxy = address.zip(header).map(|(address, header)| TrustedProxy { address, header });
+}
+
+/// Checks that keys of the console that belong together are given together.
+fn certificate(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
+    let section = ConfigSection { raw, name: "console" };
+    for (first, second) in [("certificate", "certificate_key"), ("trusted_proxy", "trusted_header")] {
+        let [is_first, is_second] =
+            [first, second].map(|key| section.text(key).is_some_and(|text| !text.trim().is_empty()));
+        if is_first != is_second {
+            let (given, missing) = if is_first { (first, second) } else { (second, first) };
+            let line = raw.get("console", given).map(|value| value.line);
+            let what = format!("console.{given} is set, but console.{missing} is not");
+            findings.push(ConfigFinding::mistake(
+                line,
+                what,
+                format!("add console.{missing}, or remove console.{given}"),
+            ));
+        }
+    }
+    for (key, path) in
+        [("certificate", &config.console.certificate), ("certificate_key", &config.console.certificate_key)]
     {
-        let line = raw.get("console", "listen").map(|g| g.line);
-        let what = format!(
-            "console.listen = \"{listen}\" would send passwords and voices unencrypted: the console has no TLS of its own"
-        );
-        let remedy =
-            "write \"127.0.0.1:PORT\"; from elsewhere use a tunnel (ssh -L), or a proxy with TLS (console.public_url)";
-        findings.push(ConfigFinding::mistake(line, what, remedy));
+        if let Some(path) = path.as_ref().filter(|path| !path.is_file()) {
+            let line = raw.get("console", key).map(|value| value.line);
+            let what = format!("console.{key}: there is no file {}", path.display());
+            findings.push(ConfigFinding::mistake(line, what, "write the path of a PEM file that callspan can read"));
+        }
     }
 }

@@ -46,6 +46,8 @@ pub(crate) enum KeyKind {
     Url,
     /// `ADDRESS:PORT`, or empty.
     Listen,
+    /// An IP address, or empty.
+    Address,
     /// `https://HOST`, or empty.
     SiteUrl,
     /// A header name, or `NAME: PATTERN`.
@@ -174,8 +176,12 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     //
     key("pyrus.mappings", "CODE", KeyKind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
     //
-    key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. Only 127.0.0.1 or [::1], because the console has no TLS of its own. Empty: no console."),
+    key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. On another address than 127.0.0.1 and [::1], the console speaks TLS and everybody signs in (callspan user add). Empty: no console."),
     key("console", "public_url", KeyKind::SiteUrl, "\"\"", "", "Address under which a proxy with TLS on this machine shows the console to others, for example \"https://calls.example.org\". Then every visitor must sign in (callspan user add). Empty: only this machine."),
+    key("console", "certificate", KeyKind::Path, "", "", "Certificate chain in PEM. Empty: on an address for others, a certificate is made at the first start, and its fingerprint is in the log."),
+    key("console", "certificate_key", KeyKind::Path, "", "", "Private key of console.certificate in PEM."),
+    key("console", "trusted_proxy", KeyKind::Address, "\"\"", "", "Address of the proxy that signs people in, by LDAP or OIDC for example, and names them in console.trusted_header. Anybody at this address can be anybody. Empty: none."),
+    key("console", "trusted_header", KeyKind::HeaderName, "\"\"", "", "Header in which that proxy names the user, for example \"X-Remote-User\". The role and scope are those of the user of this name (callspan user add NAME --no-password). The proxy must remove this header from requests of others."),
     //
     key("alerts", "mirror_silent_minutes", KeyKind::Number(0, 1440), "15", "minutes", "Alarm mirror_silent when no SIP arrived for this time, at an hour that had SIP on earlier days. 0: never."),
     key("alerts", "command", KeyKind::Text, "\"\"", "", "Command that /bin/sh runs for each alarm, at most once in five minutes for each kind. It reads one JSON line {at, kind, detail, call} from standard input. Empty: none."),

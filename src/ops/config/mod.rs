@@ -67,6 +67,21 @@ pub struct ConsoleConfig {
     pub listen: Option<SocketAddr>,
     /// Address under which a proxy with TLS shows the console to others, without a slash at its end.
     pub public_url: Option<String>,
+    /// Certificate chain in PEM; `None`: one is made if it is needed.
+    pub certificate: Option<PathBuf>,
+    /// Private key of the certificate in PEM.
+    pub certificate_key: Option<PathBuf>,
+    /// The proxy that signs people in.
+    pub trusted_proxy: Option<TrustedProxy>,
+}
+
+/// A proxy that signs people in, and names them in a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedProxy {
+    /// Address of the proxy.
+    pub address: std::net::IpAddr,
+    /// Name of the header, lower case.
+    pub header: String,
 }
 
 /// The command that loads the configuration. It decides which keys are required.

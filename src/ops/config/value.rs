@@ -65,6 +65,7 @@ fn single(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProb
         KeyKind::Keypad => keypad,
         KeyKind::HeaderName => header_name_or_none,
         KeyKind::Url => url,
+        KeyKind::Address => address,
         KeyKind::SiteUrl => site_url,
         KeyKind::Listen => listen,
         KeyKind::HeaderMatch => header_match,
@@ -352,6 +353,13 @@ fn listen(text: &str) -> Result<(), ValueProblem> {
         return Ok(());
     }
     wrong("this is not an address with a port", "write \"127.0.0.1:8080\" or \"[::1]:8080\"")
+}
+
+fn address(text: &str) -> Result<(), ValueProblem> {
+    match text.is_empty() || text.parse::<std::net::IpAddr>().is_ok() {
+        true => Ok(()),
+        false => wrong("this is not an IP address", "write an address without a port, for example \"127.0.0.1\""),
+    }
 }
 
 fn site_url(text: &str) -> Result<(), ValueProblem> {

@@ -69,9 +69,18 @@ fn every_key_changes_the_configuration() {
     std::fs::write(key_file.path(), "from the file\n").expect("written");
     let ca_file = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(ca_file.path(), "-----BEGIN CERTIFICATE-----\n").expect("written");
+    let file = format!("{:?}", key_file.path());
+    // Keys of the console that are nothing without another one.
+    let halves = [
+        ("certificate", format!("certificate_key = {file}")),
+        ("certificate_key", format!("certificate = {file}")),
+        ("trusted_proxy", String::from("trusted_header = \"X-Remote-User\"")),
+        ("trusted_header", String::from("trusted_proxy = \"127.0.0.1\"")),
+    ];
     for key in KEYS {
         let other = match (key.name, key.kind) {
             ("security_key_file", _) => format!("{:?}", key_file.path()),
+            ("certificate" | "certificate_key", _) => format!("{:?}", key_file.path()),
             ("ca_file", _) => format!("{:?}", ca_file.path()),
             (_, KeyKind::Text | KeyKind::Secret | KeyKind::Path) => String::from("\"another\""),
             (_, KeyKind::Switch) => if key.default == "true" { "false" } else { "true" }.to_owned(),
@@ -89,6 +98,7 @@ fn every_key_changes_the_configuration() {
             (_, KeyKind::Digits) => String::from("\"99\""),
             (_, KeyKind::Keypad) => String::from("\"*71\""),
             (_, KeyKind::HeaderName) => String::from("\"X-Other\""),
+            (_, KeyKind::Address) => String::from("\"127.0.0.1\""),
             (_, KeyKind::SiteUrl) => String::from("\"https://calls.example\""),
             (_, KeyKind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
             (_, KeyKind::Listen) => String::from("\"127.0.0.1:8080\""),
@@ -99,6 +109,10 @@ fn every_key_changes_the_configuration() {
         let (before, head) = match (key.section, key.name) {
             ("rules", "action") => (String::new(), "[[rules]]\n"),
             ("rules", _) => (String::from("[[rules]]\naction = \"record\"\n"), "[[rules]]\naction = \"record\"\n"),
+            ("console", name) if halves.iter().any(|(key, _)| *key == name) => {
+                let other = halves.iter().find(|(key, _)| *key == name).map_or("", |(_, other)| other);
+                (String::new(), &*format!("[console]\n{other}\n"))
+            }
             (section, _) => (String::new(), &*format!("[{section}]\n")),
         };
         let show = |text: &str| {
@@ -110,18 +124,24 @@ fn every_key_changes_the_configuration() {
 }
 
 #[test]
-fn equal_pause_keys_and_public_console_are_refused() {
+fn equal_pause_keys_and_halves_of_console_keys_are_refused() {
     let found = mistakes(check("[calls]\npause_dtmf = \"*7a\"\nresume_dtmf = \"*7A\"\n"));
     assert!(found[0].starts_with("line 2: calls.pause_dtmf and calls.resume_dtmf are the same"), "{found:?}");
     let found = mistakes(check("[calls]\npause_dtmf = \"seven\"\npause_header = \"X Y\"\n"));
     assert!(found[0].starts_with("line 2: calls.pause_dtmf: only telephone keys"), "{found:?}");
     assert!(found[1].starts_with("line 3: calls.pause_header: \"X Y\" is not a valid SIP header name"), "{found:?}");
-    let found = mistakes(check("[console]\nlisten = \"0.0.0.0:8080\"\n"));
-    assert!(
-        found[0].starts_with("line 2: console.listen = \"0.0.0.0:8080\" would send passwords and voices unencrypted"),
-        "{found:?}"
-    );
-    check("[console]\nlisten = \"[::1]:8080\"\n").expect("loopback");
+    for (text, problem) in [
+        ("certificate = \"/none.pem\"", "line 2: console.certificate is set, but console.certificate_key is not"),
+        (
+            "trusted_header = \"X-Remote-User\"",
+            "line 2: console.trusted_header is set, but console.trusted_proxy is not",
+        ),
+        ("trusted_proxy = \"proxy.example\"", "line 2: console.trusted_proxy: this is not an IP address"),
+    ] {
+        let found = mistakes(check(&format!("[console]\n{text}\n")));
+        assert!(found[0].starts_with(problem), "{found:?}");
+    }
+    check("[console]\nlisten = \"0.0.0.0:8443\"\n").expect("with TLS");
 }
 
 #[test]

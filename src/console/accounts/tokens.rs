@@ -1,0 +1,90 @@
+//! API tokens: for programs, with a scope of their own and an end.
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::users::{read_user, words};
+use super::{AccountError, Accounts, UserAccount, password};
+use crate::time::Timestamp;
+
+/// A token, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiToken {
+    /// Name, role, scope and rights. The audit shows the name.
+    pub(crate) account: UserAccount,
+    /// It opens nothing from this time on.
+    pub(crate) expires_at: Timestamp,
+}
+
+impl Accounts {
+    /// Adds a token, and returns its text, which is shown once. Only its hash is stored.
+    ///
+    /// # Errors
+    /// Refuses a name or scope that is not acceptable, or a name that is taken; fails if SQLite fails.
+    pub(crate) fn add_token(&self, token: &ApiToken, now: Timestamp) -> Result<String, AccountError> {
+        token.account.check()?;
+        let text = format!("{PREFIX}{}", password::new_token()?);
+        let account = &token.account;
+        let added = self.lock().execute(
+            "INSERT OR IGNORE INTO tokens (hash, name, role, extensions, directions, rights, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                password::token_hash(&text),
+                account.name,
+                account.role.as_str(),
+                account.scope.extensions.join(","),
+                words(&account.scope.directions),
+                words(&account.rights),
+                now.as_micros(),
+                token.expires_at.as_micros()
+            ],
+        )?;
+        if added == 0 {
+            return Err(AccountError::Refused("a token of this name exists; remove it first"));
+        }
+        Ok(text)
+    }
+
+    /// Returns the token with this text, if it is not over. Its name in the audit begins with `token:`.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn token(&self, text: &str, now: Timestamp) -> Result<Option<ApiToken>, AccountError> {
+        let sql = format!("SELECT {COLUMNS} FROM tokens WHERE hash = ?1 AND expires_at > ?2");
+        let connection = self.lock();
+        let found = connection
+            .prepare_cached(&sql)?
+            .query_row(params![password::token_hash(text), now.as_micros()], read_token)
+            .optional()?;
+        Ok(found.map(|mut token| {
+            token.account.name.insert_str(0, "token:");
+            token
+        }))
+    }
+
+    /// Returns all tokens, by name.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn tokens(&self) -> Result<Vec<ApiToken>, AccountError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM tokens ORDER BY name"))?;
+        let tokens = statement.query_map([], read_token)?.collect::<rusqlite::Result<_>>()?;
+        Ok(tokens)
+    }
+
+    /// Removes a token. Returns whether there was one.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn remove_token(&self, name: &str) -> Result<bool, AccountError> {
+        Ok(self.lock().execute("DELETE FROM tokens WHERE name = ?1", params![name])? > 0)
+    }
+}
+
+fn read_token(row: &rusqlite::Row<'_>) -> rusqlite::Result<ApiToken> {
+    Ok(ApiToken { account: read_user(row, 0)?, expires_at: Timestamp::from_micros(row.get(5)?) })
+}
+
+const COLUMNS: &str = "name, role, extensions, directions, rights, expires_at";
+/// Beginning of every token, so that scanners for leaked secrets find it.
+const PREFIX: &str = "callspan_";

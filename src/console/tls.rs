@@ -1,0 +1,169 @@
+//! TLS of the listener: the configured certificate, or one that is made at the first start and kept in the state folder.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
+use tokio_rustls::TlsAcceptor;
+
+use crate::ops::config::ConsoleConfig;
+
+/// The certificate of the console, ready to serve.
+#[derive(Clone)]
+pub(super) struct ConsoleTls {
+    /// Makes TLS connections of TCP connections.
+    pub(super) acceptor: TlsAcceptor,
+    /// SHA-256 of the certificate, as browsers show it.
+    pub(super) fingerprint: String,
+    /// Whether this machine made the certificate, so that browsers ask once whether to trust it.
+    pub(super) is_self_made: bool,
+}
+
+/// Why the console has no certificate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// A file cannot be read or written.
+    #[error("{0}: {1}")]
+    Io(PathBuf, std::io::Error),
+    /// A file holds no certificate or key.
+    #[error("{0} holds no certificate or private key in PEM: {1}")]
+    Pem(PathBuf, String),
+    /// Certificate and key do not belong together, or the certificate cannot be made.
+    #[error("the certificate of the console cannot be used: {0}")]
+    Unusable(String),
+}
+
+impl ConsoleTls {
+    /// Returns the certificate if the console needs one: it is configured, or others than this machine may connect.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub(super) fn of(config: &ConsoleConfig, state_folder: &Path) -> Result<Option<Self>, TlsError> {
+        let is_local = config.listen.is_none_or(|listen| listen.ip().is_loopback());
+        match (&config.certificate, &config.certificate_key) {
+            (Some(certificate), Some(key)) => Self::read(certificate, key, false).map(Some),
+            _ if is_local => Ok(None),
+            _ => Self::kept(config, state_folder).map(Some),
+        }
+    }
+
+    /// Returns the certificate in the state folder, and makes one if there is none or it is nearly over.
+    fn kept(config: &ConsoleConfig, folder: &Path) -> Result<Self, TlsError> {
+        let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|name| folder.join(name));
+        let age = std::fs::metadata(&certificate).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+        if !key.is_file() || age.is_none_or(|age| age > RENEWED_AFTER) {
+            let [certificate_pem, key_pem] = make(&names(config))?;
+            write_private(&key, &key_pem)?;
+            write_private(&certificate, &certificate_pem)?;
+        }
+        Self::read(&certificate, &key, true)
+    }
+
+    fn read(certificate: &Path, key: &Path, is_self_made: bool) -> Result<Self, TlsError> {
+        let wrong =
+            |path: &Path, error: rustls::pki_types::pem::Error| TlsError::Pem(path.to_owned(), error.to_string());
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+            .and_then(Iterator::collect)
+            .map_err(|error| wrong(certificate, error))?;
+        let Some(first) = chain.first() else {
+            return Err(TlsError::Pem(certificate.to_owned(), String::from("it is empty")));
+        };
+        let fingerprint = fingerprint(first);
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error))?;
+        let unusable = |error: rustls::Error| TlsError::Unusable(error.to_string());
+        let mut server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(unusable)?;
+        server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), fingerprint, is_self_made })
+    }
+}
+
+/// Returns the name of this machine.
+pub(super) fn machine_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+/// Returns the names and addresses that the certificate is for.
+fn names(config: &ConsoleConfig) -> Vec<String> {
+    let public = config.public_url.as_deref().and_then(|url| url.split_once("://"));
+    let public = public.map(|(_, host)| host.split(':').next().unwrap_or(host).to_owned());
+    let address = config.listen.map(|listen| listen.ip()).filter(|ip: &IpAddr| !ip.is_unspecified());
+    let mut names = vec![machine_name(), String::from("localhost")];
+    names.extend(public);
+    names.extend(address.map(|ip| ip.to_string()));
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// Makes a certificate and its key, both in PEM.
+fn make(names: &[String]) -> Result<[String; 2], TlsError> {
+    let made = rcgen::generate_simple_self_signed(names);
+    let made = made.map_err(|error| TlsError::Unusable(error.to_string()))?;
+    Ok([made.cert.pem(), made.signing_key.serialize_pem()])
+}
+
+/// Writes a file that only this user reads, as a whole or not at all.
+fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
+    let failed = |error| TlsError::Io(path.to_owned(), error);
+    let part = path.with_extension("part");
+    let _ = std::fs::remove_file(&part); // of a start that was killed
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&part, path).map_err(failed)
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    Sha256::digest(certificate).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+}
+
+/// Name of the certificate in the state folder.
+const CERTIFICATE_FILE: &str = "console-certificate.pem";
+/// Name of its key.
+const KEY_FILE: &str = "console-key.pem";
+/// A certificate is made again after this time; browsers distrust one that is older than 825 days.
+const RENEWED_AFTER: Duration = Duration::from_secs(700 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open_to_all() -> ConsoleConfig {
+        ConsoleConfig { listen: Some("0.0.0.0:0".parse().expect("an address")), ..ConsoleConfig::default() }
+    }
+
+    #[test]
+    fn certificate_is_made_once_and_kept_for_this_user_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = ConsoleTls::of(&open_to_all(), dir.path()).expect("made").expect("needed");
+        let second = ConsoleTls::of(&open_to_all(), dir.path()).expect("read").expect("needed");
+        assert_eq!(first.fingerprint, second.fingerprint);
+        assert_eq!(first.fingerprint.len(), 32 * 3 - 1);
+        let mode = std::fs::metadata(dir.path().join(KEY_FILE)).expect("a key").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn loopback_needs_no_certificate_and_a_wrong_file_is_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let local = ConsoleConfig { listen: Some("[::1]:0".parse().expect("an address")), ..ConsoleConfig::default() };
+        assert!(ConsoleTls::of(&local, dir.path()).expect("fine").is_none());
+        let path = dir.path().join("wrong.pem");
+        std::fs::write(&path, "no certificate").expect("written");
+        let wrong = ConsoleConfig { certificate: Some(path.clone()), certificate_key: Some(path), ..open_to_all() };
+        let error = ConsoleTls::of(&wrong, dir.path()).err().expect("refused").to_string();
+        assert!(error.contains("wrong.pem"), "{error}");
+    }
+}
