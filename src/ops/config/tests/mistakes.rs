@@ -57,7 +57,11 @@ const MISTAKES: &[TypicalMistake] = &[
         "Queue = \"header:X-Queue\"",
     ),
     mistake("[console]\nlisten = \"8080\"\n", "line 2: console.listen: this is not an address", "127.0.0.1:8080"),
-    mistake("[console]\ntrusted_header = \"X-User\"\n", "line 2: console.trusted_header is set", "add console.trusted_proxy"),
+    mistake(
+        "[console]\ntrusted_header = \"X-User\"\n",
+        "line 2: console.trusted_header is set",
+        "add console.trusted_proxy",
+    ),
     mistake("[log]\nlevel = \"warning\"\n", "line 2: log.level cannot be \"warning\"", "did you mean \"warn\"?"),
     mistake("[rules]\naction = \"exclude\"\n", "line 1: [rules] must be a list", "[[rules]]"),
     mistake("[[rules]]\nnumber = \"1x\"\n", "line 1: this rule has no action", "action = \"record\""),
