@@ -39,6 +39,8 @@ pub struct Config {
     pub rules: Vec<CallRule>,
     /// Key of the recorder's own test calls; `None`: no call is a test call.
     pub test_key: Option<TestCallKey>,
+    /// Moment from which delivery may register a call (`pyrus.register_at`). Such a call is never absorbed by another one.
+    pub registered_at: RegistrationMoment,
 }
 
 impl Default for Config {
@@ -59,8 +61,23 @@ impl Default for Config {
             numbers: NumbersConfig::default(),
             rules: Vec::new(),
             test_key: None,
+            registered_at: RegistrationMoment::default(),
         }
     }
+}
+
+/// Moment from which delivery may register a call (`pyrus.register_at`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistrationMoment {
+    /// The call is announced.
+    Invite,
+    /// The call is answered.
+    Answer,
+    /// The extension is known, or a person has answered.
+    #[default]
+    PersonKnown,
+    /// The call is over.
+    End,
 }
 
 /// Beginning of the recording (`recording.start`).

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::call::config::{Config, RecordingStart};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::RegistrationPolicy;
 use crate::call::leg::Leg;
@@ -64,6 +65,8 @@ pub(crate) struct Conversation {
     pub(crate) segments: u32,
     /// Time of the next check whether a recording segment is complete.
     pub(crate) segment_due_at: Option<Timestamp>,
+    /// Time until which its update waits for content evidence.
+    pub(crate) commit_due_at: Option<Timestamp>,
 }
 
 /// Reference to a live call. Its slot may hold another call later, so the id is compared, too.
@@ -177,6 +180,7 @@ impl Conversation {
             earlier_record: None,
             segments: 0,
             segment_due_at: None,
+            commit_due_at: None,
         }
     }
 
@@ -204,8 +208,17 @@ impl Conversation {
             && !self.relations.iter().any(|known| known.id == relation.id);
         if is_new {
             self.relations.push(relation);
+            return true;
         }
-        is_new
+        // Content decides between the calls to which a leg could belong.
+        let known = self.relations.iter_mut().find(|known| known.id == relation.id);
+        match known {
+            Some(known) if known.why == CorrelationRule::Ambiguous && relation.why == CorrelationRule::MediaContent => {
+                *known = relation;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Returns whether a rule forbids to keep the call's media.

@@ -102,6 +102,7 @@ correlation_rules! {
     LateCause = "late_cause", Weak, "The leg that caused this one was captured after it.";
     LateSibling = "late_sibling", Weak, "This leg was captured a moment before the answer or end that caused it.";
     MediaAddress = "media_address", Strong, "Both legs announce one media address, and one host links them.";
+    MediaContent = "media_content", Proof, "The voices of both legs have the same bytes: one machine relays them.";
     SameMoments = "same_moments", Strong, "The legs were answered, and ended, together.";
     RingOutcome = "ring_outcome", Proof, "The telephone was answered at the moment at which this caller was.";
     GroupPickup = "group_pickup", Relation, "A pickup code was answered at the moment at which this ringing call was taken.";
@@ -116,6 +117,21 @@ correlation_rules! {
 }
 
 impl CorrelationRule {
+    /// Returns whether the rule joins legs by numbers and times, so that the content of the legs may prove it wrong.
+    pub(crate) const fn rests_on_numbers(self) -> bool {
+        self.needs_common_host()
+            || matches!(
+                self,
+                Self::AnotherDevice
+                    | Self::ClickToCall
+                    | Self::NewestUnserved
+                    | Self::MachinePair
+                    | Self::AgreeingNumbers
+                    | Self::LateCause
+                    | Self::LateSibling
+            )
+    }
+
     /// Returns whether the rule joins legs by a host that received one of them and sent the other.
     pub(crate) const fn needs_common_host(self) -> bool {
         matches!(self, Self::OnwardBoth | Self::OnwardOne | Self::Diverted | Self::ForWaitingCaller | Self::NextTrunk)

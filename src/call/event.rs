@@ -51,6 +51,8 @@ pub enum CallEvent {
     SegmentsDue(Box<DueSegments>),
     /// A rule excludes a live call after a [`CallEvent::SegmentsDue`]: its segments must be deleted. Contains the call's id.
     Withdrawn(String),
+    /// A live call turned out to be part of another call, and its id is gone. Contains this id.
+    Absorbed(String),
     /// A call ended. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
     /// Calls showed that hosts are one machine, or that they are not. Contains all pairs of hosts as they are known now.

@@ -78,6 +78,8 @@ pub(crate) struct Leg {
     pub(crate) alternatives: Vec<CallRef>,
     /// Time of the check whether its answer was a pickup of another call.
     pub(crate) review_due_at: Option<Timestamp>,
+    /// State in which its voices were watched last: generation of the negotiation, and whether it was answered.
+    pub(crate) watched_state: Option<(u32, bool)>,
 }
 
 /// A leg before its correlation to a conversation.
@@ -177,6 +179,7 @@ impl Leg {
             join_confirmed_by: None,
             alternatives: Vec::new(),
             review_due_at: None,
+            watched_state: None,
         }
     }
 
@@ -306,6 +309,14 @@ impl Leg {
         match side {
             Side::Caller => self.dialog.caller_addr,
             Side::Callee => self.dialog.callee_addr,
+        }
+    }
+
+    /// Returns the host that signals for a side, by machines.
+    pub(crate) const fn machine_at(&self, side: Side) -> Endpoint {
+        match side {
+            Side::Caller => self.machine_hop.0,
+            Side::Callee => self.machine_hop.1,
         }
     }
 

@@ -12,6 +12,7 @@
 //! - A media packet is passed to at most one leg.
 
 pub mod config;
+mod content;
 mod conversation;
 mod correlation_keys;
 pub mod correlation_rule;

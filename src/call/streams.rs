@@ -1,5 +1,6 @@
 //! RTP streams of a leg: one per SSRC and flow (RFC 3550).
 
+use crate::call::content::StreamWatch;
 use crate::call::decision::PayloadFormat;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
 use crate::call::record::{Side, SideRecord, StreamRecord};
@@ -46,6 +47,8 @@ pub(crate) struct RtpStream {
     pub(crate) twin: Option<usize>,
     /// Whether the leg announced `src` and `dst` when the stream began.
     pub(crate) announced: [bool; 2],
+    /// Watch of its voice, while the search for relays looks at it.
+    pub(crate) watch: Option<StreamWatch>,
 }
 
 /// The end of a stream at one side of its leg.
@@ -134,6 +137,7 @@ impl RtpStream {
             taken_over: None,
             twin: None,
             announced: [false, false],
+            watch: None,
         }
     }
 
@@ -195,6 +199,13 @@ impl RtpStream {
     pub(crate) fn voice(&self) -> Option<&str> {
         let encoding = self.payloads.get(self.current)?.voice()?.encoding.as_str();
         is_speech(encoding).then_some(encoding)
+    }
+
+    /// Returns payload type and encoding of the newest packet, if it is a voice. Redundant audio repeats earlier voice and
+    /// is none.
+    pub(crate) fn plain_voice(&self) -> Option<(PayloadType, &str)> {
+        let payload = self.payloads.get(self.current).filter(|payload| payload.within.is_empty() && !payload.secret)?;
+        Some((payload.pt, payload.voice()?.encoding.as_str()))
     }
 
     /// Accepts a gap before the next packet without counting losses. Packets of the gap are in the spool and counted there.

@@ -175,6 +175,31 @@ impl Journal {
         Ok(record)
     }
 
+    /// Removes a live call that turned out to be part of another call. A call that delivery knows stays.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails; then nothing is removed.
+    pub(crate) fn forget_live_call(&self, id: &str) -> JournalResult<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let is_known = transaction.query_row(
+            "SELECT NOT EXISTS (SELECT 1 FROM calls WHERE id = ?1 AND stage = 'live')
+                 OR EXISTS (SELECT 1 FROM deliveries WHERE id = ?1)",
+            params![id],
+            |row| row.get(0),
+        )?;
+        if is_known {
+            return Ok(());
+        }
+        search::remove_call(&transaction, id)?;
+        for table in ["untold", "legs"] {
+            transaction.execute(&format!("DELETE FROM {table} WHERE call_id = ?1"), params![id])?;
+        }
+        transaction.execute("DELETE FROM calls WHERE id = ?1", params![id])?;
+        transaction.commit()?;
+        Ok(())
+    }
+
     /// Enters segments that were made while the call was in progress, and returns the merged record. `live` is the call's
     /// record with all its segments; the rest of the stored record is not changed. Returns `None` if the call is already
     /// complete.

@@ -364,6 +364,18 @@ pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> Jo
     Ok(())
 }
 
+/// Removes a call from the tables of the search. Called before the call's own row is removed.
+pub(super) fn remove_call(connection: &Connection, id: &str) -> JournalResult<()> {
+    connection.execute("DELETE FROM call_search WHERE id = ?1", params![id])?;
+    connection.execute(
+        "INSERT INTO call_digits (call_digits, rowid, numbers)
+         SELECT 'delete', n, numbers FROM call_numbers WHERE call_id = ?1",
+        params![id],
+    )?;
+    connection.execute("DELETE FROM call_numbers WHERE call_id = ?1", params![id])?;
+    Ok(())
+}
+
 /// Fills the table from the calls of a journal that did not have it.
 pub(super) fn fill(connection: &Connection) -> JournalResult<()> {
     let mut statement = connection.prepare("SELECT record FROM calls")?;

@@ -184,6 +184,25 @@ fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
 }
 
 #[test]
+fn a_live_call_that_another_absorbed_leaves_no_row() {
+    let journal = Journal::open_in_memory().unwrap();
+    for (id, stage) in [("lone", CallStage::Live), ("told", CallStage::Live), ("over", CallStage::Complete)] {
+        journal.put_call_for_delivery(&record(id, 10), stage, RegistrationPolicy::Allowed).unwrap();
+    }
+    journal.save_job(&job("told", "registered")).unwrap();
+    for id in ["lone", "told", "over", "unknown"] {
+        journal.forget_live_call(id).unwrap();
+    }
+    let left = ["lone", "told", "over"].map(|id| journal.call(id).unwrap().is_some());
+    assert_eq!(left, [false, true, true], "Pyrus knows the second, and the third is over");
+    let untold = journal.calls_to_announce().unwrap();
+    assert!(untold.iter().all(|(call, _)| call.record.id != "lone"));
+    // The same id may come again.
+    journal.put_call(&record("lone", 20), CallStage::Live).unwrap();
+    assert!(journal.call("lone").unwrap().is_some());
+}
+
+#[test]
 fn renamed_recording_makes_its_old_path_a_leftover() {
     let journal = Journal::open_in_memory().unwrap();
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();

@@ -347,6 +347,7 @@ fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQ
                 worker.update_delivery(&record, CallProgress::Ended, call.registration);
                 tasks.send(CallTask::Publish(call));
             }
+            CallEvent::Absorbed(id) => worker.forget_absorbed(&id),
             CallEvent::Learnt(facts) => topology.update(facts),
         }
     }

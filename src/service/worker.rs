@@ -58,6 +58,14 @@ impl CallWorker {
         })
     }
 
+    /// Removes a live call from the journal, because it turned out to be part of another call. Delivery did not register
+    /// it.
+    pub(super) fn forget_absorbed(&self, id: &str) {
+        if let Err(error) = self.journal.forget_live_call(id) {
+            self.raise_journal_alarm(id, &error);
+        }
+    }
+
     /// Stores the legs of an ended call; raises an alarm when the journal cannot be written.
     pub(super) fn store_legs_or_alarm(&self, call: &EndedCall) {
         if let Err(error) = self.store_legs(call) {

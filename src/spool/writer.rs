@@ -248,7 +248,7 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
     match event {
         CallEvent::Changed(live) => (&live.record.id, &[]),
         CallEvent::SegmentsDue(due) => (&due.record.id, &due.legs),
-        CallEvent::Withdrawn(id) => (id, &[]),
+        CallEvent::Withdrawn(id) | CallEvent::Absorbed(id) => (id, &[]),
         CallEvent::Ended(ended) => (&ended.record.id, &ended.legs),
         CallEvent::Learnt(_) => ("", &[]),
     }

@@ -98,6 +98,10 @@ pub struct TableSizes {
     pub timed_out: usize,
     /// Payload bytes of RTP packets that belong to no known leg.
     pub early_bytes: usize,
+    /// Streams whose voice is watched for content evidence.
+    pub watched_streams: usize,
+    /// Pairs of legs with matching content.
+    pub content_pairs: usize,
     /// Events not polled yet.
     pub events: usize,
 }

@@ -55,6 +55,19 @@ impl Engine {
         }
     }
 
+    /// Learns that two hosts are one machine, because the legs of a call through them have the same content. `slot` is one
+    /// of these legs.
+    pub(super) fn learn_proven_machine(&mut self, hosts: (Endpoint, Endpoint), parties: u64, slot: usize) {
+        let call = self.legs.get(slot).and_then(|leg| self.conversations.get(leg.conversation));
+        let mut legs = call.iter().flat_map(|call| &call.legs).filter_map(|slot| self.legs.get(*slot));
+        let is_phone = self.number_plan.is_phone(hosts.0) || self.number_plan.is_phone(hosts.1);
+        if is_phone || hosts.0.same_host(hosts.1) || legs.any(|leg| is_between(leg, hosts)) {
+            return;
+        }
+        let change = self.topology.observe_content(hosts, parties, self.now);
+        self.apply_topology_change(change);
+    }
+
     /// Forgets that a host is half of a machine, because a telephone registered from it.
     pub(super) fn learn_phone(&mut self, host: Endpoint) {
         if self.number_plan.is_phone(host) {
@@ -161,7 +174,7 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
 }
 
 /// Returns a hash of the numbers of a leg.
-fn parties_hash(leg: &Leg) -> u64 {
+pub(super) fn parties_hash(leg: &Leg) -> u64 {
     let hasher = foldhash::fast::FixedState::with_seed(3);
     hasher.hash_one((&leg.parties.from, &leg.parties.to))
 }

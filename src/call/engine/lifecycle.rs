@@ -54,6 +54,9 @@ impl Engine {
         if self.is_scan_suspect(conversation) || !self.conversations.get(conversation).is_some_and(|c| c.settled) {
             return;
         }
+        if self.waits_for_content(conversation) {
+            return;
+        }
         let Some(record) = self.record_of(conversation) else { return };
         let snapshot = LiveSnapshot::from(&record);
         let Some(call) = self.conversations.get_mut(conversation) else { return };
@@ -153,6 +156,7 @@ impl Engine {
     /// Removes a leg from all indexes and disarms its timers.
     pub(super) fn unindex_leg(&mut self, slot: usize) {
         self.remove_flows(slot);
+        self.forget_content(slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         self.timers.remove(&(leg.timer_at, EngineTimer::Leg(slot)));
         if let Some(at) = leg.review_due_at {
@@ -225,6 +229,7 @@ impl Engine {
             self.timers.remove(&(at, EngineTimer::Partners(conversation)));
         }
         self.cancel_segment_timer(conversation, &call);
+        self.cancel_commit_timer(conversation, &call);
         self.referrals.retain(|r| r.conversation != conversation);
         let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
         self.stream_count -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();

@@ -351,6 +351,7 @@ impl Engine {
         if self.restore.is_reading() {
             stream.accept_gap();
         }
+        let watch = stream.watch.filter(|watch| watch.pt == packet.pt);
         let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
         let PacketOutcome::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
@@ -370,11 +371,14 @@ impl Engine {
             self.handle_key_packet(StreamRef { slot: route.slot, index }, packet, datagram.at, sink);
         }
         let Some(leg) = self.legs.get(route.slot) else { return };
+        let paused = leg.pause_seen
+            && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
         if leg.spool == LegSpoolState::Open {
-            let paused = leg.pause_seen
-                && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
             let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
             sink.packet(leg.id, datagram, keep);
+        }
+        if let Some(watch) = watch.filter(|_| !secret && !paused) {
+            self.handle_content(StreamRef { slot: route.slot, index }, watch, packet, datagram.at, sink);
         }
     }
 
@@ -413,6 +417,8 @@ impl Engine {
             leg.dialog.presume_answer(acked, AnswerEvidence::Ack);
         }
         let changed = update_codec(leg, stream, at);
+        self.watch_stream(StreamRef { slot, index: stream });
+        let Some(leg) = self.legs.get_mut(slot) else { return };
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == LegSpoolState::Open {
             let stream = &mut leg.streams[stream];

@@ -32,6 +32,10 @@ impl Engine {
         let at = old.created_at + SETTLE;
         self.timers.remove(&(at, EngineTimer::Settle(from)));
         self.cancel_segment_timer(from, &old);
+        self.cancel_commit_timer(from, &old);
+        if let Some(at) = old.partners_due_at {
+            self.timers.remove(&(at, EngineTimer::Partners(from)));
+        }
         for referral in self.referrals.iter_mut().filter(|r| r.conversation == from) {
             referral.conversation = into;
         }

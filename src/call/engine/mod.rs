@@ -4,6 +4,7 @@
 //! calls. The other modules hold one concern each.
 
 mod admission;
+mod content;
 mod correlate;
 mod counters;
 mod learn;
@@ -82,6 +83,7 @@ pub struct Engine {
     restore: restore::RestoreState,
     left_calls: left_calls::LeftCalls,
     timed_out: TimedOutDialogs,
+    content: content::ContentEvidence,
     scans: scan::ScanTracker,
     /// Time of the next check whether a scan is over.
     scan_check_at: Option<Timestamp>,
@@ -121,6 +123,8 @@ enum EngineTimer {
     Settle(usize),
     /// The first leg and the anchor have ended some time ago, so the remaining legs are split off or ended.
     Partners(usize),
+    /// The call waited for content evidence, and is told of now.
+    Commit(usize),
     /// Another segment of the recording may be complete.
     Segment(usize),
 }
@@ -161,6 +165,7 @@ impl Engine {
             restore: restore::RestoreState::default(),
             left_calls: left_calls::LeftCalls::default(),
             timed_out: TimedOutDialogs::default(),
+            content: content::ContentEvidence::default(),
             scans: scan::ScanTracker::default(),
             scan_check_at: None,
             events: VecDeque::new(),
@@ -263,11 +268,13 @@ impl Engine {
                 EngineTimer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 EngineTimer::Settle(conversation) => self.handle_settle_timer(conversation),
                 EngineTimer::Partners(conversation) => self.handle_partners_timer(conversation, sink),
+                EngineTimer::Commit(conversation) => self.handle_commit_timer(conversation),
                 EngineTimer::Segment(conversation) => self.handle_segment_timer(conversation),
             }
         }
         self.now = self.now.max(now);
         self.handle_scan_timer();
+        self.handle_listen_timer();
         self.end_due_left_calls();
     }
 
@@ -360,6 +367,8 @@ impl Engine {
             tombstones: self.tombstones.len(),
             timed_out: self.timed_out.len(),
             early_bytes: self.early_media.bytes(),
+            watched_streams: self.content.watched_streams(),
+            content_pairs: self.content.pairs(),
             events: self.events.len(),
         }
     }

@@ -102,6 +102,9 @@ impl Engine {
         }
         if message.method() == Some(&SipMethod::Refer) {
             self.handle_refer(slot, message, datagram, sink);
+            if let Some(conversation) = self.legs.get(slot).map(|leg| leg.conversation) {
+                self.watch_call(conversation);
+            }
         }
         self.handle_pause_signals(slot, message, datagram.at, sink);
         self.apply_dialog_state(slot, sink);
@@ -275,6 +278,7 @@ impl Engine {
             self.remove_flows(slot);
             self.join_late_sibling(slot, sink);
         }
+        self.watch_changed_leg(slot);
         self.schedule_answer_review(slot);
         self.rearm_leg_timer(slot);
         if let Some(conversation) = self.legs.get(slot).map(|leg| leg.conversation) {

@@ -16,7 +16,7 @@ pub struct MachinePair {
     pub b: IpAddr,
     /// Evidence by which the pair is known.
     pub by: PairEvidence,
-    /// Calls that showed the pair. Until it is believed, only calls of different parties count.
+    /// Calls that showed the pair; a call whose content showed it counts twice. Until it is believed, only calls of different parties count.
     pub seen: u32,
     /// Calls that contradicted the pair.
     pub against: u32,
@@ -35,6 +35,8 @@ pub struct MachinePair {
 pub enum PairEvidence {
     /// Legs of one call began, were answered and ended together.
     SameMoments,
+    /// Legs of one call have the same content.
+    MediaContent,
 }
 
 impl MachinePair {
@@ -48,14 +50,22 @@ impl MachinePair {
         self.seen >= CALLS_TO_BELIEVE
     }
 
-    /// Counts a call that shows the pair. While the pair is distrusted, nothing is counted.
-    pub(super) fn observe(&mut self, at: Timestamp) {
+    /// Counts a call that shows the pair. While the pair is distrusted, nothing is counted. A call whose content shows the
+    /// pair counts twice, so that two of them are enough.
+    pub(super) fn observe(&mut self, by: PairEvidence, at: Timestamp) {
         self.last_at = self.last_at.max(at);
         if self.distrusted_until.is_some_and(|until| at < until) {
             return;
         }
         self.distrusted_until = None;
-        self.seen = self.seen.saturating_add(1);
+        let weight = match by {
+            PairEvidence::SameMoments => 1,
+            PairEvidence::MediaContent => 2,
+        };
+        if by == PairEvidence::MediaContent {
+            self.by = by;
+        }
+        self.seen = self.seen.saturating_add(weight);
     }
 
     /// Counts a call that contradicts the pair, and ends the belief if there are too many.

@@ -92,6 +92,21 @@ impl Topology {
 
     /// Records a call that shows that two hosts are one machine. `parties` is a hash of the call's numbers.
     pub(crate) fn observe(&mut self, hosts: (Endpoint, Endpoint), parties: u64, at: Timestamp) -> TopologyChange {
+        self.observe_by(PairEvidence::SameMoments, hosts, parties, at)
+    }
+
+    /// Records a call whose content shows that two hosts are one machine.
+    pub(crate) fn observe_content(&mut self, hosts: (Endpoint, Endpoint), parties: u64, at: Timestamp) -> TopologyChange {
+        self.observe_by(PairEvidence::MediaContent, hosts, parties, at)
+    }
+
+    fn observe_by(
+        &mut self,
+        by: PairEvidence,
+        hosts: (Endpoint, Endpoint),
+        parties: u64,
+        at: Timestamp,
+    ) -> TopologyChange {
         let Some(key) = ordered(hosts.0.ip(), hosts.1.ip()).filter(|key| self.is_learnable(*key)) else {
             return TopologyChange::Counts;
         };
@@ -102,7 +117,7 @@ impl Topology {
         let new = || PairHistory { fact: MachinePair::new(key, at), parties: Vec::new() };
         let known = self.pairs.entry(key).or_insert_with(new);
         let was_believed = known.fact.is_believed();
-        known.observe(parties, at);
+        known.observe(by, parties, at);
         if was_believed == known.fact.is_believed() { TopologyChange::Counts } else { self.group_hosts() }
     }
 
@@ -189,14 +204,14 @@ impl MachineTable {
 
 impl PairHistory {
     /// Counts an observation. Until the pair is believed, each of its calls must have other parties.
-    fn observe(&mut self, parties: u64, at: Timestamp) {
+    fn observe(&mut self, by: PairEvidence, parties: u64, at: Timestamp) {
         if !self.fact.is_believed() {
             if self.parties.contains(&parties) {
                 return;
             }
             self.parties.push(parties);
         }
-        self.fact.observe(at);
+        self.fact.observe(by, at);
         if self.fact.seen == 0 || self.fact.is_believed() {
             self.parties = Vec::new();
         }

@@ -6,7 +6,7 @@ use super::finding::ConfigFinding;
 use super::raw::{ConfigGroup, ConfigValue, GivenValue, RawConfig, RawRule};
 use super::value::{number_source, split_header_match};
 use super::{Config, ConfigPurpose, SecretSources, TrustedProxy, folders, plausible, secret};
-use crate::call::config::{CallRule, NumberSource, RecordingStart, RuleAction};
+use crate::call::config::{CallRule, NumberSource, RecordingStart, RegistrationMoment, RuleAction};
 use crate::call::record::CallDirection;
 use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
@@ -195,6 +195,12 @@ fn pyrus(raw: &RawConfig, config: &mut Config) {
         Some("answer") => RegisterAt::Answer,
         Some("end") => RegisterAt::End,
         _ => RegisterAt::Auto,
+    };
+    config.call.registered_at = match pyrus.register_at {
+        RegisterAt::Invite => RegistrationMoment::Invite,
+        RegisterAt::Answer => RegistrationMoment::Answer,
+        RegisterAt::Auto => RegistrationMoment::PersonKnown,
+        RegisterAt::End => RegistrationMoment::End,
     };
     if let Some(GivenValue { value: ConfigValue::Texts(words), .. }) = section.get("directions") {
         pyrus.directions = words.iter().filter_map(|w| direction(w)).collect();

@@ -27,7 +27,7 @@ fn records(engine: &mut Engine) -> (Vec<CallRecord>, Vec<CallRecord>) {
         match event {
             CallEvent::Changed(call) => live.push(call.record),
             CallEvent::Ended(call) => ended.push(call.record),
-            CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Learnt(_) => {}
+            CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Absorbed(_) | CallEvent::Learnt(_) => {}
         }
     }
     (live, ended)

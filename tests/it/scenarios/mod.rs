@@ -3,6 +3,7 @@
 
 mod attempts;
 mod correlation;
+mod content;
 mod dialog_lifecycle;
 mod flood;
 mod holds;

@@ -84,6 +84,8 @@ pub struct PlayedScene {
     /// Events of live calls, with the ms of the scene.
     pub told: Vec<(i64, LiveCall)>,
     pub counters: EngineCounters,
+    /// Ids of calls that other calls absorbed.
+    pub absorbed: Vec<String>,
     /// Pairs of hosts that the calls showed to be one machine.
     pub learnt: Vec<MachinePair>,
     /// Media bytes that went to the spool.
@@ -122,11 +124,12 @@ pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> Pla
     let mut engine = Engine::new(config, "scene");
     let recording = callspan::recording::config::Config { dir: folder.path().to_owned(), ..Default::default() };
     let recorder = Recorder::new(recording, FolderLayout::Flat, None);
-    let (mut calls, mut told) = (Vec::new(), Vec::new());
+    let (mut calls, mut told, mut absorbed) = (Vec::new(), Vec::new(), Vec::new());
     let mut take = |engine: &mut Engine, sink: &mut WatchedSink<MemorySpool>| {
         while let Some(event) = engine.poll_event() {
             match event {
                 CallEvent::Changed(live) => told.push((scene_ms(engine.now()), *live)),
+                CallEvent::Absorbed(id) => absorbed.push(id),
                 CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Learnt(_) => {}
                 CallEvent::Ended(ended) => {
                     let record = recorder.record(&ended, &sink.inner).unwrap();
@@ -157,7 +160,7 @@ pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> Pla
     assert_eq!((engine.live_calls(), engine.live_legs()), (0, 0), "nothing is left at the end");
     calls.sort_by_key(|c| (c.record.invited_at, c.record.id.clone()));
     let (counters, learnt) = (*engine.counters(), engine.learnt_machines());
-    PlayedScene { calls, told, counters, learnt, media_bytes: sink.media_bytes }
+    PlayedScene { calls, told, absorbed, counters, learnt, media_bytes: sink.media_bytes }
 }
 
 /// Millisecond of the scene.

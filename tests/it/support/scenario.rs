@@ -124,6 +124,7 @@ pub struct Scene {
     packets: Vec<ScenePacket>,
     senders: HashMap<(Endpoint, Endpoint), RtpSender>,
     mute: bool,
+    noisy: bool,
 }
 
 /// A sender of RTP on one flow.
@@ -145,6 +146,12 @@ impl Scene {
     /// Returns a scene with tiny RTP payloads, for tests that do not check the sound.
     pub fn mute() -> Self {
         Self { mute: true, ..Self::default() }
+    }
+
+    /// Returns a scene whose voices have some noise, as speech has: no two packets of a voice have the same bytes. A PBX
+    /// passes the bytes on.
+    pub fn noisy() -> Self {
+        Self { noisy: true, ..Self::default() }
     }
 
     /// Millisecond of the scene.
@@ -480,7 +487,14 @@ impl Scene {
         for ms in now_ms..now_ms + samples_ms {
             // Returns a square wave of 1 kHz. Its amplitude encodes voice and slot.
             let loud = level(voice, ms.div_euclid(SLOT_MS));
-            out.extend([0x80 | loud, 0x80 | loud, 0x80 | loud, 0x80 | loud, loud, loud, loud, loud].map(|b| b ^ 0x55));
+            let mut wave = [0x80 | loud, 0x80 | loud, 0x80 | loud, 0x80 | loud, loud, loud, loud, loud];
+            if self.noisy {
+                // One sample is louder and another one softer, so that the mean stays.
+                let mut rng = fastrand::Rng::with_seed((u64::from(voice) << 48) ^ ms as u64);
+                wave[rng.usize(0..4)] += 1;
+                wave[rng.usize(4..8)] -= 1;
+            }
+            out.extend(wave.map(|b| b ^ 0x55));
         }
         self.raw(flow.0, flow.1, out);
     }

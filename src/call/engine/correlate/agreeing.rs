@@ -175,9 +175,21 @@ impl Engine {
     /// Splits a weakly joined leg off its call, together with the legs that it caused.
     fn split_weak_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
         let own = self.legs[slot].conversation;
+        let slots = self.caused_legs(slot);
+        if self.conversations.get(own).is_none_or(|call| call.legs.len() == slots.len()) {
+            return;
+        }
+        let machine = self.legs[slot].dialog.caller_addr;
+        self.set_sending_machine(slot, machine);
+        self.split_call(own, &slots, CorrelationRule::MomentsDisagree, sink);
+        self.finish_if_over(own);
+    }
+
+    /// Returns a leg and the legs of its call that it caused.
+    pub(in crate::call::engine) fn caused_legs(&self, slot: usize) -> Vec<usize> {
         let mut slots = vec![slot];
-        let call = self.conversations[own].legs.clone();
-        for other in call.iter().copied().filter(|other| *other != slot) {
+        let call = self.legs.get(slot).and_then(|leg| self.conversations.get(leg.conversation));
+        for other in call.iter().flat_map(|call| &call.legs).copied().filter(|other| *other != slot) {
             let Some(leg) = self.legs.get(other) else { continue };
             let is_caused = slots
                 .iter()
@@ -187,13 +199,7 @@ impl Engine {
                 slots.push(other);
             }
         }
-        if slots.len() == call.len() {
-            return;
-        }
-        let machine = self.legs[slot].dialog.caller_addr;
-        self.set_sending_machine(slot, machine);
-        self.split_call(own, &slots, CorrelationRule::MomentsDisagree, sink);
-        self.finish_if_over(own);
+        slots
     }
 }
 

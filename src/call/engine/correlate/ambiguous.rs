@@ -159,4 +159,4 @@ impl Engine {
 }
 
 /// Time within which a PBX answers the caller after a telephone has answered.
-pub(super) const PBX_REACTION: Duration = Duration::from_millis(200);
+pub(in crate::call::engine) const PBX_REACTION: Duration = Duration::from_millis(200);

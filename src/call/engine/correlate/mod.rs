@@ -13,6 +13,7 @@ use crate::call::engine::Engine;
 use crate::call::leg::{Leg, LegDraft};
 
 pub(super) use agreeing::MachineAlias;
+pub(super) use ambiguous::PBX_REACTION;
 use heuristic::{HeuristicMatch, HeuristicQuery};
 use transfer::TransferMatch;
 

@@ -1,0 +1,421 @@
+//! Content evidence: finds legs that carry the same sound, by fingerprints of the first seconds of their voices.
+//!
+//! A machine that relays media without transcoding sends the bytes that it received. A *relay* is a block of voice that
+//! arrives at a machine on one leg and leaves it on another leg within [`RELAY_WINDOW_MS`]. What leaves on two legs, or
+//! recurs (silence, tones, music on hold), proves nothing.
+//!
+//! Invariants:
+//! - Only blocks whose bytes select them are looked at, one in eight. Both legs select the same blocks.
+//! - A watch ends after [`WATCH_BUDGET`] selected blocks. The table of blocks has a fixed size; a full bucket loses
+//!   evidence and never invents it.
+//! - A block that is seen in a third stream, or again in its own stream, takes back the match that it gave.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::num::NonZeroU32;
+
+use crate::call::event::LegId;
+use crate::call::record::Side;
+use crate::codec::Codec;
+use crate::net::{Endpoint, PayloadType};
+use crate::time::Timestamp;
+
+/// Watch of one stream, stored with the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamWatch {
+    /// Number of the watch.
+    id: NonZeroU32,
+    /// Payload type of the voice. Other packets are not looked at.
+    pub(crate) pt: PayloadType,
+    /// Bytes of a block; 0: the whole payload is one block.
+    block: u16,
+}
+
+/// A stream of a leg, as the search for relays sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamEnds {
+    /// The leg.
+    pub(crate) leg: LegId,
+    /// Slot of the leg in the engine's table.
+    pub(crate) slot: usize,
+    /// Side of the leg that sends the stream.
+    pub(crate) sender: Side,
+    /// Hosts of the sender: of its media, and of its signalling, by machines.
+    pub(crate) from: [Endpoint; 2],
+    /// Hosts of the receiver: of its media, and of its signalling, by machines.
+    pub(crate) to: [Endpoint; 2],
+}
+
+/// Two legs that carry the same sound through one machine. The sound of `cause` arrives at it, and leaves it on `effect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProvenRelay {
+    /// Leg on which the machine received the sound that proved the relay last, its slot, and the side that sent it.
+    pub(crate) cause: (LegId, usize, Side),
+    /// Leg on which the machine sent this sound, its slot, and the machine's side.
+    pub(crate) effect: (LegId, usize, Side),
+    /// Whether sound of both directions was relayed.
+    pub(crate) is_proof: bool,
+    /// Matching blocks of both directions.
+    pub(crate) blocks: u32,
+}
+
+/// Fingerprints of the watched streams, and the relays that they show.
+#[derive(Debug, Default)]
+pub(crate) struct ContentIndex {
+    /// Empty until the first stream is watched.
+    buckets: Vec<Bucket>,
+    watches: HashMap<u32, WatchState, foldhash::fast::FixedState>,
+    legs: HashMap<LegId, LegContent, foldhash::fast::FixedState>,
+    pairs: HashMap<(LegId, LegId), RelayCounts, foldhash::fast::FixedState>,
+    last_id: u32,
+}
+
+/// One cache line of the table of blocks.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Bucket([BlockSeen; 4]);
+
+/// A block that was seen a moment ago.
+#[derive(Clone, Copy, Debug, Default)]
+struct BlockSeen {
+    tag: u32,
+    /// Capture time, ms; wraps.
+    at_ms: u32,
+    /// Watch of the first stream with the block; 0 if the entry is empty.
+    first: u32,
+    /// Watch of the newest stream with the block, or [`VOID`].
+    last: u32,
+}
+
+/// State of a watch.
+#[derive(Debug)]
+struct WatchState {
+    ends: StreamEnds,
+    /// Tags of the newest selected blocks.
+    recent: [u32; RECENT_BLOCKS],
+    /// Selected blocks so far.
+    spent: u16,
+}
+
+/// Watches and partners of a leg.
+#[derive(Debug, Default)]
+struct LegContent {
+    watches: Vec<u32>,
+    partners: Vec<LegId>,
+}
+
+/// Matching blocks of a pair of legs: index 0 counts those that arrived on the first leg and left on the second.
+#[derive(Clone, Copy, Debug, Default)]
+struct RelayCounts {
+    blocks: [u32; 2],
+    /// Shortest and longest delay of each direction, ms.
+    delay_ms: [(u32, u32); 2],
+    /// Whether the receiver of one stream and the sender of the other are known to be one machine.
+    is_linked: [bool; 2],
+    /// Side of each leg at which the machine is; `None` before the first match.
+    machine_sides: Option<[Side; 2]>,
+    last_at: Timestamp,
+    /// Strength that was reported: 0 none, 1 one direction, 2 proof.
+    reported: u8,
+}
+
+impl RelayCounts {
+    const fn total(&self) -> u32 {
+        self.blocks[0] + self.blocks[1]
+    }
+
+    /// Returns 2 for a proof, 1 for one direction through a known machine, 0 otherwise.
+    fn strength(&self) -> u8 {
+        let is_steady = |n: usize| self.delay_ms[n].1 - self.delay_ms[n].0 <= STEADY_DELAY_MS;
+        let has = |n: usize, least: u32| self.blocks[n] >= least && is_steady(n);
+        if self.total() >= BLOCKS_OF_PROOF && has(0, BLOCKS_OF_DIRECTION) && has(1, BLOCKS_OF_DIRECTION) {
+            return 2;
+        }
+        u8::from([0, 1].into_iter().any(|n| has(n, BLOCKS_OF_PROOF) && self.is_linked[n]))
+    }
+}
+
+impl ContentIndex {
+    /// Watches a stream anew. Returns `None` if its payloads prove nothing or too many streams are watched.
+    pub(crate) fn watch(
+        &mut self,
+        old: Option<StreamWatch>,
+        ends: StreamEnds,
+        (pt, encoding): (PayloadType, &str),
+    ) -> Option<StreamWatch> {
+        if let Some(old) = old {
+            self.end_watch(old.id.get());
+        }
+        let block = block_bytes(encoding)?;
+        if self.watches.len() >= MAX_WATCHES {
+            return None;
+        }
+        if self.buckets.is_empty() {
+            self.buckets = vec![Bucket::default(); BUCKETS];
+        }
+        self.last_id = if self.last_id >= VOID - 1 { 1 } else { self.last_id + 1 };
+        let id = NonZeroU32::new(self.last_id)?;
+        self.watches.insert(id.get(), WatchState { ends, recent: [0; RECENT_BLOCKS], spent: 0 });
+        self.legs.entry(ends.leg).or_default().watches.push(id.get());
+        Some(StreamWatch { id, pt, block })
+    }
+
+    /// Looks at a voice payload of a watched stream. Returns whether the watch goes on. New relays are added to `found`.
+    pub(crate) fn handle_payload(
+        &mut self,
+        watch: StreamWatch,
+        payload: &[u8],
+        at: Timestamp,
+        found: &mut Vec<ProvenRelay>,
+    ) -> bool {
+        let size = if watch.block == 0 { payload.len().max(1) } else { usize::from(watch.block) };
+        for block in payload.chunks_exact(size).filter(|block| is_selected(block)) {
+            let hash = foldhash::fast::FixedState::with_seed(HASH_SEED).hash_one(block);
+            if !self.handle_block(watch.id.get(), hash, at, found) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Returns whether a leg has matching blocks with another leg, as far as both were watched.
+    pub(crate) fn has_relay(&self, a: LegId, b: LegId) -> bool {
+        self.pairs.get(&pair_key(a, b)).is_some_and(|counts| counts.reported > 0)
+    }
+
+    /// Forgets a leg.
+    pub(crate) fn forget_leg(&mut self, leg: LegId) {
+        let Some(content) = self.legs.remove(&leg) else { return };
+        for id in content.watches {
+            self.watches.remove(&id);
+        }
+        for partner in content.partners {
+            self.pairs.remove(&pair_key(leg, partner));
+            if let Some(other) = self.legs.get_mut(&partner) {
+                other.partners.retain(|known| *known != leg);
+            }
+        }
+    }
+
+    /// Returns the number of watched streams and of pairs of legs.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.watches.len(), self.pairs.len())
+    }
+
+    fn end_watch(&mut self, id: u32) {
+        if let Some(watch) = self.watches.remove(&id)
+            && let Some(leg) = self.legs.get_mut(&watch.ends.leg)
+        {
+            leg.watches.retain(|known| *known != id);
+        }
+    }
+
+    /// Handles a selected block. Returns false if the watch is over.
+    fn handle_block(&mut self, id: u32, hash: u64, at: Timestamp, found: &mut Vec<ProvenRelay>) -> bool {
+        let Some(watch) = self.watches.get_mut(&id) else { return false };
+        let (tag, now_ms) = ((hash >> 32) as u32, (at.as_nanos() / 1_000_000) as u32);
+        let recurs = watch.recent.contains(&tag);
+        watch.recent[usize::from(watch.spent) % RECENT_BLOCKS] = tag;
+        watch.spent += 1;
+        let goes_on = watch.spent < WATCH_BUDGET;
+        let Bucket(entries) = &mut self.buckets[hash as usize % BUCKETS];
+        let is_fresh = |entry: &BlockSeen| entry.first != 0 && now_ms.wrapping_sub(entry.at_ms) <= KEPT_MS;
+        let Some(entry) = entries.iter_mut().find(|entry| entry.tag == tag && is_fresh(entry)) else {
+            let oldest = entries.iter_mut().max_by_key(|e| (e.first == 0, now_ms.wrapping_sub(e.at_ms)));
+            if let Some(entry) = oldest {
+                let last = if recurs { VOID } else { id };
+                *entry = BlockSeen { tag, at_ms: now_ms, first: id, last };
+            }
+            self.end_spent_watch(id, goes_on);
+            return goes_on;
+        };
+        let (first, last, delay_ms) = (entry.first, entry.last, now_ms.wrapping_sub(entry.at_ms));
+        let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
+        let ends = (state(first), state(last), state(id));
+        let is_chain = matches!(ends, (_, Some(last), Some(own)) if meets(last.to, own.from));
+        // The block came again in its own stream, or in a third one that does not continue the relay.
+        if last == VOID || recurs || first == id || last == id || (last != first && !is_chain) {
+            entry.last = VOID;
+            if last != VOID && last != first && let (Some(first), Some(last), _) = ends {
+                self.take_back(first, last);
+            }
+        } else {
+            entry.last = id;
+            entry.at_ms = now_ms;
+            if delay_ms <= RELAY_WINDOW_MS && let (_, Some(last), Some(own)) = ends {
+                found.extend(self.match_block(last, own, delay_ms, at));
+            }
+        }
+        self.end_spent_watch(id, goes_on);
+        goes_on
+    }
+
+    fn end_spent_watch(&mut self, id: u32, goes_on: bool) {
+        if !goes_on {
+            self.end_watch(id);
+        }
+    }
+
+    /// Counts a block that was seen in two streams. Returns the relay if it is newly proven.
+    fn match_block(&mut self, a: StreamEnds, b: StreamEnds, delay_ms: u32, at: Timestamp) -> Option<ProvenRelay> {
+        let (cause, effect) = self.oriented_as_before(a, b)?;
+        let key = pair_key(cause.leg, effect.leg);
+        if !self.pairs.contains_key(&key) && !self.add_pair(key) {
+            return None;
+        }
+        let direction = usize::from(key.0 != cause.leg);
+        let counts = self.pairs.entry(key).or_default();
+        let (least, most) = counts.delay_ms[direction];
+        let is_first = counts.blocks[direction] == 0;
+        counts.delay_ms[direction] =
+            if is_first { (delay_ms, delay_ms) } else { (least.min(delay_ms), most.max(delay_ms)) };
+        counts.blocks[direction] += 1;
+        counts.is_linked[direction] |= meets(cause.to, effect.from);
+        counts.machine_sides = Some(machine_sides(cause, effect));
+        counts.last_at = at;
+        let counts = *counts;
+        let strength = counts.strength();
+        if strength <= counts.reported || !self.is_unique(key, &counts) {
+            return None;
+        }
+        if let Some(counts) = self.pairs.get_mut(&key) {
+            counts.reported = strength;
+        }
+        Some(ProvenRelay {
+            cause: (cause.leg, cause.slot, cause.sender),
+            effect: (effect.leg, effect.slot, effect.sender),
+            is_proof: strength == 2,
+            blocks: counts.total(),
+        })
+    }
+
+    /// Returns the stream that arrives at a machine and the stream that leaves it, in the order that earlier matches of the
+    /// legs showed. Two interfaces of the mirror may show the packets in the wrong order.
+    fn oriented_as_before(&self, a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
+        let (cause, effect) = oriented(a, b)?;
+        let known = self.pairs.get(&pair_key(a.leg, b.leg)).and_then(|counts| counts.machine_sides);
+        let fits = |cause, effect| known.is_none_or(|sides| sides == machine_sides(cause, effect));
+        match (fits(cause, effect), fits(effect, cause)) {
+            (true, _) => Some((cause, effect)),
+            (false, true) => Some((effect, cause)),
+            (false, false) => None,
+        }
+    }
+
+    fn take_back(&mut self, a: StreamEnds, b: StreamEnds) {
+        let Some((cause, effect)) = self.oriented_as_before(a, b) else { return };
+        let key = pair_key(cause.leg, effect.leg);
+        if let Some(counts) = self.pairs.get_mut(&key) {
+            let blocks = &mut counts.blocks[usize::from(key.0 != cause.leg)];
+            *blocks = blocks.saturating_sub(1);
+        }
+    }
+
+    fn add_pair(&mut self, key: (LegId, LegId)) -> bool {
+        let has_room = |leg: &LegId| self.legs.get(leg).is_some_and(|l| l.partners.len() < MAX_PARTNERS);
+        if !has_room(&key.0) || !has_room(&key.1) {
+            return false;
+        }
+        for (leg, partner) in [key, (key.1, key.0)] {
+            if let Some(leg) = self.legs.get_mut(&leg) {
+                leg.partners.push(partner);
+            }
+        }
+        true
+    }
+
+    /// Returns whether no other leg has half as many matches with one of two legs in the same seconds, through the machine
+    /// at the same side. A leg between two machines has a relay at each side.
+    fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
+        let own = counts.machine_sides;
+        [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
+            let others = self.legs.get(&leg).map_or(&[][..], |leg| &leg.partners);
+            others.iter().filter(|other| **other != partner).all(|other| {
+                let key = pair_key(leg, *other);
+                let Some(rival) = self.pairs.get(&key) else { return true };
+                let side = rival.machine_sides.map(|sides| sides[usize::from(key.0 != leg)]);
+                side != own.map(|sides| sides[n])
+                    || counts.last_at.since(rival.last_at) > SAME_TIME
+                    || rival.total() * 2 < counts.total()
+            })
+        })
+    }
+}
+
+/// Returns the sides of two legs at which the machine is, lower leg first.
+fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
+    let sides = [cause.sender.other(), effect.sender];
+    if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
+}
+
+/// Returns the stream that arrives at a machine and the stream that leaves it. Returns `None` for two streams of one
+/// sender, to one receiver, or of one leg: no machine relays these.
+fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
+    if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
+        return None;
+    }
+    // Two interfaces of the mirror may show the packets in the wrong order.
+    if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
+}
+
+/// Returns whether two ends have a host in common.
+fn meets(a: [Endpoint; 2], b: [Endpoint; 2]) -> bool {
+    a.iter().any(|a| b.iter().any(|b| a.same_host(*b)))
+}
+
+fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
+    (a.min(b), a.max(b))
+}
+
+/// Returns the bytes of 10 ms of a codec with blocks of a fixed size, and 0 for other voices. Blocks find each other again
+/// when a machine sends packets of another length.
+fn block_bytes(encoding: &str) -> Option<u16> {
+    match Codec::from_name(encoding)? {
+        Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(80),
+        Codec::L16 => Some(160),
+        Codec::G729 => Some(10),
+        codec if codec.accompanies_speech() || codec == Codec::Red => None,
+        _ => Some(0),
+    }
+}
+
+/// Returns whether a block is selected by its first bytes: one in eight, and never a constant.
+fn is_selected(block: &[u8]) -> bool {
+    let Some(head) = block.first_chunk::<8>().filter(|_| block.len() >= LEAST_BLOCK) else { return false };
+    let head = u64::from_le_bytes(*head);
+    head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
+}
+
+/// Buckets of the table: 1 MiB. 1,000 calls that are all watched have 15,000 blocks in [`KEPT_MS`].
+const BUCKETS: usize = 16_384;
+/// Mark of a block that proves nothing.
+const VOID: u32 = u32::MAX;
+/// Selected blocks of one watch: about four seconds of voice.
+const WATCH_BUDGET: u16 = 48;
+/// Blocks of a stream within which a recurrence is noticed.
+const RECENT_BLOCKS: usize = 32;
+/// Longest delay of a relay, milliseconds.
+const RELAY_WINDOW_MS: u32 = 200;
+/// Time for which a block is remembered, milliseconds: the window, and disorder between two interfaces.
+const KEPT_MS: u32 = 300;
+/// Largest variation of a relay's delay, milliseconds.
+const STEADY_DELAY_MS: u32 = 100;
+/// Matching blocks that prove a relay.
+const BLOCKS_OF_PROOF: u32 = 8;
+/// Matching blocks of each direction within a proof.
+const BLOCKS_OF_DIRECTION: u32 = 3;
+/// Time in which two candidates are rivals.
+const SAME_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+/// Legs with matching blocks that are kept for one leg.
+const MAX_PARTNERS: usize = 4;
+/// Watched streams at most: 16,000 calls that begin within four seconds.
+const MAX_WATCHES: usize = 65_536;
+/// Shortest block. Shorter payloads are silence descriptions.
+const LEAST_BLOCK: usize = 10;
+/// Seed of the fingerprints, so that every run finds the same.
+const HASH_SEED: u64 = 5;
+/// Odd factor that spreads the first bytes of a block over the upper bits (2^64 divided by the golden ratio).
+const SELECTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use super::*;
+use crate::net::Endpoint;
+
+const PCMA: (PayloadType, &str) = (PayloadType(8), "PCMA");
+
+fn host(n: u8) -> Endpoint {
+    Endpoint::v4([10, 0, 0, n], 4_000)
+}
+
+/// A stream of the leg `leg`, sent by `sender` from one host to another.
+fn stream(leg: u64, sender: Side, from: u8, to: u8) -> StreamEnds {
+    StreamEnds { leg: LegId(leg), slot: 0, sender, from: [host(from); 2], to: [host(to); 2] }
+}
+
+/// A world of streams; each plays the voice of a seed with its own delay.
+struct Streams {
+    index: ContentIndex,
+    watches: Vec<(Option<StreamWatch>, u64, i64)>,
+}
+
+impl Streams {
+    /// Each stream: its ends, the seed of its voice and its delay in ms.
+    fn new(streams: &[(StreamEnds, u64, i64)]) -> Self {
+        let mut index = ContentIndex::default();
+        let watches =
+            streams.iter().map(|(ends, seed, delay)| (index.watch(None, *ends, PCMA), *seed, *delay)).collect();
+        Self { index, watches }
+    }
+
+    /// Plays packets of 20 ms in the order of time. `voice` returns the payload of a seed and a packet's number.
+    fn play(&mut self, packets: i64, voice: impl Fn(u64, i64) -> Vec<u8>) -> Vec<ProvenRelay> {
+        let mut order: Vec<(i64, usize, i64)> = (0..packets)
+            .flat_map(|n| self.watches.iter().enumerate().map(move |(w, (_, _, delay))| (n * 20 + delay, w, n)))
+            .collect();
+        order.sort_unstable();
+        let mut found = Vec::new();
+        for (ms, w, n) in order {
+            let (watch, seed, _) = self.watches[w];
+            let at = Timestamp::from_secs(1_700_000_000).offset(ms * 1_000_000);
+            if let Some(watch) = watch
+                && !self.index.handle_payload(watch, &voice(seed, n), at, &mut found)
+            {
+                self.watches[w].0 = None;
+            }
+        }
+        found
+    }
+}
+
+/// Voice: payloads that never recur.
+fn speech(seed: u64, packet: i64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed << 32 | packet as u64);
+    (0..160).map(|_| rng.u8(..)).collect()
+}
+
+/// The four streams of two legs through one machine (host 5, or hosts 5 and 6): caller 1, callee 2.
+fn two_legs(second: u8) -> Vec<(StreamEnds, u64, i64)> {
+    vec![
+        (stream(1, Side::Caller, 1, 5), 1, 0),
+        (stream(2, Side::Caller, second, 2), 1, 1),
+        (stream(2, Side::Callee, 2, second), 2, 5),
+        (stream(1, Side::Callee, 5, 1), 2, 7),
+    ]
+}
+
+#[test]
+fn both_directions_prove_a_relay_between_unknown_hosts() {
+    let found = Streams::new(&two_legs(6)).play(100, speech);
+    let [relay] = found.as_slice() else { panic!("one relay: {found:?}") };
+    assert!(relay.is_proof && relay.blocks >= 8);
+    // The machine received leg 1 from its caller and sent leg 2, whichever direction came last.
+    let cause_first = (LegId(1), Side::Caller, LegId(2), Side::Caller);
+    let cause_second = (LegId(2), Side::Callee, LegId(1), Side::Callee);
+    let shown = (relay.cause.0, relay.cause.2, relay.effect.0, relay.effect.2);
+    assert!(shown == cause_first || shown == cause_second, "{relay:?}");
+}
+
+#[test]
+fn one_direction_proves_a_relay_only_through_a_known_machine() {
+    let one = |second: u8| Streams::new(&two_legs(second)[..2]).play(200, speech);
+    assert!(one(6).is_empty(), "music on hold that leaves by two addresses looks like this");
+    let found = one(5);
+    assert!(matches!(found.as_slice(), [ProvenRelay { is_proof: false, .. }]), "{found:?}");
+}
+
+#[test]
+fn what_leaves_or_arrives_twice_is_no_relay() {
+    let play = |streams: &[(StreamEnds, u64, i64)]| Streams::new(streams).play(200, speech);
+    // Music on hold: the same host sends it to two telephones.
+    assert!(play(&[(stream(1, Side::Callee, 5, 1), 9, 0), (stream(2, Side::Callee, 5, 2), 9, 3)]).is_empty());
+    // Two telephones play the same file to one host.
+    assert!(play(&[(stream(1, Side::Caller, 1, 5), 9, 0), (stream(2, Side::Caller, 2, 5), 9, 3)]).is_empty());
+    // A conference: one talker is sent to two others.
+    let fan_out = [
+        (stream(1, Side::Caller, 1, 5), 1, 0),
+        (stream(2, Side::Callee, 5, 2), 1, 1),
+        (stream(3, Side::Callee, 5, 3), 1, 1),
+    ];
+    assert!(play(&fan_out).is_empty());
+    // An echo test: both directions of one leg.
+    assert!(play(&[(stream(1, Side::Caller, 1, 5), 1, 0), (stream(1, Side::Callee, 5, 1), 1, 20)]).is_empty());
+}
+
+#[test]
+fn a_chain_through_two_machines_proves_both_relays() {
+    // Outside 1, border controller 5, PBX 6, telephone 2.
+    let chain = [
+        (stream(1, Side::Caller, 1, 5), 1, 0),
+        (stream(2, Side::Caller, 5, 6), 1, 1),
+        (stream(3, Side::Caller, 6, 2), 1, 2),
+        (stream(3, Side::Callee, 2, 6), 2, 5),
+        (stream(2, Side::Callee, 6, 5), 2, 6),
+        (stream(1, Side::Callee, 5, 1), 2, 7),
+    ];
+    let mut pairs: Vec<(u64, u64)> = Streams::new(&chain)
+        .play(200, speech)
+        .iter()
+        .filter(|relay| relay.is_proof)
+        .map(|relay| pair_key(relay.cause.0, relay.effect.0))
+        .map(|(a, b)| (a.0, b.0))
+        .collect();
+    pairs.sort_unstable();
+    assert_eq!(pairs, [(1, 2), (2, 3)]);
+}
+
+#[test]
+fn silence_and_tones_prove_nothing() {
+    let silence = |_: u64, _: i64| vec![0xD5; 160];
+    assert!(Streams::new(&two_legs(5)).play(500, silence).is_empty());
+    for hz in [400.0, 425.0, 1_000.0, 440.0] {
+        // G.711 of a tone of full periods recurs after few blocks; here each sample is one byte of a sine.
+        let tone = move |_: u64, packet: i64| {
+            (0..160).map(|n| ((f64::from(packet as i32 * 160 + n) * hz / 8_000.0 * std::f64::consts::TAU).sin() * 100.0).round() as i8 as u8).collect()
+        };
+        assert!(Streams::new(&two_legs(5)).play(500, tone).is_empty(), "{hz} Hz");
+    }
+}
+
+#[test]
+fn a_late_copy_is_no_relay() {
+    let mut streams = two_legs(5);
+    streams[1].2 = 260;
+    streams[3].2 = 270;
+    assert!(Streams::new(&streams).play(200, speech).is_empty(), "longer than the window");
+}
+
+#[test]
+fn packets_of_another_length_find_each_other() {
+    let mut world = Streams::new(&two_legs(5)[..2]);
+    let voice: Vec<u8> = (0..100).flat_map(|n| speech(1, n)).collect();
+    let mut found = Vec::new();
+    let mut events: Vec<(i64, usize, &[u8])> = Vec::new();
+    events.extend(voice.chunks(160).enumerate().map(|(n, p)| (n as i64 * 20, 0, p)));
+    events.extend(voice.chunks(240).enumerate().map(|(n, p)| (n as i64 * 30 + 15, 1, p)));
+    events.sort_by_key(|(ms, which, _)| (*ms, *which));
+    for (ms, which, payload) in events {
+        if let Some(watch) = world.watches[which].0 {
+            let at = Timestamp::from_secs(1_700_000_000).offset(ms * 1_000_000);
+            if !world.index.handle_payload(watch, payload, at, &mut found) {
+                world.watches[which].0 = None;
+            }
+        }
+    }
+    assert_eq!(found.len(), 1, "20 ms and 30 ms: {found:?}");
+}
+
+#[test]
+fn watches_and_pairs_are_bounded_and_forgotten() {
+    let mut world = Streams::new(&two_legs(5));
+    world.play(2_000, speech);
+    assert_eq!(world.index.sizes().0, 0, "each watch has ended by its budget");
+    world.index.forget_leg(LegId(1));
+    world.index.forget_leg(LegId(2));
+    assert_eq!(world.index.sizes(), (0, 0));
+    assert!(world.index.legs.is_empty());
+    assert_eq!(world.index.watch(None, stream(1, Side::Caller, 1, 5), (PayloadType(101), "TELEPHONE-EVENT")), None);
+    assert_eq!(world.index.watch(None, stream(1, Side::Caller, 1, 5), (PayloadType(101), "RED")), None);
+}

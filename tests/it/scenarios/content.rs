@@ -1,0 +1,292 @@
+//! Content evidence: voices whose bytes a PBX passes on join legs that signalling cannot join, and part legs that numbers
+//! joined wrongly. Music, tones, conferences and transcoded legs prove nothing.
+
+use callspan::call::config::{Config, RegistrationMoment};
+use callspan::call::correlation_rule::CorrelationRule;
+use callspan::call::record::{CallDirection, CallOutcome, Side};
+use callspan::net::Endpoint;
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::{DID, OUTSIDE, call_of, related};
+use crate::support::playback::{PlayedScene, play, play_with};
+use crate::support::scenario::{DialogId, Scene, ScenePhone};
+
+/// The caller's number as the PBX writes it towards its telephones.
+const REWRITTEN: &str = "0451234567";
+
+/// A PBX with two addresses that rewrites the numbers. Each party has a voice of its own.
+struct RewritingPbx {
+    scene: Scene,
+    outside: ScenePhone,
+    other: ScenePhone,
+    wan: ScenePhone,
+    lan: ScenePhone,
+    e200: ScenePhone,
+    e201: ScenePhone,
+}
+
+impl RewritingPbx {
+    fn new(scene: Scene) -> Self {
+        let public = |host: u8| Endpoint::v4([198, 51, 100, host], 5_060);
+        Self {
+            scene,
+            outside: ScenePhone { sip: public(1), ..ScenePhone::new(OUTSIDE, 1) },
+            other: ScenePhone { sip: public(4), ..ScenePhone::new("+79990000002", 4) },
+            wan: ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) },
+            lan: ScenePhone { voice: 5, ..ScenePhone::new(DID, 99) },
+            e200: ScenePhone::new("200", 2),
+            e201: ScenePhone::new("201", 3),
+        }
+    }
+
+    /// The trunk's leg and the telephone's leg of an inbound call. They share neither a host nor a number.
+    fn inbound(&mut self) -> (DialogId, DialogId) {
+        let a = self.scene.leg(&mut self.outside, &mut self.wan, [OUTSIDE, DID]);
+        (a, self.scene.leg(&mut self.lan, &mut self.e200, [REWRITTEN, "200"]))
+    }
+
+    /// As [`RewritingPbx::inbound`], from the other caller to 201.
+    fn second_inbound(&mut self) -> (DialogId, DialogId) {
+        let a = self.scene.leg(&mut self.other, &mut self.wan, ["+79990000002", DID]);
+        (a, self.scene.leg(&mut self.lan, &mut self.e201, [REWRITTEN, "201"]))
+    }
+}
+
+/// The voices of two bridged calls at once.
+fn bridge_both(scene: &mut Scene, [a, b]: [DialogId; 2], [c, d]: [DialogId; 2], ms: i64) {
+    let voices = |scene: &Scene, a, b| (scene.get(a).voices[0], scene.get(b).voices[1]);
+    let ((l, r), (l2, r2)) = (voices(scene, a, b), voices(scene, c, d));
+    let (from, to) = (Side::Caller, Side::Callee);
+    let first = [(l, a, from), (r, a, to), (l, b, from), (r, b, to)];
+    let second = [(l2, c, from), (r2, c, to), (l2, d, from), (r2, d, to)];
+    scene.sound(&[first, second].concat(), ms);
+}
+
+/// The rules that joined the legs of a call.
+fn joined_by(played: &PlayedScene, scene: &Scene, first: DialogId) -> Vec<CorrelationRule> {
+    call_of(played, scene, first).record.legs.iter().filter_map(|leg| leg.joined_by).collect()
+}
+
+#[test]
+fn legs_without_a_common_host_or_number_are_joined_by_their_content() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let (a, b) = site.inbound();
+    site.scene.connect_through(a, b, 2_000);
+    let [talks, ended] = site.scene.bridge_until_bye(a, b, 5_000, Side::Caller);
+    let played = play(&site.scene);
+    let record = &played.only().record;
+    assert_eq!(
+        (record.direction, record.internal.as_deref(), record.outcome),
+        (CallDirection::Inbound, Some("200"), CallOutcome::Answered)
+    );
+    assert_eq!((record.from.as_deref(), record.legs.len()), (Some(OUTSIDE), 2));
+    assert_eq!(joined_by(&played, &site.scene, a), [CorrelationRule::MediaContent]);
+    hears(played.only(), (1, 2), talks, ended);
+    // The trunk's leg was shown as a live call while it rang, and never as answered.
+    assert_eq!(played.absorbed.len(), 1);
+    let of_absorbed = played.told.iter().filter(|(_, live)| live.record.id == played.absorbed[0]);
+    assert!(of_absorbed.clone().count() > 0 && of_absorbed.clone().all(|(_, live)| live.record.answered_at.is_none()));
+    assert_ne!(played.absorbed[0], record.id);
+    // Two such calls make the addresses known as one machine.
+    let pairs: Vec<(u32, bool)> = played.learnt.iter().map(|pair| (pair.seen, pair.is_believed())).collect();
+    assert_eq!(pairs, [(3, true)], "twice by content, once by moments");
+}
+
+#[test]
+fn an_outbound_call_with_rewritten_numbers_is_joined_by_its_content() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let a = site.scene.leg(&mut site.e200, &mut site.lan, ["200", "989990000001"]);
+    let b = site.scene.leg(&mut site.wan, &mut site.outside, [DID, OUTSIDE]);
+    site.scene.connect_through(a, b, 2_000);
+    let [talks, ended] = site.scene.bridge_until_bye(a, b, 4_000, Side::Callee);
+    let played = play(&site.scene);
+    let record = &played.only().record;
+    assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Outbound, Some("200")));
+    hears(played.only(), (2, 1), talks, ended);
+}
+
+#[test]
+fn tones_alone_prove_nothing() {
+    let mut site = RewritingPbx::new(Scene::new());
+    let (a, b) = site.inbound();
+    site.scene.connect_through(a, b, 2_000);
+    site.scene.bridge_until_bye(a, b, 5_000, Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(played.calls.len(), 2);
+    assert!(played.calls.iter().all(|call| call.sound.is_some()), "both voices are kept");
+}
+
+#[test]
+fn two_calls_at_once_are_each_joined_to_their_own_telephone() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let ((a, b), (c, d)) = (site.inbound(), site.second_inbound());
+    for leg in [a, c, b, d] {
+        site.scene.invite_and_ring(leg);
+    }
+    site.scene.wait(1_000);
+    for leg in [d, b, c, a] {
+        site.scene.answer(leg);
+    }
+    let talks = site.scene.now();
+    bridge_both(&mut site.scene, [a, b], [c, d], 5_000);
+    let ended = site.scene.bye_all(&[a, b, c, d], Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(played.calls.len(), 2);
+    for (first, extension, voices) in [(a, "200", (1, 2)), (c, "201", (4, 3))] {
+        let call = call_of(&played, &site.scene, first);
+        assert_eq!(call.record.internal.as_deref(), Some(extension));
+        assert_eq!(joined_by(&played, &site.scene, first), [CorrelationRule::MediaContent]);
+        hears(call, voices, talks, ended);
+    }
+}
+
+/// Two callers without a number reach 200 and 201 through one PBX with one address, in the same moments. Which telephone
+/// rings for whom cannot be known before they talk.
+#[test]
+fn callers_without_a_number_are_told_apart_by_their_content() {
+    let mut scene = Scene::noisy();
+    let mut phones = [("anonymous", 1), ("anonymous", 4), ("200", 2), ("201", 3)].map(|(user, n)| ScenePhone::new(user, n));
+    let [one, two, e200, e201] = &mut phones;
+    let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) };
+    let (a, c) = (scene.leg(one, &mut pbx, ["anonymous", DID]), scene.leg(two, &mut pbx, ["anonymous", DID]));
+    let b = scene.leg(&mut pbx, e200, ["anonymous", "200"]);
+    let d = scene.leg(&mut pbx, e201, ["anonymous", "201"]);
+    for leg in [a, c, d, b] {
+        scene.invite_and_ring(leg);
+    }
+    scene.wait(1_000);
+    for leg in [b, d, a, c] {
+        scene.answer(leg);
+    }
+    let talks = scene.now();
+    bridge_both(&mut scene, [a, b], [c, d], 6_000);
+    let ended = scene.bye_all(&[a, b, c, d], Side::Caller);
+    let played = play(&scene);
+    for (first, extension, voices) in [(a, "200", (1, 2)), (c, "201", (4, 3))] {
+        let call = call_of(&played, &scene, first);
+        assert_eq!(call.record.internal.as_deref(), Some(extension), "{:?}", call.record.legs);
+        hears(call, voices, talks, ended);
+    }
+    assert_eq!(played.calls.len(), 2);
+}
+
+#[test]
+fn music_on_hold_for_two_callers_joins_nobody() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let a = site.scene.leg(&mut site.outside, &mut site.wan, [OUTSIDE, DID]);
+    let c = site.scene.leg(&mut site.e200, &mut site.lan, ["200", "700"]);
+    site.scene.connect(a);
+    site.scene.connect(c);
+    // Both callers talk, and both hear the same music.
+    let voices = [(1, a, Side::Caller), (5, a, Side::Callee), (2, c, Side::Caller), (5, c, Side::Callee)];
+    site.scene.sound(&voices, 8_000);
+    site.scene.bye_all(&[a, c], Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(played.calls.len(), 2);
+    assert!(played.calls.iter().all(|call| call.record.related.is_empty()));
+}
+
+#[test]
+fn two_who_meet_in_a_conference_stay_two_calls() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let a = site.scene.leg(&mut site.outside, &mut site.wan, [OUTSIDE, DID]);
+    let c = site.scene.leg(&mut site.other, &mut site.wan, ["+79990000002", DID]);
+    site.scene.connect(a);
+    site.scene.wait(5_000);
+    site.scene.connect(c);
+    let voices = [(1, a, Side::Caller), (4, a, Side::Callee), (4, c, Side::Caller), (1, c, Side::Callee)];
+    site.scene.sound(&voices, 5_000);
+    site.scene.bye_all(&[a, c], Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(played.calls.len(), 2);
+    let (first, second) = (&played.calls[0].record, &played.calls[1].record);
+    assert!(related(first, second), "they heard each other");
+    assert_eq!(first.relations[0].why, CorrelationRule::MediaContent);
+}
+
+/// The caller talks to a voice menu for a minute before the PBX calls a telephone.
+#[test]
+fn a_telephone_that_rings_late_is_found_by_its_content() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let (a, b) = site.inbound();
+    site.scene.connect(a);
+    site.scene.sound(&[(1, a, Side::Caller), (5, a, Side::Callee)], 60_000);
+    site.scene.invite_and_ring(b);
+    site.scene.wait(2_000);
+    site.scene.answer(b);
+    let talks = site.scene.now();
+    site.scene.bridge(a, b, 40_000);
+    let ended = site.scene.bye_all(&[a, b], Side::Caller);
+    let played = play(&site.scene);
+    let call = played.only();
+    assert_eq!(call.record.internal.as_deref(), Some("200"));
+    hears(call, (1, 2), talks, ended);
+}
+
+#[test]
+fn calls_that_are_registered_at_the_invite_are_related_and_stay_two() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let (a, b) = site.inbound();
+    site.scene.connect_through(a, b, 2_000);
+    site.scene.bridge_until_bye(a, b, 5_000, Side::Caller);
+    let config = Config { registered_at: RegistrationMoment::Invite, ..Config::default() };
+    let played = play_with(&site.scene, config);
+    let [first, second] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert!(related(&first.record, &second.record) && played.absorbed.is_empty());
+    assert_eq!(first.record.relations[0].why, CorrelationRule::MediaContent);
+}
+
+/// Two calls of one number come at once, and each telephone is answered together with both callers. The numbers join the
+/// telephones the wrong way round.
+#[test]
+fn a_telephone_that_a_guess_gave_to_the_wrong_caller_moves_to_its_voice() {
+    for swapped in [false, true] {
+        let mut scene = Scene::noisy();
+        let mut one = ScenePhone::new(OUTSIDE, 1);
+        let mut two = ScenePhone::new(OUTSIDE, 4);
+        let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) };
+        let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
+        let a = scene.leg(&mut one, &mut pbx, [OUTSIDE, DID]);
+        let c = scene.leg(&mut two, &mut pbx, [OUTSIDE, DID]);
+        let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
+        let d = scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"]);
+        scene.invite(a);
+        scene.wait(700);
+        scene.invite(c);
+        scene.wait(700);
+        scene.invite_and_ring(b);
+        scene.wait(700);
+        scene.invite_and_ring(d);
+        scene.wait(1_000);
+        for leg in [b, d, a, c] {
+            scene.answer(leg);
+        }
+        let (for_a, for_c) = if swapped { (d, b) } else { (b, d) };
+        let talks = scene.now();
+        bridge_both(&mut scene, [a, for_a], [c, for_c], 6_000);
+        let ended = scene.bye_all(&[a, b, c, d], Side::Caller);
+        let played = play(&scene);
+        assert_eq!(played.calls.len(), 2, "swapped: {swapped}");
+        let extension = |leg: DialogId| if leg == b { ("200", 2) } else { ("201", 3) };
+        for (first, leg, voice) in [(a, for_a, 1), (c, for_c, 4)] {
+            let call = call_of(&played, &scene, first);
+            assert_eq!(call.record.internal.as_deref(), Some(extension(leg).0), "swapped: {swapped}");
+            hears(call, (voice, extension(leg).1), talks, ended);
+        }
+    }
+}
+
+/// Two addresses that never appear in one call's signalling, with media of a third host: the hosts of the media prove
+/// nothing about the PBX, and the voices do.
+#[test]
+fn media_through_a_separate_relay_joins_too() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let (a, b) = site.inbound();
+    let relay = Endpoint::v4([10, 0, 0, 77], 30_000);
+    site.scene.at(a).media[1] = relay;
+    site.scene.at(b).media[0] = relay.with_port(30_002);
+    site.scene.connect_through(a, b, 2_000);
+    site.scene.bridge_until_bye(a, b, 5_000, Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(played.only().record.internal.as_deref(), Some("200"));
+}
