@@ -54,6 +54,7 @@ const fn russian(rule: CorrelationRule) -> &'static str {
         CorrelationRule::LateCause => "Плечо, вызвавшее это, захвачено после него.",
         CorrelationRule::LateSibling => "Плечо захвачено за миг до ответа или конца, вызвавшего его.",
         CorrelationRule::MediaAddress => "Оба плеча называют один адрес звука, и их связывает одна машина.",
+        CorrelationRule::MediaContent => "Голоса обоих плеч совпадают побайтно: их передаёт одна машина.",
         CorrelationRule::SameMoments => "На плечи ответили и закончили их одновременно.",
         CorrelationRule::RingOutcome => "На аппарат ответили в тот же миг, что и на этого звонившего.",
         CorrelationRule::GroupPickup => "Код перехвата ответили в тот миг, когда сняли этот звонок.",

@@ -236,13 +236,18 @@ impl ContentIndex {
         // The block came again in its own stream, or in a third one that does not continue the relay.
         if last == VOID || recurs || first == id || last == id || (last != first && !is_chain) {
             entry.last = VOID;
-            if last != VOID && last != first && let (Some(first), Some(last), _) = ends {
+            if last != VOID
+                && last != first
+                && let (Some(first), Some(last), _) = ends
+            {
                 self.take_back(first, last);
             }
         } else {
             entry.last = id;
             entry.at_ms = now_ms;
-            if delay_ms <= RELAY_WINDOW_MS && let (_, Some(last), Some(own)) = ends {
+            if delay_ms <= RELAY_WINDOW_MS
+                && let (_, Some(last), Some(own)) = ends
+            {
                 found.extend(self.match_block(last, own, delay_ms, at));
             }
         }

@@ -130,7 +130,12 @@ fn silence_and_tones_prove_nothing() {
     for hz in [400.0, 425.0, 1_000.0, 440.0] {
         // G.711 of a tone of full periods recurs after few blocks; here each sample is one byte of a sine.
         let tone = move |_: u64, packet: i64| {
-            (0..160).map(|n| ((f64::from(packet as i32 * 160 + n) * hz / 8_000.0 * std::f64::consts::TAU).sin() * 100.0).round() as i8 as u8).collect()
+            (0..160)
+                .map(|n| {
+                    ((f64::from(packet as i32 * 160 + n) * hz / 8_000.0 * std::f64::consts::TAU).sin() * 100.0).round()
+                        as i8 as u8
+                })
+                .collect()
         };
         assert!(Streams::new(&two_legs(5)).play(500, tone).is_empty(), "{hz} Hz");
     }

@@ -128,7 +128,8 @@ impl Engine {
 
     /// Acts on a relay between two legs.
     pub(super) fn apply_relay(&mut self, relay: ProvenRelay, sink: &mut dyn LegSink) {
-        let is_it = |(id, slot, _): (_, usize, Side)| self.legs.get(slot).is_some_and(|leg| leg.id == id && !leg.closed);
+        let is_it =
+            |(id, slot, _): (_, usize, Side)| self.legs.get(slot).is_some_and(|leg| leg.id == id && !leg.closed);
         if !is_it(relay.cause) || !is_it(relay.effect) {
             return;
         }
@@ -242,7 +243,8 @@ impl Engine {
         let Some(leg) = leg.filter(|leg| !is_committed && leg.dialog.ended().is_none()) else { return false };
         let Some((answered, _)) = leg.dialog.answered else { return false };
         let until = answered + COMMIT_WAIT;
-        let is_encrypted = leg.streams.iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
+        let is_encrypted =
+            leg.streams.iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
         if self.now >= until || is_encrypted || self.names_extension(leg) {
             return false;
         }

@@ -96,7 +96,12 @@ impl Topology {
     }
 
     /// Records a call whose content shows that two hosts are one machine.
-    pub(crate) fn observe_content(&mut self, hosts: (Endpoint, Endpoint), parties: u64, at: Timestamp) -> TopologyChange {
+    pub(crate) fn observe_content(
+        &mut self,
+        hosts: (Endpoint, Endpoint),
+        parties: u64,
+        at: Timestamp,
+    ) -> TopologyChange {
         self.observe_by(PairEvidence::MediaContent, hosts, parties, at)
     }
 

@@ -145,7 +145,8 @@ fn two_calls_at_once_are_each_joined_to_their_own_telephone() {
 #[test]
 fn callers_without_a_number_are_told_apart_by_their_content() {
     let mut scene = Scene::noisy();
-    let mut phones = [("anonymous", 1), ("anonymous", 4), ("200", 2), ("201", 3)].map(|(user, n)| ScenePhone::new(user, n));
+    let mut phones =
+        [("anonymous", 1), ("anonymous", 4), ("200", 2), ("201", 3)].map(|(user, n)| ScenePhone::new(user, n));
     let [one, two, e200, e201] = &mut phones;
     let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) };
     let (a, c) = (scene.leg(one, &mut pbx, ["anonymous", DID]), scene.leg(two, &mut pbx, ["anonymous", DID]));

@@ -465,7 +465,11 @@ fn a_call_of_more_than_a_day_is_cut_at_the_limit() {
     }
     let ended = std::iter::from_fn(|| engine.poll_event()).find_map(|e| match e {
         CallEvent::Ended(ended) => Some(ended.record),
-        CallEvent::Changed(_) | CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Absorbed(_) | CallEvent::Learnt(_) => None,
+        CallEvent::Changed(_)
+        | CallEvent::SegmentsDue(_)
+        | CallEvent::Withdrawn(_)
+        | CallEvent::Absorbed(_)
+        | CallEvent::Learnt(_) => None,
     });
     let record = ended.expect("it was cut");
     // max_hours is 24.

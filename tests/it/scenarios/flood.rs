@@ -58,7 +58,8 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
         while let Some(event) = engine.poll_event() {
             match event {
                 CallEvent::Changed(_) => told += 1,
-                CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Absorbed(_) | CallEvent::Learnt(_) => {}
+                CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Absorbed(_) | CallEvent::Learnt(_) => {
+                }
                 CallEvent::Ended(ended) => calls.push(*ended),
             }
         }
@@ -74,7 +75,11 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     engine.handle_end_of_capture(&mut sink);
     calls.extend(std::iter::from_fn(|| engine.poll_event()).filter_map(|e| match e {
         CallEvent::Ended(ended) => Some(*ended),
-        CallEvent::Changed(_) | CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Absorbed(_) | CallEvent::Learnt(_) => None,
+        CallEvent::Changed(_)
+        | CallEvent::SegmentsDue(_)
+        | CallEvent::Withdrawn(_)
+        | CallEvent::Absorbed(_)
+        | CallEvent::Learnt(_) => None,
     }));
     // The real call is whole: 30 s of 20 ms packets from each side, and not one of the noise.
     let real = calls.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");

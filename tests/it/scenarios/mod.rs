@@ -2,8 +2,8 @@
 //! events while the call is open.
 
 mod attempts;
-mod correlation;
 mod content;
+mod correlation;
 mod dialog_lifecycle;
 mod flood;
 mod holds;
