@@ -1,64 +1,158 @@
-//! Changes of a call by an administrator: retry, hold, release. The service takes them up from the journal.
+//! Changes of a call: retry, hold and release by an administrator, notes and tags by whoever may write them. The service takes
+//! up the former from the journal.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::{Extension, Form};
+use axum::{Extension, Form, Json};
 use serde::Deserialize;
 
 use super::access::{self, Viewer};
-use super::accounts::AuditAction;
+use super::accounts::{AccountError, AccountRight, AuditAction, NoteKind};
 use super::control::refused;
-use super::server::ConsoleState;
+use super::server::{ConsoleState, StateError};
 use crate::journal::Journal;
 use crate::service::clock::wall_clock;
 
-/// The form of a hold.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct ChangeForm {
-    #[serde(default)]
-    why: String,
+/// A change of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CallChange {
+    Retry,
+    Hold,
+    Release,
+    Note,
+    Tag,
+    RemoveNote,
 }
 
-/// Does a change, and returns to the page of the call.
+impl CallChange {
+    fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "retry" => Self::Retry,
+            "hold" => Self::Hold,
+            "release" => Self::Release,
+            "note" => Self::Note,
+            "tag" => Self::Tag,
+            "unnote" => Self::RemoveNote,
+            _ => return None,
+        })
+    }
+
+    const fn is_remark(self) -> bool {
+        matches!(self, Self::Note | Self::Tag | Self::RemoveNote)
+    }
+}
+
+/// The form of a change.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ChangeForm {
+    /// Reason of a hold.
+    why: String,
+    /// Text of a note or tag.
+    text: String,
+    /// Number of the note to remove.
+    n: Option<i64>,
+}
+
+/// Does a change, and returns to the page of the call; a program gets JSON.
 pub(super) async fn change(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
     Path((id, action)): Path<(String, String)>,
     Form(form): Form<ChangeForm>,
 ) -> Response {
-    if !viewer.user.is_admin() {
-        return refused(StatusCode::FORBIDDEN, "only an administrator changes calls");
+    let is_api = viewer.here.starts_with("/api/");
+    let Some(change) = CallChange::parse(&action) else { return access::missing(Some(&viewer), is_api) };
+    let is_allowed = if change.is_remark() { viewer.user.may(AccountRight::Notes) } else { viewer.user.is_admin() };
+    if !is_allowed {
+        return refused(StatusCode::FORBIDDEN, "the account may not make this change");
     }
     match super::call::record(&state, &viewer, &id).await {
         Ok(Some(_)) => {}
-        Ok(None) => return access::missing(Some(&viewer), false),
+        Ok(None) => return access::missing(Some(&viewer), is_api),
         Err(error) => return access::failed(&error),
     }
-    let why: String = form.why.trim().chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
-    let detail = if why.is_empty() { action.clone() } else { format!("{action}: {why}") };
-    if !ACTIONS.contains(&action.as_str()) {
-        return access::missing(Some(&viewer), false);
-    }
-    if let Err(error) = state.record(&viewer, AuditAction::Changed, Some(&id), &detail).await {
-        return access::failed(&error);
-    }
-    let (config, call) = (state.journal_config.clone(), id.clone());
-    let done = tokio::task::spawn_blocking(move || {
-        let journal = Journal::open_for_requests(&config)?;
-        match action.as_str() {
-            "retry" => journal.request_retry(&call),
-            "hold" => journal.hold(&call, wall_clock(), Some(why.as_str()).filter(|why| !why.is_empty())),
-            _ => journal.release(&call).map(drop),
-        }
-    });
-    match done.await {
-        Ok(Ok(())) => Redirect::to(&format!("/calls/{id}")).into_response(),
-        Ok(Err(error)) => access::failed(&super::server::StateError::Journal(error)),
-        Err(_) => access::failed(&super::server::StateError::Panicked),
+    let done = match change.is_remark() {
+        true => remark(&state, &viewer, &id, change, form).await,
+        false => request(&state, &viewer, &id, change, &form.why).await,
+    };
+    match done {
+        Ok(()) if is_api => Json(serde_json::json!({ "id": id, "done": action })).into_response(),
+        Ok(()) => Redirect::to(&format!("/calls/{id}")).into_response(),
+        Err(StateError::Accounts(AccountError::Refused(why))) => refused(StatusCode::UNPROCESSABLE_ENTITY, why),
+        Err(error) => access::failed(&error),
     }
 }
 
-const ACTIONS: [&str; 3] = ["retry", "hold", "release"];
+/// Returns the notes and tags of a call as JSON.
+pub(super) async fn notes(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path(id): Path<String>,
+) -> Response {
+    match super::call::record(&state, &viewer, &id).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return access::missing(None, true),
+        Err(error) => return access::failed(&error),
+    }
+    match state.with_accounts(move |accounts| accounts.notes(&id)).await {
+        Ok(notes) => Json(notes).into_response(),
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Writes or removes a note or tag. Its author may remove it, and an administrator.
+async fn remark(
+    state: &ConsoleState,
+    viewer: &Viewer,
+    id: &str,
+    change: CallChange,
+    form: ChangeForm,
+) -> Result<(), StateError> {
+    let (id, who, is_admin) = (id.to_owned(), viewer.user.name.clone(), viewer.user.is_admin());
+    let work = move |accounts: &super::accounts::Accounts| {
+        let now = wall_clock();
+        let (done, detail) = match change {
+            CallChange::RemoveNote => {
+                let n = form.n.unwrap_or_default();
+                let notes = accounts.notes(&id)?;
+                let is_own = notes.iter().any(|note| note.n == n && (is_admin || note.who == who));
+                (is_own && accounts.remove_note(&id, n)?, format!("removed {n}"))
+            }
+            CallChange::Tag => {
+                (accounts.add_note(&id, &who, NoteKind::Tag, &form.text, now).map(|()| true)?, "tag".into())
+            }
+            _ => (accounts.add_note(&id, &who, NoteKind::Note, &form.text, now).map(|()| true)?, "note".into()),
+        };
+        if done { accounts.record(&who, AuditAction::Noted, Some(&id), &detail, now) } else { Ok(()) }
+    };
+    state.with_accounts(work).await
+}
+
+/// Asks the service for a retry, a hold or a release.
+async fn request(
+    state: &ConsoleState,
+    viewer: &Viewer,
+    id: &str,
+    change: CallChange,
+    why: &str,
+) -> Result<(), StateError> {
+    let why: String = why.trim().chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    let word = format!("{change:?}").to_lowercase();
+    let detail = if why.is_empty() { word } else { format!("{word}: {why}") };
+    state.record(viewer, AuditAction::Changed, Some(id), &detail).await?;
+    let (config, call) = (state.journal_config.clone(), id.to_owned());
+    let done = tokio::task::spawn_blocking(move || {
+        let journal = Journal::open_for_requests(&config)?;
+        match change {
+            CallChange::Retry => journal.request_retry(&call),
+            CallChange::Hold => journal.hold(&call, wall_clock(), Some(why.as_str()).filter(|why| !why.is_empty())),
+            _ => journal.release(&call).map(drop),
+        }
+    });
+    done.await.map_err(|_| StateError::Panicked)?.map_err(StateError::Journal)
+}
+
 /// Most characters of a reason.
 const MAX_REASON: usize = 200;

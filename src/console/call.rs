@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::access::{self, Viewer};
-use super::accounts::{AccountRight, AuditAction, AuditEntry, AuditFilter};
+use super::accounts::{AccountRight, AuditAction, AuditEntry, AuditFilter, CallNote};
 use super::control::refused;
 use super::pages;
 use super::server::{ConsoleState, StateError};
@@ -32,6 +32,8 @@ pub(super) struct CallFacts {
     pub(super) peaks: Vec<Option<RecordingPeaks>>,
     /// Legs with kept packets, from 1.
     pub(super) packets: Vec<u32>,
+    /// Notes and tags.
+    pub(super) notes: Vec<CallNote>,
     /// Rows of the audit.
     pub(super) heard_by: Vec<AuditEntry>,
     /// Beginning of the address of a task.
@@ -165,8 +167,10 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
         })
         .await?;
     let filter = AuditFilter { call_id: Some(id.to_owned()), ..AuditFilter::default() };
-    let heard_by = state.with_accounts(move |accounts| accounts.audit(&filter, MAX_ROWS)).await?;
-    Ok(Some(CallFacts { heard_by, task_url: state.site.task_url.clone(), ..facts }))
+    let id = id.to_owned();
+    let (heard_by, notes) =
+        state.with_accounts(move |accounts| Ok((accounts.audit(&filter, MAX_ROWS)?, accounts.notes(&id)?))).await?;
+    Ok(Some(CallFacts { heard_by, notes, task_url: state.site.task_url.clone(), ..facts }))
 }
 
 /// Related calls on the page.

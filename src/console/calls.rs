@@ -7,13 +7,13 @@ use axum::{Extension, Json};
 use serde::Serialize;
 
 use super::access::{self, Viewer};
-use super::accounts::{AccountRight, AuditAction};
+use super::accounts::{AccountRight, Accounts, AuditAction};
 use super::control::refused;
 use super::pages;
 use super::query::{CallsQuery, DayRange};
 use super::server::{ConsoleState, StateError};
 use crate::call::record::CallRecord;
-use crate::journal::{CallSearch, HeardClass};
+use crate::journal::{CallSearch, HeardClass, MAX_IDS};
 use crate::service::clock::wall_clock;
 
 /// A page of the list, with the counts of the whole search.
@@ -157,9 +157,12 @@ pub(super) async fn csv(
 /// Searches within the scope of the account.
 async fn find(state: &ConsoleState, viewer: &Viewer, query: &CallsQuery, limit: u32) -> Result<FoundPage, StateError> {
     let (site, scope, query) = (state.site.clone(), viewer.user.visible(), query.clone());
+    let tagged = tagged(state, &query.q).await?;
     state
         .read(move |journal| {
             let mut search = query.to_search(scope.clone(), &site.dialling);
+            search.words.retain(|word| !word.starts_with('#'));
+            search.ids = tagged;
             let newest = journal.search(&CallSearch { scope, ..CallSearch::default() }, None, 1)?;
             let newest = newest.calls.first().and_then(|call| pages::calls::start(&call.record));
             let now = wall_clock();
@@ -183,6 +186,27 @@ async fn find(state: &ConsoleState, viewer: &Viewer, query: &CallsQuery, limit: 
             })
         })
         .await
+}
+
+/// Returns the calls that have all tags of a text (`#complaint`); `None` if it has no tag.
+async fn tagged(state: &ConsoleState, text: &str) -> Result<Option<Vec<String>>, StateError> {
+    let tags: Vec<String> =
+        text.split_whitespace().filter_map(|word| word.strip_prefix('#')).map(str::to_owned).collect();
+    if tags.is_empty() {
+        return Ok(None);
+    }
+    let find = move |accounts: &Accounts| {
+        let mut found: Option<Vec<String>> = None;
+        for tag in tags.iter().take(MAX_TAGS) {
+            let calls = accounts.calls_with_tag(tag, MAX_IDS as u32)?;
+            found = Some(match found {
+                None => calls,
+                Some(earlier) => earlier.into_iter().filter(|id| calls.contains(id)).collect(),
+            });
+        }
+        Ok(found)
+    };
+    state.with_accounts(find).await
 }
 
 fn csv_row(record: &CallRecord) -> String {
@@ -220,6 +244,8 @@ pub(super) fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r', ';']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
+/// Tags of a search.
+const MAX_TAGS: usize = 4;
 /// Calls of a page.
 const PAGE: u32 = 50;
 /// Calls that are read at once for a CSV.

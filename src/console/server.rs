@@ -22,7 +22,7 @@ use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
 use super::listening::Listenings;
 use super::sign_in::SignInPauses;
 use super::tls::{self, ConsoleTls, TlsError};
-use super::{actions, assets, call, calls, live, lookup, sign_in, sound, supervision};
+use super::{actions, assets, call, calls, ladder, live, lookup, openapi, sign_in, sound, supervision};
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConsoleConfig, TrustedProxy};
 use crate::ops::thread::StoppableThread;
@@ -347,11 +347,17 @@ fn router(state: ConsoleState) -> Router {
         .route("/api/v1/calls/{id}", get(call::api))
         .route("/api/v1/calls/{id}/peaks", get(call::peaks))
         .route("/api/v1/calls/{id}/audit", get(call::audit))
+        .route("/api/v1/calls/{id}/ladder", get(ladder::api))
+        .route("/api/v1/calls/{id}/notes", get(actions::notes))
+        .route("/api/v1/calls/{id}/packets/{leg}", get(sound::packets))
+        .route("/api/v1/calls/{id}/{action}", post(actions::change))
         .route("/api/v1/calls/{id}/parts/{part}/audio", get(sound::sound))
         .route("/api/v1/calls/{id}/pause", post(control::pause))
         .route("/api/v1/calls/{id}/resume", post(control::resume))
         .route("/api/v1/why", get(lookup::api))
         .route("/api/v1/audit", get(supervision::audit_api))
+        .route("/api", get(openapi::page))
+        .route("/api/v1/openapi.json", get(openapi::description))
         .route("/api/v1/status", get(control::status))
         .route("/api/status", get(control::status))
         .route("/api/calls/{id}/pause", post(control::pause))

@@ -45,7 +45,7 @@ mod totals;
 pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub use encrypt::EncryptedRecording;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};
-pub use search::{CallScope, CallSearch, FoundCalls, HeardClass};
+pub use search::{CallScope, CallSearch, FoundCalls, HeardClass, MAX_IDS};
 pub(crate) use sidecar::StaleRecord;
 pub(crate) use totals::PeriodTotals;
 

@@ -105,6 +105,8 @@ pub struct CallSearch {
     pub numbers: Vec<String>,
     /// Lower-case texts that the names of the parties contain, each.
     pub words: Vec<String>,
+    /// Only these calls, at most [`MAX_IDS`]; `None`: all.
+    pub ids: Option<Vec<String>>,
     /// Patterns of the extension.
     pub extensions: Vec<String>,
     /// Direction.
@@ -255,6 +257,9 @@ impl SqlCondition {
         }
         for word in &search.words {
             condition.add("instr(s.names, ?) > 0", [word.clone().into()]);
+        }
+        if let Some(ids) = &search.ids {
+            condition.add_any("s.id", ids.iter().take(MAX_IDS).cloned().collect());
         }
         condition.add_extensions(&search.extensions);
         if let Some(direction) = &search.direction {
@@ -410,6 +415,9 @@ const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::SpoolError,
     ProblemKind::TornTail,
 ];
+
+/// Most ids of a search; SQLite takes 32,766 values.
+pub const MAX_IDS: usize = 10_000;
 
 /// Seconds of a day.
 const DAY_S: u32 = 86_400;

@@ -25,6 +25,8 @@ pub(crate) enum AuditAction {
     Changed,
     /// Paused or resumed a recording.
     Paused,
+    /// Wrote or removed a note or tag.
+    Noted,
 }
 
 impl AuditAction {
@@ -38,6 +40,7 @@ impl AuditAction {
             Self::WrongPassword => "wrong_password",
             Self::Changed => "changed",
             Self::Paused => "paused",
+            Self::Noted => "noted",
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 mod audit;
+mod notes;
 pub(crate) mod password;
 mod sessions;
 mod tokens;
@@ -20,6 +21,7 @@ pub(crate) mod totp;
 mod users;
 
 pub(crate) use audit::{AuditAction, AuditEntry, AuditFilter};
+pub(crate) use notes::{CallNote, NoteKind};
 pub(crate) use tokens::ApiToken;
 pub(crate) use users::{AccountRight, AccountRole, UserAccount};
 

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::super::access::Viewer;
 use super::super::accounts::AccountRight;
 use super::super::call::CallFacts;
+use super::super::ladder::CallLadder;
 use super::super::text::{clock_time, date_time, iso_day, length, size};
 use super::waveform::{MarkKind, Timeline, TimelineMark, waveform};
 use super::{NavEntry, callee, caller, csrf, mark, marked, shell, verdict};
@@ -22,7 +23,7 @@ pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
         div.cols {
             div.stack.stack-4 { (legs(viewer, record)) (quality(viewer, record)) (problems(viewer, record)) }
             div.stack.stack-4 {
-                (delivery(viewer, facts)) (kept(viewer, record)) (related(viewer, facts)) (heard_by(viewer, facts))
+                (super::notes::notes(viewer, facts)) (delivery(viewer, facts)) (kept(viewer, record)) (related(viewer, facts)) (heard_by(viewer, facts))
             }
         }
     };
@@ -221,8 +222,9 @@ fn legs(viewer: &Viewer, record: &CallRecord) -> Markup {
     let endpoint = |at: Option<crate::net::Endpoint>| at.map_or_else(|| String::from("?"), |at| at.to_string());
     let count = record.legs.len() as u64;
     html! {
-        section.card {
+        section.card.stack {
             div.head { h2 { (t("Signalling", "Сигнализация")) ": " (viewer.lang.count(count, ["leg", "legs"], ["плечо", "плеча", "плеч"])) } }
+            (super::ladder::ladder(viewer.lang, &CallLadder::of(record)))
             table role="table" {
                 thead role="rowgroup" { tr role="row" {
                     @for head in [t("Leg", "Плечо"), t("From and to", "Откуда и куда"), t("Times", "Время"), t("Answer", "Ответ"), t("Heard", "Слышно")] {

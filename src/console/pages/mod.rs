@@ -14,6 +14,8 @@ use crate::service::clock::wall_clock;
 
 pub(super) mod call;
 pub(super) mod calls;
+mod ladder;
+mod notes;
 pub(super) mod waveform;
 
 /// The entries of the navigation.
@@ -87,6 +89,7 @@ fn top(viewer: &Viewer, nav: NavEntry) -> Markup {
                         a href="/users" { (t("Users", "Пользователи")) }
                         a href="/audit" { (t("Who listened", "Кто слушал")) }
                     }
+                    a href="/api" { (t("API for programs", "API для программ")) }
                     @if viewer.csrf.is_some() {
                         form method="post" action="/logout" {
                             (csrf(viewer))
@@ -261,6 +264,7 @@ pub(super) fn action_words(lang: super::text::Lang, action: &str) -> &str {
         "signed_in" => lang.of_two("signed in", "вошёл"),
         "wrong_password" => lang.of_two("wrong password", "неверный пароль"),
         "changed" => lang.of_two("changed", "изменил"),
+        "noted" => lang.of_two("noted", "заметил"),
         "paused" => lang.of_two("paused or resumed", "приостановил или продолжил"),
         other => other,
     }

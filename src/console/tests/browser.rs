@@ -90,6 +90,7 @@ fn every_page_is_accessible_and_whole_in_both_languages() {
             (String::from("health"), String::from("/health")),
             (String::from("audit"), String::from("/audit")),
             (String::from("users"), String::from("/users")),
+            (String::from("api"), String::from("/api")),
         ];
         pages.extend(calls.iter().enumerate().map(|(n, id)| (format!("call{n}"), page(id))));
         browser.open(&format!("{site}/calls?lang={lang}"));

@@ -463,3 +463,50 @@ fn two_hundred_thousand_calls_are_searched_in_a_tenth_of_a_second() {
         assert_eq!(answer.status, 200);
     }
 }
+
+#[test]
+fn notes_and_tags_are_written_by_those_who_may_and_calls_are_found_by_tag() {
+    let office = Office::with_calls(&["120", "220"]);
+    office.add("anna", AccountRole::Admin, &[]);
+    office.add("boris", AccountRole::Listener, &["1xx"]);
+    office.add("clara", AccountRole::Auditor, &[]);
+    let write = |name: &str, action: &str, body: &str| {
+        let cookie = office.sign_in(name);
+        let page = office.get("/calls", &cookie).body;
+        let token =
+            page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+        let head = format!("Cookie: {cookie}\r\nX-CSRF-Token: {token}\r\n");
+        office.ask(&format!("POST /api/v1/calls/{action}"), &head, body).status
+    };
+    assert_eq!(write("anna", &format!("{OWN}/note"), "text=%3Cb%3Ecall+back"), 200);
+    assert_eq!(write("anna", &format!("{OWN}/tag"), "text=Late+payment"), 200);
+    assert_eq!(write("anna", &format!("{OWN}/tag"), "text=late-PAYMENT"), 200, "the same tag again");
+    assert_eq!(write("anna", &format!("{FOREIGN}/tag"), "text=late-payment"), 200);
+    assert_eq!(write("anna", &format!("{OWN}/note"), "text=+"), 422, "nothing");
+    assert_eq!(write("boris", &format!("{OWN}/note"), "text=x"), 403, "no right");
+    assert_eq!(write("clara", &format!("{OWN}/note"), "text=x"), 403);
+    assert_eq!(write("anna", "none/note", "text=x"), 404);
+    let cookie = office.sign_in("boris");
+    let notes = office.get(&format!("/api/v1/calls/{OWN}/notes"), &cookie).body;
+    let notes: serde_json::Value = serde_json::from_str(&notes).expect("JSON");
+    assert_eq!((notes[0]["text"].as_str(), notes[1]["text"].as_str()), (Some("<b>call back"), Some("late-payment")));
+    assert_eq!(notes.as_array().map(Vec::len), Some(2), "a tag is there once");
+    assert!(office.get(&format!("/calls/{OWN}"), &cookie).body.contains("&lt;b&gt;call back"));
+    assert_eq!(office.get(&format!("/api/v1/calls/{FOREIGN}/notes"), &cookie).status, 404);
+    let found = office.get("/api/v1/calls?day=all&q=%23late-payment", &cookie).body;
+    assert!(found.contains(OWN) && !found.contains(FOREIGN), "only within the scope");
+    assert!(!office.get("/api/v1/calls?day=all&q=%23other", &cookie).body.contains(OWN));
+    assert_eq!(write("anna", &format!("{OWN}/unnote"), &format!("n={}", notes[0]["n"])), 200);
+    assert_eq!(office.accounts().notes(OWN).expect("read").len(), 1);
+}
+
+#[test]
+fn description_of_the_api_is_served_and_examples_name_each_request() {
+    let office = Office::with_calls(&["120"]);
+    let document: serde_json::Value = serde_json::from_str(&office.get("/api/v1/openapi.json", "").body).expect("JSON");
+    assert_eq!(document["openapi"], "3.1.0");
+    let page = office.get("/api", "").body;
+    for path in document["paths"].as_object().expect("paths").keys() {
+        assert!(page.contains(path.as_str()), "{path}");
+    }
+}

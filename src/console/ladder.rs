@@ -1,0 +1,193 @@
+//! The ladder of a call: its legs as messages between machines, in the order of time, made of the moments in the record.
+
+use std::net::IpAddr;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Serialize;
+
+use super::access::{self, Viewer};
+use super::server::ConsoleState;
+use crate::call::record::{CallRecord, EndedBy, EventKind, LegRecord, Side};
+use crate::time::Timestamp;
+
+/// The machines and messages of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct CallLadder {
+    /// Addresses of the machines, in the order in which they appear.
+    pub(super) machines: Vec<IpAddr>,
+    /// Messages, oldest first.
+    pub(super) messages: Vec<LadderMessage>,
+}
+
+/// A message between two machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct LadderMessage {
+    /// Capture time.
+    pub(super) at: Timestamp,
+    /// Number of the leg, from 1.
+    pub(super) leg: usize,
+    /// Place of the sender in [`CallLadder::machines`].
+    pub(super) from: usize,
+    /// Place of the receiver.
+    pub(super) to: usize,
+    /// Method or status as in SIP, e.g. `INVITE` or `486`.
+    pub(super) text: String,
+    /// Whether the record knows who sent it; the end of a leg may have no known sender.
+    pub(super) is_directed: bool,
+}
+
+impl CallLadder {
+    /// Makes the ladder of a record.
+    pub(super) fn of(record: &CallRecord) -> Self {
+        let mut ladder = Self::default();
+        for (n, leg) in (1..).zip(record.legs.iter().take(MAX_LEGS)) {
+            ladder.add_leg(n, leg, record);
+        }
+        ladder.add_events(record);
+        ladder.messages.sort_by_key(|message| message.at);
+        ladder.messages.truncate(MAX_MESSAGES);
+        ladder
+    }
+
+    fn add_leg(&mut self, n: usize, leg: &LegRecord, record: &CallRecord) {
+        let (Some(caller), Some(callee)) = (leg.caller_addr, leg.callee_addr) else { return };
+        let ends = [self.place(caller.ip()), self.place(callee.ip())];
+        let mut add = |at: Option<Timestamp>, sender: Option<Side>, text: String| {
+            let Some(at) = at else { return };
+            let [from, to] = if sender == Some(Side::Callee) { [ends[1], ends[0]] } else { ends };
+            self.messages.push(LadderMessage { at, leg: n, from, to, text, is_directed: sender.is_some() });
+        };
+        add(leg.invited_at, Some(Side::Caller), String::from("INVITE"));
+        if n == 1 {
+            let is_before = |at: &Timestamp| leg.answered_at.or(leg.ended_at).is_none_or(|end| *at <= end);
+            add(record.ringing_at.filter(is_before), Some(Side::Callee), String::from("180 Ringing"));
+        }
+        match (leg.answered_at, leg.sip_status) {
+            (Some(at), _) => {
+                add(Some(at), Some(Side::Callee), String::from("200 OK"));
+                add(leg.ended_at, who_ended(leg, record), String::from("BYE"));
+            }
+            (None, Some(status)) if status >= 300 => add(leg.ended_at, Some(Side::Callee), status.to_string()),
+            (None, _) => add(leg.ended_at, None, String::from("end")),
+        }
+    }
+
+    /// Adds hold, resume and transfer at the leg that carries the sound.
+    fn add_events(&mut self, record: &CallRecord) {
+        let Some(n) = record.legs.iter().position(|leg| leg.rendered) else { return };
+        let leg = &record.legs[n];
+        let (Some(caller), Some(callee)) = (leg.caller_addr, leg.callee_addr) else { return };
+        let ends = [self.place(caller.ip()), self.place(callee.ip())];
+        for event in &record.events {
+            let text = match event.kind {
+                EventKind::Hold => "INVITE (hold)",
+                EventKind::Resume => "INVITE (resume)",
+                EventKind::Transfer => "REFER",
+                _ => continue,
+            };
+            let [from, to] = if event.side == Some(Side::Callee) { [ends[1], ends[0]] } else { ends };
+            let is_directed = event.side.is_some();
+            self.messages.push(LadderMessage {
+                at: event.at,
+                leg: n + 1,
+                from,
+                to,
+                text: text.to_owned(),
+                is_directed,
+            });
+        }
+    }
+
+    fn place(&mut self, ip: IpAddr) -> usize {
+        if let Some(at) = self.machines.iter().position(|known| *known == ip) {
+            return at;
+        }
+        self.machines.push(ip);
+        self.machines.len() - 1
+    }
+}
+
+/// Returns who ended a leg: the party that ended the call, for legs that end with it.
+fn who_ended(leg: &LegRecord, record: &CallRecord) -> Option<Side> {
+    let (leg_end, call_end) = (leg.ended_at?, record.ended_at?);
+    if call_end.since(leg_end).max(leg_end.since(call_end)) > TOGETHER {
+        return None;
+    }
+    match record.ended_by? {
+        EndedBy::Caller => Some(Side::Caller),
+        EndedBy::Callee => Some(Side::Callee),
+        _ => None,
+    }
+}
+
+/// Returns the ladder of a call as JSON.
+pub(super) async fn api(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path(id): Path<String>,
+) -> Response {
+    match super::call::record(&state, &viewer, &id).await {
+        Ok(Some(record)) => Json(CallLadder::of(&record)).into_response(),
+        Ok(None) => access::missing(None, true),
+        Err(error) => access::failed(&error),
+    }
+}
+
+/// Legs of which messages are shown.
+const MAX_LEGS: usize = 16;
+/// Messages that are shown.
+const MAX_MESSAGES: usize = 60;
+/// Legs that end within this time of the call end with it.
+const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::record::EventRecord;
+
+    fn leg(from: &str, to: &str, times: [i64; 3]) -> LegRecord {
+        let [invited, answered, ended] = times.map(|s| Timestamp::from_secs(s).to_rfc3339());
+        let json = serde_json::json!({ "sip_call_id": "a", "transport": "udp", "user_agents": [], "rendered": true,
+            "caller_addr": from, "callee_addr": to, "invited_at": invited, "answered_at": answered, "ended_at": ended });
+        serde_json::from_value(json).expect("a leg")
+    }
+
+    #[test]
+    fn legs_through_a_pbx_are_messages_between_three_machines() {
+        let at = Timestamp::from_secs;
+        let record = CallRecord {
+            legs: vec![
+                leg("10.9.0.11:5060", "10.9.0.1:5060", [0, 4, 20]),
+                leg("10.9.0.1:5060", "10.9.0.12:5060", [1, 3, 9]),
+            ],
+            ringing_at: Some(at(2)),
+            ended_at: Some(at(20)),
+            ended_by: Some(EndedBy::Callee),
+            events: vec![EventRecord { at: at(6), kind: EventKind::Hold, side: Some(Side::Callee), detail: None }],
+            ..CallRecord::default()
+        };
+        let ladder = CallLadder::of(&record);
+        assert_eq!(
+            ladder.machines.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.9.0.11", "10.9.0.1", "10.9.0.12"]
+        );
+        let rows: Vec<_> =
+            ladder.messages.iter().map(|m| (m.leg, m.from, m.to, m.text.as_str(), m.is_directed)).collect();
+        assert_eq!(
+            rows,
+            [
+                (1, 0, 1, "INVITE", true),
+                (2, 1, 2, "INVITE", true),
+                (1, 1, 0, "180 Ringing", true),
+                (2, 2, 1, "200 OK", true),
+                (1, 1, 0, "200 OK", true),
+                (1, 1, 0, "INVITE (hold)", true),
+                // The second leg ended long before the call, so the record does not know who ended it.
+                (2, 1, 2, "BYE", false),
+                (1, 1, 0, "BYE", true),
+            ]
+        );
+    }
+}
