@@ -14,6 +14,7 @@ use anyhow::{Context, bail, ensure};
 use secrecy::SecretString;
 
 use super::replay::{ReplayRequest, replay};
+use super::terminal::TextStyle;
 use super::{DemoArgs, table};
 use crate::call::record::{CallRecord, RecordingFile};
 use crate::console::ConsoleServer;
@@ -106,7 +107,7 @@ fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::
     let task = state.task(task_id).with_context(|| format!("the fake Pyrus has no task {task_id}"))?;
     ensure_attached(task, state, recording)?;
     let mut text = String::from("The call\n");
-    indented(&mut text, &table::table(records, None));
+    indented(&mut text, &table::table(records, &TextStyle { width: None, ..TextStyle::of_stdout(false) }));
     text.push_str("\nIts task in the fake Pyrus\n");
     indented(&mut text, &describe(task, state));
     // Writing to a String never fails.

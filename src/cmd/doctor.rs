@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::terminal::paint::Paint;
 use super::{DoctorArgs, EXIT_USAGE};
 use crate::call::Engine;
 use crate::capture::{CaptureError, CaptureEvent, CaptureSource, files, live};
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         line.push('\n');
         line
     } else {
-        report::text(&report)
+        Paint::of_stdout().findings(&report::text(&report))
     };
     output::result(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -18,11 +18,13 @@ pub(crate) mod check_config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod fake_pyrus;
+pub(crate) mod package_files;
 pub mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod test_call;
+pub(crate) mod terminal;
 pub(crate) mod user;
 
 /// Records SIP calls from a mirror port: one stereo recording for each call, delivered to its Pyrus task.
@@ -69,6 +71,9 @@ pub(crate) enum CallspanCommand {
     /// Render calls for `run`; not for people.
     #[command(name = render_process::COMMAND, hide = true)]
     RenderWorker,
+    /// Write man pages and shell completions into a folder, for packages.
+    #[command(hide = true)]
+    PackageFiles(PackageFilesArgs),
     /// Try everything without configuration: a built-in call, a fake Pyrus, a stereo WAV.
     Demo(DemoArgs),
 }
@@ -89,6 +94,9 @@ pub(crate) struct ReplayArgs {
     /// Print one call record (JSON) per line instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show times in UTC instead of local time. JSON is always UTC.
+    #[arg(long)]
+    pub(crate) utc: bool,
     /// pcap or pcapng files, also gzip; `-` is standard input. Several files are merged by time.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
@@ -149,6 +157,14 @@ pub(crate) struct FakePyrusArgs {
     /// JSON file with faults to simulate.
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,
+}
+
+/// Arguments of `package-files`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PackageFilesArgs {
+    /// Folder for man/ and completions/; created if missing.
+    #[arg(value_name = "DIR")]
+    pub(crate) out: PathBuf,
 }
 
 /// Arguments of `demo`.
@@ -230,6 +246,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::Token(args) => user::token(&args),
         CallspanCommand::Audit(args) => user::audit(&args),
         CallspanCommand::RenderWorker => render_worker::serve().map(|()| ExitCode::SUCCESS),
+        CallspanCommand::PackageFiles(args) => package_files::run(&args),
         CallspanCommand::Demo(args) => demo::run(&args),
     }
 }

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::terminal::TextStyle;
+use super::terminal::progress::CommandProgress;
 use super::{ReplayArgs, table};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, RegistrationPolicy};
 use crate::call::record::{CallRecord, DeliveryState};
-use crate::capture::{CaptureSource, CaptureWarning, files};
+use crate::capture::files::{self, FileSource};
+use crate::capture::{CaptureSource, CaptureWarning};
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy, DeliverySummary};
 use crate::journal::CallStage;
 use crate::journal::{self, Journal};
@@ -111,8 +114,14 @@ struct ReplayRun {
 }
 
 impl ReplayRun {
-    fn read(&mut self, source: &mut dyn CaptureSource) -> anyhow::Result<()> {
+    fn read(&mut self, source: &mut FileSource) -> anyhow::Result<()> {
+        let progress = CommandProgress::of_bytes(source.total_bytes());
+        let mut steps = 0_u32;
         loop {
+            steps = steps.wrapping_add(1);
+            if steps.is_multiple_of(STEPS_PER_PROGRESS) {
+                progress.set(source.bytes_read());
+            }
             // After a read error in the middle of a file, the calls up to the error are kept.
             match self.pipeline.step(source, &mut self.spool) {
                 Ok(PipelineStep::More) => self.take_events()?,
@@ -293,7 +302,7 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         }
         output::result(&text)?;
     } else {
-        output::result(&table::table(&outcome.records, table::terminal_width()))?;
+        output::result(&table::table(&outcome.records, &TextStyle::of_stdout(args.utc)))?;
     }
     for note in &outcome.notes {
         output::note(&format!("callspan: {note}"));
@@ -304,6 +313,8 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
 
 /// RTP packets that indicate a call: one second of both sides. Fewer packets may look like RTP by chance.
 const RTP_OF_A_CALL: u64 = 100;
+/// Frames between two looks at the progress. The clock is read at each.
+const STEPS_PER_PROGRESS: u32 = 4096;
 /// Time without a successful request after which this run stops waiting. The next run continues the delivery.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time after which a note explains the wait.

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::EXIT_FAILED;
 use super::table::printable;
+use super::terminal::paint::Paint;
 use crate::journal::Journal;
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::disk::disk_space;
@@ -67,7 +68,8 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
     let now = wall_clock();
     let view = look(&config, now);
-    let text = if args.json { serde_json::to_string(&view)? + "\n" } else { text(&view, now) };
+    let text =
+        if args.json { serde_json::to_string(&view)? + "\n" } else { Paint::of_stdout().findings(&text(&view, now)) };
     output::result(&text)?;
     Ok(if view.running { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }

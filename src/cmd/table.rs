@@ -4,18 +4,22 @@
 
 use std::fmt::Write as _;
 
+use super::terminal::TextStyle;
+use super::terminal::paint::TextTone;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict};
 pub(crate) use crate::ops::totals::VerdictTotals;
 
-/// Formats the table and its line of totals. `width` is the width of the terminal in characters; `None`: nothing is cut.
-pub(crate) fn table(records: &[CallRecord], width: Option<usize>) -> String {
+/// Formats the table and its line of totals.
+pub(crate) fn table(records: &[CallRecord], style: &TextStyle) -> String {
     let mut text = String::new();
     if !records.is_empty() {
         let rows: Vec<[String; COLUMNS]> =
-            std::iter::once(HEADINGS.map(String::from)).chain(records.iter().map(row)).collect();
-        let widths = fit(&rows, width);
-        for row in &rows {
-            line(&mut text, row, widths);
+            std::iter::once(HEADINGS.map(String::from)).chain(records.iter().map(|r| row(r, style))).collect();
+        let widths = fit(&rows, style.width);
+        let tones =
+            std::iter::once(TextTone::Plain).chain(records.iter().map(|r| r.verdict.map_or(TextTone::Plain, tone)));
+        for (row, tone) in rows.iter().zip(tones) {
+            line(&mut text, row, widths, (style, tone));
         }
     }
     text.push_str(&totals(records));
@@ -43,11 +47,11 @@ pub(crate) fn duration(seconds: f64) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
-fn row(record: &CallRecord) -> [String; COLUMNS] {
+fn row(record: &CallRecord, style: &TextStyle) -> [String; COLUMNS] {
     let or_dash = |text: Option<&str>| text.map_or_else(|| String::from("-"), printable);
     let at = record.invited_at.or(record.answered_at).or(record.ended_at);
     [
-        at.map_or_else(|| String::from("-"), |t| t.to_rfc3339_secs().replace('T', " ").replace('Z', "")),
+        at.map_or_else(|| String::from("-"), |t| style.zone.show(t)),
         or_dash(record.from.as_deref()),
         or_dash(record.to.as_deref()),
         String::from(direction(record.direction)),
@@ -103,6 +107,18 @@ pub(super) const fn verdict(verdict: CallVerdict) -> &'static str {
     }
 }
 
+/// Returns the tone of a verdict.
+pub(super) const fn tone(verdict: CallVerdict) -> TextTone {
+    match verdict {
+        CallVerdict::BothSides => TextTone::Good,
+        CallVerdict::CallerOnly | CallVerdict::CalleeOnly | CallVerdict::Encrypted | CallVerdict::UnknownCodec => {
+            TextTone::Odd
+        }
+        CallVerdict::NoMedia | CallVerdict::Failed => TextTone::Bad,
+        CallVerdict::Excluded | CallVerdict::NotAnswered => TextTone::Plain,
+    }
+}
+
 /// Returns the text with everything replaced that could control a terminal: control characters, and marks that change the
 /// writing direction.
 pub(super) fn printable(text: &str) -> String {
@@ -131,7 +147,7 @@ fn fit(rows: &[[String; COLUMNS]], width: Option<usize>) -> [usize; COLUMNS] {
     widths
 }
 
-fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS]) {
+fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS], (style, tone): (&TextStyle, TextTone)) {
     let start = text.len();
     for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
         let gap = if column == 0 { "" } else { GAP };
@@ -139,6 +155,7 @@ fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS]) {
         // Writing to a String never fails.
         let _ = match column {
             DURATION => write!(text, "{gap}{cut:>width$}"),
+            VERDICT => write!(text, "{gap}{}", style.paint.tone(&format!("{cut:<width$}"), tone)),
             _ => write!(text, "{gap}{cut:<width$}"),
         };
     }
@@ -161,8 +178,9 @@ fn cut(cell: &str, width: usize, keep_end: bool) -> String {
 }
 
 const COLUMNS: usize = 8;
-const HEADINGS: [&str; COLUMNS] = ["TIME (UTC)", "FROM", "TO", "DIRECTION", "LENGTH", "OUTCOME", "VERDICT", "FILE"];
+const HEADINGS: [&str; COLUMNS] = ["TIME", "FROM", "TO", "DIRECTION", "LENGTH", "OUTCOME", "VERDICT", "FILE"];
 const DURATION: usize = 4;
+const VERDICT: usize = 6;
 const FILE: usize = 7;
 const GAP: &str = "  ";
 /// Columns that shrink on a narrow terminal, in this order, and their smallest width.
@@ -173,6 +191,10 @@ mod tests {
     use super::*;
     use crate::call::record::RecordingFile;
     use crate::time::Timestamp;
+
+    fn utc(width: Option<usize>) -> TextStyle {
+        TextStyle { width, ..TextStyle::plain(super::super::terminal::clock_face::DisplayZone::utc()) }
+    }
 
     fn call(from: &str, verdict: Option<CallVerdict>) -> CallRecord {
         CallRecord {
@@ -210,11 +232,11 @@ mod tests {
             call("+79774221338", Some(CallVerdict::NotAnswered)),
         ];
         assert_eq!(
-            table(&records, None),
+            table(&records, &utc(None)),
             "\
-TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT       FILE
-2026-11-23 04:56:59  101           102  unknown    1:02:03  answered  both sides    calls/20261123T045659Z-1a2b.wav
-2026-11-23 04:56:59  +79774221338  102  unknown          -  answered  not answered  -
+TIME                  FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT       FILE
+2026-11-23 04:56:59Z  101           102  unknown    1:02:03  answered  both sides    calls/20261123T045659Z-1a2b.wav
+2026-11-23 04:56:59Z  +79774221338  102  unknown          -  answered  not answered  -
 2 calls: 1 both sides, 1 not answered
 "
         );
@@ -230,7 +252,7 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
         assert_eq!(totals(&records), "5 calls: 1 both sides, 2 one side, 1 encrypted, 1 under way");
         assert_eq!(totals(&records[2..3]), "1 call: 1 both sides");
         assert_eq!(totals(&[]), "No calls.");
-        assert_eq!(table(&[], Some(80)), "No calls.\n");
+        assert_eq!(table(&[], &utc(Some(80))), "No calls.\n");
     }
 
     #[test]
@@ -239,7 +261,7 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
             call("+79774221338", Some(CallVerdict::BothSides)),
             "a/very/long/folder/20261123T045659Z-1a2b.wav",
         );
-        let text = table(&[record], Some(110));
+        let text = table(&[record], &utc(Some(110)));
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.iter().all(|l| l.chars().count() <= 110), "{text}");
         assert!(lines[1].contains("…"), "{text}");
@@ -249,7 +271,7 @@ TIME (UTC)           FROM          TO   DIRECTION   LENGTH  OUTCOME   VERDICT   
     #[test]
     fn wire_text_is_cut_between_characters_and_has_no_control_characters() {
         let record = call("Ж\u{1b}[2J\u{202e}ёёёёёёёёёёёёёёёёёёёёёёё", Some(CallVerdict::NoMedia));
-        let text = table(&[record], Some(40));
+        let text = table(&[record], &utc(Some(40)));
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
         assert!(text.contains("Ж?[2J?ё"), "{text}");
     }

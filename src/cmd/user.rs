@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use super::table;
+use super::terminal::clock_face::{DisplayZone, GivenTime};
 use crate::call::record::CallDirection;
 use crate::console::accounts::totp::TotpSecret;
 use crate::console::accounts::{AccountRight, AccountRole, Accounts, ApiToken, AuditFilter, UserAccount};
@@ -16,7 +17,6 @@ use crate::journal::CallScope;
 use crate::ops::config::ConfigPurpose;
 use crate::ops::output;
 use crate::service::clock::wall_clock;
-use crate::time::Timestamp;
 
 /// Where the accounts are.
 #[derive(Clone, Debug, Args)]
@@ -141,15 +141,18 @@ pub(crate) struct AuditArgs {
     /// Only rows of this call.
     #[arg(long, value_name = "ID")]
     pub(crate) call: Option<String>,
-    /// Only rows at or after this day (UTC), 2026-11-23.
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    pub(crate) from: Option<Timestamp>,
+    /// Only rows at or after this time, local or with --utc in UTC: 2026-11-23, 2026-11-23T14:05 or RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = GivenTime::parse)]
+    pub(crate) from: Option<GivenTime>,
     /// At most this many rows, the newest.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub(crate) limit: u32,
     /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show times in UTC instead of local time. JSON is always UTC.
+    #[arg(long)]
+    pub(crate) utc: bool,
 }
 
 /// Runs `user`.
@@ -183,14 +186,15 @@ pub(crate) fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
 /// When the accounts cannot be read.
 pub(crate) fn audit(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let accounts = open(&args.place)?;
-    let filter =
-        AuditFilter { who: args.who.clone(), call_id: args.call.clone(), since: args.from, ..AuditFilter::default() };
+    let zone = DisplayZone::of(args.utc);
+    let since = args.from.map(|time| time.in_zone(&zone));
+    let filter = AuditFilter { who: args.who.clone(), call_id: args.call.clone(), since, ..AuditFilter::default() };
     for row in accounts.audit(&filter, args.limit)?.into_iter().rev() {
         let text = match args.json {
             true => serde_json::to_string(&row)?,
             false => format!(
                 "{}  {}  {}  {}  {}",
-                row.at.to_rfc3339_secs(),
+                zone.show(row.at),
                 table::printable(&row.who),
                 row.action,
                 table::printable(row.call_id.as_deref().unwrap_or("-")),
@@ -292,10 +296,6 @@ fn read_password() -> anyhow::Result<String> {
 fn direction(text: &str) -> Result<CallDirection, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
         .map_err(|_| String::from("write inbound, outbound, internal or unknown"))
-}
-
-fn day(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z")).map_err(|_| String::from("write 2026-11-23"))
 }
 
 const USER_HELP: &str = "\

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Journal, JournalResult, deliveries, retention, search};
 use crate::call::event::RegistrationPolicy;
-use crate::call::record::{CallRecord, CallVerdict, DeliveryState};
+use crate::call::record::{CallOutcome, CallRecord, CallVerdict, DeliveryState};
 use crate::time::Timestamp;
 
 /// Stage of a call in the journal.
@@ -106,8 +106,14 @@ pub struct CallFilter {
     pub number: Option<String>,
     /// The internal extension is exactly this.
     pub extension: Option<String>,
-    /// The call has this verdict.
-    pub verdict: Option<CallVerdict>,
+    /// The call has one of these verdicts; empty: any or none.
+    pub verdicts: Vec<CallVerdict>,
+    /// The call has one of these outcomes; empty: any.
+    pub outcomes: Vec<CallOutcome>,
+    /// Shortest length, s. Calls that were not answered have none.
+    pub min_s: Option<u32>,
+    /// Greatest length, s.
+    pub max_s: Option<u32>,
     /// The delivery to Pyrus has this state.
     pub delivery: Option<DeliveryState>,
     /// At most this many calls, the newest.
@@ -431,14 +437,26 @@ fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
         conditions.push(String::from("internal = ?"));
         values.push(extension.clone().into());
     }
-    if let Some(verdict) = &filter.verdict {
-        conditions.push(String::from("verdict = ?"));
-        values.push(serde_word(verdict)?.into());
+    for (column, words) in [("verdict", words_of(&filter.verdicts)?), ("outcome", words_of(&filter.outcomes)?)] {
+        if !words.is_empty() {
+            conditions.push(format!("{column} IN ({})", vec!["?"; words.len()].join(", ")));
+            values.extend(words.into_iter().map(Value::from));
+        }
+    }
+    for (comparison, length) in [(">=", filter.min_s), ("<=", filter.max_s)] {
+        if let Some(length) = length {
+            conditions.push(format!("{LENGTH_S} {comparison} ?"));
+            values.push(i64::from(length).into());
+        }
     }
     if let Some(state) = filter.delivery {
         conditions.push(String::from(delivery_condition(state)));
     }
     Ok((conditions.join(" AND "), values))
+}
+
+fn words_of<T: Serialize>(values: &[T]) -> JournalResult<Vec<String>> {
+    values.iter().map(serde_word).collect()
 }
 
 /// Returns the LIKE pattern that finds a number, however a person writes it: the digits count, of long numbers the last
@@ -556,6 +574,10 @@ pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_micros)
 }
 
+/// Whole seconds from the answer to the end; NULL without an answer.
+const LENGTH_S: &str =
+    "(SELECT s.length_s FROM call_search s WHERE s.begin = coalesce(calls.invited_at, calls.answered_at,
+    calls.ended_at, 0) AND s.id = calls.id)";
 const PUT_CALL: &str =
     "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";

@@ -75,7 +75,7 @@ fn filter_conditions_are_joined_by_and_and_limit_keeps_the_newest() {
     let number = Some("4221".into());
     assert_eq!(ids(CallFilter { number, until: Some(Timestamp::from_secs(20)), ..CallFilter::default() }), ["a"]);
     assert!(ids(CallFilter { extension: Some("20".into()), ..CallFilter::default() }).is_empty());
-    assert!(ids(CallFilter { verdict: Some(CallVerdict::NoMedia), ..CallFilter::default() }).is_empty());
+    assert!(ids(CallFilter { verdicts: vec![CallVerdict::NoMedia], ..CallFilter::default() }).is_empty());
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<(
     let builder = tracing_subscriber::fmt().with_writer(writer).with_target(false);
     let started = match format {
         LogFormat::Text => {
-            let builder = builder.with_ansi(std::io::stderr().is_terminal());
+            let builder = builder.with_ansi(std::io::stderr().is_terminal() && output::wants_colour());
             let builder = builder.with_env_filter(parsed).with_filter_reloading();
             set_switch(filter.is_some(), &builder.reload_handle());
             builder.try_init()

@@ -40,6 +40,17 @@ pub(crate) fn set_json(is_json: bool) {
     }
 }
 
+/// Returns whether messages are JSON objects.
+pub(crate) fn is_json() -> bool {
+    IS_JSON.load(Ordering::Relaxed)
+}
+
+/// Returns whether the user wants colours at a terminal: not with `NO_COLOR` (no-color.org), nor at a dumb terminal.
+pub(crate) fn wants_colour() -> bool {
+    let is_forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !is_forbidden && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Writes an error and its causes to standard error.

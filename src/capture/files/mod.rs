@@ -8,6 +8,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame};
 use crate::time::Timestamp;
@@ -34,9 +36,18 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         steps: ClockSteps::default(),
         counters: CaptureCounters::default(),
         warnings: Vec::new(),
+        total_bytes: paths
+            .iter()
+            .filter(|path| is_regular(path))
+            .filter_map(|p| p.metadata().ok())
+            .map(|m| m.len())
+            .sum(),
+        bytes_read: Arc::default(),
     };
     for path in paths {
-        let mut reader = CaptureFileReader::open(path)?;
+        // A regular file is closed again after its first frame, and counted when it is read.
+        let counter = if is_regular(path) { Arc::default() } else { Arc::clone(&source.bytes_read) };
+        let mut reader = CaptureFileReader::open(path, counter)?;
         let first = reader.next_frame()?;
         source.take_reader_warning(&mut reader, path);
         let Some(first) = first else { continue };
@@ -65,6 +76,10 @@ pub struct FileSource {
     steps: ClockSteps,
     counters: CaptureCounters,
     warnings: Vec<CaptureWarning>,
+    /// Size of all regular files, compressed ones as they are.
+    total_bytes: u64,
+    /// Bytes that were read from the files.
+    bytes_read: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -122,6 +137,16 @@ impl CaptureSource for FileSource {
 }
 
 impl FileSource {
+    /// Returns the size of all regular files in bytes, compressed ones as they are.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Returns the number of bytes that were read from the files.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
     fn hand_out(&mut self, index: usize, at: Timestamp) -> CaptureEvent<'_> {
         self.handed_out = Some(index);
         let CaptureFileState::Reading(reader, head) = &self.files[index].state else { return CaptureEvent::End };
@@ -152,7 +177,7 @@ impl FileSource {
     fn start_reading(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         if matches!(file.state, CaptureFileState::NotStarted) {
-            let mut reader = Box::new(CaptureFileReader::open(&file.path)?);
+            let mut reader = Box::new(CaptureFileReader::open(&file.path, Arc::clone(&self.bytes_read))?);
             file.state =
                 reader.next_frame()?.map_or(CaptureFileState::Done, |head| CaptureFileState::Reading(reader, head));
         }

@@ -9,13 +9,16 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use super::table;
-use crate::call::record::{CallVerdict, DeliveryState};
+use super::terminal::TextStyle;
+use super::terminal::clock_face::GivenTime;
+use crate::call::record::{CallOutcome, CallVerdict, DeliveryState};
 use crate::journal::{CallFilter, Journal, StoredCall};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
-use crate::time::Timestamp;
 
 mod ask;
+mod csv;
+mod play;
 mod show;
 mod verify;
 
@@ -32,6 +35,9 @@ pub(crate) struct CallsArgs {
     /// Print one JSON object per line instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Show times in UTC, and take times in filters as UTC, instead of local time. JSON is always UTC.
+    #[arg(long, global = true)]
+    pub(crate) utc: bool,
     /// The command to run.
     #[command(subcommand)]
     pub(crate) command: CallsCommand,
@@ -44,6 +50,8 @@ pub(crate) enum CallsCommand {
     List(ListFilters),
     /// Show everything known about a call.
     Show(CallIdArg),
+    /// Play the recording of a call; without a sound card, print its path.
+    Play(PlayArgs),
     /// Deliver parked or dead calls again, at once.
     Retry(RetryArgs),
     /// Render calls again from their packets, if the packets are still kept.
@@ -59,27 +67,39 @@ pub(crate) enum CallsCommand {
 /// Conditions of `calls list`; all given conditions must match.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ListFilters {
-    /// Calls that began at or after this time (UTC): 2026-11-23, 2026-11-23T14:05 or RFC 3339.
-    #[arg(long, value_name = "TIME", visible_alias = "since", value_parser = moment)]
-    pub(crate) from: Option<Timestamp>,
+    /// Calls that began at or after this time, local or with --utc in UTC: 2026-11-23, 2026-11-23T14:05 or RFC 3339.
+    #[arg(long, value_name = "TIME", visible_alias = "since", value_parser = GivenTime::parse)]
+    pub(crate) from: Option<GivenTime>,
     /// Calls that began before this time.
-    #[arg(long, value_name = "TIME", visible_alias = "until", value_parser = moment)]
-    pub(crate) to: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", visible_alias = "until", value_parser = GivenTime::parse)]
+    pub(crate) to: Option<GivenTime>,
     /// Calls with this number or these digits on either side, written in any way: "8 (495) 123-45-67", 123-45-67.
     #[arg(long, value_name = "DIGITS")]
     pub(crate) number: Option<String>,
     /// Calls of this extension.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) extension: Option<String>,
-    /// Calls with this verdict: both_sides, caller_only, callee_only, excluded, not_answered, encrypted, unknown_codec, no_media, failed.
-    #[arg(long, value_name = "WORD", value_parser = word::<CallVerdict>)]
-    pub(crate) verdict: Option<CallVerdict>,
+    /// Calls with one of these verdicts: both_sides, caller_only, callee_only, excluded, not_answered, encrypted, unknown_codec, no_media, failed.
+    #[arg(long, value_name = "WORD,…", value_delimiter = ',', value_parser = word::<CallVerdict>)]
+    pub(crate) verdict: Vec<CallVerdict>,
+    /// Calls with one of these outcomes: answered, abandoned, cancelled, busy, declined, no_answer, redirected, failed, unknown.
+    #[arg(long, value_name = "WORD,…", value_delimiter = ',', value_parser = word::<CallOutcome>)]
+    pub(crate) outcome: Vec<CallOutcome>,
+    /// Answered calls of at least this length: seconds, or M:SS, or H:MM:SS.
+    #[arg(long, value_name = "LENGTH", value_parser = length)]
+    pub(crate) min_length: Option<u32>,
+    /// Answered calls of at most this length.
+    #[arg(long, value_name = "LENGTH", value_parser = length)]
+    pub(crate) max_length: Option<u32>,
     /// Calls in this delivery state: none, owed, done, parked, dead.
     #[arg(long, value_name = "WORD", value_parser = word::<DeliveryState>)]
     pub(crate) delivery: Option<DeliveryState>,
     /// Only the newest N calls.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u32>,
+    /// Print comma-separated values for a spreadsheet instead of a table.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
 }
 
 /// The id of a call.
@@ -88,6 +108,17 @@ pub(crate) struct CallIdArg {
     /// Id of the call, as `calls list` shows it.
     #[arg(value_name = "ID")]
     pub(crate) id: String,
+}
+
+/// Arguments of `calls play`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PlayArgs {
+    /// Id of the call, as `calls list` shows it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// Part of a long recording.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) part: u32,
 }
 
 /// The ids of calls.
@@ -147,9 +178,12 @@ struct JournalLocation {
 /// When there is no journal, a call is unknown, or a request cannot be fulfilled.
 pub(crate) fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     let place = JournalLocation::find(args)?;
+    let style = TextStyle::of_stdout(args.utc);
     match &args.command {
-        CallsCommand::List(filters) => list(&place, filters, args.json),
-        CallsCommand::Show(call) => show::show(&place, &call.id, args.json),
+        CallsCommand::List(filters) => list(&place, filters, args.json, &style),
+        CallsCommand::Show(call) if args.json => show::show_json(&place, &call.id),
+        CallsCommand::Show(call) => show::show(&place, &call.id, &style),
+        CallsCommand::Play(wanted) => play::play(&place, wanted),
         CallsCommand::Retry(retry) => ask::retry(&place, retry),
         CallsCommand::Render(calls) => ask::render(&place, &calls.ids),
         CallsCommand::Verify(verify) => verify::run(&place, verify, args.json),
@@ -194,14 +228,17 @@ fn known(journal: &Journal, id: &str) -> anyhow::Result<StoredCall> {
     }
 }
 
-fn list(place: &JournalLocation, filters: &ListFilters, json: bool) -> anyhow::Result<ExitCode> {
+fn list(place: &JournalLocation, filters: &ListFilters, json: bool, style: &TextStyle) -> anyhow::Result<ExitCode> {
     let journal = place.open_read_only()?;
     let filter = CallFilter {
-        since: filters.from,
-        until: filters.to,
+        since: filters.from.map(|time| time.in_zone(&style.zone)),
+        until: filters.to.map(|time| time.in_zone(&style.zone)),
         number: filters.number.clone(),
         extension: filters.extension.clone(),
-        verdict: filters.verdict,
+        verdicts: filters.verdict.clone(),
+        outcomes: filters.outcome.clone(),
+        min_s: filters.min_length,
+        max_s: filters.max_length,
         delivery: filters.delivery,
         limit: filters.limit,
     };
@@ -214,8 +251,10 @@ fn list(place: &JournalLocation, filters: &ListFilters, json: bool) -> anyhow::R
             }
             output::result(&text)?;
         }
+    } else if filters.csv {
+        csv::list(&journal, &filter, &style.zone)?;
     } else {
-        show::list(&journal, &filter, table::terminal_width())?;
+        show::list(&journal, &filter, style)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -227,16 +266,15 @@ fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
         .map_err(|_| String::from("unknown word; `callspan calls list --help` lists the words"))
 }
 
-/// Parses a time in UTC: a day, a day with a time, or RFC 3339.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    let padded = match text.len() {
-        10 => format!("{text}T00:00:00Z"),
-        16 => format!("{}:00Z", text.replace(' ', "T")),
-        19 => format!("{}Z", text.replace(' ', "T")),
-        _ => text.to_owned(),
-    };
-    Timestamp::parse_rfc3339(&padded)
-        .map_err(|_| String::from("write 2026-11-23, 2026-11-23T14:05 (UTC) or RFC 3339 with a zone"))
+/// Parses a length: seconds, `M:SS` or `H:MM:SS`.
+fn length(text: &str) -> Result<u32, String> {
+    let wrong = || String::from("write seconds, or M:SS, or H:MM:SS");
+    let parts: Vec<u32> = text.split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    if parts.len() > 3 || parts.iter().skip(1).any(|part| *part >= 60) {
+        return Err(wrong());
+    }
+    let seconds = parts.iter().try_fold(0_u32, |sum, part| sum.checked_mul(60)?.checked_add(*part));
+    seconds.ok_or_else(wrong)
 }
 
 /// Returns a path for messages, without control characters.
@@ -251,7 +289,10 @@ const HELP: &str = "\
 Examples:
   callspan calls list --from 2026-11-23 --delivery parked
   callspan calls list --number 4953009080 --json | jq .verdict_reason
+  callspan calls list --verdict caller_only,no_media --min-length 0:30
+  callspan calls list --from 2026-11-01 --csv > november.csv
   callspan calls show 20261123T070854Z-5f1c0a9b2d3e
+  callspan calls play 20261123T070854Z-5f1c0a9b2d3e
   callspan calls retry --all
   callspan calls verify
   callspan calls verify 20261123T070854Z-5f1c0a9b2d3e --json --peaks 600 | jq 'select(.peaks).peaks.left'
@@ -262,12 +303,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_is_a_day_a_minute_or_rfc_3339() {
-        let day = Timestamp::parse_rfc3339("2026-11-23T00:00:00Z").ok();
-        assert_eq!(moment("2026-11-23").ok(), day);
-        assert_eq!(moment("2026-11-23 00:00").ok(), day);
-        assert_eq!(moment("2026-11-23T03:00:00+03:00").ok(), day);
-        assert!(moment("yesterday").is_err());
+    fn length_is_seconds_or_as_the_tables_show_it() {
+        for (text, seconds) in [("0", 0), ("90", 90), ("1:30", 90), ("1:02:03", 3_723)] {
+            assert_eq!(length(text), Ok(seconds), "{text}");
+        }
+        for wrong in ["", "a", "1:60", "1:2:3:4", "-1", "99999999:00:00"] {
+            assert!(length(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,23 +7,26 @@ use std::process::ExitCode;
 use super::{JournalLocation, known, shown};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::table;
+use crate::cmd::terminal::TextStyle;
+use crate::cmd::terminal::clock_face::DisplayZone;
+use crate::cmd::terminal::paint::TextTone;
 use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::output;
 use crate::time::Timestamp;
 
 /// Prints the list, then parked and dead calls with the reason, then a line of totals. Works page by page, so that memory
 /// does not grow with the list.
-pub(super) fn list(journal: &Journal, filter: &CallFilter, width: Option<usize>) -> anyhow::Result<()> {
+pub(super) fn list(journal: &Journal, filter: &CallFilter, style: &TextStyle) -> anyhow::Result<()> {
     let after = journal.cursor_before_newest(filter)?;
     let mut totals = ListTotals::default();
-    let mut rows = vec![HEADINGS.map(String::from)];
+    let mut rows = vec![ListRow { cells: HEADINGS.map(String::from), tones: (TextTone::Plain, TextTone::Plain) }];
     let mut widths = [0; COLUMNS];
     for calls in journal.call_pages(filter, after.clone())? {
         let calls = calls?;
         calls.iter().for_each(|call| totals.add(&call.record));
-        rows.extend(calls.iter().map(row));
+        rows.extend(calls.iter().map(|call| row(call, style)));
         let mut text = String::new();
-        columns(&mut text, &rows, (&mut widths, width));
+        columns(&mut text, &rows, &mut widths, style);
         output::result(&text)?;
         rows.clear();
     }
@@ -95,22 +98,40 @@ fn trouble(text: &mut String, record: &CallRecord) {
     let _ = writeln!(text, "  {}  {}", record.id, table::printable(why));
 }
 
-fn row(call: &StoredCall) -> [String; COLUMNS] {
+/// A line of the list, with the tones of its verdict and its delivery.
+struct ListRow {
+    cells: [String; COLUMNS],
+    tones: (TextTone, TextTone),
+}
+
+fn row(call: &StoredCall, style: &TextStyle) -> ListRow {
+    let tone = match call.record.delivery.state {
+        DeliveryState::Done => TextTone::Good,
+        DeliveryState::Parked | DeliveryState::Dead => TextTone::Bad,
+        DeliveryState::Owed | DeliveryState::None => TextTone::Plain,
+    };
+    ListRow { cells: cells(call, style), tones: (call.record.verdict.map_or(TextTone::Plain, table::tone), tone) }
+}
+
+fn cells(call: &StoredCall, style: &TextStyle) -> [String; COLUMNS] {
     let record = &call.record;
     let dash = |text: Option<&str>| text.map_or_else(|| String::from("-"), table::printable);
     [
-        begin(record).map_or_else(|| String::from("-"), readable),
+        begin(record).map_or_else(|| String::from("-"), |at| style.zone.show(at)),
+        String::from(table::direction(record.direction)),
         dash(record.from.as_deref()),
         dash(record.to.as_deref()),
         dash(record.internal.as_deref()),
         record.duration_s.map_or_else(|| String::from("-"), table::duration),
+        String::from(table::outcome(record.outcome)),
         String::from(verdict(call)),
+        String::from(if record.held.is_some() { "held" } else { "-" }),
         delivery(record),
         table::printable(&record.id),
     ]
 }
 
-fn verdict(call: &StoredCall) -> &'static str {
+pub(super) fn verdict(call: &StoredCall) -> &'static str {
     match (call.stage, call.record.verdict) {
         (CallStage::Ended, None) => "to be rendered",
         (_, None) => "under way",
@@ -126,7 +147,7 @@ fn delivery(record: &CallRecord) -> String {
     }
 }
 
-const fn state(state: DeliveryState) -> &'static str {
+pub(super) const fn state(state: DeliveryState) -> &'static str {
     match state {
         DeliveryState::None => "-",
         DeliveryState::Owed => "owed",
@@ -136,25 +157,21 @@ const fn state(state: DeliveryState) -> &'static str {
     }
 }
 
-fn begin(record: &CallRecord) -> Option<Timestamp> {
+pub(super) fn begin(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
-}
-
-fn readable(at: Timestamp) -> String {
-    at.to_rfc3339_secs().replace('T', " ").replace('Z', "")
 }
 
 /// Formats rows in columns as wide as their widest cell so far. A narrow terminal shortens the numbers, never the id, which
 /// is last.
-fn columns(text: &mut String, rows: &[[String; COLUMNS]], (widest, width): (&mut [usize; COLUMNS], Option<usize>)) {
+fn columns(text: &mut String, rows: &[ListRow], widest: &mut [usize; COLUMNS], style: &TextStyle) {
     for row in rows {
-        for (width, cell) in widest.iter_mut().zip(row) {
+        for (width, cell) in widest.iter_mut().zip(&row.cells) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut widths = *widest;
     let total: usize = widths.iter().sum::<usize>() + 2 * (COLUMNS - 1);
-    let mut over = width.map_or(0, |w| total.saturating_sub(w));
+    let mut over = style.width.map_or(0, |w| total.saturating_sub(w));
     for number in [FROM, TO] {
         let give = over.min(widths[number].saturating_sub(LEAST));
         widths[number] -= give;
@@ -162,9 +179,14 @@ fn columns(text: &mut String, rows: &[[String; COLUMNS]], (widest, width): (&mut
     }
     for row in rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
+        for (column, (cell, width)) in row.cells.iter().zip(widths).enumerate() {
             let cut: String = cell.chars().take(width).collect();
-            let _ = write!(line, "{cut:<width$}  ");
+            let tone = match column {
+                VERDICT => row.tones.0,
+                DELIVERY => row.tones.1,
+                _ => TextTone::Plain,
+            };
+            let _ = write!(line, "{}  ", style.paint.tone(&format!("{cut:<width$}"), tone));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -172,17 +194,12 @@ fn columns(text: &mut String, rows: &[[String; COLUMNS]], (widest, width): (&mut
 }
 
 /// Prints everything known about a call.
-pub(super) fn show(place: &JournalLocation, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn show(place: &JournalLocation, id: &str, style: &TextStyle) -> anyhow::Result<ExitCode> {
     let journal = place.open_read_only()?;
     let call = known(&journal, id)?;
-    if json {
-        let json = output::escaped_json(&serde_json::to_string(&call.record)?);
-        output::result(&format!("{json}\n"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut text = String::new();
-    facts(&mut text, &call);
-    files(&mut text, &call.record, &journal)?;
+    facts(&mut text, &call, style);
+    files(&mut text, &call.record, &journal, &style.zone)?;
     what_to_do(&mut text, &call.record, &journal)?;
     let mut totals = ListTotals::default();
     totals.add(&call.record);
@@ -191,7 +208,14 @@ pub(super) fn show(place: &JournalLocation, id: &str, json: bool) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-fn facts(text: &mut String, call: &StoredCall) {
+/// Prints the record of a call.
+pub(super) fn show_json(place: &JournalLocation, id: &str) -> anyhow::Result<ExitCode> {
+    let call = known(&place.open_read_only()?, id)?;
+    output::result(&format!("{}\n", output::escaped_json(&serde_json::to_string(&call.record)?)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn facts(text: &mut String, call: &StoredCall, style: &TextStyle) {
     let r = &call.record;
     let mut say = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -210,7 +234,7 @@ fn facts(text: &mut String, call: &StoredCall) {
         ("operator", r.operator_answered_at),
         ("ended", r.ended_at),
     ] {
-        say(name, at.map(readable));
+        say(name, at.map(|at| style.zone.show(at)));
     }
     say("length", r.duration_s.map(table::duration));
     say("outcome", Some(String::from(table::outcome(r.outcome))));
@@ -233,11 +257,11 @@ fn facts(text: &mut String, call: &StoredCall) {
     }
 }
 
-fn files(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::Result<()> {
+fn files(text: &mut String, record: &CallRecord, journal: &Journal, zone: &DisplayZone) -> anyhow::Result<()> {
     let removed = journal.removed(&record.id)?;
     for file in &record.recordings {
         let there = match (&removed, Path::new(&file.path).is_file()) {
-            (Some((at, why)), false) => format!("removed {} ({why})", readable(*at)),
+            (Some((at, why)), false) => format!("removed {} ({why})", zone.show(*at)),
             (_, true) if file.plain_sha256.is_some() => format!("{} bytes, encrypted", file.bytes),
             (_, true) => format!("{} bytes", file.bytes),
             (None, false) => String::from("MISSING"),
@@ -247,7 +271,7 @@ fn files(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::R
     }
     if let Some(hold) = &record.held {
         let why = hold.why.as_ref().map_or_else(String::new, |w| format!(": {}", table::printable(w)));
-        let _ = writeln!(text, "{:<14}since {}{why}", "held", readable(hold.since));
+        let _ = writeln!(text, "{:<14}since {}{why}", "held", zone.show(hold.since));
     }
     Ok(())
 }
@@ -273,9 +297,12 @@ fn what_to_do(text: &mut String, record: &CallRecord, journal: &Journal) -> anyh
     Ok(())
 }
 
-const COLUMNS: usize = 8;
-const HEADINGS: [&str; COLUMNS] = ["TIME (UTC)", "FROM", "TO", "EXT", "LENGTH", "VERDICT", "DELIVERY", "ID"];
-const FROM: usize = 1;
-const TO: usize = 2;
+const COLUMNS: usize = 11;
+const HEADINGS: [&str; COLUMNS] =
+    ["TIME", "DIRECTION", "FROM", "TO", "EXT", "LENGTH", "OUTCOME", "VERDICT", "HOLD", "DELIVERY", "ID"];
+const FROM: usize = 2;
+const TO: usize = 3;
+const VERDICT: usize = 7;
+const DELIVERY: usize = 9;
 /// Characters that a number keeps on a narrow terminal.
 const LEAST: usize = 8;

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use super::{JournalLocation, VerifyArgs, known, shown};
 use crate::call::record::RecordingFile;
 use crate::cmd::EXIT_FAILED;
+use crate::cmd::terminal::progress::CommandProgress;
 use crate::journal::{Journal, RecordingRow};
 use crate::ops::output;
 use crate::recording::digest;
@@ -32,7 +33,9 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
     let depth = VerifyDepth { peaks: args.peaks, identities: identities.as_ref() };
     let mut found: Vec<FileFinding> = Vec::new();
     let mut not_decoded = 0;
+    let progress = CommandProgress::of_things(files.len() as u64, "files");
     for file in &files {
+        progress.add();
         match check_file(file, &journal, &depth)? {
             FileCheck::Intact(Some((recording, verified))) if args.peaks.is_some() => {
                 print_peaks(file, &recording, &verified)?;
@@ -44,6 +47,7 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
             }
         }
     }
+    drop(progress);
     if args.ids.is_empty() {
         found.extend(strays(place, &journal, &files)?);
     }

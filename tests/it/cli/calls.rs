@@ -91,7 +91,7 @@ fn text(path: &Path) -> &str {
 fn the_list_ends_with_what_became_of_all_calls() {
     let replayed = DeliveredCapture::delivered();
     let said = replayed.calls(&["list"], 0);
-    assert!(said.starts_with("TIME (UTC)"), "{said}");
+    assert!(said.starts_with("TIME "), "{said}");
     assert!(said.ends_with("1 call: 1 both sides; delivery: 1 done\n"), "{said}");
     assert!(said.contains(&replayed.record().id), "{said}");
 }
@@ -107,15 +107,117 @@ fn filters_leave_out_what_they_do_not_name() {
         (vec!["--extension", "102"], 1),
         (vec!["--extension", "10"], 0),
         (vec!["--verdict", "both_sides", "--delivery", "done"], 1),
+        (vec!["--verdict", "caller_only,both_sides"], 1),
+        (vec!["--verdict", "caller_only", "--verdict", "no_media"], 0),
+        (vec!["--outcome", "answered,busy"], 1),
+        (vec!["--outcome", "busy"], 0),
+        (vec!["--min-length", "0:05", "--max-length", "1:00:00"], 1),
+        (vec!["--min-length", "1:00:00"], 0),
+        (vec!["--max-length", "1"], 0),
         (vec!["--delivery", "parked"], 0),
         (vec!["--from", &day], 1),
         (vec!["--to", &day], 0),
     ] {
-        let mut args = vec!["list", "--json"];
+        let mut args = vec!["list", "--json", "--utc"];
         args.extend(filters);
         assert_eq!(replayed.calls(&args, 0).lines().count(), calls, "{args:?}");
     }
     replayed.calls(&["list", "--verdict", "lost"], 2);
+}
+
+/// Runs `calls` with the environment of a person somewhere.
+fn calls_with(replayed: &DeliveredCapture, environment: &[(&str, &str)], args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    command.arg("calls").args(args).args(["--state", &replayed.out()]).envs(environment.iter().copied());
+    let output = command.output().expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn times_are_local_with_offset_and_json_is_utc() {
+    let replayed = DeliveredCapture::delivered();
+    let record = replayed.record();
+    let utc = record.invited_at.expect("invited").to_rfc3339_secs().replace('T', " ");
+    let tokyo = [("TZ", "JST-9")];
+    let listed = calls_with(&replayed, &tokyo, &["list"]);
+    assert!(listed.contains("+09:00  ") && !listed.contains(&utc), "{listed}");
+    assert!(calls_with(&replayed, &tokyo, &["list", "--utc"]).contains(&utc));
+    assert!(calls_with(&replayed, &tokyo, &["show", &record.id]).contains("+09:00\n"));
+    let json = calls_with(&replayed, &tokyo, &["list", "--json"]);
+    assert_eq!(serde_json::from_str::<CallRecord>(&json).expect("a record"), record);
+    // The same reading of a clock is another moment in another zone.
+    let shown = listed.lines().nth(1).expect("a call")[..19].to_owned();
+    assert_eq!(calls_with(&replayed, &tokyo, &["list", "--json", "--from", &shown]).lines().count(), 1);
+    assert_eq!(calls_with(&replayed, &tokyo, &["list", "--json", "--utc", "--from", &shown]).lines().count(), 0);
+}
+
+#[test]
+fn list_shows_direction_outcome_and_hold_and_gives_csv() {
+    let replayed = DeliveredCapture::delivered();
+    let id = replayed.record().id;
+    let heading = replayed.calls(&["list"], 0).lines().next().expect("a heading").to_owned();
+    for column in ["DIRECTION", "OUTCOME", "HOLD"] {
+        assert!(heading.contains(column), "{heading}");
+    }
+    replayed.calls(&["hold", &id], 0);
+    assert!(replayed.calls(&["list"], 0).contains("  answered  both sides  held  "));
+    let csv = replayed.calls(&["list", "--csv", "--utc"], 0);
+    let lines: Vec<&str> = csv.split("\r\n").collect();
+    assert!(lines[0].starts_with("id,began,answered,ended,direction,from,to,"), "{csv}");
+    assert_eq!(lines[0].split(',').count(), 16);
+    assert!(lines[1].starts_with(&format!("{id},")) && lines[1].contains(",yes,done,"), "{csv}");
+    assert_eq!(lines.len(), 3, "a heading, a call, and an end of line: {csv}");
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let replayed = DeliveredCapture::delivered();
+    let terminal = |environment: &[(&str, &str)]| {
+        // script(1) of util-linux gives its command a terminal.
+        let line = format!("{} calls list --state {}", env!("CARGO_BIN_EXE_callspan"), replayed.out());
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+        command.envs(environment.iter().copied()).stdin(std::process::Stdio::null());
+        String::from_utf8_lossy(&command.output().expect("script runs").stdout).into_owned()
+    };
+    let coloured = terminal(&[]);
+    assert!(coloured.contains("\u{1b}[32mboth sides"), "{coloured:?}");
+    for none in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        assert!(!terminal(&[none]).contains("\u{1b}[32m"), "{none:?}");
+    }
+    assert!(!replayed.calls(&["list"], 0).contains('\u{1b}'), "a pipe has no colours");
+}
+
+#[test]
+fn play_starts_a_player_where_there_is_sound_and_prints_the_path_elsewhere() {
+    let replayed = DeliveredCapture::delivered();
+    let (id, wav) = (replayed.record().id, replayed.wav());
+    let players = tempfile::tempdir().expect("temporary folder");
+    let nothing = [("PATH", text(players.path())), ("XDG_RUNTIME_DIR", "/nowhere"), ("PULSE_SERVER", "somewhere")];
+    assert_eq!(calls_with(&replayed, &nothing, &["play", &id]), format!("{}\n", text(&wav)));
+    let player = players.path().join("aplay");
+    std::fs::write(&player, "#!/bin/sh\necho \"played $2\"\n").expect("written");
+    std::fs::set_permissions(&player, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode set");
+    assert_eq!(calls_with(&replayed, &nothing, &["play", &id]), format!("played {}\n", text(&wav)));
+    assert!(replayed.calls(&["play", &id, "--part", "2"], 1).contains("has parts 1 to 1"));
+    std::fs::remove_file(&wav).expect("removed");
+    assert!(replayed.calls(&["play", &id], 1).contains("does not exist"));
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_only() {
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
+    let dir = tempfile::tempdir().expect("temporary folder");
+    // A bar appears only when the work takes a while: some thousand frames.
+    let long = vec![text(&capture); 12].join(" ");
+    let line = format!("{} replay --out {} {long}", env!("CARGO_BIN_EXE_callspan"), text(dir.path()));
+    let shown =
+        Command::new("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").output().expect("script runs");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("iB/s") && shown.contains(" left"), "{shown:?}");
+    let output = run(&["replay", "--out", text(dir.path()), text(&capture)]);
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

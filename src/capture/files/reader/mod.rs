@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 use pcap_parser::{PcapHeader, parse_pcap_header, parse_sectionheaderblock};
@@ -83,9 +85,25 @@ pub(super) enum EarlyEnd {
     Rubbish { position: u64, frames: u64 },
 }
 
+/// An input that counts its bytes.
+struct CountedInput {
+    input: Box<dyn Read + Send>,
+    counter: Arc<AtomicU64>,
+}
+
+impl Read for CountedInput {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.counter.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
 impl CaptureFileReader {
     /// Opens a file (`-` is standard input), decompresses gzip, and reads the header.
-    pub(super) fn open(path: &Path) -> Result<Self, CaptureError> {
+    ///
+    /// `counter` gets the number of bytes that are read from the file.
+    pub(super) fn open(path: &Path, counter: Arc<AtomicU64>) -> Result<Self, CaptureError> {
         let shown = if path == Path::new("-") { String::from("standard input") } else { path.display().to_string() };
         let fail = |source| CaptureError::File { path: shown.clone(), source };
         let input: Box<dyn Read + Send> = match path.to_str() {
@@ -93,7 +111,7 @@ impl CaptureFileReader {
             _ if path.is_dir() => return Err(fail(std::io::Error::from(std::io::ErrorKind::IsADirectory))),
             _ => Box::new(File::open(path).map_err(fail)?),
         };
-        Self::from_input(input, &shown)
+        Self::from_input(Box::new(CountedInput { input, counter }), &shown)
     }
 
     fn from_input(input: Box<dyn Read + Send>, shown: &str) -> Result<Self, CaptureError> {

@@ -1,0 +1,81 @@
+//! Colours of results, on a terminal only.
+
+use clap::builder::styling::{AnsiColor, Style};
+
+use crate::ops::output;
+
+/// Whether text is coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Paint {
+    is_on: bool,
+}
+
+/// The meaning of a coloured text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TextTone {
+    /// As it should be.
+    Good,
+    /// A person may want to look at it.
+    Odd,
+    /// A person must act, or something is lost.
+    Bad,
+    /// Nothing to see: no colour.
+    Plain,
+}
+
+impl Paint {
+    /// Returns colours if standard output is a terminal that wants them.
+    pub(crate) fn of_stdout() -> Self {
+        use std::io::IsTerminal as _;
+        Self { is_on: std::io::stdout().is_terminal() && output::wants_colour() }
+    }
+
+    /// Returns a text with the words that begin lines about problems in their colours.
+    pub(crate) fn findings(self, text: &str) -> String {
+        if !self.is_on {
+            return text.to_owned();
+        }
+        let line = |line: &str| {
+            let found = FINDING_WORDS.iter().find(|(word, _)| line.starts_with(word));
+            found.map_or_else(|| line.to_owned(), |(word, tone)| line.replacen(word, &self.tone(word, *tone), 1))
+        };
+        text.split_inclusive('\n').map(line).collect()
+    }
+
+    /// Returns the text, in the colour of its tone if there are colours.
+    pub(crate) fn tone(self, text: &str, tone: TextTone) -> String {
+        let colour = match tone {
+            TextTone::Good => AnsiColor::Green,
+            TextTone::Odd => AnsiColor::Yellow,
+            TextTone::Bad => AnsiColor::Red,
+            TextTone::Plain => return text.to_owned(),
+        };
+        if !self.is_on || text.trim().is_empty() {
+            return text.to_owned();
+        }
+        let style = Style::new().fg_color(Some(colour.into()));
+        format!("{style}{text}{style:#}")
+    }
+}
+
+/// Words at the beginning of lines of `doctor` and `status`.
+const FINDING_WORDS: [(&str, TextTone); 3] =
+    [("PROBLEM", TextTone::Bad), ("ALARM", TextTone::Bad), ("warning", TextTone::Odd)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_colours_text_stays_as_it_is() {
+        assert_eq!(Paint::default().tone("x", TextTone::Bad), "x");
+        assert_eq!(Paint::default().findings("PROBLEM: x\n"), "PROBLEM: x\n");
+    }
+
+    #[test]
+    fn colours_end_after_their_word() {
+        let paint = Paint { is_on: true };
+        assert_eq!(paint.tone("x", TextTone::Good), "\u{1b}[32mx\u{1b}[0m");
+        assert_eq!(paint.findings("PROBLEM: a\nb PROBLEM\n"), "\u{1b}[31mPROBLEM\u{1b}[0m: a\nb PROBLEM\n");
+    }
+}
