@@ -23,8 +23,8 @@ pub mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod table;
-pub(crate) mod test_call;
 pub(crate) mod terminal;
+pub(crate) mod test_call;
 pub(crate) mod user;
 
 /// Records SIP calls from a mirror port: one stereo recording for each call, delivered to its Pyrus task.
