@@ -184,6 +184,9 @@ impl RunningService {
         post_processor.adopt(&mut pipeline.engine, &resumed)?;
         if let Some(console) = &console {
             tracing::info!("the console listens on {}", console.url());
+            if let Some(addr) = console.metrics_addr() {
+                tracing::info!("metrics are at http://{addr}/metrics");
+            }
             if let Some(fingerprint) = console.own_fingerprint() {
                 tracing::info!("its certificate was made here; browsers show the SHA-256 fingerprint {fingerprint}");
             }

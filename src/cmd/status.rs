@@ -12,12 +12,15 @@ use serde::Serialize;
 use super::EXIT_FAILED;
 use super::table::printable;
 use super::terminal::paint::Paint;
+use crate::call::topology::MachinePair;
 use crate::journal::Journal;
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::disk::disk_space;
+use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
 use crate::ops::{output, totals};
 use crate::service::clock::wall_clock;
+use crate::service::topology_file;
 use crate::time::Timestamp;
 
 /// Arguments of `status`.
@@ -46,6 +49,12 @@ struct StatusView {
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_alarm: Option<String>,
     disks: Vec<DiskView>,
+    /// Pairs of addresses that calls showed to be one machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    machines: Vec<MachinePair>,
+    /// Result of the last test call of the timer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_call: Option<SelfTestResult>,
 }
 
 /// Free space of one folder.
@@ -96,6 +105,8 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
         last_day: journal.as_ref().and_then(|j| j.totals(now - DAY, now).ok()).map(|t| totals::sentence(&t)),
         delivery_alarm: journal.as_ref().and_then(|j| j.alarm().ok()).flatten(),
         disks: disks.into_iter().flatten().collect(),
+        machines: topology_file::load(&config.journal.dir),
+        test_call: SelfTestResult::read(&config.journal.dir),
     }
 }
 
@@ -111,6 +122,14 @@ fn text(view: &StatusView, now: Timestamp) -> String {
     }
     if let Some(alarm) = &view.delivery_alarm {
         let _ = writeln!(text, "delivery   nothing can be delivered: {}", printable(alarm));
+    }
+    for pair in &view.machines {
+        let seen = format!("seen {} times, contradicted {} times", pair.seen, pair.against);
+        let _ = writeln!(text, "learnt     {} and {} are one machine ({seen})", pair.a, pair.b);
+    }
+    if let Some(test) = &view.test_call {
+        let word = if test.ok { "ok" } else { "LOST" };
+        let _ = writeln!(text, "test call  {word} {} ago: {}", ago(now, test.at), printable(&test.detail));
     }
     for disk in &view.disks {
         let left = disk.days_left.map(|days| format!(", {days} days left at the pace of the last week"));
@@ -207,6 +226,16 @@ mod tests {
         let said = text(&look(&config, now), now);
         assert!(said.starts_with("service    running for 24 h, capturing on eth1"), "{said}");
         assert!(said.contains("last SIP 7 s ago") && said.contains("3 under way"), "{said}");
+        let pair = r#"{"fact":"one_machine","a":"10.1.0.1","b":"198.51.100.10","by":"same_moments","seen":14,"against":0,
+            "first_at":"2026-11-23T07:00:00.000000Z","last_at":"2026-11-24T07:00:00.000000Z"}"#;
+        std::fs::write(dir.path().join("topology.json"), pair.replace('\n', " ")).unwrap();
+        let test = SelfTestResult { at: now - DAY, ok: false, detail: String::from("the mirror is one-way") };
+        test.write(dir.path()).unwrap();
+        let view = look(&config, now);
+        let said = text(&view, now);
+        assert!(said.contains("10.1.0.1 and 198.51.100.10 are one machine (seen 14 times"), "{said}");
+        assert!(said.contains("test call  LOST 24 h ago: the mirror is one-way"), "{said}");
+        assert_eq!(serde_json::to_value(&view).unwrap()["machines"][0]["a"], "10.1.0.1");
         let later = now + DAY;
         assert!(text(&look(&config, later), later).contains("not running (last sign of life 24 h ago)"));
     }

@@ -230,7 +230,7 @@ fn name_of(host: &str) -> &str {
 }
 
 /// Returns true for `localhost`, `127.0.0.1:8080`, `[::1]:8080` and the like.
-fn is_local(host: &str) -> bool {
+pub(super) fn is_local(host: &str) -> bool {
     let name = name_of(host);
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

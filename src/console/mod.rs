@@ -21,6 +21,7 @@ mod ladder;
 mod listening;
 mod live;
 mod lookup;
+mod metrics;
 mod openapi;
 mod pages;
 mod query;

@@ -20,6 +20,7 @@ use super::accounts::password::new_token;
 use super::accounts::{AccountError, Accounts, AuditAction};
 use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
 use super::listening::Listenings;
+use super::metrics::{self, MeasuredFolders};
 use super::sign_in::SignInPauses;
 use super::tls::{self, ConsoleTls, TlsError};
 use super::{actions, assets, call, calls, ladder, live, lookup, openapi, sign_in, sound, supervision};
@@ -48,6 +49,7 @@ pub(crate) enum ConsoleError {
 pub(crate) struct ConsoleServer {
     addr: SocketAddr,
     tls: Option<ConsoleTls>,
+    metrics_addr: Option<SocketAddr>,
     requests: Receiver<PauseRequest>,
     status: Arc<Mutex<ServiceStatus>>,
     thread: Option<StoppableThread<oneshot::Sender<()>>>,
@@ -207,9 +209,11 @@ impl ConsoleServer {
         let console = ConsoleConfig { listen: Some(listen), ..config.console.clone() };
         let tls = ConsoleTls::of(&console, &config.journal.dir)?;
         let failed = |error| ConsoleError::Io(listen, error);
-        let listener = TcpListener::bind(listen).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = bind(listen)?;
         let addr = listener.local_addr().map_err(failed)?;
+        let metrics_listener = config.console.metrics_listen.map(bind).transpose()?;
+        let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let folders = MeasuredFolders::of(config);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(MAX_BLOCKING)
             .enable_all()
@@ -230,20 +234,19 @@ impl ConsoleServer {
         };
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let (stop, stopped) = oneshot::channel::<()>();
+        let router = router(state).merge(metrics::local_routes(folders.clone()));
         let serve = async move {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => tokio::select! {
-                    () = accept(listener, router(state), acceptor) => {}
-                    _ = stopped => {}
-                },
-                Err(error) => tracing::error!("the console has stopped: {error}"),
+            tokio::select! {
+                () = serve_on(Some(listener), router, acceptor) => {}
+                () = serve_on(metrics_listener, metrics::routes(folders), None) => {}
+                _ = stopped => {}
             }
         };
         let thread = StoppableThread::start_with("console", stop, move || {
             runtime.block_on(serve);
             runtime.shutdown_background(); // a request that waits for a disk must not delay the end of the service
         });
-        Ok(Self { addr, tls, requests, status, thread: Some(thread.map_err(failed)?) })
+        Ok(Self { addr, metrics_addr, tls, requests, status, thread: Some(thread.map_err(failed)?) })
     }
 
     /// Returns the next request, if there is one. Never waits.
@@ -254,6 +257,11 @@ impl ConsoleServer {
     /// Sets the counters that the pages and `GET /api/status` show.
     pub(crate) fn publish(&self, status: ServiceStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Returns the further address and port of the metrics.
+    pub(crate) const fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
     }
 
     /// Returns the address of the pages, as a browser takes it.
@@ -278,6 +286,22 @@ impl Drop for ConsoleServer {
         if let Some(thread) = self.thread.take() {
             thread.stop();
         }
+    }
+}
+
+fn bind(at: SocketAddr) -> Result<TcpListener, ConsoleError> {
+    let failed = |error| ConsoleError::Io(at, error);
+    let listener = TcpListener::bind(at).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves the connections of a listener. Never ends without one.
+async fn serve_on(listener: Option<TcpListener>, router: Router, tls: Option<TlsAcceptor>) {
+    match listener.map(tokio::net::TcpListener::from_std) {
+        None => std::future::pending().await,
+        Some(Ok(listener)) => accept(listener, router, tls).await,
+        Some(Err(error)) => tracing::error!("the console has stopped: {error}"),
     }
 }
 

@@ -171,6 +171,11 @@ impl AlarmKind {
         }
     }
 
+    /// Returns true if no call can be stored while the problem lasts.
+    pub(crate) const fn stops_recording(self) -> bool {
+        matches!(self, Self::DiskFull | Self::DiskReadOnly | Self::StorageMissing)
+    }
+
     /// Returns true for the end of a problem.
     const fn is_recovery(self) -> bool {
         !self.ends().is_empty()

@@ -7,6 +7,7 @@ pub mod disk;
 pub(crate) mod doctor;
 pub mod drops;
 pub mod log;
+pub(crate) mod metrics;
 pub(crate) mod output;
 pub(crate) mod self_test;
 pub(crate) mod status;

@@ -9,6 +9,7 @@ use super::server::ConsoleServer;
 use crate::call::pause::PauseAction;
 use crate::journal::{self, Journal};
 use crate::ops::config::Config;
+use crate::ops::status::ServiceReport;
 use std::io::{Read as _, Write as _};
 
 fn console() -> (ConsoleServer, tempfile::TempDir) {
@@ -65,6 +66,44 @@ fn status_returns_published_counters_and_owed_calls() {
     assert_eq!(status, 200);
     let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!((&body["frames"], &body["calls_live"], &body["owed"]), (&7.into(), &2.into(), &0.into()));
+}
+
+#[test]
+fn metrics_and_health_need_no_login_here_and_are_refused_to_a_proxy() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let journal = journal::config::Config { dir: dir.path().to_owned() };
+    drop(Journal::open(&journal).expect("a journal"));
+    let mut config = Config { journal, ..Config::default() };
+    config.console.public_url = Some(String::from("https://calls.example.org"));
+    config.console.metrics_listen = "127.0.0.1:0".parse().ok();
+    let console = ConsoleServer::start("127.0.0.1:0".parse().expect("an address"), &config).expect("serves");
+    let get = |path: &str, head: &str| ask(&console, &request(&format!("GET {path}"), head), |_| None);
+    assert_eq!(get("/healthz", ""), (503, String::from("the capture thread makes no progress\n")));
+    let mut report = ServiceReport { at: wall_clock(), frames: 7, ..ServiceReport::default() };
+    report.write(dir.path()).expect("written");
+    assert_eq!(get("/healthz", ""), (200, String::from("ok\n")));
+    assert_eq!(get("/readyz", ""), (503, String::from("no interface is up\n")));
+    report.is_capturing = true;
+    report.write(dir.path()).expect("written");
+    assert_eq!(get("/readyz", "").0, 200);
+    let (status, body) = get("/metrics", "");
+    assert!(status == 200 && body.contains("\ncallspan_frames_total 7\n"), "{body}");
+    assert!(body.contains("callspan_disk_free_bytes{folder=\"state\"} "), "{body}");
+    // A proxy shows the console to others, and these pages have no login.
+    assert_eq!(get("/metrics", "X-Forwarded-For: 198.51.100.7\r\n").0, 403);
+    let foreign = "GET /metrics HTTP/1.1\r\nHost: calls.example.org\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask(&console, foreign, |_| None).0, 403);
+    // The further address has nothing else.
+    let at = console.metrics_addr().expect("it listens");
+    let of_metrics = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(at).expect("connects");
+        let text = format!("GET {path} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n");
+        stream.write_all(text.as_bytes()).expect("writes");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("reads");
+        reply.get(9..12).and_then(|s| s.parse::<u16>().ok())
+    };
+    assert_eq!(["/metrics", "/readyz", "/calls", "/api/status"].map(of_metrics), [200, 200, 404, 404].map(Some));
 }
 
 #[test]

@@ -373,6 +373,7 @@ fn console(raw: &RawConfig, config: &mut Config) {
     let section = ConfigSection { raw, name: "console" };
     let given = |key| section.text(key).map(str::trim).filter(|text| !text.is_empty());
     config.console.listen = given("listen").and_then(|text| text.parse().ok());
+    config.console.metrics_listen = given("metrics_listen").and_then(|text| text.parse().ok());
     config.console.public_url = given("public_url").map(|url| url.trim_end_matches('/').to_owned());
     config.console.certificate = given("certificate").map(PathBuf::from);
     config.console.certificate_key = given("certificate_key").map(PathBuf::from);
@@ -384,6 +385,11 @@ fn console(raw: &RawConfig, config: &mut Config) {
 /// Checks that keys of the console that belong together are given together.
 fn certificate(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     let section = ConfigSection { raw, name: "console" };
+    if config.console.metrics_listen.is_some() && config.console.listen.is_none() {
+        let line = raw.get("console", "metrics_listen").map(|g| g.line);
+        let what = "console.metrics_listen is set, but console.listen is not: nothing is served";
+        findings.push(ConfigFinding::warning(line, what, "add listen = \"127.0.0.1:8080\" below [console]"));
+    }
     for (first, second) in [("certificate", "certificate_key"), ("trusted_proxy", "trusted_header")] {
         let [is_first, is_second] =
             [first, second].map(|key| section.text(key).is_some_and(|text| !text.trim().is_empty()));

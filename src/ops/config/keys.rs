@@ -177,6 +177,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("pyrus.mappings", "CODE", KeyKind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
     //
     key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. On another address than 127.0.0.1 and [::1], the console speaks TLS and everybody signs in (callspan user add). Empty: no console."),
+    key("console", "metrics_listen", KeyKind::Listen, "\"\"", "", "Further ADDRESS:PORT for /metrics, /healthz and /readyz, for a Prometheus on another machine, for example \"10.0.0.5:9464\". Nothing else is served there, and nothing there has a number. Empty: only console.listen has them, for this machine."),
     key("console", "public_url", KeyKind::SiteUrl, "\"\"", "", "Address under which a proxy with TLS on this machine shows the console to others, for example \"https://calls.example.org\". Then every visitor must sign in (callspan user add). Empty: only this machine."),
     key("console", "certificate", KeyKind::Path, "", "", "Certificate chain in PEM. Empty: on an address for others, a certificate is made at the first start, and its fingerprint is in the log."),
     key("console", "certificate_key", KeyKind::Path, "", "", "Private key of console.certificate in PEM."),

@@ -65,6 +65,8 @@ impl Default for LogConfig {
 pub struct ConsoleConfig {
     /// Address of the console; `None`: no console.
     pub listen: Option<SocketAddr>,
+    /// Further address of `/metrics`, `/healthz` and `/readyz`, for other machines.
+    pub metrics_listen: Option<SocketAddr>,
     /// Address under which a proxy with TLS shows the console to others, without a slash at its end.
     pub public_url: Option<String>,
     /// Certificate chain in PEM; `None`: one is made if it is needed.

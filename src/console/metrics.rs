@@ -1,0 +1,120 @@
+//! `/metrics` for Prometheus, `/healthz` and `/readyz`: without login, because they hold no number, name or id.
+//!
+//! The console answers them to this machine only. `console.metrics_listen` opens a further address for them, and for
+//! nothing else.
+
+use std::path::PathBuf;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::access::{self, PeerAddress};
+use super::control::refused;
+use crate::ops::config::Config;
+use crate::ops::disk::disk_space;
+use crate::ops::metrics::{self, MeasuredFacts};
+use crate::ops::self_test::SelfTestResult;
+use crate::ops::status::ServiceReport;
+use crate::service::clock::wall_clock;
+
+/// Folders of the service, which hold everything that is measured.
+#[derive(Clone, Debug)]
+pub(super) struct MeasuredFolders {
+    state: PathBuf,
+    recording: PathBuf,
+    spool: PathBuf,
+}
+
+impl MeasuredFolders {
+    /// Returns the folders of a configuration.
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            state: config.journal.dir.clone(),
+            recording: config.recording.dir.clone(),
+            spool: config.spool.dir.clone(),
+        }
+    }
+
+    fn facts(&self) -> MeasuredFacts {
+        let folders = [("recording", &self.recording), ("spool", &self.spool), ("state", &self.state)];
+        let disks = folders.into_iter().filter_map(|(name, path)| {
+            let space = disk_space(path).ok()?;
+            Some((name, space.free, space.total))
+        });
+        MeasuredFacts {
+            report: ServiceReport::read(&self.state).unwrap_or_default(),
+            disks: disks.collect(),
+            test_call: SelfTestResult::read(&self.state),
+        }
+    }
+}
+
+/// Returns the routes for any client: the address of `console.metrics_listen`.
+pub(super) fn routes(folders: MeasuredFolders) -> Router {
+    Router::new()
+        .route("/metrics", get(text))
+        .route("/healthz", get(health))
+        .route("/readyz", get(readiness))
+        .with_state(folders)
+}
+
+/// Returns the routes for clients on this machine: the address of the console, which a proxy may show to others.
+pub(super) fn local_routes(folders: MeasuredFolders) -> Router {
+    routes(folders).layer(middleware::from_fn(only_local))
+}
+
+async fn only_local(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<PeerAddress>().is_some_and(|peer| peer.0.is_loopback());
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if !peer || !host.is_some_and(access::is_local) || is_forwarded(request.headers()) {
+        return refused(StatusCode::FORBIDDEN, "only for this machine: set console.metrics_listen for others");
+    }
+    next.run(request).await
+}
+
+/// Returns true for a request that a proxy passed on, whatever Host it wrote.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
+}
+
+async fn text(State(folders): State<MeasuredFolders>) -> Response {
+    match measure(folders).await {
+        Some(facts) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&facts)).into_response(),
+        None => refused(StatusCode::SERVICE_UNAVAILABLE, "the folders do not answer"),
+    }
+}
+
+/// Answers whether the service makes progress: the capture thread writes its report every few seconds.
+async fn health(State(folders): State<MeasuredFolders>) -> Response {
+    let facts = measure(folders).await;
+    let is_alive = facts.is_some_and(|facts| facts.report.is_alive(wall_clock()));
+    verdict(is_alive.then_some(()).ok_or("the capture thread makes no progress"))
+}
+
+/// Answers whether calls are recorded now: an interface is up, and no disk is full.
+async fn readiness(State(folders): State<MeasuredFolders>) -> Response {
+    let Some(facts) = measure(folders).await else { return verdict(Err("the folders do not answer")) };
+    let is_blocked = facts.report.alarms.iter().any(|alarm| alarm.kind.stops_recording());
+    verdict(match (facts.report.is_alive(wall_clock()), facts.report.is_capturing) {
+        (false, _) => Err("the capture thread makes no progress"),
+        (true, false) => Err("no interface is up"),
+        (true, true) if is_blocked => Err("a disk cannot be written"),
+        (true, true) => Ok(()),
+    })
+}
+
+fn verdict(result: Result<(), &'static str>) -> Response {
+    match result {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+/// Reads the folders on a thread for blocking work.
+async fn measure(folders: MeasuredFolders) -> Option<MeasuredFacts> {
+    tokio::task::spawn_blocking(move || folders.facts()).await.ok()
+}
