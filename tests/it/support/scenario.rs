@@ -91,6 +91,8 @@ pub struct SceneDialog {
     pub names: [Option<String>; 2],
     pub sip: [Endpoint; 2],
     pub media: [Endpoint; 2],
+    /// Media addresses that the session descriptions announce, if they are others: private ones behind a NAT.
+    pub announced: [Option<Endpoint>; 2],
     pub voices: [u8; 2],
     pub request_user: String,
     /// Headers of the INVITE.
@@ -123,6 +125,7 @@ pub struct Scene {
     dialogs: Vec<SceneDialog>,
     packets: Vec<ScenePacket>,
     senders: HashMap<(Endpoint, Endpoint), RtpSender>,
+    spoken: HashMap<(Endpoint, Endpoint, [u8; 12]), u8>,
     mute: bool,
     noisy: bool,
 }
@@ -175,6 +178,11 @@ impl Scene {
         out
     }
 
+    /// The voice of each RTP packet, by flow and RTP header.
+    pub fn spoken(&self) -> &HashMap<(Endpoint, Endpoint, [u8; 12]), u8> {
+        &self.spoken
+    }
+
     pub fn raw(&mut self, src: Endpoint, dst: Endpoint, payload: Vec<u8>) {
         self.packets.push(ScenePacket { at: at(self.now_ms), src, dst, payload });
     }
@@ -191,6 +199,7 @@ impl Scene {
             names: [caller.name.clone(), callee.name.clone()],
             sip: [caller.sip, callee.sip],
             media: [caller.media(), callee.media()],
+            announced: [None, None],
             voices: [caller.voice, callee.voice],
             request_user: callee.user.clone(),
             headers: Vec::new(),
@@ -224,7 +233,7 @@ impl Scene {
     pub fn sdp(&mut self, d: DialogId, side: Side, attributes: &[&str]) -> String {
         let dialog = self.at(d);
         dialog.sdp_version += 1;
-        let media = dialog.media[side.channel()];
+        let media = dialog.announced[side.channel()].unwrap_or(dialog.media[side.channel()]);
         sdp(media, dialog.sdp_version, "8 101", attributes)
     }
 
@@ -483,6 +492,8 @@ impl Scene {
         out.extend(time.to_be_bytes());
         out.extend(sender.ssrc.to_be_bytes());
         sender.sequence = sender.sequence.wrapping_add(1);
+        let header = out[..12].try_into().expect("the RTP header has 12 bytes");
+        self.spoken.insert((flow.0, flow.1, header), voice);
         let samples_ms = if self.mute { 1 } else { PTIME_MS };
         for ms in now_ms..now_ms + samples_ms {
             // Returns a square wave of 1 kHz. Its amplitude encodes voice and slot.
