@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::call::call_table::links::CallLinks;
 use crate::call::config::{Config, RecordingStart};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::RegistrationPolicy;
+use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::pause::PauseHistory;
@@ -22,8 +24,8 @@ use crate::time::Timestamp;
 pub(crate) struct Conversation {
     /// Id of the call, stable over restarts (made by [`crate::call::id`]).
     pub(crate) id: String,
-    /// Slots of its legs in the engine's table, oldest leg first.
-    pub(crate) legs: Vec<usize>,
+    /// Its legs in the call table.
+    pub(crate) links: CallLinks,
     /// Capture time of the first message.
     pub(crate) created_at: Timestamp,
     /// Whether the configuration's `[[rules]]` allow to record and register the call.
@@ -53,8 +55,6 @@ pub(crate) struct Conversation {
     pub(crate) answered_elsewhere: Option<AnsweredElsewhere>,
     /// Id of the call that this call continues: that call ended by a media timeout and is heard again.
     pub(crate) continues: Option<String>,
-    /// Time at which the remaining legs are split off or ended. Set when the first leg and the anchor have ended.
-    pub(crate) partners_due_at: Option<Timestamp>,
     /// Times in which recording was paused.
     pub(crate) pauses: PauseHistory,
     /// Whether the call was restored after a restart, with the legs that the earlier process had assigned.
@@ -63,19 +63,6 @@ pub(crate) struct Conversation {
     pub(crate) earlier_record: Option<Box<CallRecord>>,
     /// Number of recording segments announced so far.
     pub(crate) segments: u32,
-    /// Time of the next check whether a recording segment is complete.
-    pub(crate) segment_due_at: Option<Timestamp>,
-    /// Time until which its update waits for content evidence.
-    pub(crate) commit_due_at: Option<Timestamp>,
-}
-
-/// Reference to a live call. Its slot may hold another call later, so the id is compared, too.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CallRef {
-    /// Slot of the call in the engine's table.
-    pub(crate) slot: usize,
-    /// Id of the call.
-    pub(crate) id: String,
 }
 
 /// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
@@ -156,10 +143,10 @@ pub(crate) struct RecordContext<'a> {
 
 impl Conversation {
     /// Creates a conversation without legs.
-    pub(crate) const fn new(id: String, created_at: Timestamp, wall_offset_ns: i64) -> Self {
+    pub(crate) fn new(id: String, created_at: Timestamp, wall_offset_ns: i64) -> Self {
         Self {
             id,
-            legs: Vec::new(),
+            links: CallLinks::default(),
             created_at,
             policy: RecordingPolicy::Record,
             media_deleted: false,
@@ -174,14 +161,16 @@ impl Conversation {
             relations: Vec::new(),
             answered_elsewhere: None,
             continues: None,
-            partners_due_at: None,
             pauses: PauseHistory::new(),
             restored: false,
             earlier_record: None,
             segments: 0,
-            segment_due_at: None,
-            commit_due_at: None,
         }
+    }
+
+    /// Returns the keys of its legs, oldest leg first.
+    pub(crate) fn legs(&self) -> &[LegKey] {
+        self.links.legs()
     }
 
     /// Records a problem of the call, once for each kind.

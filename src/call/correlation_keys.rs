@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::call::config::Config;
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::keys::{CallKey, LegKey};
 use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::sip::{ReferTo, Replaces, SessionId, SipMessage};
@@ -290,8 +291,8 @@ pub(crate) struct Referral {
     pub(crate) replaces: Option<String>,
     /// Receiver of the REFER, who is asked to send the INVITE.
     pub(crate) asked: Endpoint,
-    /// Slot of the call that the REFER's leg belongs to.
-    pub(crate) conversation: usize,
+    /// Call that the REFER's leg belongs to.
+    pub(crate) conversation: CallKey,
     /// Numbers of the parties of the REFER's call. The INVITE that the REFER causes names one of them as its caller.
     pub(crate) parties: Vec<String>,
     /// Time of the first INVITE that the REFER caused. Only further INVITEs of the same burst belong to it.
@@ -301,8 +302,8 @@ pub(crate) struct Referral {
 }
 
 impl Referral {
-    /// Reads a REFER that was sent in a leg of the call in slot `conversation`.
-    pub(crate) fn read(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>, conversation: usize) -> Option<Self> {
+    /// Reads a REFER that was sent in a leg of a call.
+    pub(crate) fn read(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>, conversation: CallKey) -> Option<Self> {
         let refer_to = ReferTo::parse(&message.header("Refer-To")?)?;
         Some(Self {
             at: datagram.at,
@@ -346,69 +347,85 @@ impl Referral {
 /// belong to.
 #[derive(Debug, Default)]
 pub(crate) struct CorrelationIndex {
-    slots: HashMap<u64, Vec<usize>, foldhash::fast::RandomState>,
+    legs: HashMap<u64, Vec<LegKey>, foldhash::fast::RandomState>,
 }
 
 impl CorrelationIndex {
     /// Adds a leg. Returns its index keys: the caller keeps them for [`CorrelationIndex::remove`], because the leg's
     /// headers may change.
-    pub(crate) fn add(&mut self, slot: usize, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
-        let mut index_keys = index_keys(keys, signature);
-        index_keys.extend([signature.from, signature.to].into_iter().flatten().map(anywhere_key));
-        index_keys.sort_unstable();
-        index_keys.dedup();
-        index_keys.extend(signature.nameless_caller.then(|| nameless_key(signature.hop.0)));
+    pub(crate) fn add(&mut self, leg: LegKey, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
+        let index_keys = keys_of_leg(keys, signature);
         for key in &index_keys {
-            let slots = self.slots.entry(*key).or_default();
+            let legs = self.legs.entry(*key).or_default();
             // The oldest legs stay, e.g. the caller of a large ring group. The newest replace each other.
-            if slots.len() == 2 * MAX_SAME_KEY {
-                slots.remove(MAX_SAME_KEY);
+            if legs.len() == 2 * MAX_SAME_KEY {
+                legs.remove(MAX_SAME_KEY);
             }
-            slots.push(slot);
+            legs.push(leg);
         }
         index_keys
     }
 
+    /// Returns the index keys of a leg as of now, for tests.
+    pub(crate) fn keys_of(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
+        keys_of_leg(keys, signature)
+    }
+
+    /// Returns the legs of the index, once for each key.
+    pub(crate) fn legs(&self) -> impl Iterator<Item = LegKey> {
+        self.legs.values().flatten().copied()
+    }
+
     /// Removes a leg, by the keys that [`CorrelationIndex::add`] returned.
-    pub(crate) fn remove(&mut self, slot: usize, index_keys: &[u64]) {
+    pub(crate) fn remove(&mut self, leg: LegKey, index_keys: &[u64]) {
         for key in index_keys {
-            if let Some(slots) = self.slots.get_mut(key) {
-                slots.retain(|s| *s != slot);
-                if slots.is_empty() {
-                    self.slots.remove(key);
+            if let Some(legs) = self.legs.get_mut(key) {
+                legs.retain(|other| *other != leg);
+                if legs.is_empty() {
+                    self.legs.remove(key);
                 }
             }
         }
     }
 
     /// Returns the legs that share an index key with a new leg, each once.
-    pub(crate) fn candidates(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<usize> {
-        let mut out: Vec<usize> =
-            index_keys(keys, signature).iter().filter_map(|k| self.slots.get(k)).flatten().copied().collect();
+    pub(crate) fn candidates(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<LegKey> {
+        let mut out: Vec<LegKey> =
+            index_keys(keys, signature).iter().filter_map(|k| self.legs.get(k)).flatten().copied().collect();
         out.sort_unstable();
         out.dedup();
         out
     }
 
     /// Returns the legs that have this number at this host.
-    pub(crate) fn legs_at(&self, host: Endpoint, number: &str) -> &[usize] {
-        self.slots.get(&number_key(host, number)).map_or(&[], Vec::as_slice)
+    pub(crate) fn legs_at(&self, host: Endpoint, number: &str) -> &[LegKey] {
+        self.legs.get(&number_key(host, number)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the legs that have this number at any host.
-    pub(crate) fn legs_with(&self, number: &str) -> &[usize] {
-        self.slots.get(&anywhere_key(number)).map_or(&[], Vec::as_slice)
+    pub(crate) fn legs_with(&self, number: &str) -> &[LegKey] {
+        self.legs.get(&anywhere_key(number)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the legs that this host sent without naming a caller.
-    pub(crate) fn nameless_calls_of(&self, host: Endpoint) -> &[usize] {
-        self.slots.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
+    pub(crate) fn nameless_calls_of(&self, host: Endpoint) -> &[LegKey] {
+        self.legs.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the number of index keys.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.legs.len()
     }
+}
+
+/// Returns the hashes under which a leg is found.
+fn keys_of_leg(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
+    let mut index_keys = index_keys(keys, signature);
+    index_keys.extend([signature.from, signature.to].into_iter().flatten().map(anywhere_key));
+    index_keys.sort_unstable();
+    index_keys.dedup();
+    index_keys.extend(signature.nameless_caller.then(|| nameless_key(signature.hop.0)));
+    index_keys
 }
 
 /// Returns the index keys of a leg: its identifying headers, and each of its numbers at each of its two hosts.

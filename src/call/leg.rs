@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::call::config::Config;
-use crate::call::conversation::CallRef;
+use crate::call::call_table::links::LegLinks;
 use crate::call::correlation_keys::{CLOCK_SKEW, CorrelationKeys, LegSignature};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
+use crate::call::keys::CallKey;
 use crate::call::media_index::AddressTrust;
 use crate::call::party::LegParties;
 use crate::call::pause::DtmfDetector;
@@ -23,31 +24,18 @@ pub(crate) struct Leg {
     pub(crate) id: LegId,
     /// Name of its spool file without extension.
     pub(crate) name: String,
-    /// Slot of its conversation in the engine's table.
-    pub(crate) conversation: usize,
+    /// Its places in the call table.
+    pub(crate) links: LegLinks,
     /// State of its signalling.
     pub(crate) dialog: Dialog,
-    /// Sender and receiver of the first INVITE, where one machine with several addresses counts as one host: each of its
-    /// addresses is replaced by the one that another leg of the call has.
-    pub(crate) machine_hop: (Endpoint, Endpoint),
     /// Numbers and names of its parties, from its own messages.
     pub(crate) parties: LegParties,
     /// Identifiers in its first message that can match other legs of the call.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// Hashes under which the engine's index finds this leg during the correlation of another leg.
-    pub(crate) index_keys: Vec<u64>,
     /// RTP streams of both sides.
     pub(crate) streams: Vec<RtpStream>,
     /// Last audio codec of each side, by channel.
     pub(crate) last_codecs: [Option<String>; 2],
-    /// Flows (source, destination) whose packets the engine routes to this leg.
-    pub(crate) flows: Vec<(Endpoint, Endpoint)>,
-    /// Receiving endpoints that the media index holds for this leg.
-    pub(crate) announced: Vec<Endpoint>,
-    /// Presumed receiving endpoints (signalling host, announced port) that the media index holds for this leg.
-    pub(crate) presumed: Vec<Endpoint>,
-    /// Generation of the negotiation from which `announced` was made.
-    pub(crate) announced_generation: Option<u32>,
     /// State of its spool file.
     pub(crate) spool: LegSpoolState,
     /// Time of the decision `Start`, if the spool has it.
@@ -68,16 +56,14 @@ pub(crate) struct Leg {
     pub(crate) refused_packets: u64,
     /// Whether the leg is closed, i.e. it is over and accepts no late packets any more.
     pub(crate) closed: bool,
-    /// Time of the next check of its timers.
-    pub(crate) timer_at: Timestamp,
     /// Rule by which the leg joined its call. `None` for the first leg of a call.
     pub(crate) joined_by: Option<CorrelationRule>,
     /// Rule that confirmed a weak join.
     pub(crate) join_confirmed_by: Option<CorrelationRule>,
+    /// Whether the review of its answer was scheduled.
+    pub(crate) is_reviewed: bool,
     /// Other calls to which the leg could belong.
-    pub(crate) alternatives: Vec<CallRef>,
-    /// Time of the check whether its answer was a pickup of another call.
-    pub(crate) review_due_at: Option<Timestamp>,
+    pub(crate) alternatives: Vec<CallKey>,
     /// State in which its voices were watched last: generation of the negotiation, and whether it was answered.
     pub(crate) watched_state: Option<(u32, bool)>,
 }
@@ -91,7 +77,7 @@ pub(crate) struct LegDraft {
     pub(crate) parties: LegParties,
     /// Identifiers in its first message that can match other legs of the call.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// Sender and receiver of the first INVITE, as [`Leg::machine_hop`].
+    /// Sender and receiver of the first INVITE, as [`LegLinks::machines`].
     pub(crate) machine_hop: (Endpoint, Endpoint),
     /// Time of the first message.
     pub(crate) at: Timestamp,
@@ -147,23 +133,17 @@ pub(crate) enum LegDue {
 
 impl Leg {
     /// Creates a leg without media from a draft.
-    pub(crate) fn new(id: LegId, name: String, conversation: usize, draft: LegDraft) -> Self {
-        let LegDraft { dialog, parties, correlation_keys, machine_hop, at } = draft;
+    pub(crate) fn new(id: LegId, name: String, links: LegLinks, draft: LegDraft) -> Self {
+        let LegDraft { dialog, parties, correlation_keys, machine_hop: _, at } = draft;
         Self {
             id,
             name,
-            conversation,
+            links,
             dialog,
-            machine_hop,
             parties,
             correlation_keys,
-            index_keys: Vec::new(),
             streams: Vec::new(),
             last_codecs: [None, None],
-            flows: Vec::new(),
-            announced: Vec::new(),
-            presumed: Vec::new(),
-            announced_generation: None,
             spool: LegSpoolState::Shut,
             started_at: None,
             first_media_at: None,
@@ -174,11 +154,10 @@ impl Leg {
             refused_packets: 0,
             created_at: at,
             closed: false,
-            timer_at: at,
             joined_by: None,
             join_confirmed_by: None,
+            is_reviewed: false,
             alternatives: Vec::new(),
-            review_due_at: None,
             watched_state: None,
         }
     }
@@ -189,14 +168,14 @@ impl Leg {
             dialog: self.dialog.clone(),
             parties: self.parties.clone(),
             correlation_keys: self.correlation_keys.clone(),
-            machine_hop: self.machine_hop,
+            machine_hop: self.machines(),
             at: self.created_at,
         }
     }
 
     /// Returns the facts for the correlation by numbers and times.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
-        signature(&self.dialog, &self.parties, self.machine_hop, self.created_at)
+        signature(&self.dialog, &self.parties, self.machines(), self.created_at)
     }
 
     /// Returns the hop: source and destination of the first INVITE.
@@ -204,14 +183,29 @@ impl Leg {
         (self.dialog.caller_addr, self.dialog.callee_addr)
     }
 
+    /// Returns its call.
+    pub(crate) const fn call(&self) -> CallKey {
+        self.links.call()
+    }
+
     /// Returns the host that sent the first INVITE, and the host that received it, by machines.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
-        self.machine_hop
+        self.links.machines()
+    }
+
+    /// Returns the receiving endpoints that it announced.
+    pub(crate) fn announced(&self) -> &[Endpoint] {
+        self.links.announced()
+    }
+
+    /// Returns the presumed receiving endpoints of its sides.
+    pub(crate) fn presumed(&self) -> &[Endpoint] {
+        self.links.presumed()
     }
 
     /// Whether the leg goes from one address of a machine to another.
     pub(crate) const fn is_within_machine(&self) -> bool {
-        let (sender, receiver) = self.machine_hop;
+        let (sender, receiver) = self.machines();
         sender.same_host(receiver) && !self.dialog.caller_addr.same_host(self.dialog.callee_addr)
     }
 
@@ -315,8 +309,8 @@ impl Leg {
     /// Returns the host that signals for a side, by machines.
     pub(crate) const fn machine_at(&self, side: Side) -> Endpoint {
         match side {
-            Side::Caller => self.machine_hop.0,
-            Side::Callee => self.machine_hop.1,
+            Side::Caller => self.machines().0,
+            Side::Callee => self.machines().1,
         }
     }
 
@@ -350,7 +344,7 @@ impl Leg {
         let mut known = self.streams.iter().filter(|s| s.side == side).peekable();
         self.dialog.answered.is_some()
             && known.peek().is_some()
-            && !self.announced.contains(&src)
+            && !self.announced().contains(&src)
             && known.all(|s| s.src != src)
     }
 

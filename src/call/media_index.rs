@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::call::keys::LegKey;
 use crate::call::record::Side;
 use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
@@ -14,10 +15,21 @@ use crate::net::Endpoint;
 /// A leg that announced a media address in its SDP, and the side of the leg that receives there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MediaReceiver {
-    /// Slot of the leg in the engine's table of legs.
-    pub(crate) slot: usize,
+    /// Leg that receives.
+    pub(crate) slot: LegKey,
     /// Side that receives media at the address.
     pub(crate) side: Side,
+}
+
+/// The leg and stream to which the packets of a flow belong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlowRoute {
+    /// Leg that gets the packets.
+    pub(crate) slot: LegKey,
+    /// Side of the leg that sends the packets.
+    pub(crate) sender: Side,
+    /// Index of the stream that the newest packet belongs to.
+    pub(crate) stream: usize,
 }
 
 /// Media addresses of all live legs. The receivers of one address are ordered by their announcement, newest last. Both
@@ -55,6 +67,12 @@ impl MediaIndex {
         &mut self.presumed
     }
 
+    /// Returns the legs of the index, once for each address and side.
+    pub(crate) fn legs(&self) -> impl Iterator<Item = LegKey> {
+        let maps = [&self.announced, &self.presumed].into_iter();
+        maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
+    }
+
     /// Returns the number of addresses.
     pub(crate) fn len(&self) -> usize {
         self.announced.by_endpoint.len() + self.presumed.by_endpoint.len()
@@ -75,7 +93,7 @@ impl ReceiverMap {
     }
 
     /// Removes a leg from the receivers of an address.
-    pub(crate) fn remove(&mut self, endpoint: Endpoint, slot: usize) {
+    pub(crate) fn remove(&mut self, endpoint: Endpoint, slot: LegKey) {
         if let Some(receivers) = self.by_endpoint.get_mut(&endpoint) {
             receivers.retain(|r| r.slot != slot);
             if receivers.is_empty() {

@@ -11,6 +11,7 @@
 //! - Every INVITE seen ends in exactly one [`record::CallRecord`].
 //! - A media packet is passed to at most one leg.
 
+mod call_table;
 pub mod config;
 mod content;
 mod conversation;
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod errno;
 pub mod event;
 pub mod id;
+mod keys;
 mod leg;
 mod media_index;
 pub mod negotiation;
@@ -35,6 +37,7 @@ mod rules;
 pub mod streams;
 pub mod test_call;
 mod timed_out;
+mod timers;
 pub mod topology;
 
 pub use engine::Engine;

@@ -255,21 +255,21 @@ impl<'a> CallRoles<'a> {
 /// Returns the end at which the party of a leg is. If another leg leads to the sender of this leg, the sender is a PBX
 /// and the party is the callee. The same holds if one host sent several legs to different hosts.
 fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
-    let (sender, receiver) = leg.machine_hop;
+    let (sender, receiver) = leg.machines();
     if legs.first().is_some_and(|first| is_pickup(leg, first)) {
         return PartyEnd::Callee;
     }
     let others = || legs.iter().filter(|l| l.id != leg.id);
-    let leads_here = others().any(|o| o.machine_hop.1.same_host(sender) && !o.machine_hop.0.same_host(receiver));
+    let leads_here = others().any(|o| o.machines().1.same_host(sender) && !o.machines().0.same_host(receiver));
     let came_back = legs
         .iter()
         .filter(|o| o.id < leg.id)
-        .any(|o| o.machine_hop.1.same_host(sender) && o.machine_hop.0.same_host(receiver));
-    let leads_on = others().any(|o| o.machine_hop.0.same_host(receiver));
+        .any(|o| o.machines().1.same_host(sender) && o.machines().0.same_host(receiver));
+    let leads_on = others().any(|o| o.machines().0.same_host(receiver));
     // The same Call-ID sent to another host is a second attempt by the same caller, not a second call by a PBX.
     let sibling = others().any(|o| {
-        o.machine_hop.0.same_host(sender)
-            && !o.machine_hop.1.same_host(receiver)
+        o.machines().0.same_host(sender)
+            && !o.machines().1.same_host(receiver)
             && o.dialog.call_id != leg.dialog.call_id
     });
     if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
@@ -278,7 +278,7 @@ fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
 /// Returns whether a leg picks up the call at the same PBX by a Replaces header (RFC 3891). The caller of such a leg is
 /// the callee of the call.
 fn is_pickup(leg: &Leg, first: &Leg) -> bool {
-    let at_pbx = leg.machine_hop.1.same_host(first.machine_hop.1);
+    let at_pbx = leg.machines().1.same_host(first.machines().1);
     leg.id != first.id && leg.correlation_keys.replaces.is_some() && at_pbx
 }
 

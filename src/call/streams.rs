@@ -2,6 +2,7 @@
 
 use crate::call::content::StreamWatch;
 use crate::call::decision::PayloadFormat;
+use crate::call::keys::LegKey;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::codec::Codec;
@@ -41,7 +42,7 @@ pub(crate) struct RtpStream {
     /// Number of packets whose payload type the receiver announced as telephone-event, but which are none.
     pub(crate) mistaken: u64,
     /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
-    pub(crate) taken_over: Option<(usize, Timestamp)>,
+    pub(crate) taken_over: Option<(LegKey, Timestamp)>,
     /// Index of an older stream of the leg with the same SSRC and side on another flow. Both can carry the same packets, if
     /// the mirror shows them before and after a NAT or a relay.
     pub(crate) twin: Option<usize>,

@@ -15,6 +15,7 @@ use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 
 use crate::call::event::LegId;
+use crate::call::keys::LegKey;
 use crate::call::record::Side;
 use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType};
@@ -36,8 +37,8 @@ pub(crate) struct StreamWatch {
 pub(crate) struct StreamEnds {
     /// The leg.
     pub(crate) leg: LegId,
-    /// Slot of the leg in the engine's table.
-    pub(crate) slot: usize,
+    /// Key of the leg in the call table.
+    pub(crate) slot: LegKey,
     /// Side of the leg that sends the stream.
     pub(crate) sender: Side,
     /// Hosts of the sender: of its media, and of its signalling, by machines.
@@ -50,9 +51,9 @@ pub(crate) struct StreamEnds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenRelay {
     /// Leg on which the machine received the sound that proved the relay last, its slot, and the side that sent it.
-    pub(crate) cause: (LegId, usize, Side),
+    pub(crate) cause: (LegId, LegKey, Side),
     /// Leg on which the machine sent this sound, its slot, and the machine's side.
-    pub(crate) effect: (LegId, usize, Side),
+    pub(crate) effect: (LegId, LegKey, Side),
     /// Whether sound of both directions was relayed.
     pub(crate) is_proof: bool,
     /// Matching blocks of both directions.

@@ -9,7 +9,7 @@ fn host(n: u8) -> Endpoint {
 
 /// A stream of the leg `leg`, sent by `sender` from one host to another.
 fn stream(leg: u64, sender: Side, from: u8, to: u8) -> StreamEnds {
-    StreamEnds { leg: LegId(leg), slot: 0, sender, from: [host(from); 2], to: [host(to); 2] }
+    StreamEnds { leg: LegId(leg), slot: LegKey::default(), sender, from: [host(from); 2], to: [host(to); 2] }
 }
 
 /// A world of streams; each plays the voice of a seed with its own delay.

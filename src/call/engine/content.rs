@@ -9,12 +9,14 @@ use crate::call::content::{ContentIndex, ProvenRelay, StreamEnds, StreamWatch};
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
 use crate::call::engine::correlate::{MAX_LEGS, PBX_REACTION};
-use crate::call::engine::{Engine, EngineTimer, StreamRef};
+use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::{CallEvent, LegSink};
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::negotiation::StreamSecurity;
 use crate::call::record::Side;
 use crate::net::Endpoint;
+use crate::call::timers::EngineTimer;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
@@ -40,8 +42,8 @@ impl ContentEvidence {
 
 impl Engine {
     /// Watches the voices of a leg anew, if it was answered or its media changed since the last time.
-    pub(super) fn watch_changed_leg(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn watch_changed_leg(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         let state = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
         if leg.watched_state != Some(state) {
             leg.watched_state = Some(state);
@@ -50,14 +52,14 @@ impl Engine {
     }
 
     /// Watches the voices of all legs of a call anew, e.g. after a REFER.
-    pub(super) fn watch_call(&mut self, conversation: usize) {
-        for slot in self.conversations.get(conversation).map(|call| call.legs.clone()).unwrap_or_default() {
+    pub(super) fn watch_call(&mut self, conversation: CallKey) {
+        for slot in self.table.keys_of(conversation).to_vec() {
             self.watch_leg(slot);
         }
     }
 
-    fn watch_leg(&mut self, slot: usize) {
-        let count = self.legs.get(slot).map_or(0, |leg| leg.streams.len());
+    fn watch_leg(&mut self, slot: LegKey) {
+        let count = self.table.leg(slot).map_or(0, |leg| leg.streams.len());
         for index in count.saturating_sub(MAX_WATCHED_STREAMS)..count {
             self.watch_stream(StreamRef { slot, index });
         }
@@ -65,7 +67,7 @@ impl Engine {
 
     /// Watches the voice of one stream anew. A recorder's own session and encrypted media are not watched.
     pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef) {
-        let Some(leg) = self.legs.get(slot) else { return };
+        let Some(leg) = self.table.leg(slot) else { return };
         let Some(stream) = leg.streams.get(index) else { return };
         let sender = stream.sender;
         let is_plain = leg.dialog.negotiation.security(sender) == StreamSecurity::Plain;
@@ -80,7 +82,9 @@ impl Engine {
             to: [machine(stream.dst), leg.machine_at(sender.other())],
         };
         let watch = self.content.index.watch(stream.watch, ends, voice);
-        self.legs[slot].streams[index].watch = watch;
+        if let Some(stream) = self.table.leg_mut(slot).and_then(|leg| leg.streams.get_mut(index)) {
+            stream.watch = watch;
+        }
     }
 
     /// Looks at a voice packet of a watched stream, and acts on the relays that it proves.
@@ -95,7 +99,7 @@ impl Engine {
         // The list allocates nothing until there is a relay.
         let mut relays = Vec::new();
         if !self.content.index.handle_payload(watch, packet.payload, at, &mut relays)
-            && let Some(stream) = self.legs.get_mut(stream.slot).and_then(|leg| leg.streams.get_mut(stream.index))
+            && let Some(stream) = self.table.leg_mut(stream.slot).and_then(|leg| leg.streams.get_mut(stream.index))
         {
             stream.watch = None;
         }
@@ -111,16 +115,16 @@ impl Engine {
         }
         self.content.listen_at = self.now + LISTEN_PAUSE;
         let is_open = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_none();
-        let is_lone = |leg: &Leg| self.conversations.get(leg.conversation).is_some_and(|call| call.legs.len() == 1);
-        let legs = self.legs.iter().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.is_joined_weakly()));
+        let is_lone = |leg: &Leg| self.table.is_lone(leg.call());
+        let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.is_joined_weakly()));
         for slot in legs.map(|(slot, _)| slot).collect::<Vec<_>>() {
             self.watch_leg(slot);
         }
     }
 
     /// Forgets the voices of a leg.
-    pub(super) fn forget_content(&mut self, slot: usize) {
-        if let Some(leg) = self.legs.get_mut(slot) {
+    pub(super) fn forget_content(&mut self, slot: LegKey) {
+        if let Some(leg) = self.table.leg_mut(slot) {
             self.content.index.forget_leg(leg.id);
             leg.streams.iter_mut().for_each(|stream| stream.watch = None);
         }
@@ -129,12 +133,12 @@ impl Engine {
     /// Acts on a relay between two legs.
     pub(super) fn apply_relay(&mut self, relay: ProvenRelay, sink: &mut dyn LegSink) {
         let is_it =
-            |(id, slot, _): (_, usize, Side)| self.legs.get(slot).is_some_and(|leg| leg.id == id && !leg.closed);
+            |(id, slot, _): (_, LegKey, Side)| self.table.leg(slot).is_some_and(|leg| leg.id == id && !leg.closed);
         if !is_it(relay.cause) || !is_it(relay.effect) {
             return;
         }
         let (cause, effect) = (relay.cause.1, relay.effect.1);
-        let (own, other) = (self.legs[cause].conversation, self.legs[effect].conversation);
+        let (Some(own), Some(other)) = (self.call_of(cause), self.call_of(effect)) else { return };
         if own == other {
             self.confirm_by_content(relay);
         } else if let Some((slot, into)) = self.wrongly_joined(cause, effect) {
@@ -153,30 +157,29 @@ impl Engine {
     /// Confirms the weak join of two legs of one call.
     fn confirm_by_content(&mut self, relay: ProvenRelay) {
         for slot in [relay.cause.1, relay.effect.1] {
-            if let Some(leg) = self.legs.get_mut(slot).filter(|leg| leg.is_joined_weakly()) {
+            if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.is_joined_weakly()) {
                 leg.join_confirmed_by = Some(CorrelationRule::MediaContent);
             }
         }
         self.learn_by_content(relay);
     }
 
-    /// Returns the leg that its number joined to the wrong call, and the slot of the right one.
-    fn wrongly_joined(&self, cause: usize, effect: usize) -> Option<(usize, usize)> {
-        let joined_by = |slot: usize| {
-            let leg = self.legs.get(slot)?;
+    /// Returns the leg that its number joined to the wrong call, and the right one.
+    fn wrongly_joined(&self, cause: LegKey, effect: LegKey) -> Option<(LegKey, CallKey)> {
+        let joined_by = |slot: LegKey| {
+            let leg = self.table.leg(slot)?;
             let by = leg.joined_by.filter(|by| by.rests_on_numbers())?;
             (leg.join_confirmed_by.is_none() && !self.is_confirmed_in_call(leg, by)).then_some((by.strength(), slot))
         };
         let (_, slot) = [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(strength, _)| *strength)?;
         let partner = if slot == effect { cause } else { effect };
-        Some((slot, self.legs.get(partner)?.conversation)).filter(|(_, call)| self.may_gain(*call))
+        Some((slot, self.call_of(partner)?)).filter(|(_, call)| self.may_gain(*call))
     }
 
     /// Returns whether another leg of the call confirms a leg that its number joined: by its content, or, for a strong
     /// rule, by its answer at the same moment.
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
-        let call = self.conversations.get(leg.conversation);
-        let mut others = call.iter().flat_map(|call| &call.legs).filter_map(|slot| self.legs.get(*slot));
+        let mut others = self.table.legs_of(leg.call());
         let answered = leg.dialog.answered.map(|(at, _)| at);
         let is_together = |other: &Leg| {
             let at = other.dialog.answered.map(|(at, _)| at);
@@ -190,11 +193,10 @@ impl Engine {
     }
 
     /// Moves a leg to the call of its sound, together with the legs that it caused.
-    fn move_caused_legs(&mut self, slot: usize, into: usize, sink: &mut dyn LegSink) {
-        let own = self.legs[slot].conversation;
+    fn move_caused_legs(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
+        let Some(own) = self.call_of(slot) else { return };
         let slots = self.caused_legs(slot);
-        let Some(call) = self.conversations.get(own) else { return };
-        if slots.len() < call.legs.len() {
+        if slots.len() < self.table.keys_of(own).len() {
             self.move_legs(&slots, into, CorrelationRule::MediaContent, sink);
             self.finish_if_over(own);
         }
@@ -202,20 +204,20 @@ impl Engine {
 
     /// Returns the call that another call absorbs, and that other call. Two legs that both arrive at the machine, e.g. in a
     /// conference, stay two calls.
-    fn mergeable_by_content(&self, relay: ProvenRelay) -> Option<(usize, usize)> {
+    fn mergeable_by_content(&self, relay: ProvenRelay) -> Option<(CallKey, CallKey)> {
         let has_sent_one = relay.cause.2 == Side::Callee || relay.effect.2 == Side::Caller;
-        let calls = [relay.cause.1, relay.effect.1].map(|slot| self.legs[slot].conversation);
-        let created_at = |call: usize| self.conversations.get(call).map(|call| call.created_at);
+        let calls = [self.call_of(relay.cause.1)?, self.call_of(relay.effect.1)?];
+        let created_at = |call: CallKey| self.table.call(call).map(|call| call.created_at);
         let [a, b] = if created_at(calls[0]) <= created_at(calls[1]) { calls } else { [calls[1], calls[0]] };
-        let size: usize = calls.iter().filter_map(|c| self.conversations.get(*c)).map(|call| call.legs.len()).sum();
+        let size: usize = calls.iter().map(|call| self.table.keys_of(*call).len()).sum();
         let may_merge = has_sent_one && size <= MAX_LEGS;
         // The older call keeps its id, unless Pyrus may know the younger one.
         [(b, a), (a, b)].into_iter().find(|(from, _)| may_merge && self.may_be_absorbed(*from))
     }
 
     /// Returns whether a call may still disappear: nobody was told of it, or nothing but a display of live calls.
-    fn may_be_absorbed(&self, conversation: usize) -> bool {
-        self.conversations.get(conversation).is_some_and(|call| !call.restored && !self.is_committed(call))
+    fn may_be_absorbed(&self, conversation: CallKey) -> bool {
+        self.table.call(conversation).is_some_and(|call| !call.restored && !self.is_committed(call))
     }
 
     /// Returns whether delivery may have registered a call.
@@ -233,10 +235,10 @@ impl Engine {
     }
 
     /// Returns whether the update of a lone call waits: its content will soon show whether it is a call of its own.
-    pub(super) fn waits_for_content(&mut self, conversation: usize) -> bool {
-        let Some(call) = self.conversations.get(conversation) else { return false };
-        let leg = match call.legs.as_slice() {
-            [slot] if self.conversations.len() > 1 && !call.restored => self.legs.get(*slot),
+    pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
+        let Some(call) = self.table.call(conversation) else { return false };
+        let leg = match call.legs() {
+            [slot] if self.table.call_count() > 1 && !call.restored => self.table.leg(*slot),
             _ => None,
         };
         let is_committed = self.is_committed(call);
@@ -248,10 +250,7 @@ impl Engine {
         if self.now >= until || is_encrypted || self.names_extension(leg) {
             return false;
         }
-        if call.commit_due_at.is_none() {
-            self.timers.insert((until, EngineTimer::Commit(conversation)));
-            self.conversations[conversation].commit_due_at = Some(until);
-        }
+        self.timers.arm(EngineTimer::Commit(conversation), until);
         true
     }
 
@@ -260,24 +259,9 @@ impl Engine {
         leg.parties.direction(&self.number_plan).1.is_some_and(|number| self.number_plan.is_extension(number))
     }
 
-    /// Tells of a call that waited for its content.
-    pub(super) fn handle_commit_timer(&mut self, conversation: usize) {
-        if let Some(call) = self.conversations.get_mut(conversation) {
-            call.commit_due_at = None;
-        }
-        self.emit_update(conversation);
-    }
-
-    /// Disarms the timer of a call that waits for its content.
-    pub(super) fn cancel_commit_timer(&mut self, conversation: usize, call: &Conversation) {
-        if let Some(at) = call.commit_due_at {
-            self.timers.remove(&(at, EngineTimer::Commit(conversation)));
-        }
-    }
-
     /// Merges a call into another one, and tells that its id is gone.
-    fn absorb(&mut self, from: usize, into: usize, sink: &mut dyn LegSink) {
-        let Some(call) = self.conversations.get(from) else { return };
+    fn absorb(&mut self, from: CallKey, into: CallKey, sink: &mut dyn LegSink) {
+        let Some(call) = self.table.call(from) else { return };
         let told = call.last_snapshot.is_some().then(|| call.id.clone());
         self.merge(from, into, CorrelationRule::MediaContent, sink);
         self.events.extend(told.map(CallEvent::Absorbed));
@@ -287,17 +271,18 @@ impl Engine {
     fn link_by_content(&mut self, relay: ProvenRelay) {
         let [cause, effect] = [relay.cause, relay.effect].map(|(_, slot, _)| slot);
         let (at_cause, at_effect) = (relay.cause.2.other(), relay.effect.2);
-        let hops = [self.legs[cause].machine_hop, self.legs[effect].machine_hop];
-        let known = [self.legs[cause].machine_at(at_cause), self.legs[effect].machine_at(at_effect)];
+        let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return };
+        let hops = [first.machines(), second.machines()];
+        let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
         self.learn_by_content(relay);
         if known[0].same_host(known[1]) {
             return;
         }
         // The leg that the machine sent takes the address at which the machine received the other one.
         if at_effect == Side::Caller {
-            self.set_machine_hop(effect, (known[0], hops[1].1));
+            self.table.set_machines(effect, (known[0], hops[1].1));
         } else if at_cause == Side::Caller {
-            self.set_machine_hop(cause, (known[1], hops[0].1));
+            self.table.set_machines(cause, (known[1], hops[0].1));
         }
     }
 
@@ -306,15 +291,19 @@ impl Engine {
         if !relay.is_proof {
             return;
         }
-        let (cause, effect) = (&self.legs[relay.cause.1], &self.legs[relay.effect.1]);
+        let (Some(cause), Some(effect)) = (self.table.leg(relay.cause.1), self.table.leg(relay.effect.1)) else { return };
         let ends = [(cause, relay.cause.2.other()), (effect, relay.effect.2)];
         let hosts = ends.map(|(leg, side)| leg.signaller(side));
         let parties = super::learn::parties_hash(cause);
         self.learn_proven_machine((hosts[0], hosts[1]), parties, relay.effect.1);
     }
 
-    fn may_gain(&self, conversation: usize) -> bool {
-        self.conversations.get(conversation).is_some_and(|call| call.legs.len() < MAX_LEGS)
+    fn may_gain(&self, conversation: CallKey) -> bool {
+        self.table.keys_of(conversation).len() < MAX_LEGS
+    }
+
+    fn call_of(&self, leg: LegKey) -> Option<CallKey> {
+        self.table.leg(leg).map(Leg::call)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::call::correlation_keys::CLOCK_SKEW;
 use crate::call::engine::Engine;
 use crate::call::event::CallEvent;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
 use crate::net::Endpoint;
@@ -57,11 +58,11 @@ impl Engine {
 
     /// Learns that two hosts are one machine, because the legs of a call through them have the same content. `slot` is one
     /// of these legs.
-    pub(super) fn learn_proven_machine(&mut self, hosts: (Endpoint, Endpoint), parties: u64, slot: usize) {
-        let call = self.legs.get(slot).and_then(|leg| self.conversations.get(leg.conversation));
-        let mut legs = call.iter().flat_map(|call| &call.legs).filter_map(|slot| self.legs.get(*slot));
+    pub(super) fn learn_proven_machine(&mut self, hosts: (Endpoint, Endpoint), parties: u64, slot: LegKey) {
+        let call = self.table.leg(slot).map(Leg::call);
         let is_phone = self.number_plan.is_phone(hosts.0) || self.number_plan.is_phone(hosts.1);
-        if is_phone || hosts.0.same_host(hosts.1) || legs.any(|leg| is_between(leg, hosts)) {
+        let are_two = |call| self.table.legs_of(call).any(|leg| is_between(leg, hosts));
+        if is_phone || hosts.0.same_host(hosts.1) || call.is_some_and(are_two) {
             return;
         }
         let change = self.topology.observe_content(hosts, parties, self.now);
@@ -79,39 +80,25 @@ impl Engine {
     /// Applies a change of the machines to the legs of live calls, so that later legs still find them. No join is undone.
     pub(super) fn apply_topology_change(&mut self, change: TopologyChange) {
         let TopologyChange::Machines(before) = change else { return };
-        let slots: Vec<usize> = self.legs.iter().map(|(slot, _)| slot).collect();
+        let slots: Vec<LegKey> = self.table.legs().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.update_machine_hop(slot, &before);
         }
         self.tell_learnt();
     }
 
-    fn update_machine_hop(&mut self, slot: usize, before: &MachineTable) {
-        let Some(leg) = self.legs.get(slot) else { return };
+    fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
+        let Some(leg) = self.table.leg(slot) else { return };
         // An address that the topology did not give is that of another leg of the call.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.topology.machine_of(host)
         };
-        let (sender, receiver) = leg.machine_hop;
+        let (sender, receiver) = leg.machines();
         let hop = (update(leg.dialog.caller_addr, sender), update(leg.dialog.callee_addr, receiver));
-        if hop != leg.machine_hop {
-            self.set_machine_hop(slot, hop);
+        if hop != leg.machines() {
+            self.table.set_machines(slot, hop);
         }
-    }
-
-    /// Sets the machines of a leg, and the index keys that depend on them.
-    pub(super) fn set_machine_hop(&mut self, slot: usize, hop: (Endpoint, Endpoint)) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        leg.machine_hop = hop;
-        let old_keys = std::mem::take(&mut leg.index_keys);
-        if old_keys.is_empty() {
-            return;
-        }
-        self.correlation_index.remove(slot, &old_keys);
-        let leg = &self.legs[slot];
-        let index_keys = self.correlation_index.add(slot, &leg.correlation_keys, &leg.signature());
-        self.legs[slot].index_keys = index_keys;
     }
 
     /// Returns the machines of the hosts between which an INVITE was sent.
@@ -120,11 +107,10 @@ impl Engine {
     }
 
     /// Returns whether a new leg has no host in common with the legs of a call, and one machine links it with them.
-    pub(super) fn is_linked_by_machine(&self, draft: &LegDraft, call: usize) -> bool {
-        let Some(call) = self.conversations.get(call) else { return false };
+    pub(super) fn is_linked_by_machine(&self, draft: &LegDraft, call: CallKey) -> bool {
         let hosts = (draft.dialog.caller_addr, draft.dialog.callee_addr);
-        let legs = || call.legs.iter().filter_map(|slot| self.legs.get(*slot));
-        !legs().any(|leg| leads_on(hosts, leg.hop())) && legs().any(|leg| leads_on(draft.machine_hop, leg.machine_hop))
+        let legs = || self.table.legs_of(call);
+        !legs().any(|leg| leads_on(hosts, leg.hop())) && legs().any(|leg| leads_on(draft.machine_hop, leg.machines()))
     }
 
     fn tell_learnt(&mut self) {
@@ -141,7 +127,7 @@ fn leads_on(a: (Endpoint, Endpoint), b: (Endpoint, Endpoint)) -> bool {
 /// Returns the pairs of legs, cause and effect, that one machine links although they have no host in common.
 fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
     let is_linked = |cause: &Leg, effect: &Leg| {
-        cause.machine_hop.1.same_host(effect.machine_hop.0)
+        cause.machines().1.same_host(effect.machines().0)
             && !cause.dialog.callee_addr.same_host(effect.dialog.caller_addr)
             && cause.created_at <= effect.created_at + CLOCK_SKEW
             && !legs.iter().any(|leg| is_between(leg, (cause.dialog.callee_addr, effect.dialog.caller_addr)))

@@ -10,9 +10,11 @@ use std::time::Duration;
 use crate::call::conversation::{Conversation, LiveSnapshot};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::signalling::SETTLE;
-use crate::call::engine::{Engine, EngineTimer};
+use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, EndedCall};
+use crate::call::keys::CallKey;
 use crate::call::record::ProblemKind;
+use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 /// The left calls whose messages may still come.
@@ -32,8 +34,8 @@ struct LeftCall {
     ended: Box<EndedCall>,
     /// Capture time of that end.
     ends_at: Timestamp,
-    /// Slot of the call that continues it.
-    slot: Option<usize>,
+    /// Call that continues it.
+    slot: Option<CallKey>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +104,7 @@ impl Engine {
         &mut self,
         call_id: &str,
         at: Timestamp,
-    ) -> Option<(usize, Option<CorrelationRule>)> {
+    ) -> Option<(CallKey, Option<CorrelationRule>)> {
         let LeftLeg { conversation: id, joined_by } = self.left_calls.by_call_id.get(call_id)?.clone();
         let left = self.left_calls.calls.get_mut(&id)?;
         let Some(slot) = left.slot else {
@@ -112,12 +114,12 @@ impl Engine {
             // The call is announced already, so it is not dropped without a record.
             call.last_snapshot = Some(LiveSnapshot::default());
             call.earlier_record = Some(Box::new(left.ended.record.clone()));
-            let slot = self.conversations.insert(call);
+            let slot = self.table.insert_call(call);
             left.slot = Some(slot);
-            self.timers.insert((at + SETTLE, EngineTimer::Settle(slot)));
+            self.timers.arm(EngineTimer::Settle(slot), at + SETTLE);
             return Some((slot, None));
         };
-        let is_live = self.conversations.get(slot).is_some_and(|call| call.id == id);
+        let is_live = self.table.call(slot).is_some_and(|call| call.id == id);
         is_live.then_some((slot, joined_by))
     }
 }

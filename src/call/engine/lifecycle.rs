@@ -3,19 +3,20 @@
 use crate::call::conversation::LiveSnapshot;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
-use crate::call::engine::signalling::SETTLE;
-use crate::call::engine::{Engine, EngineTimer};
+use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDue, LegSpoolState};
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{EndedBy, Side};
 use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
+use crate::call::timers::EngineTimer;
 
 impl Engine {
     /// Ends or closes a leg whose time has come.
-    pub(super) fn handle_leg_timer(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn handle_leg_timer(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         match leg.due(self.now, &self.config) {
             LegDue::Later(_) => self.rearm_leg_timer(slot),
             LegDue::End(at, by) => {
@@ -27,8 +28,8 @@ impl Engine {
     }
 
     /// Re-arms the timer of a leg, after its state has changed.
-    pub(super) fn rearm_leg_timer(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn rearm_leg_timer(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.closed {
             return;
         }
@@ -36,22 +37,20 @@ impl Engine {
             LegDue::Later(at) => at,
             LegDue::End(..) | LegDue::Close => self.now,
         };
-        self.timers.remove(&(leg.timer_at, EngineTimer::Leg(slot)));
-        leg.timer_at = at;
-        self.timers.insert((at, EngineTimer::Leg(slot)));
+        self.timers.arm(EngineTimer::Leg(slot), at);
     }
 
     /// Marks a call as settled and announces it.
-    pub(super) fn handle_settle_timer(&mut self, conversation: usize) {
-        if let Some(call) = self.conversations.get_mut(conversation) {
+    pub(super) fn handle_settle_timer(&mut self, conversation: CallKey) {
+        if let Some(call) = self.table.call_mut(conversation) {
             call.settled = true;
         }
         self.emit_update(conversation);
     }
 
     /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last one.
-    pub(super) fn emit_update(&mut self, conversation: usize) {
-        if self.is_scan_suspect(conversation) || !self.conversations.get(conversation).is_some_and(|c| c.settled) {
+    pub(super) fn emit_update(&mut self, conversation: CallKey) {
+        if self.is_scan_suspect(conversation) || !self.table.call(conversation).is_some_and(|c| c.settled) {
             return;
         }
         if self.waits_for_content(conversation) {
@@ -59,7 +58,7 @@ impl Engine {
         }
         let Some(record) = self.record_of(conversation) else { return };
         let snapshot = LiveSnapshot::from(&record);
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        let Some(call) = self.table.call_mut(conversation) else { return };
         if record.ended_at.is_none() && call.last_snapshot.as_ref() != Some(&snapshot) {
             call.last_snapshot = Some(snapshot);
             let registration = call.policy.registration();
@@ -69,9 +68,9 @@ impl Engine {
 
     /// Writes the start of the recording to the leg's spool, once it is known. Writes it again if media that was captured
     /// late shows an earlier start.
-    pub(super) fn write_start(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(super) fn write_start(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let by_media = self.config.start == crate::call::config::RecordingStart::Media;
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         let answered = leg.dialog.answered.map(|(at, _)| at);
         let at = if by_media { leg.first_media_at.or(answered) } else { answered };
         let Some(at) = at else { return };
@@ -80,15 +79,15 @@ impl Engine {
         }
         leg.started_at = Some(at);
         sink.decide(leg.id, at, &Decision::Start);
-        let conversation = leg.conversation;
+        let conversation = leg.call();
         self.schedule_segments(conversation, at);
     }
 
     /// Ends and closes all legs, because the capture ends.
     pub(super) fn end_all_legs(&mut self, sink: &mut dyn LegSink) {
-        let slots: Vec<usize> = self.legs.iter().filter(|(_, l)| !l.closed).map(|(slot, _)| slot).collect();
+        let slots: Vec<LegKey> = self.table.legs().filter(|(_, l)| !l.closed).map(|(slot, _)| slot).collect();
         for &slot in &slots {
-            if let Some(leg) = self.legs.get_mut(slot) {
+            if let Some(leg) = self.table.leg_mut(slot) {
                 let (at, by) = match leg.due(self.now, &self.config) {
                     LegDue::End(at, by) => (at, by),
                     // Another call uses the leg's media address. Without further capture, the leg counts as replaced.
@@ -107,16 +106,16 @@ impl Engine {
     }
 
     /// Closes the spool of an ended leg, removes the leg from all indexes, and ends its call if no other leg is open.
-    pub(super) fn close_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(super) fn close_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.presume_answer(slot);
         self.write_start(slot, sink);
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.closed {
             return;
         }
         leg.closed = true;
         self.note_media_behind_nat(slot);
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.spool == LegSpoolState::Open {
             leg.spool = LegSpoolState::Closed;
             if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {
@@ -128,7 +127,7 @@ impl Engine {
                 sink.discard(leg.id);
             }
         }
-        let conversation = leg.conversation;
+        let conversation = leg.call();
         self.remember_timed_out(slot);
         self.add_leg_tombstone(slot);
         self.unindex_leg(slot);
@@ -139,48 +138,35 @@ impl Engine {
     /// Replaces an unanswered leg by its record, if the call has many legs.
     ///
     /// A queue rings many telephones again and again, and many functions look at all legs of a call.
-    fn compact_leg(&mut self, conversation: usize, slot: usize) {
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
+    fn compact_leg(&mut self, conversation: CallKey, slot: LegKey) {
         let is_unanswered = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
-        let first = call.legs.first() == Some(&slot);
-        if call.legs.len() <= KEPT_LEGS || first || !self.legs.get(slot).is_some_and(is_unanswered) {
+        let legs = self.table.keys_of(conversation);
+        let is_first = legs.first() == Some(&slot);
+        if legs.len() <= KEPT_LEGS || is_first || !self.table.leg(slot).is_some_and(is_unanswered) {
             return;
         }
-        call.legs.retain(|s| *s != slot);
-        if let Some(leg) = self.legs.try_remove(slot) {
-            self.stream_count -= leg.streams.len();
+        if let Some(leg) = self.table.remove_leg(slot)
+            && let Some(call) = self.table.call_mut(conversation)
+        {
             call.add_compacted_leg(&leg);
         }
     }
 
     /// Removes a leg from all indexes and disarms its timers.
-    pub(super) fn unindex_leg(&mut self, slot: usize) {
-        self.remove_flows(slot);
+    pub(super) fn unindex_leg(&mut self, slot: LegKey) {
+        self.timers.disarm_leg(slot);
         self.forget_content(slot);
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        self.timers.remove(&(leg.timer_at, EngineTimer::Leg(slot)));
-        if let Some(at) = leg.review_due_at {
-            self.timers.remove(&(at, EngineTimer::AnswerReview(slot)));
-            self.unresolved_legs.retain(|unresolved| *unresolved != slot);
-        }
-        self.correlation_index.remove(slot, &std::mem::take(&mut leg.index_keys));
-        self.unindex_media_addresses(slot);
-        let Some(leg) = self.legs.get(slot) else { return };
-        if let Some(slots) = self.by_call_id.get_mut(&leg.dialog.call_id) {
-            slots.retain(|s| *s != slot);
-            if slots.is_empty() {
-                self.by_call_id.remove(&leg.dialog.call_id);
-            }
-        }
+        self.unresolved_legs.retain(|unresolved| *unresolved != slot);
+        self.table.unindex_leg(slot);
     }
 
     /// Presumes that a leg was answered although the mirror port did not show the 2xx: it had media, and then a BYE or the
     /// silence of both sides ended it.
-    fn presume_answer(&mut self, slot: usize) {
+    fn presume_answer(&mut self, slot: LegKey) {
         if self.has_answered_branch(slot) {
             return;
         }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         let dialog = &leg.dialog;
         if dialog.answered.is_some() || dialog.status.is_some_and(|s| s >= 300) || dialog.cancelled_at.is_some() {
             return;
@@ -200,20 +186,17 @@ impl Engine {
     }
 
     /// Returns whether another branch of the leg's INVITE has a captured 2xx. Then this branch was not answered.
-    fn has_answered_branch(&self, slot: usize) -> bool {
-        let Some(leg) = self.legs.get(slot) else { return false };
-        let call = self.conversations.get(leg.conversation);
-        let mut others = call.iter().flat_map(|call| &call.legs).filter_map(|s| self.legs.get(*s));
+    fn has_answered_branch(&self, slot: LegKey) -> bool {
+        let Some(leg) = self.table.leg(slot) else { return false };
+        let mut others = self.table.legs_of(leg.call());
         others.any(|l| l.id != leg.id && l.is_branch_of(leg) && l.is_answered_for_certain())
     }
 
     /// Ends a call whose legs are all closed: removes it and emits [`CallEvent::Ended`]. If some legs are open, arms the
     /// timer of the partner legs.
-    pub(super) fn finish_if_over(&mut self, conversation: usize) {
-        let over = self
-            .conversations
-            .get(conversation)
-            .is_some_and(|call| call.legs.iter().all(|slot| self.legs.get(*slot).is_none_or(|l| l.closed)));
+    pub(super) fn finish_if_over(&mut self, conversation: CallKey) {
+        let over =
+            self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(|leg| leg.closed);
         if !over {
             self.await_partners(conversation);
             return;
@@ -223,16 +206,8 @@ impl Engine {
             self.count_scan_attempt(conversation);
         }
         let record = if is_attempt { None } else { self.record_of(conversation) };
-        let Some(call) = self.conversations.try_remove(conversation) else { return };
-        self.timers.remove(&(call.created_at + SETTLE, EngineTimer::Settle(conversation)));
-        if let Some(at) = call.partners_due_at {
-            self.timers.remove(&(at, EngineTimer::Partners(conversation)));
-        }
-        self.cancel_segment_timer(conversation, &call);
-        self.cancel_commit_timer(conversation, &call);
-        self.referrals.retain(|r| r.conversation != conversation);
-        let legs: Vec<Leg> = call.legs.iter().filter_map(|slot| self.legs.try_remove(*slot)).collect();
-        self.stream_count -= legs.iter().map(|leg| leg.streams.len()).sum::<usize>();
+        let Some((call, legs)) = self.table.remove_call(conversation) else { return };
+        self.timers.disarm_call(conversation);
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
         self.learn_machines(&refs);
@@ -245,33 +220,28 @@ impl Engine {
 
     /// Arms the timer of the partner legs, if the first leg and the anchor have closed and others are open, e.g. after a
     /// transfer.
-    fn await_partners(&mut self, conversation: usize) {
-        let Some(call) = self.conversations.get(conversation) else { return };
-        let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+    fn await_partners(&mut self, conversation: CallKey) {
+        let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let over = CallRoles::from_legs(&legs, &self.number_plan)
             .is_some_and(|roles| roles.first.closed && roles.anchor.closed);
-        if over && call.partners_due_at.is_none() {
-            let at = self.now + PARTNER_WINDOW;
-            self.timers.insert((at, EngineTimer::Partners(conversation)));
-            self.conversations[conversation].partners_due_at = Some(at);
+        let timer = EngineTimer::Partners(conversation);
+        if over && !self.timers.is_armed(timer) {
+            self.timers.arm(timer, self.now + PARTNER_WINDOW);
         }
     }
 
     /// Splits off the open legs that have media, and ends the others.
-    pub(super) fn handle_partners_timer(&mut self, conversation: usize, sink: &mut dyn LegSink) {
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
-        call.partners_due_at = None;
-        let slots = call.legs.clone();
-        let legs: Vec<&Leg> = slots.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+    pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
+        let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         if !CallRoles::from_legs(&legs, &self.number_plan)
             .is_some_and(|roles| roles.first.closed && roles.anchor.closed)
         {
             return;
         }
         self.split_surviving_legs(conversation, sink);
-        let rest = self.conversations.get(conversation).map(|call| call.legs.clone()).unwrap_or_default();
+        let rest = self.table.keys_of(conversation).to_vec();
         for slot in rest {
-            if let Some(leg) = self.legs.get_mut(slot).filter(|l| !l.closed) {
+            if let Some(leg) = self.table.leg_mut(slot).filter(|l| !l.closed) {
                 leg.dialog.handle_end(self.now, EndedBy::Replaced);
                 self.close_leg(slot, sink);
             }

@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 use crate::call::config::RecordingStart;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnswerEvidence, DialogState};
-use crate::call::engine::{Engine, FlowRoute, StreamRef};
+use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::{KeptBytes, LegSink};
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegSpoolState};
-use crate::call::media_index::{MediaReceiver, behind_nat64};
+use crate::call::media_index::{FlowRoute, MediaReceiver, behind_nat64};
 use crate::call::negotiation::AudioLineUse;
 use crate::call::record::{EventKind, ProblemKind, Side};
 use crate::call::roles::CallRoles;
@@ -84,8 +85,8 @@ impl Engine {
             return;
         };
         let flow = (datagram.src, datagram.dst);
-        let route = match self.flows.get(&flow) {
-            Some(route) => *route,
+        let route = match self.table.route(flow) {
+            Some(route) => route,
             None => match self.resolve_route(flow, packet.ssrc) {
                 Some(route) => self.cache_route(flow, route),
                 None => match self.resolve_resumed(flow, datagram, packet.ssrc, sink) {
@@ -118,8 +119,8 @@ impl Engine {
     pub(super) fn handle_zrtp(&mut self, datagram: &UdpDatagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
-        let route = self.flows.get(&flow).copied().or_else(|| self.resolve_route(flow, Ssrc::default()));
-        if confirms && let Some(leg) = route.and_then(|r| self.legs.get_mut(r.slot)) {
+        let route = self.table.route(flow).or_else(|| self.resolve_route(flow, Ssrc::default()));
+        if confirms && let Some(leg) = route.and_then(|r| self.table.leg_mut(r.slot)) {
             leg.dialog.negotiation.note_zrtp();
         }
     }
@@ -134,7 +135,7 @@ impl Engine {
         early.take_matching(endpoints, self.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
-            let known = self.flows.get(&flow).copied();
+            let known = self.table.route(flow);
             let Some(route) = known.or_else(|| self.resolve_route(flow, packet.ssrc)) else { return false };
             let route = self.cache_route(flow, route);
             self.deliver_packet(route, datagram, &packet, sink);
@@ -145,15 +146,7 @@ impl Engine {
 
     /// Caches the route of a flow and returns it.
     fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
-        // A late packet of an ended leg must not claim the flow: the next call may use the same ports.
-        if let Some(leg) = self.legs.get_mut(route.slot)
-            && leg.dialog.ended().is_none()
-            && leg.flows.len() < MAX_FLOWS
-            && !self.flows.contains_key(&flow)
-        {
-            leg.flows.push(flow);
-            self.flows.insert(flow, route);
-        }
+        self.table.add_route(flow, route);
         route
     }
 
@@ -164,11 +157,11 @@ impl Engine {
     /// the IPv4 addresses within NAT64 addresses.
     fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
-        let announced = |query: &FlowQuery| self.best_route(self.media_index.announced().at(query.near()), query);
+        let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
         let presumed = |query: &FlowQuery| self.best_route(&self.presumed_receivers(query), query);
         let embedded = |query: &FlowQuery| {
             let inner = behind_nat64(query.near())?;
-            self.best_route(self.media_index.announced().at(inner), query)
+            self.best_route(self.table.media().announced().at(inner), query)
         };
         let [to, from] = &queries;
         announced(to)
@@ -183,18 +176,18 @@ impl Engine {
     /// is left out. Legs of several calls are returned only as far as the reverse flow or the host at the other end tells
     /// them apart: doubt never joins.
     fn presumed_receivers(&self, query: &FlowQuery) -> Vec<MediaReceiver> {
-        let known = self.media_index.presumed().at(query.near());
-        let is_open = |r: &&MediaReceiver| self.legs.get(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
+        let known = self.table.media().presumed().at(query.near());
+        let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
         if self.is_one_call(&open) {
             return open;
         }
-        let reverse = self.flows.get(&(query.flow.1, query.flow.0)).map(|route| route.slot);
+        let reverse = self.table.route((query.flow.1, query.flow.0)).map(|route| route.slot);
         let is_party = |r: &&MediaReceiver| {
             reverse == Some(r.slot)
-                || self.legs.get(r.slot).is_some_and(|leg| {
+                || self.table.leg(r.slot).is_some_and(|leg| {
                     let party = leg.signaller(r.side.other());
-                    party.same_host(query.far()) || leg.announced.iter().any(|e| e.same_host(query.far()))
+                    party.same_host(query.far()) || leg.announced().iter().any(|e| e.same_host(query.far()))
                 })
         };
         let told: Vec<MediaReceiver> = open.iter().filter(is_party).copied().collect();
@@ -203,7 +196,7 @@ impl Engine {
 
     /// Returns whether all receivers are legs of one call.
     fn is_one_call(&self, receivers: &[MediaReceiver]) -> bool {
-        let mut calls = receivers.iter().filter_map(|r| self.legs.get(r.slot).map(|leg| leg.conversation));
+        let mut calls = receivers.iter().filter_map(|r| self.table.leg(r.slot).map(|leg| leg.call()));
         let first = calls.next();
         calls.all(|call| Some(call) == first)
     }
@@ -212,7 +205,7 @@ impl Engine {
     /// multicast group, the side that signals from the sending host is the sender.
     fn sending_side(&self, receivers: &[MediaReceiver], receiver: MediaReceiver, query: &FlowQuery) -> Side {
         let both = receivers.iter().any(|r| r.slot == receiver.slot && r.side != receiver.side);
-        let by_host = || self.legs.get(receiver.slot)?.side_of_host(query.flow.0);
+        let by_host = || self.table.leg(receiver.slot)?.side_of_host(query.flow.0);
         if both { by_host().unwrap_or_else(|| query.sender(receiver.side)) } else { query.sender(receiver.side) }
     }
 
@@ -231,10 +224,9 @@ impl Engine {
         }
         // If media bypasses the PBX, several legs of a call announce the same address. The flow then belongs to the leg
         // that is rendered first.
-        let call = self.conversations.get(conversation)?;
-        let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let roles = CallRoles::from_legs(&legs, &self.number_plan)?;
-        let caller_is_left = |slot: usize| self.legs.get(slot).is_none_or(|leg| roles.has_same_sides(leg));
+        let caller_is_left = |slot: LegKey| self.table.leg(slot).is_none_or(|leg| roles.has_same_sides(leg));
         let as_heard = |r: &FlowRoute| if caller_is_left(r.slot) { r.sender } else { r.sender.other() };
         let same = candidates().filter(|(r, c, other)| {
             *c == conversation
@@ -243,29 +235,29 @@ impl Engine {
                 && (r.announced_both == rank.announced_both || !self.leg_has_heard(route.slot, query))
                 && as_heard(other) == as_heard(&route)
         });
-        let order = |r: &FlowRoute| self.legs.get(r.slot).map_or(usize::MAX, |leg| roles.render_rank(leg.id));
+        let order = |r: &FlowRoute| self.table.leg(r.slot).map_or(usize::MAX, |leg| roles.render_rank(leg.id));
         same.map(|(.., route)| route).min_by_key(|r| (order(r), r.slot != route.slot))
     }
 
     /// Returns whether the leg has received this stream already.
-    fn leg_has_heard(&self, slot: usize, query: &FlowQuery) -> bool {
+    fn leg_has_heard(&self, slot: LegKey, query: &FlowQuery) -> bool {
         let is_it = |s: &RtpStream| s.ssrc == query.ssrc && (s.src == query.far() || s.dst == query.far());
-        self.legs.get(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
+        self.table.leg(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
     }
 
     /// Returns the call and the priority of a leg that announces one end of a flow. Returns `None` if the flow cannot
     /// belong to this leg.
-    fn route_priority(&self, slot: usize, query: &FlowQuery) -> Option<(usize, RoutePriority)> {
-        let leg = self.legs.get(slot)?;
-        let conversation = self.conversations.get(leg.conversation)?;
+    fn route_priority(&self, slot: LegKey, query: &FlowQuery) -> Option<(CallKey, RoutePriority)> {
+        let leg = self.table.leg(slot)?;
+        let conversation = self.table.call(leg.call())?;
         let known = self.leg_has_heard(slot, query);
         let ended = leg.dialog.ended();
         let is_late = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
         if ended.is_some() && !is_late {
             return None;
         }
-        let announced_both = leg.announced.contains(&query.far());
-        let position = conversation.legs.iter().position(|s| *s == slot).unwrap_or(usize::MAX);
+        let announced_both = leg.announced().contains(&query.far());
+        let position = conversation.legs().iter().position(|s| *s == slot).unwrap_or(usize::MAX);
         let rank = RoutePriority {
             is_late,
             announced_both,
@@ -273,7 +265,7 @@ impl Engine {
             created_at: conversation.created_at,
             position: Reverse(position),
         };
-        Some((leg.conversation, rank))
+        Some((leg.call(), rank))
     }
 
     /// Passes a packet to a stream of its leg, and to the spool.
@@ -284,7 +276,7 @@ impl Engine {
         packet: &RtpPacket<'_>,
         sink: &mut dyn LegSink,
     ) {
-        let Some(leg) = self.legs.get_mut(route.slot) else { return };
+        let Some(leg) = self.table.leg_mut(route.slot) else { return };
         if leg.dialog.ended().is_some_and(|(at, _)| datagram.at >= at) {
             self.counters.rtp_after_end += 1;
             return;
@@ -304,7 +296,8 @@ impl Engine {
             self.counters.rtp_duplicates += 1;
             return;
         }
-        let Some(leg) = self.legs.get_mut(route.slot) else { return };
+        let has_room = self.table.stream_count() < self.limits.rtp_streams;
+        let Some((leg, call)) = self.table.leg_and_call_mut(route.slot) else { return };
         let twin = match index.and_then(|index| leg.streams.get(index)) {
             Some(stream) => stream.twin,
             None => leg.streams.iter().position(|s| s.ssrc == packet.ssrc && s.sender == route.sender),
@@ -315,8 +308,7 @@ impl Engine {
         }
         let index = match index {
             Some(index) => index,
-            None if leg.streams.len() < MAX_STREAMS && self.stream_count < self.limits.rtp_streams => {
-                self.stream_count += 1;
+            None if leg.streams.len() < MAX_STREAMS && has_room => {
                 if leg.has_moved(flow.0, route.sender) {
                     leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
                 }
@@ -328,15 +320,11 @@ impl Engine {
                     AudioLineUse::OtherParty => stream.side = route.sender.other(),
                     // Without a stream on the first m-line, nothing is covered.
                     AudioLineUse::Further if !leg.streams.iter().any(|s| s.sender == route.sender) => {}
-                    AudioLineUse::Further => {
-                        if let Some(call) = self.conversations.get_mut(leg.conversation) {
-                            call.note_problem(ProblemKind::SecondAudioLine);
-                        }
-                    }
+                    AudioLineUse::Further => call.note_problem(ProblemKind::SecondAudioLine),
                 }
-                stream.announced = [flow.0, flow.1].map(|end| leg.announced.contains(&end));
-                leg.streams.push(stream);
-                leg.streams.len() - 1
+                stream.announced = [flow.0, flow.1].map(|end| leg.announced().contains(&end));
+                let Some(index) = self.table.add_stream(route.slot, stream) else { return };
+                index
             }
             None => {
                 self.counters.rtp_refused += 1;
@@ -344,9 +332,10 @@ impl Engine {
                 return;
             }
         };
-        if !known && let Some(cached) = self.flows.get_mut(&flow) {
-            cached.stream = index;
+        if !known {
+            self.table.set_route_stream(flow, index);
         }
+        let Some(leg) = self.table.leg_mut(route.slot) else { return };
         let stream = &mut leg.streams[index];
         if self.restore.is_reading() {
             stream.accept_gap();
@@ -370,9 +359,9 @@ impl Engine {
         if secret {
             self.handle_key_packet(StreamRef { slot: route.slot, index }, packet, datagram.at, sink);
         }
-        let Some(leg) = self.legs.get(route.slot) else { return };
-        let paused = leg.pause_seen
-            && self.conversations.get(leg.conversation).is_some_and(|call| call.pauses.covers(datagram.at));
+        let Some(leg) = self.table.leg(route.slot) else { return };
+        let paused =
+            leg.pause_seen && self.table.call(leg.call()).is_some_and(|call| call.pauses.covers(datagram.at));
         if leg.spool == LegSpoolState::Open {
             let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
             sink.packet(leg.id, datagram, keep);
@@ -383,16 +372,16 @@ impl Engine {
     }
 
     /// Returns the leg of the same call that received a stream until now, if any.
-    fn previous_receiver(&self, slot: usize, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<usize> {
-        let call = self.conversations.get(self.legs.get(slot)?.conversation)?;
+    fn previous_receiver(&self, slot: LegKey, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<LegKey> {
+        let call = self.table.call(self.table.leg(slot)?.call())?;
         let heard =
-            |other: &usize| self.legs.get(*other).is_some_and(|l| l.streams.iter().any(|s| s.is_stream(flow, ssrc)));
-        call.legs.iter().copied().find(|other| *other != slot && heard(other))
+            |other: &LegKey| self.table.leg(*other).is_some_and(|l| l.streams.iter().any(|s| s.is_stream(flow, ssrc)));
+        call.legs().iter().copied().find(|other| *other != slot && heard(other))
     }
 
     /// Returns whether the previous receiver of a stream already has this packet.
-    fn is_duplicate_of_previous(&self, slot: usize, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
-        let stream = self.legs.get(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_stream(flow, packet.ssrc)));
+    fn is_duplicate_of_previous(&self, slot: LegKey, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
+        let stream = self.table.leg(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_stream(flow, packet.ssrc)));
         stream.is_some_and(|stream| stream.has_packet(packet))
     }
 
@@ -406,7 +395,7 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         let start = self.config.start;
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.first_media_at.is_none_or(|first| at < first) {
             leg.first_media_at = Some(at);
         }
@@ -418,7 +407,7 @@ impl Engine {
         }
         let changed = update_codec(leg, stream, at);
         self.watch_stream(StreamRef { slot, index: stream });
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == LegSpoolState::Open {
             let stream = &mut leg.streams[stream];
@@ -490,8 +479,6 @@ const DISORDER_NS: i64 = 100_000_000;
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
 /// Streams of one leg at most: announcements with a new SSRC each, for hours. A stream takes 1.5 kB.
 const MAX_STREAMS: usize = 4_096;
-/// Cached flows of one leg at most. The route of further flows is looked up for each packet.
-const MAX_FLOWS: usize = 64;
 /// Time after the end of a leg in which its packets may still arrive. They must not be taken for the next call on the same
 /// port.
 const LATE_MEDIA: std::time::Duration = std::time::Duration::from_millis(200);

@@ -23,26 +23,25 @@ mod signalling;
 mod split;
 mod tombstones;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-
-use slab::Slab;
+use std::collections::{HashMap, VecDeque};
 
 pub use counters::{EngineCounters, EngineLimits, TableSizes};
 pub use restore::RestoredLeg;
 use tombstones::DialogTombstones;
 
+use crate::call::call_table::CallTable;
 use crate::call::config::Config;
-use crate::call::conversation::{Conversation, RecordContext};
-use crate::call::correlation_keys::{CorrelationIndex, Referral};
+use crate::call::conversation::RecordContext;
 use crate::call::decision::Decision;
 use crate::call::early_media::EarlyMedia;
-use crate::call::event::{CallEvent, LegId, LegSink};
+use crate::call::event::{CallEvent, LegSink};
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegSpoolState};
-use crate::call::media_index::MediaIndex;
 use crate::call::numbers::NumberPlan;
-use crate::call::record::{CallRecord, ProblemKind, Side};
+use crate::call::record::{CallRecord, ProblemKind};
 use crate::call::rules::CallRules;
 use crate::call::timed_out::TimedOutDialogs;
+use crate::call::timers::{EngineTimer, Timers};
 use crate::call::topology::Topology;
 use crate::decode::{DecodedItem, TcpStreamChunk, TcpStreamEvent, UdpDatagram};
 use crate::net::{Endpoint, Transport};
@@ -62,23 +61,12 @@ pub struct Engine {
     source: String,
     now: Timestamp,
     wall_offset_ns: i64,
-    next_leg: u64,
-    legs: Slab<Leg>,
-    conversations: Slab<Conversation>,
-    correlation_index: CorrelationIndex,
-    referrals: VecDeque<Referral>,
-    by_call_id: HashMap<String, Vec<usize>, foldhash::fast::RandomState>,
-    media_index: MediaIndex,
-    flows: HashMap<(Endpoint, Endpoint), FlowRoute, foldhash::fast::RandomState>,
+    table: CallTable,
     early_media: EarlyMedia,
-    /// Number of RTP streams of all legs.
-    stream_count: usize,
     framers: HashMap<(Endpoint, Endpoint), sip::framer::SipFramer, foldhash::fast::RandomState>,
-    timers: BTreeSet<(Timestamp, EngineTimer)>,
-    /// Legs in order of arrival, for eviction. Legs that got a response since are skipped.
-    unanswered_legs: VecDeque<(usize, LegId)>,
-    /// Slots of legs that stopped ringing a moment ago and that could belong to several calls.
-    unresolved_legs: Vec<usize>,
+    timers: Timers,
+    /// Legs that stopped ringing a moment ago and that could belong to several calls.
+    unresolved_legs: Vec<LegKey>,
     tombstones: DialogTombstones,
     restore: restore::RestoreState,
     left_calls: left_calls::LeftCalls,
@@ -91,42 +79,13 @@ pub struct Engine {
     counters: EngineCounters,
 }
 
-/// The leg and stream to which the packets of a flow belong.
-#[derive(Clone, Copy, Debug)]
-struct FlowRoute {
-    /// Slot of the leg.
-    slot: usize,
-    /// Side of the leg that sends the packets.
-    sender: Side,
-    /// Index of the stream that the newest packet belongs to.
-    stream: usize,
-}
-
 /// A stream of a leg.
 #[derive(Clone, Copy, Debug)]
 struct StreamRef {
-    /// Slot of the leg.
-    slot: usize,
+    /// The leg.
+    slot: LegKey,
     /// Index of the stream in the leg.
     index: usize,
-}
-
-/// Timers of the engine, each with the slot of its leg or conversation. The order of the variants is the order in which
-/// timers with the same deadline fire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum EngineTimer {
-    /// The leg was answered or cancelled a moment ago: the reaction of the PBX shows to which call the leg belongs.
-    AnswerReview(usize),
-    /// The leg may have timed out.
-    Leg(usize),
-    /// The time for the conversation's legs to be correlated is over.
-    Settle(usize),
-    /// The first leg and the anchor have ended some time ago, so the remaining legs are split off or ended.
-    Partners(usize),
-    /// The call waited for content evidence, and is told of now.
-    Commit(usize),
-    /// Another segment of the recording may be complete.
-    Segment(usize),
 }
 
 impl Engine {
@@ -147,19 +106,10 @@ impl Engine {
             source: source.to_owned(),
             now: Timestamp::EPOCH,
             wall_offset_ns: 0,
-            next_leg: 0,
-            legs: Slab::new(),
-            conversations: Slab::new(),
-            correlation_index: CorrelationIndex::default(),
-            referrals: VecDeque::new(),
-            by_call_id: HashMap::default(),
-            media_index: MediaIndex::default(),
-            flows: HashMap::default(),
+            table: CallTable::default(),
             early_media: EarlyMedia::new(limits.early_bytes),
-            stream_count: 0,
             framers: HashMap::default(),
-            timers: BTreeSet::new(),
-            unanswered_legs: VecDeque::new(),
+            timers: Timers::default(),
             unresolved_legs: Vec::new(),
             tombstones: DialogTombstones::default(),
             restore: restore::RestoreState::default(),
@@ -257,18 +207,14 @@ impl Engine {
 
     /// Advances the time to `now`. Each timer that is due fires with `self.now` at its own deadline.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
-        while let Some(&(at, timer)) = self.timers.first() {
-            if at > now {
-                break;
-            }
-            self.timers.pop_first();
+        while let Some((at, timer)) = self.timers.pop_due(now) {
             self.now = self.now.max(at);
             match timer {
                 EngineTimer::AnswerReview(slot) => self.handle_answer_review(slot, sink),
                 EngineTimer::Leg(slot) => self.handle_leg_timer(slot, sink),
                 EngineTimer::Settle(conversation) => self.handle_settle_timer(conversation),
                 EngineTimer::Partners(conversation) => self.handle_partners_timer(conversation, sink),
-                EngineTimer::Commit(conversation) => self.handle_commit_timer(conversation),
+                EngineTimer::Commit(conversation) => self.emit_update(conversation),
                 EngineTimer::Segment(conversation) => self.handle_segment_timer(conversation),
             }
         }
@@ -282,11 +228,11 @@ impl Engine {
     pub fn handle_clock_step(&mut self, by_ns: i64, sink: &mut dyn LegSink) {
         self.counters.clock_steps += 1;
         self.wall_offset_ns = self.wall_offset_ns.saturating_add(by_ns);
-        for (_, conversation) in &mut self.conversations {
+        for (_, conversation) in self.table.calls_mut() {
             conversation.note_problem(ProblemKind::ClockStep);
         }
         let wall_offset_ns = self.wall_offset_ns;
-        for (_, leg) in self.legs.iter().filter(|(_, leg)| leg.spool == LegSpoolState::Open && !leg.closed) {
+        for (_, leg) in self.table.legs().filter(|(_, leg)| leg.spool == LegSpoolState::Open && !leg.closed) {
             sink.decide(leg.id, self.now, &Decision::Clock { wall_offset_ns });
         }
     }
@@ -299,12 +245,12 @@ impl Engine {
 
     /// Returns the ids of all live calls.
     pub fn live_ids(&self) -> impl Iterator<Item = &str> {
-        self.conversations.iter().map(|(_, c)| c.id.as_str())
+        self.table.calls().map(|(_, c)| c.id.as_str())
     }
 
     /// Records that this machine lost frames. Each live call may have lost packets by that.
     pub fn handle_local_loss(&mut self) {
-        for (_, conversation) in &mut self.conversations {
+        for (_, conversation) in self.table.calls_mut() {
             conversation.note_problem(ProblemKind::LostByUs);
         }
     }
@@ -323,7 +269,7 @@ impl Engine {
 
     /// Returns the time at which the next timer is due.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.next()
     }
 
     /// Returns the newest capture time handled so far.
@@ -343,26 +289,26 @@ impl Engine {
 
     /// Returns the number of live calls.
     pub fn live_calls(&self) -> usize {
-        self.conversations.len()
+        self.table.call_count()
     }
 
     /// Returns the number of legs in the table. Ended legs of a live call are included.
     pub fn live_legs(&self) -> usize {
-        self.legs.len()
+        self.table.leg_count()
     }
 
     /// Returns the sizes of all tables.
     pub fn tables(&self) -> TableSizes {
         TableSizes {
-            legs: self.legs.len(),
-            conversations: self.conversations.len(),
-            call_ids: self.by_call_id.len(),
-            media_addresses: self.media_index.len(),
-            flows: self.flows.len(),
-            correlation_keys: self.correlation_index.len(),
-            referrals: self.referrals.len(),
+            legs: self.table.leg_count(),
+            conversations: self.table.call_count(),
+            call_ids: self.table.call_id_count(),
+            media_addresses: self.table.media().len(),
+            flows: self.table.flow_count(),
+            correlation_keys: self.table.correlation().len(),
+            referrals: self.table.referrals().len(),
             timers: self.timers.len(),
-            unanswered_legs: self.unanswered_legs.len(),
+            unanswered_legs: self.table.unanswered_count(),
             framers: self.framers.len(),
             tombstones: self.tombstones.len(),
             timed_out: self.timed_out.len(),
@@ -373,10 +319,38 @@ impl Engine {
         }
     }
 
+    /// Asserts the invariants of the tables. Tests call it after each input.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an invariant does not hold.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        self.table.check();
+        for timer in self.timers.iter() {
+            let is_known = match timer {
+                EngineTimer::AnswerReview(leg) | EngineTimer::Leg(leg) => {
+                    self.table.leg(leg).is_some_and(|leg| !leg.closed)
+                }
+                EngineTimer::Settle(call)
+                | EngineTimer::Partners(call)
+                | EngineTimer::Commit(call)
+                | EngineTimer::Segment(call) => self.table.call(call).is_some(),
+            };
+            assert!(is_known, "an armed timer names an open leg or a call: {timer:?}");
+        }
+        for (key, _) in self.table.legs().filter(|(_, leg)| !leg.closed) {
+            assert!(self.timers.is_armed(EngineTimer::Leg(key)), "an open leg has a timer");
+        }
+        for (key, _) in self.table.calls().filter(|(_, call)| !call.settled) {
+            assert!(self.timers.is_armed(EngineTimer::Settle(key)), "a call settles");
+        }
+    }
+
     /// Returns the call record of a conversation as of now.
-    fn record_of(&self, conversation: usize) -> Option<CallRecord> {
-        let conversation = self.conversations.get(conversation)?;
-        let legs: Vec<&Leg> = conversation.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+    fn record_of(&self, conversation: CallKey) -> Option<CallRecord> {
+        let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
+        let conversation = self.table.call(conversation)?;
         let context = RecordContext { config: &self.config, plan: &self.number_plan, source: &self.source };
         Some(conversation.record(&legs, context))
     }

@@ -4,6 +4,7 @@
 use crate::call::decision::Decision;
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::LegSpoolState;
 use crate::call::pause::{DtmfPress, PauseAction};
 use crate::call::record::{EventKind, Side};
@@ -28,8 +29,7 @@ impl Engine {
     /// Pauses or resumes a live call by its id, for the local API. Does nothing if there is no such call; callers can ask
     /// [`Engine::is_paused`] before.
     pub fn handle_pause(&mut self, id: &str, action: PauseAction, at: Timestamp, sink: &mut dyn LegSink) {
-        let found = self.conversations.iter().find(|(_, call)| call.id == id).map(|(slot, _)| slot);
-        if let Some(conversation) = found {
+        if let Some(conversation) = self.table.call_by_id(id) {
             self.apply_pause(
                 conversation,
                 CallPauseRequest { action, at: at.max(self.now), by: "by the local API", side: None },
@@ -42,7 +42,7 @@ impl Engine {
     /// stored.
     pub(super) fn restore_pause(
         &mut self,
-        conversation: usize,
+        conversation: CallKey,
         decision: &Decision,
         at: Timestamp,
         sink: &mut dyn LegSink,
@@ -57,20 +57,20 @@ impl Engine {
 
     /// Returns whether a call is paused, or `None` if there is no such live call.
     pub fn is_paused(&self, id: &str) -> Option<bool> {
-        let (_, call) = self.conversations.iter().find(|(_, call)| call.id == id)?;
+        let call = self.table.call(self.table.call_by_id(id)?)?;
         Some(call.pauses.paused_since().is_some())
     }
 
     /// Applies a pause or resume request in a SIP message, and handles a DTMF digit in its body.
     pub(super) fn handle_pause_signals(
         &mut self,
-        slot: usize,
+        slot: LegKey,
         message: &SipMessage<'_>,
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        let (conversation, side) = (leg.conversation, leg.dialog.requester(message));
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        let (conversation, side) = (leg.call(), leg.dialog.requester(message));
         if let Some(action) = PauseAction::in_message(message, &self.config.pause) {
             self.apply_pause(
                 conversation,
@@ -78,7 +78,7 @@ impl Engine {
                 sink,
             );
         }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         let press = leg.keypad.handle_message(side, at, message, &self.config.pause);
         self.apply_key_press(slot, press, side, at, sink);
     }
@@ -92,7 +92,7 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         let StreamRef { slot, index } = stream;
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         let Some(stream) = leg.streams.get(index) else { return };
         let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
         let press = leg.keypad.handle_packet(side, at, packet, readable, &self.config.pause);
@@ -100,21 +100,21 @@ impl Engine {
     }
 
     /// Records a DTMF digit as an event, and applies the request that it completes, if any.
-    fn apply_key_press(&mut self, slot: usize, press: DtmfPress, side: Side, at: Timestamp, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    fn apply_key_press(&mut self, slot: LegKey, press: DtmfPress, side: Side, at: Timestamp, sink: &mut dyn LegSink) {
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         if press.fresh {
             leg.dialog.note_event(at, EventKind::Dtmf, Some(side));
         }
-        let conversation = leg.conversation;
+        let conversation = leg.call();
         if let Some(action) = press.order {
             self.apply_pause(conversation, CallPauseRequest { action, at, by: "by keys", side: Some(side) }, sink);
         }
     }
 
     /// Applies a pause or resume request to a call. If the state changed, writes it to the spools of all legs.
-    pub(super) fn apply_pause(&mut self, conversation: usize, request: CallPauseRequest<'_>, sink: &mut dyn LegSink) {
+    pub(super) fn apply_pause(&mut self, conversation: CallKey, request: CallPauseRequest<'_>, sink: &mut dyn LegSink) {
         let CallPauseRequest { action, at, by, side } = request;
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        let Some(call) = self.table.call_mut(conversation) else { return };
         if !call.pauses.handle_order(action, at, by, side) {
             return;
         }
@@ -123,8 +123,8 @@ impl Engine {
             PauseAction::Pause => Decision::Pause,
             PauseAction::Resume => Decision::Resume,
         };
-        for slot in call.legs.clone() {
-            if let Some(leg) = self.legs.get_mut(slot) {
+        for slot in self.table.keys_of(conversation).to_vec() {
+            if let Some(leg) = self.table.leg_mut(slot) {
                 leg.pause_seen = true;
                 if leg.spool == LegSpoolState::Open {
                     sink.decide(leg.id, at, &decision);
@@ -134,9 +134,8 @@ impl Engine {
     }
 
     /// Applies the pause state of the call to a leg that was added to it.
-    pub(super) fn apply_pause_to_new_leg(&mut self, slot: usize, at: Timestamp, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        let Some(call) = self.conversations.get(leg.conversation) else { return };
+    pub(super) fn apply_pause_to_new_leg(&mut self, slot: LegKey, at: Timestamp, sink: &mut dyn LegSink) {
+        let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if call.pauses.is_empty() {
             return;
         }

@@ -4,6 +4,7 @@ use crate::call::conversation::RecordingPolicy;
 use crate::call::decision::{Decision, FORMAT};
 use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, LegSink};
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::party::LegParties;
 use crate::call::roles::CallRoles;
@@ -12,15 +13,15 @@ use crate::call::test_call::TestCallOrder;
 
 impl Engine {
     /// Applies the rules to the call as known now, then opens or discards the spools of its legs accordingly.
-    pub(super) fn apply_rules(&mut self, conversation: usize, sink: &mut dyn LegSink) {
+    pub(super) fn apply_rules(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let policy = match self.policy_of(conversation) {
             RecordingPolicy::Record if self.is_recording_session(conversation) => RecordingPolicy::RecordingSession,
             RecordingPolicy::Record if self.is_unregistered_test(conversation) => RecordingPolicy::TestCall,
             policy => policy,
         };
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        let Some(call) = self.table.call_mut(conversation) else { return };
         call.policy = policy;
-        for slot in call.legs.clone() {
+        for slot in call.legs().to_vec() {
             match policy {
                 RecordingPolicy::Exclude { .. } => self.discard_spool(slot, sink),
                 RecordingPolicy::Record
@@ -32,35 +33,30 @@ impl Engine {
     }
 
     /// Returns whether a call has no legs but a recorder's own session.
-    fn is_recording_session(&self, conversation: usize) -> bool {
-        let Some(call) = self.conversations.get(conversation) else { return false };
-        call.legs.iter().all(|slot| self.legs.get(*slot).is_some_and(Leg::is_recording_session))
+    fn is_recording_session(&self, conversation: CallKey) -> bool {
+        self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_recording_session)
     }
 
     /// Returns whether a call is a test call of this recorder that must not be registered.
-    fn is_unregistered_test(&self, conversation: usize) -> bool {
-        let Some(call) = self.conversations.get(conversation) else { return false };
-        let orders = call.legs.iter().filter_map(|slot| self.legs.get(*slot)?.parties.test_order());
-        orders.into_iter().any(|order| order == TestCallOrder::RecordOnly)
+    fn is_unregistered_test(&self, conversation: CallKey) -> bool {
+        let mut orders = self.table.legs_of(conversation).filter_map(|leg| leg.parties.test_order());
+        orders.any(|order| order == TestCallOrder::RecordOnly)
     }
 
-    fn policy_of(&self, conversation: usize) -> RecordingPolicy {
+    fn policy_of(&self, conversation: CallKey) -> RecordingPolicy {
         if self.rules.is_empty() {
             return RecordingPolicy::Record;
         }
-        let (Some(call), Some(record)) = (self.conversations.get(conversation), self.record_of(conversation)) else {
-            return RecordingPolicy::Record;
-        };
-        let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        let Some(record) = self.record_of(conversation) else { return RecordingPolicy::Record };
+        let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let parties: Vec<&LegParties> = legs.iter().map(|leg| &leg.parties).collect();
         let undecided = CallRoles::from_legs(&legs, &self.number_plan).is_some_and(|roles| roles.is_undecided());
         self.rules.handling(RuleSubject { record: &record, parties: &parties, undecided }, &self.number_plan)
     }
 
     /// Opens the spool of a leg, and writes the decisions that were made before.
-    fn open_spool(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        let Some(call) = self.conversations.get(leg.conversation) else { return };
+    fn open_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if leg.spool != LegSpoolState::Shut || leg.closed {
             return;
         }
@@ -102,16 +98,14 @@ impl Engine {
     }
 
     /// Discards the spool of a leg, and withdraws the segments of the call that were announced already.
-    fn discard_spool(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    fn discard_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if leg.spool != LegSpoolState::Open {
             return;
         }
         leg.spool = LegSpoolState::Shut;
         sink.discard(leg.id);
-        if leg.has_media()
-            && let Some(call) = self.conversations.get_mut(leg.conversation)
-        {
+        if leg.has_media() {
             call.media_deleted = true;
             if std::mem::take(&mut call.segments) > 0 {
                 self.events.push_back(CallEvent::Withdrawn(call.id.clone()));

@@ -10,11 +10,13 @@ use std::time::Duration;
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
-use crate::call::engine::{Engine, EngineTimer};
+use crate::call::engine::Engine;
 use crate::call::event::LegSink;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{LegDraft, LegSpoolState};
 use crate::call::record::{EventKind, ProblemKind, RelationRecord};
 use crate::call::streams::RtpStream;
+use crate::call::timers::EngineTimer;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
@@ -46,10 +48,10 @@ pub struct RestoredLeg {
 pub(super) struct RestoreState {
     /// Legs whose first message is still to come, by Call-ID and hop. Earliest leg last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
-    /// Slots of restored calls, by id.
-    conversations: HashMap<String, usize, foldhash::fast::RandomState>,
-    /// Slots of restored legs, by name.
-    slots: HashMap<String, usize, foldhash::fast::RandomState>,
+    /// Restored calls, by id.
+    conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
+    /// Restored legs, by name.
+    slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
     /// Capture time of the newest clock offset that was read back.
     clock_since: Option<Timestamp>,
     /// Whether spools are being read back.
@@ -100,12 +102,12 @@ impl Engine {
             self.restore_clock(at, *wall_offset_ns);
         }
         let Some(slot) = self.restore.slots.get(name).copied() else { return };
-        let Some(leg) = self.legs.get_mut(slot).filter(|leg| leg.name == name) else { return };
-        let conversation = leg.conversation;
+        let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.name == name) else { return };
+        let conversation = leg.call();
         match decision {
             Decision::Join { by, .. } => leg.joined_by = *by,
             Decision::Relate { conversation: other, by } => {
-                if let Some(call) = self.conversations.get_mut(conversation) {
+                if let Some(call) = self.table.call_mut(conversation) {
                     call.add_relation(RelationRecord::new(other, *by));
                 }
             }
@@ -115,13 +117,12 @@ impl Engine {
                 if leg.has_moved(*src, *side) {
                     leg.dialog.note_event(at, EventKind::MediaMove, Some(*side));
                 }
-                leg.streams.push(RtpStream::new((*src, *dst), *ssrc, *side));
-                self.stream_count += 1;
+                self.table.add_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side));
             }
             Decision::Restart { away_ms } => {
                 leg.dialog.note_activity(at);
                 if *away_ms > 0
-                    && let Some(call) = self.conversations.get_mut(conversation)
+                    && let Some(call) = self.table.call_mut(conversation)
                 {
                     call.note_restart(Duration::from_millis(*away_ms));
                 }
@@ -134,10 +135,11 @@ impl Engine {
     /// gets a problem that gives its length.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         self.restore = RestoreState::default();
-        for (_, leg) in self.legs.iter_mut().filter(|(_, l)| !l.closed) {
+        let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.closed).map(|(slot, _)| slot).collect();
+        for &slot in &open {
+            let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
             let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
             leg.dialog.note_activity(now);
-            let Some(call) = self.conversations.get_mut(leg.conversation) else { continue };
             leg.streams.iter_mut().for_each(RtpStream::accept_gap);
             if leg.dialog.ended().is_none() && call.wall_offset_ns != self.wall_offset_ns {
                 call.note_problem(ProblemKind::ClockStep);
@@ -152,7 +154,6 @@ impl Engine {
             }
         }
         // The time-outs depend on media, too, so they are computed anew.
-        let open: Vec<usize> = self.legs.iter().filter(|(_, leg)| !leg.closed).map(|(slot, _)| slot).collect();
         open.into_iter().for_each(|slot| self.rearm_leg_timer(slot));
     }
 
@@ -171,10 +172,10 @@ impl Engine {
         restored: &RestoredLeg,
         draft: &LegDraft,
         sink: &mut dyn LegSink,
-    ) -> usize {
+    ) -> CallKey {
         let known = self.restore.conversations.get(&restored.conversation).copied();
         let is_same_call =
-            |slot: &usize| self.conversations.get(*slot).is_some_and(|call| call.id == restored.conversation);
+            |call: &CallKey| self.table.call(*call).is_some_and(|call| call.id == restored.conversation);
         if let Some(slot) = known.filter(is_same_call) {
             return slot;
         }
@@ -182,8 +183,8 @@ impl Engine {
         let at = draft.at;
         let mut conversation = Conversation::new(restored.conversation.clone(), at, restored.wall_offset_ns);
         conversation.restored = true;
-        let slot = self.conversations.insert(conversation);
-        self.timers.insert((at + super::signalling::SETTLE, EngineTimer::Settle(slot)));
+        let slot = self.table.insert_call(conversation);
+        self.timers.arm(EngineTimer::Settle(slot), at + super::signalling::SETTLE);
         self.restore.conversations.insert(restored.conversation.clone(), slot);
         for (other, why) in relatives {
             self.relate(slot, other, why, sink);
@@ -191,9 +192,9 @@ impl Engine {
         slot
     }
 
-    /// Records the slot of a restored leg.
-    pub(super) fn index_restored_leg(&mut self, slot: usize, restored: &RestoredLeg) {
-        if let Some(leg) = self.legs.get_mut(slot) {
+    /// Records a restored leg.
+    pub(super) fn index_restored_leg(&mut self, slot: LegKey, restored: &RestoredLeg) {
+        if let Some(leg) = self.table.leg_mut(slot) {
             leg.last_media_at = restored.last_media_at;
         }
         self.restore.slots.insert(restored.name.clone(), slot);

@@ -7,21 +7,23 @@ use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::pause::CallPauseRequest;
 use crate::call::engine::signalling::{JoinReason, SETTLE};
-use crate::call::engine::{Engine, EngineTimer};
+use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
+use crate::call::keys::LegKey;
 use crate::call::pause::PauseAction;
 use crate::call::record::{EndedBy, RelationRecord};
 use crate::call::timed_out::TimedOutDialog;
+use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
 impl Engine {
     /// Remembers the dialog of a leg that ended by a media timeout.
-    pub(super) fn remember_timed_out(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get(slot) else { return };
-        let Some(call) = self.conversations.get(leg.conversation) else { return };
+    pub(super) fn remember_timed_out(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg(slot) else { return };
+        let Some(call) = self.table.call(leg.call()) else { return };
         let timed_out = matches!(leg.dialog.ended(), Some((_, EndedBy::Silence)));
         if !timed_out || leg.dialog.answered.is_none() || !leg.has_media() {
             return;
@@ -30,7 +32,7 @@ impl Engine {
             draft: leg.draft(),
             conversation_id: call.continues.clone().unwrap_or_else(|| call.id.clone()),
             paused: call.pauses.paused_since().is_some(),
-            endpoints: leg.announced.iter().chain(&leg.presumed).copied().collect(),
+            endpoints: leg.announced().iter().chain(leg.presumed()).copied().collect(),
             flows: leg.streams.iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
             until: self.now + Duration::from_secs(u64::from(self.config.hold_s)),
         });
@@ -43,13 +45,13 @@ impl Engine {
     }
 
     /// Handles a SIP message that belongs to no live leg. A BYE removes the timed-out dialog; a new offer makes it a leg
-    /// again, whose slot is returned.
+    /// again, which is returned.
     pub(super) fn resume_by_message(
         &mut self,
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
         sink: &mut dyn LegSink,
-    ) -> Option<usize> {
+    ) -> Option<LegKey> {
         if self.timed_out.is_empty() {
             return None;
         }
@@ -71,9 +73,9 @@ impl Engine {
         self.resume_dialog(dialog, datagram.at, sink)
     }
 
-    /// Makes a timed-out dialog a leg again. Returns the leg's slot, or `None` if the table of legs is full.
-    fn resume_dialog(&mut self, dialog: TimedOutDialog, at: Timestamp, sink: &mut dyn LegSink) -> Option<usize> {
-        if self.legs.len() >= self.limits.legs {
+    /// Makes a timed-out dialog a leg again. Returns the leg, or `None` if the table of legs is full.
+    fn resume_dialog(&mut self, dialog: TimedOutDialog, at: Timestamp, sink: &mut dyn LegSink) -> Option<LegKey> {
+        if self.table.leg_count() >= self.limits.legs {
             self.counters.legs_refused += 1;
             return None;
         }
@@ -84,15 +86,15 @@ impl Engine {
         let is_continuation = |call: &Conversation| {
             call.continues.as_ref() == Some(&origin) && call.created_at + CONTINUATION_WINDOW > at
         };
-        let known = self.conversations.iter().find(|(_, call)| is_continuation(call)).map(|(slot, _)| slot);
+        let known = self.table.calls().find(|(_, call)| is_continuation(call)).map(|(slot, _)| slot);
         let conversation = known.unwrap_or_else(|| {
             let dialog = &draft.dialog;
             let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
             let mut call = Conversation::new(id, at, self.wall_offset_ns);
             call.add_relation(RelationRecord::new(&origin, CorrelationRule::Continues));
             call.continues = Some(origin);
-            let slot = self.conversations.insert(call);
-            self.timers.insert((at + SETTLE, EngineTimer::Settle(slot)));
+            let slot = self.table.insert_call(call);
+            self.timers.arm(EngineTimer::Settle(slot), at + SETTLE);
             slot
         });
         let slot = self.add_leg(conversation, draft, JoinReason::Rule(CorrelationRule::Continues), sink);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, EndedCall, RegistrationPolicy};
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::record::{CallOutcome, CallRecord, CallVerdict, ProblemKind};
 use crate::time::Timestamp;
 
@@ -134,13 +135,12 @@ impl SourceRate {
 
 impl Engine {
     /// Counts the first leg of a new call, and marks the call as a suspect if its source is beyond the rate.
-    pub(super) fn note_attempt(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get(slot) else { return };
-        let (source, at, conversation) = (leg.dialog.caller_addr.ip(), leg.created_at, leg.conversation);
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
+    pub(super) fn note_attempt(&mut self, slot: LegKey) {
+        let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
+        let (source, at) = (leg.dialog.caller_addr.ip(), leg.created_at);
         // A call that an earlier process announced must end with a record.
         let is_announced = call.earlier_record.is_some();
-        if !is_announced && call.legs.len() == 1 && leg.dialog.invited_at.is_none_or(|invited| invited <= at) {
+        if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at.is_none_or(|invited| invited <= at) {
             let suspicion = self.scans.add_call(source, at, self.config.scan_per_minute);
             call.source = Some(source);
             call.is_suspect = suspicion == CallSuspicion::Scan;
@@ -149,13 +149,11 @@ impl Engine {
 
     /// Returns true if the call is a suspect that nobody answered yet. The first answer clears the suspicion and counts for
     /// the source.
-    pub(super) fn is_scan_suspect(&mut self, conversation: usize) -> bool {
-        let Some(call) = self.conversations.get_mut(conversation) else { return false };
-        if call.source.is_none() {
-            return false;
-        }
+    pub(super) fn is_scan_suspect(&mut self, conversation: CallKey) -> bool {
         let is_real = |leg: &crate::call::leg::Leg| leg.dialog.answered.is_some() || leg.has_media();
-        if call.legs.iter().filter_map(|slot| self.legs.get(*slot)).any(is_real) {
+        let is_answered = self.table.legs_of(conversation).any(is_real);
+        let Some(call) = self.table.call_mut(conversation).filter(|call| call.source.is_some()) else { return false };
+        if is_answered {
             call.is_suspect = false;
             if let Some(source) = call.source.take() {
                 self.scans.add_answer(source, self.config.scan_per_minute);
@@ -165,8 +163,8 @@ impl Engine {
     }
 
     /// Counts the end of a suspect, in place of a record of its own.
-    pub(super) fn count_scan_attempt(&mut self, conversation: usize) {
-        let Some(call) = self.conversations.get(conversation) else { return };
+    pub(super) fn count_scan_attempt(&mut self, conversation: CallKey) {
+        let Some(call) = self.table.call(conversation) else { return };
         let (Some(source), wall_offset_ns) = (call.source, call.wall_offset_ns) else { return };
         let times = AttemptTimes { began_at: call.created_at, ended_at: self.now };
         self.counters.scan_attempts += 1;

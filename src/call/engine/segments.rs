@@ -5,29 +5,28 @@
 
 use std::time::Duration;
 
-use crate::call::conversation::Conversation;
 use crate::call::engine::lifecycle::legs_with_media;
-use crate::call::engine::{Engine, EngineTimer};
+use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, DueSegments, SEGMENT_SETTLE};
+use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
+use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 impl Engine {
     /// Arms the segment timer of a call whose recording begins at `started_at`, unless it is armed already.
-    pub(super) fn schedule_segments(&mut self, conversation: usize, started_at: Timestamp) {
-        let is_armed = self.conversations.get(conversation).is_none_or(|call| call.segment_due_at.is_some());
+    pub(super) fn schedule_segments(&mut self, conversation: CallKey, started_at: Timestamp) {
+        let is_armed = self.table.call(conversation).is_none() || self.timers.is_armed(EngineTimer::Segment(conversation));
         if self.config.part_s > 0 && !is_armed {
-            self.set_segment_timer(conversation, started_at + self.segment_length() + SEGMENT_SETTLE + PACKET_WAIT);
+            self.timers.arm(EngineTimer::Segment(conversation), started_at + self.segment_length() + SEGMENT_SETTLE + PACKET_WAIT);
         }
     }
 
     /// Announces the segments that are complete, and arms the timer for the next one.
-    pub(super) fn handle_segment_timer(&mut self, conversation: usize) {
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
-        call.segment_due_at = None;
-        let call = &self.conversations[conversation];
-        let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+    pub(super) fn handle_segment_timer(&mut self, conversation: CallKey) {
+        let Some(call) = self.table.call(conversation) else { return };
+        let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let anchor = CallRoles::from_legs(&legs, &self.number_plan).map(|roles| roles.anchor);
         let span = anchor.and_then(|leg| Some((leg.started_at?, leg.last_media_at?)));
         let mut next = self.now + SEGMENT_SETTLE;
@@ -41,14 +40,15 @@ impl Engine {
                 self.emit_segments_due(conversation, segments);
             }
         }
-        self.set_segment_timer(conversation, next);
+        self.timers.arm(EngineTimer::Segment(conversation), next);
     }
 
-    fn emit_segments_due(&mut self, conversation: usize, segments: u32) {
+    fn emit_segments_due(&mut self, conversation: CallKey, segments: u32) {
         let Some(record) = self.record_of(conversation) else { return };
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
+        let Some(call) = self.table.call_mut(conversation) else { return };
         call.segments = segments;
-        let legs: Vec<&Leg> = call.legs.iter().filter_map(|slot| self.legs.get(*slot)).collect();
+        let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
+        let Some(call) = self.table.call(conversation) else { return };
         let due = DueSegments {
             record,
             legs: legs_with_media(&legs, &self.number_plan),
@@ -57,21 +57,6 @@ impl Engine {
             parts: segments,
         };
         self.events.push_back(CallEvent::SegmentsDue(Box::new(due)));
-    }
-
-    /// Disarms the segment timer of a conversation that leaves its slot.
-    pub(super) fn cancel_segment_timer(&mut self, conversation: usize, call: &Conversation) {
-        if let Some(at) = call.segment_due_at {
-            self.timers.remove(&(at, EngineTimer::Segment(conversation)));
-        }
-    }
-
-    fn set_segment_timer(&mut self, conversation: usize, at: Timestamp) {
-        let Some(call) = self.conversations.get_mut(conversation) else { return };
-        if let Some(old) = call.segment_due_at.replace(at) {
-            self.timers.remove(&(old, EngineTimer::Segment(conversation)));
-        }
-        self.timers.insert((at, EngineTimer::Segment(conversation)));
     }
 
     const fn segment_length(&self) -> Duration {

@@ -1,6 +1,7 @@
 //! Legs that share a media address: whether the address shows that they are one call, or that one call replaced another.
 
 use crate::call::engine::Engine;
+use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
 use crate::call::media_index::AddressTrust;
 use crate::call::record::{ProblemKind, Side};
@@ -53,19 +54,19 @@ impl Engine {
     ///
     /// Both legs must have had media at the address. During an agreed hold an address is not in use, so that its silence
     /// shows nothing.
-    pub(in crate::call::engine) fn contest_older_legs(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get(slot) else { return };
-        let (conversation, answered) = (leg.conversation, leg.dialog.answered.map(|(at, _)| at));
+    pub(in crate::call::engine) fn contest_older_legs(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg(slot) else { return };
+        let (conversation, answered) = (leg.call(), leg.dialog.answered.map(|(at, _)| at));
         let (Some(answered), Some(_)) = (answered, leg.first_media_at) else { return };
         let mut contests = Vec::new();
-        for endpoint in &leg.announced {
+        for endpoint in leg.announced() {
             let Some(heard_at) = leg.heard_at(*endpoint) else { continue };
-            let others = self.media_index.announced().at(*endpoint).iter().map(|r| r.slot);
+            let others = self.table.media().announced().at(*endpoint).iter().map(|r| r.slot);
             contests.extend(others.filter(|s| *s != slot).map(|other| (other, *endpoint, heard_at.max(answered))));
         }
         for (other, endpoint, since) in contests {
-            if let Some(old) = self.legs.get_mut(other)
-                && old.conversation != conversation
+            if let Some(old) = self.table.leg_mut(other)
+                && old.call() != conversation
                 && old.dialog.ended().is_none()
                 && old.contested_since().is_none()
                 && !old.dialog.is_quiet()
@@ -82,17 +83,16 @@ impl Engine {
 impl Engine {
     /// Records that media flowed between the hosts of an answered leg without media, if the stored packets without a call
     /// show that. They end with the leg, whose last seconds they cover.
-    pub(in crate::call::engine) fn note_media_behind_nat(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get(slot) else { return };
+    pub(in crate::call::engine) fn note_media_behind_nat(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg(slot) else { return };
         let is_answered = leg.dialog.answered.is_some();
-        let of_call = self.conversations.get(leg.conversation).map_or(&[][..], |call| call.legs.as_slice());
-        if !is_answered || of_call.iter().any(|s| self.legs.get(*s).is_some_and(Leg::has_media)) {
+        if !is_answered || self.table.legs_of(leg.call()).any(Leg::has_media) {
             return;
         }
         let between =
             |src: Endpoint, dst: Endpoint| leg.may_send(Side::Caller, src, dst) || leg.may_send(Side::Callee, src, dst);
         if self.early_media.has_flow(MIN_UNMATCHED, &between)
-            && let Some(call) = self.conversations.get_mut(leg.conversation)
+            && let Some(call) = self.table.call_mut(leg.call())
         {
             call.note_problem(ProblemKind::MediaBehindNat);
         }

@@ -2,35 +2,37 @@
 
 use std::hash::BuildHasher;
 
-use crate::call::conversation::{CallRef, Conversation};
+use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::Dialog;
 use crate::call::engine::correlate::MachineAlias;
 use crate::call::engine::tombstones::DialogTombstone;
-use crate::call::engine::{Engine, EngineTimer, RestoredLeg};
-use crate::call::event::{KeptBytes, LegId, LegSink};
+use crate::call::engine::{Engine, RestoredLeg};
+use crate::call::event::{KeptBytes, LegSink};
 use crate::call::id::{conversation_id, leg_name};
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft, LegSpoolState};
-use crate::call::media_index::{AddressTrust, MediaReceiver};
+use crate::call::media_index::AddressTrust;
 use crate::call::party::LegParties;
 use crate::call::record::Side;
+use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
-use crate::net::{Endpoint, Transport};
+use crate::net::Transport;
 use crate::sip::{SipFraming, SipMessage, SipMethod};
 
 /// The call to which a new leg is assigned.
 struct AssignedCall {
-    /// Slot of the call.
-    conversation: usize,
+    /// The call.
+    conversation: CallKey,
     /// Rule by which the leg joins the call; `None` if the call is new.
     by: Option<CorrelationRule>,
     /// Other calls to which the leg could belong.
-    alternatives: Vec<CallRef>,
+    alternatives: Vec<CallKey>,
 }
 
 impl AssignedCall {
-    const fn only(conversation: usize, by: Option<CorrelationRule>) -> Self {
+    const fn only(conversation: CallKey, by: Option<CorrelationRule>) -> Self {
         Self { conversation, by, alternatives: Vec::new() }
     }
 }
@@ -74,8 +76,8 @@ impl Engine {
     }
 
     /// Writes a message to the spool of a leg.
-    fn store_message(&self, slot: usize, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
-        if let Some(leg) = self.legs.get(slot)
+    fn store_message(&self, slot: LegKey, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
+        if let Some(leg) = self.table.leg(slot)
             && leg.spool == LegSpoolState::Open
         {
             sink.packet(leg.id, datagram, kept_part(message, datagram));
@@ -85,12 +87,12 @@ impl Engine {
     /// Passes a message to the dialog of a leg, then applies the consequences.
     fn deliver_message(
         &mut self,
-        slot: usize,
+        slot: LegKey,
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
         sink: &mut dyn LegSink,
     ) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         let is_late_invite = leg.dialog.invited_at.is_none() && is_first_invite(message);
         // A refused INVITE is tried again, perhaps to a longer number (RFC 3578 section 3).
         let is_another_try = is_first_invite(message) && leg.dialog.is_tried_again_by(message);
@@ -102,7 +104,7 @@ impl Engine {
         }
         if message.method() == Some(&SipMethod::Refer) {
             self.handle_refer(slot, message, datagram, sink);
-            if let Some(conversation) = self.legs.get(slot).map(|leg| leg.conversation) {
+            if let Some(conversation) = self.table.leg(slot).map(Leg::call) {
                 self.watch_call(conversation);
             }
         }
@@ -111,15 +113,18 @@ impl Engine {
     }
 
     /// Returns the legs to which a message belongs: the leg at the message's hop, or else every leg of the dialog.
-    fn legs_for(&self, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Vec<usize> {
-        let Some(slots) = self.by_call_id.get(message.call_id()) else { return Vec::new() };
-        let dialog_at = |slot: &usize| self.legs.get(*slot).map(|leg| &leg.dialog);
+    fn legs_for(&self, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Vec<LegKey> {
+        let slots = self.table.with_call_id(message.call_id());
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let dialog_at = |slot: &LegKey| self.table.leg(*slot).map(|leg| &leg.dialog);
         let of_dialog = || slots.iter().filter(|s| dialog_at(s).is_some_and(|d| d.matches(message))).copied();
         // If a Call-ID and tag are used again, the leg that fits best counts, or else the newest.
-        let is_at_hop = |s: &usize| self.legs.get(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
-        let fit = |slot: &usize| dialog_at(slot).map(|d| (d.has_branch_of(message), d.names_callee(message)));
+        let is_at_hop = |s: &LegKey| self.table.leg(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
+        let fit = |slot: &LegKey| dialog_at(slot).map(|d| (d.has_branch_of(message), d.names_callee(message)));
         let at_hop = of_dialog().filter(is_at_hop).max_by_key(fit);
-        let dialog_of = |slot: usize| self.legs.get(slot).map(|leg| &leg.dialog);
+        let dialog_of = |slot: LegKey| self.table.leg(slot).map(|leg| &leg.dialog);
         match at_hop {
             Some(slot) if is_first_invite(message) && dialog_of(slot).is_some_and(|d| d.is_reused_by(message)) => {
                 Vec::new()
@@ -143,20 +148,20 @@ impl Engine {
         }
     }
 
-    fn answers_other_invite(&self, slot: usize, message: &SipMessage<'_>) -> bool {
-        self.legs.get(slot).is_some_and(|leg| leg.dialog.answers_other_invite(message))
+    fn answers_other_invite(&self, slot: LegKey, message: &SipMessage<'_>) -> bool {
+        self.table.leg(slot).is_some_and(|leg| leg.dialog.answers_other_invite(message))
     }
 
-    /// Begins a leg, or resumes a timed-out dialog, if the message can do so. Returns the slot of the leg.
+    /// Begins a leg, or resumes a timed-out dialog, if the message can do so. Returns the leg.
     fn begin_leg(
         &mut self,
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
         transport: Transport,
         sink: &mut dyn LegSink,
-    ) -> Option<usize> {
+    ) -> Option<LegKey> {
         let restored = self.restore.take(message.call_id(), (datagram.src, datagram.dst));
-        let known = restored.is_some() || self.by_call_id.contains_key(message.call_id());
+        let known = restored.is_some() || !self.table.with_call_id(message.call_id()).is_empty();
         if !known && let Some(slot) = self.resume_by_message(message, datagram, sink) {
             return Some(slot);
         }
@@ -164,7 +169,7 @@ impl Engine {
             return None;
         }
         let transport = restored.as_ref().map_or(transport, |restored| restored.transport);
-        if self.legs.len() >= self.limits.legs && !self.evict_unanswered_leg(sink) {
+        if self.table.leg_count() >= self.limits.legs && !self.evict_unanswered_leg(sink) {
             self.counters.legs_refused += 1;
             return None;
         }
@@ -192,49 +197,45 @@ impl Engine {
             (None, None) => JoinReason::First,
         };
         let slot = self.add_leg(assigned.conversation, draft, reason, sink);
-        self.legs[slot].alternatives = assigned.alternatives;
+        if let Some(leg) = self.table.leg_mut(slot) {
+            leg.alternatives = assigned.alternatives;
+        }
         Some(slot)
     }
 
-    /// Adds a leg to a call and to all indexes. Returns its slot.
+    /// Adds a leg to a call and to all indexes.
     pub(super) fn add_leg(
         &mut self,
-        conversation: usize,
+        conversation: CallKey,
         draft: LegDraft,
         reason: JoinReason<'_>,
         sink: &mut dyn LegSink,
-    ) -> usize {
+    ) -> LegKey {
         let restored = if let JoinReason::Restored(restored) = reason { Some(restored) } else { None };
-        let id = LegId(self.next_leg);
-        self.next_leg += 1;
         self.counters.legs += 1;
         let at = draft.at;
         let hop = (draft.dialog.caller_addr, draft.dialog.callee_addr);
-        let call_id = draft.dialog.call_id.clone();
-        let new_name = || leg_name(&self.conversations[conversation].id, &call_id, hop, at);
+        let call_name = self.table.call(conversation).map_or("", |call| call.id.as_str());
+        let new_name = || leg_name(call_name, &draft.dialog.call_id, hop, at);
         let name = restored.map_or_else(new_name, |restored| restored.name.clone());
-        let slot = self.legs.insert(Leg::new(id, name, conversation, draft));
+        let slot = self.table.insert_leg(conversation, name, draft);
         if let Some(restored) = restored {
             self.index_restored_leg(slot, restored);
         }
-        let leg = &mut self.legs[slot];
-        leg.index_keys = self.correlation_index.add(slot, &leg.correlation_keys, &leg.signature());
-        let legs = &self.legs;
-        let call = &mut self.conversations[conversation].legs;
-        // Legs are ordered by capture time, which may differ from the order in which they are handled.
-        let position = call.iter().rposition(|s| legs.get(*s).is_some_and(|l| l.created_at <= at)).map_or(0, |n| n + 1);
-        call.insert(position, slot);
         match reason {
             JoinReason::First => {}
-            JoinReason::Rule(by) => self.note_joined(conversation, by, sink),
-            JoinReason::Restored(restored) => self.legs[slot].joined_by = restored.joined_by,
+            JoinReason::Rule(by) => self.note_joined(conversation, by, &[], sink),
+            JoinReason::Restored(restored) => {
+                if let Some(leg) = self.table.leg_mut(slot) {
+                    leg.joined_by = restored.joined_by;
+                }
+            }
         }
         self.learn_pbx(slot);
         self.note_attempt(slot);
         self.apply_rules(conversation, sink);
-        self.queue_unanswered_leg(slot, id);
-        self.by_call_id.entry(call_id).or_default().push(slot);
-        self.timers.insert((at, EngineTimer::Leg(slot)));
+        self.table.queue_unanswered(slot, 2 * self.limits.legs);
+        self.timers.arm(EngineTimer::Leg(slot), at);
         self.apply_pause_to_new_leg(slot, at, sink);
         slot
     }
@@ -250,15 +251,14 @@ impl Engine {
             None => {}
         }
         if let Some((conversation, by)) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {
-            let call_ref = |slot| Some(CallRef { slot, id: self.conversations.get(slot)?.id.clone() });
-            let alternatives = correlation.alternatives.into_iter().filter_map(call_ref).collect();
-            return AssignedCall { conversation, by: Some(by), alternatives };
+            return AssignedCall { conversation, by: Some(by), alternatives: correlation.alternatives };
         }
         let dialog = &draft.dialog;
         let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
-        let conversation = self.conversations.insert(Conversation::new(id, draft.at, self.wall_offset_ns));
-        self.conversations[conversation].closed_to_heuristics = correlation.closed_to_heuristics;
-        self.timers.insert((draft.at + SETTLE, EngineTimer::Settle(conversation)));
+        let mut call = Conversation::new(id, draft.at, self.wall_offset_ns);
+        call.closed_to_heuristics = correlation.closed_to_heuristics;
+        let conversation = self.table.insert_call(call);
+        self.timers.arm(EngineTimer::Settle(conversation), draft.at + SETTLE);
         for (other, why) in correlation.related {
             self.relate(conversation, other, why, sink);
         }
@@ -266,22 +266,22 @@ impl Engine {
     }
 
     /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.
-    pub(super) fn apply_dialog_state(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(super) fn apply_dialog_state(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.index_media_addresses(slot, sink);
         self.correlate_by_media_address(slot, sink);
-        if self.legs.get(slot).is_some_and(|l| l.dialog.answered.is_some()) {
+        if self.table.leg(slot).is_some_and(|l| l.dialog.answered.is_some()) {
             self.write_start(slot, sink);
             self.contest_older_legs(slot);
             self.join_late_sibling(slot, sink);
         }
-        if self.legs.get(slot).is_some_and(|l| l.dialog.ended().is_some()) {
-            self.remove_flows(slot);
+        if self.table.leg(slot).is_some_and(|l| l.dialog.ended().is_some()) {
+            self.table.unroute(slot);
             self.join_late_sibling(slot, sink);
         }
         self.watch_changed_leg(slot);
         self.schedule_answer_review(slot);
         self.rearm_leg_timer(slot);
-        if let Some(conversation) = self.legs.get(slot).map(|leg| leg.conversation) {
+        if let Some(conversation) = self.table.leg(slot).map(|leg| leg.call()) {
             if !self.rules.is_empty() {
                 self.apply_rules(conversation, sink);
             }
@@ -290,66 +290,20 @@ impl Engine {
     }
 
     /// Updates the media index if the leg's SDP negotiation has changed, and takes early media for new addresses.
-    fn index_media_addresses(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get(slot) else { return };
-        let generation = leg.dialog.negotiation.generation();
-        if leg.announced_generation == Some(generation) || leg.closed {
-            return;
-        }
-        let claims = leg.dialog.negotiation.claims();
-        let presumed = leg.presumed_addresses(&claims);
-        let identifies =
-            |(endpoint, side): &(Endpoint, Side)| leg.address_trust(*endpoint, *side) != AddressTrust::Unconfirmed;
-        let released: Vec<Endpoint> = claims.iter().filter(|claim| identifies(claim)).map(|(e, _)| *e).collect();
-        self.unindex_media_addresses(slot);
-        let mut fresh: Vec<Endpoint> = Vec::new();
-        for &(endpoint, side) in &claims {
-            let others = self.media_index.announced().at(endpoint).iter().map(|r| r.slot).filter(|s| *s != slot);
-            for other in others.collect::<Vec<_>>() {
-                self.remove_flows(other);
+    fn index_media_addresses(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some(fresh) = self.table.announce(slot) else { return };
+        let Some(leg) = self.table.leg(slot) else { return };
+        for (endpoint, side) in leg.dialog.negotiation.claims() {
+            if leg.address_trust(endpoint, side) != AddressTrust::Unconfirmed {
+                self.timed_out.release_address(endpoint);
             }
-            self.media_index.announced_mut().add(endpoint, MediaReceiver { slot, side });
-            fresh.push(endpoint);
-        }
-        for &(endpoint, side) in &presumed {
-            self.media_index.presumed_mut().add(endpoint, MediaReceiver { slot, side });
-            fresh.push(endpoint);
-        }
-        for endpoint in released {
-            self.timed_out.release_address(endpoint);
-        }
-        self.remove_flows(slot);
-        if let Some(leg) = self.legs.get_mut(slot) {
-            leg.announced_generation = Some(generation);
-            leg.announced = claims.into_iter().map(|(endpoint, _)| endpoint).collect();
-            leg.presumed = presumed.into_iter().map(|(endpoint, _)| endpoint).collect();
         }
         self.deliver_early_media(&fresh, sink);
     }
 
-    /// Removes all addresses of a leg from the media index.
-    pub(super) fn unindex_media_addresses(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        for endpoint in std::mem::take(&mut leg.announced) {
-            self.media_index.announced_mut().remove(endpoint, slot);
-        }
-        for endpoint in std::mem::take(&mut leg.presumed) {
-            self.media_index.presumed_mut().remove(endpoint, slot);
-        }
-    }
-
-    /// Removes the cached routes to a leg.
-    pub(super) fn remove_flows(&mut self, slot: usize) {
-        if let Some(leg) = self.legs.get_mut(slot) {
-            for flow in leg.flows.drain(..) {
-                self.flows.remove(&flow);
-            }
-        }
-    }
-
     /// Adds a tombstone for the dialog of a leg that has ended.
-    pub(super) fn add_leg_tombstone(&mut self, slot: usize) {
-        let Some(dialog) = self.legs.get(slot).map(|leg| &leg.dialog) else { return };
+    pub(super) fn add_leg_tombstone(&mut self, slot: LegKey) {
+        let Some(dialog) = self.table.leg(slot).map(|leg| &leg.dialog) else { return };
         let (call_id, tag) = (dialog.call_id.clone(), dialog.caller_tag.clone());
         let branches = if dialog.answered.is_some() { dialog.branches() } else { [None, None] };
         self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
@@ -400,14 +354,14 @@ impl Engine {
     }
 
     /// Learns that a host is a PBX, if it received one leg of a call and sent this leg to another host.
-    fn learn_pbx(&mut self, slot: usize) {
-        let Some(leg) = self.legs.get(slot) else { return };
+    fn learn_pbx(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg(slot) else { return };
         if leg.is_joined_weakly() {
             return;
         }
-        let (own, Some(call)) = (leg.machine_hop.0, self.conversations.get(leg.conversation)) else { return };
-        let mut others = call.legs.iter().filter(|s| **s != slot).filter_map(|s| self.legs.get(*s));
-        let caused = others.find(|o| o.machine_hop.1.same_host(own) && !o.machine_hop.0.same_host(own));
+        let (own, Some(call)) = (leg.machines().0, self.table.call(leg.call())) else { return };
+        let mut others = call.legs().iter().filter(|s| **s != slot).filter_map(|s| self.table.leg(*s));
+        let caused = others.find(|o| o.machines().1.same_host(own) && !o.machines().0.same_host(own));
         let Some(caused) = caused else { return };
         let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.number_plan.is_extension(n));
         let rings_for_outside = is_ours(&leg.parties.to) && !is_ours(&caused.parties.from);

@@ -145,9 +145,11 @@ pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> Pla
     for packet in packets {
         while let Some(due) = engine.poll_timeout().filter(|due| *due <= packet.at) {
             engine.handle_timeout(due, &mut sink);
+            engine.check();
             take(&mut engine, &mut sink);
         }
         engine.handle_datagram(&packet.datagram(), &mut sink);
+        engine.check();
         take(&mut engine, &mut sink);
     }
     while let Some(due) = engine.poll_timeout().filter(|due| *due <= at(end_ms)) {

@@ -115,6 +115,7 @@ fn run(packets: &[ScenePacket], end_ms: i64) -> WorldOutcome {
     let mut engine = Engine::new(Config::default(), "world");
     for packet in packets {
         engine.handle_datagram(&packet.datagram(), &mut sink);
+        engine.check();
     }
     engine.handle_timeout(scenario::at(end_ms), &mut sink);
     engine.handle_end_of_capture(&mut sink);

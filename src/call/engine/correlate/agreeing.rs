@@ -13,6 +13,7 @@ use crate::call::engine::Engine;
 use crate::call::engine::correlate::ambiguous::PBX_REACTION;
 use crate::call::engine::correlate::heuristic::HeuristicMatch;
 use crate::call::event::LegSink;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::net::Endpoint;
 
@@ -22,7 +23,7 @@ pub(in crate::call::engine) enum MachineAlias {
     /// The sender of the new leg is the machine at this address.
     OfDraft(Endpoint),
     /// The sender of the leg in this slot is the machine at this address.
-    OfLeg(usize, Endpoint),
+    OfLeg(LegKey, Endpoint),
 }
 
 /// Position of a candidate leg relative to the new leg.
@@ -37,7 +38,7 @@ enum CauseOrder {
 impl Engine {
     /// Matches the calls whose numbers agree with those of a leg that no other rule explains.
     pub(super) fn match_agreeing_numbers(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> HeuristicMatch {
-        let calls = self.agreeing_legs(draft, signature).map(|(_, l, _)| l.conversation);
+        let calls = self.agreeing_legs(draft, signature).map(|(_, l, _)| l.call());
         HeuristicMatch::from_calls(calls.map(|call| (call, CorrelationRule::AgreeingNumbers)))
     }
 
@@ -46,18 +47,17 @@ impl Engine {
         &self,
         draft: &LegDraft,
         signature: &LegSignature<'_>,
-        call: usize,
+        call: CallKey,
     ) -> Option<MachineAlias> {
         let (slot, leg, order) =
-            self.agreeing_legs(draft, signature).filter(|(_, l, _)| l.conversation == call).last()?;
+            self.agreeing_legs(draft, signature).filter(|(_, l, _)| l.call() == call).last()?;
         Some(alias_of(slot, leg, order, signature))
     }
 
     /// Returns the alias of a leg that a proof joined to the leg `slot`, if it shares no host with any leg of the call.
-    pub(super) fn alias_of_proof(&self, slot: usize, signature: &LegSignature<'_>) -> Option<MachineAlias> {
-        let leg = self.legs.get(slot)?;
-        let call = self.conversations.get(leg.conversation)?;
-        if call.legs.iter().filter_map(|s| self.legs.get(*s)).any(|l| shares_host(signature, l)) {
+    pub(super) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
+        let leg = self.table.leg(slot)?;
+        if self.table.legs_of(leg.call()).any(|l| shares_host(signature, l)) {
             return None;
         }
         let order = if leg.created_at <= signature.at { CauseOrder::CandidateFirst } else { CauseOrder::DraftFirst };
@@ -68,14 +68,14 @@ impl Engine {
         &'a self,
         draft: &'a LegDraft,
         signature: &'a LegSignature<'a>,
-    ) -> impl Iterator<Item = (usize, &'a Leg, CauseOrder)> {
+    ) -> impl Iterator<Item = (LegKey, &'a Leg, CauseOrder)> {
         let numbers = [signature.from, signature.to].into_iter().flatten();
-        let mut slots: Vec<usize> =
-            numbers.flat_map(|number| self.correlation_index.legs_with(number)).copied().collect();
+        let mut slots: Vec<LegKey> =
+            numbers.flat_map(|number| self.table.correlation().legs_with(number)).copied().collect();
         slots.sort_unstable();
         slots.dedup();
         slots.into_iter().filter_map(move |slot| {
-            let leg = self.legs.get(slot)?;
+            let leg = self.table.leg(slot)?;
             let order = self.agreeing_order(leg, signature)?;
             (leg.lived_at(draft.at) && self.is_open_to_numbers(leg, order, signature)).then_some((slot, leg, order))
         })
@@ -122,16 +122,16 @@ impl Engine {
 
     /// Returns whether a leg is open to the rule: nobody was told of its call yet, and nothing else explains the leg.
     fn is_open_to_numbers(&self, leg: &Leg, order: CauseOrder, signature: &LegSignature<'_>) -> bool {
-        let Some(call) = self.conversations.get(leg.conversation) else { return false };
+        let Some(call) = self.table.call(leg.call()) else { return false };
         if call.settled || call.restored || call.closed_to_heuristics {
             return false;
         }
-        let others = || call.legs.iter().filter_map(|s| self.legs.get(*s)).filter(|l| l.id != leg.id);
+        let others = || call.legs().iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.id != leg.id);
         if order == CauseOrder::DraftFirst {
-            return call.legs.len() == 1;
+            return call.legs().len() == 1;
         }
         // Legs that the machine sent already: none, or those of the same ring group.
-        others().filter(|l| l.machine_hop.0.same_host(leg.machine_hop.1)).all(|l| {
+        others().filter(|l| l.machines().0.same_host(leg.machines().1)).all(|l| {
             l.joined_by == Some(CorrelationRule::AgreeingNumbers)
                 && l.dialog.caller_addr.same_host(signature.hop.0)
                 && signature.at.since(l.created_at) <= RING_BURST
@@ -140,21 +140,22 @@ impl Engine {
     }
 
     /// Sets the machine that sent a leg, and the index keys that depend on it.
-    pub(in crate::call::engine) fn set_sending_machine(&mut self, slot: usize, machine: Endpoint) {
-        if let Some(leg) = self.legs.get(slot) {
-            self.set_machine_hop(slot, (machine, leg.machine_hop.1));
+    pub(in crate::call::engine) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint) {
+        if let Some(leg) = self.table.leg(slot) {
+            let machines = (machine, leg.machines().1);
+            self.table.set_machines(slot, machines);
         }
     }
 
     /// Reviews a join by numbers alone: confirms it, or splits the leg off if the moments of the legs disagree.
-    pub(super) fn review_agreeing_numbers(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let Some(leg) = self.legs.get(slot).filter(|leg| leg.is_joined_weakly()) else { return };
-        let (own, dialog) = (leg.conversation, &leg.dialog);
-        let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machine_hop.0).filter(|l| l.id != leg.id).collect();
+    pub(super) fn review_agreeing_numbers(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some(leg) = self.table.leg(slot).filter(|leg| leg.is_joined_weakly()) else { return };
+        let (own, dialog) = (leg.call(), &leg.dialog);
+        let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
         // The caller's leg joined the leg that it caused, because it was captured later.
         let is_cause = causes.is_empty();
         if is_cause {
-            causes = self.rung_legs(own, leg.machine_hop.1).filter(|l| l.id != leg.id).collect();
+            causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();
         }
         let Some((answered, _)) = dialog.answered else { return };
         let answers = || causes.iter().filter_map(|l| l.dialog.answered.map(|(at, _)| at));
@@ -166,35 +167,36 @@ impl Engine {
         let disagrees = !is_cause && answers().next().is_none() && self.now >= answered + PAIR_WINDOW
             || ended.is_some_and(|end| self.now >= end + END_WINDOW) && leg.has_media() && !ends_together;
         if answers().any(|at| is_with(at, answered, PBX_REACTION)) || ends_together {
-            self.legs[slot].join_confirmed_by = Some(CorrelationRule::SameMoments);
+            if let Some(leg) = self.table.leg_mut(slot) {
+                leg.join_confirmed_by = Some(CorrelationRule::SameMoments);
+            }
         } else if disagrees {
             self.split_weak_leg(slot, sink);
         }
     }
 
     /// Splits a weakly joined leg off its call, together with the legs that it caused.
-    fn split_weak_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
-        let own = self.legs[slot].conversation;
+    fn split_weak_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some((own, machine)) = self.table.leg(slot).map(|leg| (leg.call(), leg.dialog.caller_addr)) else { return };
         let slots = self.caused_legs(slot);
-        if self.conversations.get(own).is_none_or(|call| call.legs.len() == slots.len()) {
+        if self.table.keys_of(own).len() == slots.len() {
             return;
         }
-        let machine = self.legs[slot].dialog.caller_addr;
         self.set_sending_machine(slot, machine);
         self.split_call(own, &slots, CorrelationRule::MomentsDisagree, sink);
         self.finish_if_over(own);
     }
 
     /// Returns a leg and the legs of its call that it caused.
-    pub(in crate::call::engine) fn caused_legs(&self, slot: usize) -> Vec<usize> {
+    pub(in crate::call::engine) fn caused_legs(&self, slot: LegKey) -> Vec<LegKey> {
         let mut slots = vec![slot];
-        let call = self.legs.get(slot).and_then(|leg| self.conversations.get(leg.conversation));
-        for other in call.iter().flat_map(|call| &call.legs).copied().filter(|other| *other != slot) {
-            let Some(leg) = self.legs.get(other) else { continue };
+        let call = self.table.leg(slot).map_or(&[][..], |leg| self.table.keys_of(leg.call()));
+        for other in call.iter().copied().filter(|other| *other != slot) {
+            let Some(leg) = self.table.leg(other) else { continue };
             let is_caused = slots
                 .iter()
-                .filter_map(|s| self.legs.get(*s))
-                .any(|l| l.machine_hop.1.same_host(leg.machine_hop.0) && l.created_at <= leg.created_at);
+                .filter_map(|s| self.table.leg(*s))
+                .any(|l| l.machines().1.same_host(leg.machines().0) && l.created_at <= leg.created_at);
             if is_caused {
                 slots.push(other);
             }
@@ -203,9 +205,9 @@ impl Engine {
     }
 }
 
-fn alias_of(slot: usize, leg: &Leg, order: CauseOrder, signature: &LegSignature<'_>) -> MachineAlias {
+fn alias_of(slot: LegKey, leg: &Leg, order: CauseOrder, signature: &LegSignature<'_>) -> MachineAlias {
     match order {
-        CauseOrder::CandidateFirst => MachineAlias::OfDraft(leg.machine_hop.1),
+        CauseOrder::CandidateFirst => MachineAlias::OfDraft(leg.machines().1),
         CauseOrder::DraftFirst => MachineAlias::OfLeg(slot, signature.hop.1),
     }
 }
@@ -213,7 +215,7 @@ fn alias_of(slot: usize, leg: &Leg, order: CauseOrder, signature: &LegSignature<
 /// Returns whether a leg has a host in common with another leg, by its addresses or by its machines.
 fn shares_host(signature: &LegSignature<'_>, leg: &Leg) -> bool {
     let (caller, callee) = leg.hop();
-    let hosts = [caller, callee, leg.machine_hop.0, leg.machine_hop.1];
+    let hosts = [caller, callee, leg.machines().0, leg.machines().1];
     hosts.iter().any(|host| host.same_host(signature.hop.0) || host.same_host(signature.hop.1))
 }
 

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use crate::call::conversation::CallRef;
 use crate::call::correlation_keys::CLOCK_SKEW;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::AnswerEvidence;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -52,11 +52,11 @@ impl Engine {
     /// that the new leg sees the result.
     pub(in crate::call::engine) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
         for slot in self.unresolved_legs.clone() {
-            let is_certain = self.legs.get(slot).and_then(|leg| {
-                let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machine_hop.0);
+            let is_certain = self.table.leg(slot).and_then(|leg| {
+                let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machines().0);
                 let alternatives = self.live_alternatives(leg).into_iter();
                 let fitting = alternatives.filter(|c| self.explains(*c, pbx, outcome)).count();
-                Some(fitting == 1 && !self.explains_for_own(leg.conversation, pbx, outcome))
+                Some(fitting == 1 && !self.explains_for_own(leg.call(), pbx, outcome))
             });
             if is_certain == Some(true) {
                 self.resolve_ambiguous_leg(slot, sink);
@@ -64,23 +64,24 @@ impl Engine {
         }
     }
 
-    /// Returns the alternative calls of a leg that are still live. A slot may hold a newer call by now, so ids are compared.
-    fn live_alternatives(&self, leg: &Leg) -> Vec<usize> {
-        let is_live = |call: &&CallRef| self.conversations.get(call.slot).is_some_and(|known| known.id == call.id);
-        leg.alternatives.iter().filter(is_live).map(|call| call.slot).collect()
+    /// Returns the alternative calls of a leg that are still live.
+    fn live_alternatives(&self, leg: &Leg) -> Vec<CallKey> {
+        leg.alternatives.iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
     }
 
     /// Resolves an ambiguous leg that has stopped ringing: it stays in its call, moves to an alternative, or is split off.
     ///
     /// If the leg was answered together with the caller of one alternative, it moves there. A cancelled leg never moves,
     /// because a PBX may give up a telephone at the moment in which another call is answered by chance.
-    pub(super) fn resolve_ambiguous_leg(&mut self, slot: usize, sink: &mut dyn LegSink) {
+    pub(super) fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.unresolved_legs.retain(|unresolved| *unresolved != slot);
-        let Some(leg) = self.legs.get(slot).filter(|leg| !leg.alternatives.is_empty()) else { return };
+        let Some(leg) = self.table.leg(slot).filter(|leg| !leg.alternatives.is_empty()) else { return };
         let Some(outcome) = RingOutcome::of_leg(leg) else { return };
-        let (own, pbx, alternatives) = (leg.conversation, leg.machine_hop.0, self.live_alternatives(leg));
-        self.legs[slot].alternatives.clear();
-        let fitting: Vec<usize> = alternatives.iter().copied().filter(|c| self.explains(*c, pbx, outcome)).collect();
+        let (own, pbx, alternatives) = (leg.call(), leg.machines().0, self.live_alternatives(leg));
+        if let Some(leg) = self.table.leg_mut(slot) {
+            leg.alternatives.clear();
+        }
+        let fitting: Vec<CallKey> = alternatives.iter().copied().filter(|c| self.explains(*c, pbx, outcome)).collect();
         match (self.explains_for_own(own, pbx, outcome), fitting.as_slice()) {
             (true, []) => {}
             (false, [only]) if matches!(outcome, RingOutcome::Answered(_)) => {
@@ -89,9 +90,10 @@ impl Engine {
             }
             (false, []) if !self.is_undecidable(own, pbx, outcome, &alternatives) => {}
             _ => {
-                let into = self.split_call(own, &[slot], CorrelationRule::Ambiguous, sink);
-                for other in alternatives {
-                    self.relate(into, other, CorrelationRule::Ambiguous, sink);
+                if let Some(into) = self.split_call(own, &[slot], CorrelationRule::Ambiguous, sink) {
+                    for other in alternatives {
+                        self.relate(into, other, CorrelationRule::Ambiguous, sink);
+                    }
                 }
                 self.finish_if_over(own);
             }
@@ -100,7 +102,7 @@ impl Engine {
 
     /// Returns whether the leg's own call explains its ring outcome. For a cancelled leg, it is enough that the caller gave
     /// up.
-    fn explains_for_own(&self, own: usize, pbx: Endpoint, outcome: RingOutcome) -> bool {
+    fn explains_for_own(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));
         let is_cancelled = matches!(outcome, RingOutcome::Cancelled(_));
         self.explains(own, pbx, outcome) || is_cancelled && self.caller_legs(own, pbx).any(gave_up)
@@ -108,7 +110,7 @@ impl Engine {
 
     /// Returns whether a call explains the ring outcome of a leg: the caller was answered at that time, or another
     /// telephone of the call took it.
-    fn explains(&self, conversation: usize, pbx: Endpoint, outcome: RingOutcome) -> bool {
+    fn explains(&self, conversation: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let caller_answered = self.caller_legs(conversation, pbx).any(|l| outcome.is_with(l.dialog.answered));
         let answered_at = |l: &Leg| l.dialog.answered.map(|(at, _)| at);
         match outcome {
@@ -130,12 +132,12 @@ impl Engine {
 
     /// Returns whether an answered leg cannot be assigned: no caller of its own call hears anybody, or the caller of an
     /// alternative waited in a queue at that time.
-    fn is_undecidable(&self, own: usize, pbx: Endpoint, outcome: RingOutcome, alternatives: &[usize]) -> bool {
+    fn is_undecidable(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome, alternatives: &[CallKey]) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
         // If the mirror port lost the answer to the caller, the caller's ACK shows it.
         let is_served =
             |l: &Leg| l.answered_by(at + PBX_REACTION) || l.dialog.answered.is_none() && l.dialog.acked_at.is_some();
-        let is_queued = |call: &usize| {
+        let is_queued = |call: &CallKey| {
             self.caller_legs(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
                 && !self.rung_legs(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
         };
@@ -143,18 +145,13 @@ impl Engine {
     }
 
     /// Returns the legs by which the call came in to this PBX.
-    pub(super) fn caller_legs(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        self.legs_of_call(conversation).into_iter().filter(move |l| l.machine_hop.1.same_host(pbx))
+    pub(super) fn caller_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+        self.table.legs_of(conversation).filter(move |l| l.machines().1.same_host(pbx))
     }
 
     /// Returns the legs by which this PBX rings telephones for the call.
-    pub(super) fn rung_legs(&self, conversation: usize, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        self.legs_of_call(conversation).into_iter().filter(move |l| l.machine_hop.0.same_host(pbx))
-    }
-
-    fn legs_of_call(&self, conversation: usize) -> Vec<&Leg> {
-        let slots = self.conversations.get(conversation).map_or(&[][..], |call| &call.legs);
-        slots.iter().filter_map(|slot| self.legs.get(*slot)).collect()
+    pub(super) fn rung_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+        self.table.legs_of(conversation).filter(move |l| l.machines().0.same_host(pbx))
     }
 }
 

@@ -3,27 +3,28 @@
 use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, hosts_meet, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
+use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::time::Timestamp;
 
-/// Result of the heuristic rules for a new leg. Calls are given by their slots.
+/// Result of the heuristic rules for a new leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::call::engine) enum HeuristicMatch {
     /// No call matches.
     None,
     /// Exactly one call matches, by this rule.
-    Unique((usize, CorrelationRule)),
+    Unique((CallKey, CorrelationRule)),
     /// Several calls match. The first is the likeliest; one of the others is right if the leg turns out to be a telephone
     /// that joined the ringing late.
-    Preferred(usize, Vec<usize>),
+    Preferred(CallKey, Vec<CallKey>),
     /// Several calls match and none is preferred, so the leg joins none.
-    Ambiguous(Vec<usize>),
+    Ambiguous(Vec<CallKey>),
 }
 
 impl HeuristicMatch {
     /// Makes a match from all matching calls. A call may be listed several times; its first rule counts.
-    pub(in crate::call::engine) fn from_calls(calls: impl Iterator<Item = (usize, CorrelationRule)>) -> Self {
-        let mut calls: Vec<(usize, CorrelationRule)> = calls.collect();
+    pub(in crate::call::engine) fn from_calls(calls: impl Iterator<Item = (CallKey, CorrelationRule)>) -> Self {
+        let mut calls: Vec<(CallKey, CorrelationRule)> = calls.collect();
         calls.sort_by_key(|(call, _)| *call);
         calls.dedup_by_key(|(call, _)| *call);
         match calls.as_slice() {
@@ -68,9 +69,9 @@ impl HeuristicQuery<'_> {
         let strengths: Vec<(MatchStrength, &Leg)> = legs.iter().map(|l| (self.onward_strength(l), *l)).collect();
         let with = |wanted: MatchStrength| {
             let found = strengths.iter().filter(move |(s, _)| *s == wanted);
-            found.map(move |(_, l)| (l.conversation, self.onward_rule(wanted, l)))
+            found.map(move |(_, l)| (l.call(), self.onward_rule(wanted, l)))
         };
-        let unless_ringing = |calls: &mut dyn Iterator<Item = (usize, CorrelationRule)>| {
+        let unless_ringing = |calls: &mut dyn Iterator<Item = (CallKey, CorrelationRule)>| {
             HeuristicMatch::from_calls(calls.filter(|(c, _)| !self.already_ringing(*c)))
         };
         if let Some(found) = self.another_device(&strengths) {
@@ -79,7 +80,7 @@ impl HeuristicQuery<'_> {
         match unless_ringing(&mut with(MatchStrength::BothNumbers)) {
             HeuristicMatch::None => {
                 // A caller who has waited for longer matches no less than one who has just called.
-                let waiting = legs.iter().filter_map(|l| Some((l.conversation, self.waiting_rule(l)?)));
+                let waiting = legs.iter().filter_map(|l| Some((l.call(), self.waiting_rule(l)?)));
                 unless_ringing(&mut with(MatchStrength::OneNumber).chain(waiting))
             }
             both => both,
@@ -87,15 +88,13 @@ impl HeuristicQuery<'_> {
     }
 
     /// Matches the only call that explains the leg, if its telephone number rings already and the leg rings another device.
-    fn another_device(&self, strengths: &[(MatchStrength, &Leg)]) -> Option<(usize, CorrelationRule)> {
+    fn another_device(&self, strengths: &[(MatchStrength, &Leg)]) -> Option<(CallKey, CorrelationRule)> {
         let explains = |(strength, leg): &&(MatchStrength, &Leg)| {
             *strength > MatchStrength::None || self.waiting_rule(leg).is_some()
         };
-        let calls = strengths.iter().filter(explains).map(|(_, l)| (l.conversation, CorrelationRule::AnotherDevice));
+        let calls = strengths.iter().filter(explains).map(|(_, l)| (l.call(), CorrelationRule::AnotherDevice));
         let HeuristicMatch::Unique((call, rule)) = HeuristicMatch::from_calls(calls) else { return None };
-        let legs = &self.engine.conversations.get(call)?.legs;
-        let mut siblings = legs.iter().filter_map(|s| self.engine.legs.get(*s));
-        let is_device = siblings.any(|l| l.lived_at(self.at) && self.signature.is_another_device_of(&l.signature()));
+        let is_device = self.engine.table.legs_of(call).any(|l| l.lived_at(self.at) && self.signature.is_another_device_of(&l.signature()));
         is_device.then_some((call, rule))
     }
 
@@ -113,7 +112,7 @@ impl HeuristicQuery<'_> {
     /// leg instead.
     fn onward_strength(&self, leg: &Leg) -> MatchStrength {
         let other = leg.signature();
-        let as_cause = if self.engine.is_unexplained(leg.conversation) {
+        let as_cause = if self.engine.is_unexplained(leg.call()) {
             other.onward_strength(self.signature)
         } else {
             MatchStrength::None
@@ -125,14 +124,14 @@ impl HeuristicQuery<'_> {
     ///
     /// All other calls must have been served before it came: their telephones ring, since a PBX rings a whole group at
     /// once, and none of these legs has ended.
-    fn newest_unserved(&self, calls: &[usize]) -> Option<usize> {
-        let call = |c: &usize| self.engine.conversations.get(*c);
-        let mut unserved = calls.iter().filter(|c| call(c).is_some_and(|call| call.legs.len() == 1));
+    fn newest_unserved(&self, calls: &[CallKey]) -> Option<CallKey> {
+        let call = |c: &CallKey| self.engine.table.call(*c);
+        let mut unserved = calls.iter().filter(|c| call(c).is_some_and(|call| call.legs().len() == 1));
         let (newest, None) = (unserved.next()?, unserved.next()) else { return None };
         let came_at = call(newest)?.created_at;
-        let is_served = |c: &usize| {
-            let rung = call(c).into_iter().flat_map(|call| call.legs.iter().skip(1));
-            rung.filter_map(|s| self.engine.legs.get(*s))
+        let is_served = |c: &CallKey| {
+            let rung = call(c).into_iter().flat_map(|call| call.legs().iter().skip(1));
+            rung.filter_map(|s| self.engine.table.leg(*s))
                 .all(|l| l.lived_at(self.at) && l.created_at + RING_BURST <= came_at)
         };
         let just_now = self.signature.at.since(came_at) <= PAIR_WINDOW;
@@ -160,9 +159,9 @@ impl HeuristicQuery<'_> {
     fn all_attempts_failed(&self, leg: &Leg) -> bool {
         let is_ours =
             |number: &Option<String>| number.as_deref().is_some_and(|n| self.engine.number_plan.is_extension(n));
-        let Some(call) = self.engine.conversations.get(leg.conversation) else { return false };
+        let Some(call) = self.engine.table.call(leg.call()) else { return false };
         let mut others =
-            call.legs.iter().filter_map(|s| self.engine.legs.get(*s)).filter(|l| l.id != leg.id).peekable();
+            call.legs().iter().filter_map(|s| self.engine.table.leg(*s)).filter(|l| l.id != leg.id).peekable();
         is_ours(&leg.parties.from)
             && !is_ours(&leg.parties.to)
             && others.peek().is_some()
@@ -174,14 +173,14 @@ impl HeuristicQuery<'_> {
     /// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for
     /// the PBX to call out.
     fn click_to_call(&self, legs: &[&Leg]) -> HeuristicMatch {
-        let clicked = |l: &Leg| (l.conversation, CorrelationRule::ClickToCall);
+        let clicked = |l: &Leg| (l.call(), CorrelationRule::ClickToCall);
         let named = HeuristicMatch::from_calls(legs.iter().filter(|l| self.is_click_to_call(l)).map(|l| clicked(l)));
         if named != HeuristicMatch::None || self.signature.to.is_none_or(|to| self.engine.number_plan.is_extension(to))
         {
             return named;
         }
-        let nameless = self.engine.correlation_index.nameless_calls_of(self.signature.hop.0).iter();
-        let nameless = nameless.filter_map(|s| self.engine.legs.get(*s));
+        let nameless = self.engine.table.correlation().nameless_calls_of(self.signature.hop.0).iter();
+        let nameless = nameless.filter_map(|s| self.engine.table.leg(*s));
         let nameless = nameless.filter(|l| l.lived_at(self.at) && self.is_click_to_call(l));
         match HeuristicMatch::from_calls(nameless.map(clicked)) {
             HeuristicMatch::Unique((only, _)) if self.engine.somebody_calls_out(self.signature) => {
@@ -193,9 +192,9 @@ impl HeuristicQuery<'_> {
 
     /// Returns whether the call already has a live leg from the same host to the same telephone and number. A further
     /// leg to that telephone belongs to another call.
-    fn already_ringing(&self, conversation: usize) -> bool {
-        let Some(call) = self.engine.conversations.get(conversation) else { return true };
-        call.legs.iter().filter_map(|s| self.engine.legs.get(*s)).any(|leg| {
+    fn already_ringing(&self, conversation: CallKey) -> bool {
+        let Some(call) = self.engine.table.call(conversation) else { return true };
+        call.legs().iter().filter_map(|s| self.engine.table.leg(*s)).any(|leg| {
             let other = leg.signature();
             leg.lived_at(self.at)
                 && other.hop.0.same_host(self.signature.hop.0)
@@ -206,14 +205,14 @@ impl HeuristicQuery<'_> {
 
     /// Returns whether the caller of this leg hears no person: no other live leg of the call is answered.
     fn hears_nobody(&self, leg: &Leg) -> bool {
-        let Some(call) = self.engine.conversations.get(leg.conversation) else { return false };
+        let Some(call) = self.engine.table.call(leg.call()) else { return false };
         let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(self.at) && l.lived_at(self.at);
-        !call.legs.iter().filter_map(|s| self.engine.legs.get(*s)).any(is_talking)
+        !call.legs().iter().filter_map(|s| self.engine.table.leg(*s)).any(is_talking)
     }
 
     /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is its second.
     fn is_click_to_call(&self, leg: &Leg) -> bool {
-        let is_lone = self.engine.conversations.get(leg.conversation).is_some_and(|c| c.legs.len() == 1);
+        let is_lone = self.engine.table.is_lone(leg.call());
         let just_answered = leg.dialog.answered.is_some_and(|(at, _)| self.signature.at.since(at) <= PAIR_WINDOW);
         is_lone && just_answered && self.signature.is_click_to_call_after(&leg.signature())
     }
@@ -224,7 +223,7 @@ impl Engine {
     ///
     /// The caller is an extension that makes a second call, itself or by a feature code. Or it is an outside party, for
     /// whom the PBX calls while the party talks to somebody else.
-    pub(super) fn consultation(&self, legs: &[&Leg], signature: &LegSignature<'_>) -> Option<usize> {
+    pub(super) fn consultation(&self, legs: &[&Leg], signature: &LegSignature<'_>) -> Option<CallKey> {
         let from_extension = signature.from.is_some_and(|from| self.number_plan.is_extension(from));
         let is_talking = |l: &&&Leg| {
             let other = l.signature();
@@ -235,7 +234,7 @@ impl Engine {
                     signature.is_for_waiting_caller_of(&other)
                 }
         };
-        let talking = legs.iter().filter(is_talking).map(|l| (l.conversation, CorrelationRule::Consultation));
+        let talking = legs.iter().filter(is_talking).map(|l| (l.call(), CorrelationRule::Consultation));
         match HeuristicMatch::from_calls(talking) {
             HeuristicMatch::Unique((conversation, _)) => Some(conversation),
             _ => None,
@@ -243,19 +242,19 @@ impl Engine {
     }
 
     /// Returns whether a call is one leg whose cause is unknown and open to the heuristic rules.
-    pub(super) fn is_unexplained(&self, conversation: usize) -> bool {
-        self.conversations.get(conversation).is_some_and(|c| c.legs.len() == 1 && !c.closed_to_heuristics)
+    pub(super) fn is_unexplained(&self, conversation: CallKey) -> bool {
+        self.table.call(conversation).is_some_and(|c| c.legs().len() == 1 && !c.closed_to_heuristics)
     }
 
     /// Returns whether another caller waits at the PBX for an outgoing call: its leg is unanswered and the only leg of
     /// its call. Scans all legs, but only when a click-to-call without a caller's name is suspected.
     fn somebody_calls_out(&self, signature: &LegSignature<'_>) -> bool {
-        let is_lone = |c: usize| self.conversations.get(c).is_some_and(|c| c.legs.len() == 1);
-        self.legs.iter().any(|(_, l)| {
+        let is_lone = |c: CallKey| self.table.is_lone(c);
+        self.table.legs().any(|(_, l)| {
             l.dialog.ended().is_none()
                 && l.dialog.answered.is_none()
-                && l.machine_hop.1.same_host(signature.hop.0)
-                && is_lone(l.conversation)
+                && l.machines().1.same_host(signature.hop.0)
+                && is_lone(l.call())
         })
     }
 }

@@ -10,6 +10,7 @@ mod transfer;
 use crate::call::correlation_keys::{LegSignature, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 
 pub(super) use agreeing::MachineAlias;
@@ -17,20 +18,20 @@ pub(super) use ambiguous::PBX_REACTION;
 use heuristic::{HeuristicMatch, HeuristicQuery};
 use transfer::TransferMatch;
 
-/// Result of the correlation of a new leg. Calls are given by their slots.
+/// Result of the correlation of a new leg.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Correlation {
     /// Call to which the leg belongs, and the rule that found it.
-    pub same: Option<(usize, CorrelationRule)>,
+    pub same: Option<(CallKey, CorrelationRule)>,
     /// Calls to which the leg's own new call is related, with the rules that found them.
-    pub related: Vec<(usize, CorrelationRule)>,
+    pub related: Vec<(CallKey, CorrelationRule)>,
     /// Whether the heuristic rules must leave the new call alone: the leg could belong to several calls, or its cause is
     /// known.
     pub closed_to_heuristics: bool,
     /// Addresses that count as one machine within the call, if the leg joins it without a common host.
     pub alias: Option<MachineAlias>,
     /// Other calls to which the leg could belong instead of `same`. [`Engine::resolve_ambiguous_leg`] decides later.
-    pub alternatives: Vec<usize>,
+    pub alternatives: Vec<CallKey>,
 }
 
 impl Engine {
@@ -39,7 +40,7 @@ impl Engine {
     pub(super) fn correlate(&self, draft: &LegDraft) -> Correlation {
         let signature = draft.signature();
         let mut correlation = self.correlate_by_rules(draft, &signature);
-        let may_gain = |c: &usize| self.conversations.get(*c).is_some_and(|c| c.legs.len() < MAX_LEGS);
+        let may_gain = |c: &CallKey| self.table.call(*c).is_some_and(|c| c.legs().len() < MAX_LEGS);
         if let Some((full, _)) = correlation.same.filter(|(c, _)| !may_gain(c)) {
             let related = vec![(full, CorrelationRule::TooManyLegs)];
             correlation = Correlation { related, closed_to_heuristics: true, ..Correlation::default() };
@@ -52,26 +53,26 @@ impl Engine {
         }
         if correlation.same.is_none() {
             correlation.related.extend(self.related_calls(draft, &signature));
-            correlation.related.retain(|(c, _)| self.conversations.contains(*c));
+            correlation.related.retain(|(c, _)| self.table.call(*c).is_some());
         }
         correlation
     }
 
     fn correlate_by_rules(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Correlation {
-        let same = |found: (usize, CorrelationRule)| Correlation { same: Some(found), ..Correlation::default() };
-        let same_call_id = self.by_call_id.get(&draft.dialog.call_id).map_or(&[][..], Vec::as_slice);
+        let same = |found: (CallKey, CorrelationRule)| Correlation { same: Some(found), ..Correlation::default() };
+        let same_call_id = self.table.with_call_id(&draft.dialog.call_id);
         // Messages are captured out of order, so a leg that has ended since may still have been live at that time.
-        let live = |slot: &usize| self.legs.get(*slot).filter(|l| l.lived_at(draft.at));
+        let live = |slot: &LegKey| self.table.leg(*slot).filter(|l| l.lived_at(draft.at));
         // Another hop of the same dialog counts even if it has just ended.
-        let mut hops = same_call_id.iter().filter_map(|s| self.legs.get(*s));
+        let mut hops = same_call_id.iter().filter_map(|s| self.table.leg(*s));
         if let Some(leg) = hops.find(|l| l.dialog.caller_tag == draft.dialog.caller_tag && !l.was_over_at(draft.at)) {
-            return same((leg.conversation, CorrelationRule::SameDialog));
+            return same((leg.call(), CorrelationRule::SameDialog));
         }
-        let candidates = self.correlation_index.candidates(&draft.correlation_keys, signature);
+        let candidates = self.table.correlation().candidates(&draft.correlation_keys, signature);
         let legs = || candidates.iter().filter_map(live);
-        let agreement = |slot: &usize| {
+        let agreement = |slot: &LegKey| {
             let leg = live(slot)?;
-            Some((*slot, leg.conversation, leg.correlation_keys.agreement(&draft.correlation_keys)?))
+            Some((*slot, leg.call(), leg.correlation_keys.agreement(&draft.correlation_keys)?))
         };
         if let Some((slot, conversation, by)) = candidates.iter().find_map(agreement) {
             return Correlation { alias: self.alias_of_proof(slot, signature), ..same((conversation, by)) };
@@ -90,7 +91,7 @@ impl Engine {
             None => {}
         }
         if let Some(leg) = same_call_id.iter().find_map(live) {
-            return same((leg.conversation, CorrelationRule::SameCallId));
+            return same((leg.call(), CorrelationRule::SameCallId));
         }
         let legs: Vec<&Leg> = legs().collect();
         match self.match_heuristically(&legs, signature) {
@@ -136,7 +137,7 @@ impl Engine {
 
     /// Returns the only call that a recorder's own session can carry: a call that is answered, through the host that sends
     /// the session, with a party that the session's metadata names. Scans all calls, but only for such sessions.
-    fn recorded_call(&self, parties: &[String], signature: &LegSignature<'_>) -> Option<usize> {
+    fn recorded_call(&self, parties: &[String], signature: &LegSignature<'_>) -> Option<CallKey> {
         let is_named = |number: Option<&str>| parties.iter().any(|party| same_number(Some(party), number));
         let is_recorded = |leg: &&Leg| {
             let (caller, callee) = leg.machines();
@@ -147,8 +148,8 @@ impl Engine {
                 && !leg.is_recording_session()
                 && (parties.is_empty() || is_named(from) || is_named(to))
         };
-        let legs = self.legs.iter().map(|(_, leg)| leg).filter(is_recorded);
-        match HeuristicMatch::from_calls(legs.map(|leg| (leg.conversation, CorrelationRule::RecordingSession))) {
+        let legs = self.table.legs().map(|(_, leg)| leg).filter(is_recorded);
+        match HeuristicMatch::from_calls(legs.map(|leg| (leg.call(), CorrelationRule::RecordingSession))) {
             HeuristicMatch::Unique((call, _)) => Some(call),
             _ => None,
         }
@@ -173,20 +174,20 @@ impl Engine {
         &self,
         draft: &LegDraft,
         signature: &LegSignature<'_>,
-    ) -> Vec<(usize, CorrelationRule)> {
+    ) -> Vec<(CallKey, CorrelationRule)> {
         let found = self.match_transfer(draft, signature);
-        let mut out: Vec<(usize, CorrelationRule)> =
+        let mut out: Vec<(CallKey, CorrelationRule)> =
             found.map(|(TransferMatch::SameCall(c) | TransferMatch::RelatedCall(c), by)| (c, by)).collect();
-        let parked = self.referrals.iter().rev().find(|r| r.is_retrieved_by(signature));
+        let parked = self.table.referrals().iter().rev().find(|r| r.is_retrieved_by(signature));
         out.extend(parked.map(|r| (r.conversation, CorrelationRule::Parked)));
         for extension in signature.pickup_extensions() {
-            let legs = self.correlation_index.legs_at(signature.hop.1, &extension).iter();
-            let legs = legs.filter_map(|s| self.legs.get(*s));
+            let legs = self.table.correlation().legs_at(signature.hop.1, &extension).iter();
+            let legs = legs.filter_map(|s| self.table.leg(*s));
             let is_ringing = |l: &&Leg| l.lived_at(signature.at) && !l.answered_by(signature.at);
             let rings_extension =
                 |l: &&Leg| l.parties.to.as_ref() == Some(&extension) && l.signature().is_sent_by(signature.hop.1);
             let ringing = legs.filter(is_ringing).filter(rings_extension).take(MAX_AMBIGUOUS);
-            out.extend(ringing.map(|l| (l.conversation, CorrelationRule::DirectedPickup)));
+            out.extend(ringing.map(|l| (l.call(), CorrelationRule::DirectedPickup)));
         }
         out
     }

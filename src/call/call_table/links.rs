@@ -1,0 +1,73 @@
+//! Places of legs and calls in the call table. Only the table changes them.
+
+use crate::call::keys::{CallKey, LegKey};
+use crate::net::Endpoint;
+
+/// Places of a leg in the table and in its indexes.
+#[derive(Debug)]
+pub(crate) struct LegLinks {
+    /// Call of the leg.
+    pub(in crate::call::call_table) call: CallKey,
+    /// Sender and receiver of the first INVITE, by machines: see [`LegLinks::machines`].
+    pub(in crate::call::call_table) machines: (Endpoint, Endpoint),
+    /// Hashes under which the correlation index finds the leg.
+    pub(in crate::call::call_table) index_keys: Vec<u64>,
+    /// Flows (source, destination) whose packets are routed to the leg.
+    pub(in crate::call::call_table) flows: Vec<(Endpoint, Endpoint)>,
+    /// Receiving endpoints that the media index holds for the leg.
+    pub(in crate::call::call_table) announced: Vec<Endpoint>,
+    /// Presumed receiving endpoints (signalling host, announced port) that the media index holds for the leg.
+    pub(in crate::call::call_table) presumed: Vec<Endpoint>,
+    /// Generation of the negotiation from which `announced` was made.
+    pub(in crate::call::call_table) generation: Option<u32>,
+}
+
+impl LegLinks {
+    /// Returns the links of a leg that is in no index yet.
+    pub(in crate::call::call_table) const fn new(call: CallKey, machines: (Endpoint, Endpoint)) -> Self {
+        Self {
+            call,
+            machines,
+            index_keys: Vec::new(),
+            flows: Vec::new(),
+            announced: Vec::new(),
+            presumed: Vec::new(),
+            generation: None,
+        }
+    }
+
+    /// Returns the call of the leg.
+    pub(crate) const fn call(&self) -> CallKey {
+        self.call
+    }
+
+    /// Returns sender and receiver of the first INVITE, where one machine with several addresses counts as one host: each
+    /// of its addresses is replaced by the one that another leg of the call has.
+    pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
+        self.machines
+    }
+
+    /// Returns the receiving endpoints that the leg announced.
+    pub(crate) fn announced(&self) -> &[Endpoint] {
+        &self.announced
+    }
+
+    /// Returns the presumed receiving endpoints of the leg.
+    pub(crate) fn presumed(&self) -> &[Endpoint] {
+        &self.presumed
+    }
+}
+
+/// Legs of a call.
+#[derive(Debug, Default)]
+pub(crate) struct CallLinks {
+    /// Keys of the legs, oldest leg first.
+    pub(in crate::call::call_table) legs: Vec<LegKey>,
+}
+
+impl CallLinks {
+    /// Returns the keys of the legs, oldest leg first.
+    pub(crate) fn legs(&self) -> &[LegKey] {
+        &self.legs
+    }
+}

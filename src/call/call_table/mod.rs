@@ -1,0 +1,433 @@
+//! The table of legs and calls, with every index of them. No other code writes these.
+//!
+//! Invariants, which [`CallTable::check`] asserts in tests:
+//! - Each leg is in exactly one call, at its place in the order of (time, id). Each call has a leg, or is not announced yet.
+//! - An open leg is in all indexes, under the keys that it would get now. A closed leg is in none.
+//! - A route leads to an open leg that knows the flow.
+//! - The number of streams is that of all legs.
+//! - A REFER names a live call.
+
+mod check;
+pub(in crate::call) mod links;
+
+use std::collections::{HashMap, VecDeque};
+
+use links::LegLinks;
+use slotmap::SlotMap;
+
+use crate::call::conversation::Conversation;
+use crate::call::correlation_keys::{CorrelationIndex, CorrelationKeys, Referral};
+use crate::call::event::LegId;
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::{Leg, LegDraft};
+use crate::call::media_index::{FlowRoute, MediaIndex, MediaReceiver};
+use crate::call::record::Side;
+use crate::call::streams::RtpStream;
+use crate::net::Endpoint;
+
+/// Legs, calls, and every index of them.
+#[derive(Debug, Default)]
+pub(crate) struct CallTable {
+    legs: SlotMap<LegKey, Leg>,
+    calls: SlotMap<CallKey, Conversation>,
+    next_leg: u64,
+    by_id: HashMap<String, CallKey, foldhash::fast::RandomState>,
+    by_call_id: HashMap<String, Vec<LegKey>, foldhash::fast::RandomState>,
+    correlation: CorrelationIndex,
+    media: MediaIndex,
+    flows: HashMap<(Endpoint, Endpoint), FlowRoute, foldhash::fast::RandomState>,
+    referrals: VecDeque<Referral>,
+    /// Legs in order of arrival, for eviction. Legs that got a response since are skipped.
+    unanswered: VecDeque<LegKey>,
+    /// Number of RTP streams of all legs.
+    streams: usize,
+}
+
+/// Readers.
+impl CallTable {
+    /// Returns a leg.
+    pub(crate) fn leg(&self, leg: LegKey) -> Option<&Leg> {
+        self.legs.get(leg)
+    }
+
+    /// Returns a call.
+    pub(crate) fn call(&self, call: CallKey) -> Option<&Conversation> {
+        self.calls.get(call)
+    }
+
+    /// Returns the call with an id.
+    pub(crate) fn call_by_id(&self, id: &str) -> Option<CallKey> {
+        self.by_id.get(id).copied()
+    }
+
+    /// Returns all legs.
+    pub(crate) fn legs(&self) -> impl Iterator<Item = (LegKey, &Leg)> {
+        self.legs.iter()
+    }
+
+    /// Returns all calls.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (CallKey, &Conversation)> {
+        self.calls.iter()
+    }
+
+    /// Returns the keys of the legs of a call, oldest leg first.
+    pub(crate) fn keys_of(&self, call: CallKey) -> &[LegKey] {
+        self.calls.get(call).map_or(&[], |call| call.links.legs())
+    }
+
+    /// Returns the legs of a call, oldest leg first.
+    pub(crate) fn legs_of(&self, call: CallKey) -> impl Iterator<Item = &Leg> {
+        self.keys_of(call).iter().filter_map(|leg| self.legs.get(*leg))
+    }
+
+    /// Returns whether a call has exactly one leg.
+    pub(crate) fn is_lone(&self, call: CallKey) -> bool {
+        self.keys_of(call).len() == 1
+    }
+
+    /// Returns the open legs with a Call-ID, in order of arrival.
+    pub(crate) fn with_call_id(&self, call_id: &str) -> &[LegKey] {
+        self.by_call_id.get(call_id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the index of open legs by headers, hosts and numbers.
+    pub(crate) const fn correlation(&self) -> &CorrelationIndex {
+        &self.correlation
+    }
+
+    /// Returns the index of open legs by media address.
+    pub(crate) const fn media(&self) -> &MediaIndex {
+        &self.media
+    }
+
+    /// Returns the route of a flow.
+    pub(crate) fn route(&self, flow: (Endpoint, Endpoint)) -> Option<FlowRoute> {
+        self.flows.get(&flow).copied()
+    }
+
+    /// Returns the REFERs whose INVITE may still come, oldest first.
+    pub(crate) const fn referrals(&self) -> &VecDeque<Referral> {
+        &self.referrals
+    }
+
+    /// Returns the number of legs.
+    pub(crate) fn leg_count(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Returns the number of calls.
+    pub(crate) fn call_count(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Returns the number of RTP streams of all legs.
+    pub(crate) const fn stream_count(&self) -> usize {
+        self.streams
+    }
+
+    /// Returns the number of Call-IDs of open legs.
+    pub(crate) fn call_id_count(&self) -> usize {
+        self.by_call_id.len()
+    }
+
+    /// Returns the number of routes.
+    pub(crate) fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Returns the number of legs in the queue for eviction.
+    pub(crate) fn unanswered_count(&self) -> usize {
+        self.unanswered.len()
+    }
+}
+
+/// Writers of what no index depends on.
+impl CallTable {
+    /// Returns a leg, for changes of its dialog and media.
+    pub(crate) fn leg_mut(&mut self, leg: LegKey) -> Option<&mut Leg> {
+        self.legs.get_mut(leg)
+    }
+
+    /// Returns a call, for changes of its state.
+    pub(crate) fn call_mut(&mut self, call: CallKey) -> Option<&mut Conversation> {
+        self.calls.get_mut(call)
+    }
+
+    /// Returns a leg and its call, for changes of their states.
+    pub(crate) fn leg_and_call_mut(&mut self, leg: LegKey) -> Option<(&mut Leg, &mut Conversation)> {
+        let leg = self.legs.get_mut(leg)?;
+        let call = self.calls.get_mut(leg.call())?;
+        Some((leg, call))
+    }
+
+    /// Returns all calls, for changes of their states.
+    pub(crate) fn calls_mut(&mut self) -> impl Iterator<Item = (CallKey, &mut Conversation)> {
+        self.calls.iter_mut()
+    }
+}
+
+/// Writers of the structure.
+impl CallTable {
+    /// Adds a call without legs. Its first leg must follow.
+    pub(crate) fn insert_call(&mut self, call: Conversation) -> CallKey {
+        let id = call.id.clone();
+        let key = self.calls.insert(call);
+        self.by_id.insert(id, key);
+        key
+    }
+
+    /// Adds a leg to a call and to the indexes of its signalling.
+    pub(crate) fn insert_leg(&mut self, call: CallKey, name: String, draft: LegDraft) -> LegKey {
+        let id = LegId(self.next_leg);
+        self.next_leg += 1;
+        let call_id = draft.dialog.call_id.clone();
+        let links = LegLinks::new(call, draft.machine_hop);
+        let key = self.legs.insert(Leg::new(id, name, links, draft));
+        self.index_signalling(key);
+        self.by_call_id.entry(call_id).or_default().push(key);
+        self.enter(key, call);
+        key
+    }
+
+    /// Moves a leg to another call.
+    pub(crate) fn move_leg(&mut self, leg: LegKey, into: CallKey) {
+        let Some(from) = self.legs.get(leg).map(Leg::call).filter(|_| self.calls.contains_key(into)) else { return };
+        if let Some(call) = self.calls.get_mut(from) {
+            call.links.legs.retain(|other| *other != leg);
+        }
+        self.enter(leg, into);
+    }
+
+    /// Moves all legs, REFERs and relations of a call to another call, and removes it. Returns the removed call.
+    pub(crate) fn merge(&mut self, from: CallKey, into: CallKey) -> Option<Conversation> {
+        let id = self.calls.get(into)?.id.clone();
+        let mut old = self.calls.remove(from)?;
+        self.forget_id(&old.id, from);
+        for referral in self.referrals.iter_mut().filter(|r| r.conversation == from) {
+            referral.conversation = into;
+        }
+        for leg in old.links.legs.clone() {
+            self.enter(leg, into);
+        }
+        let call = self.calls.get_mut(into)?;
+        for relation in std::mem::take(&mut old.relations) {
+            call.add_relation(relation);
+        }
+        call.relations.retain(|relation| relation.id != old.id);
+        // The old id gets no record, so relations to it are changed to the new one.
+        for (_, other) in self.calls.iter_mut().filter(|(key, _)| *key != into) {
+            for relation in other.relations.iter_mut().filter(|relation| relation.id == old.id) {
+                relation.id.clone_from(&id);
+            }
+        }
+        Some(old)
+    }
+
+    /// Removes a leg from all indexes. It stays in its call.
+    pub(crate) fn unindex_leg(&mut self, leg: LegKey) {
+        self.unroute(leg);
+        self.unannounce(leg);
+        let Some(found) = self.legs.get_mut(leg) else { return };
+        self.correlation.remove(leg, &std::mem::take(&mut found.links.index_keys));
+        if let Some(legs) = self.by_call_id.get_mut(&found.dialog.call_id) {
+            legs.retain(|other| *other != leg);
+            if legs.is_empty() {
+                self.by_call_id.remove(&found.dialog.call_id);
+            }
+        }
+    }
+
+    /// Removes a leg that is in no index any more.
+    pub(crate) fn remove_leg(&mut self, leg: LegKey) -> Option<Leg> {
+        let removed = self.legs.remove(leg)?;
+        self.streams -= removed.streams.len();
+        if let Some(call) = self.calls.get_mut(removed.call()) {
+            call.links.legs.retain(|other| *other != leg);
+        }
+        Some(removed)
+    }
+
+    /// Removes a call with its REFERs and with its legs, which are in no index any more.
+    pub(crate) fn remove_call(&mut self, call: CallKey) -> Option<(Conversation, Vec<Leg>)> {
+        let removed = self.calls.remove(call)?;
+        self.forget_id(&removed.id, call);
+        self.referrals.retain(|r| r.conversation != call);
+        let legs = removed.links.legs.iter().filter_map(|leg| self.remove_leg(*leg)).collect();
+        Some((removed, legs))
+    }
+
+    fn forget_id(&mut self, id: &str, call: CallKey) {
+        if self.by_id.get(id) == Some(&call) {
+            self.by_id.remove(id);
+        }
+    }
+
+    /// Enters a leg into the legs of a call, which are ordered by capture time. Legs may be handled in another order.
+    fn enter(&mut self, leg: LegKey, call: CallKey) {
+        let (Some(found), Some(call_found)) = (self.legs.get_mut(leg), self.calls.get_mut(call)) else { return };
+        found.links.call = call;
+        let own = (found.created_at, found.id);
+        let legs = &self.legs;
+        let order = |leg: &LegKey| legs.get(*leg).map(|leg| (leg.created_at, leg.id));
+        let position = call_found.links.legs.partition_point(|other| order(other) < Some(own));
+        call_found.links.legs.insert(position, leg);
+    }
+}
+
+/// Writers of the indexes of signalling.
+impl CallTable {
+    /// Sets the machines of an open leg.
+    pub(crate) fn set_machines(&mut self, leg: LegKey, machines: (Endpoint, Endpoint)) {
+        if let Some(found) = self.legs.get_mut(leg) {
+            found.links.machines = machines;
+            self.reindex_signalling(leg);
+        }
+    }
+
+    /// Sets the correlation keys of an open leg.
+    pub(crate) fn set_correlation_keys(&mut self, leg: LegKey, keys: CorrelationKeys) {
+        if let Some(found) = self.legs.get_mut(leg) {
+            found.correlation_keys = keys;
+            self.reindex_signalling(leg);
+        }
+    }
+
+    fn reindex_signalling(&mut self, leg: LegKey) {
+        let Some(found) = self.legs.get_mut(leg) else { return };
+        let old_keys = std::mem::take(&mut found.links.index_keys);
+        // A closed leg is in no index.
+        if !old_keys.is_empty() {
+            self.correlation.remove(leg, &old_keys);
+            self.index_signalling(leg);
+        }
+    }
+
+    fn index_signalling(&mut self, leg: LegKey) {
+        let Some(found) = self.legs.get_mut(leg) else { return };
+        let index_keys = self.correlation.add(leg, &found.correlation_keys, &found.signature());
+        found.links.index_keys = index_keys;
+    }
+
+    /// Adds a REFER. Beyond `limit`, the oldest is removed.
+    pub(crate) fn add_referral(&mut self, referral: Referral, limit: usize) {
+        while self.referrals.len() >= limit {
+            self.referrals.pop_front();
+        }
+        self.referrals.push_back(referral);
+    }
+
+    /// Returns the newest REFER that fits, for changes.
+    pub(crate) fn referral_mut(&mut self, fits: impl Fn(&Referral) -> bool) -> Option<&mut Referral> {
+        self.referrals.iter_mut().rev().find(|referral| fits(referral))
+    }
+
+    /// Appends a new leg to the queue for eviction. The queue holds at most `limit` legs, or all that are unanswered.
+    pub(crate) fn queue_unanswered(&mut self, leg: LegKey, limit: usize) {
+        let legs = &self.legs;
+        let waits = |leg: &LegKey| legs.get(*leg).is_some_and(Leg::is_unanswered_call);
+        while self.unanswered.front().is_some_and(|leg| !waits(leg)) {
+            self.unanswered.pop_front();
+        }
+        if self.unanswered.len() >= limit {
+            self.unanswered.retain(waits);
+        }
+        self.unanswered.push_back(leg);
+    }
+
+    /// Removes and returns the next open leg without a response from the queue for eviction.
+    pub(crate) fn pop_unanswered(&mut self) -> Option<LegKey> {
+        let legs = &self.legs;
+        let is_evictable = |leg: &LegKey| legs.get(*leg).is_some_and(|leg| !leg.closed && leg.is_unanswered_call());
+        let position = self.unanswered.iter().position(is_evictable);
+        self.unanswered.drain(..position.unwrap_or(self.unanswered.len()));
+        self.unanswered.pop_front()
+    }
+}
+
+/// Writers of the indexes of media.
+impl CallTable {
+    /// Enters the receiving addresses that an open leg announces by now. Routes of other legs to these addresses are
+    /// removed. Returns the addresses, or `None` if the negotiation has not changed.
+    pub(crate) fn announce(&mut self, leg: LegKey) -> Option<Vec<Endpoint>> {
+        let found = self.legs.get(leg).filter(|leg| !leg.closed)?;
+        let generation = Some(found.dialog.negotiation.generation());
+        if found.links.generation == generation {
+            return None;
+        }
+        let claims = found.dialog.negotiation.claims();
+        let presumed = found.presumed_addresses(&claims);
+        self.unannounce(leg);
+        for &(endpoint, side) in &claims {
+            self.unroute_others(endpoint, leg);
+            self.media.announced_mut().add(endpoint, MediaReceiver { slot: leg, side });
+        }
+        for &(endpoint, side) in &presumed {
+            self.media.presumed_mut().add(endpoint, MediaReceiver { slot: leg, side });
+        }
+        self.unroute(leg);
+        let endpoints = |claims: &[(Endpoint, Side)]| claims.iter().map(|(endpoint, _)| *endpoint).collect::<Vec<_>>();
+        let found = self.legs.get_mut(leg)?;
+        found.links.generation = generation;
+        found.links.announced = endpoints(&claims);
+        found.links.presumed = endpoints(&presumed);
+        Some([found.links.announced.as_slice(), &found.links.presumed].concat())
+    }
+
+    fn unroute_others(&mut self, endpoint: Endpoint, leg: LegKey) {
+        let others = self.media.announced().at(endpoint).iter().map(|r| r.slot).filter(|other| *other != leg);
+        for other in others.collect::<Vec<_>>() {
+            self.unroute(other);
+        }
+    }
+
+    /// Removes all addresses of a leg from the media index.
+    fn unannounce(&mut self, leg: LegKey) {
+        let Some(found) = self.legs.get_mut(leg) else { return };
+        for endpoint in std::mem::take(&mut found.links.announced) {
+            self.media.announced_mut().remove(endpoint, leg);
+        }
+        for endpoint in std::mem::take(&mut found.links.presumed) {
+            self.media.presumed_mut().remove(endpoint, leg);
+        }
+    }
+
+    /// Routes a flow to a leg, unless the flow has a route, or the leg has too many or has ended. A late packet of an ended
+    /// leg must not claim the flow: the next call may use the same ports.
+    pub(crate) fn add_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) {
+        if let Some(leg) = self.legs.get_mut(route.slot)
+            && leg.dialog.ended().is_none()
+            && leg.links.flows.len() < MAX_FLOWS
+            && !self.flows.contains_key(&flow)
+        {
+            leg.links.flows.push(flow);
+            self.flows.insert(flow, route);
+        }
+    }
+
+    /// Sets the stream to which the next packet of a flow probably belongs.
+    pub(crate) fn set_route_stream(&mut self, flow: (Endpoint, Endpoint), stream: usize) {
+        if let Some(route) = self.flows.get_mut(&flow) {
+            route.stream = stream;
+        }
+    }
+
+    /// Removes the routes to a leg.
+    pub(crate) fn unroute(&mut self, leg: LegKey) {
+        if let Some(leg) = self.legs.get_mut(leg) {
+            for flow in leg.links.flows.drain(..) {
+                self.flows.remove(&flow);
+            }
+        }
+    }
+
+    /// Adds a stream to a leg. Returns its index.
+    pub(crate) fn add_stream(&mut self, leg: LegKey, stream: RtpStream) -> Option<usize> {
+        let leg = self.legs.get_mut(leg)?;
+        self.streams += 1;
+        leg.streams.push(stream);
+        Some(leg.streams.len() - 1)
+    }
+}
+
+/// Cached flows of one leg at most. The route of further flows is looked up for each packet.
+const MAX_FLOWS: usize = 64;

@@ -1,0 +1,174 @@
+//! The timers of legs and calls: one table of deadlines.
+//!
+//! Each timer has at most one deadline. Timers with the same deadline fire in the order of their kinds, and those of one
+//! kind in the order in which they were first armed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::call::keys::{CallKey, LegKey};
+use crate::time::Timestamp;
+
+/// A timer of a leg or call. The order of the variants is the order in which timers with the same deadline fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum EngineTimer {
+    /// The leg was answered or cancelled a moment ago: the reaction of the PBX shows to which call the leg belongs.
+    AnswerReview(LegKey),
+    /// The leg may have timed out.
+    Leg(LegKey),
+    /// The time for the call's legs to be correlated is over.
+    Settle(CallKey),
+    /// The first leg and the anchor have ended some time ago, so the remaining legs are split off or ended.
+    Partners(CallKey),
+    /// The call waited for content evidence, and is told of now.
+    Commit(CallKey),
+    /// Another segment of the recording may be complete.
+    Segment(CallKey),
+}
+
+impl EngineTimer {
+    const fn kind(self) -> u8 {
+        match self {
+            Self::AnswerReview(_) => 0,
+            Self::Leg(_) => 1,
+            Self::Settle(_) => 2,
+            Self::Partners(_) => 3,
+            Self::Commit(_) => 4,
+            Self::Segment(_) => 5,
+        }
+    }
+}
+
+/// Deadline of a timer. Deadlines are compared in the order in which they fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TimerDeadline {
+    at: Timestamp,
+    kind: u8,
+    /// Number of timers that were armed before this one.
+    serial: u64,
+    timer: EngineTimer,
+}
+
+/// All armed timers.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    queue: BTreeSet<TimerDeadline>,
+    armed: HashMap<EngineTimer, TimerDeadline, foldhash::fast::RandomState>,
+    next_serial: u64,
+}
+
+impl Timers {
+    /// Arms a timer, in place of its former deadline.
+    pub(crate) fn arm(&mut self, timer: EngineTimer, at: Timestamp) {
+        let serial = match self.armed.get(&timer) {
+            Some(known) if known.at == at => return,
+            Some(known) => {
+                self.queue.remove(known);
+                known.serial
+            }
+            None => {
+                self.next_serial += 1;
+                self.next_serial
+            }
+        };
+        let deadline = TimerDeadline { at, kind: timer.kind(), serial, timer };
+        self.queue.insert(deadline);
+        self.armed.insert(timer, deadline);
+    }
+
+    /// Disarms a timer. Returns false if it was not armed.
+    pub(crate) fn disarm(&mut self, timer: EngineTimer) -> bool {
+        let known = self.armed.remove(&timer);
+        known.is_some_and(|deadline| self.queue.remove(&deadline))
+    }
+
+    /// Disarms all timers of a leg.
+    pub(crate) fn disarm_leg(&mut self, leg: LegKey) {
+        for timer in [EngineTimer::AnswerReview(leg), EngineTimer::Leg(leg)] {
+            self.disarm(timer);
+        }
+    }
+
+    /// Disarms all timers of a call.
+    pub(crate) fn disarm_call(&mut self, call: CallKey) {
+        for timer in [EngineTimer::Settle, EngineTimer::Partners, EngineTimer::Commit, EngineTimer::Segment] {
+            self.disarm(timer(call));
+        }
+    }
+
+    /// Removes and returns the first timer that is due at `now`, with its deadline.
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, EngineTimer)> {
+        let first = self.queue.first().filter(|deadline| deadline.at <= now).copied()?;
+        self.disarm(first.timer);
+        Some((first.at, first.timer))
+    }
+
+    /// Returns whether a timer is armed.
+    pub(crate) fn is_armed(&self, timer: EngineTimer) -> bool {
+        self.armed.contains_key(&timer)
+    }
+
+    /// Returns the first deadline.
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        self.queue.first().map(|deadline| deadline.at)
+    }
+
+    /// Returns the armed timers in the order in which they fire.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = EngineTimer> + '_ {
+        self.queue.iter().map(|deadline| deadline.timer)
+    }
+
+    /// Returns the number of armed timers.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slotmap::SlotMap;
+
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_micros(ms * 1_000)
+    }
+
+    /// Returns two legs; the first is in the slot of a leg that was removed, so that its key is the greater one.
+    fn legs() -> [LegKey; 2] {
+        let mut table: SlotMap<LegKey, ()> = SlotMap::with_key();
+        let (_, removed) = (table.insert(()), table.insert(()));
+        let other = table.insert(());
+        table.remove(removed);
+        let reused = table.insert(());
+        [other, reused]
+    }
+
+    #[test]
+    fn timers_fire_by_deadline_then_kind_then_age() {
+        let [a, b] = legs();
+        let mut timers = Timers::default();
+        timers.arm(EngineTimer::Leg(a), at(5));
+        timers.arm(EngineTimer::Leg(b), at(9));
+        timers.arm(EngineTimer::AnswerReview(b), at(9));
+        timers.arm(EngineTimer::Leg(a), at(9)); // It keeps its place although it is armed again.
+        assert_eq!(timers.pop_due(at(8)), None);
+        let fired: Vec<_> = std::iter::from_fn(|| timers.pop_due(at(9))).collect();
+        let expected = [EngineTimer::AnswerReview(b), EngineTimer::Leg(a), EngineTimer::Leg(b)];
+        assert_eq!(fired, expected.map(|timer| (at(9), timer)));
+        assert_eq!((timers.len(), timers.next()), (0, None));
+    }
+
+    #[test]
+    fn a_timer_has_one_deadline_and_a_removed_leg_has_none() {
+        let [a, b] = legs();
+        let mut timers = Timers::default();
+        timers.arm(EngineTimer::Leg(a), at(1));
+        timers.arm(EngineTimer::Leg(a), at(7));
+        assert_eq!((timers.len(), timers.next()), (1, Some(at(7))));
+        timers.arm(EngineTimer::AnswerReview(a), at(3));
+        timers.arm(EngineTimer::Leg(b), at(4));
+        timers.disarm_leg(a);
+        assert_eq!(timers.iter().collect::<Vec<_>>(), [EngineTimer::Leg(b)]);
+        assert!(!timers.is_armed(EngineTimer::Leg(a)) && !timers.disarm(EngineTimer::Leg(a)));
+    }
+}
