@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::call::config::Config;
 use crate::call::call_table::links::LegLinks;
+use crate::call::config::Config;
 use crate::call::correlation_keys::{CLOCK_SKEW, CorrelationKeys, LegSignature};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};

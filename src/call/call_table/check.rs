@@ -29,7 +29,8 @@ impl CallTable {
         assert!(self.keys_of(leg.call()).contains(&key), "leg {name} is in the call that it names");
         let by_call_id = self.with_call_id(&leg.dialog.call_id).iter().filter(|other| **other == key).count();
         assert_eq!(by_call_id, usize::from(!leg.closed), "leg {name} is found by its Call-ID while it is open");
-        let keys = if leg.closed { Vec::new() } else { self.correlation.keys_of(&leg.correlation_keys, &leg.signature()) };
+        let keys =
+            if leg.closed { Vec::new() } else { self.correlation.keys_of(&leg.correlation_keys, &leg.signature()) };
         assert_eq!(leg.links.index_keys, keys, "leg {name} has the index keys of its headers and numbers");
         if leg.closed {
             assert!(leg.links.flows.is_empty() && leg.announced().is_empty(), "the closed leg {name} gets no media");

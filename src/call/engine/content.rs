@@ -15,8 +15,8 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::negotiation::StreamSecurity;
 use crate::call::record::Side;
-use crate::net::Endpoint;
 use crate::call::timers::EngineTimer;
+use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
@@ -291,7 +291,9 @@ impl Engine {
         if !relay.is_proof {
             return;
         }
-        let (Some(cause), Some(effect)) = (self.table.leg(relay.cause.1), self.table.leg(relay.effect.1)) else { return };
+        let (Some(cause), Some(effect)) = (self.table.leg(relay.cause.1), self.table.leg(relay.effect.1)) else {
+            return;
+        };
         let ends = [(cause, relay.cause.2.other()), (effect, relay.effect.2)];
         let hosts = ends.map(|(leg, side)| leg.signaller(side));
         let parties = super::learn::parties_hash(cause);

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::call::conversation::{Conversation, LiveSnapshot};
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::engine::signalling::SETTLE;
 use crate::call::engine::Engine;
+use crate::call::engine::signalling::SETTLE;
 use crate::call::event::{CallEvent, EndedCall};
 use crate::call::keys::CallKey;
 use crate::call::record::ProblemKind;

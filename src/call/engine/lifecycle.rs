@@ -195,8 +195,7 @@ impl Engine {
     /// Ends a call whose legs are all closed: removes it and emits [`CallEvent::Ended`]. If some legs are open, arms the
     /// timer of the partner legs.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey) {
-        let over =
-            self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(|leg| leg.closed);
+        let over = self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(|leg| leg.closed);
         if !over {
             self.await_partners(conversation);
             return;

@@ -360,8 +360,7 @@ impl Engine {
             self.handle_key_packet(StreamRef { slot: route.slot, index }, packet, datagram.at, sink);
         }
         let Some(leg) = self.table.leg(route.slot) else { return };
-        let paused =
-            leg.pause_seen && self.table.call(leg.call()).is_some_and(|call| call.pauses.covers(datagram.at));
+        let paused = leg.pause_seen && self.table.call(leg.call()).is_some_and(|call| call.pauses.covers(datagram.at));
         if leg.spool == LegSpoolState::Open {
             let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
             sink.packet(leg.id, datagram, keep);

@@ -174,8 +174,7 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) -> CallKey {
         let known = self.restore.conversations.get(&restored.conversation).copied();
-        let is_same_call =
-            |call: &CallKey| self.table.call(*call).is_some_and(|call| call.id == restored.conversation);
+        let is_same_call = |call: &CallKey| self.table.call(*call).is_some_and(|call| call.id == restored.conversation);
         if let Some(slot) = known.filter(is_same_call) {
             return slot;
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::engine::Engine;
 use crate::call::engine::pause::CallPauseRequest;
 use crate::call::engine::signalling::{JoinReason, SETTLE};
-use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
 use crate::call::keys::LegKey;

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::call::engine::lifecycle::legs_with_media;
 use crate::call::engine::Engine;
+use crate::call::engine::lifecycle::legs_with_media;
 use crate::call::event::{CallEvent, DueSegments, SEGMENT_SETTLE};
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
@@ -17,9 +17,13 @@ use crate::time::Timestamp;
 impl Engine {
     /// Arms the segment timer of a call whose recording begins at `started_at`, unless it is armed already.
     pub(super) fn schedule_segments(&mut self, conversation: CallKey, started_at: Timestamp) {
-        let is_armed = self.table.call(conversation).is_none() || self.timers.is_armed(EngineTimer::Segment(conversation));
+        let is_armed =
+            self.table.call(conversation).is_none() || self.timers.is_armed(EngineTimer::Segment(conversation));
         if self.config.part_s > 0 && !is_armed {
-            self.timers.arm(EngineTimer::Segment(conversation), started_at + self.segment_length() + SEGMENT_SETTLE + PACKET_WAIT);
+            self.timers.arm(
+                EngineTimer::Segment(conversation),
+                started_at + self.segment_length() + SEGMENT_SETTLE + PACKET_WAIT,
+            );
         }
     }
 

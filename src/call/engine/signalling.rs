@@ -76,7 +76,13 @@ impl Engine {
     }
 
     /// Writes a message to the spool of a leg.
-    fn store_message(&self, slot: LegKey, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
+    fn store_message(
+        &self,
+        slot: LegKey,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
+        sink: &mut dyn LegSink,
+    ) {
         if let Some(leg) = self.table.leg(slot)
             && leg.spool == LegSpoolState::Open
         {

@@ -49,8 +49,7 @@ impl Engine {
         signature: &LegSignature<'_>,
         call: CallKey,
     ) -> Option<MachineAlias> {
-        let (slot, leg, order) =
-            self.agreeing_legs(draft, signature).filter(|(_, l, _)| l.call() == call).last()?;
+        let (slot, leg, order) = self.agreeing_legs(draft, signature).filter(|(_, l, _)| l.call() == call).last()?;
         Some(alias_of(slot, leg, order, signature))
     }
 

@@ -94,7 +94,11 @@ impl HeuristicQuery<'_> {
         };
         let calls = strengths.iter().filter(explains).map(|(_, l)| (l.call(), CorrelationRule::AnotherDevice));
         let HeuristicMatch::Unique((call, rule)) = HeuristicMatch::from_calls(calls) else { return None };
-        let is_device = self.engine.table.legs_of(call).any(|l| l.lived_at(self.at) && self.signature.is_another_device_of(&l.signature()));
+        let is_device = self
+            .engine
+            .table
+            .legs_of(call)
+            .any(|l| l.lived_at(self.at) && self.signature.is_another_device_of(&l.signature()));
         is_device.then_some((call, rule))
     }
 

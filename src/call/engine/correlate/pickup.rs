@@ -7,10 +7,10 @@
 use crate::call::conversation::AnsweredElsewhere;
 use crate::call::correlation_keys::{CLOCK_SKEW, PAIR_WINDOW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::engine::Engine;
 use crate::call::engine::correlate::MAX_AMBIGUOUS;
 use crate::call::engine::correlate::agreeing::END_WINDOW;
 use crate::call::engine::correlate::ambiguous::{PBX_REACTION, RingOutcome};
-use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
@@ -98,9 +98,8 @@ impl Engine {
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
         // If the mirror port shows none of the telephones that the PBX rings, one of those may have taken the call.
         let shows_rung = |c: CallKey| self.number_plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
-        let is_taken_by_nobody = |l: &&Leg| {
-            shows_rung(l.call()) && self.rung_legs(l.call(), pbx).all(|l| l.dialog.answered.is_none())
-        };
+        let is_taken_by_nobody =
+            |l: &&Leg| shows_rung(l.call()) && self.rung_legs(l.call(), pbx).all(|l| l.dialog.answered.is_none());
         let legs = self.forwarded_callers(leg).filter(is_answered_too).filter(is_taken_by_nobody);
         let mut out: Vec<CallKey> = legs.map(|l| l.call()).take(MAX_AMBIGUOUS).collect();
         out.dedup();

@@ -45,7 +45,8 @@ impl Engine {
         if let Some(consultation) = consultation {
             self.relate(referral.conversation, consultation, CorrelationRule::ReferReplaces, sink);
         }
-        if self.table.referrals().iter().any(|r| r.target == referral.target && r.conversation == referral.conversation) {
+        if self.table.referrals().iter().any(|r| r.target == referral.target && r.conversation == referral.conversation)
+        {
             return;
         }
         self.join_referred_call(&mut referral, sink);
