@@ -31,6 +31,7 @@ pub mod negotiation;
 pub mod numbers;
 pub mod party;
 pub mod pause;
+pub(crate) mod reason_ru;
 pub mod record;
 mod roles;
 mod rules;

@@ -74,12 +74,9 @@ impl CallLadder {
         }
     }
 
-    /// Adds hold, resume and transfer at the leg that carries the sound.
+    /// Adds hold, resume and transfer. The record knows the side but not the leg: they come from the machine at the end of
+    /// that side's chain of legs.
     fn add_events(&mut self, record: &CallRecord) {
-        let Some(n) = record.legs.iter().position(|leg| leg.rendered) else { return };
-        let leg = &record.legs[n];
-        let (Some(caller), Some(callee)) = (leg.caller_addr, leg.callee_addr) else { return };
-        let ends = [self.place(caller.ip()), self.place(callee.ip())];
         for event in &record.events {
             let text = match event.kind {
                 EventKind::Hold => "INVITE (hold)",
@@ -87,8 +84,13 @@ impl CallLadder {
                 EventKind::Transfer => "REFER",
                 _ => continue,
             };
+            let known = event.side.and_then(|side| outermost(record, side, event.at));
+            let Some(n) = known.or_else(|| record.legs.iter().position(|leg| leg.rendered)) else { continue };
+            let leg = &record.legs[n];
+            let (Some(caller), Some(callee)) = (leg.caller_addr, leg.callee_addr) else { continue };
+            let ends = [self.place(caller.ip()), self.place(callee.ip())];
             let [from, to] = if event.side == Some(Side::Callee) { [ends[1], ends[0]] } else { ends };
-            let is_directed = event.side.is_some();
+            let is_directed = known.is_some();
             self.messages.push(LadderMessage {
                 at: event.at,
                 leg: n + 1,
@@ -107,6 +109,24 @@ impl CallLadder {
         self.machines.push(ip);
         self.machines.len() - 1
     }
+}
+
+/// Returns the answered leg at the end of a side's chain: no other leg goes on from its machine on that side.
+fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
+    let is_open =
+        |leg: &&LegRecord| leg.answered_at.is_some_and(|from| from <= at) && leg.ended_at.is_none_or(|to| at <= to);
+    let open: Vec<&LegRecord> = record.legs.iter().take(MAX_LEGS).filter(is_open).collect();
+    let address = |leg: &LegRecord, end: Side| {
+        let found = if end == Side::Caller { leg.caller_addr } else { leg.callee_addr };
+        found.map(|endpoint| endpoint.ip())
+    };
+    let is_last = |leg: &LegRecord| {
+        let own = address(leg, side);
+        own.is_some() && open.iter().all(|other| address(other, side.other()) != own)
+    };
+    let mut last = record.legs.iter().enumerate().filter(|(_, leg)| is_open(leg) && is_last(leg));
+    let first = last.next()?;
+    last.next().is_none().then_some(first.0) // two ends of a side: the record does not say which one it was
 }
 
 /// Returns who ended a leg: the party that ended the call, for legs that end with it.
@@ -183,7 +203,8 @@ mod tests {
                 (1, 1, 0, "180 Ringing", true),
                 (2, 2, 1, "200 OK", true),
                 (1, 1, 0, "200 OK", true),
-                (1, 1, 0, "INVITE (hold)", true),
+                // The callee's telephone is at the end of the second leg.
+                (2, 2, 1, "INVITE (hold)", true),
                 // The second leg ended long before the call, so the record does not know who ended it.
                 (2, 1, 2, "BYE", false),
                 (1, 1, 0, "BYE", true),

@@ -218,7 +218,7 @@ fn found(viewer: &Viewer, record: &CallRecord) -> Markup {
             p { b { (viewer.lang.verdict_sentence(record.verdict)) } " " (pages::calls::start(record).map(date_time).unwrap_or_default()) ", "
                 (pages::caller(viewer, record)) " → " (pages::callee(viewer, record))
                 @if let Some(s) = record.duration_s { ", " (length(s)) } }
-            @if let Some(reason) = &record.verdict_reason { p.muted lang="en" { (reason) } }
+            @if let Some((reason, lang)) = record.verdict_reason.as_deref().map(|reason| viewer.lang.reason(reason)) { p.muted lang=(lang) { (reason) } }
             @if owed { p { (t("Pyrus does not have it yet", "В Pyrus его ещё нет")) ": " (viewer.lang.delivery(record.delivery.state)) } }
             @if !todo.is_empty() { p { (todo) } }
             p { a href={ "/calls/" (record.id) } { (t("Open the call", "Открыть звонок")) } }

@@ -17,6 +17,7 @@ mod assets;
 mod call;
 mod calls;
 pub(crate) mod control;
+mod doctor;
 mod ladder;
 mod listening;
 mod live;

@@ -23,7 +23,7 @@ use super::listening::Listenings;
 use super::metrics::{self, MeasuredFolders};
 use super::sign_in::SignInPauses;
 use super::tls::{self, ConsoleTls, TlsError};
-use super::{actions, assets, call, calls, ladder, live, lookup, openapi, sign_in, sound, supervision};
+use super::{actions, assets, call, calls, doctor, ladder, live, lookup, openapi, sign_in, sound, supervision};
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConsoleConfig, TrustedProxy};
 use crate::ops::thread::StoppableThread;
@@ -65,6 +65,8 @@ pub(super) struct ConsoleState {
     pub(super) pauses: Arc<SignInPauses>,
     pub(super) site: Arc<SiteFacts>,
     pub(super) listenings: Arc<Listenings>,
+    /// One doctor at a time.
+    pub(super) doctor: Arc<Semaphore>,
     /// Secret from which the tokens of forms are made for users of the trusted proxy; new at each start.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
@@ -229,6 +231,7 @@ impl ConsoleServer {
             pauses: Arc::default(),
             site: Arc::new(SiteFacts::of(config, listen, tls.is_some())),
             listenings: Arc::default(),
+            doctor: Arc::new(Semaphore::new(1)),
             proxy_secret: new_token()?,
             journals: Arc::default(),
         };
@@ -360,6 +363,7 @@ fn router(state: ConsoleState) -> Router {
         .route("/live", get(live::page))
         .route("/live/events", get(live::events))
         .route("/health", get(supervision::health_page))
+        .route("/health/doctor", post(doctor::examine))
         .route("/audit", get(supervision::audit_page))
         .route("/audit.csv", get(supervision::audit_csv))
         .route("/users", get(supervision::users_page))

@@ -177,6 +177,9 @@ fn show_health(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Ma
                 (fact(t("Lost by the interface", "Потеряно картой"), lang.grouped(status.dropped_by_interface)))
                 (fact(t("Calls under way", "Звонков сейчас"), lang.grouped(status.calls_live as u64)))
                 @if let Some(at) = facts.newest { (fact(t("Newest call", "Последний звонок"), date_time(at))) }
+            }
+            @if !state.site.interfaces.is_empty() {
+                form method="post" action="/health/doctor" { (pages::csrf(viewer)) button { (t("Doctor for 30 s", "Доктор на 30 с")) } }
             } }
             section.card.stack { h2 { (t("Delivery to Pyrus", "Передача в Pyrus")) } dl.facts {
                 (fact(t("Owed", "В очереди"), lang.grouped(facts.deliveries[0])))

@@ -5,6 +5,7 @@ use axum::http::header;
 
 use super::access::cookie;
 use super::accounts::AccountRight;
+use crate::call::reason_ru::russian_reason;
 use crate::call::record::{
     CallDirection, CallOutcome, CallVerdict, DeliveryState, EndedBy, EventKind, ProblemKind, Side,
 };
@@ -136,6 +137,14 @@ impl Lang {
             Some(CallVerdict::Failed) => {
                 self.of_two("This recorder lost the call.", "Этот регистратор потерял звонок.")
             }
+        }
+    }
+
+    /// Returns the reason of a verdict, and the language in which it is.
+    pub(super) fn reason(self, reason: &str) -> (String, &'static str) {
+        match self {
+            Self::Ru => russian_reason(reason).map_or_else(|| (reason.to_owned(), "en"), |russian| (russian, "ru")),
+            Self::En => (reason.to_owned(), "en"),
         }
     }
 

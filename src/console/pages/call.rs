@@ -94,14 +94,15 @@ fn notice(viewer: &Viewer, facts: &CallFacts) -> Markup {
         HeardClass::Both => ("both", "ok"),
         other => super::class_mark(other),
     };
-    let reason = record.verdict_reason.as_deref().filter(|_| class != HeardClass::Both);
+    let reason =
+        record.verdict_reason.as_deref().filter(|_| class != HeardClass::Both).map(|reason| lang.reason(reason));
     html! {
         div class={ "note " (colour) } {
             (mark(name))
             div {
                 p { b { (lang.verdict_sentence(record.verdict)) }
                     @if class == HeardClass::Lost { " " (lang.of_two("A part was lost by this recorder.", "Часть потеряна этим регистратором.")) } }
-                @if let Some(reason) = reason { p.muted lang="en" { (reason) } }
+                @if let Some((reason, lang)) = reason { p.muted lang=(lang) { (reason) } }
                 @if let Some((at, _)) = &facts.removed {
                     p { (lang.of_two("The recording was removed", "Запись удалена")) " " (date_time(*at)) "." }
                 }
@@ -221,6 +222,9 @@ fn legs(viewer: &Viewer, record: &CallRecord) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let endpoint = |at: Option<crate::net::Endpoint>| at.map_or_else(|| String::from("?"), |at| at.to_string());
     let count = record.legs.len() as u64;
+    if count == 0 {
+        return html! {};
+    }
     html! {
         section.card.stack {
             div.head { h2 { (t("Signalling", "Сигнализация")) ": " (viewer.lang.count(count, ["leg", "legs"], ["плечо", "плеча", "плеч"])) } }

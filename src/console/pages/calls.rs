@@ -241,9 +241,9 @@ fn row(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
 fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
     let class = HeardClass::of(record);
     let is_quiet = matches!(class, HeardClass::Both | HeardClass::Unanswered | HeardClass::Pending);
-    let english = record.verdict_reason.as_deref().filter(|_| !is_quiet && viewer.lang == Lang::En);
+    let reason = record.verdict_reason.as_deref().filter(|_| !is_quiet).map(|reason| viewer.lang.reason(reason));
     html! {
-        @if let Some(sentence) = english { span.why { (sentence) } }
+        @if let Some((sentence, lang)) = reason { span.why lang=(lang) { (sentence) } }
         @else if !is_quiet { span.why { (viewer.lang.verdict_sentence(record.verdict)) } }
         @else if class == HeardClass::Unanswered { span.why { (viewer.lang.outcome(record.outcome)) } }
     }

@@ -19,9 +19,9 @@ pub(super) fn notes(viewer: &Viewer, facts: &CallFacts) -> Markup {
         section.card.stack {
             h2 { (t("Notes and tags", "Заметки и метки")) }
             @if facts.notes.is_empty() { p.muted { (t("None yet.", "Пока нет.")) } }
-            p.row { @for tag in of_kind(NoteKind::Tag) {
+            @if of_kind(NoteKind::Tag).next().is_some() { p.row { @for tag in of_kind(NoteKind::Tag) {
                 span.tag { a href={ "/calls?day=all&q=%23" (encoded(&tag.text)) } { "#" (tag.text) } (removal(viewer, facts, tag)) }
-            } }
+            } } }
             ol.list { @for note in of_kind(NoteKind::Note) { li {
                 p.wire { (note.text) }
                 p.small.muted { (note.who) ", " (date_time(note.at)) " " (removal(viewer, facts, note)) }
