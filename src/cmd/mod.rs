@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::language::CliLanguage;
 use crate::ops::config::{Config, ConfigError, ConfigPurpose};
 use crate::ops::{log, output};
 use crate::service::{render_process, render_worker};
@@ -19,6 +20,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod fake_pyrus;
 pub(crate) mod package_files;
+pub(crate) mod language;
 pub mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
@@ -38,6 +40,10 @@ pub(crate) struct Cli {
     /// Log one JSON object per line.
     #[arg(long, global = true, env = "CALLSPAN_LOG_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) log_json: bool,
+    /// Language of sentences: why a call is heard or not, and why legs belong together [default: from LC_ALL,
+    /// LC_MESSAGES or LANG].
+    #[arg(long, global = true, value_name = "LANG", value_enum)]
+    pub(crate) lang: Option<CliLanguage>,
     /// The command to run.
     #[command(subcommand)]
     pub(crate) command: CallspanCommand,
@@ -206,6 +212,7 @@ pub(crate) fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         output::complain(&error);
         return ExitCode::from(EXIT_USAGE);
     }
+    CliLanguage::choose(cli.lang);
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {

@@ -35,6 +35,7 @@ mod text;
 mod tls;
 
 pub(crate) use control::ServiceStatus;
+pub(crate) use rule_text::russian as russian_rule;
 pub(crate) use server::ConsoleServer;
 
 #[cfg(test)]

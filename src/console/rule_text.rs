@@ -13,7 +13,8 @@ impl Lang {
     }
 }
 
-const fn russian(rule: CorrelationRule) -> &'static str {
+/// Returns the Russian sentence of a rule.
+pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
     match rule {
         CorrelationRule::SameDialog => "Call-ID и тег From совпадают: один диалог в двух местах сети.",
         CorrelationRule::CorrelationHeader => "Настроенный заголовок связи имеет то же значение.",

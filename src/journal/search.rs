@@ -312,9 +312,9 @@ impl SqlCondition {
         if patterns.is_empty() {
             return;
         }
-        let one = "number_matches(?, s.extension) OR number_matches(?, s.from_extension) OR number_matches(?, s.to_extension)";
+        let one = "number_matches(?, s.extension, s.from_extension, s.to_extension)";
         self.parts.push(format!("({})", vec![one; patterns.len()].join(" OR ")));
-        self.values.extend(patterns.iter().flat_map(|pattern| vec![Value::from(pattern.clone()); 3]));
+        self.values.extend(patterns.iter().cloned().map(Value::from));
     }
 
     fn add_any(&mut self, column: &str, words: Vec<String>) {
@@ -332,15 +332,16 @@ impl SqlCondition {
     }
 }
 
-/// Adds `number_matches(pattern, number)` to a connection: the patterns are those of the rules ([`NumberPattern`]), and a
-/// scope that is written like a rule means the same numbers.
+/// Adds `number_matches(pattern, number, …)` to a connection: true if one of the numbers matches. The patterns are those of
+/// the rules ([`NumberPattern`]), so that a scope that is written like a rule means the same numbers.
 pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function("number_matches", 2, flags, |context| {
+    connection.create_scalar_function("number_matches", -1, flags, |context| {
         let pattern = context.get_or_create_aux(0, |value| -> Result<_, FromSqlError> {
             Ok::<_, FromSqlError>(NumberPattern::new(value.as_str()?))
         })?;
-        Ok(context.get_raw(1).as_str_or_null()?.is_some_and(|number| pattern.matches(number)))
+        let number = |n: usize| context.get_raw(n).as_str_or_null().ok().flatten();
+        Ok((1..context.len()).filter_map(number).any(|number| pattern.matches(number)))
     })
 }
 

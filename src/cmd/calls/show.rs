@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::{JournalLocation, known, shown};
 use crate::call::record::{CallRecord, DeliveryState};
+use crate::cmd::language::CliLanguage;
 use crate::cmd::table;
 use crate::cmd::terminal::TextStyle;
 use crate::cmd::terminal::clock_face::DisplayZone;
@@ -239,7 +240,8 @@ fn facts(text: &mut String, call: &StoredCall, style: &TextStyle) {
     say("length", r.duration_s.map(table::duration));
     say("outcome", Some(String::from(table::outcome(r.outcome))));
     say("verdict", Some(String::from(verdict(call))));
-    say("", r.verdict_reason.clone());
+    let language = CliLanguage::current();
+    say("", r.verdict_reason.as_deref().map(|reason| language.reason(reason)));
     for problem in &r.problems {
         let packets = problem.packets.map_or_else(String::new, |n| format!(", {n} packets"));
         let ms = problem.ms.map_or_else(String::new, |n| format!(", {n} ms"));
@@ -248,7 +250,7 @@ fn facts(text: &mut String, call: &StoredCall, style: &TextStyle) {
     for leg in &r.legs {
         let rendered = if leg.rendered { ", rendered" } else { "" };
         say("leg", Some(format!("Call-ID {}{rendered}", leg.sip_call_id)));
-        say("", leg.joined_by.map(|rule| format!("joined by {rule}: {}", rule.sentence())));
+        say("", leg.joined_by.map(|rule| format!("joined by {rule}: {}", language.rule(rule))));
     }
     for id in &r.related {
         say("related", Some(id.clone()));

@@ -245,9 +245,9 @@ fn legs(viewer: &Viewer, record: &CallRecord) -> Markup {
                                 @for agent in &leg.user_agents { span.sub.wire { (agent) } }
                             } }
                             td role="cell" data-l=(t("Times", "Время")) { span {
-                                @if let Some(at) = leg.invited_at { "INVITE " (clock_time(at)) br; }
-                                @if let Some(at) = leg.answered_at { "200 OK " (clock_time(at)) br; }
-                                @if let Some(at) = leg.ended_at { (t("end", "конец")) " " (clock_time(at)) }
+                                @if let Some(at) = leg.invited_at { span.nowrap { "INVITE " (clock_time(at)) } br; }
+                                @if let Some(at) = leg.answered_at { span.nowrap { "200 OK " (clock_time(at)) } br; }
+                                @if let Some(at) = leg.ended_at { span.nowrap { (t("end", "конец")) " " (clock_time(at)) } }
                             } }
                             td role="cell" data-l=(t("Answer", "Ответ")) { @if let Some(status) = leg.sip_status { (status) } }
                             td role="cell" data-l=(t("Heard", "Слышно")) { @if leg.rendered { (marked("ok", "ok")) span.vh { (t("yes", "да")) } } }
