@@ -9,8 +9,11 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
 use callspan::call::event::{KeptBytes, LegId, LegSink};
-use callspan::capture::{CapturedFrame, LinkType};
+use callspan::capture::{
+    CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType,
+};
 use callspan::decode::{FrameDecoder, UdpDatagram};
+use callspan::service::pipeline::Pipeline;
 use callspan::spool;
 use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
@@ -66,6 +69,12 @@ impl World {
     }
 
     fn step(&mut self, decoder: &mut FrameDecoder, engine: &mut Engine, sink: &mut dyn LegSink) {
+        let (at, frame) = self.advance();
+        feed(decoder, engine, sink, (frame, at));
+    }
+
+    /// Returns the next packet with its time.
+    fn advance(&mut self) -> (Timestamp, &[u8]) {
         let gap = 10_000_000 / self.frames.len().max(1) as i64;
         self.at = self.at.offset(gap.max(1));
         let count = self.frames.len();
@@ -79,7 +88,29 @@ impl World {
             let from = (usize::from(sequence) * 8 + self.next * 24) % (VOICE_BYTES - 160);
             frame[54..214].copy_from_slice(&self.voice[from..from + 160]);
         }
-        feed(decoder, engine, sink, (frame, self.at));
+        (self.at, frame)
+    }
+}
+
+/// The packets of a world as the source of a pipeline.
+struct WorldSource(World);
+
+impl CaptureSource for WorldSource {
+    fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError> {
+        let (at, data) = self.0.advance();
+        Ok(CaptureEvent::Frame(CapturedFrame { at, link: LinkType::Ethernet, interface: 0, orig_len: 214, data }))
+    }
+
+    fn counters(&mut self) -> CaptureCounters {
+        CaptureCounters::default()
+    }
+
+    fn name(&self) -> &str {
+        "bench"
+    }
+
+    fn take_warnings(&mut self) -> Vec<CaptureWarning> {
+        Vec::new()
     }
 }
 
@@ -202,6 +233,19 @@ fn hot_path(c: &mut Criterion) {
                 all
             });
         });
+        for (name, is_watched) in [("pipeline", false), ("pipeline_watch", true)] {
+            group.bench_function(BenchmarkId::new(name, calls), |b| {
+                let mut engine = Engine::new(endless(), "bench");
+                let mut source = WorldSource(World::new(calls, &mut engine, &mut Nowhere));
+                let mut pipeline = Pipeline::new(engine);
+                if is_watched {
+                    pipeline.watch_traffic();
+                }
+                let mut step = || drop(pipeline.step(&mut source, &mut Nowhere));
+                b.iter_custom(|packets| spent(|| (0..packets).for_each(|_| step())));
+                assert!(pipeline.engine.counters().rtp_packets > 0, "the packets found their calls");
+            });
+        }
         group.bench_function(BenchmarkId::new("decode_lookup_append", calls), |b| {
             let folder = tempfile::tempdir().expect("temporary folder");
             let config = spool::config::Config { dir: folder.path().into(), buffer_mib: 4_096, ..Default::default() };

@@ -14,6 +14,7 @@ use crate::ops::config::{Config, ConfigError, ConfigPurpose};
 use crate::ops::{log, output};
 use crate::service::{render_process, render_worker};
 
+pub(crate) mod alerts;
 pub(crate) mod calls;
 pub(crate) mod check_config;
 pub(crate) mod demo;
@@ -62,6 +63,8 @@ pub(crate) enum CallspanCommand {
     Calls(calls::CallsArgs),
     /// Show the service at a glance: mirror, calls, losses, disks, delivery, alarms.
     Status(status::StatusArgs),
+    /// Try the ways by which alarms leave the machine.
+    Alerts(alerts::AlertsArgs),
     /// Send a made-up call through the mirrored port; say at which step it is lost.
     TestCall(test_call::TestCallArgs),
     /// Check a mirror port or a capture file; list problems with the commands that solve them.
@@ -246,6 +249,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::CheckConfig(args) => check_config::run(&args),
         CallspanCommand::Calls(args) => calls::run(&args),
         CallspanCommand::Doctor(args) => doctor::run(&args),
+        CallspanCommand::Alerts(args) => alerts::run(&args),
         CallspanCommand::TestCall(args) => test_call::run(&args),
         CallspanCommand::Status(args) => status::run(&args),
         CallspanCommand::FakePyrus(args) => fake_pyrus::run(&args),

@@ -22,7 +22,6 @@ use crate::console::{ConsoleServer, ServiceStatus};
 use crate::journal::Journal;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
-use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
 use crate::ops::supervision::{SHORT_ROUND, StalledThread, Supervisor};
@@ -58,6 +57,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     log::set_level(&config.log.level);
     let (alerts, runner) =
         Alerts::start_with_history(&config.alerts, &config.journal.dir).context("cannot start the alerts thread")?;
+    let sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
     let signals = ServiceSignals { stop: &stop, reload: &reload };
     let ended = serve(&args, &config, &alerts, signals);
     if let Err(error) = &ended {
@@ -65,6 +65,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     drop(alerts);
     runner.join();
+    if let Some(sending) = sending {
+        sending.stop_within(LAST_MESSAGES);
+    }
     ended.map(|()| ExitCode::SUCCESS)
 }
 
@@ -180,7 +183,7 @@ impl RunningService {
         let patience = Duration::from_secs(60 * u64::from(config.alerts.mirror_silent_minutes));
         let mirror = MirrorWatch::start(state.join(MIRROR_FILE), patience, started_at);
         let mut pipeline = Pipeline::new(engine);
-        pipeline.traffic = Some(TrafficMonitor::default());
+        pipeline.watch_traffic();
         post_processor.adopt(&mut pipeline.engine, &resumed)?;
         if let Some(console) = &console {
             tracing::info!("the console listens on {}", console.url());
@@ -313,7 +316,7 @@ impl RunningService {
         let changes = ConfigChanges::between(&self.config, &new);
         let engine_config = CallConfig { test_key: self.test_key.clone(), ..post_process::engine_config(&new) };
         self.pipeline.engine.reload(engine_config);
-        self.alerts.set_command(new.alerts.command.clone());
+        self.alerts.reload(&new.alerts);
         log::set_level(&new.log.level);
         if changes.taken.contains(&ConfigChanges::LOGIN) {
             self.post_processor.reload(&new);
@@ -517,6 +520,8 @@ const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
 /// Time for which a stop goes on rendering. With the last writes (2 s), the requests in flight (3 s) and the last alarms it
 /// ends within 10 s, and systemd never has to kill it.
 const STOP_RENDERING: Duration = Duration::from_secs(2);
+/// Time for the last messages of a service that ends; others wait for the next start.
+const LAST_MESSAGES: Duration = Duration::from_secs(2);
 /// Interval of housekeeping: losses and threads are checked.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// File in the state folder that remembers the hours with SIP.

@@ -14,6 +14,7 @@ use super::table::printable;
 use super::terminal::paint::Paint;
 use crate::call::topology::MachinePair;
 use crate::journal::Journal;
+use crate::journal::outbox::{Outbox, OutboxCounts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::disk::disk_space;
 use crate::ops::self_test::SelfTestResult;
@@ -52,6 +53,9 @@ struct StatusView {
     /// Pairs of addresses that calls showed to be one machine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     machines: Vec<MachinePair>,
+    /// Messages for webhooks, mail and Telegram that are not sent yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbox: Option<OutboxCounts>,
     /// Result of the last test call of the timer.
     #[serde(skip_serializing_if = "Option::is_none")]
     test_call: Option<SelfTestResult>,
@@ -106,8 +110,15 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
         delivery_alarm: journal.as_ref().and_then(|j| j.alarm().ok()).flatten(),
         disks: disks.into_iter().flatten().collect(),
         machines: topology_file::load(&config.journal.dir),
+        outbox: outbox(config),
         test_call: SelfTestResult::read(&config.journal.dir),
     }
+}
+
+/// Counts the messages that wait. A site without webhook, mail and Telegram has none.
+fn outbox(config: &Config) -> Option<OutboxCounts> {
+    let counts = Outbox::open_existing(&config.journal.dir)?.counts().ok()?;
+    (counts.owed + counts.dead > 0).then_some(counts)
 }
 
 fn text(view: &StatusView, now: Timestamp) -> String {
@@ -126,6 +137,10 @@ fn text(view: &StatusView, now: Timestamp) -> String {
     for pair in &view.machines {
         let seen = format!("seen {} times, contradicted {} times", pair.seen, pair.against);
         let _ = writeln!(text, "learnt     {} and {} are one machine ({seen})", pair.a, pair.b);
+    }
+    if let Some(OutboxCounts { owed, dead, last_error }) = &view.outbox {
+        let why = last_error.as_deref().map(|error| format!(" ({}): callspan alerts retry", printable(error)));
+        let _ = writeln!(text, "messages   {owed} wait to be sent, {dead} were refused{}", why.unwrap_or_default());
     }
     if let Some(test) = &view.test_call {
         let word = if test.ok { "ok" } else { "LOST" };
@@ -231,8 +246,12 @@ mod tests {
         std::fs::write(dir.path().join("topology.json"), pair.replace('\n', " ")).unwrap();
         let test = SelfTestResult { at: now - DAY, ok: false, detail: String::from("the mirror is one-way") };
         test.write(dir.path()).unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add("webhook", "a", "{}", now).unwrap();
+        outbox.note_failure(1, None, "the receiver answers HTTP 410").unwrap();
         let view = look(&config, now);
         let said = text(&view, now);
+        assert!(said.contains("0 wait to be sent, 1 were refused (the receiver answers HTTP 410)"), "{said}");
         assert!(said.contains("10.1.0.1 and 198.51.100.10 are one machine (seen 14 times"), "{said}");
         assert!(said.contains("test call  LOST 24 h ago: the mirror is one-way"), "{said}");
         assert_eq!(serde_json::to_value(&view).unwrap()["machines"][0]["a"], "10.1.0.1");

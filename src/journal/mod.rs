@@ -33,6 +33,7 @@ mod calls;
 pub mod config;
 mod deliveries;
 mod encrypt;
+pub(crate) mod outbox;
 mod reserve;
 mod retention;
 mod schema;

@@ -10,6 +10,7 @@
 //!   ends, with the number of the others. With a history file the pause holds across restarts: an alarm that is held
 //!   back at the end of the program is given to the command by the next start. Without the file, the command gets it at
 //!   the end of the program.
+//! - Webhook, mail and Telegram ([`super::notify`]) get the same alarms at the same moments as the command.
 //! - No phone number and no secret leaves the process.
 
 use std::collections::VecDeque;
@@ -26,6 +27,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::alarm_history::AlarmHistory;
 use super::config::secret;
+use super::notify::{AlarmWays, NotifyConfig};
+use super::thread::StoppableThread;
 use crate::time::Timestamp;
 
 /// The `[alerts]` section.
@@ -33,13 +36,15 @@ use crate::time::Timestamp;
 pub struct Config {
     /// Command that `/bin/sh -c` runs for each alarm; `None`: alarms are only logged.
     pub command: Option<String>,
+    /// Webhooks, mail and Telegram.
+    pub notify: NotifyConfig,
     /// Time without SIP, minutes, that raises an alarm at an hour that had SIP on earlier days; 0: never.
     pub mirror_silent_minutes: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { command: None, mirror_silent_minutes: 15 }
+        Self { command: None, notify: NotifyConfig::default(), mirror_silent_minutes: 15 }
     }
 }
 
@@ -100,13 +105,15 @@ pub enum AlarmKind {
     TestCallFailed,
     /// A later test call was recorded right.
     TestCallPassed,
+    /// `callspan alerts test` tries the ways.
+    TestAlarm,
     /// A thread of the service makes no progress, for example because a disk or a network folder does not answer.
     ThreadStalled,
 }
 
 impl AlarmKind {
     /// Every kind.
-    const ALL: [Self; 28] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -129,6 +136,7 @@ impl AlarmKind {
         Self::ThreadStalled,
         Self::TestCallFailed,
         Self::TestCallPassed,
+        Self::TestAlarm,
         Self::MirrorSilent,
         Self::MirrorSilentOver,
         Self::MirrorOneSided,
@@ -162,6 +170,7 @@ impl AlarmKind {
             Self::ThreadStalled => "thread_stalled",
             Self::TestCallFailed => "test_call_failed",
             Self::TestCallPassed => "test_call_passed",
+            Self::TestAlarm => "test_alarm",
             Self::MirrorSilent => "mirror_silent",
             Self::MirrorSilentOver => "mirror_silent_over",
             Self::MirrorOneSided => "mirror_one_sided",
@@ -177,7 +186,7 @@ impl AlarmKind {
     }
 
     /// Returns true for the end of a problem.
-    const fn is_recovery(self) -> bool {
+    pub(super) const fn is_recovery(self) -> bool {
         !self.ends().is_empty()
     }
 
@@ -232,6 +241,8 @@ pub(crate) struct Alarm {
 pub struct Alerts {
     to_command: Option<Sender<Alarm>>,
     command: SharedCommand,
+    /// Webhooks, mail and Telegram.
+    ways: Option<AlarmWays>,
     /// Alarms that are not over, the newest last; at most [`MAX_OPEN`].
     open: Arc<Mutex<VecDeque<Alarm>>>,
 }
@@ -251,7 +262,7 @@ impl Alerts {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(config: &Config) -> std::io::Result<(Self, AlarmRunner)> {
-        Self::start_with(config, AlarmHistory::in_memory(), AlarmLimits::default())
+        Self::start_with(config, None, AlarmHistory::in_memory(), AlarmLimits::default())
     }
 
     /// Starts the thread. A file in the folder `state` keeps the pauses across restarts.
@@ -260,27 +271,45 @@ impl Alerts {
     /// When the thread cannot be started.
     pub fn start_with_history(config: &Config, state: &Path) -> std::io::Result<(Self, AlarmRunner)> {
         let history = AlarmHistory::load(state.join(HISTORY_FILE), wall_clock(), PAUSE);
-        Self::start_with(config, history, AlarmLimits::default())
+        let ways = AlarmWays::new(config.notify.clone(), state);
+        Self::start_with(config, Some(ways), history, AlarmLimits::default())
     }
 
-    fn start_with(config: &Config, history: AlarmHistory, limits: AlarmLimits) -> std::io::Result<(Self, AlarmRunner)> {
+    fn start_with(
+        config: &Config,
+        ways: Option<AlarmWays>,
+        history: AlarmHistory,
+        limits: AlarmLimits,
+    ) -> std::io::Result<(Self, AlarmRunner)> {
         let (sender, alarms) = crossbeam_channel::bounded(QUEUE);
         let command: SharedCommand = Arc::new(RwLock::new(config.command.clone()));
-        let shared = Arc::clone(&command);
+        let shared = (Arc::clone(&command), ways.clone());
         let thread = std::thread::Builder::new()
             .name(String::from("alerts"))
             .spawn(move || run_all(&shared, &alarms, history, limits))?;
-        Ok((Self { to_command: Some(sender), command, open: Arc::default() }, AlarmRunner { thread: Some(thread) }))
+        let alerts = Self { to_command: Some(sender), command, ways, open: Arc::default() };
+        Ok((alerts, AlarmRunner { thread: Some(thread) }))
     }
 
     /// Creates an [`Alerts`] without a command: alarms are only logged.
     pub fn only_logged() -> Self {
-        Self { to_command: None, command: SharedCommand::default(), open: Arc::default() }
+        Self { to_command: None, command: SharedCommand::default(), ways: None, open: Arc::default() }
     }
 
-    /// Replaces the command. The alarms that wait get the new one.
-    pub(crate) fn set_command(&self, command: Option<String>) {
-        *self.command.write().unwrap_or_else(PoisonError::into_inner) = command;
+    /// Replaces the command and the other ways. The alarms that wait get the new ones.
+    pub(crate) fn reload(&self, config: &Config) {
+        self.command.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.command);
+        if let Some(ways) = &self.ways {
+            ways.replace(config.notify.clone());
+        }
+    }
+
+    /// Starts the thread that sends the messages for webhooks, mail and Telegram, if this has a state folder.
+    ///
+    /// # Errors
+    /// When the system starts no further thread.
+    pub(crate) fn start_sending(&self) -> std::io::Result<Option<StoppableThread>> {
+        self.ways.as_ref().map(AlarmWays::start).transpose()
     }
 
     /// Returns the alarms of the last day that are not over, the newest last.
@@ -305,6 +334,11 @@ impl Alerts {
         open.push_back(Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 });
     }
 
+    /// Runs the command for an alarm and waits for its end. Returns `None` without a command.
+    pub(crate) fn try_command(config: &Config, alarm: &Alarm) -> Option<std::io::Result<()>> {
+        config.command.as_deref().map(|command| run_one(command, alarm, MAX_RUN))
+    }
+
     /// Raises an alarm. Never blocks.
     pub fn raise(&self, kind: AlarmKind, detail: &str) {
         self.log_and_send(kind, detail, None);
@@ -316,9 +350,10 @@ impl Alerts {
         self.log_and_send(kind, &without_numbers(detail), Some(call.to_owned()));
     }
 
-    /// Returns true if a command gets the alarms.
-    pub(crate) fn has_command(&self) -> bool {
-        self.to_command.is_some() && self.command.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Returns true if a command or another way gets the alarms.
+    pub(crate) fn has_way(&self) -> bool {
+        let has_command = || self.command.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        self.to_command.is_some() && (has_command() || self.ways.as_ref().is_some_and(AlarmWays::is_any))
     }
 
     /// Raises an alarm without a log line, for an error that is logged or printed elsewhere.
@@ -338,7 +373,7 @@ impl Alerts {
     }
 
     fn send_to_command(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
-        let Some(sender) = self.to_command.as_ref().filter(|_| self.has_command()) else { return };
+        let Some(sender) = self.to_command.as_ref().filter(|_| self.has_way()) else { return };
         let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
         if let Err(TrySendError::Full(alarm)) = sender.try_send(alarm) {
             tracing::warn!(alarm = kind.name(), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: it does not get this alarm");
@@ -374,8 +409,16 @@ impl Default for AlarmLimits {
     }
 }
 
-fn run_all(command: &SharedCommand, alarms: &Receiver<Alarm>, mut history: AlarmHistory, limits: AlarmLimits) {
+fn run_all(
+    (command, ways): &(SharedCommand, Option<AlarmWays>),
+    alarms: &Receiver<Alarm>,
+    mut history: AlarmHistory,
+    limits: AlarmLimits,
+) {
     let run = |alarm: &Alarm| {
+        if let Some(ways) = ways {
+            ways.pass_on(alarm);
+        }
         let Some(command) = command.read().unwrap_or_else(PoisonError::into_inner).clone() else { return };
         if let Err(error) = run_one(&command, alarm, limits.max_run) {
             tracing::warn!(%error, "the alarm command failed");
@@ -514,7 +557,7 @@ mod tests {
 
     fn raised(limits: AlarmLimits, command: &str, raise: impl FnOnce(&Alerts)) {
         let config = Config { command: Some(command.to_owned()), ..Config::default() };
-        let (alerts, runner) = Alerts::start_with(&config, AlarmHistory::in_memory(), limits).unwrap();
+        let (alerts, runner) = Alerts::start_with(&config, None, AlarmHistory::in_memory(), limits).unwrap();
         raise(&alerts);
         drop(alerts);
         runner.join();
@@ -565,7 +608,7 @@ mod tests {
         let limits = AlarmLimits { pause, ..AlarmLimits::default() };
         let session = |details: &[&str], wait: Duration| {
             let history = AlarmHistory::load(dir.path().join("alarms.json"), wall_clock(), pause);
-            let (alerts, runner) = Alerts::start_with(&config, history, limits).unwrap();
+            let (alerts, runner) = Alerts::start_with(&config, None, history, limits).unwrap();
             details.iter().for_each(|detail| alerts.raise(AlarmKind::ServiceFailed, detail));
             #[expect(clippy::disallowed_methods, reason = "a pause by the real clock is what is tested")]
             std::thread::sleep(wait);

@@ -1,6 +1,7 @@
 //! Operation of the recorder: configuration, logs, alarms, counters, and the doctor.
 
 pub(crate) mod alarm_history;
+pub(crate) mod alarm_text;
 pub mod alerts;
 pub mod config;
 pub mod disk;
@@ -8,6 +9,7 @@ pub(crate) mod doctor;
 pub mod drops;
 pub mod log;
 pub(crate) mod metrics;
+pub mod notify;
 pub(crate) mod output;
 pub(crate) mod self_test;
 pub(crate) mod status;

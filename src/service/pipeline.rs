@@ -35,6 +35,11 @@ impl Pipeline {
         Self { decoder: FrameDecoder::new(), traffic: None, ahead_ns: engine.wall_offset_ns(), engine }
     }
 
+    /// Counts the traffic from now on, for a service that watches its mirror.
+    pub fn watch_traffic(&mut self) {
+        self.traffic = Some(TrafficMonitor::default());
+    }
+
     /// Passes the next event of the source through decoder and engine into the sink.
     ///
     /// # Errors

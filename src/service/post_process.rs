@@ -25,6 +25,7 @@ use crate::call::Engine;
 use crate::call::event::{CallEvent, DueSegments, EndedCall, RegistrationPolicy};
 use crate::call::record::{CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
+use crate::journal::outbox::Outbox;
 use crate::journal::{CallStage, Journal, LegRow, StoredCall};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
@@ -188,6 +189,10 @@ impl PostProcessor {
             store,
             keep_pcap: config.recording.keep_pcap,
             alerts,
+            outbox: match config.alerts.notify.calls {
+                Some(_) => Some(Outbox::open(&config.journal.dir).context("the outbox cannot be opened")?),
+                None => None,
+            },
             policy: config.pyrus.enabled.then(|| policy(&config.pyrus)),
             updates: delivery.as_ref().map(DeliveryHandle::sender),
             locks: Arc::default(),

@@ -12,6 +12,8 @@ use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
 use crate::journal::{CallStage, LegRow};
 use crate::ops::alerts::AlarmKind;
+use crate::ops::notify;
+use crate::service::clock::wall_clock;
 use crate::spool::scrub::scrub;
 
 impl CallWorker {
@@ -32,6 +34,10 @@ impl CallWorker {
         };
         // The journal may have refused them when the call ended.
         self.store_legs(&call)?;
+        // Before the call is complete: after a crash in between, the next try sends the same key again.
+        if let Some(outbox) = &self.outbox {
+            notify::add_call(outbox, &record, wall_clock())?;
+        }
         match (&self.updates, call.registration) {
             (Some(_), registration) => {
                 self.journal.put_call_for_delivery(&record, CallStage::Complete, registration)?

@@ -23,6 +23,8 @@ impl ConfigChanges {
         changes.note_taken("numbers", a.numbers != b.numbers);
         changes.note_taken("calls", without_fixed(a) != without_fixed(b));
         changes.note_taken("alerts", old.alerts != new.alerts);
+        let has_webhook = |config: &Config| config.alerts.notify.calls.is_some();
+        changes.note_restart("webhook", has_webhook(old) != has_webhook(new));
         changes.note_taken("log", old.log != new.log);
         changes.note_taken(Self::LOGIN, login(old) != login(new));
         changes.note_restart("calls.appliance", a.appliance != b.appliance);

@@ -16,12 +16,12 @@ use crate::ops::output;
 /// A file in the state folder remembers the alarm. If the file cannot be written (full or read-only disk), this function
 /// waits, so that the next start comes later. `stop` ends the wait.
 pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
-    // The error is printed to standard error in any case. That is enough without an alarm command, and for a person who
+    // The error is printed to standard error in any case. That is enough without a way for alarms, and for a person who
     // starts a second service by hand.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
     let text = output::chain(error);
     let stamp = state.join(FILE_NAME);
-    if is_second || !alerts.has_command() || was_raised(&stamp, &text) {
+    if is_second || !alerts.has_way() || was_raised(&stamp, &text) {
         return;
     }
     alerts.raise_unlogged(AlarmKind::ServiceFailed, &text);

@@ -11,6 +11,7 @@ use super::render_process::CallRenderer;
 use crate::call::event::{EndedCall, RegistrationPolicy};
 use crate::call::record::CallRecord;
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy};
+use crate::journal::outbox::Outbox;
 use crate::journal::{self, CallStage, Journal, LegRow, SpoolFileState};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::supervision::TickCounter;
@@ -26,6 +27,8 @@ pub(super) struct CallWorker {
     /// True: the packets of a call are kept beside its recording (`recording.keep_pcap`).
     pub(super) keep_pcap: bool,
     pub(super) alerts: Alerts,
+    /// Outbox for the webhook of finished calls; `None`: there is no webhook.
+    pub(super) outbox: Option<Outbox>,
     /// Decides which calls are delivered; `None` when delivery is switched off.
     pub(super) policy: Option<DeliveryPolicy>,
     /// Way to the delivery thread; `None` when delivery is switched off.

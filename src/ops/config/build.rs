@@ -8,6 +8,7 @@ use super::value::{number_source, split_header_match};
 use super::{Config, ConfigPurpose, SecretSources, TrustedProxy, folders, plausible, secret};
 use crate::call::config::{CallRule, NumberSource, RecordingStart, RegistrationMoment, RuleAction};
 use crate::call::record::CallDirection;
+use crate::ops::notify::config::{MailConfig, MailTls, NotifyConfig, NotifySecret, TelegramConfig, WebhookConfig};
 use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
 
@@ -29,6 +30,7 @@ pub(crate) fn build(
         ConfigSection { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     ConfigSection { raw, name: "log" }.set_text("level", &mut config.log.level);
     ConfigSection { raw, name: "alerts" }.set_number("mirror_silent_minutes", &mut config.alerts.mirror_silent_minutes);
+    config.alerts.notify = notify(raw, &config.call.appliance, findings);
     config.call.rules = rules(raw, findings);
     keep_headers(raw, &mut config);
     config.pyrus.enabled = match purpose {
@@ -380,6 +382,73 @@ fn console(raw: &RawConfig, config: &mut Config) {
     let address = given("trusted_proxy").and_then(|text| text.parse().ok());
     let header = given("trusted_header").map(str::to_ascii_lowercase);
     config.console.trusted_proxy = address.zip(header).map(|(address, header)| TrustedProxy { address, header });
+}
+
+/// Returns the webhooks, mail and Telegram.
+fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -> NotifyConfig {
+    let (alerts, calls) = (ConfigSection { raw, name: "alerts" }, ConfigSection { raw, name: "webhook" });
+    let given = |section: ConfigSection<'_>, key: &str| {
+        section.text(key).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let secret = |section: ConfigSection<'_>, key: &str| NotifySecret {
+        text: given(section, key),
+        file: given(section, &format!("{key}_file")).map(PathBuf::from),
+    };
+    let mut to = Vec::new();
+    alerts.set_texts("mail_to", &mut to);
+    let mail = MailConfig {
+        server: given(alerts, "mail_server").unwrap_or_default(),
+        tls: match alerts.text("mail_tls") {
+            Some("tls") => MailTls::Tls,
+            Some("none") => MailTls::None,
+            _ => MailTls::StartTls,
+        },
+        from: given(alerts, "mail_from").unwrap_or_default(),
+        to,
+        login: given(alerts, "mail_login").unwrap_or_default(),
+        password: secret(alerts, "mail_password"),
+    };
+    let telegram = TelegramConfig {
+        url: given(alerts, "telegram_url").unwrap_or_else(|| String::from("https://api.telegram.org")),
+        token: secret(alerts, "telegram_token"),
+        chat: given(alerts, "telegram_chat").unwrap_or_default(),
+    };
+    incomplete_ways(raw, (&mail, &telegram), findings);
+    let hook =
+        |section, url: &str, key: &str| Some(WebhookConfig { url: given(section, url)?, secret: secret(section, key) });
+    NotifyConfig {
+        appliance: appliance.to_owned(),
+        alarms: hook(alerts, "webhook_url", "webhook_secret"),
+        calls: hook(calls, "url", "secret"),
+        mail: (!mail.server.is_empty()).then_some(mail),
+        telegram: (!telegram.chat.is_empty()).then_some(telegram),
+    }
+}
+
+/// Warns of ways that lack a part, or that send a password unencrypted.
+fn incomplete_ways(
+    raw: &RawConfig,
+    (mail, telegram): (&MailConfig, &TelegramConfig),
+    findings: &mut Vec<ConfigFinding>,
+) {
+    let mut warn = |key: &str, what: &str, remedy: &str| {
+        let line = raw.get("alerts", key).map(|given| given.line);
+        findings.push(ConfigFinding::warning(line, what, remedy));
+    };
+    if !mail.server.is_empty() {
+        if mail.from.parse::<lettre::Address>().is_err() || mail.to.is_empty() {
+            warn("mail_server", "alerts.mail_server is set, but no mail can be sent", "add mail_from and mail_to");
+        }
+        let is_here = mail.server.starts_with("127.") || mail.server.starts_with("localhost:");
+        if mail.tls == MailTls::None && !mail.login.is_empty() && !is_here {
+            warn("mail_tls", "the mail password would cross the network unprotected", "write mail_tls = \"starttls\"");
+        }
+    }
+    let has_token = telegram.token.text.is_some() || telegram.token.file.is_some();
+    if telegram.chat.is_empty() == has_token {
+        let what = "Telegram needs both alerts.telegram_chat and a token: nothing is sent";
+        warn(if has_token { "telegram_token" } else { "telegram_chat" }, what, "add the other one");
+    }
 }
 
 /// Checks that keys of the console that belong together are given together.

@@ -50,6 +50,12 @@ pub(crate) enum KeyKind {
     Address,
     /// `https://HOST`, or empty.
     SiteUrl,
+    /// An https URL with any path, or empty; http only to this machine.
+    HookUrl,
+    /// `HOST:PORT`, or empty.
+    HostPort,
+    /// One mail address, or a list of mail addresses.
+    MailAddresses,
     /// A header name, or `NAME: PATTERN`.
     HeaderMatch,
     /// One public key of age, or a list of public keys.
@@ -100,6 +106,10 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
         "The console: pages to find a call and hear it, and the API (POST /api/calls/ID/pause and /resume, GET /api/status).",
     ),
     ("alerts", "Alarms: events that need a person. Every alarm is also a line in the log."),
+    (
+        "webhook",
+        "A webhook for finished calls, for those who use another system than Pyrus. Records hold phone numbers.",
+    ),
     ("log", "The log of `callspan run` on standard error."),
     (
         "rules",
@@ -185,7 +195,25 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("console", "trusted_header", KeyKind::HeaderName, "\"\"", "", "Header in which that proxy names the user, for example \"X-Remote-User\". The role and scope are those of the user of this name (callspan user add NAME --no-password). The proxy must remove this header from requests of others."),
     //
     key("alerts", "mirror_silent_minutes", KeyKind::Number(0, 1440), "15", "minutes", "Alarm mirror_silent when no SIP arrived for this time, at an hour that had SIP on earlier days. 0: never."),
+    key("alerts", "webhook_url", KeyKind::HookUrl, "\"\"", "", "Address that gets each alarm as a POST with JSON, tried again until it is taken. Empty: none."),
+    key("alerts", "webhook_secret", KeyKind::Secret, "", "", "Secret of the signature: header X-Callspan-Signature, sha256= and the HMAC-SHA256 of \"TIMESTAMP.BODY\" in hex; TIMESTAMP is in X-Callspan-Timestamp. Better keep it in webhook_secret_file."),
+    key("alerts", "webhook_secret_file", KeyKind::Path, "", "", "File that holds only the secret."),
+    key("alerts", "mail_server", KeyKind::HostPort, "\"\"", "", "Mail server, HOST:PORT, for example \"smtp.example.org:587\". Empty: no mail."),
+    key("alerts", "mail_tls", KeyKind::Word(&["starttls", "tls", "none"]), "\"starttls\"", "", "Encryption: \"starttls\" (port 587), \"tls\" (port 465), or \"none\" for a server on this machine."),
+    key("alerts", "mail_from", KeyKind::Text, "\"\"", "", "Address of the sender. Required for mail."),
+    key("alerts", "mail_to", KeyKind::MailAddresses, "[]", "", "Address of the receiver, or a list of addresses. Required for mail."),
+    key("alerts", "mail_login", KeyKind::Text, "\"\"", "", "Login at the mail server. Empty: none."),
+    key("alerts", "mail_password", KeyKind::Secret, "", "", "Password of mail_login. Better keep it in mail_password_file."),
+    key("alerts", "mail_password_file", KeyKind::Path, "", "", "File that holds only the password."),
+    key("alerts", "telegram_chat", KeyKind::Text, "\"\"", "", "Id of the Telegram chat that gets each alarm. Empty: none."),
+    key("alerts", "telegram_token", KeyKind::Secret, "", "", "Token of the Telegram bot. Better keep it in telegram_token_file."),
+    key("alerts", "telegram_token_file", KeyKind::Path, "", "", "File that holds only the token."),
+    key("alerts", "telegram_url", KeyKind::HookUrl, "\"https://api.telegram.org\"", "", "Address of the Bot API."),
     key("alerts", "command", KeyKind::Text, "\"\"", "", "Command that /bin/sh runs for each alarm, at most once in five minutes for each kind. It reads one JSON line {at, kind, detail, call} from standard input. Empty: none."),
+    //
+    key("webhook", "url", KeyKind::HookUrl, "\"\"", "", "Address that gets the record of each finished call as a POST with JSON {type, record}, tried again until it is taken. The header Idempotency-Key is the id of the call. Empty: none."),
+    key("webhook", "secret", KeyKind::Secret, "", "", "Secret of the signature, as alerts.webhook_secret. Better keep it in secret_file."),
+    key("webhook", "secret_file", KeyKind::Path, "", "", "File that holds only the secret."),
     //
     key("log", "level", KeyKind::Word(&["error", "warn", "info", "debug", "trace"]), "\"info\"", "", "Level of the log. debug and trace show phone numbers. --log and CALLSPAN_LOG take precedence."),
     //

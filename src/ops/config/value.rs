@@ -43,6 +43,7 @@ pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValu
         KeyKind::Names => one_or_more(key, value, name),
         KeyKind::Recipients => one_or_more(key, value, recipient),
         KeyKind::AddressGroups => address_groups(key, value).map(ConfigValue::AddressGroups),
+        KeyKind::MailAddresses => one_or_more(key, value, mail_address),
         KeyKind::Users => texts(key, value, user),
         KeyKind::HeaderNames => texts(key, value, header_name),
         KeyKind::Sources => texts(key, value, source),
@@ -67,6 +68,8 @@ fn single(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProb
         KeyKind::Url => url,
         KeyKind::Address => address,
         KeyKind::SiteUrl => site_url,
+        KeyKind::HookUrl => hook_url,
+        KeyKind::HostPort => host_port,
         KeyKind::Listen => listen,
         KeyKind::HeaderMatch => header_match,
         KeyKind::Mappings => return wrong(format!("{} is not allowed here", key.name), ""),
@@ -371,6 +374,32 @@ fn site_url(text: &str) -> Result<(), ValueProblem> {
     match text.is_empty() || reqwest::Url::parse(text).is_ok_and(is_site) {
         true => Ok(()),
         false => wrong("this is not the https address of a site", "write \"https://HOST\", without a path"),
+    }
+}
+
+fn hook_url(text: &str) -> Result<(), ValueProblem> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    match reqwest::Url::parse(text) {
+        Ok(url) if url.scheme() == "https" && url.has_host() => Ok(()),
+        Ok(url) if url.scheme() == "http" && is_loopback(&url) => Ok(()),
+        _ => wrong("this is not an https URL", "write \"https://HOST/PATH\"; http is allowed for this machine only"),
+    }
+}
+
+fn host_port(text: &str) -> Result<(), ValueProblem> {
+    let parts = text.rsplit_once(':');
+    match text.is_empty() || parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+        true => Ok(()),
+        false => wrong("this is not HOST:PORT", "write for example \"smtp.example.org:587\""),
+    }
+}
+
+fn mail_address(text: &str) -> Result<(), ValueProblem> {
+    match text.parse::<lettre::Address>() {
+        Ok(_) => Ok(()),
+        Err(_) => wrong(format!("\"{text}\" is no mail address"), "write for example \"admin@example.org\""),
     }
 }
 

@@ -99,6 +99,9 @@ fn every_key_changes_the_configuration() {
             (_, KeyKind::Keypad) => String::from("\"*71\""),
             (_, KeyKind::HeaderName) => String::from("\"X-Other\""),
             (_, KeyKind::Address) => String::from("\"127.0.0.1\""),
+            (_, KeyKind::HookUrl) => String::from("\"https://hook.example/a\""),
+            (_, KeyKind::HostPort) => String::from("\"mail.example:25\""),
+            (_, KeyKind::MailAddresses) => String::from("[\"b@example.org\"]"),
             (_, KeyKind::SiteUrl) => String::from("\"https://calls.example\""),
             (_, KeyKind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
             (_, KeyKind::Listen) => String::from("\"127.0.0.1:8080\""),
@@ -112,6 +115,23 @@ fn every_key_changes_the_configuration() {
             ("console", name) if halves.iter().any(|(key, _)| *key == name) => {
                 let other = halves.iter().find(|(key, _)| *key == name).map_or("", |(_, other)| other);
                 (String::new(), &*format!("[console]\n{other}\n"))
+            }
+            // A part of a way needs the way.
+            ("alerts", name) if name.starts_with("mail_") && name != "mail_server" => {
+                let head = "[alerts]\nmail_server = \"mail.example:587\"\n";
+                (head.to_owned(), head)
+            }
+            ("alerts", name) if name.starts_with("telegram_") && name != "telegram_chat" => {
+                let head = "[alerts]\ntelegram_chat = \"1\"\n";
+                (head.to_owned(), head)
+            }
+            ("alerts", name) if name.starts_with("webhook_secret") => {
+                let head = "[alerts]\nwebhook_url = \"https://hook.example/\"\n";
+                (head.to_owned(), head)
+            }
+            ("webhook", name) if name.starts_with("secret") => {
+                let head = "[webhook]\nurl = \"https://hook.example/\"\n";
+                (head.to_owned(), head)
             }
             (section, _) => (String::new(), &*format!("[{section}]\n")),
         };

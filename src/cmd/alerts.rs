@@ -1,0 +1,86 @@
+//! `callspan alerts`: tries the ways of the alarms, and sends dead letters again.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+
+use super::EXIT_FAILED;
+use super::table::printable;
+use crate::journal::outbox::Outbox;
+use crate::ops::alerts::{Alarm, AlarmKind, Alerts};
+use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::notify::AlarmWays;
+use crate::ops::output;
+use crate::service::clock::wall_clock;
+
+/// Arguments of `alerts`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct AlertsArgs {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml", global = true)]
+    config: PathBuf,
+    /// The command to run.
+    #[command(subcommand)]
+    command: AlertsCommand,
+}
+
+/// The commands of `alerts`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum AlertsCommand {
+    /// Send one test alarm by every configured way, and show which ones took it.
+    Test,
+    /// Send messages again that their receivers refused (dead letters).
+    Retry,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration is wrong, has no way, or the outbox cannot be opened.
+pub(crate) fn run(args: &AlertsArgs) -> anyhow::Result<ExitCode> {
+    let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
+    match args.command {
+        AlertsCommand::Test => test(&config),
+        AlertsCommand::Retry => {
+            let revived = Outbox::open(&config.journal.dir)?.revive(wall_clock())?;
+            output::result(&format!("{revived} messages will be sent again by the running service\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn test(config: &Config) -> anyhow::Result<ExitCode> {
+    let alarm = Alarm {
+        at: wall_clock(),
+        kind: AlarmKind::TestAlarm,
+        detail: String::from("this is a test of the alarms: nothing is wrong"),
+        call: None,
+        held_back: 0,
+    };
+    let ways = AlarmWays::new(config.alerts.notify.clone(), &config.journal.dir);
+    let mut results = ways.try_all(&alarm);
+    if let Some(result) = Alerts::try_command(&config.alerts, &alarm) {
+        results.push(("command", result.map_err(|error| error.to_string())));
+    }
+    if results.is_empty() {
+        bail!("no way for alarms is configured: set command, webhook_url, mail_server or telegram_chat in [alerts]");
+    }
+    let mut text = String::new();
+    for (way, result) in &results {
+        let line =
+            result.as_ref().map_or_else(|error| format!("FAILED: {}", printable(error)), |()| String::from("sent"));
+        text.push_str(&format!("{way:<9} {line}\n"));
+    }
+    output::result(&text)?;
+    Ok(if results.iter().all(|(_, result)| result.is_ok()) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+const HELP: &str = "\
+Exit status of test: 0 every way took the alarm; 1 a way failed, or there is none.
+
+Examples:
+  callspan alerts test
+  callspan alerts retry";

@@ -1,0 +1,231 @@
+//! The outbox: messages for webhooks, mail and Telegram that are still to be sent, in `outbox.sqlite` in the state folder.
+//!
+//! It is a file of its own, because an alarm about a damaged journal must get out as well. A message stays until its
+//! receiver has taken it, or until it is a dead letter, which a person can send again.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, params};
+
+use super::JournalResult;
+use crate::time::Timestamp;
+
+/// A handle to the outbox. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox(Arc<Mutex<Connection>>);
+
+/// A message that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OutboxMessage {
+    /// Number of the message.
+    pub(crate) n: i64,
+    /// Name of the way by which it is sent.
+    pub(crate) route: String,
+    /// Key by which the receiver knows repetitions.
+    pub(crate) key: String,
+    /// JSON.
+    pub(crate) body: String,
+    /// Failed tries so far.
+    pub(crate) tries: u32,
+    /// Wall clock when it was added.
+    pub(crate) added_at: Timestamp,
+}
+
+/// Messages in the outbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct OutboxCounts {
+    /// Messages that will be tried again.
+    pub(crate) owed: u64,
+    /// Dead letters: messages that are not tried again.
+    pub(crate) dead: u64,
+    /// Why the newest dead letter was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_error: Option<String>,
+}
+
+impl Outbox {
+    /// Opens the outbox in the state folder, and creates it if needed. A file that cannot be read is set aside.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or created.
+    pub(crate) fn open(state: &Path) -> JournalResult<Self> {
+        let path = state.join(FILE_NAME);
+        Self::set_up(&path).or_else(|_| {
+            let _ = std::fs::rename(&path, state.join(ASIDE_NAME)); // at worst the second try fails as well
+            Self::set_up(&path)
+        })
+    }
+
+    /// Opens the outbox of another process, if there is one.
+    pub(crate) fn open_existing(state: &Path) -> Option<Self> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(state.join(FILE_NAME), flags).ok()?;
+        Some(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    fn set_up(path: &Path) -> JournalResult<Self> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.execute_batch(SCHEMA)?;
+        restrict(path);
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    /// Adds a message, durably. A message with the same way and key is kept as it is. A full outbox drops its oldest dead
+    /// letter; returns false if there is none, and the message was not added.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn add(&self, route: &str, key: &str, body: &str, now: Timestamp) -> JournalResult<bool> {
+        let connection = self.lock();
+        let rows: u32 = connection.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
+        if rows >= MAX_MESSAGES {
+            let oldest = "DELETE FROM outbox WHERE n = (SELECT min(n) FROM outbox WHERE dead = 1)";
+            if connection.execute(oldest, [])? == 0 {
+                return Ok(false);
+            }
+        }
+        let sql = "INSERT OR IGNORE INTO outbox (route, key, body, added_at, due_at) VALUES (?1, ?2, ?3, ?4, ?4)";
+        connection.execute(sql, params![route, key, body, now.as_micros()])?;
+        Ok(true)
+    }
+
+    /// Returns the messages that are due, the longest due first.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn due(&self, now: Timestamp, limit: u32) -> JournalResult<Vec<OutboxMessage>> {
+        let connection = self.lock();
+        let sql = "SELECT n, route, key, body, tries, added_at FROM outbox WHERE dead = 0 AND due_at <= ?1
+                   ORDER BY due_at, n LIMIT ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![now.as_micros(), limit], |row| {
+            Ok(OutboxMessage {
+                n: row.get(0)?,
+                route: row.get(1)?,
+                key: row.get(2)?,
+                body: row.get(3)?,
+                tries: row.get(4)?,
+                added_at: Timestamp::from_micros(row.get(5)?),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Removes a message that its receiver has taken.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn remove(&self, n: i64) -> JournalResult<()> {
+        self.lock().execute("DELETE FROM outbox WHERE n = ?1", params![n])?;
+        Ok(())
+    }
+
+    /// Notes a failed try. `next` is the time of the next one; `None`: the message is a dead letter.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn note_failure(&self, n: i64, next: Option<Timestamp>, error: &str) -> JournalResult<()> {
+        let sql =
+            "UPDATE outbox SET tries = tries + 1, dead = ?2, due_at = coalesce(?3, due_at), error = ?4 WHERE n = ?1";
+        self.lock().execute(sql, params![n, next.is_none(), next.map(Timestamp::as_micros), error])?;
+        Ok(())
+    }
+
+    /// Lets every dead letter be sent again. Returns their number.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn revive(&self, now: Timestamp) -> JournalResult<usize> {
+        let sql = "UPDATE outbox SET dead = 0, tries = 0, due_at = ?1 WHERE dead = 1";
+        Ok(self.lock().execute(sql, params![now.as_micros()])?)
+    }
+
+    /// Counts the messages.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn counts(&self) -> JournalResult<OutboxCounts> {
+        let connection = self.lock();
+        let count = |dead: bool| -> JournalResult<u64> {
+            let n: u32 =
+                connection.query_row("SELECT count(*) FROM outbox WHERE dead = ?1", params![dead], |row| row.get(0))?;
+            Ok(u64::from(n))
+        };
+        let sql = "SELECT error FROM outbox WHERE dead = 1 ORDER BY n DESC LIMIT 1";
+        let last_error = connection.query_row(sql, [], |row| row.get(0)).ok().flatten();
+        Ok(OutboxCounts { owed: count(false)?, dead: count(true)?, last_error })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps others from reading the file, because records hold phone numbers.
+fn restrict(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)); // the folder has mode 0700
+}
+
+const FILE_NAME: &str = "outbox.sqlite";
+const ASIDE_NAME: &str = "outbox.sqlite.damaged";
+/// Most messages: a day of a busy office with a receiver that is away, about 100 MB.
+const MAX_MESSAGES: u32 = 20_000;
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS outbox (
+    n           INTEGER PRIMARY KEY,
+    route       TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    body        TEXT NOT NULL,
+    added_at    INTEGER NOT NULL,
+    due_at      INTEGER NOT NULL,
+    tries       INTEGER NOT NULL DEFAULT 0,
+    dead        INTEGER NOT NULL DEFAULT 0,
+    error       TEXT,
+    UNIQUE (route, key)
+) STRICT;
+CREATE INDEX IF NOT EXISTS outbox_due ON outbox (due_at) WHERE dead = 0;
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_stays_until_it_is_taken_or_dead_and_can_be_revived() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = Timestamp::from_secs;
+        let outbox = Outbox::open(dir.path()).unwrap();
+        assert!(outbox.add("calls", "a", "{}", at(10)).unwrap() && outbox.add("calls", "a", "{2}", at(11)).unwrap());
+        assert!(outbox.add("calls", "b", "{}", at(12)).unwrap());
+        drop(outbox);
+        let outbox = Outbox::open(dir.path()).unwrap();
+        let due = outbox.due(at(11), 10).unwrap();
+        assert_eq!(due.iter().map(|m| (m.key.as_str(), m.body.as_str())).collect::<Vec<_>>(), [("a", "{}")]);
+        outbox.note_failure(due[0].n, Some(at(60)), "away").unwrap();
+        let [b] = outbox.due(at(30), 10).unwrap().try_into().unwrap();
+        assert_eq!(b.key, "b");
+        outbox.note_failure(b.n, None, "HTTP 410").unwrap();
+        let counts = OutboxCounts { owed: 1, dead: 1, last_error: Some(String::from("HTTP 410")) };
+        assert_eq!(outbox.counts().unwrap(), counts);
+        assert_eq!(outbox.revive(at(70)).unwrap(), 1);
+        let due = outbox.due(at(70), 10).unwrap();
+        assert_eq!(due.iter().map(|m| (m.key.as_str(), m.tries)).collect::<Vec<_>>(), [("a", 1), ("b", 0)]);
+        due.iter().for_each(|message| outbox.remove(message.n).unwrap());
+        assert_eq!(outbox.counts().unwrap(), OutboxCounts::default());
+        drop(outbox);
+        std::fs::write(
+            dir.path().join(FILE_NAME),
+            "no database, and longer than a header of one hundred bytes ".repeat(9),
+        )
+        .unwrap();
+        for tail in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(dir.path().join(format!("{FILE_NAME}{tail}")));
+        }
+        assert_eq!(Outbox::open(dir.path()).unwrap().counts().unwrap(), OutboxCounts::default(), "set aside");
+    }
+}

@@ -1,0 +1,77 @@
+//! The text of alarms for people: a title for each kind, and the message that mail and Telegram show.
+
+use super::alerts::{Alarm, AlarmKind};
+
+/// Returns the title of a kind: a few words for a subject line.
+pub(crate) const fn title(kind: AlarmKind) -> &'static str {
+    match kind {
+        AlarmKind::DiskLow => "little space left on a disk",
+        AlarmKind::DiskFull => "a disk is full",
+        AlarmKind::DiskReadOnly => "a disk cannot be written",
+        AlarmKind::StorageMissing => "a disk is missing",
+        AlarmKind::DiskRecovered => "a disk has space again",
+        AlarmKind::RecordingFailed => "a recording cannot be written",
+        AlarmKind::RenderFailed => "a call could not be rendered",
+        AlarmKind::EncryptionFailed => "a recording could not be encrypted",
+        AlarmKind::DeliveryParked => "a call waits for a person before it goes to Pyrus",
+        AlarmKind::DeliveryDead => "a call cannot be completed in Pyrus",
+        AlarmKind::LoginRefused => "Pyrus refuses the login",
+        AlarmKind::PyrusAway => "Pyrus cannot be reached",
+        AlarmKind::PyrusRecovered => "Pyrus accepts calls again",
+        AlarmKind::CaptureDrops => "packets were lost on the recorder",
+        AlarmKind::TablesFull => "calls or packets were dropped, because a table was full",
+        AlarmKind::InterfaceDown => "a mirror interface is down",
+        AlarmKind::InterfaceUp => "a mirror interface is up again",
+        AlarmKind::JournalDamaged => "the journal cannot be written or is damaged",
+        AlarmKind::ServiceFailed => "the recorder cannot start or had to end",
+        AlarmKind::MirrorSilent => "the mirror shows no SIP",
+        AlarmKind::MirrorSilentOver => "the mirror shows SIP again",
+        AlarmKind::MirrorOneSided => "the mirror shows one direction only",
+        AlarmKind::MirrorOneSidedOver => "the mirror shows both directions again",
+        AlarmKind::MediaUnheard => "calls have no RTP at the mirror",
+        AlarmKind::MediaUnheardOver => "calls have their RTP again",
+        AlarmKind::TestCallFailed => "the test call was lost",
+        AlarmKind::TestCallPassed => "the test call was recorded again",
+        AlarmKind::TestAlarm => "a test of the alarms",
+        AlarmKind::ThreadStalled => "a part of the recorder makes no progress",
+    }
+}
+
+/// Returns the subject line of an alarm.
+pub(crate) fn subject(appliance: &str, alarm: &Alarm) -> String {
+    let word = if alarm.kind.is_recovery() || alarm.kind == AlarmKind::TestAlarm { "ok" } else { "ALARM" };
+    format!("[{appliance}] {word}: {}", title(alarm.kind))
+}
+
+/// Returns the message of an alarm, without its subject.
+pub(crate) fn message(alarm: &Alarm) -> String {
+    let mut text = format!("{}\n\nkind: {}\ntime: {}\n", alarm.detail, alarm.kind.name(), alarm.at.to_rfc3339_secs());
+    if let Some(call) = &alarm.call {
+        text.push_str(&format!("call: {call} (callspan calls show {call})\n"));
+    }
+    if alarm.held_back > 0 {
+        text.push_str(&format!("{} earlier alarms of this kind were held back.\n", alarm.held_back));
+    }
+    text.push_str("\n`callspan status` shows the recorder; deploy/RUNBOOK.md says for each kind what to do.\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_title_of_its_own_and_a_row_in_the_runbook() {
+        let runbook = include_str!("../../deploy/RUNBOOK.md");
+        let mut titles: Vec<&str> = AlarmKind::ALL.into_iter().map(title).collect();
+        titles.sort_unstable();
+        titles.dedup();
+        assert_eq!(titles.len(), AlarmKind::ALL.len(), "two kinds have one title");
+        let missing: Vec<&str> = AlarmKind::ALL
+            .iter()
+            .map(|kind| kind.name())
+            .filter(|name| !runbook.contains(&format!("| `{name}`")))
+            .collect();
+        assert!(missing.is_empty(), "no row in deploy/RUNBOOK.md: {missing:?}");
+    }
+}

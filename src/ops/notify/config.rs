@@ -1,0 +1,105 @@
+//! Ways by which alarms and finished calls leave the machine, besides the command.
+
+use std::path::PathBuf;
+
+/// The ways in `[alerts]`, and `[webhook]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotifyConfig {
+    /// `calls.appliance`, for subjects.
+    pub appliance: String,
+    /// Webhook for alarms.
+    pub alarms: Option<WebhookConfig>,
+    /// Webhook for finished calls.
+    pub calls: Option<WebhookConfig>,
+    /// Mail for alarms.
+    pub mail: Option<MailConfig>,
+    /// Telegram for alarms.
+    pub telegram: Option<TelegramConfig>,
+}
+
+impl Default for NotifyConfig {
+    fn default() -> Self {
+        let appliance = crate::call::config::Config::default().appliance;
+        Self { appliance, alarms: None, calls: None, mail: None, telegram: None }
+    }
+}
+
+/// A webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookConfig {
+    /// Address that takes POST requests.
+    pub url: String,
+    /// Secret of the signature.
+    pub secret: NotifySecret,
+}
+
+/// A mail server and the addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailConfig {
+    /// `HOST:PORT`.
+    pub server: String,
+    /// Encryption of the connection.
+    pub tls: MailTls,
+    /// Address of the sender.
+    pub from: String,
+    /// Addresses of the receivers.
+    pub to: Vec<String>,
+    /// Login; empty: none.
+    pub login: String,
+    /// Password of the login.
+    pub password: NotifySecret,
+}
+
+/// Encryption of the connection to a mail server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MailTls {
+    /// STARTTLS (RFC 3207), and nothing without it.
+    #[default]
+    StartTls,
+    /// TLS from the first byte (RFC 8314).
+    Tls,
+    /// None.
+    None,
+}
+
+/// A chat of Telegram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelegramConfig {
+    /// Address of the Bot API.
+    pub url: String,
+    /// Token of the bot.
+    pub token: NotifySecret,
+    /// Id of the chat.
+    pub chat: String,
+}
+
+/// A secret, or the file that holds it. It is never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct NotifySecret {
+    /// The secret as configured.
+    pub(crate) text: Option<String>,
+    /// File that holds the secret. It is read at each use, so a new secret needs no restart.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl NotifySecret {
+    /// Returns the secret.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is empty.
+    pub(crate) fn read(&self) -> Result<Option<String>, String> {
+        let Some(file) = &self.file else { return Ok(self.text.clone()) };
+        let failed = |error: std::io::Error| format!("the secret in {} cannot be read: {error}", file.display());
+        let text = std::fs::read_to_string(file).map_err(failed)?;
+        match text.trim() {
+            "" => Err(format!("the secret in {} is empty", file.display())),
+            text => Ok(Some(text.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Debug for NotifySecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NotifySecret({}, {:?})", if self.text.is_some() { "…" } else { "none" }, self.file)
+    }
+}

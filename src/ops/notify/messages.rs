@@ -1,0 +1,47 @@
+//! The JSON of webhooks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::record::CallRecord;
+use crate::ops::alarm_text;
+use crate::ops::alerts::Alarm;
+
+/// An alarm, as a webhook gets it. Mail and Telegram are made from it, too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct AlarmMessage {
+    /// `alarm`.
+    #[serde(rename = "type")]
+    message_type: String,
+    /// `calls.appliance`.
+    pub(super) appliance: String,
+    /// Subject line.
+    pub(super) title: String,
+    /// The alarm: `at`, `kind`, `detail`, `call`, `held_back`.
+    #[serde(flatten)]
+    pub(super) alarm: Alarm,
+}
+
+impl AlarmMessage {
+    pub(super) fn new(appliance: &str, alarm: &Alarm) -> Self {
+        Self {
+            message_type: String::from("alarm"),
+            appliance: appliance.to_owned(),
+            title: alarm_text::subject(appliance, alarm),
+            alarm: alarm.clone(),
+        }
+    }
+}
+
+/// A finished call, as a webhook gets it.
+#[derive(Debug, Serialize)]
+pub(super) struct CallMessage<'r> {
+    #[serde(rename = "type")]
+    message_type: &'static str,
+    record: &'r CallRecord,
+}
+
+impl<'r> CallMessage<'r> {
+    pub(super) const fn new(record: &'r CallRecord) -> Self {
+        Self { message_type: "call", record }
+    }
+}

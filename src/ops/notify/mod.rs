@@ -1,0 +1,230 @@
+//! Sends alarms and finished calls to webhooks, mail and Telegram.
+//!
+//! Messages wait in the [`Outbox`] until their receiver takes them, also across restarts. An alarm that the outbox cannot
+//! take is sent at once, without another try.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::alerts::Alarm;
+use super::thread::{StopSignal, StoppableThread};
+use crate::call::record::CallRecord;
+use crate::journal::JournalResult;
+use crate::journal::outbox::{Outbox, OutboxMessage};
+use crate::time::Timestamp;
+use messages::AlarmMessage;
+use sender::{NotifyError, NotifySender};
+
+pub mod config;
+mod messages;
+mod sender;
+
+pub use config::NotifyConfig;
+
+/// Way of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotifyRoute {
+    /// Webhook for alarms.
+    AlarmWebhook,
+    /// Webhook for finished calls.
+    CallWebhook,
+    /// Mail.
+    Mail,
+    /// Telegram.
+    Telegram,
+}
+
+impl NotifyRoute {
+    const ALL: [Self; 4] = [Self::AlarmWebhook, Self::CallWebhook, Self::Mail, Self::Telegram];
+
+    /// Returns the name in the outbox and in output.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::AlarmWebhook => "webhook",
+            Self::CallWebhook => "webhook of calls",
+            Self::Mail => "mail",
+            Self::Telegram => "telegram",
+        }
+    }
+
+    fn of_alarms(config: &NotifyConfig) -> impl Iterator<Item = Self> {
+        let ways = [
+            (Self::AlarmWebhook, config.alarms.is_some()),
+            (Self::Mail, config.mail.is_some()),
+            (Self::Telegram, config.telegram.is_some()),
+        ];
+        ways.into_iter().filter(|(_, is_there)| *is_there).map(|(route, _)| route)
+    }
+}
+
+/// The ways of the alarms. Clones share the configuration, which a reload can replace.
+#[derive(Clone, Debug)]
+pub(crate) struct AlarmWays {
+    config: Arc<RwLock<NotifyConfig>>,
+    state: PathBuf,
+}
+
+impl AlarmWays {
+    /// Creates the ways of a configuration. `state` is the folder of the outbox.
+    pub(crate) fn new(config: NotifyConfig, state: &Path) -> Self {
+        Self { config: Arc::new(RwLock::new(config)), state: state.to_owned() }
+    }
+
+    /// Replaces the configuration.
+    pub(crate) fn replace(&self, config: NotifyConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Returns true if there is a way for alarms.
+    pub(crate) fn is_any(&self) -> bool {
+        NotifyRoute::of_alarms(&self.current()).next().is_some()
+    }
+
+    fn current(&self) -> NotifyConfig {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts an alarm into the outbox for each way. Sends it at once where the outbox does not take it.
+    pub(crate) fn pass_on(&self, alarm: &Alarm) {
+        let config = self.current();
+        let key = format!("{:016x}{:08x}", alarm.at.as_micros(), fastrand::u32(..));
+        let Ok(body) = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)) else { return };
+        let outbox = Outbox::open(&self.state);
+        for route in NotifyRoute::of_alarms(&config) {
+            let taken = outbox
+                .as_ref()
+                .is_ok_and(|outbox| outbox.add(route.name(), &key, &body, alarm.at).is_ok_and(|is_added| is_added));
+            if !taken && let Err(error) = send_now(&config, route, (&key, &body), alarm.at) {
+                tracing::warn!(way = route.name(), "an alarm could not be sent, and the outbox takes none: {error}");
+            }
+        }
+    }
+
+    /// Sends an alarm by every way at once. Returns each way with its result.
+    pub(crate) fn try_all(&self, alarm: &Alarm) -> Vec<(&'static str, Result<(), String>)> {
+        let config = self.current();
+        let body = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)).unwrap_or_default();
+        let send = |route: NotifyRoute| send_now(&config, route, ("test", &body), alarm.at);
+        NotifyRoute::of_alarms(&config).map(|route| (route.name(), send(route))).collect()
+    }
+
+    /// Starts the thread that sends the messages of the outbox.
+    ///
+    /// # Errors
+    /// When the system starts no further thread.
+    pub(crate) fn start(&self) -> std::io::Result<StoppableThread> {
+        let ways = self.clone();
+        StoppableThread::start("notify", move |stop| run(&ways, stop))
+    }
+}
+
+/// Adds a finished call to the outbox.
+///
+/// # Errors
+/// When the outbox cannot be written, or is full: the call must be tried again.
+pub(crate) fn add_call(outbox: &Outbox, record: &CallRecord, now: Timestamp) -> anyhow::Result<()> {
+    let body = serde_json::to_string(&messages::CallMessage::new(record))?;
+    match outbox.add(NotifyRoute::CallWebhook.name(), &record.id, &body, now)? {
+        true => Ok(()),
+        false => anyhow::bail!("the outbox of the webhook is full"),
+    }
+}
+
+fn send_now(config: &NotifyConfig, route: NotifyRoute, message: (&str, &str), now: Timestamp) -> Result<(), String> {
+    let sender = NotifySender::new().map_err(|error| error.to_string())?;
+    sender.send(config, route, message, now).map_err(|error| error.to_string())
+}
+
+fn run(ways: &AlarmWays, stop: &StopSignal) {
+    let sender = match NotifySender::new() {
+        Ok(sender) => sender,
+        Err(error) => {
+            tracing::error!("webhooks, mail and Telegram cannot be used: {error}");
+            return while !stop.is_stopped_within(PAUSE) {};
+        }
+    };
+    let mut outbox = None;
+    loop {
+        let config = ways.current();
+        let is_used = config.calls.is_some() || ways.is_any();
+        let is_last = stop.is_stopped_within(PAUSE);
+        if is_used && let Err(error) = send_due(&mut outbox, (&ways.state, &config), &sender, stop) {
+            tracing::debug!("the outbox cannot be read or written: {error}"); // a full disk has an alarm of its own
+            outbox = None;
+        }
+        if is_last {
+            return; // what could not be sent in this round waits for the next start
+        }
+    }
+}
+
+/// Sends the messages that are due, one try each.
+fn send_due(
+    outbox: &mut Option<Outbox>,
+    (state, config): (&Path, &NotifyConfig),
+    sender: &NotifySender,
+    stop: &StopSignal,
+) -> JournalResult<()> {
+    let outbox = match outbox {
+        Some(outbox) => outbox,
+        None => outbox.insert(Outbox::open(state)?),
+    };
+    for message in outbox.due(wall_clock(), AT_ONCE)? {
+        let _ = stop.is_stopped_within(Duration::ZERO); // counts as progress; the end comes after the round
+        let Some(route) = NotifyRoute::ALL.into_iter().find(|route| route.name() == message.route) else {
+            outbox.note_failure(message.n, None, "this version does not know the way")?;
+            continue;
+        };
+        match sender.send(config, route, (&message.key, &message.body), wall_clock()) {
+            Ok(()) => outbox.remove(message.n)?,
+            Err(error) => {
+                let now = wall_clock();
+                let next = next_try(&message, &error, now);
+                if next.is_none() || message.tries == 0 {
+                    let is_over = next.is_none();
+                    tracing::warn!(way = route.name(), is_over, "a message could not be sent: {error}");
+                }
+                outbox.note_failure(message.n, next, &error.to_string())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the time of the next try, or `None` if the message is a dead letter.
+fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Option<Timestamp> {
+    let is_hopeless = !error.is_retryable() && message.tries + 1 >= REFUSALS;
+    if is_hopeless || now.since(message.added_at) >= KEEP_TRYING {
+        return None;
+    }
+    let pause = PAUSES.get(message.tries as usize).or(PAUSES.last()).copied().unwrap_or(PAUSE);
+    Some(now + pause)
+}
+
+#[expect(clippy::disallowed_methods, reason = "an IO module: tries are spread over real time")]
+fn wall_clock() -> Timestamp {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Pause between two looks into the outbox.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Messages in one round.
+const AT_ONCE: u32 = 20;
+/// Pauses after failed tries; the last one repeats.
+const PAUSES: [Duration; 6] = [
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(300),
+    Duration::from_secs(1_800),
+    Duration::from_secs(3_600),
+];
+/// Refusals (e.g. HTTP 404) after which a message is a dead letter.
+const REFUSALS: u32 = 5;
+/// Time after which a message that finds no receiver is a dead letter: a long weekend.
+const KEEP_TRYING: Duration = Duration::from_secs(4 * 86_400);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Sends one message by one way. The texts of errors hold neither a secret nor the content of a message.
+
+use std::time::Duration;
+
+use hmac::{Hmac, Mac};
+use lettre::message::header::ContentType;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::{Message, SmtpTransport, Transport as _};
+use reqwest::StatusCode;
+use sha2::Sha256;
+
+use super::NotifyRoute;
+use super::config::{MailConfig, MailTls, NotifyConfig, TelegramConfig, WebhookConfig};
+use super::messages::AlarmMessage;
+use crate::ops::alarm_text;
+use crate::time::Timestamp;
+
+/// Sends messages, one at a time.
+pub(super) struct NotifySender {
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+}
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotifyError {
+    /// The receiver cannot be reached, or is busy.
+    #[error("{0}")]
+    Away(String),
+    /// The receiver refuses the message, or the configuration does not fit.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl NotifyError {
+    /// Returns true if another try can succeed without a person.
+    pub(super) const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Away(_))
+    }
+}
+
+impl NotifySender {
+    pub(super) fn new() -> std::io::Result<Self> {
+        // This fails if a provider is installed already, which is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("callspan/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .http1_only()
+            .build()
+            .map_err(std::io::Error::other)?;
+        Ok(Self { runtime, http })
+    }
+
+    /// Sends a message, given by its key and body. `now` is part of the signature.
+    pub(super) fn send(
+        &self,
+        config: &NotifyConfig,
+        route: NotifyRoute,
+        (key, body): (&str, &str),
+        now: Timestamp,
+    ) -> Result<(), NotifyError> {
+        let alarm = || serde_json::from_str(body).map_err(|error| NotifyError::Refused(error.to_string()));
+        match (route, &config.alarms, &config.calls, &config.mail, &config.telegram) {
+            (NotifyRoute::AlarmWebhook, Some(hook), ..) | (NotifyRoute::CallWebhook, _, Some(hook), ..) => {
+                self.post(hook, (key, body), now)
+            }
+            (NotifyRoute::Mail, _, _, Some(mail), _) => send_mail(mail, &alarm()?),
+            (NotifyRoute::Telegram, .., Some(telegram)) => self.tell(telegram, &alarm()?),
+            _ => Err(NotifyError::Refused(String::from("the way is not configured any more"))),
+        }
+    }
+
+    /// Posts a body with its key, time and signature.
+    fn post(&self, hook: &WebhookConfig, (key, body): (&str, &str), now: Timestamp) -> Result<(), NotifyError> {
+        let seconds = now.as_micros() / MICROS;
+        let mut request = self
+            .http
+            .post(&hook.url)
+            .header("content-type", "application/json")
+            .header("idempotency-key", key)
+            .header("x-callspan-timestamp", seconds.to_string());
+        if let Some(secret) = hook.secret.read().map_err(NotifyError::Refused)? {
+            request = request.header("x-callspan-signature", format!("sha256={}", signature(&secret, seconds, body)));
+        }
+        self.finish(request.body(body.to_owned()))
+    }
+
+    fn tell(&self, telegram: &TelegramConfig, message: &AlarmMessage) -> Result<(), NotifyError> {
+        let token = telegram.token.read().map_err(NotifyError::Refused)?.unwrap_or_default();
+        let text: String = format!("{}\n\n{}", message.title, alarm_text::message(&message.alarm));
+        let text: String = text.chars().take(TELEGRAM_CHARS).collect();
+        let body = serde_json::json!({ "chat_id": telegram.chat, "text": text });
+        self.finish(self.http.post(format!("{}/bot{token}/sendMessage", telegram.url)).json(&body))
+    }
+
+    fn finish(&self, request: reqwest::RequestBuilder) -> Result<(), NotifyError> {
+        let status = self.runtime.block_on(async { request.send().await.map(|response| response.status()) });
+        // The address of Telegram holds the token.
+        let status = status.map_err(|error| NotifyError::Away(chain(&error.without_url())))?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let is_passing = status.is_server_error()
+            || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+        let text = format!("the receiver answers HTTP {}", status.as_u16());
+        Err(if is_passing { NotifyError::Away(text) } else { NotifyError::Refused(text) })
+    }
+}
+
+/// Returns HMAC-SHA256 (RFC 2104) in hex over `TIMESTAMP.BODY`. The time keeps an overheard message from being repeated.
+pub(super) fn signature(secret: &str, seconds: i64, body: &str) -> String {
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
+    mac.update(format!("{seconds}.").as_bytes());
+    mac.update(body.as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn send_mail(mail: &MailConfig, message: &AlarmMessage) -> Result<(), NotifyError> {
+    let wrong = |address: &str| NotifyError::Refused(format!("{address} is no mail address"));
+    let mut builder = Message::builder().from(mail.from.parse().map_err(|_| wrong(&mail.from))?);
+    for address in &mail.to {
+        builder = builder.to(address.parse().map_err(|_| wrong(address))?);
+    }
+    let text = alarm_text::message(&message.alarm);
+    let letter = builder.subject(&message.title).header(ContentType::TEXT_PLAIN).body(text);
+    let letter = letter.map_err(|error| NotifyError::Refused(error.to_string()))?;
+    match transport(mail)?.send(&letter) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_permanent() => Err(NotifyError::Refused(chain(&error))),
+        Err(error) => Err(NotifyError::Away(chain(&error))),
+    }
+}
+
+fn transport(mail: &MailConfig) -> Result<SmtpTransport, NotifyError> {
+    let (host, port) = mail.server.rsplit_once(':').unwrap_or((&mail.server, "587"));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let parameters = || TlsParameters::new(host.to_owned()).map_err(|error| NotifyError::Refused(chain(&error)));
+    let tls = match mail.tls {
+        MailTls::StartTls => Tls::Required(parameters()?),
+        MailTls::Tls => Tls::Wrapper(parameters()?),
+        MailTls::None => Tls::None,
+    };
+    let mut builder = SmtpTransport::builder_dangerous(host)
+        .port(port.parse().unwrap_or(SUBMISSION_PORT))
+        .tls(tls)
+        .timeout(Some(TIMEOUT));
+    if !mail.login.is_empty() {
+        let password = mail.password.read().map_err(NotifyError::Refused)?.unwrap_or_default();
+        builder = builder.credentials(Credentials::new(mail.login.clone(), password));
+    }
+    Ok(builder.build())
+}
+
+/// Returns an error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Longest time for one message.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Most characters of a message of Telegram, with room for its own markup (the limit is 4,096).
+const TELEGRAM_CHARS: usize = 4_000;
+/// Port of mail submission (RFC 6409).
+const SUBMISSION_PORT: u16 = 587;
+const MICROS: i64 = 1_000_000;
