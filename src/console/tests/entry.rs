@@ -142,3 +142,28 @@ fn only_the_trusted_proxy_names_users() {
     let elsewhere = proxy("10.9.8.7");
     assert_eq!(elsewhere.ask("GET /api/v1/calls", &named("dora"), "").status, 401, "from another address");
 }
+
+#[test]
+fn fifty_listeners_at_once_get_whole_recordings_and_a_row_each() {
+    let office = Office::with_calls(&["120"]);
+    office.add("anna", AccountRole::Admin, &[]);
+    let id = office.write_tones("120");
+    let path = crate::console::tests::call(office.dir.path(), 0, "120").recordings[0].path.clone();
+    let length = std::fs::metadata(path).expect("a recording").len();
+    let cookies: Vec<String> = (0..LISTENERS).map(|_| office.sign_in("anna")).collect();
+    std::thread::scope(|scope| {
+        let ask = |cookie: &String| {
+            let head = format!("Cookie: {cookie}\r\nRange: bytes=0-\r\n");
+            let answer = office.ask(&format!("GET /calls/{id}/sound/1"), &head, "");
+            assert_eq!(answer.status, 206);
+            assert!(answer.head.contains(&format!("content-length: {length}\r\n")), "{}", answer.head);
+        };
+        for cookie in &cookies {
+            scope.spawn(move || ask(cookie));
+        }
+    });
+    assert_eq!(office.played(&id), LISTENERS);
+}
+
+/// Listeners at once, each with a session of its own.
+const LISTENERS: usize = 50;
