@@ -33,6 +33,7 @@ fn describe_machine() {
         ("has_ffmpeg", has_program("ffmpeg")),
         ("has_c_compiler", has_program("cc")),
         ("has_chromium", has_program("chromium") && has_program("chromedriver")),
+        ("has_systemd_analyze", has_program("systemd-analyze")),
         ("has_bcg729", has_program("cc") && has_bcg729()),
         ("may_capture", may(CAP_NET_RAW)),
         ("may_mount", may(CAP_SYS_ADMIN) && has_program("mount")),

@@ -107,6 +107,13 @@ pub struct EndedCall {
     pub wall_offset_ns: i64,
 }
 
+impl EndedCall {
+    /// Returns whether people talked, or a leg has a spool file.
+    pub(crate) fn has_sound(&self) -> bool {
+        !self.legs.is_empty() || self.record.answered_at.is_some()
+    }
+}
+
 /// A leg with a spool file that can be rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedLeg {

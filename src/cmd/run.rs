@@ -46,6 +46,7 @@ use crate::time::Timestamp;
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Run)?;
     sandbox::keep_from_children();
+    sandbox::drop_unneeded_capabilities();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         // A second signal ends the process at once.

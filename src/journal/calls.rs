@@ -95,6 +95,19 @@ pub struct LegRow {
     pub state: SpoolFileState,
 }
 
+/// A state of a call that the engine reported.
+#[derive(Debug)]
+pub(crate) struct CallToStore<'a> {
+    /// Record of the call without its finished segments.
+    pub(crate) record: &'a CallRecord,
+    /// Stage of the call.
+    pub(crate) stage: CallStage,
+    /// Legs with a spool file; none for a live call.
+    pub(crate) legs: Vec<LegRow>,
+    /// Adds the call to those that are to be announced to delivery.
+    pub(crate) announce_as: Option<RegistrationPolicy>,
+}
+
 /// Conditions for a list of calls; a call must meet all that are set.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
@@ -152,33 +165,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes or replaces a call that may already have finished segments, and returns the merged record. Segments in the
-    /// stored record are kept. `announce_as` adds the call to those that are to be announced to delivery.
+    /// Writes or replaces calls that may already have finished segments, in one transaction, and returns the merged
+    /// records. Segments in a stored record are kept.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
-    pub(crate) fn put_call_with_segments(
-        &self,
-        record: &CallRecord,
-        stage: CallStage,
-        announce_as: Option<RegistrationPolicy>,
-    ) -> JournalResult<CallRecord> {
+    pub(crate) fn put_calls_with_segments(&self, calls: &[CallToStore<'_>]) -> JournalResult<Vec<CallRecord>> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        let mut record = record.clone();
-        if let Some((_, earlier)) = stored_call(&transaction, &record.id)? {
-            record.take_parts(&earlier);
-            // A live call has a verdict only if its segments were withdrawn, and then it keeps that verdict.
-            if stage == CallStage::Live && record.verdict.is_none() {
-                (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
-            }
-        }
-        put_call(&transaction, &record, stage)?;
-        if let Some(registration) = announce_as {
-            retention::put_to_announce(&transaction, &record.id, registration)?;
-        }
+        let records = calls.iter().map(|call| put_call_with_segments(&transaction, call)).collect::<Result<_, _>>()?;
         transaction.commit()?;
-        Ok(record)
+        Ok(records)
     }
 
     /// Removes a live call that turned out to be part of another call. A call that delivery knows stays.
@@ -482,6 +479,25 @@ fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'stati
 }
 
 /// Returns a call's stage and record as written, without the state of its delivery.
+fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> JournalResult<CallRecord> {
+    let mut record = call.record.clone();
+    for leg in &call.legs {
+        put_leg(connection, &record.id, leg)?;
+    }
+    if let Some((_, earlier)) = stored_call(connection, &record.id)? {
+        record.take_parts(&earlier);
+        // A live call has a verdict only if its segments were withdrawn, and then it keeps that verdict.
+        if call.stage == CallStage::Live && record.verdict.is_none() {
+            (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
+        }
+    }
+    put_call(connection, &record, call.stage)?;
+    if let Some(registration) = call.announce_as {
+        retention::put_to_announce(connection, &record.id, registration)?;
+    }
+    Ok(record)
+}
+
 fn stored_call(connection: &Connection, id: &str) -> JournalResult<Option<(CallStage, CallRecord)>> {
     let found = connection
         .prepare_cached("SELECT stage, record FROM calls WHERE id = ?1")?

@@ -43,6 +43,7 @@ mod sidecar;
 mod tests;
 mod totals;
 
+pub(crate) use calls::CallToStore;
 pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub use encrypt::EncryptedRecording;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};

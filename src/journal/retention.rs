@@ -65,13 +65,17 @@ pub(crate) struct LegOwner {
 }
 
 impl Journal {
-    /// Records that delivery has taken over a call: from now on the call's own delivery row says what is owed.
+    /// Records that delivery has taken over calls: from now on a call's own delivery row says what is owed.
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn mark_announced(&self, id: &str) -> JournalResult<()> {
-        self.lock().prepare_cached("DELETE FROM untold WHERE call_id = ?1")?.execute(params![id])?;
-        Ok(())
+    pub(crate) fn mark_announced<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> JournalResult<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for id in ids {
+            transaction.prepare_cached("DELETE FROM untold WHERE call_id = ?1")?.execute(params![id])?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// Returns the calls, of any stage, that are still to be announced to delivery.

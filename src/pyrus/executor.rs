@@ -377,7 +377,7 @@ impl DeliveryDriver {
                 Some(finished) = self.in_flight.join_next(), if !self.in_flight.is_empty() => {
                     self.handle_finished_request(finished);
                 }
-                Some(update) = self.updates.recv() => self.handle_update(&update).await,
+                Some(update) = self.updates.recv() => self.handle_updates(update).await,
                 () = sleep(until) => self.take_retries().await,
             }
         }
@@ -438,18 +438,28 @@ impl DeliveryDriver {
         RowDurability::Durable
     }
 
-    async fn handle_update(&mut self, update: &CallUpdate) {
-        if self.load_job(&update.record.id).await == JobRecall::Unknown {
-            return; // a new job would send the call twice; the update is sent again at the next start
+    /// Handles an update and those that wait behind it. Their rows are stored together, because each commit waits for the
+    /// disk.
+    async fn handle_updates(&mut self, first: CallUpdate) {
+        let (mut next, mut complete) = (Some(first), Vec::new());
+        for _ in 0..UPDATE_BATCH {
+            let Some(update) = next.take().or_else(|| self.updates.try_recv().ok()) else { break };
+            self.health.tick();
+            if self.load_job(&update.record.id).await == JobRecall::Unknown {
+                continue; // a new job would send the call twice; the update is sent again at the next start
+            }
+            self.machine.handle_call(&update);
+            if update.progress == CallProgress::Complete {
+                complete.push(update.record.id);
+            }
         }
-        self.machine.handle_call(update);
         let written = self.store_rows().await;
         // The rows are durable, so the next start continues from them.
         if written == RowDurability::Durable
-            && update.progress == CallProgress::Complete
-            && let Err(e) = self.journal.mark_announced(&update.record.id)
+            && !complete.is_empty()
+            && let Err(e) = self.journal.mark_announced(complete.iter().map(String::as_str))
         {
-            tracing::warn!(error = %e, "the call is handed to delivery again at the next start");
+            tracing::warn!(error = %e, "the calls are handed to delivery again at the next start");
         }
     }
 
@@ -474,8 +484,7 @@ impl DeliveryDriver {
 
     async fn take_updates(&mut self) {
         while let Ok(update) = self.updates.try_recv() {
-            self.health.tick();
-            self.handle_update(&update).await;
+            self.handle_updates(update).await;
         }
     }
 
@@ -602,6 +611,9 @@ async fn sleep(time: Duration) {
 
 /// Length of the queue of call updates. A full queue blocks the sender.
 pub(crate) const UPDATE_QUEUE_LENGTH: usize = 1024;
+
+/// Updates whose rows are stored together.
+const UPDATE_BATCH: usize = 256;
 
 /// Interval in which a waiting caller may end the wait.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);

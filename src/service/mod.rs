@@ -1,7 +1,8 @@
 //! The parts that `callspan run` is made of. The commands `replay` and `calls` use some of them too.
 //!
 //! - Way in: [`pipeline`] (source to engine to spool), [`resume`] (reads back the spool of an earlier process).
-//! - Way out: [`post_process`] (the threads behind the engine) with `publish` (an ended call), `segments` (segments of a
+//! - Way out: [`post_process`] (the threads behind the engine) with `event_batch` (one transaction for all events that
+//!   wait), `publish` (an ended call), `segments` (segments of a
 //!   call that still lasts) and the `worker` that both extend; [`record_sync`] (delivery state in the call records),
 //!   [`rerender`].
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
@@ -15,6 +16,7 @@
 mod call_locks;
 pub(crate) mod clock;
 mod encrypt;
+mod event_batch;
 pub(crate) mod files;
 pub(crate) mod lock;
 pub mod maintenance;

@@ -15,6 +15,7 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::{monotonic, wall_clock};
+use super::event_batch::{CallState, EventBatch};
 use super::publish::ended_legs;
 pub use super::render_process::RenderWorkers;
 use super::render_process::{CallRenderer, WorkerSetup};
@@ -93,7 +94,7 @@ impl TaskQueue {
 
     fn send(&self, task: CallTask) {
         let has_sound = match &task {
-            CallTask::Publish(call) => !call.legs.is_empty() || call.record.answered_at.is_some(),
+            CallTask::Publish(call) => call.has_sound(),
             CallTask::Segments(_) | CallTask::Withdraw(_) => true,
         };
         let _ = if has_sound { &self.sound } else { &self.rest }.send(task); // the pool lives as long as this queue
@@ -334,26 +335,26 @@ fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQ
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return topology.write(),
         };
-        match event {
-            CallEvent::Changed(call) => {
-                let record = worker.store_call(&call.record, CallStage::Live, call.registration);
-                worker.update_delivery(&record, CallProgress::Live, call.registration);
+        let EventBatch { states, last } = EventBatch::collect(event, events);
+        let records = worker.store_states(&states);
+        for (state, record) in states.into_iter().zip(records) {
+            match state {
+                CallState::Live(call) => worker.update_delivery(&record, CallProgress::Live, call.registration),
+                CallState::Ended(call) => {
+                    worker.update_delivery(&record, CallProgress::Ended, call.registration);
+                    tasks.send(CallTask::Publish(call));
+                }
             }
-            CallEvent::SegmentsDue(due) => {
-                tasks.send(CallTask::Segments(due));
-            }
-            CallEvent::Withdrawn(id) => {
+        }
+        match last {
+            Some(CallEvent::SegmentsDue(due)) => tasks.send(CallTask::Segments(due)),
+            Some(CallEvent::Withdrawn(id)) => {
                 worker.locks.forbid(&id);
                 tasks.send(CallTask::Withdraw(id));
             }
-            CallEvent::Ended(call) => {
-                worker.store_legs_or_alarm(&call);
-                let record = worker.store_call(&call.record, CallStage::Ended, call.registration);
-                worker.update_delivery(&record, CallProgress::Ended, call.registration);
-                tasks.send(CallTask::Publish(call));
-            }
-            CallEvent::Absorbed(id) => worker.forget_absorbed(&id),
-            CallEvent::Learnt(facts) => topology.update(facts),
+            Some(CallEvent::Absorbed(id)) => worker.forget_absorbed(&id),
+            Some(CallEvent::Learnt(facts)) => topology.update(facts),
+            Some(CallEvent::Changed(_) | CallEvent::Ended(_)) | None => {}
         }
     }
 }

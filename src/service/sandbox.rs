@@ -50,6 +50,19 @@ pub(crate) fn keep_from_children() {
     let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient set
 }
 
+/// Drops the capabilities that the service does not need, for the calling thread and those that it starts. The unit gives
+/// it no more than it needs; a service that root starts by hand, or in a container, has all.
+pub(crate) fn drop_unneeded_capabilities() {
+    let Ok(had) = capabilities(None) else { return };
+    let permitted = had.permitted & NEEDED;
+    let sets = CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() };
+    if permitted != had.permitted
+        && let Err(error) = set_capabilities(None, sets)
+    {
+        tracing::warn!("the service keeps capabilities that it does not need: {error}");
+    }
+}
+
 fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
     let abi = ABI::V5;
     // What an older kernel does not know is left out.
@@ -74,6 +87,12 @@ fn restrict_calls() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opening packet sockets, also when an interface that was gone is back; and the files of another user for root.
+const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER);
 /// Bytes of address space. Rendering takes constant memory, below 100 MiB.
 const MAX_MEMORY: u64 = 1 << 30;
 /// Open files: the pipes, a spool, and the segments of one recording.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::call_locks::CallLocks;
+use super::event_batch::CallState;
 use super::record_sync::consent;
 use super::render_process::CallRenderer;
-use crate::call::event::{EndedCall, RegistrationPolicy};
+use crate::call::event::{EndedCall, EndedLeg, RegistrationPolicy};
 use crate::call::record::CallRecord;
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy};
 use crate::journal::outbox::Outbox;
-use crate::journal::{self, CallStage, Journal, LegRow, SpoolFileState};
+use crate::journal::{self, CallStage, CallToStore, Journal, LegRow, SpoolFileState};
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
@@ -47,20 +48,6 @@ impl CallWorker {
         Self { renderer: Arc::new(self.renderer.for_thread(ticks.clone())), ticks, ..self.clone() }
     }
 
-    /// Stores a call in the journal. Returns its record with the segments that the journal already has.
-    pub(super) fn store_call(
-        &self,
-        record: &CallRecord,
-        stage: CallStage,
-        registration: RegistrationPolicy,
-    ) -> CallRecord {
-        let to_tell = self.is_delivering().then_some(registration);
-        self.journal.put_call_with_segments(record, stage, to_tell).unwrap_or_else(|error| {
-            self.raise_journal_alarm(&record.id, &error);
-            record.clone()
-        })
-    }
-
     /// Removes a live call from the journal, because it turned out to be part of another call. Delivery did not register
     /// it.
     pub(super) fn forget_absorbed(&self, id: &str) {
@@ -69,21 +56,23 @@ impl CallWorker {
         }
     }
 
-    /// Stores the legs of an ended call; raises an alarm when the journal cannot be written.
-    pub(super) fn store_legs_or_alarm(&self, call: &EndedCall) {
-        if let Err(error) = self.store_legs(call) {
-            self.raise_journal_alarm(&call.record.id, &error);
+    /// Stores new states of calls in the journal. Returns their records with the segments that the journal already has.
+    pub(super) fn store_states(&self, states: &[CallState]) -> Vec<CallRecord> {
+        let is_delivering = self.is_delivering();
+        let calls: Vec<CallToStore<'_>> = states.iter().map(|state| to_store(state, is_delivering)).collect();
+        if calls.is_empty() {
+            return Vec::new();
         }
+        self.journal.put_calls_with_segments(&calls).unwrap_or_else(|error| {
+            let first = states.first().map_or("", CallState::id);
+            self.raise_journal_alarm(first, &error);
+            calls.iter().map(|call| call.record.clone()).collect()
+        })
     }
 
     /// Stores the legs of an ended call in the journal.
     pub(super) fn store_legs(&self, call: &EndedCall) -> journal::JournalResult<()> {
-        call.legs.iter().try_for_each(|leg| {
-            let index = u32::try_from(leg.index).unwrap_or(u32::MAX);
-            let row =
-                LegRow { name: leg.name.clone(), index, same_sides: leg.same_sides, state: SpoolFileState::Closed };
-            self.journal.put_leg(&call.record.id, &row)
-        })
+        leg_rows(call).iter().try_for_each(|row| self.journal.put_leg(&call.record.id, row))
     }
 
     /// Sends a call's record to the delivery thread.
@@ -124,6 +113,24 @@ impl CallWorker {
         let detail = format!("the journal cannot be written: {error}");
         self.alerts.raise_for(AlarmKind::JournalDamaged, id, &detail);
     }
+}
+
+fn to_store(state: &CallState, is_delivering: bool) -> CallToStore<'_> {
+    let (record, stage, legs, registration) = match state {
+        CallState::Live(call) => (&call.record, CallStage::Live, Vec::new(), call.registration),
+        CallState::Ended(call) => (&call.record, CallStage::Ended, leg_rows(call), call.registration),
+    };
+    CallToStore { record, stage, legs, announce_as: is_delivering.then_some(registration) }
+}
+
+fn leg_rows(call: &EndedCall) -> Vec<LegRow> {
+    let row = |leg: &EndedLeg| LegRow {
+        name: leg.name.clone(),
+        index: u32::try_from(leg.index).unwrap_or(u32::MAX),
+        same_sides: leg.same_sides,
+        state: SpoolFileState::Closed,
+    };
+    call.legs.iter().map(row).collect()
 }
 
 /// How often a full queue to delivery is checked.

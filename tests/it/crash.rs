@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::call_frames::CallFrames;
 use crate::support::packets;
+use crate::support::veth::VethPair;
 use age::x25519::Identity;
 use callspan::call::record::{CallRecord, CallVerdict, DeliveryState};
 use callspan::fake_pyrus::{FakeOptions, FakePyrus, TaskPolicy};
@@ -188,33 +189,6 @@ fn complete(journal: &Journal) -> Vec<CallRecord> {
 }
 
 // ---- run
-
-/// A pair of virtual interfaces, removed when dropped.
-struct VethPair {
-    recorder: String,
-    talkers: String,
-}
-
-impl VethPair {
-    fn new(name: &str) -> Self {
-        let id = std::process::id() % 100_000;
-        let wire = Self { recorder: format!("{name}r{id}"), talkers: format!("{name}t{id}") };
-        let made = wire.ip(&["link", "add", "name", &wire.recorder, "type", "veth", "peer", "name", &wire.talkers])
-            && [&wire.recorder, &wire.talkers].iter().all(|end| wire.ip(&["link", "set", "dev", end, "up"]));
-        assert!(made, "ip adds a veth pair");
-        wire
-    }
-
-    fn ip(&self, args: &[&str]) -> bool {
-        Command::new("ip").args(args).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-    }
-}
-
-impl Drop for VethPair {
-    fn drop(&mut self) {
-        self.ip(&["link", "del", "dev", &self.recorder]);
-    }
-}
 
 /// A call on the wire, at the moments at which its frames were really sent. A busy machine sends late.
 #[derive(Clone, Debug)]

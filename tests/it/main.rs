@@ -27,4 +27,5 @@ mod spool_tshark;
 mod supervision;
 mod support;
 mod test_call;
+mod units;
 mod world;

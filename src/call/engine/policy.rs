@@ -92,7 +92,6 @@ impl Engine {
         }
         if leg.has_media() {
             self.write_start(slot, sink);
-            self.apply_pause_to_new_leg(slot, self.now, sink);
         }
         self.apply_pause_to_new_leg(slot, self.now, sink);
     }

@@ -98,7 +98,7 @@ enum FrameDirection {
 }
 
 /// Ethernet, IPv4, UDP without a checksum (RFC 768 allows it).
-fn udp((src, sport): (&str, u16), (dst, dport): (&str, u16), payload: &[u8]) -> Vec<u8> {
+pub fn udp((src, sport): (&str, u16), (dst, dport): (&str, u16), payload: &[u8]) -> Vec<u8> {
     let ip = |text: &str| text.parse::<std::net::Ipv4Addr>().expect("an address").octets();
     let length = |more: usize| u16::try_from(payload.len() + more).expect("a datagram").to_be_bytes();
     let mut header = vec![0x45, 0];

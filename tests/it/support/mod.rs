@@ -9,3 +9,4 @@ pub mod process;
 pub mod rewrite;
 pub mod scenario;
 pub mod score;
+pub mod veth;

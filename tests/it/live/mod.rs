@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
 
+mod flood;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -398,3 +400,29 @@ fn with_log_json_each_line_is_json_and_under_systemd_it_has_its_priority() {
         }
     }
 }
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+fn a_service_of_root_keeps_only_the_capabilities_that_it_needs() {
+    let namespace = NetworkNamespace::new("caps");
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = namespace.command(&program());
+    command.arg("run").arg("-c").arg(configuration(dir.path(), "mirror0"));
+    let mut service = LiveService::start(command);
+    service.wait_for("capturing on");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
+    let statuses: Vec<String> =
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap()).collect();
+    assert!(statuses.len() > 3, "all threads are looked at");
+    for status in &statuses {
+        for (set, allowed) in [("CapPrm:", NEEDED), ("CapEff:", NEEDED), ("CapInh:", 0), ("CapAmb:", 0)] {
+            let hex = status.lines().find_map(|line| line.strip_prefix(set)).unwrap().trim();
+            let has = u64::from_str_radix(hex, 16).unwrap();
+            assert_eq!(has & !allowed, 0, "{set} {hex}");
+        }
+    }
+    assert_eq!(service.stop().0, Some(0));
+}
+
+/// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER and CAP_NET_RAW (linux/capability.h).
+const NEEDED: u64 = 0b1111 | 1 << 13;

@@ -1,0 +1,34 @@
+//! A mirror port without hardware: two connected interfaces.
+
+use std::process::{Command, Stdio};
+
+/// A pair of virtual interfaces, removed when dropped.
+pub struct VethPair {
+    /// The end that the recorder captures on.
+    pub recorder: String,
+    /// The end that frames are sent on.
+    pub talkers: String,
+}
+
+impl VethPair {
+    /// Adds the interfaces, and sets them up. `name` has at most seven letters.
+    pub fn new(name: &str) -> Self {
+        let id = std::process::id() % 100_000;
+        let wire = Self { recorder: format!("{name}r{id}"), talkers: format!("{name}t{id}") };
+        let made = wire.ip(&["link", "add", "name", &wire.recorder, "type", "veth", "peer", "name", &wire.talkers])
+            && [&wire.recorder, &wire.talkers].iter().all(|end| wire.ip(&["link", "set", "dev", end, "up"]));
+        assert!(made, "ip adds a veth pair");
+        wire
+    }
+
+    /// Runs `ip` with these arguments. Returns whether it succeeded.
+    pub fn ip(&self, args: &[&str]) -> bool {
+        Command::new("ip").args(args).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    }
+}
+
+impl Drop for VethPair {
+    fn drop(&mut self) {
+        self.ip(&["link", "del", "dev", &self.recorder]);
+    }
+}
