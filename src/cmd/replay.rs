@@ -13,7 +13,7 @@ use super::terminal::progress::CommandProgress;
 use super::{ReplayArgs, table};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, RegistrationPolicy};
-use crate::call::record::{CallRecord, DeliveryState};
+use crate::call::record::{CallRecord, CallVerdict, DeliveryState, ProblemKind};
 use crate::capture::files::{self, FileSource};
 use crate::capture::{CaptureSource, CaptureWarning};
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy, DeliverySummary};
@@ -21,13 +21,18 @@ use crate::journal::CallStage;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
+use crate::ops::supervision::TickCounter;
 use crate::pyrus::DeliveryHandle;
 use crate::pyrus::executor::{WaitDecision, policy};
 use crate::recording::{self, FolderLayout, Recorder};
 use crate::service::lock::{self, FolderLock};
 use crate::service::pipeline::{Pipeline, PipelineStep};
+use crate::service::post_process::RenderWorkers;
 use crate::service::record_sync::{self, consent};
 use crate::service::recovery::{self, OpenedJournal};
+use crate::service::render_marker::RenderMarker;
+use crate::service::render_process::{CallRenderer, RenderFailure, WorkerSetup};
+use crate::service::render_protocol::WorkerSettings;
 use crate::service::{clock, files as recordings};
 use crate::spool::memory::MemorySpool;
 
@@ -73,22 +78,39 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
         false => (None, None),
     };
     remove_leftovers(out);
+    let marker = RenderMarker::open(out).context("the marker of the call being rendered")?;
     let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
     let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
+    // A worker process reads the legs of suspects from files.
+    let memory_mib = if marker.has_suspects() { 0 } else { request.config.spool.memory_mib };
+    let isolated = marker.has_suspects().then(|| isolated_renderer(out, &recording, limit));
     let mut run = ReplayRun {
         pipeline: Pipeline::new(Engine::new(request.config.call.clone(), source.name())),
-        spool: MemorySpool::new(request.config.spool.memory_mib, out.join(SPOOL_FOLDER)),
+        spool: MemorySpool::new(memory_mib, out.join(SPOOL_FOLDER)),
         recorder: Recorder::new(recording, FolderLayout::Flat, limit),
+        isolated,
+        marker,
         delivery,
         outcome: ReplayOutcome { warnings: alarm.into_iter().collect(), ..ReplayOutcome::default() },
     };
+    #[cfg(debug_assertions)]
+    crate::service::render_worker::switch_test_codec();
     let read = run.read(&mut source);
     let warnings = source.take_warnings();
     run.outcome.is_unread = warnings.iter().any(|warning| matches!(warning, CaptureWarning::Unread(_)));
     run.outcome.warnings.extend(warnings.iter().map(ToString::to_string));
     read?;
+    run.marker.finish();
     run.outcome.notes.extend(run.dropped());
     run.finish()
+}
+
+/// Returns a renderer for calls that ended an earlier replay: each is rendered in a worker process.
+fn isolated_renderer(out: &Path, recording: &recording::config::Config, limit: Option<u64>) -> CallRenderer {
+    let recorder = Recorder::new(recording.clone(), FolderLayout::Flat, limit);
+    let settings = WorkerSettings::flat(out.join(SPOOL_FOLDER), recording, limit);
+    let setup = WorkerSetup { workers: RenderWorkers::of_this_program(), settings };
+    CallRenderer::new(recorder, Some(setup), TickCounter::default())
 }
 
 /// Removes files that a killed replay left in this folder. The captures still exist, so the files are not needed.
@@ -109,6 +131,9 @@ struct ReplayRun {
     pipeline: Pipeline,
     spool: MemorySpool,
     recorder: Recorder,
+    /// Renders the calls that ended an earlier replay.
+    isolated: Option<CallRenderer>,
+    marker: RenderMarker,
     delivery: Option<ReplayDelivery>,
     outcome: ReplayOutcome,
 }
@@ -151,7 +176,7 @@ impl ReplayRun {
         if let Some(delivery) = &self.delivery {
             record_sync::mark(&mut ended.record, ended.registration, Some(&delivery.policy), &delivery.journal)?;
         }
-        let record = self.recorder.record(&ended, &self.spool)?;
+        let record = self.render(&ended)?;
         for leg in &ended.legs {
             self.spool.release(leg.leg);
         }
@@ -162,6 +187,36 @@ impl ReplayRun {
         }
         self.outcome.records.push(record);
         Ok(())
+    }
+
+    /// Renders a call: in this process, unless it ended an earlier replay.
+    fn render(&mut self, ended: &EndedCall) -> anyhow::Result<CallRecord> {
+        let id = &ended.record.id;
+        let Some(isolated) = self.isolated.as_ref().filter(|_| self.marker.is_suspect(id)) else {
+            self.marker.begin(id);
+            let record = self.recorder.record(ended, &self.spool)?;
+            self.marker.end();
+            return Ok(record);
+        };
+        let rendered = isolated.record(ended, &self.spool);
+        if !matches!(&rendered, Ok(rendered) if rendered.broken.is_empty()) {
+            self.marker.note_broken(id);
+        }
+        let (record, end) = match rendered {
+            Err(RenderFailure::Passing(error)) => return Err(error),
+            Ok(rendered) if rendered.broken.is_empty() => (rendered.record, "It is rendered now."),
+            Ok(rendered) => (rendered.record, "One of its legs ends the renderer and is left out."),
+            Err(RenderFailure::Broken(_)) => {
+                let mut record = ended.record.clone();
+                record.verdict = Some(CallVerdict::Failed);
+                record.verdict_reason = Some(String::from(BROKEN));
+                record.problems.push(ProblemKind::RenderError.problem());
+                self.recorder.write_record(&record)?;
+                (record, "It ends the renderer and has no recording.")
+            }
+        };
+        self.outcome.warnings.push(format!("call {id}: an earlier run ended while it rendered this call. {end}"));
+        Ok(record)
     }
 
     /// Returns a note about dropped packets, or about why no call was found.
@@ -311,6 +366,9 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
 
+/// Verdict reason of a call that ends the renderer.
+const BROKEN: &str =
+    "The call could not be rendered because of a bug in callspan; its packets are in the capture. Please report it.";
 /// RTP packets that indicate a call: one second of both sides. Fewer packets may look like RTP by chance.
 const RTP_OF_A_CALL: u64 = 100;
 /// Frames between two looks at the progress. The clock is read at each.

@@ -94,7 +94,7 @@ impl Maintenance {
     fn render(&self, id: &str) -> anyhow::Result<()> {
         let _lock = self.worker.locks.lock(id);
         let render = |call: &EndedCall, store: &dyn LegStore| match self.worker.renderer.record(call, store) {
-            Ok(record) => Ok(record),
+            Ok(rendered) => Ok(rendered.record),
             Err(RenderFailure::Passing(error)) => Err(error),
             Err(RenderFailure::Broken(how)) => anyhow::bail!("the renderer failed because of a bug in callspan: {how}"),
         };

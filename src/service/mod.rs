@@ -6,7 +6,7 @@
 //!   call that still lasts) and the `worker` that both extend; [`record_sync`] (delivery state in the call records),
 //!   [`rerender`].
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
-//!   `render_worker` (the process), `sandbox` (takes everything from the process that it does not need).
+//!   `render_worker` (the process), `render_marker` (names the call whose payload ended a replay), `sandbox` (takes everything from the process that it does not need).
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
 //!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP).
 //! - `topology_file`: the hosts that were learnt to be one machine, kept over a restart.
@@ -27,8 +27,9 @@ mod publish;
 pub(crate) mod record_sync;
 pub mod recovery;
 pub(crate) mod reload;
+pub(crate) mod render_marker;
 pub(crate) mod render_process;
-mod render_protocol;
+pub(crate) mod render_protocol;
 pub(crate) mod render_worker;
 pub mod rerender;
 pub mod resume;

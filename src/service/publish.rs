@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::record_sync;
-use super::render_process::RenderFailure;
+use super::render_process::{RenderFailure, RenderedCall};
 use super::worker::CallWorker;
 use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
@@ -27,10 +27,13 @@ impl CallWorker {
         self.settle_segments(&mut call.record)?;
         note_spools(&mut call);
         record_sync::mark(&mut call.record, call.registration, self.policy.as_ref(), &self.journal)?;
-        let record = match self.renderer.record(&call, &self.store) {
-            Ok(record) => record,
+        let RenderedCall { record, broken } = match self.renderer.record(&call, &self.store) {
+            Ok(rendered) => rendered,
             Err(RenderFailure::Passing(error)) => return Err(error),
-            Err(RenderFailure::Broken(how)) => self.write_failed_record(&call, &how)?,
+            Err(RenderFailure::Broken(how)) => {
+                let broken = call.legs.iter().map(|leg| leg.leg).collect();
+                RenderedCall { record: self.write_failed_record(&call, &how)?, broken }
+            }
         };
         // The journal may have refused them when the call ended.
         self.store_legs(&call)?;
@@ -47,11 +50,14 @@ impl CallWorker {
         self.update_delivery(&record, CallProgress::Complete, call.registration);
         log_finished(&record, self.is_delivering() && call.registration == RegistrationPolicy::Allowed);
         self.locks.forget(&record.id);
-        if record.problems.iter().any(|p| p.kind == ProblemKind::RenderError) {
-            self.set_spool_aside(&call);
-        } else {
-            self.clear_spool(&record, &call.legs);
-        }
+        let is_broken = |leg: &EndedLeg| match broken.is_empty() {
+            // A spool that cannot be read is kept with the others of its call.
+            true => record.problems.iter().any(|p| p.kind == ProblemKind::RenderError),
+            false => broken.contains(&leg.leg),
+        };
+        let (aside, rendered): (Vec<EndedLeg>, Vec<EndedLeg>) = call.legs.into_iter().partition(is_broken);
+        self.set_spools_aside(&record.id, &aside);
+        self.clear_spool(&record, &rendered);
         Ok(())
     }
 
@@ -108,15 +114,21 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Renames the spools of a call that could not be rendered, so that no start reads them. A later version may be
-    /// able to render them.
-    fn set_spool_aside(&self, call: &EndedCall) {
-        let detail = "the call could not be rendered; its packets are kept in the spool folder as .pcapng.failed";
-        self.alerts.raise_for(AlarmKind::RenderFailed, &call.record.id, detail);
-        for leg in &call.legs {
+    /// Renames the spools of legs that could not be rendered, so that no start reads them. A later version may be able to
+    /// render them.
+    fn set_spools_aside(&self, call: &str, legs: &[EndedLeg]) {
+        if legs.is_empty() {
+            return;
+        }
+        let detail = format!(
+            "{} of the call's legs could not be rendered; the packets are kept in the spool folder as .pcapng.failed",
+            legs.len()
+        );
+        self.alerts.raise_for(AlarmKind::RenderFailed, call, &detail);
+        for leg in legs {
             let path = self.store.path(&leg.name);
             if let Err(error) = std::fs::rename(&path, path.with_extension("pcapng.failed")) {
-                tracing::warn!(call = call.record.id, "the spool of a failed call cannot be renamed: {error}");
+                tracing::warn!(call, "the spool of a failed leg cannot be renamed: {error}");
             }
         }
     }

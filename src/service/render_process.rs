@@ -1,7 +1,7 @@
 //! [`CallRenderer`]: renders calls in a worker process, or in this process where there is none (`replay`, tests).
 //!
-//! A worker that dies or hangs is replaced, and the call is tried once more. A call that ends two workers is given up: its
-//! packets are kept, and an alarm says so.
+//! A worker that dies or hangs is replaced, and the call is tried once more. A leg that ends two workers is set aside, and
+//! the call is rendered from its other legs. The packets of the leg are kept, and an alarm says so.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
@@ -14,15 +14,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::clock::monotonic;
 use super::render_protocol::{RenderReply, RenderRequest, WorkerSettings};
-use crate::call::event::{DueSegments, EndedCall};
-use crate::call::record::CallRecord;
+use crate::call::event::{DueSegments, EndedCall, LegId};
+use crate::call::record::{CallRecord, ProblemKind};
 use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
 use crate::recording::recorder::RecordingError;
 use crate::spool::LegStore;
 
 /// Renders calls for one thread.
-pub(super) struct CallRenderer {
+pub(crate) struct CallRenderer {
     recorder: Recorder,
     setup: Option<WorkerSetup>,
     worker: Mutex<Option<WorkerProcess>>,
@@ -47,13 +47,20 @@ impl RenderWorkers {
 
 /// How a worker is started.
 #[derive(Clone, Debug)]
-pub(super) struct WorkerSetup {
-    pub(super) workers: RenderWorkers,
-    pub(super) settings: WorkerSettings,
+pub(crate) struct WorkerSetup {
+    pub(crate) workers: RenderWorkers,
+    pub(crate) settings: WorkerSettings,
+}
+
+/// A rendered call.
+pub(crate) struct RenderedCall {
+    pub(crate) record: CallRecord,
+    /// Legs that cannot be rendered. The recording has none of their sound.
+    pub(crate) broken: Vec<LegId>,
 }
 
 /// Why a call was not rendered.
-pub(super) enum RenderFailure {
+pub(crate) enum RenderFailure {
     /// A file could not be written, or no worker could be started. A later try may succeed.
     Passing(anyhow::Error),
     /// The renderer cannot handle the call; another try would fail again. The text says how it failed.
@@ -67,7 +74,8 @@ struct WorkerProcess {
 }
 
 impl CallRenderer {
-    pub(super) fn new(recorder: Recorder, setup: Option<WorkerSetup>, ticks: TickCounter) -> Self {
+    /// Creates a renderer. Without `setup`, calls are rendered in this process.
+    pub(crate) fn new(recorder: Recorder, setup: Option<WorkerSetup>, ticks: TickCounter) -> Self {
         Self { recorder, setup, worker: Mutex::new(None), ticks }
     }
 
@@ -77,14 +85,21 @@ impl CallRenderer {
     }
 
     /// Renders an ended call, and writes its recording and its record.
-    pub(super) fn record(&self, call: &EndedCall, store: &dyn LegStore) -> Result<CallRecord, RenderFailure> {
+    pub(crate) fn record(&self, call: &EndedCall, store: &dyn LegStore) -> Result<RenderedCall, RenderFailure> {
         // Without packets no decoder is needed.
         let Some(setup) = self.setup.as_ref().filter(|_| !call.legs.is_empty()) else {
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(call, store)));
-            return in_process(done);
+            return in_process(done).map(|record| RenderedCall { record, broken: Vec::new() });
         };
-        let record = self.render(setup, &RenderRequest::of_call(call, store))?;
-        record.ok_or_else(|| RenderFailure::Broken(String::from("the renderer gave no record")))
+        let (record, broken) = self.render(setup, RenderRequest::of_call(call, store))?;
+        let no_record = || RenderFailure::Broken(String::from("the renderer gave no record"));
+        let mut rendered = RenderedCall { record: record.ok_or_else(no_record)?, broken };
+        if !rendered.broken.is_empty() {
+            note_broken_legs(&mut rendered.record);
+            let written = self.recorder.write_record(&rendered.record);
+            written.map_err(|error| RenderFailure::Passing(error.into()))?;
+        }
+        Ok(rendered)
     }
 
     /// Renders and publishes the full segments of a live call. Returns the record with them, or `None` if there are none.
@@ -94,7 +109,7 @@ impl CallRenderer {
         store: &dyn LegStore,
     ) -> Result<Option<CallRecord>, RenderFailure> {
         if let Some(setup) = &self.setup {
-            return self.render(setup, &RenderRequest::of_segments(due, store));
+            return self.render(setup, RenderRequest::of_segments(due, store)).map(|(record, _)| record);
         }
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let Some(ready) = self.recorder.render_segments(due, store)? else { return Ok(None) };
@@ -104,22 +119,51 @@ impl CallRenderer {
         in_process(done)
     }
 
-    fn render(&self, setup: &WorkerSetup, request: &RenderRequest) -> Result<Option<CallRecord>, RenderFailure> {
+    /// Lets a worker render a request; without the legs that end workers, if others are left. Returns those legs, too.
+    fn render(&self, setup: &WorkerSetup, mut request: RenderRequest) -> Result<WorkerResult, RenderFailure> {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut how = String::new();
+        let mut broken = Vec::new();
+        loop {
+            match self.try_render(&mut worker, setup, &request)? {
+                RenderAttempt::Done(record) => return Ok((record, broken)),
+                RenderAttempt::Broken { leg, how } => {
+                    let Some(leg) = leg.filter(|leg| request.remove_leg(*leg)) else {
+                        return Err(RenderFailure::Broken(how));
+                    };
+                    tracing::warn!(call = request.record.id, "a leg is set aside, the others are rendered: {how}");
+                    broken.push(LegId(leg));
+                }
+            }
+        }
+    }
+
+    /// Lets up to [`TRIES`] workers render a request.
+    fn try_render(
+        &self,
+        worker: &mut Option<WorkerProcess>,
+        setup: &WorkerSetup,
+        request: &RenderRequest,
+    ) -> Result<RenderAttempt, RenderFailure> {
+        let (mut how, mut leg) = (String::new(), None);
         for _ in 0..TRIES {
             if worker.is_none() {
                 *worker = Some(WorkerProcess::start(setup).map_err(RenderFailure::Passing)?);
             }
             let Some(process) = worker.as_mut() else { continue };
-            match process.ask(request, setup.workers.base_limit, &self.ticks) {
-                Ok(RenderReply::Done(record)) => return self.checked(*record, request).map(Some),
-                Ok(RenderReply::Nothing) => return Ok(None),
+            leg = None;
+            match process.ask(request, setup.workers.base_limit, &self.ticks, &mut leg) {
+                Ok(RenderReply::Done(record)) => {
+                    return self.checked(*record, request).map(|record| RenderAttempt::Done(Some(record)));
+                }
+                Ok(RenderReply::Nothing) => return Ok(RenderAttempt::Done(None)),
                 Ok(RenderReply::Failed { path, errno, text }) => {
                     let source = errno.map_or_else(|| std::io::Error::other(text), std::io::Error::from_raw_os_error);
                     return Err(RenderFailure::Passing(RecordingError { path, source }.into()));
                 }
-                Ok(RenderReply::Panicked) => return Err(RenderFailure::Broken(String::from("it panicked"))),
+                Ok(RenderReply::Panicked) => {
+                    return Ok(RenderAttempt::Broken { leg, how: String::from("it panicked") });
+                }
+                Ok(RenderReply::Reading(_)) => how = String::from("it gave no result"),
                 Err(error) => how = error,
             }
             if let Some(process) = worker.take() {
@@ -127,7 +171,7 @@ impl CallRenderer {
             }
             tracing::warn!(call = request.record.id, "a render worker ended in mid-call: {how}");
         }
-        Err(RenderFailure::Broken(how))
+        Ok(RenderAttempt::Broken { leg, how })
     }
 
     /// Checks the record of a worker, which a payload may have taken over: it may only name files of this call's folder.
@@ -142,6 +186,26 @@ impl CallRenderer {
     }
 }
 
+/// Record of a request, if it gave any, and the legs that were set aside.
+type WorkerResult = (Option<CallRecord>, Vec<LegId>);
+
+/// Result of trying to render a request.
+enum RenderAttempt {
+    /// Rendered: the record, or `None` if no segment can be made yet.
+    Done(Option<CallRecord>),
+    /// The renderer cannot handle a request; it was reading this leg.
+    Broken { leg: Option<u64>, how: String },
+}
+
+/// Notes in the record that a leg is missing in the recording.
+fn note_broken_legs(record: &mut CallRecord) {
+    record.problems.push(ProblemKind::RenderError.problem());
+    let reason = record.verdict_reason.take().map(|reason| format!("{reason} ")).unwrap_or_default();
+    record.verdict_reason = Some(format!(
+        "{reason}A leg of the call could not be rendered because of a bug in callspan; its packets are kept."
+    ));
+}
+
 fn in_process<T>(done: std::thread::Result<Result<T, RecordingError>>) -> Result<T, RenderFailure> {
     match done {
         Ok(Ok(done)) => Ok(done),
@@ -154,7 +218,10 @@ impl WorkerProcess {
     fn start(setup: &WorkerSetup) -> anyhow::Result<Self> {
         use anyhow::Context as _;
         let mut command = Command::new(&setup.workers.program);
-        command.arg(COMMAND).env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(COMMAND).env_clear();
+        #[cfg(debug_assertions)]
+        command.envs(std::env::vars_os().filter(|(name, _)| name == super::render_worker::TEST_CODEC));
+        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("no render worker can be started")?;
         let (Some(mut requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
             anyhow::bail!("a render worker has no pipes");
@@ -177,8 +244,15 @@ impl WorkerProcess {
         Ok(Self { child, requests, replies: receiver })
     }
 
-    /// Sends a request and waits for the reply. The error says how the worker failed.
-    fn ask(&mut self, request: &RenderRequest, base: Duration, ticks: &TickCounter) -> Result<RenderReply, String> {
+    /// Sends a request and waits for the result. `leg` gets the leg that is being rendered. The error says how the worker
+    /// failed.
+    fn ask(
+        &mut self,
+        request: &RenderRequest,
+        base: Duration,
+        ticks: &TickCounter,
+        leg: &mut Option<u64>,
+    ) -> Result<RenderReply, String> {
         let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
         line.push(b'\n');
         self.requests.write_all(&line).map_err(|error| error.to_string())?;
@@ -187,7 +261,10 @@ impl WorkerProcess {
         loop {
             ticks.tick();
             match self.replies.recv_timeout(WAIT_ROUND) {
-                Ok(reply) => return serde_json::from_slice(&reply).map_err(|error| error.to_string()),
+                Ok(reply) => match serde_json::from_slice(&reply) {
+                    Ok(RenderReply::Reading(next)) => *leg = Some(next),
+                    reply => return reply.map_err(|error| error.to_string()),
+                },
                 Err(RecvTimeoutError::Disconnected) => return Err(String::from("it ended")),
                 Err(RecvTimeoutError::Timeout) if monotonic() >= until => {
                     return Err(format!("it took longer than {} s", limit.as_secs()));

@@ -1,6 +1,7 @@
 //! The messages between the service and its render workers: one JSON line each way.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -13,16 +14,19 @@ use crate::spool::{LegSource, LegStore};
 
 /// First line to a worker: where it may read and write, and how recordings are made. It holds no secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct WorkerSettings {
+pub(crate) struct WorkerSettings {
     pub(super) spool_dir: PathBuf,
     pub(super) recording_dir: PathBuf,
     format: String,
     sample_rate: Option<u32>,
     part_hours: u32,
     max_segment_bytes: Option<u64>,
+    /// All files are in one folder (`replay`).
+    is_flat: bool,
 }
 
 impl WorkerSettings {
+    /// Describes the recordings of a service, in folders by day.
     pub(super) fn new(spool_dir: PathBuf, recording: &Config, max_segment_bytes: Option<u64>) -> Self {
         Self {
             spool_dir,
@@ -31,7 +35,13 @@ impl WorkerSettings {
             sample_rate: recording.sample_rate,
             part_hours: recording.part_hours,
             max_segment_bytes,
+            is_flat: false,
         }
+    }
+
+    /// Describes the recordings of a replay, in one folder.
+    pub(crate) fn flat(spool_dir: PathBuf, recording: &Config, max_segment_bytes: Option<u64>) -> Self {
+        Self { is_flat: true, ..Self::new(spool_dir, recording, max_segment_bytes) }
     }
 
     pub(super) fn recorder(&self) -> Recorder {
@@ -42,7 +52,8 @@ impl WorkerSettings {
             part_hours: self.part_hours,
             ..Config::default()
         };
-        Recorder::new(config, FolderLayout::ByDay, self.max_segment_bytes)
+        let layout = if self.is_flat { FolderLayout::Flat } else { FolderLayout::ByDay };
+        Recorder::new(config, layout, self.max_segment_bytes)
     }
 }
 
@@ -66,9 +77,11 @@ struct RequestedLeg {
     path: Option<PathBuf>,
 }
 
-/// Result of a request.
+/// Progress or result of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum RenderReply {
+    /// The leg with this id is rendered from now on; a result follows.
+    Reading(u64),
     /// The record, with its new recordings.
     Done(Box<CallRecord>),
     /// No segment can be made yet.
@@ -77,6 +90,16 @@ pub(super) enum RenderReply {
     Failed { path: String, errno: Option<i32>, text: String },
     /// The renderer panicked.
     Panicked,
+}
+
+impl RenderReply {
+    /// Writes the reply to standard output.
+    pub(super) fn send(&self) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        let mut out = std::io::stdout().lock();
+        out.write_all(&line).and_then(|()| out.flush())
+    }
 }
 
 impl RenderRequest {
@@ -88,6 +111,12 @@ impl RenderRequest {
     pub(super) fn of_segments(due: &DueSegments, store: &dyn LegStore) -> Self {
         let legs = requested_legs(&due.legs, store);
         Self { record: due.record.clone(), legs, wall_offset_ns: due.wall_offset_ns, parts: Some(due.parts) }
+    }
+
+    /// Removes a leg that cannot be rendered. Returns whether another leg is left.
+    pub(super) fn remove_leg(&mut self, id: u64) -> bool {
+        self.legs.retain(|leg| leg.id != id);
+        !self.legs.is_empty()
     }
 
     /// Returns the size of all spools, bytes.
@@ -145,11 +174,12 @@ fn requested_legs(legs: &[EndedLeg], store: &dyn LegStore) -> Vec<RequestedLeg> 
     legs.iter().map(requested).collect()
 }
 
-/// The spools of a request.
+/// The spools of a request. The other process is told which one is read, so that it knows whose payload ends this one.
 pub(super) struct RequestedSpools(HashMap<u64, PathBuf>);
 
 impl LegStore for RequestedSpools {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
+        let _ = RenderReply::Reading(leg.leg.0).send(); // without a reader, the result cannot be sent either
         self.0.get(&leg.leg.0).cloned().map(LegSource::File)
     }
 }

@@ -3,7 +3,7 @@
 //! The decoders handle bytes from strangers. Here a fault in one of them costs one rendering: the process has no
 //! capability, no network, no key, and a bound of memory; it reads the spool and writes recordings, nothing else.
 
-use std::io::{BufRead, Write as _};
+use std::io::BufRead;
 use std::panic::AssertUnwindSafe;
 
 use anyhow::Context;
@@ -23,17 +23,12 @@ pub(crate) fn serve() -> anyhow::Result<()> {
     let settings: WorkerSettings = serde_json::from_str(&settings).context("the settings cannot be read")?;
     sandbox::enter(&[&settings.spool_dir], &[&settings.recording_dir]).context("the sandbox cannot be set up")?;
     #[cfg(debug_assertions)]
-    if std::env::var_os(TEST_CODEC).is_some() {
-        crate::render::codec::test_codec::switch_on();
-    }
+    switch_test_codec();
     let recorder = settings.recorder();
-    let mut out = std::io::stdout().lock();
     for line in lines {
         let request: RenderRequest = serde_json::from_str(&line?).context("a request cannot be read")?;
         let reply = std::panic::catch_unwind(AssertUnwindSafe(|| handle(&recorder, &request)));
-        let mut reply = serde_json::to_vec(&reply.unwrap_or(RenderReply::Panicked))?;
-        reply.push(b'\n');
-        out.write_all(&reply).and_then(|()| out.flush())?;
+        reply.unwrap_or(RenderReply::Panicked).send()?;
     }
     Ok(())
 }
@@ -59,6 +54,14 @@ fn handle(recorder: &Recorder, request: &RenderRequest) -> RenderReply {
     }
 }
 
+/// Switches the faulty decoder of the tests on, if the environment asks for it.
+#[cfg(debug_assertions)]
+pub(crate) fn switch_test_codec() {
+    if std::env::var_os(TEST_CODEC).is_some() {
+        crate::render::codec::test_codec::switch_on();
+    }
+}
+
 /// Environment variable with which the tests switch the faulty decoder on.
 #[cfg(debug_assertions)]
-const TEST_CODEC: &str = "CALLSPAN_TEST_CODEC";
+pub(super) const TEST_CODEC: &str = "CALLSPAN_TEST_CODEC";

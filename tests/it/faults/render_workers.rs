@@ -1,7 +1,9 @@
 //! Worker processes that die, hang or eat memory in mid-render, by payloads that a decoder for tests obeys.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use callspan::call::record::{CallRecord, CallVerdict, ProblemKind};
@@ -23,8 +25,13 @@ fn workers(dir: &Path) -> RenderWorkers {
 
 /// Writes the capture of a call with an order to the decoder in mid-call.
 fn faulty_capture(dir: &Path, order: &[u8; 8]) -> PathBuf {
-    let mut packets = frames("g711a_direct");
-    let is_media = |data: &[u8]| udp_of(data).is_some_and(|(_, _, payload)| is_rtp(payload));
+    faulty_capture_of(dir, "g711a_direct", order, "")
+}
+
+/// Writes the capture `call` with an order in the media that this host sends; of any host if it is empty.
+fn faulty_capture_of(dir: &Path, call: &str, order: &[u8; 8], host: &str) -> PathBuf {
+    let mut packets = frames(call);
+    let is_media = |data: &[u8]| udp_of(data).is_some_and(|(src, _, payload)| is_rtp(payload) && src.starts_with(host));
     let media: Vec<usize> = (0..packets.len()).filter(|n| is_media(&packets[*n].data)).collect();
     let data = &mut packets[media[media.len() / 2]].data;
     // Ethernet, IPv4, UDP and RTP headers without options.
@@ -97,4 +104,61 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
         (file.sha256, std::fs::read(&file.path).expect("a recording").len())
     };
     assert_eq!(render(true), render(false));
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
+fn leg_that_ends_the_decoder_is_set_aside_and_the_other_leg_is_heard() {
+    let mut place = FaultSetup::new();
+    // The caller's leg, which would be rendered first.
+    let caller = "10.9.0.11:";
+    place.captures = vec![faulty_capture_of(place.dir.path(), "pbx_b2bua_both_legs_ulaw", b"TESTABRT", caller)];
+    place.workers = Some(workers(place.dir.path()));
+    let mut recorder = TestRecorder::start(&place);
+    recorder.hear(ALL);
+    let journal = recorder.journal.clone();
+    recorder.stop();
+    let record = super::station::call(&journal).expect("a call").record;
+    assert_eq!((record.verdict, record.recordings.len()), (Some(CallVerdict::BothSides), 1), "{record:#?}");
+    assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
+    assert!(record.problems.iter().any(|p| p.kind == ProblemKind::RenderError), "{:?}", record.problems);
+    let spools = std::fs::read_dir(&place.config.spool.dir).expect("a folder").flatten();
+    let names: Vec<String> = spools.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    let kept = names.iter().filter(|name| name.ends_with(".pcapng.failed")).count();
+    let left = names.iter().filter(|name| name.ends_with(".pcapng")).count();
+    assert_eq!((kept, left), (1, 0), "{names:?}");
+}
+
+/// Replays the faulty call and another one. Returns the output, and the verdicts of the call records that are there.
+fn replay(dir: &Path, faulty: &Path) -> (Output, Vec<(Option<CallVerdict>, usize)>) {
+    let out = dir.join("out");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    command.args(["replay", "--out"]).arg(&out).arg(faulty).arg(fixture("calls/gsm_direct/capture.pcap"));
+    command.env("CALLSPAN_TEST_CODEC", "1").env_remove("CALLSPAN_LOG");
+    let output = command.output().expect("the binary runs");
+    let files = std::fs::read_dir(&out).expect("a folder").flatten().map(|file| file.path());
+    let records = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let read = |path: PathBuf| -> CallRecord {
+        serde_json::from_slice(&std::fs::read(path).expect("readable")).expect("a record")
+    };
+    let mut verdicts: Vec<_> = records.map(read).map(|record| (record.verdict, record.recordings.len())).collect();
+    verdicts.sort_by_key(|(_, files)| *files);
+    (output, verdicts)
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
+fn replay_that_a_payload_ended_names_the_call_and_renders_the_others() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let faulty = faulty_capture(dir.path(), b"TESTABRT");
+    let (output, _) = replay(dir.path(), &faulty);
+    assert_eq!(output.status.signal(), Some(6), "the decoder aborts the process");
+    let both = [(Some(CallVerdict::Failed), 0), (Some(CallVerdict::BothSides), 1)];
+    for _ in 0..2 {
+        let (output, verdicts) = replay(dir.path(), &faulty);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(verdicts, both, "{said}");
+        assert!(said.contains("an earlier run ended while it rendered this call"), "{said}");
+    }
 }
