@@ -30,6 +30,8 @@ pub struct DropCounters {
     pub fragments_incomplete: u64,
     /// SIP messages that could not be parsed.
     pub sip_unreadable: u64,
+    /// SIP messages over TCP that were too long: their body or the whole message was skipped.
+    pub sip_oversized: u64,
     /// Frames that the capture truncated.
     pub frames_cut: u64,
     /// Frames with headers that could not be parsed.
@@ -68,6 +70,7 @@ impl DropCounters {
                 + dropped.bad_fragment
                 + dropped.overlapping_fragments,
             sip_unreadable: engine.sip_rejected,
+            sip_oversized: engine.sip_oversized,
             frames_cut: decode.cut_frames,
             frames_unreadable: dropped.short
                 + dropped.unknown_link
@@ -117,6 +120,7 @@ impl DropCounters {
             ),
             (DropReason::Unreadable, self.fragments_incomplete, ["datagram", "with a missing or broken fragment"]),
             (DropReason::Unreadable, self.sip_unreadable, ["SIP message", "that could not be read"]),
+            (DropReason::Unreadable, self.sip_oversized, ["SIP message", "over TCP too long to be read whole"]),
             (DropReason::Unreadable, self.frames_cut, ["frame", "cut by the snap length"]),
             (DropReason::Unreadable, self.frames_unreadable, ["frame", "with broken headers"]),
         ]
@@ -154,7 +158,7 @@ fn clause(total: u64, [noun, event]: [&str; 2]) -> String {
 }
 
 /// Number of counters in [`DropCounters::lines`].
-const LINES: usize = 10;
+const LINES: usize = 11;
 /// Shortest time between two reports of the same counter. A flood lasts for hours; `/api/status` always has the counts.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -203,11 +207,12 @@ mod tests {
             tcp_refused: 256,
             sip_rejected: 512,
             rtp_not_kept: 1_024,
+            sip_oversized: 2_048,
             ..engine::EngineCounters::default()
         };
         let totals = DropCounters::of(&decode, &engine);
         // Every counter is a different power of two, so the sum shows that none is missing or counted twice.
-        assert_eq!(totals.lines().iter().map(|line| line.1).sum::<u64>(), 2_047);
+        assert_eq!(totals.lines().iter().map(|line| line.1).sum::<u64>(), 4_095);
         assert_eq!(totals.table_full(), 1 + 8 + 32 + 64 + 128 + 256 + 1_024);
         assert_eq!(DropCounters::default().to_string(), "nothing");
         assert!(totals.to_string().contains("32 calls refused") && totals.to_string().contains("16 frames cut"));

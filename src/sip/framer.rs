@@ -27,6 +27,8 @@ pub struct SipFramer {
     /// Bytes since the last message that belong to no message.
     lost_for: usize,
     skipped: u64,
+    /// Messages that are too long to be kept whole.
+    oversized: u64,
 }
 
 #[derive(Default)]
@@ -111,6 +113,15 @@ impl SipFramer {
         }
     }
 
+    /// Returns the number of messages since the last call that were too long: their body or the whole message was skipped.
+    pub fn take_oversized(&mut self) -> u64 {
+        let own = std::mem::take(&mut self.oversized);
+        match &mut self.state {
+            FramerState::WebSocket(decoder) => own + decoder.take_oversized(),
+            _ => own,
+        }
+    }
+
     /// Returns whether the stream was given up because it is not SIP.
     #[cfg(test)]
     pub(crate) fn given_up(&self) -> bool {
@@ -169,7 +180,11 @@ impl SipFramer {
             return self.skip_line();
         }
         let Some(head) = self.head_length() else {
-            return if self.unread().len() > MAX_HEADER_BYTES { self.skip_line() } else { FramerStep::Wait };
+            if self.unread().len() <= MAX_HEADER_BYTES {
+                return FramerStep::Wait;
+            }
+            self.oversized += 1;
+            return self.skip_line();
         };
         self.whole(head, out)
     }
@@ -188,6 +203,7 @@ impl SipFramer {
             // The headers identify the call; the body is skipped.
             Some(body) if body <= MAX_BODY_BYTES => {
                 out(head_bytes);
+                self.oversized += 1;
                 self.consume(head);
                 self.state = FramerState::Skip(body);
             }

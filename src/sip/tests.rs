@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::framer::{MAX_STREAM_BUFFER, SipFramer};
+use super::message::MAX_HEADER_BYTES;
 use super::*;
 use crate::net::Transport;
 
@@ -424,6 +425,24 @@ fn wrong_content_length_does_not_block_the_stream() {
     let mut framer = SipFramer::default();
     assert_eq!(framed(&mut framer, &[&bytes]).len(), 2);
     assert_eq!(framer.skipped(), 0);
+}
+
+#[test]
+fn messages_that_are_too_long_are_counted_and_the_next_one_is_read() {
+    let mut framer = SipFramer::default();
+    let bye = b"BYE sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let body = MAX_STREAM_BUFFER;
+    let mut long_body = format!("INVITE sip:a@b SIP/2.0\r\nContent-Length: {body}\r\n\r\n").into_bytes();
+    long_body.resize(long_body.len() + body, b'x');
+    assert_eq!(framed(&mut framer, &[&long_body, &bye]).len(), 2, "its header section names the call");
+    assert_eq!(framer.take_oversized(), 1);
+    let mut long_head = b"INVITE sip:a@b SIP/2.0\r\n".to_vec();
+    while long_head.len() < 2 * MAX_HEADER_BYTES {
+        long_head.extend_from_slice(b"X-Padding: 0123456789012345678901234567890123456789\r\n");
+    }
+    long_head.extend_from_slice(b"\r\n");
+    assert_eq!(framed(&mut framer, &[&long_head, &bye]), [bye]);
+    assert_eq!((framer.take_oversized(), framer.take_oversized()), (1, 0));
 }
 
 #[test]

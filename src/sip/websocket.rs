@@ -47,6 +47,8 @@ pub(super) struct WebSocketDecoder {
     /// Whether the frame boundaries are unknown.
     lost: bool,
     skipped: u64,
+    /// Messages that are too long to be kept.
+    oversized: u64,
 }
 
 impl WebSocketDecoder {
@@ -69,7 +71,12 @@ impl WebSocketDecoder {
 
     /// Handles lost bytes. Decoding continues when a piece of data begins with a frame.
     pub(super) fn gap(&mut self) {
-        *self = Self { lost: true, skipped: self.skipped, ..Self::default() };
+        *self = Self { lost: true, skipped: self.skipped, oversized: self.oversized, ..Self::default() };
+    }
+
+    /// Returns the number of messages since the last call that were too long.
+    pub(super) fn take_oversized(&mut self) -> u64 {
+        std::mem::take(&mut self.oversized)
     }
 
     /// Returns the number of bytes that belong to no message.
@@ -112,7 +119,10 @@ impl WebSocketDecoder {
         let length = usize::try_from(frame.left).unwrap_or(usize::MAX).min(data.len());
         let (piece, rest) = data.split_at_checked(length).unwrap_or((data, &[]));
         if frame.kind != WebSocketFrameKind::Control {
-            self.unusable |= self.message.len() + piece.len() > MAX_STREAM_BUFFER;
+            if !self.unusable && self.message.len() + piece.len() > MAX_STREAM_BUFFER {
+                self.oversized += 1;
+                self.unusable = true;
+            }
             if self.unusable {
                 self.skipped += piece.len() as u64;
             } else {

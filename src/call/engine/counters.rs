@@ -62,6 +62,8 @@ pub struct EngineCounters {
     pub other: u64,
     /// TCP segments refused because the table of TCP directions was full.
     pub tcp_refused: u64,
+    /// SIP messages over TCP or WebSocket that were too long: their body or the whole message was skipped.
+    pub sip_oversized: u64,
     /// Steps of the wall clock.
     pub clock_steps: u64,
     /// Pauses and resumptions that changed the state of a call.

@@ -188,6 +188,7 @@ impl Engine {
             TcpStreamEvent::Gap => framer.gap(&mut take),
             TcpStreamEvent::End => framer.end(&mut take),
         }
+        self.counters.sip_oversized += framer.take_oversized();
         let transport = framer.transport();
         for message in &messages {
             let datagram = UdpDatagram {

@@ -11,10 +11,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::call_frames::CallFrames;
 use crate::support::captures::{frames, streams};
 use crate::support::packets::CapturedFrame;
 use crate::support::score::{ExpectedTrack, judge};
-use callspan::call::record::{CallOutcome, CallRecord, CallVerdict, EndedBy};
+use crate::support::veth::VethPair;
+use callspan::call::record::{CallOutcome, CallRecord, CallVerdict, EndedBy, ProblemKind};
 
 const CALL: &str = "g711a_direct";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -399,6 +401,44 @@ fn with_log_json_each_line_is_json_and_under_systemd_it_has_its_priority() {
             assert!(last.starts_with("<6>"), "{last}");
         }
     }
+}
+
+#[test]
+#[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
+fn a_call_during_which_our_interface_is_down_has_lost_packets_by_us() {
+    let wire = VethPair::new("cd");
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program());
+    command.arg("run").arg("-c").arg(configuration(dir.path(), &wire.recorder));
+    let mut service = LiveService::start(command);
+    service.wait_for("capturing on");
+    let mut out = pcap::Capture::from_device(wire.talkers.as_str()).unwrap().open().unwrap();
+    let (down, up) = (Duration::from_secs(2), Duration::from_millis(3_600));
+    let mut frames = CallFrames { number: 1, length: Duration::from_secs(6) }.frames();
+    frames.extend([(down, Vec::new()), (up, Vec::new())]);
+    frames.sort_by_key(|(at, _)| *at);
+    let begin = Instant::now();
+    for (at, frame) in frames {
+        std::thread::sleep(at.saturating_sub(begin.elapsed()));
+        match frame.is_empty() {
+            true => assert!(wire.ip(&["link", "set", "dev", &wire.recorder, if at == down { "down" } else { "up" }])),
+            // While the other end is down, the kernel may refuse to send.
+            false => drop(out.sendpacket(frame)),
+        }
+    }
+    let until = Instant::now() + PATIENCE;
+    let mut records = Vec::new();
+    while records.is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+        records = files_with(&dir.path().join("recordings"), "json");
+    }
+    let record: CallRecord = serde_json::from_slice(&std::fs::read(&records[0]).unwrap()).unwrap();
+    let problem = record.problems.iter().find(|p| p.kind == ProblemKind::LostByUs);
+    // 1.6 s are 80 packets of each side, and the interface is opened again within a second.
+    let lost = problem.and_then(|problem| problem.packets).unwrap_or_else(|| panic!("{:?}", record.problems));
+    assert!((150..300).contains(&lost), "{lost} packets are lost by us");
+    assert!(record.problems.iter().all(|p| p.kind != ProblemKind::LostBeforeUs), "{:?}", record.problems);
+    assert_eq!(service.stop().0, Some(0));
 }
 
 #[test]

@@ -318,9 +318,15 @@ fn encrypted_ip(look: &Observation) -> Option<DoctorFinding> {
 
 fn table(look: &Observation) -> Option<DoctorFinding> {
     let totals = DropCounters::of(&look.decode, &look.engine);
-    let mut clauses =
-        DropCounters { fragments_incomplete: 0, sip_unreadable: 0, frames_cut: 0, frames_unreadable: 0, ..totals }
-            .clauses();
+    let mut clauses = DropCounters {
+        fragments_incomplete: 0,
+        sip_unreadable: 0,
+        sip_oversized: 0,
+        frames_cut: 0,
+        frames_unreadable: 0,
+        ..totals
+    }
+    .clauses();
     if look.traffic.plain.not_followed > 0 {
         clauses.push(format!(
             "{} beyond the number of streams that the doctor follows",
