@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::segments::note_delivered_parts;
 use crate::call::event::RegistrationPolicy;
-use crate::call::record::{CallRecord, DeliveryRecord, DeliveryState};
+use crate::call::record::{CallRecord, CallVerdict, DeliveryRecord, DeliveryState};
 use crate::delivery::{CallProgress, DeliveryConsent, DeliveryPolicy};
 use crate::journal::{self, CallStage, Journal, StaleRecord, StoredCall};
 use crate::ops::thread::{StopSignal, StoppableThread};
@@ -72,7 +73,13 @@ fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyho
         CallStage::Live => !call.record.recordings.is_empty(),
         CallStage::Ended => false,
     };
-    if let Some(stored) = journal.call(&stale.id)?.filter(has_record) {
+    if let Some(mut stored) = journal.call(&stale.id)?.filter(has_record) {
+        if stored.stage == CallStage::Complete
+            && stored.record.verdict == Some(CallVerdict::Excluded)
+            && note_delivered_parts(&mut stored.record, journal)?
+        {
+            journal.put_call(&stored.record, CallStage::Complete)?;
+        }
         recorder.write_record(&stored.record)?;
     }
     Ok(journal.records_refreshed(std::slice::from_ref(stale))?)

@@ -22,7 +22,7 @@ use super::{files, record_sync};
 use crate::call::event::{DueSegments, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict};
 use crate::delivery::{CallProgress, DeliveryJob};
-use crate::journal::CallStage;
+use crate::journal::{self, CallStage, Journal};
 
 impl CallWorker {
     /// Renders and publishes the segments of a live call that are full and not published yet.
@@ -79,15 +79,8 @@ impl CallWorker {
         if let Some(stored) = self.journal.call(&record.id)? {
             record.take_parts(&stored.record);
         }
-        let sent = self
-            .journal
-            .job(&record.id)?
-            .and_then(|row| DeliveryJob::from_row(&row).ok())
-            .map_or(0, |j| j.attached_count());
-        if excluded && sent > 0 {
-            let parts = if sent == 1 { String::from("One part") } else { format!("{sent} parts") };
-            let reason = record.verdict_reason.take().unwrap_or_default();
-            record.verdict_reason = Some(format!("{reason} {parts} had been delivered before: delete it in Pyrus."));
+        if excluded {
+            note_delivered_parts(record, &self.journal)?;
         }
         Ok(())
     }
@@ -108,6 +101,29 @@ impl CallWorker {
         self.recorder.write_record(record)?;
         Ok(())
     }
+}
+
+/// Writes into the record of a forbidden call how many of its parts Pyrus has. Returns whether the record was changed.
+///
+/// A request that was under way when the parts were withdrawn may succeed later, so this is done again then.
+pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -> journal::JournalResult<bool> {
+    let job = journal.job(&record.id)?.and_then(|row| DeliveryJob::from_row(&row).ok());
+    let sent = job.map_or(0, |job| job.attached_count());
+    let reason = record.verdict_reason.take().unwrap_or_default();
+    let known = (1..=sent).find(|parts| reason.contains(&delivered_parts(*parts)));
+    let noted = match known {
+        _ if sent == 0 => reason.clone(),
+        Some(parts) => reason.replace(&delivered_parts(parts), &delivered_parts(sent)),
+        None => format!("{reason}{}", delivered_parts(sent)),
+    };
+    let is_new = noted != reason;
+    record.verdict_reason = Some(noted).filter(|reason| !reason.is_empty());
+    Ok(is_new)
+}
+
+fn delivered_parts(sent: usize) -> String {
+    let parts = if sent == 1 { String::from("One part") } else { format!("{sent} parts") };
+    format!(" {parts} had been delivered before: delete it in Pyrus.")
 }
 
 /// Reason of removal that the journal keeps and `calls show` prints.

@@ -51,11 +51,11 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn fake() -> FakePyrus {
+pub(crate) fn fake() -> FakePyrus {
     FakePyrus::start(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() }).expect("free ports")
 }
 
-fn pyrus(fake: &FakePyrus) -> String {
+pub(crate) fn pyrus(fake: &FakePyrus) -> String {
     let options = FakeOptions::default();
     format!(
         "[pyrus]\nenabled = true\nauth_url = \"{}\"\nlogin = \"{}\"\nsecurity_key = \"{}\"\naccount_id = \"{}\"\n",
@@ -68,7 +68,7 @@ fn pyrus(fake: &FakePyrus) -> String {
 
 /// Every call is in Pyrus exactly once, with its recording exactly once, unless a kill left an answer unheard; that
 /// must then be written down as a possible duplicate.
-fn assert_delivered((fake, identity): (&FakePyrus, &Identity), journal: &Journal, calls: &[CallRecord]) {
+pub(crate) fn assert_delivered((fake, identity): (&FakePyrus, &Identity), journal: &Journal, calls: &[CallRecord]) {
     let state = fake.state();
     let mut possible = 0;
     for call in calls {
@@ -179,11 +179,11 @@ fn replay_killed_at_random_moments_delivers_every_call_once() {
     }
 }
 
-fn journal(dir: &Path) -> Journal {
+pub(crate) fn journal(dir: &Path) -> Journal {
     Journal::open(&callspan::journal::config::Config { dir: dir.to_owned() }).expect("a journal")
 }
 
-fn complete(journal: &Journal) -> Vec<CallRecord> {
+pub(crate) fn complete(journal: &Journal) -> Vec<CallRecord> {
     let calls = journal.calls(&CallFilter::default()).expect("readable");
     calls.into_iter().filter(|c| c.stage == CallStage::Complete).map(|c| c.record).collect()
 }
@@ -192,7 +192,7 @@ fn complete(journal: &Journal) -> Vec<CallRecord> {
 
 /// A call on the wire, at the moments at which its frames were really sent. A busy machine sends late.
 #[derive(Clone, Debug)]
-struct SentCall {
+pub(crate) struct SentCall {
     begun: Instant,
     ended: Instant,
     /// Moments of the caller's RTP packets.
@@ -213,7 +213,7 @@ impl SentCall {
 }
 
 /// Sends overlapping calls until `stop` is set. Returns each call by its number.
-fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, SentCall> {
+pub(crate) fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, SentCall> {
     let device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
     let mut device = device;
     let mut sent = BTreeMap::new();
@@ -243,7 +243,7 @@ fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, SentCall> {
 }
 
 /// Starts the service and waits until it hears.
-fn start(config: &Path) -> (Child, Arc<Mutex<String>>) {
+pub(crate) fn start(config: &Path) -> (Child, Arc<Mutex<String>>) {
     let mut child = callspan(&["run", "-c", text(config)]).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let mut lines = BufReader::new(child.stderr.take().expect("piped"));
     let log = Arc::new(Mutex::new(String::new()));
@@ -645,7 +645,7 @@ fn spools(dir: &Path) -> usize {
     entries.filter(|e| e.path().extension().is_some_and(|e| e == "pcapng")).count()
 }
 
-fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
+pub(crate) fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
     let end = now() + patience;
     while now() < end {
         if done() {

@@ -59,7 +59,9 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
     if !is_measured {
         // A debug build may be far behind the wire, and a stop does not wait for all that it has not read.
         let answered = |call: &StoredCall| is_real(&call.record) && call.record.answered_at.is_some();
-        wait_until("the real calls are heard", || all().iter().filter(|call| answered(call)).count() == 2 * REAL as usize);
+        wait_until("the real calls are heard", || {
+            all().iter().filter(|call| answered(call)).count() == 2 * REAL as usize
+        });
     }
     let asked = Instant::now();
     signal("-TERM", &pid.to_string());
@@ -91,7 +93,10 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
     assert!(single <= 4 * ALLOWED as usize, "{single} attempts have records of their own");
     // Every second INVITE is refused. Attempts without any response are under way for minutes.
     let expected = if is_measured { invites } else { invites / 2 };
-    assert!(attempts.iter().sum::<u64>() >= u64::from(expected - 4 * ALLOWED), "{attempts:?} attempts are in scan records");
+    assert!(
+        attempts.iter().sum::<u64>() >= u64::from(expected - 4 * ALLOWED),
+        "{attempts:?} attempts are in scan records"
+    );
 }
 
 fn is_delivered(call: &StoredCall) -> bool {
@@ -179,7 +184,7 @@ fn start(config: &Path) -> LiveService {
 }
 
 /// Returns the resident memory of a process, MiB.
-fn resident_mib(pid: u32) -> u64 {
+pub(crate) fn resident_mib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it lives");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10

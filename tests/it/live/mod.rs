@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
 
 mod flood;
+mod soak;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
