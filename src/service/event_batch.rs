@@ -47,10 +47,7 @@ impl EventBatch {
             let state = match event {
                 CallEvent::Changed(call) => CallState::Live(call),
                 CallEvent::Ended(call) => CallState::Ended(call),
-                CallEvent::SegmentsDue(_)
-                | CallEvent::Withdrawn(_)
-                | CallEvent::Absorbed(_)
-                | CallEvent::Learnt(_) => {
+                CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Absorbed(_) | CallEvent::Learnt(_) => {
                     batch.last = Some(event);
                     break;
                 }
