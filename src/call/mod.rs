@@ -15,6 +15,7 @@ mod call_table;
 pub mod config;
 mod content;
 mod conversation;
+mod correlate;
 mod correlation_keys;
 pub mod correlation_rule;
 pub mod decision;

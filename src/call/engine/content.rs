@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::call::content::{ContentIndex, ProvenRelay, StreamEnds, StreamWatch};
 use crate::call::conversation::Conversation;
+use crate::call::correlate::{MAX_LEGS, PBX_REACTION};
 use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
-use crate::call::engine::correlate::{MAX_LEGS, PBX_REACTION};
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::{CallEvent, LegSink};
 use crate::call::keys::{CallKey, LegKey};
@@ -195,7 +195,7 @@ impl Engine {
     /// Moves a leg to the call of its sound, together with the legs that it caused.
     fn move_caused_legs(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
         let Some(own) = self.call_of(slot) else { return };
-        let slots = self.caused_legs(slot);
+        let slots = self.correlator().caused_legs(slot);
         if slots.len() < self.table.keys_of(own).len() {
             self.move_legs(&slots, into, CorrelationRule::MediaContent, sink);
             self.finish_if_over(own);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::call::correlation_keys::CLOCK_SKEW;
 use crate::call::engine::Engine;
 use crate::call::event::CallEvent;
-use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::{Leg, LegDraft};
+use crate::call::keys::LegKey;
+use crate::call::leg::Leg;
 use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -106,22 +106,10 @@ impl Engine {
         (self.topology.machine_of(sender), self.topology.machine_of(receiver))
     }
 
-    /// Returns whether a new leg has no host in common with the legs of a call, and one machine links it with them.
-    pub(super) fn is_linked_by_machine(&self, draft: &LegDraft, call: CallKey) -> bool {
-        let hosts = (draft.dialog.caller_addr, draft.dialog.callee_addr);
-        let legs = || self.table.legs_of(call);
-        !legs().any(|leg| leads_on(hosts, leg.hop())) && legs().any(|leg| leads_on(draft.machine_hop, leg.machines()))
-    }
-
     fn tell_learnt(&mut self) {
         self.learnt_told_at = self.now;
         self.events.push_back(CallEvent::Learnt(self.learnt_machines()));
     }
-}
-
-/// Returns whether the receiver of one of two legs sent the other.
-fn leads_on(a: (Endpoint, Endpoint), b: (Endpoint, Endpoint)) -> bool {
-    a.0.same_host(b.1) || a.1.same_host(b.0)
 }
 
 /// Returns the pairs of legs, cause and effect, that one machine links although they have no host in common.

@@ -4,8 +4,8 @@
 //! calls. The other modules hold one concern each.
 
 mod admission;
+mod apply;
 mod content;
-mod correlate;
 mod counters;
 mod learn;
 mod left_calls;

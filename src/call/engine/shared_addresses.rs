@@ -3,52 +3,11 @@
 use crate::call::engine::Engine;
 use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
-use crate::call::media_index::AddressTrust;
 use crate::call::record::{ProblemKind, Side};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Evidence of the media addresses that two legs share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::call::engine) enum SharedMedia {
-    /// The legs share no address, or only one that identifies nobody or is used again.
-    NoEvidence,
-    /// An established leg got the address of the other leg's party, e.g. when the PBX connects two calls.
-    Connected,
-    /// The legs carry one call.
-    SameCall,
-}
-
 impl Engine {
-    /// Returns the evidence of the media addresses that a leg shares with another leg.
-    ///
-    /// An address that identifies nobody proves nothing. One address alone does not show that two legs are one call if the
-    /// older leg was answered when the newer one began: after a lost BYE, the PBX uses the port again. The addresses of
-    /// both sides together do.
-    pub(in crate::call::engine) fn shared_media(&self, leg: &Leg, other: &Leg) -> SharedMedia {
-        let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };
-        let trusted = |leg: &Leg| {
-            let mut claims = leg.dialog.negotiation.claims();
-            claims.retain(|(endpoint, side)| leg.address_trust(*endpoint, *side) != AddressTrust::Unconfirmed);
-            claims
-        };
-        let theirs = trusted(other);
-        let is_shared = |endpoint: Endpoint| theirs.iter().any(|(known, _)| *known == endpoint);
-        let shared: Vec<(Endpoint, Side)> = trusted(leg).into_iter().filter(|(e, _)| is_shared(*e)).collect();
-        let sides = [Side::Caller, Side::Callee].iter().filter(|side| shared.iter().any(|(_, s)| s == *side)).count();
-        let is_own = |leg: &Leg, endpoint: Endpoint, side: Side| leg.signaller(side).same_host(endpoint);
-        let is_passed_on = |(endpoint, side): &(Endpoint, Side)| {
-            !is_own(leg, *endpoint, *side) && theirs.iter().any(|(e, s)| e == endpoint && is_own(other, *e, *s))
-        };
-        match sides {
-            0 => SharedMedia::NoEvidence,
-            1 if !older.answered_by(newer.created_at) => SharedMedia::SameCall,
-            1 if leg.dialog.answered.is_some() && shared.iter().any(is_passed_on) => SharedMedia::Connected,
-            1 => SharedMedia::NoEvidence,
-            _ => SharedMedia::SameCall,
-        }
-    }
-
     /// Contests older answered legs of other calls whose media address the answered leg at `slot` uses now. A contested leg
     /// ends soon unless its media or its signalling continues.
     ///

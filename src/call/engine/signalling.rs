@@ -3,10 +3,10 @@
 use std::hash::BuildHasher;
 
 use crate::call::conversation::Conversation;
+use crate::call::correlate::MachineAlias;
 use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::Dialog;
-use crate::call::engine::correlate::MachineAlias;
 use crate::call::engine::tombstones::DialogTombstone;
 use crate::call::engine::{Engine, RestoredLeg};
 use crate::call::event::{KeptBytes, LegSink};
@@ -249,7 +249,7 @@ impl Engine {
     /// Assigns a call to a new leg: the call that correlation finds, or a new call.
     fn assign_conversation(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
         self.resolve_certain_legs(sink);
-        let correlation = self.correlate(draft);
+        let correlation = self.correlator().correlate(draft);
         self.spend_referral(draft);
         match correlation.alias {
             Some(MachineAlias::OfDraft(machine)) => draft.machine_hop.0 = machine,
@@ -274,15 +274,15 @@ impl Engine {
     /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.
     pub(super) fn apply_dialog_state(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.index_media_addresses(slot, sink);
-        self.correlate_by_media_address(slot, sink);
+        self.apply(self.correlator().correlate_by_media_address(slot), sink);
         if self.table.leg(slot).is_some_and(|l| l.dialog.answered.is_some()) {
             self.write_start(slot, sink);
             self.contest_older_legs(slot);
-            self.join_late_sibling(slot, sink);
+            self.apply(self.correlator().late_sibling(slot), sink);
         }
         if self.table.leg(slot).is_some_and(|l| l.dialog.ended().is_some()) {
             self.table.unroute(slot);
-            self.join_late_sibling(slot, sink);
+            self.apply(self.correlator().late_sibling(slot), sink);
         }
         self.watch_changed_leg(slot);
         self.schedule_answer_review(slot);

@@ -7,19 +7,18 @@
 
 use std::time::Duration;
 
+use crate::call::correlate::ambiguous::PBX_REACTION;
+use crate::call::correlate::heuristic::HeuristicMatch;
+use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, PAIR_WINDOW, RING_BURST, same_number};
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::engine::Engine;
-use crate::call::engine::correlate::ambiguous::PBX_REACTION;
-use crate::call::engine::correlate::heuristic::HeuristicMatch;
-use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::net::Endpoint;
 
 /// Two addresses that count as one machine within a call: the sender of one leg is the receiver of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::call::engine) enum MachineAlias {
+pub(crate) enum MachineAlias {
     /// The sender of the new leg is the machine at this address.
     OfDraft(Endpoint),
     /// The sender of the leg in this slot is the machine at this address.
@@ -35,7 +34,7 @@ enum CauseOrder {
     DraftFirst,
 }
 
-impl Engine {
+impl Correlator<'_> {
     /// Matches the calls whose numbers agree with those of a leg that no other rule explains.
     pub(super) fn match_agreeing_numbers(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> HeuristicMatch {
         let calls = self.agreeing_legs(draft, signature).map(|(_, l, _)| l.call());
@@ -87,7 +86,7 @@ impl Engine {
         if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id == signature.call_id {
             return None;
         }
-        let is_extension = |number: Option<&str>| number.is_some_and(|n| self.number_plan.is_extension(n));
+        let is_extension = |number: Option<&str>| number.is_some_and(|n| self.plan.is_extension(n));
         // A leg to an extension ends at a telephone, and a leg of an extension begins there.
         let follows = |effect: &LegSignature<'_>, cause: &LegSignature<'_>| {
             let both = same_number(effect.from, cause.from) && same_number(effect.to, cause.to);
@@ -95,7 +94,7 @@ impl Engine {
             let begins_there = is_extension(effect.from) && !is_extension(cause.from);
             let leads_on = both || !(ends_there || begins_there);
             let machines = [cause.hop.1, effect.hop.0];
-            leads_on && self.numbers_agree(effect, cause) && !machines.iter().any(|m| self.number_plan.is_phone(*m))
+            leads_on && self.numbers_agree(effect, cause) && !machines.iter().any(|m| self.plan.is_phone(*m))
         };
         let in_order = signature.at >= other.at;
         match (follows(signature, &other), follows(&other, signature)) {
@@ -138,17 +137,9 @@ impl Engine {
         })
     }
 
-    /// Sets the machine that sent a leg, and the index keys that depend on it.
-    pub(in crate::call::engine) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint) {
-        if let Some(leg) = self.table.leg(slot) {
-            let machines = (machine, leg.machines().1);
-            self.table.set_machines(slot, machines);
-        }
-    }
-
     /// Reviews a join by numbers alone: confirms it, or splits the leg off if the moments of the legs disagree.
-    pub(super) fn review_agreeing_numbers(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        let Some(leg) = self.table.leg(slot).filter(|leg| leg.is_joined_weakly()) else { return };
+    pub(crate) fn review_agreeing_numbers(&self, slot: LegKey) -> Vec<Command> {
+        let Some(leg) = self.table.leg(slot).filter(|leg| leg.is_joined_weakly()) else { return Vec::new() };
         let (own, dialog) = (leg.call(), &leg.dialog);
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
         // The caller's leg joined the leg that it caused, because it was captured later.
@@ -156,7 +147,7 @@ impl Engine {
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();
         }
-        let Some((answered, _)) = dialog.answered else { return };
+        let Some((answered, _)) = dialog.answered else { return Vec::new() };
         let answers = || causes.iter().filter_map(|l| l.dialog.answered.map(|(at, _)| at));
         let is_with = |a: crate::time::Timestamp, b, within| a.since(b).max(b.since(a)) <= within;
         let ended = dialog.ended().map(|(at, _)| at);
@@ -166,28 +157,27 @@ impl Engine {
         let disagrees = !is_cause && answers().next().is_none() && self.now >= answered + PAIR_WINDOW
             || ended.is_some_and(|end| self.now >= end + END_WINDOW) && leg.has_media() && !ends_together;
         if answers().any(|at| is_with(at, answered, PBX_REACTION)) || ends_together {
-            if let Some(leg) = self.table.leg_mut(slot) {
-                leg.join_confirmed_by = Some(CorrelationRule::SameMoments);
-            }
+            vec![Command::Confirm { leg: slot, by: CorrelationRule::SameMoments }]
         } else if disagrees {
-            self.split_weak_leg(slot, sink);
+            self.split_weak_leg(slot, leg)
+        } else {
+            Vec::new()
         }
     }
 
     /// Splits a weakly joined leg off its call, together with the legs that it caused.
-    fn split_weak_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        let Some((own, machine)) = self.table.leg(slot).map(|leg| (leg.call(), leg.dialog.caller_addr)) else { return };
-        let slots = self.caused_legs(slot);
-        if self.table.keys_of(own).len() == slots.len() {
-            return;
+    fn split_weak_leg(&self, slot: LegKey, leg: &Leg) -> Vec<Command> {
+        let legs = self.caused_legs(slot);
+        if self.table.keys_of(leg.call()).len() == legs.len() {
+            return Vec::new();
         }
-        self.set_sending_machine(slot, machine);
-        self.split_call(own, &slots, CorrelationRule::MomentsDisagree, sink);
-        self.finish_if_over(own);
+        let own_machine = Command::SetSendingMachine { leg: slot, machine: leg.dialog.caller_addr };
+        let why = CorrelationRule::MomentsDisagree;
+        vec![own_machine, Command::Split { legs, why, alternatives: Vec::new() }]
     }
 
     /// Returns a leg and the legs of its call that it caused.
-    pub(in crate::call::engine) fn caused_legs(&self, slot: LegKey) -> Vec<LegKey> {
+    pub(crate) fn caused_legs(&self, slot: LegKey) -> Vec<LegKey> {
         let mut slots = vec![slot];
         let call = self.table.leg(slot).map_or(&[][..], |leg| self.table.keys_of(leg.call()));
         for other in call.iter().copied().filter(|other| *other != slot) {

@@ -6,11 +6,10 @@
 
 use std::time::Duration;
 
+use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::CLOCK_SKEW;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::AnswerEvidence;
-use crate::call::engine::Engine;
-use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::net::Endpoint;
@@ -47,21 +46,16 @@ impl RingOutcome {
     }
 }
 
-impl Engine {
-    /// Resolves each ambiguous leg whose outcome fits one alternative call only. Called before a new leg is correlated, so
-    /// that the new leg sees the result.
-    pub(in crate::call::engine) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
-        for slot in self.unresolved_legs.clone() {
-            let is_certain = self.table.leg(slot).and_then(|leg| {
-                let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machines().0);
-                let alternatives = self.live_alternatives(leg).into_iter();
-                let fitting = alternatives.filter(|c| self.explains(*c, pbx, outcome)).count();
-                Some(fitting == 1 && !self.explains_for_own(leg.call(), pbx, outcome))
-            });
-            if is_certain == Some(true) {
-                self.resolve_ambiguous_leg(slot, sink);
-            }
-        }
+impl Correlator<'_> {
+    /// Returns whether an ambiguous leg has an outcome that fits one alternative call only.
+    pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
+        let is_certain = self.table.leg(slot).and_then(|leg| {
+            let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machines().0);
+            let alternatives = self.live_alternatives(leg).into_iter();
+            let fitting = alternatives.filter(|c| self.explains(*c, pbx, outcome)).count();
+            Some(fitting == 1 && !self.explains_for_own(leg.call(), pbx, outcome))
+        });
+        is_certain == Some(true)
     }
 
     /// Returns the alternative calls of a leg that are still live.
@@ -73,30 +67,18 @@ impl Engine {
     ///
     /// If the leg was answered together with the caller of one alternative, it moves there. A cancelled leg never moves,
     /// because a PBX may give up a telephone at the moment in which another call is answered by chance.
-    pub(super) fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        self.unresolved_legs.retain(|unresolved| *unresolved != slot);
-        let Some(leg) = self.table.leg(slot).filter(|leg| !leg.alternatives.is_empty()) else { return };
-        let Some(outcome) = RingOutcome::of_leg(leg) else { return };
+    pub(crate) fn resolve_ambiguous_leg(&self, slot: LegKey) -> Option<Command> {
+        let leg = self.table.leg(slot).filter(|leg| !leg.alternatives.is_empty())?;
+        let outcome = RingOutcome::of_leg(leg)?;
         let (own, pbx, alternatives) = (leg.call(), leg.machines().0, self.live_alternatives(leg));
-        if let Some(leg) = self.table.leg_mut(slot) {
-            leg.alternatives.clear();
-        }
         let fitting: Vec<CallKey> = alternatives.iter().copied().filter(|c| self.explains(*c, pbx, outcome)).collect();
         match (self.explains_for_own(own, pbx, outcome), fitting.as_slice()) {
-            (true, []) => {}
+            (true, []) => None,
             (false, [only]) if matches!(outcome, RingOutcome::Answered(_)) => {
-                self.move_legs(&[slot], *only, CorrelationRule::RingOutcome, sink);
-                self.finish_if_over(own);
+                Some(Command::Move { leg: slot, into: *only, by: CorrelationRule::RingOutcome })
             }
-            (false, []) if !self.is_undecidable(own, pbx, outcome, &alternatives) => {}
-            _ => {
-                if let Some(into) = self.split_call(own, &[slot], CorrelationRule::Ambiguous, sink) {
-                    for other in alternatives {
-                        self.relate(into, other, CorrelationRule::Ambiguous, sink);
-                    }
-                }
-                self.finish_if_over(own);
-            }
+            (false, []) if !self.is_undecidable(own, pbx, outcome, &alternatives) => None,
+            _ => Some(Command::Split { legs: vec![slot], why: CorrelationRule::Ambiguous, alternatives }),
         }
     }
 
@@ -156,4 +138,4 @@ impl Engine {
 }
 
 /// Time within which a PBX answers the caller after a telephone has answered.
-pub(in crate::call::engine) const PBX_REACTION: Duration = Duration::from_millis(200);
+pub(crate) const PBX_REACTION: Duration = Duration::from_millis(200);

@@ -1,15 +1,15 @@
 //! Heuristic correlation: finds the call of a leg by numbers, hosts and times. Only an unambiguous match joins a leg.
 
+use crate::call::correlate::Correlator;
 use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, hosts_meet, same_number};
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::engine::Engine;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::time::Timestamp;
 
 /// Result of the heuristic rules for a new leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::call::engine) enum HeuristicMatch {
+pub(crate) enum HeuristicMatch {
     /// No call matches.
     None,
     /// Exactly one call matches, by this rule.
@@ -23,7 +23,7 @@ pub(in crate::call::engine) enum HeuristicMatch {
 
 impl HeuristicMatch {
     /// Makes a match from all matching calls. A call may be listed several times; its first rule counts.
-    pub(in crate::call::engine) fn from_calls(calls: impl Iterator<Item = (CallKey, CorrelationRule)>) -> Self {
+    pub(crate) fn from_calls(calls: impl Iterator<Item = (CallKey, CorrelationRule)>) -> Self {
         let mut calls: Vec<(CallKey, CorrelationRule)> = calls.collect();
         calls.sort_by_key(|(call, _)| *call);
         calls.dedup_by_key(|(call, _)| *call);
@@ -39,18 +39,18 @@ impl HeuristicMatch {
 ///
 /// Messages are captured out of order. So timestamps decide which calls were answered or had ended at that moment.
 #[derive(Clone, Copy)]
-pub(in crate::call::engine) struct HeuristicQuery<'a> {
-    /// Engine with the tables of legs and calls.
-    pub engine: &'a Engine,
+pub(crate) struct HeuristicQuery<'a> {
+    /// Facts on which the look-up decides.
+    pub(crate) correlator: Correlator<'a>,
     /// Signature of the leg whose call is looked up.
-    pub signature: &'a LegSignature<'a>,
+    pub(crate) signature: &'a LegSignature<'a>,
     /// Moment of the look-up.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 impl HeuristicQuery<'_> {
     /// Returns the match among the calls of these candidate legs. Legs that had ended by then do not count.
-    pub(in crate::call::engine) fn find_match(&self, legs: &[&Leg]) -> HeuristicMatch {
+    pub(crate) fn find_match(&self, legs: &[&Leg]) -> HeuristicMatch {
         let is_candidate = |l: &&Leg| hosts_meet(self.signature.hop, l.machines()) && l.lived_at(self.at);
         let legs: Vec<&Leg> = legs.iter().copied().filter(is_candidate).collect();
         match self.onward_or_waiting(&legs) {
@@ -95,7 +95,7 @@ impl HeuristicQuery<'_> {
         let calls = strengths.iter().filter(explains).map(|(_, l)| (l.call(), CorrelationRule::AnotherDevice));
         let HeuristicMatch::Unique((call, rule)) = HeuristicMatch::from_calls(calls) else { return None };
         let is_device = self
-            .engine
+            .correlator
             .table
             .legs_of(call)
             .any(|l| l.lived_at(self.at) && self.signature.is_another_device_of(&l.signature()));
@@ -116,7 +116,7 @@ impl HeuristicQuery<'_> {
     /// leg instead.
     fn onward_strength(&self, leg: &Leg) -> MatchStrength {
         let other = leg.signature();
-        let as_cause = if self.engine.is_unexplained(leg.call()) {
+        let as_cause = if self.correlator.is_unexplained(leg.call()) {
             other.onward_strength(self.signature)
         } else {
             MatchStrength::None
@@ -129,13 +129,13 @@ impl HeuristicQuery<'_> {
     /// All other calls must have been served before it came: their telephones ring, since a PBX rings a whole group at
     /// once, and none of these legs has ended.
     fn newest_unserved(&self, calls: &[CallKey]) -> Option<CallKey> {
-        let call = |c: &CallKey| self.engine.table.call(*c);
+        let call = |c: &CallKey| self.correlator.table.call(*c);
         let mut unserved = calls.iter().filter(|c| call(c).is_some_and(|call| call.legs().len() == 1));
         let (newest, None) = (unserved.next()?, unserved.next()) else { return None };
         let came_at = call(newest)?.created_at;
         let is_served = |c: &CallKey| {
             let rung = call(c).into_iter().flat_map(|call| call.legs().iter().skip(1));
-            rung.filter_map(|s| self.engine.table.leg(*s))
+            rung.filter_map(|s| self.correlator.table.leg(*s))
                 .all(|l| l.lived_at(self.at) && l.created_at + RING_BURST <= came_at)
         };
         let just_now = self.signature.at.since(came_at) <= PAIR_WINDOW;
@@ -161,11 +161,8 @@ impl HeuristicQuery<'_> {
 
     /// Returns whether the PBX already called outside numbers for the extension of this leg, and all attempts failed.
     fn all_attempts_failed(&self, leg: &Leg) -> bool {
-        let is_ours =
-            |number: &Option<String>| number.as_deref().is_some_and(|n| self.engine.number_plan.is_extension(n));
-        let Some(call) = self.engine.table.call(leg.call()) else { return false };
-        let mut others =
-            call.legs().iter().filter_map(|s| self.engine.table.leg(*s)).filter(|l| l.id != leg.id).peekable();
+        let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.correlator.plan.is_extension(n));
+        let mut others = self.correlator.table.legs_of(leg.call()).filter(|l| l.id != leg.id).peekable();
         is_ours(&leg.parties.from)
             && !is_ours(&leg.parties.to)
             && others.peek().is_some()
@@ -179,15 +176,14 @@ impl HeuristicQuery<'_> {
     fn click_to_call(&self, legs: &[&Leg]) -> HeuristicMatch {
         let clicked = |l: &Leg| (l.call(), CorrelationRule::ClickToCall);
         let named = HeuristicMatch::from_calls(legs.iter().filter(|l| self.is_click_to_call(l)).map(|l| clicked(l)));
-        if named != HeuristicMatch::None || self.signature.to.is_none_or(|to| self.engine.number_plan.is_extension(to))
-        {
+        if named != HeuristicMatch::None || self.signature.to.is_none_or(|to| self.correlator.plan.is_extension(to)) {
             return named;
         }
-        let nameless = self.engine.table.correlation().nameless_calls_of(self.signature.hop.0).iter();
-        let nameless = nameless.filter_map(|s| self.engine.table.leg(*s));
+        let nameless = self.correlator.table.correlation().nameless_calls_of(self.signature.hop.0).iter();
+        let nameless = nameless.filter_map(|s| self.correlator.table.leg(*s));
         let nameless = nameless.filter(|l| l.lived_at(self.at) && self.is_click_to_call(l));
         match HeuristicMatch::from_calls(nameless.map(clicked)) {
-            HeuristicMatch::Unique((only, _)) if self.engine.somebody_calls_out(self.signature) => {
+            HeuristicMatch::Unique((only, _)) if self.correlator.somebody_calls_out(self.signature) => {
                 HeuristicMatch::Ambiguous(vec![only])
             }
             found => found,
@@ -197,8 +193,7 @@ impl HeuristicQuery<'_> {
     /// Returns whether the call already has a live leg from the same host to the same telephone and number. A further
     /// leg to that telephone belongs to another call.
     fn already_ringing(&self, conversation: CallKey) -> bool {
-        let Some(call) = self.engine.table.call(conversation) else { return true };
-        call.legs().iter().filter_map(|s| self.engine.table.leg(*s)).any(|leg| {
+        self.correlator.table.legs_of(conversation).any(|leg| {
             let other = leg.signature();
             leg.lived_at(self.at)
                 && other.hop.0.same_host(self.signature.hop.0)
@@ -209,26 +204,25 @@ impl HeuristicQuery<'_> {
 
     /// Returns whether the caller of this leg hears no person: no other live leg of the call is answered.
     fn hears_nobody(&self, leg: &Leg) -> bool {
-        let Some(call) = self.engine.table.call(leg.call()) else { return false };
         let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(self.at) && l.lived_at(self.at);
-        !call.legs().iter().filter_map(|s| self.engine.table.leg(*s)).any(is_talking)
+        !self.correlator.table.legs_of(leg.call()).any(is_talking)
     }
 
     /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is its second.
     fn is_click_to_call(&self, leg: &Leg) -> bool {
-        let is_lone = self.engine.table.is_lone(leg.call());
+        let is_lone = self.correlator.table.is_lone(leg.call());
         let just_answered = leg.dialog.answered.is_some_and(|(at, _)| self.signature.at.since(at) <= PAIR_WINDOW);
         is_lone && just_answered && self.signature.is_click_to_call_after(&leg.signature())
     }
 }
 
-impl Engine {
+impl Correlator<'_> {
     /// Returns the call to which a consultation leg is related: the only call in which the leg's caller talks.
     ///
     /// The caller is an extension that makes a second call, itself or by a feature code. Or it is an outside party, for
     /// whom the PBX calls while the party talks to somebody else.
     pub(super) fn consultation(&self, legs: &[&Leg], signature: &LegSignature<'_>) -> Option<CallKey> {
-        let from_extension = signature.from.is_some_and(|from| self.number_plan.is_extension(from));
+        let from_extension = signature.from.is_some_and(|from| self.plan.is_extension(from));
         let is_talking = |l: &&&Leg| {
             let other = l.signature();
             l.dialog.answered.is_some()

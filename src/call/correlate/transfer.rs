@@ -1,14 +1,14 @@
 //! Correlation of transfers that the signalling states: REFER (RFC 3515) and Replaces (RFC 3891).
 
+use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature, Referral};
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::engine::Engine;
-use crate::call::event::LegSink;
-use crate::call::keys::{CallKey, LegKey};
+use crate::call::keys::CallKey;
 use crate::call::leg::{Leg, LegDraft};
 use crate::call::roles::CallRoles;
 use crate::decode::UdpDatagram;
 use crate::sip::SipMessage;
+use crate::time::Timestamp;
 
 /// Match of a new leg with a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,46 +19,34 @@ pub(super) enum TransferMatch {
     RelatedCall(CallKey),
 }
 
-impl Engine {
-    /// Records a REFER that was sent in the leg at `slot`. The INVITE that it causes is correlated when it comes, or now
-    /// if it was captured before.
-    pub(in crate::call::engine) fn handle_refer(
-        &mut self,
-        slot: LegKey,
+impl Correlator<'_> {
+    /// Reads a REFER that was sent in a leg.
+    pub(crate) fn read_referral(
+        &self,
+        leg: &Leg,
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
-        sink: &mut dyn LegSink,
-    ) {
-        let Some(leg) = self.table.leg(slot) else { return };
-        let Some(mut referral) = Referral::read(message, datagram, leg.call()) else { return };
+    ) -> Option<Referral> {
+        let mut referral = Referral::read(message, datagram, leg.call())?;
         referral.on_anchor = self.is_anchor(leg);
-        let legs = self.table.legs_of(leg.call());
-        let numbers = legs.take(MAX_PARTY_LEGS).flat_map(|l| [l.parties.from.clone(), l.parties.to.clone()]);
-        referral.parties = numbers.flatten().collect();
+        let legs = self.table.legs_of(leg.call()).take(MAX_PARTY_LEGS);
+        referral.parties = legs.flat_map(|l| [l.parties.from.clone(), l.parties.to.clone()]).flatten().collect();
         referral.parties.sort_unstable();
         referral.parties.dedup();
-        // The Refer-To of an attended transfer names the dialog of the consultation call.
-        let consultation = referral.replaces.as_ref().and_then(|call_id| {
-            let slot = self.table.with_call_id(call_id).first()?;
-            Some(self.table.leg(*slot)?.call()).filter(|c| *c != referral.conversation)
-        });
-        if let Some(consultation) = consultation {
-            self.relate(referral.conversation, consultation, CorrelationRule::ReferReplaces, sink);
-        }
-        if self.table.referrals().iter().any(|r| r.target == referral.target && r.conversation == referral.conversation)
-        {
-            return;
-        }
-        self.join_referred_call(&mut referral, sink);
-        self.table.add_referral(referral, MAX_REFERRALS);
-        if let Some(leg) = self.table.leg_mut(slot) {
-            leg.dialog.note_transfer(datagram.at, message);
-        }
+        Some(referral)
     }
 
-    /// Joins or relates the call that a REFER caused, if its INVITE was captured a moment before the REFER.
-    fn join_referred_call(&mut self, referral: &mut Referral, sink: &mut dyn LegSink) {
-        let Some(target) = referral.target.as_deref() else { return };
+    /// Relates the consultation call that a REFER names: the Refer-To of an attended transfer has its dialog.
+    pub(crate) fn referred_consultation(&self, referral: &Referral) -> Option<Command> {
+        let leg = self.table.with_call_id(referral.replaces.as_ref()?).first()?;
+        let (a, b) = (referral.conversation, self.table.leg(*leg)?.call());
+        (a != b).then_some(Command::Relate { a, b, why: CorrelationRule::ReferReplaces })
+    }
+
+    /// Joins or relates the call that a REFER caused, if its INVITE was captured a moment before the REFER. Returns the time
+    /// of that INVITE, too.
+    pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
+        let target = referral.target.as_deref()?;
         let is_caused = |l: &&Leg| {
             let call = self.table.call(l.call());
             l.call() != referral.conversation
@@ -67,14 +55,14 @@ impl Engine {
                 && referral.causes(&l.signature(), &l.correlation_keys)
         };
         let legs = self.table.correlation().legs_at(referral.asked, target).iter();
-        let found = legs.filter_map(|s| self.table.leg(*s)).find(is_caused);
-        let Some((found, at)) = found.map(|l| (l.call(), l.created_at)) else { return };
-        referral.spent_at = Some(at);
-        if referral.on_anchor {
-            self.relate(referral.conversation, found, CorrelationRule::Refer, sink);
+        let found = legs.filter_map(|s| self.table.leg(*s)).find(is_caused)?;
+        let (call, why) = (referral.conversation, CorrelationRule::Refer);
+        let command = if referral.on_anchor {
+            Command::Relate { a: call, b: found.call(), why }
         } else {
-            self.merge(found, referral.conversation, CorrelationRule::Refer, sink);
-        }
+            Command::Merge { from: found.call(), into: call, by: why }
+        };
+        Some((found.created_at, command))
     }
 
     /// Returns the transfers that caused a new leg, by Replaces and by REFER, with the rule of each.
@@ -113,21 +101,17 @@ impl Engine {
         })
     }
 
-    /// Marks the newest REFER that asked for the new leg as spent, so that it claims no later call to the same target.
-    pub(in crate::call::engine) fn spend_referral(&mut self, draft: &LegDraft) {
-        let signature = draft.signature();
-        if let Some(referral) = self.table.referral_mut(|r| r.causes(&signature, &draft.correlation_keys)) {
-            referral.spent_at.get_or_insert(draft.at);
-        }
+    /// Relates the call that the Replaces header of a late INVITE names to the call of its leg.
+    pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
+        let (TransferMatch::SameCall(other) | TransferMatch::RelatedCall(other)) = self.match_replaces(keys)?;
+        (other != own).then_some(Command::Relate { a: own, b: other, why: CorrelationRule::Replaces })
     }
 
     fn is_anchor(&self, leg: &Leg) -> bool {
         let legs: Vec<&Leg> = self.table.legs_of(leg.call()).collect();
-        CallRoles::from_legs(&legs, &self.number_plan).is_some_and(|roles| roles.anchor.id == leg.id)
+        CallRoles::from_legs(&legs, &self.plan).is_some_and(|roles| roles.anchor.id == leg.id)
     }
 }
 
 /// Legs whose numbers a REFER's call is known by: more than a transferred call has.
 const MAX_PARTY_LEGS: usize = 16;
-/// REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
-const MAX_REFERRALS: usize = 1_024;

@@ -1,0 +1,93 @@
+//! The rule `media_address`: legs that announce the same media address carry one call, unless the address is used again.
+
+use crate::call::correlate::{Command, Correlator};
+use crate::call::correlation_keys::LegSignature;
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::Leg;
+use crate::call::media_index::AddressTrust;
+use crate::call::record::Side;
+use crate::net::Endpoint;
+
+/// Evidence of the media addresses that two legs share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SharedMedia {
+    /// The legs share no address, or only one that identifies nobody or is used again.
+    NoEvidence,
+    /// An established leg got the address of the other leg's party, e.g. when the PBX connects two calls.
+    Connected,
+    /// The legs carry one call.
+    SameCall,
+}
+
+impl Correlator<'_> {
+    /// Correlates a leg by its announced media addresses: if a leg of another call announces the same address and one host
+    /// links both legs, their calls are merged. If both calls are settled, they are only related.
+    pub(crate) fn correlate_by_media_address(&self, slot: LegKey) -> Option<Command> {
+        let leg = self.table.leg(slot).filter(|l| !l.closed)?;
+        let (own, signature) = (leg.call(), leg.signature());
+        let is_linked = |l: &&Leg| {
+            let other = l.signature();
+            l.call() != own
+                && l.dialog.ended().is_none()
+                && shared_media(leg, l) != SharedMedia::NoEvidence
+                && (is_onward_leg(&signature, &other) || is_onward_leg(&other, &signature))
+        };
+        let receivers = leg.announced().iter().flat_map(|e| self.table.media().announced().at(*e));
+        let linked = receivers.filter_map(|r| self.table.leg(r.slot)).find(is_linked)?;
+        let (other, shared) = (linked.call(), shared_media(leg, linked));
+        let by = CorrelationRule::MediaAddress;
+        if shared == SharedMedia::Connected {
+            return Some(Command::Relate { a: own, b: other, why: by });
+        }
+        let may_be_absorbed =
+            |c: CallKey| self.table.call(c).is_some_and(|c| !c.settled && !c.restored && c.legs().len() == 1);
+        let merge = |from, into| Command::Merge { from, into, by };
+        Some(match (may_be_absorbed(own), may_be_absorbed(other)) {
+            // The older call keeps its id.
+            (true, true) if self.is_older(own, other) => merge(other, own),
+            (true, _) => merge(own, other),
+            (false, true) => merge(other, own),
+            (false, false) => Command::Relate { a: own, b: other, why: by },
+        })
+    }
+
+    fn is_older(&self, a: CallKey, b: CallKey) -> bool {
+        let created_at = |c: CallKey| self.table.call(c).map(|c| c.created_at);
+        created_at(a) < created_at(b)
+    }
+}
+
+/// Returns whether the host that received leg `b` sent leg `a` on to a third host.
+fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
+    a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
+}
+
+/// Returns the evidence of the media addresses that a leg shares with another leg.
+///
+/// An address that identifies nobody proves nothing. One address alone does not show that two legs are one call if the
+/// older leg was answered when the newer one began: after a lost BYE, the PBX uses the port again. The addresses of
+/// both sides together do.
+fn shared_media(leg: &Leg, other: &Leg) -> SharedMedia {
+    let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };
+    let trusted = |leg: &Leg| {
+        let mut claims = leg.dialog.negotiation.claims();
+        claims.retain(|(endpoint, side)| leg.address_trust(*endpoint, *side) != AddressTrust::Unconfirmed);
+        claims
+    };
+    let theirs = trusted(other);
+    let is_shared = |endpoint: Endpoint| theirs.iter().any(|(known, _)| *known == endpoint);
+    let shared: Vec<(Endpoint, Side)> = trusted(leg).into_iter().filter(|(e, _)| is_shared(*e)).collect();
+    let sides = [Side::Caller, Side::Callee].iter().filter(|side| shared.iter().any(|(_, s)| s == *side)).count();
+    let is_own = |leg: &Leg, endpoint: Endpoint, side: Side| leg.signaller(side).same_host(endpoint);
+    let is_passed_on = |(endpoint, side): &(Endpoint, Side)| {
+        !is_own(leg, *endpoint, *side) && theirs.iter().any(|(e, s)| e == endpoint && is_own(other, *e, *s))
+    };
+    match sides {
+        0 => SharedMedia::NoEvidence,
+        1 if !older.answered_by(newer.created_at) => SharedMedia::SameCall,
+        1 if leg.dialog.answered.is_some() && shared.iter().any(is_passed_on) => SharedMedia::Connected,
+        1 => SharedMedia::NoEvidence,
+        _ => SharedMedia::SameCall,
+    }
+}

@@ -1,0 +1,185 @@
+//! Application of what correlation decides: the only place where the engine changes which legs are one call.
+
+use crate::call::correlate::{Command, Correlator};
+use crate::call::correlation_keys::CorrelationKeys;
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::engine::Engine;
+use crate::call::event::LegSink;
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::{Leg, LegDraft};
+use crate::call::timers::EngineTimer;
+use crate::decode::UdpDatagram;
+use crate::net::Endpoint;
+use crate::sip::SipMessage;
+
+impl Engine {
+    /// Returns the facts on which correlation decides now.
+    pub(super) const fn correlator(&self) -> Correlator<'_> {
+        Correlator { table: &self.table, plan: &self.number_plan, now: self.now }
+    }
+
+    /// Applies commands in their order.
+    pub(super) fn apply(&mut self, commands: impl IntoIterator<Item = Command>, sink: &mut dyn LegSink) {
+        for command in commands {
+            match command {
+                Command::Merge { from, into, by } => self.merge(from, into, by, sink),
+                Command::Move { leg, into, by } => {
+                    let Some(from) = self.table.leg(leg).map(Leg::call) else { continue };
+                    self.move_legs(&[leg], into, by, sink);
+                    self.finish_if_over(from);
+                }
+                Command::Split { legs, why, alternatives } => self.apply_split(&legs, why, &alternatives, sink),
+                Command::Relate { a, b, why } => self.relate(a, b, why, sink),
+                Command::Confirm { leg, by } => {
+                    if let Some(leg) = self.table.leg_mut(leg) {
+                        leg.join_confirmed_by = Some(by);
+                    }
+                }
+                Command::SetSendingMachine { leg, machine } => self.set_sending_machine(leg, machine),
+                Command::MarkAnsweredElsewhere { call: key, by } => {
+                    if let Some(call) = self.table.call_mut(key) {
+                        call.answered_elsewhere = Some(by);
+                        self.emit_update(key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply_split(&mut self, legs: &[LegKey], why: CorrelationRule, others: &[CallKey], sink: &mut dyn LegSink) {
+        let from = legs.first().and_then(|leg| self.table.leg(*leg)).map(Leg::call);
+        let Some(from) = from else { return };
+        if let Some(into) = self.split_call(from, legs, why, sink) {
+            for other in others {
+                self.relate(into, *other, why, sink);
+            }
+        }
+        self.finish_if_over(from);
+    }
+
+    /// Sets the machine that sent a leg.
+    pub(super) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint) {
+        if let Some(leg) = self.table.leg(slot) {
+            let machines = (machine, leg.machines().1);
+            self.table.set_machines(slot, machines);
+        }
+    }
+
+    /// Merges the calls of a ring group that were captured before their caller's leg, and returns the merged call.
+    pub(super) fn join_late_cause(
+        &mut self,
+        draft: &LegDraft,
+        sink: &mut dyn LegSink,
+    ) -> Option<(CallKey, CorrelationRule)> {
+        let (by, calls) = (CorrelationRule::LateCause, self.correlator().late_cause(draft));
+        let (&into, others) = calls.split_first()?;
+        self.apply(others.iter().map(|&from| Command::Merge { from, into, by }), sink);
+        Some((into, by))
+    }
+
+    /// Records a REFER that was sent in a leg. The INVITE that it causes is correlated when it comes, or now if it was
+    /// captured before.
+    pub(super) fn handle_refer(
+        &mut self,
+        slot: LegKey,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
+        sink: &mut dyn LegSink,
+    ) {
+        let Some(leg) = self.table.leg(slot) else { return };
+        let Some(mut referral) = self.correlator().read_referral(leg, message, datagram) else { return };
+        self.apply(self.correlator().referred_consultation(&referral), sink);
+        let mut known = self.table.referrals().iter();
+        if known.any(|r| r.target == referral.target && r.conversation == referral.conversation) {
+            return;
+        }
+        if let Some((at, command)) = self.correlator().referred_call(&referral) {
+            referral.spent_at = Some(at);
+            self.apply([command], sink);
+        }
+        self.table.add_referral(referral, MAX_REFERRALS);
+        if let Some(leg) = self.table.leg_mut(slot) {
+            leg.dialog.note_transfer(datagram.at, message);
+        }
+    }
+
+    /// Marks the newest REFER that asked for the new leg as spent, so that it claims no later call to the same target.
+    pub(super) fn spend_referral(&mut self, draft: &LegDraft) {
+        let signature = draft.signature();
+        if let Some(referral) = self.table.referral_mut(|r| r.causes(&signature, &draft.correlation_keys)) {
+            referral.spent_at.get_or_insert(draft.at);
+        }
+    }
+
+    /// Replaces the correlation keys of a leg whose INVITE was captured after its first response. Relates the call that
+    /// the INVITE's Replaces header names.
+    pub(super) fn update_correlation_keys(&mut self, slot: LegKey, keys: CorrelationKeys, sink: &mut dyn LegSink) {
+        let Some(own) = self.table.leg(slot).map(Leg::call) else { return };
+        let command = self.correlator().late_replaces(own, &keys);
+        self.table.set_correlation_keys(slot, keys);
+        self.apply(command, sink);
+    }
+
+    /// Resolves each ambiguous leg whose outcome fits one alternative call only. Called before a new leg is correlated, so
+    /// that the new leg sees the result.
+    pub(super) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
+        for slot in self.unresolved_legs.clone() {
+            if self.correlator().is_resolved_for_certain(slot) {
+                self.resolve_ambiguous_leg(slot, sink);
+            }
+        }
+    }
+
+    /// Resolves an ambiguous leg that has stopped ringing.
+    fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        self.unresolved_legs.retain(|unresolved| *unresolved != slot);
+        let command = self.correlator().resolve_ambiguous_leg(slot);
+        let has_stopped = |leg: &&mut Leg| leg.dialog.answered.is_some() || leg.dialog.cancelled_at.is_some();
+        if let Some(leg) = self.table.leg_mut(slot).filter(has_stopped) {
+            leg.alternatives.clear();
+        }
+        self.apply(command, sink);
+    }
+
+    /// Arms the timer for [`Engine::handle_answer_review`], if the leg was answered or ended and the reaction of the PBX
+    /// can show to which call it belongs.
+    pub(super) fn schedule_answer_review(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg(slot).filter(|leg| !leg.closed && !leg.is_reviewed) else { return };
+        let is_ambiguous = !leg.alternatives.is_empty();
+        let Some(at) = self.correlator().review_due_at(leg).filter(|at| *at > self.now) else { return };
+        self.timers.arm(EngineTimer::AnswerReview(slot), at);
+        if let Some(leg) = self.table.leg_mut(slot) {
+            leg.is_reviewed = true;
+        }
+        if is_ambiguous {
+            self.unresolved_legs.push(slot);
+        }
+    }
+
+    /// Looks at the reaction of the PBX to a leg's answer: finds the call that the leg picked up or to which it was
+    /// forwarded, and resolves an ambiguous leg.
+    pub(super) fn handle_answer_review(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        self.apply(self.correlator().taken_calls(slot), sink);
+        self.resolve_ambiguous_leg(slot, sink);
+        self.apply(self.correlator().review_agreeing_numbers(slot), sink);
+        // A join by numbers alone is reviewed at the answer and at the end.
+        if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.is_joined_weakly()) {
+            leg.is_reviewed = false;
+            self.schedule_answer_review(slot);
+        }
+    }
+
+    /// Reviews all answers whose timer is still armed, because the capture ends.
+    pub(super) fn review_all_answers(&mut self, sink: &mut dyn LegSink) {
+        let open = self.timers.iter().filter_map(|timer| match timer {
+            EngineTimer::AnswerReview(slot) => Some(slot),
+            _ => None,
+        });
+        for slot in open.collect::<Vec<_>>() {
+            self.handle_answer_review(slot, sink);
+        }
+    }
+}
+
+/// REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
+const MAX_REFERRALS: usize = 1_024;
