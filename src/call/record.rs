@@ -83,6 +83,23 @@ pub enum CallOutcome {
     Unknown,
 }
 
+impl CallOutcome {
+    /// Returns the word of the call record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Abandoned => "abandoned",
+            Self::Cancelled => "cancelled",
+            Self::Busy => "busy",
+            Self::Declined => "declined",
+            Self::NoAnswer => "no_answer",
+            Self::Redirected => "redirected",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Cause of the end of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -514,6 +531,9 @@ pub struct DeliveryRecord {
     /// Id of the Pyrus task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task_id: Option<u64>,
+    /// Person whom Pyrus made responsible for the task.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub responsible: Option<String>,
     /// Numbers of the segments that Pyrus has, while some are missing.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub attached: Vec<u32>,

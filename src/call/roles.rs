@@ -231,6 +231,14 @@ impl<'a> CallRoles<'a> {
         record.request_uri.clone_from(&self.anchor.parties.request_uri);
     }
 
+    /// Returns the leg of the extension that spoke last: after a blind transfer that of its target. An extension that
+    /// outlives the others, e.g. after a consultation, spoke last, whenever it answered.
+    fn last_operator(&self) -> Option<&'a Leg> {
+        let end = |l: &&&Leg| (l.dialog.ended().map_or(Timestamp::MAX, |(at, _)| at), answered_at(l));
+        let last = self.rung.iter().filter(|l| l.is_answered_for_certain()).max_by_key(end).copied();
+        last.filter(|last| answered_at(last) > self.operator.and_then(answered_at)).or(self.operator)
+    }
+
     /// Returns the extension that took the call, or while the call rings, the only extension that rings. If somebody else
     /// took the call, returns none of the extensions that rang.
     fn extension(&self, outcome: CallOutcome, plan: &NumberPlan) -> Option<String> {
@@ -238,7 +246,7 @@ impl<'a> CallRoles<'a> {
             true => leg.parties.from.clone(),
             false => called_number(leg, plan).map(str::to_owned),
         };
-        if let Some(operator) = self.operator {
+        if let Some(operator) = self.last_operator() {
             return of(operator);
         }
         if outcome == CallOutcome::Answered && !self.rung.is_empty() {

@@ -70,6 +70,9 @@ pub struct DeliveryJob {
     pub(crate) possible_duplicates: u32,
     /// Message of the last failure or warning, for the administrator.
     pub(crate) note: Option<String>,
+    /// Person whom Pyrus made responsible, from the registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) responsible: Option<String>,
     /// True if a `no_register` rule was found to apply after the job had begun. Nothing more is sent, whatever changes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forbidden: bool,
@@ -94,6 +97,12 @@ pub(crate) struct PyrusCallFacts {
     pub(crate) duration_s: Option<f64>,
     /// SIP header fields that the configuration maps to form fields, by name.
     pub(crate) headers: BTreeMap<String, String>,
+    /// Extension that spoke last, also after a transfer. It is no number of the registration, so it may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) operator: Option<String>,
+    /// Outcome of a call that is over: the word of the call record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outcome: Option<String>,
 }
 
 /// Whether the call is registered in Pyrus.
@@ -264,6 +273,7 @@ impl DeliveryJob {
             form_fields: FormFieldMode::Sent,
             possible_duplicates: 0,
             note: None,
+            responsible: None,
             is_forbidden: false,
         };
         job.update(record, progress);
@@ -276,6 +286,7 @@ impl DeliveryJob {
     pub fn from_record(record: &CallRecord) -> Option<Self> {
         let progress = if record.verdict.is_some() { CallProgress::Complete } else { CallProgress::Live };
         let mut job = Self::new(record, progress);
+        job.responsible.clone_from(&record.delivery.responsible);
         match record.delivery.state {
             DeliveryState::None => return None,
             DeliveryState::Done => {
@@ -317,6 +328,10 @@ impl DeliveryJob {
             facts.started_at = record.invited_at.or(record.answered_at);
         }
         facts.ended_at = record.ended_at.or(facts.ended_at);
+        facts.operator.clone_from(&record.internal);
+        if record.ended_at.is_some() {
+            facts.outcome = Some(record.outcome.as_str().to_owned());
+        }
         facts.duration_s = record.duration_s.or(facts.duration_s);
         facts.headers.clone_from(&record.headers);
         for recording in &record.recordings {

@@ -31,7 +31,7 @@ pub use job::{CallProgress, CallUpdate, DeliveryConsent, DeliveryJob};
 pub(crate) use machine::{ActionId, PyrusRequest, TokenId};
 pub use machine::{DeliveryAction, DeliveryBlocker, DeliveryMachine, DeliverySummary, NextAction, TroubledCall};
 pub use pace::DeliveryTuning;
-pub use policy::{DeliveryPolicy, DurationUnit, RegisterAt};
+pub use policy::{DeliveryPolicy, DurationUnit, RatingType, RegisterAt};
 pub use row::{DeliveryRow, DroppedCode, JobRow};
 pub(crate) use split::WavSlice;
 pub(crate) use verdict::{PyrusResponse, RateLimitHeaders, RequestFailure, RequestOutcome};

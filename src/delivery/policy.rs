@@ -15,6 +15,8 @@ pub enum RegisterAt {
     /// As soon as an extension is known, or when a person answers. An unanswered call is registered at its end.
     #[default]
     Auto,
+    /// As [`RegisterAt::Auto`], and as soon as any telephone rings: a ring group has no single extension.
+    Ringing,
     /// At the INVITE, after the settle time.
     Invite,
     /// At the answer.
@@ -31,6 +33,16 @@ pub enum DurationUnit {
     Seconds,
     /// Minutes, rounded up.
     Minutes,
+}
+
+/// JSON type of the value of the field `Rating`. The form's field decides: Choice takes the number, Text the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RatingType {
+    /// A number, as in the example of the Pyrus reference.
+    #[default]
+    Number,
+    /// A text.
+    Text,
 }
 
 /// The settings from `[pyrus]` that delivery needs.
@@ -50,6 +62,10 @@ pub struct DeliveryPolicy {
     pub header_mappings: BTreeMap<String, String>,
     /// Unit of `CallDuration`.
     pub duration_unit: DurationUnit,
+    /// Code of the form field that gets the outcome of the call; `None`: no field does.
+    pub outcome_field: Option<String>,
+    /// JSON type of the value of the field `Rating`.
+    pub rating_type: RatingType,
     /// Largest file to upload, in bytes.
     pub max_upload_bytes: u64,
 }
@@ -91,12 +107,27 @@ pub(crate) struct AttachBody {
 }
 
 /// A form field with its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FieldMapping {
     /// Code of the field.
     pub(crate) code: String,
-    /// The value, always a string: the official SDKs send no other type.
+    /// The value.
     pub(crate) value: String,
+    /// Whether the value is sent as a JSON number. All others are strings: the official SDKs send no other type.
+    pub(crate) is_number: bool,
+}
+
+impl Serialize for FieldMapping {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut mapping = serializer.serialize_struct("mapping", 2)?;
+        mapping.serialize_field("code", &self.code)?;
+        match self.value.parse::<u32>() {
+            Ok(number) if self.is_number => mapping.serialize_field("value", &number)?,
+            _ => mapping.serialize_field("value", &self.value)?,
+        }
+        mapping.end()
+    }
 }
 
 impl DeliveryPolicy {
@@ -115,6 +146,7 @@ impl DeliveryPolicy {
             || (record.answered_at.is_some() && record.direction != CallDirection::Inbound);
         match self.register_at {
             RegisterAt::Auto => record.internal.is_some() || person,
+            RegisterAt::Ringing => record.internal.is_some() || record.ringing_at.is_some() || person,
             RegisterAt::Invite => true,
             RegisterAt::Answer => record.answered_at.is_some(),
             RegisterAt::End => false,
@@ -172,19 +204,25 @@ impl DeliveryPolicy {
         };
         let mut values: BTreeMap<String, String> =
             self.send_mappings.iter().filter_map(|code| Some((code.clone(), self.value(&job.facts, code)?))).collect();
+        values.extend(self.outcome_field.clone().zip(job.facts.outcome.clone()));
         values.extend(self.header_mappings.iter().filter_map(|(code, name)| from_header(code, name)));
         values
             .into_iter()
             .filter(|(code, _)| !dropped.contains(code))
-            .map(|(code, value)| FieldMapping { code, value: bounded(&value) })
+            .map(|(code, value)| FieldMapping {
+                is_number: code == RATING && self.rating_type == RatingType::Number,
+                code,
+                value: bounded(&value),
+            })
             .filter(|mapping| !mapping.value.is_empty())
             .collect()
     }
 
     /// Returns the value of a field code that Pyrus defines for calls.
     fn value(&self, facts: &PyrusCallFacts, code: &str) -> Option<String> {
-        // Pyrus calls the outside party the client, whether it called or was called.
-        let (client, operator) = match facts.direction {
+        // Pyrus calls the outside party the client, whether it called or was called. The operator is the extension that
+        // spoke last, else our number.
+        let (client, our_number) = match facts.direction {
             CallDirection::Outbound => (&facts.to, &facts.from),
             // The capture began during the call, so only the extension is certain.
             CallDirection::Unknown if facts.internal.is_some() && facts.internal == facts.from => {
@@ -192,12 +230,14 @@ impl DeliveryPolicy {
             }
             CallDirection::Inbound | CallDirection::Internal | CallDirection::Unknown => (&facts.from, &facts.to),
         };
+        let operator = facts.operator.as_ref().or(facts.internal.as_ref()).or(our_number.as_ref());
         match code {
             "CallStartTime" => facts.started_at.map(|t| t.to_rfc3339_secs()),
             "CallEndTime" => facts.ended_at.map(|t| t.to_rfc3339_secs()),
-            "CallDuration" => facts.duration_s.and_then(|s| self.duration(s)),
+            // A call that ended unanswered lasted 0 s.
+            "CallDuration" => facts.duration_s.or(facts.ended_at.map(|_| 0.0)).and_then(|s| self.duration(s)),
             "PhoneNumberFrom" => client.clone(),
-            "PhoneNumberTo" => operator.clone(),
+            "PhoneNumberTo" => operator.cloned(),
             _ => None,
         }
     }
@@ -216,6 +256,9 @@ fn bounded(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.trim().chars().take(MAX_VALUE_CHARS).collect()
 }
+
+/// Code of the field for the rating of a service, which a header of the PBX may fill.
+const RATING: &str = "Rating";
 
 /// Longest value of a form field in characters ("300 symbols max" in the telephony API).
 const MAX_VALUE_CHARS: usize = 300;

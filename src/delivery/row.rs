@@ -66,7 +66,19 @@ impl JobRow {
             _ => DeliveryState::Owed,
         };
         let attached = if state == DeliveryState::Done { Vec::new() } else { self.attached() };
-        DeliveryRecord { state, task_id: self.task_id, attached, detail: self.note.clone() }
+        let responsible = self.responsible();
+        DeliveryRecord { state, task_id: self.task_id, responsible, attached, detail: self.note.clone() }
+    }
+
+    /// Returns the person whom Pyrus made responsible.
+    fn responsible(&self) -> Option<String> {
+        /// The member of a stored job that is needed here.
+        #[derive(Deserialize)]
+        struct StoredResponsible {
+            #[serde(default)]
+            responsible: Option<String>,
+        }
+        serde_json::from_str::<StoredResponsible>(&self.body).ok()?.responsible
     }
 
     /// Returns the numbers of the recordings that are completely attached.

@@ -179,6 +179,10 @@ fn mapping_faults(mapping: &Value, found: &mut Vec<String>) {
         found.push("a mapping whose code is no string".into());
         ""
     });
+    // The example of the reference has a number for the rating, which is a field of type Choice.
+    if code == "Rating" && members.get("value").is_some_and(Value::is_u64) {
+        return;
+    }
     let Some(value) = members.get("value").and_then(Value::as_str) else {
         found.push(format!("the value of mapping {code:?} is no string"));
         return;
@@ -188,6 +192,14 @@ fn mapping_faults(mapping: &Value, found: &mut Vec<String>) {
     }
     if code.ends_with("Time") && !is_utc_second(value) {
         found.push(format!("the value of mapping {code:?} is not YYYY-MM-DDThh:mm:ssZ"));
+    }
+    if code == "CallDuration"
+        && !(value.bytes().all(|b| b.is_ascii_digit() || b == b'.') && value.parse::<f64>().is_ok())
+    {
+        found.push(format!("the value of mapping {code:?} is no number"));
+    }
+    if code == "RatingDate" && !is_date(value) {
+        found.push(format!("the value of mapping {code:?} is not YYYY-MM-DD"));
     }
 }
 
@@ -227,6 +239,13 @@ pub(super) fn upload_faults(upload: &ParsedUpload) -> Vec<String> {
 /// Returns true if the value matches `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`.
 fn is_utc_second(value: &str) -> bool {
     let shape = b"0000-00-00T00:00:00Z";
+    value.len() == shape.len()
+        && value.bytes().zip(shape).all(|(b, s)| if *s == b'0' { b.is_ascii_digit() } else { b == *s })
+}
+
+/// Returns true if the value matches `^\d{4}-\d\d-\d\d$`.
+fn is_date(value: &str) -> bool {
+    let shape = b"0000-00-00";
     value.len() == shape.len()
         && value.bytes().zip(shape).all(|(b, s)| if *s == b'0' { b.is_ascii_digit() } else { b == *s })
 }

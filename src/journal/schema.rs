@@ -212,3 +212,13 @@ CREATE TABLE call_search (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_by_stage ON deliveries (id, stage);
 ";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn package_knows_the_version_of_the_journal() {
+        let preinst = include_str!("../../deploy/deb/preinst");
+        let line = preinst.lines().find_map(|line| line.strip_prefix("SCHEMA="));
+        assert_eq!(line, Some(super::VERSION.to_string().as_str()), "deploy/deb/preinst");
+    }
+}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use crate::call::record::CallDirection;
-pub use crate::delivery::{DurationUnit, RegisterAt};
+pub use crate::delivery::{DurationUnit, RatingType, RegisterAt};
 
 /// The host that receives uploads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,10 @@ pub struct Config {
     pub max_upload_mib: u32,
     /// Unit of the `CallDuration` field.
     pub call_duration_unit: DurationUnit,
+    /// Code of the form field that gets the outcome of the call.
+    pub outcome_field: Option<String>,
+    /// JSON type of the value of the field `Rating`.
+    pub rating_type: RatingType,
 }
 
 impl Default for Config {
@@ -78,6 +82,8 @@ impl Default for Config {
             upload_via: UploadVia::Auto,
             max_upload_mib: 2047,
             call_duration_unit: DurationUnit::Seconds,
+            outcome_field: None,
+            rating_type: RatingType::Number,
         }
     }
 }

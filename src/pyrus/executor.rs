@@ -293,6 +293,8 @@ pub fn policy(config: &Config) -> DeliveryPolicy {
         send_mappings: config.send_mappings.clone(),
         header_mappings: config.mappings.clone(),
         duration_unit: config.call_duration_unit,
+        outcome_field: config.outcome_field.clone(),
+        rating_type: config.rating_type,
         max_upload_bytes: u64::from(config.max_upload_mib) * 1024 * 1024,
     }
 }

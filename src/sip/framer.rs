@@ -65,6 +65,22 @@ enum FramerStep {
 }
 
 impl SipFramer {
+    /// Adds the next bytes of the stream, which a TCP segment began. Stacks write a message into a segment of its own, so a
+    /// start line at the beginning of a segment is a new start if the place of the next message is not known: after lost
+    /// bytes, or behind an unfinished line that is no start line.
+    pub fn push_segment(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
+        let is_lost = match self.state {
+            FramerState::Resync(_) => true,
+            FramerState::Sip => line_length(self.unread()).is_none(),
+            _ => false,
+        };
+        if is_lost && !self.unread().is_empty() && begins_message(data) {
+            self.skip(self.unread().len());
+            self.state = FramerState::Sip;
+        }
+        self.push(data, out);
+    }
+
     /// Adds the next bytes of the stream and passes each completed message to `out`.
     pub fn push(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         for piece in data.chunks(MAX_PIECE) {
@@ -351,6 +367,12 @@ impl SipFramer {
 /// Returns the length of the first line with its line end.
 fn line_length(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
+}
+
+/// Returns whether the bytes begin with a start line and a header.
+fn begins_message(bytes: &[u8]) -> bool {
+    let Some(line) = line_length(bytes) else { return false };
+    bytes.get(..line).is_some_and(looks_like_sip) && bytes.get(line..).is_some_and(is_header)
 }
 
 /// Returns whether the bytes begin with a header name and a colon.

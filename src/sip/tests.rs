@@ -356,6 +356,32 @@ fn stream_split_at_any_byte_yields_the_same_messages() {
 }
 
 #[test]
+fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
+    let message = b"OPTIONS sip:a SIP/2.0\r\ni: 1\r\nContent-Length: 0\r\n\r\n";
+    // Bytes without an end of line: stray text, and the rest of a message after a gap.
+    for (stray, has_gap) in [(&b"0123"[..], false), (b"rest of a line", true)] {
+        let mut framer = SipFramer::default();
+        let mut found = framed(&mut framer, &[message]);
+        if has_gap {
+            framer.gap(&mut |_| panic!("nothing is unfinished"));
+        }
+        for segment in [stray, message] {
+            framer.push_segment(segment, &mut |m| found.push(m.to_vec()));
+        }
+        assert_eq!(found, [message.to_vec(), message.to_vec()], "{}", stray.escape_ascii());
+    }
+    // Within a message, a start line at the begin of a segment is body (message/sipfrag).
+    let notify = b"NOTIFY sip:a SIP/2.0\r\ni: 1\r\nContent-Type: message/sipfrag\r\nContent-Length: 24\r\n\r\n";
+    let mut framer = SipFramer::default();
+    let mut found = Vec::new();
+    for segment in [&notify[..], b"SIP/2.0 200 OK\r\nX-A: 1\r\n"] {
+        framer.push_segment(segment, &mut |m| found.push(m.to_vec()));
+    }
+    assert_eq!(found.len(), 1);
+    assert!(found[0].ends_with(b"X-A: 1\r\n"));
+}
+
+#[test]
 fn stream_seen_from_the_middle_is_read_from_the_next_message() {
     let bytes = trunk();
     let whole = framed(&mut SipFramer::default(), &[&bytes]);

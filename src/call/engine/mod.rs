@@ -184,7 +184,7 @@ impl Engine {
         let mut messages: Vec<Vec<u8>> = Vec::new();
         let mut take = |message: &[u8]| messages.push(message.to_vec());
         match chunk.event {
-            TcpStreamEvent::Data(data) => framer.push(data, &mut take),
+            TcpStreamEvent::Data(data) => framer.push_segment(data, &mut take),
             TcpStreamEvent::Gap => framer.gap(&mut take),
             TcpStreamEvent::End => framer.end(&mut take),
         }

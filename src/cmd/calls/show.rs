@@ -280,6 +280,9 @@ fn files(text: &mut String, record: &CallRecord, journal: &Journal, zone: &Displ
 
 fn what_to_do(text: &mut String, record: &CallRecord, journal: &Journal) -> anyhow::Result<()> {
     let _ = writeln!(text, "{:<14}{}", "delivery", delivery(record));
+    if let Some(person) = &record.delivery.responsible {
+        let _ = writeln!(text, "{:<14}{}", "responsible", table::printable(person));
+    }
     if let Some(detail) = &record.delivery.detail {
         let _ = writeln!(text, "{:<14}{}", "", table::printable(detail));
     }

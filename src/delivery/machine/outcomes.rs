@@ -266,7 +266,10 @@ fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, n
     job.retries.limited = 0;
     job.retries.reauthorised = 0;
     match kind {
-        JobRequest::Register(_) => job.registration = PyrusRegistration::Known { task_id: data.task_id },
+        JobRequest::Register(_) => {
+            job.registration = PyrusRegistration::Known { task_id: data.task_id };
+            job.responsible = data.responsible.or(job.responsible.take());
+        }
         JobRequest::Upload(number) => {
             let upload =
                 UploadReceipt { guid: data.guid.unwrap_or_default(), md5: data.md5.unwrap_or_default(), at: now };

@@ -22,6 +22,8 @@ pub(super) fn policy() -> DeliveryPolicy {
             .to_vec(),
         header_mappings: std::collections::BTreeMap::new(),
         duration_unit: DurationUnit::Seconds,
+        outcome_field: None,
+        rating_type: RatingType::Number,
         max_upload_bytes: 1_000_000,
     }
 }
@@ -236,6 +238,7 @@ fn call_body_has_whole_second_times_and_rounded_duration() {
     assert_eq!(value(&inbound, "CallEndTime"), "2021-12-23T00:12:40Z"); // 1640218360
     assert_eq!(value(&inbound, "CallDuration"), "60"); // 60.4 s
     assert_eq!(value(&body(DurationUnit::Minutes, |_| {}), "CallDuration"), "2"); // started minutes count
+    assert_eq!(value(&inbound, "PhoneNumberTo"), "200", "the operator, not the line");
     let nobody = body(DurationUnit::Seconds, |u| (u.record.from, u.record.to) = (None, None));
     assert_eq!((nobody.from_number.as_str(), nobody.to_number.as_str()), ("unknown", "unknown"));
     assert_eq!(value(&nobody, "PhoneNumberFrom"), "");
@@ -245,6 +248,77 @@ fn call_body_has_whole_second_times_and_rounded_duration() {
     assert!(!json.contains("null"), "{json}");
 }
 use super::policy::CallBody;
+
+#[test]
+fn unanswered_call_has_its_end_a_duration_of_0_and_its_outcome() {
+    let policy = DeliveryPolicy { outcome_field: Some("CallOutcome".into()), ..policy() };
+    let fields = |progress| {
+        let job = DeliveryJob::new(&call("a", progress, 0).record, progress);
+        let body = policy.call_body(&job, &std::collections::BTreeSet::new());
+        body.mappings.into_iter().map(|m| (m.code, m.value)).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let ringing = fields(CallProgress::Live);
+    for absent in ["CallEndTime", "CallDuration", "CallOutcome"] {
+        assert!(!ringing.contains_key(absent), "{ringing:?}");
+    }
+    let missed = fields(CallProgress::Complete);
+    assert_eq!((missed["CallDuration"].as_str(), missed["CallOutcome"].as_str()), ("0", "no_answer"));
+    assert_eq!(missed["CallEndTime"], "2021-12-23T00:12:40Z");
+}
+
+#[test]
+fn ring_group_registers_while_it_rings_if_the_setting_says_so() {
+    let mut ringing = call("a", CallProgress::Live, 0).record;
+    ringing.internal = None;
+    let due = |record: &CallRecord, register_at| {
+        let policy = DeliveryPolicy { register_at, ..policy() };
+        policy.is_due(record, CallProgress::Live, DeliveryConsent::ByConfig)
+    };
+    assert!(!due(&ringing, RegisterAt::Ringing), "nothing rings yet");
+    ringing.ringing_at = ringing.invited_at;
+    assert!(due(&ringing, RegisterAt::Ringing));
+    assert!(!due(&ringing, RegisterAt::Auto));
+}
+
+#[test]
+fn rating_of_a_header_has_the_type_of_the_form_field() {
+    let mut update = call("a", CallProgress::Complete, 1);
+    update.record.headers.insert("X-Rating".into(), "5".into());
+    let mapped = |rating_type| {
+        let header_mappings = [("Rating".to_owned(), "X-Rating".to_owned())].into();
+        let policy = DeliveryPolicy { rating_type, header_mappings, ..policy() };
+        let job = DeliveryJob::new(&update.record, update.progress);
+        serde_json::to_string(&policy.call_body(&job, &std::collections::BTreeSet::new())).unwrap()
+    };
+    assert!(mapped(RatingType::Number).contains(r#"{"code":"Rating","value":5}"#));
+    assert!(mapped(RatingType::Text).contains(r#"{"code":"Rating","value":"5"}"#));
+}
+
+#[test]
+fn operator_is_the_extension_that_spoke_last_and_the_responsible_person_is_kept() {
+    let mut m = logged_in();
+    m.handle_call(&call("a", CallProgress::Live, 0));
+    let register = action(&mut m, at(0));
+    let person = r#"{"user_id":"34231","first_name":"Ilya","last_name":"Laserson","work_phone":"+79338762030"}"#;
+    m.handle_outcome(at(0), register.id, &http(200, &format!(r#"{{"task_id":7,"responsible_person":{person}}}"#)));
+    let mut transferred = call("a", CallProgress::Complete, 1);
+    transferred.record.internal = Some("201".into());
+    m.handle_call(&transferred);
+    let upload = action(&mut m, at(0));
+    m.handle_outcome(at(0), upload.id, &good(&upload.request));
+    let PyrusRequest::Attach(body) = action(&mut m, at(0)).request else { panic!("the attach") };
+    let operator = body.mappings.iter().find(|f| f.code == "PhoneNumberTo").unwrap();
+    assert_eq!(operator.value, "201");
+    let row = rows(&mut m).pop().expect("a row");
+    assert_eq!(row.to_record().responsible.as_deref(), Some("Ilya Laserson"));
+    for empty in ["null", "{}"] {
+        let mut m = logged_in();
+        m.handle_call(&call("a", CallProgress::Complete, 0));
+        let register = action(&mut m, at(0));
+        m.handle_outcome(at(0), register.id, &http(200, &format!(r#"{{"task_id":7,"responsible_person":{empty}}}"#)));
+        assert_eq!(rows(&mut m).pop().expect("a row").to_record().responsible, None);
+    }
+}
 
 #[test]
 fn numbers_stay_the_same_after_registration() {

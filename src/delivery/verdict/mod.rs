@@ -140,6 +140,8 @@ pub(crate) enum VerdictFallback {
 pub(crate) struct ResponseData {
     /// Id of the task, from `integrations/call`.
     pub(crate) task_id: Option<u64>,
+    /// Person whom Pyrus made responsible, from `integrations/call`.
+    pub(crate) responsible: Option<String>,
     /// Id of the uploaded file, from `files/upload`.
     pub(crate) guid: Option<String>,
     /// MD5 of the uploaded file, lower-case hex, from `files/upload`.
@@ -248,6 +250,7 @@ fn verdict_by_code(
         // Pyrus has processed the request. A repeat would add a second comment.
         "invalid_field_mapping_code" => ResponseVerdict::Done(ResponseData {
             task_id: body.id("task_id"),
+            responsible: body.responsible(),
             unacceptable_fields: Some(body.text("error").unwrap_or_default().to_owned()),
             has_warning: true,
             ..ResponseData::default()
@@ -300,6 +303,7 @@ fn verdict_by_unknown_code(endpoint: PyrusEndpoint, response: &PyrusResponse, bo
         200..=299 if endpoint == PyrusEndpoint::Call && body.id("task_id").is_some() => {
             ResponseVerdict::Done(ResponseData {
                 task_id: body.id("task_id"),
+                responsible: body.responsible(),
                 has_warning: true,
                 ..ResponseData::default()
             })
@@ -346,7 +350,8 @@ fn verdict_by_success_status(
     };
     match endpoint {
         PyrusEndpoint::Call if body.id("task_id").is_some() => {
-            ResponseVerdict::Done(ResponseData { task_id: body.id("task_id"), ..ResponseData::default() })
+            let responsible = body.responsible();
+            ResponseVerdict::Done(ResponseData { task_id: body.id("task_id"), responsible, ..ResponseData::default() })
         }
         PyrusEndpoint::Upload if body.text("guid").is_some() => verdict_on_upload(response, body),
         PyrusEndpoint::Auth if body.text("access_token").is_some() => ResponseVerdict::Done(ResponseData::default()),
@@ -360,6 +365,7 @@ const fn verdict_without_result(endpoint: PyrusEndpoint) -> ResponseVerdict {
     match endpoint {
         PyrusEndpoint::Attach | PyrusEndpoint::Call => ResponseVerdict::Done(ResponseData {
             task_id: None,
+            responsible: None,
             guid: None,
             md5: None,
             unacceptable_fields: None,
@@ -480,6 +486,51 @@ fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
         Some("invalid_field_mapping_code") => {
             "the form in Pyrus lacks some of the fields: add them to the form, or remove their codes from send_mappings and mappings in [pyrus]"
         }
+        Some("authorization_error" | "invalid_application_id" | "token_not_specified") => {
+            "Pyrus does not accept the token for calls: check that login and auth_url in [pyrus] belong to the same Pyrus, and give the bot access to the form"
+        }
+        Some("expired_token" | "invalid_token" | "revoked_token") => {
+            "the session of the bot ended: callspan logs in again by itself; if this comes often, another program uses the same login, so give each its own bot"
+        }
+        Some("unrecognized_call_id") => {
+            "Pyrus does not know the call: it is registered again by itself; if that fails, check account_id in [pyrus] and whether somebody deleted the task"
+        }
+        Some("unrecognized_task_id" | "form_has_no_task" | "task_migrated") => {
+            "the task of the call is gone or was moved in Pyrus: the call is registered again by itself; after that, run callspan calls retry"
+        }
+        Some("unrecognized_attachment_id") => {
+            "Pyrus no longer has the uploaded file: it is uploaded again by itself; only the login that uploaded a file can attach it, so do not change login in between"
+        }
+        Some("unsupported_record_file_format") => {
+            "Pyrus does not take this kind of file: set format = \"wav\" in [recording], then run callspan calls render and callspan calls retry"
+        }
+        Some("conflict") => {
+            "somebody changed the task in Pyrus at the same moment: the request is repeated; if it stays, check the task for a lock or a workflow step"
+        }
+        Some("option_is_not_supported") => {
+            "this Pyrus does not support the request: update Pyrus on your own servers, or check the settings of the telephony extension"
+        }
+        Some("empty_file") => {
+            "the recording has no sound: callspan calls verify says whether the file is whole; callspan calls render makes it again from kept packets"
+        }
+        Some("no_file_in_request" | "bad_multipart_content" | "max_file_name_length_exceeded") => {
+            "the upload arrived damaged: look for a proxy or firewall between here and Pyrus that changes requests, then run callspan calls retry"
+        }
+        Some("invalid_value_format" | "value_is_too_long" | "invalid_input") => {
+            "a form field does not take its value: compare send_mappings, mappings, rating_type and call_duration_unit in [pyrus] with the types of the form's fields"
+        }
+        Some("required_parameters_not_specified" | "required_parameter_missing") => {
+            "Pyrus misses a parameter: check account_id in [pyrus]; if it is right, this is a mistake of callspan, so keep the log"
+        }
+        Some("invalid_json" | "empty_body" | "invalid_request" | "validation_error" | "invalid_request_encoding") => {
+            "Pyrus cannot read the request: look for a proxy that changes requests; else this is a mistake of callspan, so keep the log"
+        }
+        Some("too_many_requests") => {
+            "the rate limit of the bot is reached (5,000 requests in 10 minutes): the request is repeated by itself; give other programs a bot of their own"
+        }
+        Some("server_error") => {
+            "Pyrus has a fault: the request is repeated by itself; if it lasts longer than 10 minutes, ask the support of Pyrus"
+        }
         Some(code) if code.starts_with("access_denied") => {
             "Pyrus denies the bot access: give the bot access to the form"
         }
@@ -553,6 +604,21 @@ impl ResponseBody {
         map.get(key)?.as_str().filter(|t| !t.is_empty())
     }
 
+    /// Returns the name of the person whom Pyrus made responsible. The member can be absent, `null` or empty.
+    fn responsible(&self) -> Option<String> {
+        let Self::Object(map) = self else { return None };
+        let person = map.get("responsible_person")?.as_object()?;
+        let part = |key: &str| person.get(key).and_then(Value::as_str).map(str::trim).filter(|t| !t.is_empty());
+        let names: Vec<&str> = ["first_name", "last_name"].into_iter().filter_map(part).collect();
+        let id = || match person.get("user_id")? {
+            Value::Number(id) => Some(format!("user {id}")),
+            Value::String(id) => Some(format!("user {id}")),
+            _ => None,
+        };
+        let name = if names.is_empty() { id()? } else { names.join(" ") };
+        Some(one_line(&name).chars().take(MAX_NAME_CHARS).collect())
+    }
+
     /// Returns a member that is an id: a number, or a string of digits as older servers send it. 0 means no id.
     fn id(&self, key: &str) -> Option<u64> {
         let Self::Object(map) = self else { return None };
@@ -584,6 +650,9 @@ const REPEATED: &str = "the request is repeated automatically";
 
 /// Longest reason, in characters. Pyrus limits its error texts to 300; our remedy comes before them.
 const MAX_REASON_CHARS: usize = 600;
+
+/// Longest name of a responsible person, in characters.
+const MAX_NAME_CHARS: usize = 200;
 
 /// Shortest wait. `Retry-After: 0` must not cause a busy loop.
 const MIN_WAIT: Duration = Duration::from_secs(1);

@@ -321,3 +321,60 @@ fn random_responses_neither_panic_nor_count_as_an_upload() {
         }
     }
 }
+
+/// Every `error_code` that Pyrus is known to send.
+const KNOWN_CODES: [&str; 44] = [
+    "unrecognized_call_id",
+    "invalid_field_mapping_code",
+    "unrecognized_attachment_id",
+    "unsupported_record_file_format",
+    "unrecognized_account_id",
+    "webhook_is_disabled",
+    "required_parameters_not_specified",
+    "invalid_credentials",
+    "authorization_error",
+    "invalid_application_id",
+    "token_not_specified",
+    "expired_token",
+    "invalid_token",
+    "revoked_token",
+    "account_blocked",
+    "access_denied",
+    "access_denied_form",
+    "access_denied_task",
+    "form_is_deleted",
+    "task_migrated",
+    "conflict",
+    "option_is_not_supported",
+    "unrecognized_task_id",
+    "form_has_no_task",
+    "too_many_comments",
+    "too_many_attachments",
+    "file_limit_exceeded",
+    "limit_exceeded",
+    "task_limit_exceeded",
+    "too_large_request_length",
+    "attachment_too_big",
+    "empty_file",
+    "no_file_in_request",
+    "bad_multipart_content",
+    "max_file_name_length_exceeded",
+    "invalid_json",
+    "empty_body",
+    "invalid_request",
+    "validation_error",
+    "required_parameter_missing",
+    "invalid_value_format",
+    "value_is_too_long",
+    "too_many_requests",
+    "server_error",
+];
+
+#[test]
+fn every_known_error_code_has_advice_of_its_own() {
+    for code in KNOWN_CODES {
+        let advice = remedy(Some(code), 400).unwrap_or_else(|| panic!("no advice for {code}"));
+        assert!(advice.contains(": "), "{code}: a problem, then what to do: {advice}");
+    }
+    assert_eq!(remedy(Some("brand_new_error"), 400), None);
+}

@@ -9,7 +9,7 @@ use super::{Config, ConfigPurpose, SecretSources, TrustedProxy, folders, plausib
 use crate::call::config::{CallRule, NumberSource, RecordingStart, RegistrationMoment, RuleAction};
 use crate::call::record::CallDirection;
 use crate::ops::notify::config::{MailConfig, MailTls, NotifyConfig, NotifySecret, TelegramConfig, WebhookConfig};
-use crate::pyrus::config::{DurationUnit, RegisterAt, UploadVia};
+use crate::pyrus::config::{DurationUnit, RatingType, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
 
 /// Builds a configuration. Missing keys and contradictions are appended to `findings`.
@@ -193,13 +193,15 @@ fn pyrus(raw: &RawConfig, config: &mut Config) {
     }
     section.set_text("account_id", &mut pyrus.account_id);
     pyrus.register_at = match section.text("register_at") {
+        Some("ringing") => RegisterAt::Ringing,
         Some("invite") => RegisterAt::Invite,
         Some("answer") => RegisterAt::Answer,
         Some("end") => RegisterAt::End,
         _ => RegisterAt::Auto,
     };
     config.call.registered_at = match pyrus.register_at {
-        RegisterAt::Invite => RegistrationMoment::Invite,
+        // A ring group rings at once, so this is the earliest moment of both.
+        RegisterAt::Invite | RegisterAt::Ringing => RegistrationMoment::Invite,
         RegisterAt::Answer => RegistrationMoment::Answer,
         RegisterAt::Auto => RegistrationMoment::PersonKnown,
         RegisterAt::End => RegistrationMoment::End,
@@ -217,6 +219,11 @@ fn pyrus(raw: &RawConfig, config: &mut Config) {
         _ => UploadVia::Auto,
     };
     section.set_number("max_upload_mib", &mut pyrus.max_upload_mib);
+    pyrus.outcome_field = section.text("outcome_field").filter(|code| !code.is_empty()).map(str::to_owned);
+    pyrus.rating_type = match section.text("rating_type") {
+        Some("text") => RatingType::Text,
+        _ => RatingType::Number,
+    };
     pyrus.call_duration_unit = match section.text("call_duration_unit") {
         Some("minutes") => DurationUnit::Minutes,
         _ => DurationUnit::Seconds,

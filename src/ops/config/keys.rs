@@ -175,7 +175,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("pyrus", "security_key_file", KeyKind::Path, "", "", "File that holds only the security key and that only the service can read."),
     key("pyrus", "person_id", KeyKind::Number(1, u64::MAX), "", "", "Id of the person in Pyrus. Needed only if the login belongs to several Pyrus accounts."),
     key("pyrus", "account_id", KeyKind::Text, "", "", "Account id of the telephony extension that is connected to the form."),
-    key("pyrus", "register_at", KeyKind::Word(&["auto", "invite", "answer", "end"]), "\"auto\"", "", "Time at which the task is created. \"auto\": as soon as the extension is known, at the latest when a person answers; at the end of an unanswered call."),
+    key("pyrus", "register_at", KeyKind::Word(&["auto", "ringing", "invite", "answer", "end"]), "\"auto\"", "", "Time at which the task is created. \"auto\": as soon as the extension is known, at the latest when a person answers; at the end of an unanswered call. \"ringing\": as auto, and as soon as a ring group rings, before one of its extensions is known."),
     key("pyrus", "directions", KeyKind::Words(&["inbound", "outbound", "internal", "unknown"]), "[\"inbound\", \"outbound\"]", "", "Directions of the calls that are registered in Pyrus. Calls of every direction are recorded."),
     key("pyrus", "unanswered", KeyKind::Switch, "true", "", "true: unanswered calls are registered in Pyrus too."),
     key("pyrus", "send_mappings", KeyKind::Words(&["CallStartTime", "CallEndTime", "CallDuration", "PhoneNumberFrom", "PhoneNumberTo"]), "[\"CallStartTime\", \"CallEndTime\", \"CallDuration\", \"PhoneNumberFrom\", \"PhoneNumberTo\"]", "", "Form fields that are filled from the call. Leave out fields that the form does not have."),
@@ -183,6 +183,8 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("pyrus", "upload_via", KeyKind::Word(&["auto", "files", "api"]), "\"auto\"", "", "Host that receives the recording. \"auto\": the files host if the login names a files host, else the API host."),
     key("pyrus", "max_upload_mib", KeyKind::Number(1, 2047), "2047", "MiB", "Largest file that the Pyrus server accepts. Larger recordings are cut into parts. Older servers accept 250."),
     key("pyrus", "call_duration_unit", KeyKind::Word(&["seconds", "minutes"]), "\"seconds\"", "", "Unit of the field CallDuration in your form."),
+    key("pyrus", "outcome_field", KeyKind::Text, "\"\"", "", "Code of a form field that gets the outcome of a finished call: answered, abandoned, cancelled, busy, declined, no_answer, redirected, failed or unknown. Empty: none."),
+    key("pyrus", "rating_type", KeyKind::Word(&["number", "text"]), "\"number\"", "", "Type of the field Rating in your form, if [pyrus.mappings] fills it from a header. \"number\" fits a field of type Choice."),
     //
     key("pyrus.mappings", "CODE", KeyKind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
     //
