@@ -129,6 +129,7 @@ fn a_blind_transfer_inside_a_pbx_goes_on_in_the_same_call() {
     let played = play(scene);
     let record = &played.only().record;
     assert_eq!((record.legs.len(), record.outcome, record.ended_by), (3, CallOutcome::Answered, Some(EndedBy::Caller)));
+    assert_eq!(record.internal.as_deref(), Some("201"), "the extension that spoke last");
     hears(played.only(), (1, 2), talks, referred);
     hears(played.only(), (1, 3), taken, ended);
 }
