@@ -21,11 +21,14 @@ fn caught(fake: &FakePyrus, what: &str) {
 fn wrong_json_members_are_caught() {
     let fake = fake();
     let session = PyrusSession::login(&fake);
-    let cases: [(Value, &str); 8] = [
+    let cases: [(Value, &str); 10] = [
         (with(call_body("1"), "from", "x".into()), "unknown member \"from\""),
         (with(call_body("2"), "internal_number", Value::Null), "\"internal_number\" is null"),
         (with(call_body("3"), "to_number", 7.into()), "\"to_number\" has the wrong type"),
-        (with(call_body("4"), "mappings", json!([{"code": "Rating", "value": 5}])), "\"Rating\" is no string"),
+        (
+            with(call_body("4"), "mappings", json!([{"code": "CallDuration", "value": 5}])),
+            "\"CallDuration\" is no string",
+        ),
         (with(call_body("5"), "mappings", json!([{"code": "Rating", "value": "5", "x": "y"}])), "unknown member \"x\""),
         (with(call_body("6"), "mappings", json!([{"code": "RatingComment", "value": "я".repeat(301)}])), "over 300"),
         (
@@ -33,12 +36,15 @@ fn wrong_json_members_are_caught() {
             "not YYYY-MM-DDThh:mm:ssZ",
         ),
         (with(call_body("8"), "mappings", json!([7])), "no object"),
+        (with(call_body("a"), "mappings", json!([{"code": "CallDuration", "value": "1 min"}])), "is no number"),
+        (with(call_body("b"), "mappings", json!([{"code": "RatingDate", "value": "23.11.2026"}])), "not YYYY-MM-DD"),
     ];
     for (body, what) in cases {
         assert_eq!(session.call_with(&body).status, 200, "{what}");
         caught(&fake, what);
     }
-    let fits = json!([{"code": "RatingComment", "value": "я".repeat(300)}]);
+    // The example of the reference has a number for the rating.
+    let fits = json!([{"code": "RatingComment", "value": "я".repeat(300)}, {"code": "Rating", "value": 5}]);
     session.call_with(&with(call_body("9"), "mappings", fits));
     no_violation(&fake);
 }
