@@ -286,8 +286,7 @@ fn fill(fields: &mut BTreeMap<String, String>, body: &Map<String, Value>, allowe
         let Some(members) = mapping.as_object() else { continue };
         let Some(code) = text_of(members, "code") else { continue };
         if allowed.contains(&code) {
-            let number = || members.get("value").and_then(Value::as_u64).map(|n| n.to_string());
-            let value = text_of(members, "value").or_else(number).unwrap_or_default();
+            let value = text_of(members, "value").unwrap_or_default();
             fields.insert(code, value.chars().take(300).collect());
         } else if !bad.contains(&code) {
             bad.push(code);
