@@ -5,12 +5,14 @@
 pub struct Config {
     /// Interface names. Empty if capture files are read instead.
     pub(crate) interfaces: Vec<String>,
+    /// Address on which agents send SIP and RTP in HEP 3 (`hep_listen`).
+    pub(crate) hep_listen: Option<std::net::SocketAddr>,
     /// Size of the kernel's ring buffer for each interface, MiB.
     pub(crate) buffer_mib: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { interfaces: Vec::new(), buffer_mib: 64 }
+        Self { interfaces: Vec::new(), hep_listen: None, buffer_mib: 64 }
     }
 }

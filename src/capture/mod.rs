@@ -11,6 +11,7 @@ use crate::time::Timestamp;
 
 pub mod config;
 pub mod files;
+pub mod hep;
 #[cfg(feature = "service")]
 pub mod live;
 

@@ -8,7 +8,7 @@ minutes=${1:-10}
 shift || true
 # A second at the least: libFuzzer takes 0 for no end.
 seconds=$(awk -v m="$minutes" 'BEGIN { s = int(m * 60); print (s < 1 ? 1 : s) }')
-targets=${*:-frames fragments tcp framing sip sdp codecs spool capture engine}
+targets=${*:-frames fragments tcp framing sip sdp codecs spool capture engine hep}
 
 # What cargo-fuzz would set, without the nightly compiler: coverage counters, and comparisons for the mutator.
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -66,7 +66,7 @@ macro_rules! smoke {
     };
 }
 
-smoke!(frames fragments tcp framing sip sdp codecs spool capture engine);
+smoke!(frames fragments tcp framing sip sdp codecs spool capture engine hep);
 
 #[test]
 fn the_seed_of_a_spool_has_sound_in_it() {

@@ -13,6 +13,7 @@ mod delivery;
 mod fake_pyrus;
 mod faults;
 mod fuzz_smoke;
+mod hep;
 mod licences;
 mod live;
 mod metamorphic;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -57,7 +58,7 @@ impl TestOffice {
         let folder = |name: &str| self.dir.path().join(name).display().to_string();
         let text = format!(
             "[capture]\ninterface = \"mirror0\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \
-             \"{}\"\nmin_free_gib = 0\n[alerts]\ncommand = \"cat >> {}\"\n[pyrus]\n{pyrus}\n",
+             \"{}\"\nmin_free_gib = 0\n[alerts]\nmirror_silent_minutes = 1\ncommand = \"cat >> {}\"\n[pyrus]\n{pyrus}\n",
             folder("spool"),
             folder("state"),
             folder("recordings"),
@@ -228,6 +229,38 @@ fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
     assert!(why.contains("Pyrus task"), "{why}");
     service.stop();
     fake.0.kill().unwrap();
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+#[expect(clippy::disallowed_methods, reason = "silence takes its time")]
+fn a_silent_mirror_raises_its_alarm_within_the_configured_minute_and_ends_it() {
+    let office = TestOffice::new("tc-silent");
+    office.mirror(EVERYTHING);
+    // The same hour of earlier days had SIP in every slot of ten minutes.
+    let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let slots: Vec<u16> = (0..144).collect();
+    let days = serde_json::json!({ (today - 7).to_string(): slots, (today - 1).to_string(): slots });
+    std::fs::create_dir_all(office.dir.path().join("state")).unwrap();
+    std::fs::write(office.dir.path().join("state/mirror.json"), days.to_string()).unwrap();
+    let service = office.run();
+    let told = |kind: &str| {
+        let alarms = std::fs::read_to_string(office.dir.path().join("alarms")).unwrap_or_default();
+        alarms.contains(&format!("\"{kind}\""))
+    };
+    assert_eq!(office.call(&[]).0, None);
+    office.mirror(&[]);
+    let cut = Instant::now();
+    while !told("mirror_silent") && cut.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let after = cut.elapsed();
+    assert!(told("mirror_silent"), "no alarm");
+    assert!((50..80).contains(&after.as_secs()), "a minute, and the rounds of the checks: {after:?}");
+    office.mirror(EVERYTHING);
+    assert_eq!(office.call(&[]).0, None);
+    crate::faults::station::until("it is over", || told("mirror_silent_over"));
+    drop(service);
 }
 
 struct KilledAtEnd(std::process::Child);

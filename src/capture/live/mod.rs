@@ -14,6 +14,7 @@ use pcap::{Active, Capture, Precision};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::config::Config;
+use super::hep::HepListener;
 use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType};
 use crate::time::Timestamp;
 use clock::{CaptureTimeline, ClockReading};
@@ -35,7 +36,7 @@ pub(crate) enum MissingInterfacePolicy {
 /// # Errors
 /// Fails if an interface cannot be opened and `absent` does not allow a retry. The error text names the remedy.
 pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<LiveSource, CaptureError> {
-    if config.interfaces.is_empty() {
+    if config.interfaces.is_empty() && config.hep_listen.is_none() {
         return Err(CaptureError::Interface(open_errors::none_configured()));
     }
     let started = now();
@@ -60,10 +61,14 @@ pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<Li
             seen: PcapDropCounters::default(),
         });
     }
+    let hep = config.hep_listen.map(|at| HepListener::open(at).map_err(|error| open_errors::cannot_listen(at, &error)));
+    let hep = hep.transpose().map_err(CaptureError::Interface)?;
     let _ = clock.compare();
+    let names = config.interfaces.iter().cloned().chain(config.hep_listen.map(|at| format!("HEP at {at}")));
     Ok(LiveSource {
-        name: config.interfaces.join(", "),
+        name: names.collect::<Vec<_>>().join(", "),
         interfaces,
+        hep,
         buffer_mib: config.buffer_mib,
         turn: 0,
         in_turn: 0,
@@ -82,6 +87,8 @@ pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<Li
 pub(crate) struct LiveSource {
     name: String,
     interfaces: Vec<LiveInterface>,
+    /// Socket of the agents. Its turn comes after the interfaces.
+    hep: Option<HepListener>,
     buffer_mib: u32,
     /// Index of the interface that is read next, and the number of frames read from it in a row.
     turn: usize,
@@ -151,7 +158,7 @@ struct LiveClock {
 
 impl CaptureSource for LiveSource {
     fn is_capturing(&self) -> bool {
-        self.interfaces.iter().any(|i| matches!(i.state, InterfaceState::Up(_)))
+        self.hep.is_some() || self.interfaces.iter().any(|i| matches!(i.state, InterfaceState::Up(_)))
     }
 
     fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError> {
@@ -162,7 +169,7 @@ impl CaptureSource for LiveSource {
             if waited {
                 self.wait();
             }
-            for _ in 0..self.interfaces.len() {
+            for _ in 0..self.turns() {
                 let index = self.take_turn();
                 if let FrameReadOutcome::Frame(stamp, link, orig_len) = self.read(index) {
                     return Ok(self.place_on_timeline(
@@ -199,14 +206,31 @@ impl LiveSource {
     /// Returns the index of the interface to read. After [`FRAMES_IN_A_TURN`] frames the next interface has its turn.
     fn take_turn(&mut self) -> usize {
         if self.in_turn >= FRAMES_IN_A_TURN {
-            self.turn = (self.turn + 1) % self.interfaces.len();
+            self.turn = (self.turn + 1) % self.turns().max(1);
             self.in_turn = 0;
         }
         self.in_turn += 1;
         self.turn
     }
 
+    /// Returns the number of interfaces and sockets that are read in turn.
+    fn turns(&self) -> usize {
+        self.interfaces.len() + usize::from(self.hep.is_some())
+    }
+
+    /// Reads a packet of an agent.
+    fn read_hep(&mut self) -> FrameReadOutcome {
+        if !self.hep.as_mut().is_some_and(|hep| hep.read(&mut self.frame)) {
+            return FrameReadOutcome::Empty;
+        }
+        let length = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);
+        FrameReadOutcome::Frame(wall(), LinkType::RawIp, length)
+    }
+
     fn read(&mut self, index: usize) -> FrameReadOutcome {
+        if index == self.interfaces.len() {
+            return self.read_hep();
+        }
         let Some(LiveInterface { state: InterfaceState::Up(handle), .. }) = self.interfaces.get_mut(index) else {
             return FrameReadOutcome::Empty;
         };
@@ -269,6 +293,7 @@ impl LiveSource {
             InterfaceState::Up(handle) => Some(PollFd::new(&handle.capture, PollFlags::IN)),
             InterfaceState::Down { .. } => None,
         });
+        let up = up.chain(self.hep.as_ref().map(|hep| PollFd::new(hep, PollFlags::IN)));
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
         // An error (a signal) only ends the wait early.
         let _ = poll(&mut up.collect::<Vec<_>>(), Some(&timeout));

@@ -56,6 +56,11 @@ pub(super) fn is_set_up(name: &str) -> bool {
     flags & IFF_UP != 0
 }
 
+/// Returns the error text for an address of HEP that cannot be listened on.
+pub(super) fn cannot_listen(at: std::net::SocketAddr, error: &std::io::Error) -> String {
+    format!("capture.hep_listen = {at}: {error}: choose an address of this machine and a free port, e.g. 0.0.0.0:9060")
+}
+
 fn existing() -> String {
     match interface_names() {
         names if names.is_empty() => String::from("list them with: ip link"),

@@ -1,7 +1,7 @@
 use super::*;
 
 fn open_one(name: &str) -> Result<LiveSource, CaptureError> {
-    open(&Config { interfaces: vec![name.into()], buffer_mib: 2 }, MissingInterfacePolicy::Fail)
+    open(&Config { interfaces: vec![name.into()], buffer_mib: 2, ..Config::default() }, MissingInterfacePolicy::Fail)
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn capture(raw: &RawConfig, config: &mut Config) {
     let section = ConfigSection { raw, name: "capture" };
     section.set_texts("interface", &mut config.capture.interfaces);
     section.set_number("buffer_mib", &mut config.capture.buffer_mib);
+    config.capture.hep_listen = section.text("hep_listen").and_then(|text| text.parse().ok());
     if let Some(GivenValue { value: ConfigValue::Numbers(ports), .. }) = section.get("sip_ports") {
         config.call.sip_ports = ports.iter().filter_map(|p| u16::try_from(*p).ok()).collect();
     }
@@ -301,7 +302,7 @@ fn keep_headers(raw: &RawConfig, config: &mut Config) {
 }
 
 fn required(raw: &RawConfig, config: &Config, purpose: ConfigPurpose, findings: &mut Vec<ConfigFinding>) {
-    if config.capture.interfaces.is_empty() {
+    if config.capture.interfaces.is_empty() && config.capture.hep_listen.is_none() {
         let remedy = "add it below [capture]: interface = \"eth1\" (`ip link` lists them)";
         let line = raw.line_of("capture");
         match purpose {

@@ -121,8 +121,9 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
 /// Every key, in the order of the reference. One line for each key, so that the list reads as a table.
 #[rustfmt::skip]
 pub(crate) const KEYS: &[ConfigKey] = &[
-    key("capture", "interface", KeyKind::Names, "", "", "Network interface at the mirror port, or a list of interfaces. Required by `callspan run`."),
+    key("capture", "interface", KeyKind::Names, "", "", "Network interface at the mirror port, or a list of interfaces. Required by `callspan run`, unless hep_listen is set."),
     key("capture", "buffer_mib", KeyKind::Number(1, 2048), "64", "MiB", "Size of the kernel's packet ring for each interface. It holds the packets while callspan is busy."),
+    key("capture", "hep_listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT (UDP) for agents that send SIP and RTP in HEP 3 (Homer), for example \"10.0.0.5:9060\": a telephone system, or a proxy that ends TLS. Whoever can send there can invent calls, so let the firewall admit the agents only. Empty: none."),
     key("capture", "sip_ports", KeyKind::Numbers(1, 65_535), "[5060]", "", "UDP ports on which every datagram is parsed as SIP, even with bytes before its first line. On other ports SIP is recognised by its first line."),
     //
     key("calls", "appliance", KeyKind::Text, "\"callspan\"", "", "Name of this recorder in call records. Call ids depend on it too."),

@@ -26,8 +26,28 @@ pub(crate) fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
             vec![whole[..4000].to_vec(), pcapng()]
         }
         "engine" => vec![engine(&call(&fixtures), 60), engine(&call(&fixtures), 12)],
+        "hep" => messages(&fixtures).iter().map(|message| hep(message)).collect(),
         _ => Vec::new(),
     }
+}
+
+/// A SIP message as an agent sends it in HEP 3.
+fn hep(message: &[u8]) -> Vec<u8> {
+    let chunk = |kind: u8, value: &[u8]| {
+        let length = u16::try_from(6 + value.len()).expect("short").to_be_bytes();
+        [&[0, 0, 0, kind], &length[..], value].concat()
+    };
+    let chunks = [
+        chunk(3, &[192, 0, 2, 1]),
+        chunk(4, &[192, 0, 2, 2]),
+        chunk(7, &5060_u16.to_be_bytes()),
+        chunk(8, &5060_u16.to_be_bytes()),
+        chunk(11, &[1]),
+        chunk(15, message),
+    ]
+    .concat();
+    let length = u16::try_from(6 + chunks.len()).expect("short").to_be_bytes();
+    [b"HEP3", &length[..], &chunks].concat()
 }
 
 /// The frames of the shipped call: a little-endian pcap of Ethernet.

@@ -28,7 +28,7 @@ use callspan::time::Timestamp;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 10] = [
+pub(crate) const TARGETS: [Target; 11] = [
     ("frames", frames),
     ("fragments", fragments),
     ("tcp", tcp),
@@ -39,7 +39,19 @@ pub(crate) const TARGETS: [Target; 10] = [
     ("spool", spool),
     ("capture", capture),
     ("engine", engine),
+    ("hep", hep),
 ];
+
+/// Any bytes as HEP 3. A packet that is accepted lies inside the datagram, and its frame holds it.
+fn hep(input: &[u8]) {
+    let mut frame = Vec::new();
+    for piece in Pieces(input).chain([input]) {
+        let Some(packet) = callspan::capture::hep::parse(piece) else { continue };
+        assert!(piece.windows(packet.payload.len()).any(|window| std::ptr::eq(window, packet.payload)));
+        callspan::capture::hep::write_frame(&packet, &mut frame);
+        assert!(frame.ends_with(packet.payload) && frame.len() <= 40 + 8 + packet.payload.len());
+    }
+}
 
 /// The target of this name.
 pub(crate) fn target(name: &str) -> Option<fn(&[u8])> {

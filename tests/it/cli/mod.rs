@@ -274,3 +274,22 @@ impl Drop for RunningCommand {
 
 /// The user of Debian that owns nothing.
 const NOBODY: u32 = 65_534;
+
+#[test]
+fn alerts_test_tries_every_way_and_says_which_failed() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let told = folder.path().join("told");
+    let state = folder.path().join("state");
+    let head = format!("[state]\ndir = \"{}\"\n[alerts]\n", text(&state));
+    let (_dir, path) = file("alerts.toml", &head);
+    let output = run(&["alerts", "test", "-c", text(&path)]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("no way for alarms is configured"), "{}", stderr(&output));
+    let ways = format!("{head}command = \"cat > {}\"\nwebhook_url = \"http://127.0.0.1:1/\"\n", text(&told));
+    let (_dir, path) = file("alerts.toml", &ways);
+    let output = run(&["alerts", "test", "-c", text(&path)]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("webhook   FAILED: ") && said.contains("command   sent"), "{said}");
+    assert!(std::fs::read_to_string(&told).expect("the command ran").contains("\"test_alarm\""));
+}
