@@ -41,7 +41,7 @@ impl NoteKind {
 }
 
 impl Accounts {
-    /// Adds a note or tag. Tags are kept once, in lower case. Returns whether it was added.
+    /// Adds a note or tag. Tags are kept once, in lower case and without spaces.
     ///
     /// # Errors
     /// Refuses an empty text and more than [`MAX_NOTES`] of a call; fails if SQLite fails.
