@@ -118,3 +118,42 @@ fn console_port_that_is_taken_is_no_damage_of_the_journal() {
     assert!(told.contains("service_failed") && !told.contains("journal_damaged"), "{told}");
     assert_eq!(told.lines().filter(|line| line.contains("service_failed")).count(), 1, "{told}");
 }
+
+/// In `.ci/long` only: a thread counts as stuck after a minute.
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn thread_that_a_disk_holds_up_ends_the_signs_of_life() {
+    if std::env::var("CALLSPAN_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(30_u64) <= 30 {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let alarms = dir.path().join("alarms");
+    let rest = format!("[pyrus]\nenabled = false\n[alerts]\ncommand = \"cat >> {}\"\n", alarms.display());
+    let config = configuration(dir.path(), &rest);
+    // Opening a pipe that nobody reads waits, as a disk that does not answer.
+    let pipe = dir.path().join("spool/signalling.new");
+    std::fs::create_dir(dir.path().join("spool")).unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
+    let child = start(&config, &dir.path().join("notify"));
+    systemd.wait_for("READY=1");
+    systemd.wait_for("WATCHDOG=1");
+    let until = Instant::now() + Duration::from_secs(120);
+    let told = || std::fs::read_to_string(&alarms).unwrap_or_default();
+    while !told().contains("thread_stalled") {
+        assert!(Instant::now() < until, "an alarm about the thread: {}", told());
+        let _ = systemd.0.recv(&mut [0; 1_000]);
+    }
+    assert!(told().contains("the spool thread has made no progress"), "{}", told());
+    while systemd.0.recv(&mut [0; 1_000]).is_ok() {}
+    std::thread::sleep(Duration::from_secs(2)); // four signs of life
+    assert!(systemd.0.recv(&mut [0; 1_000]).is_err(), "no sign of life: systemd would restart the service");
+    // The disk answers again.
+    let reader = std::fs::File::open(&pipe).unwrap();
+    systemd.1.clear();
+    systemd.wait_for("WATCHDOG=1");
+    signal("-TERM", &child);
+    let (status, said) = end(child);
+    assert_eq!(status, Some(0), "{said}");
+    drop(reader);
+}
