@@ -56,9 +56,9 @@ impl LeftCalls {
     }
 
     /// Removes and returns the calls whose time is over, oldest first. Calls that were continued are not returned.
-    fn take_over(&mut self, now: Timestamp) -> Vec<Box<EndedCall>> {
+    fn take_over(&mut self, now: Timestamp) -> Vec<EndedCall> {
         let over = self.calls.extract_if(|_, call| call.ends_at <= now);
-        let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| call.ended).collect();
+        let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();
         over.sort_by(|a, b| a.record.id.cmp(&b.record.id));
         let calls = &self.calls;
         self.by_call_id.retain(|_, leg| calls.contains_key(&leg.conversation));
@@ -78,7 +78,7 @@ impl Engine {
             (None, None) => now,
         };
         if ends_at <= now || self.left_calls.calls.len() >= MAX_LEFT_CALLS {
-            self.end_left_call(Box::new(ended));
+            self.end_left_call(ended);
         } else {
             self.left_calls.add(ended, ends_at);
         }
@@ -93,9 +93,9 @@ impl Engine {
         }
     }
 
-    fn end_left_call(&mut self, ended: Box<EndedCall>) {
+    fn end_left_call(&mut self, ended: EndedCall) {
         self.counters.calls += 1;
-        self.events.push_back(CallEvent::Ended(ended));
+        self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
     /// Returns the call that a leg with this Call-ID continues, with the rule by which the leg belonged to it. Creates the
