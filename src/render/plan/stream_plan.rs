@@ -38,7 +38,7 @@ pub(in crate::render) struct StreamPlan {
 
 impl StreamPlan {
     /// Returns the playout time of a packet. Both passes call this for the same packets in the same order: those for
-    /// which [`is_on_timeline`] holds.
+    /// which [`is_on_timeline`](crate::render::decided_streams::is_on_timeline) holds.
     pub(in crate::render) fn playout_time(
         &self,
         unwrapper: &mut TimestampUnwrapper,
