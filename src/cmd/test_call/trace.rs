@@ -61,6 +61,9 @@ pub(super) struct StepResult {
 /// A failed step: the reason and the remedy.
 type StepError = String;
 
+/// The check of a step.
+type StepCheck<'a> = (TestStep, &'a dyn Fn() -> Result<String, StepError>);
+
 /// Facts of the call as it was sent.
 #[derive(Clone, Debug)]
 pub(super) struct SentCall {
@@ -97,7 +100,7 @@ impl CallTrace<'_> {
             return None;
         };
         let id = stored.record.id.clone();
-        let checks: [(TestStep, &dyn Fn() -> Result<String, StepError>); 5] = [
+        let checks: [StepCheck<'_>; 5] = [
             (TestStep::Mirror, &|| mirror(&stored.record)),
             (TestStep::Media, &|| self.media(&stored.record)),
             (TestStep::Recording, &|| self.recording(&stored)),
