@@ -53,7 +53,7 @@ impl Correlator<'_> {
     }
 
     /// Returns the alias of a leg that a proof joined to the leg `slot`, if it shares no host with any leg of the call.
-    pub(super) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
+    pub(crate) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
         let leg = self.table.leg(slot)?;
         if self.table.legs_of(leg.call()).any(|l| shares_host(signature, l)) {
             return None;

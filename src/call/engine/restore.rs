@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::call::conversation::Conversation;
+use crate::call::correlate::MachineAlias;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
 use crate::call::engine::Engine;
@@ -189,6 +190,16 @@ impl Engine {
             self.relate(slot, other, why, sink);
         }
         slot
+    }
+
+    /// Counts two addresses as one machine again, if a leg had joined its call without a host in common.
+    pub(super) fn link_restored_leg(&mut self, draft: &mut LegDraft, call: CallKey) {
+        let Some(first) = self.table.keys_of(call).first().copied() else { return };
+        match self.correlator().alias_of_proof(first, &draft.signature()) {
+            Some(MachineAlias::OfDraft(machine)) => draft.machine_hop.0 = machine,
+            Some(MachineAlias::OfLeg(slot, machine)) => self.set_sending_machine(slot, machine),
+            None => {}
+        }
     }
 
     /// Records a restored leg.

@@ -190,6 +190,7 @@ impl Engine {
         let assigned = match &restored {
             Some(restored) => {
                 let conversation = self.restored_conversation(restored, &draft, sink);
+                self.link_restored_leg(&mut draft, conversation);
                 AssignedCall::only(conversation, restored.joined_by)
             }
             None => match self.continue_left_call(&draft.dialog.call_id, draft.at) {

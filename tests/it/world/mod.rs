@@ -244,18 +244,29 @@ fn one_world(seed: u64) {
     judge_always(&world, &outcome);
 }
 
+/// Returns the message of a panic.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
 fn why_it_fails(seed: u64) -> Option<String> {
     let why = std::panic::catch_unwind(|| one_world(seed)).err()?;
-    let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
+    let why = panic_text(why.as_ref());
     Some(format!("seed {seed}, {:?}: {}", SHOWN.get(), why.chars().take(600).collect::<String>()))
 }
 
 /// Judges worlds of `CALLSPAN_WORLDS` seeds, or of the seed `CALLSPAN_WORLD_SEED`.
 fn judge_seeds(why_it_fails: fn(u64) -> Option<String>) {
+    judge_seeds_of(why_it_fails, 1);
+}
+
+/// As [`judge_seeds`], but for one in `one_of` seeds.
+fn judge_seeds_of(why_it_fails: fn(u64) -> Option<String>, one_of: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let seeds = match number("CALLSPAN_WORLD_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("CALLSPAN_WORLDS").unwrap_or(300),
+        None => 0..number("CALLSPAN_WORLDS").unwrap_or(300).div_ceil(one_of),
     };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).clamp(1, 8);
     let failed: Vec<String> = std::thread::scope(|scope| {

@@ -5,12 +5,17 @@
 //! failure prints its seed: `CALLSPAN_WORLD_SEED=17 cargo test --test it world::tenants` repeats it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
+use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::event::{CallEvent, EndedCall, LegId};
-use callspan::call::record::Side;
+use callspan::call::record::{CallRecord, Side};
 use callspan::net::Endpoint;
+use callspan::service::resume::resume;
+use callspan::spool::disk::DiskSpool;
+use callspan::time::Timestamp;
 
 use crate::support::playback::{NullSink, WatchedSink};
 use crate::support::scenario::{self, DialogId, Scene, ScenePacket, ScenePhone};
@@ -394,7 +399,7 @@ fn why_it_fails(seed: u64) -> Option<String> {
         judge(&world, &calls, &heard);
     });
     let why = why.err()?;
-    let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
+    let why = super::panic_text(why.as_ref());
     Some(format!("seed {seed}: {}", why.chars().take(400).collect::<String>()))
 }
 
@@ -402,3 +407,100 @@ fn why_it_fails(seed: u64) -> Option<String> {
 fn no_voice_is_lost_or_in_anothers_record_on_a_hosted_pbx() {
     super::judge_seeds(why_it_fails);
 }
+
+/// A recorder that is killed at a moment of a world and started again. Returns the records of both processes.
+fn run_with_kill(world: &TenantWorld, kill_ms: i64) -> Vec<CallRecord> {
+    let start = |folder: &Path| {
+        let config = callspan::spool::config::Config { dir: folder.to_owned(), ..Default::default() };
+        DiskSpool::start(&config).expect("a spool")
+    };
+    let first = tempfile::tempdir().expect("a folder");
+    let (mut spool, _events) = start(first.path());
+    let mut engine = Engine::new(Config::default(), "tenants");
+    let (before, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) =
+        world.packets.iter().partition(|packet| packet.at < scenario::at(kill_ms));
+    for packet in &before {
+        engine.handle_datagram(&packet.datagram(), &mut spool);
+        spool.handle_timeout(packet.at);
+    }
+    // The spool is written every second.
+    spool.handle_timeout(scenario::at(kill_ms + 2_000));
+    spool.flush();
+    let mut records = ended_records(&mut engine);
+    let second = tempfile::tempdir().expect("a folder");
+    for file in std::fs::read_dir(first.path()).expect("readable").flatten() {
+        std::fs::copy(file.path(), second.path().join(file.file_name())).expect("copied");
+    }
+    let over: HashSet<String> = records.iter().map(|record| record.id.clone()).collect();
+    let (mut spool, _events) = start(second.path());
+    let mut engine = Engine::new(Config::default(), "tenants");
+    resume(&mut engine, &mut spool, &|id| over.contains(id)).expect("readable");
+    for packet in &after {
+        engine.handle_datagram(&packet.datagram(), &mut spool);
+    }
+    engine.handle_end_of_capture(&mut spool);
+    spool.flush();
+    records.extend(ended_records(&mut engine).into_iter().filter(|record| !over.contains(&record.id)));
+    records
+}
+
+fn ended_records(engine: &mut Engine) -> Vec<CallRecord> {
+    let mut records = Vec::new();
+    while let Some(event) = engine.poll_event() {
+        if let CallEvent::Ended(ended) = event {
+            records.push(ended.record);
+        }
+    }
+    records
+}
+
+/// The facts of a record about why its legs are one call: Call-ID and rule of each leg, and the relations.
+fn correlation_of(record: &CallRecord) -> (Vec<(&str, Option<CorrelationRule>)>, Vec<(&str, CorrelationRule)>) {
+    // A leg that nobody answered leaves no spool.
+    let answered = record.legs.iter().filter(|leg| leg.answered_at.is_some());
+    let mut legs: Vec<_> = answered.map(|leg| (leg.sip_call_id.as_str(), leg.joined_by)).collect();
+    let mut relations: Vec<_> = record.relations.iter().map(|r| (r.id.as_str(), r.why)).collect();
+    legs.sort_by_key(|leg| leg.0);
+    relations.sort_by_key(|relation| relation.0);
+    (legs, relations)
+}
+
+fn why_a_kill_fails(seed: u64) -> Option<String> {
+    let why = std::panic::catch_unwind(|| {
+        let world = world(seed);
+        let kill_ms = fastrand::Rng::with_seed(seed).i64(4_000..world.end_ms - 20_000);
+        let (calls, _) = run(&world);
+        let records = run_with_kill(&world, kill_ms);
+        let mut seen = HashSet::new();
+        for record in &records {
+            let touched =
+                world.truths.iter().filter(|t| record.legs.iter().any(|l| t.call_ids.contains(&l.sip_call_id)));
+            assert_eq!(touched.count(), 1, "a record is of one conversation: {record:?}");
+            assert!(record.legs.iter().all(|leg| seen.insert(&leg.sip_call_id)), "a leg is in one record");
+            assert!(record.legs.iter().skip(1).all(|leg| leg.joined_by.is_some()), "every joined leg names its rule");
+        }
+        let decided = |record: &&CallRecord| {
+            let is_settled = |at: Option<Timestamp>| at.is_some_and(|at| at < scenario::at(kill_ms - DECIDED_MS));
+            record.legs.iter().all(|leg| is_settled(leg.answered_at.or(leg.ended_at)))
+                && record.ended_at.is_some_and(|at| at > scenario::at(kill_ms))
+        };
+        for whole in calls.iter().map(|call| &call.record).filter(decided) {
+            let again = records.iter().find(|record| record.id == whole.id);
+            let again = again.unwrap_or_else(|| panic!("{} is gone", whole.id));
+            assert_eq!(correlation_of(again), correlation_of(whole), "killed at {kill_ms} ms");
+        }
+    });
+    let why = why.err()?;
+    let why = super::panic_text(why.as_ref());
+    Some(format!("seed {seed}: {}", why.chars().take(700).collect::<String>()))
+}
+
+#[test]
+fn rules_and_relations_survive_a_kill() {
+    super::judge_seeds_of(why_a_kill_fails, WORLDS_OF_A_KILL);
+}
+
+/// One world in so many is killed: the disk is slower than the engine.
+const WORLDS_OF_A_KILL: u64 = 10;
+/// Time after the answer by which content has decided, milliseconds.
+const DECIDED_MS: i64 = 4_000;
