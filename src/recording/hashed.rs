@@ -1,4 +1,6 @@
-//! Hashes a file while it is written, so that it need not be read again.
+//! Buffers and hashes a file while it is written, so that it need not be read again.
+//!
+//! The buffer is written when it is full, so all writes but the last begin and end at a page of the page cache.
 //!
 //! A WAV header contains the length and is written again at the end. So the caller passes the final header in advance,
 //! and the hash starts with it. If another header is written in the end, there is no hash, and the file must be read.
@@ -11,10 +13,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::publish::hex;
 
-/// A file that is hashed while it is written.
+/// A file that is hashed while it is written. Its last bytes are written by `flush`.
 pub(super) struct HashedFile {
-    file: File,
+    file: Arc<File>,
+    /// Position in the file of the first buffered byte.
     at: u64,
+    buffer: Vec<u8>,
     hash: FileHash,
 }
 
@@ -37,7 +41,7 @@ struct FileHashState {
 
 impl HashedFile {
     /// Wraps an empty file. `expected` is the final content of the header, i.e. of the bytes that may be written again.
-    pub(super) fn new(file: File, expected: Vec<u8>) -> (Self, FileHash) {
+    pub(super) fn new(file: Arc<File>, expected: Vec<u8>) -> (Self, FileHash) {
         let end = expected.len() as u64;
         let state = FileHashState {
             hash: Sha256::new_with_prefix(&expected),
@@ -47,26 +51,38 @@ impl HashedFile {
             is_broken: false,
         };
         let hash = FileHash(Arc::new(Mutex::new(state)));
-        (Self { file, at: 0, hash: hash.clone() }, hash)
+        (Self { file, at: 0, buffer: Vec::with_capacity(WRITE_BYTES), hash: hash.clone() }, hash)
+    }
+
+    fn write_buffer(&mut self) -> io::Result<()> {
+        (&*self.file).write_all(&self.buffer)?;
+        self.hash.0.lock().unwrap_or_else(PoisonError::into_inner).add(self.at, &self.buffer);
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
     }
 }
 
 impl Write for HashedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hash.0.lock().unwrap_or_else(PoisonError::into_inner).add(self.at, &bytes[..count]);
-        self.at += count as u64;
+        let count = bytes.len().min(WRITE_BYTES - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..count]);
+        if self.buffer.len() == WRITE_BYTES {
+            self.write_buffer()?;
+        }
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.write_buffer()?;
+        (&*self.file).flush()
     }
 }
 
 impl Seek for HashedFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.at = self.file.seek(to)?;
+        self.write_buffer()?;
+        self.at = (&*self.file).seek(to)?;
         Ok(self.at)
     }
 }
@@ -101,6 +117,9 @@ impl FileHashState {
     }
 }
 
+/// Bytes written at once: a whole number of pages.
+const WRITE_BYTES: usize = 64 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::super::digest;
@@ -110,13 +129,13 @@ mod tests {
     fn written(expected: &[u8], pieces: &[&[u8]], again: (u64, &[u8])) -> (Option<(u64, String)>, (u64, String)) {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("file");
-        let (mut file, hash) = HashedFile::new(File::create(&path).expect("made"), expected.to_vec());
+        let (mut file, hash) = HashedFile::new(Arc::new(File::create(&path).expect("made")), expected.to_vec());
         for piece in pieces {
             file.write_all(piece).expect("written");
         }
         file.seek(SeekFrom::Start(again.0)).expect("sought");
         file.write_all(again.1).expect("written");
-        drop(file);
+        file.flush().expect("written");
         (hash.finish(), digest(&path).expect("readable"))
     }
 

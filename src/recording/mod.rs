@@ -3,7 +3,8 @@
 //! A recording is cut into *segments* (the `part`s of the call record), one file each.
 //!
 //! # Invariants
-//! - A file under its final name is complete and synced to disk. Until then it has a name that ends in `.part`.
+//! - A file under its final name is complete and synced to disk. Until then it has a name that ends in `.part`. Peaks are
+//!   not synced: they are only a convenience.
 //! - The segments of a recording adjoin to the sample. They are the same whether they are made during the call or after
 //!   its end (module `segmenter`).
 //! - The same call gives the same bytes: nothing here reads a clock.

@@ -1,14 +1,13 @@
-//! Peaks of a recording for its waveform. They are made once, when the file is published, and lie beside it (`.peaks`).
+//! Peaks of a recording for its waveform. They are made while the recording is written, and lie beside it (`.peaks`).
+//!
+//! A waveform is a convenience: the peaks are not synced to disk, and after a power cut the file may be empty. Then there
+//! are none.
 //!
 //! Peaks tell when somebody spoke. They are therefore removed with the recording, and before it is encrypted.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-
-use super::publish;
-use super::verify::{PeakFinder, decode};
-use crate::call::record::RecordingFile;
 
 /// The peaks of both channels: pieces of equal length, each with its lowest and highest sample divided by 256.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,22 +32,101 @@ pub(crate) fn peaks_path(recording: &Path) -> PathBuf {
     recording.with_extension("peaks")
 }
 
-/// Makes the peaks of a published recording and writes them beside it. Memory does not depend on its length.
-///
-/// # Errors
-/// Fails if the recording cannot be decoded or the peaks cannot be written.
-pub(crate) fn write_beside(recording: &RecordingFile) -> io::Result<()> {
+/// Finds the lowest and highest sample of pieces of equal length.
+#[derive(Clone, Debug)]
+pub(super) struct PeakFinder {
+    expected: u64,
+    pieces: u64,
+    samples: u64,
+    /// The piece of the next sample, and the sample with which the following piece begins.
+    piece: u64,
+    piece_end: u64,
+    channels: [Vec<(i16, i16)>; 2],
+}
+
+impl PeakFinder {
+    /// Creates a finder that divides `expected` samples per channel into up to `pieces` pieces.
+    pub(super) fn new(expected: u64, pieces: u64) -> Self {
+        let pieces = expected.min(pieces);
+        let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
+        let mut finder =
+            Self { expected, pieces, samples: 0, piece: 0, piece_end: 0, channels: [empty.clone(), empty] };
+        finder.piece_end = finder.start_of(1);
+        finder
+    }
+
+    /// Creates a finder for the file of peaks beside a recording of `samples` samples per channel.
+    pub(super) fn of_recording(samples: u64, sample_rate: u32) -> Self {
+        let seconds = samples as f64 / f64::from(sample_rate.max(1));
+        Self::new(samples, (seconds * PIECES_PER_S).ceil().clamp(1.0, MAX_PIECES) as u64)
+    }
+
+    /// Adds samples. Samples beyond the expected number belong to no piece.
+    pub(super) fn add(&mut self, mut frames: &[[i16; 2]]) {
+        while !frames.is_empty() && self.piece < self.pieces {
+            let room = usize::try_from(self.piece_end - self.samples).unwrap_or(usize::MAX).min(frames.len());
+            let (now, later) = frames.split_at(room);
+            self.widen(now);
+            self.samples += room as u64;
+            frames = later;
+            if self.samples == self.piece_end {
+                self.piece += 1;
+                self.piece_end = self.start_of(self.piece + 1);
+            }
+        }
+        self.samples += frames.len() as u64;
+    }
+
+    /// Returns the number of samples per channel so far.
+    pub(super) const fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Returns the lowest and highest samples of the left and the right channel.
+    pub(super) fn into_channels(self) -> [Vec<(i16, i16)>; 2] {
+        self.channels
+    }
+
+    /// Returns the contents of the file beside the recording.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let [left, right] = &self.channels;
+        let mut bytes = MAGIC.to_vec();
+        for (&(left_low, left_high), &(right_low, right_high)) in left.iter().zip(right) {
+            bytes.extend([left_low, left_high, right_low, right_high].map(|sample| (sample >> 8) as u8));
+        }
+        bytes
+    }
+
+    /// Widens the current piece. The loop has no branch, so that the compiler vectorizes it: every sample of a recording
+    /// passes here.
+    fn widen(&mut self, frames: &[[i16; 2]]) {
+        let (mut low, mut high) = ([i16::MAX; 2], [i16::MIN; 2]);
+        for &[left, right] in frames {
+            low = [low[0].min(left), low[1].min(right)];
+            high = [high[0].max(left), high[1].max(right)];
+        }
+        for ((channel, low), high) in self.channels.iter_mut().zip(low).zip(high) {
+            if let Some(peak) = channel.get_mut(self.piece as usize) {
+                *peak = (peak.0.min(low), peak.1.max(high));
+            }
+        }
+    }
+
+    /// Returns the first sample of a piece: the first whose share of the whole reaches that of the piece.
+    fn start_of(&self, piece: u64) -> u64 {
+        let start = (u128::from(piece) * u128::from(self.expected)).div_ceil(u128::from(self.pieces.max(1)));
+        u64::try_from(start).unwrap_or(u64::MAX)
+    }
+}
+
+/// Makes the peaks of a file and writes them beside it, for tests whose recording is not made by the recorder.
+#[cfg(test)]
+pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
     let path = Path::new(&recording.path);
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
-    let pieces = (recording.duration_s * PIECES_PER_S).ceil().clamp(1.0, MAX_PIECES) as u64;
-    let mut finder = PeakFinder::new(expected, pieces);
-    decode(path, recording.sample_rate, &mut |frames| finder.add(frames)).map_err(io::Error::other)?;
-    let [left, right] = finder.channels();
-    let mut bytes = MAGIC.to_vec();
-    for (&(left_low, left_high), &(right_low, right_high)) in left.iter().zip(right) {
-        bytes.extend([left_low, left_high, right_low, right_high].map(|sample| (sample >> 8) as u8));
-    }
-    publish::write(&peaks_path(path), &bytes)
+    let mut finder = PeakFinder::of_recording(expected, recording.sample_rate);
+    super::verify::decode(path, recording.sample_rate, &mut |frames| finder.add(frames)).expect("decodable");
+    std::fs::write(peaks_path(path), finder.to_bytes()).expect("written");
 }
 
 /// First bytes of a file of peaks.
@@ -59,3 +137,35 @@ const PIECES_PER_S: f64 = 8.0;
 const MAX_PIECES: f64 = 28_800.0;
 /// Most bytes that are read of a file of peaks.
 const MAX_BYTES: u64 = 8 + 4 * 28_800;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Finds peaks sample by sample, with the definition of a piece.
+    fn plain(frames: &[[i16; 2]], expected: u64, pieces: u64) -> [Vec<(i16, i16)>; 2] {
+        let pieces = pieces.min(expected);
+        let mut out = [vec![(i16::MAX, i16::MIN); pieces as usize], vec![(i16::MAX, i16::MIN); pieces as usize]];
+        for (at, frame) in (0..expected).zip(frames) {
+            for (channel, &sample) in out.iter_mut().zip(frame) {
+                let (low, high) = &mut channel[(at * pieces / expected) as usize];
+                (*low, *high) = ((*low).min(sample), (*high).max(sample));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn pieces_are_the_same_however_the_samples_are_split() {
+        let frames: Vec<[i16; 2]> = (0..5_003_u32).map(|n| [(n * 7_919) as i16, (n * 31) as i16]).collect();
+        // Too short, just right, too long; more pieces than samples.
+        for (expected, pieces) in [(6_000, 7), (5_003, 11), (4_999, 40), (1_000, 1_000), (3, 8), (0, 5)] {
+            for step in [1, 13, 160, 8_000] {
+                let mut finder = PeakFinder::new(expected, pieces);
+                frames.chunks(step).for_each(|chunk| finder.add(chunk));
+                assert_eq!(finder.samples(), 5_003);
+                assert_eq!(finder.into_channels(), plain(&frames, expected, pieces), "{expected} {pieces} {step}");
+            }
+        }
+    }
+}

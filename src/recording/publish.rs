@@ -1,9 +1,14 @@
 //! Publishes files: a file gets its final name only when it is complete and synced to disk.
+//!
+//! The files of a call, or of several calls, are published as a group. Each file is synced through the handle that wrote
+//! it if that is still open, so that no write error is missed. Then all get their names, and each folder is synced once.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,6 +17,113 @@ pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     PathBuf::from(name)
+}
+
+/// A file under its `.part` name. Dropping it removes the file, because an incomplete file is of no use.
+#[derive(Debug)]
+pub(super) struct PartFile {
+    /// Final name.
+    path: PathBuf,
+    /// `None`: the handle was closed.
+    file: Option<Arc<File>>,
+    need: SyncNeed,
+    is_published: bool,
+}
+
+/// Whether a file must be on the disk before it gets its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SyncNeed {
+    Synced,
+    /// The file may be empty after a power cut.
+    Unsynced,
+}
+
+impl PartFile {
+    /// Creates an empty file under the `.part` name of `path`. Returns it with the handle to write to it.
+    pub(super) fn create(path: PathBuf, need: SyncNeed) -> io::Result<(Self, Arc<File>)> {
+        let file = Arc::new(create_private(&temporary_path(&path))?);
+        Ok((Self { path, file: Some(Arc::clone(&file)), need, is_published: false }, file))
+    }
+
+    /// Closes the handle of a complete file. The system begins to write the file to the disk.
+    pub(super) fn close(&mut self) {
+        self.start_writeback();
+        self.file = None;
+    }
+
+    /// Returns the final name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl PartFile {
+    /// Lets the system begin to write the file to the disk, so that the sync need not wait long. Whether it does is of no
+    /// importance.
+    #[expect(unsafe_code, reason = "sync_file_range(2) has no safe form in std or rustix")]
+    fn start_writeback(&self) {
+        use std::os::fd::AsRawFd as _;
+        if let (Some(file), SyncNeed::Synced) = (&self.file, self.need) {
+            // SAFETY: the handle is open during the call, which takes numbers only.
+            let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match (self.need, &self.file) {
+            (SyncNeed::Unsynced, _) => Ok(()),
+            (SyncNeed::Synced, Some(file)) => file.sync_all(),
+            (SyncNeed::Synced, None) => File::open(temporary_path(&self.path))?.sync_all(),
+        }
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if !self.is_published {
+            let _ = std::fs::remove_file(temporary_path(&self.path)); // at worst the next start removes it
+        }
+    }
+}
+
+/// Complete files that get their final names together. Dropping the group removes the files.
+#[derive(Debug, Default)]
+pub(super) struct PublishGroup(Vec<PartFile>);
+
+impl PublishGroup {
+    /// Adds a complete file.
+    pub(super) fn add(&mut self, mut part: PartFile) {
+        match part.need {
+            SyncNeed::Synced => part.start_writeback(),
+            SyncNeed::Unsynced => part.close(),
+        }
+        self.0.push(part);
+    }
+
+    /// Adds the files of another group.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
+    /// Publishes the files: fsync of each that needs it, all renames, fsync of each folder.
+    ///
+    /// # Errors
+    /// Fails with the file or folder for which the operating system refuses a step. Until all syncs are done, no file has
+    /// its name.
+    pub(super) fn publish(mut self) -> Result<(), (PathBuf, io::Error)> {
+        for part in &self.0 {
+            part.sync().map_err(|error| (part.path.clone(), error))?;
+        }
+        for part in &mut self.0 {
+            std::fs::rename(temporary_path(&part.path), &part.path).map_err(|error| (part.path.clone(), error))?;
+            part.is_published = true;
+        }
+        let folders: BTreeSet<&Path> = self.0.iter().filter_map(|part| part.path.parent()).collect();
+        for folder in folders {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| (folder.to_owned(), error))?;
+        }
+        Ok(())
+    }
 }
 
 /// Publishes a complete `.part` file under its final name: fsync, rename, fsync of the folder.
@@ -44,12 +156,12 @@ pub(crate) fn make_private_folder(folder: &Path) -> io::Result<()> {
 
 /// Creates a file with mode 0600, whatever the umask.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    // A file that an earlier process left keeps its mode, so it is made again.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)?;
+    let create = || OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path);
+    let file = create().or_else(|error| match error.kind() {
+        // A file that an earlier process left keeps its mode, so it is made again.
+        io::ErrorKind::AlreadyExists => std::fs::remove_file(path).and_then(|()| create()),
+        _ => Err(error),
+    })?;
     give_to_owner_of_folder(path)?;
     Ok(file)
 }
@@ -68,16 +180,14 @@ fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes and publishes a small file.
+/// Writes a small file under the `.part` name of `path`.
 ///
 /// # Errors
 /// Fails if the operating system refuses one of the steps; then no `.part` file is left.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = temporary_path(path);
-    let written = create_private(&temporary).and_then(|mut file| file.write_all(bytes));
-    written.and_then(|()| publish(path)).inspect_err(|_| {
-        let _ = std::fs::remove_file(&temporary); // a partial file is of no use
-    })
+pub(super) fn write_part(path: PathBuf, bytes: &[u8], need: SyncNeed) -> io::Result<PartFile> {
+    let (part, file) = PartFile::create(path, need)?;
+    (&*file).write_all(bytes)?;
+    Ok(part)
 }
 
 /// Returns the size and the SHA-256 (lower-case hex) of a file.

@@ -92,7 +92,9 @@ impl Segmenter<'_> {
         if plan.has_sound {
             for number in finished.count + 1..last {
                 let plan = self.segment_plan(source, starts_at, number)?;
-                segments.push(self.write(&plan, source, number)?.0);
+                let (mut segment, _) = self.write(&plan, source, number)?;
+                segment.file.close();
+                segments.push(segment);
             }
         }
         let report = if plan.has_sound && last > finished.count {

@@ -1,6 +1,6 @@
 //! Writes the file of a segment in the configured format: the caller on the left channel, the callee on the right.
 
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::RecordingFormat;
@@ -8,7 +8,8 @@ use super::g711::{self, G711Writer};
 use super::hashed::{FileHash, HashedFile};
 use super::ogg_opus::{self, OggOpusWriter};
 use super::pcm::{self, PcmWriter};
-use super::publish::{create_private, digest, publish, temporary_path};
+use super::peaks::{PeakFinder, peaks_path};
+use super::publish::{PartFile, PublishGroup, SyncNeed, digest, temporary_path, write_part};
 use crate::codec::CompandingLaw;
 
 /// Whether to swap the channels, because the leg's caller is the call's callee.
@@ -20,22 +21,18 @@ pub(super) enum ChannelOrder {
 
 /// Writes a segment's file under its `.part` name.
 pub(super) struct SegmentWriter {
-    path: PathBuf,
     file: SegmentFile,
     channels: ChannelOrder,
-    unpublished: UnpublishedFile,
+    part: PartFile,
     hash: FileHash,
+    peaks: PeakFinder,
 }
-
-/// A `.part` file. Dropping it removes the file, because an incomplete recording is of no use.
-#[derive(Debug)]
-struct UnpublishedFile(PathBuf);
 
 /// A file in progress, by format.
 enum SegmentFile {
-    Pcm(PcmWriter<BufWriter<HashedFile>>),
-    G711(G711Writer<BufWriter<HashedFile>>),
-    Opus(Box<OggOpusWriter<BufWriter<HashedFile>>>),
+    Pcm(PcmWriter<HashedFile>),
+    G711(G711Writer<HashedFile>),
+    Opus(Box<OggOpusWriter<HashedFile>>),
 }
 
 /// Properties of a segment's file.
@@ -51,9 +48,9 @@ pub(super) struct SegmentSpec {
 /// A complete file that has no final name yet. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct WrittenSegment {
-    path: PathBuf,
+    part: PartFile,
     hash: FileHash,
-    _file: UnpublishedFile,
+    peaks: PeakFinder,
 }
 
 impl SegmentWriter {
@@ -61,47 +58,56 @@ impl SegmentWriter {
     pub(super) fn new(folder: &Path, stem: &str, number: u32, spec: SegmentSpec) -> io::Result<Self> {
         let ending = spec.format.extension();
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
-        let path = folder.join(name);
-        let unpublished = UnpublishedFile(temporary_path(&path));
-        let (file, hash) = HashedFile::new(create_private(&unpublished.0)?, spec.head());
-        let file = BufWriter::with_capacity(WRITE_BYTES, file);
+        let (part, file) = PartFile::create(folder.join(name), SyncNeed::Synced)?;
+        let (file, hash) = HashedFile::new(file, spec.head());
         let file = SegmentFile::new(file, spec, &format!("{stem}.{number}"))?;
-        Ok(Self { path, file, channels: spec.channels, unpublished, hash })
+        let peaks = PeakFinder::of_recording(spec.samples, spec.sample_rate);
+        Ok(Self { file, channels: spec.channels, part, hash, peaks })
     }
 
     /// Writes samples.
     pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         match self.channels {
-            ChannelOrder::Same => self.file.write(frames),
+            ChannelOrder::Same => self.write_in_order(frames),
             ChannelOrder::Swapped => {
                 let swapped: Vec<[i16; 2]> = frames.iter().map(|&[caller, callee]| [callee, caller]).collect();
-                self.file.write(&swapped)
+                self.write_in_order(&swapped)
             }
         }
+    }
+
+    fn write_in_order(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
+        self.peaks.add(frames);
+        self.file.write(frames)
     }
 
     /// Completes the file.
     pub(super) fn finish(self) -> io::Result<WrittenSegment> {
         self.file.finish()?;
-        Ok(WrittenSegment { path: self.path, hash: self.hash, _file: self.unpublished })
+        Ok(WrittenSegment { part: self.part, hash: self.hash, peaks: self.peaks })
     }
 }
 
 impl WrittenSegment {
-    /// Renames the file to its final name. Returns its path, size and SHA-256.
-    pub(super) fn publish(self) -> io::Result<(PathBuf, u64, String)> {
-        publish(&self.path)?;
+    /// Closes the handle of the file: a long call has many segments.
+    pub(super) fn close(&mut self) {
+        self.part.close();
+    }
+
+    /// Adds the file and its peaks to those that are about to be published. Returns its path, size and SHA-256.
+    pub(super) fn add_to(self, group: &mut PublishGroup) -> io::Result<(PathBuf, u64, String)> {
+        let path = self.part.path().to_owned();
         let (bytes, sha256) = match self.hash.finish() {
             Some(known) => known,
-            None => digest(&self.path)?,
+            None => digest(&temporary_path(&path))?,
         };
-        Ok((self.path, bytes, sha256))
-    }
-}
-
-impl Drop for UnpublishedFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // fails after the file was published
+        group.add(self.part);
+        match write_part(peaks_path(&path), &self.peaks.to_bytes(), SyncNeed::Unsynced) {
+            Ok(peaks) => group.add(peaks),
+            // The recording is whole; only its waveform is missing on the page.
+            Err(error) => tracing::warn!(path = %path.display(), "the peaks cannot be written: {error}"),
+        }
+        Ok((path, bytes, sha256))
     }
 }
 
@@ -119,7 +125,7 @@ impl SegmentSpec {
 }
 
 impl SegmentFile {
-    fn new(file: BufWriter<HashedFile>, spec: SegmentSpec, name: &str) -> io::Result<Self> {
+    fn new(file: HashedFile, spec: SegmentSpec, name: &str) -> io::Result<Self> {
         let SegmentSpec { format, sample_rate, .. } = spec;
         Ok(match format {
             RecordingFormat::Wav => Self::Pcm(PcmWriter::new(file, sample_rate, spec.samples)?),
@@ -171,9 +177,6 @@ const MAX_WAV_BYTES: u64 = i32::MAX as u64;
 const HEADER_BYTES: u64 = 58;
 /// Sample rate of a wideband recording, Hz.
 const WIDEBAND_HZ: u32 = 16_000;
-/// Bytes written at once.
-const WRITE_BYTES: usize = 64 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +194,7 @@ mod tests {
                 let frames: Vec<[i16; 2]> = (0..samples).map(|n| [n as i16, !(n as i16)]).collect();
                 frames.chunks(8_000).for_each(|piece| writer.write(piece).expect("written"));
                 let written = writer.finish().expect("ended");
-                let read = digest(&temporary_path(&written.path)).expect("readable");
+                let read = digest(&temporary_path(written.part.path())).expect("readable");
                 assert_eq!(written.hash.finish(), Some(read), "{format:?} {samples}");
             }
         }
@@ -210,7 +213,9 @@ mod tests {
         writer.write(&[[1, 2]; 99]).expect("written");
         let written = writer.finish().expect("ended");
         assert_eq!(written.hash.finish(), None);
-        let (path, bytes, sha256) = written.publish().expect("published");
+        let mut group = PublishGroup::default();
+        let (path, bytes, sha256) = written.add_to(&mut group).expect("complete");
+        group.publish().expect("published");
         assert_eq!(digest(&path).expect("readable"), (bytes, sha256));
     }
 }

@@ -16,6 +16,7 @@ use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
 use super::encrypt::{self, AgeIdentities};
+use super::peaks::PeakFinder;
 use super::publish::{digest, digest_of};
 use crate::call::record::RecordingFile;
 
@@ -118,10 +119,10 @@ fn verify_audio(
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
     let mut peaks = PeakFinder::new(expected, pieces);
     decode_from(source, recording.sample_rate, &mut |frames| peaks.add(frames))?;
-    if peaks.samples != expected {
-        return Err(VerifyError::Length { found: peaks.samples, expected });
+    if peaks.samples() != expected {
+        return Err(VerifyError::Length { found: peaks.samples(), expected });
     }
-    Ok(VerifiedRecording { samples: peaks.samples, peaks: peaks.channels })
+    Ok(VerifiedRecording { samples: peaks.samples(), peaks: peaks.into_channels() })
 }
 
 /// Decodes a finished file of any [`super::config::RecordingFormat`] at its own sample rate.
@@ -204,40 +205,6 @@ fn decode_opus(
 
 fn undecodable(why: impl ToString) -> VerifyError {
     VerifyError::Undecodable(why.to_string())
-}
-
-/// Finds the lowest and highest sample of intervals of equal length.
-pub(super) struct PeakFinder {
-    expected: u64,
-    pieces: u64,
-    samples: u64,
-    channels: [Vec<(i16, i16)>; 2],
-}
-
-impl PeakFinder {
-    pub(super) fn new(expected: u64, pieces: u64) -> Self {
-        let pieces = expected.min(pieces);
-        let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
-        Self { expected, pieces, samples: 0, channels: [empty.clone(), empty] }
-    }
-
-    /// Returns the lowest and highest samples of the left and the right channel.
-    pub(super) const fn channels(&self) -> &[Vec<(i16, i16)>; 2] {
-        &self.channels
-    }
-
-    pub(super) fn add(&mut self, frames: &[[i16; 2]]) {
-        for frame in frames {
-            let piece = u128::from(self.samples) * u128::from(self.pieces) / u128::from(self.expected.max(1));
-            self.samples += 1;
-            for (channel, &sample) in self.channels.iter_mut().zip(frame) {
-                // The end of a file that is too long belongs to no interval.
-                if let Some((low, high)) = channel.get_mut(piece as usize) {
-                    (*low, *high) = ((*low).min(sample), (*high).max(sample));
-                }
-            }
-        }
-    }
 }
 
 /// Default number of peaks: about the width of a screen in pixels.

@@ -123,6 +123,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_fcntl,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
+    libc::SYS_sync_file_range,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
     libc::SYS_fadvise64,

@@ -195,7 +195,7 @@ impl Office {
             }
         }
         wav.finalize().expect("written");
-        crate::recording::peaks::write_beside(&record.recordings[0]).expect("peaks");
+        crate::recording::peaks::write_beside(&record.recordings[0]);
         record.id
     }
 

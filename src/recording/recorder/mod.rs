@@ -7,8 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
-use super::peaks;
-use super::publish;
+use super::publish::{self, PublishGroup, SyncNeed};
 use super::quality;
 use super::segmenter::{FinishedSegments, NewSegment, RenderUpTo, RenderedLeg, Segmenter};
 use super::segments::{self, ChannelOrder};
@@ -109,7 +108,7 @@ impl Recorder {
     /// Fails if a file cannot be renamed. Some segments may have their names then; another attempt replaces them by
     /// the same bytes.
     pub fn publish_segments(&self, ready: ReadySegments, record: &mut CallRecord) -> Result<(), RecordingError> {
-        self.publish(ready.segments, ready.wall_offset_ns, record)?;
+        publish_group(self.complete(ready.segments, ready.wall_offset_ns, record)?)?;
         if let Some(leg) = record.legs.get_mut(ready.leg) {
             leg.rendered = true;
         }
@@ -125,15 +124,17 @@ impl Recorder {
         let mut record = ended.record.clone();
         let folder = self.folder(&record);
         self.make_folder(&folder)?;
+        let mut files = PublishGroup::default();
         if record.verdict.is_none() {
-            let facts = self.render_ended(ended, store, &mut record)?;
+            let facts = self.render_ended(ended, store, (&mut record, &mut files))?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
             // The engine's own note, e.g. on how the answer is known, follows the reason.
             let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
-        self.write_record(&record)?;
+        self.write_record_part(&record, &mut files)?;
+        publish_group(files)?;
         Ok(record)
     }
 
@@ -142,12 +143,19 @@ impl Recorder {
     /// # Errors
     /// Fails if the file cannot be written.
     pub(crate) fn write_record(&self, record: &CallRecord) -> Result<PathBuf, RecordingError> {
-        let folder = self.folder(record);
-        self.make_folder(&folder)?;
-        let path = folder.join(format!("{}.json", stem(record)));
+        self.make_folder(&self.folder(record))?;
+        let mut files = PublishGroup::default();
+        let path = self.write_record_part(record, &mut files)?;
+        publish_group(files)?;
+        Ok(path)
+    }
+
+    /// Writes the sidecar record and adds it to the files to be published. Returns its path.
+    fn write_record_part(&self, record: &CallRecord, files: &mut PublishGroup) -> Result<PathBuf, RecordingError> {
+        let path = self.folder(record).join(format!("{}.json", stem(record)));
         let mut json = serde_json::to_vec_pretty(record).map_err(|error| failed(&path, io::Error::other(error)))?;
         json.push(b'\n');
-        publish::write(&path, &json).map_err(|error| failed(&path, error))?;
+        files.add(publish::write_part(path.clone(), &json, SyncNeed::Synced).map_err(|error| failed(&path, error))?);
         Ok(path)
     }
 
@@ -181,7 +189,7 @@ impl Recorder {
         &self,
         ended: &EndedCall,
         store: &dyn LegStore,
-        record: &mut CallRecord,
+        (record, files): (&mut CallRecord, &mut PublishGroup),
     ) -> Result<VerdictFacts, RecordingError> {
         let mut facts = facts_from_record(record);
         let mut problems = Vec::new();
@@ -199,7 +207,8 @@ impl Recorder {
             }
             // Without an end in the spool, the stream times are from the record and already on the wall clock.
             let is_from_spool = rendered.plan.ended.is_some();
-            self.apply_rendered(rendered, leg, ended.wall_offset_ns, record, &mut facts)?;
+            let segments = apply_rendered(rendered, leg, record, &mut facts);
+            files.append(self.complete(segments, ended.wall_offset_ns, record)?);
             if is_from_spool {
                 shift_streams(&mut record.sides, ended.wall_offset_ns);
             }
@@ -287,52 +296,18 @@ impl Recorder {
         }
     }
 
-    /// Publishes the rendered segments and writes the results into the record.
-    fn apply_rendered(
-        &self,
-        rendered: RenderedLeg,
-        leg: &EndedLeg,
-        wall_offset_ns: i64,
-        record: &mut CallRecord,
-        facts: &mut VerdictFacts,
-    ) -> Result<(), RecordingError> {
-        apply_side_statistics(&rendered, leg, record);
-        add_problems(&rendered.report, record);
-        let [caller, callee] = &rendered.report.sides;
-        let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
-        (facts.caller, facts.callee) = (left.into(), right.into());
-        if rendered.plan.has_no_pause() {
-            // Without a pause, only the capture can have removed payloads.
-            for side in [&mut facts.caller, &mut facts.callee].into_iter().filter(|side| side.withheld) {
-                side.withheld = false;
-                side.undecodable.insert(UndecodableReason::Cut);
-            }
-        }
-        facts.packets = record.sides.caller.packets + record.sides.callee.packets;
-        if !rendered.is_heard {
-            return Ok(());
-        }
-        if !facts.fax
-            && let Some((side, problem)) = quality::find_one_way_audio(&rendered.report, rendered.plan.sample_rate)
-        {
-            facts.mute = Some(if leg.same_sides { side } else { side.other() });
-            record.problems.push(problem);
-        }
-        mark_rendered_legs(leg, record);
-        self.publish(rendered.segments, wall_offset_ns, record)
-    }
-
-    /// Renames segments to their final names, one after the other, and adds them to the record.
-    fn publish(
+    /// Adds segments to the record. Returns their files, which are about to be published.
+    fn complete(
         &self,
         segments: Vec<NewSegment>,
         wall_offset_ns: i64,
         record: &mut CallRecord,
-    ) -> Result<(), RecordingError> {
+    ) -> Result<PublishGroup, RecordingError> {
+        let mut files = PublishGroup::default();
         for NewSegment { number, starts_at, ends_at, sample_rate, file } in segments {
             let folder = self.folder(record);
-            let (path, bytes, sha256) = file.publish().map_err(|error| failed(&folder, error))?;
-            let recording = RecordingFile {
+            let (path, bytes, sha256) = file.add_to(&mut files).map_err(|error| failed(&folder, error))?;
+            record.recordings.push(RecordingFile {
                 part: number,
                 path: path.display().to_string(),
                 format: self.config.format.name().to_owned(),
@@ -344,15 +319,43 @@ impl Recorder {
                 bytes,
                 sha256,
                 plain_sha256: None,
-            };
-            if let Err(error) = peaks::write_beside(&recording) {
-                // The recording is whole; only its waveform is missing on the page.
-                tracing::warn!(call = record.id, "the peaks of the recording cannot be written: {error}");
-            }
-            record.recordings.push(recording);
+            });
         }
-        Ok(())
+        Ok(files)
     }
+}
+
+/// Writes the results of rendering into the record. Returns the segments if anything can be heard.
+fn apply_rendered(
+    rendered: RenderedLeg,
+    leg: &EndedLeg,
+    record: &mut CallRecord,
+    facts: &mut VerdictFacts,
+) -> Vec<NewSegment> {
+    apply_side_statistics(&rendered, leg, record);
+    add_problems(&rendered.report, record);
+    let [caller, callee] = &rendered.report.sides;
+    let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
+    (facts.caller, facts.callee) = (left.into(), right.into());
+    if rendered.plan.has_no_pause() {
+        // Without a pause, only the capture can have removed payloads.
+        for side in [&mut facts.caller, &mut facts.callee].into_iter().filter(|side| side.withheld) {
+            side.withheld = false;
+            side.undecodable.insert(UndecodableReason::Cut);
+        }
+    }
+    facts.packets = record.sides.caller.packets + record.sides.callee.packets;
+    if !rendered.is_heard {
+        return Vec::new();
+    }
+    if !facts.fax
+        && let Some((side, problem)) = quality::find_one_way_audio(&rendered.report, rendered.plan.sample_rate)
+    {
+        facts.mute = Some(if leg.same_sides { side } else { side.other() });
+        record.problems.push(problem);
+    }
+    mark_rendered_legs(leg, record);
+    rendered.segments
 }
 
 /// A call to be rendered, and how far.
@@ -527,6 +530,10 @@ fn stem(record: &CallRecord) -> String {
 
 fn start_of(record: &CallRecord) -> Timestamp {
     record.invited_at.or(record.answered_at).or(record.ended_at).unwrap_or(Timestamp::EPOCH)
+}
+
+fn publish_group(files: PublishGroup) -> Result<(), RecordingError> {
+    files.publish().map_err(|(path, error)| failed(&path, error))
 }
 
 fn failed(path: &Path, source: io::Error) -> RecordingError {

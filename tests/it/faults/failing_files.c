@@ -22,6 +22,7 @@ struct control {
     _Atomic int seen;   /* calls so far */
     _Atomic int failed; /* calls that failed so far */
     char folder[1000];  /* only calls below it count */
+    _Atomic int syncs;  /* calls of fsync and fdatasync so far */
 };
 
 static struct control *control;
@@ -90,8 +91,15 @@ ON_FD(ssize_t, read, (int fd, void *bytes, size_t count), (fd, bytes, count))
 ON_FD(ssize_t, pread64, (int fd, void *bytes, size_t count, off64_t at), (fd, bytes, count, at))
 ON_FD(ssize_t, pwrite64, (int fd, const void *bytes, size_t count, off64_t at), (fd, bytes, count, at))
 ON_FD(int, ftruncate64, (int fd, off64_t length), (fd, length))
-ON_FD(int, fsync, (int fd), (fd))
-ON_FD(int, fdatasync, (int fd), (fd))
+
+#define SYNC(name)                                                                                                     \
+    int name(int fd) {                                                                                                 \
+        if (is_ours(fd)) control->syncs++;                                                                             \
+        if (is_ours(fd) && fails()) return -1;                                                                         \
+        return REAL(name)(fd);                                                                                         \
+    }
+SYNC(fsync)
+SYNC(fdatasync)
 
 #define ON_PATH(type, name, parameters, arguments)                                                                     \
     type name parameters {                                                                                             \

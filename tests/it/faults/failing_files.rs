@@ -38,6 +38,17 @@ impl FileFaults {
         self.control.write_all_at(&name, 20).expect("written");
     }
 
+    /// Counts the syncs of files and folders below this folder, and begins at 0.
+    pub(crate) fn count_syncs(&self, folder: &Path) {
+        self.watch(folder);
+        self.control.write_all_at(&[0; 4], SYNCS_AT).expect("written");
+    }
+
+    /// Returns the number of syncs since [`FileFaults::count_syncs`].
+    pub(crate) fn syncs(&self) -> u32 {
+        self.read(SYNCS_AT)
+    }
+
     /// Lets `count` operations fail from number `first` on, and begins to count at 0.
     pub(crate) fn fail(&self, errno: i32, first: u32, count: u32) {
         self.stop();
@@ -76,4 +87,6 @@ fn build(library: &Path) {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
+/// Where the library counts syncs.
+const SYNCS_AT: u64 = 1_020;
 const CONTROL: &str = "CALLSPAN_FAULTS";
