@@ -1,7 +1,8 @@
 //! Format of a spool file: pcapng blocks (draft-ietf-opsawg-pcapng), little-endian.
 //!
 //! A file begins with a section header and one interface with link type raw IP and ns timestamps. A packet is an
-//! enhanced packet block whose IP and UDP headers are made from its endpoints. A decision is a custom block with the
+//! enhanced packet block whose IP and UDP headers are made from its endpoints. Over IPv4 it has no UDP checksum (RFC 768
+//! allows zero), because the sum over every payload would cost a tenth of the capture thread's time. A decision is a custom block with the
 //! number [`ENTERPRISE`]; its data is [`MAGIC`], the length of the JSON, and the JSON.
 
 use std::net::IpAddr;
@@ -44,7 +45,7 @@ pub(crate) fn put_header(out: &mut Vec<u8>) {
     put_u32(out, INTERFACE_LEN);
 }
 
-/// Appends a packet. Allocates only if `out` has to grow.
+/// Appends a packet. Allocates only if `out` has to grow. Over IPv4 the UDP checksum is zero; [`fill_checksum`] sets it.
 pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let payload = &packet.payload[..packet.payload.len().min(MAX_PAYLOAD)];
     let wire_len = (packet.wire_len as usize).clamp(payload.len(), MAX_PAYLOAD);
@@ -65,22 +66,38 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => put_ipv4(out, src.octets(), dst.octets(), UDP_LEN + wire_len),
         (src, dst) => put_ipv6(out, ipv6_octets(src), ipv6_octets(dst), UDP_LEN + wire_len),
     }
-    let udp_at = out.len();
     let [s0, s1] = packet.src.port().to_be_bytes();
     let [d0, d1] = packet.dst.port().to_be_bytes();
     let [l0, l1] = ((UDP_LEN + wire_len) as u16).to_be_bytes();
     out.extend_from_slice(&[s0, s1, d0, d1, l0, l1, 0, 0]);
     out.extend_from_slice(payload);
-    if payload.len() == wire_len {
-        let addresses = if ip_len == IPV4_LEN { &out[at + 12..at + 20] } else { &out[at + 8..at + 40] };
-        let pseudo = words_sum(addresses) + u64::from(UDP) + (UDP_LEN + wire_len) as u64;
-        let checksum = checksum_of(pseudo + words_sum(&out[udp_at..]));
-        // RFC 768: a checksum of zero is sent as all ones, because zero means "no checksum".
-        let checksum = if checksum == 0 { 0xFFFF } else { checksum };
-        out[udp_at + 6..udp_at + 8].copy_from_slice(&checksum.to_be_bytes());
+    // RFC 8200 section 8.1: over IPv6 a checksum is required.
+    if ip_len == IPV6_LEN && payload.len() == wire_len {
+        put_checksum(&mut out[at..], IPV6_LEN);
     }
     out.extend_from_slice(&[0; 3][..padded(captured) - captured]);
     put_u32(out, total as u32);
+}
+
+/// Computes the UDP checksum of a packet's block that has none and whose payload is whole.
+pub(crate) fn fill_checksum(block: &mut [u8]) {
+    let word = |at: usize| block.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let (Some(captured), Some(original)) = (word(20), word(24)) else { return };
+    let Some(packet) = block.get_mut(28..).and_then(|packet| packet.get_mut(..captured as usize)) else { return };
+    let is_ipv4 = packet.first() == Some(&0x45);
+    if captured == original && is_ipv4 && packet.get(IPV4_LEN + 6..IPV4_LEN + 8) == Some(&[0, 0]) {
+        put_checksum(packet, IPV4_LEN);
+    }
+}
+
+/// Computes the UDP checksum of a packet whose payload is whole and whose checksum is zero.
+fn put_checksum(packet: &mut [u8], ip_len: usize) {
+    let addresses = if ip_len == IPV4_LEN { &packet[12..20] } else { &packet[8..40] };
+    let pseudo = words_sum(addresses) + u64::from(UDP) + (packet.len() - ip_len) as u64;
+    let checksum = checksum_of(pseudo + words_sum(&packet[ip_len..]));
+    // RFC 768: a checksum of zero is sent as all ones, because zero means "no checksum".
+    let checksum = if checksum == 0 { 0xFFFF } else { checksum };
+    packet[ip_len + 6..ip_len + 8].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// Appends a decision.

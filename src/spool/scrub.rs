@@ -1,7 +1,8 @@
 //! Copies a spool without keys and passwords, to be kept after delivery.
 //!
 //! SDES keys (`a=crypto`, RFC 4568) and the values of Authorization and Proxy-Authorization (RFC 3261 section 22) are
-//! overwritten with `x`. All lengths in the file stay the same. Decisions with SRTP keys are left out.
+//! overwritten with `x`. All lengths in the file stay the same. Decisions with SRTP keys are left out. Packets get the UDP
+//! checksum that the spool saves, except those with a secret.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -81,6 +82,8 @@ fn mask_packet(block: &mut [u8]) {
     }
     if any {
         drop_checksum(block);
+    } else {
+        format::fill_checksum(block);
     }
 }
 
@@ -164,6 +167,25 @@ mod tests {
         }
         for kept in ["Proxy-Authorization:xxx", "Call-ID: 7@x", "a=sendrecv", "\"start\""] {
             assert!(text.contains(kept), "{kept}");
+        }
+    }
+
+    #[test]
+    fn kept_packets_have_the_checksum_that_the_spool_saves() {
+        let mut spool = Vec::new();
+        format::put_header(&mut spool);
+        for payload in [&b"BYE sip:x SIP/2.0\r\n\r\n"[..], &[0x80, 8, 0, 1, 0xff], &[]] {
+            let at = spool.len();
+            format::put_packet(&mut spool, &packet(1, payload));
+            let udp = at + 28 + format::IPV4_LEN;
+            assert_eq!(spool[udp + 6..udp + 8], [0, 0]);
+            let kept = scrubbed(&spool);
+            // The sum over pseudo header and datagram is all ones (RFC 768).
+            let datagram = &kept[udp..udp + format::UDP_LEN + payload.len()];
+            let pseudo = [&kept[udp - 8..udp], &[0, 17], &(datagram.len() as u16).to_be_bytes()].concat();
+            let words = [&pseudo, datagram, &vec![0; datagram.len() % 2]].concat();
+            let sum: u32 = words.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "{payload:?}");
         }
     }
 
