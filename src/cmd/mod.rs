@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::language::CliLanguage;
 use crate::ops::config::{Config, ConfigError, ConfigPurpose};
-use crate::ops::{log, output};
+use crate::ops::{heap, log, output};
 use crate::service::{render_process, render_worker};
 
 pub(crate) mod alerts;
@@ -190,6 +190,7 @@ pub(crate) struct DemoArgs {
 /// Runs the command given by the arguments of this process.
 pub fn main() -> ExitCode {
     forbid_core_dumps();
+    heap::keep_memory();
     main_with(std::env::args_os())
 }
 
