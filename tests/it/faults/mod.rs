@@ -10,3 +10,4 @@ mod journal;
 mod render_workers;
 pub(crate) mod station;
 mod storage;
+mod syncs;
