@@ -210,7 +210,7 @@ fn progress_is_shown_on_a_terminal_only() {
     let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
     let dir = tempfile::tempdir().expect("temporary folder");
     // A bar appears only when the work takes a while: some thousand frames.
-    let long = vec![text(&capture); 12].join(" ");
+    let long = [text(&capture); 12].join(" ");
     let line = format!("{} replay --out {} {long}", env!("CARGO_BIN_EXE_callspan"), text(dir.path()));
     let shown =
         Command::new("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").output().expect("script runs");
