@@ -125,7 +125,7 @@ impl CallRenderer {
         let mut broken = Vec::new();
         loop {
             match self.try_render(&mut worker, setup, &request)? {
-                RenderAttempt::Done(record) => return Ok((record, broken)),
+                RenderAttempt::Done(record) => return Ok((record.map(|record| *record), broken)),
                 RenderAttempt::Broken { leg, how } => {
                     let Some(leg) = leg.filter(|leg| request.remove_leg(*leg)) else {
                         return Err(RenderFailure::Broken(how));
@@ -153,7 +153,7 @@ impl CallRenderer {
             leg = None;
             match process.ask(request, setup.workers.base_limit, &self.ticks, &mut leg) {
                 Ok(RenderReply::Done(record)) => {
-                    return self.checked(*record, request).map(|record| RenderAttempt::Done(Some(record)));
+                    return self.checked(*record, request).map(|record| RenderAttempt::Done(Some(Box::new(record))));
                 }
                 Ok(RenderReply::Nothing) => return Ok(RenderAttempt::Done(None)),
                 Ok(RenderReply::Failed { path, errno, text }) => {
@@ -192,7 +192,7 @@ type WorkerResult = (Option<CallRecord>, Vec<LegId>);
 /// Result of trying to render a request.
 enum RenderAttempt {
     /// Rendered: the record, or `None` if no segment can be made yet.
-    Done(Option<CallRecord>),
+    Done(Option<Box<CallRecord>>),
     /// The renderer cannot handle a request; it was reading this leg.
     Broken { leg: Option<u64>, how: String },
 }
