@@ -134,7 +134,7 @@ impl HostedSite {
     }
 
     /// The provider's leg of a call to a tenant.
-    fn from_provider(&mut self, tenant: usize, from: &str, voice: u8) -> DialogId {
+    fn provider_calls(&mut self, tenant: usize, from: &str, voice: u8) -> DialogId {
         let did = self.tenants[tenant].did.clone();
         self.provider.voice = voice;
         self.scene.leg(&mut self.provider, &mut self.trunk, [from, &did])
@@ -193,7 +193,7 @@ type TenantCall = fn(&mut HostedSite, usize, &mut fastrand::Rng) -> ExpectedConv
 fn inbound(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, n, left, right) = (site.new_caller(), rng.usize(0..3), site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
-    let (a, b) = (site.from_provider(tenant, &from, left), site.rings(tenant, n, &shown, right));
+    let (a, b) = (site.provider_calls(tenant, &from, left), site.rings(tenant, n, &shown, right));
     site.scene.connect_through(a, b, rng.i64(0..3_000));
     site.talk(a, b, rng);
     if rng.bool() {
@@ -235,7 +235,7 @@ fn internal(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Ex
 fn queue(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, n, left, right) = (site.new_caller(), rng.usize(0..3), site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
-    let (a, b) = (site.from_provider(tenant, &from, left), site.rings(tenant, n, &shown, right));
+    let (a, b) = (site.provider_calls(tenant, &from, left), site.rings(tenant, n, &shown, right));
     site.scene.connect(a);
     let waits = rng.i64(1_000..8_000);
     site.scene.sound(&[(MUSIC, a, Side::Callee)], waits);
@@ -252,7 +252,7 @@ fn queue(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Expec
 /// A voice menu, and the caller hangs up in it.
 fn menu(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, left) = (site.new_caller(), site.new_voice());
-    let a = site.from_provider(tenant, &from, left);
+    let a = site.provider_calls(tenant, &from, left);
     site.scene.connect(a);
     let ms = rng.i64(500..5_000);
     site.scene.sound(&[(MUSIC, a, Side::Callee), (left, a, Side::Caller)], ms);
@@ -264,7 +264,7 @@ fn menu(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Expect
 fn ring_group(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, left, right) = (site.new_caller(), site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
-    let a = site.from_provider(tenant, &from, left);
+    let a = site.provider_calls(tenant, &from, left);
     let (b, c) = (site.rings(tenant, 0, &shown, right), site.rings(tenant, 1, &shown, right));
     for leg in [a, b, c] {
         site.scene.invite(leg);
@@ -287,7 +287,7 @@ fn transfer(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Ex
     let (from, left) = (site.new_caller(), site.new_voice());
     let (first, second) = (site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
-    let (a, b) = (site.from_provider(tenant, &from, left), site.rings(tenant, 0, &shown, first));
+    let (a, b) = (site.provider_calls(tenant, &from, left), site.rings(tenant, 0, &shown, first));
     let c = site.rings(tenant, 1, &shown, second);
     site.scene.connect_through(a, b, rng.i64(0..2_000));
     site.talk(a, b, rng);
@@ -454,8 +454,11 @@ fn ended_records(engine: &mut Engine) -> Vec<CallRecord> {
     records
 }
 
+/// Rules by Call-ID of the legs, and by id of the related calls.
+type CorrelationFacts<'a> = (Vec<(&'a str, Option<CorrelationRule>)>, Vec<(&'a str, CorrelationRule)>);
+
 /// The facts of a record about why its legs are one call: Call-ID and rule of each leg, and the relations.
-fn correlation_of(record: &CallRecord) -> (Vec<(&str, Option<CorrelationRule>)>, Vec<(&str, CorrelationRule)>) {
+fn correlation_of(record: &CallRecord) -> CorrelationFacts<'_> {
     // A leg that nobody answered leaves no spool.
     let answered = record.legs.iter().filter(|leg| leg.answered_at.is_some());
     let mut legs: Vec<_> = answered.map(|leg| (leg.sip_call_id.as_str(), leg.joined_by)).collect();
