@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::record::{EndedBy, Side, SideRecord};
-use crate::codec::Codec;
+use crate::codec::{Codec, FormatParameters};
 use crate::net::{Endpoint, PayloadType, Ssrc, Transport};
 use crate::time::Timestamp;
 
@@ -33,6 +33,14 @@ impl PayloadFormat {
     /// Returns the codec that the encoding names, or `None` for an unknown encoding.
     pub(crate) fn codec(&self) -> Option<Codec> {
         Codec::from_name(&self.encoding)
+    }
+
+    /// Returns the duration of a payload of this format in ns; `None` if the format does not give it, or there is no whole
+    /// frame.
+    pub(crate) fn duration_ns(&self, payload: &[u8]) -> Option<i64> {
+        let parameters =
+            FormatParameters { clock_hz: self.clock_hz, channels: self.channels, fmtp: self.fmtp.as_str() };
+        self.codec()?.payload_duration_ns(parameters, payload)
     }
 
     /// Returns whether the encoding names this codec. Cheaper than [`PayloadFormat::codec`].

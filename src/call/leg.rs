@@ -9,7 +9,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
 use crate::call::keys::CallKey;
-use crate::call::media_index::AddressTrust;
+use crate::call::media_index::{AddressTrust, is_private};
 use crate::call::party::LegParties;
 use crate::call::pause::DtmfDetector;
 use crate::call::record::{CallOutcome, EndedBy, LegRecord, Side};
@@ -325,6 +325,16 @@ impl Leg {
         let ports = self.dialog.negotiation.ports().into_iter();
         let presumed = ports.map(|(port, side)| (self.signaller(side).with_port(port), side));
         presumed.filter(|(endpoint, _)| !claims.iter().any(|(claim, _)| claim == endpoint)).collect()
+    }
+
+    /// Returns the sides that announce the public address of their NAT, each with the key of its media: the host that sends
+    /// the other party's SIP, with the port that the side announced.
+    pub(crate) fn unplaced_receivers(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
+        let is_translated = |(claim, side): &&(Endpoint, Side)| {
+            is_private(self.signaller(*side).ip()) && !is_private(claim.ip()) && !claim.ip().is_multicast()
+        };
+        let key = |(claim, side): &(Endpoint, Side)| (self.signaller(side.other()).with_port(claim.port()), *side);
+        claims.iter().filter(is_translated).map(key).collect()
     }
 
     /// Whether media of `side` was seen at an endpoint that was announced for it.

@@ -3,6 +3,9 @@
 //! A leg is found at each address that its session descriptions announce, and at each *presumed* address: the host that
 //! sends a party's SIP, with the port that the party announced. A presumed address finds the media of a PBX that announces
 //! the public address of its NAT, and of a party that announces a host name. It is asked after all announced addresses.
+//!
+//! A PBX behind a NAT can have its media on another host than its SIP. Nothing names that host, but its flow goes between
+//! the host that sends the other party's SIP and the port that the PBX announced.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -38,6 +41,8 @@ pub(crate) struct FlowRoute {
 pub(crate) struct MediaIndex {
     announced: ReceiverMap,
     presumed: ReceiverMap,
+    /// Receivers behind a NAT whose address is not known: by the host of the other party and the port of the receiver.
+    unplaced: ReceiverMap,
 }
 
 /// Receivers by address.
@@ -69,13 +74,23 @@ impl MediaIndex {
 
     /// Returns the legs of the index, once for each address and side.
     pub(crate) fn legs(&self) -> impl Iterator<Item = LegKey> {
-        let maps = [&self.announced, &self.presumed].into_iter();
+        let maps = [&self.announced, &self.presumed, &self.unplaced].into_iter();
         maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
+    }
+
+    /// Returns the receivers whose host is not known, by the host of the other party with the port of the receiver.
+    pub(crate) const fn unplaced(&self) -> &ReceiverMap {
+        &self.unplaced
+    }
+
+    /// Returns the receivers whose host is not known, for changes.
+    pub(crate) const fn unplaced_mut(&mut self) -> &mut ReceiverMap {
+        &mut self.unplaced
     }
 
     /// Returns the number of addresses.
     pub(crate) fn len(&self) -> usize {
-        self.announced.by_endpoint.len() + self.presumed.by_endpoint.len()
+        self.announced.by_endpoint.len() + self.presumed.by_endpoint.len() + self.unplaced.by_endpoint.len()
     }
 }
 

@@ -32,6 +32,7 @@ pub mod negotiation;
 pub mod numbers;
 pub mod party;
 pub mod pause;
+mod payload_judge;
 pub(crate) mod reason_ru;
 pub mod record;
 mod roles;

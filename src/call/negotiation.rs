@@ -99,6 +99,11 @@ impl AudioDescription {
         out
     }
 
+    /// Returns whether the description offers T.38 fax in place of audio.
+    fn is_fax_alone(&self) -> bool {
+        self.fax && self.lines.is_empty()
+    }
+
     fn add_audio(&mut self, media: &sdp::MediaDescription, place: usize) {
         let mut direction = media.direction;
         if !self.ports.contains(&media.port) {
@@ -216,21 +221,26 @@ impl Negotiation {
         }
     }
 
-    /// Makes the descriptions of an accepted in-dialog request final.
-    pub(crate) fn commit(&mut self, by: Side, cseq: u32) {
+    /// Makes the descriptions of an accepted in-dialog request final. Returns whether it offered T.38 fax and the answer
+    /// refused it.
+    pub(crate) fn commit(&mut self, by: Side, cseq: u32) -> bool {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             self.accept(by);
         }
-        let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
+        let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return false };
         if pending.offered {
             self.settle(by);
         }
         self.rebase(by.other());
+        let asked = self.announced(by).is_some_and(AudioDescription::is_fax_alone);
+        asked && pending.offered && !self.agreed.fax
     }
 
-    /// Restores the descriptions before a rejected in-dialog request (RFC 3261 section 14.1).
-    pub(crate) fn rollback(&mut self, by: Side, cseq: u32) {
-        let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return };
+    /// Restores the descriptions before a rejected in-dialog request (RFC 3261 section 14.1). Returns whether it offered
+    /// T.38 fax.
+    pub(crate) fn rollback(&mut self, by: Side, cseq: u32) -> bool {
+        let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return false };
+        let had_fax = pending.offer.as_ref().is_some_and(AudioDescription::is_fax_alone);
         let [caller, callee] = pending.before;
         let (own, other) = if by == Side::Caller { (caller, callee) } else { (callee, caller) };
         self.announced[by.channel()] = own;
@@ -239,6 +249,7 @@ impl Negotiation {
         }
         self.rebase(by.other());
         self.generation += 1;
+        had_fax
     }
 
     /// Updates the agreed media after a complete offer and answer. The direction of an answer shows a hold only if the offer
@@ -425,6 +436,11 @@ impl Negotiation {
     pub(crate) fn own_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
         let formats = &self.announced(sender)?.formats;
         formats.iter().find(|(known, _)| *known == pt).map(|(_, format)| format.clone())
+    }
+
+    /// Returns all formats that both sides announced, the caller's first.
+    pub(crate) fn formats(&self) -> Vec<PayloadFormat> {
+        described(&self.announced).flat_map(|(d, _)| d.formats.iter()).map(|(_, format)| format.clone()).collect()
     }
 
     /// Returns the encryption of the audio of `sender`.

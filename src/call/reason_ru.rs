@@ -80,6 +80,13 @@ const SENTENCES: &[(&str, &str)] = &[
         "Packets of both sides came, but the {}'s are silent throughout (one-way audio): check that telephone.",
         "Пакеты обеих сторон пришли, но у {} в них только тишина (односторонний звук): проверьте этот телефон.",
     ),
+    ("Only the caller can be heard.", "Слышен только звонивший."),
+    ("Only the callee can be heard.", "Слышен только ответивший."),
+    (
+        "The call is a fax: one side offered T.38, the other refused it, and the sound is that of the machines.",
+        "Это факс: одна сторона предложила T.38, другая отказалась, и слышны звуки аппаратов.",
+    ),
+    ("The call is a fax or a modem: its answering tone was heard.", "Это факс или модем: был слышен тон ответа."),
     ("Only the caller can be heard: {}.", "Слышен только звонивший: {}."),
     ("Only the callee can be heard: {}.", "Слышен только ответивший: {}."),
     ("Nobody answered the call, so there is nothing to record.", "На звонок никто не ответил, записывать нечего."),

@@ -476,7 +476,7 @@ text_enum! {
         Pause = "pause",
         /// The recording was resumed.
         Unpause = "unpause",
-        /// The audio was replaced by a T.38 fax.
+        /// The audio was replaced by a T.38 fax, or a side asked for that in vain ([`T38_REFUSED`]).
         Fax = "fax",
     }
 }
@@ -495,6 +495,9 @@ pub struct EventRecord {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
 }
+
+/// Detail of the event `fax` if one side offered T.38 and the other refused it.
+pub const T38_REFUSED: &str = "T.38 refused";
 
 /// An interval in which the recording was paused and no payload was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

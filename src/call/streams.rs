@@ -4,6 +4,7 @@ use crate::call::content::StreamWatch;
 use crate::call::decision::PayloadFormat;
 use crate::call::keys::LegKey;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
+use crate::call::payload_judge::{MAX_EVENT_BYTES, PayloadJudge};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType, SequenceNumber, Ssrc};
@@ -39,7 +40,9 @@ pub(crate) struct RtpStream {
     pub(crate) cut: u64,
     /// Whether the sender uses the payload types of its own description, although the receiver announced them otherwise.
     own_numbers: bool,
-    /// Number of packets whose payload type the receiver announced as telephone-event, but which are none.
+    /// Judges of the payload types whose format the descriptions leave in doubt.
+    judges: Vec<PayloadJudge>,
+    /// Number of packets in another format than the receiver announced for their payload type.
     pub(crate) mistaken: u64,
     /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
@@ -73,6 +76,10 @@ struct PayloadUse {
     /// Payload types within redundant audio (RFC 2198), primary encoding first. Empty for other formats.
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
     told: bool,
+    /// Arrival of its first packet.
+    first_at: Timestamp,
+    /// Whether a [`PayloadJudge`] found the format.
+    is_judged: bool,
 }
 
 /// New facts about a stream that the engine writes as decisions into the spool.
@@ -80,6 +87,8 @@ struct PayloadUse {
 pub(crate) struct StreamUpdate {
     /// Payload types and their formats. The newest packet's type is last, after the types within redundant audio.
     pub(crate) payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
+    /// Time from which the payload types hold, if it lies in the past.
+    pub(crate) payloads_since: Option<Timestamp>,
     /// Encryption of the stream, and the time from which it holds. That time can lie in the past, because the answer with the
     /// keys can come after the first packets.
     pub(crate) security: Option<(StreamSecurity, Timestamp)>,
@@ -134,6 +143,7 @@ impl RtpStream {
             unsettled: false,
             cut: 0,
             own_numbers: false,
+            judges: Vec::new(),
             mistaken: 0,
             taken_over: None,
             twin: None,
@@ -164,12 +174,17 @@ impl RtpStream {
         if arrival == PacketArrival::Duplicate {
             return PacketOutcome::Duplicate;
         }
-        let mut news = self.note_payload(packet.pt, negotiation);
+        let mut news = self.note_payload(packet.pt, at, negotiation);
         if self.is_no_event(packet, negotiation) {
             self.own_numbers = true;
-            news |= self.look_up_payload(packet.pt, negotiation);
+            news |= self.look_up_payload(packet.pt, at, negotiation);
         }
-        self.mistaken += u64::from(self.own_numbers);
+        if let Some(judge) = self.judges.iter_mut().find(|judge| judge.pt() == packet.pt) {
+            if judge.handle_packet(packet) {
+                news |= self.look_up_payload(packet.pt, at, negotiation);
+            }
+        }
+        self.mistaken += u64::from(self.own_numbers || self.judged_format(packet.pt).is_some());
         let Some(payload) = self.payloads.get_mut(self.current) else {
             return PacketOutcome::Packet { secret: false, news: false };
         };
@@ -196,9 +211,11 @@ impl RtpStream {
         self.stats.has_seen(packet.sequence, packet.time)
     }
 
-    /// Returns the audio codec of the newest packet.
+    /// Returns the audio codec of the newest packet; `None` while it is in doubt.
     pub(crate) fn voice(&self) -> Option<&str> {
-        let encoding = self.payloads.get(self.current)?.voice()?.encoding.as_str();
+        let payload = self.payloads.get(self.current)?;
+        let is_in_doubt = self.judges.iter().any(|judge| judge.pt() == payload.pt && judge.is_open());
+        let encoding = payload.voice().filter(|_| !is_in_doubt)?.encoding.as_str();
         is_speech(encoding).then_some(encoding)
     }
 
@@ -239,6 +256,8 @@ impl RtpStream {
             payload.told = true;
             news.payloads.clone_from(&payload.within);
             news.payloads.push((payload.pt, payload.format.clone()));
+            let earliest = at.offset(-MAX_JUDGED_NS);
+            news.payloads_since = payload.is_judged.then(|| payload.first_at.max(earliest).min(at));
         }
         let security = negotiation.security(self.sender);
         if self.security != security {
@@ -296,7 +315,7 @@ impl RtpStream {
     }
 
     /// Makes `pt` the current payload type. Returns whether it is new or the negotiation changed.
-    fn note_payload(&mut self, pt: PayloadType, negotiation: &Negotiation) -> bool {
+    fn note_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         if let Some(payload) = self.payloads.get(self.current)
             && payload.pt == pt
@@ -304,7 +323,7 @@ impl RtpStream {
         {
             return false;
         }
-        self.look_up_payload(pt, negotiation)
+        self.look_up_payload(pt, at, negotiation)
     }
 
     /// Returns whether the negotiation says that a packet is a telephone-event, and its length says that it is none. An
@@ -322,10 +341,14 @@ impl RtpStream {
     }
 
     /// Makes `pt` the current payload type, with the format of the negotiation as it is now.
-    fn look_up_payload(&mut self, pt: PayloadType, negotiation: &Negotiation) -> bool {
+    fn look_up_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         let own = if self.own_numbers { negotiation.own_format(self.sender, pt) } else { None };
-        let format = own.or_else(|| negotiation.payload_format(self.sender, pt));
+        let announced = own.or_else(|| negotiation.payload_format(self.sender, pt));
+        self.raise_doubt(pt, announced.as_ref(), negotiation);
+        let judged = self.judged_format(pt).cloned();
+        let is_judged = judged.is_some();
+        let format = judged.or(announced);
         let secret = is_event(format.as_ref());
         let redundant = format.as_ref().filter(|f| f.is(Codec::Red)).map_or("", |f| &f.fmtp);
         let within = redundancy::payload_types(redundant)
@@ -333,14 +356,16 @@ impl RtpStream {
             .map(|p| (p, negotiation.payload_format(self.sender, p)));
         let within: Vec<_> = within.collect();
         match self.payloads.iter().position(|p| p.pt == pt) {
-            Some(at) => {
-                self.current = at;
-                let payload = &mut self.payloads[at];
+            Some(index) => {
+                self.current = index;
+                let payload = &mut self.payloads[index];
                 payload.told &= payload.format == format && payload.within == within;
-                let new =
-                    PayloadUse { pt, packets: payload.packets, format, generation, secret, within, told: payload.told };
+                let (packets, told, first_at) = (payload.packets, payload.told, payload.first_at);
+                let new = PayloadUse { pt, packets, format, generation, secret, within, told, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
-                if let Some(before) = old.voice().filter(|f| old.packets > 0 && payload.voice() != Some(*f))
+                // The format before a verdict was never in use.
+                if let Some(before) =
+                    old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
                     && self.former.len() < MAX_PAYLOADS
                     && !self.former.contains(&before.encoding)
                 {
@@ -349,11 +374,43 @@ impl RtpStream {
             }
             None if self.payloads.len() < MAX_PAYLOADS => {
                 self.current = self.payloads.len();
-                self.payloads.push(PayloadUse { pt, packets: 0, format, generation, secret, within, told: false });
+                self.payloads.push(PayloadUse {
+                    pt,
+                    packets: 0,
+                    format,
+                    generation,
+                    secret,
+                    within,
+                    told: false,
+                    first_at: at,
+                    is_judged,
+                });
             }
             None => return false,
         }
         true
+    }
+
+    /// Returns the format that a judge found for a payload type.
+    fn judged_format(&self, pt: PayloadType) -> Option<&PayloadFormat> {
+        self.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
+    }
+
+    /// Sets a judge over a payload type if the sender's description gives it another format than the receiver's, or if it
+    /// is not announced as audio.
+    fn raise_doubt(&mut self, pt: PayloadType, announced: Option<&PayloadFormat>, negotiation: &Negotiation) {
+        if self.judges.iter().any(|judge| judge.pt() == pt && judge.has_announced(announced)) {
+            return;
+        }
+        self.judges.retain(|judge| judge.pt() != pt);
+        let is_plain = negotiation.security(self.sender) == StreamSecurity::Plain;
+        if !is_plain || self.judges.len() >= MAX_JUDGES || announced.is_some_and(|format| format.is(Codec::Red)) {
+            return;
+        }
+        let no_audio = announced.is_none_or(|format| format.is(Codec::TelephoneEvent));
+        let others = negotiation.own_format(self.sender, pt).into_iter();
+        let any = if no_audio { negotiation.formats() } else { Vec::new() };
+        self.judges.extend(PayloadJudge::new(pt, announced, others.chain(any)));
     }
 }
 
@@ -431,8 +488,10 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     out
 }
 
-/// A telephone-event has 4 bytes. Longer ones may have extensions, but no device sends four times as much.
-const MAX_EVENT_BYTES: usize = 16;
+/// A verdict reaches back no farther than this: the spool reader sorts entries this late, ns.
+const MAX_JUDGED_NS: i64 = 2_000_000_000;
+/// Payload types in doubt. A device offers two or three dynamic ones.
+const MAX_JUDGES: usize = 8;
 /// Bound of the payload types of a stream. More types mean that the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
 /// Bound of the timestamp difference of consecutive packets, in RTP clock units (4 s at 48 kHz).

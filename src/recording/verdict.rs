@@ -20,12 +20,23 @@ pub(crate) struct VerdictFacts {
     pub(crate) is_behind_nat: bool,
     /// The side whose packets contain no speech while the other side talks.
     pub(crate) mute: Option<Side>,
-    /// Whether a fax replaced the audio during the call.
-    pub(crate) fax: bool,
+    /// The kind of fax that the call was, if it was one.
+    pub(crate) fax: Option<FaxKind>,
     /// The error that made rendering fail, if it failed.
     pub(crate) failure: Option<String>,
     /// Why this machine did not keep all packets of the call, if it did not.
     pub(crate) spool_loss: Option<String>,
+}
+
+/// How a call was found to be a fax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaxKind {
+    /// T.38 replaced the audio.
+    T38,
+    /// One side offered T.38, and the other refused it.
+    RefusedT38,
+    /// The answering tone was heard. A modem has it, too.
+    Tones,
 }
 
 /// Whether a call was answered.
@@ -113,12 +124,18 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
             return (CallVerdict::BothSides, format!("{}{}", both_sides_reason(facts.mute), fax_note(facts)));
         }
         (true, false) => {
-            let why = silence_reason("callee", &facts.callee, facts.spool_loss.as_deref());
-            return (CallVerdict::CallerOnly, format!("Only the caller can be heard: {why}.{}", fax_note(facts)));
+            let reason = match silent_side_reason("callee", &facts.callee, facts) {
+                Some(why) => format!("Only the caller can be heard: {why}.{}", fax_note(facts)),
+                None => format!("Only the caller can be heard.{}", fax_note(facts)),
+            };
+            return (CallVerdict::CallerOnly, reason);
         }
         (false, true) => {
-            let why = silence_reason("caller", &facts.caller, facts.spool_loss.as_deref());
-            return (CallVerdict::CalleeOnly, format!("Only the callee can be heard: {why}.{}", fax_note(facts)));
+            let reason = match silent_side_reason("caller", &facts.caller, facts) {
+                Some(why) => format!("Only the callee can be heard: {why}.{}", fax_note(facts)),
+                None => format!("Only the callee can be heard.{}", fax_note(facts)),
+            };
+            return (CallVerdict::CalleeOnly, reason);
         }
         (false, false) => {}
     }
@@ -156,7 +173,20 @@ fn both_sides_reason(mute: Option<Side>) -> String {
 }
 
 fn fax_note(facts: &VerdictFacts) -> &'static str {
-    if facts.fax { " The call became a fax (T.38), which has no sound." } else { "" }
+    match facts.fax {
+        None => "",
+        Some(FaxKind::T38) => " The call became a fax (T.38), which has no sound.",
+        Some(FaxKind::RefusedT38) => {
+            " The call is a fax: one side offered T.38, the other refused it, and the sound is that of the machines."
+        }
+        Some(FaxKind::Tones) => " The call is a fax or a modem: its answering tone was heard.",
+    }
+}
+
+/// Returns why a side cannot be heard while the other can; `None` if it is a fax machine that listens.
+fn silent_side_reason(silent: &str, side: &SideFacts, facts: &VerdictFacts) -> Option<String> {
+    let is_listening = facts.fax.is_some() && side.undecodable.is_empty();
+    (!is_listening).then(|| silence_reason(silent, side, facts.spool_loss.as_deref()))
 }
 
 fn no_media_reason(facts: &VerdictFacts) -> String {
@@ -168,10 +198,10 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
         "Every media packet was cut short by the capture: raise its snap length.".to_owned()
     } else if has(&UndecodableReason::Damaged) {
         "No media packet could be decoded: their contents do not fit the codec that was agreed.".to_owned()
+    } else if facts.fax.is_some() {
+        fax_note(facts).trim_start().to_owned()
     } else if any(Audibility::Silence) {
         "Media packets came, but they contain digital silence throughout: check the telephones.".to_owned()
-    } else if facts.fax {
-        "The call is a fax (T.38), which has no sound.".to_owned()
     } else if any(Audibility::AlmostNothing) {
         "Hardly any media packet of the call came or could be decoded.".to_owned()
     } else if facts.caller.withheld || facts.callee.withheld {

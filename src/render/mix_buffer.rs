@@ -6,6 +6,7 @@
 
 use std::io;
 
+use super::answer_tone::AnswerToneSearch;
 use super::report::SideReport;
 
 /// Receives the finished samples in order: left (the leg's caller) and right.
@@ -226,11 +227,22 @@ struct LevelMeter {
     count: u32,
     talk_energy: u64,
     talk_samples: u64,
+    answer_tone: AnswerToneSearch,
 }
 
 impl LevelMeter {
     fn new(rate_hz: u32) -> Self {
-        Self { rate_hz, peak: 0, clipped: 0, samples: 0, energy: 0, count: 0, talk_energy: 0, talk_samples: 0 }
+        Self {
+            rate_hz,
+            peak: 0,
+            clipped: 0,
+            samples: 0,
+            energy: 0,
+            count: 0,
+            talk_energy: 0,
+            talk_samples: 0,
+            answer_tone: AnswerToneSearch::default(),
+        }
     }
 
     /// Adds samples. It sums over slices without a branch, so that the compiler vectorizes: every sample of a recording
@@ -253,6 +265,10 @@ impl LevelMeter {
                 if self.energy > TALK_POWER * u64::from(piece) {
                     self.talk_energy += self.energy;
                     self.talk_samples += u64::from(piece);
+                    // Pieces that are cut in two by a flush are few.
+                    if now.len() == piece as usize {
+                        self.answer_tone.handle_piece(now, self.rate_hz, peak, self.energy);
+                    }
                 }
                 (self.energy, self.count) = (0, 0);
             }
@@ -262,6 +278,7 @@ impl LevelMeter {
     fn fill_report(&self, report: &mut SideReport) {
         report.peak = self.peak;
         report.clipped = self.clipped;
+        report.answer_tone = self.answer_tone.is_found();
         let rate = f64::from(self.rate_hz.max(1));
         report.talk_s = self.talk_samples as f64 / rate;
         report.silence_s = (self.samples - self.talk_samples) as f64 / rate;

@@ -16,6 +16,7 @@ pub mod codec;
 pub mod resample;
 pub mod srtp;
 
+mod answer_tone;
 mod clock_rate;
 mod decided_streams;
 mod mix_buffer;

@@ -97,6 +97,8 @@ pub struct SideReport {
     pub talk_s: f64,
     /// Seconds without such sound.
     pub silence_s: f64,
+    /// Whether the answering tone of a fax or modem was heard.
+    pub answer_tone: bool,
     /// Streams whose timestamps run on another clock than announced: SSRC, announced and true clock (Hz).
     pub wrong_clocks: Vec<(Ssrc, u32, u32)>,
     /// Packets with sound whose timestamps are useless. They were placed by sequence number and duration.

@@ -33,6 +33,8 @@ pub(super) struct TimelineFit {
     tracks: u64,
     /// The largest range of the lag within a track, ns.
     wander_ns: i64,
+    /// The longest time from the first to the last packet of a track, ns.
+    span_ns: i64,
 }
 
 impl TimelineFit {
@@ -42,12 +44,14 @@ impl TimelineFit {
             packets: tracks.iter().map(|track| u64::from(track.packets())).sum(),
             tracks: tracks.len() as u64,
             wander_ns: tracks.iter().map(LagTrack::wander_ns).max().unwrap_or(0),
+            span_ns: tracks.iter().filter_map(LagTrack::span).map(|(from, to)| to - from).max().unwrap_or(0),
         }
     }
 
     /// Returns whether another clock should be tried.
     pub(super) fn is_doubtful(&self) -> bool {
-        self.is_scattered() || (self.packets >= MIN_PACKETS && self.wander_ns > MAX_WANDER_NS)
+        let explained_ns = JITTER_NS + self.span_ns / 1_000_000 * MAX_DRIFT_PPM;
+        self.is_scattered() || (self.packets >= MIN_PACKETS && self.wander_ns > explained_ns)
     }
 
     /// Returns whether a new track begins every few packets.
@@ -57,7 +61,7 @@ impl TimelineFit {
 
     /// Returns whether this timeline is clearly calmer than another of the same packets.
     pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
-        let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(MAX_WANDER_NS);
+        let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
         fewer_tracks || (self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns)
     }
 
@@ -69,8 +73,12 @@ impl TimelineFit {
 
 /// A stream of fewer packets shows no trend; 1 s at 20 ms.
 const MIN_PACKETS: u64 = 50;
-/// Drift of 500 ppm moves the lag by this much in 80 s. A second look that confirms the clock costs time only.
-const MAX_WANDER_NS: i64 = 40_000_000;
+/// Range of the lag that jitter explains. A second look that confirms the clock costs time only.
+const JITTER_NS: i64 = 25_000_000;
+/// Drift of the worst clocks.
+const MAX_DRIFT_PPM: i64 = 500;
+/// A timeline with less wander than this is calm.
+const CALM_NS: i64 = 40_000_000;
 /// Holds and resets of a usual call make fewer tracks.
 const MANY_TRACKS: u64 = 8;
 /// Packets of a track: a fifth of a second at 20 ms.

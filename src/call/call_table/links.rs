@@ -18,6 +18,8 @@ pub(crate) struct LegLinks {
     pub(in crate::call::call_table) announced: Vec<Endpoint>,
     /// Presumed receiving endpoints (signalling host, announced port) that the media index holds for the leg.
     pub(in crate::call::call_table) presumed: Vec<Endpoint>,
+    /// Keys of the receivers behind a NAT whose host is not known, which the media index holds for the leg.
+    pub(in crate::call::call_table) unplaced: Vec<Endpoint>,
     /// Generation of the negotiation from which `announced` was made.
     pub(in crate::call::call_table) generation: Option<u32>,
 }
@@ -32,6 +34,7 @@ impl LegLinks {
             flows: Vec::new(),
             announced: Vec::new(),
             presumed: Vec::new(),
+            unplaced: Vec::new(),
             generation: None,
         }
     }

@@ -356,6 +356,7 @@ impl CallTable {
         }
         let claims = found.dialog.negotiation.claims();
         let presumed = found.presumed_addresses(&claims);
+        let unplaced = found.unplaced_receivers(&claims);
         self.unannounce(leg);
         for &(endpoint, side) in &claims {
             self.unroute_others(endpoint, leg);
@@ -364,12 +365,16 @@ impl CallTable {
         for &(endpoint, side) in &presumed {
             self.media.presumed_mut().add(endpoint, MediaReceiver { slot: leg, side });
         }
+        for &(key, side) in &unplaced {
+            self.media.unplaced_mut().add(key, MediaReceiver { slot: leg, side });
+        }
         self.unroute(leg);
         let endpoints = |claims: &[(Endpoint, Side)]| claims.iter().map(|(endpoint, _)| *endpoint).collect::<Vec<_>>();
         let found = self.legs.get_mut(leg)?;
         found.links.generation = generation;
         found.links.announced = endpoints(&claims);
         found.links.presumed = endpoints(&presumed);
+        found.links.unplaced = endpoints(&unplaced);
         Some([found.links.announced.as_slice(), &found.links.presumed].concat())
     }
 
@@ -388,6 +393,9 @@ impl CallTable {
         }
         for endpoint in std::mem::take(&mut found.links.presumed) {
             self.media.presumed_mut().remove(endpoint, leg);
+        }
+        for key in std::mem::take(&mut found.links.unplaced) {
+            self.media.unplaced_mut().remove(key, leg);
         }
     }
 

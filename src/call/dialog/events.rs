@@ -1,7 +1,7 @@
 //! Facts for the call record that do not change the state of the dialog: user agents, reasons, session timer, events.
 
 use super::Dialog;
-use crate::call::record::{EventKind, EventRecord, Side};
+use crate::call::record::{EventKind, EventRecord, Side, T38_REFUSED};
 use crate::sip::{SessionExpires, SipMessage};
 use crate::time::Timestamp;
 
@@ -54,6 +54,13 @@ impl Dialog {
     pub(super) fn note_session_timer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let expires = message.header("Session-Expires").and_then(|value| SessionExpires::parse(&value));
         self.session_timer = expires.map(|expires| (expires.delta_s, at));
+    }
+
+    /// Records that a side offered T.38 in vain: the call is a fax, and its tones go on as audio.
+    pub(super) fn note_refused_fax(&mut self, at: Timestamp, by: Side) {
+        if !self.events.iter().any(|event| event.kind == EventKind::Fax) {
+            self.note_event_with_detail(at, EventKind::Fax, Some(by), Some(T38_REFUSED.to_owned()));
+        }
     }
 
     /// Records hold, media move and fax events, when the offer and answer that cause them are complete.

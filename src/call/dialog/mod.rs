@@ -445,12 +445,19 @@ impl Dialog {
                     self.note_session_timer(at, message);
                 }
                 self.announce(message, of.0.other(), None);
-                self.negotiation.commit(of.0, of.1);
+                if self.negotiation.commit(of.0, of.1) {
+                    self.note_refused_fax(at, of.0);
+                }
                 if self.began == DialogStart::MidCall {
                     self.presume_answer(at, AnswerEvidence::MidCall);
                 }
             }
-            _ => self.negotiation.rollback(of.0, of.1),
+            _ => {
+                // A request that is asked for credentials, or that crosses another one, comes again.
+                if self.negotiation.rollback(of.0, of.1) && !matches!(status, 401 | 407 | 408 | 481 | 491) {
+                    self.note_refused_fax(at, of.0);
+                }
+            }
         }
     }
 

@@ -153,15 +153,21 @@ impl Engine {
     /// Finds the leg to which a flow belongs, and the sending side.
     ///
     /// Packets to an announced address come from the other side of the leg. Failing that, packets from an announced address
-    /// come from the side that announced it (symmetric RTP behind a NAT, RFC 4961). Then come the presumed addresses, and
-    /// the IPv4 addresses within NAT64 addresses.
+    /// come from the side that announced it (symmetric RTP behind a NAT, RFC 4961). Then come the presumed addresses, the
+    /// IPv4 addresses within NAT64 addresses, and the parties behind a NAT whose media host nothing names.
     fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
-        let presumed = |query: &FlowQuery| self.best_route(&self.presumed_receivers(query), query);
+        let presumed = |query: &FlowQuery| {
+            self.best_route(&self.open_receivers(self.table.media().presumed().at(query.near()), query), query)
+        };
         let embedded = |query: &FlowQuery| {
             let inner = behind_nat64(query.near())?;
             self.best_route(self.table.media().announced().at(inner), query)
+        };
+        let unplaced = |query: &FlowQuery| {
+            let key = query.far().with_port(query.near().port());
+            self.best_route(&self.open_receivers(self.table.media().unplaced().at(key), query), query)
         };
         let [to, from] = &queries;
         announced(to)
@@ -170,13 +176,14 @@ impl Engine {
             .or_else(|| presumed(from))
             .or_else(|| embedded(to))
             .or_else(|| embedded(from))
+            .or_else(|| unplaced(to))
+            .or_else(|| unplaced(from))
     }
 
-    /// Returns the legs that presumably receive media at one end of a flow. A side that was heard at an announced address
-    /// is left out. Legs of several calls are returned only as far as the reverse flow or the host at the other end tells
+    /// Returns those of the known receivers that presumably receive a flow. A side that was heard at an announced address is
+    /// left out. Legs of several calls are returned only as far as the reverse flow or the host at the other end tells
     /// them apart: doubt never joins.
-    fn presumed_receivers(&self, query: &FlowQuery) -> Vec<MediaReceiver> {
-        let known = self.table.media().presumed().at(query.near());
+    fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
         if self.is_one_call(&open) {
@@ -417,8 +424,9 @@ impl Engine {
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
             }
             let news = stream.take_update(&leg.dialog.negotiation, changed, at);
+            let payloads_at = news.payloads_since.map_or(at, |since| since.offset(-DISORDER_NS).min(at));
             for (pt, format) in news.payloads {
-                sink.decide(leg.id, at, &Decision::Payload { stream: index, pt, format });
+                sink.decide(leg.id, payloads_at, &Decision::Payload { stream: index, pt, format });
             }
             if let Some((security, since)) = news.security {
                 sink.decide(leg.id, since, &security.decision(index));

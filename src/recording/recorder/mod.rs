@@ -11,11 +11,12 @@ use super::publish::{self, PublishGroup, SyncNeed};
 use super::quality;
 use super::segmenter::{FinishedSegments, NewSegment, RenderUpTo, RenderedLeg, Segmenter};
 use super::segments::{self, ChannelOrder};
-use super::verdict::{AnswerState, VerdictFacts, verdict};
+use super::verdict::{AnswerState, FaxKind, VerdictFacts, verdict};
 use crate::call::errno::OsErrno;
 use crate::call::event::{DueSegments, EndedCall, EndedLeg};
 use crate::call::record::{
-    CallOutcome, CallProblem, CallRecord, EventKind, ProblemKind, RecordingFile, Side, SideRecords,
+    CallOutcome, CallProblem, CallRecord, EventKind, EventRecord, ProblemKind, RecordingFile, Side, SideRecords,
+    T38_REFUSED,
 };
 use crate::render::{PayloadQuirk, RenderError, RenderReport, SideReport, UndecodableReason};
 use crate::spool::storage::FolderMarker;
@@ -348,7 +349,8 @@ fn apply_rendered(
     if !rendered.is_heard {
         return Vec::new();
     }
-    if !facts.fax
+    facts.fax = facts.fax.or((caller.answer_tone || callee.answer_tone).then_some(FaxKind::Tones));
+    if facts.fax.is_none()
         && let Some((side, problem)) = quality::find_one_way_audio(&rendered.report, rendered.plan.sample_rate)
     {
         facts.mute = Some(if leg.same_sides { side } else { side.other() });
@@ -499,9 +501,20 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
         answered,
         spool_loss: record.problems.iter().find_map(|problem| spool_loss(*problem)),
         packets: record.sides.caller.packets + record.sides.callee.packets,
-        fax: record.events.iter().any(|event| event.kind == EventKind::Fax),
+        fax: fax_of(record),
         is_behind_nat: record.problems.iter().any(|problem| problem.kind == ProblemKind::MediaBehindNat),
         ..VerdictFacts::default()
+    }
+}
+
+/// Returns how the signalling shows that a call is a fax.
+fn fax_of(record: &CallRecord) -> Option<FaxKind> {
+    let faxes = || record.events.iter().filter(|event| event.kind == EventKind::Fax);
+    let is_refused = |event: &EventRecord| event.detail.as_deref() == Some(T38_REFUSED);
+    match (faxes().next(), faxes().all(is_refused)) {
+        (None, _) => None,
+        (Some(_), true) => Some(FaxKind::RefusedT38),
+        (Some(_), false) => Some(FaxKind::T38),
     }
 }
 

@@ -4,8 +4,9 @@ use codec_core::codecs::amr::{AmrCodec, AmrFrameType, AmrPayloadCodec, AmrPayloa
 use codec_core::types::{CodecConfig, CodedFrame, FrameKind, VariableRateCodec};
 
 use super::conceal::{DtxState, FrameConcealer};
-use super::{DecodeError, SpeechDecoder, fmtp};
+use super::{DecodeError, MAX_STRAY_BYTES, SpeechDecoder, fmtp};
 use crate::codec::AmrBand;
+use crate::codec::amr_form::{AmrAlignment, AmrForm};
 use crate::render::report::PayloadQuirk;
 
 /// Decodes one AMR or AMR-WB stream.
@@ -22,6 +23,8 @@ pub(crate) struct AmrDecoder {
     mode: u8,
     dtx: DtxState,
     concealer: FrameConcealer,
+    /// Whether the last payload had bytes behind its frames.
+    has_stray_bytes: bool,
 }
 
 impl AmrDecoder {
@@ -56,6 +59,7 @@ impl AmrDecoder {
             mode: 0,
             dtx: DtxState::Talking,
             concealer: FrameConcealer::new(variant.sample_rate()),
+            has_stray_bytes: false,
         })
     }
 
@@ -98,6 +102,9 @@ impl SpeechDecoder for AmrDecoder {
         if payload.len() < 2 {
             return Err(DecodeError::Length); // the request and one table of contents entry take 10 bits
         }
+        let whole = payload.len();
+        let payload = self.form.without_stray_bytes(payload, MAX_STRAY_BYTES);
+        self.has_stray_bytes = payload.len() < whole;
         self.in_use = self.form.alignment(payload, self.in_use);
         let payloads = match &mut self.other {
             Some(other) if self.in_use != self.form.announced => other,
@@ -122,103 +129,9 @@ impl SpeechDecoder for AmrDecoder {
     }
 
     fn quirk(&self) -> Option<PayloadQuirk> {
-        (self.in_use != self.form.announced).then_some(PayloadQuirk::AmrAlignment)
-    }
-}
-
-/// Alignment of a payload (RFC 4867 section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AmrAlignment {
-    /// Bandwidth-efficient: fields follow each other bit by bit.
-    Bit,
-    /// Octet-aligned.
-    Octet,
-}
-
-impl AmrAlignment {
-    const fn other(self) -> Self {
-        match self {
-            Self::Bit => Self::Octet,
-            Self::Octet => Self::Bit,
+        match self.in_use != self.form.announced {
+            true => Some(PayloadQuirk::AmrAlignment),
+            false => self.has_stray_bytes.then_some(PayloadQuirk::TrailingBytes),
         }
     }
 }
-
-/// The announced form of payloads, and the means to tell both forms apart.
-///
-/// Quirk `amr_alignment`: a device leaves `octet-align` out of an answer or a re-INVITE and sends octet-aligned.
-#[derive(Clone, Copy, Debug)]
-struct AmrForm {
-    band: AmrBand,
-    announced: AmrAlignment,
-    /// False with frame CRCs or robust sorting, for which no form is computed.
-    is_plain: bool,
-}
-
-impl AmrForm {
-    fn new(band: AmrBand, parameters: &str) -> Self {
-        let on = |name| fmtp(parameters, name).is_some_and(|value| value != "0");
-        let is_plain = !on("crc") && !on("robust-sorting");
-        let announced = if on("octet-align") || !is_plain { AmrAlignment::Octet } else { AmrAlignment::Bit };
-        Self { band, announced, is_plain }
-    }
-
-    /// Returns the alignment of a payload: the announced one or `last` if they fit, else the other one if it fits.
-    fn alignment(self, payload: &[u8], last: AmrAlignment) -> AmrAlignment {
-        let fits = |alignment| self.frames_in(payload, alignment).is_some();
-        let candidates = [last, self.announced, self.announced.other()];
-        let found = candidates.into_iter().find(|alignment| self.is_plain && fits(*alignment));
-        found.unwrap_or(self.announced)
-    }
-
-    /// Returns the number of frames if the frame types in a payload give exactly its length.
-    fn frames_in(self, payload: &[u8], alignment: AmrAlignment) -> Option<i64> {
-        let bits: &[u16] = match self.band {
-            AmrBand::Narrow => &NARROW_BITS,
-            AmrBand::Wide => &WIDE_BITS,
-        };
-        let bit = |at: usize| payload.get(at / 8).map(|byte| usize::from(byte >> (7 - at % 8) & 1));
-        let field = |at: usize, count: usize| (at..at + count).try_fold(0, |value, at| Some(value << 1 | bit(at)?));
-        // A request of 4 bits, then entries of F (1 bit), FT (4 bits) and Q (1 bit).
-        let (header, entry) = match alignment {
-            AmrAlignment::Bit => (4, 6),
-            AmrAlignment::Octet => (8, 8),
-        };
-        let (mut frames, mut speech) = (0, 0);
-        loop {
-            let at = header + frames * entry;
-            let follows = field(at, 1)? == 1;
-            let frame_bits = usize::from(*bits.get(field(at + 1, 4)?).filter(|bits| **bits != RESERVED)?);
-            let is_octet = alignment == AmrAlignment::Octet;
-            if is_octet && field(at + 6, 2)? != 0 {
-                return None; // padding of an entry is 0
-            }
-            speech += if is_octet { frame_bits.next_multiple_of(8) } else { frame_bits };
-            frames += 1;
-            if !follows || frames > MAX_FRAMES {
-                break;
-            }
-        }
-        let total = header + frames * entry + speech;
-        (total.div_ceil(8) == payload.len()).then_some(i64::try_from(frames).ok()?)
-    }
-}
-
-/// Returns the frames in a payload, in whichever alignment fits its length; `None` if none fits.
-pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<i64> {
-    let form = AmrForm::new(band, parameters);
-    if !form.is_plain {
-        return None;
-    }
-    form.frames_in(payload, form.announced).or_else(|| form.frames_in(payload, form.announced.other()))
-}
-
-/// A frame type that no sender uses.
-const RESERVED: u16 = u16::MAX;
-/// Bits of a frame by its type (3GPP TS 26.101 table 1a).
-const NARROW_BITS: [u16; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 43, 38, 37, RESERVED, RESERVED, RESERVED, 0];
-/// Bits of a frame by its type (3GPP TS 26.201 table 2).
-const WIDE_BITS: [u16; 16] =
-    [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, RESERVED, RESERVED, RESERVED, RESERVED, 0, 0];
-/// A packet of 640 ms. Longer tables of contents are damaged.
-const MAX_FRAMES: usize = 32;

@@ -4,7 +4,8 @@
 //! Variable names in comments are those of its clause 5.3.
 
 use super::conceal::Concealer;
-use super::{DecodeError, SpeechDecoder};
+use super::{DecodeError, MAX_STRAY_BYTES, SpeechDecoder};
+use crate::render::report::PayloadQuirk;
 
 /// Decodes one GSM stream.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct GsmDecoder {
     /// msr: state of the de-emphasis filter.
     emphasis: i16,
     concealer: Concealer,
+    /// Whether the last payload had bytes behind its frames.
+    has_stray_bytes: bool,
 }
 
 impl GsmDecoder {
@@ -32,6 +35,7 @@ impl GsmDecoder {
             lattice: [0; 9],
             emphasis: 0,
             concealer: Concealer::new(8_000),
+            has_stray_bytes: false,
         }
     }
 
@@ -107,13 +111,14 @@ impl SpeechDecoder for GsmDecoder {
 
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         let (frames, rest) = payload.as_chunks::<FRAME_BYTES>();
-        if frames.is_empty() || !rest.is_empty() {
+        if frames.is_empty() || rest.len() > MAX_STRAY_BYTES {
             return Err(DecodeError::Length);
         }
         // RFC 3551 section 4.5.8.1: every frame begins with the signature 0xD.
         if frames.iter().any(|frame| frame[0] >> 4 != SIGNATURE) {
             return Err(DecodeError::Content);
         }
+        self.has_stray_bytes = !rest.is_empty();
         let at = out.len();
         for frame in frames {
             self.frame(frame, out);
@@ -124,6 +129,10 @@ impl SpeechDecoder for GsmDecoder {
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
         self.concealer.conceal(samples, out);
+    }
+
+    fn quirk(&self) -> Option<PayloadQuirk> {
+        self.has_stray_bytes.then_some(PayloadQuirk::TrailingBytes)
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) mod test_codec;
 
 use super::report::PayloadQuirk;
 use crate::call::decision::PayloadFormat;
-use crate::codec::{Codec, DecoderKind};
+use crate::codec::{Codec, DecoderKind, fmtp};
 
 pub(crate) use duration::{duration_ns, duration_of_bytes};
 
@@ -124,19 +124,13 @@ fn channels(format: &PayloadFormat) -> Option<usize> {
     }
 }
 
-/// Returns the value of a parameter of a `fmtp` line, `name=value;name=value`. Names are compared in any case. A name
-/// without a value has the empty value.
-fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
-    parameters.split(';').find_map(|parameter| {
-        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
-    })
-}
-
 /// Returns the mean of two channels.
 fn mix(left: i16, right: i16) -> i16 {
     left.midpoint(right)
 }
+
+/// Bytes behind the last whole frame that are ignored. Devices pad a payload to a multiple of 2 or 4 bytes.
+const MAX_STRAY_BYTES: usize = 3;
 
 /// Sampling rates of uncompressed formats (RFC 3551 section 4.3), and others that devices use.
 const PCM_RATES_HZ: [u32; 8] = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];

@@ -175,6 +175,7 @@ impl StreamCollector {
             clocks: self.clocks,
             tracks: timelines,
             scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
+            keys: Vec::new(),
             corrections: corrections(&self.packings),
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::collector::StreamCollector;
-use super::stream_plan::ArrivedPacket;
+use super::stream_plan::{ArrivedPacket, StreamPlan};
 use super::{RenderOptions, RenderPlan, SpooledEnd, read_until, samples_between};
-use crate::call::decision::{Decision, PayloadFormat, TimedDecision};
+use crate::call::decision::{Decision, PayloadFormat, SrtpContext, TimedDecision};
 use crate::codec::Codec;
 use crate::render::codec;
 use crate::render::decided_streams::{DecidedStream, DecidedStreams, StreamProtection, is_on_timeline};
@@ -27,6 +27,8 @@ pub(super) struct PlanPass {
     pauses: Vec<(Timestamp, Timestamp)>,
     last_packet_at: Option<Timestamp>,
     widest_hz: u32,
+    /// SRTP keys of the streams.
+    keys: BTreeMap<u32, Vec<(Timestamp, SrtpContext)>>,
     /// True if the engine's counts are wrong.
     pub(super) is_miscounted: bool,
     policy: ClockPolicy,
@@ -43,6 +45,12 @@ impl PlanPass {
             Decision::End { ended_by, caller, callee } => {
                 self.ends_at = Some(at);
                 self.ended = Some(SpooledEnd { by: *ended_by, sides: [caller.clone(), callee.clone()] });
+            }
+            Decision::Srtp { stream, context } => {
+                let keys = self.keys.entry(*stream).or_default();
+                if keys.len() < MAX_KEYS {
+                    keys.push((at, context.clone()));
+                }
             }
             Decision::Restart { .. } => self.is_miscounted = true,
             Decision::Pause if self.pauses.last().is_none_or(|&(_, to)| to != Timestamp::MAX) => {
@@ -118,7 +126,7 @@ impl PlanPass {
         Ok(())
     }
 
-    pub(super) fn finish(self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
+    pub(super) fn finish(mut self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
         // After a crash or with a torn tail, the last packet is the end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
@@ -132,7 +140,12 @@ impl PlanPass {
         let ends_at = ends_at.min(starts_at + MAX_DURATION);
         let wide = if self.widest_hz > NARROW_HZ { WIDE_HZ } else { NARROW_HZ };
         let sample_rate = options.sample_rate.unwrap_or(wide).max(1);
-        let streams = self.streams.into_iter().map(|(number, collector)| (number, collector.finish())).collect();
+        let mut keys = std::mem::take(&mut self.keys);
+        let finished = |(number, collector): (u32, StreamCollector)| {
+            let keys = keys.remove(&number).unwrap_or_default();
+            (number, StreamPlan { keys, ..collector.finish() })
+        };
+        let streams = self.streams.into_iter().map(finished).collect();
         RenderPlan {
             starts_at,
             ends_at,
@@ -160,6 +173,8 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
 
 /// A week, longer than `calls.max_hours` allows. A damaged capture time must not make a file of centuries.
 const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
+/// Changes of the keys of a stream. A call has a handful.
+const MAX_KEYS: usize = 64;
 /// Sampling rate of telephone speech.
 const NARROW_HZ: u32 = 8_000;
 /// Sampling rate of wideband speech.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::call::decision::PayloadFormat;
+use crate::call::decision::{PayloadFormat, SrtpContext};
 use crate::call::record::Side;
 use crate::net::{PayloadType, Ssrc};
 use crate::render::clock_rate::MediaClock;
@@ -32,6 +32,8 @@ pub(in crate::render) struct StreamPlan {
     pub(in crate::render) drift_ppm: Option<f64>,
     /// Packets, if a new track begins every few of them: their sound is hardly where it was heard.
     pub(in crate::render) scattered_packets: u64,
+    /// SRTP keys of the stream in the order of their decisions, each with its time.
+    pub(super) keys: Vec<(Timestamp, SrtpContext)>,
     /// Announced formats, and the formats that the payloads have.
     pub(super) corrections: Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)>,
 }
@@ -66,6 +68,12 @@ impl StreamPlan {
         self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
     }
 
+    /// Returns the keys that come into force soon after a moment, if any.
+    pub(in crate::render) fn coming_keys(&self, at: Timestamp) -> Option<&SrtpContext> {
+        let is_soon = |since: Timestamp| since > at && since.since(at) < KEYS_AHEAD;
+        self.keys.iter().find(|(since, _)| is_soon(*since)).map(|(_, context)| context)
+    }
+
     /// Returns whether packets of this format are placed by sequence number, because their RTP timestamps are useless.
     pub(in crate::render) fn is_counted(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
         matches!(self.clock(pt, format), MediaClock::Counted { .. })
@@ -93,7 +101,7 @@ pub(in crate::render) struct ArrivedPacket {
     pub(in crate::render) at: Timestamp,
     pub(in crate::render) head: RtpHeaderFields,
     /// Duration of the sound, ns; `None` if the codec does not say it, or SRTP hides it.
-    pub(super) length_ns: Option<i64>,
+    pub(in crate::render) length_ns: Option<i64>,
 }
 
 impl ArrivedPacket {
@@ -125,3 +133,6 @@ pub(in crate::render) struct PlayoutTime {
     /// Track and segment. Within a segment, sound continues without a gap or overlap.
     pub(in crate::render) segment: (usize, usize),
 }
+
+/// A side may send with its new keys from its offer on, and a slow user answers a re-INVITE within seconds.
+const KEYS_AHEAD: std::time::Duration = std::time::Duration::from_secs(5);

@@ -21,6 +21,7 @@ use super::plan::{ArrivedPacket, PlayoutTime, StreamPlan};
 use super::report::PayloadQuirk;
 use super::resample_stage::{MixTarget, ResampleStage};
 use super::rtp_clock::TimestampUnwrapper;
+use super::srtp::SrtpStream;
 use crate::call::decision::PayloadFormat;
 use crate::codec::SilenceBehavior;
 use crate::net::PayloadType;
@@ -36,6 +37,10 @@ pub(super) struct StreamPlayer {
     queue: BTreeMap<u64, QueuedPacket>,
     cursor: Option<PlayoutCursor>,
     srtp: Option<SrtpState>,
+    /// State of the keys that come into force soon.
+    coming: Option<SrtpStream>,
+    /// Duration of the last packet without encryption, ns; `None` before such a packet or once keys opened one.
+    plain_ns: Option<i64>,
     /// Packets in a row that the former keys did not open.
     former_failures: u32,
     /// Payload buffers for reuse.
@@ -88,6 +93,8 @@ impl StreamPlayer {
             queue: BTreeMap::new(),
             cursor: None,
             srtp: None,
+            coming: None,
+            plain_ns: None,
             former_failures: 0,
             spare: Vec::new(),
             plain: Vec::new(),
@@ -124,7 +131,7 @@ impl StreamPlayer {
         if self.queue.contains_key(&sequence) {
             return;
         }
-        let unpacked = self.unpack(packet, arrival.head.pt, StreamInputs { known, plan }, context.plan.sample_rate);
+        let unpacked = self.unpack(packet, arrival, StreamInputs { known, plan }, context.plan.sample_rate);
         if inside && matches!((format, plan), (Some(format), Some(plan)) if plan.correction(format).is_some()) {
             *context.report.quirks.entry(PayloadQuirk::G726Packing).or_default() += 1;
         }

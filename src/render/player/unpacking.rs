@@ -10,6 +10,7 @@ use crate::net::PayloadType;
 use crate::render::codec;
 use crate::render::decided_streams::{DecidedStream, StreamProtection, is_on_timeline};
 use crate::render::packet::{self, CapturedPayload};
+use crate::render::plan::{ArrivedPacket, StreamPlan};
 use crate::render::report::{UndecodableReason, UndecryptableReason};
 use crate::render::resample_stage::ResampleStage;
 use crate::render::srtp::SrtpStream;
@@ -41,10 +42,11 @@ impl StreamPlayer {
     pub(super) fn unpack(
         &mut self,
         packet: &PacketEntry<'_>,
-        pt: PayloadType,
+        arrival: ArrivedPacket,
         StreamInputs { known, plan }: StreamInputs<'_>,
         sample_rate: u32,
     ) -> Result<UnpackedPayload, NoSound> {
+        let pt = arrival.head.pt;
         let format = known.formats.get(&pt).and_then(Option::as_ref);
         if format.is_some_and(|format| !is_on_timeline(format)) {
             return Err(NoSound::Event);
@@ -53,20 +55,26 @@ impl StreamPlayer {
         let captured = packet::read_payload(packet);
         let body = match (captured, &known.protection) {
             (CapturedPayload::Withheld, _) => return Err(NoSound::Withheld),
-            _ if self.opens_with_former_keys(packet, known) => {
+            _ if self.opens_with_former_keys(packet, known) || self.opens_with_coming_keys(packet, plan) => {
                 rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
             }
             (CapturedPayload::Damaged, StreamProtection::Plain) => return Err(UndecodableReason::Cut.into()),
-            (CapturedPayload::Whole(body), StreamProtection::Plain) => body,
+            (CapturedPayload::Whole(body), StreamProtection::Plain) => {
+                self.plain_ns = arrival.length_ns;
+                body
+            }
             (_, StreamProtection::Keys(..)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
                 return Err(UndecodableReason::Cut.into());
             }
-            (_, StreamProtection::Keys(..)) => {
-                let StreamProtection::Keys(context, decision) = &known.protection else {
-                    return Err(UndecodableReason::Encrypted(UndecryptableReason::NoKeys).into());
-                };
-                self.unprotect(packet, context, *decision).map_err(UndecodableReason::Encrypted)?;
-                rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
+            (_, StreamProtection::Keys(context, decision)) => {
+                match (self.unprotect(packet, context, *decision), captured) {
+                    (Ok(()), _) => {
+                        self.plain_ns = None;
+                        rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
+                    }
+                    (Err(_), CapturedPayload::Whole(body)) if self.is_still_plain(format, body) => body,
+                    (Err(why), _) => return Err(UndecodableReason::Encrypted(why).into()),
+                }
             }
             (_, StreamProtection::Closed(why)) => return Err(UndecodableReason::Encrypted(*why).into()),
         };
@@ -94,6 +102,28 @@ impl StreamPlayer {
         let opened = self.unprotect(packet, context, *decision).is_ok();
         self.former_failures = if opened { 0 } else { self.former_failures + 1 };
         opened
+    }
+
+    /// Decrypts a packet into `plain` if keys that come into force soon open it. A sender may use them from its offer on.
+    fn opens_with_coming_keys(&mut self, packet: &PacketEntry<'_>, plan: Option<&StreamPlan>) -> bool {
+        let Some(context) = plan.and_then(|plan| plan.coming_keys(packet.at)) else {
+            self.coming = None;
+            return false;
+        };
+        if (packet.payload.len() as u64) < u64::from(packet.wire_len) {
+            return false;
+        }
+        if self.coming.is_none() {
+            self.coming = SrtpStream::new(context).ok();
+        }
+        self.coming.as_mut().is_some_and(|keys| keys.unprotect(packet.payload, &mut self.plain).is_ok())
+    }
+
+    /// Returns whether a packet that no key opens is still without encryption: the stream was so until the keys came, and
+    /// the payload lasts as long as those before. An authentication tag makes it longer.
+    fn is_still_plain(&self, format: Option<&Arc<PayloadFormat>>, body: &[u8]) -> bool {
+        let length_ns = format.and_then(|format| codec::duration_ns(format, body));
+        length_ns.is_some() && length_ns == self.plain_ns
     }
 
     /// Decrypts a packet into `plain`.

@@ -16,7 +16,8 @@ mod packet_loss;
 mod tables;
 
 use super::conceal::{DtxState, FrameConcealer};
-use super::{DecodeError, SpeechDecoder, fmtp};
+use super::{DecodeError, MAX_STRAY_BYTES, SpeechDecoder, fmtp};
+use crate::render::report::PayloadQuirk;
 use enhancer::Enhancer;
 use frame::{FrameLayout, IlbcFrame};
 use lsf::{LpcCoefficients, LsfVector};
@@ -41,7 +42,11 @@ impl IlbcMode {
     /// mode and send the other.
     fn of_payload(self, length: usize) -> Option<Self> {
         let other = if self == Self::Twenty { Self::Thirty } else { Self::Twenty };
-        [self, other].into_iter().find(|mode| length > 0 && length.is_multiple_of(mode.bytes()))
+        let modes = || [self, other].into_iter();
+        let fits = |mode: &Self| length > 0 && length.is_multiple_of(mode.bytes());
+        // Quirk `trailing_bytes`: a few bytes behind good frames.
+        let almost_fits = |mode: &Self| length > mode.bytes() && length % mode.bytes() <= MAX_STRAY_BYTES;
+        modes().find(fits).or_else(|| modes().find(almost_fits))
     }
 
     const fn bytes(self) -> usize {
@@ -84,13 +89,16 @@ pub(crate) struct IlbcDecoder {
     announced: IlbcMode,
     state: IlbcState,
     concealer: FrameConcealer,
+    /// Whether the last payload had bytes behind its frames.
+    has_stray_bytes: bool,
 }
 
 impl IlbcDecoder {
     /// Returns a decoder for the parameters of a `fmtp` line.
     pub(crate) fn new(parameters: &str) -> Self {
         let announced = IlbcMode::of(parameters);
-        Self { announced, state: IlbcState::new(announced), concealer: FrameConcealer::new(8_000) }
+        let state = IlbcState::new(announced);
+        Self { announced, state, concealer: FrameConcealer::new(8_000), has_stray_bytes: false }
     }
 }
 
@@ -104,6 +112,7 @@ impl SpeechDecoder for IlbcDecoder {
         if mode != self.state.mode {
             self.state = IlbcState::new(mode);
         }
+        self.has_stray_bytes = !payload.len().is_multiple_of(mode.bytes());
         for bytes in payload.chunks_exact(mode.bytes()) {
             match IlbcFrame::parse(mode, bytes) {
                 Some(frame) => self.state.decode_frame(&frame, out),
@@ -116,6 +125,10 @@ impl SpeechDecoder for IlbcDecoder {
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
         self.concealer.fill(samples, DtxState::Talking, out, |out| self.state.conceal(out));
+    }
+
+    fn quirk(&self) -> Option<PayloadQuirk> {
+        self.has_stray_bytes.then_some(PayloadQuirk::TrailingBytes)
     }
 }
 

@@ -5,6 +5,11 @@
 //! - No two rows share a name, an alias or a static payload type.
 //! - SDP, spools and call records keep encoding names as text, because a sender may announce any name.
 
+pub(crate) mod amr_form;
+mod payload_duration;
+
+pub(crate) use payload_duration::FormatParameters;
+
 use crate::net::PayloadType;
 
 /// An encoding that RTP can carry and that callspan knows by name. The most common ones come first.
@@ -317,6 +322,15 @@ pub(crate) fn static_format(pt: PayloadType) -> Option<StaticFormat> {
     CODECS.iter().find_map(|facts| {
         let found = facts.static_payload_types.iter().find(|known| known.pt == pt)?;
         Some(StaticFormat { codec: facts.codec, clock_hz: found.clock_hz, channels: found.channels })
+    })
+}
+
+/// Returns the value of a parameter of a `fmtp` line, `name=value;name=value`. Names are compared in any case. A name
+/// without a value has the empty value.
+pub(crate) fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
+    parameters.split(';').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
     })
 }
 

@@ -1,0 +1,217 @@
+//! Finds the format of a payload type by the form of its payloads, where the descriptions leave a doubt.
+//!
+//! The receiver's description says what a payload type means (RFC 3264 section 5.1). Quirk `own_numbers`: both sides
+//! announce the same dynamic payload types in another order, and a device sends by its own description. Or it sends audio
+//! under a payload type that is announced as telephone-event, or not at all.
+//!
+//! In its true format, the duration of a payload agrees with the step of the RTP timestamps. In another one it rarely does.
+
+use crate::call::decision::PayloadFormat;
+use crate::codec::Codec;
+use crate::net::{PayloadType, SequenceNumber};
+use crate::rtp::RtpPacket;
+
+/// Compares the possible formats of one payload type.
+#[derive(Clone, Debug)]
+pub(crate) struct PayloadJudge {
+    pt: PayloadType,
+    /// The announced format first, then the others in the order of their likelihood.
+    formats: Vec<JudgedFormat>,
+    last: Option<(SequenceNumber, u32)>,
+    pairs: u32,
+    verdict: JudgeVerdict,
+}
+
+/// One possible format of a payload type.
+#[derive(Clone, Debug)]
+struct JudgedFormat {
+    /// `None`: no description names the payload type.
+    format: Option<PayloadFormat>,
+    /// Whether the last payload agreed with the format, and its duration in ns.
+    last: LastPayload,
+    /// Pairs of packets that agree with the format.
+    fits: u32,
+}
+
+/// The last payload as read in a format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum LastPayload {
+    /// It is no payload of this format, or the format does not give a duration.
+    #[default]
+    Unknown,
+    /// Duration in ns.
+    Lasts(i64),
+    /// It has the length of a telephone-event.
+    Event,
+}
+
+/// The result of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JudgeVerdict {
+    /// More packets are needed.
+    Open,
+    /// The announced format holds.
+    Announced,
+    /// The payloads have the format with this index.
+    Other(usize),
+}
+
+impl PayloadJudge {
+    /// Returns a judge for a payload type with an announced format; `None` if there is no other format to compare it with.
+    pub(crate) fn new(
+        pt: PayloadType,
+        announced: Option<&PayloadFormat>,
+        others: impl Iterator<Item = PayloadFormat>,
+    ) -> Option<Self> {
+        let is_same = |one: &PayloadFormat, other: &PayloadFormat| {
+            one.encoding.eq_ignore_ascii_case(&other.encoding) && one.clock_hz == other.clock_hz
+        };
+        let judged = |format| JudgedFormat { format, last: LastPayload::Unknown, fits: 0 };
+        let mut formats = vec![judged(announced.cloned())];
+        for other in others.take(MAX_CANDIDATES) {
+            let known = formats.iter().filter_map(|judged| judged.format.as_ref()).any(|known| is_same(known, &other));
+            if !known && !other.codec().is_some_and(Codec::accompanies_speech) {
+                formats.push(judged(Some(other)));
+            }
+        }
+        let has_others = formats.len() > 1;
+        has_others.then_some(Self { pt, formats, last: None, pairs: 0, verdict: JudgeVerdict::Open })
+    }
+
+    /// Returns the judged payload type.
+    pub(crate) const fn pt(&self) -> PayloadType {
+        self.pt
+    }
+
+    /// Returns whether the judge compares other formats with this announced one.
+    pub(crate) fn has_announced(&self, format: Option<&PayloadFormat>) -> bool {
+        self.formats.first().is_some_and(|judged| judged.format.as_ref() == format)
+    }
+
+    /// Returns whether more packets are needed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.verdict == JudgeVerdict::Open
+    }
+
+    /// Returns the format of the payloads if it is not the announced one.
+    pub(crate) fn true_format(&self) -> Option<&PayloadFormat> {
+        let JudgeVerdict::Other(index) = self.verdict else { return None };
+        self.formats.get(index)?.format.as_ref()
+    }
+
+    /// Compares a packet of the payload type with all formats. Returns true if it brought the verdict.
+    pub(crate) fn handle_packet(&mut self, packet: &RtpPacket<'_>) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let (sequence, time) = (packet.sequence, packet.time.0);
+        if let Some((last_sequence, last_time)) = self.last.replace((sequence, time))
+            && sequence == last_sequence.wrapping_add(1)
+        {
+            let ticks = time.wrapping_sub(last_time);
+            self.pairs += 1;
+            for judged in &mut self.formats {
+                judged.fits += u32::from(judged.agrees(ticks));
+            }
+        }
+        for judged in &mut self.formats {
+            judged.last = judged.read(packet.payload);
+        }
+        self.verdict = self.decide();
+        !self.is_open()
+    }
+
+    fn decide(&self) -> JudgeVerdict {
+        let most = |judged: &JudgedFormat| judged.fits * 8 >= self.pairs * 7;
+        match self.formats.split_first() {
+            _ if self.pairs < MIN_PAIRS => JudgeVerdict::Open,
+            Some((announced, _)) if announced.fits * 2 > self.pairs => JudgeVerdict::Announced,
+            Some((_, others)) if others.iter().any(most) => {
+                JudgeVerdict::Other(1 + others.iter().position(most).unwrap_or(0))
+            }
+            _ if self.pairs < MAX_PAIRS => JudgeVerdict::Open,
+            _ => JudgeVerdict::Announced,
+        }
+    }
+}
+
+impl JudgedFormat {
+    fn read(&self, payload: &[u8]) -> LastPayload {
+        let Some(format) = &self.format else { return LastPayload::Unknown };
+        if format.is(Codec::TelephoneEvent) {
+            return if payload.len() == EVENT_BYTES { LastPayload::Event } else { LastPayload::Unknown };
+        }
+        format.duration_ns(payload).map_or(LastPayload::Unknown, LastPayload::Lasts)
+    }
+
+    /// Returns whether the step of the timestamps after the last payload is its duration.
+    fn agrees(&self, ticks: u32) -> bool {
+        let clock_hz = self.format.as_ref().map_or(0, |format| format.clock_hz);
+        match self.last {
+            LastPayload::Unknown => false,
+            LastPayload::Lasts(ns) => i64::from(ticks) * 1_000_000_000 == ns * i64::from(clock_hz),
+            LastPayload::Event => true,
+        }
+    }
+}
+
+/// Bytes of a telephone-event (RFC 4733 section 2.3).
+const EVENT_BYTES: usize = 4;
+/// Telephone-events may have extensions, but no device sends four times as much as the event.
+pub(crate) const MAX_EVENT_BYTES: usize = 16;
+/// Pairs of consecutive packets that suffice: a tenth of a second at 20 ms.
+const MIN_PAIRS: u32 = 4;
+/// After so many pairs without a verdict, the announced format holds; 2 s at 20 ms.
+const MAX_PAIRS: u32 = 100;
+/// Formats that are compared with the announced one. A device offers about ten.
+const MAX_CANDIDATES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Ssrc;
+    use crate::time::RtpTime;
+
+    fn format(encoding: &str, clock_hz: u32) -> PayloadFormat {
+        PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
+    }
+
+    /// Returns the true format after ten packets of this payload and step of the timestamps.
+    fn judged(
+        announced: Option<&PayloadFormat>,
+        others: &[PayloadFormat],
+        payload: &[u8],
+        ticks: u32,
+    ) -> Option<String> {
+        let mut judge = PayloadJudge::new(PayloadType(96), announced, others.iter().cloned()).expect("other formats");
+        for n in 0..10_u16 {
+            judge.handle_packet(&RtpPacket {
+                ssrc: Ssrc(1),
+                sequence: SequenceNumber(n.wrapping_sub(3)),
+                time: RtpTime((u32::from(n) * ticks).wrapping_sub(500)),
+                pt: PayloadType(96),
+                marker: false,
+                header_len: 12,
+                payload,
+            });
+        }
+        assert!(!judge.is_open());
+        judge.true_format().map(|format| format.encoding.clone())
+    }
+
+    #[test]
+    fn duration_of_the_payload_tells_the_format() {
+        let (opus, ilbc, event) = (format("OPUS", 48_000), format("ILBC", 8_000), format("telephone-event", 8_000));
+        let opus_packet = [9 << 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19];
+        let both = [ilbc.clone(), opus.clone()];
+        // As announced; the other way round; under the payload type of events; under one that nobody announced.
+        assert_eq!(judged(Some(&opus), &both, &opus_packet, 960), None);
+        assert_eq!(judged(Some(&ilbc), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
+        assert_eq!(judged(Some(&opus), &both, &[0; 50], 240).as_deref(), Some("ILBC"));
+        assert_eq!(judged(Some(&event), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
+        assert_eq!(judged(None, &both, &opus_packet, 960).as_deref(), Some("OPUS"));
+        // A real event, and payloads that fit nothing.
+        assert_eq!(judged(Some(&event), &both, &[1, 10, 0, 160], 0), None);
+        assert!(PayloadJudge::new(PayloadType(96), Some(&opus), [opus.clone(), event].into_iter()).is_none());
+    }
+}

@@ -1,0 +1,99 @@
+//! Finds the answering tone of a fax or modem: 2100 Hz for 2.6 to 4 s (ITU-T V.25, T.30 section 4.3.3.2).
+
+/// Searches one channel for the tone, 20 ms at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AnswerToneSearch {
+    /// Pieces with the tone in a row, a few other ones between them allowed.
+    run: u32,
+    /// Pieces without the tone since the last one with it.
+    missed: u32,
+    is_found: bool,
+}
+
+impl AnswerToneSearch {
+    /// Examines 20 ms of sound with its largest magnitude and the sum of its squares. Few pieces of speech have the crest
+    /// factor of a sine, so the frequency is computed for few.
+    pub(super) fn handle_piece(&mut self, samples: &[i16], rate_hz: u32, peak: u32, energy: u64) {
+        if self.is_found {
+            return;
+        }
+        let power = energy as f64 / samples.len().max(1) as f64;
+        let crest = f64::from(peak).powi(2) / power.max(1.0);
+        let is_sine = power > QUIET_POWER && (MIN_CREST..MAX_CREST).contains(&crest);
+        if is_sine && tone_share(samples, rate_hz, energy) > MIN_SHARE {
+            (self.run, self.missed) = (self.run + 1, 0);
+            self.is_found = self.run >= ENOUGH_PIECES;
+        } else {
+            self.missed += 1;
+            // An answering tone for echo cancellers turns its phase every 450 ms (ITU-T G.164).
+            if self.missed > MAX_MISSED {
+                self.run = 0;
+            }
+        }
+    }
+
+    /// Returns whether the tone was found.
+    pub(super) const fn is_found(&self) -> bool {
+        self.is_found
+    }
+}
+
+/// Returns the share of the energy that the tone has, about 0 to 1 (Goertzel).
+fn tone_share(samples: &[i16], rate_hz: u32, energy: u64) -> f64 {
+    let turn = 2.0 * (std::f64::consts::TAU * TONE_HZ / f64::from(rate_hz.max(1))).cos();
+    let (mut last, mut before) = (0.0, 0.0);
+    for &sample in samples {
+        (last, before) = (f64::from(sample) + turn * last - before, last);
+    }
+    let power = last * last + before * before - turn * last * before;
+    2.0 * power / (samples.len() as f64 * (energy as f64).max(1.0))
+}
+
+const TONE_HZ: f64 = 2_100.0;
+/// The square of 300, -41 dBov: tones of machines are loud.
+const QUIET_POWER: f64 = 300.0 * 300.0;
+/// The squared peak of a sine is twice its power.
+const MIN_CREST: f64 = 1.7;
+/// Noise and companding make the peak larger.
+const MAX_CREST: f64 = 2.6;
+/// Share of the energy at 2100 Hz; 15 Hz beside it, which V.25 allows, 0.74 are left.
+const MIN_SHARE: f64 = 0.65;
+/// One second. No voice holds this tone.
+const ENOUGH_PIECES: u32 = 50;
+/// Pieces without the tone that end a run.
+const MAX_MISSED: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns whether the tone is found in seconds of a sound, given by its sample at a moment in seconds.
+    fn is_found(seconds: f64, rate_hz: u32, sound: impl Fn(f64) -> f64) -> bool {
+        let mut search = AnswerToneSearch::default();
+        let samples: Vec<i16> = (0..(seconds * f64::from(rate_hz)) as u32)
+            .map(|n| sound(f64::from(n) / f64::from(rate_hz)) as i16)
+            .collect();
+        for piece in samples.chunks_exact(rate_hz as usize / 50) {
+            let peak = piece.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
+            let energy = piece.iter().map(|sample| u64::from(sample.unsigned_abs()).pow(2)).sum();
+            search.handle_piece(piece, rate_hz, peak.into(), energy);
+        }
+        search.is_found()
+    }
+
+    #[test]
+    fn only_a_long_tone_of_2100_hz_is_an_answering_tone() {
+        let sine = |hz: f64| move |t: f64| 6_000.0 * (std::f64::consts::TAU * hz * t).sin();
+        for rate_hz in [8_000, 16_000] {
+            assert!(is_found(2.6, rate_hz, sine(2_100.0)) && is_found(2.6, rate_hz, sine(2_112.0)));
+            // The phase turns every 450 ms.
+            assert!(is_found(3.3, rate_hz, |t| sine(2_100.0)(t) * if (t / 0.45) as u32 % 2 == 0 { 1.0 } else { -1.0 }));
+            assert!(!is_found(0.8, rate_hz, sine(2_100.0)), "a beep");
+            for hz in [425.0, 1_000.0, 1_100.0, 2_000.0, 2_225.0] {
+                assert!(!is_found(5.0, rate_hz, sine(hz)), "{hz} Hz");
+            }
+            // Two tones, as of a key.
+            assert!(!is_found(5.0, rate_hz, |t| sine(2_100.0)(t) + sine(941.0)(t)));
+        }
+    }
+}
