@@ -50,7 +50,13 @@ impl NatCall<'_> {
 }
 
 /// Calls whose media needs more than the announced addresses.
-const NAT_CALLS: [NatCall<'_>; 6] = [
+const NAT_CALLS: [NatCall<'_>; 7] = [
+    NatCall {
+        name: "PBX with an external address and a media host of its own, telephone behind another NAT",
+        sip: ["198.51.100.7:61060", "10.0.0.5:5060"],
+        announced: ["192.168.1.5:4000", "203.0.113.1:10000"],
+        sends: [("198.51.100.7:61000", "10.0.0.6:10000"), ("10.0.0.6:10000", "198.51.100.7:61000")],
+    },
     NatCall {
         name: "PBX with an external address, telephone behind another NAT",
         sip: ["198.51.100.7:61060", "10.0.0.5:5060"],
@@ -304,10 +310,10 @@ fn a_port_used_again_ends_the_call_whose_bye_was_lost_and_no_other() {
     assert_eq!(ended_by(&port_used_again(false, true)), Some(EndedBy::Caller), "its media goes on");
 }
 
-/// The PBX has its media on another host than its SIP, behind a NAT: no address of the signalling is on the wire.
+/// The PBX signals from a public address and has its media behind a NAT: no address of the signalling is on the wire.
 fn unmatched(stranger: bool) -> PlayedScene {
     let mut scene = Scene::new();
-    let (mut home, mut pbx) = (phone("201", 1, "198.51.100.7:61060"), phone("84953001111", 2, "10.0.0.5:5060"));
+    let (mut home, mut pbx) = (phone("201", 1, "198.51.100.7:61060"), phone("84953001111", 2, "203.0.113.5:5060"));
     let call = scene.dialog(&mut home, &mut pbx);
     scene.at(call).media = [endpoint("192.168.1.5:4000"), endpoint("203.0.113.1:10000")];
     scene.connect(call);

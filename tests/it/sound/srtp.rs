@@ -18,7 +18,7 @@ use crate::support::phones::{
 
 /// A master key with its salt, and what goes with it.
 #[derive(Clone, Copy)]
-struct SrtpMasterKey {
+pub struct SrtpMasterKey {
     master: [u8; 30],
     mki: Option<(u64, usize)>,
     tag_bytes: usize,
@@ -26,7 +26,7 @@ struct SrtpMasterKey {
 
 impl SrtpMasterKey {
     /// Bytes that look like nothing, different for each number.
-    fn new(number: u8) -> Self {
+    pub fn new(number: u8) -> Self {
         let master = std::array::from_fn(|n| (n as u8).wrapping_mul(73).wrapping_add(number.wrapping_mul(151)) ^ 0x5A);
         Self { master, mki: None, tag_bytes: 10 }
     }
@@ -76,7 +76,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// An RTP packet of 12 bytes of header, sealed (sections 3.3 and 4.2).
-fn sealed(packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
+pub fn sealed(packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     let (mut encryption, salt) = ([0; 16], key.derive(2, 14));
     encryption[..14].copy_from_slice(&salt);
     let index: [[u8; 4]; 2] = [packet[8..12].try_into().unwrap(), roll_over.to_be_bytes()];
@@ -108,7 +108,7 @@ fn seal(wire: &mut MirroredTraffic, side: Side, roll_over: u32, key: impl Fn(f64
     seal_as(wire, side, roll_over, |packet, ms, roll_over| sealed(packet, &key(ms), roll_over))
 }
 
-fn seal_as(
+pub fn seal_as(
     wire: &mut MirroredTraffic,
     side: Side,
     mut roll_over: u32,
@@ -127,19 +127,19 @@ fn seal_as(
     roll_over
 }
 
-fn savp(side: Side, keys: &[SrtpMasterKey]) -> String {
+pub fn savp(side: Side, keys: &[SrtpMasterKey]) -> String {
     let inline: Vec<String> = keys.iter().map(SrtpMasterKey::inline).collect();
     let crypto = format!("RTP/SAVP 0\r\na=crypto:1 {} {}", keys[0].suite(), inline.join(";"));
     describe(side, &crypto)
 }
 
-fn both() -> [SpokenSide; 2] {
+pub fn both() -> [SpokenSide; 2] {
     [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)]
 }
 
 /// Both are heard where they spoke, and nothing but what the network lost is missing.
 #[track_caller]
-fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
+pub fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
     assert_eq!(recorded.record.verdict, Some(CallVerdict::BothSides), "{name}");
     for talk in talks {
         let score = score(recorded, talk, 1);

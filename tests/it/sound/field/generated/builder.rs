@@ -1,0 +1,245 @@
+//! Makes calls of two coded voices and judges their recordings.
+
+use callspan::call::record::{CallRecord, CallVerdict, ProblemKind, Side};
+use fastrand::Rng;
+
+use super::super::judge::{FieldScore, judge};
+use crate::support::captures::fixture;
+use crate::support::phones::{MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media, record};
+use crate::support::score::halved;
+
+/// A voice in a codec: payloads, and what an independent decoder makes of them.
+#[derive(Clone, Debug)]
+pub struct CodedVoice {
+    /// Format without fmtp, as in `a=rtpmap`.
+    pub rtpmap: &'static str,
+    pub clock_hz: u32,
+    pub packet_ms: u32,
+    pub payloads: Vec<Vec<u8>>,
+    /// At 8 kHz; each payload has `8 * packet_ms` samples.
+    pub sound: Vec<i16>,
+}
+
+/// A packet of a call.
+#[derive(Clone, Debug)]
+pub struct FieldPacket {
+    /// Arrival at the mirror, ms of the call.
+    pub at_ms: f64,
+    /// Moment at which its sound was spoken, ms of the call.
+    pub spoken_ms: f64,
+    pub pt: u8,
+    pub marker: bool,
+    pub sequence: u16,
+    pub time: u32,
+    pub ssrc: u32,
+    pub payload: Vec<u8>,
+    /// Bytes of padding, its length byte included.
+    pub padding: u8,
+    /// Its sound at 8 kHz.
+    pub sound: Vec<i16>,
+    /// True if it was not sent, or got lost.
+    pub is_lost: bool,
+}
+
+/// A call under construction: its messages and packets, and the truth.
+#[derive(Clone, Debug)]
+pub struct FieldCall {
+    pub wire: MirroredTraffic,
+    /// The voices, caller first: start in ms and sound.
+    truth: [Vec<(f64, Vec<i16>)>; 2],
+}
+
+impl CodedVoice {
+    /// The fixture of this name. Sixty packets of 20 ms, or forty of 30 ms.
+    pub fn fixture(name: &str) -> Self {
+        let (rtpmap, clock_hz, is_wide) = match name {
+            "pcma" => ("PCMA/8000", 8_000, false),
+            "pcmu" => ("PCMU/8000", 8_000, false),
+            "gsm" => ("GSM/8000", 8_000, false),
+            "g722" => ("G722/8000", 8_000, true),
+            "g729" | "g729b" => ("G729/8000", 8_000, false),
+            "ilbc_20" | "ilbc_30" => ("iLBC/8000", 8_000, false),
+            "speex" | "speex_dtx" => ("speex/8000", 8_000, false),
+            "speex_wb" => ("speex/16000", 16_000, true),
+            "opus" | "opus_fec" | "opus_dtx" => ("opus/48000/2", 48_000, true),
+            "amr" | "amr_octets" | "amr_dtx" => ("AMR/8000", 8_000, false),
+            "amrwb" | "amrwb_octets" | "amrwb_dtx" => ("AMR-WB/16000", 16_000, true),
+            "g726_16" => ("G726-16/8000", 8_000, false),
+            "g726_24" => ("G726-24/8000", 8_000, false),
+            "g726_32" => ("G726-32/8000", 8_000, false),
+            "g726_40" => ("G726-40/8000", 8_000, false),
+            _ => panic!("no voice {name}"),
+        };
+        let read = |suffix: &str| std::fs::read(fixture(&format!("codecs/{name}.{suffix}"))).unwrap();
+        let (mut payloads, packed) = (Vec::new(), read("rtp"));
+        let mut rest = &packed[..];
+        while let Some((length, after)) = rest.split_first_chunk() {
+            let (payload, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+            payloads.push(payload.to_vec());
+            rest = after;
+        }
+        let sound: Vec<i16> = read("s16").as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
+        let sound = if is_wide { halved(&sound) } else { sound };
+        let packet_ms = (sound.len() / 8 / payloads.len()) as u32;
+        Self { rtpmap, clock_hz, packet_ms, payloads, sound }
+    }
+
+    /// The same voice with other payloads of `packet_ms` each.
+    pub fn with_payloads(&self, payloads: Vec<Vec<u8>>, packet_ms: u32) -> Self {
+        Self { payloads, packet_ms, ..self.clone() }
+    }
+
+    /// The same voice with each payload changed.
+    pub fn changed(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        self.with_payloads(self.payloads.iter().map(|payload| change(payload)).collect(), self.packet_ms)
+    }
+
+    /// The `a=rtpmap` and `a=fmtp` lines under a payload type.
+    pub fn lines(&self, pt: u8, fmtp: &str) -> String {
+        let fmtp = if fmtp.is_empty() { String::new() } else { format!("a=fmtp:{pt} {fmtp}\r\n") };
+        format!("a=rtpmap:{pt} {}\r\n{fmtp}", self.rtpmap)
+    }
+
+    /// Packets from a moment on, for some seconds, beginning with the payload `start`.
+    pub fn packets(&self, from_ms: f64, seconds: u32, start: usize, random: &mut Rng) -> Vec<FieldPacket> {
+        let (sequence, time, ssrc, pt) = (random.u16(..), random.u32(..), random.u32(..), 96);
+        let samples = 8 * self.packet_ms as usize;
+        let packet = |n: u32| {
+            let which = (start + n as usize) % self.payloads.len();
+            let at_ms = from_ms + f64::from(n * self.packet_ms);
+            FieldPacket {
+                at_ms,
+                spoken_ms: at_ms,
+                pt,
+                marker: n == 0,
+                sequence: sequence.wrapping_add(n as u16),
+                time: time.wrapping_add(n * self.packet_ms * (self.clock_hz / 1_000)),
+                ssrc,
+                payload: self.payloads[which].clone(),
+                padding: 0,
+                sound: self.sound[which * samples..(which + 1) * samples].to_vec(),
+                is_lost: false,
+            }
+        };
+        (0..seconds * 1_000 / self.packet_ms).map(packet).collect()
+    }
+}
+
+impl FieldCall {
+    /// INVITE at 0 ms, answered at 1,000 ms, with these audio lines after `m=audio 4000`.
+    pub fn answered(offer: &str, answer: &str) -> Self {
+        let mut wire = MirroredTraffic::default();
+        wire.offer(0.0, &describe(Side::Caller, offer));
+        wire.accept(1_000.0, &describe(Side::Callee, answer));
+        Self { wire, truth: [Vec::new(), Vec::new()] }
+    }
+
+    /// Both sides announce one voice under payload type 96.
+    pub fn of(voice: &CodedVoice) -> Self {
+        let line = format!("RTP/AVP 96\r\n{}", voice.lines(96, ""));
+        Self::answered(&line, &line)
+    }
+
+    /// Sends packets and adds their sound to the truth.
+    pub fn send(&mut self, side: Side, packets: &[FieldPacket]) {
+        for packet in packets {
+            self.truth[side.channel()].push((packet.spoken_ms, packet.sound.clone()));
+        }
+        self.send_unheard(side, packets);
+    }
+
+    /// Sends packets that are no part of the truth.
+    pub fn send_unheard(&mut self, side: Side, packets: &[FieldPacket]) {
+        for packet in packets.iter().filter(|packet| !packet.is_lost) {
+            self.wire.packets.push(SentDatagram {
+                at: at_ms(packet.at_ms),
+                src: media(side),
+                dst: media(side.other()),
+                payload: packet.bytes(),
+            });
+        }
+    }
+
+    /// Ends the call at a moment and returns its record and the scores of both sides.
+    pub fn scores(mut self, ends_ms: f64) -> (CallRecord, [FieldScore; 2]) {
+        self.wire.bye(ends_ms);
+        let recorded = record(self.wire);
+        let heard = channels_from_ms(&recorded, 1_000.0);
+        let truth = self.truth.map(|pieces| laid(&pieces, heard[0].len()));
+        (recorded.record, [0, 1].map(|n| judge(&heard[n], &truth[n], &truth[1 - n])))
+    }
+
+    /// Ends the call at a moment and returns what is wrong with its recording and record, each with the name.
+    pub fn faults(self, name: &str, ends_ms: f64, problems: &[ProblemKind]) -> Vec<String> {
+        let (record, scores) = self.scores(ends_ms);
+        let mut out = Vec::new();
+        if record.verdict != Some(CallVerdict::BothSides) {
+            out.push(format!("{:?}, {:?}", record.verdict, record.verdict_reason));
+        }
+        let kinds: Vec<ProblemKind> = record.problems.iter().map(|problem| problem.kind).collect();
+        out.extend(problems.iter().filter(|kind| !kinds.contains(kind)).map(|kind| format!("no {kind:?}: {kinds:?}")));
+        out.extend(concealed_too_long(&record));
+        for (n, score) in scores.iter().enumerate() {
+            out.extend(score.faults().into_iter().map(|fault| format!("side {n}: {fault}")));
+        }
+        out.into_iter().map(|fault| format!("{name}: {fault}")).collect()
+    }
+}
+
+impl FieldPacket {
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = vec![0x80, self.pt | if self.marker { 0x80 } else { 0 }];
+        out.extend(self.sequence.to_be_bytes());
+        out.extend(self.time.to_be_bytes());
+        out.extend(self.ssrc.to_be_bytes());
+        out.extend_from_slice(&self.payload);
+        if self.padding > 0 {
+            out[0] |= 0x20;
+            out.extend(std::iter::repeat_n(0, usize::from(self.padding) - 1));
+            out.push(self.padding);
+        }
+        out
+    }
+}
+
+/// Sets the payload type of all packets.
+pub fn with_pt(mut packets: Vec<FieldPacket>, pt: u8) -> Vec<FieldPacket> {
+    packets.iter_mut().for_each(|packet| packet.pt = pt);
+    packets
+}
+
+/// Fails with all faults.
+#[track_caller]
+pub fn assert_none(faults: &[String]) {
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn concealed_too_long(record: &CallRecord) -> Option<String> {
+    let concealed = [&record.sides.caller, &record.sides.callee].map(|side| side.concealed_ms.unwrap_or(0));
+    (concealed.iter().max()? > &200).then(|| format!("{concealed:?} ms concealed"))
+}
+
+/// Both channels at 8 kHz from a moment of the call on.
+fn channels_from_ms(recorded: &RecordedCall, from_ms: f64) -> [Vec<i16>; 2] {
+    let Some(file) = recorded.record.recordings.first() else { return [vec![0; 40_000], vec![0; 40_000]] };
+    let skipped = at_ms(from_ms).nanos_since(file.starts_at);
+    [0, 1].map(|n| {
+        let channel: Vec<i16> = recorded.frames.iter().map(|frame| frame[n]).collect();
+        let channel = if file.sample_rate == 16_000 { halved(&channel) } else { channel };
+        let skip = (skipped as f64 * 8_000.0 / 1e9).round() as i64;
+        assert!((0..8).contains(&skip), "the recording begins with the answer, not {skip} samples before");
+        channel[skip as usize..].to_vec()
+    })
+}
+
+/// The truth from 1,000 ms of the call on.
+fn laid(pieces: &[(f64, Vec<i16>)], samples: usize) -> Vec<i16> {
+    let mut out = vec![0; samples];
+    for (ms, sound) in pieces {
+        let from = ((ms - 1_000.0) * 8.0).round() as usize;
+        for (slot, sample) in out.iter_mut().skip(from).zip(sound) {
+            *slot = *sample;
+        }
+    }
+    out
+}

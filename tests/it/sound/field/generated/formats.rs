@@ -1,0 +1,173 @@
+//! Payloads in another form than SDP announces.
+
+use callspan::call::record::{ProblemKind, Side};
+use fastrand::Rng;
+
+use super::builder::{CodedVoice, FieldCall, assert_none, with_pt};
+
+/// Alignment of AMR payloads (RFC 4867).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alignment {
+    Bit,
+    Octet,
+}
+
+/// A frame: type and its bits.
+type AmrBits = (usize, Vec<u8>);
+
+/// Bits of each frame type (3GPP TS 26.101 table 1a, TS 26.201 table 2).
+const NARROW: [usize; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 0, 0, 0, 0, 0, 0, 0];
+const WIDE: [usize; 16] = [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, 0, 0, 0, 0, 0, 0];
+
+/// Reads the frames of octet-aligned payloads.
+fn frames(payloads: &[Vec<u8>], sizes: &[usize; 16]) -> Vec<AmrBits> {
+    let mut out = Vec::new();
+    for payload in payloads {
+        let entries = 1 + payload[1..].iter().take_while(|entry| **entry & 0x80 != 0).count();
+        let (table, mut rest) = payload[1..].split_at(entries);
+        for entry in table {
+            let kind = usize::from(entry >> 3 & 15);
+            let (bytes, after) = rest.split_at(sizes[kind].div_ceil(8));
+            let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+            out.push((kind, bits.take(sizes[kind]).collect()));
+            rest = after;
+        }
+    }
+    out
+}
+
+fn packed(frames: &[AmrBits], alignment: Alignment) -> Vec<u8> {
+    let number = |value: usize, count: usize| (0..count).rev().map(move |bit| (value >> bit & 1) as u8);
+    let fill = |bits: &mut Vec<u8>| {
+        if alignment == Alignment::Octet {
+            bits.resize(bits.len().next_multiple_of(8), 0);
+        }
+    };
+    let mut bits: Vec<u8> = number(15, 4).collect();
+    fill(&mut bits);
+    for (n, (kind, _)) in frames.iter().enumerate() {
+        bits.push(u8::from(n + 1 < frames.len()));
+        bits.extend(number(*kind, 4).chain([1]));
+        fill(&mut bits);
+    }
+    for (_, frame) in frames {
+        bits.extend(frame);
+        fill(&mut bits);
+    }
+    bits.resize(bits.len().next_multiple_of(8), 0);
+    bits.chunks(8).map(|byte| byte.iter().fold(0, |value, bit| value << 1 | bit)).collect()
+}
+
+#[test]
+fn amr_is_decoded_in_the_alignment_that_each_side_uses() {
+    let fmtps =
+        [("octet-align=1", ""), ("", "octet-align=1"), ("", ""), ("octet-align=0", "mode-set=7"), ("", "max-red=0")];
+    let mut wrong = Vec::new();
+    for (seed, name) in ["amr_octets", "amr_dtx", "amrwb_octets", "amrwb_dtx"].repeat(3).into_iter().enumerate() {
+        let mut random = Rng::with_seed(seed as u64);
+        let voice = CodedVoice::fixture(name);
+        let frames = frames(&voice.payloads, if name.starts_with("amrwb") { &WIDE } else { &NARROW });
+        let per_packet = random.usize(1..4);
+        let (offer, answer) = random.choice(&fmtps).unwrap();
+        let line = |fmtp: &str| format!("RTP/AVP 96\r\n{}", voice.lines(96, fmtp));
+        let mut call = FieldCall::answered(&line(offer), &line(answer));
+        let used =
+            [Alignment::Bit, Alignment::Octet].map(|_| *random.choice(&[Alignment::Bit, Alignment::Octet]).unwrap());
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, frames.len() / 2 / per_packet)] {
+            let payloads = frames.chunks_exact(per_packet).map(|some| packed(some, used[side.channel()])).collect();
+            let voice = voice.with_payloads(payloads, 20 * per_packet as u32);
+            call.send(side, &voice.packets(1_050.0, 4, start, &mut random));
+        }
+        let name = format!("{name}, {per_packet} a packet, {used:?}, {offer:?}, {answer:?}");
+        wrong.extend(call.faults(&name, 5_200.0, &[]));
+    }
+    assert_none(&wrong);
+}
+
+/// G.726 code words in the other order within their bytes.
+fn other_order(payload: &[u8], bits: usize) -> Vec<u8> {
+    let bit = |at: usize| payload[at / 8] >> (at % 8) & 1;
+    let words = payload.len() * 8 / bits;
+    let ordered: Vec<u8> = (0..words).flat_map(|n| (0..bits).rev().map(move |k| bit(n * bits + k))).collect();
+    ordered.chunks(8).map(|byte| byte.iter().fold(0, |value, bit| value << 1 | bit)).collect()
+}
+
+#[test]
+fn g726_is_decoded_in_either_order_and_under_payload_type_2() {
+    let mut wrong = Vec::new();
+    for (seed, (name, bits)) in
+        [("g726_16", 2), ("g726_24", 3), ("g726_32", 4), ("g726_40", 5)].repeat(3).into_iter().enumerate()
+    {
+        let mut random = Rng::with_seed(seed as u64);
+        let rfc = CodedVoice::fixture(name);
+        let aal2 = rfc.changed(|payload| other_order(payload, bits));
+        let (pt, is_named_aal2) = (if bits == 4 && random.bool() { 2 } else { random.u8(96..128) }, random.bool());
+        let rtpmap = format!("a=rtpmap:{pt} {}{}\r\n", if is_named_aal2 { "AAL2-" } else { "" }, rfc.rtpmap);
+        // Payload type 2 has been G726-32 since before it was reserved.
+        let is_bare = pt == 2 && !is_named_aal2;
+        let line = format!("RTP/AVP {pt}\r\n{}", if is_bare { "" } else { &rtpmap });
+        let mut call = FieldCall::answered(&line, &line);
+        let mut deviates = false;
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let sends_aal2 = random.bool();
+            deviates |= sends_aal2 != is_named_aal2;
+            let many = random.usize(1..3);
+            let voice = if sends_aal2 { &aal2 } else { &rfc };
+            let payloads = voice.payloads.chunks_exact(many).map(<[Vec<u8>]>::concat).collect();
+            let voice = voice.with_payloads(payloads, 20 * many as u32);
+            call.send(side, &with_pt(voice.packets(1_050.0, 4, start, &mut random), pt));
+        }
+        let problems: &[ProblemKind] = if deviates { &[ProblemKind::G726Packing] } else { &[] };
+        wrong.extend(call.faults(&format!("{name} on {pt}, named AAL2 {is_named_aal2}"), 5_200.0, problems));
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn bytes_behind_good_frames_are_ignored() {
+    let mut wrong = Vec::new();
+    for (name, stray) in [("g729", 1), ("gsm", 1), ("gsm", 3), ("ilbc_20", 2), ("ilbc_30", 1), ("amr_octets", 1)] {
+        let mut random = Rng::with_seed(stray as u64);
+        let good = CodedVoice::fixture(name);
+        let fmtp = if name == "amr_octets" { "octet-align=1" } else { "" };
+        let line = format!("RTP/AVP 96\r\n{}", good.lines(96, fmtp));
+        let mut call = FieldCall::answered(&line, &line);
+        let padded = good.changed(|payload| [payload, &vec![0; stray]].concat());
+        call.send(Side::Caller, &padded.packets(1_050.0, 4, 0, &mut random));
+        call.send(Side::Callee, &good.packets(1_060.0, 4, 20, &mut random));
+        wrong.extend(call.faults(&format!("{name} and {stray}"), 5_200.0, &[ProblemKind::TrailingBytes]));
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn stereo_with_opposite_phases_is_heard() {
+    let mut wrong = Vec::new();
+    let mono = CodedVoice::fixture("pcmu");
+    for factor in [-10, -7] {
+        let mut random = Rng::with_seed(7);
+        let stereo = |piece: &[i16]| -> Vec<[i16; 2]> {
+            piece.iter().map(|&sample| [sample, (i32::from(sample) * factor / 10) as i16]).collect()
+        };
+        let linear = mono
+            .sound
+            .chunks_exact(160)
+            .map(|piece| stereo(piece).as_flattened().iter().flat_map(|sample| sample.to_be_bytes()).collect());
+        let mut encoder = opus::Encoder::new(8_000, opus::Channels::Stereo, opus::Application::Audio).unwrap();
+        encoder.set_bitrate(opus::Bitrate::Bits(48_000)).unwrap();
+        let coded: Vec<Vec<u8>> = mono
+            .sound
+            .chunks_exact(160)
+            .map(|piece| encoder.encode_vec(stereo(piece).as_flattened(), 1_500).unwrap())
+            .collect();
+        for (rtpmap, clock_hz, payloads) in [("L16/8000/2", 8_000, linear.collect()), ("opus/48000/2", 48_000, coded)] {
+            let voice = CodedVoice { rtpmap, clock_hz, payloads, ..mono.clone() };
+            let mut call = FieldCall::of(&voice);
+            for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+                call.send(side, &voice.packets(1_050.0, 4, start, &mut random));
+            }
+            wrong.extend(call.faults(&format!("{rtpmap}, {factor}"), 5_200.0, &[ProblemKind::OppositePhases]));
+        }
+    }
+    assert_none(&wrong);
+}
