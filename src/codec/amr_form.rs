@@ -49,12 +49,13 @@ impl AmrForm {
         found.unwrap_or(self.announced)
     }
 
-    /// Returns the payload without a few bytes behind its frames; all of it if it fits with them, or never fits.
+    /// Returns the payload without a few bytes of 0 behind its frames; all of it if it fits with them, or never fits.
     pub(crate) fn without_stray_bytes(self, payload: &[u8], most: usize) -> &[u8] {
         let alignments = [self.announced, self.announced.other()];
         let fits = |part: &[u8]| alignments.iter().any(|alignment| self.frames_in(part, *alignment).is_some());
         let shorter = (0..=most).filter_map(|stray| payload.get(..payload.len().checked_sub(stray)?));
-        shorter.filter(|_| self.is_plain).find(|part| fits(part)).unwrap_or(payload)
+        let is_padded = |part: &&[u8]| payload[part.len()..].iter().all(|byte| *byte == 0);
+        shorter.filter(|_| self.is_plain).filter(is_padded).find(|part| fits(part)).unwrap_or(payload)
     }
 
     /// Returns the number of frames if the frame types in a payload give exactly its length.

@@ -252,7 +252,7 @@ mod tests {
         let mut decoder = GsmDecoder::new();
         let mut out = Vec::new();
         assert_eq!(decoder.decode(&[], &mut out), Err(DecodeError::Length));
-        assert_eq!(decoder.decode(&[0xD0; 34], &mut out), Err(DecodeError::Length));
+        assert_eq!(decoder.decode(&[0xD0; 37], &mut out), Err(DecodeError::Length));
         assert_eq!(decoder.decode(&[0x50; 33], &mut out), Err(DecodeError::Content));
         assert!(out.is_empty());
     }

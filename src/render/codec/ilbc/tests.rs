@@ -48,7 +48,7 @@ fn payload_length_decides_the_mode_and_frames_decode_alike_in_groups() {
         assert_eq!(together.len(), expected.len());
     }
     let mut out = Vec::new();
-    for length in [0, 1, 37, 39, 49, 51, 88] {
+    for length in [0, 1, 37, 42, 49, 54, 88] {
         assert_eq!(IlbcDecoder::new("").decode(&vec![0; length], &mut out), Err(DecodeError::Length), "{length}");
     }
     assert!(out.is_empty());
