@@ -5,7 +5,6 @@
 
 mod builder;
 mod formats;
-mod levels;
 mod negotiation;
 mod packets;
 mod srtp;
