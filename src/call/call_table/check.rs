@@ -59,6 +59,7 @@ impl CallTable {
         assert!(self.by_call_id.values().flatten().all(is_open), "only open legs are found by Call-ID");
         assert!(self.correlation.legs().all(|key| is_open(&key)), "only open legs are correlated");
         assert!(self.media.legs().all(|key| is_open(&key)), "only open legs get media");
+        assert!(self.unresolved.iter().all(is_open), "a leg without a call of its own is open");
         assert!(self.referrals.iter().all(|r| self.calls.contains_key(r.conversation)), "a REFER names a live call");
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct CallTable {
     referrals: VecDeque<Referral>,
     /// Legs in order of arrival, for eviction. Legs that got a response since are skipped.
     unanswered: VecDeque<LegKey>,
+    /// Legs that stopped ringing a moment ago and that could belong to several calls.
+    unresolved: Vec<LegKey>,
     /// Number of RTP streams of all legs.
     streams: usize,
 }
@@ -108,6 +110,11 @@ impl CallTable {
     /// Returns the REFERs whose INVITE may still come, oldest first.
     pub(crate) const fn referrals(&self) -> &VecDeque<Referral> {
         &self.referrals
+    }
+
+    /// Returns the legs that stopped ringing a moment ago and that could belong to several calls.
+    pub(crate) fn unresolved(&self) -> &[LegKey] {
+        &self.unresolved
     }
 
     /// Returns the number of legs.
@@ -225,6 +232,7 @@ impl CallTable {
 
     /// Removes a leg from all indexes. It stays in its call.
     pub(crate) fn unindex_leg(&mut self, leg: LegKey) {
+        self.forget_unresolved(leg);
         self.unroute(leg);
         self.unannounce(leg);
         let Some(found) = self.legs.get_mut(leg) else { return };
@@ -319,6 +327,16 @@ impl CallTable {
     /// Returns the newest REFER that fits, for changes.
     pub(crate) fn referral_mut(&mut self, fits: impl Fn(&Referral) -> bool) -> Option<&mut Referral> {
         self.referrals.iter_mut().rev().find(|referral| fits(referral))
+    }
+
+    /// Records that a leg stopped ringing and could belong to several calls.
+    pub(crate) fn note_unresolved(&mut self, leg: LegKey) {
+        self.unresolved.push(leg);
+    }
+
+    /// Removes a leg from those that could belong to several calls.
+    pub(crate) fn forget_unresolved(&mut self, leg: LegKey) {
+        self.unresolved.retain(|unresolved| *unresolved != leg);
     }
 
     /// Appends a new leg to the queue for eviction. The queue holds at most `limit` legs, or all that are unanswered.

@@ -109,7 +109,7 @@ impl Correlator<'_> {
 
     fn is_anchor(&self, leg: &Leg) -> bool {
         let legs: Vec<&Leg> = self.table.legs_of(leg.call()).collect();
-        CallRoles::from_legs(&legs, &self.plan).is_some_and(|roles| roles.anchor.id == leg.id)
+        CallRoles::from_legs(&legs, self.plan).is_some_and(|roles| roles.anchor.id == leg.id)
     }
 }
 

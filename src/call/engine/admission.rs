@@ -20,11 +20,11 @@ impl Engine {
                 }
                 self.drop_conversation(conversation, slot, sink);
             } else {
-                leg.dialog.handle_end(self.now, EndedBy::Limit);
+                leg.dialog.handle_end(self.clock.now, EndedBy::Limit);
                 self.close_leg(slot, sink);
             }
             // A closed leg stays in the table while its call goes on, so more legs may have to be evicted.
-            if self.table.leg_count() < self.limits.legs {
+            if self.table.leg_count() < self.settings.limits.legs {
                 return true;
             }
         }

@@ -15,7 +15,7 @@ use crate::sip::SipMessage;
 impl Engine {
     /// Returns the facts on which correlation decides now.
     pub(super) const fn correlator(&self) -> Correlator<'_> {
-        Correlator { table: &self.table, plan: &self.number_plan, now: self.now }
+        Correlator { table: &self.table, plan: &self.site.plan, now: self.clock.now }
     }
 
     /// Applies commands in their order.
@@ -123,7 +123,7 @@ impl Engine {
     /// Resolves each ambiguous leg whose outcome fits one alternative call only. Called before a new leg is correlated, so
     /// that the new leg sees the result.
     pub(super) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
-        for slot in self.unresolved_legs.clone() {
+        for slot in self.table.unresolved().to_vec() {
             if self.correlator().is_resolved_for_certain(slot) {
                 self.resolve_ambiguous_leg(slot, sink);
             }
@@ -132,7 +132,7 @@ impl Engine {
 
     /// Resolves an ambiguous leg that has stopped ringing.
     fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        self.unresolved_legs.retain(|unresolved| *unresolved != slot);
+        self.table.forget_unresolved(slot);
         let command = self.correlator().resolve_ambiguous_leg(slot);
         let has_stopped = |leg: &&mut Leg| leg.dialog.answered.is_some() || leg.dialog.cancelled_at.is_some();
         if let Some(leg) = self.table.leg_mut(slot).filter(has_stopped) {
@@ -146,13 +146,13 @@ impl Engine {
     pub(super) fn schedule_answer_review(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot).filter(|leg| !leg.closed && !leg.is_reviewed) else { return };
         let is_ambiguous = !leg.alternatives.is_empty();
-        let Some(at) = self.correlator().review_due_at(leg).filter(|at| *at > self.now) else { return };
+        let Some(at) = self.correlator().review_due_at(leg).filter(|at| *at > self.clock.now) else { return };
         self.timers.arm(EngineTimer::AnswerReview(slot), at);
         if let Some(leg) = self.table.leg_mut(slot) {
             leg.is_reviewed = true;
         }
         if is_ambiguous {
-            self.unresolved_legs.push(slot);
+            self.table.note_unresolved(slot);
         }
     }
 

@@ -72,8 +72,10 @@ impl Engine {
         let sender = stream.sender;
         let is_plain = leg.dialog.negotiation.security(sender) == StreamSecurity::Plain;
         let may_watch = is_plain && !leg.is_recording_session() && leg.dialog.ended().is_none();
-        let Some(voice) = stream.plain_voice().filter(|_| may_watch && !self.restore.is_reading()) else { return };
-        let machine = |end: Endpoint| self.topology.machine_of(end);
+        let Some(voice) = stream.plain_voice().filter(|_| may_watch && !self.earlier.restore.is_reading()) else {
+            return;
+        };
+        let machine = |end: Endpoint| self.site.topology.machine_of(end);
         let ends = StreamEnds {
             leg: leg.id,
             slot,
@@ -81,7 +83,7 @@ impl Engine {
             from: [machine(stream.src), leg.machine_at(sender)],
             to: [machine(stream.dst), leg.machine_at(sender.other())],
         };
-        let watch = self.content.index.watch(stream.watch, ends, voice);
+        let watch = self.kept.content.index.watch(stream.watch, ends, voice);
         if let Some(stream) = self.table.leg_mut(slot).and_then(|leg| leg.streams.get_mut(index)) {
             stream.watch = watch;
         }
@@ -98,7 +100,7 @@ impl Engine {
     ) {
         // The list allocates nothing until there is a relay.
         let mut relays = Vec::new();
-        if !self.content.index.handle_payload(watch, packet.payload, at, &mut relays)
+        if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut relays)
             && let Some(stream) = self.table.leg_mut(stream.slot).and_then(|leg| leg.streams.get_mut(stream.index))
         {
             stream.watch = None;
@@ -110,10 +112,10 @@ impl Engine {
 
     /// Watches the voices of lone legs from time to time. A leg whose cause spoke long ago is found again by that.
     pub(super) fn handle_listen_timer(&mut self) {
-        if self.now < self.content.listen_at {
+        if self.clock.now < self.kept.content.listen_at {
             return;
         }
-        self.content.listen_at = self.now + LISTEN_PAUSE;
+        self.kept.content.listen_at = self.clock.now + LISTEN_PAUSE;
         let is_open = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_none();
         let is_lone = |leg: &Leg| self.table.is_lone(leg.call());
         let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.is_joined_weakly()));
@@ -125,7 +127,7 @@ impl Engine {
     /// Forgets the voices of a leg.
     pub(super) fn forget_content(&mut self, slot: LegKey) {
         if let Some(leg) = self.table.leg_mut(slot) {
-            self.content.index.forget_leg(leg.id);
+            self.kept.content.index.forget_leg(leg.id);
             leg.streams.iter_mut().for_each(|stream| stream.watch = None);
         }
     }
@@ -187,7 +189,7 @@ impl Engine {
         };
         others.any(|other| {
             other.id != leg.id
-                && (self.content.index.has_relay(leg.id, other.id)
+                && (self.kept.content.index.has_relay(leg.id, other.id)
                     || by.strength() > EvidenceStrength::Weak && is_together(other))
         })
     }
@@ -226,7 +228,7 @@ impl Engine {
         let Some(told) = call.last_snapshot.as_ref() else { return false };
         call.segments > 0
             // As the policy of delivery has it.
-            || match self.config.registered_at {
+            || match self.settings.config.registered_at {
                 RegistrationMoment::Invite => true,
                 RegistrationMoment::Answer => told.answered_at.is_some(),
                 RegistrationMoment::PersonKnown => told.numbers[2].is_some() || told.operator_answered_at.is_some(),
@@ -247,7 +249,7 @@ impl Engine {
         let until = answered + COMMIT_WAIT;
         let is_encrypted =
             leg.streams.iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
-        if self.now >= until || is_encrypted || self.names_extension(leg) {
+        if self.clock.now >= until || is_encrypted || self.names_extension(leg) {
             return false;
         }
         self.timers.arm(EngineTimer::Commit(conversation), until);
@@ -256,7 +258,7 @@ impl Engine {
 
     /// Returns whether the numbers of a lone leg name an extension.
     fn names_extension(&self, leg: &Leg) -> bool {
-        leg.parties.direction(&self.number_plan).1.is_some_and(|number| self.number_plan.is_extension(number))
+        leg.parties.direction(&self.site.plan).1.is_some_and(|number| self.site.plan.is_extension(number))
     }
 
     /// Merges a call into another one, and tells that its id is gone.

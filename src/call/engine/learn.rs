@@ -24,13 +24,13 @@ enum HostEvidence {
 impl Engine {
     /// Uses facts that an earlier process learnt. Called before the first packet; `now` is the wall clock.
     pub fn restore_topology(&mut self, facts: &[MachinePair], now: Timestamp) {
-        let change = self.topology.restore(facts, now);
+        let change = self.site.topology.restore(facts, now);
         self.apply_topology_change(change);
     }
 
     /// Returns the pairs of hosts that calls showed to be one machine.
     pub fn learnt_machines(&self) -> Vec<MachinePair> {
-        self.topology.facts().cloned().collect()
+        self.site.topology.facts().cloned().collect()
     }
 
     /// Learns from the legs of an ended call.
@@ -38,19 +38,21 @@ impl Engine {
         let mut has_learnt = false;
         for (cause, effect) in linked_legs(legs) {
             let hosts = (cause.dialog.callee_addr, effect.dialog.caller_addr);
-            if self.number_plan.is_phone(hosts.0) || self.number_plan.is_phone(hosts.1) {
+            if self.site.plan.is_phone(hosts.0) || self.site.plan.is_phone(hosts.1) {
                 continue;
             }
             let change = match host_evidence(cause, effect) {
-                Some(HostEvidence::OneMachine) => self.topology.observe(hosts, parties_hash(cause), self.now),
-                Some(HostEvidence::TwoMachines) => self.topology.contradict(hosts, self.now),
+                Some(HostEvidence::OneMachine) => {
+                    self.site.topology.observe(hosts, parties_hash(cause), self.clock.now)
+                }
+                Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
                 None => continue,
             };
             has_learnt = true;
             self.apply_topology_change(change);
         }
-        if has_learnt && self.now.since(self.learnt_told_at) >= TELL_PAUSE {
-            let change = self.topology.forget_old(self.now);
+        if has_learnt && self.clock.now.since(self.site.told_at) >= TELL_PAUSE {
+            let change = self.site.topology.forget_old(self.clock.now);
             self.apply_topology_change(change);
             self.tell_learnt();
         }
@@ -60,19 +62,19 @@ impl Engine {
     /// of these legs.
     pub(super) fn learn_proven_machine(&mut self, hosts: (Endpoint, Endpoint), parties: u64, slot: LegKey) {
         let call = self.table.leg(slot).map(Leg::call);
-        let is_phone = self.number_plan.is_phone(hosts.0) || self.number_plan.is_phone(hosts.1);
+        let is_phone = self.site.plan.is_phone(hosts.0) || self.site.plan.is_phone(hosts.1);
         let are_two = |call| self.table.legs_of(call).any(|leg| is_between(leg, hosts));
         if is_phone || hosts.0.same_host(hosts.1) || call.is_some_and(are_two) {
             return;
         }
-        let change = self.topology.observe_content(hosts, parties, self.now);
+        let change = self.site.topology.observe_content(hosts, parties, self.clock.now);
         self.apply_topology_change(change);
     }
 
     /// Forgets that a host is half of a machine, because a telephone registered from it.
     pub(super) fn learn_phone(&mut self, host: Endpoint) {
-        if self.number_plan.is_phone(host) {
-            let change = self.topology.forget_host(host);
+        if self.site.plan.is_phone(host) {
+            let change = self.site.topology.forget_host(host);
             self.apply_topology_change(change);
         }
     }
@@ -92,7 +94,7 @@ impl Engine {
         // An address that the topology did not give is that of another leg of the call.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
-            self.topology.machine_of(host)
+            self.site.topology.machine_of(host)
         };
         let (sender, receiver) = leg.machines();
         let hop = (update(leg.dialog.caller_addr, sender), update(leg.dialog.callee_addr, receiver));
@@ -103,11 +105,11 @@ impl Engine {
 
     /// Returns the machines of the hosts between which an INVITE was sent.
     pub(super) fn machine_hop(&self, (sender, receiver): (Endpoint, Endpoint)) -> (Endpoint, Endpoint) {
-        (self.topology.machine_of(sender), self.topology.machine_of(receiver))
+        (self.site.topology.machine_of(sender), self.site.topology.machine_of(receiver))
     }
 
     fn tell_learnt(&mut self) {
-        self.learnt_told_at = self.now;
+        self.site.told_at = self.clock.now;
         self.events.push_back(CallEvent::Learnt(self.learnt_machines()));
     }
 }

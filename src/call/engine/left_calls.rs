@@ -71,23 +71,23 @@ impl Engine {
     /// Waits for further messages of a live call that an earlier process announced and of which no spool is left. `ended`
     /// is the end of the call if there are none; its record is the last one in the journal.
     pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
-        let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
+        let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.clock.wall_offset_ns.saturating_neg()));
         let ends_at = match (capture(ended.record.answered_at), capture(ended.record.invited_at)) {
             (Some(_), _) => now + LONGEST_SILENCE,
             (None, Some(invited_at)) => invited_at + LONGEST_SETUP,
             (None, None) => now,
         };
-        if ends_at <= now || self.left_calls.calls.len() >= MAX_LEFT_CALLS {
+        if ends_at <= now || self.earlier.left_calls.calls.len() >= MAX_LEFT_CALLS {
             self.end_left_call(ended);
         } else {
-            self.left_calls.add(ended, ends_at);
+            self.earlier.left_calls.add(ended, ends_at);
         }
     }
 
     /// Ends the left calls whose time is over.
     pub(super) fn end_due_left_calls(&mut self) {
-        if self.left_calls.next_at.is_some_and(|at| at <= self.now) {
-            for ended in self.left_calls.take_over(self.now) {
+        if self.earlier.left_calls.next_at.is_some_and(|at| at <= self.clock.now) {
+            for ended in self.earlier.left_calls.take_over(self.clock.now) {
                 self.end_left_call(ended);
             }
         }
@@ -105,10 +105,10 @@ impl Engine {
         call_id: &str,
         at: Timestamp,
     ) -> Option<(CallKey, Option<CorrelationRule>)> {
-        let LeftLeg { conversation: id, joined_by } = self.left_calls.by_call_id.get(call_id)?.clone();
-        let left = self.left_calls.calls.get_mut(&id)?;
+        let LeftLeg { conversation: id, joined_by } = self.earlier.left_calls.by_call_id.get(call_id)?.clone();
+        let left = self.earlier.left_calls.calls.get_mut(&id)?;
         let Some(slot) = left.slot else {
-            let mut call = Conversation::new(id, at, self.wall_offset_ns);
+            let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);
             call.restored = true;
             call.note_problem(ProblemKind::RestartGap);
             // The call is announced already, so it is not dropped without a record.

@@ -17,7 +17,7 @@ impl Engine {
     /// Ends or closes a leg whose time has come.
     pub(super) fn handle_leg_timer(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        match leg.due(self.now, &self.config) {
+        match leg.due(self.clock.now, &self.settings.config) {
             LegDue::Later(_) => self.rearm_leg_timer(slot),
             LegDue::End(at, by) => {
                 leg.dialog.handle_end(at, by);
@@ -33,9 +33,9 @@ impl Engine {
         if leg.closed {
             return;
         }
-        let at = match leg.due(self.now, &self.config) {
+        let at = match leg.due(self.clock.now, &self.settings.config) {
             LegDue::Later(at) => at,
-            LegDue::End(..) | LegDue::Close => self.now,
+            LegDue::End(..) | LegDue::Close => self.clock.now,
         };
         self.timers.arm(EngineTimer::Leg(slot), at);
     }
@@ -69,7 +69,7 @@ impl Engine {
     /// Writes the start of the recording to the leg's spool, once it is known. Writes it again if media that was captured
     /// late shows an earlier start.
     pub(super) fn write_start(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        let by_media = self.config.start == crate::call::config::RecordingStart::Media;
+        let by_media = self.settings.config.start == crate::call::config::RecordingStart::Media;
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let answered = leg.dialog.answered.map(|(at, _)| at);
         let at = if by_media { leg.first_media_at.or(answered) } else { answered };
@@ -88,12 +88,12 @@ impl Engine {
         let slots: Vec<LegKey> = self.table.legs().filter(|(_, l)| !l.closed).map(|(slot, _)| slot).collect();
         for &slot in &slots {
             if let Some(leg) = self.table.leg_mut(slot) {
-                let (at, by) = match leg.due(self.now, &self.config) {
+                let (at, by) = match leg.due(self.clock.now, &self.settings.config) {
                     LegDue::End(at, by) => (at, by),
                     // Another call uses the leg's media address. Without further capture, the leg counts as replaced.
                     _ => match leg.replaced_at() {
                         Some(last_media_at) => (last_media_at, EndedBy::Replaced),
-                        None => (self.now, EndedBy::CaptureEnd),
+                        None => (self.clock.now, EndedBy::CaptureEnd),
                     },
                 };
                 leg.dialog.handle_end(at, by);
@@ -156,7 +156,6 @@ impl Engine {
     pub(super) fn unindex_leg(&mut self, slot: LegKey) {
         self.timers.disarm_leg(slot);
         self.forget_content(slot);
-        self.unresolved_legs.retain(|unresolved| *unresolved != slot);
         self.table.unindex_leg(slot);
     }
 
@@ -210,7 +209,7 @@ impl Engine {
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
         self.learn_machines(&refs);
-        let legs = if call.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.number_plan) };
+        let legs = if call.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.site.plan) };
         self.counters.calls += 1;
         let registration = call.policy.registration();
         let ended = EndedCall { record, legs, registration, wall_offset_ns: call.wall_offset_ns };
@@ -221,19 +220,18 @@ impl Engine {
     /// transfer.
     fn await_partners(&mut self, conversation: CallKey) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
-        let over = CallRoles::from_legs(&legs, &self.number_plan)
-            .is_some_and(|roles| roles.first.closed && roles.anchor.closed);
+        let over =
+            CallRoles::from_legs(&legs, &self.site.plan).is_some_and(|roles| roles.first.closed && roles.anchor.closed);
         let timer = EngineTimer::Partners(conversation);
         if over && !self.timers.is_armed(timer) {
-            self.timers.arm(timer, self.now + PARTNER_WINDOW);
+            self.timers.arm(timer, self.clock.now + PARTNER_WINDOW);
         }
     }
 
     /// Splits off the open legs that have media, and ends the others.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
-        if !CallRoles::from_legs(&legs, &self.number_plan)
-            .is_some_and(|roles| roles.first.closed && roles.anchor.closed)
+        if !CallRoles::from_legs(&legs, &self.site.plan).is_some_and(|roles| roles.first.closed && roles.anchor.closed)
         {
             return;
         }
@@ -241,7 +239,7 @@ impl Engine {
         let rest = self.table.keys_of(conversation).to_vec();
         for slot in rest {
             if let Some(leg) = self.table.leg_mut(slot).filter(|l| !l.closed) {
-                leg.dialog.handle_end(self.now, EndedBy::Replaced);
+                leg.dialog.handle_end(self.clock.now, EndedBy::Replaced);
                 self.close_leg(slot, sink);
             }
         }

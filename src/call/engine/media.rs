@@ -93,8 +93,8 @@ impl Engine {
                     Some(route) => self.cache_route(flow, route),
                     None => {
                         self.counters.rtp_unclaimed += 1;
-                        self.early_media.handle_packet(datagram);
-                        self.counters.rtp_not_kept = self.early_media.dropped();
+                        self.kept.early_media.handle_packet(datagram);
+                        self.counters.rtp_not_kept = self.kept.early_media.dropped();
                         return;
                     }
                 },
@@ -127,12 +127,12 @@ impl Engine {
 
     /// Routes the stored early media that came to or from newly announced addresses.
     pub(super) fn deliver_early_media(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
-        if !endpoints.iter().any(|endpoint| self.early_media.may_hold(*endpoint)) {
+        if !endpoints.iter().any(|endpoint| self.kept.early_media.may_hold(*endpoint)) {
             return;
         }
         // The buffer is moved out of the engine meanwhile, because routing its packets borrows the whole engine.
-        let mut early = std::mem::replace(&mut self.early_media, crate::call::early_media::EarlyMedia::new(0));
-        early.take_matching(endpoints, self.now, &mut |datagram| {
+        let mut early = std::mem::replace(&mut self.kept.early_media, crate::call::early_media::EarlyMedia::new(0));
+        early.take_matching(endpoints, self.clock.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
             let flow = (datagram.src, datagram.dst);
             let known = self.table.route(flow);
@@ -141,7 +141,7 @@ impl Engine {
             self.deliver_packet(route, datagram, &packet, sink);
             true
         });
-        self.early_media = early;
+        self.kept.early_media = early;
     }
 
     /// Caches the route of a flow and returns it.
@@ -232,7 +232,7 @@ impl Engine {
         // If media bypasses the PBX, several legs of a call announce the same address. The flow then belongs to the leg
         // that is rendered first.
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
-        let roles = CallRoles::from_legs(&legs, &self.number_plan)?;
+        let roles = CallRoles::from_legs(&legs, &self.site.plan)?;
         let caller_is_left = |slot: LegKey| self.table.leg(slot).is_none_or(|leg| roles.has_same_sides(leg));
         let as_heard = |r: &FlowRoute| if caller_is_left(r.slot) { r.sender } else { r.sender.other() };
         let same = candidates().filter(|(r, c, other)| {
@@ -259,7 +259,7 @@ impl Engine {
         let conversation = self.table.call(leg.call())?;
         let known = self.leg_has_heard(slot, query);
         let ended = leg.dialog.ended();
-        let is_late = known && ended.is_some_and(|(at, _)| self.now.since(at) < LATE_MEDIA);
+        let is_late = known && ended.is_some_and(|(at, _)| self.clock.now.since(at) < LATE_MEDIA);
         if ended.is_some() && !is_late {
             return None;
         }
@@ -303,7 +303,7 @@ impl Engine {
             self.counters.rtp_duplicates += 1;
             return;
         }
-        let has_room = self.table.stream_count() < self.limits.rtp_streams;
+        let has_room = self.table.stream_count() < self.settings.limits.rtp_streams;
         let Some((leg, call)) = self.table.leg_and_call_mut(route.slot) else { return };
         let twin = match index.and_then(|index| leg.streams.get(index)) {
             Some(stream) => stream.twin,
@@ -344,7 +344,7 @@ impl Engine {
         }
         let Some(leg) = self.table.leg_mut(route.slot) else { return };
         let stream = &mut leg.streams[index];
-        if self.restore.is_reading() {
+        if self.earlier.restore.is_reading() {
             stream.accept_gap();
         }
         let watch = stream.watch.filter(|watch| watch.pt == packet.pt);
@@ -400,7 +400,7 @@ impl Engine {
         is_new: bool,
         sink: &mut dyn LegSink,
     ) {
-        let start = self.config.start;
+        let start = self.settings.config.start;
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.first_media_at.is_none_or(|first| at < first) {
             leg.first_media_at = Some(at);

@@ -17,10 +17,10 @@ impl Engine {
         let (Some(id_a), Some(id_b)) = (id(self, a), id(self, b)) else { return };
         for (slot, other) in [(a, id_b), (b, id_a)] {
             let Some(call) = self.table.call_mut(slot) else { continue };
-            if call.add_relation(RelationRecord::new(&other, why)) {
-                if let Some(leg) = self.table.legs_of(slot).find(|leg| leg.spool == LegSpoolState::Open) {
-                    sink.decide(leg.id, self.now, &Decision::Relate { conversation: other, by: why });
-                }
+            if call.add_relation(RelationRecord::new(&other, why))
+                && let Some(leg) = self.table.legs_of(slot).find(|leg| leg.spool == LegSpoolState::Open)
+            {
+                sink.decide(leg.id, self.clock.now, &Decision::Relate { conversation: other, by: why });
             }
         }
     }
@@ -38,11 +38,11 @@ impl Engine {
         for &slot in old.links.legs() {
             self.note_assigned(slot, into, sink);
             if old_paused.is_none() {
-                self.apply_pause_to_new_leg(slot, self.now, sink);
+                self.apply_pause_to_new_leg(slot, self.clock.now, sink);
             }
         }
         for slot in newly_paused {
-            self.apply_pause_to_new_leg(slot, self.now, sink);
+            self.apply_pause_to_new_leg(slot, self.clock.now, sink);
         }
         self.apply_rules(into, sink);
     }
@@ -58,7 +58,7 @@ impl Engine {
         let call = self.table.call(from)?;
         let first = self.table.leg(*slots.first()?)?;
         let (at, dialog) = (first.created_at, &first.dialog);
-        let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
+        let id = conversation_id(&self.settings.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
         let mut own = Conversation::new(id, at, call.wall_offset_ns);
         own.settled = true;
         own.closed_to_heuristics = true;
@@ -83,7 +83,7 @@ impl Engine {
             self.note_joined(into, by, &[slot], sink);
             self.note_assigned(slot, into, sink);
             if !is_paused {
-                self.apply_pause_to_new_leg(slot, self.now, sink);
+                self.apply_pause_to_new_leg(slot, self.clock.now, sink);
             }
             self.apply_rules(from, sink);
             self.emit_update(from);
@@ -108,7 +108,7 @@ impl Engine {
                 leg.joined_by = joined_by;
                 if !entering.contains(&slot) && leg.spool == LegSpoolState::Open {
                     let join = Decision::Join { conversation: call.id.clone(), by: joined_by };
-                    sink.decide(leg.id, self.now, &join);
+                    sink.decide(leg.id, self.clock.now, &join);
                 }
             }
         }
@@ -119,7 +119,7 @@ impl Engine {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let started_at = leg.started_at;
         if leg.spool == LegSpoolState::Open {
-            sink.decide(leg.id, self.now, &Decision::Join { conversation: call.id.clone(), by: leg.joined_by });
+            sink.decide(leg.id, self.clock.now, &Decision::Join { conversation: call.id.clone(), by: leg.joined_by });
         }
         if let Some(at) = started_at {
             self.schedule_segments(into, at);

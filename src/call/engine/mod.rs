@@ -51,32 +51,73 @@ use crate::time::Timestamp;
 
 /// State machine of all live calls. The header of [`crate::call`] lists its invariants.
 pub struct Engine {
-    config: Config,
-    number_plan: NumberPlan,
-    topology: Topology,
-    /// Time of the newest [`CallEvent::Learnt`].
-    learnt_told_at: Timestamp,
-    rules: CallRules,
-    limits: EngineLimits,
-    source: String,
-    now: Timestamp,
-    wall_offset_ns: i64,
+    settings: EngineSettings,
+    site: SiteKnowledge,
+    clock: EngineClock,
     table: CallTable,
-    early_media: EarlyMedia,
-    framers: HashMap<(Endpoint, Endpoint), sip::framer::SipFramer, foldhash::fast::RandomState>,
     timers: Timers,
-    /// Legs that stopped ringing a moment ago and that could belong to several calls.
-    unresolved_legs: Vec<LegKey>,
-    tombstones: DialogTombstones,
-    restore: restore::RestoreState,
-    left_calls: left_calls::LeftCalls,
-    timed_out: TimedOutDialogs,
-    content: content::ContentEvidence,
-    scans: scan::ScanTracker,
-    /// Time of the next check whether a scan is over.
-    scan_check_at: Option<Timestamp>,
+    kept: KeptMedia,
+    framers: HashMap<(Endpoint, Endpoint), sip::framer::SipFramer, foldhash::fast::RandomState>,
+    ended: EndedDialogs,
+    earlier: EarlierProcess,
+    scans: ScanWatch,
     events: VecDeque<CallEvent>,
     counters: EngineCounters,
+}
+
+/// Settings of the engine.
+#[derive(Debug)]
+struct EngineSettings {
+    config: Config,
+    rules: CallRules,
+    limits: EngineLimits,
+    /// Names of the capture interface or of the capture files.
+    source: String,
+}
+
+/// The numbers and hosts of the site, as configured and as learnt.
+#[derive(Debug)]
+struct SiteKnowledge {
+    plan: NumberPlan,
+    topology: Topology,
+    /// Time of the newest [`CallEvent::Learnt`].
+    told_at: Timestamp,
+}
+
+/// Capture time, and its difference to the wall clock.
+#[derive(Clone, Copy, Debug)]
+struct EngineClock {
+    now: Timestamp,
+    wall_offset_ns: i64,
+}
+
+/// Media that is kept for a moment: packets without a leg, and fingerprints of voices.
+#[derive(Debug)]
+struct KeptMedia {
+    early_media: EarlyMedia,
+    content: content::ContentEvidence,
+}
+
+/// Dialogs that have ended and whose packets may still come.
+#[derive(Debug, Default)]
+struct EndedDialogs {
+    tombstones: DialogTombstones,
+    timed_out: TimedOutDialogs,
+}
+
+/// Calls of an earlier process.
+#[derive(Debug, Default)]
+struct EarlierProcess {
+    restore: restore::RestoreState,
+    left_calls: left_calls::LeftCalls,
+}
+
+/// Sources that send many unanswered calls.
+#[derive(Debug, Default)]
+struct ScanWatch {
+    tracker: scan::ScanTracker,
+    /// Time of the next check whether a scan is over.
+    check_at: Option<Timestamp>,
 }
 
 /// A stream of a leg.
@@ -96,28 +137,27 @@ impl Engine {
 
     /// Creates an engine with other bounds than the default ones.
     pub fn with_limits(config: Config, source: &str, limits: EngineLimits) -> Self {
-        Self {
-            number_plan: NumberPlan::new(&config.numbers),
+        let site = SiteKnowledge {
+            plan: NumberPlan::new(&config.numbers),
             topology: Topology::new(&config.pbx_addresses),
-            learnt_told_at: Timestamp::EPOCH,
-            rules: CallRules::new(&config),
-            config,
-            limits,
-            source: source.to_owned(),
-            now: Timestamp::EPOCH,
-            wall_offset_ns: 0,
-            table: CallTable::default(),
+            told_at: Timestamp::EPOCH,
+        };
+        let kept = KeptMedia {
             early_media: EarlyMedia::new(limits.early_bytes),
-            framers: HashMap::default(),
-            timers: Timers::default(),
-            unresolved_legs: Vec::new(),
-            tombstones: DialogTombstones::default(),
-            restore: restore::RestoreState::default(),
-            left_calls: left_calls::LeftCalls::default(),
-            timed_out: TimedOutDialogs::default(),
             content: content::ContentEvidence::default(),
-            scans: scan::ScanTracker::default(),
-            scan_check_at: None,
+        };
+        let rules = CallRules::new(&config);
+        Self {
+            settings: EngineSettings { config, rules, limits, source: source.to_owned() },
+            site,
+            clock: EngineClock { now: Timestamp::EPOCH, wall_offset_ns: 0 },
+            table: CallTable::default(),
+            timers: Timers::default(),
+            kept,
+            framers: HashMap::default(),
+            ended: EndedDialogs::default(),
+            earlier: EarlierProcess::default(),
+            scans: ScanWatch::default(),
             events: VecDeque::new(),
             counters: EngineCounters::default(),
         }
@@ -126,11 +166,11 @@ impl Engine {
     /// Uses another configuration from now on, for live calls too. The name of the appliance, the beginning of recordings
     /// and the length of their parts stay, because the spools and ids of live calls depend on them.
     pub fn reload(&mut self, config: Config) {
-        let Config { appliance, start, part_s, .. } = &self.config;
-        self.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };
-        self.number_plan.reload(&self.config.numbers);
-        self.rules = CallRules::new(&self.config);
-        let change = self.topology.configure(&self.config.pbx_addresses);
+        let Config { appliance, start, part_s, .. } = &self.settings.config;
+        self.settings.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };
+        self.site.plan.reload(&self.settings.config.numbers);
+        self.settings.rules = CallRules::new(&self.settings.config);
+        let change = self.site.topology.configure(&self.settings.config.pbx_addresses);
         self.apply_topology_change(change);
     }
 
@@ -157,7 +197,7 @@ impl Engine {
     }
 
     fn is_sip_port(&self, datagram: &UdpDatagram<'_>) -> bool {
-        let ports = &self.config.sip_ports;
+        let ports = &self.settings.config.sip_ports;
         ports.contains(&datagram.dst.port()) || ports.contains(&datagram.src.port())
     }
 
@@ -175,7 +215,7 @@ impl Engine {
     pub fn handle_stream(&mut self, chunk: &TcpStreamChunk<'_>, sink: &mut dyn LegSink) {
         self.handle_timeout(chunk.at, sink);
         let key = (chunk.src, chunk.dst);
-        if !self.framers.contains_key(&key) && self.framers.len() >= self.limits.streams {
+        if !self.framers.contains_key(&key) && self.framers.len() >= self.settings.limits.streams {
             self.counters.tcp_refused += 1;
             return;
         }
@@ -206,10 +246,10 @@ impl Engine {
         }
     }
 
-    /// Advances the time to `now`. Each timer that is due fires with `self.now` at its own deadline.
+    /// Advances the time to `now`. Each timer that is due fires with `self.clock.now` at its own deadline.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         while let Some((at, timer)) = self.timers.pop_due(now) {
-            self.now = self.now.max(at);
+            self.clock.now = self.clock.now.max(at);
             match timer {
                 EngineTimer::AnswerReview(slot) => self.handle_answer_review(slot, sink),
                 EngineTimer::Leg(slot) => self.handle_leg_timer(slot, sink),
@@ -219,7 +259,7 @@ impl Engine {
                 EngineTimer::Segment(conversation) => self.handle_segment_timer(conversation),
             }
         }
-        self.now = self.now.max(now);
+        self.clock.now = self.clock.now.max(now);
         self.handle_scan_timer();
         self.handle_listen_timer();
         self.end_due_left_calls();
@@ -228,20 +268,20 @@ impl Engine {
     /// Handles a step of the wall clock by `by_ns` nanoseconds. Calls that begin later use the new wall clock.
     pub fn handle_clock_step(&mut self, by_ns: i64, sink: &mut dyn LegSink) {
         self.counters.clock_steps += 1;
-        self.wall_offset_ns = self.wall_offset_ns.saturating_add(by_ns);
+        self.clock.wall_offset_ns = self.clock.wall_offset_ns.saturating_add(by_ns);
         for (_, conversation) in self.table.calls_mut() {
             conversation.note_problem(ProblemKind::ClockStep);
         }
-        let wall_offset_ns = self.wall_offset_ns;
+        let wall_offset_ns = self.clock.wall_offset_ns;
         for (_, leg) in self.table.legs().filter(|(_, leg)| leg.spool == LegSpoolState::Open && !leg.closed) {
-            sink.decide(leg.id, self.now, &Decision::Clock { wall_offset_ns });
+            sink.decide(leg.id, self.clock.now, &Decision::Clock { wall_offset_ns });
         }
     }
 
     /// Returns the difference of wall clock minus capture timeline in ns: the sum of all clock steps, including steps
     /// before a restart.
     pub const fn wall_offset_ns(&self) -> i64 {
-        self.wall_offset_ns
+        self.clock.wall_offset_ns
     }
 
     /// Returns the ids of all live calls.
@@ -275,7 +315,7 @@ impl Engine {
 
     /// Returns the newest capture time handled so far.
     pub const fn now(&self) -> Timestamp {
-        self.now
+        self.clock.now
     }
 
     /// Returns the counters.
@@ -285,7 +325,7 @@ impl Engine {
 
     /// Returns the numbers configured, and the extensions and PBXs learned.
     pub(crate) const fn number_plan(&self) -> &NumberPlan {
-        &self.number_plan
+        &self.site.plan
     }
 
     /// Returns the number of live calls.
@@ -311,11 +351,11 @@ impl Engine {
             timers: self.timers.len(),
             unanswered_legs: self.table.unanswered_count(),
             framers: self.framers.len(),
-            tombstones: self.tombstones.len(),
-            timed_out: self.timed_out.len(),
-            early_bytes: self.early_media.bytes(),
-            watched_streams: self.content.watched_streams(),
-            content_pairs: self.content.pairs(),
+            tombstones: self.ended.tombstones.len(),
+            timed_out: self.ended.timed_out.len(),
+            early_bytes: self.kept.early_media.bytes(),
+            watched_streams: self.kept.content.watched_streams(),
+            content_pairs: self.kept.content.pairs(),
             events: self.events.len(),
         }
     }
@@ -352,7 +392,8 @@ impl Engine {
     fn record_of(&self, conversation: CallKey) -> Option<CallRecord> {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let conversation = self.table.call(conversation)?;
-        let context = RecordContext { config: &self.config, plan: &self.number_plan, source: &self.source };
+        let context =
+            RecordContext { config: &self.settings.config, plan: &self.site.plan, source: &self.settings.source };
         Some(conversation.record(&legs, context))
     }
 }

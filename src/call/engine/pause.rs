@@ -32,7 +32,7 @@ impl Engine {
         if let Some(conversation) = self.table.call_by_id(id) {
             self.apply_pause(
                 conversation,
-                CallPauseRequest { action, at: at.max(self.now), by: "by the local API", side: None },
+                CallPauseRequest { action, at: at.max(self.clock.now), by: "by the local API", side: None },
                 sink,
             );
         }
@@ -71,7 +71,7 @@ impl Engine {
     ) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (conversation, side) = (leg.call(), leg.dialog.requester(message));
-        if let Some(action) = PauseAction::in_message(message, &self.config.pause) {
+        if let Some(action) = PauseAction::in_message(message, &self.settings.config.pause) {
             self.apply_pause(
                 conversation,
                 CallPauseRequest { action, at, by: "by signalling", side: Some(side) },
@@ -79,7 +79,7 @@ impl Engine {
             );
         }
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        let press = leg.keypad.handle_message(side, at, message, &self.config.pause);
+        let press = leg.keypad.handle_message(side, at, message, &self.settings.config.pause);
         self.apply_key_press(slot, press, side, at, sink);
     }
 
@@ -95,7 +95,7 @@ impl Engine {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let Some(stream) = leg.streams.get(index) else { return };
         let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
-        let press = leg.keypad.handle_packet(side, at, packet, readable, &self.config.pause);
+        let press = leg.keypad.handle_packet(side, at, packet, readable, &self.settings.config.pause);
         self.apply_key_press(slot, press, side, at, sink);
     }
 

@@ -44,14 +44,14 @@ impl Engine {
     }
 
     fn policy_of(&self, conversation: CallKey) -> RecordingPolicy {
-        if self.rules.is_empty() {
+        if self.settings.rules.is_empty() {
             return RecordingPolicy::Record;
         }
         let Some(record) = self.record_of(conversation) else { return RecordingPolicy::Record };
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let parties: Vec<&LegParties> = legs.iter().map(|leg| &leg.parties).collect();
-        let undecided = CallRoles::from_legs(&legs, &self.number_plan).is_some_and(|roles| roles.is_undecided());
-        self.rules.handling(RuleSubject { record: &record, parties: &parties, undecided }, &self.number_plan)
+        let undecided = CallRoles::from_legs(&legs, &self.site.plan).is_some_and(|roles| roles.is_undecided());
+        self.settings.rules.handling(RuleSubject { record: &record, parties: &parties, undecided }, &self.site.plan)
     }
 
     /// Opens the spool of a leg, and writes the decisions that were made before.
@@ -67,8 +67,8 @@ impl Engine {
             format: FORMAT,
             leg: leg.name.clone(),
             conversation: call.id.clone(),
-            appliance: self.config.appliance.clone(),
-            source: self.source.clone(),
+            appliance: self.settings.config.appliance.clone(),
+            source: self.settings.source.clone(),
             transport: leg.dialog.transport,
             wall_offset_ns: call.wall_offset_ns,
             by: leg.joined_by,
@@ -80,7 +80,7 @@ impl Engine {
                 sink.decide(leg.id, leg.created_at, &relate);
             }
         }
-        let wall_offset_ns = self.wall_offset_ns;
+        let wall_offset_ns = self.clock.wall_offset_ns;
         if wall_offset_ns != call.wall_offset_ns {
             sink.decide(leg.id, leg.created_at, &Decision::Clock { wall_offset_ns });
         }
@@ -88,12 +88,12 @@ impl Engine {
             stream.forget_reported();
             let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
             let stream = u32::try_from(index).unwrap_or(u32::MAX);
-            sink.decide(leg.id, self.now, &Decision::Stream { stream, src, dst, ssrc, side });
+            sink.decide(leg.id, self.clock.now, &Decision::Stream { stream, src, dst, ssrc, side });
         }
         if leg.has_media() {
             self.write_start(slot, sink);
         }
-        self.apply_pause_to_new_leg(slot, self.now, sink);
+        self.apply_pause_to_new_leg(slot, self.clock.now, sink);
     }
 
     /// Discards the spool of a leg, and withdraws the segments of the call that were announced already.

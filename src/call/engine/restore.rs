@@ -90,9 +90,9 @@ impl RestoreState {
 impl Engine {
     /// Prepares a leg, before its first message is passed again.
     pub fn handle_restored_leg(&mut self, restored: RestoredLeg) {
-        self.restore.is_reading = true;
+        self.earlier.restore.is_reading = true;
         self.restore_clock(restored.begun_at, restored.wall_offset_ns);
-        let legs = self.restore.legs.entry(restore_key(&restored.call_id, restored.hop)).or_default();
+        let legs = self.earlier.restore.legs.entry(restore_key(&restored.call_id, restored.hop)).or_default();
         legs.push(restored);
         legs.sort_by_key(|leg| std::cmp::Reverse(leg.begun_at));
     }
@@ -102,7 +102,7 @@ impl Engine {
         if let Decision::Clock { wall_offset_ns } = decision {
             self.restore_clock(at, *wall_offset_ns);
         }
-        let Some(slot) = self.restore.slots.get(name).copied() else { return };
+        let Some(slot) = self.earlier.restore.slots.get(name).copied() else { return };
         let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.name == name) else { return };
         let conversation = leg.call();
         match decision {
@@ -135,14 +135,14 @@ impl Engine {
     /// Ends the restore: the recorder was down until `now`. The gap does not count as silence of a call, and each live call
     /// gets a problem that gives its length.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
-        self.restore = RestoreState::default();
+        self.earlier.restore = RestoreState::default();
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.closed).map(|(slot, _)| slot).collect();
         for &slot in &open {
             let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
             let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
             leg.dialog.note_activity(now);
             leg.streams.iter_mut().for_each(RtpStream::accept_gap);
-            if leg.dialog.ended().is_none() && call.wall_offset_ns != self.wall_offset_ns {
+            if leg.dialog.ended().is_none() && call.wall_offset_ns != self.clock.wall_offset_ns {
                 call.note_problem(ProblemKind::ClockStep);
             }
             let away = if leg.dialog.ended().is_some() { Duration::ZERO } else { now.since(heard) };
@@ -161,9 +161,9 @@ impl Engine {
     /// Restores the offset of the wall clock. The capture timeline of the earlier process goes on, and the newest offset in
     /// any spool holds.
     fn restore_clock(&mut self, at: Timestamp, wall_offset_ns: i64) {
-        if self.restore.clock_since.is_none_or(|since| since <= at) {
-            self.restore.clock_since = Some(at);
-            self.wall_offset_ns = wall_offset_ns;
+        if self.earlier.restore.clock_since.is_none_or(|since| since <= at) {
+            self.earlier.restore.clock_since = Some(at);
+            self.clock.wall_offset_ns = wall_offset_ns;
         }
     }
 
@@ -174,7 +174,7 @@ impl Engine {
         draft: &LegDraft,
         sink: &mut dyn LegSink,
     ) -> CallKey {
-        let known = self.restore.conversations.get(&restored.conversation).copied();
+        let known = self.earlier.restore.conversations.get(&restored.conversation).copied();
         let is_same_call = |call: &CallKey| self.table.call(*call).is_some_and(|call| call.id == restored.conversation);
         if let Some(slot) = known.filter(is_same_call) {
             return slot;
@@ -185,7 +185,7 @@ impl Engine {
         conversation.restored = true;
         let slot = self.table.insert_call(conversation);
         self.timers.arm(EngineTimer::Settle(slot), at + super::signalling::SETTLE);
-        self.restore.conversations.insert(restored.conversation.clone(), slot);
+        self.earlier.restore.conversations.insert(restored.conversation.clone(), slot);
         for (other, why) in relatives {
             self.relate(slot, other, why, sink);
         }
@@ -207,6 +207,6 @@ impl Engine {
         if let Some(leg) = self.table.leg_mut(slot) {
             leg.last_media_at = restored.last_media_at;
         }
-        self.restore.slots.insert(restored.name.clone(), slot);
+        self.earlier.restore.slots.insert(restored.name.clone(), slot);
     }
 }

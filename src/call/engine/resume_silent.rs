@@ -28,19 +28,19 @@ impl Engine {
         if !timed_out || leg.dialog.answered.is_none() || !leg.has_media() {
             return;
         }
-        self.timed_out.add(TimedOutDialog {
+        self.ended.timed_out.add(TimedOutDialog {
             draft: leg.draft(),
             conversation_id: call.continues.clone().unwrap_or_else(|| call.id.clone()),
             paused: call.pauses.paused_since().is_some(),
             endpoints: leg.announced().iter().chain(leg.presumed()).copied().collect(),
             flows: leg.streams.iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
-            until: self.now + Duration::from_secs(u64::from(self.config.hold_s)),
+            until: self.clock.now + Duration::from_secs(u64::from(self.settings.config.hold_s)),
         });
     }
 
     /// Handles an RTP packet that belongs to no live leg. Returns whether it made a timed-out dialog a leg again.
     pub(super) fn resume_by_media(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) -> bool {
-        let resumed = self.timed_out.handle_packet((datagram.src, datagram.dst), datagram.at);
+        let resumed = self.ended.timed_out.handle_packet((datagram.src, datagram.dst), datagram.at);
         resumed.is_some_and(|(dialog, since)| self.resume_dialog(dialog, since, sink).is_some())
     }
 
@@ -52,11 +52,11 @@ impl Engine {
         datagram: &UdpDatagram<'_>,
         sink: &mut dyn LegSink,
     ) -> Option<LegKey> {
-        if self.timed_out.is_empty() {
+        if self.ended.timed_out.is_empty() {
             return None;
         }
         if message.method() == Some(&SipMethod::Bye) {
-            if self.timed_out.remove_by_call_id(message.call_id()) {
+            if self.ended.timed_out.remove_by_call_id(message.call_id()) {
                 let (from, to) = (message.from(), message.to());
                 let tags = [from.as_ref().and_then(|f| f.tag()), to.as_ref().and_then(|t| t.tag())];
                 self.add_tombstone(message.call_id(), u32::MAX, tags, [None, None]);
@@ -69,13 +69,13 @@ impl Engine {
         if !is_offer || !is_in_dialog {
             return None;
         }
-        let dialog = self.timed_out.take_by_message(message.call_id(), (datagram.src, datagram.dst))?;
+        let dialog = self.ended.timed_out.take_by_message(message.call_id(), (datagram.src, datagram.dst))?;
         self.resume_dialog(dialog, datagram.at, sink)
     }
 
     /// Makes a timed-out dialog a leg again. Returns the leg, or `None` if the table of legs is full.
     fn resume_dialog(&mut self, dialog: TimedOutDialog, at: Timestamp, sink: &mut dyn LegSink) -> Option<LegKey> {
-        if self.table.leg_count() >= self.limits.legs {
+        if self.table.leg_count() >= self.settings.limits.legs {
             self.counters.legs_refused += 1;
             return None;
         }
@@ -89,8 +89,9 @@ impl Engine {
         let known = self.table.calls().find(|(_, call)| is_continuation(call)).map(|(slot, _)| slot);
         let conversation = known.unwrap_or_else(|| {
             let dialog = &draft.dialog;
-            let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
-            let mut call = Conversation::new(id, at, self.wall_offset_ns);
+            let id =
+                conversation_id(&self.settings.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
+            let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);
             call.add_relation(RelationRecord::new(&origin, CorrelationRule::Continues));
             call.continues = Some(origin);
             let slot = self.table.insert_call(call);

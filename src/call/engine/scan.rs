@@ -141,7 +141,7 @@ impl Engine {
         // A call that an earlier process announced must end with a record.
         let is_announced = call.earlier_record.is_some();
         if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at.is_none_or(|invited| invited <= at) {
-            let suspicion = self.scans.add_call(source, at, self.config.scan_per_minute);
+            let suspicion = self.scans.tracker.add_call(source, at, self.settings.config.scan_per_minute);
             call.source = Some(source);
             call.is_suspect = suspicion == CallSuspicion::Scan;
         }
@@ -156,7 +156,7 @@ impl Engine {
         if is_answered {
             call.is_suspect = false;
             if let Some(source) = call.source.take() {
-                self.scans.add_answer(source, self.config.scan_per_minute);
+                self.scans.tracker.add_answer(source, self.settings.config.scan_per_minute);
             }
         }
         call.is_suspect
@@ -166,33 +166,33 @@ impl Engine {
     pub(super) fn count_scan_attempt(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call(conversation) else { return };
         let (Some(source), wall_offset_ns) = (call.source, call.wall_offset_ns) else { return };
-        let times = AttemptTimes { began_at: call.created_at, ended_at: self.now };
+        let times = AttemptTimes { began_at: call.created_at, ended_at: self.clock.now };
         self.counters.scan_attempts += 1;
-        let mut scans = std::mem::take(&mut self.scans);
+        let mut scans = std::mem::take(&mut self.scans.tracker);
         scans.add_attempt(source, times, || Some((self.record_of(conversation)?, wall_offset_ns)));
-        self.scans = scans;
-        if self.scan_check_at.is_none() {
-            self.scan_check_at = self.scans.next_check(self.now);
+        self.scans.tracker = scans;
+        if self.scans.check_at.is_none() {
+            self.scans.check_at = self.scans.tracker.next_check(self.clock.now);
         }
     }
 
     /// Emits the records of the scans that are over.
     pub(super) fn handle_scan_timer(&mut self) {
-        if self.scan_check_at.is_none_or(|at| at > self.now) {
+        if self.scans.check_at.is_none_or(|at| at > self.clock.now) {
             return;
         }
         self.emit_scans(ScanSelection::Over);
-        self.scan_check_at = self.scans.next_check(self.now);
+        self.scans.check_at = self.scans.tracker.next_check(self.clock.now);
     }
 
     /// Emits the records of all scans, because the process ends.
     pub fn handle_shutdown(&mut self) {
         self.emit_scans(ScanSelection::All);
-        self.scan_check_at = None;
+        self.scans.check_at = None;
     }
 
     fn emit_scans(&mut self, which: ScanSelection) {
-        for (source, scan) in self.scans.take_over(self.now, which) {
+        for (source, scan) in self.scans.tracker.take_over(self.clock.now, which) {
             self.counters.calls += 1;
             let wall_offset_ns = scan.wall_offset_ns;
             let record = scan.into_record(source);

@@ -19,7 +19,7 @@ impl Engine {
     pub(super) fn schedule_segments(&mut self, conversation: CallKey, started_at: Timestamp) {
         let is_armed =
             self.table.call(conversation).is_none() || self.timers.is_armed(EngineTimer::Segment(conversation));
-        if self.config.part_s > 0 && !is_armed {
+        if self.settings.config.part_s > 0 && !is_armed {
             self.timers.arm(
                 EngineTimer::Segment(conversation),
                 started_at + self.segment_length() + SEGMENT_SETTLE + PACKET_WAIT,
@@ -31,11 +31,12 @@ impl Engine {
     pub(super) fn handle_segment_timer(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call(conversation) else { return };
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
-        let anchor = CallRoles::from_legs(&legs, &self.number_plan).map(|roles| roles.anchor);
+        let anchor = CallRoles::from_legs(&legs, &self.site.plan).map(|roles| roles.anchor);
         let span = anchor.and_then(|leg| Some((leg.started_at?, leg.last_media_at?)));
-        let mut next = self.now + SEGMENT_SETTLE;
+        let mut next = self.clock.now + SEGMENT_SETTLE;
         if let Some((started_at, last_media_at)) = span {
-            let complete = last_media_at.since(started_at + SEGMENT_SETTLE).as_secs() / self.config.part_s.max(1);
+            let complete =
+                last_media_at.since(started_at + SEGMENT_SETTLE).as_secs() / self.settings.config.part_s.max(1);
             let segments = u32::try_from(complete).unwrap_or(u32::MAX);
             let next_end = started_at + self.segment_length().saturating_mul(segments.saturating_add(1));
             next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
@@ -55,7 +56,7 @@ impl Engine {
         let Some(call) = self.table.call(conversation) else { return };
         let due = DueSegments {
             record,
-            legs: legs_with_media(&legs, &self.number_plan),
+            legs: legs_with_media(&legs, &self.site.plan),
             registration: call.policy.registration(),
             wall_offset_ns: call.wall_offset_ns,
             parts: segments,
@@ -65,7 +66,7 @@ impl Engine {
 
     const fn segment_length(&self) -> Duration {
         // Capped, so that sums with a timestamp cannot overflow. No call lasts a year.
-        Duration::from_secs(if self.config.part_s > YEAR_S { YEAR_S } else { self.config.part_s })
+        Duration::from_secs(if self.settings.config.part_s > YEAR_S { YEAR_S } else { self.settings.config.part_s })
     }
 }
 

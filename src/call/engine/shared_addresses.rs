@@ -50,7 +50,7 @@ impl Engine {
         }
         let between =
             |src: Endpoint, dst: Endpoint| leg.may_send(Side::Caller, src, dst) || leg.may_send(Side::Callee, src, dst);
-        if self.early_media.has_flow(MIN_UNMATCHED, &between)
+        if self.kept.early_media.has_flow(MIN_UNMATCHED, &between)
             && let Some(call) = self.table.call_mut(leg.call())
         {
             call.note_problem(ProblemKind::MediaBehindNat);

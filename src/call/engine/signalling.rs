@@ -104,8 +104,8 @@ impl Engine {
         let is_another_try = is_first_invite(message) && leg.dialog.is_tried_again_by(message);
         leg.dialog.handle_message(datagram.at, message);
         if is_late_invite || is_another_try {
-            leg.parties = LegParties::read(message, Side::Caller, &self.config, &self.number_plan);
-            let keys = CorrelationKeys::read(message, &self.config);
+            leg.parties = LegParties::read(message, Side::Caller, &self.settings.config, &self.site.plan);
+            let keys = CorrelationKeys::read(message, &self.settings.config);
             self.update_correlation_keys(slot, keys, sink);
         }
         if message.method() == Some(&SipMethod::Refer) {
@@ -166,7 +166,7 @@ impl Engine {
         transport: Transport,
         sink: &mut dyn LegSink,
     ) -> Option<LegKey> {
-        let restored = self.restore.take(message.call_id(), (datagram.src, datagram.dst));
+        let restored = self.earlier.restore.take(message.call_id(), (datagram.src, datagram.dst));
         let known = restored.is_some() || !self.table.with_call_id(message.call_id()).is_empty();
         if !known && let Some(slot) = self.resume_by_message(message, datagram, sink) {
             return Some(slot);
@@ -175,14 +175,14 @@ impl Engine {
             return None;
         }
         let transport = restored.as_ref().map_or(transport, |restored| restored.transport);
-        if self.table.leg_count() >= self.limits.legs && !self.evict_unanswered_leg(sink) {
+        if self.table.leg_count() >= self.settings.limits.legs && !self.evict_unanswered_leg(sink) {
             self.counters.legs_refused += 1;
             return None;
         }
         let mut draft = LegDraft {
             dialog: Dialog::new(message, (datagram.src, datagram.dst), transport, datagram.at),
-            parties: LegParties::read(message, Side::Caller, &self.config, &self.number_plan),
-            correlation_keys: CorrelationKeys::read(message, &self.config),
+            parties: LegParties::read(message, Side::Caller, &self.settings.config, &self.site.plan),
+            correlation_keys: CorrelationKeys::read(message, &self.settings.config),
             machine_hop: (datagram.src, datagram.dst),
             at: datagram.at,
         };
@@ -241,7 +241,7 @@ impl Engine {
         self.learn_pbx(slot);
         self.note_attempt(slot);
         self.apply_rules(conversation, sink);
-        self.table.queue_unanswered(slot, 2 * self.limits.legs);
+        self.table.queue_unanswered(slot, 2 * self.settings.limits.legs);
         self.timers.arm(EngineTimer::Leg(slot), at);
         self.apply_pause_to_new_leg(slot, at, sink);
         slot
@@ -261,8 +261,9 @@ impl Engine {
             return AssignedCall { conversation, by: Some(by), alternatives: correlation.alternatives };
         }
         let dialog = &draft.dialog;
-        let id = conversation_id(&self.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
-        let mut call = Conversation::new(id, draft.at, self.wall_offset_ns);
+        let id =
+            conversation_id(&self.settings.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
+        let mut call = Conversation::new(id, draft.at, self.clock.wall_offset_ns);
         call.closed_to_heuristics = correlation.closed_to_heuristics;
         let conversation = self.table.insert_call(call);
         self.timers.arm(EngineTimer::Settle(conversation), draft.at + SETTLE);
@@ -289,7 +290,7 @@ impl Engine {
         self.schedule_answer_review(slot);
         self.rearm_leg_timer(slot);
         if let Some(conversation) = self.table.leg(slot).map(|leg| leg.call()) {
-            if !self.rules.is_empty() {
+            if !self.settings.rules.is_empty() {
                 self.apply_rules(conversation, sink);
             }
             self.emit_update(conversation);
@@ -302,7 +303,7 @@ impl Engine {
         let Some(leg) = self.table.leg(slot) else { return };
         for (endpoint, side) in leg.dialog.negotiation.claims() {
             if leg.address_trust(endpoint, side) != AddressTrust::Unconfirmed {
-                self.timed_out.release_address(endpoint);
+                self.ended.timed_out.release_address(endpoint);
             }
         }
         self.deliver_early_media(&fresh, sink);
@@ -324,9 +325,9 @@ impl Engine {
         tags: [Option<&str>; 2],
         branches: [Option<u64>; 2],
     ) {
-        let (until, tags) = (self.now + TOMBSTONE_TIME, tags.map(|tag| hash(&tag)));
+        let (until, tags) = (self.clock.now + TOMBSTONE_TIME, tags.map(|tag| hash(&tag)));
         let tombstone = DialogTombstone { until, invite_cseq, tags, branches };
-        self.tombstones.add(hash(call_id), tombstone, self.limits.tombstones);
+        self.ended.tombstones.add(hash(call_id), tombstone, self.settings.limits.tombstones);
     }
 
     /// Returns whether a message is a late one of a dialog that has ended.
@@ -334,7 +335,7 @@ impl Engine {
     /// A new attempt with the same Call-ID, e.g. after a redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A new
     /// call by a sender that reuses a Call-ID has another From tag.
     fn is_late_message(&mut self, message: &SipMessage<'_>) -> bool {
-        let Some(tombstone) = self.tombstones.get(hash(message.call_id()), self.now) else { return false };
+        let Some(tombstone) = self.ended.tombstones.get(hash(message.call_id()), self.clock.now) else { return false };
         if !is_first_invite(message) {
             return true;
         }
@@ -353,9 +354,9 @@ impl Engine {
         if accepted
             && message.cseq().is_some_and(|c| c.method == SipMethod::Register)
             && let Some(user) = message.to().and_then(|to| to.uri.user)
-            && let Some(user) = self.number_plan.normalise(&user)
+            && let Some(user) = self.site.plan.normalise(&user)
         {
-            self.number_plan.learn_registration(&user, datagram.dst, datagram.src);
+            self.site.plan.learn_registration(&user, datagram.dst, datagram.src);
             self.learn_phone(datagram.dst);
         }
     }
@@ -370,14 +371,14 @@ impl Engine {
         let mut others = call.legs().iter().filter(|s| **s != slot).filter_map(|s| self.table.leg(*s));
         let caused = others.find(|o| o.machines().1.same_host(own) && !o.machines().0.same_host(own));
         let Some(caused) = caused else { return };
-        let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.number_plan.is_extension(n));
+        let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.site.plan.is_extension(n));
         let rings_for_outside = is_ours(&leg.parties.to) && !is_ours(&caused.parties.from);
         // A machine with several addresses is known by each of them.
         for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
             if rings_for_outside {
-                self.number_plan.learn_visible_pbx(host);
+                self.site.plan.learn_visible_pbx(host);
             } else {
-                self.number_plan.learn_pbx(host);
+                self.site.plan.learn_pbx(host);
             }
         }
     }

@@ -16,7 +16,7 @@ impl Engine {
     /// After a transfer whose other leg the mirror port does not show, no other call has that sound.
     pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(call) = self.table.call(conversation) else { return };
-        let has_media = |leg: &Leg| leg.last_media_at.is_some_and(|last| self.now.since(last) < PARTNER_WINDOW);
+        let has_media = |leg: &Leg| leg.last_media_at.is_some_and(|last| self.clock.now.since(last) < PARTNER_WINDOW);
         let survives = |slot: &&LegKey| {
             self.table.leg(**slot).is_some_and(|leg| !leg.closed && !leg.is_recording_session() && has_media(leg))
         };
@@ -32,7 +32,7 @@ impl Engine {
         let mut calls = self.table.calls().filter(|(_, call)| is_related(call));
         calls.any(|(key, _)| {
             let legs: Vec<&Leg> = self.table.legs_of(key).collect();
-            CallRoles::from_legs(&legs, &self.number_plan).is_some_and(|roles| roles.anchor.dialog.ended().is_none())
+            CallRoles::from_legs(&legs, &self.site.plan).is_some_and(|roles| roles.anchor.dialog.ended().is_none())
         })
     }
 }

@@ -203,6 +203,52 @@ fn the_io_modules_are_those_marked_in_lib_rs() {
 }
 
 #[test]
+fn no_struct_of_call_gets_more_fields() {
+    // Records of the output, configuration and counters are lists of fields by their nature. The others may only shrink.
+    let is_list = |path: &Path| ["record.rs", "config.rs", "counters.rs"].iter().any(|name| path.ends_with(name));
+    let known = [("Conversation", 20), ("Dialog", 25), ("Leg", 23), ("LegParties", 16), ("RtpStream", 19)];
+    let mut files = Vec::new();
+    walk(&root().join("src/call"), &mut files);
+    for path in files.iter().filter(|path| !is_list(path)) {
+        for (name, fields) in structs(before_tests(&read(path))) {
+            let limit = known.iter().find(|(known, _)| *known == name).map_or(MAX_FIELDS, |(_, limit)| *limit);
+            assert!(fields <= limit, "{name} in {} has {fields} fields, more than {limit}", path.display());
+        }
+    }
+    assert_eq!(
+        structs("pub(crate) struct A {\n    /// B\n    pub(super) b: u8,\n    c: u8,\n}\n"),
+        [("A".to_owned(), 2)]
+    );
+}
+
+/// Returns the names of the structs in a formatted file, and the numbers of their fields.
+fn structs(text: &str) -> Vec<(String, usize)> {
+    let mut found: Vec<(String, usize)> = Vec::new();
+    let mut is_inside = false;
+    for line in text.lines() {
+        if let Some((_, rest)) =
+            line.split_once("struct ").filter(|_| !line.starts_with([' ', '/']) && line.ends_with('{'))
+        {
+            let name = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            found.push((name.to_owned(), 0));
+            is_inside = true;
+        } else if line.starts_with('}') {
+            is_inside = false;
+        } else if is_inside && line.starts_with("    ") && !line.starts_with("     ") {
+            let code = line.trim_start();
+            if let Some((_, fields)) = found.last_mut().filter(|_| code.contains(": ") && !code.starts_with(['/', '#']))
+            {
+                *fields += 1;
+            }
+        }
+    }
+    found
+}
+
+/// Fields of a struct. One with more is several things.
+const MAX_FIELDS: usize = 12;
+
+#[test]
 fn grouped_nested_and_inline_paths_are_found() {
     let text = r#"
 //! [`crate::ops`] in a doc comment is no dependency.
