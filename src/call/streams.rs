@@ -179,10 +179,10 @@ impl RtpStream {
             self.own_numbers = true;
             news |= self.look_up_payload(packet.pt, at, negotiation);
         }
-        if let Some(judge) = self.judges.iter_mut().find(|judge| judge.pt() == packet.pt) {
-            if judge.handle_packet(packet) {
-                news |= self.look_up_payload(packet.pt, at, negotiation);
-            }
+        if let Some(judge) = self.judges.iter_mut().find(|judge| judge.pt() == packet.pt)
+            && judge.handle_packet(packet)
+        {
+            news |= self.look_up_payload(packet.pt, at, negotiation);
         }
         self.mistaken += u64::from(self.own_numbers || self.judged_format(packet.pt).is_some());
         let Some(payload) = self.payloads.get_mut(self.current) else {

@@ -87,7 +87,8 @@ mod tests {
         for rate_hz in [8_000, 16_000] {
             assert!(is_found(2.6, rate_hz, sine(2_100.0)) && is_found(2.6, rate_hz, sine(2_112.0)));
             // The phase turns every 450 ms.
-            assert!(is_found(3.3, rate_hz, |t| sine(2_100.0)(t) * if (t / 0.45) as u32 % 2 == 0 { 1.0 } else { -1.0 }));
+            assert!(is_found(3.3, rate_hz, |t| sine(2_100.0)(t)
+                * if ((t / 0.45) as u32).is_multiple_of(2) { 1.0 } else { -1.0 }));
             assert!(!is_found(0.8, rate_hz, sine(2_100.0)), "a beep");
             for hz in [425.0, 1_000.0, 1_100.0, 2_000.0, 2_225.0] {
                 assert!(!is_found(5.0, rate_hz, sine(hz)), "{hz} Hz");
