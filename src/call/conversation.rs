@@ -449,7 +449,7 @@ fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     if cut > 0 {
         record.problems.push(ProblemKind::CutBySnaplen.with_packets(cut));
     }
-    let mistaken: u64 = anchor.streams.iter().map(|s| s.mistaken).sum();
+    let mistaken: u64 = anchor.streams.iter().map(|s| s.mistaken_packets()).sum();
     for (kind, packets) in
         [(ProblemKind::PayloadTypeMismatch, mistaken), (ProblemKind::StreamsRefused, anchor.refused_packets)]
     {

@@ -38,12 +38,8 @@ pub(crate) struct RtpStream {
     unsettled: bool,
     /// Number of packets that the capture cut (snaplen).
     pub(crate) cut: u64,
-    /// Whether the sender uses the payload types of its own description, although the receiver announced them otherwise.
-    own_numbers: bool,
-    /// Judges of the payload types whose format the descriptions leave in doubt.
-    judges: Vec<PayloadJudge>,
-    /// Number of packets in another format than the receiver announced for their payload type.
-    pub(crate) mistaken: u64,
+    /// Payload types that do not mean what the receiver announced.
+    doubt: PayloadDoubt,
     /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
     /// Index of an older stream of the leg with the same SSRC and side on another flow. Both can carry the same packets, if
@@ -53,6 +49,17 @@ pub(crate) struct RtpStream {
     pub(crate) announced: [bool; 2],
     /// Watch of its voice, while the search for relays looks at it.
     pub(crate) watch: Option<StreamWatch>,
+}
+
+/// Payload types of a stream that do not mean, or may not mean, what the receiver announced.
+#[derive(Clone, Debug, Default)]
+struct PayloadDoubt {
+    /// Whether the sender uses the payload types of its own description, although the receiver announced them otherwise.
+    own_numbers: bool,
+    /// Judges of the payload types whose format the descriptions leave in doubt.
+    judges: Vec<PayloadJudge>,
+    /// Number of packets in another format than the receiver announced for their payload type.
+    mistaken: u64,
 }
 
 /// The end of a stream at one side of its leg.
@@ -142,9 +149,7 @@ impl RtpStream {
             security: StreamSecurity::Plain,
             unsettled: false,
             cut: 0,
-            own_numbers: false,
-            judges: Vec::new(),
-            mistaken: 0,
+            doubt: PayloadDoubt::default(),
             taken_over: None,
             twin: None,
             announced: [false, false],
@@ -176,15 +181,15 @@ impl RtpStream {
         }
         let mut news = self.note_payload(packet.pt, at, negotiation);
         if self.is_no_event(packet, negotiation) {
-            self.own_numbers = true;
+            self.doubt.own_numbers = true;
             news |= self.look_up_payload(packet.pt, at, negotiation);
         }
-        if let Some(judge) = self.judges.iter_mut().find(|judge| judge.pt() == packet.pt)
+        if let Some(judge) = self.doubt.judges.iter_mut().find(|judge| judge.pt() == packet.pt)
             && judge.handle_packet(packet)
         {
             news |= self.look_up_payload(packet.pt, at, negotiation);
         }
-        self.mistaken += u64::from(self.own_numbers || self.judged_format(packet.pt).is_some());
+        self.doubt.mistaken += u64::from(self.doubt.own_numbers || self.judged_format(packet.pt).is_some());
         let Some(payload) = self.payloads.get_mut(self.current) else {
             return PacketOutcome::Packet { secret: false, news: false };
         };
@@ -214,7 +219,7 @@ impl RtpStream {
     /// Returns the audio codec of the newest packet; `None` while it is in doubt.
     pub(crate) fn voice(&self) -> Option<&str> {
         let payload = self.payloads.get(self.current)?;
-        let is_in_doubt = self.judges.iter().any(|judge| judge.pt() == payload.pt && judge.is_open());
+        let is_in_doubt = self.doubt.judges.iter().any(|judge| judge.pt() == payload.pt && judge.is_open());
         let encoding = payload.voice().filter(|_| !is_in_doubt)?.encoding.as_str();
         is_speech(encoding).then_some(encoding)
     }
@@ -334,7 +339,7 @@ impl RtpStream {
     fn is_no_event(&self, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> bool {
         let is_event = self.payloads.get(self.current).is_some_and(|p| p.secret && p.pt == packet.pt);
         is_event
-            && !self.own_numbers
+            && !self.doubt.own_numbers
             && packet.payload.len() > MAX_EVENT_BYTES
             && negotiation.security(self.sender) == StreamSecurity::Plain
             && negotiation.own_format(self.sender, packet.pt).is_some_and(|own| !own.is(Codec::TelephoneEvent))
@@ -343,7 +348,7 @@ impl RtpStream {
     /// Makes `pt` the current payload type, with the format of the negotiation as it is now.
     fn look_up_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
-        let own = if self.own_numbers { negotiation.own_format(self.sender, pt) } else { None };
+        let own = if self.doubt.own_numbers { negotiation.own_format(self.sender, pt) } else { None };
         let announced = own.or_else(|| negotiation.payload_format(self.sender, pt));
         self.raise_doubt(pt, announced.as_ref(), negotiation);
         let judged = self.judged_format(pt).cloned();
@@ -391,26 +396,31 @@ impl RtpStream {
         true
     }
 
+    /// Returns the number of packets in another format than the receiver announced for their payload type.
+    pub(crate) const fn mistaken_packets(&self) -> u64 {
+        self.doubt.mistaken
+    }
+
     /// Returns the format that a judge found for a payload type.
     fn judged_format(&self, pt: PayloadType) -> Option<&PayloadFormat> {
-        self.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
+        self.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
     }
 
     /// Sets a judge over a payload type if the sender's description gives it another format than the receiver's, or if it
     /// is not announced as audio.
     fn raise_doubt(&mut self, pt: PayloadType, announced: Option<&PayloadFormat>, negotiation: &Negotiation) {
-        if self.judges.iter().any(|judge| judge.pt() == pt && judge.has_announced(announced)) {
+        if self.doubt.judges.iter().any(|judge| judge.pt() == pt && judge.has_announced(announced)) {
             return;
         }
-        self.judges.retain(|judge| judge.pt() != pt);
+        self.doubt.judges.retain(|judge| judge.pt() != pt);
         let is_plain = negotiation.security(self.sender) == StreamSecurity::Plain;
-        if !is_plain || self.judges.len() >= MAX_JUDGES || announced.is_some_and(|format| format.is(Codec::Red)) {
+        if !is_plain || self.doubt.judges.len() >= MAX_JUDGES || announced.is_some_and(|format| format.is(Codec::Red)) {
             return;
         }
         let no_audio = announced.is_none_or(|format| format.is(Codec::TelephoneEvent));
         let others = negotiation.own_format(self.sender, pt).into_iter();
         let any = if no_audio { negotiation.formats() } else { Vec::new() };
-        self.judges.extend(PayloadJudge::new(pt, announced, others.chain(any)));
+        self.doubt.judges.extend(PayloadJudge::new(pt, announced, others.chain(any)));
     }
 }
 

@@ -206,7 +206,7 @@ fn the_io_modules_are_those_marked_in_lib_rs() {
 fn no_struct_of_call_gets_more_fields() {
     // Records of the output, configuration and counters are lists of fields by their nature. The others may only shrink.
     let is_list = |path: &Path| ["record.rs", "config.rs", "counters.rs"].iter().any(|name| path.ends_with(name));
-    let known = [("Conversation", 20), ("Dialog", 25), ("Leg", 23), ("LegParties", 16), ("RtpStream", 19)];
+    let known = [("Conversation", 20), ("Dialog", 25), ("Leg", 23), ("LegParties", 16), ("RtpStream", 18)];
     let mut files = Vec::new();
     walk(&root().join("src/call"), &mut files);
     for path in files.iter().filter(|path| !is_list(path)) {

@@ -465,6 +465,7 @@ fn sent_on(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by).named(None)]
 }
 
+/// The extension that answered hands the caller to the other extension, which then spoke last.
 fn transfer(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -484,7 +485,7 @@ fn transfer(
     scene.answer(c);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
 /// The extension that called out transfers the outside party to the other extension.
@@ -537,7 +538,7 @@ fn feature_code(
     scene.answer(c);
     scene.bridge(a, c, 500);
     let ended_by = hang_up(scene, rng, [a, c]);
-    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, one), ended_by)]
+    vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
 fn replaces(scene: &Scene, target: &str, replaced: DialogId) -> String {
