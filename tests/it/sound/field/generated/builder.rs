@@ -53,6 +53,7 @@ impl CodedVoice {
     /// The fixture of this name. Sixty packets of 20 ms, or forty of 30 ms.
     pub fn fixture(name: &str) -> Self {
         let (rtpmap, clock_hz, is_wide) = match name {
+            "pcma" => ("PCMA/8000", 8_000, false),
             "pcmu" => ("PCMU/8000", 8_000, false),
             "gsm" => ("GSM/8000", 8_000, false),
             "g722" => ("G722/8000", 8_000, true),

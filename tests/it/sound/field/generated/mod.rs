@@ -5,6 +5,7 @@
 
 mod builder;
 mod formats;
+mod levels;
 mod negotiation;
 mod packets;
 mod srtp;

@@ -1,0 +1,110 @@
+//! Levels, pauses and losses of every codec against an independent decoder of the same frames (`fixtures/codecs`).
+
+use callspan::call::record::Side;
+use fastrand::Rng;
+
+use super::super::judge::FieldScore;
+use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none};
+
+const VOICES: [&str; 17] = [
+    "pcma", "pcmu", "gsm", "g722", "g729", "ilbc_20", "ilbc_30", "speex", "speex_wb", "opus", "opus_fec", "amr",
+    "amrwb", "g726_16", "g726_24", "g726_32", "g726_40",
+];
+
+/// Voices whose senders pause.
+const PAUSED: [&str; 5] = ["amr_dtx", "amrwb_dtx", "g729b", "opus_dtx", "speex_dtx"];
+
+/// Largest difference of the level where both decode the same frames, dB.
+const SAME_LEVEL_DB: f64 = 0.5;
+/// Silence in place of sound while a decoder without a past begins, ms.
+const FIRST_FRAME_MS: usize = 10;
+/// Silence in place of sound, or sound in place of silence, at the edges of pauses, ms.
+const PAUSE_EDGES_MS: usize = 40;
+/// Largest difference of the level with losses, dB: a lost frame of G.729 at the end of a pause costs the onset.
+const LOSS_LEVEL_DB: f64 = 2.5;
+/// Longest silence where 60 ms in a row are lost three times, ms. Concealment of them fades.
+const BURSTS_MS: usize = 150;
+
+/// Plays a voice on both sides and returns the scores. `change` changes the packets of each side.
+fn scores(name: &str, change: impl Fn(&mut Vec<FieldPacket>)) -> [FieldScore; 2] {
+    let (voice, mut random) = (CodedVoice::fixture(name), Rng::with_seed(1));
+    let fmtp =
+        if name.ends_with("octets") || name.starts_with("amr") && name.ends_with("dtx") { "octet-align=1" } else { "" };
+    let line = format!("RTP/AVP 96\r\n{}", voice.lines(96, fmtp));
+    let mut call = FieldCall::answered(&line, &line);
+    for (side, start) in [(Side::Caller, 0), (Side::Callee, voice.payloads.len() / 3)] {
+        let mut packets = voice.packets(1_050.0, 4, start, &mut random);
+        change(&mut packets);
+        call.send(side, &packets);
+    }
+    call.scores(5_200.0).1
+}
+
+#[test]
+fn every_codec_has_the_level_of_an_independent_decoder() {
+    let mut wrong = Vec::new();
+    for name in VOICES {
+        for score in scores(name, |_| {}) {
+            println!(
+                "{name}: {:+.2} dB, missing {}, invented {}",
+                score.level_db, score.base.missing_ms, score.invented_ms
+            );
+            let differs =
+                score.level_db.abs() > SAME_LEVEL_DB || score.base.missing_ms + score.invented_ms > FIRST_FRAME_MS;
+            wrong.extend((differs || !score.faults().is_empty()).then(|| format!("{name}: {score:?}")));
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn pauses_of_the_sender_are_neither_silence_nor_noise() {
+    let mut wrong = Vec::new();
+    for name in PAUSED {
+        // Frames that were not sent: nothing of G.729, one byte of Opus and Speex, frame type 15 of AMR.
+        let most = if name.starts_with("amr") { 2 } else { 1 };
+        let scores = scores(name, |packets| {
+            let first = packets[0].sequence;
+            packets.iter_mut().filter(|packet| packet.payload.len() <= most).for_each(|packet| packet.is_lost = true);
+            // A pause skips no sequence number (RFC 3551 section 4.1).
+            for (sent, packet) in packets.iter_mut().filter(|packet| !packet.is_lost).enumerate() {
+                packet.sequence = first.wrapping_add(sent as u16);
+            }
+        });
+        for score in scores {
+            println!(
+                "{name}: {:+.2} dB, missing {}, invented {}",
+                score.level_db, score.base.missing_ms, score.invented_ms
+            );
+            let differs = score.level_db.abs() > SAME_LEVEL_DB
+                || score.base.missing_ms > PAUSE_EDGES_MS
+                || score.invented_ms > PAUSE_EDGES_MS;
+            wrong.extend((differs || !score.faults().is_empty()).then(|| format!("{name}: {score:?}")));
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn lost_packets_are_concealed_without_inventing_sound() {
+    let mut wrong = Vec::new();
+    for name in VOICES.into_iter().chain(PAUSED) {
+        let scores = scores(name, |packets| {
+            // Single packets, and three bursts of 60 ms.
+            for (n, packet) in packets.iter_mut().enumerate() {
+                packet.is_lost = packet.payload.is_empty() || n % 23 == 11 || (n as u32 % 50 * 20).abs_diff(430) < 30;
+            }
+        });
+        for score in scores {
+            println!(
+                "{name}: {:+.2} dB, missing {}, invented {}",
+                score.level_db, score.base.missing_ms, score.invented_ms
+            );
+            let differs = score.level_db.abs() > LOSS_LEVEL_DB
+                || score.base.missing_ms > BURSTS_MS
+                || score.invented_ms > PAUSE_EDGES_MS;
+            wrong.extend(differs.then(|| format!("{name}: {score:?}")));
+        }
+    }
+    assert_none(&wrong);
+}
