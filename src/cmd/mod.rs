@@ -34,8 +34,8 @@ pub(crate) mod user;
 #[derive(Debug, Parser)]
 #[command(name = "callspan", version, after_help = HELP, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Log level for standard error: error, warn, info, debug, trace, or a list of MODULE=LEVEL. Phone numbers are shown
-    /// only at debug and trace.
+    /// Log level for standard error: error, warn, info, debug, trace, or a list of MODULE=LEVEL. Phone numbers are never
+    /// logged.
     #[arg(long, global = true, value_name = "LEVEL", env = "CALLSPAN_LOG")]
     pub(crate) log: Option<String>,
     /// Log one JSON object per line.
@@ -290,6 +290,7 @@ is wrong.";
 const REPLAY_HELP: &str = "\
 Each call becomes DIR/<id>.wav (left the caller, right the called party) and DIR/<id>.json. The same capture always
 gives the same ids and the same bytes. With --deliver, a second run with the same files and folder sends nothing twice.
+A capture that is cut short at its end gives exit status 0. Rubbish in it gives 1: the rest of the file was not read.
 
 Examples:
   callspan replay trunk.pcap

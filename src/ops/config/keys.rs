@@ -218,7 +218,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("webhook", "secret", KeyKind::Secret, "", "", "Secret of the signature, as alerts.webhook_secret. Better keep it in secret_file."),
     key("webhook", "secret_file", KeyKind::Path, "", "", "File that holds only the secret."),
     //
-    key("log", "level", KeyKind::Word(&["error", "warn", "info", "debug", "trace"]), "\"info\"", "", "Level of the log. debug and trace show phone numbers. --log and CALLSPAN_LOG take precedence."),
+    key("log", "level", KeyKind::Word(&["error", "warn", "info", "debug", "trace"]), "\"info\"", "", "Level of the log. No level shows phone numbers. --log and CALLSPAN_LOG take precedence."),
     //
     key("rules", "action", KeyKind::Word(&["record", "exclude", "no_register"]), "", "", "Required. record: record and register. exclude: keep no audio. no_register: record, but do not register in Pyrus."),
     key("rules", "direction", KeyKind::Word(&["inbound", "outbound", "internal", "unknown"]), "", "", "Direction of the call."),
