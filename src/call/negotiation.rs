@@ -200,7 +200,7 @@ impl Negotiation {
         self.pending[by.channel()] = Some(PendingOffer { cseq, before, offer: None, offered: false });
     }
 
-    /// Records the offer of the in-dialog request that [`Negotiation::begin`] named.
+    /// Records the offer that the side `by` made in the in-dialog request last given to [`Negotiation::begin`].
     pub(crate) fn offer(&mut self, by: Side, description: AudioDescription) {
         let is_first = self.announced(by).is_none();
         let Some(pending) = &mut self.pending[by.channel()] else { return self.announce(by, description) };

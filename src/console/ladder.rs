@@ -12,7 +12,7 @@ use super::server::ConsoleState;
 use crate::call::record::{CallRecord, EndedBy, EventKind, LegRecord, Side};
 use crate::time::Timestamp;
 
-/// The machines and messages of a call.
+/// The ladder diagram of a call: its hosts, and the SIP messages between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct CallLadder {
     /// Addresses of the machines, in the order in which they appear.

@@ -227,7 +227,7 @@ pub(crate) struct RetryCounts {
     pub(crate) attempts: u32,
     /// Consecutive failures of the present step with an error that allows few repeats.
     pub(crate) limited: u32,
-    /// Consecutive attempts of the present step that ended in a refused token.
+    /// Number of consecutive attempts of the present step that failed because Pyrus refused the token.
     pub(crate) reauthorised: u32,
     /// Registrations repeated because Pyrus did not know the call when a file was attached.
     pub(crate) reregistered: u32,

@@ -256,7 +256,7 @@ pub enum ClockMode {
     /// It runs with real time and can be advanced.
     #[default]
     Running,
-    /// It moves only when it is advanced.
+    /// The clock stands still until a test advances it.
     Frozen,
 }
 

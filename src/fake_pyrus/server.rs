@@ -154,7 +154,8 @@ async fn closed(gate: &mut watch::Receiver<Duration>) -> Duration {
     }
 }
 
-/// Closes the listener for this time. A bound socket that does not listen keeps the port and refuses connections.
+/// Closes the listener for the duration `wait`, then listens again. Meanwhile a socket that is bound but does not
+/// listen keeps the port and refuses connections.
 async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) -> TcpListener {
     let at = listener.local_addr();
     drop(listener);

@@ -350,7 +350,7 @@ impl Alerts {
         self.log_and_send(kind, &without_numbers(detail), Some(call.to_owned()));
     }
 
-    /// Returns true if a command or another way gets the alarms.
+    /// Returns true if alarms go anywhere else than to the log: to a command, webhook, mail or Telegram.
     pub(crate) fn has_way(&self) -> bool {
         let has_command = || self.command.read().unwrap_or_else(PoisonError::into_inner).is_some();
         self.to_command.is_some() && (has_command() || self.ways.as_ref().is_some_and(AlarmWays::is_any))

@@ -1,6 +1,7 @@
 //! The result of the last test call that was made with an alarm (`callspan test-call --alarm`), in the state folder.
 //!
-//! The running service reads it and raises the alarm, so that the alarm has the ways and the pauses of all others.
+//! The running service reads the result and raises the alarm itself. So this alarm goes to the same receivers as the others,
+//! and as often.
 
 use std::io;
 use std::path::Path;

@@ -50,8 +50,8 @@ impl AuthUrl {
         is_loopback(&self.auth)
     }
 
-    /// Builds the request URLs from an `auth` response. Cloud Pyrus names both bases. A server on premises may name
-    /// neither; then the base of `auth_url` applies.
+    /// Builds the request URLs from an `auth` response. Cloud Pyrus returns the base URLs of the API and of its files.
+    /// A server on premises may return neither; then the base of `auth_url` is used.
     ///
     /// # Errors
     /// Returns a message for the administrator if the token must not be sent to a named host.

@@ -93,7 +93,8 @@ const MAX_FIRST_MESSAGES: usize = 8 * 1024;
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
 /// Limit for one of the first messages, bytes: four times a large INVITE.
 const MAX_FIRST_MESSAGE: usize = 16 * 1024;
-/// Limit for decisions, bytes: a hundred decisions, more than a leg without media gets.
+/// Limit for the spooled decisions ([`TimedDecision`]) of a leg that has no media yet, bytes. About a hundred fit; such a leg gets
+/// fewer.
 const MAX_DECISIONS: usize = 16 * 1024;
 
 #[cfg(test)]

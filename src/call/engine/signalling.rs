@@ -341,7 +341,8 @@ impl Engine {
         }
         let tag = message.from().and_then(|f| f.tag().map(str::to_owned));
         let newer = message.cseq().is_some_and(|cseq| cseq.number > tombstone.invite_cseq);
-        // After an answered call, another Via branch is another transaction, i.e. a new call (RFC 3261 section 17.2.3).
+        // After the end of an answered call, an INVITE with the same Call-ID and another Via branch is a new call; with
+        // the same branch it is a retransmission (RFC 3261 section 17.2.3).
         let branch = Dialog::branch_of(message);
         let is_other_transaction =
             branch.is_some() && tombstone.branches[0].is_some() && !tombstone.branches.contains(&branch);

@@ -15,7 +15,7 @@ pub(crate) struct Paint {
 pub(crate) enum TextTone {
     /// As it should be.
     Good,
-    /// A person may want to look at it.
+    /// Style of an unusual value that is no error.
     Odd,
     /// A person must act, or something is lost.
     Bad,

@@ -21,7 +21,8 @@ pub struct DeliverySummary {
     pub parked: Vec<TroubledCall>,
     /// Calls that were given up: the call or a recording is missing in Pyrus. The newest [`MAX_DEAD_KEPT`] are listed.
     pub dead: Vec<TroubledCall>,
-    /// Requests that Pyrus may have carried out twice, because it gave no definite response.
+    /// Requests that were repeated because Pyrus gave no definite response to the first attempt. Pyrus may have carried
+    /// them out twice.
     pub possible_duplicates: u64,
     /// The reason why no call can be delivered, for the administrator.
     pub alarm: Option<String>,

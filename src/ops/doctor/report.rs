@@ -10,7 +10,7 @@ use super::{DoctorFinding, FindingSeverity, Observation};
 /// The report: with `--json`, printed as one object.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DoctorReport<'a> {
-    /// Names of the interfaces or files.
+    /// Names of the examined capture interfaces or capture files.
     pub(crate) source: &'a str,
     /// Length of the observation in seconds; for a file, from its first to its last frame.
     pub(crate) seconds: f64,

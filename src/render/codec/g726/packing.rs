@@ -1,7 +1,8 @@
-//! Finds the packing of a G.726 stream by its sound.
+//! Finds the order of the code words in a G.726 stream by decoding it both ways.
 //!
 //! Quirk `g726_packing`: many devices send `G726-32` with the code words in the order of `AAL2-G726-32` (RFC 3551 section
-//! 4.5.4 mentions them). Both orders decode, but in the wrong one a sample says little about the next.
+//! 4.5.4 mentions such devices). Both orders decode without error. In the wrong order the sound resembles noise: a sample
+//! hardly depends on the sample before.
 
 use super::G726Decoder;
 use crate::call::decision::PayloadFormat;

@@ -49,8 +49,8 @@ enum GrowthDirection {
     Back,
 }
 
-/// Decodes the start state. An all-pass filter with the shape of the spectrum disperses the phases of its samples, by
-/// circular convolution (section 4.2).
+/// Decodes the start state. Its samples are convolved circularly with an all-pass filter made of the LPC coefficients,
+/// which disperses their phases (section 4.2).
 fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     let length = frame.levels.len();
     let peak = 10.0f32.powf(STATE_PEAK[frame.peak % STATE_PEAK.len()]) / 4.5;

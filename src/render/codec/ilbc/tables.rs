@@ -30,7 +30,7 @@ pub(super) const CODEBOOK_FILTER: [f32; 8] =
 /// Low pass before downsampling by two, for the enhancer's pitch search.
 pub(super) const HALF_BAND: [f32; 7] = [-0.06665, 0.125, 0.31665, 0.414063, 0.31665, 0.125, -0.06665];
 
-/// Interpolation filters: the taps for 0, 1, 2 and 3 quarters before the middle sample.
+/// Interpolation filters of seven taps. Row n gives the signal n quarters of a sample before the middle sample.
 pub(super) const QUARTERS: [[f32; 7]; 4] = [
     [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
     [0.015625, -0.076904, 0.28833, 0.862061, -0.106445, 0.018799, -0.015625],
