@@ -4,7 +4,7 @@
 //! record is looked for in the folders of the running service. The recorder knows the call by a header
 //! ([`crate::call::test_call`]) and does not register it in Pyrus, unless `--deliver` asks for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
-use crate::service::clock::wall_clock;
+use crate::service::clock::{monotonic, wall_clock};
 use crate::service::test_key;
 
 mod script;
@@ -150,8 +150,28 @@ fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
         return Err(format!("the recorder waits for its interface {}: check the cable, `ip link`", report.source));
     }
     let key = test_key::load(state).map_err(|error| format!("the key of the test calls cannot be read: {error}"))?;
-    Ok((report, key))
+    Ok((newer_report(state, report), key))
 }
+
+/// Waits for the next report of the service, so that frames from before the call do not count as frames of the call.
+/// Returns the known report if there is no next one in time.
+#[expect(clippy::disallowed_methods, reason = "another process writes the report")]
+fn newer_report(state: &Path, known: ServiceReport) -> ServiceReport {
+    let (asked_at, until) = (wall_clock(), monotonic() + REPORT_PATIENCE);
+    while monotonic() < until {
+        std::thread::sleep(REPORT_POLL);
+        if let Ok(report) = ServiceReport::read(state)
+            && report.at >= asked_at
+        {
+            return report;
+        }
+    }
+    known
+}
+
+/// Longest time to wait for a report. The service writes one every five seconds.
+const REPORT_PATIENCE: Duration = Duration::from_secs(12);
+const REPORT_POLL: Duration = Duration::from_millis(100);
 
 fn send(
     args: &TestCallArgs,
