@@ -13,16 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Writes a configuration that captures on the loopback interface. Returns its path.
 fn configuration(dir: &Path, rest: &str) -> PathBuf {
-    let folder = |name: &str| dir.join(name).display().to_string();
-    let text = format!(
-        "[capture]\ninterface = \"lo\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\n{rest}",
-        folder("spool"),
-        folder("state"),
-        folder("recordings")
-    );
-    let path = dir.join("callspan.toml");
-    std::fs::write(&path, text).unwrap();
-    path
+    crate::support::configuration::configuration(dir, "lo", rest)
 }
 
 fn start(config: &Path, notify: &Path) -> Child {

@@ -61,18 +61,9 @@ pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_callspan"))
 }
 
-/// Writes a configuration with all folders in `dir`. Returns its path.
+/// Writes a configuration with all folders in `dir` and without Pyrus. Returns its path.
 fn configuration(dir: &Path, interface: &str) -> PathBuf {
-    let folder = |name: &str| dir.join(name).display().to_string();
-    let text = format!(
-        "[capture]\ninterface = \"{interface}\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\n[pyrus]\nenabled = false\n",
-        folder("spool"),
-        folder("state"),
-        folder("recordings")
-    );
-    let path = dir.join("callspan.toml");
-    std::fs::write(&path, text).unwrap();
-    path
+    crate::support::configuration::configuration(dir, interface, "[pyrus]\nenabled = false\n")
 }
 
 /// A running service, with the lines of its standard error. Killed when dropped.
