@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - Only blocks whose bytes select them are looked at, one in eight. Both legs select the same blocks.
-//! - A watch ends after [`WATCH_BUDGET`] selected blocks. The table of blocks has a fixed size; a full bucket loses
+//! - A watch ends after [`WATCH_BUDGET`] selected blocks, or after [`WATCH_TIME`] of a stream that is mostly silent. The table of blocks has a fixed size; a full bucket loses
 //!   evidence and never invents it.
 //! - A block that is seen in a third stream, or again in its own stream, takes back the match that it gave.
 
@@ -30,6 +30,8 @@ pub(crate) struct StreamWatch {
     pub(crate) pt: PayloadType,
     /// Bytes of a block; 0: the whole payload is one block.
     block: u16,
+    /// End of the watch, even if the stream was silent until then.
+    until: Timestamp,
 }
 
 /// A stream of a leg, as the search for relays sees it.
@@ -143,6 +145,7 @@ impl ContentIndex {
         old: Option<StreamWatch>,
         ends: StreamEnds,
         (pt, encoding): (PayloadType, &str),
+        at: Timestamp,
     ) -> Option<StreamWatch> {
         if let Some(old) = old {
             self.end_watch(old.id.get());
@@ -158,7 +161,7 @@ impl ContentIndex {
         let id = NonZeroU32::new(self.last_id)?;
         self.watches.insert(id.get(), WatchState { ends, recent: [0; RECENT_BLOCKS], spent: 0 });
         self.legs.entry(ends.leg).or_default().watches.push(id.get());
-        Some(StreamWatch { id, pt, block })
+        Some(StreamWatch { id, pt, block, until: at + WATCH_TIME })
     }
 
     /// Looks at a voice payload of a watched stream. Returns whether the watch goes on. New relays are added to `found`.
@@ -169,6 +172,10 @@ impl ContentIndex {
         at: Timestamp,
         found: &mut Vec<ProvenRelay>,
     ) -> bool {
+        if at > watch.until {
+            self.end_watch(watch.id.get());
+            return false;
+        }
         let size = if watch.block == 0 { payload.len().max(1) } else { usize::from(watch.block) };
         for block in payload.chunks_exact(size).filter(|block| is_selected(block)) {
             let hash = foldhash::fast::FixedState::with_seed(HASH_SEED).hash_one(block);
@@ -398,6 +405,8 @@ const BUCKETS: usize = 16_384;
 const VOID: u32 = u32::MAX;
 /// Selected blocks of one watch: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
+/// Longest time of a watch. Whoever is silent for longer is heard by the next watch of a lone leg.
+const WATCH_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 /// Blocks of a stream within which a recurrence is noticed.
 const RECENT_BLOCKS: usize = 32;
 /// Longest delay of a relay, milliseconds.

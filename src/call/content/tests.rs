@@ -3,6 +3,9 @@ use crate::net::Endpoint;
 
 const PCMA: (PayloadType, &str) = (PayloadType(8), "PCMA");
 
+/// Begin of every test.
+const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_000);
+
 fn host(n: u8) -> Endpoint {
     Endpoint::v4([10, 0, 0, n], 4_000)
 }
@@ -23,7 +26,7 @@ impl Streams {
     fn new(streams: &[(StreamEnds, u64, i64)]) -> Self {
         let mut index = ContentIndex::default();
         let watches =
-            streams.iter().map(|(ends, seed, delay)| (index.watch(None, *ends, PCMA), *seed, *delay)).collect();
+            streams.iter().map(|(ends, seed, delay)| (index.watch(None, *ends, PCMA, BEGIN), *seed, *delay)).collect();
         Self { index, watches }
     }
 
@@ -36,7 +39,7 @@ impl Streams {
         let mut found = Vec::new();
         for (ms, w, n) in order {
             let (watch, seed, _) = self.watches[w];
-            let at = Timestamp::from_secs(1_700_000_000).offset(ms * 1_000_000);
+            let at = BEGIN.offset(ms * 1_000_000);
             if let Some(watch) = watch
                 && !self.index.handle_payload(watch, &voice(seed, n), at, &mut found)
             {
@@ -160,7 +163,7 @@ fn packets_of_another_length_find_each_other() {
     events.sort_by_key(|(ms, which, _)| (*ms, *which));
     for (ms, which, payload) in events {
         if let Some(watch) = world.watches[which].0 {
-            let at = Timestamp::from_secs(1_700_000_000).offset(ms * 1_000_000);
+            let at = BEGIN.offset(ms * 1_000_000);
             if !world.index.handle_payload(watch, payload, at, &mut found) {
                 world.watches[which].0 = None;
             }
@@ -178,6 +181,16 @@ fn watches_and_pairs_are_bounded_and_forgotten() {
     world.index.forget_leg(LegId(2));
     assert_eq!(world.index.sizes(), (0, 0));
     assert!(world.index.legs.is_empty());
-    assert_eq!(world.index.watch(None, stream(1, Side::Caller, 1, 5), (PayloadType(101), "TELEPHONE-EVENT")), None);
-    assert_eq!(world.index.watch(None, stream(1, Side::Caller, 1, 5), (PayloadType(101), "RED")), None);
+    assert_eq!(
+        world.index.watch(None, stream(1, Side::Caller, 1, 5), (PayloadType(101), "TELEPHONE-EVENT"), BEGIN),
+        None
+    );
+    assert_eq!(world.index.watch(None, stream(1, Side::Caller, 1, 5), (PayloadType(101), "RED"), BEGIN), None);
+}
+
+#[test]
+fn a_silent_stream_is_watched_for_a_bounded_time() {
+    let mut world = Streams::new(&two_legs(5));
+    world.play(1_600, |_, _| vec![0xD5; 160]);
+    assert_eq!(world.index.sizes(), (0, 0), "32 s of silence");
 }

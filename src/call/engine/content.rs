@@ -83,7 +83,7 @@ impl Engine {
             from: [machine(stream.src), leg.machine_at(sender)],
             to: [machine(stream.dst), leg.machine_at(sender.other())],
         };
-        let watch = self.kept.content.index.watch(stream.watch, ends, voice);
+        let watch = self.kept.content.index.watch(stream.watch, ends, voice, self.clock.now);
         if let Some(stream) = self.table.leg_mut(slot).and_then(|leg| leg.streams.get_mut(index)) {
             stream.watch = watch;
         }
@@ -298,7 +298,7 @@ impl Engine {
         };
         let ends = [(cause, relay.cause.2.other()), (effect, relay.effect.2)];
         let hosts = ends.map(|(leg, side)| leg.signaller(side));
-        let parties = super::learn::parties_hash(cause);
+        let parties = super::learn::parties_hash(self.table.legs_of(cause.call()));
         self.learn_proven_machine((hosts[0], hosts[1]), parties, relay.effect.1);
     }
 
