@@ -36,15 +36,14 @@ impl Engine {
     /// Learns from the legs of an ended call.
     pub(super) fn learn_machines(&mut self, legs: &[&Leg]) {
         let mut has_learnt = false;
+        let parties = parties_hash(legs.iter().copied());
         for (cause, effect) in linked_legs(legs) {
             let hosts = (cause.dialog.callee_addr, effect.dialog.caller_addr);
             if self.site.plan.is_phone(hosts.0) || self.site.plan.is_phone(hosts.1) {
                 continue;
             }
             let change = match host_evidence(cause, effect) {
-                Some(HostEvidence::OneMachine) => {
-                    self.site.topology.observe(hosts, parties_hash(cause), self.clock.now)
-                }
+                Some(HostEvidence::OneMachine) => self.site.topology.observe(hosts, parties, self.clock.now),
                 Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
                 None => continue,
             };
@@ -149,10 +148,12 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     }
 }
 
-/// Returns a hash of the numbers of a leg.
-pub(super) fn parties_hash(leg: &Leg) -> u64 {
+/// Returns a hash of the parties of a call, i.e. the numbers of its earliest leg. One call always has the same hash, whichever
+/// evidence it gives, so that it is never counted as two calls.
+pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
     let hasher = foldhash::fast::FixedState::with_seed(3);
-    hasher.hash_one((&leg.parties.from, &leg.parties.to))
+    let first = legs.min_by_key(|leg| (leg.created_at, leg.id));
+    hasher.hash_one(first.map(|leg| (&leg.parties.from, &leg.parties.to)))
 }
 
 /// Time between the INVITEs of two legs of one machine.
