@@ -17,6 +17,8 @@ pub(crate) struct PayloadJudge {
     pt: PayloadType,
     /// The announced format first, then the others in the order of their likelihood.
     formats: Vec<JudgedFormat>,
+    /// Number of packets so far.
+    packets: u32,
     last: Option<(SequenceNumber, u32)>,
     pairs: u32,
     verdict: JudgeVerdict,
@@ -75,7 +77,7 @@ impl PayloadJudge {
             }
         }
         let has_others = formats.len() > 1;
-        has_others.then_some(Self { pt, formats, last: None, pairs: 0, verdict: JudgeVerdict::Open })
+        has_others.then_some(Self { pt, formats, last: None, packets: 0, pairs: 0, verdict: JudgeVerdict::Open })
     }
 
     /// Returns the judged payload type.
@@ -104,6 +106,7 @@ impl PayloadJudge {
         if !self.is_open() {
             return false;
         }
+        self.packets += 1;
         let (sequence, time) = (packet.sequence, packet.time.0);
         if let Some((last_sequence, last_time)) = self.last.replace((sequence, time))
             && sequence == last_sequence.wrapping_add(1)
@@ -124,12 +127,13 @@ impl PayloadJudge {
     fn decide(&self) -> JudgeVerdict {
         let most = |judged: &JudgedFormat| judged.fits * 8 >= self.pairs * 7;
         match self.formats.split_first() {
-            _ if self.pairs < MIN_PAIRS => JudgeVerdict::Open,
+            _ if self.pairs < MIN_PAIRS && self.packets < MAX_PACKETS => JudgeVerdict::Open,
+            _ if self.pairs < MIN_PAIRS => JudgeVerdict::Announced,
             Some((announced, _)) if announced.fits * 2 > self.pairs => JudgeVerdict::Announced,
             Some((_, others)) if others.iter().any(most) => {
                 JudgeVerdict::Other(1 + others.iter().position(most).unwrap_or(0))
             }
-            _ if self.pairs < MAX_PAIRS => JudgeVerdict::Open,
+            _ if self.pairs < MAX_PAIRS && self.packets < MAX_PACKETS => JudgeVerdict::Open,
             _ => JudgeVerdict::Announced,
         }
     }
@@ -149,7 +153,7 @@ impl JudgedFormat {
         let clock_hz = self.format.as_ref().map_or(0, |format| format.clock_hz);
         match self.last {
             LastPayload::Unknown => false,
-            LastPayload::Lasts(ns) => i64::from(ticks) * 1_000_000_000 == ns * i64::from(clock_hz),
+            LastPayload::Lasts(ns) => i128::from(ticks) * 1_000_000_000 == i128::from(ns) * i128::from(clock_hz),
             LastPayload::Event => true,
         }
     }
@@ -163,6 +167,9 @@ pub(crate) const MAX_EVENT_BYTES: usize = 16;
 const MIN_PAIRS: u32 = 4;
 /// After so many pairs without a verdict, the announced format holds; 2 s at 20 ms.
 const MAX_PAIRS: u32 = 100;
+/// After so many packets the announced format holds, even if few of them are consecutive, e.g. because the mirror shows every
+/// second one.
+const MAX_PACKETS: u32 = 400;
 /// Formats that are compared with the announced one. A device offers about ten.
 const MAX_CANDIDATES: usize = 16;
 
