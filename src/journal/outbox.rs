@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, params};
 
-use super::JournalResult;
+use super::{Error, JournalResult, is_damage};
 use crate::time::Timestamp;
 
 /// A handle to the outbox. Clones share it.
@@ -45,14 +45,20 @@ pub(crate) struct OutboxCounts {
 }
 
 impl Outbox {
-    /// Opens the outbox in the state folder, and creates it if needed. A file that cannot be read is set aside.
+    /// Opens the outbox in the state folder, and creates it if needed. A damaged file is set aside; any other error, e.g. of a
+    /// full disk, leaves it where it is.
     ///
     /// # Errors
     /// When the file cannot be opened or created.
     pub(crate) fn open(state: &Path) -> JournalResult<Self> {
         let path = state.join(FILE_NAME);
-        Self::set_up(&path).or_else(|_| {
-            let _ = std::fs::rename(&path, state.join(ASIDE_NAME)); // at worst the second try fails as well
+        Self::set_up(&path).or_else(|error| {
+            if !matches!(&error, Error::Sql(cause) if is_damage(cause)) {
+                return Err(error);
+            }
+            let aside = |n: u32| state.join(format!("{FILE_NAME}.damaged-{n}"));
+            let free = (1..MAX_ASIDE).map(aside).find(|path| !path.exists()).unwrap_or_else(|| aside(MAX_ASIDE));
+            let _ = std::fs::rename(&path, free); // at worst the second try fails as well
             Self::set_up(&path)
         })
     }
@@ -75,34 +81,35 @@ impl Outbox {
     }
 
     /// Adds a message, durably. A message with the same way and key is kept as it is. A full outbox drops its oldest dead
-    /// letter; returns false if there is none, and the message was not added.
+    /// letter, or without one its oldest message. Returns true if a message was dropped that was still to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn add(&self, route: &str, key: &str, body: &str, now: Timestamp) -> JournalResult<bool> {
         let connection = self.lock();
         let rows: u32 = connection.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
+        let mut has_dropped = false;
         if rows >= MAX_MESSAGES {
-            let oldest = "DELETE FROM outbox WHERE n = (SELECT min(n) FROM outbox WHERE dead = 1)";
-            if connection.execute(oldest, [])? == 0 {
-                return Ok(false);
-            }
+            let oldest =
+                "DELETE FROM outbox WHERE n = (SELECT n FROM outbox ORDER BY dead DESC, n LIMIT 1) RETURNING dead";
+            has_dropped = connection.query_row(oldest, [], |row| row.get::<_, bool>(0).map(|dead| !dead))?;
         }
         let sql = "INSERT OR IGNORE INTO outbox (route, key, body, added_at, due_at) VALUES (?1, ?2, ?3, ?4, ?4)";
         connection.execute(sql, params![route, key, body, now.as_micros()])?;
-        Ok(true)
+        Ok(has_dropped)
     }
 
-    /// Returns the messages that are due, the longest due first.
+    /// Returns the messages of a way that are due, the longest due first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn due(&self, now: Timestamp, limit: u32) -> JournalResult<Vec<OutboxMessage>> {
+    pub(crate) fn due(&self, route: &str, now: Timestamp, limit: u32) -> JournalResult<Vec<OutboxMessage>> {
         let connection = self.lock();
-        let sql = "SELECT n, route, key, body, tries, added_at FROM outbox WHERE dead = 0 AND due_at <= ?1
-                   ORDER BY due_at, n LIMIT ?2";
+        let sql =
+            "SELECT n, route, key, body, tries, added_at FROM outbox WHERE dead = 0 AND route = ?1 AND due_at <= ?2
+                   ORDER BY due_at, n LIMIT ?3";
         let mut statement = connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params![now.as_micros(), limit], |row| {
+        let rows = statement.query_map(params![route, now.as_micros(), limit], |row| {
             Ok(OutboxMessage {
                 n: row.get(0)?,
                 route: row.get(1)?,
@@ -132,6 +139,18 @@ impl Outbox {
         let sql =
             "UPDATE outbox SET tries = tries + 1, dead = ?2, due_at = coalesce(?3, due_at), error = ?4 WHERE n = ?1";
         self.lock().execute(sql, params![n, next.is_none(), next.map(Timestamp::as_micros), error])?;
+        Ok(())
+    }
+
+    /// Makes messages of ways that are not among `known` dead letters, e.g. those that a newer version left.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn give_up_others(&self, known: &[&str]) -> JournalResult<()> {
+        let known = serde_json::to_string(known).unwrap_or_default();
+        let sql = "UPDATE outbox SET dead = 1, error = 'this version does not know the way'
+                   WHERE dead = 0 AND route NOT IN (SELECT value FROM json_each(?1))";
+        self.lock().execute(sql, params![known])?;
         Ok(())
     }
 
@@ -172,7 +191,8 @@ fn restrict(path: &Path) {
 }
 
 const FILE_NAME: &str = "outbox.sqlite";
-const ASIDE_NAME: &str = "outbox.sqlite.damaged";
+/// Damaged files that are kept; the last one is replaced.
+const MAX_ASIDE: u32 = 9;
 /// Most messages: a day of a busy office with a receiver that is away, about 100 MB.
 const MAX_MESSAGES: u32 = 20_000;
 const SCHEMA: &str = "
@@ -188,7 +208,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     error       TEXT,
     UNIQUE (route, key)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS outbox_due ON outbox (due_at) WHERE dead = 0;
+CREATE INDEX IF NOT EXISTS outbox_due_by_route ON outbox (route, due_at) WHERE dead = 0;
 ";
 
 #[cfg(test)]
@@ -200,20 +220,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = Timestamp::from_secs;
         let outbox = Outbox::open(dir.path()).unwrap();
-        assert!(outbox.add("calls", "a", "{}", at(10)).unwrap() && outbox.add("calls", "a", "{2}", at(11)).unwrap());
-        assert!(outbox.add("calls", "b", "{}", at(12)).unwrap());
+        for (key, body, at_s) in [("a", "{}", 10), ("a", "{2}", 11), ("b", "{}", 12)] {
+            assert!(!outbox.add("calls", key, body, at(at_s)).unwrap(), "nothing is dropped");
+        }
         drop(outbox);
         let outbox = Outbox::open(dir.path()).unwrap();
-        let due = outbox.due(at(11), 10).unwrap();
+        let due = outbox.due("calls", at(11), 10).unwrap();
         assert_eq!(due.iter().map(|m| (m.key.as_str(), m.body.as_str())).collect::<Vec<_>>(), [("a", "{}")]);
         outbox.note_failure(due[0].n, Some(at(60)), "away").unwrap();
-        let [b] = outbox.due(at(30), 10).unwrap().try_into().unwrap();
+        let [b] = outbox.due("calls", at(30), 10).unwrap().try_into().unwrap();
         assert_eq!(b.key, "b");
         outbox.note_failure(b.n, None, "HTTP 410").unwrap();
         let counts = OutboxCounts { owed: 1, dead: 1, last_error: Some(String::from("HTTP 410")) };
         assert_eq!(outbox.counts().unwrap(), counts);
         assert_eq!(outbox.revive(at(70)).unwrap(), 1);
-        let due = outbox.due(at(70), 10).unwrap();
+        let due = outbox.due("calls", at(70), 10).unwrap();
         assert_eq!(due.iter().map(|m| (m.key.as_str(), m.tries)).collect::<Vec<_>>(), [("a", 1), ("b", 0)]);
         due.iter().for_each(|message| outbox.remove(message.n).unwrap());
         assert_eq!(outbox.counts().unwrap(), OutboxCounts::default());
@@ -227,5 +248,49 @@ mod tests {
             let _ = std::fs::remove_file(dir.path().join(format!("{FILE_NAME}{tail}")));
         }
         assert_eq!(Outbox::open(dir.path()).unwrap().counts().unwrap(), OutboxCounts::default(), "set aside");
+    }
+
+    #[test]
+    fn an_outbox_that_cannot_be_opened_keeps_its_messages() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = Timestamp::from_secs;
+        Outbox::open(dir.path()).unwrap().add("calls", "a", "{}", at(10)).unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let held = dir.path().join("held");
+        // A folder in its place: an error of the file system, no damage.
+        std::fs::rename(&path, &held).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(Outbox::open(dir.path()).is_err());
+        assert!(path.is_dir(), "it is not set aside");
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&held, &path).unwrap();
+        assert_eq!(Outbox::open(dir.path()).unwrap().counts().unwrap().owed, 1);
+    }
+
+    #[test]
+    fn a_full_outbox_drops_dead_letters_first_and_then_the_oldest() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = Timestamp::from_secs;
+        let outbox = Outbox::open(dir.path()).unwrap();
+        let fill = "WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < ?1)
+                    INSERT INTO outbox (route, key, body, added_at, due_at) SELECT 'calls', n, '{}', 0, 0 FROM k";
+        outbox.lock().execute(fill, params![MAX_MESSAGES]).unwrap();
+        outbox.note_failure(7, None, "HTTP 410").unwrap();
+        assert!(!outbox.add("calls", "new", "{}", at(1)).unwrap(), "the dead letter makes room");
+        assert!(outbox.add("calls", "newer", "{}", at(2)).unwrap(), "the oldest message makes room");
+        let counts = outbox.counts().unwrap();
+        assert_eq!((counts.owed, counts.dead), (u64::from(MAX_MESSAGES), 0));
+    }
+
+    #[test]
+    fn messages_of_an_unknown_way_become_dead_letters() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        for route in ["mail", "pigeon"] {
+            outbox.add(route, "a", "{}", Timestamp::from_secs(1)).unwrap();
+        }
+        outbox.give_up_others(&["mail", "webhook"]).unwrap();
+        let counts = outbox.counts().unwrap();
+        assert_eq!((counts.owed, counts.dead), (1, 1));
     }
 }

@@ -36,7 +36,8 @@ pub(crate) enum NotifyRoute {
 }
 
 impl NotifyRoute {
-    const ALL: [Self; 4] = [Self::AlarmWebhook, Self::CallWebhook, Self::Mail, Self::Telegram];
+    /// Every way, in the order in which they get their messages: alarms first.
+    const ALL: [Self; 4] = [Self::AlarmWebhook, Self::Mail, Self::Telegram, Self::CallWebhook];
 
     /// Returns the name in the outbox and in output.
     pub(crate) const fn name(self) -> &'static str {
@@ -92,9 +93,7 @@ impl AlarmWays {
         let Ok(body) = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)) else { return };
         let outbox = Outbox::open(&self.state);
         for route in NotifyRoute::of_alarms(&config) {
-            let taken = outbox
-                .as_ref()
-                .is_ok_and(|outbox| outbox.add(route.name(), &key, &body, alarm.at).is_ok_and(|is_added| is_added));
+            let taken = outbox.as_ref().is_ok_and(|outbox| outbox.add(route.name(), &key, &body, alarm.at).is_ok());
             if !taken && let Err(error) = send_now(&config, route, (&key, &body), alarm.at) {
                 tracing::warn!(way = route.name(), "an alarm could not be sent, and the outbox takes none: {error}");
             }
@@ -122,13 +121,14 @@ impl AlarmWays {
 /// Adds a finished call to the outbox.
 ///
 /// # Errors
-/// When the outbox cannot be written, or is full: the call must be tried again.
+/// When the outbox cannot be written: the call must be tried again. A receiver that is away for long never stops calls: a full
+/// outbox drops its oldest message.
 pub(crate) fn add_call(outbox: &Outbox, record: &CallRecord, now: Timestamp) -> anyhow::Result<()> {
     let body = serde_json::to_string(&messages::CallMessage::new(record))?;
-    match outbox.add(NotifyRoute::CallWebhook.name(), &record.id, &body, now)? {
-        true => Ok(()),
-        false => anyhow::bail!("the outbox of the webhook is full"),
+    if outbox.add(NotifyRoute::CallWebhook.name(), &record.id, &body, now)? {
+        tracing::error!("the outbox is full: its oldest message was dropped, because its receiver takes none");
     }
+    Ok(())
 }
 
 fn send_now(config: &NotifyConfig, route: NotifyRoute, message: (&str, &str), now: Timestamp) -> Result<(), String> {
@@ -159,7 +159,8 @@ fn run(ways: &AlarmWays, stop: &StopSignal) {
     }
 }
 
-/// Sends the messages that are due, one try each.
+/// Sends the messages that are due, one try each. Alarms come before calls. A way that fails gets no further message in this
+/// round, so that it does not hold up the others.
 fn send_due(
     outbox: &mut Option<Outbox>,
     (state, config): (&Path, &NotifyConfig),
@@ -170,26 +171,36 @@ fn send_due(
         Some(outbox) => outbox,
         None => outbox.insert(Outbox::open(state)?),
     };
-    for message in outbox.due(wall_clock(), AT_ONCE)? {
-        let _ = stop.is_stopped_within(Duration::ZERO); // counts as progress; the end comes after the round
-        let Some(route) = NotifyRoute::ALL.into_iter().find(|route| route.name() == message.route) else {
-            outbox.note_failure(message.n, None, "this version does not know the way")?;
-            continue;
-        };
-        match sender.send(config, route, (&message.key, &message.body), wall_clock()) {
-            Ok(()) => outbox.remove(message.n)?,
-            Err(error) => {
-                let now = wall_clock();
-                let next = next_try(&message, &error, now);
-                if next.is_none() || message.tries == 0 {
-                    let is_over = next.is_none();
-                    tracing::warn!(way = route.name(), is_over, "a message could not be sent: {error}");
-                }
-                outbox.note_failure(message.n, next, &error.to_string())?;
+    outbox.give_up_others(&NotifyRoute::ALL.map(NotifyRoute::name))?;
+    for route in NotifyRoute::ALL {
+        for message in outbox.due(route.name(), wall_clock(), AT_ONCE)? {
+            let _ = stop.is_stopped_within(Duration::ZERO); // counts as progress; the end comes after the round
+            if !send_one(outbox, config, sender, route, &message)? {
+                break;
             }
         }
     }
     Ok(())
+}
+
+/// Sends a message. Returns true if its receiver took it.
+fn send_one(
+    outbox: &Outbox,
+    config: &NotifyConfig,
+    sender: &NotifySender,
+    route: NotifyRoute,
+    message: &OutboxMessage,
+) -> JournalResult<bool> {
+    let Err(error) = sender.send(config, route, (&message.key, &message.body), wall_clock()) else {
+        outbox.remove(message.n)?;
+        return Ok(true);
+    };
+    let next = next_try(message, &error, wall_clock());
+    if next.is_none() || message.tries == 0 {
+        tracing::warn!(way = route.name(), is_over = next.is_none(), "a message could not be sent: {error}");
+    }
+    outbox.note_failure(message.n, next, &error.to_string())?;
+    Ok(false)
 }
 
 /// Returns the time of the next try, or `None` if the message is a dead letter.
