@@ -347,11 +347,7 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Writes the row of a call. `put_call` calls it before it replaces the call's own row, which still names the old start.
 pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
-    connection
-        .prepare_cached(&format!(
-            "DELETE FROM call_search WHERE id = ?1 AND begin = (SELECT {BEGIN} FROM calls WHERE id = ?1)"
-        ))?
-        .execute(params![record.id])?;
+    remove_search_row(connection, &record.id)?;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);
     let is_internal = record.direction == CallDirection::Internal;
     connection.prepare_cached(PUT_ROW)?.execute(params![
@@ -370,9 +366,16 @@ pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> Jo
     Ok(())
 }
 
+/// Removes the row of a call by its key. The call's own row must still be there.
+fn remove_search_row(connection: &Connection, id: &str) -> JournalResult<()> {
+    let sql = format!("DELETE FROM call_search WHERE id = ?1 AND begin = (SELECT {BEGIN} FROM calls WHERE id = ?1)");
+    connection.prepare_cached(&sql)?.execute(params![id])?;
+    Ok(())
+}
+
 /// Removes a call from the tables of the search. Called before the call's own row is removed.
 pub(super) fn remove_call(connection: &Connection, id: &str) -> JournalResult<()> {
-    connection.execute("DELETE FROM call_search WHERE id = ?1", params![id])?;
+    remove_search_row(connection, id)?;
     connection.execute(
         "INSERT INTO call_digits (call_digits, rowid, numbers)
          SELECT 'delete', n, numbers FROM call_numbers WHERE call_id = ?1",
