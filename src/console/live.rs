@@ -36,14 +36,19 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     pages::shell(&viewer, t("Live", "Сейчас"), NavEntry::Live, &["live.js"], &body).into_response()
 }
 
-/// Returns the rows each [`PERIOD`], if they changed.
+/// Returns the rows each [`PERIOD`], if they changed. The stream ends after [`STREAM_TIME`]: the browser connects again by itself,
+/// and the session and its rights are checked anew.
 #[expect(clippy::disallowed_methods, reason = "the period between two looks at the live calls")]
 pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.may(AccountRight::Live) {
         return access::missing(None, true);
     }
-    let next = |(state, viewer, mut last): (ConsoleState, Viewer, Option<String>)| async move {
+    let until = tokio::time::Instant::now() + STREAM_TIME;
+    let next = move |(state, viewer, mut last): (ConsoleState, Viewer, Option<String>)| async move {
         loop {
+            if tokio::time::Instant::now() >= until {
+                return None;
+            }
             if last.is_some() {
                 tokio::time::sleep(PERIOD).await;
             }
@@ -113,6 +118,8 @@ fn row(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
+/// Longest time of a stream. A user who signed out, or whose rights were taken, sees no call for longer.
+const STREAM_TIME: Duration = Duration::from_secs(60);
 /// Time between two looks at the journal.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Calls on the page, longest first.

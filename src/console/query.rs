@@ -103,7 +103,8 @@ impl CallsQuery {
         }
         let offset = i64::from(local(near).offset().seconds());
         let utc = |second: u32| (i64::from(second) - offset).rem_euclid(DAY_S) as u32;
-        Some((utc(from.unwrap_or(0)), utc(to.unwrap_or(0))))
+        let (from, to) = (utc(from.unwrap_or(0)), utc(to.unwrap_or(0)));
+        (from != to).then_some((from, to)) // from midnight to midnight is the whole day
     }
 
     /// Returns the cursor.
@@ -292,5 +293,18 @@ mod tests {
         );
         assert_eq!(parse_day("27.11.2026"), parse_day("2026-11-27"));
         assert!(parse_day("27.11.2026").is_some() && parse_day("40.11.2026").is_none());
+    }
+
+    #[test]
+    fn the_whole_day_is_no_condition_on_the_time_of_day() {
+        let of = |t1: &str, t2: &str| {
+            let query = CallsQuery { t1: t1.to_owned(), t2: t2.to_owned(), ..CallsQuery::default() };
+            query.time_of_day(Timestamp::from_secs(1_772_359_200)).map(|(from, to)| (to + 86_400 - from) % 86_400)
+        };
+        for (t1, t2) in [("", ""), ("00:00", ""), ("", "24:00"), ("00:00", "24:00"), ("00:00", "00:00")] {
+            assert_eq!(of(t1, t2), None, "{t1}-{t2}");
+        }
+        assert_eq!(of("09:00", "18:30"), Some(34_200));
+        assert_eq!(of("22:00", "06:00"), Some(28_800), "over midnight");
     }
 }

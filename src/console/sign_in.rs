@@ -57,14 +57,9 @@ impl Default for SignInPauses {
 }
 
 impl SignInPauses {
-    /// Returns the rest of the pause of a name.
-    fn remaining(&self, name: &str, now: Timestamp) -> Duration {
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.get(name).map_or(Duration::ZERO, |failed| failed.until.since(now))
-    }
-
-    /// Begins a pause: 1 s after the first wrong password, twice as long after each further one.
-    fn add_failure(&self, name: &str, now: Timestamp) -> Duration {
+    /// Begins a try of a name, and with it the pause that holds if the try fails: 1 s at first, twice as long after each
+    /// further try. Returns the pause, or the rest of an earlier pause in which no try is allowed.
+    fn begin_try(&self, name: &str, now: Timestamp) -> Result<Duration, Duration> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= MAX_NAMES {
             names.retain(|_, failed| failed.until > now);
@@ -73,9 +68,13 @@ impl SignInPauses {
             names.clear(); // somebody tries names at random: each of them is new anyway
         }
         let failed = names.entry(name.to_owned()).or_insert(FailedTries { count: 0, until: now });
+        let rest = failed.until.since(now);
+        if !rest.is_zero() {
+            return Err(rest);
+        }
         let pause = LONGEST_PAUSE.min(Duration::from_secs(1 << failed.count.min(10)));
         *failed = FailedTries { count: failed.count.saturating_add(1), until: now + pause };
-        pause
+        Ok(pause)
     }
 
     fn forget(&self, name: &str) {
@@ -96,10 +95,14 @@ pub(super) async fn sign_in(
 ) -> Response {
     let next = local_path(form.next.clone());
     let name: String = form.user.trim().chars().take(64).collect();
-    let pause = state.pauses.remaining(&name, wall_clock());
-    if !pause.is_zero() {
-        return (StatusCode::TOO_MANY_REQUESTS, pages::sign_in(&viewer, &next, Some(pause))).into_response();
-    }
+    let _place = state.pauses.hashing.acquire().await;
+    // The pause begins before the check, so that many tries at once do not share one pause.
+    let pause = match state.pauses.begin_try(&name, wall_clock()) {
+        Ok(pause) => pause,
+        Err(rest) => {
+            return (StatusCode::TOO_MANY_REQUESTS, pages::sign_in(&viewer, &next, Some(rest))).into_response();
+        }
+    };
     match open_session(&state, &name, form.password, form.code).await {
         Ok(Some(token)) => {
             state.pauses.forget(&name);
@@ -107,10 +110,7 @@ pub(super) async fn sign_in(
             let cookie = format!("{}={token}; Path=/; HttpOnly; SameSite=Lax{secure}", access::session_cookie(&state));
             ([(header::SET_COOKIE, cookie)], Redirect::to(&next)).into_response()
         }
-        Ok(None) => {
-            let pause = state.pauses.add_failure(&name, wall_clock());
-            (StatusCode::UNAUTHORIZED, pages::sign_in(&viewer, &next, Some(pause))).into_response()
-        }
+        Ok(None) => (StatusCode::UNAUTHORIZED, pages::sign_in(&viewer, &next, Some(pause))).into_response(),
         Err(error) => access::failed(&error),
     }
 }
@@ -121,7 +121,6 @@ async fn open_session(
     password: String,
     code: String,
 ) -> Result<Option<String>, super::server::StateError> {
-    let _place = state.pauses.hashing.acquire().await;
     let name = name.to_owned();
     state
         .with_accounts(move |accounts| {
@@ -171,12 +170,18 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_minute_and_end_with_the_right_password() {
         let (pauses, now) = (SignInPauses::default(), Timestamp::from_secs(1_000));
-        let seconds: Vec<u64> = (0..8).map(|_| pauses.add_failure("anna", now).as_secs()).collect();
+        let mut at = now;
+        let mut seconds = Vec::new();
+        for _ in 0..8 {
+            let pause = pauses.begin_try("anna", at).unwrap();
+            assert_eq!(pauses.begin_try("anna", at), Err(pause), "a second try at once");
+            seconds.push(pause.as_secs());
+            at = at + pause;
+        }
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(pauses.remaining("anna", now + Duration::from_secs(50)).as_secs(), 10);
-        assert!(pauses.remaining("boris", now).is_zero());
+        assert!(pauses.begin_try("boris", now).is_ok());
         pauses.forget("anna");
-        assert!(pauses.remaining("anna", now).is_zero());
+        assert_eq!(pauses.begin_try("anna", at).unwrap().as_secs(), 1);
     }
 
     #[test]
