@@ -177,10 +177,13 @@ fn a_stopped_recorder_is_named_and_raises_the_alarm_of_the_timer() {
     let mut report: Value = serde_json::from_str(&report).unwrap();
     report["at"] = "2026-01-01T00:00:00.000000Z".into();
     std::fs::write(state.join("status.json"), report.to_string()).unwrap();
-    let _ = std::fs::remove_file(state.join("alerts.json"));
+    std::fs::remove_file(state.join("alarms.json")).expect("the history of the alarms");
+    let raised = || told().matches("\"test_call_failed\"").count();
+    let before = raised();
     let (lost, why, _) = office.call(&["--alarm"]);
     assert_eq!(lost.as_deref(), Some("recorder"), "{why}");
     assert!(why.contains("stopped"), "{why}");
+    crate::faults::station::until("the command raises it by itself", || raised() == before + 1);
 }
 
 #[test]

@@ -169,6 +169,8 @@ fn newer_report(state: &Path, known: ServiceReport) -> ServiceReport {
     known
 }
 
+/// Time for webhook, mail and Telegram to take an alarm.
+const SEND_PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time to wait for a report. The service writes one every five seconds.
 const REPORT_PATIENCE: Duration = Duration::from_secs(12);
 const REPORT_POLL: Duration = Duration::from_millis(100);
@@ -207,9 +209,13 @@ fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
     SelfTestResult { at: wall_clock(), ok: view.ok, detail: detail.clone() }.write(state)?;
     if !is_served && !view.ok {
         let (alerts, runner) = Alerts::start_with_history(&config.alerts, state)?;
+        let sending = alerts.start_sending()?;
         alerts.raise(AlarmKind::TestCallFailed, &detail);
         drop(alerts);
         runner.join();
+        if let Some(sending) = sending {
+            sending.stop_within(SEND_PATIENCE); // what cannot be sent now is sent by the next start of the service
+        }
     }
     Ok(())
 }
