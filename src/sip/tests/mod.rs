@@ -135,10 +135,10 @@ fn message_without_a_certain_dialog_is_rejected_with_a_reason() {
 
 #[test]
 fn status_line_without_reason_and_display_name_without_utf8_are_accepted() {
-    let m = parse(include_bytes!("../../fixtures/sip/status_without_reason.sip"));
+    let m = parse(include_bytes!("../../../fixtures/sip/status_without_reason.sip"));
     assert_eq!((m.status(), m.method()), (Some(180), None));
     assert_eq!(m.transaction_method(), Some(&SipMethod::Invite));
-    let m = parse(include_bytes!("../../fixtures/sip/windows_1251.sip"));
+    let m = parse(include_bytes!("../../../fixtures/sip/windows_1251.sip"));
     let from = m.from().unwrap();
     // Four bytes of invalid UTF-8.
     assert_eq!(from.display.as_deref(), Some("\u{fffd}\u{fffd}\u{fffd}\u{fffd}"));
