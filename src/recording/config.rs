@@ -1,4 +1,4 @@
-//! The `[recording]` section; its key `start` is in [`crate::call::config::Config`].
+//! Configuration section `[recording]`. Its key `start` is in [`crate::call::config::Config`].
 
 use std::path::PathBuf;
 
@@ -45,7 +45,7 @@ impl RecordingFormat {
         }
     }
 
-    /// Returns the only sample rate of the format, Hz, if there is just one. G.711 has 8 kHz.
+    /// Returns the sample rate, Hz, if the format allows only one: G.711 has 8,000.
     pub(crate) const fn fixed_rate(self) -> Option<u32> {
         match self {
             Self::WavAlaw | Self::WavUlaw => Some(8_000),
@@ -57,10 +57,10 @@ impl RecordingFormat {
 /// Whether recordings that Pyrus does not have may be removed to free disk space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UndeliveredPolicy {
-    /// Such recordings are kept; on a full disk no new ones are made.
+    /// Undelivered recordings are kept. While the disk is full, no new recordings are made.
     #[default]
     Keep,
-    /// Such recordings are removed, but only after all others.
+    /// Undelivered recordings are removed, but only after all others.
     Remove,
 }
 
@@ -81,7 +81,7 @@ pub struct Config {
     pub max_disk_gib: u32,
     /// Free disk space, GiB, below which the oldest delivered recordings are removed; 0 = never.
     pub min_free_gib: u32,
-    /// Whether the two limits above may remove recordings that Pyrus does not have.
+    /// Whether `max_disk_gib` and `min_free_gib` may remove recordings that Pyrus does not have.
     pub undelivered: UndeliveredPolicy,
     /// Whether the spool (a pcapng file) of a delivered call is kept.
     pub keep_pcap: bool,

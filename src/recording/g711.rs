@@ -21,7 +21,7 @@ const fn wave_format_tag(law: CompandingLaw) -> u16 {
     }
 }
 
-/// Writes a file. The header is written again at the end, when the length is known.
+/// Writes a G.711 WAV file. The header is written again at the end, when the length is known.
 pub(super) struct G711Writer<W: Write + Seek> {
     out: W,
     law: CompandingLaw,
@@ -51,7 +51,7 @@ impl<W: Write + Seek> G711Writer<W> {
     }
 }
 
-/// Returns the header of a file with this many samples per channel.
+/// Returns the header of a WAV file with `samples` samples per channel.
 pub(super) fn header(law: CompandingLaw, sample_rate: u32, samples: u32) -> Vec<u8> {
     let data = samples.saturating_mul(CHANNELS.into());
     let mut out = Vec::with_capacity(HEADER_BYTES);
@@ -75,7 +75,7 @@ pub(super) fn header(law: CompandingLaw, sample_rate: u32, samples: u32) -> Vec<
 }
 
 fn a_law(sample: i16) -> u8 {
-    // 13 bits; negative values as the one's complement, like the G.191 tools.
+    // A-law encodes 13 bits. A negative value becomes its one's complement, as in the G.191 tools.
     let (sign, magnitude) = if sample < 0 { (0x00, !sample >> 3) } else { (0x80, sample >> 3) };
     let magnitude = magnitude as u16;
     let code = if magnitude < 32 {
@@ -125,8 +125,8 @@ mod tests {
             for sample in i16::MIN..=i16::MAX {
                 let value = values[usize::from(encode(law, sample))];
                 let error = (i32::from(value) - i32::from(sample)).abs();
-                // Each segment, from one power of two to the next, has 16 steps. So the error is at most a 32nd of the value, and
-                // 16 in the first segment.
+                // Each segment, from one power of two to the next, has 16 steps. So the error is at most 1/32 of the
+                // value plus 16.
                 let bound = i32::from(value).abs() / 32 + 16;
                 assert!(error <= bound, "{encoding} {sample}: off by {error}");
             }

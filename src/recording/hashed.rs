@@ -1,6 +1,7 @@
 //! Buffers and hashes a file while it is written, so that it need not be read again.
 //!
-//! The buffer is written when it is full, so all writes but the last begin and end at a page of the page cache.
+//! The buffer holds whole pages and is written when full. So all writes but the last are aligned to pages of the page
+//! cache.
 //!
 //! A WAV header contains the length and is written again at the end. So the caller passes the final header in advance,
 //! and the hash starts with it. If another header is written in the end, there is no hash, and the file must be read.

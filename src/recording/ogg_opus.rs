@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use ogg::writing::{PacketWriteEndInfo, PacketWriter};
 use opus::{Application, Bitrate, MSEncoder, Signal};
 
-/// Writes a file.
+/// Writes an Ogg Opus file.
 pub(super) struct OggOpusWriter<W: Write> {
     out: PacketWriter<'static, W>,
     encoder: MSEncoder,
@@ -31,7 +31,7 @@ pub(super) struct OggOpusWriter<W: Write> {
 }
 
 impl<W: Write> OggOpusWriter<W> {
-    /// Starts a file. The serial number of its stream is derived from `name`.
+    /// Starts a file. The serial number of its Ogg stream is derived from `name`.
     pub(super) fn new(out: W, sample_rate: u32, name: &str) -> io::Result<Self> {
         let mut encoder = MSEncoder::new(sample_rate, 2, 0, &[0, 1], Application::Voip).map_err(io::Error::other)?;
         encoder.set_bitrate(Bitrate::Bits(BITRATE)).map_err(io::Error::other)?;
@@ -70,7 +70,7 @@ impl<W: Write> OggOpusWriter<W> {
 
     pub(super) fn finish(mut self) -> io::Result<()> {
         let end = u64::from(self.pre_skip) + self.samples * u64::from(CLOCK_HZ) / u64::from(self.sample_rate);
-        // Silence pushes out the samples that the encoder still delays.
+        // The encoder delays its input. Packets of silence are added until all samples are encoded.
         while self.packets * PACKET_TICKS < end || self.last_packet.is_none() {
             self.pending.resize(2 * self.frame_samples, 0);
             self.encode(0)?;
@@ -82,7 +82,7 @@ impl<W: Write> OggOpusWriter<W> {
         self.out.inner_mut().flush()
     }
 
-    /// Encodes a packet of the pending samples.
+    /// Encodes the packet whose pending samples begin at index `from`, and writes the packet before it.
     fn encode(&mut self, from: usize) -> io::Result<()> {
         let samples = self.pending.get(from..from + 2 * self.frame_samples).unwrap_or_default();
         let packet = self.encoder.encode_vec(samples, MAX_PACKET_BYTES).map_err(io::Error::other)?;
@@ -110,7 +110,8 @@ fn head(pre_skip: u16, sample_rate: u32) -> Vec<u8> {
     out
 }
 
-/// Returns the comment header (RFC 7845 section 5.2). It has no version, so that the same call gives the same bytes.
+/// Returns the comment header (RFC 7845 section 5.2). It names no software version, so that the same call gives the
+/// same bytes.
 fn tags() -> Vec<u8> {
     let vendor = b"callspan";
     let mut out = b"OpusTags".to_vec();
@@ -132,8 +133,7 @@ const FRAMES_A_SECOND: usize = 50;
 const PACKET_TICKS: u64 = 960;
 /// Bit rate of both channels, bit/s. 24 kbit/s per channel is transparent for telephone speech.
 const BITRATE: i32 = 48_000;
-/// Encoder complexity, 0 to 10: libopus's own choice for mobile devices. It needs half the CPU time of 10, with no
-/// audible difference.
+/// Encoder complexity, 0 to 10. libopus uses 5 on mobile devices: half the CPU time of 10, with no audible difference.
 const COMPLEXITY: i32 = 5;
 /// Largest packet, bytes: two and a half times the average. It bounds the size of a file.
 const MAX_PACKET_BYTES: usize = 320;

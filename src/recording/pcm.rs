@@ -2,7 +2,8 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-/// Writes a file of a length given in advance. If the length comes out different, the header is written again.
+/// Writes a PCM WAV file with a length given in advance. If the length comes out different, the header is written
+/// again.
 pub(super) struct PcmWriter<W: Write + Seek> {
     out: W,
     sample_rate: u32,

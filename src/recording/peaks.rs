@@ -1,18 +1,18 @@
 //! Peaks of a recording for its waveform. They are made while the recording is written, and lie beside it (`.peaks`).
 //!
-//! A waveform is a convenience: the peaks are not synced to disk, and after a power cut the file may be empty. Then there
-//! are none.
+//! A waveform is a convenience: the peaks are not synced to disk. A file that a power cut left empty counts as missing.
 //!
-//! Peaks tell when somebody spoke. They are therefore removed with the recording, and before it is encrypted.
+//! Peaks show when somebody spoke. They are therefore removed with the recording, and before it is encrypted.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// The peaks of both channels: pieces of equal length, each with its lowest and highest sample divided by 256.
+/// The peaks of both channels. The recording is divided into pieces of equal length. Each piece has its lowest and
+/// highest sample, divided by 256.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RecordingPeaks {
-    /// Left and right channel.
+    /// Left and right channel: lowest and highest sample of each piece.
     pub channels: [Vec<(i8, i8)>; 2],
 }
 
@@ -38,7 +38,7 @@ pub(super) struct PeakFinder {
     expected: u64,
     pieces: u64,
     samples: u64,
-    /// The piece of the next sample, and the sample with which the following piece begins.
+    /// Index of the piece to which the next sample belongs, and the sample index at which the following piece begins.
     piece: u64,
     piece_end: u64,
     channels: [Vec<(i16, i16)>; 2],
@@ -112,14 +112,14 @@ impl PeakFinder {
         }
     }
 
-    /// Returns the first sample of a piece: the first whose share of the whole reaches that of the piece.
+    /// Returns the index of the first sample of a piece: the piece's share of all samples, rounded up.
     fn start_of(&self, piece: u64) -> u64 {
         let start = (u128::from(piece) * u128::from(self.expected)).div_ceil(u128::from(self.pieces.max(1)));
         u64::try_from(start).unwrap_or(u64::MAX)
     }
 }
 
-/// Makes the peaks of a file and writes them beside it, for tests whose recording is not made by the recorder.
+/// Finds the peaks of a recording and writes them beside it, for tests whose recording was not made by the recorder.
 #[cfg(test)]
 pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
     let path = Path::new(&recording.path);
@@ -129,13 +129,13 @@ pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
     std::fs::write(peaks_path(path), finder.to_bytes()).expect("written");
 }
 
-/// First bytes of a file of peaks.
+/// First bytes of a `.peaks` file.
 const MAGIC: &[u8] = b"CSPEAKS1";
-/// Pieces in a second: fine enough for words, and 32 bytes a second are 0.1 % of a WAV.
+/// Pieces per second of sound. Single words are visible, and the 32 bytes a second are 0.1 % of a WAV file.
 const PIECES_PER_S: f64 = 8.0;
-/// Most pieces of a file: an hour in full; longer files get longer pieces.
+/// Most pieces of a `.peaks` file: those of an hour. Longer recordings get longer pieces.
 const MAX_PIECES: f64 = 28_800.0;
-/// Most bytes that are read of a file of peaks.
+/// Most bytes read of a `.peaks` file.
 const MAX_BYTES: u64 = 8 + 4 * 28_800;
 
 #[cfg(test)]
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn pieces_are_the_same_however_the_samples_are_split() {
         let frames: Vec<[i16; 2]> = (0..5_003_u32).map(|n| [(n * 7_919) as i16, (n * 31) as i16]).collect();
-        // Too short, just right, too long; more pieces than samples.
+        // The recording is shorter than expected, as expected, or longer; and there are more pieces than samples.
         for (expected, pieces) in [(6_000, 7), (5_003, 11), (4_999, 40), (1_000, 1_000), (3, 8), (0, 5)] {
             for step in [1, 13, 160, 8_000] {
                 let mut finder = PeakFinder::new(expected, pieces);

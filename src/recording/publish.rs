@@ -22,9 +22,9 @@ pub(super) fn temporary_path(path: &Path) -> PathBuf {
 /// A file under its `.part` name. Dropping it removes the file, because an incomplete file is of no use.
 #[derive(Debug)]
 pub(super) struct PartFile {
-    /// Final name.
+    /// Final path of the file.
     path: PathBuf,
-    /// `None`: the handle was closed.
+    /// Handle that wrote the file; `None` after it was closed.
     file: Option<Arc<File>>,
     need: SyncNeed,
     is_published: bool,
@@ -58,8 +58,7 @@ impl PartFile {
 }
 
 impl PartFile {
-    /// Lets the system begin to write the file to the disk, so that the sync need not wait long. Whether it does is of no
-    /// importance.
+    /// Asks the system to begin writing the file to the disk, so that the later sync is short. A refusal does no harm.
     #[expect(unsafe_code, reason = "sync_file_range(2) has no safe form in std or rustix")]
     fn start_writeback(&self) {
         use std::os::fd::AsRawFd as _;
@@ -108,8 +107,8 @@ impl PublishGroup {
     /// Publishes the files: fsync of each that needs it, all renames, fsync of each folder.
     ///
     /// # Errors
-    /// Fails with the file or folder for which the operating system refuses a step. Until all syncs are done, no file has
-    /// its name.
+    /// Fails with the file or folder for which the operating system refuses a step. No file gets its final name before
+    /// all files are synced.
     pub(super) fn publish(mut self) -> Result<(), (PathBuf, io::Error)> {
         for part in &self.0 {
             part.sync().map_err(|error| (part.path.clone(), error))?;
@@ -158,7 +157,7 @@ pub(crate) fn make_private_folder(folder: &Path) -> io::Result<()> {
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     let create = || OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path);
     let file = create().or_else(|error| match error.kind() {
-        // A file that an earlier process left keeps its mode, so it is made again.
+        // A file left by an earlier process would keep its mode, so it is removed and created again.
         io::ErrorKind::AlreadyExists => std::fs::remove_file(path).and_then(|()| create()),
         _ => Err(error),
     })?;
@@ -166,8 +165,8 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives a new file or folder that root made to the owner of the folder it lies in: the service must be able to read and
-/// remove what an administrator rendered again.
+/// Gives a file or folder that root created to the owner of the folder around it. The service must be able to read and
+/// remove recordings that an administrator rendered again.
 fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !rustix::process::geteuid().is_root() {

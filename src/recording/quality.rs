@@ -43,9 +43,9 @@ pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Opt
 fn mos(codec: &str, loss: f64) -> Option<f64> {
     let EquipmentImpairment { ie, bpl } = Codec::from_name(codec)?.impairment()?;
     let percent = 100.0 * loss;
-    // G.107 equation 7-29 with BurstR = 1.
+    // Effective equipment impairment (G.107 equation 7-29) with BurstR = 1, i.e. random loss.
     let effective = ie + (95.0 - ie) * percent / (percent + bpl);
-    // The usual approximation of the delay impairment: 0.024 per ms below 177 ms.
+    // Delay impairment, usual approximation: 0.024 per ms below 177 ms.
     let rating = (DEFAULT_RATING - 0.024 * ASSUMED_DELAY_MS - effective).clamp(0.0, 100.0);
     let mos = 1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6;
     Some(rounded(mos.clamp(1.0, 4.5), 100.0))

@@ -12,7 +12,7 @@ use super::peaks::{PeakFinder, peaks_path};
 use super::publish::{PartFile, PublishGroup, SyncNeed, digest, temporary_path, write_part};
 use crate::codec::CompandingLaw;
 
-/// Whether to swap the channels, because the leg's caller is the call's callee.
+/// Whether to swap the channels, because the leg's caller is the callee of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChannelOrder {
     Same,
@@ -89,7 +89,7 @@ impl SegmentWriter {
 }
 
 impl WrittenSegment {
-    /// Closes the handle of the file: a long call has many segments.
+    /// Closes the file handle, because a long call has many segments and a process may have few open files.
     pub(super) fn close(&mut self) {
         self.part.close();
     }
@@ -104,7 +104,7 @@ impl WrittenSegment {
         group.add(self.part);
         match write_part(peaks_path(&path), &self.peaks.to_bytes(), SyncNeed::Unsynced) {
             Ok(peaks) => group.add(peaks),
-            // The recording is whole; only its waveform is missing on the page.
+            // The recording is complete. Only the waveform on the console page is missing.
             Err(error) => tracing::warn!(path = %path.display(), "the peaks cannot be written: {error}"),
         }
         Ok((path, bytes, sha256))
@@ -187,7 +187,7 @@ mod tests {
         for format in
             [RecordingFormat::Wav, RecordingFormat::WavAlaw, RecordingFormat::WavUlaw, RecordingFormat::OggOpus]
         {
-            // Less than a second; more than is written at once; no samples.
+            // Lengths: less than a second, more than one write to the file, and no samples.
             for samples in [5_000_u64, 40_000, 0] {
                 let spec = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
                 let mut writer = SegmentWriter::new(dir.path(), "call", 1, spec).expect("made");

@@ -16,7 +16,7 @@ pub(crate) struct VerdictFacts {
     pub(crate) callee: SideFacts,
     /// Media packets of the whole call.
     pub(crate) packets: u64,
-    /// Whether media flowed between the hosts of the call on other addresses.
+    /// Whether media flowed between the hosts of the call, but on addresses that a NAT changed.
     pub(crate) is_behind_nat: bool,
     /// The side whose packets contain no speech while the other side talks.
     pub(crate) mute: Option<Side>,
@@ -24,7 +24,7 @@ pub(crate) struct VerdictFacts {
     pub(crate) fax: Option<FaxKind>,
     /// The error that made rendering fail, if it failed.
     pub(crate) failure: Option<String>,
-    /// Why this machine did not keep all packets of the call, if it did not.
+    /// Why this machine did not keep all packets of the call; `None` if it kept them.
     pub(crate) spool_loss: Option<String>,
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     if let Some(failure) = &facts.failure {
         return (CallVerdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
     }
-    // Otherwise the reader would look for the fault at the switch.
+    // Packets lost on this machine are named first. Otherwise a person would look for the fault at the switch.
     if let Some(loss) = &facts.spool_loss {
         return (CallVerdict::Failed, format!("No sound of the call could be kept: {loss}."));
     }
@@ -183,7 +183,7 @@ fn fax_note(facts: &VerdictFacts) -> &'static str {
     }
 }
 
-/// Returns why a side cannot be heard while the other can; `None` if it is a fax machine that listens.
+/// Returns why a side cannot be heard while the other can; `None` if the silent side is a fax machine that receives.
 fn silent_side_reason(silent: &str, side: &SideFacts, facts: &VerdictFacts) -> Option<String> {
     let is_listening = facts.fax.is_some() && side.undecodable.is_empty();
     (!is_listening).then(|| silence_reason(silent, side, facts.spool_loss.as_deref()))
@@ -271,9 +271,10 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
 /// A side is heard if sound was decoded for at least this share of the recorded time, or for [`MIN_HEARD_MS`]. A short
 /// greeting in a long call counts; the packets before a key agreement do not.
 const MIN_HEARD_SHARE: f64 = 0.02;
-/// So much decoded sound is heard however long the call is, ms.
+/// A side with this much decoded sound, ms, is heard, however long the call is.
 const MIN_HEARD_MS: f64 = 1_000.0;
-/// Least share of decoded packets among those that could have sound.
+/// Smallest share of decoded packets, 0 to 1, among decoded and undecodable packets. With a smaller share a side has
+/// almost no sound.
 const MIN_DECODED_SHARE: f64 = 0.05;
 /// Largest magnitude of digital silence: 8 in A-law, and the ripple of a resampler.
 const SILENCE_PEAK: u32 = 16;

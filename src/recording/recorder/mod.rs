@@ -1,7 +1,7 @@
 //! Makes the files of a call: its recording and its call record.
 //!
-//! The anchor leg is rendered. If it cannot be heard, or on one side only, another leg may be rendered instead. During a
-//! call, segments that are full are made (module `segmenter`).
+//! The anchor leg is rendered. If only one side of it can be heard, or none, another leg may be rendered instead.
+//! During a call, segments that are full are made (module `segmenter`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,11 @@ use crate::spool::storage::FolderMarker;
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
-/// Makes the files of calls. Has no state, so several threads may use it.
+/// Makes the files of calls. It has no state, so several threads may use it.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: Config,
-    /// Marker of the folder, if a service writes to it.
+    /// Storage marker of the recordings' folder; `None` if no service writes to the folder.
     marker: Option<FolderMarker>,
     layout: FolderLayout,
     /// Largest file that Pyrus accepts, bytes.
@@ -47,7 +47,7 @@ pub enum FolderLayout {
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
 pub struct RecordingError {
-    /// The file or folder.
+    /// Path of the file or folder that could not be written.
     pub(crate) path: String,
     /// The error of the operating system.
     pub(crate) source: io::Error,
@@ -78,7 +78,8 @@ impl Recorder {
     /// nothing can be heard so far.
     ///
     /// # Errors
-    /// Fails if a file cannot be written. A spool that cannot be read is left to the end of the call.
+    /// Fails if a file cannot be written. A spool that cannot be read is no error here: it is read again at the end of
+    /// the call.
     pub fn render_segments(
         &self,
         due: &DueSegments,
@@ -106,8 +107,8 @@ impl Recorder {
     /// Renames segments to their final names and adds them to the record.
     ///
     /// # Errors
-    /// Fails if a file cannot be renamed. Some segments may have their names then; another attempt replaces them by
-    /// the same bytes.
+    /// Fails if a file cannot be renamed. Some segments may have their final names then. Another attempt replaces these
+    /// files with the same bytes.
     pub fn publish_segments(&self, ready: ReadySegments, record: &mut CallRecord) -> Result<(), RecordingError> {
         publish_group(self.complete(ready.segments, ready.wall_offset_ns, record)?)?;
         if let Some(leg) = record.legs.get_mut(ready.leg) {
@@ -130,7 +131,7 @@ impl Recorder {
             let facts = self.render_ended(ended, store, (&mut record, &mut files))?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // The engine's own note, e.g. on how the answer is known, follows the reason.
+            // A note of the engine, e.g. on how it knows that the call was answered, follows the reason of the verdict.
             let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
@@ -217,8 +218,8 @@ impl Recorder {
         Ok(facts)
     }
 
-    /// Renders the first leg that can be heard, or a later one that has more of the call. If none can be heard, returns the
-    /// first leg, because the verdict should explain what is wrong with the anchor leg.
+    /// Renders the first leg that can be heard, or a later leg that has more of the call. If none can be heard, returns
+    /// the first leg, because the verdict should explain why the anchor leg is silent.
     fn render_best<'a>(
         &self,
         legs: &'a [EndedLeg],
@@ -247,7 +248,7 @@ impl Recorder {
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
         if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
-            // Its `.part` files have the same names as the new ones.
+            // Removes the `.part` files of the first leg: those of the fuller leg have the same names.
             drop(rendered);
             let rendered =
                 self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
@@ -339,7 +340,7 @@ fn apply_rendered(
     let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
     (facts.caller, facts.callee) = (left.into(), right.into());
     if rendered.plan.has_no_pause() {
-        // Without a pause, only the capture can have removed payloads.
+        // Without a pause of the recording, a missing payload means that the capture cut the packet.
         for side in [&mut facts.caller, &mut facts.callee].into_iter().filter(|side| side.withheld) {
             side.withheld = false;
             side.undecodable.insert(UndecodableReason::Cut);
@@ -360,7 +361,7 @@ fn apply_rendered(
     rendered.segments
 }
 
-/// A call to be rendered, and how far.
+/// A call to be rendered, and the point up to which it is rendered.
 #[derive(Clone, Copy, Debug)]
 struct RenderTask<'a> {
     record: &'a CallRecord,
@@ -373,14 +374,14 @@ struct RenderTask<'a> {
 struct ChosenLeg<'a> {
     rendered: RenderedLeg,
     leg: &'a EndedLeg,
-    /// Sentence for the record if it is not the anchor leg.
+    /// Sentence for the record if the chosen leg is not the anchor leg.
     note: Option<&'static str>,
 }
 
 /// Durations of audio in a leg, µs.
 #[derive(Clone, Copy, Debug)]
 struct HeardTime {
-    /// Duration of the side with less audio.
+    /// Duration of the side with less audio, µs.
     less_us: u64,
     sum_us: u64,
 }
@@ -481,7 +482,7 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
     }
 }
 
-/// Returns the facts that follow from the record alone.
+/// Returns the facts for the verdict that follow from the record alone.
 fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     let refused = matches!(
         record.outcome,
@@ -507,7 +508,7 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     }
 }
 
-/// Returns how the signalling shows that a call is a fax.
+/// Returns the kind of fax that the signalling shows; `None` if the call is no fax.
 fn fax_of(record: &CallRecord) -> Option<FaxKind> {
     let faxes = || record.events.iter().filter(|event| event.kind == EventKind::Fax);
     let is_refused = |event: &EventRecord| event.detail.as_deref() == Some(T38_REFUSED);
@@ -529,7 +530,7 @@ fn spool_loss(problem: CallProblem) -> Option<String> {
     }
 }
 
-/// Returns true if a spool that cannot be read now can be read later. A bad sector (EIO) stays, and so does a missing file.
+/// Returns true if reading the spool may succeed later. A bad sector (EIO) or a missing file is permanent.
 fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.raw_os_error().is_some_and(|n| n != Errno::IO.raw_os_error() && n != Errno::NOENT.raw_os_error())
@@ -559,8 +560,8 @@ const UNDECODABLE_ANCHOR: &str =
 /// Sentence for the record if the anchor leg has the audio of one side only.
 const ONE_SIDED_ANCHOR: &str =
     "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
-/// A side with less than this fraction (one in so many) of the recording counts as missing. It may have a few packets
-/// before the media took another path, or keep-alives that look like RTP.
+/// A side with less audio than 1/10 of the recording counts as missing. Its few packets were sent before the media took
+/// another path, or are keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
 
 #[cfg(test)]

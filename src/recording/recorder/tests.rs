@@ -1,4 +1,4 @@
-//! Records ended calls from made-up spools.
+//! Records ended calls whose spools the tests build.
 
 use super::*;
 use crate::call::decision::Decision;
@@ -89,7 +89,7 @@ fn call_becomes_a_stereo_wav_and_record_reproducibly() {
         assert_eq!((samples[800], samples[801]), (15_996, 7_932));
         assert_eq!(record.verdict, Some(CallVerdict::BothSides));
         assert!(record.legs[0].rendered);
-        // The engine's own counts, from the leg's end.
+        // These are the counts of the engine, from the end of the leg.
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (1, 2));
         let json = std::fs::read_to_string(dir.path().join("20261123T070000Z-abc.json")).unwrap();
         assert_eq!(serde_json::from_str::<CallRecord>(&json).unwrap(), record);
@@ -152,7 +152,7 @@ fn leg_with_both_sides_is_rendered_instead_of_a_one_sided_leg() {
 #[test]
 fn first_leg_is_kept_if_no_other_has_more_audio() {
     let half = || leg_of(&[(Side::Caller, "PCMU", 0..30), (Side::Callee, "PCMU", 0..30)]);
-    // The first leg has one side throughout; the second has both, for less than half of the call.
+    // The first leg has one side for the whole call. The second leg has both sides, for less than half of the call.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), half()]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     // The first leg has both sides, one of them for a fifth of the call, which is enough.
@@ -177,7 +177,7 @@ fn late_packets_are_a_problem_in_the_record() {
         };
         (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
         if side == Side::Callee {
-            // 3 s late.
+            // Both packets arrive 3 s late.
             send(20, 3_400.0);
             send(21, 3_420.0);
         }
