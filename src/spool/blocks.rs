@@ -1,4 +1,4 @@
-//! Splits a spool into its blocks and their file offsets, without looking at their contents.
+//! Splits a spool into its blocks and their file offsets, without parsing the contents of the blocks.
 
 use std::io::{self, Read};
 
@@ -8,7 +8,7 @@ use super::format;
 pub(super) struct BlockReader<R> {
     input: R,
     buffer: Vec<u8>,
-    /// Offset of the next block in `buffer`; `offset` is its offset in the file.
+    /// Index in `buffer` of the next block; `offset` is the file offset of the same block.
     from: usize,
     offset: u64,
 }
@@ -25,11 +25,12 @@ pub(super) enum NextBlock<'a> {
 /// How a sequence of blocks ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlocksEnd {
-    /// After a whole block.
+    /// The input ends after a whole block.
     Clean,
-    /// Within a block, or in zeros: the state after a crash, when the file grew but its bytes were not written.
+    /// The input ends within a block, or in zeros. A crash leaves zeros if the file grew but its bytes were not
+    /// written.
     Torn,
-    /// In bytes that are not a block.
+    /// Bytes that are not a block follow.
     Broken,
 }
 
@@ -84,7 +85,8 @@ impl<R: Read> BlockReader<R> {
         Ok(NextBlock::End(BlocksEnd::Broken))
     }
 
-    /// Returns a number of the next block. To be used only after `fill` returned true for these bytes.
+    /// Returns the 32-bit number at offset `at` of the next block. To be used only after `fill` returned true for these
+    /// bytes.
     fn word(&self, at: usize) -> u32 {
         let b = &self.buffer[self.from + at..self.from + at + 4];
         u32::from_le_bytes([b[0], b[1], b[2], b[3]])

@@ -82,6 +82,6 @@ impl Read for ChunkedBufReader {
 
 /// Size of a chunk in bytes: a little more than a second of G.711 in both directions.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
-/// A chunk with less free space, in bytes, is not used for another block. Larger than any packet in a single Ethernet
-/// frame; a longer block makes its chunk grow.
+/// A chunk with less free space, bytes, is not used for another block. The limit exceeds any packet of a single
+/// Ethernet frame. A longer block makes its chunk grow.
 const MIN_FREE_BYTES: usize = 2 * 1024;

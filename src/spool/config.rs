@@ -1,4 +1,4 @@
-//! The `[spool]` section.
+//! Configuration section `[spool]`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ pub struct Config {
     pub dir: PathBuf,
     /// Memory for chunks that wait to be written, MiB.
     pub buffer_mib: u32,
-    /// Interval between syncs of the file system, s. A power cut costs at most this much.
+    /// Interval between syncs of the file system, s. A power cut loses at most this much of the calls.
     pub sync_seconds: u32,
     /// In `replay`, the size up to which spools stay in memory, MiB.
     pub memory_mib: u32,

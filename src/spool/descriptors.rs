@@ -1,7 +1,7 @@
 //! File descriptors that the spool keeps for itself, so that nobody else in the process can use up the last ones.
 //!
-//! The reserve is a few descriptors of `/dev/null`. When the process has no descriptor left, the spool closes one of them
-//! and opens its own file in its place.
+//! The reserve is a few descriptors of `/dev/null`. When the process has no descriptor left, the spool closes a
+//! reserved descriptor and opens its own file instead.
 
 use std::fs::File;
 use std::io;
@@ -34,11 +34,12 @@ impl DescriptorReserve {
     /// Opens a file, if need be with a descriptor of the reserve.
     ///
     /// # Errors
-    /// Fails as `open` does. An error of [`is_shortage`] means that the reserve is used up, too.
+    /// Fails as `open` does. If [`is_shortage`] holds for the error, the reserve is used up, too.
     pub(super) fn open<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         loop {
             match open() {
-                // Another thread may take the descriptor that was freed, so one spare may not be enough.
+                // Another thread may take the descriptor that was freed. So the loop may close several reserved
+                // descriptors.
                 Err(error) if is_shortage(&error) && self.spares.pop().is_some() => {}
                 other => return other,
             }

@@ -1,9 +1,10 @@
 //! Format of a spool file: pcapng blocks (draft-ietf-opsawg-pcapng), little-endian.
 //!
 //! A file begins with a section header and one interface with link type raw IP and ns timestamps. A packet is an
-//! enhanced packet block whose IP and UDP headers are made from its endpoints. Over IPv4 it has no UDP checksum (RFC 768
-//! allows zero), because the sum over every payload would cost a tenth of the capture thread's time. A decision is a custom block with the
-//! number [`ENTERPRISE`]; its data is [`MAGIC`], the length of the JSON, and the JSON.
+//! enhanced packet block; its IP and UDP headers are made from its endpoints. Over IPv4 it has no UDP checksum (RFC 768
+//! allows zero), because the sum over every payload would take a tenth of the capture thread's time. A decision is a
+//! custom block with the number [`ENTERPRISE`]. The data of this block is [`MAGIC`], the length of the JSON, and the
+//! JSON.
 
 use std::net::IpAddr;
 
@@ -79,7 +80,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     put_u32(out, total as u32);
 }
 
-/// Computes the UDP checksum of a packet's block that has none and whose payload is whole.
+/// Computes the UDP checksum of a packet in its block, if the checksum is missing and the payload is whole.
 pub(crate) fn fill_checksum(block: &mut [u8]) {
     let word = |at: usize| block.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let (Some(captured), Some(original)) = (word(20), word(24)) else { return };
@@ -100,9 +101,9 @@ fn put_checksum(packet: &mut [u8], ip_len: usize) {
     packet[ip_len + 6..ip_len + 8].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Appends a decision.
+/// Appends a decision as a custom block.
 pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &TimedDecision) {
-    // A decision has only strings, numbers and enums, so JSON serialization does not fail.
+    // A decision has only strings, numbers and enums, so its serialization to JSON cannot fail.
     let json = serde_json::to_vec(decided).unwrap_or_default();
     let total = CUSTOM_OVERHEAD + padded(json.len());
     put_u32(out, CUSTOM);
@@ -180,7 +181,7 @@ pub(crate) const fn padded(len: usize) -> usize {
     len.next_multiple_of(4)
 }
 
-/// Largest block, bytes. The largest that is written is a packet of 64 KiB; decisions stay far below.
+/// Largest block, bytes. The largest block that the spool writes is a packet of 64 KiB; decisions are far smaller.
 pub(crate) const MAX_BLOCK: usize = 256 * 1024;
 /// Block type of a section header block.
 pub(crate) const SECTION: u32 = 0x0A0D_0D0A;

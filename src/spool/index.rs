@@ -97,7 +97,7 @@ impl IndexTracker {
         }
     }
 
-    /// Appends the index to `out`, which must be the end of the file.
+    /// Appends the index to `out`. The end of `out` must be the end of the file.
     pub(super) fn put_index(&mut self, out: &mut Vec<u8>) {
         let before = out.len();
         self.index.put(out, self.length);
@@ -105,20 +105,20 @@ impl IndexTracker {
         self.indexed = self.length;
     }
 
-    /// Returns whether enough was added since the last index for another one.
+    /// Returns whether the file has grown enough since the last index to need another index.
     pub(super) fn is_due(&self) -> bool {
         let each = INDEX_INTERVAL_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * MAX_INDEX_SHARE);
         self.length - self.indexed >= each
     }
 
-    /// Returns whether anything was added since the last index.
+    /// Returns whether blocks were added since the last index.
     pub(super) fn is_stale(&self) -> bool {
         self.length > self.indexed
     }
 }
 
 impl SpoolIndex {
-    /// Records what a decision says about the whole leg.
+    /// Records in the index the facts that a decision gives about the whole leg.
     pub(super) fn apply_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Begin { conversation, .. } | Decision::Join { conversation, .. } => {
@@ -224,7 +224,7 @@ const SPAN_BYTES: usize = 24;
 /// Bytes between two indexes. An index takes some 200 bytes, i.e. half a percent of the file. A restart reads half of
 /// this interval per leg on average.
 const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
-/// With many spans, an index takes at most one part in this many of the file.
+/// An index takes at most 1/32 of the file, also if it has many spans.
 const MAX_INDEX_SHARE: u64 = 32;
 /// Spans with a smaller gap, in bytes, are merged: five RTP packets cost less than another span.
 const MERGE_GAP_BYTES: u64 = 1_200;

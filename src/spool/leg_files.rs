@@ -1,10 +1,10 @@
-//! The files of legs. An error of the disk is passing: a chunk that cannot be written waits and is written later.
+//! The files of legs. A disk error is treated as temporary: a chunk that cannot be written waits and is written later.
 //!
 //! # Invariants
 //! - The chunks of a leg are written in order, and each of them whole or not at all.
-//! - A leg whose chunk failed holds up no other leg. Its chunks wait in memory; the capture thread bounds them.
-//! - A file that was removed, or whose folder was, is made again and begins with the header and the first blocks, so that
-//!   it can be rendered. The call whose sound went with the file is reported.
+//! - A leg with a failed chunk delays no other leg. Its chunks wait in memory; the capture thread limits their size.
+//! - A file that somebody removed, or whose folder was removed, is created again. It begins with the header and the
+//!   first blocks, so that it can be rendered. The call is reported as having lost sound.
 //! - A chunk is given up only when the process ends, or when the call has ended and other files can be written
 //!   ([`GIVE_UP`]). The record of the call then names the error.
 
@@ -34,7 +34,7 @@ pub(super) struct LegFiles {
     uses: u64,
     /// Legs with chunks that could not be written, and the error of each.
     waiting: BTreeMap<LegId, WaitingLeg>,
-    /// Errors that cost a call sound.
+    /// Errors by which a leg lost sound.
     failures: HashMap<LegId, OsErrno, foldhash::fast::RandomState>,
     /// Files that could not be removed yet.
     removals: Vec<PathBuf>,
@@ -43,14 +43,14 @@ pub(super) struct LegFiles {
     failure_count: u64,
 }
 
-/// A leg whose chunks wait.
+/// A leg with chunks that wait to be written.
 #[derive(Clone, Copy, Debug)]
 struct WaitingLeg {
     since: Instant,
     errno: OsErrno,
 }
 
-/// Outcome of a call to [`LegFiles`]: the chunks that are done with, written or given up.
+/// Chunks that a call to [`LegFiles`] has written or given up, for reuse.
 pub(super) type DoneChunks = Vec<Vec<u8>>;
 
 impl LegFiles {
@@ -71,7 +71,7 @@ impl LegFiles {
         }
     }
 
-    /// Adds a leg. `length` is set for the file of an earlier process: the bytes of its whole blocks.
+    /// Adds a leg. For the file of an earlier process, `length` is the number of bytes of its whole blocks.
     pub(super) fn open_leg(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
         self.legs.insert(leg, LegFile::new(path, length));
     }
@@ -94,7 +94,7 @@ impl LegFiles {
         done
     }
 
-    /// Gives up all chunks that wait: the process ends.
+    /// Gives up all chunks that wait, because the process ends.
     pub(super) fn give_up_all(&mut self) -> DoneChunks {
         let legs: Vec<LegId> = self.waiting.keys().copied().collect();
         legs.into_iter().flat_map(|leg| self.give_up(leg)).collect()
@@ -108,7 +108,7 @@ impl LegFiles {
         }
     }
 
-    /// Removes a leg and its file. `closed` is the path of a leg that is closed already.
+    /// Removes a leg and its file. `closed` is the path of the file if the leg is closed already.
     pub(super) fn discard(&mut self, leg: LegId, closed: Option<PathBuf>) -> DoneChunks {
         let state = self.legs.get_mut(&leg);
         let path = state.as_ref().map(|state| state.path.clone()).or(closed);
@@ -122,7 +122,7 @@ impl LegFiles {
         done
     }
 
-    /// Returns and forgets the error that cost a leg sound.
+    /// Returns and forgets the error by which a leg lost sound.
     pub(super) fn take_failure(&mut self, leg: LegId) -> Option<OsErrno> {
         self.failures.remove(&leg)
     }
@@ -132,7 +132,7 @@ impl LegFiles {
         self.waiting.contains_key(&leg)
     }
 
-    /// Returns whether anything waits for another try.
+    /// Returns whether any write or removal waits to be tried again.
     pub(super) fn has_work(&self) -> bool {
         !self.waiting.is_empty() || !self.removals.is_empty()
     }
@@ -142,12 +142,13 @@ impl LegFiles {
         self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
     }
 
-    /// Syncs the file system of the folder. If that fails, what was written since the last time may be lost.
+    /// Syncs the file system of the folder. If that fails, all bytes written since the last sync may be lost.
     pub(super) fn sync(&mut self) {
         let Self { dir, reserve, .. } = self;
         let folder = match reserve.open(|| File::open(&*dir)) {
             Ok(folder) => folder,
-            // Nothing is lost: the files were written, and the next sync comes soon.
+            // Opening the folder failed, not the sync. Nothing is lost: the files are written, and the next sync comes
+            // soon.
             Err(error) => return self.log_failure(&self.dir.clone(), &error),
         };
         let synced = rustix::fs::syncfs(&folder).map_err(io::Error::from);
@@ -157,13 +158,14 @@ impl LegFiles {
             self.legs.iter_mut().filter_map(|(leg, state)| std::mem::take(&mut state.is_unsynced).then_some(*leg));
         let unsynced: Vec<LegId> = unsynced.collect();
         if let Err(error) = synced {
-            // Linux drops the pages that it could not write back, so another sync would succeed and be wrong (fsync(2)).
+            // Linux drops the pages that it could not write back. Another sync would succeed although bytes are missing
+            // (fsync(2)).
             self.failures.extend(unsynced.into_iter().map(|leg| (leg, errno_of(&error))));
             self.log_failure(&self.dir.clone(), &error);
         }
     }
 
-    /// Opens another file of the folder, if need be with a descriptor of the reserve.
+    /// Opens a file of the folder that is no leg's file. If no descriptor is left, uses the reserve.
     pub(super) fn open_other<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         if self.marker.as_ref().is_some_and(|marker| marker.check().is_err()) {
             return Err(rustix::io::Errno::NODEV.into());
@@ -235,7 +237,7 @@ impl LegFiles {
         }
     }
 
-    /// Gives up the legs of ended calls that fail for long while other files can be written.
+    /// Gives up ended legs whose writes have failed for a long time while other files can be written.
     fn give_up_ended_legs(&mut self) -> DoneChunks {
         let Some(wrote_at) = self.wrote_at else { return DoneChunks::new() };
         let is_hopeless = |(leg, waiting): &(&LegId, &WaitingLeg)| {
@@ -288,16 +290,16 @@ impl LegFiles {
 struct LegFile {
     path: PathBuf,
     handle: Option<(File, u64)>,
-    /// Bytes of whole blocks in the file; `None` before the file was looked at.
+    /// Bytes of whole blocks in the file; `None` until the file was examined.
     length: Option<u64>,
-    /// The header and the first blocks, for a file that has to be made again.
+    /// The header and the first blocks, for a file that must be created again.
     head: Vec<u8>,
     chunks: VecDeque<Vec<u8>>,
-    /// The leg is closed when its chunks are written.
+    /// Whether the leg is to be closed after its chunks are written.
     is_closed: bool,
-    /// Written since the last sync.
+    /// Whether the file was written since the last sync.
     is_unsynced: bool,
-    /// The error by which blocks that had been written were lost.
+    /// The error by which written blocks were lost.
     lost: Option<OsErrno>,
 }
 
@@ -307,7 +309,7 @@ impl LegFile {
         Self { path, handle: None, length, head, chunks, is_closed: false, is_unsynced: false, lost: None }
     }
 
-    /// Writes the first chunk and returns it. Returns `None` if there is none.
+    /// Writes the first chunk and returns it. Returns `None` if there is no chunk.
     fn write_first(
         &mut self,
         uses: u64,
@@ -315,7 +317,8 @@ impl LegFile {
         open: OpenFile<'_>,
     ) -> Option<io::Result<Vec<u8>>> {
         self.chunks.front()?;
-        // After an error the file is opened again: an old handle may stay stale for ever (ESTALE, a remounted disk).
+        // After an error the file is opened again. An old handle may stay unusable (ESTALE, or a disk that was mounted
+        // again).
         let written = self.try_write(uses, reserve, open).inspect_err(|_| self.handle = None);
         Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
     }
@@ -324,7 +327,8 @@ impl LegFile {
         let length = self.prepare(uses, reserve, open)?;
         let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
         file.write_all(chunk).inspect_err(|_| {
-            // Part of a block would make the rest of the file unreadable. If this fails, too, the next try cuts it off.
+            // Part of a block would make the rest of the file unreadable. If the truncation fails, too, the next try
+            // repeats it.
             let _ = file.set_len(length);
         })?;
         self.length = Some(length + chunk.len() as u64);
@@ -352,12 +356,13 @@ impl LegFile {
         Ok(length)
     }
 
-    /// Brings an opened file to its last whole block, and makes its beginning again if that is gone. Returns its length.
+    /// Truncates an opened file to its last whole block. Writes its beginning again if that is missing. Returns its
+    /// length.
     fn repair(&mut self, mut file: &File) -> io::Result<u64> {
         let found = file.metadata()?.len();
         let length = match self.length {
             Some(length) if found >= length => length,
-            // A file of an earlier process may end within a block, and a file that somebody cut, too.
+            // A file of an earlier process may end within a block. So may a file that somebody truncated.
             _ => whole_blocks(&self.path, found)?,
         };
         if found > length {
@@ -380,7 +385,7 @@ impl LegFile {
 /// Opens the file at a path for appending.
 type OpenFile<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
 
-/// Opens a file for appending. Makes the folder again if it is gone, but not if its disk is.
+/// Opens a file for appending. Creates a missing folder again, unless its disk is missing.
 fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<File> {
     if marker.is_some_and(|marker| marker.check().is_err()) {
         return Err(rustix::io::Errno::NODEV.into());
@@ -424,7 +429,7 @@ fn first_blocks(bytes: &[u8]) -> Vec<u8> {
     bytes[..end].to_vec()
 }
 
-/// Returns the number of an error. An error without a number comes from a file that is no spool: it is reported as EIO.
+/// Returns the errno of an error. An error without an errno comes from a file that is no spool, and becomes EIO.
 pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     let number = error.raw_os_error().or_else(|| match error.kind() {
         io::ErrorKind::WriteZero => Some(rustix::io::Errno::NOSPC.raw_os_error()),
@@ -433,11 +438,11 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     OsErrno(number.unwrap_or(rustix::io::Errno::IO.raw_os_error()))
 }
 
-/// Most bytes kept of a file's beginning: the header, the decisions and the messages of a usual call setup.
+/// Most bytes kept of a file's beginning. They hold the header, the decisions and the messages of a usual call setup.
 const MAX_HEAD: usize = 8 * 1024;
 /// Time for which the file of an ended call is tried again while other files can be written, e.g. because of a bad sector.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
-/// Files kept in mind that could not be removed. The next start reads the others back, and removes them at their end.
+/// Most files remembered for removal. The next start reads any others, and removes them after rendering.
 const MAX_REMOVALS: usize = 10_000;
-/// Failures per line of log.
+/// Failures per log line.
 const LOG_EVERY: u64 = 1_000;

@@ -21,12 +21,12 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub struct MemorySpool {
     legs: std::collections::HashMap<LegId, MemoryLeg, foldhash::fast::RandomState>,
-    /// Bytes of all legs in memory.
+    /// Bytes used by all legs in memory.
     used: usize,
     limit: usize,
     spill_dir: PathBuf,
     errors: Vec<io::Error>,
-    /// Chunks to be reused. They count towards `limit`, too.
+    /// Chunks to be reused. Their bytes count towards `limit`, too.
     spare: Vec<Vec<u8>>,
 }
 
@@ -41,8 +41,8 @@ enum MemoryLegStage {
     /// The leg had no media yet.
     Pending(PendingLeg),
     Memory(ChunkedBuf),
-    /// The leg was moved out of memory. No handle stays open, because a capture may have more legs than a process may have
-    /// open files.
+    /// The leg was moved from memory to a file. No handle stays open, because a capture may have more legs than a
+    /// process may have open files.
     File {
         path: PathBuf,
         buffer: Vec<u8>,
@@ -71,7 +71,7 @@ impl MemorySpool {
             MemoryLegStage::Memory(chunks) => self.recycle(chunks),
             MemoryLegStage::Closed(LegSource::Memory(chunks)) => match Arc::try_unwrap(chunks) {
                 Ok(chunks) => self.recycle(chunks),
-                // The last reader of the chunks frees them.
+                // Another reader still uses the chunks and frees them when it ends.
                 Err(chunks) => self.used -= chunks.len(),
             },
             MemoryLegStage::File { path, .. } | MemoryLegStage::Closed(LegSource::File(path)) => {
@@ -138,7 +138,7 @@ impl MemorySpool {
                 state.stage = MemoryLegStage::File { path, buffer: Vec::new() };
                 self.recycle(chunks);
             }
-            // The call stays in memory, beyond the limit if need be, because otherwise it would be lost.
+            // The spool of the leg stays in memory, even beyond the limit, because otherwise the call would be lost.
             Err(error) => {
                 self.errors.push(error);
                 self.limit = usize::MAX;
@@ -244,7 +244,7 @@ impl StartsFile {
     }
 }
 
-/// Returns the packet that may be kept of a datagram.
+/// Returns the part of a datagram that is to be spooled, as a packet.
 pub(super) fn packet_to_keep<'a>(datagram: &UdpDatagram<'a>, keep: KeptBytes) -> SpoolPacket<'a> {
     let payload = match keep {
         KeptBytes::Whole => datagram.payload,
@@ -292,7 +292,7 @@ mod tests {
         for leg in 0..200 {
             spool.open(LegId(leg), &format!("leg{leg}"));
         }
-        // More than one buffer each: 300 packets of 232 bytes are 68 KiB.
+        // Each leg gets more than one file buffer: 300 packets of 232 bytes are 68 KiB.
         for n in 0..300 {
             (0..200).for_each(|leg| put(&mut spool, leg, f64::from(n) * 20.0));
         }

@@ -51,12 +51,12 @@ pub trait LegStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
 }
 
-/// Returns the offset, ns, that the first decision of a spool gives from its timestamps to the wall clock.
+/// Returns the offset from the spool's timestamps to the wall clock, ns, from the first decision in the spool.
 ///
 /// # Errors
 /// Fails if the spool cannot be read.
 pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
-    // The reader returns the first decision first, whatever its timestamp. This reads only a few seconds of the file.
+    // The reader returns the first decision first, whatever its timestamp. So only a few seconds of the file are read.
     Ok(match source.open()?.next_entry()? {
         Some(reader::SpoolEntry::Decided(TimedDecision {
             decision: Decision::Begin { wall_offset_ns, .. }, ..

@@ -16,12 +16,12 @@ pub(super) struct PendingLeg {
 }
 
 impl PendingLeg {
-    /// Keeps a packet and returns its block. Drops older messages that are not among the first.
+    /// Keeps a packet and returns its block. Drops the oldest of the newest messages if they exceed their limit.
     pub(super) fn add_packet(&mut self, packet: &SpoolPacket<'_>) -> &[u8] {
         self.note_time(packet.at.as_nanos());
         if self.newest_messages.is_empty() && self.first_messages.len() < MAX_FIRST_MESSAGES {
             let from = self.first_messages.len();
-            // A message over TCP may be longer than the limit; then its end is cut off.
+            // A message over TCP may be longer than the limit. Its end is cut off.
             let payload = packet.payload.get(..MAX_FIRST_MESSAGE).unwrap_or(packet.payload);
             format::put_packet(&mut self.first_messages, &SpoolPacket { payload, ..*packet });
             return &self.first_messages[from..];
@@ -31,7 +31,7 @@ impl PendingLeg {
         let mut from = 0;
         // The newest message is kept whatever its length.
         while self.newest_messages.len() - from > MAX_NEWEST_MESSAGES && from < block {
-            // All blocks are our own, with their length at bytes 4 to 7.
+            // The spool wrote all these blocks. Bytes 4 to 7 of a block are its length.
             let Some(length) = self.newest_messages.get(from + 4..from + 8) else { break };
             from += u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         }
@@ -93,8 +93,8 @@ const MAX_FIRST_MESSAGES: usize = 8 * 1024;
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
 /// Limit for one of the first messages, bytes: four times a large INVITE.
 const MAX_FIRST_MESSAGE: usize = 16 * 1024;
-/// Limit for the spooled decisions ([`TimedDecision`]) of a leg that has no media yet, bytes. About a hundred fit; such a leg gets
-/// fewer.
+/// Limit for the decisions ([`TimedDecision`]) of a leg without media, bytes. A leg gets fewer than the hundred that
+/// fit.
 const MAX_DECISIONS: usize = 16 * 1024;
 
 #[cfg(test)]

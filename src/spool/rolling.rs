@@ -23,12 +23,13 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct RollingBuffer {
     stage: RollingStage,
-    /// Blocks that are not in the file yet.
+    /// Blocks that are not yet in the file.
     buffer: Vec<u8>,
-    /// Legs that are no longer pending and are still in the file, and the time of the first of them.
+    /// Legs that are no longer pending but still in the file, and the time at which the first of them stopped being
+    /// pending.
     removed: Vec<LegId>,
     removed_since: Timestamp,
-    /// Bytes of the file, and its bytes when it was last rebuilt.
+    /// Size of the file, bytes, now and at its last rebuild.
     size: usize,
     rebuilt_size: usize,
     /// Time when the file was last rebuilt.
@@ -62,7 +63,7 @@ impl RollingBuffer {
         self.stage = RollingStage::Stale;
     }
 
-    /// Requests a rebuild, because something was not written.
+    /// Requests a rebuild, because blocks could not be written.
     pub(super) fn mark_stale(&mut self) {
         if self.stage == RollingStage::Current {
             self.stage = RollingStage::Stale;
@@ -109,7 +110,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds the tags of the legs that are no longer pending.
+    /// Adds tags that mark the legs that are no longer pending as removed.
     pub(super) fn put_removed(&mut self) {
         self.removed.drain(..).for_each(|leg| put_tag(&mut self.buffer, REMOVED_TAG, leg));
     }
@@ -247,14 +248,14 @@ const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
 /// Error of an append to a file that is gone.
 const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
-/// The file is rebuilt when it has this size, in bytes, and has doubled since the last rebuild. So rebuilding at most
-/// doubles the bytes that are written.
+/// The file is rebuilt when it has this size, bytes, and has doubled since the last rebuild. So rebuilds at most double
+/// the bytes written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
-/// Limit for blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, they are dropped and the file
-/// is rebuilt.
+/// Limit for blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, blocks are dropped and the
+/// file is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Time for which a leg that is no longer pending stays in the file. By then the journal knows that its call ended; a
-/// process that is killed earlier reads the leg again, and its end.
+/// Time for which a leg that is no longer pending stays in the file. Afterwards the journal knows that its call ended.
+/// If the process is killed earlier, the next process reads the leg and its end again.
 const REMOVAL_DELAY: Duration = Duration::from_secs(2);
 /// Shortest time between two rebuilds. With 40,000 pending legs a rebuild may write 100 MiB.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(5);

@@ -65,8 +65,8 @@ fn holds_keys(block: &[u8]) -> bool {
         || memchr::memmem::find(block, b"\"inline\"").is_some()
 }
 
-/// Overwrites the secrets in a packet. The chance that RTP payload looks like a secret line is 2^-80, and then only one
-/// packet's audio is lost.
+/// Overwrites the secrets in a packet. RTP payload looks like a secret line with a probability of 2^-80. Then the audio
+/// of one packet is lost.
 fn mask_packet(block: &mut [u8]) {
     let mut at = 0;
     let (mut secret, mut any) = (false, false);
@@ -87,9 +87,10 @@ fn mask_packet(block: &mut [u8]) {
     }
 }
 
-/// Overwrites the secret in a line, from `start` if given. Returns whether there was a secret.
+/// Overwrites the secret in a line: all bytes from `start`, or from the secret that is found. Returns whether there was
+/// a secret.
 fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
-    // The IP and UDP headers precede the first line, so a name may be anywhere in a line.
+    // The IP and UDP headers precede the first line. So the name of a secret header may be anywhere in that line.
     let found = || {
         let starts = SECRET_LINES.iter().filter_map(|name| {
             let at = line.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name))?;

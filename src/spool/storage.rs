@@ -50,7 +50,7 @@ struct MarkedFolder {
     file_system: u64,
 }
 
-/// State of a folder's marker.
+/// State of the marker of a folder.
 #[derive(Debug)]
 enum MarkerState {
     /// There is no marker.
@@ -92,7 +92,7 @@ pub(crate) fn check_all(folders: &[StorageFolder<'_>]) -> Result<(), StorageMiss
     Ok(())
 }
 
-/// Writes the markers that are missing or say something else. To be called after [`check_all`].
+/// Writes the markers that are missing or outdated. To be called after [`check_all`].
 pub(crate) fn mark_all(folders: &[StorageFolder<'_>]) {
     let marked: Vec<MarkedFolder> = folders.iter().map(|(section, dir)| describe(section, dir)).collect();
     for folder in &marked {
@@ -122,10 +122,10 @@ impl FolderMarker {
         }
     }
 
-    /// Checks that the folder is still on its disk. Makes a folder again that somebody emptied or removed.
+    /// Checks that the folder is still on its disk. Creates the folder or its marker again if somebody removed it.
     ///
     /// # Errors
-    /// Fails if the disk is not mounted, or another one is.
+    /// Fails if the disk is not mounted, or if another disk is mounted.
     pub(crate) fn check(&self) -> Result<(), StorageMissing> {
         let MarkedFolder { section, id, mount, .. } = &self.marker.folder;
         let missing = |why| StorageMissing { section: section.clone(), dir: self.dir.clone(), why };
@@ -155,7 +155,7 @@ fn marker_path(dir: &Path) -> PathBuf {
     dir.join(FILE_NAME)
 }
 
-/// Reads a marker. One that cannot be read counts as one that is there, because only its absence is a sign.
+/// Reads a marker. An unreadable marker counts as present, because only its absence shows a missing disk.
 fn read(dir: &Path) -> MarkerState {
     match std::fs::read(marker_path(dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => MarkerState::None,
@@ -174,7 +174,7 @@ fn write(dir: &Path, marker: &MarkerFile) -> io::Result<()> {
     std::fs::rename(new, path)
 }
 
-/// Describes a folder as it is now; with a new id if it has no marker.
+/// Describes the present state of a folder, with a new id if it has no marker.
 fn describe(section: &str, dir: &Path) -> MarkedFolder {
     let id = match read(dir) {
         MarkerState::There(marker) => marker.folder.id,
@@ -189,18 +189,18 @@ fn nearest(dir: &Path) -> &Path {
     dir.ancestors().find(|path| path.exists() && !path.as_os_str().is_empty()).unwrap_or_else(|| Path::new("/"))
 }
 
-/// Returns the number of the device that a folder is on, or would be on.
+/// Returns the device number of a folder, or of the nearest existing folder above it.
 fn device(dir: &Path) -> u64 {
     std::fs::metadata(nearest(dir)).map_or(0, |found| found.dev())
 }
 
-/// Returns the id of the file system that a folder is on, or would be on. Unlike the device number it stays the same
-/// across restarts of the machine.
+/// Returns the id of the file system that holds a folder or will hold it. Unlike the device number, the id stays the
+/// same across restarts of the machine.
 fn file_system(dir: &Path) -> u64 {
     rustix::fs::statvfs(nearest(dir)).map_or(0, |found| found.f_fsid)
 }
 
-/// Returns the mount point of the file system that a folder is on, or would be on.
+/// Returns the mount point of the file system that holds a folder or will hold it.
 fn mount_point(dir: &Path) -> PathBuf {
     let nearest = std::path::absolute(nearest(dir)).unwrap_or_else(|_| PathBuf::from("/"));
     let here = device(&nearest);
@@ -208,13 +208,13 @@ fn mount_point(dir: &Path) -> PathBuf {
     top.unwrap_or(&nearest).to_owned()
 }
 
-/// Returns the mount point at or above a folder that `fstab` has and where nothing is mounted.
+/// Returns the mount point at or above a folder that is in `fstab` but has nothing mounted.
 fn unmounted_in(dir: &Path, fstab: &str) -> Option<PathBuf> {
     let dir = std::path::absolute(dir).ok()?;
     let table = std::fs::read_to_string(fstab).ok()?;
     let points = table.lines().filter(|line| !line.trim_start().starts_with('#'));
     let points = points.filter_map(|line| line.split_whitespace().nth(1)).map(|point| point.replace("\\040", " "));
-    // The longest one is the file system that the folder is meant to be on.
+    // The longest mount point belongs to the file system that should hold the folder.
     let point = points.map(PathBuf::from).filter(|point| dir.starts_with(point)).max_by_key(|p| p.as_os_str().len())?;
     let is_mounted = point == Path::new("/") || point.parent().is_none_or(|above| device(above) != device(&point));
     (!is_mounted).then_some(point)
@@ -242,12 +242,12 @@ mod tests {
         check_all(&all).expect("unchanged");
         let marker = FolderMarker::of(&calls).expect("marked");
         marker.check().expect("unchanged");
-        // The same file system: somebody emptied the folder.
+        // The file system is the same: somebody emptied the folder.
         std::fs::remove_dir_all(&calls).expect("removed");
         check_all(&all).expect("emptied");
         marker.check().expect("emptied");
         assert!(marker_path(&calls).is_file(), "made again");
-        // Another file system, as the other folder's marker says.
+        // The file system is another one, according to the marker of the other folder.
         std::fs::remove_file(marker_path(&calls)).expect("removed");
         let MarkerState::There(mut of_spool) = read(&spool) else { panic!("marked") };
         of_spool.others[0].file_system ^= 1;

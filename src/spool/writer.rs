@@ -1,9 +1,9 @@
-//! The writer thread: the only place in `run` that writes the files of legs.
+//! The writer thread: the only thread of `run` that writes the files of legs.
 //!
-//! Every error of the disk is passing. What cannot be written waits in memory (module `leg_files`) and is tried again
-//! after [`RETRY_PAUSES`]. New packets stay in memory up to `buffer_mib`; above that the capture thread drops and counts
-//! them. The end of a call waits until the call's packets are written. Updates of live calls do not wait, because a
-//! pop-up for a ringing phone must not be late.
+//! Every disk error is treated as temporary. Chunks that cannot be written wait in memory (module `leg_files`) and are
+//! tried again after [`RETRY_PAUSES`]. New packets stay in memory up to `buffer_mib`; above that the capture thread
+//! drops and counts them. The end of a call waits until the call's packets are written. Updates of live calls do not
+//! wait, because a pop-up for a ringing phone must not be late.
 
 use std::collections::HashSet;
 use std::io;
@@ -23,7 +23,7 @@ use crate::call::record::CallProblem;
 
 /// Messages from the capture thread to the writer, handled in order.
 pub(super) enum WriterMessage {
-    /// A leg gets a file. `length` is set for the file of an earlier process: the bytes of its whole blocks.
+    /// A leg gets a file. For the file of an earlier process, `length` is the number of bytes of its whole blocks.
     OpenFile { leg: LegId, name: String, length: Option<u64> },
     /// Append blocks to a leg's file.
     Write { leg: LegId, bytes: Vec<u8> },
@@ -35,24 +35,25 @@ pub(super) enum WriterMessage {
     Close(LegId),
     /// Remove a leg and its file. `name` is set if the leg is closed already.
     Discard { leg: LegId, name: Option<String> },
-    /// Pass the event on after everything before it was written.
+    /// Pass the event on after all earlier messages were written.
     Event(CallEvent),
-    /// Answer when everything before it that can be written is synced to disk.
+    /// Answer when all earlier messages that can be written are synced to disk.
     Flush(Sender<()>),
-    /// Sync everything before it and stop.
+    /// Sync all earlier messages and stop.
     Stop,
 }
 
 /// State that the writer shares with the capture thread.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
-    /// Bytes that were sent and are not yet written.
+    /// Bytes that were sent to the writer and are not yet written.
     pub(super) queued: AtomicUsize,
     /// The error for which chunks wait at present; 0 if none.
     pub(super) errno: AtomicI32,
     /// Set if a write to the rolling file failed.
     pub(super) has_rolling_failed: AtomicBool,
-    /// Rounds of the thread, also while it waits: a count that stands still shows a disk that does not answer.
+    /// Count of the thread's rounds, which also grows while it waits for work. If the count stands still, the disk does
+    /// not answer.
     pub(super) rounds: Arc<AtomicU64>,
 }
 
@@ -76,11 +77,11 @@ pub(super) struct SpoolWriter {
     pub(super) rolling: RollingFile,
     /// Events that wait until the files of their legs are written, in order.
     pub(super) held: Vec<CallEvent>,
-    /// Time of the next try to write what waits, and how many tries there were.
+    /// Time of the next try to write waiting chunks, and the number of tries so far.
     pub(super) retry: Option<WriteRetry>,
 }
 
-/// The next try to write what waits.
+/// The next try to write waiting chunks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WriteRetry {
     at: Instant,
@@ -88,7 +89,7 @@ pub(super) struct WriteRetry {
 }
 
 impl SpoolWriter {
-    /// Handles messages until told to stop, or until the capture thread is gone.
+    /// Handles messages until [`WriterMessage::Stop`], or until the capture thread has ended.
     #[expect(clippy::disallowed_methods, reason = "the writer's own schedule, not the time of calls")]
     pub(super) fn run(mut self) {
         let mut next_sync = Instant::now() + self.sync_every;
@@ -163,7 +164,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Tries again to write what waits, if it is time.
+    /// Tries again to write waiting chunks, if it is time.
     fn retry_if_due(&mut self, now: Instant) {
         let errno = self.files.current_error().map_or(0, |errno| errno.0);
         self.state.errno.store(errno, Ordering::Relaxed);
@@ -225,7 +226,7 @@ impl SpoolWriter {
         false
     }
 
-    /// Ends: tries for [`LAST_TRIES`] to write what waits, then gives it up.
+    /// Ends the thread: tries for [`LAST_TRIES`] to write waiting chunks, then gives them up.
     #[expect(clippy::disallowed_methods, reason = "how long a disk is waited for is no time of calls")]
     fn end(&mut self) {
         let until = Instant::now() + LAST_TRIES;

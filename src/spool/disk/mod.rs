@@ -1,7 +1,7 @@
 //! The spool of `run`: the capture thread fills chunks of blocks, and a writer thread writes them to files.
 //!
 //! The capture thread never waits. If `buffer_mib` of chunks wait for the disk, packets are dropped and counted for
-//! their leg; [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never dropped,
+//! their leg. [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never dropped,
 //! because they are few and the channel to the writer has no limit.
 
 use std::collections::{HashMap, VecDeque};
@@ -69,9 +69,9 @@ struct ClosedLeg {
 /// Packets of a leg that were dropped because too much waited for the disk.
 #[derive(Clone, Copy, Debug, Default)]
 struct LostPackets {
-    /// Dropped while the disk was only slow.
+    /// Packets dropped while the disk was slow but returned no error.
     by_us: u64,
-    /// Dropped while the disk returned an error, and the newest such error.
+    /// Packets dropped while the disk returned an error, and the newest such error.
     by_error: u64,
     errno: Option<OsErrno>,
 }
@@ -176,7 +176,7 @@ impl DiskSpool {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
-            // The disk is too slow: give it nothing more until it has caught up.
+            // The disk is too slow: nothing more is sent until it has caught up.
             if self.queued_bytes() >= self.limit {
                 break;
             }
@@ -185,11 +185,11 @@ impl DiskSpool {
         self.flush_signalling();
     }
 
-    /// Sends all signalling and decisions to the writer. To be called after each input: a process that is killed then
-    /// loses no message, so that the next one knows all its calls, and where their media is.
+    /// Sends all signalling and decisions to the writer. To be called after each input. A process that is killed
+    /// afterwards loses no message, so the next process knows every call and the addresses of its media.
     pub fn flush_signalling(&mut self) {
         for leg in std::mem::take(&mut self.urgent) {
-            // The disk is too slow: the chunks are sent when it has caught up.
+            // If the disk is too slow, the chunks are sent after it has caught up.
             if self.queued_bytes() < self.limit {
                 self.send_leg(leg);
             }
@@ -202,9 +202,9 @@ impl DiskSpool {
         self.rolling.activate();
     }
 
-    /// Passes an event on after everything before it was written. Adds lost packets to the record of an ended call.
+    /// Passes an event on after all earlier input was written. Adds lost packets to the record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
-        // A row of the journal must not be older than the messages that it comes from.
+        // A row in the journal must not become durable before the SIP messages that caused it.
         self.flush_signalling();
         if let CallEvent::Ended(ended) = &mut event {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
@@ -219,8 +219,8 @@ impl DiskSpool {
         self.send(WriterMessage::Event(event));
     }
 
-    /// Continues a leg's file that an earlier process left. New blocks come after its first `length` bytes, the whole
-    /// blocks.
+    /// Continues a leg's file that an earlier process left. Its whole blocks are the first `length` bytes; new blocks
+    /// follow them.
     pub(super) fn resume(&mut self, leg: LegId, name: &str, index: &SpoolIndex, length: u64) {
         let stage = DiskLegStage::HasFile(WriteChunk::default());
         let tracker = IndexTracker::resume(index.clone(), length);
@@ -233,7 +233,7 @@ impl DiskSpool {
         self.send_all();
         let (done_tx, done_rx) = crossbeam_channel::bounded(1);
         self.send(WriterMessage::Flush(done_tx));
-        let _ = done_rx.recv(); // fails only if the writer is gone, and then there is nothing to wait for
+        let _ = done_rx.recv(); // fails only if the writer has ended, and then there is nothing to wait for
     }
 
     /// Writes and syncs everything, and stops the writer thread. Open legs stay open, so that a restart continues them.
@@ -264,7 +264,7 @@ impl DiskSpool {
     fn stop(&mut self) {
         let Some(writer) = self.writer.take() else { return };
         self.put_indexes();
-        self.rolling.put_removed(); // nobody kills the process between the events and the journal any more
+        self.rolling.put_removed(); // an orderly end gives all events to the journal, so no removal needs to wait
         self.send_all();
         self.send(WriterMessage::Stop);
         let _ = writer.join(); // fails only if the writer panicked, and then nothing can be saved
@@ -451,7 +451,7 @@ impl LegSink for DiskSpool {
         let Some(state) = self.legs.remove(&leg) else { return };
         self.rolling.remove_leg(leg, self.now);
         if let DiskLegStage::HasFile(chunk) = state.stage {
-            // The engine closes every leg before it reports the end of the call, and `forward` then removes this entry.
+            // The engine closes every leg before it reports the end of the call. `forward` then removes the closed leg.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);
@@ -507,7 +507,8 @@ impl DiskStore {
         self.path(leg_name).with_extension("pcapng.failed")
     }
 
-    /// Returns the spool files of the folder in order of their names. After a crash these were not rendered yet.
+    /// Returns the spool files in the folder, sorted by name. After a crash, they are the files that were not rendered
+    /// yet.
     ///
     /// # Errors
     /// Fails if the folder cannot be read.
@@ -527,7 +528,7 @@ impl DiskStore {
 impl LegStore for DiskStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         let path = self.path(&leg.name);
-        // A file that cannot be looked at may be there: opening it reports the error.
+        // If the metadata cannot be read, the file may still exist. Opening it later reports the error.
         let may_be_there = match std::fs::metadata(&path) {
             Ok(found) => found.is_file(),
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
@@ -565,8 +566,8 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
 
 /// Size of a chunk, bytes: 0.7 s of G.711 in both directions. 10,000 legs need at most 160 MiB.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Age at which a chunk is sent to the writer. A crash of the process costs at most this much media, and the time until the
-/// next call of [`DiskSpool::handle_timeout`].
+/// Age at which a chunk is sent to the writer. A crash of the process loses at most this much media, plus the time
+/// until the next call of [`DiskSpool::handle_timeout`].
 const MAX_AGE: Duration = Duration::from_millis(500);
 /// Empty chunks kept for reuse.
 const MAX_RECYCLED: usize = 4_096;

@@ -67,7 +67,7 @@ fn first_media_creates_the_file_with_the_earlier_signalling() {
     spool.flush();
     assert_eq!(store.list().unwrap(), [store.path("with")]);
     assert_eq!(count(&store.path("with")), (3, 1));
-    // A rule excludes the call after its legs were closed.
+    // A rule excludes the call after the engine closed its legs.
     let kept = std::fs::copy(store.path("with"), store.path("copy")).unwrap();
     assert!(kept > 0);
     spool.discard(LegId(1));

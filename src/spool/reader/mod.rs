@@ -119,7 +119,7 @@ pub struct SpoolReader {
     input: Box<dyn Read + Send>,
     path: String,
     buffer: Vec<u8>,
-    /// Offset of the next block in `buffer`.
+    /// Index in `buffer` of the next block.
     from: usize,
     /// Bytes of all whole blocks read so far.
     valid: u64,
@@ -141,8 +141,8 @@ impl std::fmt::Debug for SpoolReader {
     }
 }
 
-/// Position of an entry in the reading order: by time, decisions first, then by place in the file. `entry` is the index
-/// into the reader's entries.
+/// Position of an entry in the reading order: by time, decisions first, then by position in the file. `entry` is the
+/// index into the reader's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReorderSlot {
     at_ns: i64,
@@ -151,7 +151,7 @@ struct ReorderSlot {
     entry: usize,
 }
 
-/// Sorts entries by time. Nearly all arrive in order and go to `in_order`; `late` sorts the others.
+/// Sorts entries by time. Nearly all entries arrive in order and go to `in_order`; `late` sorts the others.
 #[derive(Debug, Default)]
 struct ReorderQueue {
     in_order: VecDeque<ReorderSlot>,
@@ -193,7 +193,7 @@ enum SpoolEnd {
     NotYet,
     /// The spool ended after a whole block.
     Clean,
-    /// The spool ended within a block, or at an impossible length.
+    /// The spool ended within a block, or at an impossible block length.
     Torn,
 }
 
@@ -378,7 +378,8 @@ impl SpoolReader {
         Ok(true)
     }
 
-    /// Returns a number of the next block. To be used only after `fill` returned true for these bytes.
+    /// Returns the 32-bit number at `offset` of the next block. To be used only after `fill` returned true for these
+    /// bytes.
     fn u32_at(&self, offset: usize) -> u32 {
         let b = &self.buffer[self.from + offset..self.from + offset + 4];
         u32::from_le_bytes([b[0], b[1], b[2], b[3]])

@@ -4,7 +4,7 @@ use super::*;
 use crate::call::record::Side;
 use crate::spool::testkit::{SpoolBuilder, T0, TestRtp, at_ms};
 
-/// Returns the timestamps (ms) of packets and the names of decisions, in order, and whether the tail was torn.
+/// Returns packets (as their timestamps in ms) and decisions (as their names) in order, and whether the tail was torn.
 fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
     let mut reader = SpoolReader::new(Box::new(io::Cursor::new(bytes.to_vec())), "test".to_owned());
     let mut entries = Vec::new();

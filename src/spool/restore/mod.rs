@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 /// A leg that an earlier process left.
 #[derive(Clone, Debug)]
 pub(crate) struct RestorableLeg {
-    /// Name of the leg; empty if the file does not have it.
+    /// Name of the leg; empty if the file does not contain the name.
     pub(crate) name: String,
     /// Id of the conversation that the leg belongs to.
     pub(crate) conversation: String,
@@ -51,7 +51,7 @@ pub(crate) struct RestorableLeg {
 enum LegLocation {
     /// The leg has a file, whose whole blocks have `length` bytes.
     File { path: PathBuf, index: SpoolIndex, length: u64 },
-    /// The leg had no media and no file; these are its blocks from the rolling file.
+    /// The leg had no media and no file. Its blocks are from the rolling file.
     Memory(Vec<u8>),
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
             head.add(block, path)?;
         }
     }
-    // The index covers the whole file and so has the newest `Join`.
+    // The index covers the whole file, so its conversation is that of the newest `Join` decision.
     head.joined = Some(index.conversation.clone()).filter(|id| !id.is_empty());
     Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
@@ -216,7 +216,7 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     let mut head = Vec::new();
     file.take(12).read_to_end(&mut head).map_err(failed)?;
     let expected = [format::SECTION.to_le_bytes(), format::BYTE_ORDER.to_le_bytes()];
-    // A crash may leave a file empty or cut within its first number. That is not an error.
+    // A crash may leave a file empty, or cut within its first four bytes. That is not an error.
     let begun = head.len().min(4);
     if head[..begun] == expected[0][..begun] && head.get(8..12).is_none_or(|b| b == expected[1]) {
         return Ok(());
@@ -449,7 +449,8 @@ impl<'a> RestoreSequence<'a> {
                 self.enqueue(unread.leg, block);
             }
         }
-        // Timestamps are out of order by at most the early window, so the rest of the span cannot be earlier than this.
+        // Timestamps are out of order by at most the early window. So the rest of the span has no earlier timestamp
+        // than this.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
         self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
         Ok(())
@@ -475,8 +476,8 @@ const fn is_needed(decision: &Decision) -> bool {
 
 /// Offset of the magic in an index block.
 const INDEX_MAGIC_AT: usize = 12;
-/// Distances from the end of the file, bytes, within which an index is looked for: an index interval and a chunk, then
-/// more, then twice the longest interval.
+/// Distances from the end of the file, bytes, within which an index is searched. The first is an index interval and a
+/// chunk; the last is twice the longest interval.
 const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
 /// Bytes of the file's first span that are read for the identity of the leg.
 const FIRST_BYTES: u64 = 128 * 1024;

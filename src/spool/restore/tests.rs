@@ -1,4 +1,4 @@
-//! A restart reads of a spool all that it needs, and no more.
+//! A restart reads from a spool all that it needs, and no more.
 
 use super::*;
 use crate::call::decision::{FORMAT, PayloadFormat};
