@@ -3,16 +3,16 @@
 /// Searches one channel for the tone, 20 ms at a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AnswerToneSearch {
-    /// Pieces with the tone in a row, a few other ones between them allowed.
+    /// Number of pieces with the tone in the current run. A few pieces without the tone may lie between them.
     run: u32,
-    /// Pieces without the tone since the last one with it.
+    /// Number of pieces without the tone since the last piece with the tone.
     missed: u32,
     is_found: bool,
 }
 
 impl AnswerToneSearch {
-    /// Examines 20 ms of sound with its largest magnitude and the sum of its squares. Few pieces of speech have the crest
-    /// factor of a sine, so the frequency is computed for few.
+    /// Examines a piece of 20 ms. `peak` is its largest magnitude, `energy` the sum of its squares. Few pieces of
+    /// speech have the crest factor of a sine, so the frequency is computed for few pieces.
     pub(super) fn handle_piece(&mut self, samples: &[i16], rate_hz: u32, peak: u32, energy: u64) {
         if self.is_found {
             return;
@@ -50,17 +50,17 @@ fn tone_share(samples: &[i16], rate_hz: u32, energy: u64) -> f64 {
 }
 
 const TONE_HZ: f64 = 2_100.0;
-/// The square of 300, -41 dBov: tones of machines are loud.
+/// Smallest mean square of a piece with the tone: 300 squared, -41 dBov. Machines send loud tones.
 const QUIET_POWER: f64 = 300.0 * 300.0;
-/// The squared peak of a sine is twice its power.
+/// Smallest ratio of the squared peak to the mean square. A sine has 2.
 const MIN_CREST: f64 = 1.7;
-/// Noise and companding make the peak larger.
+/// Largest ratio of the squared peak to the mean square. Noise and companding raise it above 2.
 const MAX_CREST: f64 = 2.6;
-/// Share of the energy at 2100 Hz; 15 Hz beside it, which V.25 allows, 0.74 are left.
+/// Smallest share of the energy at 2100 Hz. A tone 15 Hz beside it, which V.25 allows, has a share of 0.74.
 const MIN_SHARE: f64 = 0.65;
-/// One second. No voice holds this tone.
+/// Pieces that prove the tone: one second. No voice holds this tone for so long.
 const ENOUGH_PIECES: u32 = 50;
-/// Pieces without the tone that end a run.
+/// Most pieces in a row without the tone within a run.
 const MAX_MISSED: u32 = 3;
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
             for hz in [425.0, 1_000.0, 1_100.0, 2_000.0, 2_225.0] {
                 assert!(!is_found(5.0, rate_hz, sine(hz)), "{hz} Hz");
             }
-            // Two tones, as of a key.
+            // Two tones, as of a telephone key.
             assert!(!is_found(5.0, rate_hz, |t| sine(2_100.0)(t) + sine(941.0)(t)));
         }
     }

@@ -13,12 +13,12 @@ use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
 use crate::net::SequenceNumber;
 
-/// The measure of the distance between two packets of a format.
+/// The measure of the time between two packets of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MediaClock {
-    /// Their timestamps, at this clock in Hz.
+    /// The RTP timestamps, at this clock in Hz.
     Clock(u32),
-    /// Their sequence numbers and durations, because the timestamps are useless.
+    /// The sequence numbers and the durations of the packets, because the timestamps are useless.
     Counted {
         /// Duration of a packet whose length does not give it, ns.
         packet_ns: i64,
@@ -46,7 +46,7 @@ struct ArrivalSpacing {
 #[derive(Clone, Debug)]
 pub(super) struct ClockRateDetector {
     announced_hz: u32,
-    /// True if each packet follows the last without a pause. Comfort noise does not, so its packets cannot be counted.
+    /// True if the packets follow each other without pauses. Comfort noise packets do not, so they cannot be counted.
     is_continuous: bool,
     last: Option<ClockObservation>,
     arrivals_ns: Vec<i64>,
@@ -105,7 +105,7 @@ impl ClockRateDetector {
             .unwrap_or_else(|| self.by_arrival(ticks, spacing))
     }
 
-    /// Returns the measure by sequence numbers, whatever the timestamps say. Comfort noise keeps its clock.
+    /// Returns the measure by sequence numbers, whatever the timestamps are. Comfort noise keeps its announced clock.
     pub(super) fn counted_clock(&self) -> MediaClock {
         let mean_ns = self.arrivals_ns.iter().sum::<i64>() / self.arrivals_ns.len().max(1) as i64;
         let packet_ns = match self.lengths_ns.is_empty() {
@@ -128,15 +128,15 @@ impl ClockRateDetector {
         if let Some(hz) = KNOWN_CLOCKS_HZ.into_iter().find(|&hz| stamps_say(hz, 2)) {
             return Some(MediaClock::Clock(hz));
         }
-        // Jitter distorts the median, a pause the mean.
+        // Jitter distorts the median of the arrival spacing; a pause distorts the mean.
         let arrives_so = near(spacing.median_ns, length_ns, 25) || near(spacing.mean_ns, length_ns, 25);
         let broken = ticks == 0 || (arrives_so && !stamps_say(self.announced_hz, 10));
         broken.then_some(MediaClock::Counted { packet_ns: length_ns })
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
-        // Packets that arrive closer are a burst. Packets sent two at a time have a median far from their mean. Neither
-        // proves anything.
+        // Packets that arrive closer are a burst. If a sender sends packets two at a time, the median is far from the
+        // mean. Neither spacing proves a clock.
         if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }
@@ -167,17 +167,17 @@ fn median<T: Ord + Copy>(values: &mut [T]) -> T {
     *values.select_nth_unstable(middle).1
 }
 
-/// Pairs of packets that suffice: two thirds of a second at 20 ms.
+/// Number of packet pairs after which the clock is decided: two thirds of a second at 20 ms.
 const ENOUGH_PAIRS: usize = 32;
-/// With fewer pairs the announced clock is used.
+/// With fewer packet pairs than this, the announced clock is used.
 const MIN_PAIRS: usize = 8;
-/// 200 ms at 48 kHz.
+/// Largest step between two timestamps that counts, ticks: 200 ms at 48 kHz.
 const MAX_STEP_TICKS: u32 = 9_600;
-/// Packets that arrive closer are a burst, which proves nothing.
+/// Smallest spacing of arrivals that counts, ns. Packets that arrive closer are a burst, which proves nothing.
 const MIN_SPACING_NS: i64 = 4_000_000;
 /// Every codec whose payload length does not give its duration has frames of whole 10 ms.
 const FRAME_NS: i64 = 10_000_000;
-/// Milliseconds, and the clocks of audio formats.
+/// Clocks that senders use, Hz: milliseconds, and the clocks of audio formats.
 const KNOWN_CLOCKS_HZ: [u32; 7] = [1_000, 8_000, 16_000, 24_000, 32_000, 44_100, 48_000];
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The decisions about the streams of a leg, as far as the spool was read. Each rendering pass follows them.
+//! The decisions about the streams of a leg, up to the entry of the spool that was read last. Each rendering pass
+//! follows them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(super) struct DecidedStream {
     pub(super) ssrc: Ssrc,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
-    /// The last keys, after the signalling ended the encryption. A sender may go on with them for a while, e.g. until
+    /// The last keys, after the signalling ended the encryption. A sender may keep using them for a while, e.g. until
     /// the answer (RFC 3264 section 8).
     pub(super) former_keys: Option<(SrtpContext, u32)>,
 }
@@ -34,7 +35,7 @@ pub(super) struct DecidedStream {
 /// The encryption of a stream.
 #[derive(Clone, Debug)]
 pub(super) enum StreamProtection {
-    /// No encryption.
+    /// SRTP with keys from the signalling, and the number of the decision that contained the keys.
     Plain,
     /// SRTP with keys from the signalling, and the number of the decision that had them.
     Keys(SrtpContext, u32),
@@ -90,7 +91,7 @@ impl DecidedStreams {
 }
 
 impl DecidedStream {
-    /// Replaces the protection and remembers the keys so far.
+    /// Replaces the protection and remembers the previous keys.
     fn end_keys(&mut self, protection: StreamProtection) {
         if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
             self.former_keys = Some((context, decision));

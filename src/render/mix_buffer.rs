@@ -21,7 +21,7 @@ pub(super) struct MixBuffer {
     /// Number of samples of the whole recording.
     total: i64,
     channels: [ChannelWindow; 2],
-    /// Spans that stay silent: from, to.
+    /// Spans that stay silent, as positions: from, to.
     muted: Vec<(i64, i64)>,
     frames: Vec<[i16; 2]>,
     meters: [LevelMeter; 2],
@@ -31,7 +31,7 @@ pub(super) struct MixBuffer {
 #[derive(Clone, Debug, Default)]
 struct ChannelWindow {
     samples: Vec<i16>,
-    /// Rank of the stream that wrote each sample; 0: none.
+    /// Rank of the stream that wrote each sample; 0 if no stream did.
     ranks: Vec<u16>,
     /// Silence that gave way to the sound of another stream, until it is known whether that stream talks on.
     withheld: Vec<WithheldSilence>,
@@ -43,7 +43,7 @@ struct ChannelWindow {
 /// Digital silence of a stream while another stream of the same side sounded.
 #[derive(Clone, Debug)]
 struct WithheldSilence {
-    /// Position of its first sample.
+    /// Position of the first silent sample.
     at: i64,
     rank: u16,
     samples: Vec<i16>,
@@ -265,7 +265,7 @@ impl LevelMeter {
                 if self.energy > TALK_POWER * u64::from(piece) {
                     self.talk_energy += self.energy;
                     self.talk_samples += u64::from(piece);
-                    // Pieces that are cut in two by a flush are few.
+                    // Only few pieces are split by a flush.
                     if now.len() == piece as usize {
                         self.answer_tone.handle_piece(now, self.rate_hz, peak, self.energy);
                     }
@@ -291,13 +291,13 @@ impl LevelMeter {
 /// The largest value of mu-law (G.711 table 2a); A-law has 32256. Sound that was clipped before encoding has these
 /// values.
 const FULL_SCALE: u32 = 32_124;
-/// The square of 184, -45 dBov: above background noise, below quiet speech.
+/// Smallest mean square of talk: 184 squared, -45 dBov. Background noise is below it, quiet speech above it.
 const TALK_POWER: u64 = 184 * 184;
 /// The smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Silence that waits for a decision: a packet of 10 ms each over the longest window, of three streams.
+/// Most pieces of silence withheld on a channel: one per packet of 10 ms over the longest window, for three streams.
 const MAX_WITHHELD: usize = 4_800;
-/// A stream that sounds within a tenth of a second after a packet talks on.
+/// Part of a second: a stream that sounds within a tenth of a second after a packet talks on.
 const TALKS_ON_PARTS: u32 = 10;
-/// The longest window. No arrival explains sound that lies further ahead.
+/// Longest window, s. No network delay explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;

@@ -95,7 +95,7 @@ pub struct SideReport {
     pub clipped: u64,
     /// Seconds with sound louder than -45 dBov.
     pub talk_s: f64,
-    /// Seconds without such sound.
+    /// Seconds without sound louder than -45 dBov.
     pub silence_s: f64,
     /// Whether the answering tone of a fax or modem was heard.
     pub answer_tone: bool,

@@ -131,7 +131,8 @@ const fn gcd(a: u32, b: u32) -> u32 {
 /// Length of a block. With 32 ms, the step from pass band to stop band is about 120 Hz wide.
 const BLOCK_MS: usize = 32;
 
-/// Rates with hardly a common factor would need blocks of up to a second. A rate such as 48001 Hz is a mistake.
+/// Longest block, samples. Rates with hardly a common factor would need blocks of up to a second, but a rate such as
+/// 48001 Hz is a mistake.
 const LONGEST_BLOCK: usize = 4_800;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::resample::Resampler;
 pub(super) struct MixTarget {
     /// 0: left, 1: right.
     pub(super) channel: usize,
-    /// The higher rank wins.
+    /// Rank of the stream: if two streams sound at once, the higher rank wins.
     pub(super) rank: u16,
 }
 

@@ -1,7 +1,7 @@
 //! Unwraps the RTP timestamps of one stream: 32-bit timestamps become media time, and packets are assigned to tracks.
 //!
-//! *Media time* is the stream's own time in nanoseconds. The *lag* of a packet is its arrival minus its media time. Lag
-//! is constant but for jitter and drift, as long as the sender's timestamps run on. If the timestamps are useless,
+//! *Media time* is the stream's own time in nanoseconds. The *lag* of a packet is its arrival minus its media time. The
+//! lag is constant, except for jitter and drift, while the sender's timestamps run on. If the timestamps are useless,
 //! sequence numbers and packet durations give the media time instead.
 //!
 //! A *track* is a set of packets with about the same lag. A jump of the timestamps begins a new track, e.g. a reset or
@@ -40,7 +40,7 @@ pub(super) struct PacketTiming {
     pub(super) time: u32,
     /// Sequence number.
     pub(super) sequence: SequenceNumber,
-    /// The field to be used.
+    /// The measure of the distance to the next packet.
     pub(super) unit: TimingUnit,
 }
 
@@ -153,7 +153,7 @@ pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
 
 /// Packets whose lags differ by less are on one track. It is more than the jitter of any network that carries speech.
 const SAME_TRACK_NS: i64 = 200_000_000;
-/// Keeps sums of media times far from overflow.
+/// Largest media time, ns: keeps sums of media times far from overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
 /// Tracks of one stream: enough for a reset at each hold of a day-long call.
 const MAX_TRACKS: usize = 4_096;

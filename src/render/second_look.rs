@@ -1,8 +1,8 @@
-//! Looks again at a stream whose timeline shows that its timestamps do not fit.
+//! Examines a stream again if its timeline shows that its timestamps do not fit its arrivals.
 //!
-//! Two signs raise the doubt: new tracks every few packets, or a lag that wanders farther than drift and jitter explain.
-//! The first pass then runs again for these streams, with the announced clock and with counted packets. Another clock
-//! replaces the detected one only if its timeline is clearly calmer.
+//! A stream is doubtful if new tracks begin every few packets, or if its lag wanders farther than drift and jitter
+//! explain. The first pass then runs again for these streams, with the announced clock and with counted packets.
+//! Another clock replaces the detected one only if its lag is clearly steadier.
 //!
 //! Quirk `leaping_stamps`: a sender adds 20 ms to its timestamps every second while its packets leave evenly
 //! (FreeSWITCH issue 963).
@@ -59,7 +59,7 @@ impl TimelineFit {
         self.tracks >= MANY_TRACKS && self.packets < self.tracks * FEW_PACKETS
     }
 
-    /// Returns whether this timeline is clearly calmer than another of the same packets.
+    /// Returns whether this timeline has clearly fewer tracks or less wander than another of the same packets.
     pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
         let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
         fewer_tracks || (self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns)
@@ -73,13 +73,13 @@ impl TimelineFit {
 
 /// A stream of fewer packets shows no trend; 1 s at 20 ms.
 const MIN_PACKETS: u64 = 50;
-/// Range of the lag that jitter explains. A second look that confirms the clock costs time only.
+/// Range of the lag that jitter explains, ns. If the second look confirms the clock, it only cost time.
 const JITTER_NS: i64 = 25_000_000;
-/// Drift of the worst clocks.
+/// Drift of the worst clocks, ppm.
 const MAX_DRIFT_PPM: i64 = 500;
-/// A timeline with less wander than this is calm.
+/// Wander of the lag, ns, that is accepted of a timeline with clearly fewer tracks.
 const CALM_NS: i64 = 40_000_000;
-/// Holds and resets of a usual call make fewer tracks.
+/// Fewest tracks of a doubtful stream. Holds and resets of a usual call make fewer.
 const MANY_TRACKS: u64 = 8;
-/// Packets of a track: a fifth of a second at 20 ms.
+/// Mean packets of a track below which a stream is doubtful: a fifth of a second at 20 ms.
 const FEW_PACKETS: u64 = 10;

@@ -119,9 +119,9 @@ impl<'a> RenderPass<'a> {
     }
 }
 
-/// Sound is flushed this long after its playout time: longer than the reordering in player and spool reader.
+/// Time from playout to flush: longer than the reordering in the player and the spool reader.
 const FLUSH_DELAY: Duration = Duration::from_secs(6);
-/// Comfort noise continues after this pause: by then, packets on their way have arrived.
+/// Pause after which comfort noise continues: packets on their way have arrived by then.
 const COMFORT_DELAY: Duration = Duration::from_secs(3);
 /// Interval between two flushes.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);

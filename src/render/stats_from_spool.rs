@@ -80,14 +80,14 @@ impl SpoolStats {
             && let Some(format) = format
         {
             payload.is_event = format.is(Codec::TelephoneEvent);
-            // The codec of a redundant packet is the codec in it.
+            // The codec of a redundant packet is that of its primary block.
             let within = if format.is(Codec::Red) { redundancy::payload_types(&format.fmtp).next() } else { None };
             let within = within.and_then(|pt| known.formats.get(&pt)?.as_ref());
             payload.codec_name = Some(within.unwrap_or(format).encoding.clone());
         }
     }
 
-    /// Returns whether a stream is other media on the flow of an audio stream, e.g. video.
+    /// Returns whether a stream carries other media, e.g. video, on the flow of an audio stream.
     fn is_other_media(&self, stream: &StreamTally) -> bool {
         let has_codec = |s: &StreamTally| s.payloads.values().any(|payload| payload.codec_name.is_some());
         !has_codec(stream) && self.streams.values().any(|other| other.flow == stream.flow && has_codec(other))

@@ -12,9 +12,9 @@ use crate::render::report::PayloadQuirk;
 /// Decodes one AMR or AMR-WB stream.
 pub(crate) struct AmrDecoder {
     codec: AmrCodec,
-    /// Payloads as announced.
+    /// Payload decoder for the announced alignment.
     announced: AmrPayloadCodec,
-    /// Payloads in the other alignment; `None` for frame CRCs and robust sorting.
+    /// Payload decoder for the other alignment; `None` for frame CRCs and robust sorting.
     other: Option<AmrPayloadCodec>,
     form: AmrForm,
     in_use: AmrAlignment,

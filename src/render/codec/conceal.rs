@@ -156,7 +156,7 @@ impl Concealer {
 pub(crate) struct FrameConcealer {
     rate_hz: u32,
     generated: usize,
-    /// Samples of the last frame that nobody asked for yet.
+    /// Samples of the codec's last frame that were not requested yet.
     rest: Vec<i16>,
 }
 
@@ -247,10 +247,10 @@ const fn ms(rate_hz: u32, ms: u32) -> usize {
 /// Pitch periods of 66 to 200 Hz (G.711 Appendix I section I.2.2).
 const PITCH_MS: (u32, u32) = (5, 15);
 
-/// Sound that the pitch search compares.
+/// Length of the sound that the pitch search compares, ms.
 const WINDOW_MS: u32 = 20;
 
-/// Three of the longest periods and the blend before them. Appendix I has 48.75 ms.
+/// Length of the history, ms: three of the longest pitch periods and the blend before them. Appendix I has 48.75 ms.
 const HISTORY_MS: u32 = 49;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::call::decision::PayloadFormat;
 #[cfg(feature = "speex")]
 use crate::codec::Codec;
 
-/// Returns the duration of a payload in ns; `None` if the codec does not say it, or there is no whole frame.
+/// Returns the duration of a payload in ns; `None` if the codec does not give it, or if there is no whole frame.
 pub(crate) fn duration_ns(format: &PayloadFormat, payload: &[u8]) -> Option<i64> {
     #[cfg(feature = "speex")]
     if format.is(Codec::Speex) {

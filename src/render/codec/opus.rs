@@ -130,7 +130,7 @@ const RATE_HZ: u32 = 16_000;
 /// Bit of the first byte: the packet has two channels (RFC 6716 section 3.1).
 const STEREO_FLAG: u8 = 0x04;
 
-/// Samples of 120 ms, the longest packet (RFC 6716 section 3.2.5).
+/// Length of the longest packet, samples: 120 ms (RFC 6716 section 3.2.5).
 const MAX_PACKET: usize = 1_920;
 
 /// Samples of 20 ms.

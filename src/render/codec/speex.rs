@@ -1,8 +1,8 @@
 //! Speex, narrowband and wideband, decoded by the system's libspeex (the Speex codec manual; RTP payload RFC 5574).
 //!
-//! libspeex 1.2.1 trusts its input. It decodes truncated packets, prints complaints to standard error, and loses its
-//! place at an empty layer that it should skip. So this module splits packets itself, by the manual's bit allocation.
-//! libspeex gets one whole frame at a time, without the layers that it would skip.
+//! libspeex 1.2.1 trusts its input. It decodes truncated packets, prints complaints to standard error, and misreads the
+//! bits after an empty layer. So this module splits packets itself, by the manual's bit allocation. libspeex gets one
+//! whole frame at a time, without the layers that it would skip.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::Range;
@@ -311,19 +311,19 @@ const NARROW_HZ: u32 = 8_000;
 const WIDE_HZ: u32 = 16_000;
 const ULTRA_WIDE_HZ: u32 = 32_000;
 
-/// 640 ms. A packet with more frames is not speech (an empty frame takes 5 bits).
+/// Most frames in a packet: 640 ms. A packet with more frames is not speech (an empty frame takes 5 bits).
 const MAX_FRAMES: usize = 32;
 
 /// Capacity of libspeex's buffer. The largest frame, 844 bits, needs 106 bytes.
 const MAX_BYTES: usize = 2_000;
 
-/// Samples of an ultra-wideband frame, the longest that libspeex writes.
+/// Samples of an ultra-wideband frame, the longest frame that libspeex writes.
 const MAX_FRAME: usize = 640;
 
 /// A frame begins with a 0 bit (a layer with a 1 bit) and its mode.
 const MODE_BITS: usize = 5;
 
-/// Bits of a narrowband frame in each mode, including those five.
+/// Bits of a narrowband frame in each mode, including the [`MODE_BITS`].
 const NARROW_BITS: [usize; 9] = [5, 43, 119, 160, 220, 300, 364, 492, 79];
 
 /// Bits of a layer in each mode. The first entry is the header: a 1 bit and the mode.

@@ -44,7 +44,7 @@ impl StereoDownmix {
 /// The mean of opposite channels has less than this part of their energy (-12 dB). Channels that have nothing in common
 /// keep a half.
 const OPPOSITE_RATIO: i64 = 16;
-/// The square of 50, -56 dBov.
+/// Smallest mean square at which the phases count: 50 squared, -56 dBov.
 const QUIET_POWER: i64 = 50 * 50;
 
 #[cfg(test)]

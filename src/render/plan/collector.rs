@@ -71,7 +71,7 @@ impl StreamCollector {
 
     /// Returns whether a packet is the first of its format.
     pub(super) fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
-        // Nearly always the format of the previous packet: comparing pointers is enough.
+        // The format is nearly always that of the previous packet, and comparing the pointers is enough.
         if self.format.as_ref() == Some(format) {
             return false;
         }
@@ -145,7 +145,7 @@ impl StreamCollector {
         TimelineFit::of(&self.tracks)
     }
 
-    /// Shows the payload of a G.726 packet to the judge of its packing.
+    /// Passes the payload of a G.726 packet to the judge of its packing.
     pub(super) fn judge_packing(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, packet: &PacketEntry<'_>) {
         let index = self.packings.iter().position(|(known, of, _)| *known == pt && Arc::ptr_eq(of, format));
         let index = match index {
@@ -181,7 +181,7 @@ impl StreamCollector {
     }
 }
 
-/// Returns the formats whose packing is another than announced, with the true format.
+/// Returns the formats with a packing that differs from the announced one, each with the true format.
 fn corrections(
     packings: &[(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)],
 ) -> Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)> {
@@ -192,7 +192,7 @@ fn corrections(
     found.collect()
 }
 
-/// Twice the packets that detect a clock.
+/// Most packets that wait for their clock: twice the number that decides the clock.
 const MAX_PENDING: usize = 100;
-/// G.726 formats of a stream whose packing is judged. A call has one or two.
+/// Most G.726 formats of a stream whose packing is judged. A call has one or two.
 const MAX_PACKINGS: usize = 4;

@@ -32,7 +32,7 @@ pub(super) struct PlanPass {
     /// True if the engine's counts are wrong.
     pub(super) is_miscounted: bool,
     policy: ClockPolicy,
-    /// The streams to be looked at again; `None`: all.
+    /// Numbers of the streams that this pass examines; `None`: all.
     only: Option<BTreeSet<u32>>,
 }
 
@@ -71,7 +71,7 @@ impl PlanPass {
         for (n, packet) in packet::split_joined(datagram).enumerate() {
             self.handle_packet(&packet);
             if n > 0 {
-                // The engine counted the other packets of the datagram as lost.
+                // The datagram holds several packets. The engine counted only the first and took the others for lost.
                 self.is_miscounted = true;
             }
         }
@@ -97,7 +97,7 @@ impl PlanPass {
         collector.handle_packet(ArrivedPacket::new(packet, head, known), format);
     }
 
-    /// Tries other clocks for the streams whose timeline raises doubts, and keeps the calmest timeline.
+    /// Tries other clocks for streams with a doubtful timeline, and keeps a timeline that is clearly steadier.
     pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
         self.streams.values_mut().for_each(StreamCollector::place_pending);
         let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful());
@@ -127,7 +127,7 @@ impl PlanPass {
     }
 
     pub(super) fn finish(mut self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
-        // After a crash or with a torn tail, the last packet is the end.
+        // If the spool has no end of the leg, after a crash or with a torn tail, the last packet is the end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
             (Some(start), Some(end)) => (start.floor_micros(), end.floor_micros().max(start.floor_micros())),
@@ -171,9 +171,10 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     within.map(rate).max().unwrap_or(0)
 }
 
-/// A week, longer than `calls.max_hours` allows. A damaged capture time must not make a file of centuries.
+/// Longest recording: a week, longer than `calls.max_hours` allows. A damaged capture time must not make a file of
+/// centuries.
 const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
-/// Changes of the keys of a stream. A call has a handful.
+/// Most key changes of a stream. A call has a handful.
 const MAX_KEYS: usize = 64;
 /// Sampling rate of telephone speech.
 const NARROW_HZ: u32 = 8_000;

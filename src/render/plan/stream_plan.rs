@@ -30,11 +30,12 @@ pub(in crate::render) struct StreamPlan {
     /// Maps a track of a few late packets to the track they belong to.
     pub(super) aliases: HashMap<usize, usize>,
     pub(in crate::render) drift_ppm: Option<f64>,
-    /// Packets, if a new track begins every few of them: their sound is hardly where it was heard.
+    /// Number of packets, if a new track begins every few packets; else 0. Their sound is hardly at the moment at which
+    /// it was heard.
     pub(in crate::render) scattered_packets: u64,
     /// SRTP keys of the stream in the order of their decisions, each with its time.
     pub(super) keys: Vec<(Timestamp, SrtpContext)>,
-    /// Announced formats, and the formats that the payloads have.
+    /// Announced formats, each with the true format of its payloads.
     pub(super) corrections: Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)>,
 }
 
@@ -63,7 +64,7 @@ impl StreamPlan {
         })
     }
 
-    /// Returns the format that payloads announced as `format` have, if it is another one.
+    /// Returns the true format of payloads that were announced as `format`, if it differs.
     pub(in crate::render) fn correction(&self, format: &PayloadFormat) -> Option<&Arc<PayloadFormat>> {
         self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
     }
@@ -134,5 +135,6 @@ pub(in crate::render) struct PlayoutTime {
     pub(in crate::render) segment: (usize, usize),
 }
 
-/// A side may send with its new keys from its offer on, and a slow user answers a re-INVITE within seconds.
+/// Time before its decision at which a key may be in use already. A side may send with new keys from its offer on, and
+/// a slow user answers a re-INVITE within seconds.
 const KEYS_AHEAD: std::time::Duration = std::time::Duration::from_secs(5);

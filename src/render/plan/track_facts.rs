@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::render::timeline::LagTrack;
 
-/// Finds tracks of one or two packets that came very late while another track continued around them. Maps each to that
-/// track.
+/// Finds tracks of one or two packets that came very late while another track continued around them. Maps each late
+/// track to the track around it.
 pub(super) fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
     let mut aliases = HashMap::new();
     for (number, track) in tracks.iter().enumerate().filter(|(_, track)| track.packets() < MIN_TRACK_PACKETS) {
@@ -44,7 +44,8 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
 const MIN_TRACK_PACKETS: u32 = 3;
 /// Number of neighbouring tracks, each way, among which the surrounding track is searched.
 const NEIGHBOURS: usize = 4;
-/// A packet that is later than this does not belong to the sound around it. The spool reader sorts packets this late.
+/// Largest lateness of a packet, ns. A later packet does not belong to the sound around it. The spool reader sorts
+/// packets up to this lateness.
 const MAX_LATENESS_NS: i64 = 5_000_000_000;
 /// Over less than half a minute, a change of 1 ms in the network looks like a drift of 30 ppm.
 const MIN_DRIFT_SPAN_NS: i64 = 30_000_000_000;

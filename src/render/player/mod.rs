@@ -37,9 +37,10 @@ pub(super) struct StreamPlayer {
     queue: BTreeMap<u64, QueuedPacket>,
     cursor: Option<PlayoutCursor>,
     srtp: Option<SrtpState>,
-    /// State of the keys that come into force soon.
+    /// Decryption with the keys that come into force soon.
     coming: Option<SrtpStream>,
-    /// Duration of the last packet without encryption, ns; `None` before such a packet or once keys opened one.
+    /// Duration of the last unencrypted packet, ns; `None` before the first one, and after keys have decrypted a
+    /// packet.
     plain_ns: Option<i64>,
     /// Packets in a row that the former keys did not open.
     former_failures: u32,
@@ -196,9 +197,9 @@ impl StreamPlayer {
     }
 }
 
-/// How long a packet waits for a missing packet before it.
+/// Longest time for which a packet waits for a missing earlier packet.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
-/// Packets in the queue: 2 s at 10 ms are 200.
+/// Most packets in the queue: 2 s at 10 ms are 200.
 const MAX_QUEUE: usize = 512;
-/// Comfort noise after one packet. Senders repeat theirs within seconds; a hold of hours is silence.
+/// Longest comfort noise after one packet, s. Senders repeat these packets within seconds; a hold of hours is silence.
 const MAX_COMFORT_S: i64 = 10;

@@ -13,7 +13,7 @@ use crate::rtp::redundancy;
 /// A redundant block: the payload of an earlier packet.
 pub(super) struct RedundantPayload {
     decoder: usize,
-    /// How much earlier the block's sound began than this packet's, ns.
+    /// Time by which the block's sound began earlier than the sound of this packet, ns.
     earlier_ns: i64,
     payload: Vec<u8>,
 }

@@ -55,13 +55,13 @@ impl SequenceOrder {
             return Some(self.set_newest(FIRST_CYCLE + u64::from(sequence.0), mark));
         };
         let step = step_to(sequence, newest);
-        // The step leads back to the old numbering: a single stray packet had interrupted it.
+        // The step leads back to the old numbering, which a single stray packet had interrupted.
         let returns = step != 1
             && self
                 .before_restart
                 .is_some_and(|(before_restart, _)| step_to(sequence, before_restart).abs() < step.abs());
         if returns || step.abs() > MAX_DROPOUT || (step <= 0 && self.is_restart(step, mark)) {
-            // Two cycles on, so that no packet counts as lost or late.
+            // The new numbering begins two cycles later, so that no packet counts as lost or late.
             let extended = (newest | 0xFFFF) + 1 + 0x1_0000 + u64::from(sequence.0);
             self.before_restart = Some((newest, extended + MAX_MISORDER as u64));
             return Some(self.set_newest(extended, mark));

@@ -15,11 +15,11 @@ pub(super) struct PlayTurn {
 /// The result of playing a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PlayOutcome {
-    /// Its sound lies outside the recorded span.
+    /// The sound of the payload lies outside the recorded span.
     Outside,
     Sound,
     Comfort,
-    /// The decoder refused it.
+    /// The decoder refused the payload.
     Refused,
 }
 
@@ -175,7 +175,7 @@ impl StreamPlayer {
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if lost > 0 && cursor.after == GapFill::Sound {
             context.report.concealed_us += context.inside_us(cursor.at, count as usize, rate as u32);
-            // If the packet after the gap is refused too, the next gap begins here.
+            // If the packet after the gap is refused, too, the next gap begins here.
             self.cursor = Some(PlayoutCursor {
                 at: cursor.at + count,
                 media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),
@@ -197,8 +197,8 @@ impl StreamPlayer {
     }
 }
 
-/// Removes or inserts `by` samples where it is heard least, so that the sound is at its playout time to the sample. Up
-/// to three quarters of a sample are ignored.
+/// Removes or inserts `by` samples where the change is least audible, so that the sound is at its playout time to the
+/// sample. Up to three quarters of a sample are ignored.
 fn adjust_length(sound: &mut Vec<i16>, by: f64) {
     let count = by.abs().round() as usize;
     if by.abs() <= 0.75 || count == 0 || sound.len() < 8 * (count + 1) {
@@ -223,6 +223,6 @@ fn adjust_length(sound: &mut Vec<i16>, by: f64) {
 const CONCEAL_MS: i64 = 60;
 /// Media times that differ by less are equal.
 pub(super) const SAME_MOMENT_NS: i64 = 1_000_000;
-/// Sound continues without a step while it is off by fewer samples. More than drift can cause between two packets is a
-/// step.
+/// Largest deviation from the playout time, samples, that is adjusted without a step. Drift between two packets is
+/// less; a larger deviation is a step.
 const MAX_ADJUSTMENT: f64 = 16.0;

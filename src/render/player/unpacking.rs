@@ -89,8 +89,8 @@ impl StreamPlayer {
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload }, redundant: Vec::new() })
     }
 
-    /// Decrypts a packet into `plain` if the stream's former keys still open it. After [`MAX_FORMER_FAILURES`] packets
-    /// in a row that they do not open, they are not tried any more.
+    /// Decrypts a packet into `plain` if the stream's former keys still open it. After [`MAX_FORMER_FAILURES`] failures
+    /// in a row, the former keys are not tried any more.
     fn opens_with_former_keys(&mut self, packet: &PacketEntry<'_>, known: &DecidedStream) -> bool {
         let Some((context, decision)) = &known.former_keys else {
             self.former_failures = 0;
@@ -119,8 +119,8 @@ impl StreamPlayer {
         self.coming.as_mut().is_some_and(|keys| keys.unprotect(packet.payload, &mut self.plain).is_ok())
     }
 
-    /// Returns whether a packet that no key opens is still without encryption: the stream was so until the keys came, and
-    /// the payload lasts as long as those before. An authentication tag makes it longer.
+    /// Returns whether a packet that no key opens is still unencrypted. The stream must have been unencrypted until the
+    /// keys came, and the payload must last as long as earlier ones. An authentication tag would make it longer.
     fn is_still_plain(&self, format: Option<&Arc<PayloadFormat>>, body: &[u8]) -> bool {
         let length_ns = format.and_then(|format| codec::duration_ns(format, body));
         length_ns.is_some() && length_ns == self.plain_ns
@@ -136,7 +136,7 @@ impl StreamPlayer {
         let srtp = match &mut self.srtp {
             Some(srtp) if srtp.decision == decision => srtp,
             Some(SrtpState { decision: last, stream: Some(stream) }) => {
-                // If the new keys are invalid, the old ones stay in force: packets on their way still use them.
+                // If the new keys are invalid, the old keys stay in force for packets on their way.
                 let _ = stream.rekey(context);
                 *last = decision;
                 self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?
@@ -174,7 +174,8 @@ impl StreamPlayer {
     }
 }
 
-/// Packets on their way and lost keys aside, a sender that stopped encrypting is known by then; 1 s at 20 ms.
+/// Packets in a row that the former keys do not open: 1 s at 20 ms. Fewer can be damaged packets; so many mean that the
+/// sender has stopped using the keys.
 const MAX_FORMER_FAILURES: u32 = 50;
 /// Formats of one stream. A call has a handful.
 const MAX_FORMATS: usize = 32;

@@ -52,7 +52,7 @@ impl PackingJudge {
         }
     }
 
-    /// Returns the codec with the other packing if that is the true one.
+    /// Returns the codec with the other packing, if the stream has that packing.
     pub(crate) fn true_codec(&self) -> Option<Codec> {
         let is_other = self.other.error()? < self.announced.error()? - MIN_DIFFERENCE;
         is_other.then_some(self.other_codec)
@@ -105,15 +105,16 @@ fn prediction_error(sound: &[i16]) -> f64 {
     (error / energy).clamp(SMALLEST_ERROR, 1.0)
 }
 
-/// A packing is the true one if its prediction error is less by this much, in nepers.
+/// Smallest difference of the prediction errors, nepers, that decides. The packing with the smaller error is the true
+/// one.
 const MIN_DIFFERENCE: f64 = 0.2;
 /// Order of the prediction: the resonances of a voice below 4 kHz.
 const ORDER: usize = 8;
-/// A pure tone leaves nothing.
+/// Lower bound of the prediction error. Without it, a pure tone would have an error of 0.
 const SMALLEST_ERROR: f64 = 1e-4;
-/// The square of 100, -50 dBov: below it, quantization noise prevails.
+/// Smallest mean square of a loud payload: 100 squared, -50 dBov. Below it, quantization noise prevails.
 const QUIET_POWER: f64 = 100.0 * 100.0;
-/// A fifth of a second of sound.
+/// Fewest samples that decide the packing: a fifth of a second.
 const MIN_SAMPLES: u64 = 1_600;
-/// Ten seconds of sound prove the packing.
+/// Samples after which no further payload is compared: ten seconds of sound prove the packing.
 const ENOUGH_SAMPLES: u64 = 80_000;
