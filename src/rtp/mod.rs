@@ -48,7 +48,7 @@ pub fn classify(payload: &[u8]) -> MediaPacketKind {
     }
 }
 
-/// Whether the version and the length of a DTLS record fit. NTP and DNS have such a first byte too.
+/// Returns whether the version and the length fit a DTLS record. NTP and DNS packets may begin with the same byte.
 fn is_dtls_record(payload: &[u8]) -> bool {
     let Some((header, body)) = payload.split_first_chunk::<DTLS_HEADER_LEN>() else { return false };
     header[2] >= 0xfc && usize::from(u16::from_be_bytes([header[11], header[12]])) <= body.len()
@@ -156,7 +156,8 @@ fn second_packet_offset(payload: &[u8]) -> Option<usize> {
         header(at)
             .is_some_and(|h| h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n))
     };
-    // Searches for the last byte of the SSRC, which ends the header. One header precedes it at least.
+    // Searches for the last byte of the SSRC, which ends the fixed header. At least one header precedes the second
+    // packet.
     let last = RtpReader::MIN_HEADER_LEN - 1;
     memchr::memchr_iter(ssrc[3], payload.get(RtpReader::MIN_HEADER_LEN + last..)?)
         .map(|at| at + RtpReader::MIN_HEADER_LEN)

@@ -10,16 +10,16 @@ use crate::time::{RtpTime, Timestamp};
 /// The position of a packet relative to the earlier packets of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PacketArrival {
-    /// Its sequence number is the highest so far, with or without a gap.
+    /// The sequence number of the packet is the highest so far, with or without a gap.
     InOrder,
     /// A new packet with a lower sequence number than the highest.
     Reordered,
     /// A packet with this sequence number and RTP timestamp arrived before.
     Duplicate,
-    /// Its sequence number is far from the expected one. Its audio is valid; only the statistics wait for a second packet
-    /// that confirms the jump.
+    /// The sequence number is far from the expected one. The audio of the packet is valid; only the statistics wait for
+    /// a second packet that confirms the jump.
     Jumped,
-    /// The second packet after a jump. A new run begins with the packet before it.
+    /// This is the second packet after a jump. A new run begins with the packet before it.
     Restarted,
 }
 
@@ -75,7 +75,8 @@ impl StreamStats {
         time: RtpTime,
         clock_hz: u32,
     ) -> PacketArrival {
-        // Extended numbers of a run are above 65535, so 0 means: the first packet, or the first after `accept_gap`.
+        // Extended numbers of a run are above 65535. So 0 means the first packet, or the first packet after
+        // `accept_gap`.
         if self.run.highest == 0 {
             let first = self.packets == 0;
             self.first_at = if first { at } else { self.first_at.min(at) };
@@ -134,7 +135,7 @@ impl StreamStats {
         self.duplicates
     }
 
-    /// Returns the number of packets that arrived after a later one.
+    /// Returns the number of packets that arrived after a packet with a higher sequence number.
     pub(crate) const fn reordered(&self) -> u64 {
         self.reordered
     }

@@ -123,12 +123,12 @@ fn a_clean_stream_over_several_wraps_loses_nothing() {
 #[test]
 fn loss_reordering_and_duplicates_are_counted_separately() {
     let mut s = StreamStats::default();
-    // 3 is lost; 6 comes before 5; 4 comes twice at once, 1 twice much later.
+    // Packet 3 is lost, and 6 arrives before 5. Packet 4 comes twice at once, packet 1 again much later.
     let arrivals = feed(&mut s, [(1, 1), (2, 2), (4, 4), (4, 4), (6, 6), (5, 5), (7, 7), (1, 1)]);
     use PacketArrival::{Duplicate, InOrder, Reordered};
     assert_eq!(arrivals, [InOrder, InOrder, InOrder, Duplicate, InOrder, Reordered, InOrder, Duplicate]);
     assert_eq!(counts(&s), (6, 1, 2, 1, 0));
-    // A packet before the first one.
+    // This packet was sent before the first captured one.
     feed(&mut s, [(0, 0)]);
     assert_eq!(counts(&s), (7, 1, 2, 2, 0));
 }
@@ -136,7 +136,7 @@ fn loss_reordering_and_duplicates_are_counted_separately() {
 #[test]
 fn packet_shown_twice_by_the_mirror_counts_once() {
     let mut s = StreamStats::default();
-    // With a restart of the sender in the middle.
+    // The sender restarts in the middle.
     let both = (0..100u32).chain(100..200).flat_map(|i| {
         let sequence = if i < 100 { 65_500u32.wrapping_add(i) as u16 } else { (30_000 + i) as u16 };
         [(sequence, i), (sequence, i)]
@@ -206,7 +206,7 @@ fn jitter_is_computed_as_in_rfc_3550() {
     // A moved RTP clock is not jitter.
     s.handle(Timestamp::from_micros(2_000 * 20_000), SequenceNumber(2_000), RtpTime(1 << 30), 8_000);
     assert!(s.max_jitter_ms() < 10.01);
-    // Neither are the packets of one telephone-event, which have the same timestamp.
+    // The packets of one telephone-event have the same timestamp and cause no jitter.
     let mut s = StreamStats::default();
     for i in 0..100u32 {
         let time = if (20..40).contains(&i) { 20 } else { i };
@@ -217,7 +217,7 @@ fn jitter_is_computed_as_in_rfc_3550() {
 
 #[test]
 fn statistics_of_a_stream_are_small() {
-    // 20,000 streams of 10,000 calls: 26 MB, a twelfth of 32 KiB a call for both sides.
+    // 20,000 streams of 10,000 calls take 26 MB: a twelfth of the 32 KiB that a call may take.
     assert!(std::mem::size_of::<StreamStats>() <= 1_312, "{}", std::mem::size_of::<StreamStats>());
 }
 
