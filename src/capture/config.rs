@@ -1,4 +1,4 @@
-//! The `[capture]` section.
+//! Configuration section `[capture]`.
 
 /// Settings of the live capture.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! HEP 3 (Homer Encapsulation Protocol, draft-hep3): SIP and RTP that an agent sends to the recorder by UDP, instead of a
 //! mirror. The agent can be a telephone system, or a proxy that ends TLS.
 //!
-//! Each packet becomes a raw IP frame with the addresses that the agent saw. It gets the time of its arrival, because the
-//! clock of the agent is another one.
+//! Each packet becomes a raw IP frame with the addresses that the agent saw. Its capture time is its arrival at the
+//! recorder, because the clock of the agent may differ.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -30,15 +30,15 @@ impl HepListener {
     /// Opens the socket.
     ///
     /// # Errors
-    /// When the address is taken or is not of this machine.
+    /// Fails if the address is in use or does not belong to this machine.
     pub(crate) fn open(at: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket, datagram: vec![0; MAX_DATAGRAM] })
     }
 
-    /// Reads datagrams until one holds a packet of a call, at most [`READS`]. Writes it into `frame` as raw IP, and returns
-    /// true.
+    /// Reads up to [`READS`] datagrams, until one holds a packet of a call. Writes this packet into `frame` as raw IP,
+    /// and returns true.
     pub(crate) fn read(&mut self, frame: &mut Vec<u8>) -> bool {
         for _ in 0..READS {
             let Ok(length) = self.socket.recv(&mut self.datagram) else { return false };
@@ -57,7 +57,7 @@ impl AsFd for HepListener {
     }
 }
 
-/// Parses a datagram. Returns `None` for everything that is no SIP, RTP or RTCP packet with both addresses.
+/// Parses a datagram. Returns `None` unless it holds a SIP, RTP or RTCP packet with both addresses.
 pub fn parse(datagram: &[u8]) -> Option<HepPacket<'_>> {
     let (head, rest) = datagram.split_first_chunk::<6>()?;
     if !head.starts_with(b"HEP3") {
@@ -89,7 +89,7 @@ struct HepFields<'a> {
 }
 
 impl<'a> HepFields<'a> {
-    /// Takes a chunk. The time (chunks 9 and 10) is not used.
+    /// Stores the value of a chunk. The time (chunks 9 and 10) is not used.
     fn note(&mut self, kind: u16, value: &'a [u8]) {
         let v4 = || <[u8; 4]>::try_from(value).ok().map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
         let v6 = || <[u8; 16]>::try_from(value).ok().map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes)));
@@ -125,7 +125,7 @@ impl<'a> HepFields<'a> {
     }
 }
 
-/// Writes the packet as raw IP with a UDP header (RFC 768). Checksums are zero, which means that there is none.
+/// Writes the packet as raw IP with a UDP header (RFC 768). The checksums are zero, i.e. absent.
 pub fn write_frame(packet: &HepPacket<'_>, frame: &mut Vec<u8>) {
     let udp = u16::try_from(UDP_HEADER + packet.payload.len()).unwrap_or(u16::MAX);
     frame.clear();
@@ -156,9 +156,9 @@ pub fn write_frame(packet: &HepPacket<'_>, frame: &mut Vec<u8>) {
     frame.extend(packet.payload);
 }
 
-/// Vendor of the chunks that every agent knows.
+/// Vendor id of the generic chunks, which every agent uses.
 const GENERIC: u16 = 0;
-/// Values of chunk 11.
+/// Values of chunk 11, the protocol of the payload.
 const SIP: u8 = 1;
 const RTP: u8 = 4;
 const RTCP: u8 = 5;
@@ -170,7 +170,7 @@ const UDP_HEADER: usize = 8;
 const MAX_DATAGRAM: usize = 65_535;
 /// Largest payload that fits into an IPv4 packet.
 const MAX_PAYLOAD: usize = 65_535 - 28;
-/// Datagrams without a packet that are skipped before other sources have their turn.
+/// Most datagrams without a packet of a call that are skipped before other sources have their turn.
 const READS: usize = 16;
 
 #[cfg(test)]

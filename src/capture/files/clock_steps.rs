@@ -1,4 +1,4 @@
-//! Maps timestamps of capture files to one timeline that never runs backwards when a clock was set back.
+//! Maps timestamps of capture files to one timeline, which never runs backwards even if a clock was set back.
 //!
 //! Each interface of each file has its own clock state, because the clocks of two interfaces can differ.
 //! Interfaces with the same clock step (e.g. two interfaces of one machine) share it, so it is reported once.
@@ -50,8 +50,8 @@ impl ClockSteps {
         head.stamp.offset(clock.step_ns.saturating_neg())
     }
 
-    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order. `proven_ns` is how
-    /// far the clock was set back before the frame, if an RTP stream proves a step that is too small to be seen otherwise.
+    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order. `proven_ns` is
+    /// the size of a clock step before the frame that only an RTP stream proves, because it is small.
     pub(super) fn place_on_timeline(
         &mut self,
         file: usize,
@@ -126,10 +126,10 @@ impl ClockSteps {
     }
 }
 
-/// Smallest backward jump that counts as a clock step, ns. Smaller jumps can be disorder between cores or interfaces, so
-/// that an RTP stream must prove them.
+/// Smallest backward jump that counts as a clock step, ns. Smaller jumps can be disorder between cores or interfaces,
+/// so an RTP stream must prove them.
 const STEP_BACK_NS: i64 = 5_000_000_000;
-/// Two small steps that differ by less are the same step, seen by two interfaces, ns.
+/// Two small steps that differ by less than this, ns, are the same step on two interfaces.
 const SAME_SMALL_STEP_NS: i64 = 30_000_000;
 /// Distinct step sums that are remembered. Real clocks step a few times; a file with more is malicious.
 const MAX_KNOWN_STEPS: usize = 64;

@@ -45,7 +45,7 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         bytes_read: Arc::default(),
     };
     for path in paths {
-        // A regular file is closed again after its first frame, and counted when it is read.
+        // A regular file is closed again after its first frame. Its bytes are counted when it is read again.
         let counter = if is_regular(path) { Arc::default() } else { Arc::clone(&source.bytes_read) };
         let mut reader = CaptureFileReader::open(path, counter)?;
         let first = reader.next_frame()?;
@@ -76,7 +76,7 @@ pub struct FileSource {
     steps: ClockSteps,
     counters: CaptureCounters,
     warnings: Vec<CaptureWarning>,
-    /// Size of all regular files, compressed ones as they are.
+    /// Size of all regular files, bytes; of compressed files, the compressed size.
     total_bytes: u64,
     /// Bytes that were read from the files.
     bytes_read: Arc<AtomicU64>,
@@ -86,15 +86,16 @@ pub struct FileSource {
 struct CaptureFile {
     path: PathBuf,
     state: CaptureFileState,
-    /// Its RTP streams, which prove small clock steps.
+    /// RTP streams of the file, which prove small clock steps.
     witness: RtpWitness,
 }
 
 #[derive(Debug)]
 enum CaptureFileState {
-    /// Closed; the time of the first frame is known. It is opened again when the merge reaches that time.
+    /// The file is closed, and the time of its first frame is known. It is opened again when the merge reaches that
+    /// time.
     NotStarted,
-    /// Open, with the header of its next frame.
+    /// The file is open. The header of its next frame was read.
     Reading(Box<CaptureFileReader>, FileFrameHeader),
     Done,
 }
@@ -137,7 +138,7 @@ impl CaptureSource for FileSource {
 }
 
 impl FileSource {
-    /// Returns the size of all regular files in bytes, compressed ones as they are.
+    /// Returns the size of all regular files in bytes; compressed files count with their compressed size.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
@@ -218,7 +219,7 @@ fn source_name(paths: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-/// Number of file names in the source name. A call record needs no list of a whole day of rotated files.
+/// Most file names in the source name. A call record needs no list of a whole day of rotated files.
 const NAMES_SHOWN: usize = 3;
 
 #[cfg(test)]

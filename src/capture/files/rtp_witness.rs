@@ -1,7 +1,8 @@
-//! Notices a clock that was set back by less than five seconds, by the RTP streams in a file.
+//! Detects, by the RTP streams in a file, that a clock was set back by less than five seconds.
 //!
-//! A jump that small can be disorder between cores or interfaces. But if a packet follows the last one of its stream by
-//! sequence number and its timestamp is far before it, the clock went back: within a stream, frames keep their order.
+//! A jump that small can be disorder between cores or interfaces. But the frames of one stream keep their order. So the
+//! clock went back if the next packet of a stream, by sequence number, has a much earlier timestamp than the one
+//! before.
 
 use super::super::LinkType;
 use crate::time::Timestamp;
@@ -9,7 +10,7 @@ use crate::time::Timestamp;
 /// The newest packets of the streams of a file.
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
-    /// Slots by a hash of addresses, ports and SSRC. A stream that loses its slot is forgotten.
+    /// Table of streams, indexed by a hash of addresses, ports and SSRC. A stream that loses its slot is forgotten.
     streams: Vec<Option<WitnessedStream>>,
 }
 
@@ -18,7 +19,7 @@ struct WitnessedStream {
     key: StreamKey,
     sequence: u16,
     stamp: Timestamp,
-    /// Time between its last two consecutive packets, ns.
+    /// Time between the last two consecutive packets of the stream, ns.
     spacing_ns: i64,
 }
 
@@ -26,7 +27,7 @@ struct WitnessedStream {
 type StreamKey = [u8; 16];
 
 impl RtpWitness {
-    /// Records a frame. Returns by how much the clock was set back before it, ns, if the frame proves that.
+    /// Records a frame. If the frame proves that the clock was set back before it, returns by how much, ns.
     pub(super) fn handle_frame(&mut self, link: LinkType, stamp: Timestamp, frame: &[u8]) -> Option<i64> {
         if link != LinkType::Ethernet {
             return None;
@@ -51,7 +52,7 @@ impl RtpWitness {
         }
         if (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns) {
             let back_ns = last.spacing_ns * i64::from(steps) - passed_ns;
-            // The other streams must not prove the same step again.
+            // The other streams are shifted, so that they do not prove the same step again.
             for stream in self.streams.iter_mut().flatten() {
                 stream.stamp = stream.stamp.offset(-back_ns);
             }
@@ -89,13 +90,13 @@ fn slot_of(key: StreamKey) -> usize {
     (hash % SLOTS as u64) as usize
 }
 
-/// Streams that are remembered: many more than a stream needs to show one step.
+/// Number of streams remembered: many more than are needed to prove a step.
 const SLOTS: usize = 1_024;
-/// A stream does not lose more packets while the clock steps; 1 s at 20 ms.
+/// Largest step of the sequence number that proves a clock step, packets: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;
-/// Smaller jumps are disorder of the network or of a sender that bursts, ns.
+/// Smallest proven clock step, ns. Smaller jumps are disorder of the network or of a sender that bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
-/// Larger jumps are seen without a witness, ns.
+/// Largest clock step that needs an RTP stream as proof, ns.
 const MAX_STEP_NS: i64 = 5_000_000_000;
 /// Longest time between two packets that counts as their spacing, ns (RFC 3551 section 4.2).
 const MAX_SPACING_NS: i64 = 200_000_000;

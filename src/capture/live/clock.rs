@@ -1,4 +1,4 @@
-//! Maps kernel timestamps to the capture timeline, which clock steps do not affect.
+//! Maps kernel timestamps to the capture timeline, which has no clock steps.
 //!
 //! Kernel timestamps are wall-clock time. The timeline is wall-clock time minus the sum of all clock steps so far.
 //! A clock step is a jump of the wall clock relative to the monotonic clock. The timeline follows slow slewing (NTP).
@@ -21,7 +21,7 @@ pub(super) struct CaptureTimeline {
     base_ns: i64,
     /// Sum of all clock steps, ns. A timestamp minus this sum is a time on the timeline.
     steps_ns: i64,
-    /// Sum of the clock steps before the last one, ns: for frames stamped before that step and read after it.
+    /// Sum of the clock steps before the last one, ns. It applies to frames stamped before that step and read after it.
     steps_before_ns: i64,
     last: Timestamp,
 }
@@ -59,8 +59,8 @@ impl CaptureTimeline {
         Some(at)
     }
 
-    /// Converts a kernel timestamp after [`Self::compare`]. Of the sums before and after the last step it uses the one
-    /// with the result nearer to the present.
+    /// Converts a kernel timestamp after [`Self::compare`]. Tries the sums of steps before and after the last step, and
+    /// uses the result nearer to the present.
     pub(super) fn convert_after_step(&mut self, stamp: Timestamp, at: ClockReading) -> Timestamp {
         let now = self.now(at);
         let distance = |t: &Timestamp| t.nanos_since(now).unsigned_abs();
@@ -73,7 +73,7 @@ fn difference(at: ClockReading) -> i64 {
     at.wall.as_nanos().saturating_sub(at.mono_ns)
 }
 
-/// Smallest clock step, ns. chrony and ntpd step from 128 ms on; a listener notices half a second.
+/// Smallest clock step, ns. chrony and ntpd step from 128 ms on; a listener would notice an error of half a second.
 const STEP_NS: i64 = 500_000_000;
 
 #[cfg(test)]

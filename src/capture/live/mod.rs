@@ -4,8 +4,8 @@
 //! - Immediate mode is never used, because it costs twenty times as much CPU time a frame.
 //! - Handles do not block; `poll(2)` waits, because the timeout of libpcap is not a timer.
 //! - A frame is copied once, into a buffer that is reused. No memory is allocated for a frame.
-//! - The clock is read for a frame only if its timestamp is far from the previous frame's.
-//! - An interface that disappears is reopened as soon as it is back.
+//! - The clock is read for a frame only if the timestamps of this frame and the previous one are far apart.
+//! - An interface that disappears is opened again as soon as it is back.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,9 +25,10 @@ mod open_errors;
 /// The handling of an interface that is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MissingInterfacePolicy {
-    /// Opening fails with an error that names the remedy: for a command that a person started.
+    /// Opening fails with an error that names the remedy. For commands that a person started.
     Fail,
-    /// A [`CaptureWarning`] is reported and the interface is tried every second. The others are captured meanwhile.
+    /// A [`CaptureWarning`] is reported, and opening is tried again every second. The other interfaces are captured
+    /// meanwhile.
     Retry,
 }
 
@@ -87,10 +88,10 @@ pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<Li
 pub(crate) struct LiveSource {
     name: String,
     interfaces: Vec<LiveInterface>,
-    /// Socket of the agents. Its turn comes after the interfaces.
+    /// Socket for HEP agents. It is read after the interfaces.
     hep: Option<HepListener>,
     buffer_mib: u32,
-    /// Index of the interface that is read next, and the number of frames read from it in a row.
+    /// Index of the interface that is read next, and number of frames read from it in a row.
     turn: usize,
     in_turn: u32,
     frame: Vec<u8>,
@@ -98,7 +99,7 @@ pub(crate) struct LiveSource {
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
-    /// The next check whether silent interfaces are still administratively up.
+    /// Time of the next check whether silent interfaces are still administratively up.
     next_flag_check: Timestamp,
     frames: u64,
     cut: u64,
@@ -108,7 +109,7 @@ pub(crate) struct LiveSource {
 struct LiveInterface {
     name: String,
     state: InterfaceState,
-    /// Drops counted so far, including those of closed handles.
+    /// Drops counted so far, including those of handles that were closed.
     before: CaptureCounters,
     /// Drop counters of the open handle when they were last read.
     seen: PcapDropCounters,
@@ -116,7 +117,7 @@ struct LiveInterface {
 
 enum InterfaceState {
     Up(CaptureHandle),
-    /// Closed; it is opened again at this time of the capture timeline.
+    /// The interface is closed. It is opened again at this time of the capture timeline.
     Down {
         retry_at: Timestamp,
     },
@@ -218,7 +219,7 @@ impl LiveSource {
         self.interfaces.len() + usize::from(self.hep.is_some())
     }
 
-    /// Reads a packet of an agent.
+    /// Reads a packet that a HEP agent sent.
     fn read_hep(&mut self) -> FrameReadOutcome {
         if !self.hep.as_mut().is_some_and(|hep| hep.read(&mut self.frame)) {
             return FrameReadOutcome::Empty;
@@ -275,7 +276,7 @@ impl LiveSource {
         CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &self.frame })
     }
 
-    /// Returns a tick, or a clock step, after a wait without frames.
+    /// Returns a tick, or a clock step if there was one, after a wait without frames.
     fn tick(&mut self) -> CaptureEvent<'_> {
         let step = self.clock.compare();
         let at = self.clock.now();
@@ -299,7 +300,8 @@ impl LiveSource {
         let _ = poll(&mut up.collect::<Vec<_>>(), Some(&timeout));
     }
 
-    /// Warns when a silent interface was set down, or up again. libpcap reports neither, so the flags are read.
+    /// Warns if a silent interface was set administratively down or up. libpcap does not report it, so the interface
+    /// flags are read.
     fn check_interface_flags(&mut self) {
         for interface in &mut self.interfaces {
             let InterfaceState::Up(handle) = &mut interface.state else { continue };

@@ -21,7 +21,7 @@ fn is_not_up(error: &pcap::Error) -> bool {
     error.to_string().contains("not up")
 }
 
-/// Returns the error text for an interface that libpcap cannot open.
+/// Returns the error text for an interface that libpcap cannot open, with the remedy.
 pub(super) fn cannot_open(name: &str, error: &pcap::Error) -> String {
     let text = error.to_string();
     if is_missing(name) {
@@ -56,7 +56,7 @@ pub(super) fn is_set_up(name: &str) -> bool {
     flags & IFF_UP != 0
 }
 
-/// Returns the error text for an address of HEP that cannot be listened on.
+/// Returns the error text for a HEP address on which the recorder cannot listen.
 pub(super) fn cannot_listen(at: std::net::SocketAddr, error: &std::io::Error) -> String {
     format!("capture.hep_listen = {at}: {error}: choose an address of this machine and a free port, e.g. 0.0.0.0:9060")
 }

@@ -21,7 +21,7 @@ fn missing_privilege_error_names_the_setcap_command() {
     assert_eq!(open_errors::cannot_open("lo", &error), "interface lo is down: sudo ip link set dev lo up");
 }
 
-/// Needs the capture privilege. Without it, only the error text is checked.
+/// Captures on the loopback interface. Without the capture privilege, only the error text is checked.
 #[test]
 fn loopback_frames_are_captured_and_a_silent_wire_ticks() {
     let mut source = match open_one("lo") {

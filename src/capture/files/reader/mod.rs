@@ -79,9 +79,9 @@ enum RecordOutcome {
 /// Why a file ended too early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum EarlyEnd {
-    /// The file is cut short, so nothing that it has was left out.
+    /// The file is truncated. All frames before the truncation were read.
     Cut(String),
-    /// The bytes at this position are no record. The rest of the file was not read; `frames` were.
+    /// The bytes at this position are no record. `frames` frames before them were read; the rest of the file was not.
     Rubbish { position: u64, frames: u64 },
 }
 
@@ -122,7 +122,8 @@ impl CaptureFileReader {
             let (head, rest) = buffer.into_parts();
             let unpacked = MultiGzDecoder::new(BufReader::new(std::io::Cursor::new(head).chain(rest)));
             buffer = ReadBuffer::new(Box::new(unpacked));
-            // An error here is damage inside the gzip data. The bytes decompressed so far decide.
+            // An error here means damage inside the gzip data. The bytes decompressed before the damage decide about
+            // the format.
             let _ = buffer.fill(HINT_BYTES);
         }
         let Some(format) = read_header(&mut buffer) else {
@@ -266,7 +267,7 @@ const fn damage_warning(position: u64) -> EarlyEnd {
 const CUT: &str = "the file is cut short: its last frame is missing";
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 const CLASSIC_HEADER: usize = 24;
-/// Bytes read for the detection of the format: enough for every header, and for telling text from binary data.
+/// Bytes read to detect the format: enough for every header, and to distinguish text from binary data.
 const HINT_BYTES: usize = 64;
 /// Longest accepted frame, bytes. The limit of libpcap is 256 KiB; a larger length is damage.
 const MAX_FRAME_BYTES: usize = 1 << 20;

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 pub(super) struct PcapngSection {
     order: ByteOrder,
     interfaces: Vec<PcapngInterface>,
-    /// Timestamp of the last packet. A simple packet block has none and takes this one.
+    /// Timestamp of the last packet. A simple packet block has no timestamp and gets this one.
     last_stamp: Timestamp,
 }
 
@@ -51,7 +51,7 @@ impl PcapngSection {
         }
         let kind = self.order.u32(buffer.data(), 0);
         let length = self.order.u32(buffer.data(), 4) as usize;
-        // A block has a type and its length twice, 12 bytes. Padding is not checked: some writers omit it.
+        // A block has a type and twice its length, 12 bytes. Padding is not checked, because some writers omit it.
         if length < BLOCK_HEADER + 4 || kind & 0x7fff_ffff == 0 {
             return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
         }
@@ -75,7 +75,7 @@ impl PcapngSection {
         Ok(RecordOutcome::NoFrame)
     }
 
-    /// Skips a block that is too large for a packet. Only other blocks, e.g. TLS secrets or names, may be that large.
+    /// Skips a block that is too large for a packet. Such blocks hold other data, e.g. TLS secrets or names.
     fn skip_block(kind: u32, length: usize, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         if matches!(kind, INTERFACE | ENHANCED | OBSOLETE | SIMPLE) || length > MAX_SKIPPED_BYTES {
             return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
@@ -195,7 +195,8 @@ fn section_order(head: &[u8]) -> Option<ByteOrder> {
 /// The type of a section header block, the same in both byte orders.
 pub(super) const SECTION_TYPE: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const INTERFACE: u32 = 1;
-/// The packet block of the first drafts: like an enhanced one, with a 16-bit interface and a drop count.
+/// The packet block of the first drafts: like an enhanced packet block, with a 16-bit interface number and a drop
+/// count.
 const OBSOLETE: u32 = 2;
 const SIMPLE: u32 = 3;
 const ENHANCED: u32 = 6;
