@@ -1,4 +1,4 @@
-//! Frames of AMR and AMR-WB payloads (RFC 4867), by the frame types and the length.
+//! Finds the frames and the alignment of AMR and AMR-WB payloads (RFC 4867) from the frame types and the length.
 
 use super::{AmrBand, fmtp};
 
@@ -21,14 +21,14 @@ impl AmrAlignment {
     }
 }
 
-/// The announced form of payloads, and the means to tell both forms apart.
+/// The announced alignment of payloads, and the parameters to check both alignments.
 ///
 /// Quirk `amr_alignment`: a device leaves `octet-align` out of an answer or a re-INVITE and sends octet-aligned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AmrForm {
     band: AmrBand,
     pub(crate) announced: AmrAlignment,
-    /// False with frame CRCs or robust sorting, for which no form is computed.
+    /// False with frame CRCs or robust sorting, for which the alignment is not computed.
     is_plain: bool,
 }
 
@@ -41,7 +41,8 @@ impl AmrForm {
         Self { band, announced, is_plain }
     }
 
-    /// Returns the alignment of a payload: the announced one or `last` if they fit, else the other one if it fits.
+    /// Returns the alignment of a payload: the announced one or `last` if it fits the payload, else the other one if
+    /// that fits.
     pub(crate) fn alignment(self, payload: &[u8], last: AmrAlignment) -> AmrAlignment {
         let fits = |alignment| self.frames_in(payload, alignment).is_some();
         let candidates = [last, self.announced, self.announced.other()];
@@ -49,7 +50,8 @@ impl AmrForm {
         found.unwrap_or(self.announced)
     }
 
-    /// Returns the payload without a few bytes of 0 behind its frames; all of it if it fits with them, or never fits.
+    /// Returns the payload without a few zero bytes behind its frames. Returns all of it if it fits with these bytes,
+    /// or does not fit at all.
     pub(crate) fn without_stray_bytes(self, payload: &[u8], most: usize) -> &[u8] {
         let alignments = [self.announced, self.announced.other()];
         let fits = |part: &[u8]| alignments.iter().any(|alignment| self.frames_in(part, *alignment).is_some());
@@ -66,7 +68,7 @@ impl AmrForm {
         };
         let bit = |at: usize| payload.get(at / 8).map(|byte| usize::from(byte >> (7 - at % 8) & 1));
         let field = |at: usize, count: usize| (at..at + count).try_fold(0, |value, at| Some(value << 1 | bit(at)?));
-        // A request of 4 bits, then entries of F (1 bit), FT (4 bits) and Q (1 bit).
+        // A codec mode request of 4 bits, then table entries of F (1 bit), FT (4 bits) and Q (1 bit).
         let (header, entry) = match alignment {
             AmrAlignment::Bit => (4, 6),
             AmrAlignment::Octet => (8, 8),
@@ -100,12 +102,12 @@ pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<
     form.frames_in(payload, form.announced).or_else(|| form.frames_in(payload, form.announced.other()))
 }
 
-/// A frame type that no sender uses.
+/// Size of a frame type that no sender uses.
 const RESERVED: u16 = u16::MAX;
-/// Bits of a frame by its type (3GPP TS 26.101 table 1a).
+/// Bits of an AMR frame by its type (3GPP TS 26.101 table 1a).
 const NARROW_BITS: [u16; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 43, 38, 37, RESERVED, RESERVED, RESERVED, 0];
-/// Bits of a frame by its type (3GPP TS 26.201 table 2).
+/// Bits of an AMR-WB frame by its type (3GPP TS 26.201 table 2).
 const WIDE_BITS: [u16; 16] =
     [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, RESERVED, RESERVED, RESERVED, RESERVED, 0, 0];
-/// A packet of 640 ms. Longer tables of contents are damaged.
+/// Most frames in a packet: 640 ms. A longer table of contents is damaged.
 const MAX_FRAMES: usize = 32;

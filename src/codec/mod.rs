@@ -104,7 +104,7 @@ struct CodecFacts {
     silence: SilenceBehavior,
     /// Equipment impairment for the E-model; `None` where G.113 has no narrowband value.
     impairment: Option<EquipmentImpairment>,
-    /// `None` where callspan has no decoder.
+    /// The decoder; `None` if callspan has none for this codec.
     decoder: Option<DecoderKind>,
 }
 
@@ -133,7 +133,7 @@ pub(crate) struct StaticFormat {
 /// How the length of a payload in bytes gives the duration of its sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PayloadLength {
-    /// The length says nothing: the bit rate varies, or the payload is no sound.
+    /// The length gives no duration: the bit rate varies, or the payload is no sound.
     Variable,
     /// Each sample of each channel has this number of bytes; samples run at the RTP clock.
     BytesPerSample(u8),
@@ -152,7 +152,7 @@ enum PayloadLength {
 /// The behaviour of a sender while nobody speaks. It decides what fills a gap without lost packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SilenceBehavior {
-    /// It sends always or stops without notice: a gap is silence.
+    /// The sender always sends, or stops without notice. A gap is silence.
     NoDescriptor,
     /// The codec has its own silence descriptors (or DTX): its decoder knows what fills a gap.
     OwnDescriptor,
@@ -268,17 +268,17 @@ impl Codec {
         self.facts().clock_hz
     }
 
-    /// Returns what the sender does while nobody speaks.
+    /// Returns the behaviour of a sender while nobody speaks.
     pub(crate) fn silence(self) -> SilenceBehavior {
         self.facts().silence
     }
 
-    /// Returns the codec's impairment for the E-model, or `None` where G.113 has no narrowband value.
+    /// Returns the codec's impairment for the E-model; `None` if G.113 has no narrowband value.
     pub(crate) fn impairment(self) -> Option<EquipmentImpairment> {
         self.facts().impairment
     }
 
-    /// Returns the decoder of the codec, or `None` where callspan has none.
+    /// Returns the decoder of the codec; `None` if callspan has none.
     pub(crate) fn decoder(self) -> Option<DecoderKind> {
         self.facts().decoder
     }
@@ -293,7 +293,7 @@ impl Codec {
         matches!(self, Self::TelephoneEvent | Self::ComfortNoise)
     }
 
-    /// Returns the duration in ns of the sound in a payload of `bytes` bytes, or `None` where its length does not give it.
+    /// Returns the duration in ns of the sound in a payload of `bytes` bytes; `None` if the length does not give it.
     pub(crate) fn duration_ns(self, bytes: u32, clock_hz: u32, channels: u8) -> Option<i64> {
         let bytes = i64::from(bytes);
         let samples_ns = |count: i64| Some(count * 1_000_000_000 / i64::from(clock_hz.max(1)));
@@ -335,7 +335,7 @@ pub(crate) fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl CodecFacts {
-    /// Returns a row without any fact but the name and the clock.
+    /// Returns a row with only a name and a clock.
     const fn new(codec: Codec, name: &'static str, clock_hz: u32) -> Self {
         Self {
             codec,
@@ -380,7 +380,7 @@ impl CodecFacts {
         self
     }
 
-    /// Returns a row of G.726.
+    /// Returns a row for a G.726 rate and packing.
     const fn g726(codec: Codec, name: &'static str, rate: G726Rate, packing: G726Packing) -> Self {
         let kbits = match rate {
             G726Rate::Two => 16,
@@ -405,7 +405,7 @@ const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
 
 /// The table. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
 static CODECS: [CodecFacts; 36] = [
-    // G.711 with concealment.
+    // Ie and Bpl of G.711 with concealment.
     CodecFacts::new(Codec::Pcma, "PCMA", 8_000)
         .static_types(&[mono(8, 8_000)])
         .length(PayloadLength::BytesPerSample(1))
@@ -436,7 +436,7 @@ static CODECS: [CodecFacts; 36] = [
         .silence(SilenceBehavior::ComfortNoise)
         .decoder(DecoderKind::ComfortNoise),
     CodecFacts::new(Codec::Red, "RED", 8_000),
-    // GSM full rate has no Bpl in G.113; that of GSM enhanced full rate is taken.
+    // G.113 has no Bpl for GSM full rate. The Bpl of GSM enhanced full rate is used instead.
     CodecFacts::new(Codec::Gsm, "GSM", 8_000)
         .static_types(&[mono(3, 8_000)])
         .length(PayloadLength::Frames { bytes: 33, frame_ms: 20 })
@@ -519,7 +519,7 @@ mod tests {
         assert_eq!(Codec::from_name("iLBC"), Some(Codec::Ilbc));
         assert_eq!(Codec::from_name("G729A"), Some(Codec::G729));
         assert_eq!(Codec::from_name("G721"), Some(Codec::G726At32));
-        // Another codec than G.729 (annex D), and no name at all.
+        // G729D (annex D) is another codec than G.729.
         assert_eq!((Codec::from_name("G729D"), Codec::from_name("")), (None, None));
         assert!(Codec::TelephoneEvent.is_named("telephone-event") && !Codec::TelephoneEvent.is_named("CN"));
     }
@@ -529,14 +529,14 @@ mod tests {
         let format = |pt: u8| static_format(PayloadType(pt)).map(|f| (f.codec.name(), f.clock_hz, f.channels));
         assert_eq!(format(0), Some(("PCMU", 8_000, 1)));
         assert_eq!(format(8), Some(("PCMA", 8_000, 1)));
-        // 16 kHz of sound, but the clock is 8 kHz (section 4.5.2).
+        // G.722 has 16 kHz of sound, but its RTP clock is 8 kHz (section 4.5.2).
         assert_eq!(format(9), Some(("G722", 8_000, 1)));
         assert_eq!(format(10), Some(("L16", 44_100, 2)));
         assert_eq!(format(17), Some(("DVI4", 22_050, 1)));
         assert_eq!(format(18), Some(("G729", 8_000, 1)));
-        // Reserved by RFC 3551, but in use.
+        // RFC 3551 reserves payload type 2, but devices use it.
         assert_eq!(format(2), Some(("G726-32", 8_000, 1)));
-        // Unassigned, dynamic.
+        // Payload type 35 is unassigned, and 96 is dynamic.
         assert_eq!((format(35), format(96)), (None, None));
     }
 

@@ -1,11 +1,11 @@
 //! Duration of a payload by its content: frame counts, frame types and lengths.
 //!
-//! The duration also tells which of two formats a payload has: in the wrong format it rarely agrees with the RTP
-//! timestamps.
+//! The duration also distinguishes two possible formats of a payload. In the wrong format, it rarely agrees with the
+//! RTP timestamps.
 
 use super::{AmrBand, Codec, amr_form};
 
-/// A format, as far as it decides how long a payload lasts.
+/// The parameters of a format that decide the duration of a payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FormatParameters<'a> {
     /// RTP clock, Hz.
@@ -50,8 +50,8 @@ fn opus_ns(payload: &[u8]) -> Option<i64> {
     (frames * frame_us <= 120_000).then_some(frames * frame_us * 1_000)
 }
 
-/// Returns the frames of a Speex payload, if its modes give exactly its length (RFC 5574 section 3.3; the bit stream of
-/// the Speex codec manual, chapters 9 and 10).
+/// Returns the number of frames in a Speex payload, if its modes give exactly its length (RFC 5574 section 3.3; Speex
+/// codec manual, chapters 9 and 10).
 fn speex_frames(payload: &[u8]) -> Option<i64> {
     let total = payload.len() * 8;
     let bits = |at: usize, count: usize| {
@@ -60,7 +60,7 @@ fn speex_frames(payload: &[u8]) -> Option<i64> {
     };
     let (mut at, mut frames) = (0, 0);
     while total - at >= 5 && bits(at, 5)? != SPEEX_TERMINATOR {
-        // A layer of 4 and more kHz begins with a set bit and has three bits of mode.
+        // A layer for 4 kHz and above begins with a set bit and three bits of mode.
         at += match bits(at, 1)? {
             1 if frames > 0 => *SPEEX_LAYER_BITS.get(bits(at + 1, 3)?)?,
             0 => {
@@ -78,11 +78,11 @@ fn speex_frames(payload: &[u8]) -> Option<i64> {
 
 /// Frames of AMR and Speex last 20 ms.
 const FRAME_20_MS: i64 = 20_000_000;
-/// Five bits after the last frame.
+/// Value of the five bits after the last frame.
 const SPEEX_TERMINATOR: usize = 15;
 /// Bits of a narrowband frame by its mode.
 const SPEEX_FRAME_BITS: [usize; 9] = [5, 43, 119, 160, 220, 300, 364, 492, 79];
-/// Bits of a further layer by its mode.
+/// Bits of a wideband or ultra-wideband layer by its mode.
 const SPEEX_LAYER_BITS: [usize; 5] = [4, 36, 112, 192, 352];
 
 #[cfg(test)]
