@@ -90,7 +90,7 @@ impl SipUri {
         let (hostport, uri_params) = rest.split_once(';').unwrap_or((rest, ""));
         params.append(SipParams::parse(uri_params));
         let (host, port) = split_host(hostport.trim());
-        // Old gateways send `sip:112`: a number is a user, not a host.
+        // Old gateways send `sip:112`. A number is a user, not a host.
         let (user, host) = if user.is_none() && is_number(host) { (Some(host.to_owned()), "") } else { (user, host) };
         Self { user, port, params, headers, ..Self::bare(text, scheme, host) }
     }
@@ -219,8 +219,9 @@ fn is_number(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'*' | b'#' | b'-' | b'(' | b')' | b' '))
 }
 
-/// Splits the user part from the rest. Senders put an unescaped `@` into the user (`alice@corp@10.0.0.1`) or into an
-/// embedded Replaces. So the text after the first `@` is cut at the first `;` or `?`, and the last `@` before it counts.
+/// Splits the user part from the rest. Some senders put an unescaped `@` into the user (`alice@corp@10.0.0.1`) or into
+/// an embedded Replaces. So the search ends at the first `;` or `?` after the first `@`, and the last `@` before it is
+/// the separator.
 fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
     let Some(first) = rest.find('@') else { return (None, rest) };
     let before = rest.get(..first).unwrap_or_default().to_ascii_lowercase();
@@ -259,7 +260,7 @@ fn split_host(hostport: &str) -> (&str, Option<u16>) {
 
 /// Returns the index of the first `wanted` byte outside closed quoted strings.
 fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
-    // `find_outside` checks for the wanted byte before it skips brackets.
+    // `find_outside` checks for the wanted byte before it skips angle brackets.
     find_outside(text, wanted)
 }
 
@@ -274,5 +275,5 @@ fn split_quoted_prefix(value: &str) -> (&str, &str) {
     }
 }
 
-/// Parameters kept of one value. A Contact with all feature tags (RFC 3840) has about 20.
+/// Most parameters kept of one header value. A Contact with all feature tags (RFC 3840) has about 20.
 pub(super) const MAX_PARAMS: usize = 64;

@@ -10,7 +10,7 @@ pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<
     description(content_type, body, 0).map(Cow::Borrowed)
 }
 
-/// Returns the session description in a body that is `depth` multipart bodies deep.
+/// Returns the session description in a body that lies within `depth` multipart bodies.
 fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> Option<&'a [u8]> {
     let Some(content_type) = content_type else {
         return begins_like_sdp(body).then_some(body);
@@ -64,7 +64,7 @@ impl<'a> Iterator for MultipartBody<'a> {
     }
 }
 
-/// Returns the session description in a part, which is `depth` multipart bodies deep.
+/// Returns the session description in a part that lies within `depth` multipart bodies.
 fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
     let mut content_type: Option<String> = None;
     let mut is_type = false;
@@ -79,7 +79,7 @@ fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
             break;
         }
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            // The header goes on in this line (RFC 5322 section 2.2.3).
+            // The Content-Type header continues in this line (RFC 5322 section 2.2.3).
             content_type = content_type.map(|kind| if is_type { kind + &text(line) } else { kind });
         } else {
             let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
@@ -101,7 +101,7 @@ fn next_part<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<&'a [u8]> {
     (!after.starts_with(b"--")).then(|| take_line(after).1)
 }
 
-/// Returns the offset of the delimiter that fills a line. A longer one is that of a body within a part.
+/// Returns the offset of the delimiter that fills a whole line. A longer line is the delimiter of a body within a part.
 fn find_delimiter(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
     let begins_line = |at: usize| at.checked_sub(1).is_none_or(|before| bytes.get(before) == Some(&b'\n'));
     let ends_line = |at: usize| {
@@ -116,7 +116,7 @@ fn begins_like_sdp(body: &[u8]) -> bool {
     skip_line_ends(body).starts_with(b"v=0")
 }
 
-/// Parts of a multipart body that are examined. SIPREC has two, ISUP gateways have up to three.
+/// Most parts of a multipart body that are examined. SIPREC has two parts; ISUP gateways send up to three.
 const MAX_PARTS: usize = 16;
-/// Multipart bodies within each other that are examined. Devices nest two.
+/// Most multipart bodies within each other that are examined. Devices nest two.
 const MAX_DEPTH: usize = 4;

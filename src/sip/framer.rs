@@ -1,13 +1,13 @@
-//! Splits byte streams into SIP messages: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118). The content of
-//! the stream decides which of the two it is.
+//! Splits byte streams into SIP messages: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118). The
+//! content of the stream decides between the two.
 //!
 //! A message ends according to its Content-Length. After lost bytes, a wrong length, or a start in the middle of the
 //! stream, bytes are skipped up to the next start line with a header after it. A body can contain a start line
 //! (message/sipfrag, RFC 3420), so the start line alone is not enough.
 //!
-//! Invariants: the messages do not depend on how the stream is split into pieces. The exception is an unexpected WebSocket,
-//! which is recognized only if a piece begins with a frame. The buffer is limited to [`MAX_STREAM_BUFFER`] plus one piece.
-//! The time is linear in the number of bytes.
+//! Invariants: the messages do not depend on how the stream is split into pieces. The exception is an unexpected
+//! WebSocket, which is recognized only if a piece begins with a WebSocket frame. The buffer is limited to
+//! [`MAX_STREAM_BUFFER`] plus one piece. The time is linear in the number of bytes.
 
 use super::header::is_token;
 use super::message::{MAX_BODY_BYTES, MAX_HEADER_BYTES, announced_length};
@@ -65,9 +65,9 @@ enum FramerStep {
 }
 
 impl SipFramer {
-    /// Adds the next bytes of the stream, which a TCP segment began. Stacks write a message into a segment of its own, so a
-    /// start line at the beginning of a segment is a new start if the place of the next message is not known: after lost
-    /// bytes, or behind an unfinished line that is no start line.
+    /// Adds the next bytes of the stream, from the start of a TCP segment. SIP stacks write each message into a segment
+    /// of its own. So if the start of the next message is unknown, a start line at the beginning of a segment starts a
+    /// message. The start is unknown after lost bytes, or behind an unfinished line that is no start line.
     pub fn push_segment(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         let is_lost = match self.state {
             FramerState::Resync(_) => true,
@@ -129,7 +129,8 @@ impl SipFramer {
         }
     }
 
-    /// Returns the number of messages since the last call that were too long: their body or the whole message was skipped.
+    /// Returns the number of messages since the last call of which the body or the whole was skipped, because they were
+    /// too long.
     pub fn take_oversized(&mut self) -> u64 {
         let own = std::mem::take(&mut self.oversized);
         match &mut self.state {
@@ -216,14 +217,14 @@ impl SipFramer {
                 out(message);
                 self.consume(head + body);
             }
-            // The headers identify the call; the body is skipped.
+            // The headers are enough to identify the call, so a long body is skipped.
             Some(body) if body <= MAX_BODY_BYTES => {
                 out(head_bytes);
                 self.oversized += 1;
                 self.consume(head);
                 self.state = FramerState::Skip(body);
             }
-            // The length is invalid. The parser will report it, and the start of the next message is searched.
+            // The length is invalid. The parser reports it, and the framer searches for the start of the next message.
             _ => {
                 out(head_bytes);
                 self.consume(head);
@@ -352,7 +353,7 @@ impl SipFramer {
             match unread.get(after + returns) {
                 Some(b'\n') => return Some(after + returns + 1),
                 Some(_) => from = after,
-                // This line end must be checked again with the next bytes.
+                // The line end at the end of the buffer must be checked again with the next bytes.
                 None => {
                     self.searched = from + end;
                     return None;
@@ -382,11 +383,11 @@ fn is_header(bytes: &[u8]) -> bool {
     name > 0 && bytes.get(name + blanks) == Some(&b':')
 }
 
-/// Bytes buffered for one message. The longest real messages (SIPREC with metadata) have less than 20 kB. A wrong
-/// Content-Length takes no more memory than this.
+/// Most bytes buffered for one message. The longest real messages (SIPREC with metadata) have less than 20 kB. A wrong
+/// Content-Length cannot take more memory than this.
 pub(crate) const MAX_STREAM_BUFFER: usize = 128 * 1024;
 
-/// Bytes processed at once.
+/// Most bytes processed at once.
 const MAX_PIECE: usize = 16 * 1024;
 
 /// Bytes without a message after which a stream is given up, e.g. TLS or a file transfer. It must exceed

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Returns the long and the compact name of a header, from either of them in any case.
+/// Returns the long and the compact name of a header, from either name in any case.
 ///
 /// Without a compact form, only the given name is returned.
 pub(super) fn both_names(name: &str) -> (&str, Option<u8>) {
@@ -65,8 +65,8 @@ pub(super) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &
 
 /// Returns the index of the first `wanted` byte outside quoted strings and angle brackets.
 ///
-/// A quote or bracket that is never closed is an ordinary character (RFC 4475 section 3.1.2.6). After the first unclosed
-/// one, the search for closing ones stops, so the time is linear.
+/// A quote or bracket that is never closed is an ordinary character (RFC 4475 section 3.1.2.6). After the first
+/// unclosed quote or bracket, the search for closing characters stops, so the time is linear.
 pub(super) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut quotes_close, mut angles_close) = (true, true);

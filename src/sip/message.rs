@@ -79,8 +79,8 @@ impl<'a> SipMessage<'a> {
     /// Parses one message.
     ///
     /// Tolerates leading CRLF, bare LF, folding, blanks around the colon, invalid header lines, names in any case and
-    /// compact form, and several blanks in the start line. A truncated datagram can lack the empty line or a part of the
-    /// body ([`Self::body_cut`]).
+    /// compact form, and several blanks in the start line. A truncated datagram can lack the empty line or a part of
+    /// the body ([`Self::body_cut`]).
     ///
     /// # Errors
     /// Fails if the bytes are not a SIP/2.0 message or cannot be assigned to a dialog.
@@ -204,8 +204,8 @@ impl<'a> SipMessage<'a> {
         self.body
     }
 
-    /// Returns the session description: a body of type `application/sdp` or the first such part of a multipart body. A body
-    /// without Content-Type is checked by its first line.
+    /// Returns the session description: a body of type `application/sdp`, or the first such part of a multipart body. A
+    /// body without Content-Type is recognized by its first line.
     pub fn sdp(&self) -> Option<Cow<'a, [u8]>> {
         super::body::sdp(self.header("Content-Type").as_deref(), self.body)
     }
@@ -280,7 +280,7 @@ impl<'a> SipMessage<'a> {
 }
 
 impl fmt::Debug for SipMessage<'_> {
-    /// Writes only the method or status: headers contain telephone numbers.
+    /// Writes only the method or status, because the headers contain telephone numbers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.start {
             StartLine::Request { method, .. } => write!(f, "Message({method})"),
@@ -322,7 +322,7 @@ impl HeaderSpan {
 /// Returns the header table, and the length of the header section with its empty line.
 fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseError> {
     let mut fields: Vec<HeaderSpan> = Vec::with_capacity(24);
-    // Whether the previous line was a header, so that a folded line continues it. Folds of invalid lines are dropped.
+    // Whether the previous line was a valid header, which a folded line continues. Folds of invalid lines are dropped.
     let mut foldable = false;
     let mut at = 0;
     while let Some(rest) = section.get(at..).filter(|rest| !rest.is_empty()) {

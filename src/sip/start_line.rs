@@ -6,8 +6,9 @@ use std::fmt;
 use super::header::{decimal, is_token, skip_line_ends, trim};
 use super::message::SipParseError;
 
-/// Returns whether the bytes begin with a SIP start line, after optional CRLF keep-alives. Any SIP version is accepted, so
-/// that [`super::SipMessage::parse`] can report a wrong one. For RTP the first byte decides, which takes a few nanoseconds.
+/// Returns whether the bytes begin with a SIP start line, after optional CRLF keep-alives. Any SIP version is accepted,
+/// so that [`super::SipMessage::parse`] can report a wrong version. RTP is rejected by its first byte, within a few
+/// nanoseconds.
 pub fn looks_like_sip(bytes: &[u8]) -> bool {
     let bytes = skip_line_ends(bytes);
     if !bytes.first().is_some_and(|&b| is_token(b)) {
@@ -61,8 +62,8 @@ pub enum SipMethod {
 }
 
 impl SipMethod {
-    /// Returns the method with this name. Case is ignored, although RFC 3261 section 7.1 makes names case-sensitive:
-    /// otherwise the calls of wrong senders would be lost.
+    /// Returns the method with this name. Ignores case, although RFC 3261 section 7.1 makes names case-sensitive,
+    /// because some senders use lower case.
     pub(crate) fn from_name(name: &str) -> Self {
         NAMES
             .iter()

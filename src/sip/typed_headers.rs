@@ -17,7 +17,7 @@ pub struct Replaces {
 }
 
 impl Replaces {
-    /// Parses the value. The Join header (RFC 3911) has the same form.
+    /// Parses the value of Replaces. The Join header (RFC 3911) has the same form.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let (call_id, params) = value.split_once(';').unwrap_or((value, ""));
         let params = SipParams::parse(params);
@@ -41,7 +41,7 @@ pub(crate) struct ReferTo {
 }
 
 impl ReferTo {
-    /// Parses the value.
+    /// Parses the value of Refer-To.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let target = NameAddr::parse(value)?;
         let replaces = target.uri.header("Replaces").and_then(|text| Replaces::parse(&text));
@@ -54,7 +54,7 @@ impl ReferTo {
 pub(crate) enum SessionRefresher {
     /// The side that sent the request.
     Uac,
-    /// The side that answered it.
+    /// The side that answered the request.
     Uas,
 }
 

@@ -18,8 +18,8 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
 /// Returns whether the bytes begin with a data frame that carries a SIP message. Recognizes connections that were open
 /// before the capture began. `None` means that the first line of the message is incomplete.
 pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
-    // Only uncompressed text and binary frames. Otherwise `BYE sip:...` would be a compressed binary frame with the
-    // payload `E sip:...`.
+    // Accepts only uncompressed text and binary frames. Otherwise `BYE sip:...` would be a compressed binary frame with
+    // the payload `E sip:...`.
     if !matches!(bytes.first()?, 0x81 | 0x82 | 0x01 | 0x02) {
         return Some(false);
     }
@@ -223,7 +223,7 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
     }
 }
 
-/// Longest accepted payload of a frame, bytes. A longer one is not a frame or not SIP.
+/// Longest accepted payload of a frame, bytes. A longer payload is not a frame, or not SIP.
 const MAX_FRAME: u64 = 16 * 1024 * 1024;
 
 /// Bytes of a message that are searched for its first line.
