@@ -120,7 +120,7 @@ pub(super) fn address(connection: &sdp_types::Connection) -> Option<IpAddr> {
 }
 
 /// Parses an address. The zone of a link-local IPv6 address (`fe80::1%eth0`, RFC 4007 section 11) names an interface of
-/// its author, and is left out.
+/// the author's host, and is left out.
 fn ip(text: &str) -> Option<IpAddr> {
     let text = text.trim_start_matches('[').trim_end_matches(']');
     text.split('%').next()?.parse().ok()
@@ -137,5 +137,5 @@ pub(super) fn bundles(attributes: &[Attribute]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Bound of the values of a repeated attribute. Browsers send up to 20 candidates.
+/// Most values kept of a repeated attribute. Browsers send up to 20 candidates.
 pub(super) const MAX_LIST: usize = 64;

@@ -1,8 +1,9 @@
-//! Cleaner before the parser of `sdp-types`: keeps the lines that a recorder needs, in the form that the crate accepts.
+//! Prepares descriptions for the parser of `sdp-types`: keeps the lines that a recorder needs, in the form that the
+//! crate accepts.
 //!
 //! The crate rejects a whole description because of one line that a recorder does not need. Examples are a bandwidth
-//! that is not a number, `o=Cisco Systems CCM ...` (a blank in the user), a repeated s=, a trailing NUL, a blank after
-//! `v=0`, a line without `=`. So only v=, c=, m= and a= lines pass, with single blanks. The cleaner itself parses o=.
+//! that is not a number, a blank in the user name of o=, a repeated s=, a trailing NUL, a blank after `v=0`, and a line
+//! without `=`. So only v=, c=, m= and a= lines pass, with single blanks. The cleaner itself parses o=.
 
 use super::{SdpReject, SessionOrigin};
 
@@ -43,7 +44,7 @@ struct CleanerState {
 
 impl CleanerState {
     fn take(&mut self, key: &str, value: &str, out: &mut CleanedSdp) {
-        // All further lines belong to m= lines beyond the bound.
+        // All further lines belong to m= lines beyond [`MAX_MEDIA`].
         if self.media > MAX_MEDIA {
             return;
         }
@@ -86,7 +87,7 @@ fn push_media(text: &mut String, value: &str) {
     }
 }
 
-/// Whether a word is a port, or `port/number of ports`.
+/// Returns whether a word is a port, or `port/number of ports`.
 fn is_port(word: &str) -> bool {
     let (port, count) = word.split_once('/').unwrap_or((word, "1"));
     port.parse::<u16>().is_ok() && count.parse::<u16>().is_ok()
@@ -121,11 +122,11 @@ fn origin(value: &str) -> Option<SessionOrigin> {
     Some(SessionOrigin { session_id, session_version, address })
 }
 
-/// Bound of a description, bytes. WebRTC with many candidates has 10 kB; a datagram has at most 64 KiB.
+/// Largest description, bytes. WebRTC with many candidates has 10 kB; a datagram has at most 64 KiB.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
 
-/// Bound of the lines of a description.
+/// Most lines of a description.
 pub const MAX_LINES: usize = 4_096;
 
-/// Bound of the m= lines. A SIPREC session of a conference has two for each participant.
+/// Most m= lines. A SIPREC session of a conference has two for each participant.
 const MAX_MEDIA: usize = 64;

@@ -65,8 +65,7 @@ impl MediaProtocol {
 pub struct MediaFormat {
     /// Payload type, 0 to 127.
     pub pt: PayloadType,
-    /// Encoding name in upper case; empty without an rtpmap. Without it, RFC 3551 defines a static payload type, and a
-    /// dynamic one is undefined.
+    /// Encoding name in upper case. Empty without an rtpmap, even if RFC 3551 defines the payload type.
     pub encoding: String,
     /// RTP clock rate, Hz (8000 for G.722, too); 0 if unknown.
     pub clock_hz: u32,

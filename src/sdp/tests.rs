@@ -125,7 +125,7 @@ proptest! {
 
     #[test]
     fn any_description_with_an_audio_line_is_read(octets in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)) {
-        // The cleaner leaves nothing for which the crate would refuse the whole.
+        // After cleaning, no line makes the crate reject the whole description.
         for source in [UNTIDY, MEDIA_LEVEL, CRYPTO] {
             let mut bytes = source.to_vec();
             for (place, octet) in &octets {
