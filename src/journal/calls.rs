@@ -104,7 +104,7 @@ pub(crate) struct CallToStore<'a> {
     pub(crate) stage: CallStage,
     /// Legs with a spool file; none for a live call.
     pub(crate) legs: Vec<LegRow>,
-    /// Adds the call to those that are to be announced to delivery.
+    /// If set, the call is to be announced to delivery with this policy.
     pub(crate) announce_as: Option<RegistrationPolicy>,
 }
 
@@ -320,8 +320,8 @@ impl Journal {
         Ok(calls)
     }
 
-    /// Returns an iterator over the calls that start after a cursor, [`PAGE`] at a time. The journal is not locked between
-    /// two pages. The filter's limit is ignored; [`Journal::cursor_before_newest`] applies it.
+    /// Returns an iterator over the calls that start after a cursor, in pages of [`PAGE`] calls. The journal is not
+    /// locked between two pages. The filter's limit is ignored; [`Journal::cursor_before_newest`] applies it.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -353,7 +353,7 @@ impl Journal {
         Ok(connection.query_row(&sql, params_from_iter(values), place).optional()?)
     }
 
-    /// Returns the calls that a fixed SQL condition selects. `tail` must be constant; input from outside goes into `values`.
+    /// Returns the calls that an SQL condition selects. `tail` must be constant; input from outside goes into `values`.
     fn select(&self, tail: &str, values: &[Value]) -> JournalResult<Vec<StoredCall>> {
         let connection = self.lock();
         let mut statement = connection.prepare(&format!("SELECT stage, record FROM calls WHERE {tail}"))?;
@@ -456,8 +456,8 @@ fn words_of<T: Serialize>(values: &[T]) -> JournalResult<Vec<String>> {
     values.iter().map(serde_word).collect()
 }
 
-/// Returns the LIKE pattern that finds a number, however a person writes it: the digits count, of long numbers the last
-/// [`SIGNIFICANT_DIGITS`]. So `8 (495) 300-90-80` finds `+74953009080`. Text without digits counts as it is.
+/// Returns the LIKE pattern that finds a number in any notation. Only the digits count, and of long numbers the last
+/// [`SIGNIFICANT_DIGITS`]. So `8 (495) 300-90-80` finds `+74953009080`. Text without digits is searched unchanged.
 fn number_pattern(written: &str) -> String {
     let digits: String = written.chars().filter(char::is_ascii_digit).collect();
     let digits = digits.trim_start_matches('0');
@@ -468,8 +468,8 @@ fn number_pattern(written: &str) -> String {
     format!("%{plain}%")
 }
 
-/// Returns where the calls of a filter are read from. Few calls with a number are found by it; all others come in the order
-/// of the index by time, because sorting them would take the memory that pages save.
+/// Returns the SQL source from which the calls of a filter are read. If a number matches few calls, they are found by
+/// the number. All others are read by the time index, because sorting would take the memory that pages save.
 fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'static str> {
     let Some(number) = &filter.number else { return Ok(BY_BEGIN) };
     let mut statement =
@@ -478,7 +478,7 @@ fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'stati
     Ok(if found <= FEW_CALLS { "" } else { BY_BEGIN })
 }
 
-/// Returns a call's stage and record as written, without the state of its delivery.
+/// Writes a call and returns its merged record, without the state of its delivery.
 fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> JournalResult<CallRecord> {
     let mut record = call.record.clone();
     for leg in &call.legs {
@@ -486,7 +486,7 @@ fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> Jo
     }
     if let Some((_, earlier)) = stored_call(connection, &record.id)? {
         record.take_parts(&earlier);
-        // A live call has a verdict only if its segments were withdrawn, and then it keeps that verdict.
+        // A live call has a verdict only if its segments were withdrawn. It keeps that verdict.
         if call.stage == CallStage::Live && record.verdict.is_none() {
             (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
         }
@@ -581,7 +581,7 @@ pub(super) const fn delivery_condition(state: DeliveryState) -> &'static str {
     }
 }
 
-/// Returns the name that serde gives a unit variant.
+/// Returns the name that serde gives to a unit variant of an enum.
 pub(super) fn serde_word<T: Serialize>(value: &T) -> JournalResult<String> {
     Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
 }
@@ -598,7 +598,7 @@ const PUT_CALL: &str =
     "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-/// Leaves the index alone if the numbers are the same, as in most changes of a call.
+/// Writes the numbers of a call. Unchanged numbers, as in most updates of a call, do not touch the index.
 const PUT_NUMBERS: &str = "INSERT INTO call_numbers (call_id, numbers) VALUES (?1, ?2)
     ON CONFLICT (call_id) DO UPDATE SET numbers = ?2 WHERE numbers <> ?2";
 
@@ -611,14 +611,14 @@ const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
 
 /// Start of a call, µs; later events stand in for an INVITE that was not seen. Matches the index `calls_by_begin`.
 pub(super) const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
-/// Forces the index: sorting all calls would take the memory that pages save.
+/// Forces the use of the time index, because sorting all calls would take the memory that pages save.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
 /// Selects calls with a number, by the index over all pieces of numbers.
 const HAS_NUMBER: &str = "id IN (SELECT call_id FROM call_numbers WHERE n IN
     (SELECT rowid FROM call_digits WHERE numbers LIKE ?))";
-/// Digits that identify a number in whatever form it is written: a national number of most countries.
+/// Digits that identify a number in any notation: those of a national number in most countries.
 const SIGNIFICANT_DIGITS: usize = 10;
-/// Calls that are sorted in memory; more are read in the order of the index by time. They take a few MiB.
+/// Most calls that are sorted in memory, where they take a few MiB. More calls are read in the order of the time index.
 const FEW_CALLS: u32 = 2000;
-/// Calls in a page; they take a few MiB.
+/// Calls in a page. They take a few MiB of memory.
 pub(crate) const PAGE: u32 = 500;

@@ -1,4 +1,4 @@
-//! The `[state]` section.
+//! Configuration section `[state]`.
 
 use std::path::PathBuf;
 

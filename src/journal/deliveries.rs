@@ -78,7 +78,7 @@ impl Journal {
         Ok(codes)
     }
 
-    /// Returns the reason why nothing can be delivered, if there is one.
+    /// Returns the reason why no call can be delivered, if there is one.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -105,7 +105,7 @@ impl Journal {
         let any: Option<i64> =
             connection.query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;
         if any.is_none() {
-            return Ok(Vec::new()); // polled every few seconds: must not take the write lock
+            return Ok(Vec::new()); // this is called every few seconds and must not take the write lock
         }
         let mut statement = connection.prepare("DELETE FROM retries RETURNING id")?;
         let ids = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;

@@ -1,4 +1,4 @@
-//! Encryption at rest: calls that still have plain files, and replacing a plain file by its encrypted one.
+//! Encryption at rest: finds calls that still have plain files, and replaces a plain file with its encrypted file.
 //!
 //! The steps for each file are ordered so that a crash leaves no file without a row:
 //!
@@ -8,8 +8,8 @@
 //! 4. The plain file is removed.
 //! 5. The leftover is forgotten ([`Journal::remove_leftovers`]).
 //!
-//! A start removes the leftover files: a half-written encrypted file if the crash came before step 3, else the plain
-//! file.
+//! A start of the service removes the leftover files: a half-written encrypted file if the crash came before step 3,
+//! else the plain file.
 
 use rusqlite::{Connection, params};
 
@@ -28,15 +28,15 @@ pub struct EncryptedRecording {
     pub plain_sha256: String,
     /// Path of the encrypted file.
     pub path: String,
-    /// Size of the encrypted file.
+    /// Size of the encrypted file, bytes.
     pub bytes: u64,
     /// SHA-256 of the encrypted file, lower-case hex.
     pub sha256: String,
 }
 
 impl Journal {
-    /// Returns complete calls whose files may be encrypted now: Pyrus has them or is not to have them, and the sidecar
-    /// record says so. The ids come in order, after `after`, at most `limit`.
+    /// Returns complete calls whose files may be encrypted now. Pyrus must have the recordings or not need them, and
+    /// the sidecar record must say so. The ids are sorted, begin after `after`, and are at most `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -94,7 +94,8 @@ impl Journal {
         Ok(true)
     }
 
-    /// Makes the plain path of kept packets the leftover in place of the encrypted path. Kept packets have no row to change.
+    /// Makes the plain path of kept packets the leftover instead of the encrypted path. Kept packets have no row to
+    /// change.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -106,7 +107,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds paths of files that may exist without a row, so that a start removes them.
+    /// Adds paths of files that may exist without a row. The next start removes these files.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -170,8 +171,8 @@ fn put_leftover(connection: &Connection, path: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Calls whose delivery is parked or dead stay plain, because a person may request another attempt. Calls with a stale
-/// sidecar record stay plain, too: if the journal were lost, the call would be sent again and its plain file be needed.
+/// Calls with a parked or dead delivery stay plain, because a person may request another attempt. So do calls with a
+/// stale sidecar record. If the journal were lost, such a call would be sent again from its plain file.
 const CALLS_TO_ENCRYPT: &str = "SELECT c.id FROM calls c WHERE c.sealed = 0 AND c.stage = 'complete' AND c.id > ?1
     AND NOT EXISTS (SELECT 1 FROM untold u WHERE u.call_id = c.id)
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = c.id AND d.stage <> 'done')

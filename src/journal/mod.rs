@@ -59,7 +59,7 @@ pub struct Journal {
     damage: Arc<OnceLock<String>>,
 }
 
-/// The locked connection. Dropping it passes damage that SQLite reported on to the [`Journal`].
+/// The locked connection. If SQLite reported damage, dropping the guard passes the report on to the [`Journal`].
 struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     damage: &'j OnceLock<String>,
@@ -82,14 +82,14 @@ impl DerefMut for JournalGuard<'_> {
 impl Drop for JournalGuard<'_> {
     fn drop(&mut self) {
         if let Some(detail) = DAMAGE_SEEN.take() {
-            let _ = self.damage.set(detail); // the first message is kept
+            let _ = self.damage.set(detail); // keeps the first message
         }
     }
 }
 
 thread_local! {
-    /// The message of SQLite that reported damage while this thread held the connection. It is taken over when the
-    /// [`JournalGuard`] is dropped, so that no method of the journal has to handle it.
+    /// The message of SQLite that reported damage while this thread held the connection. Dropping the [`JournalGuard`]
+    /// takes it over, so that no method of the journal has to handle it.
     static DAMAGE_SEEN: Cell<Option<String>> = const { Cell::new(None) };
 }
 
@@ -135,7 +135,7 @@ pub enum Error {
         "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a backup of it; only the journal knows which calls Pyrus already has"
     )]
     Damaged {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
         /// The first finding of the integrity check.
         detail: String,
@@ -222,7 +222,7 @@ impl Journal {
         std::fs::read_to_string(config.dir.join(DAMAGE_MARK)).ok()
     }
 
-    /// Creates a journal in memory; it is gone with its last handle.
+    /// Creates a journal in memory. It disappears with its last handle.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -231,8 +231,8 @@ impl Journal {
         Self::set_up(Connection::open_in_memory()?, Path::new(":memory:"))
     }
 
-    /// Renames a damaged journal, so that a person can examine it, and returns its new path; nothing is deleted. The new
-    /// journal must then be filled from the call records, which say what Pyrus already has.
+    /// Renames a damaged journal, so that a person can examine it, and returns its new path. Nothing is deleted. The
+    /// new journal must then be filled from the call records, which contain what Pyrus already has.
     ///
     /// # Errors
     /// Fails if a file cannot be renamed.
@@ -255,7 +255,7 @@ impl Journal {
     fn set_up(mut connection: Connection, path: &Path) -> JournalResult<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(|e| damaged_or_sql(e, path))?;
-        // FULL: a commit is on the disk when it returns (invariant 2). NORMAL in WAL mode would not be.
+        // FULL: a commit is on the disk when it returns (invariant 2). With NORMAL in WAL mode it would not be.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         schema::check_version(&connection)?;
@@ -272,7 +272,7 @@ impl Journal {
     /// Locks the connection. A poisoned lock is usable, because an unfinished transaction is rolled back when it is dropped.
     fn lock(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        DAMAGE_SEEN.set(None); // left by another journal that is closed
+        DAMAGE_SEEN.set(None); // discards a message left by another journal that is closed
         JournalGuard { connection, damage: &self.damage }
     }
 }
@@ -304,5 +304,5 @@ pub const FILE_NAME: &str = "journal.sqlite";
 /// Name of the file that marks the journal as damaged.
 const DAMAGE_MARK: &str = "journal.sqlite.condemned";
 
-/// Another process holds the write lock for milliseconds. A longer wait means that something is wrong.
+/// Longest wait for the write lock. Another process holds it for milliseconds only.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

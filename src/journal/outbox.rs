@@ -1,7 +1,7 @@
 //! The outbox: messages for webhooks, mail and Telegram that are still to be sent, in `outbox.sqlite` in the state folder.
 //!
-//! It is a file of its own, because an alarm about a damaged journal must get out as well. A message stays until its
-//! receiver has taken it, or until it is a dead letter, which a person can send again.
+//! The outbox is a file of its own, because an alarm about a damaged journal must get out, too. A message stays until
+//! its receiver has accepted it. A message that is not tried any more is a dead letter, which a person can send again.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,15 +20,15 @@ pub(crate) struct Outbox(Arc<Mutex<Connection>>);
 pub(crate) struct OutboxMessage {
     /// Number of the message.
     pub(crate) n: i64,
-    /// Name of the way by which it is sent.
+    /// Name of the route by which the message is sent, e.g. of a webhook.
     pub(crate) route: String,
-    /// Key by which the receiver knows repetitions.
+    /// Key by which the receiver recognizes repetitions.
     pub(crate) key: String,
-    /// JSON.
+    /// Content of the message, JSON.
     pub(crate) body: String,
     /// Failed tries so far.
     pub(crate) tries: u32,
-    /// Wall clock when it was added.
+    /// Wall clock at which the message was added.
     pub(crate) added_at: Timestamp,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct OutboxCounts {
     pub(crate) owed: u64,
     /// Dead letters: messages that are not tried again.
     pub(crate) dead: u64,
-    /// Why the newest dead letter was refused.
+    /// Error by which the newest dead letter was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_error: Option<String>,
 }
@@ -49,7 +49,7 @@ impl Outbox {
     /// full disk, leaves it where it is.
     ///
     /// # Errors
-    /// When the file cannot be opened or created.
+    /// Fails if the file cannot be opened or created.
     pub(crate) fn open(state: &Path) -> JournalResult<Self> {
         let path = state.join(FILE_NAME);
         Self::set_up(&path).or_else(|error| {
@@ -122,7 +122,7 @@ impl Outbox {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Removes a message that its receiver has taken.
+    /// Removes a message that its receiver has accepted.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -131,7 +131,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Notes a failed try. `next` is the time of the next one; `None`: the message is a dead letter.
+    /// Records a failed try. `next` is the time of the next try; `None`: the message becomes a dead letter.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -184,7 +184,7 @@ impl Outbox {
     }
 }
 
-/// Keeps others from reading the file, because records hold phone numbers.
+/// Prevents other users from reading the file, because records contain phone numbers.
 fn restrict(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)); // the folder has mode 0700

@@ -1,6 +1,7 @@
-//! Space for the last rows: a file that is removed when the folder of the journal is full and the service stops.
+//! Reserved disk space: a file that is removed when the journal's disk is full and the service stops, so that the last
+//! rows can be written.
 //!
-//! Pyrus has done what those rows say. Without them the next start would send it again.
+//! These rows record what Pyrus has already done. Without them the next start would send the same calls again.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use super::Journal;
 
 impl Journal {
-    /// Makes the reserve, if it is not there. A full disk has no room for it, and the service starts without.
+    /// Creates the reserve if it does not exist. On a full disk the service starts without a reserve.
     pub(crate) fn make_reserve(&self) {
         let Some(path) = self.reserve_path() else { return };
         if path.metadata().is_ok_and(|found| found.len() == RESERVE_BYTES as u64) {
@@ -17,7 +18,7 @@ impl Journal {
         }
         let mut options = std::fs::OpenOptions::new();
         let made = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        // Only bytes that are written take space.
+        // A sparse file would take no space, so the bytes are written.
         let made = made.and_then(|mut file| file.write_all(&vec![1; RESERVE_BYTES]).and_then(|()| file.sync_all()));
         if let Err(error) = made {
             tracing::warn!(path = %path.display(), "no space can be reserved for the end of the service: {error}");

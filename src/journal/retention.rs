@@ -30,7 +30,7 @@ pub struct RecordingRow {
     pub(crate) part: u32,
     /// Path of the file.
     pub path: String,
-    /// Size of the file.
+    /// Size of the file, bytes.
     pub bytes: u64,
     /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
@@ -49,7 +49,7 @@ pub struct RecordingRow {
 pub(crate) enum DeliveryNeed {
     /// Pyrus has the recording.
     Delivered,
-    /// The recording is not to be delivered. There is no other copy, and nobody waits for it.
+    /// The recording is not to be delivered. It is the only copy, and delivery does not wait for it.
     NotOwed,
     /// The recording is still to be delivered, or its delivery failed.
     Owed,
@@ -65,7 +65,8 @@ pub(crate) struct LegOwner {
 }
 
 impl Journal {
-    /// Records that delivery has taken over calls: from now on a call's own delivery row says what is owed.
+    /// Records that delivery has taken over calls. From now on the delivery row of a call says whether it is still to
+    /// be delivered.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -115,7 +116,7 @@ impl Journal {
         Ok(found.map(|(call_id, stage)| LegOwner { call_id, stage: CallStage::read(&stage) }))
     }
 
-    /// Places a hold on a call: nothing of the call is removed until `release`.
+    /// Places a hold on a call: no file of the call is removed until `release`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -251,7 +252,7 @@ impl Journal {
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Marks the recordings of a call as present again, after the call was rendered again.
+    /// Marks the recordings of a call as present, after the call was rendered again.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -281,7 +282,7 @@ impl Journal {
         let any: Option<i64> =
             connection.query_row("SELECT 1 FROM renders LIMIT 1", [], |row| row.get(0)).optional()?;
         if any.is_none() {
-            return Ok(Vec::new()); // polled every few seconds: must not take the write lock
+            return Ok(Vec::new()); // this is called every few seconds and must not take the write lock
         }
         let mut statement = connection.prepare("DELETE FROM renders RETURNING id")?;
         Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
@@ -361,9 +362,9 @@ pub(super) fn micros_or_last(at: Option<Timestamp>) -> i64 {
 }
 
 const RECORDINGS_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY r.part");
-/// Matches the order of the index `recordings_present`.
+/// Selects the recordings after a row, in the order of the index `recordings_present`.
 const RECORDINGS_AFTER: &str =
     concat!(recordings!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
 
-/// Rows that are read at once; the journal is locked for a few milliseconds.
+/// Rows read at once. The journal is locked for a few milliseconds.
 const PAGE: u32 = 1_000;

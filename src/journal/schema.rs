@@ -36,7 +36,7 @@ pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> JournalRes
         if (found..wanted).contains(&from) {
             transaction.execute_batch(step)?;
             if step == V7 {
-                search::fill(&transaction)?; // names are put into lower case, which SQLite can do for ASCII only
+                search::fill(&transaction)?; // names are converted to lower case, which SQLite can do for ASCII only
             }
         }
     }

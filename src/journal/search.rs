@@ -14,15 +14,15 @@ use crate::time::Timestamp;
 /// How much of a call can be heard, in the classes of the day summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeardClass {
-    /// Both sides, whole.
+    /// Both sides can be heard, and no packets were lost on this machine.
     Both,
-    /// One side.
+    /// One side can be heard.
     One,
     /// No sound was captured, or its codec is unknown.
     Nothing,
     /// The media is encrypted.
     Locked,
-    /// This machine lost a part or all of it.
+    /// This machine lost a part of the media, or all of it.
     Lost,
     /// A rule excludes the call.
     Excluded,
@@ -81,12 +81,12 @@ impl HeardClass {
     }
 }
 
-/// The calls that an account may see. Every query of the console carries it.
+/// The calls that an account may see. Every query of the console is limited to a scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallScope {
-    /// Patterns of extensions; empty: every extension.
+    /// Patterns of extensions that the account may see; empty: every extension.
     pub extensions: Vec<String>,
-    /// Directions; empty: every direction.
+    /// Directions of calls that the account may see; empty: every direction.
     pub directions: Vec<CallDirection>,
 }
 
@@ -99,27 +99,27 @@ pub struct CallSearch {
     pub since: Option<Timestamp>,
     /// The call started before this time.
     pub until: Option<Timestamp>,
-    /// Seconds of the day, UTC, from and to; it may pass midnight.
+    /// Seconds of the day, UTC, from and to. The range may include midnight.
     pub time_of_day: Option<(u32, u32)>,
-    /// Digits that one of the call's numbers contains, each.
+    /// Digits; each of these texts must be contained in a number of the call.
     pub numbers: Vec<String>,
-    /// Lower-case texts that the names of the parties contain, each.
+    /// Lower-case texts; each must be contained in the name of a party.
     pub words: Vec<String>,
     /// Only these calls, at most [`MAX_IDS`]; `None`: all.
     pub ids: Option<Vec<String>>,
-    /// Patterns of the extension.
+    /// Patterns, one of which the extension must match; empty: every extension.
     pub extensions: Vec<String>,
-    /// Direction.
+    /// Direction of the call.
     pub direction: Option<CallDirection>,
     /// Any of these outcomes; empty: every outcome.
     pub outcomes: Vec<CallOutcome>,
-    /// How much can be heard.
+    /// How much of the call can be heard.
     pub heard: Option<HeardClass>,
     /// State of the delivery to Pyrus.
     pub delivery: Option<DeliveryState>,
-    /// Shortest length, s.
+    /// Shortest length of the call, s.
     pub min_s: Option<u32>,
-    /// Greatest length, s.
+    /// Greatest length of the call, s.
     pub max_s: Option<u32>,
 }
 
@@ -128,7 +128,7 @@ pub struct CallSearch {
 pub struct FoundCalls {
     /// The calls.
     pub calls: Vec<StoredCall>,
-    /// Start, µs, and id of the last call, if there are older ones.
+    /// Start, µs, and id of the last call in the page, if there are older calls.
     pub next: Option<(i64, String)>,
 }
 
@@ -161,7 +161,7 @@ impl Journal {
         Ok(FoundCalls { calls, next: rows.pop().filter(|_| has_more) })
     }
 
-    /// Returns the number of calls that a search finds, by class.
+    /// Returns the number of calls that a search finds, for each class.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -177,7 +177,7 @@ impl Journal {
         Ok(rows.iter().filter_map(count).collect())
     }
 
-    /// Returns a call by its id if it is within a scope. Calls outside the scope and unknown calls are the same.
+    /// Returns a call by its id if it is within a scope. A call outside the scope is treated like an unknown call.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -209,7 +209,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns the calls under way that a scope allows, oldest first, at most `limit`.
+    /// Returns the live calls that a scope allows, oldest first, at most `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -332,8 +332,9 @@ impl SqlCondition {
     }
 }
 
-/// Adds `number_matches(pattern, number, …)` to a connection: true if one of the numbers matches. The patterns are those of
-/// the rules ([`NumberPattern`]), so that a scope that is written like a rule means the same numbers.
+/// Adds `number_matches(pattern, number, …)` to a connection: true if one of the numbers matches. The patterns are
+/// those of the call rules ([`NumberPattern`]), so that the same pattern means the same numbers in a scope and in a
+/// rule.
 pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("number_matches", -1, flags, |context| {
@@ -345,7 +346,8 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Writes the row of a call. `put_call` calls it before it replaces the call's own row, which still names the old start.
+/// Writes the search row of a call. `put_call` does this before it replaces the row in `calls`, which still has the old
+/// start.
 pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
     remove_search_row(connection, &record.id)?;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);
@@ -385,7 +387,7 @@ pub(super) fn remove_call(connection: &Connection, id: &str) -> JournalResult<()
     Ok(())
 }
 
-/// Fills the table from the calls of a journal that did not have it.
+/// Fills the search table from the calls of a journal that did not have this table.
 pub(super) fn fill(connection: &Connection) -> JournalResult<()> {
     let mut statement = connection.prepare("SELECT record FROM calls")?;
     let mut rows = statement.query([])?;
@@ -411,7 +413,7 @@ fn names(record: &CallRecord) -> String {
 const PUT_ROW: &str = "INSERT OR REPLACE INTO call_search (begin, id, length_s, direction, outcome, heard, extension,
     from_extension, to_extension, numbers, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-/// Problems by which a recording of both sides is not whole, through this machine.
+/// Problems by which this machine lost a part of a recording of both sides.
 const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::LostByUs,
     ProblemKind::RestartGap,

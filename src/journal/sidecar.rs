@@ -87,7 +87,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Ends the rebuild: all records were entered.
+    /// Ends the rebuild after all sidecar records were entered.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -104,8 +104,8 @@ impl Journal {
         Ok(meta(&self.lock(), REBUILDING)?.is_some())
     }
 
-    /// Returns when the journal before this one was lost. For an older call that is not in this journal it is unknown what
-    /// Pyrus has.
+    /// Returns the time at which the previous journal was lost. If an older call is missing in this journal, it is
+    /// unknown whether Pyrus has it.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -99,7 +99,7 @@ fn journal_file_is_private_and_can_be_reopened() {
     assert_eq!(reopened.load_jobs().unwrap(), vec![job("a", "registering")]);
     let mode = std::fs::metadata(config.dir.join(FILE_NAME)).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0);
-    // Another process reads the journal and adds a request while it is open here.
+    // Another process opens the journal and adds a request while the journal is open here.
     Journal::open(&config).unwrap().request_retry("a").unwrap();
     assert_eq!(Journal::open_read_only(&config).unwrap().load_jobs().unwrap().len(), 1);
     assert_eq!(reopened.take_retry_requests().unwrap(), ["a"]);
@@ -150,7 +150,7 @@ fn damage_found_by_any_statement_is_reported_by_every_handle() {
     let mut damaged = bytes.clone();
     damaged[4_096..].fill(0xA5);
     std::fs::write(&path, damaged).unwrap();
-    journal.lock().execute_batch("PRAGMA shrink_memory").unwrap(); // so that nothing is read from the cache
+    journal.lock().execute_batch("PRAGMA shrink_memory").unwrap(); // empties the cache, so that the file is read
     journal.call("call-1").unwrap_err();
     assert!(other.damage().unwrap().contains("malformed"), "{:?}", other.damage());
     // A journal marked as damaged is set aside even if the damage no longer shows.
@@ -197,7 +197,7 @@ fn a_live_call_that_another_absorbed_leaves_no_row() {
     assert_eq!(left, [false, true, true], "Pyrus knows the second, and the third is over");
     let untold = journal.calls_to_announce().unwrap();
     assert!(untold.iter().all(|(call, _)| call.record.id != "lone"));
-    // The same id may come again.
+    // A later call may have the same id.
     journal.put_call(&record("lone", 20), CallStage::Live).unwrap();
     assert!(journal.call("lone").unwrap().is_some());
 }
@@ -211,7 +211,7 @@ fn renamed_recording_makes_its_old_path_a_leftover() {
     other.recordings[0].path = "a.ogg".into();
     journal.put_call(&other, CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.wav"]);
-    // The call is rendered to its old path again before that file was removed: it is no leftover any more.
+    // The call is rendered to its old path again before the old file was removed. So the path is no leftover any more.
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.ogg"]);
 }

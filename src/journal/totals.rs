@@ -9,13 +9,13 @@ use crate::time::Timestamp;
 /// Calls that began in a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeriodTotals {
-    /// Number of calls by verdict; without verdict: the call is under way or is still to be rendered.
+    /// Number of calls by verdict. Calls without a verdict are live or still to be rendered.
     pub(crate) verdicts: Vec<(Option<CallVerdict>, u64)>,
     /// Calls that Pyrus has.
     pub(crate) delivered: u64,
     /// Calls that are still to be delivered.
     pub(crate) owed: u64,
-    /// Calls that wait for a person.
+    /// Calls with a parked delivery, which a person must decide.
     pub(crate) parked: u64,
     /// Calls that cannot be completed in Pyrus.
     pub(crate) dead: u64,
