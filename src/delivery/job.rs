@@ -70,6 +70,9 @@ pub struct DeliveryJob {
     pub(crate) possible_duplicates: u32,
     /// Message of the last failure or warning, for the administrator.
     pub(crate) note: Option<String>,
+    /// Whether Pyrus knows the end of the call. Jobs of earlier versions count as settled.
+    #[serde(default, skip_serializing_if = "EndNotice::is_settled")]
+    pub(crate) end: EndNotice,
     /// Person whom Pyrus made responsible, from the registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) responsible: Option<String>,
@@ -237,6 +240,26 @@ pub(crate) struct RetryCounts {
     pub(crate) blind_repeats: u32,
 }
 
+/// Whether Pyrus knows the end of the call. A call that was registered while it rang and has no recording gets its end
+/// by a request of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EndNotice {
+    /// No request with the end succeeded yet.
+    Untold,
+    /// The request is in flight. After a restart it is not repeated: a repeat might become a second comment.
+    Sending,
+    /// Pyrus knows the end, or refuses to take it without a recording.
+    #[default]
+    Settled,
+}
+
+impl EndNotice {
+    const fn is_settled(&self) -> bool {
+        matches!(self, Self::Settled)
+    }
+}
+
 /// Whether requests contain the form fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -257,6 +280,8 @@ pub(crate) enum DeliveryStep {
     Upload(usize),
     /// Attach the uploaded recording at this index to the task.
     Attach(usize),
+    /// Add the end of a call without recording to the task.
+    TellEnd,
 }
 
 impl DeliveryJob {
@@ -273,6 +298,7 @@ impl DeliveryJob {
             form_fields: FormFieldMode::Sent,
             possible_duplicates: 0,
             note: None,
+            end: EndNotice::Untold,
             responsible: None,
             is_forbidden: false,
         };
@@ -287,6 +313,7 @@ impl DeliveryJob {
         let progress = if record.verdict.is_some() { CallProgress::Complete } else { CallProgress::Live };
         let mut job = Self::new(record, progress);
         job.responsible.clone_from(&record.delivery.responsible);
+        job.end = EndNotice::Settled;
         match record.delivery.state {
             DeliveryState::None => return None,
             DeliveryState::Done => {
@@ -402,6 +429,9 @@ impl DeliveryJob {
                 other => other,
             };
         }
+        if self.end == EndNotice::Sending {
+            self.end = EndNotice::Settled;
+        }
         // The administrator often restarts after a repair. Also, a stored time may come from a wrong clock.
         match &mut self.status {
             JobStatus::Active { not_before } => *not_before = None,
@@ -423,8 +453,20 @@ impl DeliveryJob {
             PyrusRegistration::Unsure => {
                 self.part_step().or_else(|| self.is_blind_repeat().then_some(DeliveryStep::Register))
             }
-            PyrusRegistration::Known { .. } => self.part_step(),
+            PyrusRegistration::Known { .. } => {
+                self.part_step().or_else(|| self.owes_end().then_some(DeliveryStep::TellEnd))
+            }
         }
+    }
+
+    /// Returns true if the end of the call is known here and not in Pyrus, and no recording will carry it there.
+    fn owes_end(&self) -> bool {
+        self.end == EndNotice::Untold
+            && self.progress == CallProgress::Complete
+            && self.facts.ended_at.is_some()
+            && self.form_fields == FormFieldMode::Sent
+            && !self.is_forbidden
+            && self.open_part().is_none()
     }
 
     /// Returns true if an unanswered registration must be repeated. Without a recording to attach, only a repeat can
@@ -450,7 +492,9 @@ impl DeliveryJob {
         matches!(self.status, JobStatus::Dead { .. })
             || (self.progress == CallProgress::Complete
                 && matches!(self.registration, PyrusRegistration::Known { .. })
-                && self.open_part().is_none())
+                && self.open_part().is_none()
+                && !self.owes_end()
+                && self.end != EndNotice::Sending)
     }
 
     /// Returns the reason why the call or a recording will be missing in Pyrus.
@@ -484,6 +528,7 @@ impl DeliveryJob {
         match (&self.registration, part) {
             (_, Some(PartState::Uploading)) => "uploading",
             (_, Some(PartState::Attaching(_))) => "attaching",
+            (PyrusRegistration::Known { .. }, None) if self.end == EndNotice::Sending => "attaching",
             (PyrusRegistration::Owed, _) => "new",
             (PyrusRegistration::Sending, _) => "registering",
             (PyrusRegistration::Unsure, _) => "unsure",

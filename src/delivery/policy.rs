@@ -99,8 +99,9 @@ pub(crate) struct AttachBody {
     pub(crate) task_id: Option<u64>,
     /// The call's id.
     pub(crate) external_id: String,
-    /// Id of the uploaded file.
-    pub(crate) record_file: String,
+    /// Id of the uploaded file; `None` adds only the form fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) record_file: Option<String>,
     /// Form fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mappings: Vec<FieldMapping>,
@@ -178,9 +179,14 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Builds the request that attaches an uploaded file. While the registration is uncertain, only `external_id`
+    /// Returns whether a form field tells the end of a call.
+    pub(crate) fn tells_end(&self, code: &str) -> bool {
+        matches!(code, "CallEndTime" | "CallDuration") || self.outcome_field.as_deref() == Some(code)
+    }
+
+    /// Builds the request that attaches an uploaded file, or that adds only the form fields. While the registration is uncertain, only `external_id`
     /// identifies the call.
-    pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: &str, dropped: &BTreeSet<String>) -> AttachBody {
+    pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: Option<&str>, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),
             task_id: match job.registration {
@@ -188,7 +194,7 @@ impl DeliveryPolicy {
                 PyrusRegistration::Owed | PyrusRegistration::Sending | PyrusRegistration::Unsure => None,
             },
             external_id: job.id.clone(),
-            record_file: guid.to_owned(),
+            record_file: guid.map(str::to_owned),
             mappings: self.mappings(job, dropped),
         }
     }

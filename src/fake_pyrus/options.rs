@@ -57,6 +57,8 @@ pub struct FakeOptions {
     pub orphan_ttl: Duration,
     /// Whether an attach request that is refused for its file format still fills the form fields.
     pub bad_format_applies_mappings: bool,
+    /// Whether an attach request without a file fills the form fields; the reference does not say.
+    pub fields_without_file: bool,
     /// Maximum number of attachments of a task (`too_many_attachments`).
     pub max_attachments: usize,
     /// Maximum number of comments of a task (`too_many_comments`).
@@ -104,6 +106,7 @@ impl Default for FakeOptions {
             rate_grace: Duration::ZERO,
             orphan_ttl: Duration::from_secs(24 * 3600),
             bad_format_applies_mappings: false,
+            fields_without_file: true,
             max_attachments: 3000,
             max_comments: 10_000,
             error_lang: ErrorLanguage::En,

@@ -146,7 +146,9 @@ impl FakeWorld {
         let Some(account) = account.or_else(|| self.account_of(task_id)) else {
             return self.refusal("unrecognized_account_id");
         };
-        let guid = text_of(body, "record_file").unwrap_or_default();
+        let Some(guid) = text_of(body, "record_file") else {
+            return self.add_fields(task_id, body, &account.allowed_codes);
+        };
         let name = match self.store.file(&guid) {
             Some(file) if file.owner == login => file.name.clone(),
             _ => return self.refusal("unrecognized_attachment_id"),
@@ -180,6 +182,18 @@ impl FakeWorld {
         self.store.reference(&guid);
         let note = format!("{name} attached to task {task_id}");
         self.attached(task_id, &bad, note)
+    }
+
+    /// Fills form fields without attaching a file, as far as the option allows that.
+    fn add_fields(&mut self, task_id: u64, body: &Map<String, Value>, allowed: &[String]) -> RouteResult {
+        if !self.options.fields_without_file {
+            return self.refusal("unrecognized_attachment_id");
+        }
+        let Some(task) = self.store.task_mut(task_id) else {
+            return self.refusal("unrecognized_task_id");
+        };
+        let bad = fill(&mut task.fields, body, allowed);
+        self.attached(task_id, &bad, format!("fields of task {task_id} filled"))
     }
 
     fn attached(&self, task_id: u64, bad: &[String], note: String) -> RouteResult {

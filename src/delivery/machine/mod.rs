@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::job::{
-    CallProgress, CallUpdate, DeliveryConsent, DeliveryJob, DeliveryStep, JobStatus, PartState, PyrusRegistration,
+    CallProgress, CallUpdate, DeliveryConsent, DeliveryJob, DeliveryStep, EndNotice, JobStatus, PartState,
+    PyrusRegistration,
 };
 use super::pace::{DeliveryTuning, RequestPacer, SendPermission};
 use super::policy::{AttachBody, CallBody, DeliveryPolicy};
@@ -54,7 +55,7 @@ pub(crate) enum PyrusRequest {
         /// The samples to send as a WAV file of their own; `None` means the whole file.
         slice: Option<WavSlice>,
     },
-    /// `integrations/attachcallrecord`: attaches an uploaded file to the call's task.
+    /// `integrations/attachcallrecord`: attaches an uploaded file to the call's task, or adds only the form fields.
     Attach(AttachBody),
 }
 
@@ -160,6 +161,8 @@ enum JobRequest {
     Register(PyrusRegistration),
     Upload(u32),
     Attach(u32),
+    /// The form fields with the end of the call, without a file.
+    TellEnd,
 }
 
 /// The access token of the client.
@@ -411,10 +414,21 @@ impl DeliveryMachine {
                     unreachable!("only an upload is attached")
                 };
                 part.state = PartState::Attaching(upload.clone());
-                let body = self.policy.attach_body(job, &upload.guid, &dropped);
+                let body = self.policy.attach_body(job, Some(&upload.guid), &dropped);
                 let codes = body.mappings.iter().map(|m| m.code.clone()).collect();
                 let kind = JobRequest::Attach(number);
                 Some(StartedRequest { request: PyrusRequest::Attach(body), kind, codes })
+            }
+            Some(DeliveryStep::TellEnd) => {
+                let body = self.policy.attach_body(job, None, &dropped);
+                let codes: Vec<String> = body.mappings.iter().map(|m| m.code.clone()).collect();
+                let has_end = codes.iter().any(|code| self.policy.tells_end(code));
+                job.end = if has_end { EndNotice::Sending } else { EndNotice::Settled };
+                has_end.then_some(StartedRequest {
+                    request: PyrusRequest::Attach(body),
+                    kind: JobRequest::TellEnd,
+                    codes,
+                })
             }
         };
         self.requeue(id);
@@ -471,7 +485,7 @@ impl RequestPurpose {
             Self::Auth => PyrusEndpoint::Auth,
             Self::Job { kind: JobRequest::Register(_), .. } => PyrusEndpoint::Call,
             Self::Job { kind: JobRequest::Upload(_), .. } => PyrusEndpoint::Upload,
-            Self::Job { kind: JobRequest::Attach(_), .. } => PyrusEndpoint::Attach,
+            Self::Job { kind: JobRequest::Attach(_) | JobRequest::TellEnd, .. } => PyrusEndpoint::Attach,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{ClientTokenState, DeliveryMachine, JobEntry, JobRequest, RefusalHold, TokenId, TokenProof, split};
 use crate::delivery::job::{
-    DeliveryJob, DeliveryPart, FormFieldMode, JobStatus, PartState, PyrusRegistration, UploadReceipt,
+    DeliveryJob, DeliveryPart, EndNotice, FormFieldMode, JobStatus, PartState, PyrusRegistration, UploadReceipt,
 };
 use crate::delivery::row::{DeliveryRow, DroppedCode};
 use crate::delivery::verdict::{
@@ -124,11 +124,14 @@ impl DeliveryMachine {
     ) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
         let job = &mut entry.job;
-        let OutcomeAssessment { verdict, reason, code, retry_after, .. } = assessment;
+        let OutcomeAssessment { verdict, reason, code, retry_after, scope, .. } = assessment;
         if let ResponseVerdict::Done(data) = verdict {
             let unacceptable = data.unacceptable_fields.clone();
             job.note = data.has_warning.then(|| reason.clone());
             apply_success(job, kind, data, now);
+            if codes.iter().any(|code| self.policy.tells_end(code)) {
+                job.end = EndNotice::Settled;
+            }
             if let Some(text) = unacceptable {
                 self.drop_codes(now, &text, codes, &reason);
             }
@@ -136,6 +139,11 @@ impl DeliveryMachine {
         }
         revert_progress(job, kind, &verdict);
         job.note = Some(reason.clone());
+        if matches!(kind, JobRequest::TellEnd) && scope == VerdictScope::Call && is_refusal(&verdict) {
+            job.note = Some(format!("{END_NOT_TOLD}: {reason}"));
+            job.end = EndNotice::Settled;
+            return;
+        }
         if verdict == ResponseVerdict::TooLarge && self.split(id, kind) {
             return;
         }
@@ -194,6 +202,10 @@ impl DeliveryMachine {
             }
             FailureConsequence::Dead => match kind {
                 JobRequest::Register(_) => job.status = JobStatus::Dead { reason },
+                JobRequest::TellEnd => {
+                    job.status = JobStatus::Active { not_before: None };
+                    job.end = EndNotice::Settled;
+                }
                 JobRequest::Upload(number) | JobRequest::Attach(number) => {
                     job.status = JobStatus::Active { not_before: None };
                     if let Some(part) = find_part(job, *number) {
@@ -277,6 +289,7 @@ fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, n
                 part.state = PartState::Uploaded(upload);
             }
         }
+        JobRequest::TellEnd => job.end = EndNotice::Settled,
         JobRequest::Attach(number) => {
             job.retries.reregistered = 0;
             job.retries.reuploaded = 0;
@@ -293,10 +306,25 @@ fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, n
     }
 }
 
+/// Returns whether a repeat of the same request cannot succeed.
+const fn is_refusal(verdict: &ResponseVerdict) -> bool {
+    matches!(
+        verdict,
+        ResponseVerdict::Reupload
+            | ResponseVerdict::Reregister(_)
+            | ResponseVerdict::WithoutFields
+            | ResponseVerdict::TooLarge
+            | ResponseVerdict::Dead
+            | ResponseVerdict::Park
+    )
+}
+
 /// Takes back the progress of a request that failed, or whose outcome is unknown.
 fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) {
     let perhaps = matches!(verdict, ResponseVerdict::Backoff { effect: RequestEffect::Possible, .. });
     match kind {
+        // Not repeated: a second comment in the task would be worse than a missing end.
+        JobRequest::TellEnd => job.end = if perhaps { EndNotice::Settled } else { EndNotice::Untold },
         JobRequest::Register(_) if perhaps => job.registration = PyrusRegistration::Unsure,
         JobRequest::Register(before) => {
             if *before == PyrusRegistration::Unsure {
@@ -373,6 +401,9 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
 fn find_part(job: &mut DeliveryJob, number: u32) -> Option<&mut DeliveryPart> {
     job.parts.iter_mut().find(|p| p.number == number)
 }
+
+/// Begin of the note of a job whose task did not get the end of the call.
+const END_NOT_TOLD: &str = "Pyrus did not take the end of this call, which has no recording";
 
 /// Uploads repeated because Pyrus did not know the file. After these the job is parked.
 const MAX_REUPLOADS: u32 = 3;

@@ -43,7 +43,7 @@ impl PyrusModel {
                 if !self.calls.contains_key(&body.external_id) {
                     return http(400, r#"{"error_code":"unrecognized_call_id"}"#);
                 }
-                let Some(path) = self.files.get(&body.record_file) else {
+                let Some(path) = body.record_file.as_ref().and_then(|guid| self.files.get(guid)) else {
                     return http(200, r#"{"error_code":"unrecognized_attachment_id"}"#);
                 };
                 *self.attached.entry(path.clone()).or_default() += 1;
@@ -55,16 +55,19 @@ impl PyrusModel {
     /// Checks that an attach request is repeated with the same file for as long as Pyrus has it.
     fn check_file(&mut self, request: &PyrusRequest) {
         let PyrusRequest::Attach(body) = request else { return };
-        let Some(path) = self.files.get(&body.record_file) else { return };
-        if let Some(before) = self.named.insert(path.clone(), body.record_file.clone()) {
-            assert!(before == body.record_file || !self.files.contains_key(&before), "{path} was uploaded again");
+        let Some(guid) = &body.record_file else { return };
+        let Some(path) = self.files.get(guid) else { return };
+        if let Some(before) = self.named.insert(path.clone(), guid.clone()) {
+            assert!(before == *guid || !self.files.contains_key(&before), "{path} was uploaded again");
         }
     }
 
     fn note_unsure(&mut self, request: &PyrusRequest) {
         let key = match request {
             PyrusRequest::Register(body) => body.external_id.clone(),
-            PyrusRequest::Attach(body) => self.files.get(&body.record_file).cloned().unwrap_or_default(),
+            PyrusRequest::Attach(body) => {
+                body.record_file.as_ref().and_then(|guid| self.files.get(guid)).cloned().unwrap_or_default()
+            }
             PyrusRequest::Auth | PyrusRequest::Upload { .. } => return,
         };
         *self.unsure.entry(key).or_default() += 1;

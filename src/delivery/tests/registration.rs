@@ -108,6 +108,40 @@ fn unanswered_call_has_its_end_a_duration_of_0_and_its_outcome() {
 }
 
 #[test]
+fn call_that_was_registered_while_it_rang_gets_its_end_once() {
+    let end = |m: &mut DeliveryMachine| {
+        m.handle_call(&call("a", CallProgress::Live, 0));
+        assert_eq!(run(m, at(0)), "call");
+        m.handle_call(&call("a", CallProgress::Complete, 0));
+        action(m, at(0))
+    };
+    let mut m = logged_in();
+    let told = end(&mut m);
+    let PyrusRequest::Attach(body) = &told.request else { panic!("the end, not {:?}", told.request) };
+    assert_eq!((body.record_file.as_ref(), body.task_id), (None, Some(7)));
+    assert!(body.mappings.iter().any(|f| f.code == "CallEndTime"));
+    assert!(body.mappings.iter().any(|f| f.code == "CallDuration" && f.value == "0"));
+    assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("attaching"));
+    m.handle_outcome(at(0), told.id, &good(&told.request));
+    assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("done"));
+    assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
+    // Pyrus may refuse that, or the answer may be lost: the call is delivered all the same, and nothing is repeated.
+    for reply in [http(400, r#"{"error_code":"unrecognized_attachment_id"}"#), http(500, "")] {
+        let mut m = logged_in();
+        let told = end(&mut m);
+        m.handle_outcome(at(0), told.id, &reply);
+        assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("done"));
+        assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
+    }
+    // With its recording the end needs no request of its own.
+    let mut m = logged_in();
+    m.handle_call(&call("a", CallProgress::Live, 0));
+    run(&mut m, at(0));
+    m.handle_call(&call("a", CallProgress::Complete, 1));
+    assert_eq!(run(&mut m, at(0)), "upload attach");
+}
+
+#[test]
 fn ring_group_registers_while_it_rings_if_the_setting_says_so() {
     let mut ringing = call("a", CallProgress::Live, 0).record;
     ringing.internal = None;

@@ -179,6 +179,21 @@ fn a_file_of_a_bad_format_may_still_fill_fields() {
 }
 
 #[test]
+fn fields_without_a_file_are_taken_or_refused() {
+    for takes in [false, true] {
+        let fake = fake_with(|o| o.fields_without_file = takes);
+        let session = PyrusSession::login(&fake);
+        session.call("a");
+        let mut body = with(attach_body("a", "g"), "mappings", json!([{"code": "CallDuration", "value": "0"}]));
+        body.as_object_mut().expect("an object").remove("record_file");
+        let reply = session.attach_with(&body);
+        assert_eq!(reply.status == 200, takes);
+        let task = &fake.state().tasks[0];
+        assert_eq!((task.fields.contains_key("CallDuration"), task.attachments.len()), (takes, 0));
+    }
+}
+
+#[test]
 fn the_clock_runs_or_stands() {
     let fake = fake_with(|o| o.clock = ClockMode::Frozen);
     let at = fake.now();
