@@ -342,6 +342,7 @@ const MESSAGE_BITS: [usize; 8] = [1, 4, 4, 4, 8, 16, 32, 64];
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::test_runner::FileFailurePersistence;
 
     use super::*;
 
@@ -424,6 +425,12 @@ mod tests {
     }
 
     proptest! {
+        // Failing cases of earlier runs are kept beside this file.
+        #![proptest_config(ProptestConfig {
+            failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn libspeex_decodes_whatever_passes_for_a_frame(packets in prop::collection::vec(fields(), 1..6)) {
             for band in [SpeexBand::Narrow, SpeexBand::Wide] {
