@@ -11,7 +11,7 @@ use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, D
 use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
-/// Whether the call still runs, and whether its record is final.
+/// Whether the call is still in progress, and whether its record is final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallProgress {
@@ -38,7 +38,7 @@ pub enum DeliveryConsent {
 pub struct CallUpdate {
     /// The present call record.
     pub record: CallRecord,
-    /// Whether the call still runs.
+    /// Whether the call is still in progress.
     pub progress: CallProgress,
     /// Whether the call may be registered.
     pub consent: DeliveryConsent,
@@ -49,7 +49,7 @@ pub struct CallUpdate {
 pub struct DeliveryJob {
     /// The call's id. It is `external_id` in every request, also after a restart.
     pub(crate) id: String,
-    /// Whether the call still runs.
+    /// Whether the call is still in progress.
     pub(crate) progress: CallProgress,
     /// The call data that the requests contain.
     pub(crate) facts: PyrusCallFacts,
@@ -57,13 +57,13 @@ pub struct DeliveryJob {
     pub(crate) registration: PyrusRegistration,
     /// The recordings, by number.
     pub(crate) parts: Vec<DeliveryPart>,
-    /// Whether the job goes on, and when.
+    /// Whether the job continues, and when.
     #[serde(rename = "standing")]
     pub(crate) status: JobStatus,
     /// Counts of failed attempts.
     #[serde(rename = "tries")]
     pub(crate) retries: RetryCounts,
-    /// Whether requests contain the form fields.
+    /// Whether requests contain the form fields of Pyrus.
     #[serde(rename = "fields")]
     pub(crate) form_fields: FormFieldMode,
     /// Number of requests that Pyrus may have carried out twice.
@@ -149,7 +149,7 @@ impl DeliveryPart {
         self.state = PartState::Attached(unknown);
     }
 
-    /// Returns true if Pyrus has nothing of this part, so another file may take its place.
+    /// Returns true if Pyrus has no data of this part, so that another file may replace its file.
     const fn is_replaceable(&self) -> bool {
         matches!(self.state, PartState::Waiting | PartState::Dead { .. })
     }
@@ -195,11 +195,11 @@ pub(crate) struct UploadReceipt {
     pub(crate) at: Timestamp,
 }
 
-/// Whether a job goes on.
+/// Whether a job continues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum JobStatus {
-    /// The job goes on.
+    /// The job continues.
     #[serde(rename = "going")]
     Active {
         /// End of the pause after a failure, if there was a failure.

@@ -16,13 +16,14 @@ pub struct DeliveryTuning {
     pub park: Duration,
     /// Longest pause of a parked job.
     pub park_max: Duration,
-    /// First pause after "too many requests" without a time. It doubles each time.
+    /// First pause after a "too many requests" response that names no time. It doubles each time.
     pub wait: Duration,
-    /// Longest pause after "too many requests" without a time.
+    /// Longest pause after a "too many requests" response that names no time.
     pub wait_max: Duration,
     /// Maximum number of requests in flight.
     pub max_in_flight: usize,
-    /// Consecutive failures to reach Pyrus that open the circuit breaker. From then on one request at a time probes.
+    /// Consecutive failures to reach Pyrus that open the circuit breaker. While it is open, one request at a time
+    /// probes.
     pub breaker_failures: u32,
     /// Number of tokens that may be fetched before [`DeliveryTuning::auth_interval`] applies.
     pub auth_burst: u32,
@@ -54,7 +55,7 @@ pub(super) struct RequestPacer {
     rng: fastrand::Rng,
     /// End of the pause after "too many requests".
     paused_until: Option<Timestamp>,
-    /// Consecutive "too many requests" responses without a time.
+    /// Consecutive "too many requests" responses that name no time.
     unspecified_waits: u32,
     /// Requests left in the present rate-limit window, as far as known, and the end of the window.
     window: Option<(i64, Timestamp)>,
@@ -70,7 +71,7 @@ pub(super) struct RequestPacer {
 pub(super) enum SendPermission {
     Now,
     At(Timestamp),
-    /// After the request in flight has ended.
+    /// A request may be sent after the request in flight has ended.
     AfterAnswer,
 }
 
@@ -104,7 +105,7 @@ impl RequestPacer {
             // The header has whole seconds. One second more avoids sending a fraction too early.
             let end = now + reset.min(MAX_WINDOW) + Duration::from_secs(1);
             let left = remaining - i64::try_from(in_flight).unwrap_or(i64::MAX);
-            // Responses may overtake each other. The lowest number of a window is the newest.
+            // Responses may overtake each other. Of one window, the lowest number of requests left is the newest.
             self.window = Some(match self.window {
                 Some((known, end)) if now < end => (known.min(left), end),
                 _ => (left, end),
@@ -215,5 +216,5 @@ fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
 /// Shortest pause. Full jitter alone could return zero.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Longest believable window. The window of the API has 10 minutes.
+/// Longest accepted rate-limit window. The window of the API has 10 minutes.
 const MAX_WINDOW: Duration = Duration::from_secs(900);

@@ -9,7 +9,7 @@ use super::job::{
 };
 use crate::call::record::{CallDirection, CallRecord};
 
-/// When a call is registered.
+/// The moment at which a call is registered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
     /// As soon as an extension is known, or when a person answers. An unanswered call is registered at its end.
@@ -35,7 +35,7 @@ pub enum DurationUnit {
     Minutes,
 }
 
-/// JSON type of the value of the field `Rating`. The form's field decides: Choice takes the number, Text the text.
+/// JSON type of the value of the field `Rating`. A Choice field of the form takes a number, a Text field a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RatingType {
     /// A number, as in the example of the Pyrus reference.
@@ -62,7 +62,7 @@ pub struct DeliveryPolicy {
     pub header_mappings: BTreeMap<String, String>,
     /// Unit of `CallDuration`.
     pub duration_unit: DurationUnit,
-    /// Code of the form field that gets the outcome of the call; `None`: no field does.
+    /// Code of the form field that gets the outcome of the call; `None`: the outcome is not sent.
     pub outcome_field: Option<String>,
     /// JSON type of the value of the field `Rating`.
     pub rating_type: RatingType,
@@ -114,7 +114,8 @@ pub(crate) struct FieldMapping {
     pub(crate) code: String,
     /// The value.
     pub(crate) value: String,
-    /// Whether the value is sent as a JSON number. All others are strings: the official SDKs send no other type.
+    /// Whether the value is sent as a JSON number. All other values are strings, because the official SDKs send no
+    /// other type.
     pub(crate) is_number: bool,
 }
 
@@ -132,7 +133,8 @@ impl Serialize for FieldMapping {
 }
 
 impl DeliveryPolicy {
-    /// Returns true if the call must be registered now. It is asked again after each change until it returns true.
+    /// Returns true if the call must be registered now. To be called after each change of the call until it returns
+    /// true.
     pub(crate) fn is_due(&self, record: &CallRecord, progress: CallProgress, consent: DeliveryConsent) -> bool {
         if consent == DeliveryConsent::Forbidden || !self.wants_direction(record.direction) {
             return false;
@@ -154,8 +156,8 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Returns true if calls in this direction are registered. A call of unknown direction has an outside party. It
-    /// counts only if both inbound and outbound calls are registered.
+    /// Returns true if calls in this direction are registered. A call of unknown direction is registered only if both
+    /// inbound and outbound calls are, because it has an outside party.
     fn wants_direction(&self, direction: CallDirection) -> bool {
         self.directions.contains(&direction)
             || (direction == CallDirection::Unknown

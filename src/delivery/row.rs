@@ -72,7 +72,7 @@ impl JobRow {
 
     /// Returns the person whom Pyrus made responsible.
     fn responsible(&self) -> Option<String> {
-        /// The member of a stored job that is needed here.
+        /// The member of the stored job's JSON that `responsible` needs.
         #[derive(Deserialize)]
         struct StoredResponsible {
             #[serde(default)]
@@ -83,7 +83,7 @@ impl JobRow {
 
     /// Returns the numbers of the recordings that are completely attached.
     pub(crate) fn attached(&self) -> Vec<u32> {
-        /// The members of a stored job that are needed here.
+        /// The members of the stored job's JSON that `attached` needs.
         #[derive(Deserialize)]
         struct StoredJob {
             parts: Vec<StoredPart>,

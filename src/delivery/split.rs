@@ -77,11 +77,11 @@ pub(crate) fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
         .count()
 }
 
-/// First number of a slice. No call has this many recordings.
+/// Number of the first slice. No call has this many recordings.
 const FIRST_SLICE_NUMBER: u32 = 100_000;
 /// Size of our WAV header with 16-bit samples. The G.711 header is a few bytes longer; the last slice is then shorter.
 const HEADER_BYTES: u64 = 44;
 /// Bytes of one sample of both channels (16 bits each). Slices begin at a multiple of it.
 const FRAME_BYTES: u64 = 4;
-/// Smallest slice: half a minute of speech. A server that refuses less accepts no recordings.
+/// Smallest slice, bytes: half a minute of speech. A server that refuses smaller files accepts no recordings.
 const MIN_SLICE_BYTES: u64 = 1 << 20;

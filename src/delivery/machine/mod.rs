@@ -31,7 +31,7 @@ pub(crate) struct TokenId(u64);
 /// A request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryAction {
-    /// Id to report the outcome with.
+    /// Id with which the outcome is reported.
     pub(crate) id: ActionId,
     /// The token to send. For [`PyrusRequest::Auth`] it is the id of the token to be fetched.
     pub(crate) token: TokenId,
@@ -312,7 +312,7 @@ impl DeliveryMachine {
                     return NextAction::WaitUntil(self.account_hold.until);
                 }
                 if !self.in_flight.is_empty() {
-                    return NextAction::Idle; // one request probes for all calls
+                    return NextAction::Idle; // while Pyrus refuses the account, one request at a time probes for all calls
                 }
             }
             match self.pacer.permission(now, self.in_flight.len()) {

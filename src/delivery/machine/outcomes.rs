@@ -231,7 +231,7 @@ impl DeliveryMachine {
 
     fn update_alarm(&mut self) {
         let alarm = self.token.hold.reason.as_ref().or(self.account_hold.reason.as_ref()).or(self.outage.as_ref());
-        // The first reason of an outage stays: later attempts may fail in other ways, and each change is an alarm.
+        // The first reason of an outage stays, because every change of the reason would raise another alarm.
         if self.outage.is_some() && self.alarm.is_some() && alarm == self.outage.as_ref() {
             return;
         }
@@ -298,7 +298,8 @@ fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, n
             {
                 part.state = PartState::Attached(upload);
             }
-            // The request had only the `external_id`. Its success proves that the call is registered.
+            // The request identified the call by its `external_id` alone. Its success proves that the call is
+            // registered.
             if job.registration == PyrusRegistration::Unsure {
                 job.registration = PyrusRegistration::Known { task_id: data.task_id };
             }
@@ -381,7 +382,7 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
                 job.retries.reregistered = job.retries.reregistered.saturating_add(1);
             }
             if job.retries.reregistered > most {
-                // From now on the job only looks the call up by `external_id`. A new registration in each retry would
+                // From now on the job looks the call up by `external_id` only. A new registration in each retry would
                 // create a task every hour until the administrator acts.
                 job.registration = PyrusRegistration::Unsure;
                 return FailureConsequence::Park;

@@ -13,7 +13,7 @@ pub struct DeliverySummary {
     pub done: usize,
     /// Calls that were already delivered when the process started, and were reported again.
     pub already: usize,
-    /// Calls that wait for their end or their recording.
+    /// Calls that wait for their end or for their recording.
     pub waiting: usize,
     /// Calls with a request in flight or due.
     pub owed: usize,
@@ -65,7 +65,8 @@ pub(super) struct FinishedCounts {
 }
 
 impl DeliveryMachine {
-    /// Returns true if no request is in flight or can succeed without a person, the end of a call, or a recording.
+    /// Returns true if no request is in flight, and if none can succeed before a person acts, a call ends, or a
+    /// recording comes.
     pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.is_empty()
             && self.unsaved_jobs.is_empty()
@@ -159,5 +160,5 @@ impl DeliveryMachine {
     }
 }
 
-/// Number of dead calls in the summary. The journal has all.
+/// Most dead calls in the summary. The journal has all of them.
 pub(crate) const MAX_DEAD_KEPT: usize = 1_000;

@@ -302,7 +302,7 @@ fn a_late_no_register_rule_ends_the_delivery() {
     assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage.as_str(), m.jobs().count()), ("done", 0));
-    // A new rendering or a manual retry changes nothing.
+    // A new rendering, or a retry by the administrator, changes nothing.
     assert!(m.load(at(2), [row]).is_empty());
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");

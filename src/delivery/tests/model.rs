@@ -16,7 +16,7 @@ struct PyrusModel {
     attached: BTreeMap<String, u32>,
     token: u64,
     made: u64,
-    /// Guid that the last attach request named, by path.
+    /// Guid in the last attach request, by path.
     named: BTreeMap<String, String>,
     /// Number of requests with an uncertain outcome, by call id or path.
     unsure: BTreeMap<String, u32>,
@@ -52,7 +52,7 @@ impl PyrusModel {
         }
     }
 
-    /// Checks that an attach request is repeated with the same file for as long as Pyrus has it.
+    /// Checks that a repeated attach request names the same file, as long as Pyrus has that file.
     fn check_file(&mut self, request: &PyrusRequest) {
         let PyrusRequest::Attach(body) = request else { return };
         let Some(guid) = &body.record_file else { return };
@@ -195,7 +195,7 @@ impl SimulatedProcess {
         };
         self.machine.handle_outcome(self.now, action.id, &reply);
         if faults == FaultLevel::Wild && self.rng.u8(..50) == 0 {
-            // The outcome was handled but not stored. For the next process it never arrived.
+            // The outcome was handled but not stored. The next process does not know it.
             pyrus.note_unsure(&action.request);
             self.crash();
         } else {
@@ -233,7 +233,7 @@ fn run_seed(seed: u64) {
     for (id, parts, _) in &calls {
         life.hand_over(call(id, CallProgress::Complete, *parts));
     }
-    // From here nothing fails. Parked calls are retried automatically.
+    // From here on no request fails. Parked calls are retried automatically.
     for _ in 0..10_000 {
         if !life.step(&mut pyrus, FaultLevel::None) {
             break;

@@ -76,12 +76,12 @@ pub(crate) enum RequestFailure {
     Refused(String),
 }
 
-/// How to go on after a request.
+/// The next step after a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseVerdict {
     /// The request succeeded.
     Done(ResponseData),
-    /// Fetch a new token and repeat once. If the new token is refused too, use the fallback.
+    /// Fetch a new token and repeat the request once. If the new token is refused, too, use the fallback.
     Reauth(VerdictFallback),
     /// The rate limit was exceeded. Wait for this time; `None` if the response names no time.
     Wait(Option<Duration>),
@@ -155,7 +155,7 @@ pub(crate) struct ResponseData {
 /// A verdict with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutcomeAssessment {
-    /// How to go on.
+    /// The next step.
     pub(crate) verdict: ResponseVerdict,
     /// HTTP status and error code for the log. It contains no free text.
     pub(crate) code: String,
@@ -315,7 +315,7 @@ fn verdict_by_unknown_code(endpoint: PyrusEndpoint, response: &PyrusResponse, bo
     }
 }
 
-/// Returns the verdict for a response without `error_code`.
+/// Returns the verdict for a response without an `error_code`, by its status.
 fn verdict_by_status(endpoint: PyrusEndpoint, response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
     match response.status {
         200..=299 => verdict_by_success_status(endpoint, response, body),
@@ -645,10 +645,10 @@ fn one_line(text: &str) -> String {
 /// Value of [`OutcomeAssessment::code`] for a request that was sent, at least in part, and got no response.
 pub(super) const NO_RESPONSE: &str = "no response";
 
-/// End of the reasons of failures that need no person.
+/// Closing words of a failure reason that needs no person.
 const REPEATED: &str = "the request is repeated automatically";
 
-/// Longest reason, in characters. Pyrus limits its error texts to 300; our remedy comes before them.
+/// Longest reason, characters. Pyrus limits its error texts to 300; the remedy comes before them.
 const MAX_REASON_CHARS: usize = 600;
 
 /// Longest name of a responsible person, in characters.
