@@ -13,7 +13,7 @@ use super::server::{ConsoleState, SiteFacts, StateError};
 use super::text::{COOKIE, Lang};
 use crate::service::clock::wall_clock;
 
-/// The account behind a request, and its language.
+/// The account that sent a request, and the language of its pages.
 #[derive(Clone, Debug)]
 pub(super) struct Viewer {
     /// The account.
@@ -24,16 +24,16 @@ pub(super) struct Viewer {
     pub(super) lang: Lang,
     /// Path and query of the request, for links to the same page in the other language.
     pub(super) here: String,
-    /// How the account is known.
+    /// The proof by which the account is known.
     pub(super) origin: ViewerOrigin,
 }
 
-/// How the account behind a request is known.
+/// The proof by which the account of a request is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ViewerOrigin {
-    /// Nobody: only the sign-in page.
+    /// No proof: only the sign-in page is shown.
     Nobody,
-    /// A person on this machine, while there is no user.
+    /// The connection comes from this machine, and the console has no users.
     ThisMachine,
     /// The cookie of a session.
     Session,
@@ -43,12 +43,12 @@ pub(super) enum ViewerOrigin {
     Token,
 }
 
-/// Address of the other end of a connection.
+/// Address of the client of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerAddress(pub(super) std::net::IpAddr);
 
 impl Viewer {
-    /// Returns whether this is a person on this machine, without an account.
+    /// Returns whether the viewer is on this machine, without an account.
     pub(super) const fn is_local(&self) -> bool {
         matches!(self.origin, ViewerOrigin::ThisMachine)
     }
@@ -98,13 +98,13 @@ async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Re
     Ok(request)
 }
 
-/// What a request shows to prove who sends it.
+/// The credentials that a request contains.
 enum Credentials {
-    /// A token of a program. If it is wrong, nothing else counts.
+    /// A token of a program. If the token is wrong, no other credentials are tried.
     Token(String),
-    /// The name that the trusted proxy gives.
+    /// The user name in the header of the trusted proxy.
     Proxy(String),
-    /// The cookie of a session, perhaps.
+    /// The cookie of a session, if the request has one.
     Cookie(Option<String>),
 }
 
@@ -123,7 +123,7 @@ impl Credentials {
     }
 }
 
-/// Returns the account of a request. Without users, on loopback only, that is whoever is on this machine.
+/// Returns the account of a request. Without users, and on loopback only, this is the account of the local machine.
 async fn identify(
     state: &ConsoleState,
     credentials: Credentials,
@@ -163,7 +163,7 @@ fn anonymous(request: &Request) -> Viewer {
     Viewer { user, csrf: None, lang: Lang::of(request), here, origin: ViewerOrigin::Nobody }
 }
 
-/// Checks the CSRF token, which is in a header or in the form, and returns the request with its body.
+/// Checks the CSRF token, which is in a header or in the form. Returns the request with its body.
 async fn with_csrf_checked(request: Request, csrf: &str) -> Result<Request, Box<Response>> {
     let is_right = |given: &str| password::is_same_secret(given, csrf);
     if request.headers().get(CSRF_HEADER).and_then(|v| v.to_str().ok()).is_some_and(is_right) {
@@ -197,8 +197,8 @@ fn escaped(byte: u8) -> String {
     }
 }
 
-/// Returns whether a request comes from a page of another site, or by a name that is not ours. A page can send a POST to any
-/// address, and can resolve its own name to ours, but it cannot hide its Origin or Host.
+/// Returns whether a request comes from a page of another site, or names a host that is not ours. A foreign page can
+/// post to any address, and can resolve its own name to ours. But it cannot hide its Origin or Host.
 fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let public = site.public_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, host)| host);
@@ -211,7 +211,8 @@ fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_ours(host)))
 }
 
-/// Returns true for a bare address and for the name of this machine: a foreign page has a name of its own.
+/// Returns true for a bare IP address and for the name of this machine, because a foreign page has a host name of its
+/// own.
 fn is_address_or(host: &str, machine: &str) -> bool {
     let name = name_of(host);
     let is_machine = name.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(machine));
@@ -221,7 +222,7 @@ fn is_address_or(host: &str, machine: &str) -> bool {
 /// Returns the name or address of `name:port`.
 fn name_of(host: &str) -> &str {
     match host.strip_prefix('[') {
-        // `[::1].evil.example` is a name, and not ours.
+        // `[::1].evil.example` is a foreign name, not an IPv6 address.
         Some(rest) => {
             rest.split_once(']').filter(|(_, port)| port.is_empty() || port.starts_with(':')).map_or(host, |(ip, _)| ip)
         }
@@ -229,13 +230,14 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-/// Returns true for `localhost`, `127.0.0.1:8080`, `[::1]:8080` and the like.
+/// Returns true if the host is a name or address of loopback: `localhost`, `127.0.0.1:8080`, `[::1]:8080`.
 pub(super) fn is_local(host: &str) -> bool {
     let name = name_of(host);
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Returns the name of the session's cookie. The prefix `__Host-` needs https, so plain HTTP on loopback goes without.
+/// Returns the name of the session's cookie. The prefix `__Host-` needs https, so plain HTTP on loopback uses no
+/// prefix.
 pub(super) fn session_cookie(state: &ConsoleState) -> &'static str {
     if state.site.is_https { "__Host-callspan" } else { "callspan" }
 }
@@ -247,18 +249,18 @@ pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Answers when the journal or the accounts fail. The detail is for the log.
+/// Returns the response to a request for which the journal or the accounts failed. The log has the details.
 pub(super) fn failed(error: &StateError) -> Response {
     tracing::error!("the console cannot answer a request: {error}");
     refused(StatusCode::SERVICE_UNAVAILABLE, "the journal does not answer; recording goes on")
 }
 
-/// Answers for everything that is not there, and for everything that the account may not see.
+/// Responds to requests for unknown pages, and for pages that the account may not see.
 pub(super) async fn not_found(request: Request) -> Response {
     missing(request.extensions().get::<Viewer>(), request.uri().path().starts_with("/api/"))
 }
 
-/// Returns the answer for something that is not there: a page, or JSON.
+/// Returns the response "not found" as a page or as JSON.
 pub(super) fn missing(viewer: Option<&Viewer>, is_api: bool) -> Response {
     match viewer {
         Some(viewer) if !is_api => (StatusCode::NOT_FOUND, pages::missing(viewer)).into_response(),
@@ -266,7 +268,7 @@ pub(super) fn missing(viewer: Option<&Viewer>, is_api: bool) -> Response {
     }
 }
 
-/// Most bytes of the body of a request: a form.
+/// Most bytes of the body of a request, which is a form.
 pub(super) const MAX_BODY: usize = 16 * 1024;
 /// Seconds for which the browser keeps the language.
 const YEAR_S: u32 = 31_536_000;
@@ -280,7 +282,8 @@ const SECURITY_HEADERS: [(&str, &str); 6] = [
          connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
-    // With `no-referrer` a browser sends `Origin: null` with its own forms, and the check of the origin refuses them.
+    // With `no-referrer`, a browser sends `Origin: null` with the console's own forms, and the origin check would
+    // refuse them.
     ("referrer-policy", "same-origin"),
     ("x-frame-options", "DENY"),
     ("cross-origin-opener-policy", "same-origin"),

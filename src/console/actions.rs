@@ -1,5 +1,5 @@
-//! Changes of a call: retry, hold and release by an administrator, notes and tags by whoever may write them. The service takes
-//! up the former from the journal.
+//! Changes of a call. Administrators request a retry, a hold or a release, which the service reads from the journal.
+//! Accounts with the right to do so write notes and tags.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -55,7 +55,7 @@ pub(super) struct ChangeForm {
     n: Option<i64>,
 }
 
-/// Does a change, and returns to the page of the call; a program gets JSON.
+/// Carries out a change. A browser is sent back to the page of the call; a program gets JSON.
 pub(super) async fn change(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -102,7 +102,7 @@ pub(super) async fn notes(
     }
 }
 
-/// Writes or removes a note or tag. Its author may remove it, and an administrator.
+/// Writes or removes a note or tag. Only its author or an administrator may remove it.
 async fn remark(
     state: &ConsoleState,
     viewer: &Viewer,
@@ -130,7 +130,7 @@ async fn remark(
     state.with_accounts(work).await
 }
 
-/// Asks the service for a retry, a hold or a release.
+/// Requests a retry, a hold or a release from the service, through the journal.
 async fn request(
     state: &ConsoleState,
     viewer: &Viewer,

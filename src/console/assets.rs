@@ -1,4 +1,4 @@
-//! Files of the pages, embedded in the binary.
+//! Scripts, styles and images of the pages, embedded in the binary.
 
 use axum::extract::Path;
 use axum::http::{StatusCode, header};
@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
     let found = ASSETS.iter().find(|(known, _, _)| *known == name);
     let Some((_, kind, text)) = found else { return StatusCode::NOT_FOUND.into_response() };
-    // The name does not change with a new version, so the browser asks each time.
+    // A new version of a file has the same name, so the browser must ask each time.
     ([(header::CONTENT_TYPE, *kind), (header::CACHE_CONTROL, "no-cache")], *text).into_response()
 }
 
-/// Symbols of the marks, which every page includes.
+/// SVG symbols that every page includes.
 pub(super) const SPRITE: &str = include_str!("files/sprite.svg");
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

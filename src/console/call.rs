@@ -1,4 +1,4 @@
-//! One call: page, JSON, peaks, its part of the audit.
+//! One call: its page, its JSON, its peaks, and its rows of the audit.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -17,26 +17,26 @@ use crate::delivery::row::JobRow;
 use crate::recording::peaks::RecordingPeaks;
 use crate::time::Timestamp;
 
-/// Everything that the page of a call shows.
+/// All facts that the page of a call shows.
 #[derive(Debug, Default)]
 pub(super) struct CallFacts {
     /// The record.
     pub(super) record: CallRecord,
-    /// Its delivery.
+    /// Delivery of the call to Pyrus.
     pub(super) job: Option<JobRow>,
     /// When and why the files were removed.
     pub(super) removed: Option<(Timestamp, String)>,
     /// Related calls that the account may see.
     pub(super) related: Vec<CallRecord>,
-    /// Peaks by part. `None`: the file is encrypted, or has no peaks.
+    /// Peaks of each segment; `None` if the file is encrypted or has no peaks.
     pub(super) peaks: Vec<Option<RecordingPeaks>>,
-    /// Legs with kept packets, from 1.
+    /// Numbers of the legs with kept packets, from 1.
     pub(super) packets: Vec<u32>,
     /// Notes and tags.
     pub(super) notes: Vec<CallNote>,
-    /// Rows of the audit.
+    /// Rows of the audit about the call.
     pub(super) heard_by: Vec<AuditEntry>,
-    /// Beginning of the address of a task.
+    /// Beginning of the URL of a Pyrus task.
     pub(super) task_url: Option<String>,
 }
 
@@ -94,14 +94,15 @@ pub(super) async fn download_record(
     }
 }
 
-/// Returns the peaks of all parts as JSON: for each part a list of `[left low, left high, right low, right high]`.
+/// Returns the peaks of all segments as JSON: for each segment a list of `[left low, left high, right low, right
+/// high]`.
 pub(super) async fn peaks(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
     Query(query): Query<PeaksQuery>,
 ) -> Response {
-    // A waveform tells when somebody spoke, so it needs the right to hear.
+    // A waveform shows when somebody spoke, so it needs the right to hear the call.
     if !viewer.user.may(AccountRight::Play) {
         return access::missing(None, true);
     }
@@ -173,11 +174,11 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
     Ok(Some(CallFacts { heard_by, notes, task_url: state.site.task_url.clone(), ..facts }))
 }
 
-/// Related calls on the page.
+/// Most related calls on the page.
 const MAX_RELATED: usize = 20;
-/// Legs of which packets are looked for.
+/// Most legs for which kept packets are searched.
 const MAX_LEGS: u32 = 16;
-/// Rows of the audit on the page.
+/// Most rows of the audit on the page.
 const MAX_ROWS: u32 = 20;
 /// Most pieces of a waveform in JSON.
 const MAX_PIECES: usize = 6_000;

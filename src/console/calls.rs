@@ -1,4 +1,4 @@
-//! The list of calls as page, JSON and CSV.
+//! The list of calls as a page, JSON and CSV.
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -21,15 +21,15 @@ use crate::service::clock::wall_clock;
 pub(super) struct FoundPage {
     /// Calls, newest first.
     pub(super) calls: Vec<CallRecord>,
-    /// Start, µs, and id of the last call, if there are older ones.
+    /// Start, µs, and id of the last call in the page, if there are older calls.
     pub(super) next: Option<(i64, String)>,
-    /// Number of calls by class, without the filter by class.
+    /// Number of calls in each class, without the filter by class.
     pub(super) counts: Vec<(HeardClass, u64)>,
     /// Range of time that was searched.
     pub(super) range: DayRange,
-    /// The text as it was understood.
+    /// The search text as the console understood it.
     pub(super) read_as: String,
-    /// Beginning of the address of a task.
+    /// Beginning of the URL of a Pyrus task.
     pub(super) task_url: Option<String>,
 }
 
@@ -56,12 +56,12 @@ impl FoundPage {
     }
 }
 
-/// Goes to the list.
+/// Redirects to the list.
 pub(super) async fn home() -> Redirect {
     Redirect::to("/calls")
 }
 
-/// Returns the page, or only its results for the script.
+/// Returns the page. The script gets only the results.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -102,7 +102,7 @@ pub(super) async fn api(
     }
 }
 
-/// Returns the number of calls by class as JSON.
+/// Returns the number of calls in each class as JSON.
 pub(super) async fn report(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -130,7 +130,7 @@ pub(super) async fn csv(
     if !viewer.user.may(AccountRight::Download) {
         return refused(StatusCode::FORBIDDEN, "the account may not download");
     }
-    let mut text = String::from("\u{feff}"); // spreadsheets read UTF-8 by this mark
+    let mut text = String::from("\u{feff}"); // with this byte order mark, spreadsheets read UTF-8
     text.push_str(&CSV_COLUMNS.join(","));
     text.push_str("\r\n");
     let mut query = query;
@@ -235,7 +235,7 @@ fn csv_row(record: &CallRecord) -> String {
     row
 }
 
-/// Quotes a field (RFC 4180). A text that a spreadsheet would run as a formula gets an apostrophe; numbers in
+/// Quotes a CSV field (RFC 4180). A text that a spreadsheet would run as a formula gets an apostrophe. Numbers in
 /// international form do not.
 pub(super) fn csv_field(text: &str) -> String {
     let is_number = text.strip_prefix(['+', '-']).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
@@ -244,15 +244,15 @@ pub(super) fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r', ';']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
-/// Tags of a search.
+/// Most tags in a search.
 const MAX_TAGS: usize = 4;
-/// Calls of a page.
+/// Calls on a page.
 const PAGE: u32 = 50;
-/// Calls that are read at once for a CSV.
+/// Calls read at once for a CSV.
 const CSV_PAGE: u32 = 1_000;
 /// Most rows of a CSV: a year of a small office, some 50 MiB of text.
 const MAX_CSV: usize = 200_000;
-/// Header by which the script asks for the results only.
+/// Request header by which the script asks for the results only.
 const FRAGMENT: &str = "x-fragment";
 
 const CSV_COLUMNS: [&str; 14] = [

@@ -86,7 +86,8 @@ pub(super) async fn resume(state: State<ConsoleState>, viewer: Extension<Viewer>
     control(state.0, viewer.0, id.0, PauseAction::Resume).await
 }
 
-/// Sends a request of an account to the capture thread. Calls outside its scope do not exist for it.
+/// Sends a request of an account to the capture thread. A call outside the account's scope is treated like an unknown
+/// call.
 async fn control(state: ConsoleState, viewer: Viewer, id: String, order: PauseAction) -> Response {
     if !viewer.is_local() {
         if !viewer.user.may(AccountRight::Live) {
@@ -124,7 +125,7 @@ pub(super) fn refused(status: StatusCode, why: &str) -> Response {
     (status, Json(serde_json::json!({ "error": why }))).into_response()
 }
 
-/// Requests that can wait for the capture thread, which handles them after each frame.
+/// Most requests that wait for the capture thread, which handles them after each frame.
 pub(super) const MAX_REQUESTS: usize = 64;
 /// Longest wait for the capture thread, which handles requests at least every 100 ms.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,5 @@
-//! The doctor from the page of health: the same program looks at each mirror port for half a minute, and says what it found.
+//! Runs the doctor from the health page: the same program watches each mirror port for half a minute and reports its
+//! findings.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +18,7 @@ use super::pages::{self, NavEntry};
 use super::server::ConsoleState;
 use super::text::Lang;
 
-/// What the doctor says about one port.
+/// The report of the doctor about one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct DoctorAnswer {
@@ -34,7 +35,7 @@ struct AnsweredFinding {
     commands: Vec<String>,
 }
 
-/// Looks at all captured ports for [`SECONDS`], and returns a page with the findings.
+/// Watches all captured ports for [`SECONDS`], and returns a page with the findings.
 pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return access::missing(Some(&viewer), false);
@@ -53,7 +54,7 @@ pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer)
     page(&viewer, &done.unwrap_or_default()).into_response()
 }
 
-/// Runs the doctor for each port at the same time. A port without an answer has the reason instead.
+/// Runs the doctor for all ports at the same time. If it fails for a port, returns the reason instead of findings.
 fn ask(program: &Path, ports: &[String]) -> Vec<(String, Result<DoctorAnswer, String>)> {
     let ports: Vec<&String> = ports.iter().take(MAX_PORTS).collect();
     let start = |port: &&String| {
@@ -61,7 +62,7 @@ fn ask(program: &Path, ports: &[String]) -> Vec<(String, Result<DoctorAnswer, St
         command.args(["doctor", "--json", "--seconds", SECONDS, "--interface", port.as_str()]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
     };
-    let children: Vec<_> = ports.iter().map(start).collect(); // all of them, before the first is waited for
+    let children: Vec<_> = ports.iter().map(start).collect(); // all children run before the first is waited for
     let answer = |(port, child): (&String, std::io::Result<std::process::Child>)| {
         let output = child.and_then(std::process::Child::wait_with_output).map_err(|error| error.to_string());
         let answer = output.and_then(|output| {
@@ -105,9 +106,9 @@ fn findings(lang: Lang, findings: &[AnsweredFinding]) -> Markup {
     }
 }
 
-/// Time for which the doctor looks.
+/// Time for which the doctor watches a port, s.
 const SECONDS: &str = "30";
-/// Most ports that are looked at.
+/// Most ports that are watched.
 const MAX_PORTS: usize = 8;
 
 #[cfg(test)]
@@ -126,7 +127,7 @@ echo '{"healthy": false, "findings": [{"severity": "problem", "kind": "x", "what
 "#;
         std::fs::write(&program, script).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
-        // Another test's child may hold the script open for writing for a moment (ETXTBSY).
+        // A child process of another test may keep the script open for writing for a moment (ETXTBSY).
         let answers = loop {
             let answers = ask(&program, &[String::from("eth1"), String::from("eth2")]);
             if !format!("{answers:?}").contains("Text file busy") {

@@ -1,4 +1,5 @@
-//! The ladder of a call: its legs as messages between machines, in the order of time, made of the moments in the record.
+//! The ladder diagram of a call: the SIP messages of its legs between hosts, in order of time, made from the call
+//! record.
 
 use std::net::IpAddr;
 
@@ -15,31 +16,31 @@ use crate::time::Timestamp;
 /// The ladder diagram of a call: its hosts, and the SIP messages between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct CallLadder {
-    /// Addresses of the machines, in the order in which they appear.
+    /// Addresses of the hosts, in the order in which they appear.
     pub(super) machines: Vec<IpAddr>,
     /// Messages, oldest first.
     pub(super) messages: Vec<LadderMessage>,
 }
 
-/// A message between two machines.
+/// A message between two hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderMessage {
     /// Capture time.
     pub(super) at: Timestamp,
     /// Number of the leg, from 1.
     pub(super) leg: usize,
-    /// Place of the sender in [`CallLadder::machines`].
+    /// Index of the sender in [`CallLadder::machines`].
     pub(super) from: usize,
-    /// Place of the receiver.
+    /// Index of the receiver in [`CallLadder::machines`].
     pub(super) to: usize,
     /// Method or status as in SIP, e.g. `INVITE` or `486`.
     pub(super) text: String,
-    /// Whether the record knows who sent it; the end of a leg may have no known sender.
+    /// Whether the record knows the sender. The sender of a BYE may be unknown.
     pub(super) is_directed: bool,
 }
 
 impl CallLadder {
-    /// Makes the ladder of a record.
+    /// Makes the ladder diagram of a call record.
     pub(super) fn of(record: &CallRecord) -> Self {
         let mut ladder = Self::default();
         for (n, leg) in (1..).zip(record.legs.iter().take(MAX_LEGS)) {
@@ -74,8 +75,8 @@ impl CallLadder {
         }
     }
 
-    /// Adds hold, resume and transfer. The record knows the side but not the leg: they come from the machine at the end of
-    /// that side's chain of legs.
+    /// Adds hold, resume and transfer. The record has their side but not their leg. So they are drawn from the host at
+    /// the end of that side's chain of legs.
     fn add_events(&mut self, record: &CallRecord) {
         for event in &record.events {
             let text = match event.kind {
@@ -111,7 +112,7 @@ impl CallLadder {
     }
 }
 
-/// Returns the answered leg at the end of a side's chain: no other leg goes on from its machine on that side.
+/// Returns the answered leg at the end of a side's chain, i.e. whose host on that side has no further leg.
 fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     let is_open =
         |leg: &&LegRecord| leg.answered_at.is_some_and(|from| from <= at) && leg.ended_at.is_none_or(|to| at <= to);
@@ -126,10 +127,10 @@ fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     };
     let mut last = record.legs.iter().enumerate().filter(|(_, leg)| is_open(leg) && is_last(leg));
     let first = last.next()?;
-    last.next().is_none().then_some(first.0) // two ends of a side: the record does not say which one it was
+    last.next().is_none().then_some(first.0) // if a side has two such legs, the record does not say which leg it was
 }
 
-/// Returns who ended a leg: the party that ended the call, for legs that end with it.
+/// Returns the side that ended a leg. For a leg that ended with the call, this is the side that ended the call.
 fn who_ended(leg: &LegRecord, record: &CallRecord) -> Option<Side> {
     let (leg_end, call_end) = (leg.ended_at?, record.ended_at?);
     if call_end.since(leg_end).max(leg_end.since(call_end)) > TOGETHER {
@@ -155,11 +156,11 @@ pub(super) async fn api(
     }
 }
 
-/// Legs of which messages are shown.
+/// Most legs with messages in the diagram.
 const MAX_LEGS: usize = 16;
-/// Messages that are shown.
+/// Most messages in the diagram.
 const MAX_MESSAGES: usize = 60;
-/// Legs that end within this time of the call end with it.
+/// Legs that end within this time before or after the end of the call ended with the call.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Listenings: a browser asks for a recording in many ranges, and all of them are one row of the audit.
+//! Listenings: a browser requests a recording in many ranges, and the audit gets one row for all of them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,11 +8,11 @@ use super::access::Viewer;
 use super::accounts::AuditAction;
 use crate::time::Timestamp;
 
-/// One person at one part of a recording.
+/// One person who listens to one segment of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ListeningKey {
     who: String,
-    /// Two sessions of one account are two listenings.
+    /// Session of the person. Two sessions of one account are two listenings.
     session: Option<String>,
     call_id: String,
     part: u32,
@@ -32,15 +32,15 @@ impl ListeningKey {
     }
 }
 
-/// The listenings of which the audit has a row.
+/// The listenings that have a row in the audit.
 #[derive(Debug, Default)]
 pub(super) struct Listenings {
-    /// Time of the last request of each.
+    /// Time of the last request of each listening.
     last: Mutex<HashMap<ListeningKey, Timestamp>>,
 }
 
 impl Listenings {
-    /// Returns whether a request belongs to a listening of which the audit has a row, and prolongs that listening.
+    /// Returns whether a request belongs to a listening that has a row in the audit. Prolongs that listening.
     pub(super) fn goes_on(&self, key: &ListeningKey, now: Timestamp) -> bool {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get_mut(key) {
@@ -52,19 +52,19 @@ impl Listenings {
         }
     }
 
-    /// Notes that the audit has a row of a listening.
+    /// Records that a listening has a row in the audit.
     pub(super) fn begin(&self, key: ListeningKey, now: Timestamp) {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_LISTENINGS {
             all.retain(|_, last| now.since(*last) < PAUSE);
         }
         if all.len() < MAX_LISTENINGS {
-            all.insert(key, now); // forgotten, it would only be a further row
+            all.insert(key, now); // a forgotten listening only adds a further row to the audit
         }
     }
 }
 
 /// A request after a pause of this length is a new listening.
 const PAUSE: Duration = Duration::from_secs(10 * 60);
-/// Listenings that are remembered.
+/// Most listenings that are remembered.
 const MAX_LISTENINGS: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Calls under way: a page, and its rows as server-sent events.
+//! Live calls: a page, and its rows as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer):
             if last.is_some() {
                 tokio::time::sleep(PERIOD).await;
             }
-            // The journal may be closed for a moment; the next round asks again.
+            // The journal may be closed for a moment. The next round reads it again.
             let Ok(calls) = live_calls(&state, &viewer).await else {
                 tokio::time::sleep(PERIOD).await;
                 continue;
@@ -120,7 +120,7 @@ fn row(viewer: &Viewer, record: &CallRecord) -> Markup {
 
 /// Longest time of a stream. A user who signed out, or whose rights were taken, sees no call for longer.
 const STREAM_TIME: Duration = Duration::from_secs(60);
-/// Time between two looks at the journal.
+/// Interval between two reads of the journal.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Calls on the page, longest first.
+/// Most calls on the page. Those that last longest come first.
 const MAX_CALLS: u32 = 200;

@@ -1,4 +1,5 @@
-//! Why is a call not there: the calls of a number in a time, each with its reason, or the nearest attempts.
+//! Explains why a call is missing: finds the calls of a number in a range of time, each with its verdict, or else the
+//! nearest calls.
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
@@ -30,15 +31,15 @@ pub(super) struct WhyQuery {
 /// The answer.
 #[derive(Debug, Default)]
 struct WhyAnswer {
-    /// Begin and end of the time that was asked for.
+    /// Begin and end of the requested range of time.
     range: (Timestamp, Timestamp),
-    /// Digits that were looked for.
+    /// Digits that were searched for.
     digits: Vec<String>,
-    /// Calls of the number in this time, newest first.
+    /// Calls of the number in the range, newest first.
     calls: Vec<CallRecord>,
-    /// The nearest calls of the number before and after it.
+    /// Nearest calls of the number before and after the range.
     nearest: Vec<CallRecord>,
-    /// Calls of any number in this time, by class.
+    /// Number of calls of any number in the range, by class.
     others: Vec<(HeardClass, u64)>,
 }
 
@@ -109,7 +110,7 @@ async fn answer(state: &ConsoleState, viewer: &Viewer, query: &WhyQuery) -> Resu
         .read(move |journal| {
             let inside = CallSearch { since: Some(range.0), until: Some(range.1), ..of_number.clone() };
             let before = CallSearch { until: Some(range.0), ..of_number.clone() };
-            // The search runs from the newest call, so the nearest one after the range is the last of those found.
+            // The search starts with the newest call, so the call nearest to the range is the last one found.
             let after = CallSearch { since: Some(range.1), ..of_number.clone() };
             let mut nearest = journal.search(&after, None, MAX_AFTER)?.calls;
             let keep = nearest.len().saturating_sub(NEAREST);
@@ -128,7 +129,7 @@ async fn answer(state: &ConsoleState, viewer: &Viewer, query: &WhyQuery) -> Resu
     Ok(Some(answer))
 }
 
-/// Returns the time that was asked for: a day, or hours of it.
+/// Returns the requested range of time: a day, or hours of a day.
 fn range(query: &WhyQuery) -> (Timestamp, Timestamp) {
     let today = super::text::local(wall_clock()).date();
     let day = parse_day(&query.day).unwrap_or(today);
@@ -190,7 +191,7 @@ fn sentence(viewer: &Viewer, answer: &WhyAnswer) -> String {
     }
 }
 
-/// Returns one call that was found, with its reason and the instruction.
+/// Returns one call that was found, with the reason of its verdict and advice.
 fn found(viewer: &Viewer, record: &CallRecord) -> Markup {
     let (name, colour) = pages::class_mark(HeardClass::of(record));
     let t = |en, ru| viewer.lang.of_two(en, ru);
@@ -269,9 +270,9 @@ fn causes(viewer: &Viewer, query: &WhyQuery, answer: &WhyAnswer) -> Markup {
     } }
 }
 
-/// Calls of the number that are shown.
+/// Most calls of the number that are shown.
 const MAX_CALLS: u32 = 20;
-/// Nearest calls before and after.
+/// Number of nearest calls before the range, and after it.
 const NEAREST: usize = 3;
-/// Calls after the range that are read to find the nearest.
+/// Most calls after the range that are read to find the nearest ones.
 const MAX_AFTER: u32 = 500;

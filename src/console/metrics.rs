@@ -1,7 +1,7 @@
-//! `/metrics` for Prometheus, `/healthz` and `/readyz`: without login, because they hold no number, name or id.
+//! `/metrics` for Prometheus, `/healthz` and `/readyz`. They need no login, because they contain no number, name or id.
 //!
-//! The console answers them to this machine only. `console.metrics_listen` opens a further address for them, and for
-//! nothing else.
+//! The console serves them to this machine only. `console.metrics_listen` opens a further address that serves only
+//! them.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
 
-/// Folders of the service, which hold everything that is measured.
+/// Folders of the service from which the metrics are read.
 #[derive(Clone, Debug)]
 pub(super) struct MeasuredFolders {
     state: PathBuf,
@@ -76,7 +76,7 @@ async fn only_local(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Returns true for a request that a proxy passed on, whatever Host it wrote.
+/// Returns true if a proxy passed the request on, whatever Host the request names.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
@@ -88,14 +88,14 @@ async fn text(State(folders): State<MeasuredFolders>) -> Response {
     }
 }
 
-/// Answers whether the service makes progress: the capture thread writes its report every few seconds.
+/// Responds whether the service makes progress: the capture thread writes its report every few seconds.
 async fn health(State(folders): State<MeasuredFolders>) -> Response {
     let facts = measure(folders).await;
     let is_alive = facts.is_some_and(|facts| facts.report.is_alive(wall_clock()));
     verdict(is_alive.then_some(()).ok_or("the capture thread makes no progress"))
 }
 
-/// Answers whether calls are recorded now: an interface is up, and no disk is full.
+/// Responds whether calls are recorded now: an interface is up, and no disk is full.
 async fn readiness(State(folders): State<MeasuredFolders>) -> Response {
     let Some(facts) = measure(folders).await else { return verdict(Err("the folders do not answer")) };
     let is_blocked = facts.report.alarms.iter().any(|alarm| alarm.kind.stops_recording());

@@ -1,4 +1,4 @@
-//! The description of the API (OpenAPI 3.1) and a page of examples. Both are made of one table.
+//! The description of the API (OpenAPI 3.1) and a page of examples. Both are made from one table.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -16,11 +16,11 @@ struct ApiOperation {
     method: &'static str,
     /// Path, with `{}` parts.
     path: &'static str,
-    /// English and Russian sentence.
+    /// What the request does: an English and a Russian sentence.
     does: [&'static str; 2],
     /// Parameters of the query, or fields of the form of a POST.
     parameters: &'static [&'static str],
-    /// Media type of the answer.
+    /// Media type of the response.
     answer: &'static str,
 }
 

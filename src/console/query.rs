@@ -1,4 +1,5 @@
-//! The search as people write it: one text, filters, and a range of days. The address of the page is the saved search.
+//! The search as people write it: one text, filters, and a range of days. The URL of the page contains the whole
+//! search.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,26 +9,26 @@ use crate::call::record::{CallDirection, CallOutcome, DeliveryState};
 use crate::journal::{CallScope, CallSearch, HeardClass};
 use crate::time::Timestamp;
 
-/// Parameters of a search, as the form sends them. Unknown words filter nothing.
+/// Parameters of a search, as the form sends them. Unknown values do not filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct CallsQuery {
     /// Number, name or extension.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) q: String,
-    /// `today`, `yesterday`, `7`, `30`, `all`; empty: the newest day, or all days with a text.
+    /// Range of days: `today`, `yesterday`, `7`, `30`, `all`. If empty: the newest day, or all days if there is a text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) day: String,
     /// First day, `2026-11-27`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) from: String,
-    /// Last day.
+    /// Last day, `2026-11-27`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) to: String,
-    /// Time of day from, `13:00`.
+    /// Begin of the time of day, `13:00`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t1: String,
-    /// Time of day to.
+    /// End of the time of day.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t2: String,
     /// Direction.
@@ -36,7 +37,7 @@ pub(super) struct CallsQuery {
     /// Outcome: `answered`, `unanswered`, or a word of the record.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) outcome: String,
-    /// Class of the day summary.
+    /// Class of the day summary, i.e. how much of a call can be heard.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) heard: String,
     /// State of the delivery.
@@ -51,7 +52,7 @@ pub(super) struct CallsQuery {
     /// Greatest length, minutes.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) max: String,
-    /// Place in the list: start, µs, and id of the last call of the page before.
+    /// Position in the list: start, µs, and id of the last call on the previous page.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) cursor: String,
 }
@@ -76,7 +77,7 @@ impl CallsQuery {
         }
     }
 
-    /// Returns the range of time, given the present and the start of the newest call.
+    /// Returns the range of time. `now` is the present, `newest` the start of the newest call.
     pub(super) fn range(&self, now: Timestamp, newest: Option<Timestamp>) -> DayRange {
         let (from, to) = (parse_day(&self.from), parse_day(&self.to));
         if from.is_some() || to.is_some() {
@@ -95,7 +96,7 @@ impl CallsQuery {
         }
     }
 
-    /// Returns the times of day in seconds of the day in UTC.
+    /// Returns the times of day as seconds of the day in UTC.
     pub(super) fn time_of_day(&self, near: Timestamp) -> Option<(u32, u32)> {
         let (from, to) = (parse_time(&self.t1), parse_time(&self.t2));
         if from.is_none() && to.is_none() {
@@ -113,7 +114,7 @@ impl CallsQuery {
         Some((begin.parse().ok()?, id.to_owned()))
     }
 
-    /// Returns the address of this search with changes.
+    /// Returns the URL of this search with changes.
     pub(super) fn link(&self, path: &str, change: impl FnOnce(&mut Self)) -> String {
         let mut other = Self { cursor: String::new(), ..self.clone() };
         change(&mut other);
@@ -126,7 +127,7 @@ impl CallsQuery {
         if text.is_empty() { path.to_owned() } else { format!("{path}?{text}") }
     }
 
-    /// Returns the number of filters that are set besides the text and the days.
+    /// Returns the number of filters that are set, besides the text and the days.
     pub(super) fn filters(&self) -> usize {
         let all =
             [&self.t1, &self.t2, &self.direction, &self.outcome, &self.heard, &self.delivery, &self.ext, &self.min];
@@ -177,7 +178,7 @@ fn is_number(text: &str) -> bool {
     text.chars().all(is_part) && text.contains(|c: char| c.is_ascii_digit())
 }
 
-/// Returns the digits that every spelling of a number shares: without the codes that people write before it.
+/// Returns the digits that all notations of a number share, i.e. without the dialling codes before it.
 fn digits_of(text: &str, codes: &DiallingCodes) -> String {
     let digits: String = text.chars().filter(|c| c.is_ascii_digit() || *c == '*').collect();
     let is_international = text.trim_start().starts_with('+');
@@ -196,7 +197,7 @@ fn digits_of(text: &str, codes: &DiallingCodes) -> String {
             return shorter;
         }
     }
-    // Without configured codes: 8 and 7 (Russia), 0 (most of Europe) before ten digits.
+    // If no codes are configured, removes 8 and 7 (Russia) or 0 (most of Europe) before ten digits.
     match rest.as_bytes() {
         [b'7' | b'8', ..] if rest.len() == 11 => rest[1..].to_owned(),
         [b'0', ..] if rest.len() >= 10 => rest[1..].to_owned(),
@@ -252,7 +253,7 @@ pub(super) fn encoded(text: &str) -> String {
 const MAX_TEXT: usize = 200;
 /// Most words of a search.
 const MAX_WORDS: usize = 8;
-/// Digits of a number without its codes, at least.
+/// Fewest digits of a number without its codes.
 const SUBSCRIBER_DIGITS: usize = 7;
 const DAY_S: i64 = 86_400;
 

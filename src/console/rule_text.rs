@@ -1,10 +1,10 @@
-//! The sentences of correlation rules in the language of a page.
+//! Explains correlation rules in the language of a page.
 
 use super::text::Lang;
 use crate::call::correlation_rule::CorrelationRule;
 
 impl Lang {
-    /// Returns why a leg or call belongs to another.
+    /// Returns the sentence that explains why a leg or call belongs to another.
     pub(super) const fn rule(self, rule: CorrelationRule) -> &'static str {
         match self {
             Self::En => rule.sentence(),

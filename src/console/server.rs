@@ -1,4 +1,4 @@
-//! The HTTP server: a thread of its own with bounds on connections, headers and bodies.
+//! The HTTP server: a thread of its own with limits for connections, headers and bodies.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ use crate::service::clock::wall_clock;
 /// Why the console could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConsoleError {
-    /// There is no certificate.
+    /// The certificate cannot be read or made.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The port cannot be opened, or the thread cannot be started.
@@ -55,7 +55,7 @@ pub(crate) struct ConsoleServer {
     thread: Option<StoppableThread<oneshot::Sender<()>>>,
 }
 
-/// Everything that handlers need; clones share it.
+/// State that all handlers share; clones share it.
 #[derive(Clone)]
 pub(super) struct ConsoleState {
     pub(super) requests: Sender<PauseRequest>,
@@ -65,9 +65,9 @@ pub(super) struct ConsoleState {
     pub(super) pauses: Arc<SignInPauses>,
     pub(super) site: Arc<SiteFacts>,
     pub(super) listenings: Arc<Listenings>,
-    /// One doctor at a time.
+    /// Permits one run of the doctor at a time.
     pub(super) doctor: Arc<Semaphore>,
-    /// Secret from which the tokens of forms are made for users of the trusted proxy; new at each start.
+    /// Secret for the CSRF tokens of users whom the trusted proxy signs in. It is new at each start.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
 }
@@ -75,13 +75,13 @@ pub(super) struct ConsoleState {
 /// Facts of this installation that pages show or need.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SiteFacts {
-    /// Address under which a proxy shows the console, without a slash at its end.
+    /// URL under which a proxy shows the console, without a slash at its end.
     pub(super) public_url: Option<String>,
-    /// Whether browsers reach the console by https: `__Host-` cookies work.
+    /// Whether browsers reach the console by https, which `__Host-` cookies need.
     pub(super) is_https: bool,
-    /// Whether others than this machine can connect.
+    /// Whether other machines can connect.
     pub(super) is_open_to_network: bool,
-    /// Whether somebody on this machine needs no account while there is no user.
+    /// Whether a person on this machine needs no account while the console has no users.
     pub(super) is_open_to_this_machine: bool,
     /// Name of this machine.
     pub(super) machine_name: String,
@@ -93,20 +93,20 @@ pub(super) struct SiteFacts {
     pub(super) folders: [PathBuf; 2],
     /// Names of the captured interfaces.
     pub(super) interfaces: Vec<String>,
-    /// Beginning of the address of a task in Pyrus.
+    /// Beginning of the URL of a Pyrus task.
     pub(super) task_url: Option<String>,
-    /// Codes that people write before a number: international prefix, national prefix, country code.
+    /// Dialling codes before a number: international prefix, national prefix, country code.
     pub(super) dialling: DiallingCodes,
 }
 
-/// Codes before a number.
+/// Dialling codes before a number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DiallingCodes {
-    /// For example `00` or `810`.
+    /// International prefix, e.g. `00` or `810`.
     pub(super) international: String,
-    /// For example `0` or `8`.
+    /// National prefix, e.g. `0` or `8`.
     pub(super) national: String,
-    /// For example `49` or `7`.
+    /// Country code, e.g. `49` or `7`.
     pub(super) country: String,
 }
 
@@ -134,7 +134,8 @@ impl SiteFacts {
     }
 }
 
-/// Returns the beginning of a task's address: pages of the cloud are on pyrus.com, others on the host of the login.
+/// Returns the beginning of the URL of a task. Tasks of the cloud are on pyrus.com, all others on the host of the
+/// login.
 fn task_url(auth_url: &str) -> String {
     let (scheme, rest) = auth_url.split_once("://").unwrap_or(("https", auth_url));
     let host = rest.split('/').next().unwrap_or(rest);
@@ -143,7 +144,8 @@ fn task_url(auth_url: &str) -> String {
 }
 
 impl ConsoleState {
-    /// Runs a query of the journal on a thread for blocking work. Handles are kept, because opening reads the schema.
+    /// Runs a query of the journal on a thread for blocking work. Journal handles are reused, because opening reads the
+    /// schema.
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -163,7 +165,7 @@ impl ConsoleState {
         tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?.map_err(StateError::Journal)
     }
 
-    /// Runs work on the accounts on a thread for blocking work.
+    /// Runs work on the accounts database on a thread for blocking work.
     pub(super) async fn with_accounts<T, F>(&self, work: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -206,7 +208,7 @@ impl ConsoleServer {
     /// Starts the console.
     ///
     /// # Errors
-    /// [`ConsoleError`].
+    /// Fails with a [`ConsoleError`].
     pub(crate) fn start(listen: SocketAddr, config: &Config) -> Result<Self, ConsoleError> {
         let console = ConsoleConfig { listen: Some(listen), ..config.console.clone() };
         let tls = ConsoleTls::of(&console, &config.journal.dir)?;
@@ -262,17 +264,17 @@ impl ConsoleServer {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
-    /// Returns the further address and port of the metrics.
+    /// Returns the address and port of the separate metrics listener.
     pub(crate) const fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_addr
     }
 
-    /// Returns the address of the pages, as a browser takes it.
+    /// Returns the URL of the console for a browser.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)
     }
 
-    /// Returns the SHA-256 fingerprint of a certificate that this machine made itself, as browsers show it.
+    /// Returns the SHA-256 fingerprint of a certificate that this machine made, as browsers show it.
     pub(crate) fn own_fingerprint(&self) -> Option<&str> {
         self.tls.as_ref().filter(|tls| tls.is_self_made).map(|tls| tls.fingerprint.as_str())
     }
@@ -299,7 +301,7 @@ fn bind(at: SocketAddr) -> Result<TcpListener, ConsoleError> {
     Ok(listener)
 }
 
-/// Serves the connections of a listener. Never ends without one.
+/// Serves the connections of a listener. Without a listener, never ends.
 async fn serve_on(listener: Option<TcpListener>, router: Router, tls: Option<TlsAcceptor>) {
     match listener.map(tokio::net::TcpListener::from_std) {
         None => std::future::pending().await,
@@ -308,7 +310,8 @@ async fn serve_on(listener: Option<TcpListener>, router: Router, tls: Option<Tls
     }
 }
 
-/// Accepts connections, at most [`MAX_CONNECTIONS`] at once. A client that is slow with its head is cut off.
+/// Accepts connections, at most [`MAX_CONNECTIONS`] at once. Closes a connection if the client sends its request head
+/// too slowly.
 #[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
 async fn accept(listener: tokio::net::TcpListener, router: Router, tls: Option<TlsAcceptor>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -318,7 +321,7 @@ async fn accept(listener: tokio::net::TcpListener, router: Router, tls: Option<T
             Ok((stream, peer)) => (stream, PeerAddress(peer.ip().to_canonical())),
             Err(error) => {
                 tracing::warn!("the console cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await; // no file descriptor is left, for example
+                tokio::time::sleep(ACCEPT_PAUSE).await; // e.g. no file descriptor is left
                 continue;
             }
         };
@@ -338,7 +341,7 @@ async fn accept(listener: tokio::net::TcpListener, router: Router, tls: Option<T
     }
 }
 
-/// Serves a connection until the client goes away.
+/// Serves a connection until the client closes it.
 async fn serve<S>(stream: S, router: Router)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -396,15 +399,15 @@ fn router(state: ConsoleState) -> Router {
         .with_state(state)
 }
 
-/// Connections at once: 50 listeners with a few each. Further ones wait.
+/// Most connections at once: 50 listeners with a few each. Further connections wait.
 const MAX_CONNECTIONS: usize = 512;
-/// Threads for queries and files. Each may hold a hash of 19 MiB while somebody signs in.
+/// Most threads for queries and files. Each may use 19 MiB for a password hash while a user signs in.
 const MAX_BLOCKING: usize = 8;
-/// Handles to the journal that are kept open.
+/// Most journal handles that are kept open.
 const MAX_JOURNALS: usize = 4;
 /// Longest time for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of the head of a request.
 const MAX_HEAD: usize = 32 * 1024;
-/// Pause after a connection could not be accepted.
+/// Pause after accepting a connection failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

@@ -18,7 +18,7 @@ use super::server::ConsoleState;
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
-/// The address to go on to.
+/// The path to which the browser goes after the sign-in.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct NextPage {
     next: Option<String>,
@@ -36,11 +36,11 @@ pub(super) struct SignInForm {
     next: Option<String>,
 }
 
-/// Pauses after wrong passwords, for each name.
+/// Pauses after wrong passwords, for each user name.
 #[derive(Debug)]
 pub(super) struct SignInPauses {
     names: Mutex<HashMap<String, FailedTries>>,
-    /// Hashes at once: each takes 19 MiB and a processor.
+    /// Permits for password hashing: each hash takes 19 MiB and a processor.
     hashing: Semaphore,
 }
 
@@ -65,7 +65,7 @@ impl SignInPauses {
             names.retain(|_, failed| failed.until > now);
         }
         if names.len() >= MAX_NAMES {
-            names.clear(); // somebody tries names at random: each of them is new anyway
+            names.clear(); // the table is full because somebody tries random names, and each name is new anyway
         }
         let failed = names.entry(name.to_owned()).or_insert(FailedTries { count: 0, until: now });
         let rest = failed.until.since(now);
@@ -148,7 +148,7 @@ pub(super) async fn sign_out(State(state): State<ConsoleState>, headers: HeaderM
     ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response()
 }
 
-/// Returns the path to go on to. An address of another site is not followed.
+/// Returns the path to which the browser goes. A URL of another site is not followed.
 fn local_path(next: Option<String>) -> String {
     let is_local = |path: &String| {
         path.starts_with('/') && !path.starts_with("//") && !path.contains('\\') && !path.contains(char::is_control)
@@ -156,11 +156,11 @@ fn local_path(next: Option<String>) -> String {
     next.filter(is_local).unwrap_or_else(|| String::from("/calls"))
 }
 
-/// Longest pause. Somebody who guesses must not lock a person out for the day.
+/// Longest pause. An attacker who guesses passwords must not lock a user out for the day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Names with a pause that are remembered.
+/// Most user names with a pause that are remembered.
 const MAX_NAMES: usize = 1_000;
-/// Passwords hashed at once.
+/// Most passwords hashed at the same time.
 const HASHES: usize = 2;
 
 #[cfg(test)]

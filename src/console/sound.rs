@@ -1,4 +1,4 @@
-//! Sound and packets of a call: ranges, ETag, and the audit row before the first byte.
+//! Sound and packets of a call: byte ranges, ETag, and the audit row before the first byte.
 
 use std::path::{Path as FilePath, PathBuf};
 
@@ -17,10 +17,10 @@ use super::listening::ListeningKey;
 use super::server::ConsoleState;
 use crate::service::clock::wall_clock;
 
-/// Parameters of the sound.
+/// Query parameters of the sound.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SoundQuery {
-    /// Present: the file is to be saved.
+    /// If present, the browser saves the file.
     download: Option<String>,
 }
 
@@ -33,18 +33,18 @@ struct SentFile {
     save_as: Option<String>,
 }
 
-/// Bytes of a file that a request asks for.
+/// Bytes of a file that a request asks for (RFC 9110 section 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ByteRange {
     /// The whole file.
     Whole,
     /// From the first to the last byte, both included.
     Part(u64, u64),
-    /// Bytes that the file does not have.
+    /// The range lies outside the file.
     Unsatisfiable,
 }
 
-/// Sends a part of a recording.
+/// Sends a segment of a recording.
 pub(super) async fn sound(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -76,7 +76,7 @@ pub(super) async fn sound(
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("recording").to_owned();
     let sent = SentFile { path, kind, etag: format!("\"{}\"", file.sha256), save_as: query.download.map(|_| name) };
     let action = if sent.save_as.is_some() { AuditAction::Downloaded } else { AuditAction::Played };
-    // The row is durable before the file is even opened. A player asks for many ranges: they are one listening.
+    // The audit row is durable before the file is opened. A player requests many ranges, which are one listening.
     let listening = ListeningKey::of(&viewer, &id, part, action);
     if !state.listenings.goes_on(&listening, wall_clock()) {
         if let Err(error) = state.record(&viewer, action, Some(&id), &format!("part {part}")).await {
@@ -113,7 +113,7 @@ pub(super) async fn packets(
     send(SentFile { path, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as }, &headers).await
 }
 
-/// Returns the file with the packets of a leg, if it is kept: beside the recording, `ID.LEG.pcapng`, perhaps encrypted.
+/// Returns the file with the kept packets of a leg, `ID.LEG.pcapng` beside the recording; it may be encrypted.
 pub(super) fn kept_packets(record: &crate::call::record::CallRecord, leg: u32) -> Option<PathBuf> {
     let folder = FilePath::new(&record.recordings.first()?.path).parent()?;
     let plain = folder.join(format!("{}.{leg}.pcapng", record.id));
@@ -128,7 +128,8 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
     }
     let Ok(mut file) = tokio::fs::File::open(&sent.path).await else { return access::missing(None, true) };
     let Ok(length) = file.metadata().await.map(|metadata| metadata.len()) else { return access::missing(None, true) };
-    // A range of another version is answered with the whole file (RFC 9110 section 13.1.5).
+    // If the client has another version of the file, it gets the whole file instead of a range (RFC 9110 section
+    // 13.1.5).
     let is_same = text(header::IF_RANGE).is_none_or(|tag| tag == sent.etag);
     let range = text(header::RANGE).filter(|_| is_same).map_or(ByteRange::Whole, |range| parse_range(range, length));
     let (status, from, count) = match range {
@@ -164,7 +165,7 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
     response
 }
 
-/// Parses a Range header (RFC 9110 section 14.2). Several ranges, and units that we do not know, mean the whole file.
+/// Parses a Range header (RFC 9110 section 14.2). Several ranges, or an unknown unit, mean the whole file.
 fn parse_range(text: &str, length: u64) -> ByteRange {
     let Some(range) = text.strip_prefix("bytes=").filter(|range| !range.contains(',')) else { return ByteRange::Whole };
     let Some((first, last)) = range.trim().split_once('-') else { return ByteRange::Whole };
@@ -180,7 +181,7 @@ fn parse_range(text: &str, length: u64) -> ByteRange {
     }
 }
 
-/// Bytes that are read at once.
+/// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Health of the recorder, the audit, and the users.
+//! Pages about the health of the recorder, the audit, and the users.
 
 use std::fmt::Write as _;
 use std::sync::PoisonError;
@@ -39,13 +39,13 @@ struct HealthFacts {
     status: ServiceStatus,
     /// Calls of the last 24 hours, by class.
     day: Vec<(HeardClass, u64)>,
-    /// Deliveries that are owed, parked and dead.
+    /// Number of deliveries that are owed, parked and dead.
     deliveries: [u64; 3],
-    /// Reason why nothing can be delivered.
+    /// Reason why no call can be delivered.
     alarm: Option<String>,
     /// Size of all recordings, bytes.
     kept_bytes: u64,
-    /// Name, free and total bytes of each folder's disk.
+    /// Name of each folder, with the free and total bytes of its disk.
     disks: Vec<(&'static str, u64, u64)>,
     newest: Option<Timestamp>,
 }
@@ -92,7 +92,7 @@ impl HealthFacts {
         self.day.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
     }
 
-    /// Returns what needs a person: colour, sentence and instruction.
+    /// Returns the problems that a person must solve: colour, sentence and advice.
     fn findings(&self, lang: Lang) -> Vec<(&'static str, String, String)> {
         let mut found = Vec::new();
         let drops = self.status.dropped_by_kernel + self.status.dropped_by_interface;
@@ -365,10 +365,10 @@ fn ports(lang: Lang, names: &[String]) -> String {
     }
 }
 
-/// Rows of a page of the audit.
+/// Rows of the audit on a page.
 const PAGE: u32 = 50;
 /// Most rows of a CSV.
 const MAX_CSV: u32 = 100_000;
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// A disk with less free space, %, needs a person.
+/// Free space of a disk, %, below which a person must act.
 const LOW_PERCENT: u64 = 5;

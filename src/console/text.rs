@@ -1,4 +1,4 @@
-//! Languages of the pages: both texts stand side by side where they are used, so that none can be missing.
+//! Languages of the pages. Both texts stand side by side in the code, so that no translation can be missing.
 
 use axum::extract::Request;
 use axum::http::header;
@@ -34,7 +34,7 @@ impl Lang {
         }
     }
 
-    /// Returns the code for the attribute `lang`.
+    /// Returns the language code for the HTML attribute `lang`.
     pub(super) const fn code(self) -> &'static str {
         match self {
             Self::En => "en",
@@ -140,7 +140,7 @@ impl Lang {
         }
     }
 
-    /// Returns the reason of a verdict, and the language in which it is.
+    /// Returns the reason of a verdict, and its language.
     pub(super) fn reason(self, reason: &str) -> (String, &'static str) {
         match self {
             Self::Ru => russian_reason(reason).map_or_else(|| (reason.to_owned(), "en"), |russian| (russian, "ru")),
@@ -310,7 +310,7 @@ pub(super) fn date_time(at: Timestamp) -> String {
     local(at).strftime("%d.%m.%Y %H:%M:%S").to_string()
 }
 
-/// Returns the day for addresses and fields, `2026-11-27`.
+/// Returns the day in ISO form for URLs and form fields, `2026-11-27`.
 pub(super) fn iso_day(at: Timestamp) -> String {
     local(at).strftime("%Y-%m-%d").to_string()
 }
@@ -320,7 +320,7 @@ pub(super) fn zone(at: Timestamp) -> String {
     local(at).strftime("%Z, UTC%:z").to_string()
 }
 
-/// Returns a length: `3:41`, from an hour on `10:46:40`.
+/// Returns a duration: `3:41`, or `10:46:40` from one hour on.
 pub(super) fn length(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     let (h, m, s) = (s / 3_600, s / 60 % 60, s % 60);
@@ -340,7 +340,7 @@ pub(super) fn size(lang: Lang, bytes: u64) -> String {
     format!("{} {unit}", lang.decimal(value, 1))
 }
 
-/// Cookie that keeps the language.
+/// Name of the cookie that stores the language.
 pub(super) const COOKIE: &str = "lang";
 
 const DAYS_EN: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];

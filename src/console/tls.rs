@@ -1,4 +1,4 @@
-//! TLS of the listener: the configured certificate, or one that is made at the first start and kept in the state folder.
+//! TLS of the console: the configured certificate, or one that is made at the first start and kept in the state folder.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::ops::config::ConsoleConfig;
 /// The certificate of the console, ready to serve.
 #[derive(Clone)]
 pub(super) struct ConsoleTls {
-    /// Makes TLS connections of TCP connections.
+    /// Makes TLS connections from TCP connections.
     pub(super) acceptor: TlsAcceptor,
     /// SHA-256 of the certificate, as browsers show it.
     pub(super) fingerprint: String,
@@ -41,10 +41,10 @@ pub(crate) enum TlsError {
 }
 
 impl ConsoleTls {
-    /// Returns the certificate if the console needs one: it is configured, or others than this machine may connect.
+    /// Returns the certificate if the console needs one: if it is configured, or if other machines may connect.
     ///
     /// # Errors
-    /// [`TlsError`].
+    /// Fails with a [`TlsError`].
     pub(super) fn of(config: &ConsoleConfig, state_folder: &Path) -> Result<Option<Self>, TlsError> {
         let is_local = config.listen.is_none_or(|listen| listen.ip().is_loopback());
         match (&config.certificate, &config.certificate_key) {
@@ -54,7 +54,7 @@ impl ConsoleTls {
         }
     }
 
-    /// Returns the certificate in the state folder, and makes one if there is none or it is nearly over.
+    /// Returns the certificate in the state folder. Makes a new one if there is none, or if it expires soon.
     fn kept(config: &ConsoleConfig, folder: &Path) -> Result<Self, TlsError> {
         let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|name| folder.join(name));
         let age = std::fs::metadata(&certificate).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
@@ -94,7 +94,7 @@ pub(super) fn machine_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
-/// Returns the names and addresses that the certificate is for.
+/// Returns the host names and addresses that the certificate contains.
 fn names(config: &ConsoleConfig) -> Vec<String> {
     let public = config.public_url.as_deref().and_then(|url| url.split_once("://"));
     let public = public.map(|(_, host)| host.split(':').next().unwrap_or(host).to_owned());
@@ -113,11 +113,11 @@ fn make(names: &[String]) -> Result<[String; 2], TlsError> {
     Ok([made.cert.pem(), made.signing_key.serialize_pem()])
 }
 
-/// Writes a file that only this user reads, as a whole or not at all.
+/// Writes a file that only this user can read, either completely or not at all.
 fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
     let failed = |error| TlsError::Io(path.to_owned(), error);
     let part = path.with_extension("part");
-    let _ = std::fs::remove_file(&part); // of a start that was killed
+    let _ = std::fs::remove_file(&part); // a start that was killed may have left it
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
@@ -130,9 +130,9 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> String {
 
 /// Name of the certificate in the state folder.
 const CERTIFICATE_FILE: &str = "console-certificate.pem";
-/// Name of its key.
+/// Name of the certificate's key file.
 const KEY_FILE: &str = "console-key.pem";
-/// A certificate is made again after this time; browsers distrust one that is older than 825 days.
+/// Age at which a certificate is replaced. Browsers distrust certificates that are valid for more than 825 days.
 const RENEWED_AFTER: Duration = Duration::from_secs(700 * 86_400);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The audit: who listened to which call, and what else was done.
+//! The audit: who listened to which call, and which other actions an account took.
 
 use rusqlite::types::Value;
 use rusqlite::{params, params_from_iter};
@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AuditAction {
-    /// Asked for the sound of a call.
+    /// Requested the sound of a call.
     Played,
     /// Downloaded a recording.
     Downloaded,
@@ -21,7 +21,7 @@ pub(crate) enum AuditAction {
     SignedIn,
     /// Gave a wrong password.
     WrongPassword,
-    /// Asked for a retry, a hold or a release.
+    /// Requested a retry, a hold or a release.
     Changed,
     /// Paused or resumed a recording.
     Paused,
@@ -30,7 +30,7 @@ pub(crate) enum AuditAction {
 }
 
 impl AuditAction {
-    /// Returns the word in the database.
+    /// Returns the word that the database uses.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Played => "played",
@@ -48,18 +48,18 @@ impl AuditAction {
 /// A row of the audit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AuditEntry {
-    /// Number of the row, rising.
+    /// Number of the row. Later rows have higher numbers.
     pub(crate) n: i64,
-    /// Time.
+    /// Wall clock of the action.
     pub(crate) at: Timestamp,
     /// Name of the user.
     pub(crate) who: String,
-    /// Word of the action.
+    /// Word of the action in the database.
     pub(crate) action: String,
     /// Id of the call, if the action concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) call_id: Option<String>,
-    /// Further words.
+    /// Details of the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
 }
@@ -67,15 +67,15 @@ pub(crate) struct AuditEntry {
 /// Conditions for rows of the audit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuditFilter {
-    /// Name of the user.
+    /// Only rows of this user.
     pub(crate) who: Option<String>,
-    /// Id of the call.
+    /// Only rows of this call.
     pub(crate) call_id: Option<String>,
-    /// Word of the action.
+    /// Only rows with this action.
     pub(crate) action: Option<String>,
-    /// At this time or later.
+    /// Only rows at this time or later.
     pub(crate) since: Option<Timestamp>,
-    /// Rows before this number.
+    /// Only rows before the row with this number.
     pub(crate) before: Option<i64>,
 }
 

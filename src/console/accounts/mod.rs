@@ -1,7 +1,8 @@
 //! Accounts of the console: users, sessions and the audit, in a database of their own (`console.sqlite`).
 //!
 //! # Invariants
-//! 1. A password is stored as an argon2id hash, a session as the SHA-256 of its token. A copy of the file opens nothing.
+//! 1. A password is stored as an argon2id hash, a session as the SHA-256 of its token. So a copy of the file gives no
+//!    access.
 //! 2. An audit row is durable (`synchronous=FULL`) when [`Accounts::record`] returns. Sound is sent after that.
 //! 3. Audit rows are only added. They name calls by id, never by number.
 
@@ -60,7 +61,7 @@ pub(crate) enum AccountError {
         pattern: String,
         /// The problem.
         what: String,
-        /// The right spelling.
+        /// How to write the pattern correctly.
         remedy: String,
     },
     /// The kernel gives no random bytes, or hashing failed.
@@ -72,7 +73,7 @@ impl Accounts {
     /// Opens `console.sqlite` in the folder of the journal, and creates it if needed, with mode 0600.
     ///
     /// # Errors
-    /// [`AccountError`].
+    /// Fails with an [`AccountError`].
     pub(crate) fn open(folder: &Path) -> Result<Self, AccountError> {
         let path = folder.join(FILE_NAME);
         let failed = |source| AccountError::Io { path: path.display().to_string(), source };
@@ -95,7 +96,7 @@ impl Accounts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        // An unfinished transaction is rolled back, so a poisoned lock is usable.
+        // A poisoned lock is usable, because an unfinished transaction is rolled back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,7 +135,7 @@ PRAGMA user_version = 1;
 COMMIT;
 ";
 
-/// Second factors, tokens of programs, notes.
+/// Adds second factors, tokens of programs, and notes.
 const V2: &str = "
 BEGIN;
 ALTER TABLE users ADD COLUMN totp TEXT;                             -- secret in base32; NULL: none

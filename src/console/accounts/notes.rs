@@ -6,11 +6,11 @@ use serde::Serialize;
 use super::{AccountError, Accounts};
 use crate::time::Timestamp;
 
-/// Kind of a remark.
+/// Kind of a remark on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NoteKind {
-    /// A text.
+    /// A text for readers.
     Note,
     /// A word by which calls are found.
     Tag,
@@ -19,9 +19,9 @@ pub(crate) enum NoteKind {
 /// A note or tag of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CallNote {
-    /// Number, rising.
+    /// Number of the note. Later notes have higher numbers.
     pub(crate) n: i64,
-    /// Time.
+    /// Wall clock at which the note was written.
     pub(crate) at: Timestamp,
     /// Name of the account that wrote it.
     pub(crate) who: String,

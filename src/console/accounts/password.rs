@@ -22,8 +22,8 @@ pub(crate) fn hash(password: &str) -> Result<String, AccountError> {
     Ok(hash.map_err(|error| AccountError::Crypto(error.to_string()))?.to_string())
 }
 
-/// Returns whether a password belongs to a hash. Without a hash it takes as long, so that time does not tell which names
-/// exist.
+/// Returns whether a password belongs to a hash. Without a hash the check takes as long, so that its duration does not
+/// reveal which user names exist.
 pub(crate) fn matches(password: &str, hash: Option<&str>) -> bool {
     let hash = hash.filter(|hash| *hash != NO_PASSWORD);
     let parsed = PasswordHash::new(hash.unwrap_or(NOBODY));
@@ -45,9 +45,9 @@ pub(crate) fn token_hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
 
-/// Compares two secrets in a time that does not depend on where they differ.
+/// Compares two secrets in a time that does not depend on the position of their first difference.
 pub(crate) fn is_same_secret(a: &str, b: &str) -> bool {
-    // The hashes of different texts differ from the first byte on, whatever the texts share.
+    // The hashes of different texts differ from the first byte on, however similar the texts are.
     token_hash(a) == token_hash(b)
 }
 
@@ -66,16 +66,16 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Memory of a hash: 19 MiB with two passes is the least that OWASP accepts; a recorder has little to spare.
+/// Memory of a hash, KiB. OWASP requires at least 19 MiB with two passes, and a recorder has little memory to spare.
 const MEMORY_KIB: u32 = 19 * 1024;
 /// Passes over the memory.
 const PASSES: u32 = 2;
 /// Fewest characters of a password.
 const MIN_LENGTH: usize = 10;
-/// Most bytes of a password, so that nobody sends a book to be hashed.
+/// Most bytes of a password, which limits the time of hashing.
 const MAX_BYTES: usize = 256;
-/// In place of the hash of a user whom only the trusted proxy signs in.
+/// Stored instead of a hash for a user whom only the trusted proxy signs in.
 pub(super) const NO_PASSWORD: &str = "!";
-/// Hash of nothing, with our parameters: takes the time of a real one and matches no password.
+/// Hash that matches no password. With the real parameters, checking it takes the time of a real hash.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -1,4 +1,4 @@
-//! Sessions. They survive a restart, so that an open page goes on.
+//! Sessions of users. They survive a restart of the service, so that an open page still works.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) struct NewSession {
     pub(crate) token: String,
 }
 
-/// A session that a cookie opened.
+/// A session that was found by its cookie.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     /// The user.
@@ -25,7 +25,7 @@ pub(crate) struct SignedIn {
 }
 
 impl Accounts {
-    /// Opens a session of a user. Sessions that are over are removed.
+    /// Opens a session of a user. Removes expired sessions.
     ///
     /// # Errors
     /// Fails if SQLite fails or the kernel gives no random bytes.
@@ -40,7 +40,7 @@ impl Accounts {
         Ok(NewSession { token })
     }
 
-    /// Returns the session that belongs to a cookie, if it is not over and its user still exists.
+    /// Returns the session that belongs to a cookie, if it has not expired and its user still exists.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -71,5 +71,5 @@ fn oldest(now: Timestamp) -> i64 {
     (now - LIFETIME).as_micros()
 }
 
-/// A session lasts one working day, and is then opened again with the password.
+/// Lifetime of a session: one working day. Then the user must sign in again.
 const LIFETIME: Duration = Duration::from_secs(12 * 3_600);

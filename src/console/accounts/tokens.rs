@@ -1,4 +1,4 @@
-//! API tokens: for programs, with a scope of their own and an end.
+//! API tokens for programs, each with a scope and an expiry of its own.
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -6,20 +6,20 @@ use super::users::{read_user, words};
 use super::{AccountError, Accounts, UserAccount, password};
 use crate::time::Timestamp;
 
-/// A token, without its secret.
+/// An API token, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiToken {
     /// Name, role, scope and rights. The audit shows the name.
     pub(crate) account: UserAccount,
-    /// It opens nothing from this time on.
+    /// Wall clock at which the token expires.
     pub(crate) expires_at: Timestamp,
 }
 
 impl Accounts {
-    /// Adds a token, and returns its text, which is shown once. Only its hash is stored.
+    /// Adds a token, and returns its text, which is shown only once. The database stores only the hash of the text.
     ///
     /// # Errors
-    /// Refuses a name or scope that is not acceptable, or a name that is taken; fails if SQLite fails.
+    /// Refuses an unacceptable name or scope, and a name that exists already; fails if SQLite fails.
     pub(crate) fn add_token(&self, token: &ApiToken, now: Timestamp) -> Result<String, AccountError> {
         token.account.check()?;
         let text = format!("{PREFIX}{}", password::new_token()?);
@@ -44,7 +44,7 @@ impl Accounts {
         Ok(text)
     }
 
-    /// Returns the token with this text, if it is not over. Its name in the audit begins with `token:`.
+    /// Returns the token with this text, if it has not expired. Its name in the audit begins with `token:`.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -40,7 +40,7 @@ impl TotpSecret {
         bytes.try_into().ok().map(Self)
     }
 
-    /// Returns the secret as authenticator apps take it (RFC 4648 section 6, without padding).
+    /// Returns the secret in the form that authenticator apps accept (RFC 4648 section 6, without padding).
     pub(crate) fn to_base32(&self) -> String {
         let group = |five: &[u8]| {
             let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
@@ -49,12 +49,13 @@ impl TotpSecret {
         self.0.chunks(5).map(group).collect()
     }
 
-    /// Returns the address that an app reads from a QR code.
+    /// Returns the URI that an app reads from a QR code.
     pub(crate) fn to_uri(&self, user: &str) -> String {
         format!("otpauth://totp/callspan:{user}?secret={}&issuer=callspan", self.to_base32())
     }
 
-    /// Returns the step to which a code belongs: now, or one step before or after, because clocks differ.
+    /// Returns the time step to which a code belongs: the present step, or the step before or after, because clocks
+    /// differ.
     pub(crate) fn step_of(&self, code: &str, now: Timestamp) -> Option<i64> {
         let current = now.as_micros() / 1_000_000 / STEP_S;
         let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
@@ -67,7 +68,7 @@ impl TotpSecret {
         self.code(now.as_micros() / 1_000_000 / STEP_S)
     }
 
-    /// Returns the code of a step (RFC 4226 section 5.3).
+    /// Returns the code of a time step (RFC 4226 section 5.3).
     fn code(&self, step: i64) -> String {
         let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(&self.0) else { return String::new() };
         mac.update(&step.to_be_bytes());
@@ -80,7 +81,7 @@ impl TotpSecret {
 
 /// Bytes of a secret: RFC 4226 section 4 recommends 160 bits.
 const SECRET_BYTES: usize = 20;
-/// Length of a step, s.
+/// Length of a time step, s.
 const STEP_S: i64 = 30;
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 

@@ -62,7 +62,7 @@ impl AccountRole {
 }
 
 impl UserAccount {
-    /// Returns the account of whoever opens a console without users on this machine.
+    /// Returns the account that a person on this machine has while the console has no users.
     pub(crate) fn of_this_machine() -> Self {
         Self { name: String::from("local"), role: AccountRole::Admin, scope: CallScope::default(), rights: Vec::new() }
     }
@@ -70,14 +70,14 @@ impl UserAccount {
     /// Checks name and scope.
     ///
     /// # Errors
-    /// Refuses a name with other characters, and a pattern that matches nothing.
+    /// Refuses a name with other characters than allowed, and a pattern that matches no extension.
     pub(super) fn check(&self) -> Result<(), AccountError> {
         let is_good = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
         if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(is_good) {
             return Err(AccountError::Refused("a name has 1 to 64 letters, digits or . _ - @"));
         }
         if self.scope.extensions.iter().any(|pattern| pattern.trim().is_empty()) {
-            // Stored, it would be an empty list, which means every extension.
+            // An empty pattern would be stored as an empty list, which means every extension.
             return Err(AccountError::Refused("a pattern of extensions is empty; leave --extensions out for all"));
         }
         for pattern in &self.scope.extensions {
@@ -98,7 +98,7 @@ impl UserAccount {
         }
     }
 
-    /// Returns whether the account has a right. An auditor lists, and hears nothing.
+    /// Returns whether the account has a right. An auditor may list calls but not hear them.
     pub(crate) fn may(&self, right: AccountRight) -> bool {
         match self.role {
             AccountRole::Admin => true,
@@ -107,12 +107,12 @@ impl UserAccount {
         }
     }
 
-    /// Returns whether the account sees the audit.
+    /// Returns whether the account may see the audit.
     pub(crate) const fn may_audit(&self) -> bool {
         matches!(self.role, AccountRole::Admin | AccountRole::Auditor)
     }
 
-    /// Returns whether the account changes deliveries and holds, and sees the health of the recorder.
+    /// Returns whether the account may change deliveries and holds, and see the health of the recorder.
     pub(crate) const fn is_admin(&self) -> bool {
         matches!(self.role, AccountRole::Admin)
     }
@@ -157,7 +157,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Returns whether a code is right for a user, or no code is needed. A code is accepted once.
+    /// Returns whether a code is right for a user, or whether the user needs no code. Each code is accepted only once.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -167,7 +167,7 @@ impl Accounts {
             .query_row("SELECT totp FROM users WHERE name = ?1", params![name], |row| row.get(0))
             .optional()?;
         let Some(Some(text)) = found else { return Ok(found.is_some()) };
-        // A secret that cannot be read opens nothing.
+        // If the secret cannot be read, every code is refused.
         let Some(step) = TotpSecret::parse(&text).and_then(|secret| secret.step_of(code, now)) else {
             return Ok(false);
         };
@@ -206,7 +206,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Removes a user and its sessions. Returns whether there was one.
+    /// Removes a user and its sessions. Returns whether the user existed.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -255,7 +255,7 @@ pub(super) fn read_user(row: &Row<'_>, at: usize) -> rusqlite::Result<UserAccoun
         "auditor" => AccountRole::Auditor,
         _ => AccountRole::Listener,
     };
-    // A word that only a newer version knows must not widen the scope: without any word, it would be every direction.
+    // An unknown word, written by a newer version, must not widen the scope. An empty list would mean every direction.
     let directions = list(3)?.iter().map(|word| parse_word(word).unwrap_or(CallDirection::Unknown)).collect();
     let rights = list(4)?.iter().filter_map(|word| right(word)).collect();
     Ok(UserAccount { name: row.get(at)?, role, scope: CallScope { extensions: list(2)?, directions }, rights })

@@ -28,7 +28,7 @@ pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
         }
     };
     let name = format!("{} {time}, {}", viewer.lang.of_two("Call", "Звонок"), caller(viewer, record));
-    // The key's module comes first: the player asks it for the sound.
+    // The script with the key comes first, because the player asks it for the sound.
     let scripts: &[&str] = if is_locked(record) { &["unlock.js", "player.js"] } else { &["player.js"] };
     shell(viewer, &name, NavEntry::Calls, scripts, &body)
 }

@@ -98,7 +98,7 @@ fn pair(label: &str, first: (&str, &str, &str), second: (&str, &str, &str), lang
     }
 }
 
-/// Returns the part of the page that changes while somebody types.
+/// Returns the part of the page that changes while a person types.
 pub(in super::super) fn results(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     html! {
         (summary(viewer, query, found))
@@ -237,7 +237,7 @@ fn row(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns the reason where something is missing.
+/// Returns the reason why sound of the call is missing, if any is.
 fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
     let class = HeardClass::of(record);
     let is_quiet = matches!(class, HeardClass::Both | HeardClass::Unanswered | HeardClass::Pending);

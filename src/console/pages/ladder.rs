@@ -1,4 +1,4 @@
-//! The ladder of a call as a drawing, and as a list for narrow pages and screen readers.
+//! The ladder diagram of a call as a drawing, and as a list for narrow pages and screen readers.
 
 use maud::{Markup, html};
 
@@ -61,7 +61,7 @@ fn words(lang: Lang, message: &LadderMessage) -> String {
     }
 }
 
-/// Returns the time of the first message, and of others what has passed since the one before.
+/// Returns the time of the first message. For later messages, returns the time since the message before.
 fn time(lang: Lang, ladder: &CallLadder, n: usize) -> String {
     let at: Timestamp = ladder.messages[n].at;
     match n.checked_sub(1).and_then(|before| ladder.messages.get(before)) {
@@ -70,15 +70,15 @@ fn time(lang: Lang, ladder: &CallLadder, n: usize) -> String {
     }
 }
 
-/// Width of the drawing, in its own units.
+/// Width of the drawing, SVG units.
 const WIDTH: u32 = 720;
-/// Room for times.
+/// Width of the column for times.
 const LEFT: u32 = 80;
-/// Room for the numbers of legs.
+/// Width of the column for leg numbers.
 const RIGHT: u32 = 56;
-/// Begin of the first row.
+/// Vertical position of the first row.
 const TOP: u32 = 50;
 /// Height of a row.
 const ROW: u32 = 24;
-/// Most machines of a drawing; more would overlap, and only the list is shown.
+/// Most hosts in a drawing. More would overlap, so only the list is shown.
 const MAX_COLUMNS: usize = 5;

@@ -21,15 +21,15 @@ pub(super) mod waveform;
 /// The entries of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NavEntry {
-    /// Calls.
+    /// List of calls.
     Calls,
-    /// Why not there.
+    /// Page that explains why a call is missing.
     Why,
-    /// Calls under way.
+    /// Live calls.
     Live,
     /// Health of the recorder.
     Health,
-    /// None of them.
+    /// A page without an entry.
     Other,
 }
 
@@ -136,13 +136,13 @@ pub(super) fn mark(name: &str) -> Markup {
     marked(name, "")
 }
 
-/// Returns a symbol of the sprite with a further class.
+/// Returns a symbol of the sprite with a further CSS class.
 pub(super) fn marked(name: &str, class: &str) -> Markup {
-    // Both are our own words.
+    // `name` and `class` are constants of the program, so they need no escaping.
     PreEscaped(format!("<svg class=\"m {class}\" aria-hidden=\"true\"><use href=\"#m-{name}\"/></svg>"))
 }
 
-/// Returns the hidden field that every form carries.
+/// Returns the hidden field with the CSRF token, which every form contains.
 pub(super) fn csrf(viewer: &Viewer) -> Markup {
     html! { @if let Some(token) = &viewer.csrf { input type="hidden" name="csrf" value=(token); } }
 }
@@ -177,7 +177,7 @@ pub(super) fn verdict(viewer: &Viewer, record: &CallRecord) -> Markup {
     html! { span class={ "v " (colour) } { (mark(name)) span { (words) } } }
 }
 
-/// Returns a number as people read it. Only Russian numbers are grouped; others stay as they are.
+/// Returns a number as people read it. Only Russian numbers are grouped; all others stay unchanged.
 pub(super) fn number(text: &str) -> String {
     match text.strip_prefix("+7").map(|rest| (rest, rest.len())) {
         Some((rest, 10)) if rest.bytes().all(|b| b.is_ascii_digit()) => {
@@ -203,7 +203,7 @@ pub(super) fn callee(viewer: &Viewer, record: &CallRecord) -> String {
     }
 }
 
-/// Returns the page for everything that is not there or that the account may not see.
+/// Returns the page for a call or address that does not exist, or that the account may not see.
 pub(super) fn missing(viewer: &Viewer) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let body = html! {
@@ -219,7 +219,7 @@ pub(super) fn missing(viewer: &Viewer) -> Markup {
     shell(viewer, t("Not found", "Не найдено"), NavEntry::Calls, &[], &body)
 }
 
-/// Returns the sign-in page. `pause` is the time until the next try.
+/// Returns the sign-in page. `pause` is the time until the next attempt is accepted.
 pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let other = if viewer.lang.code() == "ru" { ("en", "English") } else { ("ru", "Русский") };

@@ -1,4 +1,4 @@
-//! The waveform: both voices on one timeline, with what happened on it. One SVG without script.
+//! The waveform: both voices on one timeline, with the events of the call. One SVG without script.
 
 use std::fmt::Write as _;
 
@@ -9,44 +9,44 @@ use super::super::text::{Lang, length};
 use crate::call::record::{CallRecord, EventKind, Side};
 use crate::time::Timestamp;
 
-/// A thing on the timeline, s from its begin.
+/// A mark on the timeline of a recording. Positions are in s from the begin of the timeline.
 #[derive(Clone, Debug, PartialEq)]
 pub(in super::super) struct TimelineMark {
-    /// Kind, by which it is drawn.
+    /// Kind of the mark, which decides how it is drawn.
     pub(in super::super) kind: MarkKind,
-    /// Begin.
+    /// Begin of the mark, s.
     pub(in super::super) from: f64,
-    /// End, if it lasts.
+    /// End of the mark, s, if it lasts.
     pub(in super::super) to: Option<f64>,
-    /// The side that caused it.
+    /// The side that caused the event.
     pub(in super::super) side: Option<Side>,
-    /// Further words.
+    /// Details of the event.
     pub(in super::super) detail: Option<String>,
 }
 
-/// How a thing is drawn.
+/// Kind of a mark, and how it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum MarkKind {
-    /// Hatched band.
+    /// A hold: a hatched band.
     Hold,
-    /// Dashed box.
+    /// A pause of the recording: a dashed box.
     Pause,
-    /// Dots, one for each key.
+    /// DTMF keys: one dot for each key.
     Keys,
-    /// Double line.
+    /// Begin of a segment: a double line.
     Part(u32),
-    /// Dashed line.
+    /// Any other event: a dashed line.
     Event(EventKind),
 }
 
-/// The timeline of a recording: its parts one after the other.
+/// The timeline of a recording: its segments one after the other.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Timeline {
-    /// Begin and end of each part, s.
+    /// Begin and end of each segment, s.
     pub(in super::super) parts: Vec<(f64, f64)>,
-    /// Time of each part's first sample.
+    /// Time of the first sample of each segment.
     starts: Vec<Timestamp>,
-    /// Things on it, in order.
+    /// Marks on the timeline, in order.
     pub(in super::super) marks: Vec<TimelineMark>,
 }
 
@@ -79,7 +79,7 @@ impl Timeline {
         self.parts.last().map_or(0.0, |(_, to)| *to)
     }
 
-    /// Returns the place of a time.
+    /// Returns the position of a time on the timeline, s.
     fn place(&self, at: Timestamp) -> f64 {
         let part = self.starts.iter().rposition(|start| *start <= at).unwrap_or(0);
         let (Some((from, to)), Some(start)) = (self.parts.get(part), self.starts.get(part)) else { return 0.0 };
@@ -95,7 +95,7 @@ impl Timeline {
             let at = self.place(event.at);
             let is_open = |mark: &&mut TimelineMark, kind: MarkKind| mark.kind == kind && mark.side == event.side;
             match event.kind {
-                EventKind::Pause | EventKind::Unpause => continue, // `paused` has both ends
+                EventKind::Pause | EventKind::Unpause => continue, // `paused` in the record has the begin and the end
                 EventKind::Resume => {
                     let mut open = self.marks.iter_mut().rev();
                     if let Some(hold) = open.find(|mark| is_open(mark, MarkKind::Hold) && mark.to.is_none()) {
@@ -123,7 +123,8 @@ impl Timeline {
     }
 }
 
-/// Returns at most `pieces` pieces of a channel, each with the lowest and highest sample of those that it stands for.
+/// Reduces a channel to at most `pieces` pieces, each with the lowest and highest sample of the pieces that it
+/// replaces.
 pub(in super::super) fn reduced(channel: &[(i8, i8)], pieces: usize) -> Vec<(i8, i8)> {
     let count = pieces.min(channel.len());
     let piece = |n: usize| {
@@ -183,7 +184,7 @@ fn ticks(end: f64, percent: &dyn Fn(f64) -> String) -> Markup {
     }
 }
 
-/// Returns a lane: the parts beside each other, each with its own pieces.
+/// Returns the lane of a channel: the waveforms of the segments beside each other.
 fn lane(facts: &CallFacts, line: &Timeline, channel: usize, class: &str, y: u32) -> Markup {
     let end = line.end().max(0.001);
     let mut path = String::new();
@@ -206,7 +207,7 @@ fn lane(facts: &CallFacts, line: &Timeline, channel: usize, class: &str, y: u32)
     }
 }
 
-/// Returns the height of a sample, 0 to 50. The root shows quiet voices, which would else be a line.
+/// Returns the drawn height of a sample, 0 to 50. The square root makes quiet voices visible.
 fn lifted(sample: i8) -> f64 {
     (f64::from(sample).abs() / 128.0).sqrt() * 50.0 * f64::from(sample).signum()
 }
@@ -247,11 +248,11 @@ fn shares(lang: Lang, facts: &CallFacts) -> Markup {
     html! { text.mutedt x="6" y="260" { (text) } }
 }
 
-/// Pieces of the whole waveform: about the points of a wide screen.
+/// Most pieces of the whole waveform: about the pixels of a wide screen.
 pub(in super::super) const PIECES: usize = 700;
-/// Things on the timeline, at most.
+/// Most marks on the timeline.
 const MAX_MARKS: usize = 200;
-/// Keys within this time are one thing on the timeline.
+/// DTMF keys within this time share one mark, s.
 const KEYS_TOGETHER_S: f64 = 5.0;
 /// Seconds between two ticks.
 const TICK_STEPS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];

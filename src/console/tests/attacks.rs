@@ -10,7 +10,8 @@ use crate::journal::{CallStage, Journal};
 fn session_of_an_attacker_is_not_taken_over_at_sign_in() {
     let office = Office::with_calls(&["120"]);
     office.add("anna", AccountRole::Admin, &[]);
-    // Fixation: the attacker plants a cookie; the sign-in gives a new one, and the planted one opens nothing.
+    // Session fixation: the attacker plants a cookie. The sign-in gives a new cookie, and the planted one gives no
+    // access.
     let planted = format!("callspan={}", "a".repeat(64));
     let head = format!("Cookie: {planted}\r\n");
     let answer = office.ask("POST /login", &head, "user=anna&password=correct+horse");
@@ -20,7 +21,7 @@ fn session_of_an_attacker_is_not_taken_over_at_sign_in() {
     // Two sign-ins are two sessions, and signing out ends one.
     let [first, second] = [office.sign_in("anna"), office.sign_in("anna")];
     assert_ne!(first, second);
-    // A new password ends all of them.
+    // A new password ends all sessions.
     office.add("anna", AccountRole::Admin, &[]);
     assert_eq!(office.get("/api/v1/calls", &first).status, 401);
 }
@@ -93,12 +94,12 @@ fn paths_and_ids_reach_no_file_and_no_foreign_call() {
             assert!(!answer.body.contains("secret.pcapng") && !answer.body.contains("SQLite"), "{id}{form}");
         }
     }
-    // Counting ids: neighbours of an own call are as unknown as those that never were, in answer and in time of day.
+    // The attacker counts ids up. Calls outside the scope get the same response as ids that never existed.
     let [foreign, unknown] =
         [FOREIGN, "20261118T000001Z-221"].map(|id| office.get(&format!("/calls/{id}/sound/1"), &cookie));
     assert_eq!((foreign.status, &foreign.body), (404, &unknown.body));
     assert_eq!(office.get(&format!("/calls/{OWN}/sound/1"), &cookie).status, 200);
-    // Addresses of the search that are no numbers.
+    // These parameters of the search are no numbers.
     for query in [
         "cursor=x~y",
         "cursor=-9223372036854775808~%27%20OR%201",
@@ -163,7 +164,8 @@ fn large_heads_and_bodies_are_refused() {
     assert_eq!(office.ask("POST /login", "", &body).status, 401);
 }
 
-/// A client that sends its head byte by byte holds a place for ten seconds, and others are answered meanwhile.
+/// A client that sends its request head byte by byte keeps a connection for ten seconds. Other clients are served
+/// meanwhile.
 #[test]
 fn slow_heads_are_cut_off_and_others_are_answered() {
     let office = Office::with_calls(&["120"]);

@@ -1,5 +1,5 @@
-//! The pages in a real Chromium. A violation of the policy, an error in the browser's console or a finding of axe is a
-//! failure.
+//! Tests the pages in a real Chromium. A test fails on a violation of the Content-Security-Policy, an error in the
+//! browser's console, or a finding of axe.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn call_is_found_opened_and_heard_in_chromium() {
     browser.press("form button.primary");
     browser.wait("document.querySelectorAll('.calls a.go').length === 3");
     browser.look("calls");
-    // The search changes the page while somebody types, and its address.
+    // While a person types, the search changes the page and its URL.
     browser.write("#q", "8 495 300-00-00");
     browser.wait("document.querySelectorAll('.calls a.go').length === 1");
     assert!(browser.run("return location.search").as_str().unwrap_or_default().contains("q=8"));
@@ -45,7 +45,7 @@ fn call_is_found_opened_and_heard_in_chromium() {
     browser.is_quiet();
 }
 
-/// Measures left and right through Web Audio: 400 and 1,000 Hz.
+/// Checks the tones of both channels through Web Audio: 400 Hz left, 1,000 Hz right.
 fn assert_tones(browser: &Browser) {
     let tones = browser.post(
         "/execute/async",

@@ -51,7 +51,7 @@ impl Browser {
         );
         stream.write_all(head.as_bytes()).expect("writes");
         stream.write_all(body.as_bytes()).expect("writes");
-        // chromedriver keeps the connection open, so its answer ends after Content-Length.
+        // chromedriver keeps the connection open, so its response ends by Content-Length.
         let mut reader = BufReader::new(stream);
         let mut length = 0;
         loop {
@@ -80,12 +80,12 @@ impl Browser {
         self.post("/url", &json!({ "url": url }));
     }
 
-    /// Runs the body of a function and returns its result.
+    /// Runs the body of a JavaScript function and returns its result.
     pub(super) fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Waits until an expression is true.
+    /// Waits until a JavaScript expression is true.
     #[expect(clippy::disallowed_methods, reason = "a browser takes real time")]
     pub(super) fn wait(&self, expression: &str) {
         for _ in 0..200 {
@@ -111,8 +111,8 @@ impl Browser {
         self.post(&format!("/element/{id}/value"), &json!({ "text": text }));
     }
 
-    /// Looks at the page at both widths in both colour schemes: it must not scroll sideways, axe must find nothing, and a
-    /// Russian page must have no English sentence. Saves pictures, if somebody wants them.
+    /// Checks the page at two widths and in both colour schemes. It must not scroll sideways, axe must find no problem,
+    /// and a Russian page must have no English sentence. Saves screenshots if `CALLSPAN_SCREENSHOTS` is set.
     pub(super) fn look(&self, name: &str) {
         self.run(AXE);
         assert_eq!(self.run(ENGLISH), json!([]), "{name} has English sentences on a Russian page");
@@ -158,7 +158,7 @@ impl Browser {
 }
 
 impl Browser {
-    /// Forgets what the browser reported until now.
+    /// Clears the errors that the browser has reported so far.
     pub(super) fn forget_log(&self) {
         self.post("/se/log", &json!({ "type": "browser" }));
     }
@@ -174,7 +174,7 @@ impl Drop for Browser {
     }
 }
 
-/// The checks of axe-core; a test loads them into the page past its policy.
+/// The checks of axe-core. A test loads them into the page in spite of its Content-Security-Policy.
 const AXE: &str = include_str!("../../../tests/vendor/axe-core/axe.min.js");
 
 /// Returns the findings of axe: rule, and the first elements.

@@ -1,4 +1,4 @@
-//! Ways in: TLS, second factor, tokens of programs, the trusted proxy.
+//! Tests the ways to sign in: TLS, second factor, API tokens, and the trusted proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ fn console_for_others_speaks_tls_only_and_nobody_enters_without_account() {
         let head = format!("Host: {host}\r\n{head}");
         assert_eq!(office.ask_by(by_tls(&office), "GET /api/v1/calls", &head, "").status, status, "{host}");
     }
-    // Plain HTTP at the same port is not answered.
+    // Plain HTTP on the same port gets no response.
     use std::io::{Read as _, Write as _};
     let mut plain = std::net::TcpStream::connect(("127.0.0.1", office.addr().port())).expect("connects");
     plain.write_all(b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("writes");
@@ -104,7 +104,7 @@ fn token_opens_its_scope_until_it_ends() {
     for wrong in [&old, "callspan_0000", ""] {
         assert_eq!(ask(wrong, "/api/v1/calls").status, 401, "{wrong}");
     }
-    // A right session does not help a wrong token.
+    // A valid session does not make up for a wrong token.
     let cookie = office.sign_in("anna");
     let both = format!("Authorization: Bearer wrong\r\nCookie: {cookie}\r\n");
     assert_eq!(office.ask("GET /api/v1/calls", &both, "").status, 401);
@@ -131,13 +131,13 @@ fn only_the_trusted_proxy_names_users() {
     assert_eq!(office.ask("GET /api/v1/calls", &named("dora"), "").status, 200);
     assert_eq!(office.ask("GET /api/v1/calls", &named("nobody"), "").status, 401);
     assert_eq!(office.ask("GET /api/v1/calls", "", "").status, 401);
-    // Changes need the token of the page, as with a session.
+    // Changes need the CSRF token of the page, as with a session.
     let page = office.ask(&format!("GET /calls/{OWN}"), &named("dora"), "").body;
     let token = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
     let hold = format!("POST /calls/{OWN}/hold");
     assert_eq!(office.ask(&hold, &named("dora"), "why=x").status, 403);
     assert_eq!(office.ask(&hold, &named("dora"), &format!("why=x&csrf={token}")).status, 303);
-    // Without a password, nobody signs in by the form.
+    // A user without a password cannot sign in by the form.
     assert_eq!(office.ask("POST /login", "", "user=dora&password=!").status, 401);
     let elsewhere = proxy("10.9.8.7");
     assert_eq!(elsewhere.ask("GET /api/v1/calls", &named("dora"), "").status, 401, "from another address");
@@ -165,5 +165,5 @@ fn fifty_listeners_at_once_get_whole_recordings_and_a_row_each() {
     assert_eq!(office.played(&id), LISTENERS);
 }
 
-/// Listeners at once, each with a session of its own.
+/// Number of listeners at once, each with a session of its own.
 const LISTENERS: usize = 50;

@@ -89,11 +89,11 @@ fn metrics_and_health_need_no_login_here_and_are_refused_to_a_proxy() {
     let (status, body) = get("/metrics", "");
     assert!(status == 200 && body.contains("\ncallspan_frames_total 7\n"), "{body}");
     assert!(body.contains("callspan_disk_free_bytes{folder=\"state\"} "), "{body}");
-    // A proxy shows the console to others, and these pages have no login.
+    // A proxy shows the console to other machines, and these pages need no login.
     assert_eq!(get("/metrics", "X-Forwarded-For: 198.51.100.7\r\n").0, 403);
     let foreign = "GET /metrics HTTP/1.1\r\nHost: calls.example.org\r\nConnection: close\r\n\r\n";
     assert_eq!(ask(&console, foreign, |_| None).0, 403);
-    // The further address has nothing else.
+    // The separate metrics address serves no other pages.
     let at = console.metrics_addr().expect("it listens");
     let of_metrics = |path: &str| {
         let mut stream = std::net::TcpStream::connect(at).expect("connects");
@@ -301,7 +301,7 @@ fn listener_of_1xx_gets_404_for_2xx_in_every_form() {
     assert_eq!(report["total"], 1);
     assert_eq!(office.get("/audit", &cookie).status, 404);
     assert_eq!(office.get("/health", &cookie).status, 404);
-    // A call that is there and one that never was look the same.
+    // A call outside the scope and an unknown call get the same response.
     let [foreign, unknown] =
         [FOREIGN, "20261118T000009Z-999"].map(|id| office.get(&format!("/api/v1/calls/{id}"), &cookie));
     assert_eq!((foreign.status, foreign.body), (unknown.status, unknown.body));
@@ -551,7 +551,7 @@ fn description_of_the_api_is_served_and_examples_name_each_request() {
     }
 }
 
-/// Returns the processor time of all threads of this process. Other programs on the machine do not change it.
+/// Returns the processor time of all threads of this process. Other processes do not affect it.
 fn processor_ms() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
     let used = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("schedstat")).ok();

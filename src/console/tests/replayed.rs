@@ -1,4 +1,4 @@
-//! An office whose calls are replayed captures, delivered to a fake Pyrus.
+//! An office with replayed captures as calls, delivered to a fake Pyrus.
 
 use std::io::Write as _;
 use std::path::Path;
