@@ -1,7 +1,7 @@
-//! [`AlarmHistory`]: when the alarm command last ran for each kind, and the alarms that are held back since then.
+//! [`AlarmHistory`]: the last run of the alarm command for each kind, and the alarms held back since then.
 //!
-//! The history can be kept in a file, so that a service that restarts every few seconds does not send an alarm every few
-//! seconds. A file that cannot be read or written costs the pause across a restart, and nothing else.
+//! The history can be kept in a file, so that a service that restarts every few seconds does not send an alarm every
+//! few seconds. If the file cannot be read or written, the pause ends with a restart.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 use super::alerts::{Alarm, AlarmKind};
 use crate::time::Timestamp;
 
-/// The last runs of the command and the alarms that are held back.
+/// The last runs of the alarm command, and the alarms that are held back.
 #[derive(Debug)]
 pub(crate) struct AlarmHistory {
     kinds: HashMap<AlarmKind, KindHistory>,
-    /// File that keeps the history; `None`: it ends with the process.
+    /// File that keeps the history; `None`: the history ends with the process.
     file: Option<PathBuf>,
 }
 
-/// When the command last ran for a kind, and the alarms of the kind since then.
+/// The last run of the command for a kind, and the alarms of the kind since then.
 #[derive(Debug)]
 struct KindHistory {
     last_run: Instant,
@@ -32,7 +32,7 @@ struct KindHistory {
     count: u64,
 }
 
-/// One line of the file.
+/// One line of the history file.
 #[derive(Serialize, Deserialize)]
 struct StoredKind {
     kind: AlarmKind,
@@ -49,8 +49,8 @@ impl AlarmHistory {
         Self { kinds: HashMap::new(), file: None }
     }
 
-    /// Loads the history from a file. `wall` is the wall clock. Runs longer ago than `pause`, or in the future, no longer
-    /// count.
+    /// Loads the history from a file. `wall` is the wall clock. Ignores runs that are older than `pause` or in the
+    /// future.
     #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the pause is measured")]
     pub(crate) fn load(file: PathBuf, wall: Timestamp, pause: Duration) -> Self {
         let text = std::fs::read(&file).ok().filter(|text| text.len() <= MAX_FILE_BYTES).unwrap_or_default();
@@ -61,7 +61,7 @@ impl AlarmHistory {
             let age = wall.since(last_run_at).min(pause);
             // A wall clock that was set back must not silence the alarms for days.
             let age = if last_run_at > wall { pause } else { age };
-            // Shortly after the boot the monotonic clock has no earlier time: the pause begins anew.
+            // Shortly after boot, the monotonic clock cannot express the time of the run. The pause then begins again.
             let last_run = now.checked_sub(age).unwrap_or(now);
             (stored.kind, KindHistory { last_run, last_run_at, held: stored.held, count: stored.count })
         });
@@ -73,12 +73,13 @@ impl AlarmHistory {
         self.file.is_some()
     }
 
-    /// Returns when the next alarm that is held back is due.
+    /// Returns the moment at which the next alarm that was held back is due.
     pub(crate) fn next_due(&self, pause: Duration) -> Option<Instant> {
         self.kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + pause).min()
     }
 
-    /// Returns the alarm if the command may run for it now, else holds it back. `now` is the monotonic and the wall clock.
+    /// Returns the alarm if the command may run for it now; otherwise holds it back. `now` is the monotonic and the
+    /// wall clock.
     pub(crate) fn admit(&mut self, alarm: Alarm, now: (Instant, Timestamp), pause: Duration) -> Option<Alarm> {
         let (instant, wall) = now;
         let history = self.kinds.get_mut(&alarm.kind);
@@ -95,7 +96,7 @@ impl AlarmHistory {
         Some(Alarm { held_back, ..alarm })
     }
 
-    /// Removes and returns the alarms that were held back for `pause`, in the order of time.
+    /// Removes and returns the alarms that were held back for `pause`, in order of time.
     pub(crate) fn take_due(&mut self, now: (Instant, Timestamp), pause: Duration) -> Vec<Alarm> {
         let (instant, wall) = now;
         let mut taken = Vec::new();
@@ -136,5 +137,5 @@ impl AlarmHistory {
     }
 }
 
-/// Bytes of the largest history that is read: one alarm of at most 4 KiB for each kind.
+/// Most bytes read of a history file: one alarm of at most 4 KiB for each kind.
 const MAX_FILE_BYTES: usize = 256 * 1024;

@@ -1,14 +1,14 @@
-//! Alarms: events that need a person now. Each alarm becomes a log line. With `[alerts] command` it also becomes one JSON
-//! line on the standard input of that command:
+//! Alarms: events that need a person now. Each alarm becomes a log line. With `[alerts] command`, that command also
+//! gets each alarm as one JSON line on its standard input:
 //!
 //! ```json
 //! {"at":"2026-11-23T08:00:00Z","kind":"disk_low","detail":"the spool folder …"}
 //! ```
 //!
 //! - Raising an alarm never blocks: the command runs on a thread of its own, one run at a time, for at most [`MAX_RUN`].
-//! - The command gets at most one alarm of a kind in [`PAUSE`]. Of the alarms in between, it gets the last when the pause
-//!   ends, with the number of the others. With a history file the pause holds across restarts: an alarm that is held
-//!   back at the end of the program is given to the command by the next start. Without the file, the command gets it at
+//! - The command gets at most one alarm of a kind in [`PAUSE`]. When the pause ends, it gets the last alarm of the
+//!   pause, with the number of the others. With a history file the pause continues across restarts: the next start
+//!   passes on an alarm that was held back at the end of the program. Without the file, the command gets that alarm at
 //!   the end of the program.
 //! - Webhook, mail and Telegram ([`super::notify`]) get the same alarms at the same moments as the command.
 //! - No phone number and no secret leaves the process.
@@ -31,14 +31,15 @@ use super::notify::{AlarmWays, NotifyConfig};
 use super::thread::StoppableThread;
 use crate::time::Timestamp;
 
-/// The `[alerts]` section.
+/// Configuration section `[alerts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Command that `/bin/sh -c` runs for each alarm; `None`: alarms are only logged.
     pub command: Option<String>,
     /// Webhooks, mail and Telegram.
     pub notify: NotifyConfig,
-    /// Time without SIP, minutes, that raises an alarm at an hour that had SIP on earlier days; 0: never.
+    /// Minutes without SIP after which an alarm is raised, at an hour of the day that had SIP on earlier days; 0:
+    /// never.
     pub mirror_silent_minutes: u32,
 }
 
@@ -53,11 +54,11 @@ impl Default for Config {
 pub enum AlarmKind {
     /// The file system of a folder is nearly full.
     DiskLow,
-    /// The file system of a folder is full, or about to be.
+    /// The file system of a folder is full, or nearly so.
     DiskFull,
     /// The file system of a folder is mounted read-only, or cannot be read.
     DiskReadOnly,
-    /// A folder is not on its disk, because the disk is not mounted or another one is.
+    /// A folder is not on its disk, because the disk is not mounted, or because another disk is.
     StorageMissing,
     /// The file system of a folder has enough free space again.
     DiskRecovered,
@@ -89,7 +90,7 @@ pub enum AlarmKind {
     JournalDamaged,
     /// The service cannot start, or had to end; systemd restarts it.
     ServiceFailed,
-    /// No SIP arrives at an hour at which it does on other days.
+    /// No SIP arrives at an hour of the day that has SIP on other days.
     MirrorSilent,
     /// SIP arrives again.
     MirrorSilentOver,
@@ -97,15 +98,15 @@ pub enum AlarmKind {
     MirrorOneSided,
     /// The mirror shows both directions again.
     MirrorOneSidedOver,
-    /// RTP of no call, or calls without RTP.
+    /// RTP belongs to no call, or calls have no RTP.
     MediaUnheard,
     /// Calls have their RTP again.
     MediaUnheardOver,
-    /// The call of `callspan test-call --alarm` was not recorded right.
+    /// The call of `callspan test-call --alarm` was not recorded correctly.
     TestCallFailed,
-    /// A later test call was recorded right.
+    /// A later test call was recorded correctly.
     TestCallPassed,
-    /// `callspan alerts test` tries the ways.
+    /// `callspan alerts test` sends this alarm to all receivers.
     TestAlarm,
     /// A thread of the service makes no progress, for example because a disk or a network folder does not answer.
     ThreadStalled,
@@ -185,7 +186,7 @@ impl AlarmKind {
         matches!(self, Self::DiskFull | Self::DiskReadOnly | Self::StorageMissing)
     }
 
-    /// Returns true for the end of a problem.
+    /// Returns true if the alarm reports the end of a problem.
     pub(super) const fn is_recovery(self) -> bool {
         !self.ends().is_empty()
     }
@@ -219,7 +220,7 @@ impl<'de> Deserialize<'de> for AlarmKind {
     }
 }
 
-/// An alarm in the form that the command gets.
+/// An alarm, in the form in which the command gets it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Alarm {
     /// Wall clock when the alarm was raised.
@@ -231,7 +232,7 @@ pub(crate) struct Alarm {
     /// Id of the call concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) call: Option<String>,
-    /// Number of alarms of this kind that were skipped since the command last ran for the kind.
+    /// Number of alarms of this kind that were held back since the command last ran for the kind.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) held_back: u64,
 }
@@ -243,7 +244,7 @@ pub struct Alerts {
     command: SharedCommand,
     /// Webhooks, mail and Telegram.
     ways: Option<AlarmWays>,
-    /// Alarms that are not over, the newest last; at most [`MAX_OPEN`].
+    /// Alarms whose problem has not ended, the newest last; at most [`MAX_OPEN`].
     open: Arc<Mutex<VecDeque<Alarm>>>,
 }
 
@@ -257,10 +258,10 @@ pub struct AlarmRunner {
 }
 
 impl Alerts {
-    /// Starts the thread. Alarms held back at the end of the program are raised then.
+    /// Starts the thread. At the end of the program, alarms that are held back are passed to the command.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// Fails if the thread cannot be started.
     pub fn start(config: &Config) -> std::io::Result<(Self, AlarmRunner)> {
         Self::start_with(config, None, AlarmHistory::in_memory(), AlarmLimits::default())
     }
@@ -268,7 +269,7 @@ impl Alerts {
     /// Starts the thread. A file in the folder `state` keeps the pauses across restarts.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// Fails if the thread cannot be started.
     pub fn start_with_history(config: &Config, state: &Path) -> std::io::Result<(Self, AlarmRunner)> {
         let history = AlarmHistory::load(state.join(HISTORY_FILE), wall_clock(), PAUSE);
         let ways = AlarmWays::new(config.notify.clone(), state);
@@ -296,7 +297,7 @@ impl Alerts {
         Self { to_command: None, command: SharedCommand::default(), ways: None, open: Arc::default() }
     }
 
-    /// Replaces the command and the other ways. The alarms that wait get the new ones.
+    /// Replaces the command and the other receivers. Alarms that wait are sent to the new ones.
     pub(crate) fn reload(&self, config: &Config) {
         self.command.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.command);
         if let Some(ways) = &self.ways {
@@ -304,22 +305,22 @@ impl Alerts {
         }
     }
 
-    /// Starts the thread that sends the messages for webhooks, mail and Telegram, if this has a state folder.
+    /// Starts the thread that sends the messages for webhooks, mail and Telegram, if these alarms have a state folder.
     ///
     /// # Errors
-    /// When the system starts no further thread.
+    /// Fails if the thread cannot be started.
     pub(crate) fn start_sending(&self) -> std::io::Result<Option<StoppableThread>> {
         self.ways.as_ref().map(AlarmWays::start).transpose()
     }
 
-    /// Returns the alarms of the last day that are not over, the newest last.
+    /// Returns the alarms of the last day whose problem has not ended, the newest last.
     pub(crate) fn open_alarms(&self) -> Vec<Alarm> {
         let now = wall_clock();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.iter().filter(|alarm| now.since(alarm.at) < OPEN_FOR).cloned().collect()
     }
 
-    /// Notes an alarm for [`Alerts::open_alarms`].
+    /// Records an alarm for [`Alerts::open_alarms`].
     fn note_open(&self, kind: AlarmKind, detail: &str, call: Option<&str>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|alarm| !kind.ends().contains(&alarm.kind));
@@ -334,7 +335,7 @@ impl Alerts {
         open.push_back(Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 });
     }
 
-    /// Runs the command for an alarm and waits for its end. Returns `None` without a command.
+    /// Runs the command for an alarm and waits for its end. Returns `None` if no command is configured.
     pub(crate) fn try_command(config: &Config, alarm: &Alarm) -> Option<std::io::Result<()>> {
         config.command.as_deref().map(|command| run_one(command, alarm, MAX_RUN))
     }
@@ -344,7 +345,7 @@ impl Alerts {
         self.log_and_send(kind, detail, None);
     }
 
-    /// Raises an alarm about a call. The detail may quote Pyrus, so long runs of digits, which may be a phone number, are
+    /// Raises an alarm about a call. The detail may quote Pyrus and contain a phone number, so long runs of digits are
     /// blanked.
     pub fn raise_for(&self, kind: AlarmKind, call: &str, detail: &str) {
         self.log_and_send(kind, &without_numbers(detail), Some(call.to_owned()));
@@ -435,12 +436,12 @@ fn run_all(
                     run(&alarm);
                 }
             }
-            // The newest alarm is the current state. Without it, "recovered" could be the last word about a problem that
-            // has come back.
+            // The newest alarm is the current state. Without it, the last alarm could say "recovered" although the
+            // problem has come back.
             Err(RecvTimeoutError::Timeout) => {
                 history.take_due((now(), wall_clock()), limits.pause).iter().for_each(run);
             }
-            // The next start raises what is held back, if there is a file that tells it.
+            // If there is a history file, the next start raises the alarms that are held back.
             Err(RecvTimeoutError::Disconnected) if history.is_durable() => return history.save_held(),
             Err(RecvTimeoutError::Disconnected) => {
                 return history.take_due((now(), wall_clock()), Duration::ZERO).iter().for_each(run);
@@ -467,7 +468,7 @@ fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<(
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    // The line fits into the pipe (`MAX_DETAIL`), so a command that does not read never blocks this write.
+    // The line fits into the pipe (`MAX_DETAIL`). So this write does not block, even if the command never reads.
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&line));
     let status = wait(&mut child, max_run)?;
     match (status, written) {
@@ -529,21 +530,21 @@ const fn is_zero(n: &u64) -> bool {
 pub(crate) const PAUSE: Duration = Duration::from_secs(300);
 /// Longest run of the command; then it is killed.
 pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
-/// Longest wait for the command at the end of the program.
+/// Longest wait for the command when the program ends.
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
 /// File in the state folder with the last runs of the command, and with the alarms that are held back.
 const HISTORY_FILE: &str = "alarms.json";
-/// Alarms that are remembered for the status; with more, something else is wrong.
+/// Most open alarms that are remembered for the status.
 const MAX_OPEN: usize = 50;
 /// Time for which an alarm without a recovery is shown.
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
-/// Alarms that can wait for the command; further alarms are only logged.
+/// Most alarms that wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
-/// How often a running command is checked for its end.
+/// Interval at which a running command is checked for its end.
 const EXIT_CHECK: Duration = Duration::from_millis(50);
-/// Digits of the shortest run that is blanked. Shorter runs cannot be dialled from outside.
+/// Shortest run of digits that is blanked. Shorter numbers cannot be dialled from outside.
 const NUMBER_DIGITS: usize = 6;
-/// Characters of the longest detail. The whole line stays far below the 64 KiB that a pipe holds.
+/// Longest detail, characters. The whole line stays far below the 64 KiB that a pipe holds.
 const MAX_DETAIL: usize = 1_000;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::spool::storage::FolderMarker;
 
-/// How full a file system is; a worse level is greater.
+/// How full a file system is. A worse level compares as greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DiskLevel {
     /// Enough free space.
@@ -14,11 +14,11 @@ pub enum DiskLevel {
     Fine,
     /// Less than [`LOW_PERCENT`] or [`LOW_BYTES`] are free: a person has time to act.
     Low,
-    /// Less than [`CRITICAL_PERCENT`] is free: recording is about to stop.
+    /// Less than [`CRITICAL_PERCENT`] is free: recording will soon stop.
     Critical,
     /// Nothing can be written: the file system is mounted read-only or cannot be read.
     ReadOnly,
-    /// The folder is not on its disk: nothing may be written.
+    /// The folder is not on its disk, so nothing may be written.
     Missing,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct DiskSpace {
     pub(crate) free: u64,
     /// Size in bytes.
     pub(crate) total: u64,
-    /// True: mounted read-only.
+    /// Whether the file system is mounted read-only.
     pub(crate) is_read_only: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct DiskChange {
     pub detail: String,
 }
 
-/// Watches folders, and reports when the level of one changes.
+/// Watches the disk levels of folders, and reports changes.
 #[derive(Debug)]
 pub struct DiskWatch {
     folders: Vec<WatchedFolder>,
@@ -94,7 +94,7 @@ impl DiskWatch {
 /// Returns the space of the file system that holds a folder, or would hold it if the folder were created.
 ///
 /// # Errors
-/// When the operating system cannot read the file system.
+/// Fails if the operating system cannot read the file system.
 pub(crate) fn disk_space(path: &Path) -> std::io::Result<DiskSpace> {
     let existing = path.ancestors().find(|p| p.exists()).unwrap_or_else(|| Path::new("/"));
     let stat = statvfs(existing)?;

@@ -1,7 +1,7 @@
 //! Calls and packets that were dropped because a bounded table was full or because they could not be read.
 //!
-//! A full table must not stay unnoticed. [`DropCounters`] collects the counters of decoder and engine. [`DropAlarms`] finds
-//! the counters that grew, each at most once in [`PAUSE`].
+//! A person must notice a full table. [`DropCounters`] collects the counters of decoder and engine. [`DropAlarms`]
+//! finds the counters that grew, and reports each at most once in [`PAUSE`].
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub struct DropCounters {
     pub frames_unreadable: u64,
 }
 
-/// Why calls or packets were dropped.
+/// Reason why calls or packets were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropReason {
     /// A table was full.
@@ -50,7 +50,7 @@ pub(crate) enum DropReason {
 /// Finds the counters that grew since they were last reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DropAlarms {
-    /// For each line: capture time of the last report, and the count then.
+    /// For each line of [`DropCounters::lines`]: capture time of the last report, and the count at that time.
     reported: [Option<(Timestamp, u64)>; LINES],
 }
 

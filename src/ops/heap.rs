@@ -1,9 +1,9 @@
 //! Settings of the C library's heap.
 //!
-//! A rendering takes and returns some MiB. With the default settings the C library gives them back to the system each time,
-//! and the next call pays again for every page.
+//! A rendering allocates and frees some MiB. With the default settings, the C library returns this memory to the system
+//! each time. The next call must then get every page again.
 
-/// Lets the process keep the memory that it will need again. To be called before the first thread starts.
+/// Makes the process keep the memory that it will need again. To be called before the first thread starts.
 pub(crate) fn keep_memory() {
     #[cfg(target_env = "gnu")]
     set(&[
@@ -17,16 +17,16 @@ pub(crate) fn keep_memory() {
 #[expect(unsafe_code, reason = "mallopt(3) has no safe form in std")]
 fn set(settings: &[(libc::c_int, libc::c_int)]) {
     for &(setting, bytes) in settings {
-        // SAFETY: the call takes numbers only. One that it refuses changes nothing.
+        // SAFETY: the call takes numbers only. A refused call changes nothing.
         let _ = unsafe { libc::mallopt(setting, bytes) };
     }
 }
 
-/// Blocks from this size on are mapped on their own and given back when they are freed, bytes. The window of a channel, 6 s
-/// of samples, is smaller.
+/// Smallest block that is mapped on its own and returned to the system when it is freed, bytes. The window of a
+/// channel, 6 s of samples, is smaller.
 const MMAP_THRESHOLD: libc::c_int = 1 << 20;
-/// Free memory at the end of a heap above which it is given back, bytes. The main thread and each rendering thread have a
-/// heap of their own.
+/// Free memory at the end of a heap above which it is returned to the system, bytes. The main thread and each rendering
+/// thread have a heap of their own.
 const TRIM_THRESHOLD: libc::c_int = 4 << 20;
 /// Memory by which a heap grows at once, bytes.
 const TOP_PAD: libc::c_int = 1 << 20;

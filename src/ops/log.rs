@@ -68,7 +68,7 @@ impl<'w> MakeWriter<'w> for LogWriter {
     }
 }
 
-/// Writes one line with its prefix at once, so that lines of other threads do not come between.
+/// Writes one line with its prefix at once, so that lines of other threads cannot split it.
 struct PrefixedLine {
     prefix: &'static str,
 }
@@ -97,13 +97,13 @@ const fn priority(level: Level) -> &'static str {
     }
 }
 
-/// Whether standard error goes to journald: systemd names its socket then (systemd.exec(5)).
+/// Returns whether standard error goes to journald: then systemd names the socket in the environment (systemd.exec(5)).
 fn is_journald() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal()
 }
 
-/// Sets the level of the configuration, one of the words of `log.level`. A level of the command line or the environment
-/// stays. Returns true if the level is used.
+/// Sets the level from the configuration, one of the words of `log.level`. Does not override a level of the command
+/// line or the environment. Returns true if the level is used.
 pub(crate) fn set_level(level: &str) -> bool {
     let Some(switch) = SWITCH.get() else { return false };
     let filter = if level == "info" { DEFAULT_FILTER.to_owned() } else { format!("{level},{LIBRARIES}") };
@@ -111,7 +111,7 @@ pub(crate) fn set_level(level: &str) -> bool {
     switch(parsed)
 }
 
-/// Keeps the way to replace the filter, unless the command line has set it.
+/// Stores the function that replaces the filter, unless the command line has set the filter.
 fn set_switch<S: 'static>(is_fixed: bool, handle: &reload::Handle<EnvFilter, S>) {
     let handle = handle.clone();
     if !is_fixed {
@@ -124,7 +124,7 @@ type FilterSwitch = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
 
 static SWITCH: OnceLock<FilterSwitch> = OnceLock::new();
 
-/// Levels of the libraries, which log too much at `info`.
+/// Filter for libraries that log too much at `info`.
 const LIBRARIES: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
 
 /// Default levels.

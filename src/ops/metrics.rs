@@ -1,6 +1,6 @@
 //! Metrics of the service in the text format of Prometheus (version 0.0.4), made from the [`ServiceReport`].
 //!
-//! No number, name or id of a call is in a label.
+//! Labels contain no number, name or id of a call.
 
 use std::fmt::{Display, Write as _};
 
@@ -10,12 +10,12 @@ use super::status::ServiceReport;
 /// Content type of the text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Facts behind the metrics.
+/// Facts from which the metrics are made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MeasuredFacts {
     /// Report of the service.
     pub(crate) report: ServiceReport,
-    /// Name of each folder, with the free and all bytes of its disk.
+    /// Name of each folder, with the free and total bytes of its disk.
     pub(crate) disks: Vec<(&'static str, u64, u64)>,
     /// Result of the last test call that was made with an alarm.
     pub(crate) test_call: Option<SelfTestResult>,

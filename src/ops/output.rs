@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Writes a result to standard output. A closed pipe (`| head`) is no error: the command continues.
 ///
 /// # Errors
-/// When standard output fails in another way, for example on a full disk.
+/// Fails if writing to standard output fails in another way, e.g. on a full disk.
 pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -17,7 +17,7 @@ pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a message to standard error; with `--log-json` as a JSON object, like the lines of the log.
+/// Writes a message to standard error. With `--log-json` the message is a JSON object, like the lines of the log.
 pub(crate) fn note(text: &str) {
     say("INFO", text);
 }
@@ -45,7 +45,7 @@ pub(crate) fn is_json() -> bool {
     IS_JSON.load(Ordering::Relaxed)
 }
 
-/// Returns whether the user wants colours at a terminal: not with `NO_COLOR` (no-color.org), nor at a dumb terminal.
+/// Returns whether the user wants colours at a terminal. `NO_COLOR` (no-color.org) or a dumb terminal means no.
 pub(crate) fn wants_colour() -> bool {
     let is_forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !is_forbidden && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
@@ -58,7 +58,7 @@ pub(crate) fn complain(error: &anyhow::Error) {
     say("ERROR", &format!("callspan: {}", chain(error)));
 }
 
-/// Returns the error and its causes as one text. A cause that an error already repeats is left out.
+/// Returns the error and its causes as one text. A cause that is part of another error's text is left out.
 pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -73,8 +73,8 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Escapes the characters of a JSON text that could control a terminal: C1 controls and marks that change the direction of
-/// writing. JSON leaves them as they are, and they can only be within strings.
+/// Escapes the characters of a JSON text that could control a terminal: C1 controls and marks that change the direction
+/// of writing. JSON permits them unescaped, but only within strings.
 pub(crate) fn escaped_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {

@@ -16,9 +16,9 @@ use crate::time::Timestamp;
 pub(crate) struct SelfTestResult {
     /// Wall clock at the end of the test.
     pub(crate) at: Timestamp,
-    /// True: the call was recorded right.
+    /// Whether the call was recorded correctly.
     pub(crate) ok: bool,
-    /// The step at which it was lost and why, or that nothing is wrong.
+    /// The step at which the call was lost and the reason, or a text that all is well.
     pub(crate) detail: String,
 }
 
@@ -26,7 +26,7 @@ impl SelfTestResult {
     /// Writes the result into the state folder, in one step.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub(crate) fn write(&self, state: &Path) -> io::Result<()> {
         let part = state.join(PART_NAME);
         std::fs::write(&part, serde_json::to_vec(self)?)?;
@@ -40,20 +40,20 @@ impl SelfTestResult {
     }
 }
 
-/// Finds results that are new.
+/// Detects new results of test calls.
 #[derive(Debug)]
 pub(crate) struct SelfTestWatch {
     last: Option<SelfTestResult>,
 }
 
 impl SelfTestWatch {
-    /// Starts with the result of an earlier process, which had its alarm then.
+    /// Starts with the last result of an earlier process, which raised its alarm already.
     pub(crate) const fn start(last: Option<SelfTestResult>) -> Self {
         Self { last }
     }
 
-    /// Takes the result that the state folder has now. Returns the alarm to raise: each failure, and the first success
-    /// after one.
+    /// Takes the result that the state folder has now. Returns the alarm to raise: for each failure, and for the first
+    /// success after a failure.
     pub(crate) fn update(&mut self, now: Option<SelfTestResult>) -> Option<(AlarmKind, String)> {
         let now = now.filter(|now| Some(now) != self.last.as_ref())?;
         let had_failed = self.last.as_ref().is_some_and(|last| !last.ok);

@@ -1,6 +1,6 @@
-//! The status of the service: a file that `run` rewrites every few seconds, and what `callspan status` makes of it.
+//! The status of the service: a file that `run` rewrites every few seconds, and that `callspan status` shows.
 //!
-//! The file holds no phone number. It lies in the state folder, so `status` needs neither the console nor a login.
+//! The file contains no phone number. It is in the state folder, so `status` needs neither the console nor a login.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::alerts::Alarm;
 use super::drops::DropCounters;
 use crate::time::Timestamp;
 
-/// What the service knows of itself.
+/// The state of the service, as the service reports it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServiceReport {
     /// Version of the program.
@@ -22,7 +22,7 @@ pub(crate) struct ServiceReport {
     pub(crate) at: Timestamp,
     /// Names of the interfaces.
     pub(crate) source: String,
-    /// False: no interface is up.
+    /// Whether an interface is up.
     pub(crate) is_capturing: bool,
     /// Captured frames.
     pub(crate) frames: u64,
@@ -52,7 +52,7 @@ pub(crate) struct ServiceReport {
     pub(crate) drops: DropCounters,
     /// Calls that are still to be delivered to Pyrus.
     pub(crate) owed: u64,
-    /// Alarms that are not over, the newest last.
+    /// Alarms whose problem has not ended, the newest last.
     pub(crate) alarms: Vec<Alarm>,
     /// Addresses of the PBXs that were recognised.
     pub(crate) pbx_hosts: Vec<String>,
@@ -64,7 +64,7 @@ impl ServiceReport {
     /// Writes the report into the state folder, in one step.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub(crate) fn write(&self, state: &Path) -> io::Result<()> {
         let part = state.join(PART_NAME);
         std::fs::write(&part, serde_json::to_vec(self)?)?;
@@ -74,12 +74,12 @@ impl ServiceReport {
     /// Reads the report from the state folder.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
+    /// Fails if there is no report, or if it cannot be read.
     pub(crate) fn read(state: &Path) -> io::Result<Self> {
         Ok(serde_json::from_slice(&std::fs::read(state.join(FILE_NAME))?)?)
     }
 
-    /// Returns true if the service still wrote its report shortly before `now`.
+    /// Returns true if the service wrote its report shortly before `now`.
     pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
         now.since(self.at) <= MAX_AGE
     }
@@ -87,7 +87,7 @@ impl ServiceReport {
 
 const FILE_NAME: &str = "status.json";
 const PART_NAME: &str = "status.json.part";
-/// Age from which a report is of a service that does not run: six intervals.
+/// Age of a report at which the service counts as stopped: six intervals.
 const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Pause between two reports.
 pub(crate) const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,8 +1,8 @@
-//! Supervision: notices a thread that makes no progress, for example because a disk or a network folder does not answer.
+//! Supervision: detects a thread that makes no progress, e.g. because a disk or a network folder does not respond.
 //!
-//! Each thread increments a counter in every round of its loop, also while it waits for work. The capture thread compares
-//! the counters. While one of them stands still for too long, it withholds the sign of life that systemd waits for
-//! (`WatchdogSec=`), and systemd restarts the service.
+//! Each thread increments a counter in every round of its loop, also while it waits for work. The capture thread
+//! compares the counters. If a counter stands still for too long, the capture thread stops notifying the watchdog of
+//! systemd (`WatchdogSec=`), and systemd restarts the service.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,13 +51,13 @@ pub struct StalledThread {
 }
 
 impl Supervisor {
-    /// Supervises a further thread. `limit` is the longest round of a healthy thread.
+    /// Supervises a further thread. `limit` is the longest time that a round of a healthy thread takes.
     pub fn watch(&mut self, name: &'static str, ticks: TickCounter, limit: Duration) {
         self.threads.push(SupervisedThread { name, ticks, limit, seen: 0, changed_at: None });
     }
 
-    /// Compares all counters at the time `now`. Returns the thread that has made no progress for the longest time, if it
-    /// is beyond its limit.
+    /// Compares all counters at the time `now`. Of the threads beyond their limit, returns the thread without progress
+    /// for the longest time.
     pub fn stalled(&mut self, now: Instant) -> Option<StalledThread> {
         let mut longest: Option<StalledThread> = None;
         for thread in &mut self.threads {
@@ -76,7 +76,7 @@ impl Supervisor {
     }
 }
 
-/// Limit of a thread that only writes small pieces. A disk that takes longer for one is failing.
+/// Limit of a thread that only writes small pieces. A disk that takes longer for one piece is failing.
 pub const SHORT_ROUND: Duration = Duration::from_secs(60);
 /// Limit of a thread that writes, copies or encrypts whole recordings between two rounds.
 pub const LONG_ROUND: Duration = Duration::from_secs(15 * 60);

@@ -16,7 +16,7 @@ pub(crate) struct StoppableThread<S = Sender<()>> {
     ticks: TickCounter,
 }
 
-/// The receiving half inside the thread.
+/// The end of the stop channel inside the thread.
 #[derive(Debug)]
 pub(crate) struct StopSignal {
     stopped: Receiver<()>,
@@ -35,7 +35,7 @@ impl StoppableThread {
     /// Starts a thread whose work checks a [`StopSignal`].
     ///
     /// # Errors
-    /// When the system starts no further thread.
+    /// Fails if the operating system cannot start the thread.
     pub(crate) fn start(name: &str, work: impl FnOnce(&StopSignal) + Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let ticks = TickCounter::default();
@@ -48,7 +48,7 @@ impl<S> StoppableThread<S> {
     /// Starts a thread that ends by itself once `stop` is dropped.
     ///
     /// # Errors
-    /// When the system starts no further thread.
+    /// Fails if the operating system cannot start the thread.
     pub(crate) fn start_with(name: &str, stop: S, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
         Ok(Self { stop, thread, ticks: TickCounter::default() })
@@ -59,13 +59,13 @@ impl<S> StoppableThread<S> {
         self.ticks.clone()
     }
 
-    /// Returns true if the thread has ended although nobody stopped it.
+    /// Returns true if the thread has ended although it was not stopped.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Stops the thread and waits for its end, for `limit` at most. A thread that works on a large file goes on until the
-    /// process ends.
+    /// Stops the thread and waits for its end, for `limit` at most. A thread that works on a large file continues until
+    /// the process ends.
     pub(crate) fn stop_within(self, limit: Duration) {
         drop(self.stop);
         join_within(vec![self.thread], limit);
@@ -94,7 +94,7 @@ pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool
     true
 }
 
-/// How often the end of a thread is checked.
+/// Interval at which the end of a thread is checked.
 const END_CHECK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Second stage: fills the modules' structs from checked values, and checks rules that concern several keys.
+//! Second stage: fills the modules' structs from checked values, and checks rules that involve several keys.
 
 use std::path::PathBuf;
 
@@ -201,7 +201,7 @@ fn pyrus(raw: &RawConfig, config: &mut Config) {
         _ => RegisterAt::Auto,
     };
     config.call.registered_at = match pyrus.register_at {
-        // A ring group rings at once, so this is the earliest moment of both.
+        // A ring group rings at once, so the INVITE is the earliest moment for both settings.
         RegisterAt::Invite | RegisterAt::Ringing => RegistrationMoment::Invite,
         RegisterAt::Answer => RegistrationMoment::Answer,
         RegisterAt::Auto => RegistrationMoment::PersonKnown,
@@ -250,14 +250,14 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
             findings.push(ConfigFinding::warning(*line, what, "move the rule without conditions to the end"));
         }
         let Some(rule) = rule(group) else {
-            // A wrong action has its own finding.
+            // A wrong action is reported by a finding of its own.
             if !has_action {
                 let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
                 findings.push(ConfigFinding::mistake(*line, "this rule has no action", remedy));
             }
             continue;
         };
-        // A rule with a wrong condition does not match every call once the condition is mended.
+        // A rule with only a wrong condition must not be reported as matching every call.
         if *given == 1 {
             catch_all = catch_all.or(Some(*line));
         }
@@ -290,7 +290,7 @@ fn keep_headers(raw: &RawConfig, config: &mut Config) {
         NumberSource::Header(name) => Some(name.clone()),
         NumberSource::From | NumberSource::To | NumberSource::RequestUri => None,
     });
-    // The two headers of the default order hold only numbers, which the record has anyway.
+    // The two headers of the default order contain only numbers, which the record has anyway.
     let configured = ["from_number", "to_number", "internal_number"];
     let numbers_given = configured.iter().any(|key| raw.get("numbers", key).is_some());
     let wanted = from_numbers.filter(|_| numbers_given).chain(raw.mappings.iter().map(|(_, header, _)| header.clone()));
@@ -326,7 +326,7 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
     };
     let line = raw.line_of("pyrus");
     let mut missing = |key: &str, remedy: &str| {
-        // A key with a wrong value has its own finding.
+        // A wrong value of the key is reported by a finding of its own.
         let reported = findings.iter().any(|f| f.is_mistake() && f.what.contains(&format!("pyrus.{key}")));
         if !reported {
             findings.push(ConfigFinding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
@@ -367,7 +367,8 @@ fn pause_keys(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding
     let line = raw.get("calls", "pause_dtmf").or_else(|| raw.get("calls", "resume_dtmf")).map(|g| g.line);
     if !pause.dtmf.is_empty() && pause.dtmf.eq_ignore_ascii_case(&pause.resume_dtmf) {
         let what = "calls.pause_dtmf and calls.resume_dtmf are the same";
-        // Both legs of a call show the same key presses, so the second leg would undo the first.
+        // Both legs of a call show the same key presses. With equal keys, the second leg would undo the effect of the
+        // first.
         findings.push(ConfigFinding::mistake(line, what, "choose different keys, for example \"*71\" and \"*72\""));
     }
     if pause.dtmf.is_empty() && !pause.resume_dtmf.is_empty() {
@@ -392,7 +393,7 @@ fn console(raw: &RawConfig, config: &mut Config) {
     config.console.trusted_proxy = address.zip(header).map(|(address, header)| TrustedProxy { address, header });
 }
 
-/// Returns the webhooks, mail and Telegram.
+/// Returns the configuration of webhooks, mail and Telegram.
 fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -> NotifyConfig {
     let (alerts, calls) = (ConfigSection { raw, name: "alerts" }, ConfigSection { raw, name: "webhook" });
     let given = |section: ConfigSection<'_>, key: &str| {
@@ -433,7 +434,7 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
     }
 }
 
-/// Warns of ways that lack a part, or that send a password unencrypted.
+/// Warns of alarm receivers that lack a key, or that get a password unencrypted.
 fn incomplete_ways(
     raw: &RawConfig,
     (mail, telegram): (&MailConfig, &TelegramConfig),
@@ -459,7 +460,7 @@ fn incomplete_ways(
     }
 }
 
-/// Checks that keys of the console that belong together are given together.
+/// Checks that console keys that need each other are given together.
 fn certificate(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     let section = ConfigSection { raw, name: "console" };
     if config.console.metrics_listen.is_some() && config.console.listen.is_none() {

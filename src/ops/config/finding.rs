@@ -19,7 +19,7 @@ pub(crate) struct ConfigFinding {
     pub(crate) severity: ConfigSeverity,
     /// Line in the file, from 1; `None` if something is missing.
     pub(crate) line: Option<usize>,
-    /// The problem. Never holds the value of a secret.
+    /// The problem. It never contains the value of a secret.
     pub(crate) what: String,
     /// How to solve the problem; may be empty.
     pub(crate) remedy: String,
@@ -58,7 +58,7 @@ impl fmt::Display for ConfigFinding {
     }
 }
 
-/// Why a configuration could not be loaded.
+/// Reasons why a configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.

@@ -11,7 +11,8 @@ use super::plausible::relative;
 use super::raw::RawConfig;
 use crate::ops::disk::disk_space;
 
-/// Tries to write to each folder, and appends a warning for each failure. Also asks whether the service's user could.
+/// Tries to write to each folder, and appends a warning for each failure. Also checks whether the service's user could
+/// write.
 pub(crate) fn try_all(
     config: &Config,
     raw: &RawConfig,
@@ -33,10 +34,11 @@ pub(crate) fn try_all(
     free_space(config, raw, findings);
 }
 
-/// Returns problem and remedy of a folder that the service's user cannot write to. Root, who checks, can write everywhere.
+/// Returns problem and remedy of a folder that the service's user cannot write to. The check runs as root, who can
+/// write everywhere.
 fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
     let existing = dir.ancestors().find(|d| d.exists())?;
-    // systemd and systemd-tmpfiles make the folders of the unit.
+    // systemd and systemd-tmpfiles create the folders of the unit.
     let is_made_by_unit =
         existing != dir && UNIT_FOLDERS.iter().any(|own| dir.starts_with(own) && !existing.starts_with(own));
     if is_made_by_unit || user.may(existing, MODE_WRITE_AND_ENTER) {
@@ -46,7 +48,7 @@ fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
     Some((what, format!("as root: install -d -m 0700 -o callspan -g callspan {}", dir.display())))
 }
 
-/// Warns if the space that shall stay free is larger than the disk: every recording would be removed at once.
+/// Warns if the space that must stay free exceeds the disk, because every recording would then be removed at once.
 fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let Ok(space) = disk_space(&config.recording.dir) else { return };
     let (wanted, total) = (u64::from(config.recording.min_free_gib), space.total >> 30);
@@ -74,8 +76,8 @@ fn loads_credential(unit: &str, name: &str) -> bool {
     values.filter_map(|value| value.split(':').next()).any(|id| id == name)
 }
 
-/// Returns problem and remedy of a folder that the systemd unit may not write to. The unit makes everything except its own
-/// folders read-only (`ProtectSystem=strict`), so another folder needs a drop-in.
+/// Returns problem and remedy of a folder that the systemd unit may not write to. The unit makes all folders except its
+/// own read-only (`ProtectSystem=strict`), so another folder needs a drop-in.
 fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
     if allowed.iter().any(|folder| dir.starts_with(folder)) {
         return None;
@@ -105,8 +107,8 @@ fn writable(text: &str) -> Vec<PathBuf> {
     values.flat_map(str::split_whitespace).map(|path| PathBuf::from(path.trim_start_matches(['-', '+']))).collect()
 }
 
-/// Returns problem and remedy if a folder cannot be written. callspan creates a missing folder at the start, so the nearest
-/// existing parent is tested.
+/// Returns problem and remedy of a folder that cannot be written. callspan creates a missing folder at its start, so
+/// the nearest existing parent is tested.
 fn wrong_with(dir: &Path) -> Option<(String, String)> {
     let existing =
         dir.ancestors().find(|d| d.exists()).filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -118,13 +120,13 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
     let tried = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
     match tried {
         Ok(_) => {
-            // An empty file that stays behind does no harm.
+            // If the removal fails, an empty file remains, which does no harm.
             let _ = std::fs::remove_file(&probe);
             None
         }
         Err(error) => {
             let what = format!("this user cannot write to {} ({error})", existing.display());
-            // Nobody should give the root of the file system to the service.
+            // The service should not own the root of the file system.
             let remedy = if dir.parent().is_none() {
                 String::from("choose a folder below /var/lib/callspan")
             } else {
@@ -137,7 +139,7 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
 
 /// `StateDirectory` and `ReadWritePaths` of deploy/callspan.service.
 const UNIT_FOLDERS: [&str; 2] = ["/var/lib/callspan", "/var/spool/callspan"];
-/// Where the unit lies: that of the administrator first.
+/// Paths of the unit file; that of the administrator comes first.
 const UNIT_FILES: [&str; 3] = [
     "/etc/systemd/system/callspan.service",
     "/usr/lib/systemd/system/callspan.service",
@@ -145,7 +147,7 @@ const UNIT_FILES: [&str; 3] = [
 ];
 /// Mode bits: create files in a folder.
 const MODE_WRITE_AND_ENTER: u32 = 0o3;
-/// Where `systemctl edit callspan` writes.
+/// Folder of the drop-ins that `systemctl edit callspan` writes.
 const DROP_INS: &str = "/etc/systemd/system/callspan.service.d";
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The list of all configuration keys: name, kind, default, unit and description.
 //!
-//! Both the check of a file and the reference (`deploy/callspan.toml`) are made from this list, so they always know the
-//! same keys.
+//! The check of a file and the reference (`deploy/callspan.toml`) both use this list, so they always know the same
+//! keys.
 
 /// Kind of value that a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +16,13 @@ pub(crate) enum KeyKind {
     Switch,
     /// A whole number from the first to the second bound, both included.
     Number(u64, u64),
-    /// A list of whole numbers within these bounds, both included.
+    /// A list of whole numbers within the given bounds, both included.
     Numbers(u64, u64),
-    /// `"auto"` or one of these numbers.
+    /// `"auto"` or one of the given numbers.
     AutoOr(&'static [u64]),
-    /// One of these words.
+    /// One of the given words.
     Word(&'static [&'static str]),
-    /// A list of these words.
+    /// A list of the given words.
     Words(&'static [&'static str]),
     /// One interface name or a list of interface names.
     Names,
@@ -227,7 +227,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("rules", "header", KeyKind::HeaderMatch, "", "", "Header of the INVITE, for example \"X-Queue\". With a pattern, its value must match: \"X-Queue: vip*\"."),
 ];
 
-/// Explanation of number sources, which stands once in the reference.
+/// Explanation of number sources, which appears once in the reference.
 pub(crate) const ABOUT_SOURCES: &str =
     "Sources, in order of preference: \"header:NAME\", \"from\", \"to\" or \"request_uri\".";
 

@@ -1,5 +1,5 @@
-//! Checks for `check-config` whether this machine has what the configuration names: interfaces, the command of the
-//! alarms, files that the service's user can read.
+//! Checks for `check-config` whether this machine has the interfaces and the alarm command that the configuration
+//! names, and whether the service's user can read the files.
 //!
 //! The findings are warnings, because the file may be checked on another machine.
 
@@ -41,7 +41,7 @@ impl CheckedMachine {
         Self { interfaces, service: ServiceUser::parse(&read("/etc/passwd"), &read("/etc/group")) }
     }
 
-    /// Appends a warning for each thing that is missing here.
+    /// Appends a warning for each configured interface, command or file that this machine lacks.
     pub(crate) fn check(&self, config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
         let mut warn = |section: &str, key: &str, what: String, remedy: String| {
             let line = raw.get(section, key).map(|g| g.line);
@@ -101,7 +101,7 @@ impl CheckedMachine {
         }
     }
 
-    /// Returns problem and remedy of a file that exists and that the service's user cannot read. ACLs are not looked at.
+    /// Returns problem and remedy of an existing file that the service's user cannot read. ACLs are not checked.
     fn unreadable(&self, path: &Path) -> Option<(String, String)> {
         let service = self.service.as_ref()?;
         let blocked_at = service.blocked_at(path)?;
@@ -131,7 +131,7 @@ impl ServiceUser {
         Some(Self { uid, gids: std::iter::once(gid).chain(member_of).collect() })
     }
 
-    /// Returns the file or the folder above it that keeps this user from reading the file.
+    /// Returns the file, or the folder above it, that prevents this user from reading the file.
     pub(crate) fn blocked_at(&self, path: &Path) -> Option<PathBuf> {
         let mut folders: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
         folders.reverse();
@@ -158,7 +158,7 @@ fn hidden_by_unit(path: &Path) -> Option<(String, String)> {
     Some((what, String::from("move the file below /etc/callspan or /usr/local/bin")))
 }
 
-/// Returns the program of a simple command; `None` if only a shell knows.
+/// Returns the program of a simple command; `None` if only a shell can find it.
 fn program_of(command: &str) -> Option<&str> {
     let is_assignment =
         |word: &str| word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.contains('/'));
@@ -168,7 +168,8 @@ fn program_of(command: &str) -> Option<&str> {
     (is_plain && !SHELL_WORDS.contains(&word)).then_some(word)
 }
 
-/// Asks the shell whether it can parse a command, without running it. True if there is no shell to ask.
+/// Checks with the shell whether it can parse a command, without running the command. Returns true if there is no
+/// shell.
 fn is_shell_syntax(command: &str) -> bool {
     let null = Stdio::null;
     let asked =
@@ -205,10 +206,10 @@ const MODE_READ: u32 = 0o4;
 const SERVICE_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// Folders that deploy/callspan.service hides or replaces.
 const HIDDEN_FOLDERS: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
-/// Words that the shell itself understands.
+/// Commands that are built into the shell.
 const SHELL_WORDS: [&str; 20] = [
     "[", ":", ".", "!", "if", "case", "for", "while", "until", "cd", "echo", "eval", "exec", "export", "printf",
     "read", "set", "test", "trap", "umask",
 ];
-/// Bytes of a script's first line that are read. Linux reads 256.
+/// Most bytes read of a script's first line. Linux reads 256.
 const MAX_INTERPRETER_LINE: u64 = 256;

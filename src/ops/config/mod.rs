@@ -37,7 +37,7 @@ pub struct Config {
     pub recording: crate::recording::config::Config,
     /// `[state]`.
     pub journal: crate::journal::config::Config,
-    /// `[pyrus]`; `security_key` holds the key from whichever source.
+    /// `[pyrus]`; `security_key` contains the key, from any of its sources.
     pub pyrus: crate::pyrus::config::Config,
     /// `[alerts]`.
     pub alerts: super::alerts::Config,
@@ -47,10 +47,10 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// The `[log]` section.
+/// Configuration section `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Level of the log of `run`, unless the command line or the environment gives one.
+    /// Log level of `run`, unless the command line or the environment sets it.
     pub level: String,
 }
 
@@ -60,16 +60,16 @@ impl Default for LogConfig {
     }
 }
 
-/// The `[console]` section.
+/// Configuration section `[console]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsoleConfig {
     /// Address of the console; `None`: no console.
     pub listen: Option<SocketAddr>,
-    /// Further address of `/metrics`, `/healthz` and `/readyz`, for other machines.
+    /// Separate address for `/metrics`, `/healthz` and `/readyz`, for other machines.
     pub metrics_listen: Option<SocketAddr>,
-    /// Address under which a proxy with TLS shows the console to others, without a slash at its end.
+    /// URL under which a proxy with TLS shows the console to others, without a slash at its end.
     pub public_url: Option<String>,
-    /// Certificate chain in PEM; `None`: one is made if it is needed.
+    /// Certificate chain in PEM; `None`: the console makes a certificate if it needs one.
     pub certificate: Option<PathBuf>,
     /// Private key of the certificate in PEM.
     pub certificate_key: Option<PathBuf>,
@@ -77,7 +77,7 @@ pub struct ConsoleConfig {
     pub trusted_proxy: Option<TrustedProxy>,
 }
 
-/// A proxy that signs people in, and names them in a header.
+/// A proxy that signs users in, and gives their name in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxy {
     /// Address of the proxy.
@@ -91,12 +91,12 @@ pub struct TrustedProxy {
 pub(crate) enum ConfigPurpose {
     /// `replay`: nothing is required, and nothing is delivered.
     Replay,
-    /// `replay --deliver`: login, key and account are required, whatever `pyrus.enabled` says.
+    /// `replay --deliver`: login, key and account are required, whatever the value of `pyrus.enabled`.
     ReplayAndDeliver,
     /// `run`: the interface is required, and with `pyrus.enabled` also login, key and account.
     Run,
     /// `check-config`: as `Run`, but a missing interface is only a warning, because `replay` needs none. Also tries to
-    /// write to the folders, and looks for the interfaces, files and programs on this machine.
+    /// write to the folders, and checks that this machine has the interfaces, files and programs.
     Check,
     /// Commands that only read the journal.
     Inspect,
@@ -134,7 +134,7 @@ impl Config {
     /// Loads a file, with the secrets of this process.
     ///
     /// # Errors
-    /// When the file cannot be read, or with every mistake in it.
+    /// Fails if the file cannot be read, or with every mistake in it.
     pub(crate) fn load(path: &Path, purpose: ConfigPurpose) -> Result<LoadedConfig, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
@@ -146,7 +146,7 @@ impl Config {
     /// Loads a text. `origin` names the text in the error.
     ///
     /// # Errors
-    /// With every mistake in it.
+    /// Fails with every mistake in the text.
     pub(crate) fn from_text(
         text: &str,
         origin: &str,
@@ -170,11 +170,11 @@ impl Config {
         Self::default()
     }
 
-    /// Returns the error of `replay --deliver` without a file, which lists the missing keys: login and account have no
-    /// default.
+    /// Returns the error of `replay --deliver` without a file. It lists the missing keys, because login and account
+    /// have no default.
     ///
     /// # Errors
-    /// Always.
+    /// Always fails.
     pub(crate) fn default_for_delivery() -> Result<LoadedConfig, ConfigError> {
         Self::from_text(
             "",

@@ -1,5 +1,5 @@
-//! Checks of valid values that cannot be meant: placeholders, settings without effect, and settings that contradict
-//! each other.
+//! Checks for valid values that are probably mistakes: placeholders, settings without effect, and settings that
+//! contradict each other.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::raw::RawConfig;
 use super::reference::sample_text;
 use super::{Config, ConfigPurpose};
 
-/// Returns true for the values of the reference and of manuals, which nobody has as login, key or account.
+/// Returns true for the example values of the reference and of manuals, which are nobody's login, key or account.
 pub(crate) fn is_placeholder(key: &str, value: &str) -> bool {
     let value = value.trim();
     let lower = value.to_lowercase();
@@ -17,7 +17,7 @@ pub(crate) fn is_placeholder(key: &str, value: &str) -> bool {
     value == sample_text("pyrus", key) || in_brackets || is_filler || PLACEHOLDERS.contains(&lower.as_str())
 }
 
-/// Appends warnings about settings that have no effect, or not the effect that their author expects.
+/// Appends warnings about settings that have no effect, or another effect than their author expects.
 pub(crate) fn check(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let found = [
         hold_shorter_than_silence(config),
@@ -101,7 +101,7 @@ pub(crate) fn relative(path: &Path) -> Option<(String, String)> {
     Some((what, String::from("write the whole path, which begins with /")))
 }
 
-/// Appends a finding for each placeholder of a delivery that is switched on. Calls would wait for a person otherwise.
+/// Appends a finding for each placeholder in `[pyrus]` if delivery is on. Otherwise calls would wait for a person.
 pub(crate) fn placeholders(config: &Config, raw: &RawConfig, purpose: ConfigPurpose, found: &mut Vec<ConfigFinding>) {
     use secrecy::ExposeSecret as _;
     if !config.pyrus.enabled || purpose == ConfigPurpose::Inspect {

@@ -1,6 +1,6 @@
 //! First stage: turns TOML text into values of the right kind, each with its line, and collects all mistakes.
 //!
-//! The kind of each key comes from [`super::keys::KEYS`]. The meaning of a key is unknown here.
+//! The kind of each key comes from [`super::keys::KEYS`]. This stage does not know the meaning of a key.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -44,13 +44,13 @@ pub(crate) type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 /// One entry of `[[rules]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawRule {
-    /// Line of its header.
+    /// Line of the rule's header.
     pub(crate) line: usize,
-    /// Its valid values.
+    /// Valid values of the rule.
     pub(crate) group: ConfigGroup,
-    /// Number of its keys in the file, valid or not.
+    /// Number of keys of the rule in the file, valid or not.
     pub(crate) given: usize,
-    /// Whether it has an action, valid or not.
+    /// Whether the rule has an action, valid or not.
     pub(crate) has_action: bool,
 }
 
@@ -79,7 +79,7 @@ impl RawConfig {
     }
 }
 
-/// Reads a text. Mistakes are appended to `findings`; everything else is returned.
+/// Reads a text. Appends mistakes to `findings`; returns all other values.
 pub(crate) fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = RawReader { text, findings, raw: RawConfig::default() };
@@ -87,7 +87,7 @@ pub(crate) fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let broken: Vec<ConfigFinding> =
         errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message())).collect();
     let RawReader { findings, raw, .. } = reader;
-    // The parser guesses the content of a broken line; findings about a guess would only confuse.
+    // The parser guesses the content of a broken line. Findings about a guess would confuse the reader.
     findings.retain(|f| !broken.iter().any(|b| b.line == f.line));
     findings.extend(broken);
     raw
@@ -254,7 +254,7 @@ fn home_of(name: &str) -> Option<&'static str> {
     homes.next().is_none().then_some(first)
 }
 
-/// Returns the known name that is most similar to the given name, if it is similar enough to be a typing mistake.
+/// Returns the known name that is most similar to the given name, if the given name may be a typing mistake for it.
 pub(crate) fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let given = given.to_lowercase();
     known

@@ -64,7 +64,7 @@ fn sample(key: &ConfigKey) -> &'static str {
     }
 }
 
-/// Returns the example value of a text key as the reader of a file would see it; empty if the key has a default.
+/// Returns the example value of a text key without its quotes; empty if the key has a default.
 pub(crate) fn sample_text(section: &str, name: &str) -> &'static str {
     let key = KEYS.iter().find(|k| k.section == section && k.name == name && k.default.is_empty());
     key.map_or("", sample).trim_matches('"')

@@ -1,4 +1,4 @@
-//! Finds the security key. The key is never part of a finding.
+//! Finds the security key of Pyrus. The key is never part of a finding.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -98,10 +98,10 @@ fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<Con
     }
 }
 
-/// Reads a key file, at most a byte more than a key may have. A pipe or a device is refused, because reading it may never
-/// end.
+/// Reads a key file, at most one byte more than a key may have. Refuses a pipe or a device, because reading it may
+/// never end.
 fn read_key(path: &Path) -> io::Result<String> {
-    // Opening a pipe for reading waits for its writer.
+    // Without this flag, opening a pipe for reading would wait for a writer.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     if file.metadata()?.is_dir() {
@@ -119,5 +119,5 @@ fn world_readable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o004 != 0)
 }
 
-/// Bytes of the largest accepted key file. Keys of Pyrus have fewer than 100 characters.
+/// Largest accepted key file, bytes. Keys of Pyrus have fewer than 100 characters.
 const MAX_KEY_BYTES: usize = 4096;

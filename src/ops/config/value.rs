@@ -12,14 +12,14 @@ use crate::call::numbers::NumberPattern;
 use crate::call::topology::MAX_MACHINE_ADDRESSES;
 use crate::recording::encrypt::{AgeRecipient, RecipientError};
 
-/// Why a key does not accept a value.
+/// Reason why a key does not accept a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ValueProblem {
     /// The problem.
     pub(crate) what: String,
     /// How to solve the problem.
     pub(crate) remedy: String,
-    /// Bytes of the list entry in the file; `None`: the whole value.
+    /// Byte range of the wrong list entry in the file; `None`: the whole value.
     pub(crate) span: Option<Range<usize>>,
 }
 
@@ -29,8 +29,8 @@ impl ValueProblem {
     }
 }
 
-/// Checks and converts the value of a key. Every wrong entry of a list has its own error. No error holds the text of a
-/// secret.
+/// Checks and converts the value of a key. Every wrong entry of a list has an error of its own. No error contains the
+/// text of a secret.
 pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, Vec<ValueProblem>> {
     match key.kind {
         KeyKind::Numbers(least, most) => {
@@ -51,7 +51,7 @@ pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValu
     }
 }
 
-/// Checks and converts a value that is no list.
+/// Checks and converts a value that is not a list.
 fn single(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProblem> {
     let check = match key.kind {
         KeyKind::Switch => {
@@ -119,7 +119,7 @@ fn kind_of(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> ValueProblem {
 /// Converts each entry of a list.
 ///
 /// # Errors
-/// With every wrong entry and its place.
+/// Fails with every wrong entry and its position in the file.
 fn each<T>(
     key: &ConfigKey,
     value: &DeValue<'_>,
@@ -429,5 +429,5 @@ fn is_loopback(url: &reqwest::Url) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Lists of `calls.pbx_addresses` at most: more machines than a site has.
+/// Most lists in `calls.pbx_addresses`: more than the machines of any site.
 const MAX_MACHINES: usize = 64;

@@ -1,8 +1,7 @@
 //! Counts the calls on a mirror: sides with audio, keys, and codecs.
 //!
-//! The engine decides about calls and streams. [`CallTally`] takes the place of the spool and counts the engine's
-//! decisions and ended calls. A packet counts as audio if a recording would hold it: complete, not encrypted, and with a
-//! decoder.
+//! The engine decides about calls and streams. [`CallTally`] replaces the spool and counts the engine's decisions and
+//! ended calls. A packet counts as audio if a recording would contain it: complete, not encrypted, and with a decoder.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -17,18 +16,19 @@ use crate::render::codec::decoder_for;
 use crate::rtp;
 use crate::time::Timestamp;
 
-/// Counts calls and decisions about their streams. Keeps no packet, and streams only while their leg is live.
+/// Counts calls and decisions about their streams. It keeps no packets, and forgets the streams of a leg when the leg
+/// ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CallTally {
     /// All calls, including calls that were live at the end.
     pub(crate) all: u64,
     /// Answered calls that lasted long enough for audio.
     pub(crate) talked: u64,
-    /// Answered calls that ended before media can be expected.
+    /// Answered calls that ended too early to expect media.
     pub(crate) short: u64,
     /// Answered calls that became a fax: no audio is expected.
     pub(crate) faxes: u64,
-    /// Answered calls with RTP of which no recording would hold anything.
+    /// Answered calls with RTP that no recording would contain.
     pub(crate) unheard: u64,
     /// Answered calls with audio on both sides.
     pub(crate) both_sides: u64,
@@ -36,7 +36,7 @@ pub(crate) struct CallTally {
     pub(crate) one_side: u64,
     /// Answered calls without any RTP.
     pub(crate) silent: u64,
-    /// Those of `silent` whose hosts exchanged media on other addresses than announced.
+    /// Calls among `silent` with media between their hosts on other addresses than announced.
     pub(crate) behind_nat: u64,
     /// SRTP streams with keys in the signalling.
     pub(crate) with_keys: u64,
@@ -46,7 +46,7 @@ pub(crate) struct CallTally {
     pub(crate) zrtp: u64,
     /// SRTP streams with keys that the mirror did not show.
     pub(crate) no_keys: u64,
-    /// The streams of `no_keys` whose keys may still come, because the SDP answer has not been seen yet.
+    /// The streams among `no_keys` that may still get keys, because their SDP answer has not been seen yet.
     pub(super) keyless: BTreeSet<(LegId, u32)>,
     /// Number of streams by encoding name, for encodings without a decoder.
     pub(crate) unknown_codecs: BTreeMap<String, u64>,
@@ -92,7 +92,7 @@ impl CallTally {
         }
     }
 
-    /// Returns true if a side of the leg that would be rendered had audio.
+    /// Returns true if a side had audio in the leg that would be rendered.
     fn is_heard(&self, ended: &EndedCall, side: Side) -> bool {
         let streams = ended.legs.first().and_then(|leg| self.legs.get(&leg.leg)).into_iter().flatten();
         streams.filter(|s| s.side == side).map(|s| s.heard).sum::<u64>() >= MIN_HEARD
@@ -197,7 +197,7 @@ fn is_sound(format: &PayloadFormat) -> bool {
     }
 }
 
-/// Returns true if the call lasted so long after the answer that media must have come.
+/// Returns true if the call lasted long enough after the answer to expect media.
 fn talked(ended: &EndedCall) -> bool {
     let record = &ended.record;
     match (record.answered_at, record.ended_at) {
@@ -206,11 +206,11 @@ fn talked(ended: &EndedCall) -> bool {
     }
 }
 
-/// Time after the answer within which media must begin; usually it takes some hundred milliseconds.
+/// Time after the answer within which media must begin. Usually media begins within some hundred milliseconds.
 const TALK: Duration = Duration::from_secs(2);
-/// Packets that make a side heard: 200 ms of 20 ms packets. Fewer may be sent by mistake.
+/// Fewest packets with which a side counts as heard: 200 ms of 20 ms packets. Fewer may be sent by mistake.
 const MIN_HEARD: u64 = 10;
 /// Most different encoding names, because an SDP can invent any number of names.
 const MAX_CODECS: usize = 32;
-/// Characters kept of an encoding name; longer than any registered name.
+/// Most characters kept of an encoding name; longer than any registered name.
 const MAX_NAME: usize = 24;

@@ -1,5 +1,5 @@
-//! State of this machine's interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the machine; the parsing
-//! of the answers is pure.
+//! State of this machine's network interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the
+//! machine. The parsing of the results is pure.
 
 use std::process::Command;
 
@@ -10,13 +10,13 @@ pub(crate) struct HostInterface {
     pub(crate) name: String,
     /// Largest IP packet, in bytes.
     pub(crate) mtu: Option<u32>,
-    /// True: the link is up.
+    /// Whether the link is up.
     pub(crate) has_carrier: Option<bool>,
     /// Active offload features that merge packets.
     pub(crate) joining: Vec<OffloadFeature>,
     /// Result of the `ethtool` query.
     pub(crate) ethtool: EthtoolAnswer,
-    /// Frames in the card's receive ring: current and largest size.
+    /// Frames in the card's receive ring: current and maximum size.
     pub(crate) ring: Option<(u32, u32)>,
     /// Frames lost since the interface was set up.
     pub(crate) losses: CardLosses,
@@ -39,7 +39,7 @@ pub(crate) enum EthtoolAnswer {
 pub(crate) struct OffloadFeature {
     /// Short name that `ethtool -K` accepts, e.g. `gro`, `lro`, `rx-gro-hw`.
     pub(crate) name: &'static str,
-    /// True: the card allows the feature to be switched off.
+    /// Whether the card allows switching the feature off.
     pub(crate) can_change: bool,
 }
 
@@ -84,7 +84,7 @@ impl HostInterface {
         interface
     }
 
-    /// Returns the state with only the losses since `before`.
+    /// Returns the state with only the frames lost since `before`.
     #[must_use]
     pub(crate) fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
@@ -100,7 +100,7 @@ impl CardLosses {
     fn ask(name: &str) -> Self {
         let count = |what: &str| sys::<u64>(name, &format!("statistics/{what}")).unwrap_or(0);
         Self {
-            // Drivers differ in the counter they use.
+            // Drivers count lost frames in different counters.
             no_room: count("rx_missed_errors").max(count("rx_fifo_errors")).max(count("rx_over_errors")),
             damaged: count("rx_crc_errors").max(count("rx_frame_errors")),
         }
@@ -149,7 +149,7 @@ pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
 
 /// Reads a value of an interface from `/sys/class/net`.
 fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
-    // A slash in the name would read another path.
+    // A slash in the name would lead to another path.
     if interface.contains('/') {
         return None;
     }
@@ -157,7 +157,7 @@ fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
 }
 
 fn ethtool(args: &[&str]) -> Result<String, EthtoolAnswer> {
-    // The PATH of many users lacks the sbin folders.
+    // The PATH of many users does not contain the sbin folders.
     let asked = ["ethtool", "/usr/sbin/ethtool", "/sbin/ethtool"]
         .iter()
         .find_map(|program| Command::new(program).args(args).env("LC_ALL", "C").output().ok());

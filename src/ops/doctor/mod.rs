@@ -1,4 +1,4 @@
-//! Diagnosis of a mirror port: finds problems in what was counted, and names the commands that solve them.
+//! Diagnosis of a mirror port: finds problems from counts of its traffic, and names the commands that solve them.
 //!
 //! [`traffic`] and [`calls`] count the output of decoder and engine; [`host`] queries this machine. Together they form an
 //! [`Observation`], which [`examine`] turns into [`DoctorFinding`]s.
@@ -37,7 +37,7 @@ pub(crate) enum FindingSeverity {
 pub(crate) struct DoctorFinding {
     /// Severity.
     pub(crate) severity: FindingSeverity,
-    /// Name for scripts; stays the same between versions.
+    /// Name of the finding for scripts. It stays the same between versions.
     pub(crate) kind: &'static str,
     /// Description with the counts.
     pub(crate) what: String,
@@ -65,7 +65,7 @@ pub(crate) enum ObservedSource {
     Files,
 }
 
-/// Everything that was counted during the observation.
+/// All facts that were counted during the observation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observation {
     /// The observed source.
@@ -86,7 +86,7 @@ pub(crate) struct Observation {
     pub(crate) traffic: traffic::TrafficSummary,
     /// Counts of calls.
     pub(crate) calls: calls::CallTally,
-    /// Pairs of hosts that calls showed to be one machine.
+    /// Pairs of hosts that are one machine, as calls showed.
     pub(crate) machines: Vec<MachinePair>,
     /// Warnings of the source.
     pub(crate) warnings: Vec<String>,
@@ -104,7 +104,7 @@ impl Observation {
     }
 }
 
-/// Returns the findings about directions and media, for a service that watches its mirror.
+/// Returns the findings about directions and media. The service uses them to watch its mirror.
 pub(crate) fn mirror_findings(look: &Observation) -> Vec<DoctorFinding> {
     rules::mirror(look)
 }
@@ -137,7 +137,7 @@ impl DoctorFinding {
     }
 }
 
-/// Interface name in commands about a file, whose interface is unknown.
+/// Interface name in commands for a capture file, because its interface is unknown.
 const EXAMPLE_INTERFACE: &str = "eth1";
 
 #[cfg(test)]

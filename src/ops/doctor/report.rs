@@ -7,14 +7,14 @@ use serde::Serialize;
 use super::rules::count;
 use super::{DoctorFinding, FindingSeverity, Observation};
 
-/// The report: with `--json`, printed as one object.
+/// The report of the doctor. `--json` prints it as one object.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DoctorReport<'a> {
     /// Names of the examined capture interfaces or capture files.
     pub(crate) source: &'a str,
     /// Length of the observation in seconds; for a file, from its first to its last frame.
     pub(crate) seconds: f64,
-    /// True: neither a problem nor a warning was found.
+    /// True if neither a problem nor a warning was found.
     pub(crate) healthy: bool,
     /// The most important counts.
     pub(crate) counts: ReportCounts,

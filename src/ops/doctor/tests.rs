@@ -114,7 +114,7 @@ fn kernel_drops_suggest_a_larger_ring_and_explain_the_gaps() {
     look.traffic.rtp_lost = 100;
     let finding = only(&look);
     assert_eq!((finding.kind, finding.severity), ("kernel_drops", FindingSeverity::Problem));
-    // Four times the configured 64 MiB.
+    // The command sets four times the configured 64 MiB.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
     // The ring is already at its maximum, so there is no command.
@@ -231,7 +231,7 @@ fn tls_beside_plain_sip_is_noted_if_media_has_no_call() {
     let finding = only(&look);
     assert_eq!((finding.kind, finding.severity), ("tls_elsewhere", FindingSeverity::Note));
     assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
-    // TLS on port 5061 has a finding of its own.
+    // TLS on port 5061 is reported by a finding of its own.
     look.decode.streams.sips = 2;
     assert_eq!(kinds(&look), ["sip_over_tls"]);
 }

@@ -1,4 +1,4 @@
-//! Counts the datagrams of a mirror, independent of calls: directions of signalling and media, copies, gaps, keys.
+//! Counts the datagrams of a mirror without regard to calls: directions of signalling and media, copies, gaps, keys.
 //!
 //! RTP is recognised without SDP: enough packets with one SSRC and consecutive sequence numbers form a stream (RFC 3550
 //! appendix A.1). DNS and noise do not pass this test. All tables are bounded, and packets beyond a bound are counted.
@@ -19,7 +19,7 @@ pub(crate) struct TrafficMonitor {
     streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
     last_at: Option<Timestamp>,
-    /// The last time without any datagram of at least [`SILENCE`]: start and length.
+    /// Start and length of the last time of at least [`SILENCE`] without any datagram.
     silence: Option<(Timestamp, Duration)>,
     step_ahead: Option<Duration>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct TrafficSummary {
     pub(crate) rtp_copies: u64,
     /// Sequence numbers missing in recognised streams.
     pub(crate) rtp_lost: u64,
-    /// Length of the longest silence that RTP sequence numbers and timestamps do not show: the clock was set ahead by
+    /// Longest silence in which the RTP sequence numbers and timestamps did not advance. The clock was set ahead by
     /// this time.
     pub(crate) step_ahead: Option<Duration>,
     /// Directions of the signalling between hosts.
@@ -46,7 +46,7 @@ pub(crate) struct TrafficSummary {
     pub(crate) rtp_ways: HostPairs,
 }
 
-/// ReportCounts of single datagrams.
+/// Counts of single datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DatagramCounts {
     /// All datagrams.
@@ -86,12 +86,12 @@ struct RtpFlow {
     newest: SequenceNumber,
     newest_at: Timestamp,
     newest_time: RtpTime,
-    /// Bit n: the packet with the n-th number before the newest was seen.
+    /// Bit n is set if the packet n sequence numbers before the newest was seen.
     window: u64,
     packets: u64,
     expected: u64,
     copies: u64,
-    /// Jumps of the sequence number beyond plausible loss. With many jumps the stream is not RTP.
+    /// Number of sequence number jumps beyond plausible loss. With many jumps the stream is not RTP.
     jumps: u64,
 }
 
@@ -100,7 +100,7 @@ impl TrafficMonitor {
     pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => self.handle_datagram(datagram),
-            // The decoder delivers only streams of SIP.
+            // The decoder delivers only TCP streams that carry SIP.
             DecodedItem::Stream(chunk) if matches!(chunk.event, TcpStreamEvent::Data(_)) => {
                 self.plain.sip += 1;
                 self.note_signalling(chunk.src, chunk.dst);
@@ -123,7 +123,7 @@ impl TrafficMonitor {
             seen.rtp_packets += stream.packets;
             seen.rtp_copies += stream.copies;
             seen.rtp_lost += stream.expected.saturating_sub(stream.packets);
-            // Nobody answers a multicast or broadcast address.
+            // Traffic to a multicast or broadcast address has no opposite direction.
             if dst.ip().is_multicast() || dst.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
                 continue;
             }
@@ -226,7 +226,7 @@ impl RtpFlow {
             -63..=0 => {
                 let bit = 1_u64 << ahead.unsigned_abs();
                 if self.window & bit == 0 {
-                    // Packets before the first packet are not expected; they count when they come.
+                    // Packets before the first captured packet are not expected. They count when they arrive.
                     self.expected = self.expected.max(self.packets + 1);
                     self.packets += 1;
                 } else {
@@ -248,8 +248,8 @@ impl RtpFlow {
     }
 }
 
-/// Returns the two endpoints in a fixed order, and 1 if they were swapped. Ports are ignored unless both endpoints are on
-/// one host.
+/// Returns the two endpoints in a fixed order, and 1 if they were swapped. Ports are ignored unless both endpoints are
+/// on the same host.
 fn pair(src: Endpoint, dst: Endpoint) -> ((Endpoint, Endpoint), usize) {
     let (src, dst) = if src.same_host(dst) { (src, dst) } else { (src.with_port(0), dst.with_port(0)) };
     if src <= dst { ((src, dst), 0) } else { ((dst, src), 1) }
@@ -267,7 +267,7 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
             _ => continue,
         };
         ways.one_way += 1;
-        // The address breaks a tie, so that the same capture always names the same pair.
+        // For equal counts the address decides, so that the same capture always names the same pair.
         let rank = (there + back, from);
         if ways.example.is_none() || rank > (busiest, from) {
             busiest = there + back;
@@ -277,11 +277,12 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
     ways
 }
 
-/// RTP packets needed to judge a pair: one second of 20 ms packets. Fewer may be the start or end of a call.
+/// RTP packets needed to check the directions of a pair: one second of 20 ms packets. Fewer may be the start or end of
+/// a call.
 const MIN_RTP: u64 = 50;
-/// SIP messages needed to judge a pair: INVITE, ACK and BYE of the shortest complete call.
+/// SIP messages needed to check the directions of a pair: INVITE, ACK and BYE of the shortest complete call.
 const MIN_SIP: u64 = 3;
-/// Packets in sequence that form a stream. DNS packets, which can look like RTP, form no such run.
+/// Consecutive packets that form a stream. DNS packets, which can look like RTP, have no consecutive numbers.
 const MIN_STREAM: u64 = 10;
 /// Largest jump that counts as loss: ten seconds of 20 ms packets. A larger jump is a restarted sender. RFC 3550 appendix
 /// A.1 accepts a minute, but a mirror that loses so much is reported by other findings.
@@ -294,7 +295,7 @@ const GOES_ON: u16 = 50;
 const GOES_ON_TIME: u32 = 96_000;
 /// Most streams that are followed: ten thousand calls with several SSRCs each, 80 bytes for each stream.
 const MAX_STREAMS: usize = 65_536;
-/// Most pairs of hosts with signalling, as at a large provider's registrar.
+/// Most pairs of hosts with signalling; a registrar of a large provider has that many.
 const MAX_PAIRS: usize = 65_536;
 
 #[cfg(test)]

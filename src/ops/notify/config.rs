@@ -1,11 +1,11 @@
-//! Ways by which alarms and finished calls leave the machine, besides the command.
+//! Receivers of alarms and finished calls besides the alarm command: webhooks, mail and Telegram.
 
 use std::path::PathBuf;
 
-/// The ways in `[alerts]`, and `[webhook]`.
+/// The receivers in `[alerts]` and `[webhook]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifyConfig {
-    /// `calls.appliance`, for subjects.
+    /// Value of `calls.appliance`, for subject lines.
     pub appliance: String,
     /// Webhook for alarms.
     pub alarms: Option<WebhookConfig>,
@@ -27,16 +27,16 @@ impl Default for NotifyConfig {
 /// A webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
-    /// Address that takes POST requests.
+    /// URL that accepts POST requests.
     pub url: String,
-    /// Secret of the signature.
+    /// Secret for the signature of messages.
     pub secret: NotifySecret,
 }
 
 /// A mail server and the addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailConfig {
-    /// `HOST:PORT`.
+    /// Server as `HOST:PORT`.
     pub server: String,
     /// Encryption of the connection.
     pub tls: MailTls,
@@ -44,7 +44,7 @@ pub struct MailConfig {
     pub from: String,
     /// Addresses of the receivers.
     pub to: Vec<String>,
-    /// Login; empty: none.
+    /// Login name; empty: no login.
     pub login: String,
     /// Password of the login.
     pub password: NotifySecret,
@@ -53,19 +53,19 @@ pub struct MailConfig {
 /// Encryption of the connection to a mail server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MailTls {
-    /// STARTTLS (RFC 3207), and nothing without it.
+    /// STARTTLS (RFC 3207). Without STARTTLS no mail is sent.
     #[default]
     StartTls,
     /// TLS from the first byte (RFC 8314).
     Tls,
-    /// None.
+    /// No encryption.
     None,
 }
 
 /// A chat of Telegram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelegramConfig {
-    /// Address of the Bot API.
+    /// URL of the Bot API.
     pub url: String,
     /// Token of the bot.
     pub token: NotifySecret,
@@ -73,12 +73,12 @@ pub struct TelegramConfig {
     pub chat: String,
 }
 
-/// A secret, or the file that holds it. It is never shown.
+/// A secret, or the file that contains it. The secret is never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NotifySecret {
     /// The secret as configured.
     pub(crate) text: Option<String>,
-    /// File that holds the secret. It is read at each use, so a new secret needs no restart.
+    /// File that contains the secret. The file is read at each use, so a new secret needs no restart.
     pub(crate) file: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! The JSON of webhooks.
+//! The JSON messages that webhooks get.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +6,13 @@ use crate::call::record::CallRecord;
 use crate::ops::alarm_text;
 use crate::ops::alerts::Alarm;
 
-/// An alarm, as a webhook gets it. Mail and Telegram are made from it, too.
+/// An alarm in the form that a webhook gets. The texts for mail and Telegram are made from it, too.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct AlarmMessage {
-    /// `alarm`.
+    /// Constant `alarm`.
     #[serde(rename = "type")]
     message_type: String,
-    /// `calls.appliance`.
+    /// Value of `calls.appliance`.
     pub(super) appliance: String,
     /// Subject line.
     pub(super) title: String,
@@ -32,7 +32,7 @@ impl AlarmMessage {
     }
 }
 
-/// A finished call, as a webhook gets it.
+/// A finished call in the form that a webhook gets.
 #[derive(Debug, Serialize)]
 pub(super) struct CallMessage<'r> {
     #[serde(rename = "type")]

@@ -22,7 +22,7 @@ mod sender;
 
 pub use config::NotifyConfig;
 
-/// Way of a message.
+/// Receiver of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotifyRoute {
     /// Webhook for alarms.
@@ -59,7 +59,7 @@ impl NotifyRoute {
     }
 }
 
-/// The ways of the alarms. Clones share the configuration, which a reload can replace.
+/// The receivers of alarms. Clones share the configuration, which a reload can replace.
 #[derive(Clone, Debug)]
 pub(crate) struct AlarmWays {
     config: Arc<RwLock<NotifyConfig>>,
@@ -67,7 +67,7 @@ pub(crate) struct AlarmWays {
 }
 
 impl AlarmWays {
-    /// Creates the ways of a configuration. `state` is the folder of the outbox.
+    /// Creates the receivers of a configuration. `state` is the folder of the outbox.
     pub(crate) fn new(config: NotifyConfig, state: &Path) -> Self {
         Self { config: Arc::new(RwLock::new(config)), state: state.to_owned() }
     }
@@ -77,7 +77,7 @@ impl AlarmWays {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// Returns true if there is a way for alarms.
+    /// Returns true if any receiver of alarms is configured.
     pub(crate) fn is_any(&self) -> bool {
         NotifyRoute::of_alarms(&self.current()).next().is_some()
     }
@@ -86,7 +86,7 @@ impl AlarmWays {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts an alarm into the outbox for each way. Sends it at once where the outbox does not take it.
+    /// Adds an alarm to the outbox for each receiver. If the outbox refuses it, sends the alarm at once.
     pub(crate) fn pass_on(&self, alarm: &Alarm) {
         let config = self.current();
         let key = format!("{:016x}{:08x}", alarm.at.as_micros(), fastrand::u32(..));
@@ -100,7 +100,7 @@ impl AlarmWays {
         }
     }
 
-    /// Sends an alarm by every way at once. Returns each way with its result.
+    /// Sends an alarm to every receiver at once. Returns the result for each receiver.
     pub(crate) fn try_all(&self, alarm: &Alarm) -> Vec<(&'static str, Result<(), String>)> {
         let config = self.current();
         let body = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)).unwrap_or_default();
@@ -111,7 +111,7 @@ impl AlarmWays {
     /// Starts the thread that sends the messages of the outbox.
     ///
     /// # Errors
-    /// When the system starts no further thread.
+    /// Fails if the thread cannot be started.
     pub(crate) fn start(&self) -> std::io::Result<StoppableThread> {
         let ways = self.clone();
         StoppableThread::start("notify", move |stop| run(&ways, stop))
@@ -203,7 +203,7 @@ fn send_one(
     Ok(false)
 }
 
-/// Returns the time of the next try, or `None` if the message is a dead letter.
+/// Returns the time of the next try; `None` if the message is a dead letter now.
 fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Option<Timestamp> {
     let is_hopeless = !error.is_retryable() && message.tries + 1 >= REFUSALS;
     if is_hopeless || now.since(message.added_at) >= KEEP_TRYING {
@@ -219,9 +219,9 @@ fn wall_clock() -> Timestamp {
     Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Pause between two looks into the outbox.
+/// Pause between two reads of the outbox.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Messages in one round.
+/// Most messages in one round.
 const AT_ONCE: u32 = 20;
 /// Pauses after failed tries; the last one repeats.
 const PAUSES: [Duration; 6] = [
@@ -232,9 +232,9 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(1_800),
     Duration::from_secs(3_600),
 ];
-/// Refusals (e.g. HTTP 404) after which a message is a dead letter.
+/// Number of refusals (e.g. HTTP 404) after which a message is a dead letter.
 const REFUSALS: u32 = 5;
-/// Time after which a message that finds no receiver is a dead letter: a long weekend.
+/// Time after which a message that cannot be delivered is a dead letter: a long weekend.
 const KEEP_TRYING: Duration = Duration::from_secs(4 * 86_400);
 
 #[cfg(test)]

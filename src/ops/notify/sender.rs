@@ -1,4 +1,4 @@
-//! Sends one message by one way. The texts of errors hold neither a secret nor the content of a message.
+//! Sends one message to one receiver. Error texts contain neither a secret nor the content of a message.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ pub(super) struct NotifySender {
     http: reqwest::Client,
 }
 
-/// Why a message was not taken.
+/// Reason why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotifyError {
     /// The receiver cannot be reached, or is busy.
     #[error("{0}")]
     Away(String),
-    /// The receiver refuses the message, or the configuration does not fit.
+    /// The receiver refuses the message, or the configuration is wrong.
     #[error("{0}")]
     Refused(String),
 }
@@ -42,7 +42,7 @@ impl NotifyError {
 
 impl NotifySender {
     pub(super) fn new() -> std::io::Result<Self> {
-        // This fails if a provider is installed already, which is fine.
+        // Fails if a provider is installed already, which is no problem.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let http = reqwest::Client::builder()
@@ -99,7 +99,7 @@ impl NotifySender {
 
     fn finish(&self, request: reqwest::RequestBuilder) -> Result<(), NotifyError> {
         let status = self.runtime.block_on(async { request.send().await.map(|response| response.status()) });
-        // The address of Telegram holds the token.
+        // The URL of Telegram contains the token, so it is removed from the error.
         let status = status.map_err(|error| NotifyError::Away(chain(&error.without_url())))?;
         if status.is_success() {
             return Ok(());
@@ -111,7 +111,7 @@ impl NotifySender {
     }
 }
 
-/// Returns HMAC-SHA256 (RFC 2104) in hex over `TIMESTAMP.BODY`. The time keeps an overheard message from being repeated.
+/// Returns HMAC-SHA256 (RFC 2104) in hex over `TIMESTAMP.BODY`. The time prevents the replay of an intercepted message.
 pub(super) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(format!("{seconds}.").as_bytes());
@@ -166,9 +166,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Longest time for one message.
+/// Longest time for sending one message.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Most characters of a message of Telegram, with room for its own markup (the limit is 4,096).
+/// Most characters of a Telegram message, with room for added markup (the limit is 4,096).
 const TELEGRAM_CHARS: usize = 4_000;
 /// Port of mail submission (RFC 6409).
 const SUBMISSION_PORT: u16 = 587;

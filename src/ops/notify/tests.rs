@@ -1,4 +1,4 @@
-//! Webhook, mail and Telegram against servers of the test.
+//! Tests webhook, mail and Telegram against servers that run in the test.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -25,7 +25,7 @@ impl SeenRequest {
     }
 }
 
-/// Serves HTTP; each request gets the next status, the last one repeats.
+/// Serves HTTP. Each request gets the next status; the last status repeats.
 fn http_server(statuses: &'static [u16]) -> (String, Receiver<SeenRequest>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -51,7 +51,7 @@ fn http_server(statuses: &'static [u16]) -> (String, Receiver<SeenRequest>) {
     (url, seen)
 }
 
-/// Takes one letter by SMTP (RFC 5321), and returns what the client said.
+/// Accepts one mail by SMTP (RFC 5321), and returns the lines that the client sent.
 fn mail_server() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

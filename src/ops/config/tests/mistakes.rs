@@ -1,4 +1,4 @@
-//! Typical mistakes of a configuration, each with the line and the words that lead to its remedy.
+//! Tests typical mistakes in a configuration. Each finding must have the line, and words that lead to the remedy.
 
 use super::super::machine::{CheckedMachine, ServiceUser};
 use super::*;

@@ -58,7 +58,7 @@ fn reference_defaults_equal_the_defaults_of_the_code() {
         text.push_str(&format!("{} = {}\n", key.name, key.default));
     }
     let mut config = check(&text).expect("defaults are valid").config;
-    // Number headers in a file are kept in the record; here the two headers of the default order.
+    // A file with number headers keeps these headers in the record. Here they are the two headers of the default order.
     assert_eq!(std::mem::take(&mut config.call.keep_headers), ["P-Asserted-Identity", "Remote-Party-ID"]);
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
 }
@@ -70,7 +70,7 @@ fn every_key_changes_the_configuration() {
     let ca_file = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(ca_file.path(), "-----BEGIN CERTIFICATE-----\n").expect("written");
     let file = format!("{:?}", key_file.path());
-    // Keys of the console that are nothing without another one.
+    // Console keys that have no effect without another key.
     let halves = [
         ("certificate", format!("certificate_key = {file}")),
         ("certificate_key", format!("certificate = {file}")),
@@ -116,7 +116,7 @@ fn every_key_changes_the_configuration() {
                 let other = halves.iter().find(|(key, _)| *key == name).map_or("", |(_, other)| other);
                 (String::new(), &*format!("[console]\n{other}\n"))
             }
-            // A part of a way needs the way.
+            // A further key of a receiver needs the main key of that receiver.
             ("alerts", name) if name.starts_with("mail_") && name != "mail_server" => {
                 let head = "[alerts]\nmail_server = \"mail.example:587\"\n";
                 (head.to_owned(), head)
@@ -526,7 +526,7 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     let identity = age::x25519::Identity::generate();
     let secret = identity.to_string().expose_secret().to_owned();
     let lower = secret.to_lowercase();
-    // In quotes, in a list, and where even the quotes were forgotten or the wrong key was meant.
+    // The key is in quotes, in a list, without quotes, or given for the wrong configuration key.
     for line in [
         format!("encrypt_to = \"{secret}\""),
         format!("encrypt_to = [\"{}\", \"{lower}\"]", identity.to_public()),
@@ -552,7 +552,7 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     assert_eq!(check(&both).expect("valid").config.recording.encrypt_to.len(), 2);
 }
 
-/// A key that nobody has the secret half of.
+/// Returns a public key with a secret key that nobody has.
 fn public_key() -> String {
     age::x25519::Identity::generate().to_public().to_string()
 }

@@ -52,7 +52,7 @@ fn carrier(interface: &HostInterface) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports offload features. Merged packets are longer than any packet on the wire and carry the time of the last packet.
+/// Reports offload features. Merged packets are longer than packets on the wire, and have the time of the last packet.
 fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
     let (name, on) = (&interface.name, &interface.joining);
     if on.is_empty() {
@@ -137,7 +137,7 @@ fn clock_steps(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports a clock that was set ahead during a capture file. Only the media shows it: streams continue without a gap.
+/// Reports a clock that was set ahead during a capture file. Only media proves it: streams continue without a gap.
 fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
     let length = look.traffic.step_ahead?;
     let what = format!(
@@ -217,7 +217,7 @@ fn times(number: u64) -> String {
     if number == 1 { String::from("once") } else { format!("{number} times") }
 }
 
-/// Bytes of a frame besides the IP packet: Ethernet header, four VLAN tags, and a checksum that some cards deliver.
+/// Bytes of a frame besides the IP packet: Ethernet header, four VLAN tags, and a checksum that some cards add.
 const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
 /// Largest frame that Ethernet switches carry, with the headers of tunnels.
 const JUMBO_MTU: u32 = 9_216 + 100;

@@ -36,7 +36,7 @@ fn tls(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports TLS on other ports if there is media without a call: the TLS streams may carry its signalling.
+/// Reports TLS on other ports if media belongs to no call: the TLS streams may carry its signalling.
 fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
     let streams = look.decode.streams;
     let other = streams.tls.saturating_sub(streams.sips);
@@ -63,7 +63,7 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     }
     let streams = count(seen.rtp_streams, "RTP stream");
     if seen.plain.sip == 0 {
-        // With SIP over TLS the reason is known, and another finding reports it.
+        // With SIP over TLS, the reason is known and has a finding of its own.
         let severity = if look.decode.streams.sips > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
         let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
             0 => String::new(),
@@ -80,7 +80,7 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
         );
     }
     let heard = look.engine.rtp_packets;
-    // A live check always meets media of calls that began earlier; a problem is media without any call.
+    // A live check always sees media of calls that began earlier. Only media without any call is a problem.
     (heard == 0 && look.engine.legs > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
@@ -151,7 +151,7 @@ pub(super) fn one_side(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Notes that media could not be judged without an answered call.
+/// Notes that the media could not be checked, because no call was answered.
 fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
     (look.traffic.plain.sip > 0 && look.calls.talked == 0).then(|| {
         let what = match (look.calls.short, look.calls.faxes) {
@@ -164,7 +164,7 @@ fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports calls with RTP of which a recording would hold nothing, unless another finding gives the reason.
+/// Reports calls with RTP that a recording could not contain, unless another finding gives the reason.
 fn unheard(look: &Observation) -> Option<DoctorFinding> {
     let calls = &look.calls;
     let encrypted = calls.dtls + calls.zrtp + calls.no_keys > 0;
@@ -213,7 +213,7 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // Key agreement of calls that were not seen.
+    // These key agreements belong to calls that were not seen.
     if parts.is_empty() && look.traffic.plain.dtls + look.traffic.plain.zrtp >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(look.traffic.plain.dtls + look.traffic.plain.zrtp, "packet")));
     }
@@ -265,10 +265,10 @@ fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// RTP packets without a call that are worth a finding: two seconds of one direction. Fewer may belong to a call at the
-/// start or end of the check.
+/// Fewest RTP packets without a call that cause a finding: two seconds of one direction. Fewer may belong to a call at
+/// the start or end of the check.
 const MIN_UNCLAIMED: u64 = 100;
-/// Packets of one handshake, which has four flights.
+/// Fewest packets that prove a handshake, which has four flights.
 const MIN_HANDSHAKE: u64 = 4;
-/// Broken SIP messages that are worth a warning; scanners send a few.
+/// Fewest broken SIP messages that cause a warning. Scanners send a few.
 const MIN_REJECTED: u64 = 5;

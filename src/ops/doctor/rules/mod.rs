@@ -12,7 +12,7 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     if let Some(nothing) = wire::nothing(look) {
         findings.push(nothing);
-        // Without any frame, the other rules about the wire would only repeat this finding.
+        // If there is no frame at all, the other rules about the wire would only repeat this finding.
         findings.extend(machine::all(look));
         return findings;
     }
@@ -23,7 +23,7 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     findings
 }
 
-/// Applies the rules about directions and about media and signalling that do not fit.
+/// Applies the rules about missing directions, and about media and signalling that do not match.
 pub(super) fn mirror(look: &Observation) -> Vec<DoctorFinding> {
     let rules = [wire::one_direction, media::one_side, media::rtp_without_sip, media::sip_without_rtp];
     rules.iter().filter_map(|rule| rule(look)).collect()

@@ -1,9 +1,10 @@
-//! Rule about the hosts that calls showed to be one machine.
+//! Rule about hosts that are one machine, as calls showed.
 
 use super::{DoctorFinding, FindingSeverity, Observation, count};
 use crate::call::topology::MachinePair;
 
-/// Names each pair of hosts that counts as one machine because calls showed it, and the line that makes it permanent.
+/// Reports each pair of hosts that counts as one machine because of calls, and the configuration line that makes it
+/// permanent.
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     look.machines.iter().filter(|pair| pair.is_believed()).map(learnt).collect()
 }

@@ -84,8 +84,8 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
 pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
-    // With address translation, or a provider that sends from another address than it receives at, the two directions
-    // of a call are between different pairs of hosts.
+    // The two directions of a call can be between different pairs of hosts. This happens with address translation, or
+    // if a provider sends and receives at different addresses.
     if look.calls.talked > 0 && look.calls.both_sides == look.calls.talked {
         return None;
     }
@@ -168,7 +168,7 @@ fn cut(look: &Observation) -> Option<DoctorFinding> {
 /// Reports copies of packets. callspan drops all copies but the first.
 fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     let copies = look.decode.duplicates + look.traffic.rtp_copies;
-    // The copies include fragments and TCP, so the total includes them too.
+    // The copies include fragments and TCP, so the total must include them, too.
     let whole = look.traffic.plain.datagrams + look.decode.duplicates + look.decode.tcp;
     let share = percent(copies, whole);
     if copies < MIN_COPIES || share < MIN_COPIES_PERCENT {
@@ -222,7 +222,7 @@ fn fragments(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing RTP packets if this machine lost none.
+/// Reports missing RTP packets, if this machine did not lose packets itself.
 fn loss(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
@@ -357,13 +357,13 @@ fn is_are_of(number: u64, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
 
-/// Copies that are worth a finding; a few come from senders that repeat packets.
+/// Fewest copies that cause a finding. Some senders repeat a few packets.
 const MIN_COPIES: u64 = 10;
-/// Share of copies that is worth a finding.
+/// Smallest share of copies that causes a finding, %.
 const MIN_COPIES_PERCENT: f64 = 1.0;
-/// Share of copies that is worth a warning: every packet of one of three mirrored ports arrives twice.
+/// Share of copies that causes a warning, %: with one of three ports mirrored twice, the share is 25 %.
 const MANY_COPIES_PERCENT: f64 = 25.0;
-/// Missing packets that are worth a finding; every network loses a few.
+/// Fewest missing packets that cause a finding. Every network loses a few.
 const MIN_LOST: u64 = 20;
-/// Share of missing packets that is worth a finding.
+/// Smallest share of missing packets that causes a finding, %.
 const MIN_LOST_PERCENT: f64 = 0.5;
