@@ -1,4 +1,4 @@
-//! `callspan alerts`: tries the ways of the alarms, and sends dead letters again.
+//! `callspan alerts`: tests the receivers of alarms, and sends dead letters again.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ enum AlertsCommand {
 /// Runs the command.
 ///
 /// # Errors
-/// When the configuration is wrong, has no way, or the outbox cannot be opened.
+/// Fails if the configuration is wrong or has no receiver, or if the outbox cannot be opened.
 pub(crate) fn run(args: &AlertsArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
     match args.command {

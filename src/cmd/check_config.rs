@@ -1,4 +1,4 @@
-//! `callspan check-config`: lists every mistake in a configuration file, with line and remedy.
+//! `callspan check-config`: lists every mistake in a configuration file, with its line and remedy.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use crate::ops::output;
 /// Runs the command. Mistakes are an error (exit status 2); warnings are results.
 ///
 /// # Errors
-/// With the list of mistakes, or when the file cannot be read.
+/// Fails with the list of mistakes, or if the file cannot be read.
 pub(crate) fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
     let Some(file) = args.file.as_ref().filter(|_| !args.example) else {
         output::result(&reference::example())?;

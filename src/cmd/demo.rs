@@ -1,7 +1,7 @@
 //! `callspan demo`: recording and delivery without any configuration.
 //!
 //! A captured call inside the binary is replayed as by `replay --deliver`, and delivered to a fake Pyrus inside this
-//! process. The demo fails unless the fake Pyrus holds exactly the recording that the record names.
+//! process. The demo fails unless the fake Pyrus has exactly the recording that the call record names.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use crate::ops::output;
 /// Runs the command.
 ///
 /// # Errors
-/// When the folder cannot be written, or the call did not arrive completely in the fake Pyrus.
+/// Fails if the folder cannot be written, or if the fake Pyrus did not get the complete call.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = free_folder(&args.out)?;
     let capture = dir.join("capture.pcap");
@@ -69,7 +69,7 @@ fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a configuration with 102 as the only extension. The call from 101 is therefore inbound, and its task is created
+/// Returns a configuration with 102 as the only extension. So the call from 101 is inbound, and its task is created
 /// while 102 rings.
 fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     let user = options.users.first().context("the fake Pyrus has a user")?;
@@ -157,10 +157,10 @@ fn indented(text: &mut String, block: &str) {
 /// A call of eight seconds (G.711, two voices) between two telephones; see fixtures/README.md.
 const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture.pcap");
 
-/// Time between two looks at the signals.
+/// Interval at which the signals are checked.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Most demo folders side by side.
+/// Most demo folders in one folder.
 const MAX_FOLDERS: u32 = 100;
 
 const INTRODUCTION: &str = "\

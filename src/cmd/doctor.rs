@@ -23,10 +23,10 @@ use crate::ops::output;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
-/// Runs the command. Findings are results, so the exit status only shows whether the check could be done.
+/// Runs the command. Findings are results, so the exit status only shows whether the check could be carried out.
 ///
 /// # Errors
-/// When the interface cannot be opened, the file is not a capture, or the configuration is wrong.
+/// Fails if the interface cannot be opened, the file is not a capture, or the configuration is wrong.
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut config = super::load_config(args.config.as_deref(), ConfigPurpose::Inspect)?;
     if let Some(name) = &args.interface {
@@ -60,7 +60,7 @@ fn observe_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Observati
         match watch.step(&mut source) {
             Ok(true) => {}
             Ok(false) => break,
-            // A truncated file is checked as far as it can be read.
+            // A truncated file is checked up to its truncation.
             Err(error) => {
                 watch.warnings.push(error.to_string());
                 break;
@@ -98,7 +98,7 @@ fn observe_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
     Ok(watch.finish(&mut source, subject))
 }
 
-/// Decoder, engine and the doctor's own counters around one source.
+/// The decoder, the engine and the counters of the doctor, fed by one source.
 struct DoctorRun {
     decoder: FrameDecoder,
     engine: Engine,

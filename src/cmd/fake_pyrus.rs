@@ -8,7 +8,7 @@ use crate::fake_pyrus::serve;
 /// Runs the command until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the port is in use or the script cannot be read.
+/// Fails if the port is in use or the script cannot be read.
 pub(crate) fn run(args: &FakePyrusArgs) -> anyhow::Result<ExitCode> {
     serve(args.listen, args.script.clone(), std::io::stdout())?;
     Ok(ExitCode::SUCCESS)

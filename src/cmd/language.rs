@@ -1,4 +1,4 @@
-//! Language of the sentences that the commands print: `--lang`, then the environment.
+//! Language of the sentences that the commands print, from `--lang`, else from the environment.
 
 use std::sync::OnceLock;
 
@@ -16,7 +16,7 @@ pub(crate) enum CliLanguage {
 }
 
 impl CliLanguage {
-    /// Sets the language of this process: the given one, else that of the environment.
+    /// Sets the language of this process: the given language, else that of the environment.
     pub(crate) fn choose(given: Option<Self>) {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let of_environment = || ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(variable);
@@ -29,7 +29,7 @@ impl CliLanguage {
         *CHOSEN.get().unwrap_or(&Self::En)
     }
 
-    /// Returns the reason of a verdict; a sentence of another version stays English.
+    /// Returns the reason of a verdict in this language. A sentence of another version stays English.
     pub(crate) fn reason(self, reason: &str) -> String {
         match self {
             Self::Ru => russian_reason(reason).unwrap_or_else(|| reason.to_owned()),
@@ -37,7 +37,7 @@ impl CliLanguage {
         }
     }
 
-    /// Returns why a leg belongs to its call.
+    /// Returns the sentence that explains why a leg belongs to its call.
     pub(crate) const fn rule(self, rule: CorrelationRule) -> &'static str {
         match self {
             Self::En => rule.sentence(),

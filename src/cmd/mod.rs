@@ -197,7 +197,7 @@ pub fn main() -> ExitCode {
 /// Forbids core dumps, because the memory of this process holds the security key, the token and speech.
 fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    // If the kernel refuses, LimitCORE=0 of the systemd unit still applies.
+    // If the kernel refuses, `LimitCORE=0` in the systemd unit still applies.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
@@ -205,7 +205,7 @@ fn forbid_core_dumps() {
 pub(crate) fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        // Help and version arrive here too, as results with exit status 0.
+        // `--help` and `--version` arrive here, too, as errors with exit status 0.
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
@@ -229,7 +229,8 @@ pub(crate) fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Loads the configuration of a command from a file, or from the defaults. Warnings go to standard error.
 ///
 /// # Errors
-/// With every mistake in the file. `ConfigPurpose::ReplayAndDeliver` requires a file, because the login has no default.
+/// Fails with every mistake in the file. `ConfigPurpose::ReplayAndDeliver` requires a file, because the login has no
+/// default.
 pub(crate) fn load_config(file: Option<&std::path::Path>, purpose: ConfigPurpose) -> anyhow::Result<Config> {
     let loaded = match (file, purpose) {
         (Some(file), _) => Config::load(file, purpose)?,

@@ -1,4 +1,4 @@
-//! `callspan package-files`: writes the man pages and the completions of shells, for packages.
+//! `callspan package-files`: writes man pages and shell completions, for packages.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use super::{Cli, PackageFilesArgs};
 /// Runs the command.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// Fails if a file cannot be written.
 pub(crate) fn run(args: &PackageFilesArgs) -> anyhow::Result<ExitCode> {
     write_all(&args.out).with_context(|| format!("cannot write below {}", args.out.display()))?;
     Ok(ExitCode::SUCCESS)

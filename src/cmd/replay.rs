@@ -45,7 +45,7 @@ pub struct ReplayRequest {
     pub config: Config,
     /// Folder for WAV, JSON, spool and journal.
     pub out: PathBuf,
-    /// True: also deliver to Pyrus, and wait until no pending delivery can succeed any more.
+    /// Whether to deliver to Pyrus, too, and to wait until no pending delivery can succeed any more.
     pub deliver: bool,
 }
 
@@ -54,9 +54,9 @@ pub struct ReplayRequest {
 pub struct ReplayOutcome {
     /// Call records in the order of `invited_at`.
     pub records: Vec<CallRecord>,
-    /// Number of calls that still have to be delivered, or that a person must look after.
+    /// Number of calls that still have to be delivered, or that need a person.
     pub owed: usize,
-    /// Whether a part of a file was not read because of rubbish in it.
+    /// Whether a part of a file was not read, because it contains invalid data.
     pub is_unread: bool,
     /// Warnings, printed before the results.
     pub warnings: Vec<String>,
@@ -67,7 +67,7 @@ pub struct ReplayOutcome {
 /// Replays capture files.
 ///
 /// # Errors
-/// When a file is not a capture, the folder cannot be written, or delivery cannot start.
+/// Fails if a file is not a capture, the folder cannot be written, or delivery cannot start.
 pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let mut source = files::open(&request.files)?;
     let out = &request.out;
@@ -81,7 +81,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let marker = RenderMarker::open(out).context("the marker of the call being rendered")?;
     let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
     let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
-    // A worker process reads the legs of suspects from files.
+    // If calls ended an earlier replay, a worker process reads their legs, which must be in files.
     let memory_mib = if marker.has_suspects() { 0 } else { request.config.spool.memory_mib };
     let isolated = marker.has_suspects().then(|| isolated_renderer(out, &recording, limit));
     let mut run = ReplayRun {
@@ -105,7 +105,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     run.finish()
 }
 
-/// Returns a renderer for calls that ended an earlier replay: each is rendered in a worker process.
+/// Returns a renderer for calls that crashed an earlier replay. It renders each of them in a worker process.
 fn isolated_renderer(out: &Path, recording: &recording::config::Config, limit: Option<u64>) -> CallRenderer {
     let recorder = Recorder::new(recording.clone(), FolderLayout::Flat, limit);
     let settings = WorkerSettings::flat(out.join(SPOOL_FOLDER), recording, limit);
@@ -113,7 +113,7 @@ fn isolated_renderer(out: &Path, recording: &recording::config::Config, limit: O
     CallRenderer::new(recorder, Some(setup), TickCounter::default())
 }
 
-/// Removes files that a killed replay left in this folder. The captures still exist, so the files are not needed.
+/// Removes files that a killed replay left in this folder. They are not needed, because the capture files still exist.
 fn remove_leftovers(out: &Path) {
     recordings::remove_half_written_in(out, clock::wall_clock());
     let spool = out.join(SPOOL_FOLDER);
@@ -122,7 +122,7 @@ fn remove_leftovers(out: &Path) {
     {
         let left = std::fs::read_dir(&spool).into_iter().flatten().flatten().map(|e| e.path());
         for path in left.filter(|p| p.extension().is_some_and(|e| e == "pcapng")) {
-            let _ = std::fs::remove_file(path); // at worst it stays
+            let _ = std::fs::remove_file(path); // if this fails, the file remains
         }
     }
 }
@@ -131,7 +131,7 @@ struct ReplayRun {
     pipeline: Pipeline,
     spool: MemorySpool,
     recorder: Recorder,
-    /// Renders the calls that ended an earlier replay.
+    /// Renders the calls that crashed an earlier replay.
     isolated: Option<CallRenderer>,
     marker: RenderMarker,
     delivery: Option<ReplayDelivery>,
@@ -163,7 +163,7 @@ impl ReplayRun {
 
     fn take_events(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.pipeline.engine.poll_event() {
-            // Only ended calls matter here: intermediate states of a call are of use only while it is live.
+            // Only ended calls matter here. Updates of a call are useful only while it is live.
             if let CallEvent::Ended(ended) = event {
                 self.take_call(&ended)?;
             }
@@ -189,7 +189,7 @@ impl ReplayRun {
         Ok(())
     }
 
-    /// Renders a call: in this process, unless it ended an earlier replay.
+    /// Renders a call in this process, or in a worker process if the call crashed an earlier replay.
     fn render(&mut self, ended: &EndedCall) -> anyhow::Result<CallRecord> {
         let id = &ended.record.id;
         let Some(isolated) = self.isolated.as_ref().filter(|_| self.marker.is_suspect(id)) else {
@@ -219,7 +219,7 @@ impl ReplayRun {
         Ok(record)
     }
 
-    /// Returns a note about dropped packets, or about why no call was found.
+    /// Returns a note about dropped packets, or about the reason why no call was found.
     fn dropped(&self) -> Option<String> {
         let totals = self.pipeline.drops();
         let rtp = self.pipeline.engine.counters().rtp_unclaimed;
@@ -255,7 +255,7 @@ impl ReplayRun {
 
 /// Delivery of a replay. Its journal is in the output folder.
 struct ReplayDelivery {
-    /// Keeps a second replay into the folder from delivering every call twice.
+    /// Lock of the output folder. It prevents a second replay into the folder, which would deliver every call twice.
     _lock: FolderLock,
     journal: Journal,
     policy: DeliveryPolicy,
@@ -299,7 +299,8 @@ impl ReplayDelivery {
         Ok(summary)
     }
 
-    /// Waits until no pending delivery can succeed any more, the patience is over, or a signal (Ctrl-C) arrives.
+    /// Waits until no pending delivery can succeed any more, until [`PATIENCE`] is over, or until a signal (Ctrl-C)
+    /// arrives.
     fn wait(&self) -> anyhow::Result<DeliverySummary> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -321,7 +322,7 @@ impl ReplayDelivery {
     }
 }
 
-/// Returns why calls are not delivered yet. The newest problem, or the problem of the first call, stands for all calls.
+/// Returns the reason why calls are not delivered yet: the newest problem, or the problem of the first call.
 fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<String> {
     let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
     let first = owed().next()?;
@@ -340,7 +341,7 @@ fn begin(record: &CallRecord) -> Option<crate::time::Timestamp> {
 /// Runs the command.
 ///
 /// # Errors
-/// As [`replay`]; also when the configuration is wrong.
+/// Fails like [`replay`], and if the configuration is wrong.
 pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let purpose = if args.deliver { ConfigPurpose::ReplayAndDeliver } else { ConfigPurpose::Replay };
     let config = super::load_config(args.config.as_deref(), purpose)?;
@@ -366,12 +367,12 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
 
-/// Verdict reason of a call that ends the renderer.
+/// Verdict reason of a call that crashes the renderer.
 const BROKEN: &str =
     "The call could not be rendered because of a bug in callspan; its packets are in the capture. Please report it.";
 /// RTP packets that indicate a call: one second of both sides. Fewer packets may look like RTP by chance.
 const RTP_OF_A_CALL: u64 = 100;
-/// Frames between two looks at the progress. The clock is read at each.
+/// Number of frames between two updates of the progress. Each update reads the clock.
 const STEPS_PER_PROGRESS: u32 = 4096;
 /// Time without a successful request after which this run stops waiting. The next run continues the delivery.
 const PATIENCE: Duration = Duration::from_secs(60);

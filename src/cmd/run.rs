@@ -1,7 +1,8 @@
 //! `callspan run`: the service.
 //!
-//! The main thread captures, runs the engine and fills the legs' chunks. The spool's thread writes the chunks. The threads
-//! of [`post_process`] turn ended calls into files and deliver them. No thread waits for a later thread.
+//! The main thread captures, runs the engine and fills the chunks of the spool. The spool's thread writes the chunks.
+//! The threads of [`post_process`] turn ended calls into files and deliver them. No thread waits for a later thread in
+//! this order.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,7 +43,7 @@ use crate::time::Timestamp;
 /// Runs the command.
 ///
 /// # Errors
-/// When the configuration is wrong, an interface cannot be opened, or the spool or the journal cannot be written.
+/// Fails if the configuration is wrong, an interface cannot be opened, or the spool or the journal cannot be written.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Run)?;
     sandbox::keep_from_children();
@@ -99,13 +100,13 @@ fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, signals: ServiceSigna
     ended
 }
 
-/// Tells systemd about the service.
+/// Notifies systemd of the state of the service.
 fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states); // fails without systemd, where nobody waits for it
 }
 
-/// Returns how to treat a missing interface. Under systemd the service waits for it and keeps delivering; at a terminal the
-/// command fails.
+/// Returns how to treat a missing interface. Under systemd the service waits for the interface and continues to
+/// deliver. At a terminal the command fails.
 fn missing_interface_policy() -> live::MissingInterfacePolicy {
     match std::env::var_os("NOTIFY_SOCKET") {
         Some(_) => live::MissingInterfacePolicy::Retry,
@@ -126,10 +127,10 @@ struct RunningService {
     /// Key of the recorder's own test calls.
     test_key: Option<TestCallKey>,
     supervisor: Supervisor,
-    /// True: the alarm about a stalled thread was raised.
+    /// Whether the alarm about a stalled thread was raised.
     is_stalled: bool,
     owed: OwedCalls,
-    /// Status line that systemd has.
+    /// Status line that was last sent to systemd.
     status_line: String,
     console: Option<ConsoleServer>,
     _locks: [FolderLock; 2],
@@ -145,10 +146,10 @@ impl RunningService {
         let folders: [StorageFolder<'_>; 3] =
             [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
         storage::check_all(&folders)?;
-        // Two services in one spool would render each other's calls and deliver every call twice.
+        // Two services with the same spool would render each other's calls and deliver every call twice.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         storage::mark_all(&folders);
-        // First of all, because a port that is taken must not end a service whose threads are at work already.
+        // The console starts first, because a port in use must not end a service with running threads.
         let console = config.console.listen.map(|at| ConsoleServer::start(at, config)).transpose()?;
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         if let Some(alarm) = alarm {
@@ -179,7 +180,7 @@ impl RunningService {
         }
         while let Some(event) = engine.poll_event() {
             if let CallEvent::Ended(call) = &event {
-                resumed.insert(call.record.id.clone()); // the renderers have it already, so it must not be adopted
+                resumed.insert(call.record.id.clone()); // the renderers have this call already, so it must not be adopted
             }
             spool.forward(event);
         }
@@ -244,7 +245,7 @@ impl RunningService {
         Ok(())
     }
 
-    /// Reads the frames that the kernel had captured when the stop was asked for, for at most [`STOP_READING`].
+    /// Reads the frames that the kernel captured before the stop was requested, for at most [`STOP_READING`].
     fn read_waiting_frames(&mut self, source: &mut dyn CaptureSource) -> anyhow::Result<()> {
         let asked_at = clock::wall_clock().offset(self.pipeline.engine.wall_offset_ns().saturating_neg());
         let until = clock::monotonic() + STOP_READING;
@@ -256,7 +257,7 @@ impl RunningService {
         Ok(())
     }
 
-    /// Continues until no call is live, for at most `patience` of capture time.
+    /// Continues to capture until no call is live, for at most `patience` of capture time.
     fn drain(&mut self, source: &mut dyn CaptureSource, patience: Duration) -> anyhow::Result<()> {
         let until = self.pipeline.engine.now() + patience;
         while self.pipeline.engine.live_calls() > 0 && self.pipeline.engine.now() < until {
@@ -308,8 +309,8 @@ impl RunningService {
         anyhow::bail!(detail)
     }
 
-    /// Ends the service if a thread has ended by itself, because its work would stay undone unnoticed. systemd restarts the
-    /// service (Restart=on-failure).
+    /// Ends the service if a thread has ended by itself, because its work would be missing without notice. systemd
+    /// restarts the service (Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
         match self.post_processor.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
             None => Ok(()),
@@ -319,8 +320,8 @@ impl RunningService {
         }
     }
 
-    /// Reads the configuration again, and uses the parts that need no restart. A configuration with a mistake changes
-    /// nothing.
+    /// Reads the configuration again, and applies the parts that need no restart. A configuration with a mistake
+    /// changes nothing.
     fn reload(&mut self, file: &Path) {
         let new = match super::load_config(Some(file), ConfigPurpose::Run) {
             Ok(new) => new,
@@ -337,9 +338,9 @@ impl RunningService {
         if changes.taken.contains(&ConfigChanges::LOGIN) {
             self.post_processor.reload(&new);
         }
-        // At every log level, because a person has just asked for it.
+        // The note is printed at every log level, because a person has requested the reload.
         output::note(&format!("callspan: the configuration was read again; {}", changes.sentence()));
-        // The rest stays as it was at the start, so that the next reload names it again.
+        // The other settings stay as they were at the start, so that the next reload reports them again.
         let (call, alerts, log) = (new.call, new.alerts, new.log);
         let fixed = &self.config.call;
         self.config.call = CallConfig {
@@ -354,7 +355,7 @@ impl RunningService {
         (pyrus.security_key, pyrus.security_key_file) = (new.pyrus.security_key, new.pyrus.security_key_file);
     }
 
-    /// Tells systemd that the service lives, unless a thread makes no progress, and what it is doing.
+    /// Notifies the watchdog of systemd, unless a thread makes no progress, and updates the status line.
     fn show_life(&mut self, source: &mut dyn CaptureSource) {
         match self.supervisor.stalled(clock::monotonic()) {
             None => {
@@ -382,7 +383,7 @@ impl RunningService {
         }
     }
 
-    /// Raises alarms about the mirror.
+    /// Raises alarms about the mirror port.
     fn check_mirror(&mut self) {
         let Self { pipeline, mirror, alerts, .. } = self;
         let counters = MirrorCounters { engine: pipeline.engine.counters(), decode: pipeline.decoder.counters() };
@@ -463,7 +464,7 @@ impl RunningService {
             match &warning {
                 CaptureWarning::InterfaceUp(text) => self.alerts.raise(AlarmKind::InterfaceUp, text),
                 CaptureWarning::InterfaceDown(text) => {
-                    // Packets of live calls are lost on this machine, not before it.
+                    // Missing packets of live calls were lost on this machine, not before it.
                     self.pipeline.engine.handle_local_loss();
                     self.alerts.raise(AlarmKind::InterfaceDown, text);
                 }
@@ -527,20 +528,21 @@ impl RunningService {
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If a sandbox refuses, the old limit remains, and opening a file reports it when it is reached.
+    // If a sandbox refuses, the old limit remains. Opening a file reports an error when the limit is reached.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Interval at which old chunks are written to the disk.
+/// Interval at which old chunks are sent to the disk.
 const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
-/// Time for which a stop reads the frames that wait in the kernel. Usually none waits for longer than 20 ms.
+/// Time for which a stop reads the frames that wait in the kernel. Usually no frame waits for longer than 20 ms.
 const STOP_READING: Duration = Duration::from_millis(500);
-/// Time for which a stop goes on rendering. At worst, i.e. if every step takes all of its time, a stop takes 10 s: 0.5 s for
-/// frames that wait, 1 s for the last writes, 1 s here, 4 s for requests in flight, 2 s for records, 1.5 s for messages.
+/// Time for which a stop continues to render. If every step takes all of its time, a stop takes 10 s. These are 0.5 s
+/// for waiting frames, 1 s for the last writes, 1 s for rendering, 4 s for requests in flight, 2 s for records, and 1.5
+/// s for messages.
 const STOP_RENDERING: Duration = Duration::from_secs(1);
-/// Time for the last messages of a service that ends; others wait for the next start.
+/// Time for the last messages of a service that ends. All others wait for the next start.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
-/// Interval of housekeeping: losses and threads are checked.
+/// Interval of housekeeping, which checks losses and threads.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// File in the state folder that remembers the hours with SIP.
 const MIRROR_FILE: &str = "mirror.json";

@@ -1,6 +1,7 @@
 //! `callspan status`: the service at a glance.
 //!
-//! Reads the report of the service, the journal and the disks. Needs neither the console nor the network.
+//! The command reads the report of the service, the journal and the disks. It needs neither the console nor the
+//! network.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -39,18 +40,18 @@ pub(crate) struct StatusArgs {
 /// The status, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct StatusView {
-    /// True: the service wrote its report in the last half minute.
+    /// Whether the service wrote its report in the last half minute.
     running: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<ServiceReport>,
-    /// Calls of the last 24 hours, in one line.
+    /// Totals of the calls of the last 24 hours, in one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_day: Option<String>,
-    /// Why nothing can be delivered.
+    /// Reason why no call can be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_alarm: Option<String>,
     disks: Vec<DiskView>,
-    /// Pairs of addresses that calls showed to be one machine.
+    /// Pairs of addresses that are one machine, as calls showed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     machines: Vec<MachinePair>,
     /// Messages for webhooks, mail and Telegram that are not sent yet.
@@ -68,7 +69,7 @@ struct DiskView {
     path: PathBuf,
     free_bytes: u64,
     total_bytes: u64,
-    /// Days until the disk of the recordings is full at the pace of the last week.
+    /// Days until the disk of the recordings is full, if recordings grow as in the last week.
     #[serde(skip_serializing_if = "Option::is_none")]
     days_left: Option<u64>,
 }
@@ -76,7 +77,7 @@ struct DiskView {
 /// Runs the command.
 ///
 /// # Errors
-/// When the configuration is wrong.
+/// Fails if the configuration is wrong.
 pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
     let now = wall_clock();
@@ -115,7 +116,7 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
     }
 }
 
-/// Counts the messages that wait. A site without webhook, mail and Telegram has none.
+/// Counts the messages that wait in the outbox. A site without webhook, mail and Telegram has none.
 fn outbox(config: &Config) -> Option<OutboxCounts> {
     let counts = Outbox::open_existing(&config.journal.dir)?.counts().ok()?;
     (counts.owed + counts.dead > 0).then_some(counts)

@@ -107,7 +107,7 @@ pub(super) const fn verdict(verdict: CallVerdict) -> &'static str {
     }
 }
 
-/// Returns the tone of a verdict.
+/// Returns the colour of a verdict.
 pub(super) const fn tone(verdict: CallVerdict) -> TextTone {
     match verdict {
         CallVerdict::BothSides => TextTone::Good,
@@ -119,8 +119,8 @@ pub(super) const fn tone(verdict: CallVerdict) -> TextTone {
     }
 }
 
-/// Returns the text with everything replaced that could control a terminal: control characters, and marks that change the
-/// writing direction.
+/// Returns the text with all characters replaced that could control a terminal: control characters, and marks that
+/// change the writing direction.
 pub(super) fn printable(text: &str) -> String {
     let bad = |c: char| {
         c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -183,7 +183,7 @@ const DURATION: usize = 4;
 const VERDICT: usize = 6;
 const FILE: usize = 7;
 const GAP: &str = "  ";
-/// Columns that shrink on a narrow terminal, in this order, and their smallest width.
+/// Columns that shrink on a narrow terminal, in this order, with their smallest width, characters.
 const SPARE: [(usize, usize); 3] = [(FILE, 24), (2, 8), (1, 8)];
 
 #[cfg(test)]

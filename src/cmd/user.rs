@@ -158,7 +158,7 @@ pub(crate) struct AuditArgs {
 /// Runs `user`.
 ///
 /// # Errors
-/// When the accounts cannot be read or written, or a name or password is refused.
+/// Fails if the accounts cannot be read or written, or if a name or password is refused.
 pub(crate) fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
     let accounts = open(&args.place)?;
     match &args.command {
@@ -183,7 +183,7 @@ pub(crate) fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
 /// Runs `audit`.
 ///
 /// # Errors
-/// When the accounts cannot be read.
+/// Fails if the accounts cannot be read.
 pub(crate) fn audit(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let accounts = open(&args.place)?;
     let zone = DisplayZone::of(args.utc);
@@ -225,7 +225,7 @@ fn add_user(accounts: &Accounts, add: &UserAddArgs) -> anyhow::Result<()> {
 /// Runs `token`.
 ///
 /// # Errors
-/// When the accounts cannot be read or written, or a name or scope is refused.
+/// Fails if the accounts cannot be read or written, or if a name or scope is refused.
 pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let accounts = open(&args.place)?;
     match &args.command {
@@ -274,7 +274,7 @@ fn open(place: &AccountsPlace) -> anyhow::Result<Accounts> {
     Ok(Accounts::open(&folder)?)
 }
 
-/// Reads a password: a line of standard input. At a terminal it is not shown.
+/// Reads a password: one line of standard input. A terminal does not show it.
 fn read_password() -> anyhow::Result<String> {
     let input = std::io::stdin();
     let mut line = String::new();

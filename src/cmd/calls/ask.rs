@@ -1,6 +1,7 @@
-//! The requests: `retry`, `render`, `hold` and `release`.
+//! The requests of `calls`: `retry`, `render`, `hold` and `release`.
 //!
-//! They are written into the journal for the running service. Without a service, `render` is done here.
+//! They are written into the journal for the running service. Without a running service, this process does `render`
+//! itself.
 
 use std::process::ExitCode;
 
@@ -57,7 +58,8 @@ pub(super) fn render(place: &JournalLocation, ids: &[String]) -> anyhow::Result<
     for id in ids {
         known(&journal, id)?;
     }
-    // A running service holds both locks: it renders in the spool folder and delivers from the state folder.
+    // If both locks can be taken, no service is running: it would hold them, to render in the spool folder and deliver
+    // from the state folder.
     let taken = lock::acquire(&place.config.spool.dir).and_then(|s| Ok((s, lock::acquire(&place.config.journal.dir)?)));
     let _locks = match taken {
         Ok(locks) => locks,

@@ -40,7 +40,7 @@ fn cells(call: &StoredCall, zone: &DisplayZone) -> [String; COLUMNS] {
     ]
 }
 
-/// Returns text from the wire so that a spreadsheet shows it and computes nothing. A + before digits is a number.
+/// Returns text from the wire in a form that a spreadsheet shows and does not compute. A + before digits is a number.
 fn safe(text: &str) -> String {
     let plain = table::printable(text);
     let is_number = plain.strip_prefix('+').is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));

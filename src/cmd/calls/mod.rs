@@ -168,14 +168,14 @@ pub(crate) struct HoldArgs {
 /// The folders of journal, spool and recordings.
 struct JournalLocation {
     config: Config,
-    /// True for the output folder of a `replay`: all files in one folder, no service.
+    /// True for the output folder of a `replay`, which has all files in one folder and no service.
     of_replay: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// When there is no journal, a call is unknown, or a request cannot be fulfilled.
+/// Fails if there is no journal, if a call is unknown, or if a request cannot be fulfilled.
 pub(crate) fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     let place = JournalLocation::find(args)?;
     let style = TextStyle::of_stdout(args.utc);
@@ -282,7 +282,7 @@ fn shown(path: &Path) -> String {
     table::printable(&path.display().to_string())
 }
 
-/// Most pieces of a waveform: more than a screen has points, and at most a few MiB of text.
+/// Most pieces of a waveform: more than the pixels of a screen, and at most a few MiB of text.
 const MAX_PEAKS: i64 = 100_000;
 
 const HELP: &str = "\

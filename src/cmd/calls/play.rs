@@ -1,4 +1,4 @@
-//! `calls play`: plays a recording with the player of this machine, or says where the recording lies.
+//! `calls play`: plays a recording with an audio player of this machine, or prints the path of the recording.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -71,7 +71,7 @@ fn is_installed(program: &str) -> bool {
     std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
 }
 
-/// Returns whether ALSA has a card, or a sound server of this user runs.
+/// Returns whether ALSA has a sound card, or whether a sound server of this user runs.
 fn has_sound_card() -> bool {
     let cards = std::fs::read_to_string("/proc/asound/cards").unwrap_or_default();
     let has_card = cards.trim_start().starts_with(|c: char| c.is_ascii_digit());
@@ -80,7 +80,7 @@ fn has_sound_card() -> bool {
     has_card || has_server || std::env::var_os("PULSE_SERVER").is_some()
 }
 
-/// Players, those of a sound server first: they mix with other programs.
+/// Audio players. Those of a sound server come first, because they mix with the sound of other programs.
 const PLAYERS: [SoundPlayer; 5] = [
     SoundPlayer { program: "pw-play", args: &[], plays_ogg: true },
     SoundPlayer { program: "paplay", args: &[], plays_ogg: true },

@@ -1,4 +1,4 @@
-//! `calls list` and `calls show`: text about calls, and what a person must do.
+//! `calls list` and `calls show`: print calls, and the tasks that need a person.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::output;
 use crate::time::Timestamp;
 
-/// Prints the list, then parked and dead calls with the reason, then a line of totals. Works page by page, so that memory
-/// does not grow with the list.
+/// Prints the list, then parked and dead calls with the reason, then a line of totals. Works page by page, so that the
+/// memory does not grow with the list.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, style: &TextStyle) -> anyhow::Result<()> {
     let after = journal.cursor_before_newest(filter)?;
     let mut totals = ListTotals::default();
@@ -99,7 +99,7 @@ fn trouble(text: &mut String, record: &CallRecord) {
     let _ = writeln!(text, "  {}  {}", record.id, table::printable(why));
 }
 
-/// A line of the list, with the tones of its verdict and its delivery.
+/// A row of the list, with the colours of its verdict and its delivery.
 struct ListRow {
     cells: [String; COLUMNS],
     tones: (TextTone, TextTone),
@@ -162,8 +162,8 @@ pub(super) fn begin(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
-/// Formats rows in columns as wide as their widest cell so far. A narrow terminal shortens the numbers, never the id, which
-/// is last.
+/// Formats rows in columns as wide as their widest cell so far. A narrow terminal shortens the numbers, but never the
+/// id, which is in the last column.
 fn columns(text: &mut String, rows: &[ListRow], widest: &mut [usize; COLUMNS], style: &TextStyle) {
     for row in rows {
         for (width, cell) in widest.iter_mut().zip(&row.cells) {
@@ -309,5 +309,5 @@ const FROM: usize = 2;
 const TO: usize = 3;
 const VERDICT: usize = 7;
 const DELIVERY: usize = 9;
-/// Characters that a number keeps on a narrow terminal.
+/// Fewest characters that a number keeps on a narrow terminal.
 const LEAST: usize = 8;

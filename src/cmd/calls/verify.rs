@@ -52,7 +52,7 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
         found.extend(strays(place, &journal, &files)?);
     }
     if !found.is_empty() && is_service_running(place) {
-        // The service may be about to rename a file or to write its row.
+        // The service may be about to rename a file or to write its journal row.
         std::thread::sleep(SETTLE);
         found = confirm(found, place, &journal)?;
     }
@@ -84,7 +84,7 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Returns the findings that are still there on a second look.
+/// Checks the findings a second time, and returns those that remain.
 fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) -> anyhow::Result<Vec<FileFinding>> {
     let again = strays(place, journal, &journal.recordings()?)?;
     let mut confirmed = Vec::new();
@@ -95,7 +95,7 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
                 let row = journal.recordings_of(call)?.into_iter().find(|row| Path::new(&row.path) == finding.path);
                 match row.map(|row| check_file(&row, journal, &VerifyDepth::default())).transpose()? {
                     Some(FileCheck::Problem(_)) => true,
-                    // Only the content was checked again, not the audio of an encrypted file.
+                    // The second check covered only the content, not the audio of an encrypted file.
                     Some(FileCheck::NotDecoded) => !finding.what.starts_with("is missing"),
                     Some(FileCheck::Intact(_)) | None => false,
                 }
@@ -108,7 +108,7 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
     Ok(confirmed)
 }
 
-/// Returns whether a service works with this journal.
+/// Returns whether a service is running with this journal.
 fn is_service_running(place: &JournalLocation) -> bool {
     !place.of_replay && lock::is_held(&place.config.journal.dir)
 }
@@ -128,11 +128,11 @@ fn recordings_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<Record
 
 /// Result of the check of one file.
 enum FileCheck {
-    /// The file is unchanged; with its entry in the call record, if the record still has it.
+    /// The file is unchanged. Has the file's entry in the call record, if the record still has it.
     Intact(Option<(RecordingFile, VerifiedRecording)>),
     /// The file is unchanged and encrypted. Its audio was not checked without the key.
     NotDecoded,
-    /// The file is missing or changed; with a description.
+    /// The file is missing or changed. Has a description of the problem.
     Problem(String),
 }
 
@@ -154,7 +154,7 @@ impl FileFinding {
     }
 }
 
-/// The depth to which files are checked.
+/// How thoroughly files are checked.
 #[derive(Clone, Copy, Debug, Default)]
 struct VerifyDepth<'a> {
     /// Number of waveform peaks per channel to compute.
@@ -216,7 +216,7 @@ fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &Verifi
 
 /// Finds files in the folder of recordings that belong to no call, for example half-written files after a crash.
 fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) -> anyhow::Result<Vec<FileFinding>> {
-    // A half-written file that is younger than the running service is the service's work.
+    // A half-written file that is newer than the start of the running service is still being written by the service.
     let service_began = is_service_running(place).then(|| lock::taken_at(&place.config.journal.dir)).flatten();
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
     let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();
@@ -242,7 +242,7 @@ fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) ->
     Ok(found)
 }
 
-/// Returns true for a half-written file that was changed since the running service began.
+/// Returns true for a half-written file that was changed after the running service started.
 fn is_in_progress(entry: &std::fs::DirEntry, service_began: Option<SystemTime>) -> bool {
     let changed = || entry.metadata().and_then(|found| found.modified());
     entry.path().extension().is_some_and(|e| e == "part")
@@ -264,7 +264,7 @@ fn stray(
             Some(String::from("is left over from an interrupted encryption; the service removes it"))
         }
         _ if is_sound(&name) && !rows.contains(path) => match journal.call(call_of(&name))? {
-            // The file may be newer than the rows.
+            // The file may be newer than the rows that were read.
             Some(call) if call.record.recordings.iter().any(|r| Path::new(&r.path) == path) => None,
             _ => Some(String::from("belongs to no call of the journal")),
         },
@@ -281,6 +281,6 @@ fn call_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(id, _)| id)
 }
 
-/// Time between the first look at a file and the second, beside a running service. From the rename of a file to the row of
-/// its call takes some milliseconds.
+/// Time between the first and the second check of a file while a service runs. Between the rename of a file and its
+/// journal row, some milliseconds pass.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -1,11 +1,11 @@
-//! Times as people read and write them: local time with its offset, or UTC.
+//! Formats and parses times for people: local time with its offset, or UTC.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::time::Timestamp;
 
-/// The zone in which times are shown and understood.
+/// The time zone in which times are printed and parsed.
 #[derive(Clone, Debug)]
 pub(crate) struct DisplayZone {
     zone: TimeZone,
@@ -28,7 +28,7 @@ impl DisplayZone {
         match jiff::Timestamp::from_microsecond(at.as_micros()) {
             Ok(moment) if self.is_utc => moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
             Ok(moment) => moment.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string(),
-            // Later than the year 9999: nothing that a clock shows.
+            // Years after 9999 have no local form.
             Err(_) => at.to_rfc3339_secs(),
         }
     }
@@ -39,12 +39,12 @@ impl DisplayZone {
     }
 }
 
-/// A time as a person gave it to a filter.
+/// A time that a person gave as a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenTime {
     /// A time with a zone.
     Exact(Timestamp),
-    /// The reading of a clock; the zone is that of the tables.
+    /// A time without a zone. It is in the zone in which the tables are printed.
     Reading(DateTime),
 }
 
@@ -52,7 +52,7 @@ impl GivenTime {
     /// Parses a day, a day with a time, or RFC 3339.
     ///
     /// # Errors
-    /// With the forms that are understood.
+    /// Fails with the accepted forms.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(at) = Timestamp::parse_rfc3339(text) {
             return Ok(Self::Exact(at));
@@ -62,7 +62,8 @@ impl GivenTime {
             .map_err(|_| String::from("write 2026-11-23, 2026-11-23T14:05 or RFC 3339 with a zone"))
     }
 
-    /// Returns the moment. A reading that a change of the clocks skips or repeats is the later or the earlier one.
+    /// Returns the moment. If a change of the clocks skips the time, returns the later moment; if it repeats the time,
+    /// the earlier one.
     pub(crate) fn in_zone(self, zone: &DisplayZone) -> Timestamp {
         match self {
             Self::Exact(at) => at,
@@ -107,7 +108,7 @@ mod tests {
         for exact in ["2026-11-23T10:08:54Z", "2026-11-23T12:08:54+02:00", "2026-11-23 10:08:54Z"] {
             assert_eq!(given(exact, &moscow), "2026-11-23T10:08:54Z");
         }
-        // On this night the clocks went from 2 to 3: half past two is what a clock that nobody set shows.
+        // On this night the clocks went from 2 to 3. Half past two is what a clock shows that was not set.
         assert_eq!(given("2026-03-29 02:30", &zone("CET-1CEST,M3.5.0,M10.5.0/3")), "2026-03-29T01:30:00Z");
         assert!(GivenTime::parse("yesterday").is_err());
     }

@@ -1,4 +1,4 @@
-//! The look of results for people: local time, colours, progress.
+//! Style of results for people: local time, colours, progress.
 
 pub(crate) mod clock_face;
 pub(crate) mod paint;
@@ -7,14 +7,14 @@ pub(crate) mod progress;
 use clock_face::DisplayZone;
 use paint::Paint;
 
-/// The look of a table or a page.
+/// The style of a table or a page.
 #[derive(Clone, Debug)]
 pub(crate) struct TextStyle {
-    /// Width of the terminal, characters; `None`: nothing is cut.
+    /// Width of the terminal, characters; `None`: no text is cut.
     pub(crate) width: Option<usize>,
-    /// Zone of the times.
+    /// Time zone of the printed times.
     pub(crate) zone: DisplayZone,
-    /// Colours, or none.
+    /// Whether the text has colours.
     pub(crate) paint: Paint,
 }
 
@@ -24,7 +24,7 @@ impl TextStyle {
         Self { width: super::table::terminal_width(), zone: DisplayZone::of(utc), paint: Paint::of_stdout() }
     }
 
-    /// Returns a style without colours, in which nothing is cut.
+    /// Returns a style without colours and without a width limit.
     #[cfg(test)]
     pub(crate) fn plain(zone: DisplayZone) -> Self {
         Self { width: None, zone, paint: Paint::default() }

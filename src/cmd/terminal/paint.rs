@@ -1,4 +1,4 @@
-//! Colours of results, on a terminal only.
+//! Colours of results, only at a terminal.
 
 use clap::builder::styling::{AnsiColor, Style};
 
@@ -13,24 +13,24 @@ pub(crate) struct Paint {
 /// The meaning of a coloured text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TextTone {
-    /// As it should be.
+    /// The value is as it should be.
     Good,
     /// Style of an unusual value that is no error.
     Odd,
     /// A person must act, or something is lost.
     Bad,
-    /// Nothing to see: no colour.
+    /// The value needs no attention: no colour.
     Plain,
 }
 
 impl Paint {
-    /// Returns colours if standard output is a terminal that wants them.
+    /// Returns colours if standard output is a terminal and the user wants colours.
     pub(crate) fn of_stdout() -> Self {
         use std::io::IsTerminal as _;
         Self { is_on: std::io::stdout().is_terminal() && output::wants_colour() }
     }
 
-    /// Returns a text with the words that begin lines about problems in their colours.
+    /// Colours the words that begin lines about problems.
     pub(crate) fn findings(self, text: &str) -> String {
         if !self.is_on {
             return text.to_owned();
@@ -42,7 +42,7 @@ impl Paint {
         text.split_inclusive('\n').map(line).collect()
     }
 
-    /// Returns the text, in the colour of its tone if there are colours.
+    /// Returns the text in the colour of its tone, if there are colours.
     pub(crate) fn tone(self, text: &str, tone: TextTone) -> String {
         let colour = match tone {
             TextTone::Good => AnsiColor::Green,

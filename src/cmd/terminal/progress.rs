@@ -1,20 +1,20 @@
-//! A progress bar on standard error, if that is a terminal.
+//! A progress bar on standard error, if standard error is a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Progress of a long command. It removes itself when dropped.
+/// Progress bar of a long command. The bar disappears when it is dropped.
 #[derive(Debug)]
 pub(crate) struct CommandProgress {
     bar: ProgressBar,
 }
 
 impl CommandProgress {
-    /// Starts a bar over bytes.
+    /// Starts a bar that counts bytes.
     pub(crate) fn of_bytes(total: u64) -> Self {
         Self::start(total, "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left")
     }
 
-    /// Starts a bar over things, with their name in the plural.
+    /// Starts a bar that counts items. `name` is their name in the plural.
     pub(crate) fn of_things(total: u64, name: &str) -> Self {
         Self::start(total, &format!("{{bar:30}} {{pos}} of {{len}} {name}, {{eta}} left"))
     }
@@ -29,12 +29,12 @@ impl CommandProgress {
         Self { bar }
     }
 
-    /// Sets how much is done.
+    /// Sets how many bytes or items are done.
     pub(crate) fn set(&self, done: u64) {
         self.bar.set_position(done);
     }
 
-    /// Adds one thing that is done.
+    /// Adds one item that is done.
     pub(crate) fn add(&self) {
         self.bar.inc(1);
     }

@@ -1,8 +1,8 @@
 //! `callspan test-call`: proves that a call through the mirrored port is recorded, or names the step at which it is lost.
 //!
-//! One made-up call is sent through a network card: SIP messages of both sides and RTP with a tone for each side. Then its
-//! record is looked for in the folders of the running service. The recorder knows the call by a header
-//! ([`crate::call::test_call`]) and does not register it in Pyrus, unless `--deliver` asks for it.
+//! One made-up call is sent through a network card: SIP messages of both sides, and RTP with a tone for each side. Then
+//! the command searches the folders of the running service for the call's record. The recorder recognizes the call by a
+//! header ([`crate::call::test_call`]). It does not register the call in Pyrus, unless `--deliver` is given.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,7 +82,7 @@ struct TestCallView {
 /// Runs the command.
 ///
 /// # Errors
-/// When the configuration is wrong.
+/// Fails if the configuration is wrong.
 pub(crate) fn run(args: &TestCallArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
     if config.capture.interfaces.contains(&args.interface) {
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &TestCallArgs) -> anyhow::Result<ExitCode> {
     Ok(if view.ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Makes the call and follows it, up to the first step that failed.
+/// Makes the call and follows it through the recorder, up to the first step that failed.
 fn call(args: &TestCallArgs, config: &Config) -> TestCallView {
     let mut steps = Vec::new();
     let id = match prepare(config) {
@@ -134,7 +134,8 @@ fn passed(step: TestStep, detail: String) -> StepResult {
     StepResult { step, ok: true, detail }
 }
 
-/// Checks that the service runs and captures. Returns its report and the key of its test calls, or the reason.
+/// Checks that the service runs and captures. Returns its report and the key for test calls, or the reason of the
+/// failure.
 fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
     let state = &config.journal.dir;
     let report = ServiceReport::read(state).map_err(|error| match error.kind() {
@@ -197,7 +198,7 @@ fn send(
     Ok(SentCall { call_id, at, rtp, talk, before })
 }
 
-/// Leaves the result for the running service, which raises the alarm. Without a service raises it here.
+/// Stores the result for the running service, which raises the alarm. Without a service, raises the alarm here.
 fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
     let state = &config.journal.dir;
     let failed = view.steps.iter().find(|step| !step.ok);
@@ -232,7 +233,7 @@ fn text(view: &TestCallView) -> String {
     text
 }
 
-/// Checks a number for the command line.
+/// Parses a phone number of the command line.
 fn number(text: &str) -> Result<String, String> {
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "+*#.-_".contains(c));
     match (1..=32).contains(&text.len()) && is_plain {

@@ -1,4 +1,4 @@
-//! The made-up call: its SIP messages (RFC 3261), session descriptions and RTP packets, each with its moment.
+//! The made-up call: its SIP messages (RFC 3261), session descriptions and RTP packets, each with its time.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::tones::tone_packet;
 use crate::call::record::Side;
 use crate::call::test_call::TEST_CALL_HEADER;
 
-/// Everything that makes one test call different from another.
+/// The facts that distinguish one test call from another.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptFacts<'a> {
     /// Numbers of caller and callee.
@@ -23,7 +23,7 @@ pub(super) struct ScriptFacts<'a> {
     pub(super) talk: Duration,
     /// Call-ID.
     pub(super) call_id: &'a str,
-    /// Value of the header by which the recorder knows the call.
+    /// Value of the header by which the recorder recognizes the call.
     pub(super) proof: &'a str,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct ScriptedPacket {
     pub(super) at: Duration,
     /// The side that sends the packet.
     pub(super) sender: Side,
-    /// UDP port of both ends.
+    /// UDP ports of both ends.
     pub(super) ports: PacketPorts,
     /// UDP payload.
     pub(super) payload: Vec<u8>,
@@ -49,7 +49,7 @@ pub(super) struct PacketPorts {
     pub(super) to: u16,
 }
 
-/// Returns the packets of the call, in the order of their time.
+/// Returns the packets of the call, in order of time.
 pub(super) fn packets(facts: &ScriptFacts<'_>) -> Vec<ScriptedPacket> {
     let dialog = ScriptDialog::new(facts);
     let (answer, bye) = (ANSWER, ANSWER + facts.talk);
@@ -95,7 +95,7 @@ const fn media_port(side: Side) -> u16 {
     }
 }
 
-/// RTP packets (RFC 3550) of one side with its tone in G.711 A-law.
+/// Returns the RTP packets (RFC 3550) of one side, with its tone in G.711 A-law.
 fn media(side: Side, from: Duration, count: u32) -> impl Iterator<Item = ScriptedPacket> {
     let (ssrc, first, begin) = (fastrand::u32(..), fastrand::u16(..), fastrand::u32(..));
     let ports = PacketPorts { from: media_port(side), to: media_port(side.other()) };
@@ -205,13 +205,13 @@ fn uri(user: Option<&str>, side: Side, port: u16) -> Uri {
     }
 }
 
-/// Moments after the INVITE, as of a person who answers at once.
+/// Times of the messages after the INVITE, as if a person answered at once.
 const TRYING: Duration = Duration::from_millis(20);
 const RINGING: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_millis(1_000);
-/// Pause between messages that follow at once, e.g. 200 and ACK.
+/// Pause between messages that follow each other at once, e.g. 200 and ACK.
 const STEP: Duration = Duration::from_millis(20);
 /// Payload type of G.711 A-law (RFC 3551 table 4).
 const PCMA: u8 = 8;
-/// Time of one RTP packet, milliseconds.
+/// Duration of one RTP packet, ms.
 pub(super) const PTIME_MS: u32 = 20;

@@ -17,7 +17,7 @@ pub(super) struct ToneShares {
     pub(super) samples: u64,
 }
 
-/// Returns the payload of a side's packet with this number.
+/// Returns the payload of packet `number` of a side.
 pub(super) fn tone_packet(side: Side, number: u32) -> Vec<u8> {
     let length = u64::from(PTIME_MS) * RATE / 1_000;
     let first = u64::from(number) * length;
@@ -32,7 +32,7 @@ pub(super) fn tone_packet(side: Side, number: u32) -> Vec<u8> {
 /// Measures the tones in a recording.
 ///
 /// # Errors
-/// When the file cannot be read or decoded.
+/// Fails if the file cannot be read or decoded.
 pub(super) fn measure(path: &Path, sample_rate: u32) -> Result<ToneShares, VerifyError> {
     let mut channels = [Vec::new(), Vec::new()];
     decode(path, sample_rate, &mut |frames| {
@@ -48,7 +48,7 @@ pub(super) fn measure(path: &Path, sample_rate: u32) -> Result<ToneShares, Verif
 }
 
 impl ToneShares {
-    /// Returns true if the left channel has the caller's tone only, and the right channel the callee's.
+    /// Returns true if the left channel has only the caller's tone, and the right channel only the callee's.
     pub(super) fn is_right(&self) -> bool {
         let [left, right] = self.shares;
         left[0] > MOST && right[1] > MOST && left[1] < LITTLE && right[0] < LITTLE
@@ -60,7 +60,7 @@ impl ToneShares {
         left[1] > MOST && right[0] > MOST
     }
 
-    /// Returns the sides of which the own tone is missing in their channel.
+    /// Returns the sides with their own tone missing in their channel.
     pub(super) fn missing(&self) -> Vec<Side> {
         [Side::Caller, Side::Callee]
             .into_iter()
@@ -69,8 +69,8 @@ impl ToneShares {
     }
 }
 
-/// Returns the share of the energy at a frequency (in cycles a sample), by Goertzel's algorithm in short windows. A gap or
-/// a correction of the clock therefore spoils its own window only.
+/// Returns the share of the energy at a frequency (in cycles per sample), by Goertzel's algorithm in short windows. So
+/// a gap or a correction of the clock affects only its own window.
 fn share(samples: &[f64], frequency: f64) -> f64 {
     let coefficient = 2.0 * (TAU * frequency).cos();
     let (mut tone, mut all) = (0.0, 0.0);
@@ -85,7 +85,7 @@ fn share(samples: &[f64], frequency: f64) -> f64 {
     if all > 0.0 { tone / all } else { 0.0 }
 }
 
-/// Returns the frequency of a side's tone, Hz: far from each other, no harmonics, no key of a telephone.
+/// Returns the frequency of a side's tone, Hz. The two are far apart, no harmonics of each other, and no DTMF tones.
 const fn frequency(side: Side) -> f64 {
     match side {
         Side::Caller => 500.0,
@@ -93,15 +93,15 @@ const fn frequency(side: Side) -> f64 {
     }
 }
 
-/// Samples a second of G.711.
+/// Samples per second of G.711.
 const RATE: u64 = 8_000;
-/// Amplitude: -10 dB below full scale.
+/// Amplitude of the tones: 10 dB below full scale.
 const LEVEL: f64 = 10_000.0;
-/// Samples of a window: 100 ms at 8 kHz, 50 ms at 16 kHz; whole periods of both tones.
+/// Samples of a window: 100 ms at 8 kHz, 50 ms at 16 kHz. A window has whole periods of both tones.
 const WINDOW: usize = 800;
-/// Share of the own tone in a channel that counts as heard. Silence before the first packet has no energy.
+/// Smallest share of the own tone with which it counts as heard. Silence before the first packet has no energy.
 const MOST: f64 = 0.8;
-/// Share of the other tone that counts as absent: -20 dB.
+/// Largest share of the other tone with which it counts as absent: -20 dB.
 const LITTLE: f64 = 0.01;
 
 #[cfg(test)]

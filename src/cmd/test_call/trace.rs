@@ -1,4 +1,4 @@
-//! Looks for the record of the test call, and names the first step at which something was lost.
+//! Searches for the record of the test call, and names the first step that failed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,12 +31,12 @@ pub(super) enum TestStep {
     Recording,
     /// The recording has the tone of each side in its channel.
     Sound,
-    /// Pyrus takes calls, and took this one if it was asked to.
+    /// Pyrus accepts calls, and accepted this call if it was to be delivered.
     Delivery,
 }
 
 impl TestStep {
-    /// Returns the word in the output.
+    /// Returns the name of the step in the output.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Recorder => "recorder",
@@ -87,12 +87,13 @@ pub(super) struct CallTrace<'a> {
     pub(super) sent: &'a SentCall,
     /// Longest time to wait for the record, and then for Pyrus.
     pub(super) patience: Duration,
-    /// True: the call must be delivered.
+    /// Whether the call must be delivered.
     pub(super) deliver: bool,
 }
 
 impl CallTrace<'_> {
-    /// Checks the steps in their order, up to the first that failed. Returns the id of the call, if it has a record.
+    /// Checks the steps in their order, up to the first step that failed. Returns the id of the call, if it has a
+    /// record.
     pub(super) fn follow(&self, steps: &mut Vec<StepResult>) -> Option<String> {
         let stored = self.wait_for(self.patience, |call| call.stage == CallStage::Complete);
         let Some(stored) = stored else {
@@ -107,7 +108,7 @@ impl CallTrace<'_> {
             (TestStep::Sound, &|| self.sound(&stored.record)),
             (TestStep::Delivery, &|| self.delivery(&id)),
         ];
-        // A spool that could not be written explains everything that is missing after it.
+        // If the spool could not be written, this explains the failure of all later steps.
         if let Some(error) = spool_error(&stored.record) {
             self.add(steps, TestStep::Recording, Err(error));
             return Some(id);
@@ -120,7 +121,7 @@ impl CallTrace<'_> {
         Some(id)
     }
 
-    /// Adds the result of a step. Returns true if the step is right.
+    /// Adds the result of a step. Returns true if the step succeeded.
     fn add(&self, steps: &mut Vec<StepResult>, step: TestStep, result: Result<String, StepError>) -> bool {
         let ok = result.is_ok();
         let (Ok(detail) | Err(detail)) = result;
@@ -128,7 +129,8 @@ impl CallTrace<'_> {
         ok
     }
 
-    /// Waits until the call is in the journal and `is_ready`. After `patience` returns the call as it is then.
+    /// Waits until the call is in the journal and `is_ready` holds. After `patience`, returns the call in its present
+    /// state.
     #[expect(clippy::disallowed_methods, reason = "another process works on the call")]
     fn wait_for(&self, patience: Duration, is_ready: impl Fn(&StoredCall) -> bool) -> Option<StoredCall> {
         let until: Instant = monotonic() + patience;
@@ -148,7 +150,8 @@ impl CallTrace<'_> {
         calls.into_iter().find(|call| call.record.legs.iter().any(|leg| leg.sip_call_id == self.sent.call_id))
     }
 
-    /// Explains why the journal does not know the call, by the counters of the service before and after it.
+    /// Explains why the journal does not have the call, by comparing the counters of the service before and after the
+    /// call.
     fn why_not_seen(&self) -> StepError {
         let Ok(after) = ServiceReport::read(&self.config.journal.dir) else {
             return String::from("the service has no report any more: look at `systemctl status callspan`");
@@ -333,13 +336,13 @@ const STORAGE_ALARMS: [AlarmKind; 7] = [
     AlarmKind::DiskLow,
 ];
 const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processor time";
-/// Pause between two looks into the journal.
+/// Pause between two reads of the journal.
 const POLL: Duration = Duration::from_millis(250);
-/// The wall clock may be set during the call.
+/// Tolerance for times, because the wall clock may be set during the call.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
-/// Frames that a card gets without any mirror in the time of a call: broadcasts, neighbour discovery.
+/// Most frames that a card receives during a call without any mirror: broadcasts and neighbour discovery.
 const FEW_FRAMES: u64 = 20;
-/// Loss that can be heard.
+/// Loss from which a listener hears it, %.
 const MAX_LOSS_PERCENT: u64 = 1;
-/// Difference between the call and its recording: the switch and the kernel take milliseconds.
+/// Largest difference in length between the call and its recording, s. The switch and the kernel add milliseconds.
 const MAX_LENGTH_ERROR_S: f64 = 0.5;

@@ -1,4 +1,4 @@
-//! Sends the packets of the made-up call through network cards, each at its moment.
+//! Sends the packets of the made-up call through network cards, each at its time.
 
 use std::time::{Duration, Instant};
 
@@ -25,15 +25,15 @@ impl SendingCards {
     /// Opens the cards.
     ///
     /// # Errors
-    /// When there is no such card, it is down, or the privilege is missing.
+    /// Fails if a card does not exist or is down, or if the privilege is missing.
     pub(super) fn open(caller: &str, callee: Option<&str>) -> anyhow::Result<Self> {
         Ok(Self { caller: SendingCard::open(caller)?, callee: callee.map(SendingCard::open).transpose()? })
     }
 
-    /// Sends the packets. Takes as long as the call.
+    /// Sends the packets. This takes as long as the call lasts.
     ///
     /// # Errors
-    /// When a card refuses a packet.
+    /// Fails if a card refuses a packet.
     #[expect(clippy::disallowed_methods, reason = "the call takes its time on a real wire")]
     pub(super) fn send(&mut self, packets: &[ScriptedPacket]) -> anyhow::Result<()> {
         let frames: Vec<Vec<u8>> = packets.iter().map(|packet| self.frame(packet)).collect();
@@ -84,17 +84,17 @@ fn cannot_open(name: &str, error: &pcap::Error) -> anyhow::Error {
     anyhow::anyhow!("cannot send on {name}: {text} (`ip link` lists the interfaces)")
 }
 
-/// Reads `00:1b:21:aa:bb:cc`.
+/// Parses a hardware address such as `00:1b:21:aa:bb:cc`.
 fn hardware_address(text: &str) -> Option<[u8; 6]> {
     let bytes: Option<Vec<u8>> = text.trim().split(':').map(|hex| u8::from_str_radix(hex, 16).ok()).collect();
     bytes?.try_into().ok()
 }
 
-/// Hardware address that no host has (locally administered): a switch sends such a frame to all ports.
+/// Hardware address that no host has (locally administered). A switch sends a frame to it to all ports.
 const NOBODY: [u8; 6] = [0x02, b'c', b's', b'p', b'a', b'n'];
-/// Hops that the packets may take, as telephones set it.
+/// Time to live of the packets, as telephones set it.
 const TTL: u8 = 64;
-/// Time after the last packet, so that the card has sent it.
+/// Wait after the last packet, so that the card sends it.
 const AFTER: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
