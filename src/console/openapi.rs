@@ -16,7 +16,7 @@ struct ApiOperation {
     method: &'static str,
     /// Path, with `{}` parts.
     path: &'static str,
-    /// What the request does: an English and a Russian sentence.
+    /// English and Russian sentence about the purpose of the request.
     does: [&'static str; 2],
     /// Parameters of the query, or fields of the form of a POST.
     parameters: &'static [&'static str],

@@ -129,8 +129,8 @@ impl SipFramer {
         }
     }
 
-    /// Returns the number of messages since the last call of which the body or the whole was skipped, because they were
-    /// too long.
+    /// Returns the number of messages since the last call that were too long. Their body or the whole message was
+    /// skipped.
     pub fn take_oversized(&mut self) -> u64 {
         let own = std::mem::take(&mut self.oversized);
         match &mut self.state {
