@@ -35,6 +35,8 @@ fn describe_machine() {
         ("has_chromium", has_program("chromium") && has_program("chromedriver")),
         ("has_systemd_analyze", has_program("systemd-analyze")),
         ("has_bcg729", has_program("cc") && has_bcg729()),
+        ("has_postgres", has_program("setpriv") && may(CAP_SETUID) && Path::new("/usr/lib/postgresql").is_dir()),
+        ("has_moto", has_program("moto_server")),
         ("may_capture", may(CAP_NET_RAW)),
         ("may_mount", may(CAP_SYS_ADMIN) && has_program("mount")),
         ("may_add_interfaces", may(CAP_NET_ADMIN) && may(CAP_NET_RAW) && has_ip),
@@ -83,6 +85,7 @@ fn has_corpus(folder: &str) -> bool {
 }
 
 // Numbers of linux/capability.h.
+const CAP_SETUID: u32 = 7;
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_NET_RAW: u32 = 13;
 const CAP_SYS_ADMIN: u32 = 21;

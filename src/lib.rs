@@ -12,8 +12,10 @@
 //!   render           spool -> two timelines -> decoded stereo samples, in two passes
 //!   recording  [IO]  samples -> a finished file (.part, fsync, rename) and its call record
 //!   delivery         the pure state machine of the uploads to Pyrus
+//!   archive          the pure state machine of the copies in a central archive
 //!   journal    [IO]  SQLite: conversations, legs, recordings, and the rows of delivery
 //!   pyrus      [IO]  the HTTP client that executes the actions of delivery
+//!   central    [IO]  the clients of the archive: object store and PostgreSQL
 //!   fake_pyrus [IO]  a fake of the Pyrus API, for tests and for the demo
 //!   ops        [IO]  configuration, logs, counters, alarms, doctor
 //!   service    [IO]  the threads of the recorder
@@ -80,8 +82,12 @@
 
 #![cfg_attr(not(feature = "service"), allow(dead_code, reason = "the service uses more of the core"))]
 
+#[cfg(feature = "service")]
+pub(crate) mod archive;
 pub mod call;
 pub mod capture;
+#[cfg(feature = "service")]
+pub(crate) mod central;
 #[cfg(feature = "service")]
 pub mod cmd;
 pub mod codec;

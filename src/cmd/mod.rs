@@ -15,7 +15,9 @@ use crate::ops::{heap, log, output};
 use crate::service::{render_process, render_worker};
 
 pub(crate) mod alerts;
+pub(crate) mod archive;
 pub(crate) mod calls;
+pub(crate) mod central;
 pub(crate) mod check_config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -77,6 +79,10 @@ pub(crate) enum CallspanCommand {
     Token(user::TokenArgs),
     /// Show who listened to which call, and what else was done in the console.
     Audit(user::AuditArgs),
+    /// Send calls to the central archive of several sites, or bring them back.
+    Archive(archive::ArchiveArgs),
+    /// Set up and check the index of a central archive.
+    Central(central::CentralArgs),
     /// Render calls for `run`; not for people.
     #[command(name = render_process::COMMAND, hide = true)]
     RenderWorker,
@@ -258,6 +264,8 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::User(args) => user::run(&args),
         CallspanCommand::Token(args) => user::token(&args),
         CallspanCommand::Audit(args) => user::audit(&args),
+        CallspanCommand::Archive(args) => archive::run(&args),
+        CallspanCommand::Central(args) => central::run(&args),
         CallspanCommand::RenderWorker => render_worker::serve().map(|()| ExitCode::SUCCESS),
         CallspanCommand::PackageFiles(args) => package_files::run(&args),
         CallspanCommand::Demo(args) => demo::run(&args),

@@ -35,7 +35,7 @@ use crate::service::post_process::{self, PostProcessTools, PostProcessor, Render
 use crate::service::recovery::{self, OpenedJournal};
 use crate::service::reload::ConfigChanges;
 use crate::service::watch::OwedCalls;
-use crate::service::{clock, resume, sandbox, startup_failure, test_key, topology_file, watch};
+use crate::service::{archive, clock, resume, sandbox, startup_failure, test_key, topology_file, watch};
 use crate::spool::disk::DiskSpool;
 use crate::spool::storage::{self, StorageFolder};
 use crate::time::Timestamp;
@@ -121,6 +121,7 @@ struct RunningService {
     spool: DiskSpool,
     post_processor: PostProcessor,
     watch: StoppableThread,
+    archive: Option<StoppableThread>,
     alerts: Alerts,
     journal: Journal,
     config: Config,
@@ -166,6 +167,7 @@ impl RunningService {
         let post_processor = PostProcessor::start(config, tools, events)?;
         let owed = OwedCalls::default();
         let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone(), journal.clone())?;
+        let archive = archive::start(config, journal.clone(), alerts.clone())?;
         let mut supervisor = Supervisor::default();
         supervisor.watch("spool", spool.writer_rounds().into(), SHORT_ROUND);
         supervisor.watch("watch", watch.ticks(), SHORT_ROUND);
@@ -211,6 +213,7 @@ impl RunningService {
             spool,
             post_processor,
             watch,
+            archive,
             alerts,
             journal,
             config: config.clone(),
@@ -312,7 +315,12 @@ impl RunningService {
     /// Ends the service if a thread has ended by itself, because its work would be missing without notice. systemd
     /// restarts the service (Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
-        match self.post_processor.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
+        match self
+            .post_processor
+            .ended_thread()
+            .or_else(|| self.watch.is_finished().then_some("watch"))
+            .or_else(|| self.archive.as_ref().is_some_and(StoppableThread::is_finished).then_some("archive"))
+        {
             None => Ok(()),
             Some(name) => {
                 anyhow::bail!("the {name} thread ended because of a bug in callspan: the service must restart")
@@ -512,6 +520,9 @@ impl RunningService {
             "stopped"
         );
         self.watch.stop();
+        if let Some(archive) = self.archive {
+            archive.stop_within(STOP_ARCHIVE);
+        }
         self.pipeline.engine.handle_shutdown();
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
@@ -540,6 +551,8 @@ const STOP_READING: Duration = Duration::from_millis(500);
 /// for waiting frames, 1 s for the last writes, 1 s for rendering, 4 s for requests in flight, 2 s for records, and 1.5
 /// s for messages.
 const STOP_RENDERING: Duration = Duration::from_secs(1);
+/// Time for the archive to finish its present step. Every step can be interrupted and repeated.
+const STOP_ARCHIVE: Duration = Duration::from_millis(100);
 /// Time for the last messages of a service that ends. All others wait for the next start.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 /// Interval of housekeeping, which checks losses and threads.

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+mod archive;
 mod calls;
 pub mod config;
 mod deliveries;
@@ -43,6 +44,7 @@ mod sidecar;
 mod tests;
 mod totals;
 
+pub(crate) use archive::ArchiveBacklog;
 pub(crate) use calls::CallToStore;
 pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub use encrypt::EncryptedRecording;

@@ -16,6 +16,8 @@ macro_rules! recordings {
         CASE WHEN EXISTS (SELECT 1 FROM untold u WHERE u.call_id = r.call_id) THEN 2
             ELSE coalesce((SELECT iif(d.stage = 'done', 1, 2) FROM deliveries d WHERE d.id = r.call_id), 0) END,
         EXISTS (SELECT 1 FROM holds h WHERE h.call_id = r.call_id)
+            OR EXISTS (SELECT 1 FROM meta m JOIN archive_jobs a ON a.call_id = r.call_id AND a.archived < a.change
+                WHERE m.key = 'archive_keeps')
             OR EXISTS (SELECT 1 FROM calls c WHERE c.id = r.call_id AND c.stage <> 'complete')
         FROM recordings r WHERE r.state = 'present'"
     };

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{Error, JournalResult, search};
 
 /// Schema version that this program writes (`PRAGMA user_version`).
-pub(crate) const VERSION: i64 = 7;
+pub(crate) const VERSION: i64 = 8;
 
 /// Refuses a file that a newer program wrote. An older or empty file is accepted.
 pub(super) fn check_version(connection: &Connection) -> JournalResult<()> {
@@ -54,7 +54,7 @@ fn version(connection: &Connection) -> JournalResult<i64> {
 }
 
 /// Step n migrates from version n to n + 1. A released step is never changed.
-const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5, V6, V7];
+const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5, V6, V7, V8];
 
 /// Times are µs since the Unix epoch. The words in `stage` and `state` come from the enums in Rust.
 const V1: &str = "
@@ -211,6 +211,51 @@ CREATE TABLE call_search (
     PRIMARY KEY (begin, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_by_stage ON deliveries (id, stage);
+";
+
+/// Adds the jobs of the central archive. The triggers enter each change of a complete call while there is an archive.
+const V8: &str = "
+CREATE TABLE archive_jobs (
+    call_id     TEXT PRIMARY KEY,
+    change      INTEGER NOT NULL,           -- counts the changes of the call
+    archived    INTEGER NOT NULL DEFAULT 0, -- the change that the archive has; less than change: something is owed
+    refused     INTEGER NOT NULL DEFAULT 0, -- the change that the archive cannot take
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    next_at     INTEGER,
+    note        TEXT,                       -- for a person: why it waits
+    objects     TEXT NOT NULL DEFAULT '[]'  -- the recordings, JSON
+) STRICT;
+CREATE INDEX archive_owed ON archive_jobs (next_at) WHERE archived < change;
+
+CREATE TRIGGER archive_new_call AFTER INSERT ON calls
+WHEN new.stage = 'complete' AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive') BEGIN
+    INSERT INTO archive_jobs (call_id, change) VALUES (new.id, 1)
+        ON CONFLICT (call_id) DO UPDATE SET change = change + 1, next_at = NULL;
+END;
+CREATE TRIGGER archive_changed_call AFTER UPDATE ON calls
+WHEN new.stage = 'complete' AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive') BEGIN
+    INSERT INTO archive_jobs (call_id, change) VALUES (new.id, 1)
+        ON CONFLICT (call_id) DO UPDATE SET change = change + 1, next_at = NULL;
+END;
+CREATE TRIGGER archive_new_delivery AFTER INSERT ON deliveries BEGIN
+    UPDATE archive_jobs SET change = change + 1 WHERE call_id = new.id AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive');
+END;
+CREATE TRIGGER archive_changed_delivery AFTER UPDATE ON deliveries BEGIN
+    UPDATE archive_jobs SET change = change + 1 WHERE call_id = new.id AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive');
+END;
+CREATE TRIGGER archive_new_hold AFTER INSERT ON holds BEGIN
+    UPDATE archive_jobs SET change = change + 1
+        WHERE call_id = new.call_id AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive');
+END;
+CREATE TRIGGER archive_ended_hold AFTER DELETE ON holds BEGIN
+    UPDATE archive_jobs SET change = change + 1
+        WHERE call_id = old.call_id AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive');
+END;
+CREATE TRIGGER archive_changed_recording AFTER UPDATE OF path, sha256, state ON recordings
+WHEN new.path IS NOT old.path OR new.sha256 IS NOT old.sha256 BEGIN
+    UPDATE archive_jobs SET change = change + 1, next_at = NULL
+        WHERE call_id = new.call_id AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive');
+END;
 ";
 
 #[cfg(test)]

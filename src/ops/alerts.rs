@@ -78,6 +78,10 @@ pub enum AlarmKind {
     PyrusAway,
     /// Pyrus accepts calls again.
     PyrusRecovered,
+    /// Calls cannot be archived; callspan tries again.
+    ArchiveFailing,
+    /// The archive takes calls again.
+    ArchiveRecovered,
     /// Frames were lost on this machine.
     CaptureDrops,
     /// A bounded table is full and calls or packets are dropped, for example by a flood of INVITEs.
@@ -114,7 +118,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind.
-    pub(super) const ALL: [Self; 29] = [
+    pub(super) const ALL: [Self; 31] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -128,6 +132,8 @@ impl AlarmKind {
         Self::LoginRefused,
         Self::PyrusAway,
         Self::PyrusRecovered,
+        Self::ArchiveFailing,
+        Self::ArchiveRecovered,
         Self::CaptureDrops,
         Self::TablesFull,
         Self::InterfaceDown,
@@ -162,6 +168,8 @@ impl AlarmKind {
             Self::LoginRefused => "login_refused",
             Self::PyrusAway => "pyrus_away",
             Self::PyrusRecovered => "pyrus_recovered",
+            Self::ArchiveFailing => "archive_failing",
+            Self::ArchiveRecovered => "archive_recovered",
             Self::CaptureDrops => "capture_drops",
             Self::TablesFull => "tables_full",
             Self::InterfaceDown => "interface_down",
@@ -196,6 +204,7 @@ impl AlarmKind {
         match self {
             Self::DiskRecovered => &[Self::DiskLow, Self::DiskFull, Self::DiskReadOnly],
             Self::PyrusRecovered => &[Self::LoginRefused, Self::PyrusAway],
+            Self::ArchiveRecovered => &[Self::ArchiveFailing],
             Self::InterfaceUp => &[Self::InterfaceDown],
             Self::TestCallPassed => &[Self::TestCallFailed],
             Self::MirrorSilentOver => &[Self::MirrorSilent],

@@ -13,6 +13,7 @@
 //! - `test_key`: the key by which the recorder knows its own test calls.
 //! - Before everything else: [`lock`] (one process for each folder), [`recovery`] (opens or rebuilds the journal).
 
+pub(crate) mod archive;
 mod call_locks;
 pub(crate) mod clock;
 mod encrypt;

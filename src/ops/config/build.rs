@@ -8,6 +8,7 @@ use super::value::{number_source, split_header_match};
 use super::{Config, ConfigPurpose, SecretSources, TrustedProxy, folders, plausible, secret};
 use crate::call::config::{CallRule, NumberSource, RecordingStart, RegistrationMoment, RuleAction};
 use crate::call::record::CallDirection;
+use crate::central::config::is_site_name;
 use crate::ops::notify::config::{MailConfig, MailTls, NotifyConfig, NotifySecret, TelegramConfig, WebhookConfig};
 use crate::pyrus::config::{DurationUnit, RatingType, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
@@ -26,6 +27,7 @@ pub(crate) fn build(
     storage(raw, &mut config);
     pyrus(raw, &mut config);
     console(raw, &mut config);
+    archive(raw, &mut config);
     config.alerts.command =
         ConfigSection { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     ConfigSection { raw, name: "log" }.set_text("level", &mut config.log.level);
@@ -42,6 +44,7 @@ pub(crate) fn build(
     required(raw, &config, purpose, findings);
     plausible::placeholders(&config, raw, purpose, findings);
     ca_file(raw, &config, findings);
+    archive_settings(raw, &config, findings);
     pause_keys(raw, &config, findings);
     certificate(raw, &config, findings);
     config
@@ -344,6 +347,45 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
             "security_key",
             "name a file in security_key_file, or set CALLSPAN_PYRUS_SECURITY_KEY (only the service can see a systemd credential)",
         );
+    }
+}
+
+fn archive(raw: &RawConfig, config: &mut Config) {
+    let section = ConfigSection { raw, name: "archive" };
+    let archive = &mut config.archive;
+    section.set_text("site", &mut archive.site);
+    section.set_text("objects", &mut archive.objects);
+    section.set_text("region", &mut archive.region);
+    section.set_text("access_key", &mut archive.access_key);
+    section.set_text("index", &mut archive.index);
+    archive.endpoint = section.text("endpoint").map(str::to_owned);
+    archive.secret_key_file = section.text("secret_key_file").map(PathBuf::from);
+    archive.index_password_file = section.text("index_password_file").map(PathBuf::from);
+    archive.ca_file = section.text("ca_file").map(PathBuf::from);
+    section.set_switch("keep_until_archived", &mut archive.keep_until_archived);
+}
+
+/// Checks that an archive is complete: a site, an object store and an index.
+fn archive_settings(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
+    let archive = &config.archive;
+    let mut wrong = |key: &str, what: String, remedy: &str| {
+        findings.push(ConfigFinding::mistake(raw.get("archive", key).map(|g| g.line), what, remedy));
+    };
+    if !archive.objects.is_empty() && !["s3://", "file:///"].iter().any(|scheme| archive.objects.starts_with(scheme)) {
+        let what = String::from("archive.objects must begin with s3:// or file:///");
+        wrong("objects", what, "write \"s3://BUCKET/PREFIX\" or \"file:///FOLDER\"");
+    }
+    if archive.site.is_empty() {
+        return; // a centre has an index, but is no site
+    }
+    if !is_site_name(&archive.site) {
+        let what = format!("archive.site = \"{}\" is no name of a site", archive.site);
+        wrong("site", what, "write 1 to 40 lower-case letters, digits and hyphens, for example \"north-1\"");
+    }
+    for (key, value) in [("objects", &archive.objects), ("index", &archive.index)] {
+        if value.is_empty() {
+            wrong("site", format!("archive.site is set, but archive.{key} is not"), "set all three, or none");
+        }
     }
 }
 

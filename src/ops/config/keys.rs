@@ -102,6 +102,10 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("pyrus", "Delivery to Pyrus: one task for each call, with the recording attached."),
     ("pyrus.mappings", "Further form fields that are filled from SIP headers of the INVITE: field code and header."),
     (
+        "archive",
+        "Copies of all calls in a central archive of several sites: docs/many-sites.md. Without `objects` and `index` there is none.",
+    ),
+    (
         "console",
         "The console: pages to find a call and hear it, and the API (POST /api/calls/ID/pause and /resume, GET /api/status).",
     ),
@@ -188,6 +192,17 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("pyrus", "rating_type", KeyKind::Word(&["number", "text"]), "\"number\"", "", "Type of the field Rating in your form, if [pyrus.mappings] fills it from a header. \"number\" fits a field of type Choice."),
     //
     key("pyrus.mappings", "CODE", KeyKind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
+    //
+    key("archive", "site", KeyKind::Text, "\"\"", "", "Name of this site, unique in the archive: 1 to 40 lower-case letters, digits and hyphens. A box that replaces another takes over its name."),
+    key("archive", "objects", KeyKind::Text, "\"\"", "", "Object store for the recordings: \"s3://BUCKET/PREFIX\" or \"file:///FOLDER\". The key of the site needs to put objects below SITE/, and nothing else."),
+    key("archive", "endpoint", KeyKind::HookUrl, "", "", "URL of an object store that is not Amazon's."),
+    key("archive", "region", KeyKind::Text, "\"us-east-1\"", "", "Region of the bucket."),
+    key("archive", "access_key", KeyKind::Text, "\"\"", "", "Id of the access key."),
+    key("archive", "secret_key_file", KeyKind::Path, "", "", "File with the secret access key."),
+    key("archive", "index", KeyKind::Text, "\"\"", "", "Index in PostgreSQL: \"postgresql://ROLE@HOST/DATABASE\". Other machines are reached with TLS only."),
+    key("archive", "index_password_file", KeyKind::Path, "", "", "File with the password of the role."),
+    key("archive", "ca_file", KeyKind::Path, "", "", "PEM file with the certificates that both servers are checked against. Without it, those of the system."),
+    key("archive", "keep_until_archived", KeyKind::Switch, "false", "", "Keep a recording until the archive has it, whatever [recording] says about age and space."),
     //
     key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. On another address than 127.0.0.1 and [::1], the console speaks TLS and everybody signs in (callspan user add). Empty: no console."),
     key("console", "metrics_listen", KeyKind::Listen, "\"\"", "", "Further ADDRESS:PORT for /metrics, /healthz and /readyz, for a Prometheus on another machine, for example \"10.0.0.5:9464\". Nothing else is served there, and nothing there has a number. Empty: only console.listen has them, for this machine."),

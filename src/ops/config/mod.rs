@@ -41,6 +41,8 @@ pub struct Config {
     pub pyrus: crate::pyrus::config::Config,
     /// `[alerts]`.
     pub alerts: super::alerts::Config,
+    /// `[archive]`.
+    pub archive: crate::central::config::Config,
     /// `[console]`.
     pub console: ConsoleConfig,
     /// `[log]`.

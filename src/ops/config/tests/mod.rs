@@ -82,6 +82,8 @@ fn every_key_changes_the_configuration() {
             ("security_key_file", _) => format!("{:?}", key_file.path()),
             ("certificate" | "certificate_key", _) => format!("{:?}", key_file.path()),
             ("ca_file", _) => format!("{:?}", ca_file.path()),
+            ("site", _) => String::from("\"north\""),
+            ("objects", _) => String::from("\"s3://calls\""),
             (_, KeyKind::Text | KeyKind::Secret | KeyKind::Path) => String::from("\"another\""),
             (_, KeyKind::Switch) => if key.default == "true" { "false" } else { "true" }.to_owned(),
             (_, KeyKind::Number(least, _)) => (least + 1).to_string(),
@@ -127,6 +129,10 @@ fn every_key_changes_the_configuration() {
             }
             ("alerts", name) if name.starts_with("webhook_secret") => {
                 let head = "[alerts]\nwebhook_url = \"https://hook.example/\"\n";
+                (head.to_owned(), head)
+            }
+            ("archive", "site") => {
+                let head = "[archive]\nobjects = \"file:///a\"\nindex = \"postgresql:///a\"\n";
                 (head.to_owned(), head)
             }
             ("webhook", name) if name.starts_with("secret") => {

@@ -1,0 +1,288 @@
+//! The index in PostgreSQL.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config as PostgresConfig, Error as PostgresError, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::config::Config;
+use super::schema::{MIGRATIONS, VERSIONS};
+use super::{ArchiveError, with_causes};
+use crate::archive::{ArchiveFailure, ArchiveJob, ArchiveOutcome};
+use crate::call::record::CallRecord;
+use crate::journal::ArchiveBacklog;
+
+/// A connection to the index. It connects when it is needed, and again after it was lost.
+#[derive(Debug)]
+pub(crate) struct ArchiveIndex {
+    config: PostgresConfig,
+    ca_file: Option<PathBuf>,
+    client: Option<Client>,
+}
+
+/// A call in the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IndexedCall {
+    /// Id of the call.
+    pub(crate) id: String,
+    /// Change that the index has.
+    pub(crate) change: u64,
+    /// Keys and checksums of its recordings, in the order of the parts.
+    pub(crate) recordings: Vec<IndexedRecording>,
+}
+
+/// A recording in the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IndexedRecording {
+    /// Number of the part, from 1.
+    pub(crate) part: u32,
+    /// Key in the object store.
+    pub(crate) key: String,
+    /// Size of the object.
+    pub(crate) bytes: u64,
+    /// SHA-256 of the object, lower-case hex.
+    pub(crate) sha256: String,
+}
+
+impl ArchiveIndex {
+    /// Prepares the connection that the configuration describes.
+    ///
+    /// # Errors
+    /// When the URL is wrong, or the file with the password cannot be read.
+    pub(crate) fn open(config: &Config) -> Result<Self, ArchiveError> {
+        let mut postgres = PostgresConfig::from_str(&config.index)
+            .map_err(|e| ArchiveError::Setting(format!("archive.index is no PostgreSQL URL: {}", with_causes(&e))))?;
+        if let Some(path) = &config.index_password_file {
+            let password =
+                std::fs::read_to_string(path).map_err(|source| ArchiveError::File { path: path.clone(), source })?;
+            postgres.password(password.trim());
+        }
+        if !is_on_this_machine(&postgres) {
+            postgres.ssl_mode(SslMode::Require);
+        }
+        postgres.connect_timeout(CONNECT_TIMEOUT).application_name("callspan").options(STATEMENT_TIMEOUT);
+        Ok(Self { config: postgres, ca_file: config.ca_file.clone(), client: None })
+    }
+
+    /// Writes the row of a call, unless the index has a later change of it.
+    pub(crate) async fn put_call(&mut self, job: &ArchiveJob, record: &CallRecord) -> ArchiveOutcome {
+        let record = without_nul(serde_json::to_value(record).unwrap_or_default()).to_string();
+        let recordings = serde_json::to_string(&job.objects).unwrap_or_default();
+        let change = i64::try_from(job.change).unwrap_or(i64::MAX);
+        let sql = "SELECT callspan.put_call($1, $2::text::jsonb, $3::text::jsonb)";
+        match self.client().await {
+            Ok(client) => match client.execute(sql, &[&change, &record, &recordings]).await {
+                Ok(_) => ArchiveOutcome::Done,
+                Err(error) => ArchiveOutcome::Failed(ArchiveFailure::Passing(index_error(&error).to_string())),
+            },
+            Err(error) => ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string())),
+        }
+    }
+
+    /// Tells the index that this site is alive, and what it still has to send.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn report_site(&mut self, backlog: ArchiveBacklog) -> Result<(), ArchiveError> {
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let version = env!("CARGO_PKG_VERSION");
+        let sql = "SELECT callspan.report_site($1, $2, $3)";
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&version, &count(backlog.owed), &count(backlog.refused)];
+        self.client().await?.execute(sql, &parameters).await.map_err(|e| index_error(&e))?;
+        Ok(())
+    }
+
+    /// Brings the schema to the newest version, in one transaction. Returns the versions before and after.
+    ///
+    /// # Errors
+    /// When the index does not answer, refuses, or was migrated by a newer callspan.
+    pub(crate) async fn migrate(&mut self) -> Result<(usize, usize), ArchiveError> {
+        self.client().await?;
+        let Some(client) = &mut self.client else { return Err(ArchiveError::Index(String::from("not connected"))) };
+        let transaction = client.transaction().await.map_err(|e| index_error(&e))?;
+        // Two migrations at once wait for each other.
+        transaction.batch_execute("SELECT pg_advisory_xact_lock(7264773)").await.map_err(|e| index_error(&e))?;
+        transaction.batch_execute(VERSIONS).await.map_err(|e| index_error(&e))?;
+        let row = transaction
+            .query_one("SELECT coalesce(max(version), 0) FROM callspan.versions", &[])
+            .await
+            .map_err(|e| index_error(&e))?;
+        let found = usize::try_from(row.get::<_, i32>(0)).unwrap_or_default();
+        if found > MIGRATIONS.len() {
+            return Err(ArchiveError::Index(format!(
+                "the schema has version {found}, this callspan knows versions up to {}: install the newer callspan",
+                MIGRATIONS.len()
+            )));
+        }
+        for (step, version) in MIGRATIONS.iter().zip(1_i32..).skip(found) {
+            transaction.batch_execute(step).await.map_err(|e| index_error(&e))?;
+            let by = concat!("callspan ", env!("CARGO_PKG_VERSION"));
+            transaction
+                .execute("INSERT INTO callspan.versions (version, written_by) VALUES ($1, $2)", &[&version, &by])
+                .await
+                .map_err(|e| index_error(&e))?;
+        }
+        transaction.commit().await.map_err(|e| index_error(&e))?;
+        Ok((found, MIGRATIONS.len()))
+    }
+
+    /// Adds a site, and the role that writes for it. A site that is there already gets the new password.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn add_site(&mut self, site: &str, password: &str) -> Result<String, ArchiveError> {
+        let role = format!("callspan_{site}");
+        let sql = format!(
+            "DO $do$ BEGIN
+                IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = {name}) THEN CREATE ROLE {role} LOGIN; END IF;
+             END $do$;
+             ALTER ROLE {role} LOGIN PASSWORD {password} CONNECTION LIMIT 4;
+             INSERT INTO callspan.sites (site, role_name) VALUES ({site}, {name}) ON CONFLICT (site) DO NOTHING;
+             GRANT USAGE ON SCHEMA callspan TO {role};
+             GRANT EXECUTE ON FUNCTION callspan.put_call(bigint, jsonb, jsonb),
+                callspan.report_site(text, bigint, bigint) TO {role};",
+            name = literal(&role),
+            role = identifier(&role),
+            password = literal(password),
+            site = literal(site),
+        );
+        self.client().await?.batch_execute(&sql).await.map_err(|e| index_error(&e))?;
+        Ok(role)
+    }
+
+    /// Returns the calls of a site in the order of their ids, after a given id.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn calls_of(
+        &mut self,
+        site: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<IndexedCall>, ArchiveError> {
+        let client = self.client().await?;
+        let rows = client
+            .query(
+                "SELECT c.id, c.change, coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256)
+                    ORDER BY r.part) FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text
+                 FROM callspan.calls c WHERE c.site = $1 AND c.id > $2 ORDER BY c.id LIMIT $3",
+                &[&site, &after, &i64::from(limit)],
+            )
+            .await
+            .map_err(|e| index_error(&e))?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let recordings: Vec<(u32, String, u64, String)> =
+                    serde_json::from_str(row.get::<_, &str>(2)).unwrap_or_default();
+                IndexedCall {
+                    id: row.get(0),
+                    change: u64::try_from(row.get::<_, i64>(1)).unwrap_or_default(),
+                    recordings: recordings
+                        .into_iter()
+                        .map(|(part, key, bytes, sha256)| IndexedRecording { part, key, bytes, sha256 })
+                        .collect(),
+                }
+            })
+            .collect())
+    }
+
+    /// Returns the record of a call of a site as JSON; `None` if the index has no such call.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn record_of(&mut self, site: &str, id: &str) -> Result<Option<String>, ArchiveError> {
+        let sql = "SELECT record::text FROM callspan.calls WHERE site = $1 AND id = $2";
+        let row = self.client().await?.query_opt(sql, &[&site, &id]).await.map_err(|e| index_error(&e))?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    async fn client(&mut self) -> Result<&Client, ArchiveError> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            self.client = Some(connect(&self.config, self.ca_file.as_ref()).await?);
+        }
+        self.client.as_ref().ok_or_else(|| ArchiveError::Index(String::from("not connected")))
+    }
+}
+
+async fn connect(config: &PostgresConfig, ca_file: Option<&PathBuf>) -> Result<Client, ArchiveError> {
+    if is_on_this_machine(config) && config.get_ssl_mode() != SslMode::Require {
+        let (client, connection) = config.connect(NoTls).await.map_err(|e| index_error(&e))?;
+        tokio::spawn(connection); // its end is seen by `Client::is_closed`
+        return Ok(client);
+    }
+    let (client, connection) =
+        config.connect(MakeRustlsConnect::new(tls(ca_file)?)).await.map_err(|e| index_error(&e))?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn tls(ca_file: Option<&PathBuf>) -> Result<rustls::ClientConfig, ArchiveError> {
+    use rustls_platform_verifier::BuilderVerifierExt;
+    let bad = |reason: String| ArchiveError::Setting(format!("archive.ca_file: {reason}"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| bad(e.to_string()))?;
+    let Some(path) = ca_file else {
+        let builder = builder.with_platform_verifier().map_err(|e| bad(e.to_string()))?;
+        return Ok(builder.with_no_client_auth());
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))? {
+        roots.add(certificate.map_err(|e| bad(e.to_string()))?).map_err(|e| bad(e.to_string()))?;
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Returns true if no host of the configuration is another machine, so that nothing can be overheard.
+fn is_on_this_machine(config: &PostgresConfig) -> bool {
+    config.get_hosts().iter().all(|host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+    })
+}
+
+/// Returns the error without its DETAIL, which can contain the numbers of a call.
+fn index_error(error: &PostgresError) -> ArchiveError {
+    ArchiveError::Index(match error.as_db_error() {
+        Some(refusal) => format!("{} ({})", refusal.message(), refusal.code().code()),
+        None => with_causes(error),
+    })
+}
+
+/// Replaces NUL in texts, which jsonb cannot hold. A header off a mirror can contain any character.
+fn without_nul(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('\0', "\u{fffd}")),
+        Value::Array(values) => values.into_iter().map(without_nul).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(key, value)| (key.replace('\0', "\u{fffd}"), without_nul(value))).collect()
+        }
+        other => other,
+    }
+}
+
+/// Quotes a text as a literal (PostgreSQL manual, 4.1.2.1).
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Quotes a name (PostgreSQL manual, 4.1.1).
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Ends a statement that waits for a lock or a sick disk, so that the thread notices that it must stop.
+const STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s -c standard_conforming_strings=on";

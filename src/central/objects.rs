@@ -1,0 +1,209 @@
+//! The object store.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::prefix::PrefixStore;
+use object_store::{
+    Certificate, ClientOptions, Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig, WriteMultipart,
+};
+use sha2::{Digest, Sha256};
+
+use super::config::Config;
+use super::{ArchiveError, with_causes};
+use crate::archive::{ArchiveFailure, ArchiveOutcome, ArchivedObject};
+
+/// The object store of an archive.
+#[derive(Clone, Debug)]
+pub(crate) struct ObjectArchive {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl ObjectArchive {
+    /// Opens the store that the configuration names. Does not connect yet.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or a file cannot be read.
+    pub(crate) fn open(config: &Config) -> Result<Self, ArchiveError> {
+        if let Some(folder) = config.objects.strip_prefix("file://") {
+            std::fs::create_dir_all(folder).map_err(|source| ArchiveError::File { path: folder.into(), source })?;
+            let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| store_error(&e))?.with_fsync(true);
+            return Ok(Self { store: Arc::new(store) });
+        }
+        let Some(place) = config.objects.strip_prefix("s3://") else {
+            return Err(ArchiveError::Setting(format!(
+                "archive.objects = \"{}\" must begin with s3:// or file:///",
+                config.objects
+            )));
+        };
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let store = s3(config, bucket)?;
+        Ok(Self {
+            store: if prefix.is_empty() { store } else { Arc::new(PrefixStore::new(store, ObjectPath::from(prefix))) },
+        })
+    }
+
+    /// Creates an object from its file, unless there is one under its key.
+    pub(crate) async fn put_new(&self, object: &ArchivedObject) -> ArchiveOutcome {
+        let key = ObjectPath::from(object.key.as_str());
+        let stored = if object.bytes > MAX_SINGLE_PUT {
+            match self.store.head(&key).await {
+                Ok(_) => return ArchiveOutcome::AlreadyThere,
+                Err(StoreError::NotFound { .. }) => self.put_in_pieces(&key, object).await,
+                Err(error) => Err(passing(&error)),
+            }
+        } else {
+            match read_checked(object) {
+                Ok(payload) => {
+                    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+                    match self.store.put_opts(&key, payload, options).await {
+                        Ok(_) => Ok(()),
+                        Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                            return ArchiveOutcome::AlreadyThere;
+                        }
+                        Err(error) => Err(passing(&error)),
+                    }
+                }
+                Err(failure) => Err(failure),
+            }
+        };
+        stored.map_or_else(ArchiveOutcome::Failed, |()| ArchiveOutcome::Done)
+    }
+
+    /// Uploads a large file in pieces. Nothing is visible under the key before the last piece.
+    async fn put_in_pieces(&self, key: &ObjectPath, object: &ArchivedObject) -> Result<(), ArchiveFailure> {
+        let mut file = std::fs::File::open(&object.path).map_err(|e| file_failure(object, &e.to_string()))?;
+        let upload = self.store.put_multipart(key).await.map_err(|e| passing(&e))?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE_BYTES);
+        let mut sum = Sha256::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let read = file.read(&mut piece).map_err(|e| file_failure(object, &e.to_string()))?;
+            if read == 0 {
+                break;
+            }
+            sum.update(&piece[..read]);
+            upload.wait_for_capacity(PIECES_UNDER_WAY).await.map_err(|e| passing(&e))?;
+            upload.write(&piece[..read]);
+        }
+        if hex(&sum.finalize()) != object.sha256 {
+            let _ = upload.abort().await; // nothing is stored either way
+            return Err(file_failure(object, CHANGED));
+        }
+        upload.finish().await.map_err(|e| passing(&e))?;
+        Ok(())
+    }
+
+    /// Compares size and checksum of the object that the store has with those of ours.
+    pub(crate) async fn compare(&self, object: &ArchivedObject) -> ArchiveOutcome {
+        match self.digest(&object.key).await {
+            Ok((bytes, sha256)) if bytes == object.bytes && sha256 == object.sha256 => ArchiveOutcome::Done,
+            Ok(_) => ArchiveOutcome::Failed(ArchiveFailure::Different),
+            Err(error) => ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string())),
+        }
+    }
+
+    /// Returns size and SHA-256 of an object.
+    ///
+    /// # Errors
+    /// When the store has no such object or does not answer.
+    pub(crate) async fn digest(&self, key: &str) -> Result<(u64, String), ArchiveError> {
+        let mut sum = Sha256::new();
+        let mut bytes = 0;
+        self.read(key, |piece| {
+            sum.update(piece);
+            bytes += piece.len() as u64;
+            Ok(())
+        })
+        .await?;
+        Ok((bytes, hex(&sum.finalize())))
+    }
+
+    /// Reads an object piece by piece.
+    ///
+    /// # Errors
+    /// When the store has no such object or does not answer, or when `take` fails.
+    pub(crate) async fn read(
+        &self,
+        key: &str,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), ArchiveError> {
+        let found = self.store.get(&ObjectPath::from(key)).await.map_err(|e| store_error(&e))?;
+        let mut pieces = found.into_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|e| store_error(&e))?;
+            take(&piece).map_err(|e| ArchiveError::Objects(e.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
+    // This fails if a provider is installed already, which is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
+    if let Some(path) = &config.ca_file {
+        let pem = std::fs::read(path).map_err(|source| ArchiveError::File { path: path.clone(), source })?;
+        for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| store_error(&e))? {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    let mut builder = AmazonS3Builder::new()
+        .with_client_options(options)
+        .with_bucket_name(bucket)
+        .with_region(&config.region)
+        .with_access_key_id(&config.access_key)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        // The job tries again; a request that hangs must not hold up the other calls.
+        .with_retry(RetryConfig { max_retries: 1, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() });
+    if let Some(path) = &config.secret_key_file {
+        let secret =
+            std::fs::read_to_string(path).map_err(|source| ArchiveError::File { path: path.clone(), source })?;
+        builder = builder.with_secret_access_key(secret.trim());
+    }
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+    }
+    Ok(Arc::new(builder.build().map_err(|e| store_error(&e))?))
+}
+
+/// Reads a file, and checks that it is the one in the journal.
+fn read_checked(object: &ArchivedObject) -> Result<PutPayload, ArchiveFailure> {
+    let content = std::fs::read(Path::new(&object.path)).map_err(|e| file_failure(object, &e.to_string()))?;
+    if hex(&Sha256::digest(&content)) != object.sha256 {
+        return Err(file_failure(object, CHANGED));
+    }
+    Ok(PutPayload::from(content))
+}
+
+fn file_failure(object: &ArchivedObject, reason: &str) -> ArchiveFailure {
+    ArchiveFailure::File(format!("{}: {reason}", object.path))
+}
+
+fn passing(error: &StoreError) -> ArchiveFailure {
+    ArchiveFailure::Passing(store_error(error).to_string())
+}
+
+fn store_error(error: &StoreError) -> ArchiveError {
+    ArchiveError::Objects(with_causes(error))
+}
+
+/// Formats a checksum as lower-case hex.
+fn hex(sum: &[u8]) -> String {
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const CHANGED: &str = "its content is not what the journal says; run `callspan calls verify`";
+/// Largest object that is sent in one request, which only creates. Half an hour of stereo WAV at 8 kHz has 58 MB.
+const MAX_SINGLE_PUT: u64 = 64 << 20;
+const PIECE_BYTES: usize = 8 << 20;
+const PIECES_UNDER_WAY: usize = 2;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);

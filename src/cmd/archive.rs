@@ -1,0 +1,198 @@
+//! `callspan archive`: sends calls of this site to the central archive, and brings calls back from it.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use sha2::{Digest as _, Sha256};
+
+use super::terminal::clock_face::{DisplayZone, GivenTime};
+use super::{EXIT_FAILED, central};
+use crate::central::index::IndexedCall;
+use crate::central::{ArchiveIndex, ObjectArchive};
+use crate::journal::Journal;
+use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::output;
+use crate::service::archive::Archiver;
+use crate::service::lock;
+use crate::time::Timestamp;
+
+/// Arguments of `archive`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = ARCHIVE_HELP)]
+pub(crate) struct ArchiveArgs {
+    /// Configuration file with the section [archive].
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml", global = true)]
+    pub(crate) config: PathBuf,
+    /// The command to run.
+    #[command(subcommand)]
+    pub(crate) command: ArchiveCommand,
+}
+
+/// The commands of `archive`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// Send calls that were recorded before there was an archive, and calls that the archive refused.
+    Push(ArchivePushArgs),
+    /// Fetch recordings and records of a site from the archive. Needs the access of the centre.
+    Restore(ArchiveRestoreArgs),
+}
+
+/// Arguments of `archive push`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ArchivePushArgs {
+    /// First moment, for example 2026-01-01. Calls that began earlier are not sent.
+    #[arg(long, value_name = "TIME", value_parser = GivenTime::parse)]
+    pub(crate) since: GivenTime,
+    /// End of the period. Default: now.
+    #[arg(long, value_name = "TIME", value_parser = GivenTime::parse)]
+    pub(crate) until: Option<GivenTime>,
+}
+
+/// Arguments of `archive restore`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ArchiveRestoreArgs {
+    /// Name of the site; default: archive.site.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) site: Option<String>,
+    /// Folder for the files; created if missing. A file that is there already is kept if it is the same.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Ids of the calls; default: every call of the site.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When no archive is configured, or the archive or the journal cannot be used.
+pub(crate) fn run(args: &ArchiveArgs) -> anyhow::Result<ExitCode> {
+    let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
+    if config.archive.objects.is_empty() || config.archive.index.is_empty() {
+        bail!(
+            "{} has no archive: set archive.objects and archive.index (callspan check-config --example explains them)",
+            args.config.display()
+        );
+    }
+    match &args.command {
+        ArchiveCommand::Push(push_args) => push(&config, push_args),
+        ArchiveCommand::Restore(restore_args) => central::block_on(restore(&config, restore_args)),
+    }
+}
+
+fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
+    if config.archive.site.is_empty() {
+        bail!("archive.site is not set: the archive must know whose calls these are");
+    }
+    let journal = Journal::open_for_requests(&config.journal)?;
+    let zone = DisplayZone::of(false);
+    let until = args.until.map_or(Timestamp::MAX, |until| until.in_zone(&zone));
+    let added = journal.owe_archive(args.since.in_zone(&zone), until)?;
+    let backlog = journal.archive_backlog()?;
+    output::result(&format!("{added} calls entered, {} calls to send\n", backlog.owed))?;
+    if lock::is_held(&config.journal.dir) {
+        output::result("the service sends them\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sent = central::block_on(send_all(config, journal.clone()))?;
+    let left = journal.archive_backlog()?;
+    output::result(&format!("{sent} calls sent, {} still to send, {} refused\n", left.owed, left.refused))?;
+    Ok(if left.owed + left.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+/// Sends what is due until nothing is, or until the archive fails. Returns the number of calls that were sent.
+async fn send_all(config: &Config, journal: Journal) -> anyhow::Result<u64> {
+    let before = journal.archive_backlog()?.owed;
+    let mut archiver = Archiver::open(&config.archive, journal.clone(), !config.recording.encrypt_to.is_empty())?;
+    loop {
+        let round = archiver.send_due(&|| false).await?;
+        if let Some(reason) = round.failure {
+            output::note(&format!("callspan: {reason}"));
+            break;
+        }
+        if round.calls == 0 {
+            break;
+        }
+    }
+    Ok(before.saturating_sub(journal.archive_backlog()?.owed))
+}
+
+async fn restore(config: &Config, args: &ArchiveRestoreArgs) -> anyhow::Result<ExitCode> {
+    let site = args.site.as_deref().unwrap_or(&config.archive.site);
+    let (objects, mut index) = (ObjectArchive::open(&config.archive)?, ArchiveIndex::open(&config.archive)?);
+    let (mut calls, mut failed) = (0_u64, 0_u64);
+    let mut after = String::new();
+    loop {
+        let page = index.calls_of(site, &after, central::PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.id);
+        for call in page.iter().filter(|call| args.ids.is_empty() || args.ids.contains(&call.id)) {
+            calls += 1;
+            if let Err(error) = restore_call(&objects, &mut index, site, call, &args.out).await {
+                failed += 1;
+                output::note(&format!("callspan: call {}: {error:#}", call.id));
+            }
+        }
+    }
+    output::result(&format!("{} of {calls} calls restored into {}\n", calls - failed, args.out.display()))?;
+    let is_whole = failed == 0 && (args.ids.is_empty() || calls == args.ids.len() as u64);
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+async fn restore_call(
+    objects: &ObjectArchive,
+    index: &mut ArchiveIndex,
+    site: &str,
+    call: &IndexedCall,
+    out: &Path,
+) -> anyhow::Result<()> {
+    if call.id.contains(['/', '\\']) || call.id.starts_with('.') {
+        bail!("its id is no file name");
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(out)?;
+    for recording in &call.recordings {
+        let extension =
+            recording.key.rsplit('/').next().and_then(|name| name.split_once('.')).map_or("bin", |(_, e)| e);
+        let part = if call.recordings.len() > 1 { format!(".part{}", recording.part) } else { String::new() };
+        let path = out.join(format!("{}{part}.{extension}", call.id));
+        if crate::recording::digest(&path).is_ok_and(|(_, sha256)| sha256 == recording.sha256) {
+            continue;
+        }
+        let unfinished = path.with_extension("part");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        let mut sum = Sha256::new();
+        objects
+            .read(&recording.key, |piece| {
+                sum.update(piece);
+                file.write_all(piece)
+            })
+            .await?;
+        file.sync_all()?;
+        let found: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if found != recording.sha256 {
+            bail!("the object {} is not what the index says", recording.key);
+        }
+        std::fs::rename(&unfinished, &path)?;
+    }
+    let record = index.record_of(site, &call.id).await?.context("the index has lost its row")?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(out.join(format!("{}.json", call.id)))?;
+    file.write_all(record.as_bytes())?;
+    Ok(file.sync_all()?)
+}
+
+const ARCHIVE_HELP: &str = "\
+`callspan run` sends every finished call by itself. `push` is for calls that were recorded before.
+
+Examples:
+  callspan archive push --since 2026-01-01
+  callspan archive restore -c /etc/callspan/central.toml --site north --out restored";

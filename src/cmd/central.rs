@@ -1,0 +1,232 @@
+//! `callspan central`: sets up and checks the index of a central archive.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+
+use super::EXIT_FAILED;
+use crate::archive::ArchiveJob;
+use crate::central::index::IndexedCall;
+use crate::central::{ArchiveIndex, ObjectArchive};
+use crate::journal::{Journal, config::Config as JournalConfig};
+use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::output;
+
+/// Arguments of `central`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = CENTRAL_HELP)]
+pub(crate) struct CentralArgs {
+    /// Configuration file with the section [archive].
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/central.toml", global = true)]
+    pub(crate) config: PathBuf,
+    /// The command to run.
+    #[command(subcommand)]
+    pub(crate) command: CentralCommand,
+}
+
+/// The commands of `central`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum CentralCommand {
+    /// Create the schema of the index, or bring it to the version of this callspan.
+    Migrate,
+    /// Add a site and its PostgreSQL role. The role's password is read from standard input.
+    AddSite {
+        /// Name of the site: lower-case letters, digits and hyphens.
+        #[arg(value_name = "NAME", value_parser = site_name)]
+        name: String,
+    },
+    /// Compare the index with the journals of sites, and every object with its row.
+    Verify(CentralVerifyArgs),
+}
+
+/// Arguments of `central verify`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CentralVerifyArgs {
+    /// Name of a site and the folder of its journal, or of a copy of it. Repeat it for each site.
+    #[arg(long, value_name = "NAME=DIR", required = true, value_parser = site_journal)]
+    pub(crate) site: Vec<(String, PathBuf)>,
+    /// Also read every object and compare its checksum.
+    #[arg(long)]
+    pub(crate) objects: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When no index is configured, or it does not answer.
+pub(crate) fn run(args: &CentralArgs) -> anyhow::Result<ExitCode> {
+    let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
+    if config.archive.index.is_empty() {
+        bail!("{} has no archive.index (callspan check-config --example explains it)", args.config.display());
+    }
+    match &args.command {
+        CentralCommand::Migrate => block_on(migrate(&config)),
+        CentralCommand::AddSite { name } => block_on(add_site(&config, name)),
+        CentralCommand::Verify(verify_args) => block_on(verify(&config, verify_args)),
+    }
+}
+
+/// Runs the work of a command that uses the archive.
+///
+/// # Errors
+/// When the system starts no runtime, or the work fails.
+pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
+    let (before, after) = ArchiveIndex::open(&config.archive)?.migrate().await?;
+    output::result(&if before == after {
+        format!("the schema has version {after} already\n")
+    } else {
+        format!("the schema was brought from version {before} to {after}\n")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add_site(config: &Config, name: &str) -> anyhow::Result<ExitCode> {
+    if std::io::stdin().is_terminal() {
+        output::note("Password of the site's role:");
+    }
+    let mut password = String::new();
+    std::io::stdin().lock().read_line(&mut password).context("the password cannot be read")?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    if password.chars().count() < LEAST_PASSWORD {
+        bail!("the password must have at least {LEAST_PASSWORD} characters: openssl rand -hex 24 makes one");
+    }
+    let role = ArchiveIndex::open(&config.archive)?.add_site(name, password).await?;
+    output::result(&format!(
+        "site {name} writes with the role {role}. Its callspan.toml needs:\n\n[archive]\nsite = \"{name}\"\n\
+         index = \"postgresql://{role}@HOST/DATABASE\"\nindex_password_file = \"/etc/callspan/index.password\"\n"
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn verify(config: &Config, args: &CentralVerifyArgs) -> anyhow::Result<ExitCode> {
+    let mut index = ArchiveIndex::open(&config.archive)?;
+    let objects = if args.objects { Some(ObjectArchive::open(&config.archive)?) } else { None };
+    let mut differences = 0_u64;
+    for (site, folder) in &args.site {
+        let journal = Journal::open_read_only(&JournalConfig { dir: folder.clone() })?;
+        let backlog = journal.archive_backlog()?;
+        let compared = compare_site(&mut index, &journal, site).await?;
+        differences += compared.differences.len() as u64;
+        for (id, difference) in &compared.differences {
+            output::result(&format!("{site}: call {id}: {difference}\n"))?;
+        }
+        if let Some(objects) = &objects {
+            differences += compare_objects(objects, &mut index, site).await?;
+        }
+        output::result(&format!(
+            "{site}: {} calls compared, {} differences; {} calls still to send, {} refused\n",
+            compared.calls,
+            compared.differences.len(),
+            backlog.owed,
+            backlog.refused
+        ))?;
+        differences += backlog.refused;
+    }
+    Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+/// The result of comparing one site.
+#[derive(Debug, Default)]
+struct SiteComparison {
+    calls: u64,
+    /// Description of each difference, by call id.
+    differences: BTreeMap<String, String>,
+}
+
+/// Compares the calls that the journal counts as archived with the rows of the index.
+async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -> anyhow::Result<SiteComparison> {
+    let mut compared = SiteComparison::default();
+    let mut rows: BTreeMap<String, IndexedCall> = BTreeMap::new();
+    let mut after = String::new();
+    loop {
+        let page = index.calls_of(site, &after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.id);
+        rows.extend(page.into_iter().map(|row| (row.id.clone(), row)));
+    }
+    after.clear();
+    loop {
+        let page = journal.archived_calls(&after, PAGE)?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.call_id);
+        for job in &page {
+            compared.calls += 1;
+            if let Some(difference) = difference(job, rows.remove(&job.call_id).as_ref()) {
+                compared.differences.insert(job.call_id.clone(), difference);
+            }
+        }
+    }
+    for (id, _) in rows {
+        // An older journal of a replaced box knew it; the index keeps it.
+        if journal.call(&id)?.is_some() && journal.archive_job(&id)?.is_none() {
+            compared.differences.insert(id, String::from("the journal does not know that it is archived"));
+        }
+    }
+    Ok(compared)
+}
+
+fn difference(job: &ArchiveJob, row: Option<&IndexedCall>) -> Option<String> {
+    let Some(row) = row else { return Some(String::from("the index has no row of it")) };
+    if row.change < job.change {
+        return Some(format!("the index has change {}, the journal says {}", row.change, job.change));
+    }
+    let keys = |of: &mut dyn Iterator<Item = (&String, &String)>| -> Vec<(String, String)> {
+        of.map(|(key, sum)| (key.clone(), sum.clone())).collect()
+    };
+    let ours = keys(&mut job.objects.iter().map(|object| (&object.key, &object.sha256)));
+    let theirs = keys(&mut row.recordings.iter().map(|recording| (&recording.key, &recording.sha256)));
+    (ours != theirs).then(|| String::from("the index names other recordings"))
+}
+
+/// Reads every object of a site. Returns the number of those that are missing or differ.
+async fn compare_objects(objects: &ObjectArchive, index: &mut ArchiveIndex, site: &str) -> anyhow::Result<u64> {
+    let (mut after, mut wrong) = (String::new(), 0);
+    loop {
+        let page = index.calls_of(site, &after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(wrong) };
+        after.clone_from(&last.id);
+        for recording in page.iter().flat_map(|call| &call.recordings) {
+            let problem = match objects.digest(&recording.key).await {
+                Ok((bytes, sha256)) if bytes == recording.bytes && sha256 == recording.sha256 => continue,
+                Ok(_) => String::from("is not what its row says"),
+                Err(error) => error.to_string(),
+            };
+            wrong += 1;
+            output::result(&format!("{site}: object {}: {problem}\n", recording.key))?;
+        }
+    }
+}
+
+/// Parses the name of a site, which is part of keys and of a role name.
+fn site_name(text: &str) -> Result<String, String> {
+    match crate::central::config::is_site_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(String::from("write 1 to 40 lower-case letters, digits and hyphens, for example \"north-1\"")),
+    }
+}
+
+fn site_journal(text: &str) -> Result<(String, PathBuf), String> {
+    let (site, folder) = text.split_once('=').ok_or("write NAME=DIR, for example north=/var/lib/callspan/state")?;
+    Ok((site_name(site)?, PathBuf::from(folder)))
+}
+
+/// Rows in one answer of the index.
+pub(super) const PAGE: u32 = 1_000;
+/// Fewest characters of a password that nobody types.
+const LEAST_PASSWORD: usize = 16;
+
+const CENTRAL_HELP: &str = "\
+The section [archive] of central.toml names the index with a role that may create schemas and roles.
+
+Examples:
+  callspan central migrate -c central.toml
+  openssl rand -hex 24 | tee north.password | callspan central add-site north -c central.toml
+  callspan central verify -c central.toml --site north=/copies/north/state --objects";

@@ -1,0 +1,165 @@
+//! What the central archive has of each call, and what it still needs.
+
+use rusqlite::{OptionalExtension, Row as SqlRow, params};
+
+use super::calls::micros;
+use super::{Journal, JournalResult};
+use crate::archive::{ArchiveJob, ArchiveStage};
+use crate::time::Timestamp;
+
+/// Number of calls that the archive still needs, and of calls that it cannot take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ArchiveBacklog {
+    /// Calls of which something is still to be stored.
+    pub(crate) owed: u64,
+    /// Calls that a person must look at.
+    pub(crate) refused: u64,
+}
+
+impl Journal {
+    /// Starts or ends the list of calls for the archive. While there is a list, each change of a complete call enters it.
+    /// `keeps_recordings`: a recording is not removed before the archive has it.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn set_archive(&self, is_used: bool, keeps_recordings: bool) -> JournalResult<()> {
+        let connection = self.lock();
+        for (key, is_set) in [("archive", is_used), ("archive_keeps", is_used && keeps_recordings)] {
+            let was_set =
+                connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE key = ?1)", params![key], |row| {
+                    row.get::<_, bool>(0)
+                })?;
+            if was_set == is_set {
+                continue; // a recorder without an archive writes nothing
+            }
+            if is_set {
+                connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, 'on')", params![key])?;
+            } else {
+                connection.execute("DELETE FROM meta WHERE key = ?1", params![key])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters the complete calls that began in a period, also those that were recorded before there was an archive.
+    /// Returns the number of calls that the archive needs because of this.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn owe_archive(&self, since: Timestamp, until: Timestamp) -> JournalResult<usize> {
+        let begin = "coalesce(invited_at, answered_at, ended_at, 0)";
+        Ok(self.lock().execute(
+            &format!(
+                "INSERT INTO archive_jobs (call_id, change) SELECT id, 1 FROM calls
+                 WHERE stage = 'complete' AND {begin} >= ?1 AND {begin} < ?2
+                 ON CONFLICT (call_id) DO UPDATE SET refused = 0, attempts = 0, next_at = NULL
+                 WHERE archived < change"
+            ),
+            params![since.as_micros(), until.as_micros()],
+        )?)
+    }
+
+    /// Returns jobs that are due, those that wait for the longest time first.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn due_archive_jobs(&self, now: Timestamp, limit: u32) -> JournalResult<Vec<ArchiveJob>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT call_id, change, attempts, next_at, note, objects FROM archive_jobs
+             WHERE archived < change AND refused < change AND coalesce(next_at, 0) <= ?1
+             ORDER BY coalesce(next_at, 0), call_id LIMIT ?2",
+        )?;
+        let jobs = statement.query_map(params![now.as_micros(), limit], read_job)?.collect::<rusqlite::Result<_>>()?;
+        Ok(jobs)
+    }
+
+    /// Writes a job durably. A change of the call that came meanwhile stays owed.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn save_archive_job(&self, job: &ArchiveJob) -> JournalResult<()> {
+        let objects = serde_json::to_string(&job.objects).unwrap_or_default();
+        let reached = match job.stage {
+            ArchiveStage::Owed => "",
+            ArchiveStage::Done => "archived = ?6,",
+            ArchiveStage::Refused => "refused = ?6,",
+        };
+        let sql = format!(
+            "UPDATE archive_jobs SET {reached} attempts = ?2, next_at = ?3, note = ?4, objects = ?5
+             WHERE call_id = ?1 AND archived <= ?6"
+        );
+        self.lock().prepare_cached(&sql)?.execute(params![
+            job.call_id,
+            job.attempts,
+            micros(job.next_at),
+            job.note,
+            objects,
+            i64::try_from(job.change).unwrap_or(i64::MAX),
+        ])?;
+        Ok(())
+    }
+
+    /// Counts the calls that the archive still needs.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn archive_backlog(&self) -> JournalResult<ArchiveBacklog> {
+        let (owed, refused): (u32, u32) = self.lock().query_row(
+            "SELECT count(*) FILTER (WHERE refused < change), count(*) FILTER (WHERE refused >= change)
+             FROM archive_jobs WHERE archived < change",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        Ok(ArchiveBacklog { owed: owed.into(), refused: refused.into() })
+    }
+
+    /// Returns the job of a call, whatever its stage.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn archive_job(&self, call_id: &str) -> JournalResult<Option<ArchiveJob>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT call_id, change, attempts, next_at, note, objects, archived >= change, refused >= change
+             FROM archive_jobs WHERE call_id = ?1",
+        )?;
+        let found = statement.query_row(params![call_id], |row| {
+            let mut job = read_job(row)?;
+            job.stage = match (row.get(6)?, row.get(7)?) {
+                (true, _) => ArchiveStage::Done,
+                (false, true) => ArchiveStage::Refused,
+                (false, false) => ArchiveStage::Owed,
+            };
+            Ok(job)
+        });
+        Ok(found.optional()?)
+    }
+
+    /// Returns the ids and changes of the calls that the archive has, in the order of their ids, after a given id.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn archived_calls(&self, after: &str, limit: u32) -> JournalResult<Vec<ArchiveJob>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT call_id, archived, attempts, next_at, note, objects FROM archive_jobs
+             WHERE archived > 0 AND call_id > ?1 ORDER BY call_id LIMIT ?2",
+        )?;
+        let jobs = statement.query_map(params![after, limit], read_job)?.collect::<rusqlite::Result<_>>()?;
+        Ok(jobs)
+    }
+}
+
+fn read_job(row: &SqlRow<'_>) -> rusqlite::Result<ArchiveJob> {
+    Ok(ArchiveJob {
+        call_id: row.get(0)?,
+        change: u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default(),
+        stage: ArchiveStage::Owed,
+        attempts: row.get(2)?,
+        next_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_micros),
+        note: row.get(4)?,
+        objects: serde_json::from_str(&row.get::<_, String>(5)?).unwrap_or_default(),
+        comparing: None,
+    })
+}
