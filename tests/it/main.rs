@@ -6,6 +6,7 @@
 mod architecture;
 mod captures;
 mod cases;
+mod central;
 mod cli;
 mod codecs;
 mod crash;

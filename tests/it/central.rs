@@ -1,0 +1,503 @@
+//! The central archive: a real PostgreSQL and an object store, and recorders whose calls reach both.
+
+#![expect(clippy::disallowed_methods, reason = "waits for a server")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use callspan::call::record::{CallRecord, LegRecord, RecordingFile};
+use callspan::journal::{CallStage, Journal};
+use callspan::time::Timestamp;
+
+/// A PostgreSQL server of its own, on a socket in a folder of its own.
+struct Postgres {
+    folder: tempfile::TempDir,
+    programs: PathBuf,
+}
+
+impl Postgres {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("callspan-pg").tempdir_in("/tmp").expect("a folder");
+        let programs = postgres_programs().expect("the test is ignored without PostgreSQL");
+        let server = Self { folder, programs };
+        // PostgreSQL refuses to run as root.
+        assert!(Command::new("chown").arg("postgres").arg(server.folder.path()).status().expect("chown").success());
+        server.control(&["initdb", "-D", &server.data(), "-A", "trust", "-U", "postgres", "--no-sync"]);
+        server.begin();
+        server
+    }
+
+    fn begin(&self) {
+        let options = format!("-c listen_addresses= -c unix_socket_directories={} -F", self.socket());
+        self.control(&[
+            "pg_ctl",
+            "-D",
+            &self.data(),
+            "-w",
+            "-l",
+            &format!("{}/log", self.socket()),
+            "-o",
+            &options,
+            "start",
+        ]);
+    }
+
+    fn stop(&self) {
+        self.control(&["pg_ctl", "-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+    }
+
+    fn control(&self, command: &[&str]) {
+        let program = self.programs.join(command[0]);
+        let mut run = Command::new("setpriv");
+        run.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).args(&command[1..]);
+        let output = run.stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/").output().expect("setpriv");
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn data(&self) -> String {
+        format!("{}/data", self.socket())
+    }
+
+    fn socket(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
+    fn url(&self, role: &str) -> String {
+        format!("postgresql://{role}@/postgres?host={}", self.socket())
+    }
+
+    /// Runs SQL as a role. Returns the rows, or the error.
+    fn sql(&self, role: &str, sql: &str) -> Result<String, String> {
+        let output = Command::new(self.programs.join("psql"))
+            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url(role)])
+            .output()
+            .expect("psql");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.stop())); // stopped already
+    }
+}
+
+/// Returns the folder of the newest PostgreSQL's programs.
+fn postgres_programs() -> Option<PathBuf> {
+    let mut found: Vec<_> =
+        std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|e| e.path().join("bin")).collect();
+    found.sort();
+    found.pop()
+}
+
+/// A recorder's folders: a journal with calls, and their recordings.
+struct Site {
+    folder: tempfile::TempDir,
+    name: &'static str,
+}
+
+impl Site {
+    fn new(name: &'static str, central: &Central) -> Self {
+        let site = Self { folder: tempfile::tempdir().expect("a folder"), name };
+        let root = site.folder.path().display();
+        std::fs::create_dir(site.folder.path().join("calls")).expect("new");
+        let text = format!(
+            "[state]\ndir = \"{root}/state\"\n[recording]\ndir = \"{root}/calls\"\n[spool]\ndir = \"{root}/spool\"\n\
+             [archive]\nsite = \"{name}\"\nobjects = \"{}\"\nindex = \"{}\"\n",
+            central.objects(),
+            central.postgres.url(&format!("callspan_{name}")),
+        );
+        std::fs::write(site.config(), text).expect("written");
+        site
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("callspan.toml")
+    }
+
+    fn journal(&self) -> Journal {
+        Journal::open(&callspan::journal::config::Config { dir: self.folder.path().join("state") }).expect("a journal")
+    }
+
+    /// Records a call: writes a file, and a row as the service does.
+    fn record(&self, n: u32, call_id: &str, sound: &[u8]) -> CallRecord {
+        let begin = Timestamp::from_secs(1_772_359_200); // 2026-03-01T10:00:00Z
+        let id = format!("20260301T1000{n:02}Z-{}{n:04x}", self.name);
+        let path = self.folder.path().join("calls").join(format!("{id}.wav"));
+        std::fs::write(&path, sound).expect("written");
+        let (bytes, sha256) = callspan::recording::digest(&path).expect("readable");
+        let record = CallRecord {
+            id,
+            invited_at: Some(begin),
+            from: Some(String::from("+74951234567")),
+            internal: Some(String::from("101")),
+            legs: vec![LegRecord { sip_call_id: call_id.to_owned(), ..LegRecord::default() }],
+            recordings: vec![RecordingFile {
+                part: 1,
+                path: path.display().to_string(),
+                format: String::from("wav"),
+                starts_at: begin,
+                ends_at: begin,
+                duration_s: 1.0,
+                sample_rate: 8_000,
+                channels: 2,
+                bytes,
+                sha256,
+                plain_sha256: None,
+            }],
+            ..CallRecord::default()
+        };
+        self.journal().put_call(&record, CallStage::Complete).expect("stored");
+        record
+    }
+
+    fn push(&self) -> Output {
+        callspan(&["archive", "push", "--since", "2026-01-01", "-c", &self.config().display().to_string()], "")
+    }
+}
+
+/// The centre: PostgreSQL, and a folder as the object store.
+struct Central {
+    postgres: Postgres,
+    folder: tempfile::TempDir,
+}
+
+impl Central {
+    fn start() -> Self {
+        let central = Self { postgres: Postgres::start(), folder: tempfile::tempdir().expect("a folder") };
+        let text = format!(
+            "[archive]\nobjects = \"{}\"\nindex = \"{}\"\n",
+            central.objects(),
+            central.postgres.url("postgres")
+        );
+        std::fs::write(central.config(), text).expect("written");
+        let migrated = central.run(&["migrate"], "");
+        assert!(migrated.contains("from version 0 to 1"), "{migrated}");
+        assert!(central.run(&["migrate"], "").contains("already"));
+        central
+    }
+
+    fn objects(&self) -> String {
+        format!("file://{}/objects", self.folder.path().display())
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("central.toml")
+    }
+
+    fn run(&self, command: &[&str], input: &str) -> String {
+        let output = self.try_run(command, input);
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn try_run(&self, command: &[&str], input: &str) -> Output {
+        let config = self.config().display().to_string();
+        let command: Vec<&str> = ["central"].iter().chain(command).copied().chain(["-c", &config]).collect();
+        callspan(&command, input)
+    }
+
+    fn add(&self, name: &'static str) -> Site {
+        assert!(self.run(&["add-site", name], "0123456789abcdef\n").contains(&format!("callspan_{name}")));
+        Site::new(name, self)
+    }
+
+    fn verify(&self, site: &Site) -> Output {
+        let journal = format!("{}={}/state", site.name, site.folder.path().display());
+        self.try_run(&["verify", "--objects", "--site", &journal], "")
+    }
+
+    fn calls(&self) -> String {
+        self.postgres.sql("postgres", "SELECT count(*) FROM callspan.calls").expect("answers")
+    }
+}
+
+fn callspan(command: &[&str], input: &str) -> Output {
+    use std::io::Write as _;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_callspan"))
+        .args(command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("taken");
+    child.wait_with_output().expect("ends")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn calls_of_two_sites_reach_the_archive_and_come_back() {
+    let central = Central::start();
+    let (north, south) = (central.add("north"), central.add("south"));
+    let first = north.record(1, "shared@trunk", b"the sound of the first call");
+    north.record(2, "own@north", b"the sound of the second call");
+    south.record(1, "shared@trunk", b"the sound at the other site");
+    for site in [&north, &south] {
+        let pushed = site.push();
+        assert!(pushed.status.success(), "{}", text(&pushed));
+        let verified = central.verify(site);
+        assert!(verified.status.success(), "{}", text(&verified));
+    }
+    assert_eq!(central.calls(), "3");
+    let repeated = north.push();
+    assert!(text(&repeated).contains("0 calls sent, 0 still to send"), "{}", text(&repeated));
+
+    // A row, an object and a changed call that are wrong are each found.
+    let key = central
+        .postgres
+        .sql("postgres", "SELECT key FROM callspan.recordings WHERE site = 'north' ORDER BY key LIMIT 1");
+    let object = central.folder.path().join("objects").join(key.expect("a key"));
+    let sound = std::fs::read(&object).expect("an object");
+    std::fs::write(&object, b"damaged").expect("written");
+    assert!(text(&central.verify(&north)).contains("is not what its row says"));
+    std::fs::write(&object, sound).expect("written");
+    central.postgres.sql("postgres", "UPDATE callspan.calls SET change = 0 WHERE site = 'south'").expect("changed");
+    assert_eq!(central.verify(&south).status.code(), Some(1));
+
+    let out = central.folder.path().join("restored");
+    let config = central.config().display().to_string();
+    let restored =
+        callspan(&["archive", "restore", "-c", &config, "--site", "north", "--out", &out.display().to_string()], "");
+    assert!(restored.status.success() && text(&restored).contains("2 of 2 calls restored"), "{}", text(&restored));
+    let sound = std::fs::read(out.join(format!("{}.wav", first.id))).expect("restored");
+    assert_eq!(sound, b"the sound of the first call");
+    let json = std::fs::read_to_string(out.join(format!("{}.json", first.id))).expect("restored");
+    assert!(json.contains("+74951234567"));
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn the_role_of_a_site_reads_nothing_and_writes_its_own_rows_only() {
+    let central = Central::start();
+    let north = central.add("north");
+    central.add("south");
+    north.record(1, "a@b", b"sound");
+    assert!(north.push().status.success());
+    let sql = |sql: &str| central.postgres.sql("callspan_south", sql);
+    for refused in [
+        "SELECT * FROM callspan.calls",
+        "SELECT * FROM callspan.sites",
+        "INSERT INTO callspan.sites (site, role_name) VALUES ('x', 'y')",
+        "UPDATE callspan.calls SET record = '{}'",
+        "DELETE FROM callspan.recordings",
+        "SELECT callspan.own_site()",
+    ] {
+        let answer = sql(refused);
+        assert!(answer.as_ref().is_err_and(|error| error.contains("permission denied")), "{refused}: {answer:?}");
+    }
+    let foreign = r#"SELECT callspan.put_call(9, '{"id":"x","direction":"inbound","outcome":"answered","legs":[]}',
+        '[{"part":1,"key":"north/2026/x.wav","bytes":1,"sha256":"00"}]')"#;
+    assert!(sql(foreign).is_err_and(|error| error.contains("outside of it")));
+    // A call of the same id becomes a row of its own site.
+    let same = central.postgres.sql("postgres", "SELECT id FROM callspan.calls").expect("a call");
+    sql(&format!(
+        r#"SELECT callspan.put_call(9, '{{"id":"{same}","direction":"inbound","outcome":"missed","legs":[]}}', '[]')"#
+    ))
+    .expect("allowed");
+    let rows = central.postgres.sql("postgres", "SELECT site, outcome FROM callspan.calls ORDER BY site");
+    assert_eq!(rows.expect("two rows").lines().count(), 2);
+    let kept =
+        central.postgres.sql("postgres", "SELECT change FROM callspan.calls WHERE site = 'north'").expect("a row");
+    assert_ne!(kept, "9");
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn an_index_that_is_away_costs_no_call() {
+    let central = Central::start();
+    let north = central.add("north");
+    for n in 1..=5 {
+        north.record(n, "a@b", format!("sound {n}").as_bytes());
+    }
+    central.postgres.stop();
+    let failed = north.push();
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(text(&failed).contains("5 still to send"), "{}", text(&failed));
+    central.postgres.begin();
+    // An older state of a call never replaces a newer one.
+    let pushed = north.push();
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    assert_eq!(central.calls(), "5");
+    let verified = central.verify(&north);
+    assert!(verified.status.success(), "{}", text(&verified));
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn one_call_heard_at_two_sites_is_found() {
+    let central = Central::start();
+    let (north, south) = (central.add("north"), central.add("south"));
+    north.record(1, "shared@trunk", b"n");
+    north.record(2, "own@north", b"m");
+    south.record(1, "shared@trunk", b"s");
+    assert!(north.push().status.success() && south.push().status.success());
+    let pairs = central.postgres.sql("postgres", "SELECT site, other_site, why FROM callspan.same_calls ORDER BY site");
+    assert_eq!(pairs.expect("answers"), "north|south|call_id\nsouth|north|call_id");
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_recording_that_retention_removed_stays_in_the_archive() {
+    let central = Central::start();
+    let north = central.add("north");
+    let call = north.record(1, "a@b", b"sound");
+    assert!(north.push().status.success());
+    let journal = north.journal();
+    let paths = journal.mark_removed(&[(call.id.clone(), "age")], Timestamp::from_secs(1_780_000_000)).expect("marked");
+    std::fs::remove_file(&paths[0]).expect("removed");
+    // The call changes once more, as it does when its delivery goes on.
+    switch_archive_on(&north);
+    journal.put_call(&call, CallStage::Complete).expect("stored");
+    let pushed = north.push();
+    assert!(text(&pushed).contains("1 calls sent, 0 still to send"), "{}", text(&pushed));
+    let keys = central.postgres.sql("postgres", "SELECT count(*) FROM callspan.recordings").expect("answers");
+    assert_eq!(keys, "1");
+    assert!(central.verify(&north).status.success());
+}
+
+/// Any character can come off a mirror; jsonb holds every one but NUL.
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_header_with_nul_reaches_the_index() {
+    let central = Central::start();
+    let north = central.add("north");
+    let mut call = north.record(1, "a@b", b"sound");
+    call.headers.insert(String::from("X-Queue"), String::from("sales\0\u{1}\\u0000"));
+    north.journal().put_call(&call, CallStage::Complete).expect("stored");
+    let pushed = north.push();
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    let header = central.postgres.sql("postgres", "SELECT record -> 'headers' ->> 'X-Queue' FROM callspan.calls");
+    assert_eq!(header.expect("a row"), "sales\u{fffd}\u{1}\\u0000");
+}
+
+/// Enters changes of calls for the archive, as the running service does.
+fn switch_archive_on(site: &Site) {
+    let database = rusqlite::Connection::open(site.folder.path().join("state").join(callspan::journal::FILE_NAME));
+    let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES ('archive', 'on')";
+    database.expect("a journal").execute(sql, []).expect("changed");
+}
+
+/// The S3 store is a server that we did not write: moto.
+#[test]
+#[cfg_attr(
+    not(all(has_postgres, has_moto)),
+    ignore = "needs PostgreSQL 15 and moto_server (pip install 'moto[server]')"
+)]
+fn objects_in_s3_are_created_once_and_compared() {
+    let moto = Moto::start();
+    let central = Central::start();
+    let north = central.add("north");
+    let secret = north.folder.path().join("secret");
+    std::fs::write(&secret, "secret\n").expect("written");
+    let s3 = format!(
+        "objects = \"s3://calls/archive\"\nendpoint = \"{}\"\naccess_key = \"key\"\nsecret_key_file = \"{}\"",
+        moto.url(),
+        secret.display()
+    );
+    for config in [north.config(), central.config()] {
+        let text = std::fs::read_to_string(&config).expect("written");
+        std::fs::write(&config, text.replace(&format!("objects = \"{}\"", central.objects()), &s3)).expect("written");
+    }
+    let call = north.record(1, "a@b", b"sound in a bucket");
+    let pushed = north.push();
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    let verified = central.verify(&north);
+    assert!(verified.status.success(), "{}", text(&verified));
+    // The row is lost: the object that is there already is compared, not sent again.
+    central.postgres.sql("postgres", "DELETE FROM callspan.recordings; DELETE FROM callspan.calls").expect("deleted");
+    north.journal().put_call(&call, CallStage::Complete).expect("stored");
+    forget_objects(&north);
+    let pushed = north.push();
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    assert_eq!(central.calls(), "1");
+    // Another object under the key stays, and the call is refused.
+    let other = north.record(2, "a@b", b"the real sound");
+    moto.put(&other.recordings[0].sha256, "north/2026/03/01", &other.id, b"an impostor");
+    let refused = north.push();
+    assert!(text(&refused).contains("1 refused"), "{}", text(&refused));
+}
+
+/// Makes the journal forget which objects are stored, like a kill before the outcome was durable.
+fn forget_objects(site: &Site) {
+    let database = rusqlite::Connection::open(site.folder.path().join("state").join(callspan::journal::FILE_NAME));
+    database.expect("a journal").execute("UPDATE archive_jobs SET objects = '[]', archived = 0", []).expect("changed");
+}
+
+struct Moto {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Moto {
+    fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let process = Command::new("moto_server")
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("moto_server");
+        let moto = Self { process, port };
+        for _ in 0..300 {
+            if moto.request("PUT", "/calls", b"").is_some_and(|answer| answer.contains("200")) {
+                return moto;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("moto_server does not answer");
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Puts an object under the key of the recording.
+    fn put(&self, sha256: &str, day: &str, id: &str, content: &[u8]) {
+        let key = format!("/calls/archive/{day}/{id}/1-{}.wav", &sha256[..16]);
+        assert!(self.request("PUT", &key, content).is_some_and(|answer| answer.contains("200")));
+    }
+
+    fn request(&self, method: &str, path: &str, body: &[u8]) -> Option<String> {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request\r\n\
+             Content-Length: {}\r\n\r\n",
+            self.port,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(body).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.lines().next().map(str::to_owned)
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // it has ended already
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn archive_settings_that_miss_something_are_mistakes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |section: &str| {
+        let path: &Path = &folder.path().join("callspan.toml");
+        std::fs::write(path, format!("[archive]\n{section}")).expect("written");
+        text(&callspan(&["central", "migrate", "-c", &path.display().to_string()], ""))
+    };
+    assert!(check("site = \"north\"\nobjects = \"s3://b\"").contains("archive.index is not"));
+    assert!(check("site = \"North 1\"\nobjects = \"s3://b\"\nindex = \"postgresql:///x\"").contains("lower-case"));
+    assert!(check("objects = \"ftp://b\"\nindex = \"postgresql:///x\"").contains("s3:// or file:///"));
+    assert!(check("").contains("has no archive.index"));
+}
