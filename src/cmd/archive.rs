@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = ARCHIVE_HELP)]
 pub(crate) struct ArchiveArgs {
-    /// Configuration file with the section [archive].
+    /// Configuration file with a section `archive`.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml", global = true)]
     pub(crate) config: PathBuf,
     /// The command to run.

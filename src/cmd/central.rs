@@ -20,7 +20,7 @@ use crate::ops::output;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = CENTRAL_HELP)]
 pub(crate) struct CentralArgs {
-    /// Configuration file with the section [archive].
+    /// Configuration file with a section `archive`.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/central.toml", global = true)]
     pub(crate) config: PathBuf,
     /// The command to run.
