@@ -129,10 +129,17 @@ impl Correlator<'_> {
         self.table.leg(key).filter(|leg| leg.lived_at(new.draft.at))
     }
 
-    /// Rule `same_dialog`. Another hop of the same dialog counts even if it has just ended.
+    /// Rule `same_dialog`. Another hop of the same dialog counts even if it has just ended. An INVITE at a hop where the
+    /// dialog was answered and is over uses its Call-ID and tag again: it begins another call, however soon it comes.
     fn same_dialog(&self, new: &NewLeg<'_>) -> Option<Correlation> {
-        let mut hops = self.legs_with_call_id(new).iter().filter_map(|leg| self.table.leg(*leg));
-        let leg = hops.find(|l| l.dialog.caller_tag == new.draft.dialog.caller_tag && !l.was_over_at(new.draft.at))?;
+        let dialog = &new.draft.dialog;
+        let legs = || self.legs_with_call_id(new).iter().filter_map(|leg| self.table.leg(*leg));
+        let hops = || legs().filter(|l| l.dialog.caller_tag == dialog.caller_tag);
+        let is_over = |l: &Leg| l.dialog.answered.is_some() && l.dialog.ended().is_some();
+        let is_used_again = |call: CallKey| {
+            hops().any(|l| l.call() == call && is_over(l) && l.is_hop(dialog.caller_addr, dialog.callee_addr))
+        };
+        let leg = hops().find(|l| !l.was_over_at(new.draft.at) && !is_used_again(l.call()))?;
         Some(Correlation::join(leg.call(), CorrelationRule::SameDialog))
     }
 

@@ -303,3 +303,27 @@ fn a_bye_before_the_answer_counts_as_a_cancel() {
     assert_eq!((record.outcome, record.verdict), (CallOutcome::Cancelled, Some(CallVerdict::NotAnswered)));
     assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Signalling), Some(at(ended))));
 }
+
+#[test]
+fn a_dialog_used_again_at_once_after_its_bye_keeps_the_second_calls_sound() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let one = scene.dialog(&mut outside, &mut ours);
+    scene.connect(one);
+    let [one_talks, one_ends] = [scene.now(), scene.now() + 2_000];
+    scene.talk(one, 2_000);
+    scene.bye(one, Side::Caller);
+    scene.wait(40);
+    let (mut outside, mut ours) = (ScenePhone { voice: 3, ..outside }, ScenePhone { voice: 4, ..ours });
+    let two = scene.dialog(&mut outside, &mut ours);
+    scene.at(two).call_id = scene.get(one).call_id.clone();
+    scene.at(two).tags[0] = scene.get(one).tags[0].clone();
+    scene.at(two).cseq = [1, 1];
+    scene.connect(two);
+    let two_talks = scene.now();
+    scene.talk(two, 2_000);
+    let two_ends = scene.bye(two, Side::Caller);
+    let played = play(&scene);
+    let [first, second] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    hears(first, (1, 2), one_talks, one_ends);
+    hears(second, (3, 4), two_talks, two_ends);
+}

@@ -22,6 +22,8 @@ mod roles;
 mod rules;
 mod topology;
 mod transfers;
+mod variations;
+mod variations_dialogs;
 
 use callspan::call::record::{CallRecord, Side};
 

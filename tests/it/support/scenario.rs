@@ -572,14 +572,21 @@ fn a_law(code: u8) -> i32 {
 /// A session description.
 pub fn sdp(media: Endpoint, version: u32, formats: &str, attributes: &[&str]) -> String {
     let (ip, port) = (media.ip(), media.port());
+    let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
     let mut out = format!(
-        "v=0\r\no=- 1 {version} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP {formats}\r\n\
+        "v=0\r\no=- 1 {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP {formats}\r\n\
          a=rtpmap:101 telephone-event/8000\r\n"
     );
     for line in attributes {
         let _ = write!(out, "{line}\r\n");
     }
     out
+}
+
+/// The host of a SIP URI: an IPv6 address is in brackets.
+fn uri_host(endpoint: Endpoint) -> String {
+    let ip = endpoint.ip();
+    if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }
 }
 
 fn has_branch<'a>(with: &[MessageChange<'a>]) -> Option<&'a str> {
@@ -599,7 +606,7 @@ fn message(
         let name = dialog.names[n].as_ref().map(|n| format!("\"{n}\" ")).unwrap_or_default();
         let tag = if side == Side::Callee { has_branch(with).unwrap_or(&dialog.tags[1]) } else { &dialog.tags[0] };
         let tag = if tagged { format!(";tag={tag}") } else { String::new() };
-        format!("{name}<sip:{}@{}>{tag}", dialog.users[n], dialog.sip[n].ip())
+        format!("{name}<sip:{}@{}>{tag}", dialog.users[n], uri_host(dialog.sip[n]))
     };
     let (me, other) = (requester, requester.other());
     let via = dialog.sip[me.channel()];

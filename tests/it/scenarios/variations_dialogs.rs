@@ -1,0 +1,127 @@
+//! Calls drawn by seed: forks and forwarded branches, attempts that are repeated, Call-IDs that are used again.
+
+use callspan::call::record::{CallDirection, CallOutcome, Side};
+use fastrand::Rng;
+
+use super::variations::{Wanted, each_seed, fault, phone, play_without};
+use super::{DID, OUTSIDE};
+use crate::support::scenario::{DialogId, Scene, ScenePhone, ip};
+
+fn wanted_inbound(internal: &str, voice: u8) -> Wanted {
+    Wanted {
+        direction: CallDirection::Inbound,
+        outcome: CallOutcome::Answered,
+        from: OUTSIDE.to_owned(),
+        to: DID.to_owned(),
+        internal: internal.to_owned(),
+        voices: Some([1, voice]),
+    }
+}
+
+/// The PBX rings several telephones, and maybe a mobile outside; one of the telephones answers.
+fn forked(seed: u64) -> Option<String> {
+    let mut rng = Rng::with_seed(seed);
+    let mut scene = Scene::noisy();
+    let (mut outside, mut pbx) = (phone(OUTSIDE, ip(1, 5060), 1), phone(DID, ip(9, 5060), 7));
+    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
+    let branches = rng.u8(2..=4);
+    let winner = usize::from(rng.u8(0..branches));
+    let shared = rng.bool().then(|| pbx.media());
+    let mut legs: Vec<DialogId> = Vec::new();
+    for n in 0..branches {
+        let user = format!("20{n}");
+        let mut telephone = phone(&user, ip(20 + n, 5060), 2 + n);
+        let leg = scene.leg(&mut pbx, &mut telephone, [OUTSIDE, &user]);
+        if let Some(media) = shared {
+            scene.at(leg).media[0] = media;
+        }
+        legs.push(leg);
+    }
+    if rng.bool() {
+        // A branch that is forwarded outside and never answers.
+        let leg = scene.leg(&mut pbx, &mut outside, [OUTSIDE, "+79990000077"]);
+        legs.push(leg);
+    }
+    let mut order = legs.clone();
+    rng.shuffle(&mut order);
+    scene.invite(a);
+    for leg in &order {
+        scene.wait(i64::from(rng.u16(0..1_000)));
+        scene.invite(*leg);
+        if rng.bool() {
+            scene.ring(*leg);
+        }
+    }
+    scene.wait(i64::from(rng.u16(300..4_000)));
+    scene.answer(legs[winner]);
+    scene.answer(a);
+    for (n, leg) in legs.iter().enumerate() {
+        if n != winner && rng.u8(0..4) > 0 {
+            scene.cancel(*leg);
+        }
+    }
+    scene.bridge(a, legs[winner], 4_000);
+    scene.bye_all(&[a, legs[winner]], Side::Caller);
+    let lost = [None, Some("SIP/2.0 100"), Some("ACK"), Some("BYE")][rng.usize(0..4)];
+    let id = scene.get(if rng.bool() { a } else { legs[winner] }).call_id.clone();
+    fault(&play_without(&scene, &id, lost), &[wanted_inbound(&format!("20{winner}"), 2 + winner as u8)])
+}
+
+#[test]
+fn forks_and_branches_that_do_not_answer() {
+    each_seed("forks", forked);
+}
+
+/// One dialog of 200 with the outside, through no PBX.
+fn outbound(scene: &mut Scene, to: &str) -> DialogId {
+    let (mut e200, mut trunk) = (phone("200", ip(2, 5060), 2), ScenePhone::new(to, 1));
+    scene.leg(&mut e200, &mut trunk, ["200", to])
+}
+
+fn wanted_outbound(to: &str) -> Wanted {
+    Wanted {
+        direction: CallDirection::Outbound,
+        outcome: CallOutcome::Answered,
+        from: "200".to_owned(),
+        to: to.to_owned(),
+        internal: "200".to_owned(),
+        voices: Some([2, 1]),
+    }
+}
+
+/// A telephone uses its Call-ID again, and maybe its tag, after the BYE of the call before.
+fn used_again(seed: u64) -> Option<String> {
+    let mut rng = Rng::with_seed(seed);
+    let mut scene = Scene::noisy();
+    let one = outbound(&mut scene, OUTSIDE);
+    scene.connect(one);
+    scene.talk(one, 3_000);
+    scene.bye(one, if rng.bool() { Side::Caller } else { Side::Callee });
+    scene.wait(i64::from(rng.u16(0..4_000)));
+    let to = if rng.bool() { OUTSIDE } else { "+79990000002" };
+    let (mut e200, mut trunk) = (phone("200", ip(2, 5060), 4), phone(to, ip(1, 5060), 5));
+    let port = if rng.bool() { 10_000 } else { 12_000 };
+    e200.next_port = port;
+    trunk.next_port = port;
+    let two = scene.leg(&mut e200, &mut trunk, ["200", to]);
+    let (call_id, tags, new_tag) = (scene.get(one).call_id.clone(), scene.get(one).tags.clone(), rng.bool());
+    let dialog = scene.at(two);
+    dialog.call_id.clone_from(&call_id);
+    if !new_tag {
+        dialog.tags[0].clone_from(&tags[0]);
+    }
+    dialog.cseq = [1, 1];
+    let begins = scene.now();
+    scene.connect(two);
+    scene.talk(two, 3_000);
+    scene.bye(two, Side::Caller);
+    let lost = [None, Some("SIP/2.0 100"), Some("ACK"), Some("SIP/2.0 180")][rng.usize(0..4)];
+    let second = Wanted { voices: Some([4, 5]), ..wanted_outbound(to) };
+    fault(&play_without(&scene, &call_id, lost), &[wanted_outbound(OUTSIDE), second])
+        .map(|f| format!("lost {lost:?} new tag {new_tag}, port {port}, begins {begins}: {f}"))
+}
+
+#[test]
+fn call_ids_that_are_used_again() {
+    each_seed("used again", used_again);
+}
