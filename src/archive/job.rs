@@ -53,8 +53,10 @@ pub(crate) enum ArchiveStep {
 pub(crate) enum ArchiveFailure {
     /// The archive does not answer or refuses the access. Trying again later can help.
     Passing(String),
-    /// The file is gone, or its content is not what the journal says.
+    /// The file is gone, or its content is not what the journal says. It may come back with its disk.
     File(String),
+    /// The archive can never take this state of the call.
+    Unacceptable(String),
     /// The store has another object under the key.
     Different,
 }
@@ -66,6 +68,8 @@ pub(crate) enum ArchiveOutcome {
     Done,
     /// The store has an object under the key already.
     AlreadyThere,
+    /// The index has a later change of the call, which it got before the journal was lost. Its number is given.
+    Behind(u64),
     /// The step was not done.
     Failed(ArchiveFailure),
 }
@@ -118,6 +122,7 @@ impl ArchiveJob {
         match (step, outcome) {
             (_, ArchiveOutcome::Failed(failure)) => return self.handle_failure(failure, now),
             (ArchiveStep::Put(index), ArchiveOutcome::AlreadyThere) => self.comparing = Some(index),
+            (ArchiveStep::Index, ArchiveOutcome::Behind(stored)) => self.change = self.change.saturating_add(stored),
             (ArchiveStep::Put(index) | ArchiveStep::Compare(index), _) => {
                 self.comparing = None;
                 if let Some(object) = self.objects.get_mut(index) {
@@ -133,17 +138,21 @@ impl ArchiveJob {
         self.attempts = self.attempts.saturating_add(1);
         self.comparing = None;
         match failure {
+            ArchiveFailure::File(note) if self.attempts >= FILE_ATTEMPTS => self.refuse(note),
             ArchiveFailure::Passing(note) | ArchiveFailure::File(note) => {
                 self.note = Some(note);
                 self.next_at = Some(now + pause_after(self.attempts));
             }
-            ArchiveFailure::Different => {
-                self.stage = ArchiveStage::Refused;
-                self.note = Some(String::from(
-                    "the archive has another object under the key of this recording, and it is never replaced",
-                ));
-            }
+            ArchiveFailure::Unacceptable(note) => self.refuse(note),
+            ArchiveFailure::Different => self.refuse(String::from(
+                "the archive has another object under the key of this recording, and it is never replaced",
+            )),
         }
+    }
+
+    fn refuse(&mut self, note: String) {
+        self.stage = ArchiveStage::Refused;
+        self.note = Some(note);
     }
 }
 
@@ -165,6 +174,8 @@ pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &A
     format!("{site}/{day}/{call_id}/{}-{checksum}.{extension}{seal}", object.part)
 }
 
+/// Attempts to read a file before a person is told: about an hour, in which a disk may come back.
+const FILE_ATTEMPTS: u32 = 14;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Doublings after which the longest pause is certainly reached.

@@ -53,9 +53,10 @@ impl FaultyArchive {
                 }
                 let keys = job.objects.iter().map(|object| object.key.clone()).collect();
                 let known = self.rows.get(&job.call_id).map_or(0, |(change, _)| *change);
-                if known <= job.change {
-                    self.rows.insert(job.call_id.clone(), (job.change, keys));
+                if known > job.change {
+                    return ArchiveOutcome::Behind(known);
                 }
+                self.rows.insert(job.call_id.clone(), (job.change, keys));
                 ArchiveOutcome::Done
             }
         };
@@ -100,6 +101,10 @@ fn every_recording_is_stored_once_whatever_fails() {
                     recordings[n] = (1..=random.u32(0..3)).map(|part| recording(&call, part, round)).collect();
                 }
             }
+            if !healthy && random.u8(..) < 5 {
+                // The journal is lost and made again from the records.
+                saved[n] = ArchiveJob { call_id: saved[n].call_id.clone(), change: 1, ..ArchiveJob::default() };
+            }
             now = now + Duration::from_secs(random.u64(1..900));
             let mut job = saved[n].clone();
             job.set_objects(recordings[n].clone());
@@ -132,6 +137,24 @@ fn a_different_object_is_never_replaced() {
     job.handle_outcome(ArchiveStep::Compare(0), ArchiveOutcome::Failed(ArchiveFailure::Different), now);
     assert_eq!((job.stage, job.next_step(now)), (ArchiveStage::Refused, None));
     assert!(!job.objects[0].stored);
+}
+
+#[test]
+fn a_file_that_stays_away_and_a_call_that_cannot_be_taken_are_refused() {
+    let mut now = Timestamp::EPOCH;
+    let mut job = ArchiveJob { call_id: String::from("call"), change: 1, ..ArchiveJob::default() };
+    job.set_objects(vec![recording("call", 1, 0)]);
+    let begin = now;
+    while let Some(step) = job.next_step(now) {
+        job.handle_outcome(step, ArchiveOutcome::Failed(ArchiveFailure::File(String::from("gone"))), now);
+        now = job.next_at.unwrap_or(now);
+    }
+    assert_eq!((job.stage, job.note.as_deref()), (ArchiveStage::Refused, Some("gone")));
+    assert!(now.since(begin) > Duration::from_secs(30 * 60), "a disk has time to come back");
+    let mut job = ArchiveJob { call_id: String::from("call"), change: 1, ..ArchiveJob::default() };
+    let failure = ArchiveFailure::Unacceptable(String::from("too long"));
+    job.handle_outcome(ArchiveStep::Index, ArchiveOutcome::Failed(failure), now);
+    assert_eq!((job.stage, job.next_step(now)), (ArchiveStage::Refused, None));
 }
 
 #[test]

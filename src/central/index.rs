@@ -78,12 +78,22 @@ impl ArchiveIndex {
         let change = i64::try_from(job.change).unwrap_or(i64::MAX);
         let sql = "SELECT callspan.put_call($1, $2::text::jsonb, $3::text::jsonb)";
         match self.client().await {
-            Ok(client) => match client.execute(sql, &[&change, &record, &recordings]).await {
-                Ok(_) => ArchiveOutcome::Done,
-                Err(error) => ArchiveOutcome::Failed(ArchiveFailure::Passing(index_error(&error).to_string())),
+            Ok(client) => match in_time(client.query_one(sql, &[&change, &record, &recordings])).await {
+                Ok(Ok(row)) => match row.try_get::<_, i64>(0) {
+                    Ok(stored) if stored > change => ArchiveOutcome::Behind(u64::try_from(stored).unwrap_or(u64::MAX)),
+                    _ => ArchiveOutcome::Done,
+                },
+                Ok(Err(error)) => ArchiveOutcome::Failed(put_failure(&error)),
+                Err(error) => self.fail_silent(&error),
             },
             Err(error) => ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string())),
         }
+    }
+
+    /// Drops a connection whose server is silent, so that the next attempt makes a new one.
+    fn fail_silent(&mut self, error: &ArchiveError) -> ArchiveOutcome {
+        self.client = None;
+        ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string()))
     }
 
     /// Tells the index that this site is alive, and what it still has to send.
@@ -96,7 +106,11 @@ impl ArchiveIndex {
         let sql = "SELECT callspan.report_site($1, $2, $3)";
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&version, &count(backlog.owed), &count(backlog.refused)];
-        self.client().await?.execute(sql, &parameters).await.map_err(|e| index_error(&e))?;
+        let answer = in_time(self.client().await?.execute(sql, &parameters)).await;
+        if answer.is_err() {
+            self.client = None;
+        }
+        answer?.map_err(|e| index_error(&e))?;
         Ok(())
     }
 
@@ -178,21 +192,20 @@ impl ArchiveIndex {
             )
             .await
             .map_err(|e| index_error(&e))?;
-        Ok(rows
-            .iter()
+        rows.iter()
             .map(|row| {
-                let recordings: Vec<(u32, String, u64, String)> =
-                    serde_json::from_str(row.get::<_, &str>(2)).unwrap_or_default();
-                IndexedCall {
+                let recordings: Vec<(u32, String, u64, String)> = serde_json::from_str(row.get::<_, &str>(2))
+                    .map_err(|error| ArchiveError::Index(format!("a row of the recordings is wrong: {error}")))?;
+                Ok(IndexedCall {
                     id: row.get(0),
                     change: u64::try_from(row.get::<_, i64>(1)).unwrap_or_default(),
                     recordings: recordings
                         .into_iter()
                         .map(|(part, key, bytes, sha256)| IndexedRecording { part, key, bytes, sha256 })
                         .collect(),
-                }
+                })
             })
-            .collect())
+            .collect()
     }
 
     /// Returns the record of a call of a site as JSON; `None` if the index has no such call.
@@ -207,7 +220,7 @@ impl ArchiveIndex {
 
     async fn client(&mut self) -> Result<&Client, ArchiveError> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
-            self.client = Some(connect(&self.config, self.ca_file.as_ref()).await?);
+            self.client = Some(in_time(connect(&self.config, self.ca_file.as_ref())).await??);
         }
         self.client.as_ref().ok_or_else(|| ArchiveError::Index(String::from("not connected")))
     }
@@ -243,14 +256,35 @@ fn tls(ca_file: Option<&PathBuf>) -> Result<rustls::ClientConfig, ArchiveError> 
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// Returns the result of a step, unless its server is silent for longer than [`SILENCE`].
+async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ArchiveError> {
+    let silent = || ArchiveError::Index(format!("PostgreSQL is silent for {} s", SILENCE.as_secs()));
+    tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
+}
+
+/// Returns why a row was not written. Values that PostgreSQL cannot hold are refused for ever (SQLSTATE classes 22, 23
+/// and 54, PostgreSQL manual, appendix A).
+fn put_failure(error: &PostgresError) -> ArchiveFailure {
+    let text = index_error(error).to_string();
+    let class = error.code().and_then(|code| code.code().get(..2));
+    if matches!(class, Some("22" | "23" | "54")) {
+        ArchiveFailure::Unacceptable(text)
+    } else {
+        ArchiveFailure::Passing(text)
+    }
+}
+
 /// Returns true if no host of the configuration is another machine, so that nothing can be overheard.
 fn is_on_this_machine(config: &PostgresConfig) -> bool {
-    config.get_hosts().iter().all(|host| match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-    })
+    // An address goes before the name of its host.
+    let are_local = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
+    are_local
+        && config.get_hosts().iter().all(|host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+        })
 }
 
 /// Returns the error without its DETAIL, which can contain the numbers of a call.
@@ -284,5 +318,27 @@ fn identifier(name: &str) -> String {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Ends a statement that waits for a lock or a sick disk, so that the thread notices that it must stop.
+/// Longest wait for an answer. A peer that accepts and then says nothing must not hold the thread for hours.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Ends a statement in the server that waits for a lock or a sick disk.
 const STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s -c standard_conforming_strings=on";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_machine_need_no_tls() {
+        let is_local = |url: &str| is_on_this_machine(&PostgresConfig::from_str(url).unwrap());
+        for local in ["postgresql:///db?host=/run/postgresql", "postgresql://127.0.0.1/db", "postgresql://[::1]/db"] {
+            assert!(is_local(local), "{local}");
+        }
+        for remote in [
+            "postgresql://db.example.org/db",
+            "postgresql:///db?hostaddr=192.0.2.5",
+            "postgresql://localhost/db?hostaddr=192.0.2.5",
+        ] {
+            assert!(!is_local(remote), "{remote}");
+        }
+    }
+}

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::config::Config;
 use super::{ArchiveError, with_causes};
 use crate::archive::{ArchiveFailure, ArchiveOutcome, ArchivedObject};
+use crate::recording::hex;
 
 /// The object store of an archive.
 #[derive(Clone, Debug)]
@@ -33,7 +34,12 @@ impl ObjectArchive {
     /// When a setting is wrong, or a file cannot be read.
     pub(crate) fn open(config: &Config) -> Result<Self, ArchiveError> {
         if let Some(folder) = config.objects.strip_prefix("file://") {
-            std::fs::create_dir_all(folder).map_err(|source| ArchiveError::File { path: folder.into(), source })?;
+            // The folder is never created: under a mount point without its disk, copies would fill the system's disk.
+            if !Path::new(folder).is_dir() {
+                return Err(ArchiveError::Setting(format!(
+                    "the folder {folder} of archive.objects does not exist: mount its disk, or create the folder there"
+                )));
+            }
             let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| store_error(&e))?.with_fsync(true);
             return Ok(Self { store: Arc::new(store) });
         }
@@ -52,11 +58,24 @@ impl ObjectArchive {
 
     /// Creates an object from its file, unless there is one under its key.
     pub(crate) async fn put_new(&self, object: &ArchivedObject) -> ArchiveOutcome {
+        let limit = CONNECT_TIMEOUT + Duration::from_secs(object.bytes / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);
+        tokio::time::timeout(limit, self.put_in_time(object)).await.unwrap_or_else(|_| {
+            let slow = format!("object store: no answer within {} s", limit.as_secs());
+            ArchiveOutcome::Failed(ArchiveFailure::Passing(slow))
+        })
+    }
+
+    async fn put_in_time(&self, object: &ArchivedObject) -> ArchiveOutcome {
         let key = ObjectPath::from(object.key.as_str());
         let stored = if object.bytes > MAX_SINGLE_PUT {
             match self.store.head(&key).await {
                 Ok(_) => return ArchiveOutcome::AlreadyThere,
-                Err(StoreError::NotFound { .. }) => self.put_in_pieces(&key, object).await,
+                // A key that may only write cannot look. The checksum in the key makes a second upload harmless.
+                Err(
+                    StoreError::NotFound { .. }
+                    | StoreError::PermissionDenied { .. }
+                    | StoreError::Unauthenticated { .. },
+                ) => self.put_in_pieces(&key, object).await,
                 Err(error) => Err(passing(&error)),
             }
         } else {
@@ -82,20 +101,9 @@ impl ObjectArchive {
         let mut file = std::fs::File::open(&object.path).map_err(|e| file_failure(object, &e.to_string()))?;
         let upload = self.store.put_multipart(key).await.map_err(|e| passing(&e))?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE_BYTES);
-        let mut sum = Sha256::new();
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            let read = file.read(&mut piece).map_err(|e| file_failure(object, &e.to_string()))?;
-            if read == 0 {
-                break;
-            }
-            sum.update(&piece[..read]);
-            upload.wait_for_capacity(PIECES_UNDER_WAY).await.map_err(|e| passing(&e))?;
-            upload.write(&piece[..read]);
-        }
-        if hex(&sum.finalize()) != object.sha256 {
-            let _ = upload.abort().await; // nothing is stored either way
-            return Err(file_failure(object, CHANGED));
+        if let Err(failure) = send_pieces(&mut upload, &mut file, object).await {
+            let _ = upload.abort().await; // the pieces stay until the store's own rule removes them
+            return Err(failure);
         }
         upload.finish().await.map_err(|e| passing(&e))?;
         Ok(())
@@ -143,6 +151,26 @@ impl ObjectArchive {
         }
         Ok(())
     }
+}
+
+/// Sends a file in pieces, and checks that it is the one in the journal.
+async fn send_pieces(
+    upload: &mut WriteMultipart,
+    file: &mut std::fs::File,
+    object: &ArchivedObject,
+) -> Result<(), ArchiveFailure> {
+    let mut sum = Sha256::new();
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let read = file.read(&mut piece).map_err(|e| file_failure(object, &e.to_string()))?;
+        if read == 0 {
+            break;
+        }
+        sum.update(&piece[..read]);
+        upload.wait_for_capacity(PIECES_UNDER_WAY).await.map_err(|e| passing(&e))?;
+        upload.write(&piece[..read]);
+    }
+    if hex(&sum.finalize()) == object.sha256 { Ok(()) } else { Err(file_failure(object, CHANGED)) }
 }
 
 fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
@@ -195,15 +223,15 @@ fn store_error(error: &StoreError) -> ArchiveError {
     ArchiveError::Objects(with_causes(error))
 }
 
-/// Formats a checksum as lower-case hex.
-fn hex(sum: &[u8]) -> String {
-    sum.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 const CHANGED: &str = "its content is not what the journal says; run `callspan calls verify`";
 /// Largest object that is sent in one request, which only creates. Half an hour of stereo WAV at 8 kHz has 58 MB.
 const MAX_SINGLE_PUT: u64 = 64 << 20;
 const PIECE_BYTES: usize = 8 << 20;
 const PIECES_UNDER_WAY: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// Slowest line that is worth trying: 128 kbit/s.
+const LOWEST_BYTES_A_SECOND: u64 = 16_000;
+/// Time that a store may take for its answer, beside the time of the line.
+const SLOWEST_ANSWER_S: u64 = 300;
+/// Bound of one request: the largest object over the slowest line.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(MAX_SINGLE_PUT / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);

@@ -40,7 +40,7 @@ CREATE TABLE callspan.calls (
     verdict     text,
     extension   text,
     digits      text NOT NULL,              -- digits of all numbers, separated by blanks
-    call_ids    text[] NOT NULL,            -- SIP Call-IDs of the legs
+    call_ids    text[] NOT NULL,            -- SIP Call-IDs of the legs, 512 characters of each: an index has a limit
     session_ids text[] NOT NULL,            -- both halves of a kept Session-ID header (RFC 7989)
     pyrus_task  bigint,
     record      jsonb NOT NULL,
@@ -93,7 +93,8 @@ BEGIN
     RETURN found;
 END $$;
 
-CREATE FUNCTION callspan.put_call(call_change bigint, call_record jsonb, call_recordings jsonb) RETURNS void
+-- Returns the change that the index has afterwards: a later one than call_change if that was there before.
+CREATE FUNCTION callspan.put_call(call_change bigint, call_record jsonb, call_recordings jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     own text := callspan.own_site();
@@ -108,9 +109,9 @@ BEGIN
     VALUES (own, call_id, call_change,
         coalesce(call_record ->> 'invited_at', call_record ->> 'answered_at', call_record ->> 'ended_at', '1970-01-01Z')::timestamptz,
         (call_record ->> 'ended_at')::timestamptz, call_record ->> 'direction', call_record ->> 'outcome',
-        call_record ->> 'verdict', call_record ->> 'internal',
+        call_record ->> 'verdict', left(call_record ->> 'internal', 128),
         regexp_replace(concat_ws(' ', call_record ->> 'from', call_record ->> 'to', call_record ->> 'internal'), '[^0-9 ]', '', 'g'),
-        ARRAY(SELECT DISTINCT l ->> 'sip_call_id' FROM jsonb_array_elements(call_record -> 'legs') l WHERE l ? 'sip_call_id'),
+        ARRAY(SELECT DISTINCT left(l ->> 'sip_call_id', 512) FROM jsonb_array_elements(call_record -> 'legs') l WHERE l ? 'sip_call_id'),
         ARRAY(SELECT DISTINCT m.found[1] FROM jsonb_each_text(coalesce(call_record -> 'headers', '{}')) h,
             regexp_matches(lower(h.value), '[0-9a-f]{32}', 'g') AS m(found)
             WHERE lower(h.key) = 'session-id' AND m.found[1] <> repeat('0', 32)),
@@ -129,6 +130,7 @@ BEGIN
                 r ->> 'sha256'
             FROM jsonb_array_elements(call_recordings) r;
     END IF;
+    RETURN (SELECT c.change FROM callspan.calls c WHERE c.site = own AND c.id = put_call.call_record ->> 'id');
 END $$;
 
 CREATE FUNCTION callspan.report_site(site_version text, site_backlog bigint, site_refused bigint) RETURNS void

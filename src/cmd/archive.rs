@@ -17,7 +17,7 @@ use crate::central::{ArchiveIndex, ObjectArchive};
 use crate::journal::Journal;
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
-use crate::service::archive::Archiver;
+use crate::service::archive::{Archiver, is_sealed};
 use crate::service::lock;
 use crate::time::Timestamp;
 
@@ -108,7 +108,7 @@ fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
 /// Sends what is due until nothing is, or until the archive fails. Returns the number of calls that were sent.
 async fn send_all(config: &Config, journal: Journal) -> anyhow::Result<u64> {
     let before = journal.archive_backlog()?.owed;
-    let mut archiver = Archiver::open(&config.archive, journal.clone(), !config.recording.encrypt_to.is_empty())?;
+    let mut archiver = Archiver::open(&config.archive, journal.clone(), is_sealed(config))?;
     loop {
         let round = archiver.send_due(&|| false).await?;
         if let Some(reason) = round.failure {
@@ -173,7 +173,7 @@ async fn restore_call(
             })
             .await?;
         file.sync_all()?;
-        let found: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = crate::recording::hex(&sum.finalize());
         if found != recording.sha256 {
             bail!("the object {} is not what the index says", recording.key);
         }

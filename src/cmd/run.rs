@@ -153,6 +153,7 @@ impl RunningService {
         // The console starts first, because a port in use must not end a service with running threads.
         let console = config.console.listen.map(|at| ConsoleServer::start(at, config)).transpose()?;
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
+        let is_rebuilt = alarm.is_some();
         if let Some(alarm) = alarm {
             alerts.raise(AlarmKind::JournalDamaged, &alarm);
         }
@@ -167,7 +168,7 @@ impl RunningService {
         let post_processor = PostProcessor::start(config, tools, events)?;
         let owed = OwedCalls::default();
         let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone(), journal.clone())?;
-        let archive = archive::start(config, journal.clone(), alerts.clone())?;
+        let archive = archive::start(config, journal.clone(), alerts.clone(), is_rebuilt)?;
         let mut supervisor = Supervisor::default();
         supervisor.watch("spool", spool.writer_rounds().into(), SHORT_ROUND);
         supervisor.watch("watch", watch.ticks(), SHORT_ROUND);
@@ -315,12 +316,7 @@ impl RunningService {
     /// Ends the service if a thread has ended by itself, because its work would be missing without notice. systemd
     /// restarts the service (Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
-        match self
-            .post_processor
-            .ended_thread()
-            .or_else(|| self.watch.is_finished().then_some("watch"))
-            .or_else(|| self.archive.as_ref().is_some_and(StoppableThread::is_finished).then_some("archive"))
-        {
+        match self.post_processor.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
             None => Ok(()),
             Some(name) => {
                 anyhow::bail!("the {name} thread ended because of a bug in callspan: the service must restart")

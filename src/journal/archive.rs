@@ -59,7 +59,7 @@ impl Journal {
         )?)
     }
 
-    /// Returns jobs that are due, those that wait for the longest time first.
+    /// Returns jobs of complete calls that are due, those that wait for the longest time first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -68,6 +68,7 @@ impl Journal {
         let mut statement = connection.prepare_cached(
             "SELECT call_id, change, attempts, next_at, note, objects FROM archive_jobs
              WHERE archived < change AND refused < change AND coalesce(next_at, 0) <= ?1
+                AND EXISTS (SELECT 1 FROM calls WHERE id = call_id AND stage = 'complete')
              ORDER BY coalesce(next_at, 0), call_id LIMIT ?2",
         )?;
         let jobs = statement.query_map(params![now.as_micros(), limit], read_job)?.collect::<rusqlite::Result<_>>()?;
@@ -97,6 +98,18 @@ impl Journal {
             objects,
             i64::try_from(job.change).unwrap_or(i64::MAX),
         ])?;
+        Ok(())
+    }
+
+    /// Raises the change of a call above the one that the index has. Changes that come meanwhile stay owed.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn raise_archive_change(&self, call_id: &str, by: u64) -> JournalResult<()> {
+        let by = i64::try_from(by).unwrap_or(i64::MAX / 2);
+        self.lock()
+            .prepare_cached("UPDATE archive_jobs SET change = change + ?2 WHERE call_id = ?1")?
+            .execute(params![call_id, by])?;
         Ok(())
     }
 
@@ -136,17 +149,22 @@ impl Journal {
         Ok(found.optional()?)
     }
 
-    /// Returns the ids and changes of the calls that the archive has, in the order of their ids, after a given id.
+    /// Returns the ids and changes of the calls that the archive has, in the order of their ids, after a given id. The
+    /// stage of a call that has changed since is [`ArchiveStage::Owed`]: its objects may be those of the later change.
     ///
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn archived_calls(&self, after: &str, limit: u32) -> JournalResult<Vec<ArchiveJob>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT call_id, archived, attempts, next_at, note, objects FROM archive_jobs
+            "SELECT call_id, archived, attempts, next_at, note, objects, archived >= change FROM archive_jobs
              WHERE archived > 0 AND call_id > ?1 ORDER BY call_id LIMIT ?2",
         )?;
-        let jobs = statement.query_map(params![after, limit], read_job)?.collect::<rusqlite::Result<_>>()?;
+        let read = |row: &SqlRow<'_>| {
+            let stage = if row.get(6)? { ArchiveStage::Done } else { ArchiveStage::Owed };
+            Ok(ArchiveJob { stage, ..read_job(row)? })
+        };
+        let jobs = statement.query_map(params![after, limit], read)?.collect::<rusqlite::Result<_>>()?;
         Ok(jobs)
     }
 }

@@ -225,22 +225,19 @@ CREATE TABLE archive_jobs (
     note        TEXT,                       -- for a person: why it waits
     objects     TEXT NOT NULL DEFAULT '[]'  -- the recordings, JSON
 ) STRICT;
-CREATE INDEX archive_owed ON archive_jobs (next_at) WHERE archived < change;
+CREATE INDEX archive_owed ON archive_jobs (coalesce(next_at, 0), call_id) WHERE archived < change AND refused < change;
 
 CREATE TRIGGER archive_new_call AFTER INSERT ON calls
 WHEN new.stage = 'complete' AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive') BEGIN
     INSERT INTO archive_jobs (call_id, change) VALUES (new.id, 1)
         ON CONFLICT (call_id) DO UPDATE SET change = change + 1, next_at = NULL;
 END;
-CREATE TRIGGER archive_changed_call AFTER UPDATE ON calls
+CREATE TRIGGER archive_changed_call AFTER UPDATE OF stage, record ON calls
 WHEN new.stage = 'complete' AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive') BEGIN
     INSERT INTO archive_jobs (call_id, change) VALUES (new.id, 1)
         ON CONFLICT (call_id) DO UPDATE SET change = change + 1, next_at = NULL;
 END;
 CREATE TRIGGER archive_new_delivery AFTER INSERT ON deliveries BEGIN
-    UPDATE archive_jobs SET change = change + 1 WHERE call_id = new.id AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive');
-END;
-CREATE TRIGGER archive_changed_delivery AFTER UPDATE ON deliveries BEGIN
     UPDATE archive_jobs SET change = change + 1 WHERE call_id = new.id AND EXISTS (SELECT 1 FROM meta WHERE key = 'archive');
 END;
 CREATE TRIGGER archive_new_hold AFTER INSERT ON holds BEGIN

@@ -212,7 +212,7 @@ impl<T> HashingStream<T> {
     }
 
     fn finish(self) -> (u64, String) {
-        (self.bytes, hex(self.hash))
+        (self.bytes, hex(&self.hash.finalize()))
     }
 }
 

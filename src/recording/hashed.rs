@@ -93,7 +93,7 @@ impl FileHash {
     pub(super) fn finish(&self) -> Option<(u64, String)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = !state.is_broken && state.head == state.expected;
-        is_known.then(|| (state.end, hex(state.hash.clone())))
+        is_known.then(|| (state.end, hex(&state.hash.clone().finalize())))
     }
 }
 

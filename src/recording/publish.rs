@@ -213,10 +213,10 @@ pub(super) fn digest_of(file: &mut dyn io::Read) -> io::Result<(u64, String)> {
             Err(error) => return Err(error),
         }
     }
-    Ok((bytes, hex(hash)))
+    Ok((bytes, hex(&hash.finalize())))
 }
 
-/// Returns a hash as lower-case hex.
-pub(super) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+/// Formats a hash as lower-case hex.
+pub(crate) fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

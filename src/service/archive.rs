@@ -12,22 +12,46 @@ use crate::ops::config::Config;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
 
-/// Starts the thread that archives calls, if an archive is configured.
+/// Starts the thread that archives calls, if an archive is configured. The archive is opened in the thread, because a
+/// missing file, folder or server must never keep a recorder from recording. A rebuilt journal does not know what the
+/// archive has, so every call is owed again.
 ///
 /// # Errors
-/// When a setting of the archive is wrong, or the thread cannot be started.
-pub(crate) fn start(config: &Config, journal: Journal, alerts: Alerts) -> anyhow::Result<Option<StoppableThread>> {
+/// When the journal cannot be written, or the thread cannot be started.
+pub(crate) fn start(
+    config: &Config,
+    journal: Journal,
+    alerts: Alerts,
+    is_rebuilt: bool,
+) -> anyhow::Result<Option<StoppableThread>> {
     journal.set_archive(config.archive.is_used(), config.archive.keep_until_archived)?;
     if !config.archive.is_used() {
         return Ok(None);
     }
-    let archiver = Archiver::open(&config.archive, journal, is_sealed(config))?;
+    if is_rebuilt {
+        journal.owe_archive(Timestamp::EPOCH, Timestamp::MAX)?;
+    }
+    let (archive, must_be_sealed) = (config.archive.clone(), is_sealed(config));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(Some(StoppableThread::start("archive", move |stop| runtime.block_on(run(archiver, &alerts, stop)))?))
+    let work = move |stop: &StopSignal| {
+        let mut health = ArchiveHealth::default();
+        while !stop.is_stopped_within(ROUND) {
+            let open = || Archiver::open(&archive, journal.clone(), must_be_sealed);
+            let round = std::panic::AssertUnwindSafe(|| match open() {
+                Ok(archiver) => runtime.block_on(run(archiver, &mut health, &alerts, stop)),
+                Err(error) => health.record(&RoundResult::Failed(format!("{error:#}")), &alerts),
+            });
+            if std::panic::catch_unwind(round).is_err() {
+                alerts.raise(AlarmKind::ArchiveFailing, "a bug in callspan stopped the archive; it begins again");
+                let _ = stop.is_stopped_within(PAUSE_AFTER_PANIC); // the loop asks again
+            }
+        }
+    };
+    Ok(Some(StoppableThread::start("archive", work)?))
 }
 
 /// Returns true if recordings are encrypted, so that only encrypted files may leave the site.
-fn is_sealed(config: &Config) -> bool {
+pub(crate) fn is_sealed(config: &Config) -> bool {
     !config.recording.encrypt_to.is_empty()
 }
 
@@ -50,7 +74,7 @@ impl Archiver {
         Ok(Self { config: config.clone(), journal, objects, index, must_be_sealed })
     }
 
-    /// Sends the calls that are due. Returns their number, and the reason of the last failure.
+    /// Sends the calls that are due.
     ///
     /// # Errors
     /// When the journal cannot be read or written.
@@ -62,8 +86,12 @@ impl Archiver {
             }
             round.calls += 1;
             self.send(&mut job).await?;
-            if job.stage != ArchiveStage::Done {
-                round.failure = job.note;
+            match job.stage {
+                ArchiveStage::Done => round.archived += 1,
+                ArchiveStage::Refused => round.refusal = job.note.or(round.refusal),
+                // A call that waits for its encryption has not failed.
+                ArchiveStage::Owed if job.attempts == 0 => {}
+                ArchiveStage::Owed => round.failure = job.note.or(round.failure),
             }
         }
         Ok(round)
@@ -77,6 +105,7 @@ impl Archiver {
         let rows = self.journal.recordings_of(&job.call_id)?;
         if self.must_be_sealed && rows.iter().any(|row| row.plain_sha256.is_none()) {
             job.next_at = Some(clock::wall_clock() + SEALING_PAUSE);
+            job.note = Some(String::from("waits until its recordings are encrypted, which delivery may hold up"));
             return Ok(self.journal.save_archive_job(job)?);
         }
         let removed = stored_and_removed(&job.objects, &call, &rows);
@@ -84,6 +113,9 @@ impl Archiver {
         while let Some(step) = job.next_step(clock::wall_clock()) {
             self.journal.save_archive_job(job)?;
             let outcome = self.execute(step, job, &call).await;
+            if let ArchiveOutcome::Behind(stored) = outcome {
+                self.journal.raise_archive_change(&job.call_id, stored)?;
+            }
             job.handle_outcome(step, outcome, clock::wall_clock());
         }
         Ok(self.journal.save_archive_job(job)?)
@@ -103,8 +135,77 @@ impl Archiver {
 pub(crate) struct ArchiveRound {
     /// Calls that were tried.
     pub(crate) calls: u32,
-    /// The reason why the last call that failed is not archived.
+    /// Calls of which the archive has everything now.
+    pub(crate) archived: u32,
+    /// The reason why the last call that failed must wait.
     pub(crate) failure: Option<String>,
+    /// The reason why the last call that was refused is not archived.
+    pub(crate) refusal: Option<String>,
+}
+
+impl ArchiveRound {
+    /// Returns what the round says about the archive.
+    fn result(self) -> RoundResult {
+        match (self.failure, self.archived) {
+            (Some(reason), 0) => RoundResult::Failed(reason),
+            (_, 1..) => RoundResult::Succeeded,
+            (None, 0) => RoundResult::Idle,
+        }
+    }
+}
+
+/// What a round says about the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum RoundResult {
+    /// Nothing was tried: the calls that are owed wait.
+    Idle,
+    /// The archive took a call or a sign of life.
+    Succeeded,
+    /// Nothing was taken, for this reason.
+    Failed(String),
+}
+
+/// How long the archive has failed, and whether a person knows.
+#[derive(Debug, Default)]
+struct ArchiveHealth {
+    failing_since: Option<Timestamp>,
+    is_alarmed: bool,
+}
+
+impl ArchiveHealth {
+    /// Records the result of a round, and raises the alarm or its end.
+    fn record(&mut self, result: &RoundResult, alerts: &Alerts) {
+        match self.change(result, clock::wall_clock()) {
+            Some(AlarmKind::ArchiveRecovered) => {
+                alerts.raise(AlarmKind::ArchiveRecovered, "the archive takes calls again");
+            }
+            Some(kind) => {
+                let reason = if let RoundResult::Failed(reason) = result { reason.as_str() } else { "" };
+                alerts.raise(kind, reason);
+            }
+            None => {}
+        }
+    }
+
+    /// Returns the alarm that a result raises.
+    fn change(&mut self, result: &RoundResult, now: Timestamp) -> Option<AlarmKind> {
+        match result {
+            RoundResult::Idle => None,
+            RoundResult::Succeeded => {
+                self.failing_since = None;
+                std::mem::take(&mut self.is_alarmed).then_some(AlarmKind::ArchiveRecovered)
+            }
+            RoundResult::Failed(reason) => {
+                let since = *self.failing_since.get_or_insert_with(|| {
+                    tracing::warn!("the archive cannot be reached yet: {reason}");
+                    now
+                });
+                let is_due = !self.is_alarmed && now.since(since) >= ALARM_AFTER;
+                self.is_alarmed |= is_due;
+                is_due.then_some(AlarmKind::ArchiveFailing)
+            }
+        }
+    }
 }
 
 fn objects(site: &str, call: &StoredCall, rows: &[RecordingRow]) -> Vec<ArchivedObject> {
@@ -136,46 +237,37 @@ fn stored_and_removed(known: &[ArchivedObject], call: &StoredCall, rows: &[Recor
     known.iter().filter(|object| object.stored && is_in_record(object) && !is_here(object)).cloned().collect()
 }
 
-async fn run(mut archiver: Archiver, alerts: &Alerts, stop: &StopSignal) {
-    let mut failing_since: Option<Timestamp> = None;
-    let mut is_alarmed = false;
+async fn run(mut archiver: Archiver, health: &mut ArchiveHealth, alerts: &Alerts, stop: &StopSignal) {
     let mut reported_at = Timestamp::EPOCH;
     while !stop.is_stopped_within(ROUND) {
-        let failure = match archiver.send_due(&|| stop.is_stopped_within(Duration::ZERO)).await {
-            Ok(round) if round.calls == 0 => continue_report(&mut archiver, &mut reported_at).await,
-            Ok(round) => round.failure,
-            Err(error) => Some(error.to_string()),
-        };
-        let now = clock::wall_clock();
-        match (&failure, failing_since) {
-            (Some(reason), Some(since)) if !is_alarmed && now.since(since) >= ALARM_AFTER => {
-                is_alarmed = true;
-                alerts.raise(AlarmKind::ArchiveFailing, reason);
-            }
-            (Some(reason), None) => {
-                failing_since = Some(now);
-                tracing::warn!("a call cannot be archived yet: {reason}");
-            }
-            (None, Some(_)) => {
-                failing_since = None;
-                if std::mem::take(&mut is_alarmed) {
-                    alerts.raise(AlarmKind::ArchiveRecovered, "the archive takes calls again");
+        match archiver.send_due(&|| stop.is_stopped_within(Duration::ZERO)).await {
+            Ok(round) => {
+                if let Some(reason) = &round.refusal {
+                    alerts.raise(AlarmKind::ArchiveFailing, &format!("a call cannot be archived: {reason}"));
                 }
+                health.record(&round.result(), alerts);
             }
-            _ => {}
+            Err(error) => health.record(&RoundResult::Failed(error.to_string()), alerts),
         }
+        report(&mut archiver, &mut reported_at, health, alerts).await;
     }
 }
 
-/// Tells the index once a minute that the site is alive. Returns the reason if that failed.
-async fn continue_report(archiver: &mut Archiver, reported_at: &mut Timestamp) -> Option<String> {
+/// Tells the index once a minute that the site is alive. Success says nothing about the object store, so it ends no alarm
+/// while calls are owed.
+async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &mut ArchiveHealth, alerts: &Alerts) {
     let now = clock::wall_clock();
     if now.since(*reported_at) < REPORT_INTERVAL {
-        return None;
+        return;
     }
     *reported_at = now;
     let backlog = archiver.journal.archive_backlog().unwrap_or_default();
-    archiver.index.report_site(backlog).await.err().map(|error| error.to_string())
+    let result = match archiver.index.report_site(backlog).await {
+        Ok(()) if backlog.owed == 0 => RoundResult::Succeeded,
+        Ok(()) => RoundResult::Idle,
+        Err(error) => RoundResult::Failed(error.to_string()),
+    };
+    health.record(&result, alerts);
 }
 
 /// Pause between two rounds. A call usually changes several times within seconds of its end.
@@ -187,3 +279,26 @@ const SEALING_PAUSE: Duration = Duration::from_secs(30);
 /// Time of failures after which a person is told: a short restart of the archive is no alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// Pause after a panic, so that a bug does not fill the log.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarm_comes_after_15_minutes_of_failures_with_idle_rounds_between() {
+        let mut health = ArchiveHealth::default();
+        let at = |s: i64| Timestamp::from_secs(1_700_000_000 + s);
+        let failed = RoundResult::Failed(String::from("away"));
+        let mut raised = Vec::new();
+        for second in (0..3_600_i64).step_by(5) {
+            let result = if second % 600 == 0 { &failed } else { &RoundResult::Idle };
+            raised.extend(health.change(result, at(second)).map(|kind| (second, kind)));
+        }
+        assert_eq!(raised, [(1_200, AlarmKind::ArchiveFailing)], "once, at the first failure after 15 minutes");
+        assert_eq!(health.change(&RoundResult::Succeeded, at(3_600)), Some(AlarmKind::ArchiveRecovered));
+        assert_eq!(health.change(&RoundResult::Succeeded, at(3_605)), None);
+        assert_eq!(health.change(&failed, at(3_610)), None, "the time begins again");
+    }
+}

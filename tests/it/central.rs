@@ -166,6 +166,7 @@ struct Central {
 impl Central {
     fn start() -> Self {
         let central = Self { postgres: Postgres::start(), folder: tempfile::tempdir().expect("a folder") };
+        std::fs::create_dir(central.folder.path().join("objects")).expect("new");
         let text = format!(
             "[archive]\nobjects = \"{}\"\nindex = \"{}\"\n",
             central.objects(),
@@ -359,6 +360,77 @@ fn a_recording_that_retention_removed_stays_in_the_archive() {
     let keys = central.postgres.sql("postgres", "SELECT count(*) FROM callspan.recordings").expect("answers");
     assert_eq!(keys, "1");
     assert!(central.verify(&north).status.success());
+}
+
+/// A journal that was lost and made again counts its changes from 1. The index has later numbers.
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_change_after_a_lost_journal_reaches_the_index() {
+    let central = Central::start();
+    let north = central.add("north");
+    let mut call = north.record(1, "a@b", b"sound");
+    assert!(north.push().status.success());
+    switch_archive_on(&north);
+    for _ in 0..3 {
+        north.journal().put_call(&call, CallStage::Complete).expect("stored");
+    }
+    assert!(north.push().status.success());
+    let jobs = rusqlite::Connection::open(north.folder.path().join("state").join(callspan::journal::FILE_NAME));
+    jobs.expect("a journal").execute("DELETE FROM archive_jobs", []).expect("forgotten");
+    call.to = Some(String::from("+74957654321"));
+    north.journal().put_call(&call, CallStage::Complete).expect("stored");
+    let pushed = north.push();
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    let number = central.postgres.sql("postgres", "SELECT record ->> 'to' FROM callspan.calls").expect("a row");
+    assert_eq!(number, "+74957654321");
+    let verified = central.verify(&north);
+    assert!(verified.status.success(), "{}", text(&verified));
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_call_that_is_rendered_again_does_not_hold_up_the_others() {
+    let central = Central::start();
+    let north = central.add("north");
+    let call = north.record(1, "a@b", b"sound");
+    north.record(2, "c@d", b"sound");
+    switch_archive_on(&north);
+    for stage in [CallStage::Complete, CallStage::Ended] {
+        north.journal().put_call(&call, stage).expect("stored");
+    }
+    let pushed = north.push();
+    assert!(text(&pushed).contains("1 calls sent, 1 still to send"), "{}", text(&pushed));
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_folder_without_its_disk_is_named_and_not_created() {
+    let central = Central::start();
+    let north = central.add("north");
+    north.record(1, "a@b", b"sound");
+    let folder = central.folder.path().join("objects");
+    std::fs::remove_dir(&folder).expect("removed");
+    let pushed = north.push();
+    assert!(text(&pushed).contains("does not exist: mount its disk"), "{}", text(&pushed));
+    assert!(!folder.exists());
+}
+
+/// An index of PostgreSQL holds about 2.7 kB; a Call-ID off a mirror may be longer.
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_long_call_id_reaches_the_index() {
+    let central = Central::start();
+    let north = central.add("north");
+    let mut random = 1_u64;
+    let long: String = std::iter::repeat_with(|| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + (random >> 33) as u8 % 26)
+    })
+    .take(20_000)
+    .collect();
+    north.record(1, &long, b"sound");
+    let pushed = north.push();
+    assert!(pushed.status.success(), "{}", text(&pushed));
 }
 
 /// Any character can come off a mirror; jsonb holds every one but NUL.

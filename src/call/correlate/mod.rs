@@ -133,7 +133,8 @@ impl Correlator<'_> {
     /// dialog was answered and is over uses its Call-ID and tag again: it begins another call, however soon it comes.
     fn same_dialog(&self, new: &NewLeg<'_>) -> Option<Correlation> {
         let dialog = &new.draft.dialog;
-        let legs = || self.legs_with_call_id(new).iter().filter_map(|leg| self.table.leg(*leg));
+        // The newest first: a call that uses the identifiers again owns the further hops.
+        let legs = || self.legs_with_call_id(new).iter().rev().filter_map(|leg| self.table.leg(*leg));
         let hops = || legs().filter(|l| l.dialog.caller_tag == dialog.caller_tag);
         let is_over = |l: &Leg| l.dialog.answered.is_some() && l.dialog.ended().is_some();
         let is_used_again = |call: CallKey| {

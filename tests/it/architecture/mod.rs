@@ -30,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Stores the rows that delivery and archive declare.
     ("journal", &["call", "recording", "delivery", "archive"]),
     // The clients of the archive.
-    ("central", &["call", "journal", "archive"]),
+    ("central", &["call", "recording", "journal", "archive"]),
     // The executor: the machine and what stands behind it, no capture.
     ("pyrus", &["call", "recording", "journal", "delivery"]),
     // A fake that shared code with what it tests would agree with its mistakes.
