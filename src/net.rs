@@ -50,12 +50,12 @@ impl Endpoint {
         Self { addr: self.addr, port }
     }
 
-    /// Whether both endpoints have the same address.
+    /// Returns whether both endpoints have the same address.
     pub(crate) const fn same_host(self, other: Self) -> bool {
         self.addr == other.addr
     }
 
-    /// Whether the address is 0.0.0.0 or `::`, the hold of RFC 2543.
+    /// Returns whether the address is 0.0.0.0 or `::`, which means a hold in RFC 2543.
     pub(crate) fn is_unspecified(self) -> bool {
         match self.ip() {
             IpAddr::V4(v4) => v4 == Ipv4Addr::UNSPECIFIED,

@@ -15,20 +15,20 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// The epoch: 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
-    /// Later than every capture time.
+    /// A time later than every capture time.
     pub(crate) const MAX: Self = Self(i64::MAX);
 
-    /// Returns the time of these nanoseconds since the Unix epoch.
+    /// Creates a time from nanoseconds since the Unix epoch.
     pub(crate) const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// Returns the time of these microseconds since the Unix epoch.
+    /// Creates a time from microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros.saturating_mul(1_000))
     }
 
-    /// Returns the time of these seconds since the Unix epoch.
+    /// Creates a time from seconds since the Unix epoch.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1_000_000_000))
     }
@@ -43,7 +43,7 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// Rounds down to microseconds, the resolution of the call record.
+    /// Returns the time rounded down to microseconds, the resolution of the call record.
     pub(crate) const fn floor_micros(self) -> Self {
         Self(self.0.div_euclid(1_000) * 1_000)
     }
@@ -58,7 +58,7 @@ impl Timestamp {
         Duration::from_nanos(u64::try_from(self.nanos_since(earlier)).unwrap_or(0))
     }
 
-    /// Adds signed nanoseconds.
+    /// Returns the time `nanos` later; a negative number gives an earlier time.
     pub const fn offset(self, nanos: i64) -> Self {
         Self(self.0.saturating_add(nanos))
     }

@@ -27,11 +27,11 @@ pub struct DecodeCounters {
     pub(crate) reassembled: u64,
     /// Dropped duplicates of packets, made by the mirror. RTP duplicates are not included.
     pub duplicates: u64,
-    /// Tunnelled packets.
+    /// Counters of tunnelled packets.
     pub tunnels: TunnelCounters,
-    /// TCP streams.
+    /// Counters of TCP streams.
     pub streams: TcpStreamCounters,
-    /// Dropped data by reason.
+    /// Counters of dropped data, by reason.
     pub(crate) dropped: DecodeDrops,
 }
 
@@ -79,15 +79,15 @@ pub struct TunnelCounters {
 pub struct TcpStreamCounters {
     /// Streams followed because they may carry SIP.
     pub(crate) followed: u64,
-    /// Streams of which nothing is kept: their first bytes are no SIP.
+    /// Streams that were ignored, because their first bytes are not SIP.
     pub(crate) ignored: u64,
-    /// Streams that begin with a TLS handshake: signalling in them cannot be read.
+    /// Streams that begin with a TLS handshake. Signalling in them cannot be read.
     pub(crate) tls: u64,
     /// TLS streams on port 5061, the port of SIP over TLS (RFC 3261 section 19.1.2).
     pub(crate) sips: u64,
     /// Streams that carry RTP (RFC 4571), which are not recorded.
     pub(crate) rtp: u64,
-    /// Holes given up: their bytes are lost.
+    /// Holes that were given up. Their bytes are lost.
     pub gaps: u64,
     /// Retransmitted or overlapping segments.
     pub(crate) retransmitted: u64,
@@ -108,7 +108,7 @@ pub(crate) struct DecodeDrops {
     pub(crate) unknown_ethertype: u64,
     /// More VLAN tags, MPLS labels or IPv6 extension headers than supported.
     pub(crate) too_deep: u64,
-    /// Tunnels nested deeper than we follow.
+    /// Packets in more nested tunnels than supported.
     pub(crate) tunnel_depth: u64,
     /// Invalid IP header.
     pub(crate) bad_ip_header: u64,
@@ -130,7 +130,7 @@ pub(crate) struct DecodeDrops {
     pub(crate) cut_fragment: u64,
     /// Fragments with impossible offsets or lengths.
     pub(crate) bad_fragment: u64,
-    /// IPv6 datagrams dropped for overlapping fragments (RFC 5722).
+    /// IPv6 datagrams dropped because their fragments overlap (RFC 5722).
     pub(crate) overlapping_fragments: u64,
     /// Datagrams with a missing fragment, dropped after the time limit.
     pub(crate) fragment_timeout: u64,

@@ -31,7 +31,7 @@ pub(super) struct TurnRelays {
     peers: BoundedMap<(Endpoint, Endpoint, u16)>,
 }
 
-/// Addresses by key, at most [`MAX_ENTRIES`]. The oldest entry gives way.
+/// Maps keys to addresses, with at most [`MAX_ENTRIES`] entries. A new entry replaces the oldest.
 #[derive(Debug)]
 struct BoundedMap<K> {
     entries: HashMap<K, Endpoint, foldhash::fast::RandomState>,
@@ -95,7 +95,7 @@ impl TurnRelays {
         let (src, dst) = match (from_client, from_server) {
             (Some(peer), _) => (self.client((src, dst)), peer),
             (None, Some(peer)) => (peer, self.client((dst, src))),
-            // The server side is the one with an allocation.
+            // The end with an allocation is the server.
             (None, None) => match (self.relayed.get((src, dst)), self.relayed.get((dst, src))) {
                 (Some(relayed), _) => (relayed, dst),
                 (None, Some(relayed)) => (src, relayed),
@@ -188,9 +188,9 @@ const CHANNEL_NUMBER: u16 = 0x000c;
 const XOR_PEER_ADDRESS: u16 = 0x0012;
 const DATA: u16 = 0x0013;
 const XOR_RELAYED_ADDRESS: u16 = 0x0016;
-/// Bound of the attributes of a message; real ones have about ten.
+/// Most attributes of a message; real messages have about ten.
 const MAX_ATTRIBUTES: usize = 32;
-/// Bound of the allocations and of the channel bindings: a few for each of a thousand calls.
+/// Most allocations, and most channel bindings, in memory: a few for each of a thousand calls.
 const MAX_ENTRIES: usize = 4_096;
 
 #[cfg(test)]

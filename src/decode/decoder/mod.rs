@@ -72,7 +72,8 @@ struct PacketContext {
 }
 
 impl PacketContext {
-    /// Returns the context for the packet inside a tunnel payload. It misses the same bytes at the end.
+    /// Returns the context of the packet in a tunnel payload. The inner packet lacks the bytes that the payload lacks
+    /// at its end.
     fn for_tunnel_payload(self, payload: &IpPayload<'_>) -> Self {
         Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
     }
@@ -128,7 +129,7 @@ impl FrameDecoder {
         self.counters.cut_frames += u64::from(missing > 0);
         self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
-        // The second test: one frame with a wrong time far ahead must not postpone the expiry for ever.
+        // One frame with a timestamp far ahead would postpone the expiry for ever, so a long wait counts as due.
         if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }
@@ -143,7 +144,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Drops state that waited too long. [`Self::handle_frame`] calls this by itself; on a silent wire the ticks do.
+    /// Drops fragments and TCP state that waited too long. [`Self::handle_frame`] calls this; on a silent wire the
+    /// caller does, at each tick.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut DecodedSink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
         self.tcp.expire(now, &mut self.counters, sink);
@@ -178,7 +180,7 @@ impl FrameDecoder {
         };
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let total = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
-            // A sender with segmentation in the card (TSO) writes 0: the packet takes the whole frame.
+            // The length is 0 if the sender's card segments packets (TSO). The packet then takes the whole frame.
             0 => {
                 self.counters.zero_length += 1;
                 data.len() + context.missing
@@ -223,7 +225,7 @@ impl FrameDecoder {
             return;
         };
         let wire_len = match usize::from(u16::from_be_bytes([header[4], header[5]])) {
-            // A jumbogram (RFC 2675), or a sender with segmentation in the card.
+            // The length is 0 in a jumbogram (RFC 2675), and if the sender's card segments packets.
             0 => rest.len() + context.missing,
             length => length,
         };
@@ -384,7 +386,7 @@ impl FrameDecoder {
         let wire_len = match usize::from(port(4)).checked_sub(8) {
             Some(declared) if declared <= room => declared,
             _ => {
-                // 0 means a jumbogram or segmentation in the card. Any other value is an error.
+                // Length 0 means a jumbogram, or a card that segments packets. Any other wrong length is an error.
                 self.counters.dropped.bad_udp_length += u64::from(port(4) != 0);
                 room
             }
@@ -457,7 +459,8 @@ impl FrameDecoder {
         self.tcp.handle(&segment, &mut self.counters, sink);
     }
 
-    /// Returns whether this packet is a duplicate of a recent packet. A reassembled packet (without bytes) never is.
+    /// Returns whether this packet is a duplicate of a recent packet. A reassembled packet has no bytes to compare and
+    /// is never a duplicate.
     fn is_copy(&mut self, context: PacketContext, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
         let copy = !packet.is_empty()
             && self.duplicates.check(context.at, DuplicateCandidate { packet, transport }) == DuplicateCheck::Copy;
@@ -472,11 +475,11 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
     matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
 }
 
-/// Extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
+/// Most IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
 const MAX_EXTENSIONS: usize = 8;
 /// Largest plausible time to the next expiry. Disorder between interfaces is smaller; a larger value is a wrong timestamp.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
-/// A remote mirror over an overlay over an access tunnel has depth 3.
+/// Deepest nesting of tunnels. A remote mirror over an overlay network over an access tunnel has depth 3.
 const MAX_TUNNEL_DEPTH: u8 = 8;
 /// Interval between searches for expired state; equal to the tick on a silent wire.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);

@@ -51,7 +51,7 @@ pub(super) struct ReassembledPayload {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Memory and age limits.
+/// Memory and age limits of reassembly.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FragmentLimits {
     pub(super) bytes: usize,

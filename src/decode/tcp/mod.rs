@@ -41,7 +41,7 @@ pub(super) struct TcpSegment<'a> {
     pub(super) missing: usize,
 }
 
-/// Memory limits.
+/// Memory limits of reassembly: number of streams and buffered bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TcpLimits {
     pub(super) streams: usize,
@@ -53,7 +53,7 @@ pub(super) struct TcpLimits {
 pub(super) struct TcpReassembler {
     bounds: TcpLimits,
     streams: HashMap<TcpFlow, TcpDirection, RandomState>,
-    /// Flow and number of every stream. The front is checked first for eviction and expiry.
+    /// Flow and creation number of every stream. The front is checked first for eviction and expiry.
     turns: VecDeque<(TcpFlow, u64)>,
     /// Streams with a hole. Can contain duplicates and streams without a hole any more.
     holes: Vec<TcpFlow>,
@@ -104,7 +104,7 @@ impl TcpReassembler {
         Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
     }
 
-    /// Returns whether the bytes of this segment can be passed on. Others need no duplicate check.
+    /// Returns whether the bytes of this segment may be needed. All other segments skip the duplicate check.
     pub(super) fn is_of_interest(&self, segment: &TcpSegment<'_>) -> bool {
         !segment.payload.is_empty()
             && self
@@ -474,7 +474,7 @@ const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 pub(super) const ACK: u8 = 16;
-/// SIP over TLS (RFC 3261 section 19.1.2).
+/// TCP port of SIP over TLS (RFC 3261 section 19.1.2).
 const SIPS_PORT: u16 = 5061;
 /// Age at which a hole with acknowledged bytes is given up. Only disorder between interfaces can still fill it.
 const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
@@ -483,7 +483,7 @@ const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
 const HOLE_AGE: Duration = Duration::from_secs(3);
 /// Silence after which a SIP stream is removed: longer than keep-alives (RFC 5626: 120 s) and most refreshes.
 const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
-/// Silence after which any other stream is removed. It is classified again when it resumes.
+/// Silence after which a stream that is not SIP is removed. A stream that resumes is classified again.
 const OTHER_SILENCE: Duration = Duration::from_secs(60);
 /// Streams checked at each expiry, ten times a second. A full table takes less than a minute.
 const TURNS_AT_ONCE: usize = 256;

@@ -3,20 +3,20 @@
 use super::{DetectedTunnel, TunnelKind, TunnelPayload, is_ethernet, is_ip};
 use crate::decode::bytes::{be16, be32};
 
-/// A data message over UDP; control messages carry nothing.
+/// Parses an L2TP data message over UDP. Control messages carry no packet.
 pub(in super::super) fn over_udp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let flags = be16(data, 0)?;
     match flags & VERSION {
         _ if flags & CONTROL != 0 => None,
         2 => version_2(flags, data),
-        // Version 3 over UDP has two reserved bytes, then the session.
+        // Version 3 over UDP has two reserved bytes before the session id.
         3 if flags & !VERSION == 0 && be16(data, 2)? == 0 => over_ip(data.get(4..)?),
         _ => None,
     }
 }
 
-/// A data message of version 3 directly in IP (protocol 115): session id, a cookie and a sublayer that only the two ends
-/// know, then Ethernet. The length of both is tried, because neither is in the packet.
+/// Parses a data message of version 3 directly in IP (protocol 115). Between the session id and the Ethernet frame are
+/// a cookie and a sublayer. Only the two ends know the lengths of both, so all lengths are tried.
 pub(in super::super) fn over_ip(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     if be32(data, 0)? == 0 {
         return None; // session 0: a control message
@@ -25,7 +25,8 @@ pub(in super::super) fn over_ip(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     Some(DetectedTunnel::new(TunnelKind::L2tp, TunnelPayload::Ethernet(frame)))
 }
 
-/// RFC 2661 section 3.1: length, sequence numbers and offset are there if their flags are set. Inside is PPP.
+/// Parses version 2 (RFC 2661 section 3.1). Length, sequence numbers and offset are present if their flags are set; the
+/// payload is PPP.
 fn version_2(flags: u16, data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let mut at = 2;
     if flags & HAS_LENGTH != 0 {
@@ -39,7 +40,7 @@ fn version_2(flags: u16, data: &[u8]) -> Option<DetectedTunnel<'_>> {
         at += 2 + usize::from(be16(data, at)?);
     }
     let ppp = data.get(at..)?;
-    // Address and control can be left out, and the leading zero of the protocol (RFC 1661).
+    // PPP can omit the address and control bytes, and the leading zero of the protocol (RFC 1661).
     let ppp = ppp.strip_prefix(&[0xff, 0x03]).unwrap_or(ppp);
     let ip = match ppp {
         [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] if is_ip(ip) => ip,
@@ -53,5 +54,5 @@ const HAS_LENGTH: u16 = 0x4000;
 const HAS_SEQUENCE: u16 = 0x0800;
 const HAS_OFFSET: u16 = 0x0200;
 const VERSION: u16 = 0x000f;
-/// Bytes of session id, cookie (0, 4 or 8) and sublayer (0 or 4).
+/// Possible lengths of session id, cookie (0, 4 or 8 bytes) and sublayer (0 or 4 bytes) together.
 const SESSION_HEADERS: [usize; 4] = [4, 8, 12, 16];

@@ -133,7 +133,8 @@ pub(super) fn over_udp(src_port: u16, port: u16, payload: &[u8]) -> Option<Detec
     }
 }
 
-/// VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3): the flags I and P, version 0, no other flag, the next protocol.
+/// Parses VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3): the flags I and P, version 0, no other flag, the next
+/// protocol.
 fn vxlan_gpe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, payload) = data.split_first_chunk::<8>()?;
     let inner = match head {
@@ -145,11 +146,12 @@ fn vxlan_gpe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     Some(DetectedTunnel::new(TunnelKind::Vxlan, inner))
 }
 
-/// Teredo (RFC 4380 section 5.1.1): optional authentication and origin headers, then an IPv6 packet.
+/// Parses Teredo (RFC 4380 section 5.1.1): optional authentication and origin headers, then an IPv6 packet.
 fn teredo(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let mut rest = data;
     if let [0, 1, id, auth, after @ ..] = rest {
-        // Identifier, authentication value, nonce of 8 bytes, confirmation.
+        // The authentication header has an identifier, an authentication value, a nonce of 8 bytes and a confirmation
+        // byte.
         rest = after.get(usize::from(*id) + usize::from(*auth) + 9..)?;
     }
     if let [0, 0, _, _, _, _, _, _, after @ ..] = rest {
@@ -302,7 +304,7 @@ const ERSPAN_3: u16 = 0x22eb;
 const TZSP_PADDING: u8 = 0;
 const TZSP_END: u8 = 1;
 const TEREDO_PORT: u16 = 3544;
-/// Largest accepted label stack. Routers use up to about five labels.
+/// Most labels in an accepted MPLS label stack. Routers use up to about five.
 const MAX_LABELS: usize = 16;
 
 #[cfg(test)]

@@ -3,23 +3,23 @@
 use super::{DetectedTunnel, TunnelKind, TunnelPayload, is_ethernet, is_ip};
 use crate::decode::ethertype::MPLS;
 
-/// Remote mirroring of HP and Aruba switches (UDP 7932): 12 bytes without a specification, then the frame.
+/// Parses remote mirroring of HP and Aruba switches (UDP port 7932): 12 bytes without a specification, then the frame.
 pub(super) fn hp_erm(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let frame = data.get(HP_ERM_HEADER..).filter(|frame| is_ethernet(frame))?;
     Some(DetectedTunnel::new(TunnelKind::HpErm, TunnelPayload::Ethernet(frame)))
 }
 
-/// Cisco FabricPath: after the outer addresses and the EtherType, tree and TTL (2 bytes), then the frame.
+/// Parses Cisco FabricPath: after the outer addresses and the EtherType come tree and TTL (2 bytes), then the frame.
 pub(in super::super) fn fabric_path(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     frame_in_frame(data.get(2..)?)
 }
 
-/// Provider backbone bridging (IEEE 802.1ah section 9.7): flags and service id (4 bytes), then the frame.
+/// Parses provider backbone bridging (IEEE 802.1ah section 9.7): flags and service id (4 bytes), then the frame.
 pub(in super::super) fn backbone_bridge(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     frame_in_frame(data.get(4..)?)
 }
 
-/// Network service header (RFC 8300 section 2.2): version 0, its length in units of 4 bytes, the next protocol.
+/// Parses a network service header (RFC 8300 section 2.2): version 0, length in units of 4 bytes, next protocol.
 pub(in super::super) fn service_header(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let [first, second, _, next, ..] = data else { return None };
     let length = 4 * usize::from(second & 0x3f);
