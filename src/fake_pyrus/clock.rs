@@ -48,7 +48,7 @@ pub(super) fn text(at: Duration) -> String {
     }
 }
 
-/// Returns the real time. It serves for waits, and to find requests that crossed a reply on the network.
+/// Returns the real time. Waits use it, and so does the search for requests that crossed a reply on the network.
 #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and waits in real time")]
 pub(super) fn real_now() -> Instant {
     Instant::now()

@@ -14,7 +14,7 @@ use super::server::{ServerShared, read_small};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptFile {
-    /// Options to change: from the defaults in a script file, from the present values in a request.
+    /// Options that differ: in a script file from the defaults, in a request from the present values.
     pub options: serde_json::Map<String, Value>,
     /// Whether queued steps are removed first.
     pub clear: bool,

@@ -42,7 +42,7 @@ pub(super) fn early(step: Option<&FaultStep>, lang: ErrorLanguage) -> EarlyActio
     }
 }
 
-/// Returns true if the request takes effect in spite of the step.
+/// Returns true if the request takes effect in spite of the script step.
 pub(super) fn works(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| {
         s.when() == FaultTiming::After || matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_))
@@ -88,7 +88,7 @@ pub(super) fn reply(
         PyrusFault::HugeBody(size) => (FakeReply::json(200, &Value::Null), ReplyMode::Huge(*size)),
         PyrusFault::ResetAfterRequest => (FakeReply::default(), ReplyMode::Reset),
         PyrusFault::CloseWithoutReply | PyrusFault::RefuseConnections(_) => (FakeReply::default(), ReplyMode::Close),
-        // The following replies are complete. Without an effect they must not report success.
+        // These faults send a complete reply. If the request had no effect, the reply must not report success.
         PyrusFault::Drip(pace) => (earned.unwrap_or_else(|| error(500, "server_error", lang)), ReplyMode::Drip(*pace)),
         spoiled => (spoil(spoiled, earned.unwrap_or_else(|| error(500, "server_error", lang))), ReplyMode::Normal),
     }

@@ -51,7 +51,8 @@ pub struct FaultStep {
 }
 
 impl FaultStep {
-    /// Creates a step with the default timing of its fault: after the effect if it spoils a good reply, else before it.
+    /// Creates a step with the default timing of its fault: after the effect if the fault spoils a good reply, else
+    /// before the effect.
     pub fn new(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: None, times: 1 }
     }
@@ -300,7 +301,7 @@ pub enum WorldChange {
     ForgetCall(String),
 }
 
-/// The queues of all endpoints.
+/// The queues of script steps of all endpoints.
 #[derive(Debug, Default)]
 pub(super) struct FaultScript {
     queues: BTreeMap<FakeEndpoint, VecDeque<FaultStep>>,

@@ -47,14 +47,14 @@ pub(super) struct MultipartParser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MultipartState {
     Preamble,
-    /// After a delimiter: either `--` or a new part follows.
+    /// The parser is behind a delimiter: either `--` or a new part follows.
     Boundary,
     Header,
-    /// In the content of the file.
+    /// The parser is in the content of the file.
     File,
-    /// In the content of another part.
+    /// The parser is in the content of another part.
     Skip,
-    /// After the closing delimiter, before the CRLF of its line.
+    /// The parser is behind the closing delimiter, before the CRLF of its line.
     Closing,
     Epilogue,
     Broken,

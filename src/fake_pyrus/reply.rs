@@ -16,7 +16,7 @@ pub(super) struct FakeReply {
 /// How a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ReplyMode {
-    /// Normally.
+    /// The reply is sent normally.
     Normal,
     /// Silence, then the reply.
     HangBefore(Duration),

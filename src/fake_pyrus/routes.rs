@@ -57,7 +57,7 @@ pub(super) enum RequestPayload {
 pub(super) struct RouteResult {
     pub(super) reply: FakeReply,
     pub(super) code: Option<String>,
-    /// Summary for people.
+    /// Summary of the request for people who read the log.
     pub(super) note: String,
 }
 
@@ -72,7 +72,7 @@ impl PyrusRoute {
         let here = match (cloud, rest) {
             (true, "auth" | "auth/") => match api {
                 "/api/v4/" => matches!(host, ApiHost::Accounts | ApiHost::One),
-                // Older clients log in here.
+                // Older clients log in at the API host.
                 _ => matches!(host, ApiHost::Api | ApiHost::One),
             },
             (true, "files/upload") => match api {
@@ -288,7 +288,7 @@ pub(super) fn bearer(head: &RequestHead) -> Option<&str> {
     head.header("authorization")?.strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty())
 }
 
-/// Parses a JSON object. Returns the error code if the body is none.
+/// Parses a JSON object. Returns the error code if the body is no JSON object.
 pub(super) fn parse_object(payload: RequestPayload) -> Result<Map<String, Value>, &'static str> {
     let bytes = match payload {
         RequestPayload::Bytes(bytes) => bytes,

@@ -395,7 +395,7 @@ impl FakeStore {
         }
     }
 
-    /// Applies a change that concerns only the tables. The caller handles the others.
+    /// Applies a change that concerns only the tables. The caller handles all other changes.
     pub(super) fn change(&mut self, change: &WorldChange) {
         match change {
             WorldChange::DropAllTokens => self.revoke(None),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::faults::FakeEndpoint;
 use super::multipart::ParsedUpload;
 
-/// The violations, and the memory that is needed to find them.
+/// The violations found so far, and the state that the checks need.
 #[derive(Debug, Default)]
 pub(super) struct StrictChecker {
     violations: Vec<String>,
@@ -114,7 +114,7 @@ impl StrictChecker {
         self.settled.insert(key, status);
     }
 
-    /// Forgets final replies, e.g. of a call that Pyrus no longer knows: it may be registered again.
+    /// Forgets final replies, e.g. of a call that Pyrus no longer knows: the call may be registered again.
     pub(super) fn unsettle(&mut self, prefix: &str) {
         self.settled.retain(|key, _| !key.starts_with(prefix));
     }

@@ -79,7 +79,8 @@ struct TokenSession {
 }
 
 impl TokenSession {
-    /// Masks the token in the text of a response: a server that quotes the request must not bring it into log or journal.
+    /// Masks the token in the text of a response. A server that quotes the request must not bring the token into log or
+    /// journal.
     fn without_token(&self, outcome: RequestOutcome) -> RequestOutcome {
         let RequestOutcome::Response(mut answer) = outcome else { return outcome };
         let bearer = self.bearer.as_bytes();
@@ -141,10 +142,10 @@ impl PyrusClient {
         })
     }
 
-    /// Replaces login, key and person. They are used at the next login.
+    /// Replaces login, key and person for the next login.
     ///
     /// # Errors
-    /// Returns an error if there is no key or its file cannot be read; the old ones remain.
+    /// Returns an error if there is no key or its file cannot be read; the old values remain.
     pub(crate) fn set_credentials(&self, config: &Config) -> Result<(), Error> {
         let credentials = LoginCredentials::new(config)?;
         *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
@@ -251,7 +252,8 @@ impl PyrusClient {
             .header(AUTHORIZATION, session.bearer.clone())
             .multipart(form);
         let exchange = async {
-            // hyper reads while it writes: an early response (401, 413) ends the transfer and becomes the outcome.
+            // hyper reads the response while it sends the body. An early response (401, 413) ends the upload and
+            // becomes the outcome.
             match request.send().await {
                 Ok(response) => read_response(response).await,
                 Err(e) => RequestOutcome::Failed(failure(e)),
@@ -295,7 +297,7 @@ impl PyrusClient {
 }
 
 fn http_client(config: &Config, auth_url: &AuthUrl, timeouts: RequestTimeouts) -> Result<reqwest::Client, Error> {
-    // This fails if a provider is installed already, which is fine.
+    // The call fails harmlessly if a crypto provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("callspan/", env!("CARGO_PKG_VERSION")))

@@ -54,7 +54,7 @@ pub struct DeliveryHandle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The state of the delivery thread that other threads can see without its answer.
+/// The state of the delivery thread that other threads can read while the thread does not answer.
 #[derive(Debug, Default)]
 struct DeliveryHealth {
     /// Rounds of the thread, also while it waits.
@@ -80,25 +80,25 @@ pub struct StatusClient {
     health: Arc<DeliveryHealth>,
 }
 
-/// An answer of delivery.
+/// An answer of the delivery thread to a request for its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryAnswer {
-    /// Its present state.
+    /// The present state of delivery.
     Summary(Box<DeliverySummary>),
-    /// It is busy and answers later.
+    /// The thread is busy and answers later.
     Busy,
-    /// It waits, because the journal cannot be written or read for this reason.
+    /// The thread waits because the journal cannot be written or read, for this reason.
     WaitsForJournal(String),
-    /// It has ended.
+    /// The thread has ended.
     Ended,
 }
 
-/// Whether to continue waiting for delivery.
+/// Decision of a caller whether to wait further for delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitDecision {
-    /// Wait on.
+    /// The caller waits on.
     Continue,
-    /// Stop waiting at once.
+    /// The caller stops waiting at once.
     Stop,
 }
 
@@ -333,7 +333,7 @@ struct SettleWaiter {
     patience: Duration,
     /// Number of successful requests at the last check.
     successes: u64,
-    /// When the number of successes last changed, or a rate limit was in effect.
+    /// Time at which `successes` last changed, or a rate limit was last in effect.
     progress_at: Timestamp,
     patience_is_over: bool,
     answer: Sender<DeliverySummary>,
@@ -440,8 +440,8 @@ impl DeliveryDriver {
         RowDurability::Durable
     }
 
-    /// Handles an update and those that wait behind it. Their rows are stored together, because each commit waits for the
-    /// disk.
+    /// Handles an update and the updates queued behind it. Stores their rows together, because each commit waits for
+    /// the disk.
     async fn handle_updates(&mut self, first: CallUpdate) {
         let (mut next, mut complete) = (Some(first), Vec::new());
         for _ in 0..UPDATE_BATCH {

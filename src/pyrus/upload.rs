@@ -46,7 +46,7 @@ impl UploadProgress {
         inner.moved_at = Instant::now();
     }
 
-    /// Returns the time since the last byte was taken. Returns `None` once all bytes were taken.
+    /// Returns the time since the HTTP client took the last byte. Returns `None` once all bytes were taken.
     pub(super) fn stalled(&self) -> Option<Duration> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.bytes < inner.length).then(|| inner.moved_at.elapsed())
