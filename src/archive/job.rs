@@ -20,7 +20,7 @@ pub(crate) struct ArchivedObject {
     pub(crate) bytes: u64,
     /// SHA-256 of the file, lower-case hex.
     pub(crate) sha256: String,
-    /// Whether the object store has it.
+    /// Whether the object store has the recording.
     #[serde(default)]
     pub(crate) stored: bool,
 }
@@ -28,7 +28,7 @@ pub(crate) struct ArchivedObject {
 /// Stage of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ArchiveStage {
-    /// Something is still to be stored.
+    /// A recording or the row of the index is still to be stored.
     #[default]
     Owed,
     /// The archive has this state of the call.
@@ -40,9 +40,9 @@ pub(crate) enum ArchiveStage {
 /// The next thing to do for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveStep {
-    /// Create the object with this index, unless the store has one under its key.
+    /// Create the object at this position in [`ArchiveJob::objects`], unless the store has one under its key.
     Put(usize),
-    /// Compare the object with this index with the one that the store has under its key.
+    /// Compare the object at this position in [`ArchiveJob::objects`] with the object that the store has under its key.
     Compare(usize),
     /// Write the row of the index.
     Index,
@@ -53,7 +53,7 @@ pub(crate) enum ArchiveStep {
 pub(crate) enum ArchiveFailure {
     /// The archive does not answer or refuses the access. Trying again later can help.
     Passing(String),
-    /// The file is gone, or its content is not what the journal says. It may come back with its disk.
+    /// The file is gone, or its content is not what the journal says. A missing file may come back with its disk.
     File(String),
     /// The archive can never take this state of the call.
     Unacceptable(String),
@@ -68,7 +68,7 @@ pub(crate) enum ArchiveOutcome {
     Done,
     /// The store has an object under the key already.
     AlreadyThere,
-    /// The index has a later change of the call, which it got before the journal was lost. Its number is given.
+    /// The index has a later change of the call, with this number: it was written before the journal was lost.
     Behind(u64),
     /// The step was not done.
     Failed(ArchiveFailure),
@@ -91,7 +91,7 @@ pub(crate) struct ArchiveJob {
     pub(crate) next_at: Option<Timestamp>,
     /// The reason for waiting or for the refusal.
     pub(crate) note: Option<String>,
-    /// Index of the object that the store has under its key, but that was not compared yet.
+    /// Position in `objects` of a recording to compare with the object that the store already has under its key.
     pub(crate) comparing: Option<usize>,
 }
 

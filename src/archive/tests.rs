@@ -12,7 +12,7 @@ struct FaultyArchive {
     objects: BTreeMap<String, String>,
     /// Objects that were created, counted by key.
     creations: BTreeMap<String, u32>,
-    /// Change and object keys of each call.
+    /// Row of each call: the number of its change, and the keys of its objects.
     rows: BTreeMap<String, (u64, Vec<String>)>,
 }
 

@@ -32,9 +32,9 @@ pub(crate) struct ArchiveIndex {
 pub(crate) struct IndexedCall {
     /// Id of the call.
     pub(crate) id: String,
-    /// Change that the index has.
+    /// Number of the change that the index has.
     pub(crate) change: u64,
-    /// Keys and checksums of its recordings, in the order of the parts.
+    /// Keys and checksums of the call's recordings, in the order of the parts.
     pub(crate) recordings: Vec<IndexedRecording>,
 }
 
@@ -96,7 +96,7 @@ impl ArchiveIndex {
         ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string()))
     }
 
-    /// Tells the index that this site is alive, and what it still has to send.
+    /// Tells the index that this site is alive, and its backlog of calls to send.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -256,7 +256,7 @@ fn tls(ca_file: Option<&PathBuf>) -> Result<rustls::ClientConfig, ArchiveError> 
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Returns the result of a step, unless its server is silent for longer than [`SILENCE`].
+/// Returns the result of a request, or an error if the server is silent for longer than [`SILENCE`].
 async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ArchiveError> {
     let silent = || ArchiveError::Index(format!("PostgreSQL is silent for {} s", SILENCE.as_secs()));
     tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
@@ -274,9 +274,9 @@ fn put_failure(error: &PostgresError) -> ArchiveFailure {
     }
 }
 
-/// Returns true if no host of the configuration is another machine, so that nothing can be overheard.
+/// Returns true if every host of the configuration is this machine, so that nobody can overhear the connection.
 fn is_on_this_machine(config: &PostgresConfig) -> bool {
-    // An address goes before the name of its host.
+    // If the configuration has an address and a host name, the connection goes to the address.
     let are_local = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
     are_local
         && config.get_hosts().iter().all(|host| match host {
@@ -318,7 +318,8 @@ fn identifier(name: &str) -> String {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for an answer. A peer that accepts and then says nothing must not hold the thread for hours.
+/// Longest wait for an answer. A server that accepts the connection and then says nothing must not hold the thread for
+/// hours.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Ends a statement in the server that waits for a lock or a sick disk.
 const STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s -c standard_conforming_strings=on";

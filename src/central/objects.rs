@@ -70,7 +70,8 @@ impl ObjectArchive {
         let stored = if object.bytes > MAX_SINGLE_PUT {
             match self.store.head(&key).await {
                 Ok(_) => return ArchiveOutcome::AlreadyThere,
-                // A key that may only write cannot look. The checksum in the key makes a second upload harmless.
+                // An access key that may only write cannot look whether the object exists. The checksum in the object's
+                // key makes a second upload harmless.
                 Err(
                     StoreError::NotFound { .. }
                     | StoreError::PermissionDenied { .. }
@@ -109,7 +110,7 @@ impl ObjectArchive {
         Ok(())
     }
 
-    /// Compares size and checksum of the object that the store has with those of ours.
+    /// Compares size and checksum of the object in the store with those of the recording.
     pub(crate) async fn compare(&self, object: &ArchivedObject) -> ArchiveOutcome {
         match self.digest(&object.key).await {
             Ok((bytes, sha256)) if bytes == object.bytes && sha256 == object.sha256 => ArchiveOutcome::Done,
@@ -153,7 +154,7 @@ impl ObjectArchive {
     }
 }
 
-/// Sends a file in pieces, and checks that it is the one in the journal.
+/// Sends a file in pieces, and checks its checksum against the journal.
 async fn send_pieces(
     upload: &mut WriteMultipart,
     file: &mut std::fs::File,
@@ -174,7 +175,7 @@ async fn send_pieces(
 }
 
 fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
-    // This fails if a provider is installed already, which is fine.
+    // The call fails harmlessly if a crypto provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
     if let Some(path) = &config.ca_file {
@@ -202,7 +203,7 @@ fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveErro
     Ok(Arc::new(builder.build().map_err(|e| store_error(&e))?))
 }
 
-/// Reads a file, and checks that it is the one in the journal.
+/// Reads a file, and checks its checksum against the journal.
 fn read_checked(object: &ArchivedObject) -> Result<PutPayload, ArchiveFailure> {
     let content = std::fs::read(Path::new(&object.path)).map_err(|e| file_failure(object, &e.to_string()))?;
     if hex(&Sha256::digest(&content)) != object.sha256 {
@@ -224,14 +225,15 @@ fn store_error(error: &StoreError) -> ArchiveError {
 }
 
 const CHANGED: &str = "its content is not what the journal says; run `callspan calls verify`";
-/// Largest object that is sent in one request, which only creates. Half an hour of stereo WAV at 8 kHz has 58 MB.
+/// Largest object that is sent in one request. Only such a request can refuse to replace an object. Half an hour of
+/// stereo WAV at 8 kHz has 58 MB.
 const MAX_SINGLE_PUT: u64 = 64 << 20;
 const PIECE_BYTES: usize = 8 << 20;
 const PIECES_UNDER_WAY: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slowest line that is worth trying: 128 kbit/s.
 const LOWEST_BYTES_A_SECOND: u64 = 16_000;
-/// Time that a store may take for its answer, beside the time of the line.
+/// Time that a store may take for its answer, in addition to the transfer time.
 const SLOWEST_ANSWER_S: u64 = 300;
-/// Bound of one request: the largest object over the slowest line.
+/// Time limit of one request: the largest object over the slowest line.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(MAX_SINGLE_PUT / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);

@@ -3,7 +3,7 @@
 //! A site's role may execute `callspan.put_call` and `callspan.report_site`, and nothing else. Both take the site from the
 //! role, so that no site can write or read rows of another.
 
-/// Steps of the schema. Step n migrates from version n to n + 1. A released step is never changed.
+/// Steps of the schema, as SQL. Step n migrates from version n to n + 1. A released step is never changed.
 pub(super) const MIGRATIONS: &[&str] = &[V1];
 
 /// Creates the table of versions, before any step.
