@@ -12,9 +12,9 @@ use crate::ops::config::Config;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
 
-/// Starts the thread that archives calls, if an archive is configured. The archive is opened in the thread, because a
-/// missing file, folder or server must never keep a recorder from recording. A rebuilt journal does not know what the
-/// archive has, so every call is owed again.
+/// Starts the thread that archives calls, if an archive is configured. The thread opens the archive, because a missing
+/// file, folder or server must never keep a recorder from recording. A rebuilt journal does not know which calls the
+/// archive has, so every call is sent again.
 ///
 /// # Errors
 /// When the journal cannot be written, or the thread cannot be started.
@@ -74,7 +74,7 @@ impl Archiver {
         Ok(Self { config: config.clone(), journal, objects, index, must_be_sealed })
     }
 
-    /// Sends the calls that are due.
+    /// Sends the calls that are due. Stops before the next call if `is_stopped` returns true.
     ///
     /// # Errors
     /// When the journal cannot be read or written.
@@ -97,7 +97,7 @@ impl Archiver {
         Ok(round)
     }
 
-    /// Takes the steps of one call until it is archived or must wait.
+    /// Executes the steps of one call until the call is archived or must wait.
     async fn send(&mut self, job: &mut ArchiveJob) -> anyhow::Result<()> {
         let Some(call) = self.journal.call(&job.call_id)?.filter(|call| call.stage == CallStage::Complete) else {
             return Ok(()); // rendered again just now: its next change enters it
@@ -135,16 +135,16 @@ impl Archiver {
 pub(crate) struct ArchiveRound {
     /// Calls that were tried.
     pub(crate) calls: u32,
-    /// Calls of which the archive has everything now.
+    /// Calls that the archive now has completely.
     pub(crate) archived: u32,
-    /// The reason why the last call that failed must wait.
+    /// The reason why a call must wait, of the last such call.
     pub(crate) failure: Option<String>,
-    /// The reason why the last call that was refused is not archived.
+    /// The reason why the archive refused a call, of the last such call.
     pub(crate) refusal: Option<String>,
 }
 
 impl ArchiveRound {
-    /// Returns what the round says about the archive.
+    /// Returns whether this round shows that the archive works.
     fn result(self) -> RoundResult {
         match (self.failure, self.archived) {
             (Some(reason), 0) => RoundResult::Failed(reason),
@@ -154,18 +154,18 @@ impl ArchiveRound {
     }
 }
 
-/// What a round says about the archive.
+/// The evidence of a round whether the archive works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RoundResult {
-    /// Nothing was tried: the calls that are owed wait.
+    /// No call was tried, or every call waits for its encryption.
     Idle,
     /// The archive took a call or a sign of life.
     Succeeded,
-    /// Nothing was taken, for this reason.
+    /// The archive took nothing, for this reason.
     Failed(String),
 }
 
-/// How long the archive has failed, and whether a person knows.
+/// State of the alarm about a failing archive: since when it fails, and whether an alarm was raised.
 #[derive(Debug, Default)]
 struct ArchiveHealth {
     failing_since: Option<Timestamp>,
@@ -227,8 +227,9 @@ fn objects(site: &str, call: &StoredCall, rows: &[RecordingRow]) -> Vec<Archived
         .collect()
 }
 
-/// Returns the stored objects of recordings that retention removed at the site: the archive keeps them. A recording that
-/// was rendered again or excluded is no longer in the record.
+/// Returns the stored objects of recordings that retention removed at the site, because the archive keeps such
+/// recordings. A recording that was rendered again or excluded is no longer in the record, so its object is not
+/// returned.
 fn stored_and_removed(known: &[ArchivedObject], call: &StoredCall, rows: &[RecordingRow]) -> Vec<ArchivedObject> {
     let is_in_record = |object: &ArchivedObject| {
         call.record.recordings.iter().any(|file| file.part == object.part && file.sha256 == object.sha256)
@@ -253,8 +254,8 @@ async fn run(mut archiver: Archiver, health: &mut ArchiveHealth, alerts: &Alerts
     }
 }
 
-/// Tells the index once a minute that the site is alive. Success says nothing about the object store, so it ends no alarm
-/// while calls are owed.
+/// Reports to the index once a minute that the site is alive. A successful report proves nothing about the object
+/// store, so it ends no alarm while calls are still to be sent.
 async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &mut ArchiveHealth, alerts: &Alerts) {
     let now = clock::wall_clock();
     if now.since(*reported_at) < REPORT_INTERVAL {
@@ -274,9 +275,9 @@ async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &m
 const ROUND: Duration = Duration::from_secs(5);
 /// Calls in one round, so that a large backlog does not hold up the sign of life.
 const CALLS_AT_ONCE: u32 = 64;
-/// Pause while a recording is not encrypted yet.
+/// Pause before a recording that is not encrypted yet is checked again.
 const SEALING_PAUSE: Duration = Duration::from_secs(30);
-/// Time of failures after which a person is told: a short restart of the archive is no alarm.
+/// Time of failures after which an alarm is raised: a short restart of the archive is no alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause after a panic, so that a bug does not fill the log.

@@ -1,4 +1,4 @@
-//! One thread at a time works on a call.
+//! Locks that let only one thread at a time work on a call.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -30,7 +30,7 @@ impl CallLocks {
         CallLock { locks: self, id: id.to_owned() }
     }
 
-    /// Marks a live call as forbidden: from now on none of its segments is published.
+    /// Marks a live call as forbidden to record: from now on none of its segments is published.
     pub(super) fn forbid(&self, id: &str) {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
     }

@@ -20,9 +20,10 @@ use crate::recording::peaks::peaks_path;
 /// Encrypts the files of delivered calls, some at a time.
 pub(super) struct Encryptor {
     recipients: Vec<AgeRecipient>,
-    /// Id of the call tried last: the round goes on behind it.
+    /// Id of the last call that was tried. The round continues with the next id.
     after: String,
-    /// Ids of calls with a file that was changed since it was written. They stay as they are; one alarm was raised.
+    /// Ids of calls with a file that was changed after it was written. Their files stay unencrypted; one alarm was
+    /// raised.
     skipped: HashSet<String>,
     /// Earliest time of the next try after a failure, such as a full disk.
     not_before: Option<Instant>,
@@ -33,13 +34,13 @@ pub(super) struct Encryptor {
 pub(super) enum EncryptionProgress {
     /// The time slice was used up.
     More,
-    /// Nothing is left, or a pause after a failure is not over.
+    /// No file is left, or the pause after a failure is not over.
     Done,
 }
 
-/// Why a call was not encrypted.
+/// The reason why a call was not encrypted.
 enum EncryptError {
-    /// Disk space, access rights or the journal: a later try may succeed.
+    /// Disk space, access rights or the journal caused the failure: a later try may succeed.
     Temporary(anyhow::Error),
     /// The recording does not match its SHA-256 in the journal. Encryption would hide that somebody changed it.
     Changed(PathBuf),
@@ -88,7 +89,7 @@ impl Encryptor {
                 if monotonic() >= until {
                     return Ok(EncryptionProgress::More);
                 }
-                // Moved before the try, so that a call that cannot be encrypted delays no other call.
+                // The position moves before the try, so that a call that cannot be encrypted delays no other call.
                 self.after.clone_from(&id);
                 if !self.skipped.contains(&id) {
                     self.encrypt_or_skip(worker, &id)?;
@@ -182,7 +183,7 @@ fn clear(journal: &Journal, paths: &[String]) -> anyhow::Result<()> {
         }
         match std::fs::remove_file(path) {
             Ok(()) => {
-                // Without this the file could reappear after a power cut, and no row would name it.
+                // Without this sync the removed file could reappear after a power cut, and no row would name it.
                 let folder = path.parent().context("a file has a folder")?;
                 std::fs::File::open(folder).and_then(|folder| folder.sync_all())?;
             }

@@ -1,8 +1,8 @@
 //! Batches of call events: one transaction of the journal for all events that wait.
 //!
-//! Each commit waits for the disk. During a flood hundreds of events wait, and one commit for each would delay the calls
-//! that people talk in. So the events that wait are stored together, calls with sound first. Of several events of a call
-//! only the newest counts, because its record has everything that the earlier ones had.
+//! Each commit waits for the disk. During a flood hundreds of events wait, and a commit for each would delay calls in
+//! which people talk. So all waiting events are stored together, calls with sound first. If a call has several events,
+//! only its newest event is stored: the record in it contains everything from the earlier events.
 
 use crossbeam_channel::Receiver;
 
@@ -39,7 +39,7 @@ impl CallState {
 }
 
 impl EventBatch {
-    /// Collects an event and those that wait behind it.
+    /// Collects an event and the events that wait behind it.
     pub(super) fn collect(first: CallEvent, events: &Receiver<CallEvent>) -> Self {
         let mut batch = Self { states: Vec::new(), last: None };
         let mut next = Some(first);
@@ -68,7 +68,7 @@ impl EventBatch {
     }
 }
 
-/// States in a batch: a transaction of some milliseconds.
+/// Most states in a batch: a transaction of some milliseconds.
 const MAX_BATCH: usize = 256;
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn is_older(entry: &std::fs::DirEntry, before: Timestamp) -> bool {
     since.is_some_and(|s| Timestamp::EPOCH + s < before)
 }
 
-/// Suffixes of files that are written under this name and renamed when they are complete.
+/// Suffixes of unfinished files. A finished file is renamed to its name without `.part`.
 const HALF_WRITTEN: [&str; 6] = [".wav.part", ".peaks.part", ".ogg.part", ".json.part", ".pcapng.part", ".age.part"];
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(crate) struct FolderLock {
     _file: File,
 }
 
-/// Why a folder could not be locked.
+/// The reason why a folder could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
     /// Another process holds the lock.

@@ -101,7 +101,7 @@ impl Maintenance {
         let worker = &self.worker;
         let record = rerender_by(&worker.journal, &worker.recorder, Some(&worker.store), id, &render)?;
         tracing::info!(call = id, "rendered again");
-        // Delivery hears only of calls that it wants. It decides before the new file is encrypted.
+        // Delivery gets only calls that it is to deliver. It decides before the new file is encrypted.
         if let Some((_, registration)) =
             self.worker.journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id)
         {
@@ -154,7 +154,7 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Removes files that the journal recently marked as removed: a crash may have come before their removal.
+    /// Removes files that the journal recently marked as removed: a crash may have happened between mark and removal.
     fn remove_marked(&mut self) {
         let since = self.clock.started() - MARKED_SINCE;
         match self.worker.journal.removed_since(since) {

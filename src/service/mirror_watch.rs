@@ -1,8 +1,8 @@
-//! Alarms about the mirror itself: no SIP at an hour that had some, one direction only, media of no call.
+//! Alarms about the mirror port: no SIP at an hour that had SIP before, one direction only, media without a call.
 //!
-//! Every [`WINDOW`] the doctor's rules judge what was counted in it. Two windows in a row with the same finding raise an
-//! alarm, so a window with one odd call raises none; a window without the finding ends it. Silence is judged by the same
-//! hour of earlier days, which a file in the state folder remembers.
+//! At the end of every [`WINDOW`] the doctor's rules examine the counters of that window. Two windows in a row with the
+//! same finding raise an alarm, so a single odd call raises none. A window without the finding ends the alarm. Silence
+//! is compared with the same hour of earlier days, which a file in the state folder remembers.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,11 +20,11 @@ use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::doctor::{self, DoctorFinding, FindingSeverity, Observation};
 use crate::time::Timestamp;
 
-/// Judges the mirror of a running service.
+/// Detects faults of the mirror port while the service runs.
 #[derive(Debug)]
 pub(crate) struct MirrorWatch {
     calls: CallTally,
-    /// Wall clock when `calls` began to count.
+    /// Wall clock at which `calls` began to count.
     calls_since: Timestamp,
     window_began: Timestamp,
     counters: (EngineCounters, DecodeCounters),
@@ -38,7 +38,7 @@ pub(crate) struct MirrorWatch {
 struct MirrorCondition {
     raises: AlarmKind,
     ends: AlarmKind,
-    /// Windows in a row with the finding.
+    /// Number of windows in a row with the finding.
     strikes: u32,
     is_raised: bool,
 }
@@ -53,8 +53,8 @@ pub(crate) struct MirrorCounters<'a> {
 }
 
 impl MirrorWatch {
-    /// Starts at this wall-clock time. `file` remembers the hours with SIP; `patience` is the time without SIP that raises
-    /// an alarm, zero for never.
+    /// Starts at this wall-clock time. `file` stores the hours with SIP. `patience` is the time without SIP that raises
+    /// an alarm; zero switches this alarm off.
     pub(crate) fn start(file: PathBuf, patience: Duration, now: Timestamp) -> Self {
         Self {
             calls: CallTally::default(),
@@ -85,7 +85,7 @@ impl MirrorWatch {
         }
     }
 
-    /// Judges what was counted, if it is time. Returns the alarms to raise. `traffic` is emptied at the end of a window.
+    /// Examines the counters at the end of a window. Returns the alarms to raise, and then resets `traffic`.
     pub(crate) fn check(
         &mut self,
         now: Timestamp,
@@ -174,7 +174,7 @@ impl MirrorCondition {
         Self { raises, ends, strikes: 0, is_raised: false }
     }
 
-    /// Takes the finding of a window. A window without traffic changes nothing.
+    /// Updates the alarm with the finding of a window. A window without traffic changes nothing.
     fn update(&mut self, finding: Option<&DoctorFinding>, has_traffic: bool) -> Option<(AlarmKind, String)> {
         match finding {
             Some(finding) => {
@@ -196,7 +196,7 @@ impl MirrorCondition {
     }
 }
 
-/// Notices that SIP stopped at an hour at which earlier days had it.
+/// Detects that SIP stopped at an hour at which earlier days had SIP.
 #[derive(Debug)]
 struct SipSilence {
     file: PathBuf,
@@ -263,8 +263,8 @@ impl SipDays {
         }
     }
 
-    /// Returns true if this hour had SIP in most of its slots on the same day of the last week. Before a week is known, the
-    /// last day counts, unless only one of the two is a weekend.
+    /// Returns true if this hour had SIP in most of its slots on the same day of the last week. In the first week the
+    /// previous day is used instead, unless only one of the two days is at a weekend.
     fn expects(&self, now: Timestamp) -> bool {
         let (today, slot) = place(now);
         let knows_week = self.0.keys().any(|day| *day <= today - 7);
@@ -287,24 +287,24 @@ const fn is_weekend(day: i64) -> bool {
     matches!(day.rem_euclid(7), 2 | 3)
 }
 
-/// Length of a window. Two make an alarm, so one direction that disappears is told after ten minutes.
+/// Length of a window. Two windows make an alarm, so a lost direction raises an alarm after ten minutes.
 const WINDOW: Duration = Duration::from_secs(300);
 /// Windows in a row that raise an alarm.
 const MIN_STRIKES: u32 = 2;
-/// Calls that are enough to judge by calls alone; one or two can be muted or on hold.
+/// Fewest calls that suffice for a finding about calls; one or two calls can be muted or on hold.
 const MIN_CALLS: u64 = 3;
-/// Pairs of hosts with RTP that are enough to judge by directions alone.
+/// Fewest pairs of hosts with RTP that suffice for a finding about directions.
 const MIN_PAIRS: u64 = 2;
-/// Time for which calls are collected if they are fewer.
+/// Time for which calls are collected if there are fewer than [`MIN_CALLS`].
 const CALLS_FOR: Duration = Duration::from_secs(3600);
-/// Shortest call that must have media, as in the doctor.
+/// Shortest call that must have media, as in the doctor's rules.
 const MIN_TALK: Duration = Duration::from_secs(2);
 /// Days that are remembered: two weeks and today.
 const MAX_DAYS: usize = 15;
 const DAY_S: i64 = 86_400;
 const SLOT_S: i64 = 600;
 const SLOTS_IN_HOUR: u16 = 6;
-/// Slots of an hour that must have had SIP: in an hour with one call, silence is usual.
+/// Fewest ten-minute slots with SIP that make an hour one with expected SIP: with one call an hour, silence is usual.
 const MIN_SLOTS: usize = 4;
 /// Pause between two writes of the file.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
@@ -357,7 +357,7 @@ mod tests {
         }
     }
 
-    /// SIP in both directions between two hosts.
+    /// Returns counted traffic with SIP in both directions between two hosts.
     fn traffic_with_sip() -> TrafficMonitor {
         let mut traffic = TrafficMonitor::default();
         let (a, b) = (crate::net::Endpoint::v4([10, 0, 0, 1], 5060), crate::net::Endpoint::v4([10, 0, 0, 2], 5060));
@@ -384,7 +384,7 @@ mod tests {
             messages += 1;
             assert_eq!(silence.check(at(minute * 60), messages), None);
         }
-        // The night is silent, Tuesday's morning too: that is an alarm after 9:00, not before.
+        // The night and Tuesday's morning are silent: that raises an alarm after 9:00, not before.
         let mut raised = Vec::new();
         for minute in 9 * 60..33 * 60 {
             if let Some((kind, _)) = silence.check(at(minute * 60), messages) {

@@ -13,10 +13,10 @@ pub struct Pipeline {
     pub decoder: FrameDecoder,
     /// Turns datagrams into calls.
     pub engine: Engine,
-    /// Counts what the decoder delivers, for a service that watches its mirror.
+    /// Counts the decoded traffic, for a service that watches its mirror port.
     pub(crate) traffic: Option<TrafficMonitor>,
-    /// Nanoseconds by which the source's timeline is ahead of the engine's timeline. The engine continues the timeline of
-    /// an earlier process, which had not followed the steps of the wall clock.
+    /// Nanoseconds by which the source's timeline is ahead of the engine's timeline. The engine continues the timeline
+    /// of an earlier process, which ignored steps of the wall clock.
     ahead_ns: i64,
 }
 
@@ -35,7 +35,7 @@ impl Pipeline {
         Self { decoder: FrameDecoder::new(), traffic: None, ahead_ns: engine.wall_offset_ns(), engine }
     }
 
-    /// Counts the traffic from now on, for a service that watches its mirror.
+    /// Counts the traffic from now on, for a service that watches its mirror port.
     pub fn watch_traffic(&mut self) {
         self.traffic = Some(TrafficMonitor::default());
     }

@@ -1,8 +1,8 @@
 //! The threads behind the engine: journal, rendering, delivery.
 //!
-//! A call stays `ended` in the journal, and its packets stay in the spool, until its files are on the disk and its row is
-//! `complete`. Only then is delivery told that the call is complete. A full or read-only disk therefore delays a call and
-//! loses none: the call is tried again after [`PAUSES`], and at the next start.
+//! A call stays `ended` in the journal, and its packets stay in the spool, until its files are on the disk and its row
+//! is `complete`. Only then does delivery learn that the call is complete. Therefore a full or read-only disk delays a
+//! call but does not lose it: the call is tried again after [`PAUSES`], and at the next start.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -68,11 +68,12 @@ struct RenderPool {
     worker: CallWorker,
     retries: Arc<Mutex<Vec<RetryTask>>>,
     pauses: &'static [Duration],
-    /// True: the process ends, and no further call is begun.
+    /// True if the process ends and no further call may be begun.
     is_abandoned: Arc<AtomicBool>,
 }
 
-/// Way to the threads that render: calls with sound first, so that a flood of unanswered calls delays none of them.
+/// Sends tasks to the threads that render. Calls with sound go first, so that a flood of unanswered calls delays none
+/// of them.
 struct TaskQueue {
     sound: Sender<CallTask>,
     rest: Sender<CallTask>,
@@ -102,7 +103,7 @@ impl TaskQueue {
 }
 
 impl QueuedTasks {
-    /// Returns the next task, and waits for it for `patience`.
+    /// Returns the next task, or an error if none comes within `patience`.
     fn next_within(&self, patience: Duration) -> Result<CallTask, RecvTimeoutError> {
         if let Ok(task) = self.sound.try_recv() {
             return Ok(task);
@@ -222,8 +223,8 @@ impl PostProcessor {
         Ok(Self { pool, threads, record_sync, maintenance, delivery, supervised })
     }
 
-    /// Settles calls that an earlier process left in the journal and that have no spool any more: calls without media,
-    /// calls that were being set up, and calls that delivery was not told about. The engine waits for further messages of
+    /// Settles calls of an earlier process that are in the journal but not in the spool any more. Such calls had no
+    /// media, were being set up, or ended before delivery learned about them. The engine waits for further messages of
     /// calls that were in progress.
     ///
     /// Calls in the spool are skipped, because the engine has read them back. `revived` holds the names of their legs,
@@ -269,8 +270,8 @@ impl PostProcessor {
         self.delivery.as_ref().map(DeliveryHandle::status_client)
     }
 
-    /// Returns the name of a thread that has ended by itself, if any. Only a bug ends a thread, and its work is not done
-    /// any more.
+    /// Returns the name of a thread that has ended by itself, if any. Only a bug ends a thread, and then its work stays
+    /// undone.
     pub fn ended_thread(&self) -> Option<&'static str> {
         if self.threads.iter().any(JoinHandle::is_finished) {
             return Some("journal and renderers");
@@ -297,7 +298,7 @@ impl PostProcessor {
         }
     }
 
-    /// Waits until the calls that left the spool are rendered, and lets pending requests to Pyrus end.
+    /// Waits until the calls that left the spool are rendered, and until pending requests to Pyrus have ended.
     pub fn stop(self) {
         self.stop_within(Duration::MAX);
     }
@@ -307,8 +308,8 @@ impl PostProcessor {
     pub fn stop_within(mut self, limit: Duration) {
         let threads = std::mem::take(&mut self.threads);
         if !join_within(threads, limit) {
-            // The threads end behind their present call. Those that take longer end with the process: their half-written
-            // files are removed by the next start, which renders the calls again.
+            // Each thread ends after its present call. A thread that takes longer ends with the process. The next start
+            // removes its half-written files and renders the calls again.
             self.pool.is_abandoned.store(true, Ordering::Relaxed);
             tracing::warn!("not every call is rendered: the next start goes on with them");
         }
@@ -325,7 +326,7 @@ impl PostProcessor {
     }
 }
 
-/// Writes the engine's events into the journal, in their order, and passes on the work that they cause.
+/// Writes the engine's events into the journal, in their order, and queues the tasks that follow from them.
 fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQueue, mut topology: TopologyFile) {
     loop {
         worker.ticks.tick();
@@ -414,7 +415,7 @@ impl RenderPool {
     }
 }
 
-/// Builds the end of a call from its journal row alone: an earlier process left no spool.
+/// Builds the end of a call from its journal row alone, for a call of an earlier process without a spool.
 fn call_without_spool(stored: StoredCall, legs: &[LegRow], registration: RegistrationPolicy) -> EndedCall {
     let mut record = stored.record;
     if stored.stage == CallStage::Live && record.verdict.is_none() {
@@ -444,15 +445,15 @@ fn render_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).clamp(1, MAX_RENDER_THREADS)
 }
 
-/// Pauses of the service after a failure to write a call's files. A person frees a disk in minutes or in a day.
+/// Pauses after each failure to write a call's files. A person frees a disk in minutes or in a day.
 pub const PAUSES: &[Duration] =
     &[Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)];
 
-/// More threads than this would wait for the disk instead of a processor core.
+/// Most threads that render. More threads would wait for the disk instead of a processor core.
 const MAX_RENDER_THREADS: usize = 4;
 /// Time that maintenance and the last update of the records get when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
 /// How often the tasks that wait for another try are checked.
 const RETRY_CHECK: Duration = Duration::from_millis(500);
-/// Tasks kept in memory for another try, about 10 KiB each. Packets and rows of the calls are on the disk anyway.
+/// Most tasks that wait in memory for another try, about 10 KiB each. Packets and rows of all calls are on the disk.
 const MAX_RETRIES: usize = 10_000;

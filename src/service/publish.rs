@@ -1,4 +1,4 @@
-//! Publishing an ended call: render, journal, delivery, and at last the spool is cleared.
+//! Publishes an ended call: renders it, updates the journal, tells delivery, and finally clears the spool.
 
 use std::path::Path;
 
@@ -35,9 +35,10 @@ impl CallWorker {
                 RenderedCall { record: self.write_failed_record(&call, &how)?, broken }
             }
         };
-        // The journal may have refused them when the call ended.
+        // The journal may have refused the legs when the call ended.
         self.store_legs(&call)?;
-        // Before the call is complete: after a crash in between, the next try sends the same key again.
+        // The webhook is queued before the call is complete: after a crash in between, the next try sends the same key
+        // again.
         if let Some(outbox) = &self.outbox {
             notify::add_call(outbox, &record, wall_clock())?;
         }
@@ -51,7 +52,7 @@ impl CallWorker {
         log_finished(&record, self.is_delivering() && call.registration == RegistrationPolicy::Allowed);
         self.locks.forget(&record.id);
         let is_broken = |leg: &EndedLeg| match broken.is_empty() {
-            // A spool that cannot be read is kept with the others of its call.
+            // A spool that cannot be read is kept together with the other spools of its call.
             true => record.problems.iter().any(|p| p.kind == ProblemKind::RenderError),
             false => broken.contains(&leg.leg),
         };
@@ -61,8 +62,8 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Writes the record of a call that the renderer cannot handle. That is a bug, so a further try would not help, and the
-    /// call is delivered without its recording.
+    /// Writes the record of a call that the renderer cannot handle. Such a failure is a bug, so a further try would not
+    /// help. The call is delivered without its recording.
     fn write_failed_record(&self, call: &EndedCall, how: &str) -> anyhow::Result<CallRecord> {
         let mut record = call.record.clone();
         record.verdict = Some(CallVerdict::Failed);
@@ -73,8 +74,8 @@ impl CallWorker {
         Ok(record)
     }
 
-    /// Removes the spools of a complete call, else the next start would read them back. With `recording.keep_pcap` a
-    /// copy goes beside the recording first.
+    /// Removes the spools of a complete call, because the next start would read them back. With `recording.keep_pcap` a
+    /// copy is put beside the recording first.
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);
@@ -94,12 +95,12 @@ impl CallWorker {
         }
     }
 
-    /// Removes the spools of calls that an earlier process completed but did not clear. Read back, such a call would be
-    /// rendered and delivered a second time.
+    /// Removes the spools of calls that an earlier process completed but did not clear. The next start would read such
+    /// a call back, and render and deliver it a second time.
     pub(super) fn clear_completed(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
             if path.metadata().is_ok_and(|file| file.len() == 0) {
-                // The earlier process ended before it wrote the first bytes. A file that stays does no harm.
+                // The file has no packets: the earlier process ended before it wrote the first bytes.
                 let _ = std::fs::remove_file(&path);
                 continue;
             }
@@ -163,7 +164,7 @@ fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
     kept.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
-/// Returns the legs that the journal knows of a call, in the form in which the engine names legs.
+/// Converts the journal's rows of a call's legs to the type that the engine uses for ended legs.
 pub(super) fn ended_legs(rows: &[LegRow]) -> Vec<EndedLeg> {
     let leg = |(n, row): (u64, &LegRow)| EndedLeg {
         leg: LegId(n),

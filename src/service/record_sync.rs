@@ -1,6 +1,6 @@
 //! Keeps delivery state and holds in the call records beside the recordings up to date.
 //!
-//! If the journal is lost, the records alone say what Pyrus already has. Therefore a record says `owed` before delivery
+//! If the journal is lost, only the records show what Pyrus already has. Therefore a record says `owed` before delivery
 //! gets its call, and is written again when the delivery is done or parked.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::journal::{self, CallStage, Journal, StaleRecord, StoredCall};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::Recorder;
 
-/// Translates the engine's ruling on a call for delivery.
+/// Converts the engine's decision whether a call may be registered to the type of delivery.
 pub(crate) const fn consent(registration: RegistrationPolicy) -> DeliveryConsent {
     match registration {
         RegistrationPolicy::Allowed => DeliveryConsent::ByConfig,
@@ -25,8 +25,8 @@ pub(crate) const fn consent(registration: RegistrationPolicy) -> DeliveryConsent
 
 /// Writes hold and delivery state into a record that is about to be final.
 ///
-/// The delivery state comes from the journal. Without a job in the journal, a call that the policy wants delivered is
-/// owed from now on.
+/// The delivery state comes from the journal. If the journal has no job and the policy wants the call delivered, the
+/// record says `owed`.
 ///
 /// # Errors
 /// When the journal cannot be read.
@@ -47,12 +47,12 @@ pub(crate) fn mark(
 
 /// Rewrites the next batch of records that the journal marks as stale, in the order of their ids.
 ///
-/// `after` is the id behind which the batch begins, and is moved to the batch's end. Returns the number of records; at 0
-/// the round is complete, and the next call begins a new round.
+/// The batch begins behind the id `after`, which is then moved to the batch's end. Returns the number of records; 0
+/// means that the round is complete, and the next call begins a new round.
 ///
 /// # Errors
 /// When the journal or a record cannot be written. The other records of the batch are written all the same, and the
-/// next round tries again.
+/// next round tries the failed records again.
 pub(crate) fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String) -> anyhow::Result<usize> {
     let stale = journal.stale_records(after, BATCH)?;
     *after = stale.last().map(|last| last.id.clone()).unwrap_or_default();
@@ -85,8 +85,8 @@ fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyho
     Ok(journal.records_refreshed(std::slice::from_ref(stale))?)
 }
 
-/// Starts the thread that rewrites stale records. When it is stopped it rewrites a last time, so delivery must have ended
-/// before.
+/// Starts the thread that rewrites stale records. When it is stopped, the thread rewrites them a last time, so delivery
+/// must have ended before.
 ///
 /// # Errors
 /// When the thread cannot be started.
@@ -137,7 +137,8 @@ mod tests {
         let journal = Journal::open_in_memory().unwrap();
         let recorder =
             Recorder::new(Config { dir: dir.path().to_owned(), ..Config::default() }, FolderLayout::ByDay, None);
-        // One call on 1970-01-01, one the day after. A file stands where the folder of the first day should be.
+        // One call is on 1970-01-01, another on the day after. A file stands where the folder of the first day should
+        // be.
         for (id, day) in [("a", 0), ("b", 1)] {
             let invited_at = Some(Timestamp::from_secs(day * 86_400));
             let record = CallRecord { id: String::from(id), invited_at, ..CallRecord::default() };

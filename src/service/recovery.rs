@@ -1,9 +1,9 @@
 //! Opens the journal, and rebuilds it if it is damaged or missing.
 //!
-//! A damaged journal is renamed, for a person to look at. A new journal is built from the records beside the recordings,
-//! which say what Pyrus already has of each call. A call that began before the loss and has no record may or may not be
-//! registered in Pyrus; delivery takes that into account. Only requests of the last second before a crash that also
-//! damaged the journal can be sent twice.
+//! A damaged journal is renamed, so that a person can examine it. A new journal is built from the records beside the
+//! recordings, which say what Pyrus already has of each call. A call without a record that began before the loss may or
+//! may not be registered in Pyrus; delivery handles both. Only requests in the last second before a crash that damaged
+//! the journal can be sent twice.
 //!
 //! If the journal is found damaged while the service runs, the service marks it as condemned and ends. The next start
 //! rebuilds it.
@@ -35,7 +35,7 @@ pub struct OpenedJournal {
 /// When the journal is of a newer version, or a file cannot be written.
 pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<OpenedJournal> {
     let file = config.dir.join(journal::FILE_NAME);
-    // An empty file was created and never written, or its content was lost by the file system.
+    // An empty file was created and never written, or the file system lost its content.
     let is_new = std::fs::metadata(&file).map_or(true, |file| file.len() == 0);
     let (journal, loss) = match open_unless_condemned(config, &file) {
         Ok(journal) if journal.is_rebuilding()? => {
@@ -71,8 +71,8 @@ fn open_unless_condemned(config: &Config, file: &Path) -> journal::JournalResult
 
 /// Returns true if there was a journal before.
 ///
-/// The signs are a damaged journal that was renamed, a record with a delivery, or records in folders of days, as only a
-/// service writes them. A replay without delivery leaves records too, but never has a journal.
+/// Any of these shows it: a damaged journal that was renamed, a record with a delivery, or records in folders of days,
+/// which only a service writes. A replay without delivery leaves records too, but never has a journal.
 fn was_lost(file: &Path, recordings: &Path) -> bool {
     let mut aside = file.as_os_str().to_owned();
     aside.push(".damaged-1");
@@ -111,7 +111,7 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     let is_gone = |record: &CallRecord| {
         !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
     };
-    // Retention has probably removed them; only the lost journal knew the reason.
+    // Retention has probably removed these recordings; only the lost journal knew the reason.
     let gone: Vec<(String, &str)> =
         batch.iter().filter(|(record, _)| is_gone(record)).map(|(record, _)| (record.id.clone(), WAS_GONE)).collect();
     journal.mark_removed(&gone, wall_clock())?;

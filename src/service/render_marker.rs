@@ -1,8 +1,8 @@
-//! The marker of a replay: the call that is being rendered.
+//! The marker of a replay: a file with the id of the call that is being rendered.
 //!
-//! A replay renders in its own process. A payload that ends it, e.g. by a fault in a decoder, would end each further run at
-//! the same call. So a file names the call before it is rendered. If a start finds a name there, the call is a *suspect*:
-//! an earlier run ended in it, by its payload or because somebody killed the run. Suspects are rendered in a worker process.
+//! A replay renders in its own process. A payload that crashes a decoder would crash every further run at the same
+//! call. So the file names the call before it is rendered. If a start finds a call there, that call is a *suspect*: the
+//! earlier run crashed or was killed while it rendered this call. Suspects are rendered in a worker process.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -15,9 +15,9 @@ pub(crate) struct RenderMarker {
     file: File,
     path: PathBuf,
     suspects: Vec<String>,
-    /// Suspects that ended their workers in this run.
+    /// Ids of suspects that crashed their workers in this run.
     broken: Vec<String>,
-    /// Bytes of the file that name suspects.
+    /// Bytes of the file that hold the ids of suspects.
     length: u64,
 }
 
@@ -42,17 +42,17 @@ impl RenderMarker {
         Ok(marker)
     }
 
-    /// Returns whether an earlier run ended in a call.
+    /// Returns whether an earlier run crashed or was killed while it rendered a call.
     pub(crate) fn has_suspects(&self) -> bool {
         !self.suspects.is_empty()
     }
 
-    /// Returns whether an earlier run ended in this call.
+    /// Returns whether an earlier run crashed or was killed while it rendered this call.
     pub(crate) fn is_suspect(&self, id: &str) -> bool {
         self.suspects.iter().any(|suspect| suspect == id)
     }
 
-    /// Names the call that is rendered from now on.
+    /// Writes the id of the call that is rendered from now on.
     pub(crate) fn begin(&mut self, id: &str) {
         let named = self.file.seek(SeekFrom::Start(self.length)).and_then(|_| writeln!(self.file, "{id}"));
         if let Err(error) = named {
@@ -60,17 +60,17 @@ impl RenderMarker {
         }
     }
 
-    /// Removes the name of the call that was being rendered.
+    /// Removes the id of the call that was being rendered.
     pub(crate) fn end(&mut self) {
         let _ = self.file.set_len(self.length); // at worst the next run renders one call in a worker
     }
 
-    /// Notes that a suspect ended its worker, too.
+    /// Records that a suspect crashed its worker, too.
     pub(crate) fn note_broken(&mut self, id: &str) {
         self.broken.push(id.to_owned());
     }
 
-    /// Ends the run: everything is rendered. Only the calls that ended their workers stay suspects.
+    /// Ends the run, because everything is rendered. Only the calls that crashed their workers stay suspects.
     pub(crate) fn finish(&self) {
         if !self.broken.is_empty() {
             let text: String = self.broken.iter().map(|id| format!("{id}\n")).collect();
@@ -82,10 +82,10 @@ impl RenderMarker {
     }
 }
 
-/// Folder in the output folder, as for the journal of a replay.
+/// Name of the marker's folder in the output folder, as for the journal of a replay.
 const FOLDER: &str = ".callspan";
 const NAME: &str = "rendering";
-/// Suspects kept: each of them has cost a person a start of the command.
+/// Most suspects that are kept: each of them has cost a person a start of the command.
 const MAX_SUSPECTS: usize = 256;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! [`CallRenderer`]: renders calls in a worker process, or in this process where there is none (`replay`, tests).
+//! [`CallRenderer`]: renders calls in a worker process, or in this process if there is no worker (`replay`, tests).
 //!
-//! A worker that dies or hangs is replaced, and the call is tried once more. A leg that ends two workers is set aside, and
-//! the call is rendered from its other legs. The packets of the leg are kept, and an alarm says so.
+//! A worker that crashes or hangs is replaced, and the call is tried once more. A leg that crashes two workers is set
+//! aside, and the call is rendered from its other legs. The packets of the leg are kept, and an alarm says so.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
@@ -45,7 +45,7 @@ impl RenderWorkers {
     }
 }
 
-/// How a worker is started.
+/// Program, time limit and settings of the workers.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSetup {
     pub(crate) workers: RenderWorkers,
@@ -59,7 +59,7 @@ pub(crate) struct RenderedCall {
     pub(crate) broken: Vec<LegId>,
 }
 
-/// Why a call was not rendered.
+/// The reason why a call was not rendered.
 pub(crate) enum RenderFailure {
     /// A file could not be written, or no worker could be started. A later try may succeed.
     Passing(anyhow::Error),
@@ -86,7 +86,7 @@ impl CallRenderer {
 
     /// Renders an ended call, and writes its recording and its record.
     pub(crate) fn record(&self, call: &EndedCall, store: &dyn LegStore) -> Result<RenderedCall, RenderFailure> {
-        // Without packets no decoder is needed.
+        // A call without packets needs no decoder, so no worker.
         let Some(setup) = self.setup.as_ref().filter(|_| !call.legs.is_empty()) else {
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(call, store)));
             return in_process(done).map(|record| RenderedCall { record, broken: Vec::new() });
@@ -119,7 +119,8 @@ impl CallRenderer {
         in_process(done)
     }
 
-    /// Lets a worker render a request; without the legs that end workers, if others are left. Returns those legs, too.
+    /// Lets a worker render a request. If a leg crashes workers and other legs are left, the request is repeated
+    /// without that leg. Returns the result with the legs that were set aside.
     fn render(&self, setup: &WorkerSetup, mut request: RenderRequest) -> Result<WorkerResult, RenderFailure> {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         let mut broken = Vec::new();
@@ -137,7 +138,7 @@ impl CallRenderer {
         }
     }
 
-    /// Lets up to [`TRIES`] workers render a request.
+    /// Lets up to [`TRIES`] workers try to render a request.
     fn try_render(
         &self,
         worker: &mut Option<WorkerProcess>,
@@ -174,7 +175,8 @@ impl CallRenderer {
         Ok(RenderAttempt::Broken { leg, how })
     }
 
-    /// Checks the record of a worker, which a payload may have taken over: it may only name files of this call's folder.
+    /// Checks the record that a worker returned: it may name only files in this call's folder, because a malicious
+    /// payload may control the worker.
     fn checked(&self, record: CallRecord, request: &RenderRequest) -> Result<CallRecord, RenderFailure> {
         let folder = self.recorder.folder(&request.record);
         let is_known = |path: &str| request.record.recordings.iter().any(|known| known.path == path);
@@ -186,14 +188,14 @@ impl CallRenderer {
     }
 }
 
-/// Record of a request, if it gave any, and the legs that were set aside.
+/// Record of a request, if there is one, and the legs that were set aside.
 type WorkerResult = (Option<CallRecord>, Vec<LegId>);
 
 /// Result of trying to render a request.
 enum RenderAttempt {
-    /// Rendered: the record, or `None` if no segment can be made yet.
+    /// The request was rendered: the record, or `None` if no segment can be made yet.
     Done(Option<Box<CallRecord>>),
-    /// The renderer cannot handle a request; it was reading this leg.
+    /// The renderer cannot handle the request; it failed while it read this leg.
     Broken { leg: Option<u64>, how: String },
 }
 
@@ -244,8 +246,8 @@ impl WorkerProcess {
         Ok(Self { child, requests, replies: receiver })
     }
 
-    /// Sends a request and waits for the result. `leg` gets the leg that is being rendered. The error says how the worker
-    /// failed.
+    /// Sends a request and waits for the result. `leg` is set to the leg that is being rendered. The error says how the
+    /// worker failed.
     fn ask(
         &mut self,
         request: &RenderRequest,
@@ -274,7 +276,7 @@ impl WorkerProcess {
         }
     }
 
-    /// Ends the process. Returns how it failed, with its exit status if it ended by itself.
+    /// Ends the process. Returns how the worker failed, with the exit status if the process ended by itself.
     fn end(mut self, how: &str) -> String {
         // After the end of its output, the process needs a moment to be gone.
         let until = monotonic() + WAIT_ROUND;
@@ -297,11 +299,11 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// Name of the hidden command of a worker.
+/// Name of the hidden command that runs a worker.
 pub(crate) const COMMAND: &str = "render-worker";
-/// Workers that a call may end before it is given up.
+/// Most workers that a call may crash before the renderer gives up.
 const TRIES: usize = 2;
-/// Bytes of the longest reply. A record with hundreds of legs has some hundred KiB.
+/// Most bytes of a reply. A record with hundreds of legs has some hundred KiB.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 /// Longest wait for a reply between two signs of life.
 const WAIT_ROUND: Duration = Duration::from_millis(500);

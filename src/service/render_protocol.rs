@@ -12,7 +12,8 @@ use crate::recording::config::{Config, RecordingFormat};
 use crate::recording::{FolderLayout, Recorder};
 use crate::spool::{LegSource, LegStore};
 
-/// First line to a worker: where it may read and write, and how recordings are made. It holds no secret.
+/// First line to a worker: the folders that it may read and write, and how recordings are made. The line holds no
+/// secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WorkerSettings {
     pub(super) spool_dir: PathBuf,
@@ -57,13 +58,13 @@ impl WorkerSettings {
     }
 }
 
-/// Work for a worker.
+/// Work for a worker: the call and the legs to render.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RenderRequest {
     pub(super) record: CallRecord,
     legs: Vec<RequestedLeg>,
     wall_offset_ns: i64,
-    /// Number of segments of a call that still lasts; `None`: the whole ended call.
+    /// Number of segments of a live call; `None` means the whole ended call.
     pub(super) parts: Option<u32>,
 }
 
@@ -80,9 +81,9 @@ struct RequestedLeg {
 /// Progress or result of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum RenderReply {
-    /// The leg with this id is rendered from now on; a result follows.
+    /// The worker begins to render the leg with this id; a result follows.
     Reading(u64),
-    /// The record, with its new recordings.
+    /// The call was rendered: the record with its new recordings.
     Done(Box<CallRecord>),
     /// No segment can be made yet.
     Nothing,
@@ -174,7 +175,8 @@ fn requested_legs(legs: &[EndedLeg], store: &dyn LegStore) -> Vec<RequestedLeg> 
     legs.iter().map(requested).collect()
 }
 
-/// The spools of a request. The other process is told which one is read, so that it knows whose payload ends this one.
+/// The spools of a request. Before a spool is read, the other process is told its leg, so that it knows which payload
+/// crashed this process.
 pub(super) struct RequestedSpools(HashMap<u64, PathBuf>);
 
 impl LegStore for RequestedSpools {

@@ -1,7 +1,7 @@
 //! `callspan render-worker`: the process that renders calls for `run`.
 //!
-//! The decoders handle bytes from strangers. Here a fault in one of them costs one rendering: the process has no
-//! capability, no network, no key, and a bound of memory; it reads the spool and writes recordings, nothing else.
+//! The decoders handle bytes from strangers. In this process a fault in a decoder costs only one rendering: the process
+//! has no capability, no network, no key, and limited memory. It can only read the spool and write recordings.
 
 use std::io::BufRead;
 use std::panic::AssertUnwindSafe;

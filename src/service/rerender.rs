@@ -27,7 +27,7 @@ pub fn rerender(
     rerender_by(journal, recorder, spool, id, &render)
 }
 
-/// Renders a call as a function does, and writes its recording and its record.
+/// A function that renders a call, and writes its recording and its record.
 pub(super) type RenderCall<'a> = dyn Fn(&EndedCall, &dyn LegStore) -> anyhow::Result<CallRecord> + 'a;
 
 /// Renders a call again as [`rerender`] does, with another renderer.
@@ -65,7 +65,7 @@ pub(super) fn rerender_by(
     };
     let record = render(&ended, &packets)?;
     match (registration, stored.stage) {
-        // Delivery waits for the recording of this call, or was never told about the call.
+        // Delivery waits for the recording of this call, or never learned about the call.
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
         // The call is not delivered: a rule forbids it, or the configuration excludes it.
         (None, CallStage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, CallStage::Complete)?,

@@ -1,8 +1,8 @@
 //! Resumes calls after a restart: reads the spool of an earlier process back into the engine.
 //!
-//! A leg's spool holds its signalling from the first INVITE, and the engine's decisions about it. The decisions name the
-//! leg, its conversation and its transport. The engine then processes the signalling again, and the media packets that
-//! led to decisions. No packet is written twice. Time and memory do not grow with the length of the calls
+//! A leg's spool holds its signalling from the first INVITE, and the engine's decisions about it. The decisions name
+//! the leg, its conversation and its transport. The engine then processes the signalling again, and the media packets
+//! that led to decisions. No packet is written twice. Time and memory do not grow with the length of the calls
 //! ([`crate::spool::restore`]).
 
 use std::collections::{HashMap, HashSet};
@@ -44,7 +44,8 @@ pub fn resume(
             Ok(None) => break,
             Ok(Some((_, RestoreItem::Packet(packet)))) => engine.handle_datagram(&packet.datagram(), &mut sink),
             Ok(Some((leg, RestoreItem::Decided(decided)))) => {
-                // The time of a restart comes from the wall clock, which may have been ahead, so it must fire no timer.
+                // The time of a restart comes from the wall clock, which may be ahead. So a `Restart` must not advance
+                // the timers.
                 if !matches!(decided.decision, Decision::Restart { .. }) {
                     engine.handle_timeout(decided.at(), &mut sink);
                 }
@@ -71,7 +72,7 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
     for path in store.list().map_err(folder)? {
         legs.extend(usable(restore::find(&path), &path)?);
     }
-    // A leg that got a file of its own stays in the rolling file until the rolling file is rewritten.
+    // A leg that got its own file stays in the rolling file until the rolling file is rewritten.
     let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
     let rolled = restore::find_pending(&store).unwrap_or_else(|error| {
         tracing::error!("{error}: calls that were being set up cannot be resumed");
@@ -81,7 +82,7 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
     Ok(legs)
 }
 
-/// Announces a leg of the earlier process to the engine, identified by its first INVITE.
+/// Restores a leg of the earlier process in the engine. Its first INVITE identifies the leg.
 fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();

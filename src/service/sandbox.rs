@@ -1,7 +1,8 @@
-//! The sandbox of a render worker: no capability, no network, two folders, few system calls, a bound of memory.
+//! The sandbox of a render worker: no capability, no network, two folders, few system calls, limited memory.
 //!
-//! Landlock and the filter of system calls are a second wall behind the first: the process starts without a capability and
-//! without the environment of the service. A kernel without Landlock (before 5.13) runs the worker with the filter alone.
+//! Landlock and the filter of system calls are a second line of defence: the process already starts without a
+//! capability and without the environment of the service. On a kernel without Landlock (before 5.13) the filter works
+//! alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +17,8 @@ use rustix::thread::{
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// Enters the sandbox for good. The process may read below `read` and `write`, and write below `write`.
+/// Puts this process into the sandbox, irrevocably. The process may read below `read` and `write`, and write below
+/// `write`.
 ///
 /// # Errors
 /// When the kernel refuses a step that every supported kernel knows.
@@ -32,8 +34,8 @@ pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
     restrict_calls().context("seccomp")
 }
 
-/// Drops every capability of the process. The unit forbids to change capabilities, but then the process has none, because
-/// the service has cleared its ambient set ([`keep_from_children`]).
+/// Drops every capability of the process. If the unit forbids to change capabilities, the process has none anyway,
+/// because the service has cleared its ambient set ([`keep_from_children`]).
 fn drop_capabilities() -> rustix::io::Result<()> {
     keep_from_children();
     let none = CapabilitySet::empty();
@@ -44,14 +46,14 @@ fn drop_capabilities() -> rustix::io::Result<()> {
     }
 }
 
-/// Clears the ambient capabilities of the calling thread and of the threads that it starts: programs that they start, such
-/// as render workers and the alarm command, get no capability.
+/// Clears the ambient capabilities of the calling thread and of the threads that it starts. Programs started by these
+/// threads, e.g. render workers and the alarm command, then get no capability.
 pub(crate) fn keep_from_children() {
     let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient set
 }
 
-/// Drops the capabilities that the service does not need, for the calling thread and those that it starts. The unit gives
-/// it no more than it needs; a service that root starts by hand, or in a container, has all.
+/// Drops the capabilities that the service does not need, for the calling thread and the threads that it starts. The
+/// unit grants only the needed capabilities; a service started by root by hand, or in a container, has all.
 pub(crate) fn drop_unneeded_capabilities() {
     let Ok(had) = capabilities(None) else { return };
     let permitted = had.permitted & NEEDED;
@@ -65,7 +67,7 @@ pub(crate) fn drop_unneeded_capabilities() {
 
 fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
     let abi = ABI::V5;
-    // What an older kernel does not know is left out.
+    // Access rights that an older kernel does not know are left out.
     Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
@@ -76,8 +78,8 @@ fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Allows the system calls that rendering needs. Every other call fails with EPERM, which an attacker can do no more with
-/// than with a killed process, and a C library with an unknown call survives.
+/// Allows only the system calls that rendering needs. Every other call fails with EPERM. That stops an attacker as well
+/// as killing the process would, and a C library survives a call that it only tries.
 fn restrict_calls() -> anyhow::Result<()> {
     let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     let refused = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
@@ -87,7 +89,8 @@ fn restrict_calls() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opening packet sockets, also when an interface that was gone is back; and the files of another user for root.
+/// The capabilities of a service: to open packet sockets, also when an interface comes back, and to read files of
+/// another user if root runs the service.
 const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::DAC_OVERRIDE)
@@ -95,7 +98,7 @@ const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::FOWNER);
 /// Bytes of address space. Rendering takes constant memory, below 100 MiB.
 const MAX_MEMORY: u64 = 1 << 30;
-/// Open files: the pipes, a spool, and the segments of one recording.
+/// Most open files: the pipes, a spool, and the segments of one recording.
 const MAX_FILES: u64 = 64;
 /// Rendering gives way to the capture.
 const NICENESS: i32 = 10;

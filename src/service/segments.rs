@@ -3,14 +3,14 @@
 //! # Invariants
 //! - Only one thread works on a call at a time ([`super::call_locks`]): a segment in progress is finished before the
 //!   rest of the call is rendered.
-//! - The order is file, journal row, delivery, as for a whole call. After a crash before the row, the next start renders
-//!   the same file again, byte for byte. After a crash behind the row, the next start hands
-//!   the segment to delivery again.
-//! - Therefore every file gets a row, every row has a file, and delivery, which knows a segment by its number, sends
-//!   nothing twice.
+//! - The order is file, journal row, delivery, as for a whole call. After a crash before the row, the next start
+//!   renders the same file again, byte for byte. After a crash behind the row, the next start hands the segment to
+//!   delivery again.
+//! - Therefore every file gets a row, and every row has a file. Delivery identifies a segment by its number, so it
+//!   sends nothing twice.
 //! - A segment with a row is never rendered or written again; the final record takes it over from the row.
-//! - When a rule forbids the call later, its segments are withdrawn: rows first, then files, then delivery, which sends
-//!   no further segment. A segment that Pyrus already has stays there, and the record says so.
+//! - If a rule forbids the call later, its segments are withdrawn: first the rows, then the files. Then delivery is
+//!   told, and sends no further segment. A segment that Pyrus already has stays there, and the record says so.
 //! - Retention removes no segment of a call that is not complete.
 
 use std::path::Path;
@@ -40,7 +40,7 @@ impl CallWorker {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => record,
             Err(RenderFailure::Passing(error)) => return Err(error),
-            // Another try would fail again. The end of the call deals with the rest.
+            // Another try would fail again. When the call ends, the rest is rendered or given up.
             Err(RenderFailure::Broken(how)) => {
                 tracing::error!(call = id, "a part cannot be rendered because of a bug in callspan: {how}");
                 return Ok(());
@@ -95,7 +95,7 @@ impl CallWorker {
         Ok(true)
     }
 
-    /// Writes the record of a live call beside its segments. It replaces the journal should the journal be lost.
+    /// Writes the record of a live call beside its segments. If the journal is lost, this record replaces it.
     fn write_live_record(&self, record: &mut CallRecord, registration: RegistrationPolicy) -> anyhow::Result<()> {
         record_sync::mark(record, registration, self.policy.as_ref(), &self.journal)?;
         self.recorder.write_record(record)?;
@@ -105,7 +105,7 @@ impl CallWorker {
 
 /// Writes into the record of a forbidden call how many of its parts Pyrus has. Returns whether the record was changed.
 ///
-/// A request that was under way when the parts were withdrawn may succeed later, so this is done again then.
+/// A request that was in flight when the parts were withdrawn may still succeed. Then this function is called again.
 pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -> journal::JournalResult<bool> {
     let job = journal.job(&record.id)?.and_then(|row| DeliveryJob::from_row(&row).ok());
     let sent = job.map_or(0, |job| job.attached_count());

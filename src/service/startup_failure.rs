@@ -16,8 +16,8 @@ use crate::ops::output;
 /// A file in the state folder remembers the alarm. If the file cannot be written (full or read-only disk), this function
 /// waits, so that the next start comes later. `stop` ends the wait.
 pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
-    // The error is printed to standard error in any case. That is enough without a way for alarms, and for a person who
-    // starts a second service by hand.
+    // The error is always printed to standard error. No alarm is needed if no alarm channel exists, or if a person
+    // started a second service by hand.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
     let text = output::chain(error);
     let stamp = state.join(FILE_NAME);

@@ -10,14 +10,14 @@ use crate::call::test_call::{KEY_BYTES, TestCallKey};
 /// Reads the key.
 ///
 /// # Errors
-/// When there is none, or it cannot be read.
+/// When there is no key, or its file cannot be read.
 pub(crate) fn load(state: &Path) -> io::Result<TestCallKey> {
     let mut bytes = [0; KEY_BYTES];
     File::open(state.join(FILE_NAME))?.read_exact(&mut bytes)?;
     Ok(TestCallKey::new(bytes))
 }
 
-/// Reads the key, or makes one. Without a key, test calls are treated as any other call.
+/// Reads the key, or creates one. Without a key, test calls are treated as any other call.
 pub(crate) fn load_or_create(state: &Path) -> Option<TestCallKey> {
     let key = load(state).or_else(|_| create(state));
     key.inspect_err(|error| tracing::warn!("the recorder will not know its test calls: {error}")).ok()

@@ -1,7 +1,7 @@
 //! `topology.json` in the state folder: the hosts that calls showed to be one machine. One line is one fact.
 //!
-//! The file saves a restarted service from learning anew. A file that cannot be read or written costs that, and nothing
-//! else.
+//! The file saves a restarted service from learning the facts again. If the file cannot be read or written, only this
+//! advantage is lost.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ impl TopologyFile {
         self.write_due();
     }
 
-    /// Writes facts that wait, if their time has come.
+    /// Writes facts that wait, if [`WRITE_PAUSE`] has passed.
     pub(super) fn write_due(&mut self) {
         if self.written_at.is_none_or(|at| monotonic().duration_since(at) >= WRITE_PAUSE) {
             self.write();
@@ -105,7 +105,7 @@ fn replace_file(path: &Path, facts: &[MachinePair]) -> std::io::Result<()> {
 
 /// Name of the file in the state folder.
 const FILE_NAME: &str = "topology.json";
-/// Least time between two writes. The counts are worth no more.
+/// Shortest time between two writes. More frequent writes are not worth their cost.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
 /// Bytes of the file that are read: more than all facts that the engine keeps.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -46,12 +46,12 @@ pub(crate) fn start(
     .context("cannot start the watch thread")
 }
 
-/// The number of calls that are still to be delivered, as of the last check. Clones share it.
+/// The number of calls still to be delivered, at the last check. Clones share the number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwedCalls(Arc<AtomicUsize>);
 
 impl OwedCalls {
-    /// Returns the number.
+    /// Returns the number of calls.
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -104,7 +104,7 @@ fn run(
     }
 }
 
-/// Finds the ends of hours and days, and describes their calls for the log.
+/// Detects the ends of hours and days, and summarizes their calls for the log.
 #[derive(Debug)]
 struct PeriodLog {
     journal: Journal,
@@ -117,7 +117,8 @@ impl PeriodLog {
         Self { journal, hour: period(now, HOUR_S), day: period(now, DAY_S) }
     }
 
-    /// Returns a line for each hour and day that ended since the last check. A time in which nothing ran has no line.
+    /// Returns a line for each hour and day that ended since the last check. An hour or day in which nothing ran has no
+    /// line.
     fn check(&mut self, now: Timestamp) -> Vec<String> {
         let (hour, day) = (period(now, HOUR_S), period(now, DAY_S));
         let mut lines = Vec::new();
@@ -150,10 +151,10 @@ fn period(at: Timestamp, seconds: i64) -> i64 {
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 86_400;
 
-/// Delivery problems that an alarm was raised for.
+/// Delivery problems for which an alarm was raised.
 #[derive(Debug, Default)]
 struct DeliveryAlarms {
-    /// Ids of parked and dead calls.
+    /// Ids of calls with parked or dead deliveries.
     troubles: BTreeSet<String>,
     blocked_by: Option<DeliveryBlocker>,
     /// True: delivery waits for a journal that cannot be written.
@@ -203,7 +204,7 @@ impl DeliveryAlarms {
 
 /// Pause between two checks.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How long to wait for delivery's answer, which comes at once unless delivery waits for the journal.
+/// Longest wait for delivery's answer. The answer comes at once unless delivery waits for the journal.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

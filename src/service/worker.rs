@@ -25,19 +25,19 @@ pub(super) struct CallWorker {
     pub(super) journal: Journal,
     pub(super) recorder: Recorder,
     pub(super) store: DiskStore,
-    /// True: the packets of a call are kept beside its recording (`recording.keep_pcap`).
+    /// True if the packets of a call are kept beside its recording (`recording.keep_pcap`).
     pub(super) keep_pcap: bool,
     pub(super) alerts: Alerts,
-    /// Outbox for the webhook of finished calls; `None`: there is no webhook.
+    /// Outbox for the webhook of finished calls; `None` if there is no webhook.
     pub(super) outbox: Option<Outbox>,
-    /// Decides which calls are delivered; `None` when delivery is switched off.
+    /// Decides which calls are delivered; `None` if delivery is switched off.
     pub(super) policy: Option<DeliveryPolicy>,
-    /// Way to the delivery thread; `None` when delivery is switched off.
+    /// Queue to the delivery thread; `None` if delivery is switched off.
     pub(super) updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     pub(super) locks: Arc<CallLocks>,
     /// Renders in a worker process of the thread that owns this clone.
     pub(super) renderer: Arc<CallRenderer>,
-    /// Rounds of the thread that owns this clone.
+    /// Counts the rounds of the thread that owns this clone.
     pub(super) ticks: TickCounter,
 }
 
@@ -48,8 +48,7 @@ impl CallWorker {
         Self { renderer: Arc::new(self.renderer.for_thread(ticks.clone())), ticks, ..self.clone() }
     }
 
-    /// Removes a live call from the journal, because it turned out to be part of another call. Delivery did not register
-    /// it.
+    /// Removes a live call from the journal, because it was merged into another call. Delivery did not register it.
     pub(super) fn forget_absorbed(&self, id: &str) {
         if let Err(error) = self.journal.forget_live_call(id) {
             self.raise_journal_alarm(id, &error);
@@ -89,8 +88,8 @@ impl CallWorker {
         }
     }
 
-    /// Sends an update, and waits while the queue is full. The wait can last as long as a disk is full, so it counts as
-    /// progress. Returns false if delivery has ended.
+    /// Sends an update, and waits while the queue is full. A wait counts as progress, because it can last as long as a
+    /// disk is full. Returns false if delivery has ended.
     #[expect(clippy::disallowed_methods, reason = "an IO module: a full queue is waited for")]
     fn send_patiently(&self, updates: &mpsc::Sender<CallUpdate>, mut update: CallUpdate) -> bool {
         loop {
