@@ -203,14 +203,14 @@ impl Leg {
         self.links.presumed()
     }
 
-    /// Whether the leg goes from one address of a machine to another.
+    /// Returns whether the leg goes from one address of a machine to another.
     pub(crate) const fn is_within_machine(&self) -> bool {
         let (sender, receiver) = self.machines();
         sender.same_host(receiver) && !self.dialog.caller_addr.same_host(self.dialog.callee_addr)
     }
 
-    /// Whether messages between these endpoints belong to this hop. Ports can differ (TCP, asymmetric UDP), and are compared
-    /// only if both ends are on one host.
+    /// Returns whether messages between these endpoints belong to this hop. Ports can differ (TCP, asymmetric UDP), and
+    /// are compared only if both ends are on one host.
     pub(crate) fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {
         let (x, y) = self.hop();
         if x.same_host(y) {
@@ -337,7 +337,7 @@ impl Leg {
         claims.iter().filter(is_translated).map(key).collect()
     }
 
-    /// Whether media of `side` was seen at an endpoint that was announced for it.
+    /// Returns whether media of `side` was seen at an endpoint that was announced for it.
     pub(crate) fn is_heard_as_announced(&self, side: Side) -> bool {
         self.streams.iter().any(|stream| stream.end_of(side).was_announced)
     }
@@ -349,7 +349,7 @@ impl Leg {
         sides.next().filter(|_| sides.next().is_none())
     }
 
-    /// Whether a new stream shows that `side` sends from another endpoint than before, without announcing it.
+    /// Returns whether a new stream shows that `side` sends from another endpoint than before, without announcing it.
     pub(crate) fn has_moved(&self, src: Endpoint, side: Side) -> bool {
         let mut known = self.streams.iter().filter(|s| s.side == side).peekable();
         self.dialog.answered.is_some()
@@ -358,43 +358,43 @@ impl Leg {
             && known.all(|s| s.src != src)
     }
 
-    /// Whether the leg was not over at this time, by the messages captured so far.
+    /// Returns whether the leg was not over at this time, by the messages captured so far.
     pub(crate) fn lived_at(&self, at: Timestamp) -> bool {
         self.dialog.ended().is_none_or(|(ended, _)| ended > at)
     }
 
-    /// Whether the leg was answered and had ended before this time. A later INVITE with its Call-ID and tag begins another
-    /// call (RFC 3261 section 17.2.3).
+    /// Returns whether the leg was answered and had ended before this time. A later INVITE with its Call-ID and tag
+    /// begins another call (RFC 3261 section 17.2.3).
     pub(crate) fn was_over_at(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some() && self.dialog.ended().is_some_and(|(ended, _)| ended + CLOCK_SKEW < at)
     }
 
-    /// Whether the leg was answered at this time, by the messages captured so far.
+    /// Returns whether the leg was answered at this time, by the messages captured so far.
     pub(crate) fn answered_by(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
     }
 
-    /// Whether the leg is a recorder's own session, which carries the sound of another leg.
+    /// Returns whether the leg is a recorder's own session, which carries the sound of another leg.
     pub(crate) const fn is_recording_session(&self) -> bool {
         self.correlation_keys.recorded_parties.is_some()
     }
 
-    /// Whether the 2xx to the leg's INVITE was captured.
+    /// Returns whether the 2xx to the leg's INVITE was captured.
     pub(crate) fn is_answered_for_certain(&self) -> bool {
         matches!(self.dialog.answered, Some((_, AnswerEvidence::Success)))
     }
 
-    /// Whether both legs are branches or hops of one INVITE: Call-ID and From tag are the same.
+    /// Returns whether both legs are branches or hops of one INVITE: Call-ID and From tag are the same.
     pub(crate) fn is_branch_of(&self, other: &Self) -> bool {
         self.dialog.call_id == other.dialog.call_id && self.dialog.caller_tag == other.dialog.caller_tag
     }
 
-    /// Whether the caller dialled a feature code of the PBX (`*` or `#` first).
+    /// Returns whether the caller dialled a feature code of the PBX (`*` or `#` first).
     pub(crate) fn dials_code(&self) -> bool {
         self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))
     }
 
-    /// Whether the INVITE has neither a response other than 100 nor media yet.
+    /// Returns whether the INVITE has neither a response other than 100 nor media yet.
     pub(crate) const fn is_unanswered_call(&self) -> bool {
         let dialog = &self.dialog;
         matches!(dialog.state(), DialogState::Inviting)
@@ -403,17 +403,17 @@ impl Leg {
             && self.first_media_at.is_none()
     }
 
-    /// Whether the leg was joined by its numbers alone, and nothing has confirmed that yet.
+    /// Returns whether the leg was joined by its numbers alone, and nothing has confirmed that yet.
     pub(crate) fn is_joined_weakly(&self) -> bool {
         self.joined_by == Some(CorrelationRule::AgreeingNumbers) && self.join_confirmed_by.is_none()
     }
 
-    /// Whether the leg has a media packet.
+    /// Returns whether the leg has a media packet.
     pub(crate) const fn has_media(&self) -> bool {
         self.first_media_at.is_some()
     }
 
-    /// Whether the leg has media of both sides.
+    /// Returns whether the leg has media of both sides.
     pub(crate) fn has_both_sides(&self) -> bool {
         [Side::Caller, Side::Callee].iter().all(|side| self.streams.iter().any(|stream| stream.side == *side))
     }

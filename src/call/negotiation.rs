@@ -501,8 +501,8 @@ fn named_format(format: &sdp::MediaFormat) -> Option<PayloadFormat> {
     })
 }
 
-/// Whether a crypto attribute has no session parameters that change key derivation or encryption (RFC 4568 section 6.3).
-/// Packets with such parameters would decrypt to noise.
+/// Returns whether a crypto attribute has no session parameters that change key derivation or encryption (RFC 4568
+/// section 6.3). Packets with such parameters would decrypt to noise.
 fn has_default_parameters(crypto: &sdp::CryptoAttribute) -> bool {
     let unusual = ["KDR=", "UNENCRYPTED_SRTP", "UNAUTHENTICATED_SRTP"];
     !crypto.params.iter().any(|param| unusual.iter().any(|name| param.to_ascii_uppercase().starts_with(name)))

@@ -129,7 +129,7 @@ impl LegParties {
         self.request_user.as_deref()
     }
 
-    /// Whether the caller was known as an extension when the message came.
+    /// Returns whether the caller was known as an extension when the message came.
     pub(crate) const fn is_from_extension(&self) -> bool {
         self.from_extension
     }
@@ -139,8 +139,8 @@ impl LegParties {
         self.diverted_from.as_deref()
     }
 
-    /// Whether the caller is the called number itself, or a word without digits. A PBX that calls both parties (click to call)
-    /// uses such a caller.
+    /// Returns whether the caller is the called number itself, or a word without digits. A PBX that calls both parties
+    /// (click to call) uses such a caller.
     pub(crate) fn is_called_by_pbx(&self) -> bool {
         let word = |from: &String| !self.withheld && !from.contains(|c: char| c.is_ascii_digit());
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
@@ -240,7 +240,7 @@ fn is_asserted(source: &NumberSource) -> bool {
     matches!(source, NumberSource::Header(name) if name.eq_ignore_ascii_case(ASSERTED))
 }
 
-/// Whether the caller withholds the number: `Privacy: id|user|header` (RFC 3323), or an anonymous From without
+/// Returns whether the caller withholds the number: `Privacy: id|user|header` (RFC 3323), or an anonymous From without
 /// P-Asserted-Identity.
 fn is_withheld(message: &SipMessage<'_>, caller: Option<&NameAddr>) -> bool {
     let private = message.headers("Privacy").iter().any(|value| {

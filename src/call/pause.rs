@@ -124,13 +124,13 @@ impl PauseHistory {
         self.spans.iter().rev().find(|span| span.to.is_none()).map(|span| span.from)
     }
 
-    /// Whether a packet captured at this time belongs to a pause. Packets can be slightly out of order.
+    /// Returns whether a packet captured at this time belongs to a pause. Packets can be slightly out of order.
     pub(crate) fn covers(&self, at: Timestamp) -> bool {
         let near = self.spans.iter().rev().take_while(|span| span.to.is_none_or(|to| at < to));
         near.into_iter().any(|span| span.from <= at)
     }
 
-    /// Whether the call was never paused.
+    /// Returns whether the call was never paused.
     pub(crate) fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }

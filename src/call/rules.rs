@@ -45,7 +45,7 @@ impl CallRules {
         Self { rules: rules.collect() }
     }
 
-    /// Whether the configuration has no rules.
+    /// Returns whether the configuration has no rules.
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }

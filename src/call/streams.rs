@@ -206,12 +206,12 @@ impl RtpStream {
         self.stats.first_at()
     }
 
-    /// Whether the stream has this flow and SSRC.
+    /// Returns whether the stream has this flow and SSRC.
     pub(crate) fn is_stream(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
         self.ssrc == ssrc && (self.src, self.dst) == flow
     }
 
-    /// Whether a copy of this packet was handled before.
+    /// Returns whether a copy of this packet was handled before.
     pub(crate) fn has_packet(&self, packet: &RtpPacket<'_>) -> bool {
         self.stats.has_seen(packet.sequence, packet.time)
     }
@@ -274,12 +274,12 @@ impl RtpStream {
         news
     }
 
-    /// Whether the newest packet is the first packet of its payload type.
+    /// Returns whether the newest packet is the first packet of its payload type.
     pub(crate) fn is_new_payload_type(&self) -> bool {
         self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
     }
 
-    /// Whether its payload is encrypted, by the facts returned so far.
+    /// Returns whether its payload is encrypted, by the facts returned so far.
     pub(crate) fn is_protected(&self) -> bool {
         self.security != StreamSecurity::Plain
     }
@@ -430,8 +430,8 @@ impl PayloadUse {
         self.within.first().map_or(&self.format, |(_, format)| format).as_ref()
     }
 
-    /// Whether a redundant packet contains a telephone-event. In an encrypted packet it cannot be seen; rendering leaves such
-    /// events out.
+    /// Returns whether a redundant packet contains a telephone-event. In an encrypted packet it cannot be seen;
+    /// rendering leaves such events out.
     fn contains_event(&self, payload: &[u8]) -> bool {
         let event = |pt: PayloadType| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
         !self.within.is_empty() && redundancy::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))

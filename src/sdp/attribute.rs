@@ -30,12 +30,12 @@ impl MediaDirection {
         })
     }
 
-    /// Whether the author sends media.
+    /// Returns whether the author sends media.
     pub const fn sends(self) -> bool {
         matches!(self, Self::SendRecv | Self::SendOnly)
     }
 
-    /// Whether the author receives media.
+    /// Returns whether the author receives media.
     pub const fn receives(self) -> bool {
         matches!(self, Self::SendRecv | Self::RecvOnly)
     }
@@ -109,7 +109,7 @@ pub(super) fn first<'a>(attributes: &'a [Attribute], name: &'static str) -> Opti
     all(attributes, name).next()
 }
 
-/// Whether there is an attribute of this name.
+/// Returns whether there is an attribute of this name.
 pub(super) fn has(attributes: &[Attribute], name: &'static str) -> bool {
     first(attributes, name).is_some()
 }

@@ -49,12 +49,12 @@ pub enum MediaProtocol {
 }
 
 impl MediaProtocol {
-    /// Whether packets are RTP, encrypted or not, over UDP.
+    /// Returns whether packets are RTP, encrypted or not, over UDP.
     pub const fn is_rtp(self) -> bool {
         !matches!(self, Self::Udptl | Self::Other)
     }
 
-    /// Whether packets are encrypted.
+    /// Returns whether packets are encrypted.
     pub const fn is_encrypted(self) -> bool {
         matches!(self, Self::RtpSavp | Self::RtpSavpf | Self::UdpTlsRtpSavp | Self::UdpTlsRtpSavpf)
     }
@@ -164,12 +164,12 @@ impl MediaDescription {
         }
     }
 
-    /// Whether the address is 0.0.0.0 or `::`, the hold of RFC 2543 (RFC 3264 section 8.4).
+    /// Returns whether the address is 0.0.0.0 or `::`, the hold of RFC 2543 (RFC 3264 section 8.4).
     pub fn is_hold_address(&self) -> bool {
         self.connection.is_some_and(|ip| ip.is_unspecified())
     }
 
-    /// Whether the m= line is refused or ended (port 0, RFC 3264 section 6).
+    /// Returns whether the m= line is refused or ended (port 0, RFC 3264 section 6).
     pub fn is_refused(&self) -> bool {
         self.port == 0
     }

@@ -1,14 +1,14 @@
 //! Content evidence: finds legs that carry the same sound, by fingerprints of the first seconds of their voices.
 //!
 //! A machine that relays media without transcoding sends the bytes that it received. A *relay* is a block of voice that
-//! arrives at a machine on one leg and leaves it on another leg within [`RELAY_WINDOW_MS`]. What leaves on two legs, or
-//! recurs (silence, tones, music on hold), proves nothing.
+//! arrives at a machine on one leg and leaves it on another leg within [`RELAY_WINDOW_MS`]. A block that leaves on two
+//! legs, or that recurs (silence, tones, music on hold), proves nothing.
 //!
 //! Invariants:
-//! - Only blocks whose bytes select them are looked at, one in eight. Both legs select the same blocks.
-//! - A watch ends after [`WATCH_BUDGET`] selected blocks, or after [`WATCH_TIME`] of a stream that is mostly silent. The table of blocks has a fixed size; a full bucket loses
-//!   evidence and never invents it.
-//! - A block that is seen in a third stream, or again in its own stream, takes back the match that it gave.
+//! - The first bytes of a block decide whether it is selected: one block in eight is. Both legs select the same blocks.
+//! - A watch ends after [`WATCH_BUDGET`] selected blocks, or after [`WATCH_TIME`] of a stream that is mostly silent.
+//! - The table of blocks has a fixed size. A full bucket loses evidence and never invents it.
+//! - If a matched block appears in a third stream, or again in its own stream, the match is withdrawn.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -21,20 +21,20 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType};
 use crate::time::Timestamp;
 
-/// Watch of one stream, stored with the stream.
+/// The watch on one stream, stored with the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamWatch {
-    /// Number of the watch.
+    /// Number of the watch, from 1.
     id: NonZeroU32,
-    /// Payload type of the voice. Other packets are not looked at.
+    /// Payload type of the voice. Packets with other payload types are ignored.
     pub(crate) pt: PayloadType,
     /// Bytes of a block; 0: the whole payload is one block.
     block: u16,
-    /// End of the watch, even if the stream was silent until then.
+    /// Latest end of the watch, even if the stream was silent until then.
     until: Timestamp,
 }
 
-/// A stream of a leg, as the search for relays sees it.
+/// The leg and the two ends of a stream, for the search for relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnds {
     /// The leg.
@@ -43,29 +43,31 @@ pub(crate) struct StreamEnds {
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the stream.
     pub(crate) sender: Side,
-    /// Hosts of the sender: of its media, and of its signalling, by machines.
+    /// Hosts of the sender, each as the address that stands for its machine: of the media, and of the signalling.
     pub(crate) from: [Endpoint; 2],
-    /// Hosts of the receiver: of its media, and of its signalling, by machines.
+    /// Hosts of the receiver, each as the address that stands for its machine: of the media, and of the signalling.
     pub(crate) to: [Endpoint; 2],
 }
 
-/// Two legs that carry the same sound through one machine. The sound of `cause` arrives at it, and leaves it on `effect`.
+/// Two legs that carry the same sound through one machine. The sound arrives at the machine on the leg `cause` and
+/// leaves it on the leg `effect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenRelay {
-    /// Leg on which the machine received the sound that proved the relay last, its slot, and the side that sent it.
+    /// Leg on which the machine received the sound that last proved the relay, the leg's key, and the side that sent
+    /// the sound.
     pub(crate) cause: (LegId, LegKey, Side),
-    /// Leg on which the machine sent this sound, its slot, and the machine's side.
+    /// Leg on which the machine sent this sound, the leg's key, and the side at which the machine is.
     pub(crate) effect: (LegId, LegKey, Side),
-    /// Whether sound of both directions was relayed.
+    /// Whether sound was relayed in both directions.
     pub(crate) is_proof: bool,
-    /// Matching blocks of both directions.
+    /// Number of matching blocks in both directions.
     pub(crate) blocks: u32,
 }
 
 /// Fingerprints of the watched streams, and the relays that they show.
 #[derive(Debug, Default)]
 pub(crate) struct ContentIndex {
-    /// Empty until the first stream is watched.
+    /// Table of blocks. Empty until the first stream is watched.
     buckets: Vec<Bucket>,
     watches: HashMap<u32, WatchState, foldhash::fast::FixedState>,
     legs: HashMap<LegId, LegContent, foldhash::fast::FixedState>,
@@ -78,15 +80,15 @@ pub(crate) struct ContentIndex {
 #[repr(align(64))]
 struct Bucket([BlockSeen; 4]);
 
-/// A block that was seen a moment ago.
+/// A block that was seen within the last [`KEPT_MS`].
 #[derive(Clone, Copy, Debug, Default)]
 struct BlockSeen {
     tag: u32,
-    /// Capture time, ms; wraps.
+    /// Capture time, ms; wraps at 2^32.
     at_ms: u32,
-    /// Watch of the first stream with the block; 0 if the entry is empty.
+    /// Number of the watch on the first stream with the block; 0 if the entry is empty.
     first: u32,
-    /// Watch of the newest stream with the block, or [`VOID`].
+    /// Number of the watch on the newest stream with the block, or [`VOID`].
     last: u32,
 }
 
@@ -96,18 +98,19 @@ struct WatchState {
     ends: StreamEnds,
     /// Tags of the newest selected blocks.
     recent: [u32; RECENT_BLOCKS],
-    /// Selected blocks so far.
+    /// Number of selected blocks so far.
     spent: u16,
 }
 
-/// Watches and partners of a leg.
+/// The watches on a leg, and the legs with matching blocks.
 #[derive(Debug, Default)]
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
 }
 
-/// Matching blocks of a pair of legs: index 0 counts those that arrived on the first leg and left on the second.
+/// Numbers of matching blocks of a pair of legs. Index 0 counts blocks that arrived on the first leg and left on the
+/// second; index 1 counts the opposite direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
@@ -115,10 +118,10 @@ struct RelayCounts {
     delay_ms: [(u32, u32); 2],
     /// Whether the receiver of one stream and the sender of the other are known to be one machine.
     is_linked: [bool; 2],
-    /// Side of each leg at which the machine is; `None` before the first match.
+    /// For each leg of the pair, the side at which the machine is; `None` before the first match.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
-    /// Strength that was reported: 0 none, 1 one direction, 2 proof.
+    /// Strength that was last reported: 0 none, 1 one direction, 2 proof.
     reported: u8,
 }
 
@@ -139,7 +142,8 @@ impl RelayCounts {
 }
 
 impl ContentIndex {
-    /// Watches a stream anew. Returns `None` if its payloads prove nothing or too many streams are watched.
+    /// Begins a watch on a stream. Returns `None` if the stream's payloads cannot prove anything, or too many streams
+    /// are watched.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,
@@ -164,7 +168,8 @@ impl ContentIndex {
         Some(StreamWatch { id, pt, block, until: at + WATCH_TIME })
     }
 
-    /// Looks at a voice payload of a watched stream. Returns whether the watch goes on. New relays are added to `found`.
+    /// Examines a voice payload of a watched stream. Returns whether the watch continues. New relays are added to
+    /// `found`.
     pub(crate) fn handle_payload(
         &mut self,
         watch: StreamWatch,
@@ -186,12 +191,12 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether a leg has matching blocks with another leg, as far as both were watched.
+    /// Returns whether two legs have matching blocks, as far as both were watched.
     pub(crate) fn has_relay(&self, a: LegId, b: LegId) -> bool {
         self.pairs.get(&pair_key(a, b)).is_some_and(|counts| counts.reported > 0)
     }
 
-    /// Forgets a leg.
+    /// Removes a leg, its watches and its counts.
     pub(crate) fn forget_leg(&mut self, leg: LegId) {
         let Some(content) = self.legs.remove(&leg) else { return };
         for id in content.watches {
@@ -241,7 +246,7 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(first), state(last), state(id));
         let is_chain = matches!(ends, (_, Some(last), Some(own)) if meets(last.to, own.from));
-        // The block came again in its own stream, or in a third one that does not continue the relay.
+        // The block occurred again in its own stream, or in a third stream that does not continue the relay.
         if last == VOID || recurs || first == id || last == id || (last != first && !is_chain) {
             entry.last = VOID;
             if last != VOID
@@ -269,7 +274,8 @@ impl ContentIndex {
         }
     }
 
-    /// Counts a block that was seen in two streams. Returns the relay if it is newly proven.
+    /// Counts a block that was seen in two streams. Returns the relay if it is newly proven, or proven more strongly
+    /// than before.
     fn match_block(&mut self, a: StreamEnds, b: StreamEnds, delay_ms: u32, at: Timestamp) -> Option<ProvenRelay> {
         let (cause, effect) = self.oriented_as_before(a, b)?;
         let key = pair_key(cause.leg, effect.leg);
@@ -302,8 +308,8 @@ impl ContentIndex {
         })
     }
 
-    /// Returns the stream that arrives at a machine and the stream that leaves it, in the order that earlier matches of the
-    /// legs showed. Two interfaces of the mirror may show the packets in the wrong order.
+    /// Returns the stream that arrives at a machine and the stream that leaves it, in the order that earlier matches of
+    /// the legs showed. Two interfaces of the mirror port may show the packets in the wrong order.
     fn oriented_as_before(&self, a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
         let (cause, effect) = oriented(a, b)?;
         let known = self.pairs.get(&pair_key(a.leg, b.leg)).and_then(|counts| counts.machine_sides);
@@ -337,8 +343,8 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether no other leg has half as many matches with one of two legs in the same seconds, through the machine
-    /// at the same side. A leg between two machines has a relay at each side.
+    /// Returns whether the match is unique. It is not if another leg has half as many matches with one of the two legs
+    /// in the same seconds, through the machine at the same side. A leg between two machines has a relay at each side.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -355,19 +361,19 @@ impl ContentIndex {
     }
 }
 
-/// Returns the sides of two legs at which the machine is, lower leg first.
+/// Returns the sides of two legs at which the machine is; the side of the leg with the lower id comes first.
 fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
     let sides = [cause.sender.other(), effect.sender];
     if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
 }
 
-/// Returns the stream that arrives at a machine and the stream that leaves it. Returns `None` for two streams of one
-/// sender, to one receiver, or of one leg: no machine relays these.
+/// Returns the stream that arrives at a machine and the stream that leaves it. Returns `None` if no machine can relay
+/// one to the other: both have the same sender, receiver or leg.
 fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
     }
-    // Two interfaces of the mirror may show the packets in the wrong order.
+    // Two interfaces of the mirror port may show the packets in the wrong order.
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 
@@ -380,8 +386,8 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns the bytes of 10 ms of a codec with blocks of a fixed size, and 0 for other voices. Blocks find each other again
-/// when a machine sends packets of another length.
+/// Returns the bytes of 10 ms of a codec with blocks of a fixed size, and 0 for other codecs. Blocks of 10 ms match
+/// even if a machine changes the length of the packets.
 fn block_bytes(encoding: &str) -> Option<u16> {
     match Codec::from_name(encoding)? {
         Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(80),
@@ -399,35 +405,36 @@ fn is_selected(block: &[u8]) -> bool {
     head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
 }
 
-/// Buckets of the table: 1 MiB. 1,000 calls that are all watched have 15,000 blocks in [`KEPT_MS`].
+/// Number of buckets of the table: 1 MiB. 1,000 calls that are all watched have 15,000 blocks in [`KEPT_MS`].
 const BUCKETS: usize = 16_384;
-/// Mark of a block that proves nothing.
+/// Marks a block that proves nothing.
 const VOID: u32 = u32::MAX;
-/// Selected blocks of one watch: about four seconds of voice.
+/// Most selected blocks of one watch: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
-/// Longest time of a watch. Whoever is silent for longer is heard by the next watch of a lone leg.
+/// Longest time of a watch. If a talker is silent for longer, the next watch on a leg that is alone in its call hears
+/// the talker.
 const WATCH_TIME: std::time::Duration = std::time::Duration::from_secs(30);
-/// Blocks of a stream within which a recurrence is noticed.
+/// Number of a stream's newest blocks among which a recurrence is noticed.
 const RECENT_BLOCKS: usize = 32;
 /// Longest delay of a relay, milliseconds.
 const RELAY_WINDOW_MS: u32 = 200;
-/// Time for which a block is remembered, milliseconds: the window, and disorder between two interfaces.
+/// Time for which a block is remembered, milliseconds: [`RELAY_WINDOW_MS`] and the disorder between two interfaces.
 const KEPT_MS: u32 = 300;
 /// Largest variation of a relay's delay, milliseconds.
 const STEADY_DELAY_MS: u32 = 100;
-/// Matching blocks that prove a relay.
+/// Number of matching blocks that prove a relay.
 const BLOCKS_OF_PROOF: u32 = 8;
-/// Matching blocks of each direction within a proof.
+/// Number of matching blocks in each direction that a proof needs.
 const BLOCKS_OF_DIRECTION: u32 = 3;
-/// Time in which two candidates are rivals.
+/// Largest distance of two candidates in time at which they compete.
 const SAME_TIME: std::time::Duration = std::time::Duration::from_secs(5);
-/// Legs with matching blocks that are kept for one leg.
+/// Most legs with matching blocks that are stored for one leg.
 const MAX_PARTNERS: usize = 4;
-/// Watched streams at most: 16,000 calls that begin within four seconds.
+/// Most watched streams: 16,000 calls that begin within four seconds.
 const MAX_WATCHES: usize = 65_536;
-/// Shortest block. Shorter payloads are silence descriptions.
+/// Shortest block, bytes. Shorter payloads are silence descriptions.
 const LEAST_BLOCK: usize = 10;
-/// Seed of the fingerprints, so that every run finds the same.
+/// Seed of the fingerprints. It is constant, so that every run finds the same relays.
 const HASH_SEED: u64 = 5;
 /// Odd factor that spreads the first bytes of a block over the upper bits (2^64 divided by the golden ratio).
 const SELECTOR: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -3,26 +3,26 @@ use crate::net::Endpoint;
 
 const PCMA: (PayloadType, &str) = (PayloadType(8), "PCMA");
 
-/// Begin of every test.
+/// Capture time at which every test begins.
 const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 fn host(n: u8) -> Endpoint {
     Endpoint::v4([10, 0, 0, n], 4_000)
 }
 
-/// A stream of the leg `leg`, sent by `sender` from one host to another.
+/// Returns a stream of the leg `leg`, sent by `sender` from one host to another.
 fn stream(leg: u64, sender: Side, from: u8, to: u8) -> StreamEnds {
     StreamEnds { leg: LegId(leg), slot: LegKey::default(), sender, from: [host(from); 2], to: [host(to); 2] }
 }
 
-/// A world of streams; each plays the voice of a seed with its own delay.
+/// Streams that a test plays. Each stream has a voice, made from a seed, and a delay.
 struct Streams {
     index: ContentIndex,
     watches: Vec<(Option<StreamWatch>, u64, i64)>,
 }
 
 impl Streams {
-    /// Each stream: its ends, the seed of its voice and its delay in ms.
+    /// Creates streams from the ends, the seed of the voice and the delay in ms of each.
     fn new(streams: &[(StreamEnds, u64, i64)]) -> Self {
         let mut index = ContentIndex::default();
         let watches =
@@ -50,13 +50,13 @@ impl Streams {
     }
 }
 
-/// Voice: payloads that never recur.
+/// Returns a voice payload that never recurs.
 fn speech(seed: u64, packet: i64) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed << 32 | packet as u64);
     (0..160).map(|_| rng.u8(..)).collect()
 }
 
-/// The four streams of two legs through one machine (host 5, or hosts 5 and 6): caller 1, callee 2.
+/// Returns the four streams of two legs through one machine (host 5, or hosts 5 and 6) between caller 1 and callee 2.
 fn two_legs(second: u8) -> Vec<(StreamEnds, u64, i64)> {
     vec![
         (stream(1, Side::Caller, 1, 5), 1, 0),

@@ -56,7 +56,8 @@ impl Dialog {
         self.session_timer = expires.map(|expires| (expires.delta_s, at));
     }
 
-    /// Records that a side offered T.38 in vain: the call is a fax, and its tones go on as audio.
+    /// Records that a side offered T.38 and the other side refused it: the call is a fax, and its tones continue as
+    /// audio.
     pub(super) fn note_refused_fax(&mut self, at: Timestamp, by: Side) {
         if !self.events.iter().any(|event| event.kind == EventKind::Fax) {
             self.note_event_with_detail(at, EventKind::Fax, Some(by), Some(T38_REFUSED.to_owned()));
@@ -87,9 +88,9 @@ impl Dialog {
     }
 }
 
-/// Bound of the distinct User-Agent and Server values of a dialog.
+/// Most distinct User-Agent and Server values of a dialog in the record.
 const MAX_AGENTS: usize = 8;
-/// Bound of a header value in the record, characters. Longer values are cut.
+/// Longest header value in the record, characters. Longer values are cut.
 const MAX_TEXT_CHARS: usize = 256;
-/// Bound of the events of a dialog. A call with a hold every ten seconds would have 17,000 a day.
+/// Most events of a dialog in the record. A call with a hold every ten seconds would have 17,000 a day.
 const MAX_EVENTS: usize = 1_000;

@@ -7,14 +7,14 @@ use crate::call::record::Side;
 use crate::sip::{SipMessage, SipMethod};
 
 impl Dialog {
-    /// Whether a message can belong to this dialog, by its tags. A response to its INVITE belongs to it whatever callee of
-    /// a fork sent it (RFC 3261 section 17.1.3).
+    /// Returns whether a message can belong to this dialog, by its tags. A response to the dialog's INVITE belongs to
+    /// the dialog, whichever callee of a fork sent the response (RFC 3261 section 17.1.3).
     pub(crate) fn matches(&self, message: &SipMessage<'_>) -> bool {
         let is_response = message.status().is_some() && self.requester(message) == Side::Caller;
         self.matches_tags(message) || is_response && self.has_branch_of(message)
     }
 
-    /// Whether one of a message's tags is that of the callee that answered.
+    /// Returns whether the From or To tag of a message is that of the callee that answered.
     pub(crate) fn names_callee(&self, message: &SipMessage<'_>) -> bool {
         let Some(callee) = self.callee_tag.as_deref() else { return false };
         let from = message.from();
@@ -22,8 +22,8 @@ impl Dialog {
         to_tag_of(message).as_deref() == Some(callee) || from == Some(callee)
     }
 
-    /// Whether the tags of a message match this dialog. One tag is the caller's; the other is the callee's, that of an
-    /// early dialog, or absent. A dialog without tags (RFC 2543) matches by its Call-ID alone.
+    /// Returns whether the tags of a message match this dialog. One tag is the caller's; the other is the callee's,
+    /// that of an early dialog, or absent. A dialog without tags (RFC 2543) matches by its Call-ID alone.
     fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
         let Some(own) = self.caller_tag.as_deref() else { return true };
         let from = message.from();
@@ -43,9 +43,9 @@ impl Dialog {
         }
     }
 
-    /// Whether a request, or the response to it, belongs to a callee of a fork that answered later than the chosen callee.
-    /// The caller sends that callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with the chosen callee
-    /// continues.
+    /// Returns whether a request, or the response to it, belongs to a callee of a fork that answered later than the
+    /// chosen callee. The caller sends the later callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with
+    /// the chosen callee continues.
     pub(super) fn is_for_lost_fork(&self, message: &SipMessage<'_>) -> bool {
         let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.callee_tag.as_deref(), self.answered) else {
             return false;
@@ -60,8 +60,8 @@ impl Dialog {
         other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
     }
 
-    /// Whether a response answers another INVITE than those of this dialog, by its Via branch (RFC 3261 sections 8.1.1.7
-    /// and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
+    /// Returns whether a response answers an INVITE that this dialog did not have, by its Via branch (RFC 3261 sections
+    /// 8.1.1.7 and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
     pub(crate) fn answers_other_invite(&self, message: &SipMessage<'_>) -> bool {
         let first = message.cseq().is_some_and(|cseq| cseq.number <= self.invite_cseq);
         let branch = branch_hash(message);
@@ -72,14 +72,14 @@ impl Dialog {
             && !self.branches.contains(&branch)
     }
 
-    /// Whether a message has the Via branch of an INVITE of this dialog.
+    /// Returns whether a message has the Via branch of an INVITE of this dialog.
     pub(crate) fn has_branch_of(&self, message: &SipMessage<'_>) -> bool {
         let branch = branch_hash(message);
         branch.is_some() && self.branches.contains(&branch)
     }
 
-    /// Whether an INVITE outside a dialog begins another call with the Call-ID and tag of this one, which was answered and
-    /// is over. Its Via branch is that of another transaction (RFC 3261 section 17.2.3).
+    /// Returns whether an INVITE outside a dialog reuses this dialog's Call-ID and tag for another call. This dialog
+    /// was answered and is over, and the Via branch is that of another transaction (RFC 3261 section 17.2.3).
     pub(crate) fn is_reused_by(&self, message: &SipMessage<'_>) -> bool {
         let is_over = self.answered.is_some() && self.ended().is_some();
         is_over && branch_hash(message).is_some() && self.branches[0].is_some() && !self.has_branch_of(message)
@@ -142,5 +142,5 @@ pub(super) fn to_tag_of(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Bound of the remembered tags of early dialogs.
+/// Most tags of early dialogs that are stored.
 const MAX_EARLY_TAGS: usize = 32;

@@ -1,7 +1,7 @@
 //! The state of one dialog, as far as its captured messages show it (RFC 3261 sections 12 to 15).
 //!
-//! Any message can be missing, doubled or out of order. So a field holds the first (or last) time of an event, and a later
-//! message never undoes the effect of an earlier one.
+//! Any message can be missing, doubled or out of order. So a field holds the first (or last) time of an event, and a
+//! later message never undoes the effect of an earlier message.
 
 mod events;
 mod matching;
@@ -39,7 +39,7 @@ pub(crate) enum DialogState {
 /// First part of the dialog that the capture shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialogStart {
-    /// Its first INVITE, or a response to that INVITE.
+    /// The dialog's first INVITE, or a response to that INVITE.
     Invite,
     /// An in-dialog request: the dialog existed when the capture began.
     MidCall,
@@ -58,7 +58,7 @@ pub(crate) enum AnswerEvidence {
     MidCall,
 }
 
-/// A dialog at one hop.
+/// A dialog (RFC 3261 section 12) at one hop.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialog {
     /// Value of the Call-ID header.
@@ -73,7 +73,7 @@ pub(crate) struct Dialog {
     pub(crate) caller_addr: Endpoint,
     /// Endpoint that received the first INVITE.
     pub(crate) callee_addr: Endpoint,
-    /// Transport of its messages.
+    /// Transport of the dialog's messages.
     pub(crate) transport: Transport,
     /// First part of the dialog that was captured.
     pub(crate) began: DialogStart,
@@ -101,13 +101,14 @@ pub(crate) struct Dialog {
     pub(crate) events: Vec<EventRecord>,
     /// Session interval in seconds (Session-Expires, RFC 4028), and the time of its last refresh.
     pub(crate) session_timer: Option<(u32, Timestamp)>,
-    /// Whether a provisional response was seen, 100 included. It stops Timer B (RFC 3261 section 17.1.1.2).
+    /// Whether a provisional response was seen, 100 included. Such a response stops Timer B (RFC 3261 section
+    /// 17.1.1.2).
     tried: bool,
     /// CSeq number of the newest INVITE outside a dialog; 0 before the first.
     invite_cseq: u32,
     /// Hashes of the Via branches of the two newest INVITEs outside a dialog, newest first.
     branches: [Option<u64>; 2],
-    /// Agreed media when hold and move events were last recorded.
+    /// The agreed media when hold and media-move events were last recorded.
     agreed: AgreedMedia,
     last_at: Timestamp,
 }
@@ -153,7 +154,7 @@ impl Dialog {
         }
     }
 
-    /// Updates the dialog by one of its messages.
+    /// Updates the dialog with one of its messages.
     pub(crate) fn handle_message(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         self.last_at = self.last_at.max(at);
         self.note_agent(message);
@@ -213,12 +214,12 @@ impl Dialog {
         }
     }
 
-    /// Whether both sides agreed to send no audio, because of a hold or a fax.
+    /// Returns whether both sides agreed to send no audio, because of a hold or a fax.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.agreed.holding[0] || self.agreed.holding[1] || self.agreed.fax
     }
 
-    /// Whether a provisional response was seen, 100 included.
+    /// Returns whether a provisional response was seen, 100 included.
     pub(crate) const fn is_tried(&self) -> bool {
         self.tried
     }
@@ -259,7 +260,7 @@ impl Dialog {
 
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if to_tag_of(message).is_some() {
-            // A re-INVITE: its offer waits for the answer.
+            // This is a re-INVITE: its offer waits for the answer.
             self.negotiation.begin(side, cseq);
             self.offer(message, side);
             if self.began == DialogStart::MidCall {
@@ -278,19 +279,21 @@ impl Dialog {
         self.announce(message, side, None);
     }
 
-    /// Whether an INVITE outside a dialog tries the call again after a rejection.
+    /// Returns whether an INVITE outside a dialog repeats the call attempt after a rejection.
     pub(crate) fn is_tried_again_by(&self, message: &SipMessage<'_>) -> bool {
         let newer = message.cseq().is_some_and(|cseq| cseq.number > self.invite_cseq);
         newer && self.invite_cseq != 0 && self.may_try_again()
     }
 
-    /// Whether the INVITE was refused for a reason that another INVITE can remove, e.g. other media or more digits.
+    /// Returns whether the INVITE was refused for a reason that another INVITE can remove, e.g. other media or more
+    /// digits.
     pub(crate) const fn invites_another_try(&self) -> bool {
         let is_removable = matches!(self.status, Some(415 | 420 | 421 | 484 | 488));
         is_removable && self.answered.is_none() && self.may_try_again()
     }
 
-    /// Whether a new INVITE can continue the dialog after a rejection, e.g. with credentials or after a redirection.
+    /// Returns whether a new INVITE can continue the dialog after a rejection, e.g. with credentials or after a
+    /// redirection.
     const fn may_try_again(&self) -> bool {
         let refused =
             matches!(self.state, DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. });
@@ -365,7 +368,7 @@ impl Dialog {
         let tag = to_tag_of(message);
         match status {
             ..=100 => self.tried = true,
-            // A late response of another callee of the fork: the answer has decided.
+            // This is a late response of another callee of the fork. The answer has already chosen a callee.
             101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
                 self.tried = true;
@@ -384,7 +387,7 @@ impl Dialog {
         }
     }
 
-    /// Whether a response to the INVITE comes from another callee than the one that answered.
+    /// Returns whether a response to the INVITE comes from another callee than the callee that answered.
     fn is_of_lost_fork(&self, to_tag: Option<&str>) -> bool {
         self.answered.is_some() && to_tag.is_some() && self.callee_tag.is_some() && self.callee_tag.as_deref() != to_tag
     }
@@ -453,7 +456,7 @@ impl Dialog {
                 }
             }
             _ => {
-                // A request that is asked for credentials, or that crosses another one, comes again.
+                // The requester sends the request again if it was challenged or crossed another request.
                 if self.negotiation.rollback(of.0, of.1) && !matches!(status, 401 | 407 | 408 | 481 | 491) {
                     self.note_refused_fax(at, of.0);
                 }

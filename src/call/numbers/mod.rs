@@ -24,7 +24,7 @@ pub(crate) struct NumberPlan {
     phones: HashSet<IpAddr>,
     /// Hosts of PBXs.
     pbxs: HashSet<IpAddr>,
-    /// PBX hosts whose calls to extensions the capture shows.
+    /// PBX hosts that were captured calling extensions.
     ringing: HashSet<IpAddr>,
     country_code: String,
     national_prefix: String,
@@ -33,12 +33,12 @@ pub(crate) struct NumberPlan {
     withheld: String,
 }
 
-/// Hosts between which a REGISTER with success was seen.
+/// Hosts of a successful REGISTER.
 #[derive(Clone, Copy, Debug)]
 struct UserRegistration {
     /// Sender of the REGISTER.
     registrant: IpAddr,
-    /// Host that accepted it.
+    /// Host that accepted the REGISTER.
     registrar: IpAddr,
 }
 
@@ -66,22 +66,23 @@ impl NumberPlan {
         (self.registered, self.phones, self.pbxs, self.ringing) = (registered, phones, pbxs, ringing);
     }
 
-    /// Whether a number, normalised or as dialled, is an extension.
+    /// Returns whether a number, normalised or as dialled, is an extension.
     pub(crate) fn is_extension(&self, number: &str) -> bool {
         self.is_configured_extension(number) || self.registered.get(number).is_some_and(|user| !self.is_trunk(user))
     }
 
-    /// Whether a PBX registered the user with a provider: the number of a trunk, and no person.
+    /// Returns whether the user is the number of a trunk and no person: a PBX registered it with a provider.
     fn is_trunk(&self, user: &UserRegistration) -> bool {
         self.pbxs.contains(&user.registrant) && !self.pbxs.contains(&user.registrar)
     }
 
-    /// Whether telephones of extensions registered from this host, and it is no PBX or proxy.
+    /// Returns whether telephones of extensions registered from this host, and the host is no PBX or proxy.
     pub(crate) fn is_phone(&self, host: Endpoint) -> bool {
         self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
     }
 
-    /// Whether a host is neither a telephone nor a PBX of this site, and has a public address: that of a provider.
+    /// Returns whether a host belongs to a provider: it has a public address, and is neither a telephone nor a PBX of
+    /// this site.
     pub(crate) fn is_outside_host(&self, host: Endpoint) -> bool {
         !is_private(host.ip()) && !self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
     }
@@ -107,7 +108,7 @@ impl NumberPlan {
         }
     }
 
-    /// Learns that the capture shows the calls of this PBX to its extensions.
+    /// Learns that the capture shows how this PBX calls its extensions.
     pub(crate) fn learn_visible_pbx(&mut self, host: Endpoint) {
         self.learn_pbx(host);
         if self.ringing.len() < MAX_LEARNED {
@@ -127,14 +128,14 @@ impl NumberPlan {
         self.registered.len()
     }
 
-    /// Whether the capture shows the calls of this PBX to its extensions. If so, the PBX itself (e.g. its voice menu) answers a
-    /// call for which it calls no extension.
+    /// Returns whether the capture shows the calls of this PBX to its extensions. If so, the PBX itself (e.g. its voice
+    /// menu) answers a call for which it calls no extension.
     pub(crate) fn is_visible_pbx(&self, host: Endpoint) -> bool {
         self.ringing.contains(&host.ip())
     }
 
-    /// Returns the direction of a call by its hosts, for numbers that do not show it. A call to a PBX is inbound. Without a
-    /// known PBX, a call from a public to a private address is inbound.
+    /// Returns the direction of a call by its hosts, for numbers that do not show the direction. A call to a PBX is
+    /// inbound. Without a known PBX, a call from a public to a private address is inbound.
     pub(crate) fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> CallDirection {
         let between = |caller: bool, callee: bool| match (caller, callee) {
             (false, true) => CallDirection::Inbound,
@@ -204,13 +205,14 @@ impl NumberPlan {
         (self.national_digits() == Some(dialled.len())).then(|| format!("+{}{dialled}", self.country_code))
     }
 
-    /// Whether a national number, without prefix, can have so many digits.
+    /// Returns whether a national number, without prefix, can have this number of digits.
     fn is_national(&self, digits: usize) -> bool {
         let whole = self.country_code.len() + digits;
         self.national_digits().map_or((MIN_E164_DIGITS..=MAX_E164_DIGITS).contains(&whole), |n| n == digits)
     }
 
-    /// Returns the digits of a national number, for countries where all have the same length.
+    /// Returns the number of digits of a national number, for countries where all national numbers have the same
+    /// length.
     fn national_digits(&self) -> Option<usize> {
         CLOSED_PLANS.iter().find(|(code, _)| *code == self.country_code).map(|(_, digits)| *digits)
     }
@@ -228,13 +230,14 @@ impl NumberPlan {
     }
 }
 
-/// Whether `number` is a feature code of the PBX (e.g. mailbox, pickup). A longer number that begins with a code contains
-/// an outside number.
+/// Returns whether `number` is a feature code of the PBX (e.g. mailbox, pickup). A longer number that begins with a
+/// code contains an outside number.
 pub(crate) fn is_code(number: &str) -> bool {
     number.starts_with(['*', '#']) && number.len() <= MAX_CODE_CHARS
 }
 
-/// Whether a user part means a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1, and words of gateways).
+/// Returns whether a user part means a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1, and words of
+/// gateways).
 pub(crate) fn is_anonymous(user: &str) -> bool {
     ANONYMOUS.iter().any(|word| user.eq_ignore_ascii_case(word))
 }
@@ -263,8 +266,8 @@ fn dialled_digits(user: &str) -> Option<String> {
     out.bytes().any(|b| b.is_ascii_digit()).then_some(out)
 }
 
-/// Whether an address is not routed on the Internet: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 section 2.5.6, and
-/// loopback.
+/// Returns whether an address is not routed on the Internet: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 section
+/// 2.5.6, and loopback.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -279,7 +282,7 @@ fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// Bound of the learned extensions, and of the learned PBX hosts. No site has as many.
+/// Most learned extensions, and most learned PBX hosts. No site has so many.
 const MAX_LEARNED: usize = 65_536;
 /// Digits of the shortest international numbers in use, with country code. ITU-T E.164 sets no lower bound.
 const MIN_E164_DIGITS: usize = 7;
@@ -334,7 +337,7 @@ mod tests {
             ("200", "200"),
             ("112", "112"),
             ("sales", "sales"),
-            // Without any prefix, as many providers send the caller's number.
+            // Many providers send the caller's number without any prefix.
             ("9774221338", "+79774221338"),
             ("8123456789", "+78123456789"),
             ("4953009080", "+74953009080"),

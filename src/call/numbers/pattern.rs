@@ -1,5 +1,5 @@
-//! Patterns of numbers, in this program's own spelling and in Asterisk's; and the right spelling of patterns that can never
-//! match.
+//! Patterns of numbers, in this program's own spelling and in Asterisk's. Suggests the right spelling for patterns that
+//! can never match.
 
 /// A pattern that matches whole numbers. Commas separate alternatives. `x` and `#` match one digit, `[2-4]` one character
 /// of a class, `*` any characters; other characters match themselves.
@@ -20,7 +20,7 @@ enum PatternAtom {
     Any,
 }
 
-/// Why a pattern can never match, and the spelling that does.
+/// The reason why a pattern can never match, and a spelling that does match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PatternProblem {
     /// The problem.
@@ -40,7 +40,7 @@ impl NumberPattern {
         Self { alternatives: alternatives(text).map(atoms).collect() }
     }
 
-    /// Whether the whole of `number` matches one of the alternatives.
+    /// Returns whether the whole of `number` matches one of the alternatives.
     pub(crate) fn matches(&self, number: &str) -> bool {
         self.alternatives.iter().any(|atoms| fits(atoms, number))
     }
@@ -86,7 +86,8 @@ fn number_atoms(text: &str) -> Vec<PatternAtom> {
     out
 }
 
-/// Whether a pattern has only characters of Asterisk's dial patterns. In a word like `Nina`, no letter is a digit.
+/// Returns whether a pattern has only characters of Asterisk's dial patterns. In a word like `Nina`, no letter is a
+/// digit.
 fn is_dial_pattern(text: &str) -> bool {
     let body = text.strip_prefix('_').unwrap_or(text);
     !body.is_empty() && body.chars().all(|c| c.is_ascii_digit() || "xXnNzZ+*#.![]-".contains(c))
@@ -140,8 +141,8 @@ fn ranges(class: &str) -> Vec<(char, char)> {
     out
 }
 
-/// Whether `number` matches one alternative. Backtracks to the last `*` only, so that the worst case is number length times
-/// pattern length.
+/// Returns whether `number` matches one alternative. Backtracks to the last `*` only, so that the worst case is number
+/// length times pattern length.
 fn fits(atoms: &[PatternAtom], number: &str) -> bool {
     let chars: Vec<char> = number.chars().take(MAX_NUMBER_CHARS).collect();
     let (mut a, mut c) = (0, 0);
@@ -178,7 +179,7 @@ fn matches_char(atom: &PatternAtom, c: char) -> bool {
     }
 }
 
-/// Finds a problem of the whole list: other separators, and regular expressions.
+/// Finds a problem of the whole list: wrong separators, or regular expressions.
 fn whole_problem(text: &str) -> Option<PatternProblem> {
     if text.contains(';') || text.contains('/') || text.split_whitespace().count() > 1 && !text.contains(',') {
         let parts: Vec<&str> =
@@ -379,7 +380,7 @@ fn problem(what: impl Into<String>, remedy: String) -> PatternProblem {
 
 /// Short description of the spelling.
 const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
-/// Characters that only regular expressions have. `!` and `.` have a meaning in Asterisk's patterns.
+/// Characters that occur only in regular expressions. `!` and `.` have a meaning in Asterisk's patterns.
 const REGEX: &str = r"^$\|(){}?";
 /// Characters that no normalised number and no user part of a telephone has.
 const NEVER_IN_NUMBERS: &str = ";/:=\"'<>@%&";

@@ -1,4 +1,4 @@
-//! A learnt fact, in the form in which the state folder keeps it.
+//! Two hosts that were learnt to be one machine, in the form that is stored in the state folder.
 
 use std::net::IpAddr;
 
@@ -16,9 +16,10 @@ pub struct MachinePair {
     pub b: IpAddr,
     /// Evidence by which the pair is known.
     pub by: PairEvidence,
-    /// Calls that showed the pair; a call whose content showed it counts twice. Until it is believed, only calls of different parties count.
+    /// Number of calls that showed the pair. A call whose content showed it counts twice. Before the pair is believed,
+    /// only calls of different parties count.
     pub seen: u32,
-    /// Calls that contradicted the pair.
+    /// Number of calls that contradicted the pair since it was last distrusted.
     pub against: u32,
     /// Time of the first call.
     pub first_at: Timestamp,
@@ -78,7 +79,7 @@ impl MachinePair {
     }
 }
 
-/// Contradictions that end the belief in a pair.
+/// Contradictions after which the pair is no longer believed.
 const TOO_MANY_AGAINST: u32 = 2;
-/// Observations that outweigh one contradiction.
+/// Fewest observations for each contradiction with which the pair stays believed.
 const LEAST_SEEN_FOR_ONE_AGAINST: u32 = 10;

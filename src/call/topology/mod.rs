@@ -39,9 +39,9 @@ pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
 /// Effect of an observation on the topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TopologyChange {
-    /// Counts changed at most.
+    /// At most the counts of a pair changed.
     Counts,
-    /// The machines changed. Contains the earlier ones.
+    /// The machines changed. Holds the earlier ones.
     Machines(MachineTable),
 }
 
@@ -126,7 +126,7 @@ impl Topology {
         if was_believed == known.fact.is_believed() { TopologyChange::Counts } else { self.group_hosts() }
     }
 
-    /// Records a call that shows that two hosts, although believed to be one machine, are two.
+    /// Records a call that shows that two hosts are not one machine, although they are believed to be.
     pub(crate) fn contradict(&mut self, hosts: (Endpoint, Endpoint), at: Timestamp) -> TopologyChange {
         let key = ordered(hosts.0.ip(), hosts.1.ip());
         let Some(known) = key.and_then(|key| self.pairs.get_mut(&key)) else { return TopologyChange::Counts };
@@ -166,7 +166,7 @@ impl Topology {
         self.pairs.retain(|_, known| !is_over(known));
     }
 
-    /// Makes room for a new pair: forgets the pair that was seen longest ago, of those that are not believed.
+    /// Makes room for a new pair: forgets the pair that was seen longest ago among those that are not believed.
     fn make_room(&mut self) -> bool {
         if self.pairs.len() < MAX_PAIRS {
             return true;
@@ -255,9 +255,9 @@ pub const CALLS_TO_BELIEVE: u32 = 3;
 const DISTRUST: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Time after which a pair without observation is forgotten. A site that was idle for so long may have been rebuilt.
 const FORGET: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// Addresses of one machine at most: more than a cluster with a WAN, a LAN and a virtual address for each node has.
+/// Most addresses of one machine: more than a cluster needs with a WAN, a LAN and a virtual address for each node.
 pub(crate) const MAX_MACHINE_ADDRESSES: usize = 16;
-/// Learnt pairs at most, believed or not.
+/// Most learnt pairs, believed or not.
 const MAX_PAIRS: usize = 256;
 
 #[cfg(test)]
