@@ -19,11 +19,13 @@ pub struct Config {
     pub hold_s: u32,
     /// Longest call, hours. A longer call is ended.
     pub max_hours: u32,
-    /// Unanswered calls of one source address in a minute; the calls beyond become one record. 0: no limit.
+    /// Limit of unanswered calls of one source address in a minute. Calls above the limit become one record. 0: no
+    /// limit.
     pub scan_per_minute: u32,
     /// Names of SIP headers. Legs with equal values belong to one call.
     pub correlation_headers: Vec<String>,
-    /// Lists of addresses that are one machine (`calls.pbx_addresses`). An address in a list of its own is a whole machine.
+    /// Lists of addresses, each list naming one machine (`calls.pbx_addresses`). A list with a single address says that
+    /// no other address belongs to that machine.
     pub pbx_addresses: Vec<Vec<IpAddr>>,
     /// Beginning of the recording.
     pub start: RecordingStart,
@@ -39,7 +41,8 @@ pub struct Config {
     pub rules: Vec<CallRule>,
     /// Key of the recorder's own test calls; `None`: no call is a test call.
     pub test_key: Option<TestCallKey>,
-    /// Moment from which delivery may register a call (`pyrus.register_at`). Such a call is never absorbed by another one.
+    /// Moment from which delivery may register a call (`pyrus.register_at`). From then on, the call is never merged
+    /// into another call.
     pub registered_at: RegistrationMoment,
 }
 
@@ -73,7 +76,7 @@ pub enum RegistrationMoment {
     Invite,
     /// The call is answered.
     Answer,
-    /// The extension is known, or a person has answered.
+    /// The extension of the call is known, or a person has answered.
     #[default]
     PersonKnown,
     /// The call is over.
@@ -110,9 +113,9 @@ pub struct NumbersConfig {
     pub extension_pattern: String,
     /// Further extensions. Phones that register are extensions, too.
     pub extensions: Vec<String>,
-    /// Sources of the caller's number; the first that is present counts.
+    /// Sources of the caller's number; the first source that the INVITE has counts.
     pub from_number: Vec<NumberSource>,
-    /// Sources of the called number; the first that is present counts.
+    /// Sources of the called number; the first source that the INVITE has counts.
     pub to_number: Vec<NumberSource>,
     /// Sources of the extension. Empty: the side that matches the extension pattern.
     pub internal_number: Vec<NumberSource>,
@@ -124,7 +127,7 @@ pub struct NumbersConfig {
     pub international_prefix: String,
     /// Digits that extensions dial for an outside line, e.g. `9`; they are not part of the number.
     pub outside_prefix: String,
-    /// Word in place of a withheld caller number.
+    /// Word that the record shows in place of a withheld caller number.
     pub withheld: String,
 }
 

@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 pub(crate) struct Conversation {
     /// Id of the call, stable over restarts (made by [`crate::call::id`]).
     pub(crate) id: String,
-    /// Its legs in the call table.
+    /// Place of the call and its legs in the call table.
     pub(crate) links: CallLinks,
     /// Capture time of the first message.
     pub(crate) created_at: Timestamp,
@@ -37,7 +37,7 @@ pub(crate) struct Conversation {
     pub(crate) source: Option<std::net::IpAddr>,
     /// Whether the source sends so many unanswered INVITEs that this call may be one of a scan.
     pub(crate) is_suspect: bool,
-    /// Whether the time for its legs to be correlated is over.
+    /// Whether the time is over in which further legs are correlated before the call is announced.
     pub(crate) settled: bool,
     /// Whether the heuristic rules must leave the call alone: its cause is known, or it could belong to several calls.
     pub(crate) closed_to_heuristics: bool,
@@ -47,19 +47,19 @@ pub(crate) struct Conversation {
     pub(crate) problems: Vec<CallProblem>,
     /// Difference of wall clock minus capture timeline when the call began, in ns.
     pub(crate) wall_offset_ns: i64,
-    /// Records of unanswered legs that the engine does not hold any more.
+    /// Records of unanswered legs that the engine has already removed.
     compacted_legs: Vec<LegRecord>,
     /// Relations to other calls.
     pub(crate) relations: Vec<RelationRecord>,
-    /// The party that took the call although the call did not ring it, if any did.
+    /// The party that took the call by a leg of another call, if any did.
     pub(crate) answered_elsewhere: Option<AnsweredElsewhere>,
-    /// Id of the call that this call continues: that call ended by a media timeout and is heard again.
+    /// Id of the earlier call that this call continues: the earlier call ended by a media timeout, and media came back.
     pub(crate) continues: Option<String>,
     /// Times in which recording was paused.
     pub(crate) pauses: PauseHistory,
     /// Whether the call was restored after a restart, with the legs that the earlier process had assigned.
     pub(crate) restored: bool,
-    /// The call's record in an earlier process that left no spool.
+    /// Record of the call from an earlier process, if that process left no spool of the call.
     pub(crate) earlier_record: Option<Box<CallRecord>>,
     /// Number of recording segments announced so far.
     pub(crate) segments: u32,
@@ -168,19 +168,19 @@ impl Conversation {
         }
     }
 
-    /// Returns the keys of its legs, oldest leg first.
+    /// Returns the keys of the call's legs, oldest leg first.
     pub(crate) fn legs(&self) -> &[LegKey] {
         self.links.legs()
     }
 
-    /// Records a problem of the call, once for each kind.
+    /// Records a problem of the call. Further problems of the same kind are ignored.
     pub(crate) fn note_problem(&mut self, kind: ProblemKind) {
         if !self.problems.iter().any(|p| p.kind == kind) {
             self.problems.push(kind.problem());
         }
     }
 
-    /// Records that a restart left a gap in the recording. The record says the longest gap of any leg.
+    /// Records that a restart left a gap in the recording. The record shows the longest gap of any leg.
     pub(crate) fn note_restart(&mut self, gap: Duration) {
         self.note_problem(ProblemKind::RestartGap);
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
@@ -190,7 +190,8 @@ impl Conversation {
         }
     }
 
-    /// Records a relation to another call, once for each call. Returns false if it is known, or if the call has too many.
+    /// Records a relation to another call, once for each call. Returns false if the relation is known, or if the call
+    /// has too many relations.
     pub(crate) fn add_relation(&mut self, relation: RelationRecord) -> bool {
         let is_new = self.relations.len() < MAX_RELATED
             && relation.id != self.id
@@ -215,7 +216,7 @@ impl Conversation {
         matches!(self.policy, RecordingPolicy::Exclude { .. })
     }
 
-    /// Keeps the record of an unanswered leg that the engine removes from its table.
+    /// Keeps the record of an unanswered leg that the engine removes from the call table.
     pub(crate) fn add_compacted_leg(&mut self, leg: &Leg) {
         if self.compacted_legs.len() < MAX_COMPACTED_LEGS {
             self.compacted_legs.push(leg.record());
@@ -279,9 +280,9 @@ impl Conversation {
         record
     }
 
-    /// Takes from the record of an earlier process the times and numbers that were not captured again.
+    /// Copies times and numbers that were not captured again from the record of an earlier process.
     fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, began: DialogStart) {
-        // The record here has capture times, as the legs have.
+        // This record has capture times, as the legs have.
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
         record.invited_at = capture(earlier.invited_at).or(record.invited_at);
         record.ringing_at = capture(earlier.ringing_at).or(record.ringing_at);
@@ -364,7 +365,7 @@ impl Conversation {
         let kind = match answer {
             Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
             Some(AnswerEvidence::MidCall) if self.continues.is_some() => ProblemKind::ContinuesAfterSilence,
-            // The gap of the restart says it already.
+            // The problem that names the gap of the restart already explains the missing answer.
             Some(AnswerEvidence::MidCall) if self.earlier_record.is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
             Some(AnswerEvidence::Success) | None => return,
@@ -435,8 +436,8 @@ fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     out.into_iter().map(|(_, event)| event).collect()
 }
 
-/// Adds the number of missing RTP packets to the problems. If this machine lost frames or was restarted, the packets are
-/// counted there, else as lost before they reached this machine.
+/// Adds the number of missing RTP packets to the problems. If this machine lost frames or was restarted, the packets
+/// count as lost by this machine, else as lost before they reached it.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
@@ -485,13 +486,13 @@ fn not_answered_reason(record: &CallRecord) -> String {
 }
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
-    // Whole microseconds, as the two times themselves.
+    // Both times have whole microseconds in the record, and so has their difference.
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-/// Related calls listed for one call.
+/// Most related calls that are listed for one call.
 const MAX_RELATED: usize = 16;
-/// Unanswered legs listed in a record, e.g. attempts of a queue. Further ones add no information.
+/// Most unanswered legs that are listed in a record, e.g. attempts of a queue. Further legs add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
 /// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.
 const PASS_ON_WINDOW: Duration = Duration::from_secs(2);

@@ -32,7 +32,7 @@ pub(crate) struct CorrelationKeys {
     sessions: Vec<String>,
     /// Call-ID of the dialog that the Replaces header names.
     pub(crate) replaces: Option<String>,
-    /// Numbers in the metadata of a recorder's own session; `None` if the leg is no such session.
+    /// Numbers in the metadata of a recorder's own session; `None` if the leg is not such a session.
     pub(crate) recorded_parties: Option<Vec<String>>,
 }
 
@@ -60,8 +60,8 @@ impl CorrelationKeys {
     }
 }
 
-/// Returns whether an INVITE begins a recorder's own session: an SBC or telephone sends the sound of a call to a recording
-/// server (RFC 7866 section 6.1).
+/// Returns whether an INVITE begins a recorder's own session, in which an SBC or telephone sends the sound of a call to
+/// a recording server (RFC 7866 section 6.1).
 fn is_recording_session(message: &SipMessage<'_>) -> bool {
     let has = |name: &str, word: &str| message.headers(name).iter().any(|v| v.to_ascii_lowercase().contains(word));
     has("Require", "siprec") || has("Contact", "+sip.src") || has("Content-Type", "rs-metadata")
@@ -107,7 +107,7 @@ pub(crate) struct LegSignature<'a> {
 pub(crate) enum MatchStrength {
     /// The legs do not match.
     None,
-    /// The PBX that received the older leg sent the new one within [`PAIR_WINDOW`], and one number agrees.
+    /// The PBX that received the older leg sent the new leg within [`PAIR_WINDOW`], and one number agrees.
     OneNumber,
     /// As `OneNumber`, but both numbers agree.
     BothNumbers,
@@ -115,7 +115,7 @@ pub(crate) enum MatchStrength {
 
 impl LegSignature<'_> {
     /// Returns how strongly this new leg matches an older leg that it may continue: the receiver of the older leg sends
-    /// the new one.
+    /// the new leg.
     pub(crate) fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         if self.at.since(older.at) > PAIR_WINDOW || older.at.since(self.at) > CLOCK_SKEW {
             return MatchStrength::None;
@@ -152,7 +152,7 @@ impl LegSignature<'_> {
             && !same_number(self.to, older.from)
     }
 
-    /// Returns whether this new leg is a call of its own beside an older one: it goes to the same address, and comes from
+    /// Returns whether this new leg is a separate call beside an older leg: it goes to the same address, and comes from
     /// the same address or calls another number. Softphones and diallers on the PBX's host make such calls.
     pub(crate) fn is_own_call_beside(&self, older: &LegSignature<'_>) -> bool {
         self.call_id != older.call_id
@@ -181,8 +181,8 @@ impl LegSignature<'_> {
         }
     }
 
-    /// Returns whether this new leg is the second half of a click-to-call. In the first half the same PBX called the
-    /// extension. It calls the number now, in the name of the extension, or it named no caller in the first half.
+    /// Returns whether this new leg is the second half of a click-to-call. In the first half the same PBX called an
+    /// extension. Now it calls the outside number in the name of this extension, or the first half named no caller.
     pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
@@ -191,27 +191,28 @@ impl LegSignature<'_> {
                 || older.nameless_caller)
     }
 
-    /// Returns whether the PBX sent this new leg for the caller of an older leg who already waits there (ringing, queue,
-    /// voice menu). There is no time limit.
+    /// Returns whether the PBX sent this new leg for the caller of an older leg who already waits at the PBX (ringing,
+    /// queue, voice menu). There is no time limit.
     pub(crate) fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
         let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
         let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);
         self.hop.0.same_host(older.hop.1) && !in_return && same_caller && !self.is_own_call_beside(older)
     }
 
-    /// Returns whether the called number of the older leg diverted the call to this leg in its own name.
+    /// Returns whether the new leg is a diversion in the name of the number that the older leg called.
     pub(crate) fn is_diverted_from(&self, older: &LegSignature<'_>) -> bool {
         same_number(self.diverted, older.to) && (self.from.is_none() || same_number(self.from, older.to))
     }
 
-    /// Returns whether both legs name a caller and the callers differ. If the older caller is an extension, this does not
-    /// count: a PBX replaces an extension by an outside number.
+    /// Returns whether both legs name a caller and the callers differ. A caller of the older leg that is an extension
+    /// does not count, because a PBX replaces an extension by an outside number.
     fn has_other_caller(&self, older: &LegSignature<'_>) -> bool {
         let number = |from: Option<&str>| from.is_some_and(|f| f.contains(|c: char| c.is_ascii_digit()));
         !older.from_extension && number(self.from) && number(older.from) && !same_number(self.from, older.from)
     }
 
-    /// Returns whether the PBX sends this new leg to the number that the older leg called: it tries another trunk.
+    /// Returns whether the PBX sends this new leg to the number that the older leg called, because it tries another
+    /// trunk.
     pub(crate) fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.1)
             && !self.returns_to_sender(older)
@@ -280,7 +281,7 @@ fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
     number.bytes().rev().filter(u8::is_ascii_digit).take(COMPARED_DIGITS)
 }
 
-/// A REFER request (RFC 3515) that was seen. The next INVITE to its target belongs to the transferred call.
+/// A captured REFER request (RFC 3515). The next INVITE to its target belongs to the transferred call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Referral {
     /// Capture time of the REFER.
@@ -289,15 +290,15 @@ pub(crate) struct Referral {
     pub(crate) target: Option<String>,
     /// Call-ID of the dialog that the new INVITE shall replace (attended transfer).
     pub(crate) replaces: Option<String>,
-    /// Receiver of the REFER, who is asked to send the INVITE.
+    /// Receiver of the REFER, which is asked to send the INVITE.
     pub(crate) asked: Endpoint,
     /// Call that the REFER's leg belongs to.
     pub(crate) conversation: CallKey,
     /// Numbers of the parties of the REFER's call. The INVITE that the REFER causes names one of them as its caller.
     pub(crate) parties: Vec<String>,
-    /// Time of the first INVITE that the REFER caused. Only further INVITEs of the same burst belong to it.
+    /// Time of the first INVITE that the REFER caused. Only further INVITEs of the same burst belong to the REFER.
     pub(crate) spent_at: Option<Timestamp>,
-    /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a call of its own, which is related.
+    /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a separate, related call.
     pub(crate) on_anchor: bool,
 }
 
@@ -328,7 +329,7 @@ impl Referral {
             && (replaced || same_number(self.target.as_deref(), signature.to) && self.is_in_name_of_party(signature))
     }
 
-    /// Returns whether a leg names a party of the REFER's call as its caller, or nobody.
+    /// Returns whether a leg names a party of the REFER's call as its caller, or names no caller.
     fn is_in_name_of_party(&self, signature: &LegSignature<'_>) -> bool {
         let is_number = |from: &str| from.contains(|c: char| c.is_ascii_digit());
         signature.from.is_none_or(|from| {
@@ -337,14 +338,14 @@ impl Referral {
     }
 
     /// Returns whether a new leg retrieves the call that the REFER parked: it calls the REFER's target at the PBX that
-    /// was asked. There is no time limit.
+    /// received the REFER. There is no time limit.
     pub(crate) fn is_retrieved_by(&self, signature: &LegSignature<'_>) -> bool {
         signature.hop.1.same_host(self.asked) && !self.on_anchor && same_number(self.target.as_deref(), signature.to)
     }
 }
 
-/// Index of open legs by correlation header, Session-ID, and number at a host. It finds the legs that a new leg may
-/// belong to.
+/// Index of open legs by correlation header, Session-ID, and number at a host. It finds the legs of the call to which a
+/// new leg may belong.
 #[derive(Debug, Default)]
 pub(crate) struct CorrelationIndex {
     legs: HashMap<u64, Vec<LegKey>, foldhash::fast::RandomState>,
@@ -357,7 +358,8 @@ impl CorrelationIndex {
         let index_keys = keys_of_leg(keys, signature);
         for key in &index_keys {
             let legs = self.legs.entry(*key).or_default();
-            // The oldest legs stay, e.g. the caller of a large ring group. The newest replace each other.
+            // The oldest legs stay, e.g. the caller of a large ring group. A new leg replaces the oldest leg of the
+            // newer half.
             if legs.len() == 2 * MAX_SAME_KEY {
                 legs.remove(MAX_SAME_KEY);
             }
@@ -459,26 +461,28 @@ fn hash<T: Hash>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(2).hash_one(value)
 }
 
-/// Largest difference between the clocks of two capture interfaces. By it, a leg may seem to come before its cause.
+/// Largest difference between the clocks of two capture interfaces. With this difference a leg may seem to come before
+/// the leg that caused it.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
 /// Time within which a PBX sends the second leg of a call.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
 /// Time within which a PBX sends all INVITEs of a ring group.
 pub(crate) const RING_BURST: Duration = Duration::from_millis(200);
-/// Time within which the target of a REFER is called.
+/// Time within which the target of a REFER must be called.
 const REFER_WINDOW: Duration = Duration::from_secs(30);
-/// Number of final digits that are compared. They tell two numbers of one site apart, whatever prefix a hop adds.
+/// Number of final digits that are compared. Whatever prefix a hop adds, these digits distinguish two numbers of one
+/// site.
 const COMPARED_DIGITS: usize = 6;
 /// Digits of the shortest extension that a pickup code can end with.
 const MIN_EXTENSION_DIGITS: usize = 2;
 /// Digits of the longest feature code, extension included.
 const MAX_CODE_DIGITS: usize = 16;
-/// Legs kept for one index key: this many of the oldest and as many of the newest, enough for a ring group of sixty
-/// telephones. If more legs share a number, the number does not identify any of them.
+/// Half of the most legs kept for one index key: this many of the oldest and as many of the newest, enough for a ring
+/// group of sixty telephones. If more legs share a number, the number identifies none of them.
 const MAX_SAME_KEY: usize = 64;
-/// Bytes of a recording session's body that are read. The metadata of a call with two parties has about 3,000.
+/// Most bytes of a recording session's body that are read. The metadata of a call with two parties has about 3,000.
 const MAX_METADATA_BYTES: usize = 16_384;
-/// Parties of a recording session that are compared.
+/// Most parties of a recording session that are compared.
 const MAX_RECORDED_PARTIES: usize = 8;
-/// Correlation headers of the configuration that are read.
+/// Most correlation headers of the configuration that are read.
 const MAX_HEADERS: usize = 16;

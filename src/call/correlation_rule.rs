@@ -1,22 +1,22 @@
 //! The rules of correlation: every reason for which a leg joins a call, or two calls are related.
 //!
-//! The record names the rule that fired (`legs[].joined_by`, `relations[].why`), and so does the spool. The table below is
-//! the only list; `docs/correlation.md` says more about each rule, and a test compares the two.
+//! The record names the rule that applied (`legs[].joined_by`, `relations[].why`), and so does the spool. The table
+//! below is the only list of rules in the code. `docs/correlation.md` explains each rule, and a test compares both.
 
 use serde::{Deserialize, Serialize};
 
-/// How much a rule proves.
+/// How strong the evidence of a rule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvidenceStrength {
-    /// Rules a candidate out.
+    /// The rule excludes a call as a candidate.
     Contradiction,
-    /// Relates two calls, and joins none.
+    /// The rule relates two calls, but joins no legs.
     Relation,
-    /// Joins if no other call has any evidence.
+    /// The rule joins a leg to a call if no other call has any evidence.
     Weak,
-    /// Joins if no other call has strong evidence.
+    /// The rule joins a leg to a call if no other call has strong evidence.
     Strong,
-    /// Joins.
+    /// The rule always joins the leg to the call.
     Proof,
 }
 
@@ -46,7 +46,7 @@ macro_rules! correlation_rules {
         }
 
         impl CorrelationRule {
-            /// All rules, in the order in which they are asked.
+            /// All rules, in the order in which the engine applies them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// Returns the name of the rule in the record and in the spool.
@@ -57,7 +57,7 @@ macro_rules! correlation_rules {
                 }
             }
 
-            /// Returns how much the rule proves.
+            /// Returns the strength of the rule's evidence.
             pub const fn strength(self) -> EvidenceStrength {
                 match self {
                     $(Self::$variant => EvidenceStrength::$strength,)+

@@ -101,7 +101,7 @@ pub enum Decision {
     Begin {
         /// [`FORMAT`].
         format: u32,
-        /// Name of the leg, i.e. its file name without extension.
+        /// Name of the leg: the name of its file without extension.
         leg: String,
         /// Id of the leg's conversation, until the next `Join`.
         conversation: String,
@@ -115,7 +115,7 @@ pub enum Decision {
         /// Wall clock minus capture time when the call began, ns.
         #[serde(default, skip_serializing_if = "is_default")]
         wall_offset_ns: i64,
-        /// Rule by which the leg joined the conversation. `None` for its first leg.
+        /// Rule by which the leg joined the conversation. `None` for the conversation's first leg.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<CorrelationRule>,
     },
@@ -123,7 +123,7 @@ pub enum Decision {
     Join {
         /// Id of the conversation.
         conversation: String,
-        /// Rule by which the leg joined the conversation. `None` for its first leg.
+        /// Rule by which the leg joined the conversation. `None` for the conversation's first leg.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<CorrelationRule>,
     },
@@ -131,7 +131,7 @@ pub enum Decision {
     Relate {
         /// Id of the other conversation.
         conversation: String,
-        /// Rule that related them.
+        /// Rule that related the two conversations.
         by: CorrelationRule,
     },
     /// A new stream. Later decisions refer to it by the number `stream`.
@@ -142,7 +142,7 @@ pub enum Decision {
         src: Endpoint,
         /// Endpoint of the receiver.
         dst: Endpoint,
-        /// SSRC of its packets.
+        /// SSRC of the stream's packets.
         ssrc: Ssrc,
         /// Side that sends the stream.
         side: Side,
@@ -175,7 +175,8 @@ pub enum Decision {
         /// Reason why the keys are not known.
         why: MissingKeyReason,
     },
-    /// The wall clock was set. The call's record keeps the offset of its beginning. A restarted engine needs the new offset.
+    /// The wall clock was set. The call's record keeps the offset at the call's beginning. A restarted engine needs the
+    /// new offset.
     Clock {
         /// Wall clock minus capture time from now on, ns.
         wall_offset_ns: i64,
@@ -184,8 +185,8 @@ pub enum Decision {
     Pause,
     /// A pause ends.
     Resume,
-    /// The recorder was restarted. Its packet counters of the leg are lost, so that rendering counts the packets in the spool
-    /// file.
+    /// The recorder was restarted, and its packet counters of the leg are lost. So rendering counts the packets in the
+    /// spool file.
     Restart {
         /// Time without a packet of the leg because of the restart, milliseconds.
         away_ms: u64,

@@ -1,7 +1,7 @@
 //! Buffer for RTP packets that arrive before a leg announces their address.
 //!
-//! Payload bytes and packet headers stand in two rings. Storing a packet costs one copy and two counters. A search scans
-//! the ring only if the counters say that it may hold a packet of the wanted address.
+//! One ring holds payload bytes, another holds packet headers. Storing a packet costs one copy and two counters. A
+//! search scans the headers only if the counters say that the ring may hold a packet of the wanted address.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -16,11 +16,13 @@ use crate::time::Timestamp;
 pub(crate) struct EarlyMedia {
     bytes: VecDeque<u8>,
     headers: VecDeque<EarlyPacket>,
-    /// For each hash bucket of addresses: the number of stored packets that come from or go to an address in it.
+    /// For each hash bucket of addresses, the number of stored packets that come from or go to an address in the
+    /// bucket.
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
-    /// Packets that were removed, or not stored, for want of space while a call could still have asked for them.
+    /// Number of packets that were removed early, or not stored, for lack of space. A call could still have needed
+    /// them.
     dropped: u64,
 }
 
@@ -48,8 +50,8 @@ impl EarlyMedia {
         }
     }
 
-    /// Stores a packet. At the bound, the oldest packets are removed. A packet larger than any voice packet is not
-    /// stored.
+    /// Stores a packet. If the buffer is full, the oldest packets are removed. A packet larger than any voice packet is
+    /// not stored.
     pub(crate) fn handle_packet(&mut self, datagram: &UdpDatagram<'_>) {
         let len = datagram.payload.len();
         if len > MAX_PACKET_BYTES || len > self.capacity_bytes {
@@ -83,8 +85,8 @@ impl EarlyMedia {
         self.buckets[self.bucket(endpoint)] > 0
     }
 
-    /// Calls `wants` with each stored packet that comes from or goes to one of `endpoints`, oldest first. A packet for
-    /// which it returns true is taken: it is not offered again.
+    /// Calls `wants` with each stored packet that comes from or goes to one of `endpoints`, oldest first. Removes the
+    /// packets for which `wants` returns true.
     pub(crate) fn take_matching(
         &mut self,
         endpoints: &[Endpoint],
@@ -159,8 +161,7 @@ impl EarlyMedia {
 
 /// Number of hash buckets, a power of two. 40,000 stray packets put two or more into about one bucket in three.
 const BUCKETS: usize = 16_384;
-/// Number of stored packets at most: 8 MiB of G.711. The bound matters for short packets, since a search looks at
-/// each packet.
+/// Most stored packets: 8 MiB of G.711. The bound limits the time of a search, which examines each packet.
 const MAX_PACKETS: usize = 50_000;
 /// Largest packet that is stored, in bytes. Voice packets are smaller: 120 ms of L16 at 8 kHz are 1,932 bytes.
 const MAX_PACKET_BYTES: usize = 2_048;
@@ -206,7 +207,7 @@ mod tests {
         for at in 0..100 {
             early.handle_packet(&datagram(at, 1, b"xyz"));
         }
-        // Three payloads of three bytes fit into ten.
+        // A buffer of ten bytes holds three payloads of three bytes.
         assert_eq!((early.len(), early.dropped()), (3, 97));
         assert!(claimed(&mut early, 1, 100 + 5_001).is_empty());
         assert_eq!(early.dropped(), 97, "packets that expire are not counted as dropped");

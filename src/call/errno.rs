@@ -1,8 +1,8 @@
-//! Names of operating system errors, as errno(3) lists them: a call record says which error cost it sound.
+//! Names of operating system errors, as errno(3) lists them. A call record names the error that cost it sound.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Number of an operating system error; its text is the symbol, e.g. `EMFILE`.
+/// Number of an operating system error. Its JSON form is the symbol, e.g. `EMFILE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OsErrno(pub i32);
 
@@ -12,7 +12,7 @@ impl OsErrno {
         SYMBOLS.iter().find(|(number, _)| *number == self.0).map(|(_, symbol)| *symbol)
     }
 
-    /// Returns true if the error says that the disk has no room or takes no writes.
+    /// Returns true if the error means that the disk has no room or accepts no writes.
     pub const fn is_disk_full(self) -> bool {
         matches!(self.0, ENOSPC | EDQUOT | EROFS)
     }
@@ -47,7 +47,7 @@ impl Serialize for OsErrno {
 impl<'de> Deserialize<'de> for OsErrno {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // Another version may name more errors.
+        // A record of another version may name an error that is not in the table.
         Ok(text.parse().unwrap_or(Self(0)))
     }
 }

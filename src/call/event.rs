@@ -15,13 +15,13 @@ pub struct LegId(pub u64);
 pub enum KeptBytes {
     /// The whole packet.
     Whole,
-    /// The first bytes of the UDP payload, i.e. the RTP header. The rest is secret (a DTMF digit or a paused recording). The
-    /// original length is stored, too.
+    /// The first bytes of the UDP payload, i.e. the RTP header. The rest is secret (a DTMF digit or a paused
+    /// recording). The original length of the payload is stored, too.
     Header(u16),
 }
 
-/// Stores packets and decisions. The engine calls it in the order of the blocks in a leg's file. Packets of early media
-/// can be older than a packet before them, by at most [`EARLY_WINDOW`].
+/// Stores packets and decisions. The engine calls the methods in the order of the blocks in a leg's file. Packets of
+/// early media can be older than a packet before them, by at most [`EARLY_WINDOW`].
 pub trait LegSink {
     /// Opens the file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);
@@ -35,7 +35,7 @@ pub trait LegSink {
     fn discard(&mut self, leg: LegId);
 }
 
-/// Time for which RTP is buffered before its call is known. It is also the bound of the disorder in a spool file.
+/// Time for which RTP is buffered before its call is known. A spool file is out of order by at most this time.
 pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Time between the end of a segment and its rendering. By then the spool has all late packets ([`EARLY_WINDOW`]), and
@@ -51,7 +51,7 @@ pub enum CallEvent {
     SegmentsDue(Box<DueSegments>),
     /// A rule excludes a live call after a [`CallEvent::SegmentsDue`]: its segments must be deleted. Contains the call's id.
     Withdrawn(String),
-    /// A live call turned out to be part of another call, and its id is gone. Contains this id.
+    /// A live call was merged into another call, and its id is no longer used. Contains this id.
     Absorbed(String),
     /// A call ended. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
@@ -72,25 +72,25 @@ pub enum RegistrationPolicy {
 /// A call that is not over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LiveCall {
-    /// Current state of its record.
+    /// Current state of the call's record.
     pub record: CallRecord,
-    /// Whether it may be registered in Pyrus.
+    /// Whether the call may be registered in Pyrus.
     pub registration: RegistrationPolicy,
 }
 
 /// A live call with complete segments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueSegments {
-    /// Current state of its record.
+    /// Current state of the call's record.
     pub record: CallRecord,
     /// Legs as in [`EndedCall::legs`]. Some of their files may still grow.
     pub legs: Vec<EndedLeg>,
-    /// Whether it may be registered in Pyrus.
+    /// Whether the call may be registered in Pyrus.
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns.
     pub wall_offset_ns: i64,
-    /// Number of complete segments from the first on. Each ended at least [`SEGMENT_SETTLE`] ago, and media came later, so
-    /// that the call cannot end within them.
+    /// Number of complete segments, counted from the first segment. Each ended at least [`SEGMENT_SETTLE`] ago. Media
+    /// came after their end, so that the call cannot end within them.
     pub parts: u32,
 }
 
@@ -101,7 +101,7 @@ pub struct EndedCall {
     pub record: CallRecord,
     /// Legs with a spool file. The leg to be rendered is first.
     pub legs: Vec<EndedLeg>,
-    /// Whether it may be registered in Pyrus.
+    /// Whether the call may be registered in Pyrus.
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns. The record has wall-clock times, the spool has capture times.
     pub wall_offset_ns: i64,
@@ -119,10 +119,10 @@ impl EndedCall {
 pub struct EndedLeg {
     /// Id of the leg for the spool.
     pub leg: LegId,
-    /// Name of its spool file without extension.
+    /// Name of the leg's spool file without extension.
     pub name: String,
     /// Index in `record.legs`.
     pub index: usize,
-    /// Whether its caller is the caller of the call. If not, left and right are swapped.
+    /// Whether the leg's caller is the caller of the call. If not, left and right are swapped.
     pub same_sides: bool,
 }

@@ -20,7 +20,7 @@ pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoi
 fn name(at: Timestamp, parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        // The length distinguishes ("ab", "c") from ("a", "bc").
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
@@ -41,7 +41,7 @@ mod tests {
         assert!(id.starts_with("20261123T045659Z-"), "{id}");
         assert_ne!(id, conversation_id("a", "ct", None, at));
         assert_ne!(id, conversation_id("a", "c", Some("t"), at.offset(1_000)));
-        // Capture files in microseconds and in nanoseconds give the same id.
+        // A capture file with microseconds and one with nanoseconds give the same id.
         assert_eq!(id, conversation_id("a", "c", Some("t"), at.offset(500)));
     }
 }

@@ -1,5 +1,5 @@
-//! Keys of legs and calls in the [call table](super::call_table). They are generational: after a leg or call is removed, its
-//! key finds nothing.
+//! Keys of legs and calls in the [call table](super::call_table). The keys are generational: a key of a removed leg or
+//! call finds nothing.
 
 use slotmap::new_key_type;
 

@@ -22,23 +22,23 @@ use crate::time::Timestamp;
 pub(crate) struct Leg {
     /// Id of the leg for the spool.
     pub(crate) id: LegId,
-    /// Name of its spool file without extension.
+    /// Name of the leg's spool file without extension.
     pub(crate) name: String,
-    /// Its places in the call table.
+    /// Place of the leg in the call table.
     pub(crate) links: LegLinks,
-    /// State of its signalling.
+    /// State of the leg's signalling.
     pub(crate) dialog: Dialog,
-    /// Numbers and names of its parties, from its own messages.
+    /// Numbers and names of the leg's parties, from its own messages.
     pub(crate) parties: LegParties,
-    /// Identifiers in its first message that can match other legs of the call.
+    /// Identifiers in the leg's first message that can match other legs of the call.
     pub(crate) correlation_keys: CorrelationKeys,
     /// RTP streams of both sides.
     pub(crate) streams: Vec<RtpStream>,
     /// Last audio codec of each side, by channel.
     pub(crate) last_codecs: [Option<String>; 2],
-    /// State of its spool file.
+    /// State of the leg's spool file.
     pub(crate) spool: LegSpoolState,
-    /// Time of the decision `Start`, if the spool has it.
+    /// Time of the decision `Start`, if the leg's spool file has this decision.
     pub(crate) started_at: Option<Timestamp>,
     /// Time of the first media packet.
     pub(crate) first_media_at: Option<Timestamp>,
@@ -50,9 +50,9 @@ pub(crate) struct Leg {
     pub(crate) created_at: Timestamp,
     /// Recognises pause and resume sequences in the DTMF digits of both sides.
     pub(crate) keypad: DtmfDetector,
-    /// Whether its conversation was ever paused. Each packet is then compared with the pauses.
+    /// Whether the leg's conversation was ever paused. If so, each packet is compared with the pauses.
     pub(crate) pause_seen: bool,
-    /// Number of packets of streams that were refused, because the leg had too many.
+    /// Number of packets in streams that were refused, because the leg had too many streams.
     pub(crate) refused_packets: u64,
     /// Whether the leg is closed, i.e. it is over and accepts no late packets any more.
     pub(crate) closed: bool,
@@ -60,24 +60,25 @@ pub(crate) struct Leg {
     pub(crate) joined_by: Option<CorrelationRule>,
     /// Rule that confirmed a weak join.
     pub(crate) join_confirmed_by: Option<CorrelationRule>,
-    /// Whether the review of its answer was scheduled.
+    /// Whether the review of the leg's answer was scheduled.
     pub(crate) is_reviewed: bool,
     /// Other calls to which the leg could belong.
     pub(crate) alternatives: Vec<CallKey>,
-    /// State in which its voices were watched last: generation of the negotiation, and whether it was answered.
+    /// Generation of the negotiation, and whether the leg was answered, when its voices were last watched.
     pub(crate) watched_state: Option<(u32, bool)>,
 }
 
 /// A leg before its correlation to a conversation.
 #[derive(Clone, Debug)]
 pub(crate) struct LegDraft {
-    /// State of its signalling.
+    /// State of the leg's signalling.
     pub(crate) dialog: Dialog,
-    /// Numbers and names of its parties.
+    /// Numbers and names of the leg's parties.
     pub(crate) parties: LegParties,
-    /// Identifiers in its first message that can match other legs of the call.
+    /// Identifiers in the leg's first message that can match other legs of the call.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// Sender and receiver of the first INVITE, as [`LegLinks::machines`].
+    /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine
+    /// ([`LegLinks::machines`]).
     pub(crate) machine_hop: (Endpoint, Endpoint),
     /// Time of the first message.
     pub(crate) at: Timestamp,
@@ -114,7 +115,7 @@ fn signature<'a>(
 pub(crate) enum LegSpoolState {
     /// The file is open for packets.
     Open,
-    /// The file is not open yet, or a rule excludes the call.
+    /// The spool file is not open yet, or a rule excludes the call.
     Shut,
     /// The file was closed or discarded.
     Closed,
@@ -123,11 +124,11 @@ pub(crate) enum LegSpoolState {
 /// Next timer action of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
-    /// Check again at this time.
+    /// The leg must be checked again at this time.
     Later(Timestamp),
     /// The leg ended at this time, for this cause.
     End(Timestamp, EndedBy),
-    /// Close the leg: it is over, and no late packets are expected any more.
+    /// The leg must be closed: it is over, and no late packets are expected any more.
     Close,
 }
 
@@ -183,22 +184,22 @@ impl Leg {
         (self.dialog.caller_addr, self.dialog.callee_addr)
     }
 
-    /// Returns its call.
+    /// Returns the call of the leg.
     pub(crate) const fn call(&self) -> CallKey {
         self.links.call()
     }
 
-    /// Returns the host that sent the first INVITE, and the host that received it, by machines.
+    /// Returns sender and receiver of the first INVITE, each as the endpoint that stands for its machine.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
         self.links.machines()
     }
 
-    /// Returns the receiving endpoints that it announced.
+    /// Returns the receiving endpoints that the leg announced.
     pub(crate) fn announced(&self) -> &[Endpoint] {
         self.links.announced()
     }
 
-    /// Returns the presumed receiving endpoints of its sides.
+    /// Returns the presumed receiving endpoints of the leg's sides.
     pub(crate) fn presumed(&self) -> &[Endpoint] {
         self.links.presumed()
     }
@@ -232,7 +233,7 @@ impl Leg {
     }
 
     fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> LegDue {
-        // The time of an end by media timeout is already past, so that such a leg closes at once.
+        // The time of an end by media timeout is in the past, so such a leg is closed at once.
         let since = ended_at.max(self.dialog.last_at());
         let linger = if self.dialog.invites_another_try() { TRANSACTION_TIMEOUT } else { LATE_PACKET_TIME };
         later_or(now, since + linger, || LegDue::Close)
@@ -285,14 +286,15 @@ impl Leg {
         LegDue::Later(next.min(cut))
     }
 
-    /// Returns the time of the last media, if another call uses the media address and neither media nor a message came since.
+    /// Returns the time of the last media, if another call uses the media address since then, and this leg had neither
+    /// media nor a message since then.
     pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
         self.contested_since().and(self.last_media_at).map(|heard| heard.max(answered))
     }
 
-    /// Returns the time since which another call has used the media address of this leg. Media or a message since then, or
-    /// an agreed hold, shows that this leg goes on.
+    /// Returns the time since which another call has used the media address of this leg. Returns `None` if media, a
+    /// message since then, or an agreed hold shows that this leg continues.
     pub(crate) fn contested_since(&self) -> Option<Timestamp> {
         let heard = self.last_media_at?;
         self.superseded_at.filter(|since| heard <= *since && self.dialog.last_at() <= *since && !self.dialog.is_quiet())
@@ -306,7 +308,7 @@ impl Leg {
         }
     }
 
-    /// Returns the host that signals for a side, by machines.
+    /// Returns the host that signals for a side, as the endpoint that stands for its machine.
     pub(crate) const fn machine_at(&self, side: Side) -> Endpoint {
         match side {
             Side::Caller => self.machines().0,
@@ -320,7 +322,7 @@ impl Leg {
     }
 
     /// Returns the presumed addresses of both sides: the host that sends the side's SIP, with the port that the side
-    /// announced. Addresses within `claims` are announced and need not be presumed.
+    /// announced. Addresses within `claims` are announced, so they need not be presumed.
     pub(crate) fn presumed_addresses(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let ports = self.dialog.negotiation.ports().into_iter();
         let presumed = ports.map(|(port, side)| (self.signaller(side).with_port(port), side));
@@ -337,7 +339,7 @@ impl Leg {
         claims.iter().filter(is_translated).map(key).collect()
     }
 
-    /// Returns whether media of `side` was seen at an endpoint that was announced for it.
+    /// Returns whether media was seen at an endpoint that was announced for `side`.
     pub(crate) fn is_heard_as_announced(&self, side: Side) -> bool {
         self.streams.iter().any(|stream| stream.end_of(side).was_announced)
     }
@@ -369,7 +371,7 @@ impl Leg {
         self.dialog.answered.is_some() && self.dialog.ended().is_some_and(|(ended, _)| ended + CLOCK_SKEW < at)
     }
 
-    /// Returns whether the leg was answered at this time, by the messages captured so far.
+    /// Returns whether the leg had been answered at this time, by the messages captured so far.
     pub(crate) fn answered_by(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
     }
@@ -403,7 +405,7 @@ impl Leg {
             && self.first_media_at.is_none()
     }
 
-    /// Returns whether the leg was joined by its numbers alone, and nothing has confirmed that yet.
+    /// Returns whether the leg was joined by its numbers alone, and no other evidence has confirmed the join yet.
     pub(crate) fn is_joined_weakly(&self) -> bool {
         self.joined_by == Some(CorrelationRule::AgreeingNumbers) && self.join_confirmed_by.is_none()
     }
@@ -472,7 +474,7 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
 /// Time after which an INVITE without a captured response ends. The mirror may show one direction only; Timer C of a
 /// proxy is more than three minutes (RFC 3261 section 16.6).
 const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
-/// Bound of the time between a provisional and a final response. No caller waits longer than an hour.
+/// Longest time between a provisional and a final response. No caller waits longer than an hour.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Time after its end in which a leg accepts late packets: the 200 to the BYE, reordered frames, RTP in transit.
 pub(crate) const LATE_PACKET_TIME: Duration = Duration::from_secs(2);

@@ -1,11 +1,12 @@
-//! Index of media addresses: finds the legs that receive media at an address, and says how far an address can be trusted.
+//! Index of media addresses: finds the legs that receive media at an address, and says how reliable an address is.
 //!
 //! A leg is found at each address that its session descriptions announce, and at each *presumed* address: the host that
-//! sends a party's SIP, with the port that the party announced. A presumed address finds the media of a PBX that announces
-//! the public address of its NAT, and of a party that announces a host name. It is asked after all announced addresses.
+//! sends a party's SIP, with the port that the party announced. A presumed address finds the media of a PBX that
+//! announces the public address of its NAT, and of a party that announces a host name. Announced addresses are searched
+//! first.
 //!
-//! A PBX behind a NAT can have its media on another host than its SIP. Nothing names that host, but its flow goes between
-//! the host that sends the other party's SIP and the port that the PBX announced.
+//! A PBX behind a NAT can have its media on another host than its SIP. No message names that host, but its flow goes
+//! between the host that sends the other party's SIP and the port that the PBX announced.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -41,7 +42,8 @@ pub(crate) struct FlowRoute {
 pub(crate) struct MediaIndex {
     announced: ReceiverMap,
     presumed: ReceiverMap,
-    /// Receivers behind a NAT whose address is not known: by the host of the other party and the port of the receiver.
+    /// Receivers behind a NAT with an unknown address. The key is the host of the other party with the port of the
+    /// receiver.
     unplaced: ReceiverMap,
 }
 
@@ -72,7 +74,7 @@ impl MediaIndex {
         &mut self.presumed
     }
 
-    /// Returns the legs of the index, once for each address and side.
+    /// Returns the legs in the index, once for each address and side.
     pub(crate) fn legs(&self) -> impl Iterator<Item = LegKey> {
         let maps = [&self.announced, &self.presumed, &self.unplaced].into_iter();
         maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
@@ -128,16 +130,16 @@ impl ReceiverMap {
 pub(crate) enum AddressTrust {
     /// RTP of the leg came from the address or went to it.
     Confirmed,
-    /// No RTP was seen yet, and nothing speaks against the address.
+    /// No RTP was seen yet, and no evidence contradicts the address.
     Plausible,
-    /// The address identifies nobody: it is private to a network behind a NAT, RTP uses another host, or many receive
-    /// there (multicast).
+    /// The address identifies no party: it is private to a network behind a NAT, RTP uses another host, or many parties
+    /// receive there (multicast).
     Unconfirmed,
 }
 
 impl AddressTrust {
-    /// Returns the reliability of an address that `side` announced. `signaller` is the endpoint from which the side sends
-    /// its SIP, `streams` are those of the leg.
+    /// Returns the reliability of an address that `side` announced. `signaller` is the endpoint from which the side
+    /// sends its SIP; `streams` are the streams of the leg.
     pub(crate) fn of(announced: Endpoint, side: Side, signaller: Endpoint, streams: &[RtpStream]) -> Self {
         if announced.ip().is_multicast() {
             return Self::Unconfirmed;
@@ -152,7 +154,7 @@ impl AddressTrust {
     }
 }
 
-/// Returns whether an address is used again in other networks (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291).
+/// Returns whether an address can exist in several networks at once (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291).
 pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -172,7 +174,7 @@ pub(crate) fn behind_nat64(endpoint: Endpoint) -> Option<Endpoint> {
     Some(Endpoint::v4([a, b, c, d], endpoint.port()))
 }
 
-/// Receivers of one address at once. A long chain of proxies needs no more.
+/// Most receivers at one address. A long chain of proxies needs no more.
 const MAX_RECEIVERS: usize = 16;
 
 #[cfg(test)]
@@ -204,7 +206,7 @@ mod tests {
     fn media_confirms_an_address_or_takes_its_trust_away() {
         assert_eq!(trust("192.168.1.2:5004", "192.0.2.50:5060", &["192.168.1.2:5004"]), AddressTrust::Confirmed);
         assert_eq!(trust("10.1.0.21:5004", "10.1.0.21:5060", &["10.9.0.1:5004"]), AddressTrust::Unconfirmed);
-        // Another port of the announced host: asymmetric RTP.
+        // The media comes from another port of the announced host: asymmetric RTP.
         assert_eq!(trust("10.1.0.21:5004", "10.1.0.21:5060", &["10.1.0.21:5006"]), AddressTrust::Plausible);
     }
 

@@ -1,11 +1,11 @@
 //! Offers and answers of one dialog about audio (RFC 3264), with rollback of rejected offers (RFC 6141) and the answers
 //! of early dialogs (RFC 3261 section 12.1, RFC 5853).
 //!
-//! A session description announces where its author *receives* media. So RTP to an announced address is the audio of the
-//! *other* side.
+//! A session description announces where its author *receives* media. So RTP to an announced address is the audio of
+//! the *other* side.
 //!
-//! An in-dialog offer is not in force before its answer, and a refused one never is (RFC 3264 sections 4 and 8). Until then
-//! only its addresses, and payload types that mean nothing else, are taken from it.
+//! An in-dialog offer is not in force before its answer, and a refused offer never is (RFC 3264 sections 4 and 8).
+//! Until the answer, only the offer's addresses are used, and its payload types that have no other meaning.
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat, SrtpContext, SrtpKey};
 use crate::call::record::Side;
@@ -51,15 +51,15 @@ enum MediaProtection {
     SavpWithoutKeys,
 }
 
-/// Place of a stream in the recording, by the audio m-line that carries it.
+/// How the recording uses a stream, by the audio m-line that carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudioLineUse {
     /// The stream is the voice of its sender.
     Voice,
-    /// The sender alone sends, and on two m-lines: those of a recording session, one for each party (RFC 7866 section
-    /// 7.1.1). The stream is the second one and takes the channel of the side that is silent.
+    /// The stream is the second m-line of a recording session: only one side sends, on one m-line for each party (RFC
+    /// 7866 section 7.1.1). The recording puts the stream in the channel of the side that is silent.
     OtherParty,
-    /// A further m-line that both sides use, or a third one.
+    /// The stream is on a further m-line that both sides use, or on a third m-line.
     Further,
 }
 
@@ -70,7 +70,7 @@ pub(crate) enum StreamSecurity {
     Plain,
     /// SRTP with these keys.
     Keys(SrtpContext),
-    /// Encrypted with keys that the capture does not show.
+    /// The audio is encrypted with keys that the capture does not show.
     Undecryptable(MissingKeyReason),
 }
 
@@ -99,7 +99,7 @@ impl AudioDescription {
         out
     }
 
-    /// Returns whether the description offers T.38 fax in place of audio.
+    /// Returns whether the description offers T.38 fax and no audio.
     fn is_fax_alone(&self) -> bool {
         self.fax && self.lines.is_empty()
     }
@@ -143,7 +143,7 @@ impl AudioDescription {
         self.lines.push(AudioLine { place, port: media.port, direction, crypto, protection: protection(media) });
     }
 
-    /// Returns the first m-line that `other` does not refuse either; without such an m-line, the first.
+    /// Returns the first m-line that `other` does not refuse either. Without such an m-line, returns the first m-line.
     fn line(&self, other: Option<&Self>) -> Option<&AudioLine> {
         let is_common = |line: &&AudioLine| other.is_some_and(|o| o.lines.iter().any(|l| l.place == line.place));
         self.lines.iter().find(is_common).or(self.lines.first())
@@ -158,7 +158,7 @@ pub(crate) struct Negotiation {
     forks: Vec<(String, AudioDescription)>,
     /// Whether ZRTP agreed on keys in the media path (RFC 6189).
     zrtp: bool,
-    /// In-dialog offer of each side that is not accepted yet. Both sides can offer at once (491).
+    /// In-dialog offer of each side that is not accepted yet. Both sides can offer at once (response 491).
     pending: [Option<PendingOffer>; 2],
     agreed: AgreedMedia,
     generation: u32,
@@ -206,7 +206,7 @@ impl Negotiation {
         let Some(pending) = &mut self.pending[by.channel()] else { return self.announce(by, description) };
         pending.offered = true;
         if is_first {
-            // Nothing else is known about this side.
+            // No other description of this side is known.
             self.announce(by, description);
         } else if pending.offer.as_ref() != Some(&description) {
             pending.offer = Some(description);
@@ -221,8 +221,8 @@ impl Negotiation {
         }
     }
 
-    /// Makes the descriptions of an accepted in-dialog request final. Returns whether it offered T.38 fax and the answer
-    /// refused it.
+    /// Makes the descriptions of an accepted in-dialog request final. Returns whether the request offered T.38 fax and
+    /// the answer refused it.
     pub(crate) fn commit(&mut self, by: Side, cseq: u32) -> bool {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             self.accept(by);
@@ -236,8 +236,8 @@ impl Negotiation {
         asked && pending.offered && !self.agreed.fax
     }
 
-    /// Restores the descriptions before a rejected in-dialog request (RFC 3261 section 14.1). Returns whether it offered
-    /// T.38 fax.
+    /// Restores the descriptions before a rejected in-dialog request (RFC 3261 section 14.1). Returns whether the
+    /// request offered T.38 fax.
     pub(crate) fn rollback(&mut self, by: Side, cseq: u32) -> bool {
         let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return false };
         let had_fax = pending.offer.as_ref().is_some_and(AudioDescription::is_fax_alone);
@@ -275,7 +275,7 @@ impl Negotiation {
         self.agreed
     }
 
-    /// Updates the rollback state of `side` after the description of the other side became final.
+    /// Updates the state for a rollback of `side` after the description of the other side became final.
     fn rebase(&mut self, side: Side) {
         let other = side.other().channel();
         if let Some(pending) = &mut self.pending[side.channel()] {
@@ -304,8 +304,8 @@ impl Negotiation {
         }
     }
 
-    /// Records the answer of an early dialog. The newest counts as the callee's description; the addresses of older early
-    /// dialogs stay valid until [`Negotiation::choose`].
+    /// Records the answer of an early dialog. The newest answer counts as the callee's description. The addresses of
+    /// older early dialogs stay valid until [`Negotiation::choose`].
     pub(crate) fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
         match self.forks.iter().position(|(tag, _)| tag == to_tag) {
             Some(at) if self.forks[at].1 == description => return,
@@ -317,8 +317,8 @@ impl Negotiation {
         self.announce(Side::Callee, description);
     }
 
-    /// Keeps the early dialog of the callee that answered, and drops the others. Its early answer holds if the 2xx has no
-    /// description.
+    /// Keeps the early dialog of the callee that answered, and drops all other early dialogs. Its early answer holds if
+    /// the 2xx has no description.
     pub(crate) fn choose(&mut self, to_tag: &str) {
         if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
             let (_, description) = self.forks.swap_remove(at);
@@ -402,8 +402,8 @@ impl Negotiation {
         out
     }
 
-    /// Returns all descriptions to which media may be sent now: those in force first, then those of early dialogs, of
-    /// offers that are not answered yet, and those in force before such offers.
+    /// Returns all descriptions to which media may be sent now: descriptions in force first, then descriptions of early
+    /// dialogs and of offers without an answer, and last those that such an offer is to replace.
     fn descriptions(&self) -> impl Iterator<Item = (&AudioDescription, Side)> {
         let sides = [Side::Caller, Side::Callee];
         let forks = self.forks.iter().map(|(_, description)| (description, Side::Callee));
@@ -412,8 +412,9 @@ impl Negotiation {
         described(&self.announced).chain(forks).chain(offers).chain(before)
     }
 
-    /// Returns the payload format of `pt` in packets of `sender`. The receiver's description counts (RFC 3264 section 5.1).
-    /// The sender's own description is next, because some endpoints use their own numbers. The static table is last.
+    /// Returns the payload format of `pt` in packets of `sender`. The receiver's description counts first (RFC 3264
+    /// section 5.1). The sender's own description is second, because some endpoints use their own numbers. The static
+    /// table is last.
     pub(crate) fn payload_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
         let of = |side: Side| {
             let latest = self.announced(side).into_iter();
@@ -472,7 +473,7 @@ impl Negotiation {
     }
 }
 
-/// Returns the known ones of two descriptions, each with its side.
+/// Returns the known descriptions of an array, each with its side.
 fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&AudioDescription, Side)> {
     known.iter().zip([Side::Caller, Side::Callee]).filter_map(|(description, side)| Some((description.as_ref()?, side)))
 }
@@ -529,19 +530,19 @@ fn protection(media: &sdp::MediaDescription) -> MediaProtection {
     }
 }
 
-/// Bound of the m-lines that are read of a description.
+/// Most m-lines of a description that are read.
 const MAX_MEDIA_LINES: usize = 16;
-/// Bound of the receiving endpoints of a description.
+/// Most receiving endpoints of a description.
 const MAX_RECEIVERS: usize = 24;
-/// Bound of the ICE candidates of an m-line: host, reflexive and relayed candidates of a phone with a few interfaces.
+/// Most ICE candidates of an m-line: host, reflexive and relayed candidates of a phone with a few interfaces.
 const MAX_CANDIDATES: usize = 12;
-/// Bound of the payload formats of an m-line: all 128 payload types.
+/// Most payload formats of an m-line: all 128 payload types.
 const MAX_FORMATS: usize = 128;
-/// Bound of the crypto attributes of an m-line. RFC 4568 sets no bound; offers of phones have up to eight.
+/// Most crypto attributes of an m-line. RFC 4568 sets no bound; offers of phones have up to eight.
 const MAX_CRYPTO: usize = 16;
-/// Bound of the master keys of a crypto attribute.
+/// Most master keys of a crypto attribute.
 const MAX_KEYS: usize = 8;
-/// Bound of the early dialogs of a fork.
+/// Most early dialogs of a fork.
 const MAX_FORKS: usize = 16;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::test_call::TestCallOrder;
 use crate::sip::{NameAddr, SipMessage, SipUri};
 
-/// Parties of a leg, from its own messages. Unless stated otherwise, fields are as in [`CallRecord`].
+/// Parties of a leg, from its own messages. Fields without a comment are as in [`CallRecord`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LegParties {
     /// The caller's number, normalised; the configured word if the caller withholds the number.
@@ -35,12 +35,12 @@ pub(crate) struct LegParties {
     withheld: bool,
     from_extension: bool,
     headers: BTreeMap<String, String>,
-    /// Order of `callspan test-call`, if it sent the message.
+    /// Treatment that `callspan test-call` asks for, if it sent the message.
     test_order: Option<TestCallOrder>,
 }
 
 impl LegParties {
-    /// Reads the parties from a message. `requester` is the side that sent the request (or got the response).
+    /// Reads the parties from a message. `requester` is the side that sent the request, or that gets the response.
     pub(crate) fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
         let (caller, callee) = match requester {
             Side::Caller => (message.from(), message.to()),
@@ -50,9 +50,10 @@ impl LegParties {
         let first =
             |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
-        // The office knows its own extension, although it hides its number from outside parties (RFC 3325 section 7).
+        // The own office gets the caller's extension, although the number is hidden from outside parties (RFC 3325
+        // section 7).
         let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
-        // Who gets the asserted number in spite of Privacy is trusted with it.
+        // A network that receives the asserted number in spite of Privacy is trusted with the number.
         let is_source = numbers.from_number.iter().any(is_asserted);
         let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
         let from = if withheld {
@@ -114,7 +115,7 @@ impl LegParties {
         record.test_call = self.test_order.is_some();
     }
 
-    /// Returns the order of `callspan test-call`, if it sent the message.
+    /// Returns the treatment that `callspan test-call` asks for, if it sent the message.
     pub(crate) const fn test_order(&self) -> Option<TestCallOrder> {
         self.test_order
     }
@@ -129,7 +130,7 @@ impl LegParties {
         self.request_user.as_deref()
     }
 
-    /// Returns whether the caller was known as an extension when the message came.
+    /// Returns whether the caller was known as an extension when the message was captured.
     pub(crate) const fn is_from_extension(&self) -> bool {
         self.from_extension
     }
@@ -191,11 +192,11 @@ fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
     plan.normalise(&global_user(&party.uri)?).map(|n| text(&n))
 }
 
-/// Returns the user part of a URI. A local number is completed by its `phone-context` (RFC 3966 section 5.1.5), if that is
-/// the beginning of a global number.
+/// Returns the user part of a URI. A local number is completed by its `phone-context` (RFC 3966 section 5.1.5), if the
+/// context is the beginning of a global number.
 fn global_user(uri: &SipUri) -> Option<String> {
     let Some(user) = uri.user.clone() else {
-        // The service of an emergency call, e.g. `urn:service:sos` (RFC 5031).
+        // The URI names the service of an emergency call, e.g. `urn:service:sos` (RFC 5031).
         return uri.text.to_ascii_lowercase().starts_with(SERVICE_URN).then(|| uri.text.to_ascii_lowercase());
     };
     let context = uri.params.get("phone-context").filter(|context| context.starts_with('+'));
@@ -203,7 +204,8 @@ fn global_user(uri: &SipUri) -> Option<String> {
     Some(context.filter(|_| local).map_or(user.clone(), |context| format!("{context}{user}")))
 }
 
-/// Returns the text of a URI without the digits that are sent after a pause: they can be a card number or a code.
+/// Returns the text of a URI without the digits that are sent after a pause, because they can be a card number or a
+/// code.
 fn uri_text(uri: &SipUri) -> String {
     let mut shown = uri.text.clone();
     if let Some(user) = uri.user.as_deref() {
@@ -211,7 +213,7 @@ fn uri_text(uri: &SipUri) -> String {
         if kept.len() < user.len() && shown.contains(user) {
             shown = shown.replacen(user, kept, 1);
         } else if kept.len() < user.len() {
-            // Escaped (%2C): the text is written anew.
+            // The pause can be escaped (%2C), so the text is composed again.
             shown = format!("sip:{kept}@{}", uri.host);
         }
     }
@@ -272,13 +274,13 @@ fn text(value: &str) -> String {
     value.chars().take(MAX_TEXT_CHARS).collect()
 }
 
-/// Header by which a network vouches for the caller's number (RFC 3325 section 9.1).
+/// Header in which a network asserts the caller's number (RFC 3325 section 9.1).
 const ASSERTED: &str = "P-Asserted-Identity";
-/// Headers in which a caller who hides the number is named to the own network (RFC 3325).
+/// Headers that name a caller to the caller's own network although the number is hidden from others (RFC 3325).
 const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";
-/// Bound of names and URIs in the record, characters. Longer texts are cut.
+/// Longest name or URI in the record, characters. Longer texts are cut.
 const MAX_TEXT_CHARS: usize = 512;
-/// Bound of the headers kept of one INVITE.
+/// Most headers of one INVITE that are kept.
 const MAX_KEPT_HEADERS: usize = 64;

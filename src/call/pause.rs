@@ -1,4 +1,4 @@
-//! Pause and resume of a recording, e.g. while a caller gives a card number.
+//! Pause and resume of a recording, e.g. while a caller says a card number.
 //!
 //! Three triggers pause a recording: a SIP message (a configured header or INFO), a DTMF sequence, and
 //! [`crate::call::Engine::handle_pause`] for the local API. During a pause, only the RTP headers of all legs of the
@@ -6,8 +6,9 @@
 //!
 //! # Invariants
 //! - A DTMF digit is compared and then forgotten. No record, log, spool file or `Debug` output contains it.
-//! - In doubt a call stays paused: at the bound of the table, a resume is rejected, and a pause never.
-//! - A repeated request changes nothing. Several legs can contain the same request, and a restart reads it from the spool.
+//! - In doubt a call stays paused: if the table is full, a resume is rejected, and a pause never is.
+//! - A repeated request changes nothing. Several legs can contain the same request, and a restart reads it from the
+//!   spool.
 
 use std::time::Duration;
 
@@ -33,9 +34,9 @@ pub struct Config {
 /// A request to pause or resume a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseAction {
-    /// Stop to store payload.
+    /// Stop storing payload.
     Pause,
-    /// Store payload again.
+    /// Continue storing payload.
     Resume,
 }
 
@@ -69,7 +70,7 @@ impl PauseAction {
     }
 }
 
-/// Pauses of one conversation in order of time. The last pause can be open.
+/// The pauses of one conversation in order of time. The last pause can still be open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PauseHistory {
     spans: Vec<PauseSpan>,
@@ -93,7 +94,7 @@ impl PauseHistory {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (order, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
-            // An old request, from the spool or from another leg, after its resume.
+            // This is an old request, from the spool or from another leg: the pause has been resumed since.
             (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
             (PauseAction::Pause, _) => {
                 self.spans.push(PauseSpan { from: at, to: None });
@@ -112,7 +113,7 @@ impl PauseHistory {
         changed
     }
 
-    /// Adds the pauses of a conversation that is merged into this conversation.
+    /// Adds the pauses of a conversation that is merged into this history's conversation.
     pub(crate) fn merge(&mut self, other: Self) {
         self.spans.extend(other.spans);
         self.spans.sort_by_key(|span| (span.from, span.to.is_none()));
@@ -151,8 +152,8 @@ impl PauseHistory {
     }
 }
 
-/// Recognises the configured DTMF sequences on both sides of a leg (RFC 4733, SIP INFO). It holds at most the digits of
-/// one sequence.
+/// Recognises the configured DTMF sequences on both sides of a leg (RFC 4733, SIP INFO). The detector holds at most the
+/// digits of one sequence.
 #[derive(Clone, Default)]
 pub(crate) struct DtmfDetector {
     sides: [DtmfSideState; 2],
@@ -175,12 +176,12 @@ impl std::fmt::Debug for DtmfDetector {
     }
 }
 
-/// Result of a telephone-event packet or an INFO.
+/// Result of a telephone-event packet or an INFO: whether a key was pressed, and whether the key completed a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DtmfPress {
     /// Whether a new key press began, i.e. an event for the record.
     pub(crate) fresh: bool,
-    /// Request whose sequence this key completed.
+    /// Request that this key triggers, because it completed the configured sequence.
     pub(crate) order: Option<PauseAction>,
 }
 
@@ -282,15 +283,15 @@ fn key_in_info(body: &[u8]) -> Option<u8> {
 
 /// Keys by event code (RFC 4733 section 3.2).
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
-/// Bound of the digits in a sequence.
+/// Most digits of a sequence.
 pub(crate) const MAX_KEYS: usize = 16;
 /// Longest time between two digits of a sequence.
 const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);
-/// Bound of the DTMF events in the record, per side of a leg.
+/// Most DTMF events in the record, per side of a leg.
 const MAX_EVENTS: u32 = 250;
-/// Bound of the pauses of a call (a pause each minute makes 1,440 a day). The last pause then lasts to the end of the call.
+/// Most pauses of a call (a pause each minute makes 1,440 a day). The last pause then lasts to the end of the call.
 const MAX_PAUSES: usize = 2_000;
-/// Bytes of a body that are searched for a request or a key.
+/// Most bytes of a body that are searched for a request or a key.
 const MAX_BODY: usize = 512;
 /// Content types of an INFO with a key. No RFC defines them; Cisco introduced them.
 const DTMF_INFO_TYPES: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];

@@ -1,10 +1,11 @@
-//! Finds the format of a payload type by the form of its payloads, where the descriptions leave a doubt.
+//! Finds the format of a payload type from its payloads, where the session descriptions leave a doubt.
 //!
 //! The receiver's description says what a payload type means (RFC 3264 section 5.1). Quirk `own_numbers`: both sides
-//! announce the same dynamic payload types in another order, and a device sends by its own description. Or it sends audio
-//! under a payload type that is announced as telephone-event, or not at all.
+//! announce the same dynamic payload types with swapped meanings, and a device sends by its own description. Or a
+//! device sends audio with a payload type that is announced as telephone-event, or not announced at all.
 //!
-//! In its true format, the duration of a payload agrees with the step of the RTP timestamps. In another one it rarely does.
+//! In the true format, the duration of a payload agrees with the step of the RTP timestamps. In another format it
+//! rarely does.
 
 use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
@@ -15,7 +16,7 @@ use crate::rtp::RtpPacket;
 #[derive(Clone, Debug)]
 pub(crate) struct PayloadJudge {
     pt: PayloadType,
-    /// The announced format first, then the others in the order of their likelihood.
+    /// The announced format first, then the other formats in the order of their likelihood.
     formats: Vec<JudgedFormat>,
     /// Number of packets so far.
     packets: u32,
@@ -29,21 +30,21 @@ pub(crate) struct PayloadJudge {
 struct JudgedFormat {
     /// `None`: no description names the payload type.
     format: Option<PayloadFormat>,
-    /// Whether the last payload agreed with the format, and its duration in ns.
+    /// The last payload, read in this format.
     last: LastPayload,
-    /// Pairs of packets that agree with the format.
+    /// Number of pairs of consecutive packets that agree with the format.
     fits: u32,
 }
 
 /// The last payload as read in a format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LastPayload {
-    /// It is no payload of this format, or the format does not give a duration.
+    /// The payload is not of this format, or the format does not give a duration.
     #[default]
     Unknown,
-    /// Duration in ns.
+    /// The payload lasts this many ns.
     Lasts(i64),
-    /// It has the length of a telephone-event.
+    /// The payload has the length of a telephone-event.
     Event,
 }
 
@@ -52,14 +53,15 @@ enum LastPayload {
 pub(crate) enum JudgeVerdict {
     /// More packets are needed.
     Open,
-    /// The announced format holds.
+    /// The announced format is true.
     Announced,
-    /// The payloads have the format with this index.
+    /// The format with this index is true.
     Other(usize),
 }
 
 impl PayloadJudge {
-    /// Returns a judge for a payload type with an announced format; `None` if there is no other format to compare it with.
+    /// Creates a judge for a payload type with an announced format. Returns `None` if there is no other format to
+    /// compare.
     pub(crate) fn new(
         pt: PayloadType,
         announced: Option<&PayloadFormat>,
@@ -85,7 +87,7 @@ impl PayloadJudge {
         self.pt
     }
 
-    /// Returns whether the judge compares other formats with this announced one.
+    /// Returns whether the judge compares other formats with this announced format.
     pub(crate) fn has_announced(&self, format: Option<&PayloadFormat>) -> bool {
         self.formats.first().is_some_and(|judged| judged.format.as_ref() == format)
     }
@@ -95,13 +97,13 @@ impl PayloadJudge {
         self.verdict == JudgeVerdict::Open
     }
 
-    /// Returns the format of the payloads if it is not the announced one.
+    /// Returns the true format if it is not the announced format.
     pub(crate) fn true_format(&self) -> Option<&PayloadFormat> {
         let JudgeVerdict::Other(index) = self.verdict else { return None };
         self.formats.get(index)?.format.as_ref()
     }
 
-    /// Compares a packet of the payload type with all formats. Returns true if it brought the verdict.
+    /// Compares a packet of the payload type with all formats. Returns true if this packet brought the verdict.
     pub(crate) fn handle_packet(&mut self, packet: &RtpPacket<'_>) -> bool {
         if !self.is_open() {
             return false;
@@ -148,7 +150,7 @@ impl JudgedFormat {
         format.duration_ns(payload).map_or(LastPayload::Unknown, LastPayload::Lasts)
     }
 
-    /// Returns whether the step of the timestamps after the last payload is its duration.
+    /// Returns whether the step of the timestamps after the last payload equals the duration of that payload.
     fn agrees(&self, ticks: u32) -> bool {
         let clock_hz = self.format.as_ref().map_or(0, |format| format.clock_hz);
         match self.last {
@@ -161,16 +163,17 @@ impl JudgedFormat {
 
 /// Bytes of a telephone-event (RFC 4733 section 2.3).
 const EVENT_BYTES: usize = 4;
-/// Telephone-events may have extensions, but no device sends four times as much as the event.
+/// Longest payload that counts as a telephone-event. Events may have extensions, but no device sends more than four
+/// times the event's length.
 pub(crate) const MAX_EVENT_BYTES: usize = 16;
-/// Pairs of consecutive packets that suffice: a tenth of a second at 20 ms.
+/// Pairs of consecutive packets that suffice for a verdict: a tenth of a second at 20 ms.
 const MIN_PAIRS: u32 = 4;
-/// After so many pairs without a verdict, the announced format holds; 2 s at 20 ms.
+/// Pairs of consecutive packets after which the announced format holds without a verdict: 2 s at 20 ms.
 const MAX_PAIRS: u32 = 100;
-/// After so many packets the announced format holds, even if few of them are consecutive, e.g. because the mirror shows every
-/// second one.
+/// Packets after which the announced format holds without a verdict. Few packets may be consecutive, e.g. because the
+/// mirror shows only every second packet.
 const MAX_PACKETS: u32 = 400;
-/// Formats that are compared with the announced one. A device offers about ten.
+/// Most formats that are compared with the announced format. A device offers about ten.
 const MAX_CANDIDATES: usize = 16;
 
 #[cfg(test)]
@@ -183,7 +186,7 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the true format after ten packets of this payload and step of the timestamps.
+    /// Returns the true format after ten packets with this payload and this step of the timestamps.
     fn judged(
         announced: Option<&PayloadFormat>,
         others: &[PayloadFormat],
@@ -217,7 +220,7 @@ mod tests {
         assert_eq!(judged(Some(&opus), &both, &[0; 50], 240).as_deref(), Some("ILBC"));
         assert_eq!(judged(Some(&event), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
         assert_eq!(judged(None, &both, &opus_packet, 960).as_deref(), Some("OPUS"));
-        // A real event, and payloads that fit nothing.
+        // A real event, and payloads that agree with no format.
         assert_eq!(judged(Some(&event), &both, &[1, 10, 0, 160], 0), None);
         assert!(PayloadJudge::new(PayloadType(96), Some(&opus), [opus.clone(), event].into_iter()).is_none());
     }

@@ -6,7 +6,7 @@
 //! # Invariant
 //! Every sentence in the modules that write reasons has a translation; a test reads their sources.
 
-/// Returns the reason of a verdict in Russian; `None` if a sentence is of another version.
+/// Returns the reason of a verdict in Russian; `None` if a sentence is unknown, e.g. from another version.
 pub(crate) fn russian_reason(reason: &str) -> Option<String> {
     let mut rest = reason.get(..MAX_REASON).unwrap_or(reason).trim();
     let mut sentences = Vec::new();
@@ -22,8 +22,8 @@ pub(crate) fn russian_reason(reason: &str) -> Option<String> {
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
-/// Returns the values of a template at the beginning of a text, and how much of the text it takes. The sentence must end
-/// there: the text ends, or another sentence begins.
+/// Returns the values of a template at the beginning of a text, and the length of the matched text. The sentence must
+/// end there: the text ends, or another sentence begins.
 fn prefix<'t>(template: &str, text: &'t str) -> Option<(Vec<&'t str>, usize)> {
     let mut literals = template.split("{}");
     let first = literals.next().unwrap_or_default();
@@ -50,7 +50,7 @@ fn is_end(text: &str, at: usize) -> bool {
     rest.is_empty() || rest.strip_prefix(' ').is_some_and(|next| next.starts_with(char::is_uppercase))
 }
 
-/// Puts values into a template, each translated if it is a phrase.
+/// Fills values into a template. A value that is a phrase is translated first.
 fn filled(russian: &str, values: &[&str]) -> String {
     let mut literals = russian.split("{}");
     let mut out = literals.next().unwrap_or_default().to_owned();
@@ -69,7 +69,7 @@ fn phrase(value: &str) -> String {
     found.unwrap_or_else(|| value.to_owned())
 }
 
-/// Most bytes of a reason that are translated; ours are shorter.
+/// Longest reason that is translated, bytes. The program's own reasons are shorter.
 const MAX_REASON: usize = 2_000;
 
 /// Sentences that stand alone.
@@ -219,7 +219,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are values in sentences.
+/// Phrases that appear as values in sentences.
 const PHRASES: &[(&str, &str)] = &[
     ("caller", "звонившего"),
     ("callee", "ответившего"),
@@ -332,7 +332,7 @@ mod tests {
         assert!(checked > 40, "{checked} sentences were found");
     }
 
-    /// Texts for logs and for developers.
+    /// Returns whether a literal is a text for logs or developers, not a reason.
     fn is_of_logs(literal: &str) -> bool {
         let parts = ["could not be removed", "next start", "outbox", "thread", "invariant"];
         literal.starts_with("cannot ") || parts.iter().any(|part| literal.contains(part))
@@ -352,7 +352,7 @@ mod tests {
         out
     }
 
-    /// Puts a value for each `{name}`.
+    /// Replaces each `{name}` by a value.
     fn with_values(literal: &str) -> String {
         let mut out = String::new();
         for (n, piece) in literal.split('{').enumerate() {

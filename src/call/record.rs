@@ -62,21 +62,21 @@ impl Side {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutcome {
-    /// A person answered, or a machine outside.
+    /// A person answered, or a machine of the outside party.
     Answered,
     /// The PBX answered (e.g. a queue), and the caller hung up before a person answered.
     Abandoned,
     /// The caller hung up before an answer.
     Cancelled,
-    /// Refused with 486 or 600.
+    /// The call was refused with 486 or 600.
     Busy,
-    /// Refused with 603 or 607 by the called person.
+    /// The called person refused the call with 603 or 607.
     Declined,
-    /// Refused with 408 or 480, or expired.
+    /// The call was refused with 408 or 480, or rang until it expired.
     NoAnswer,
-    /// Refused with a 3xx response.
+    /// The call was redirected with a 3xx response.
     Redirected,
-    /// Refused with any other final response.
+    /// The call was refused with any other final response.
     Failed,
     /// The capture shows no result.
     #[default]
@@ -146,7 +146,7 @@ pub enum CallVerdict {
     Failed,
 }
 
-/// Declares an enum together with the text of each variant, which is the same in JSON, in `Display` and in `as_str`.
+/// Declares an enum with the text of each variant. The text is the same in JSON, in `Display` and in `as_str`.
 macro_rules! text_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
@@ -190,7 +190,7 @@ text_enum! {
         /// The mirror showed media between the hosts of the call, but from and to addresses that its signalling does not
         /// announce: a NAT changed them.
         MediaBehindNat = "media_behind_nat",
-        /// A side sent audio on several m-lines at once. Where they overlap, one of them is heard.
+        /// A side sent audio on several m-lines at once. Where the streams overlap, only one of them is heard.
         SecondAudioLine = "second_audio_line",
         /// The wall clock was set during the call.
         ClockStep = "clock_step",
@@ -208,11 +208,11 @@ text_enum! {
         Late = "late",
         /// RTP timestamps contradict the sequence numbers.
         BrokenStamps = "broken_stamps",
-        /// RTP timestamps leap every few packets, so that the sound is hardly where it was heard.
+        /// RTP timestamps jump every few packets, so that the positions of the sound in the recording are unreliable.
         ScatteredStamps = "scattered_stamps",
-        /// AMR came in the other alignment than announced (RFC 4867).
+        /// AMR payloads had another alignment than announced (RFC 4867).
         AmrAlignment = "amr_alignment",
-        /// G.726 came with its code words in the other order than announced.
+        /// G.726 payloads had another order of code words than announced.
         G726Packing = "g726_packing",
         /// Packets had bytes behind their last whole frame.
         TrailingBytes = "trailing_bytes",
@@ -271,7 +271,7 @@ impl CallProblem {
     }
 }
 
-/// A request to keep the files of a call, whatever its age.
+/// A request to keep the files of a call, however old it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionHold {
     /// Time of the request.
@@ -449,7 +449,7 @@ pub struct LegRecord {
     /// Rule by which the leg joined the call. Absent for the first leg.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub joined_by: Option<CorrelationRule>,
-    /// Name of its spool file without extension. Only the service sets this field.
+    /// Name of the leg's spool file without extension. Only the service sets this field.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spool: Option<String>,
     /// Whether the caller of this leg is the callee of the call. Only the service sets this field.
@@ -476,7 +476,7 @@ text_enum! {
         Pause = "pause",
         /// The recording was resumed.
         Unpause = "unpause",
-        /// The audio was replaced by a T.38 fax, or a side asked for that in vain ([`T38_REFUSED`]).
+        /// The audio was replaced by a T.38 fax, or a side offered T.38 and the other side refused ([`T38_REFUSED`]).
         Fax = "fax",
     }
 }
@@ -582,8 +582,8 @@ impl RelationRecord {
 pub struct CallRecord {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Id of the call: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`. The external_id in
-    /// Pyrus and the file names use it, too. It contains no phone number.
+    /// Id of the call: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`. The `external_id`
+    /// in Pyrus and the file names use this id, too. It contains no phone number.
     pub id: String,
     /// Configured name of the recorder.
     pub appliance: String,
@@ -692,7 +692,7 @@ pub struct CallRecord {
     /// Request to keep the files of this call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held: Option<RetentionHold>,
-    /// True: `callspan test-call` made the call.
+    /// Whether `callspan test-call` made the call.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub test_call: bool,
 }

@@ -24,7 +24,7 @@ pub(crate) struct CallRoles<'a> {
     pub(crate) anchor: &'a Leg,
     /// First leg: the leg by which the call came in to the PBX.
     pub(crate) first: &'a Leg,
-    /// Leg of the extension that took the call, if any did.
+    /// Leg of the extension that took the call, if an extension took it.
     pub(crate) operator: Option<&'a Leg>,
     /// Legs by which the PBX rang extensions.
     rung: Vec<&'a Leg>,
@@ -36,12 +36,12 @@ pub(crate) struct CallRoles<'a> {
     first_is_caller: bool,
     /// Whether the PBX rang further extensions whose legs are compacted already.
     compacted_rung: bool,
-    /// Whether the call has this one leg only.
+    /// Whether this leg is the call's only leg.
     alone: bool,
 }
 
 impl<'a> CallRoles<'a> {
-    /// Assigns the roles to the legs of a call, which come oldest first. Returns `None` if there are none.
+    /// Assigns the roles to the legs of a call, which are ordered oldest first. Returns `None` without a leg.
     pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
         // A recorder's own session has no role in the call whose sound it carries. A leg between two addresses of one
         // machine, e.g. two nodes of a cluster, ends at no party.
@@ -88,7 +88,7 @@ impl<'a> CallRoles<'a> {
         })
     }
 
-    /// Notes that further extensions were rung, by legs that are compacted already. None of them took the call.
+    /// Records that further extensions were rung, by legs that are compacted already. No such extension took the call.
     pub(crate) const fn with_compacted_legs(mut self) -> Self {
         self.compacted_rung = true;
         self
@@ -118,7 +118,7 @@ impl<'a> CallRoles<'a> {
             self.fill_extension(record, plan);
         }
         if self.first.dialog.began == DialogStart::MidCall && record.direction != CallDirection::Internal {
-            // The call was seen from its middle on, and either side may have sent the request that was seen first.
+            // The capture began in the middle of the call, and either side may have sent the first captured request.
             record.direction = CallDirection::Unknown;
         }
     }
@@ -139,8 +139,8 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns whether the PBX answered the call and no person did. Either nobody whom the PBX called took the call, or
-    /// it called nobody, although the mirror port shows the calls of this PBX.
+    /// Returns whether the PBX answered the call and no person did. Either no party that the PBX called took the call,
+    /// or the PBX called nobody although the mirror port shows the calls of this PBX.
     fn is_answered_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
         if self.click_to_call || self.operator.is_some() || self.reached_outside() {
             return false;
@@ -190,7 +190,7 @@ impl<'a> CallRoles<'a> {
         let called_anybody = self.has_rung() || !self.called_outside.is_empty();
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
-            // A short number outside, e.g. a bank's, called the office through the trunk.
+            // An outside party with a short number, e.g. a bank, called the office through the trunk.
             (true, false) if self.has_rung() && self.comes_from_outside(plan) => Some(CallDirection::Inbound),
             (true, _) if self.reached_outside() => Some(CallDirection::Outbound),
             (true, true) if !self.has_rung() && self.calls_dialled_number_outside() => Some(CallDirection::Outbound),
@@ -231,16 +231,16 @@ impl<'a> CallRoles<'a> {
         record.request_uri.clone_from(&self.anchor.parties.request_uri);
     }
 
-    /// Returns the leg of the extension that spoke last: after a blind transfer that of its target. An extension that
-    /// outlives the others, e.g. after a consultation, spoke last, whenever it answered.
+    /// Returns the leg of the extension that spoke last: after a blind transfer, the leg of the transfer's target. An
+    /// extension that outlives all others, e.g. after a consultation, spoke last, whenever it answered.
     fn last_operator(&self) -> Option<&'a Leg> {
         let end = |l: &&&Leg| (l.dialog.ended().map_or(Timestamp::MAX, |(at, _)| at), answered_at(l));
         let last = self.rung.iter().filter(|l| l.is_answered_for_certain()).max_by_key(end).copied();
         last.filter(|last| answered_at(last) > self.operator.and_then(answered_at)).or(self.operator)
     }
 
-    /// Returns the extension that took the call, or while the call rings, the only extension that rings. If somebody else
-    /// took the call, returns none of the extensions that rang.
+    /// Returns the extension that took the call. While the call rings, returns the extension that rings, if only one
+    /// does. If another party took the call, returns none of the extensions that rang.
     fn extension(&self, outcome: CallOutcome, plan: &NumberPlan) -> Option<String> {
         let of = |leg: &Leg| match is_pickup(leg, self.first) {
             true => leg.parties.from.clone(),
@@ -298,8 +298,8 @@ fn party_number<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -> Option<&'
     }
 }
 
-/// Returns the number that a leg calls. A proxy leaves the dialled number in To; only the Request-URI names the extension
-/// then (RFC 3261 section 16.6).
+/// Returns the number that a leg calls. A proxy leaves the dialled number in To, so that only the Request-URI names the
+/// extension (RFC 3261 section 16.6).
 fn called_number<'a>(leg: &'a Leg, plan: &NumberPlan) -> Option<&'a str> {
     let (to, request) = (leg.parties.to.as_deref(), leg.parties.request_user());
     if is_extension(request, plan) && !is_extension(to, plan) { request } else { to }
@@ -319,10 +319,10 @@ fn is_short_number_outside(leg: &Leg, first: &Leg, legs: &[&Leg], plan: &NumberP
         && leg.parties.from.as_deref().is_some_and(|from| !plan.is_extension(from))
 }
 
-/// Chooses the anchor leg among the legs of outside parties: an answered leg first, then one that has not ended.
+/// Chooses the anchor leg among the legs of outside parties: an answered leg first, then a leg that has not ended.
 ///
-/// A leg that ended unanswered is the anchor only if nothing else was answered. In a click-to-call it can be the anchor
-/// regardless, because the caller waits for exactly this leg.
+/// A leg that ended unanswered is the anchor only if no other leg was answered. In a click-to-call it can be the anchor
+/// even then, because the caller waits for exactly this leg.
 fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a Leg {
     let answered = |l: &Leg| l.dialog.answered.is_some();
     let competes = |l: &&&Leg| click_to_call || answered(l) || l.dialog.ended().is_none() || !answered(first);

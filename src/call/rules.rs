@@ -24,9 +24,9 @@ struct CompiledRule {
 /// A call in its current state, for the evaluation of the rules.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RuleSubject<'a> {
-    /// Current state of its record.
+    /// Current state of the call's record.
     pub(crate) record: &'a CallRecord,
-    /// Parties of its legs, for the header conditions.
+    /// Parties of the call's legs, for the header conditions.
     pub(crate) parties: &'a [&'a LegParties],
     /// Whether the record's extension only rings, so that another extension can still answer.
     pub(crate) undecided: bool,
@@ -50,8 +50,8 @@ impl CallRules {
         self.rules.is_empty()
     }
 
-    /// Returns the policy of the first matching rule; without a match, the call is recorded and registered. A rule that matches
-    /// a ringing extension does not exclude the call yet: media can be deleted later, but not restored.
+    /// Returns the policy of the first matching rule; without a match, the call is recorded and registered. A rule that
+    /// matches a ringing extension does not exclude the call yet, because media can be deleted later, but not restored.
     pub(crate) fn handling(&self, subject: RuleSubject<'_>, plan: &NumberPlan) -> RecordingPolicy {
         let internal = subject.record.internal.as_deref();
         let found = self.first(subject, internal, plan);

@@ -13,48 +13,49 @@ use crate::rtp::redundancy;
 use crate::rtp::stats::{PacketArrival, StreamStats};
 use crate::time::Timestamp;
 
-/// The RTP packets of one SSRC on one flow.
+/// A stream: the RTP packets of one SSRC on one flow.
 #[derive(Clone, Debug)]
 pub(crate) struct RtpStream {
     /// Endpoint of the sender.
     pub(crate) src: Endpoint,
     /// Endpoint of the receiver.
     pub(crate) dst: Endpoint,
-    /// SSRC of its packets.
+    /// SSRC of the stream's packets.
     pub(crate) ssrc: Ssrc,
-    /// Side of the recording: the sender, or the other side for the second m-line of a recording session.
+    /// Side whose channel the stream fills: the sender, or the other side for the second m-line of a recording session.
     pub(crate) side: Side,
     /// Side that sends the stream.
     pub(crate) sender: Side,
     stats: StreamStats,
     payloads: Vec<PayloadUse>,
-    /// Former audio codecs of payload types that were redefined. RFC 3264 section 8.3.2 forbids that, but some devices do it.
+    /// Earlier audio codecs of payload types that were redefined. RFC 3264 section 8.3.2 forbids a redefinition, but
+    /// some devices do it.
     former: Vec<String>,
     /// Index in `payloads` of the newest packet's payload type.
     current: usize,
     spacing: PacketSpacing,
     security: StreamSecurity,
-    /// Whether the sender had announced nothing yet when `security` was set.
+    /// Whether the sender had not announced anything when `security` was set.
     unsettled: bool,
-    /// Number of packets that the capture cut (snaplen).
+    /// Number of packets that the capture truncated (snaplen).
     pub(crate) cut: u64,
-    /// Payload types that do not mean what the receiver announced.
+    /// Doubts whether payload types mean what the receiver announced.
     doubt: PayloadDoubt,
-    /// Slot of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
+    /// Key of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
     /// Index of an older stream of the leg with the same SSRC and side on another flow. Both can carry the same packets, if
     /// the mirror shows them before and after a NAT or a relay.
     pub(crate) twin: Option<usize>,
     /// Whether the leg announced `src` and `dst` when the stream began.
     pub(crate) announced: [bool; 2],
-    /// Watch of its voice, while the search for relays looks at it.
+    /// Watch on the stream's voice, while the stream is searched for relays.
     pub(crate) watch: Option<StreamWatch>,
 }
 
-/// Payload types of a stream that do not mean, or may not mean, what the receiver announced.
+/// Payload types of a stream that may not mean what the receiver announced.
 #[derive(Clone, Debug, Default)]
 struct PayloadDoubt {
-    /// Whether the sender uses the payload types of its own description, although the receiver announced them otherwise.
+    /// Whether the sender uses the payload types of its own description instead of the receiver's.
     own_numbers: bool,
     /// Judges of the payload types whose format the descriptions leave in doubt.
     judges: Vec<PayloadJudge>,
@@ -83,13 +84,13 @@ struct PayloadUse {
     /// Payload types within redundant audio (RFC 2198), primary encoding first. Empty for other formats.
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
     told: bool,
-    /// Arrival of its first packet.
+    /// Arrival of the first packet with this payload type.
     first_at: Timestamp,
     /// Whether a [`PayloadJudge`] found the format.
     is_judged: bool,
 }
 
-/// New facts about a stream that the engine writes as decisions into the spool.
+/// New facts about a stream, which the engine writes as decisions into the spool.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamUpdate {
     /// Payload types and their formats. The newest packet's type is last, after the types within redundant audio.
@@ -109,12 +110,12 @@ struct PacketSpacing {
     votes: u32,
 }
 
-/// Whether the codec of a side differs from the codec before.
+/// Whether the codec of a side differs from its previous codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodecContinuity {
-    /// The codec is the same, or not known.
+    /// The codec is the same, or is not known.
     AsBefore,
-    /// The codec is another one.
+    /// The codec is another codec.
     Changed,
 }
 
@@ -216,7 +217,7 @@ impl RtpStream {
         self.stats.has_seen(packet.sequence, packet.time)
     }
 
-    /// Returns the audio codec of the newest packet; `None` while it is in doubt.
+    /// Returns the audio codec of the newest packet; `None` while the codec is in doubt.
     pub(crate) fn voice(&self) -> Option<&str> {
         let payload = self.payloads.get(self.current)?;
         let is_in_doubt = self.doubt.judges.iter().any(|judge| judge.pt() == payload.pt && judge.is_open());
@@ -224,14 +225,15 @@ impl RtpStream {
         is_speech(encoding).then_some(encoding)
     }
 
-    /// Returns payload type and encoding of the newest packet, if it is a voice. Redundant audio repeats earlier voice and
-    /// is none.
+    /// Returns payload type and encoding of the newest packet, if it is a voice. Redundant audio does not count,
+    /// because it repeats earlier voice.
     pub(crate) fn plain_voice(&self) -> Option<(PayloadType, &str)> {
         let payload = self.payloads.get(self.current).filter(|payload| payload.within.is_empty() && !payload.secret)?;
         Some((payload.pt, payload.voice()?.encoding.as_str()))
     }
 
-    /// Accepts a gap before the next packet without counting losses. Packets of the gap are in the spool and counted there.
+    /// Accepts a gap before the next packet without counting losses: the packets of the gap are in the spool, and
+    /// rendering counts them.
     pub(crate) fn accept_gap(&mut self) {
         self.stats.accept_gap();
         self.spacing.last = None;
@@ -279,7 +281,7 @@ impl RtpStream {
         self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
     }
 
-    /// Returns whether its payload is encrypted, by the facts returned so far.
+    /// Returns whether the stream's payload is encrypted, by the facts returned so far.
     pub(crate) fn is_protected(&self) -> bool {
         self.security != StreamSecurity::Plain
     }
@@ -319,7 +321,7 @@ impl RtpStream {
         self.payloads.get(self.current).and_then(|p| p.format.as_ref()).map_or(8_000, |f| f.clock_hz)
     }
 
-    /// Makes `pt` the current payload type. Returns whether it is new or the negotiation changed.
+    /// Makes `pt` the current payload type. Returns whether `pt` is new or the negotiation changed.
     fn note_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         if let Some(payload) = self.payloads.get(self.current)
@@ -331,11 +333,11 @@ impl RtpStream {
         self.look_up_payload(pt, at, negotiation)
     }
 
-    /// Returns whether the negotiation says that a packet is a telephone-event, and its length says that it is none. An
+    /// Returns whether the length of a packet that is announced as telephone-event shows that it is something else. An
     /// event has 4 bytes (RFC 4733 section 2.3).
     ///
-    /// Quirk `own_numbers`: both sides announce the same two dynamic payload types the other way round, and each sends
-    /// its own.
+    /// Quirk `own_numbers`: both sides announce the same two dynamic payload types with swapped meanings, and each
+    /// sends by its own description.
     fn is_no_event(&self, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> bool {
         let is_event = self.payloads.get(self.current).is_some_and(|p| p.secret && p.pt == packet.pt);
         is_event
@@ -368,7 +370,7 @@ impl RtpStream {
                 let (packets, told, first_at) = (payload.packets, payload.told, payload.first_at);
                 let new = PayloadUse { pt, packets, format, generation, secret, within, told, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
-                // The format before a verdict was never in use.
+                // The format before the verdict was never in use.
                 if let Some(before) =
                     old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
                     && self.former.len() < MAX_PAYLOADS
@@ -406,8 +408,8 @@ impl RtpStream {
         self.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
     }
 
-    /// Sets a judge over a payload type if the sender's description gives it another format than the receiver's, or if it
-    /// is not announced as audio.
+    /// Creates a judge for a payload type if the sender's description gives it another format than the receiver's, or
+    /// if it is not announced as audio.
     fn raise_doubt(&mut self, pt: PayloadType, announced: Option<&PayloadFormat>, negotiation: &Negotiation) {
         if self.doubt.judges.iter().any(|judge| judge.pt() == pt && judge.has_announced(announced)) {
             return;
@@ -425,13 +427,13 @@ impl RtpStream {
 }
 
 impl PayloadUse {
-    /// Returns the format of the audio; for redundant audio, that of the primary encoding.
+    /// Returns the format of the audio; for redundant audio, the format of the primary encoding.
     fn voice(&self) -> Option<&PayloadFormat> {
         self.within.first().map_or(&self.format, |(_, format)| format).as_ref()
     }
 
-    /// Returns whether a redundant packet contains a telephone-event. In an encrypted packet it cannot be seen;
-    /// rendering leaves such events out.
+    /// Returns whether a redundant packet contains a telephone-event. An encrypted packet does not show its events;
+    /// rendering leaves them out.
     fn contains_event(&self, payload: &[u8]) -> bool {
         let event = |pt: PayloadType| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
         !self.within.is_empty() && redundancy::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))
@@ -475,7 +477,7 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     let mut jitter: f64 = 0.0;
     for stream in streams.iter().filter(|s| s.side == side) {
         let Some(record) = stream.record() else { continue };
-        // Other media on the port of the audio (BUNDLE, RFC 9143), e.g. video: its losses are no lost sound.
+        // The port of the audio can carry other media, e.g. video (BUNDLE, RFC 9143). Its losses are no lost sound.
         if record.codec.is_none() && streams.iter().any(|other| other.is_audio_beside(stream)) {
             out.streams.push(record);
             continue;
@@ -498,13 +500,13 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     out
 }
 
-/// A verdict reaches back no farther than this: the spool reader sorts entries this late, ns.
+/// Longest time that a verdict applies to the past, ns. The spool reader can sort entries that are late by this time.
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
-/// Payload types in doubt. A device offers two or three dynamic ones.
+/// Most payload types in doubt. A device offers two or three dynamic payload types.
 const MAX_JUDGES: usize = 8;
-/// Bound of the payload types of a stream. More types mean that the packets are not RTP.
+/// Most payload types of a stream. More types mean that the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
-/// Bound of the timestamp difference of consecutive packets, in RTP clock units (4 s at 48 kHz).
+/// Largest timestamp difference of consecutive packets, in RTP clock units (4 s at 48 kHz).
 const MAX_SPACING: u32 = 192_000;
 
 #[cfg(test)]

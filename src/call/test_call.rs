@@ -1,8 +1,8 @@
-//! The header by which a recorder knows its own test calls (`callspan test-call`).
+//! The header that marks a recorder's own test calls (`callspan test-call`).
 //!
-//! A caller must not escape registration by a header that anybody can send. Its value therefore proves the knowledge of
-//! this recorder's key: an HMAC-SHA256 (RFC 2104) over the order and the Call-ID. A header that was overheard fits no
-//! other call.
+//! A caller must not escape registration by a header that anybody can send. Therefore the value of the header proves
+//! that its sender knows this recorder's key: it is an HMAC-SHA256 (RFC 2104) over the order and the Call-ID. A header
+//! that was overheard is invalid for every other call.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ use sha2::Sha256;
 
 use crate::sip::SipMessage;
 
-/// Treatment of a test call that its sender asks for.
+/// Treatment of a test call that the sender of the call requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestCallOrder {
-    /// The call is recorded, but not registered.
+    /// The call is recorded, but not registered in Pyrus.
     RecordOnly,
-    /// The call is recorded and registered like any other.
+    /// The call is recorded and registered as every other call.
     Deliver,
 }
 
-/// Key by which the recorder knows its own test calls.
+/// Key that proves that a test call is this recorder's own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TestCallKey([u8; KEY_BYTES]);
 

@@ -1,6 +1,6 @@
-//! Dialogs that ended by a media timeout, without a BYE, and that may be heard again.
+//! Dialogs that ended by a media timeout, without a BYE, and whose media may come back.
 //!
-//! A lost BYE cannot be told from two people who are both silent. So the call ends at the timeout and is delivered. The
+//! A lost BYE looks the same as two people who are both silent. So the call ends at the timeout and is delivered. The
 //! addresses of its dialogs are remembered for as long as a hold may last (`calls.hold_s`). Media that comes back to
 //! these addresses, or a new offer in the dialog, begins a continuation of the call.
 
@@ -15,9 +15,9 @@ use crate::time::Timestamp;
 pub(crate) struct TimedOutDialog {
     /// Signalling state, parties and correlation keys of the leg that ended.
     pub(crate) draft: LegDraft,
-    /// Id of the call that the leg belonged to.
+    /// Id of the leg's call.
     pub(crate) conversation_id: String,
-    /// Whether the call was paused. If so, a continuation begins paused, until somebody resumes it.
+    /// Whether the call was paused. If so, the continuation begins paused, until a request resumes it.
     pub(crate) paused: bool,
     /// Media addresses that both sides had announced.
     pub(crate) endpoints: Vec<Endpoint>,
@@ -37,7 +37,7 @@ pub(crate) struct TimedOutDialogs {
     next: u64,
 }
 
-/// Packets seen since media came back to a dialog.
+/// Packets that came back to a dialog so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct ReturningMedia {
     packets: u32,
@@ -46,7 +46,7 @@ struct ReturningMedia {
 }
 
 impl TimedOutDialogs {
-    /// Remembers a dialog. At the bound, the oldest one is removed.
+    /// Remembers a dialog. If the table is full, the oldest dialog is removed.
     pub(crate) fn add(&mut self, dialog: TimedOutDialog) {
         while self.dialogs.len() >= MAX_TIMED_OUT {
             let Some(oldest) = self.order.pop_front() else { break };
@@ -102,7 +102,7 @@ impl TimedOutDialogs {
         self.remove(id)
     }
 
-    /// Removes all dialogs with a Call-ID after a BYE. Returns whether there was any.
+    /// Removes all dialogs with a Call-ID after a BYE. Returns whether any dialog was removed.
     pub(crate) fn remove_by_call_id(&mut self, call_id: &str) -> bool {
         let known: Vec<u64> = self.order.iter().filter(|id| self.has_call_id(**id, call_id)).copied().collect();
         known.iter().filter_map(|id| self.remove(*id)).count() > 0
@@ -145,9 +145,10 @@ fn is_hop(draft: &LegDraft, (a, b): (Endpoint, Endpoint)) -> bool {
     (x.same_host(a) && y.same_host(b)) || (x.same_host(b) && y.same_host(a))
 }
 
-/// Bound of the table. A dialog needs about 4 KiB; lost BYEs and people who are silent for minutes are rare.
+/// Most dialogs that are remembered. A dialog needs about 4 KiB; lost BYEs and people who are silent for minutes are
+/// rare.
 const MAX_TIMED_OUT: usize = 512;
-/// Packets that must come back before a dialog counts as heard again: 200 ms of voice.
+/// Packets that must come back before the call continues: 200 ms of voice.
 const RETURN_PACKETS: u32 = 10;
-/// Longest gap between two of these packets.
+/// Longest gap between two packets that come back to a dialog.
 const MAX_PACKET_GAP: std::time::Duration = std::time::Duration::from_secs(1);

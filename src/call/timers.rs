@@ -1,7 +1,7 @@
 //! The timers of legs and calls: one table of deadlines.
 //!
-//! Each timer has at most one deadline. Timers with the same deadline fire in the order of their kinds, and those of one
-//! kind in the order in which they were first armed.
+//! Each timer has at most one deadline. Timers with the same deadline fire in the order of their kinds. Timers of the
+//! same kind fire in the order in which they were first armed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 /// A timer of a leg or call. The order of the variants is the order in which timers with the same deadline fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum EngineTimer {
-    /// The leg was answered or cancelled a moment ago: the reaction of the PBX shows to which call the leg belongs.
+    /// The leg was answered or cancelled shortly before. The reaction of the PBX shows to which call the leg belongs.
     AnswerReview(LegKey),
     /// The leg may have timed out.
     Leg(LegKey),
@@ -19,7 +19,7 @@ pub(crate) enum EngineTimer {
     Settle(CallKey),
     /// The first leg and the anchor have ended some time ago, so the remaining legs are split off or ended.
     Partners(CallKey),
-    /// The call waited for content evidence, and is told of now.
+    /// The call waited for content evidence, and is announced now.
     Commit(CallKey),
     /// Another segment of the recording may be complete.
     Segment(CallKey),
@@ -43,7 +43,7 @@ impl EngineTimer {
 struct TimerDeadline {
     at: Timestamp,
     kind: u8,
-    /// Number of timers that were armed before this one.
+    /// Number of timers that were armed before this timer.
     serial: u64,
     timer: EngineTimer,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Arms a timer, in place of its former deadline.
+    /// Arms a timer. A new deadline replaces the timer's former deadline.
     pub(crate) fn arm(&mut self, timer: EngineTimer, at: Timestamp) {
         let serial = match self.armed.get(&timer) {
             Some(known) if known.at == at => return,

@@ -8,7 +8,8 @@ use crate::net::Endpoint;
 pub(crate) struct LegLinks {
     /// Call of the leg.
     pub(in crate::call::call_table) call: CallKey,
-    /// Sender and receiver of the first INVITE, by machines: see [`LegLinks::machines`].
+    /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine (see
+    /// [`LegLinks::machines`]).
     pub(in crate::call::call_table) machines: (Endpoint, Endpoint),
     /// Hashes under which the correlation index finds the leg.
     pub(in crate::call::call_table) index_keys: Vec<u64>,
@@ -44,8 +45,8 @@ impl LegLinks {
         self.call
     }
 
-    /// Returns sender and receiver of the first INVITE, where one machine with several addresses counts as one host: each
-    /// of its addresses is replaced by the one that another leg of the call has.
+    /// Returns sender and receiver of the first INVITE, each as the endpoint that stands for its machine. If a machine
+    /// has several addresses, each of them is replaced by the address of that machine on another leg of the call.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
         self.machines
     }

@@ -1,10 +1,11 @@
-//! The table of legs and calls, with every index of them. No other code writes these.
+//! The table of legs and calls, with all indexes of both. No other code changes the table or an index.
 //!
 //! Invariants, which [`CallTable::check`] asserts in tests:
-//! - Each leg is in exactly one call, at its place in the order of (time, id). Each call has a leg, or is not announced yet.
+//! - Each leg is in exactly one call, at its place in the order of (time, id). Each call has a leg, or is not announced
+//!   yet.
 //! - An open leg is in all indexes, under the keys that it would get now. A closed leg is in none.
 //! - A route leads to an open leg that knows the flow.
-//! - The number of streams is that of all legs.
+//! - The number of streams is the sum over all legs.
 //! - A REFER names a live call.
 
 mod check;
@@ -25,7 +26,7 @@ use crate::call::record::Side;
 use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 
-/// Legs, calls, and every index of them.
+/// Legs, calls, and all indexes of both.
 #[derive(Debug, Default)]
 pub(crate) struct CallTable {
     legs: SlotMap<LegKey, Leg>,
@@ -37,15 +38,15 @@ pub(crate) struct CallTable {
     media: MediaIndex,
     flows: HashMap<(Endpoint, Endpoint), FlowRoute, foldhash::fast::RandomState>,
     referrals: VecDeque<Referral>,
-    /// Legs in order of arrival, for eviction. Legs that got a response since are skipped.
+    /// Open legs without a response, in order of arrival, for eviction. Legs that got a response later are skipped.
     unanswered: VecDeque<LegKey>,
-    /// Legs that stopped ringing a moment ago and that could belong to several calls.
+    /// Legs that stopped ringing within the last seconds and that could belong to several calls.
     unresolved: Vec<LegKey>,
     /// Number of RTP streams of all legs.
     streams: usize,
 }
 
-/// Readers.
+/// Methods that read the table.
 impl CallTable {
     /// Returns a leg.
     pub(crate) fn leg(&self, leg: LegKey) -> Option<&Leg> {
@@ -112,7 +113,7 @@ impl CallTable {
         &self.referrals
     }
 
-    /// Returns the legs that stopped ringing a moment ago and that could belong to several calls.
+    /// Returns the legs that stopped ringing within the last seconds and that could belong to several calls.
     pub(crate) fn unresolved(&self) -> &[LegKey] {
         &self.unresolved
     }
@@ -148,7 +149,7 @@ impl CallTable {
     }
 }
 
-/// Writers of what no index depends on.
+/// Methods that change legs and calls, but no index.
 impl CallTable {
     /// Returns a leg, for changes of its dialog and media.
     pub(crate) fn leg_mut(&mut self, leg: LegKey) -> Option<&mut Leg> {
@@ -173,7 +174,7 @@ impl CallTable {
     }
 }
 
-/// Writers of the structure.
+/// Methods that add, move and remove legs and calls.
 impl CallTable {
     /// Adds a call without legs. Its first leg must follow.
     pub(crate) fn insert_call(&mut self, call: Conversation) -> CallKey {
@@ -196,7 +197,7 @@ impl CallTable {
         key
     }
 
-    /// Moves a leg to another call.
+    /// Moves a leg from its call to another call.
     pub(crate) fn move_leg(&mut self, leg: LegKey, into: CallKey) {
         let Some(from) = self.legs.get(leg).map(Leg::call).filter(|_| self.calls.contains_key(into)) else { return };
         if let Some(call) = self.calls.get_mut(from) {
@@ -205,7 +206,8 @@ impl CallTable {
         self.enter(leg, into);
     }
 
-    /// Moves all legs, REFERs and relations of a call to another call, and removes it. Returns the removed call.
+    /// Moves all legs, REFERs and relations of a call to another call, and removes the first call. Returns the removed
+    /// call.
     pub(crate) fn merge(&mut self, from: CallKey, into: CallKey) -> Option<Conversation> {
         let id = self.calls.get(into)?.id.clone();
         let mut old = self.calls.remove(from)?;
@@ -221,7 +223,7 @@ impl CallTable {
             call.add_relation(relation);
         }
         call.relations.retain(|relation| relation.id != old.id);
-        // The old id gets no record, so relations to it are changed to the new one.
+        // The old id gets no record, so relations to the old id are changed to the new id.
         for (_, other) in self.calls.iter_mut().filter(|(key, _)| *key != into) {
             for relation in other.relations.iter_mut().filter(|relation| relation.id == old.id) {
                 relation.id.clone_from(&id);
@@ -230,7 +232,7 @@ impl CallTable {
         Some(old)
     }
 
-    /// Removes a leg from all indexes. It stays in its call.
+    /// Removes a leg from all indexes. The leg stays in its call.
     pub(crate) fn unindex_leg(&mut self, leg: LegKey) {
         self.forget_unresolved(leg);
         self.unroute(leg);
@@ -245,7 +247,7 @@ impl CallTable {
         }
     }
 
-    /// Removes a leg that is in no index any more.
+    /// Removes a leg that is in no index any more from the table.
     pub(crate) fn remove_leg(&mut self, leg: LegKey) -> Option<Leg> {
         let removed = self.legs.remove(leg)?;
         self.streams -= removed.streams.len();
@@ -255,7 +257,7 @@ impl CallTable {
         Some(removed)
     }
 
-    /// Removes a call with its REFERs and with its legs, which are in no index any more.
+    /// Removes a call with its REFERs and legs from the table. The legs must be in no index any more.
     pub(crate) fn remove_call(&mut self, call: CallKey) -> Option<(Conversation, Vec<Leg>)> {
         let removed = self.calls.remove(call)?;
         self.forget_id(&removed.id, call);
@@ -282,7 +284,7 @@ impl CallTable {
     }
 }
 
-/// Writers of the indexes of signalling.
+/// Methods that change the indexes of signalling.
 impl CallTable {
     /// Sets the machines of an open leg.
     pub(crate) fn set_machines(&mut self, leg: LegKey, machines: (Endpoint, Endpoint)) {
@@ -316,7 +318,7 @@ impl CallTable {
         found.links.index_keys = index_keys;
     }
 
-    /// Adds a REFER. Beyond `limit`, the oldest is removed.
+    /// Adds a REFER. If there are more than `limit`, the oldest REFER is removed.
     pub(crate) fn add_referral(&mut self, referral: Referral, limit: usize) {
         while self.referrals.len() >= limit {
             self.referrals.pop_front();
@@ -324,7 +326,7 @@ impl CallTable {
         self.referrals.push_back(referral);
     }
 
-    /// Returns the newest REFER that fits, for changes.
+    /// Returns the newest REFER for which `fits` is true, for changes.
     pub(crate) fn referral_mut(&mut self, fits: impl Fn(&Referral) -> bool) -> Option<&mut Referral> {
         self.referrals.iter_mut().rev().find(|referral| fits(referral))
     }
@@ -334,7 +336,7 @@ impl CallTable {
         self.unresolved.push(leg);
     }
 
-    /// Removes a leg from those that could belong to several calls.
+    /// Removes a leg from the legs that could belong to several calls.
     pub(crate) fn forget_unresolved(&mut self, leg: LegKey) {
         self.unresolved.retain(|unresolved| *unresolved != leg);
     }
@@ -362,9 +364,9 @@ impl CallTable {
     }
 }
 
-/// Writers of the indexes of media.
+/// Methods that change the indexes of media.
 impl CallTable {
-    /// Enters the receiving addresses that an open leg announces by now. Routes of other legs to these addresses are
+    /// Indexes the receiving addresses that an open leg announces by now. Routes of other legs to these addresses are
     /// removed. Returns the addresses, or `None` if the negotiation has not changed.
     pub(crate) fn announce(&mut self, leg: LegKey) -> Option<Vec<Endpoint>> {
         let found = self.legs.get(leg).filter(|leg| !leg.closed)?;
@@ -455,5 +457,5 @@ impl CallTable {
     }
 }
 
-/// Cached flows of one leg at most. The route of further flows is looked up for each packet.
+/// Most routes of one leg. For packets of further flows the leg is looked up each time.
 const MAX_FLOWS: usize = 64;
