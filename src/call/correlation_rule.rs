@@ -85,7 +85,7 @@ correlation_rules! {
     Replaces = "replaces", Proof, "The Replaces header names the other dialog.";
     Refer = "refer", Proof, "A REFER of the other call asked for this leg.";
     ReferReplaces = "refer_replaces", Relation, "A REFER joined this call with the other one (attended transfer).";
-    SameCallId = "same_call_id", Strong, "The Call-ID is the same, and the other leg is live.";
+    SameCallId = "same_call_id", Strong, "The Call-ID is the same, and the other leg is live, or was refused and is tried again.";
     OnwardBoth = "onward_both", Strong, "The host that received the other leg sent this one at once, with the same two numbers.";
     OnwardOne = "onward_one", Weak, "The host that received the other leg sent this one at once, with one of its numbers.";
     Diverted = "diverted", Strong, "The Diversion or History-Info header names the number that the other leg called.";
@@ -94,6 +94,7 @@ correlation_rules! {
     Hairpin = "hairpin", Strong, "The PBX sends an extension's call back to the proxy that brought it, in the name of an outside number.";
     OwnCall = "own_call", Contradiction, "The other leg goes to the same address for another call.";
     NextTrunk = "next_trunk", Weak, "The same number was called before without success: the PBX tries another trunk.";
+    TriedAgain = "tried_again", Weak, "The other leg was refused a moment before, and its sender tries again.";
     ClickToCall = "click_to_call", Weak, "The PBX called the extension first, and calls the number now.";
     NewestUnserved = "newest_unserved", Weak, "Of several possible callers, this one came last and nobody was called for it.";
     MachinePair = "machine_pair", Strong, "The host that received the other leg and the host that sent this one are one machine, as configured or learnt.";
@@ -123,6 +124,7 @@ impl CorrelationRule {
             || matches!(
                 self,
                 Self::AnotherDevice
+                    | Self::TriedAgain
                     | Self::ClickToCall
                     | Self::NewestUnserved
                     | Self::MachinePair

@@ -1,6 +1,7 @@
 //! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that took the call.
 
 use crate::call::correlation_keys::same_number;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
 use crate::call::leg::Leg;
@@ -48,9 +49,11 @@ impl<'a> CallRoles<'a> {
         let has_role = |l: &&Leg| !l.is_recording_session() && !l.is_within_machine();
         let with_role: Vec<&Leg> = legs.iter().copied().filter(has_role).collect();
         let legs = if with_role.is_empty() { legs } else { &with_role };
-        // If the caller made several attempts (e.g. after a redirection), the answered one counts.
+        // If the caller made several attempts (e.g. after a redirection), the answered one counts, or else one that was not
+        // refused.
         let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
-        let first = *caller_legs.min_by_key(|l| l.dialog.answered.is_none()).or_else(|| legs.first())?;
+        let rank = |l: &&&Leg| (l.dialog.answered.is_none(), l.dialog.refusal().is_some());
+        let first = *caller_legs.min_by_key(rank).or_else(|| legs.first())?;
         let click_to_call = legs.len() > 1
             && legs.iter().all(|l| party_end(l, legs) == PartyEnd::Callee)
             && legs.iter().any(|l| l.signature().is_click_to_call_after(&first.signature()));
@@ -275,10 +278,12 @@ fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
         .any(|o| o.machines().1.same_host(sender) && o.machines().0.same_host(receiver));
     let leads_on = others().any(|o| o.machines().0.same_host(receiver));
     // The same Call-ID sent to another host is a second attempt by the same caller, not a second call by a PBX.
+    let is_attempt = |l: &Leg| l.joined_by == Some(CorrelationRule::TriedAgain);
     let sibling = others().any(|o| {
         o.machines().0.same_host(sender)
             && !o.machines().1.same_host(receiver)
             && o.dialog.call_id != leg.dialog.call_id
+            && !(is_attempt(leg) || is_attempt(o))
     });
     if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
 }

@@ -41,6 +41,7 @@ pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
         }
         CorrelationRule::OwnCall => "Другое плечо идёт на тот же адрес ради другого звонка.",
         CorrelationRule::NextTrunk => "Этот номер уже набирали безуспешно: АТС пробует другой транк.",
+        CorrelationRule::TriedAgain => "Другое плечо только что получило отказ, и отправитель повторяет вызов.",
         CorrelationRule::ClickToCall => "АТС сначала позвонила внутреннему, а теперь набирает номер.",
         CorrelationRule::NewestUnserved => {
             "Из нескольких возможных звонивших этот пришёл последним, и за него ещё никому не звонили."

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::call::correlate::ambiguous::PBX_REACTION;
 use crate::call::correlate::heuristic::HeuristicMatch;
 use crate::call::correlate::{Command, Correlator};
-use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, PAIR_WINDOW, RING_BURST, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
@@ -34,10 +34,22 @@ enum CauseOrder {
     DraftFirst,
 }
 
+/// A leg whose numbers agree with those of the new leg.
+#[derive(Clone, Copy)]
+struct AgreeingLeg<'a> {
+    slot: LegKey,
+    leg: &'a Leg,
+    order: CauseOrder,
+    strength: MatchStrength,
+}
+
 impl Correlator<'_> {
-    /// Matches the calls whose numbers agree with those of a leg that no other rule explains.
+    /// Matches the calls whose numbers agree with those of a leg that no other rule explains. Calls with both numbers are
+    /// preferred to calls with one: all outbound calls of a site may have one caller's number.
     pub(super) fn match_agreeing_numbers(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> HeuristicMatch {
-        let calls = self.agreeing_legs(draft, signature).map(|(_, l, _)| l.call());
+        let legs: Vec<AgreeingLeg<'_>> = self.agreeing_legs(draft, signature).collect();
+        let strongest = legs.iter().map(|found| found.strength).max();
+        let calls = legs.iter().filter(|found| Some(found.strength) == strongest).map(|found| found.leg.call());
         HeuristicMatch::from_calls(calls.map(|call| (call, CorrelationRule::AgreeingNumbers)))
     }
 
@@ -48,7 +60,9 @@ impl Correlator<'_> {
         signature: &LegSignature<'_>,
         call: CallKey,
     ) -> Option<MachineAlias> {
-        let (slot, leg, order) = self.agreeing_legs(draft, signature).filter(|(_, l, _)| l.call() == call).last()?;
+        let found = self.agreeing_legs(draft, signature).filter(|found| found.leg.call() == call);
+        // The last one of the strongest.
+        let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
         Some(alias_of(slot, leg, order, signature))
     }
 
@@ -66,21 +80,22 @@ impl Correlator<'_> {
         &'a self,
         draft: &'a LegDraft,
         signature: &'a LegSignature<'a>,
-    ) -> impl Iterator<Item = (LegKey, &'a Leg, CauseOrder)> {
+    ) -> impl Iterator<Item = AgreeingLeg<'a>> {
         let numbers = [signature.from, signature.to].into_iter().flatten();
         let mut slots: Vec<LegKey> =
             numbers.flat_map(|number| self.table.correlation().legs_with(number)).copied().collect();
         slots.sort_unstable();
         slots.dedup();
         slots.into_iter().filter_map(move |slot| {
-            let leg = self.table.leg(slot)?;
-            let order = self.agreeing_order(leg, signature)?;
-            (leg.lived_at(draft.at) && self.is_open_to_numbers(leg, order, signature)).then_some((slot, leg, order))
+            let leg = self.table.leg(slot).filter(|leg| leg.lived_at(draft.at))?;
+            let (order, strength) = self.agreement(leg, signature)?;
+            let found = AgreeingLeg { slot, leg, order, strength };
+            self.is_open_to_numbers(&found, signature).then_some(found)
         })
     }
 
-    /// Returns how the legs follow each other, if their times, hosts and numbers agree.
-    fn agreeing_order(&self, leg: &Leg, signature: &LegSignature<'_>) -> Option<CauseOrder> {
+    /// Returns how the legs follow each other, and how strongly, if their times, hosts and numbers agree.
+    fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> Option<(CauseOrder, MatchStrength)> {
         let other = leg.signature();
         let apart = signature.at.since(other.at).max(other.at.since(signature.at));
         if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id == signature.call_id {
@@ -89,44 +104,55 @@ impl Correlator<'_> {
         let is_extension = |number: Option<&str>| number.is_some_and(|n| self.plan.is_extension(n));
         // A leg to an extension ends at a telephone, and a leg of an extension begins there.
         let follows = |effect: &LegSignature<'_>, cause: &LegSignature<'_>| {
-            let both = same_number(effect.from, cause.from) && same_number(effect.to, cause.to);
+            let strength = self.number_agreement(effect, cause);
             let ends_there = is_extension(cause.to);
             let begins_there = is_extension(effect.from) && !is_extension(cause.from);
-            let leads_on = both || !(ends_there || begins_there);
+            let leads_on = strength == MatchStrength::BothNumbers || !(ends_there || begins_there);
             let machines = [cause.hop.1, effect.hop.0];
-            leads_on && self.numbers_agree(effect, cause) && !machines.iter().any(|m| self.plan.is_phone(*m))
+            (leads_on && !machines.iter().any(|m| self.plan.is_phone(*m))).then_some(strength)
         };
         let in_order = signature.at >= other.at;
-        match (follows(signature, &other), follows(&other, signature)) {
-            (true, _) if in_order || apart <= CLOCK_SKEW => Some(CauseOrder::CandidateFirst),
-            (_, true) if !in_order || apart <= CLOCK_SKEW => Some(CauseOrder::DraftFirst),
+        let after = follows(signature, &other).filter(|s| *s > MatchStrength::None);
+        let before = follows(&other, signature).filter(|s| *s > MatchStrength::None);
+        match (after, before) {
+            (Some(strength), _) if in_order || apart <= CLOCK_SKEW => Some((CauseOrder::CandidateFirst, strength)),
+            (_, Some(strength)) if !in_order || apart <= CLOCK_SKEW => Some((CauseOrder::DraftFirst, strength)),
             _ => None,
         }
     }
 
-    /// Returns whether the numbers of two legs without a common host agree: the outside caller's, both, or the called one
+    /// Returns how the numbers of two legs without a common host agree: the outside caller's, both, or the called one
     /// if only one of the callers is an extension. A PBX replaces an extension by an outside number.
-    fn numbers_agree(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
+    fn number_agreement(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
         let is_number = |number: Option<&str>| number.is_some_and(|n| n.contains(|c: char| c.is_ascii_digit()));
         let (from, to) = (same_number(effect.from, cause.from), same_number(effect.to, cause.to));
         let from = from && is_number(effect.from);
-        match (from, to) {
-            (true, true) => true,
+        let one = match (from, to) {
+            (true, true) => return MatchStrength::BothNumbers,
             (true, false) => !cause.from_extension && !effect.from_extension,
             (false, true) => is_number(effect.to) && cause.from_extension != effect.from_extension,
             (false, false) => false,
-        }
+        };
+        if one { MatchStrength::OneNumber } else { MatchStrength::None }
     }
 
     /// Returns whether a leg is open to the rule: nobody was told of its call yet, and nothing else explains the leg.
-    fn is_open_to_numbers(&self, leg: &Leg, order: CauseOrder, signature: &LegSignature<'_>) -> bool {
+    fn is_open_to_numbers(&self, found: &AgreeingLeg<'_>, signature: &LegSignature<'_>) -> bool {
+        let leg = found.leg;
         let Some(call) = self.table.call(leg.call()) else { return false };
         if call.settled || call.restored || call.closed_to_heuristics {
             return false;
         }
         let others = || call.legs().iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.id != leg.id);
-        if order == CauseOrder::DraftFirst {
+        if found.order == CauseOrder::DraftFirst {
             return call.legs().len() == 1;
+        }
+        if found.strength == MatchStrength::OneNumber
+            && same_number(signature.from, leg.parties.from.as_deref())
+            && others().any(|l| l.parties.is_from_extension())
+        {
+            // The caller's number is that of the site, and the extension's call has one called number only.
+            return false;
         }
         // Legs that the machine sent already: none, or those of the same ring group.
         others().filter(|l| l.machines().0.same_host(leg.machines().1)).all(|l| {

@@ -11,6 +11,7 @@ mod command;
 mod heuristic;
 mod late;
 mod pickup;
+mod retry;
 mod transfer;
 
 use crate::call::call_table::CallTable;
@@ -82,13 +83,15 @@ type NewLegRule<'a> = fn(&Correlator<'a>, &NewLeg<'_>) -> Option<Correlation>;
 
 impl<'a> Correlator<'a> {
     /// The rules for a new leg, most reliable first. The first one that applies decides.
-    const NEW_LEG_RULES: [NewLegRule<'a>; 7] = [
+    const NEW_LEG_RULES: [NewLegRule<'a>; 9] = [
         Self::same_dialog,
         Self::same_header,
         Self::recording_session,
         Self::transfer,
         Self::same_call_id,
         Self::numbers_and_hosts,
+        Self::tried_again,
+        Self::second_call,
         Self::numbers_alone,
     ];
 }
@@ -170,9 +173,11 @@ impl Correlator<'_> {
         })
     }
 
-    /// Rule `same_call_id`.
+    /// Rule `same_call_id`: the other leg is live, or was refused and its caller tries again.
     fn same_call_id(&self, new: &NewLeg<'_>) -> Option<Correlation> {
-        let leg = self.legs_with_call_id(new).iter().find_map(|key| self.live(*key, new))?;
+        let keys = || self.legs_with_call_id(new).iter();
+        let refused = || keys().filter_map(|key| self.table.leg(*key)).find(|leg| self.repeats_refused(leg, new));
+        let leg = keys().find_map(|key| self.live(*key, new)).or_else(refused)?;
         Some(Correlation::join(leg.call(), CorrelationRule::SameCallId))
     }
 
@@ -180,9 +185,9 @@ impl Correlator<'_> {
         self.table.with_call_id(&new.draft.dialog.call_id)
     }
 
-    /// The heuristic rules, and `consultation`.
+    /// The heuristic rules.
     fn numbers_and_hosts(&self, new: &NewLeg<'_>) -> Option<Correlation> {
-        let legs: Vec<&Leg> = new.candidates.iter().filter_map(|key| self.live(*key, new)).collect();
+        let legs = self.live_candidates(new);
         match self.match_heuristically(&legs, &new.signature) {
             HeuristicMatch::Unique((call, by)) => Some(Correlation::join(call, by)),
             HeuristicMatch::Preferred(call, mut alternatives) => {
@@ -190,11 +195,18 @@ impl Correlator<'_> {
                 Some(Correlation { alternatives, ..Correlation::join(call, CorrelationRule::NewestUnserved) })
             }
             HeuristicMatch::Ambiguous(calls) => Some(Correlation::ambiguous(calls)),
-            HeuristicMatch::None => {
-                let call = self.consultation(&legs, &new.signature)?;
-                Some(Correlation { related: vec![(call, CorrelationRule::Consultation)], ..Correlation::default() })
-            }
+            HeuristicMatch::None => None,
         }
+    }
+
+    /// Rule `consultation`.
+    fn second_call(&self, new: &NewLeg<'_>) -> Option<Correlation> {
+        let call = self.consultation(&self.live_candidates(new), &new.signature)?;
+        Some(Correlation { related: vec![(call, CorrelationRule::Consultation)], ..Correlation::default() })
+    }
+
+    fn live_candidates(&self, new: &NewLeg<'_>) -> Vec<&Leg> {
+        new.candidates.iter().filter_map(|key| self.live(*key, new)).collect()
     }
 
     /// Rule `agreeing_numbers`, for a leg that shares no host with any other leg.

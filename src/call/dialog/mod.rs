@@ -224,6 +224,15 @@ impl Dialog {
         self.tried
     }
 
+    /// Returns time and status of the final response that refused the INVITE. A cancelled INVITE was not refused.
+    pub(crate) fn refusal(&self) -> Option<(Timestamp, u16)> {
+        let status = self.status.filter(|status| *status >= 300)?;
+        let (DialogState::Challenged { at } | DialogState::Ended { at, by: EndedBy::Signalling }) = self.state else {
+            return None;
+        };
+        (self.cancelled_at.is_none() && self.answered.is_none()).then_some((at, status))
+    }
+
     /// Returns the CSeq number of the newest INVITE outside a dialog.
     pub(crate) const fn invite_cseq(&self) -> u32 {
         self.invite_cseq

@@ -1,6 +1,7 @@
 //! Unanswered calls, forked calls, and races between CANCEL and the answer.
 
 use callspan::call::config::{Config, RecordingStart};
+use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallOutcome, CallVerdict, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
@@ -326,4 +327,64 @@ fn a_dialog_used_again_at_once_after_its_bye_keeps_the_second_calls_sound() {
     let [first, second] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
     hears(first, (1, 2), one_talks, one_ends);
     hears(second, (3, 4), two_talks, two_ends);
+}
+
+/// An extension calls outside, is refused with this status, and calls again after `ms`, as a new telephone at `host` would.
+fn tried_again(status: u16, ms: i64, to_host: u8, to: &str) -> Vec<CallOutcome> {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let one = scene.dialog(&mut ours, &mut outside);
+    scene.invite(one);
+    scene.refuse(one, status, &[]);
+    scene.wait(ms);
+    let mut target = ScenePhone { sip: ip(to_host, 5_060), ..ScenePhone::new(to, 1) };
+    let two = scene.dialog(&mut ours, &mut target);
+    scene.connect(two);
+    scene.talk(two, 400);
+    scene.bye(two, Side::Caller);
+    play(&scene).calls.iter().map(|c| c.record.outcome).collect()
+}
+
+#[test]
+fn a_refused_invite_tried_again_with_a_new_call_id_is_one_call() {
+    // Other codecs; another provider, because the first one is out of order or does not know the number.
+    for (status, host) in [(488, 1), (415, 1), (407, 1), (422, 1), (503, 1), (503, 4), (480, 4), (404, 4)] {
+        assert_eq!(tried_again(status, 300, host, "+79990000001"), [CallOutcome::Answered], "{status} to {host}");
+    }
+}
+
+#[test]
+fn a_person_who_dials_again_makes_another_call() {
+    let (refused, answered) = (CallOutcome::Failed, CallOutcome::Answered);
+    // Later than a machine would; after a refusal by a person; to the same telephone that is unavailable.
+    assert_eq!(tried_again(488, 3_000, 1, "+79990000001"), [refused, answered]);
+    assert_eq!(tried_again(486, 300, 1, "+79990000001"), [CallOutcome::Busy, answered]);
+    assert_eq!(tried_again(603, 300, 4, "+79990000001"), [CallOutcome::Declined, answered]);
+    assert_eq!(tried_again(480, 300, 1, "+79990000001"), [CallOutcome::NoAnswer, answered]);
+    // Another number.
+    assert_eq!(tried_again(503, 300, 4, "+79990000002"), [refused, answered]);
+}
+
+#[test]
+fn a_refused_invite_with_a_new_tag_is_one_call() {
+    for (status, first_number) in [(488, "+79990000001"), (484, "+7999000")] {
+        let (mut scene, mut outside, mut ours) = outside_and_200();
+        let call = scene.dialog(&mut ours, &mut outside);
+        let dialog = scene.at(call);
+        first_number.clone_into(&mut dialog.users[1]);
+        first_number.clone_into(&mut dialog.request_user);
+        scene.invite(call);
+        scene.refuse(call, status, &[]);
+        scene.wait(1_500);
+        let dialog = scene.at(call);
+        dialog.tags = ["again".to_owned(), "other".to_owned()];
+        "+79990000001".clone_into(&mut dialog.users[1]);
+        "+79990000001".clone_into(&mut dialog.request_user);
+        scene.connect(call);
+        scene.talk(call, 400);
+        scene.bye(call, Side::Caller);
+        let played = play(&scene);
+        let record = &played.only().record;
+        assert_eq!((record.outcome, record.to.as_deref()), (CallOutcome::Answered, Some("+79990000001")), "{status}");
+        assert_eq!(record.legs[1].joined_by, Some(CorrelationRule::SameCallId));
+    }
 }

@@ -89,6 +89,63 @@ fn wanted_outbound(to: &str) -> Wanted {
     }
 }
 
+/// Some digits are dialled at a time (RFC 3578), or an attempt is refused and tried again at once.
+fn tried_again(seed: u64) -> Option<String> {
+    let mut rng = Rng::with_seed(seed);
+    let mut scene = Scene::noisy();
+    let overlap = rng.bool();
+    let tries = rng.usize(1..=3);
+    let status = if overlap { 484 } else { [401, 407, 422, 488][rng.usize(0..4)] };
+    let (same_id, new_tag) = (overlap || rng.bool(), rng.bool());
+    let call = outbound(&mut scene, OUTSIDE);
+    let first = scene.get(call).clone();
+    for n in 0..tries {
+        let dialled = if overlap { &OUTSIDE[..OUTSIDE.len() - tries + n] } else { OUTSIDE };
+        let dialog = scene.at(call);
+        dialog.users[1] = dialled.to_owned();
+        dialog.request_user = dialled.to_owned();
+        scene.invite(call);
+        scene.refuse(call, status, &[]);
+        scene.wait(i64::from(rng.u16(0..2_500)));
+        let dialog = scene.at(call);
+        if new_tag {
+            dialog.tags[0] = format!("again{n}");
+        }
+        if !same_id && !new_tag {
+            dialog.tags[0] = first.tags[0].clone();
+        }
+        dialog.tags[1] = format!("other{n}");
+    }
+    let dialog = scene.at(call);
+    dialog.users[1] = OUTSIDE.to_owned();
+    dialog.request_user = OUTSIDE.to_owned();
+    scene.invite(call);
+    if rng.bool() {
+        scene.ring(call);
+    } else {
+        untagged_ring(&mut scene, call);
+    }
+    scene.wait(1_000);
+    scene.answer(call);
+    scene.talk(call, 3_000);
+    scene.bye(call, Side::Callee);
+    let lost = [None, Some("SIP/2.0 100"), Some("ACK"), Some("BYE")][rng.usize(0..4)];
+    fault(&play_without(&scene, &first.call_id, lost), &[wanted_outbound(OUTSIDE)])
+        .map(|f| format!("status {status}, new tag {new_tag}, tries {tries}: {f}"))
+}
+
+/// A 180 whose To has no tag.
+fn untagged_ring(scene: &mut Scene, d: DialogId) {
+    let tag = format!(";tag={}", scene.get(d).tags[1]);
+    scene.ring(d);
+    scene.edit_last(|text| text.replace(&tag, ""));
+}
+
+#[test]
+fn numbers_in_parts_and_attempts_tried_again() {
+    each_seed("tried again", tried_again);
+}
+
 /// A telephone uses its Call-ID again, and maybe its tag, after the BYE of the call before.
 fn used_again(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);

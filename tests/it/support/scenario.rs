@@ -187,6 +187,12 @@ impl Scene {
         self.packets.push(ScenePacket { at: at(self.now_ms), src, dst, payload });
     }
 
+    /// Changes the text of the message that was written last.
+    pub fn edit_last(&mut self, edit: impl Fn(&str) -> String) {
+        let last = self.packets.last_mut().expect("a message");
+        last.payload = edit(&String::from_utf8_lossy(&last.payload)).into_bytes();
+    }
+
     // ---- signalling
 
     /// A dialog between two phones, not begun yet.

@@ -1,0 +1,68 @@
+//! Attempts that are repeated: a refused INVITE that its sender tries again at once, with the same Call-ID or a new one.
+//!
+//! A telephone that is refused for its codecs or credentials, or a PBX whose provider is out of order, tries again within a
+//! moment and asks nobody. A person who dials again needs longer, so that call is another one.
+
+use std::time::Duration;
+
+use crate::call::correlate::heuristic::HeuristicMatch;
+use crate::call::correlate::{Correlation, Correlator, NewLeg};
+use crate::call::correlation_keys::{LegSignature, same_number};
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::leg::Leg;
+
+impl Correlator<'_> {
+    /// Rule `tried_again`. Only the call of one refused leg fits, and nothing else explains the new leg.
+    pub(super) fn tried_again(&self, new: &NewLeg<'_>) -> Option<Correlation> {
+        let signature = &new.signature;
+        let is_just_refused = |leg: &&Leg| {
+            let refused = leg.dialog.refusal();
+            refused.is_some_and(|(at, status)| {
+                signature.at >= at
+                    && signature.at.since(at) <= RETRY_TIME
+                    && may_be_automatic(status, leg.hop().1.same_host(new.draft.dialog.callee_addr))
+            })
+        };
+        let legs = new.candidates.iter().filter_map(|key| self.table.leg(*key)).filter(is_just_refused);
+        let legs = legs.filter(|leg| is_same_attempt(leg, signature) && has_digits(signature.from));
+        match HeuristicMatch::from_calls(legs.map(|leg| (leg.call(), CorrelationRule::TriedAgain))) {
+            HeuristicMatch::Unique((call, by)) => Some(Correlation::join(call, by)),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a new leg with the Call-ID of a refused leg repeats its attempt, with another From tag.
+    pub(super) fn repeats_refused(&self, leg: &Leg, new: &NewLeg<'_>) -> bool {
+        leg.dialog.refusal().is_some_and(|(at, _)| new.signature.at >= at) && is_same_attempt(leg, &new.signature)
+    }
+}
+
+/// Returns whether a new leg comes from the caller of a refused leg and calls the same number. After 484, more digits of
+/// the number follow (RFC 3578).
+fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
+    let old = refused.signature();
+    let is_incomplete = matches!(refused.dialog.refusal(), Some((_, 484)));
+    let continues = || new.to.zip(old.to).is_some_and(|(new, old)| new.starts_with(old));
+    old.hop.0.same_host(new.hop.0)
+        && same_number(old.from, new.from)
+        && (same_number(old.to, new.to) || is_incomplete && continues())
+}
+
+/// Returns whether a machine repeats an INVITE after this status without asking its user.
+const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
+    match status {
+        // The called person has decided.
+        486 | 487 | 600 | 603 | 607 => false,
+        // Redirected, or something that another INVITE can remove.
+        300..=399 | 401 | 407 | 413 | 415 | 420 | 421 | 422 | 423 | 484 | 488 | 491 | 494 | 500..=599 => true,
+        // Another provider may know the number.
+        _ => !to_same_host,
+    }
+}
+
+fn has_digits(number: Option<&str>) -> bool {
+    number.is_some_and(|n| n.contains(|c: char| c.is_ascii_digit()))
+}
+
+/// Time within which a machine repeats a refused INVITE. A person needs longer to dial again.
+const RETRY_TIME: Duration = Duration::from_secs(1);
