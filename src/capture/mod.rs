@@ -96,6 +96,21 @@ pub struct CaptureCounters {
     pub(crate) cut: u64,
 }
 
+/// Counters of one interface of a live source since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TapCounters {
+    /// Name of the interface.
+    pub(crate) name: String,
+    /// Whether the interface is open and set up.
+    pub(crate) is_up: bool,
+    /// Frames returned.
+    pub(crate) frames: u64,
+    /// Frames dropped by the kernel because the ring of this interface was full.
+    pub(crate) dropped_by_kernel: u64,
+    /// Frames dropped by the network interface itself.
+    pub(crate) dropped_by_interface: u64,
+}
+
 /// A source of captured frames.
 pub trait CaptureSource {
     /// Returns the next event. After [`CaptureEvent::End`] it returns `End` again.
@@ -106,6 +121,11 @@ pub trait CaptureSource {
 
     /// Returns the counters since the start. Cheap enough for a call every second.
     fn counters(&mut self) -> CaptureCounters;
+
+    /// Returns the counters of each interface, by [`CapturedFrame::interface`]. A source of files has none.
+    fn taps(&mut self) -> Vec<TapCounters> {
+        Vec::new()
+    }
 
     /// Returns the value of `source` in the call record: interface names or file names.
     fn name(&self) -> &str;

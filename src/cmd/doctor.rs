@@ -20,6 +20,7 @@ use crate::ops::doctor::report::{self, report};
 use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::doctor::{Observation, ObservedSource, examine};
 use crate::ops::output;
+use crate::ops::taps::TapTraffic;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
@@ -104,6 +105,7 @@ struct DoctorRun {
     engine: Engine,
     traffic: TrafficMonitor,
     calls: CallTally,
+    taps: TapTraffic,
     /// Capture times of the first and the last event.
     span: Option<(Timestamp, Timestamp)>,
     warnings: Vec<String>,
@@ -116,6 +118,7 @@ impl DoctorRun {
             engine: Engine::new(config.call.clone(), source),
             traffic: TrafficMonitor::default(),
             calls: CallTally::default(),
+            taps: TapTraffic::default(),
             span: None,
             warnings: Vec::new(),
         }
@@ -131,9 +134,10 @@ impl DoctorRun {
         };
         let (first, last) = self.span.unwrap_or((moment, moment));
         self.span = Some((first, last.max(moment)));
-        let Self { decoder, engine, traffic, calls, .. } = self;
+        let Self { decoder, engine, traffic, calls, taps, .. } = self;
         let mut sink = |decoded: crate::decode::DecodedItem<'_>| {
             traffic.handle_decoded(&decoded);
+            taps.handle_decoded(&decoded);
             engine.handle_decoded(&decoded, calls);
         };
         match event {
@@ -180,6 +184,7 @@ impl DoctorRun {
             traffic: self.traffic.seen(),
             calls: self.calls,
             machines: self.engine.learnt_machines(),
+            taps: self.taps.report(source.taps(), &self.decoder),
             warnings: self.warnings,
         }
     }

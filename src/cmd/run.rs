@@ -398,7 +398,7 @@ impl RunningService {
     }
 
     /// Writes the report that `callspan status` reads.
-    fn write_status(&mut self, source: &dyn CaptureSource) {
+    fn write_status(&mut self, source: &mut dyn CaptureSource) {
         let now = clock::wall_clock();
         if now.since(self.status.at) < REPORT_INTERVAL {
             return;
@@ -413,6 +413,7 @@ impl RunningService {
             frames: self.reported.frames,
             dropped_by_kernel: self.reported.dropped_by_kernel,
             dropped_by_interface: self.reported.dropped_by_interface,
+            taps: self.pipeline.taps.report(source.taps(), &self.pipeline.decoder),
             spool_lost: self.spool.lost_packets(),
             sip_messages: counters.sip_messages,
             rtp_packets: counters.rtp_packets,

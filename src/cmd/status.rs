@@ -20,6 +20,7 @@ use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::disk::disk_space;
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
+use crate::ops::taps::TapReport;
 use crate::ops::{output, totals};
 use crate::service::clock::wall_clock;
 use crate::service::topology_file;
@@ -184,6 +185,9 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
         "lost       {} by the kernel, {} by the interface, {} by the disk; left aside: {}",
         report.dropped_by_kernel, report.dropped_by_interface, report.spool_lost, report.drops
     );
+    for tap in &report.taps {
+        let _ = writeln!(text, "{}", tap_line(tap));
+    }
     let _ = writeln!(text, "calls      {} under way, {} ended since the start", report.calls_live, report.calls_ended);
     let _ = writeln!(text, "owed       {} to Pyrus", report.owed);
     let hosts = if report.pbx_hosts.is_empty() { String::from("none yet") } else { report.pbx_hosts.join(", ") };
@@ -196,6 +200,20 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     if report.alarms.is_empty() {
         text.push_str("alarms     none\n");
     }
+}
+
+/// Returns the line of a tap.
+fn tap_line(tap: &TapReport) -> String {
+    let state = if tap.is_up { "" } else { " DOWN," };
+    format!(
+        "tap        {}:{state} {} frames, {} SIP, {} RTP, {} copies, {} lost",
+        printable(&tap.name),
+        tap.frames,
+        tap.sip,
+        tap.rtp,
+        tap.copies,
+        tap.lost()
+    )
 }
 
 /// Returns the time since `at` in its largest unit, e.g. `3 h`.

@@ -91,6 +91,8 @@ pub(super) struct SiteFacts {
     pub(super) appliance: String,
     /// Folders of recordings and spool.
     pub(super) folders: [PathBuf; 2],
+    /// Folder with the report of the service.
+    pub(super) state_folder: PathBuf,
     /// Names of the captured interfaces.
     pub(super) interfaces: Vec<String>,
     /// Beginning of the URL of a Pyrus task.
@@ -123,6 +125,7 @@ impl SiteFacts {
             public_url: console.public_url.clone(),
             appliance: config.call.appliance.clone(),
             folders: [config.recording.dir.clone(), config.spool.dir.clone()],
+            state_folder: config.journal.dir.clone(),
             interfaces: config.capture.interfaces.clone(),
             task_url: config.pyrus.enabled.then(|| task_url(&config.pyrus.auth_url)),
             dialling: DiallingCodes {

@@ -19,6 +19,8 @@ use super::server::{ConsoleState, StateError};
 use super::text::{Lang, date_time, size};
 use crate::journal::{CallSearch, HeardClass};
 use crate::ops::disk::disk_space;
+use crate::ops::status::ServiceReport;
+use crate::ops::taps::TapReport;
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
@@ -48,6 +50,8 @@ struct HealthFacts {
     /// Name of each folder, with the free and total bytes of its disk.
     disks: Vec<(&'static str, u64, u64)>,
     newest: Option<Timestamp>,
+    /// Interfaces of the running service.
+    taps: Vec<TapReport>,
 }
 
 /// Returns the health page.
@@ -64,6 +68,7 @@ pub(super) async fn health_page(State(state): State<ConsoleState>, Extension(vie
 async fn health(state: &ConsoleState) -> Result<HealthFacts, StateError> {
     let status = *state.status.lock().unwrap_or_else(PoisonError::into_inner);
     let folders = state.site.folders.clone();
+    let service = state.site.state_folder.clone();
     state
         .read(move |journal| {
             let now = wall_clock();
@@ -81,6 +86,7 @@ async fn health(state: &ConsoleState) -> Result<HealthFacts, StateError> {
                 alarm: journal.alarm()?,
                 kept_bytes: journal.kept_bytes()?,
                 disks: ["recordings", "spool"].into_iter().zip(&folders).filter_map(disk).collect(),
+                taps: ServiceReport::read(&service).map(|report| report.taps).unwrap_or_default(),
                 newest: newest.calls.first().and_then(|call| pages::calls::start(&call.record)),
             })
         })
@@ -125,6 +131,12 @@ impl HealthFacts {
                 .of_two("of the last 24 hours lack a side or all sound", "за 24 часа без одной стороны или без звука");
             let calls = lang.count(one, ["call", "calls"], ["звонок", "звонка", "звонков"]);
             add("warn", format!("{calls} {what}"), "callspan doctor --seconds 300");
+        }
+        for tap in self.taps.iter().filter(|tap| !tap.is_up) {
+            let what =
+                lang.of_two("is down: calls on this wire are not recorded", "не работает: звонки с неё не пишутся");
+            let todo = format!("ip link set {} up", tap.name);
+            add("bad", format!("{} {} {what}", lang.of_two("The interface", "Карта"), tap.name), &todo);
         }
         let [_, parked, dead] = self.deliveries;
         if parked + dead > 0 {
@@ -175,6 +187,7 @@ fn show_health(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Ma
                 (fact(t("Sound packets of calls", "Пакетов звука"), lang.grouped(status.rtp_packets)))
                 (fact(t("Lost by the kernel", "Потеряно ядром"), lang.grouped(status.dropped_by_kernel)))
                 (fact(t("Lost by the interface", "Потеряно картой"), lang.grouped(status.dropped_by_interface)))
+                @if facts.taps.len() > 1 { @for tap in &facts.taps { (fact(&tap.name, tap_counts(lang, tap))) } }
                 (fact(t("Calls under way", "Звонков сейчас"), lang.grouped(status.calls_live as u64)))
                 @if let Some(at) = facts.newest { (fact(t("Newest call", "Последний звонок"), date_time(at))) }
             }
@@ -363,6 +376,20 @@ fn ports(lang: Lang, names: &[String]) -> String {
     } else {
         names.join(", ")
     }
+}
+
+/// Returns the counters of a tap in one line.
+fn tap_counts(lang: Lang, tap: &TapReport) -> String {
+    let state = if tap.is_up { "" } else { lang.of_two("down; ", "не работает; ") };
+    let (copies, lost) = (lang.of_two("copies", "копий"), lang.of_two("lost", "потеряно"));
+    let number = |n| lang.grouped(n);
+    format!(
+        "{state}SIP {}, RTP {}, {copies} {}, {lost} {}",
+        number(tap.sip),
+        number(tap.rtp),
+        number(tap.copies),
+        number(tap.lost())
+    )
 }
 
 /// Rows of the audit on a page.

@@ -6,6 +6,7 @@ use std::fmt::{Display, Write as _};
 
 use super::self_test::SelfTestResult;
 use super::status::ServiceReport;
+use super::taps::TapReport;
 
 /// Content type of the text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,6 +27,7 @@ pub(crate) fn text(facts: &MeasuredFacts) -> String {
     let mut out = MetricsText::default();
     info(&mut out, &facts.report);
     packets(&mut out, &facts.report);
+    taps(&mut out, &facts.report.taps);
     calls(&mut out, &facts.report);
     disks(&mut out, &facts.disks);
     if let Some(test) = &facts.test_call {
@@ -94,6 +96,27 @@ fn packets(out: &mut MetricsText, report: &ServiceReport) {
     }
 }
 
+fn taps(out: &mut MetricsText, taps: &[TapReport]) {
+    type TapMetric = (&'static str, &'static str, &'static str, fn(&TapReport) -> u64);
+    let families: [TapMetric; 6] = [
+        ("callspan_tap_up", "gauge", "1 while the interface is up.", |tap| u64::from(tap.is_up)),
+        ("callspan_tap_frames_total", "counter", "Captured frames by interface.", |tap| tap.frames),
+        ("callspan_tap_sip_messages_total", "counter", "SIP messages by the interface that showed them first.", |t| {
+            t.sip
+        }),
+        ("callspan_tap_rtp_packets_total", "counter", "RTP packets by interface, copies included.", |tap| tap.rtp),
+        ("callspan_tap_copies_total", "counter", "Removed copies of packets by interface, without RTP.", |t| t.copies),
+        ("callspan_tap_frames_dropped_total", "counter", "Frames lost on this machine by interface.", TapReport::lost),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        for tap in taps {
+            let label = tap.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
+            out.sample(name, &format!("{{tap=\"{label}\"}}"), value(tap));
+        }
+    }
+}
+
 fn calls(out: &mut MetricsText, report: &ServiceReport) {
     out.gauge("callspan_calls_live", "Calls under way.", report.calls_live);
     out.counter("callspan_calls_ended_total", "Calls that ended.", report.calls_ended);
@@ -136,7 +159,13 @@ mod tests {
     /// Facts that make every family.
     fn all_facts(at: Option<Timestamp>) -> MeasuredFacts {
         MeasuredFacts {
-            report: ServiceReport { frames: 7, last_sip_at: at, last_rtp_at: at, ..ServiceReport::default() },
+            report: ServiceReport {
+                frames: 7,
+                taps: vec![TapReport { name: "eth\"1".into(), is_up: true, rtp: 9, ..TapReport::default() }],
+                last_sip_at: at,
+                last_rtp_at: at,
+                ..ServiceReport::default()
+            },
             disks: vec![("spool", 1, 2)],
             test_call: Some(SelfTestResult { at: Timestamp::from_secs(7), ok: true, detail: String::from("+7495") }),
         }
@@ -149,6 +178,7 @@ mod tests {
         assert!(
             text.contains("\ncallspan_frames_total 7\n") && text.contains("callspan_last_sip_time_seconds 1795424400")
         );
+        assert!(text.contains("callspan_tap_rtp_packets_total{tap=\"eth\\\"1\"} 9\n"), "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split([' ', '{']).next().unwrap_or_default();
             assert!(text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} ")), "{line}");

@@ -15,5 +15,6 @@ pub(crate) mod output;
 pub(crate) mod self_test;
 pub(crate) mod status;
 pub mod supervision;
+pub(crate) mod taps;
 pub(crate) mod thread;
 pub(crate) mod totals;

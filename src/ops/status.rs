@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alerts::Alarm;
 use super::drops::DropCounters;
+use super::taps::TapReport;
 use crate::time::Timestamp;
 
 /// The state of the service, as the service reports it.
@@ -32,6 +33,9 @@ pub(crate) struct ServiceReport {
     pub(crate) dropped_by_interface: u64,
     /// Packets that the spool could not write.
     pub(crate) spool_lost: u64,
+    /// Counters of each interface.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) taps: Vec<TapReport>,
     /// SIP messages.
     pub(crate) sip_messages: u64,
     /// RTP packets of known calls.

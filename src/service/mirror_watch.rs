@@ -160,6 +160,7 @@ impl MirrorWatch {
             traffic: traffic.seen(),
             calls: self.calls.clone(),
             machines: Vec::new(),
+            taps: Vec::new(),
             warnings: Vec::new(),
         }
     }

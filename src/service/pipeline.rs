@@ -6,6 +6,7 @@ use crate::capture::{CaptureError, CaptureEvent, CaptureSource, CapturedFrame};
 use crate::decode::FrameDecoder;
 use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::drops::DropCounters;
+use crate::ops::taps::TapTraffic;
 
 /// Decoder and engine, driven by the events of a source.
 pub struct Pipeline {
@@ -15,6 +16,8 @@ pub struct Pipeline {
     pub engine: Engine,
     /// Counts the decoded traffic, for a service that watches its mirror port.
     pub(crate) traffic: Option<TrafficMonitor>,
+    /// Counts SIP and RTP of each interface, for a service that watches its mirror port.
+    pub(crate) taps: TapTraffic,
     /// Nanoseconds by which the source's timeline is ahead of the engine's timeline. The engine continues the timeline
     /// of an earlier process, which ignored steps of the wall clock.
     ahead_ns: i64,
@@ -32,7 +35,13 @@ pub enum PipelineStep {
 impl Pipeline {
     /// Creates a pipeline around an engine. The engine may already know calls of an earlier process.
     pub fn new(engine: Engine) -> Self {
-        Self { decoder: FrameDecoder::new(), traffic: None, ahead_ns: engine.wall_offset_ns(), engine }
+        Self {
+            decoder: FrameDecoder::new(),
+            traffic: None,
+            taps: TapTraffic::default(),
+            ahead_ns: engine.wall_offset_ns(),
+            engine,
+        }
     }
 
     /// Counts the traffic from now on, for a service that watches its mirror port.
@@ -49,13 +58,14 @@ impl Pipeline {
         source: &mut dyn CaptureSource,
         sink: &mut dyn LegSink,
     ) -> Result<PipelineStep, CaptureError> {
-        let Self { decoder, engine, traffic, ahead_ns } = self;
+        let Self { decoder, engine, traffic, taps, ahead_ns } = self;
         match source.next_event()? {
             CaptureEvent::Frame(frame) => {
                 let frame = CapturedFrame { at: frame.at.offset(ahead_ns.saturating_neg()), ..frame };
                 decoder.handle_frame(&frame, &mut |decoded| {
                     if let Some(traffic) = traffic {
                         traffic.handle_decoded(&decoded);
+                        taps.handle_decoded(&decoded);
                     }
                     engine.handle_decoded(&decoded, sink);
                 });

@@ -6,6 +6,7 @@
 //! - A frame is copied once, into a buffer that is reused. No memory is allocated for a frame.
 //! - The clock is read for a frame only if the timestamps of this frame and the previous one are far apart.
 //! - An interface that disappears is opened again as soon as it is back.
+//! - Frames of several interfaces are returned in the order of their stamps ([`order::TapOrder`]).
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,12 +16,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::config::Config;
 use super::hep::HepListener;
-use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType};
+use super::{
+    CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType, TapCounters,
+};
 use crate::time::Timestamp;
 use clock::{CaptureTimeline, ClockReading};
+use order::TapOrder;
 
 mod clock;
 mod open_errors;
+mod order;
 
 /// The handling of an interface that is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,20 +70,19 @@ pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<Li
     let hep = config.hep_listen.map(|at| HepListener::open(at).map_err(|error| open_errors::cannot_listen(at, &error)));
     let hep = hep.transpose().map_err(CaptureError::Interface)?;
     let _ = clock.compare();
-    let names = config.interfaces.iter().cloned().chain(config.hep_listen.map(|at| format!("HEP at {at}")));
+    let names: Vec<String> =
+        config.interfaces.iter().cloned().chain(config.hep_listen.map(|at| format!("HEP at {at}"))).collect();
     Ok(LiveSource {
-        name: names.collect::<Vec<_>>().join(", "),
+        name: names.join(", "),
+        order: TapOrder::new(names.len()),
+        taps: (0..).zip(names).map(|(interface, name)| TapBuffer::new(interface, name)).collect(),
         interfaces,
         hep,
         buffer_mib: config.buffer_mib,
-        turn: 0,
-        in_turn: 0,
-        frame: Vec::with_capacity(SNAP_LEN as usize),
         held_back: None,
         clock,
         is_any_down: !warnings.is_empty(),
         next_flag_check: Timestamp::EPOCH,
-        frames: 0,
         cut: 0,
         warnings,
     })
@@ -91,19 +95,27 @@ pub(crate) struct LiveSource {
     /// Socket for HEP agents. It is read after the interfaces.
     hep: Option<HepListener>,
     buffer_mib: u32,
-    /// Index of the interface that is read next, and number of frames read from it in a row.
-    turn: usize,
-    in_turn: u32,
-    frame: Vec<u8>,
+    /// Frames that were read and not yet returned: one for each interface, the last for HEP.
+    taps: Vec<TapBuffer>,
+    order: TapOrder,
     /// A frame that is returned after the clock step that was detected at it.
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
     /// Time of the next check whether silent interfaces are still administratively up.
     next_flag_check: Timestamp,
-    frames: u64,
     cut: u64,
     warnings: Vec<CaptureWarning>,
+}
+
+/// The last frame that was read from a tap.
+struct TapBuffer {
+    /// Name of the interface, or of the HEP socket.
+    name: String,
+    head: LiveFrameHeader,
+    frame: Vec<u8>,
+    /// Frames returned since the start.
+    frames: u64,
 }
 
 struct LiveInterface {
@@ -146,8 +158,8 @@ struct LiveFrameHeader {
 }
 
 enum FrameReadOutcome {
-    /// The buffer holds a frame: its kernel timestamp, link type and length on the wire.
-    Frame(Timestamp, LinkType, u32),
+    /// The buffer of the tap holds a frame.
+    Frame,
     Empty,
 }
 
@@ -169,29 +181,42 @@ impl CaptureSource for LiveSource {
         for waited in [false, true] {
             if waited {
                 self.wait();
+                self.order.handle_wait();
             }
-            for _ in 0..self.turns() {
-                let index = self.take_turn();
-                if let FrameReadOutcome::Frame(stamp, link, orig_len) = self.read(index) {
-                    return Ok(self.place_on_timeline(
-                        stamp,
-                        LiveFrameHeader { at: stamp, link, interface: index as u32, orig_len },
-                    ));
-                }
-                self.in_turn = FRAMES_IN_A_TURN;
+            self.read_due_taps();
+            if let Some(tap) = self.order.take_oldest() {
+                let head = self.taps[tap].head;
+                return Ok(self.place_on_timeline(head));
             }
         }
         Ok(self.tick())
     }
 
     fn counters(&mut self) -> CaptureCounters {
-        let mut sum = CaptureCounters { frames: self.frames, cut: self.cut, ..CaptureCounters::default() };
+        let frames = self.taps.iter().map(|tap| tap.frames).sum();
+        let mut sum = CaptureCounters { frames, cut: self.cut, ..CaptureCounters::default() };
         for interface in &mut self.interfaces {
             interface.read_counters();
             sum.dropped_by_kernel += interface.before.dropped_by_kernel;
             sum.dropped_by_interface += interface.before.dropped_by_interface;
         }
         sum
+    }
+
+    fn taps(&mut self) -> Vec<TapCounters> {
+        let Self { taps, interfaces, .. } = self;
+        let counters = taps.iter().enumerate().map(|(index, tap)| {
+            let mut counters =
+                TapCounters { name: tap.name.clone(), frames: tap.frames, is_up: true, ..TapCounters::default() };
+            if let Some(interface) = interfaces.get_mut(index) {
+                interface.read_counters();
+                counters.is_up = matches!(&interface.state, InterfaceState::Up(handle) if handle.is_set_up);
+                counters.dropped_by_kernel = interface.before.dropped_by_kernel;
+                counters.dropped_by_interface = interface.before.dropped_by_interface;
+            }
+            counters
+        });
+        counters.collect()
     }
 
     fn name(&self) -> &str {
@@ -204,28 +229,28 @@ impl CaptureSource for LiveSource {
 }
 
 impl LiveSource {
-    /// Returns the index of the interface to read. After [`FRAMES_IN_A_TURN`] frames the next interface has its turn.
-    fn take_turn(&mut self) -> usize {
-        if self.in_turn >= FRAMES_IN_A_TURN {
-            self.turn = (self.turn + 1) % self.turns().max(1);
-            self.in_turn = 0;
+    /// Reads one frame from each tap of which none waits.
+    fn read_due_taps(&mut self) {
+        for tap in 0..self.order.len() {
+            if !self.order.is_due(tap) {
+                continue;
+            }
+            match self.read(tap) {
+                FrameReadOutcome::Frame => self.order.handle_frame(tap, self.taps[tap].head.at),
+                FrameReadOutcome::Empty => self.order.handle_empty(tap),
+            }
         }
-        self.in_turn += 1;
-        self.turn
-    }
-
-    /// Returns the number of interfaces and sockets that are read in turn.
-    fn turns(&self) -> usize {
-        self.interfaces.len() + usize::from(self.hep.is_some())
     }
 
     /// Reads a packet that a HEP agent sent.
     fn read_hep(&mut self) -> FrameReadOutcome {
-        if !self.hep.as_mut().is_some_and(|hep| hep.read(&mut self.frame)) {
+        let Some((hep, tap)) = self.hep.as_mut().zip(self.taps.last_mut()) else { return FrameReadOutcome::Empty };
+        if !hep.read(&mut tap.frame) {
             return FrameReadOutcome::Empty;
         }
-        let length = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);
-        FrameReadOutcome::Frame(wall(), LinkType::RawIp, length)
+        let orig_len = u32::try_from(tap.frame.len()).unwrap_or(u32::MAX);
+        tap.head = LiveFrameHeader { at: wall(), link: LinkType::RawIp, orig_len, ..tap.head };
+        FrameReadOutcome::Frame
     }
 
     fn read(&mut self, index: usize) -> FrameReadOutcome {
@@ -235,14 +260,17 @@ impl LiveSource {
         let Some(LiveInterface { state: InterfaceState::Up(handle), .. }) = self.interfaces.get_mut(index) else {
             return FrameReadOutcome::Empty;
         };
+        let tap = &mut self.taps[index];
         match handle.capture.next_packet() {
             Ok(packet) => {
-                self.frame.clear();
-                self.frame.extend_from_slice(packet.data);
+                tap.frame.clear();
+                tap.frame.extend_from_slice(packet.data);
                 // With nanosecond precision, tv_usec holds nanoseconds (pcap_set_tstamp_precision(3)).
                 #[allow(clippy::useless_conversion, reason = "the fields of timeval differ between platforms")]
                 let (secs, nanos) = (i64::from(packet.header.ts.tv_sec), i64::from(packet.header.ts.tv_usec));
-                FrameReadOutcome::Frame(Timestamp::from_secs(secs).offset(nanos), handle.link, packet.header.len)
+                let at = Timestamp::from_secs(secs).offset(nanos);
+                tap.head = LiveFrameHeader { at, link: handle.link, orig_len: packet.header.len, ..tap.head };
+                FrameReadOutcome::Frame
             }
             // On a live handle NoMorePackets only means an interrupted read.
             Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => FrameReadOutcome::Empty,
@@ -254,7 +282,8 @@ impl LiveSource {
     }
 
     /// Puts the frame in the buffer on the capture timeline. Returns the frame, or a clock step detected at it.
-    fn place_on_timeline(&mut self, stamp: Timestamp, head: LiveFrameHeader) -> CaptureEvent<'_> {
+    fn place_on_timeline(&mut self, head: LiveFrameHeader) -> CaptureEvent<'_> {
+        let stamp = head.at;
         if let Some(at) = self.clock.timeline.convert_near(stamp) {
             if self.is_any_down {
                 self.reopen_interfaces(at);
@@ -270,10 +299,11 @@ impl LiveSource {
     }
 
     fn hand_out(&mut self, head: LiveFrameHeader) -> CaptureEvent<'_> {
-        self.frames += 1;
-        self.cut += u64::from(head.orig_len as usize > self.frame.len());
         let LiveFrameHeader { at, link, interface, orig_len } = head;
-        CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &self.frame })
+        let tap = &mut self.taps[interface as usize];
+        tap.frames += 1;
+        self.cut += u64::from(orig_len as usize > tap.frame.len());
+        CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &tap.frame })
     }
 
     /// Returns a tick, or a clock step if there was one, after a wait without frames.
@@ -350,6 +380,13 @@ impl LiveSource {
     }
 }
 
+impl TapBuffer {
+    fn new(interface: u32, name: String) -> Self {
+        let head = LiveFrameHeader { at: Timestamp::EPOCH, link: LinkType::RawIp, interface, orig_len: 0 };
+        Self { name, head, frame: Vec::with_capacity(SNAP_LEN as usize), frames: 0 }
+    }
+}
+
 impl LiveInterface {
     /// Adds the drops since the last call to the totals.
     fn read_counters(&mut self) {
@@ -402,7 +439,7 @@ impl LiveClock {
 
 impl fmt::Debug for LiveSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveSource").field("name", &self.name).field("frames", &self.frames).finish_non_exhaustive()
+        f.debug_struct("LiveSource").field("name", &self.name).field("order", &self.order).finish_non_exhaustive()
     }
 }
 
@@ -427,8 +464,6 @@ const SNAP_LEN: i32 = 262_144;
 const BLOCK_TIMEOUT_MS: i32 = 20;
 /// Largest buffer size in bytes: libpcap takes a C int.
 const MAX_BUFFER_BYTES: i32 = i32::MAX;
-/// Frames read from one interface in a row. 64 frames take far less than the 100 ms of disorder the engine tolerates.
-const FRAMES_IN_A_TURN: u32 = 64;
 
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,8 @@ pub struct FrameDecoder {
     counters: DecodeCounters,
     fragments: FragmentReassembler,
     duplicates: DuplicateFilter,
+    /// Dropped duplicates by interface.
+    copies: Vec<u64>,
     tcp: TcpReassembler,
     turn: TurnRelays,
     next_expiry: Timestamp,
@@ -116,6 +118,7 @@ impl FrameDecoder {
             counters: DecodeCounters::default(),
             fragments: FragmentReassembler::new(bounds),
             duplicates: DuplicateFilter::new(),
+            copies: Vec::new(),
             tcp: TcpReassembler::new(TcpLimits { streams: limits.tcp_streams.max(2), bytes: limits.tcp_bytes }),
             turn: TurnRelays::default(),
             next_expiry: Timestamp::EPOCH,
@@ -160,6 +163,11 @@ impl FrameDecoder {
     /// Returns the counters since the start.
     pub const fn counters(&self) -> &DecodeCounters {
         &self.counters
+    }
+
+    /// Returns the number of packets of an interface that were dropped as duplicates.
+    pub(crate) fn copies_at(&self, interface: u32) -> u64 {
+        self.copies.get(interface as usize).copied().unwrap_or(0)
     }
 
     fn ip(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
@@ -464,7 +472,14 @@ impl FrameDecoder {
     fn is_copy(&mut self, context: PacketContext, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
         let copy = !packet.is_empty()
             && self.duplicates.check(context.at, DuplicateCandidate { packet, transport }) == DuplicateCheck::Copy;
-        self.counters.duplicates += u64::from(copy);
+        if copy {
+            self.counters.duplicates += 1;
+            let index = context.interface as usize;
+            if index < MAX_COUNTED_INTERFACES {
+                self.copies.resize(self.copies.len().max(index + 1), 0);
+                self.copies[index] += 1;
+            }
+        }
         copy
     }
 }
@@ -479,6 +494,8 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
 const MAX_EXTENSIONS: usize = 8;
 /// Largest plausible time to the next expiry. Disorder between interfaces is smaller; a larger value is a wrong timestamp.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
+/// Interfaces whose duplicates are counted. A file can name any number of interfaces.
+const MAX_COUNTED_INTERFACES: usize = 64;
 /// Deepest nesting of tunnels. A remote mirror over an overlay network over an access tunnel has depth 3.
 const MAX_TUNNEL_DEPTH: u8 = 8;
 /// Interval between searches for expired state; equal to the tick on a silent wire.

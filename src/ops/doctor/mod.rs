@@ -88,6 +88,8 @@ pub(crate) struct Observation {
     pub(crate) calls: calls::CallTally,
     /// Pairs of hosts that are one machine, as calls showed.
     pub(crate) machines: Vec<MachinePair>,
+    /// Counters of each interface; empty for files.
+    pub(crate) taps: Vec<super::taps::TapReport>,
     /// Warnings of the source.
     pub(crate) warnings: Vec<String>,
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::super::taps::TapReport;
 use super::rules::count;
 use super::{DoctorFinding, FindingSeverity, Observation};
 
@@ -18,6 +19,9 @@ pub(crate) struct DoctorReport<'a> {
     pub(crate) healthy: bool,
     /// The most important counts.
     pub(crate) counts: ReportCounts,
+    /// Counters of each interface, if there are several.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(crate) taps: &'a [TapReport],
     /// The findings, the worst first.
     pub(crate) findings: &'a [DoctorFinding],
 }
@@ -65,6 +69,7 @@ pub(crate) fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -
             calls_answered: look.calls.talked,
             calls_both_sides: look.calls.both_sides,
         },
+        taps: if look.taps.len() > 1 { &look.taps } else { &[] },
         findings,
     }
 }
@@ -85,6 +90,19 @@ pub(crate) fn text(report: &DoctorReport<'_>) -> String {
         c.calls_both_sides,
         count(c.frames_lost_here, "frame"),
     );
+    for tap in report.taps {
+        // Writing to a String never fails.
+        let _ = writeln!(
+            text,
+            "    {}: {}, {}, {}, {}, {} lost on this machine",
+            tap.name,
+            count(tap.frames, "frame"),
+            count(tap.sip, "SIP message"),
+            count(tap.rtp, "RTP packet"),
+            if tap.copies == 1 { String::from("1 copy") } else { format!("{} copies", tap.copies) },
+            count(tap.lost(), "frame"),
+        );
+    }
     for finding in report.findings {
         block(&mut text, finding);
     }

@@ -1,3 +1,4 @@
+use super::super::taps::TapReport;
 use super::host::{CardLosses, EthtoolAnswer, HostClock, HostInterface, OffloadFeature};
 use super::traffic::{DatagramCounts, HostPairs};
 use super::*;
@@ -28,6 +29,7 @@ fn healthy() -> Observation {
         },
         calls: calls::CallTally { all: 1, talked: 1, both_sides: 1, ..calls::CallTally::default() },
         machines: Vec::new(),
+        taps: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -62,6 +64,21 @@ fn only(look: &Observation) -> DoctorFinding {
 
 fn kinds(look: &Observation) -> Vec<&'static str> {
     examine(look).iter().map(|f| f.kind).collect()
+}
+
+#[test]
+fn tap_without_calls_beside_one_with_calls_is_reported() {
+    let tap = |name: &str, rtp| TapReport { name: name.into(), is_up: true, rtp, ..TapReport::default() };
+    let mut look = Observation { taps: vec![tap("eth7", 990), tap("eth8", 0)], ..live(eth7()) };
+    let finding = only(&look);
+    assert_eq!((finding.kind, finding.commands), ("silent_tap", vec![String::from("tcpdump -ni eth8 -c 5 udp")]));
+    let text = report::text(&report::report(&look, &[]));
+    assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
+    // Neither has a call: that is another finding. One interface has no line of its own.
+    look.taps = vec![tap("eth7", 0), tap("eth8", 0)];
+    assert!(kinds(&look).is_empty());
+    look.taps = vec![tap("eth7", 990)];
+    assert_eq!(report::text(&report::report(&look, &[])).lines().count(), 1);
 }
 
 #[test]

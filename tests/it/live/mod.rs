@@ -5,6 +5,7 @@
 
 mod flood;
 mod soak;
+mod taps;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

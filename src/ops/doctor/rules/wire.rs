@@ -4,11 +4,13 @@ use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count, 
 use crate::decode::counters::TunnelCounters;
 use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
+use crate::ops::taps::TapReport;
 
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     let rules = [
         link,
         no_voip,
+        silent_tap,
         one_direction,
         cut,
         duplicates,
@@ -46,6 +48,22 @@ pub(super) fn nothing(look: &Observation) -> Option<DoctorFinding> {
             .command(format!("ip link set {eth} up promisc on"))
             .command(format!("tcpdump -ni {eth} -c 5")),
     })
+}
+
+/// Reports interfaces without calls while another interface has some.
+fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
+    let (with, without): (Vec<_>, Vec<_>) = look.taps.iter().partition(|tap| tap.shows_calls());
+    let first = without.first().filter(|_| !with.is_empty())?;
+    let names = |taps: &[&TapReport]| taps.iter().map(|tap| tap.name.as_str()).collect::<Vec<_>>().join(", ");
+    let what = format!("{} showed neither SIP nor RTP, while {} did", names(&without), names(&with));
+    Some(
+        DoctorFinding::new(FindingSeverity::Warning, "silent_tap", what)
+            .remedy(
+                "Calls whose packets take the silent way have no sound, or one side. Check the cable and the mirror session of \
+                 this interface. If there was simply no call on it, look for longer:",
+            )
+            .command(format!("tcpdump -ni {} -c 5 udp", first.name)),
+    )
 }
 
 /// Reports frames with an unsupported link type.
@@ -178,6 +196,11 @@ fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     let what = format!(
         "{share:.0} % of the packets are copies, made by the mirror or by a sender that repeats itself ({copies})"
     );
+    if look.taps.len() > 1 {
+        return Some(DoctorFinding::new(FindingSeverity::Note, "duplicates", what).remedy(
+            "Several interfaces show the same packets. callspan keeps the first of each, so recordings are correct.",
+        ));
+    }
     Some(
         DoctorFinding::new(severity, "duplicates", what)
             .remedy(

@@ -1,0 +1,153 @@
+//! Chooses which tap of several is read next, so that frames come in the order of their stamps.
+//!
+//! After a pause of the process every ring holds a backlog. Frames read in turn would be out of order by seconds if one
+//! tap is busy and the other is not, and a copy at the other tap would not be recognised as a copy.
+//!
+//! Invariants: at most one frame of each tap waits. A tap that had none is asked again after [`FRAMES_BETWEEN_LOOKS`]
+//! frames of others, because each look at an empty ring is a system call.
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// The frames that wait, one of each tap at most.
+#[derive(Debug)]
+pub(super) struct TapOrder {
+    taps: Vec<WaitingTap>,
+    /// Number of the next frame, in the order of reading.
+    next_number: u64,
+}
+
+/// State of one tap.
+#[derive(Clone, Copy, Debug)]
+enum WaitingTap {
+    /// A frame was read: its kernel stamp and its number in the order of reading.
+    Frame { stamp: Timestamp, number: u64 },
+    /// Nothing waits. The tap is looked at after this many frames of other taps.
+    Empty { looks_in: u32 },
+}
+
+impl TapOrder {
+    pub(super) fn new(taps: usize) -> Self {
+        Self { taps: vec![WaitingTap::Empty { looks_in: 0 }; taps], next_number: 0 }
+    }
+
+    /// Returns the number of taps.
+    pub(super) fn len(&self) -> usize {
+        self.taps.len()
+    }
+
+    /// Returns whether this tap must be read before the next frame is chosen.
+    pub(super) fn is_due(&self, tap: usize) -> bool {
+        matches!(self.taps.get(tap), Some(WaitingTap::Empty { looks_in: 0 }))
+    }
+
+    /// Notes a frame that was read from a tap.
+    pub(super) fn handle_frame(&mut self, tap: usize, stamp: Timestamp) {
+        if let Some(state) = self.taps.get_mut(tap) {
+            *state = WaitingTap::Frame { stamp, number: self.next_number };
+            self.next_number += 1;
+        }
+    }
+
+    /// Notes that a tap had no frame.
+    pub(super) fn handle_empty(&mut self, tap: usize) {
+        if let Some(state) = self.taps.get_mut(tap) {
+            *state = WaitingTap::Empty { looks_in: FRAMES_BETWEEN_LOOKS };
+        }
+    }
+
+    /// Makes every empty tap due, after a wait for frames.
+    pub(super) fn handle_wait(&mut self) {
+        for tap in &mut self.taps {
+            if let WaitingTap::Empty { looks_in } = tap {
+                *looks_in = 0;
+            }
+        }
+    }
+
+    /// Removes the waiting frame with the smallest stamp. Returns its tap.
+    pub(super) fn take_oldest(&mut self) -> Option<usize> {
+        let waiting = self.taps.iter().enumerate().filter_map(|(tap, state)| match state {
+            WaitingTap::Frame { stamp, number } => Some((*stamp, *number, tap)),
+            WaitingTap::Empty { .. } => None,
+        });
+        let (oldest, newest) = (waiting.clone().min()?, waiting.clone().max()?);
+        let is_step = newest.0.since(oldest.0) > MAX_BACKLOG;
+        let (_, _, tap) = if is_step { waiting.min_by_key(|(_, number, _)| *number)? } else { oldest };
+        for state in &mut self.taps {
+            if let WaitingTap::Empty { looks_in } = state {
+                *looks_in = looks_in.saturating_sub(1);
+            }
+        }
+        self.taps[tap] = WaitingTap::Empty { looks_in: 0 };
+        Some(tap)
+    }
+}
+
+/// Frames of other taps between two looks at an empty tap: far less than the 100 ms of disorder the engine tolerates.
+const FRAMES_BETWEEN_LOOKS: u32 = 64;
+/// Longest plausible backlog of a ring. Stamps further apart stand on both sides of a step of the wall clock; then the
+/// frame that was read first comes first.
+const MAX_BACKLOG: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_micros(ms * 1000)
+    }
+
+    /// Reads the rings of the taps to their ends. Returns the stamps in ms in the order of delivery.
+    fn read(mut rings: Vec<Vec<i64>>) -> Vec<i64> {
+        rings.iter_mut().for_each(|ring| ring.reverse());
+        let mut order = TapOrder::new(rings.len());
+        let mut heads = vec![0; rings.len()];
+        let mut read = Vec::new();
+        loop {
+            for tap in 0..rings.len() {
+                match order.is_due(tap).then(|| rings[tap].pop()) {
+                    Some(Some(ms)) => {
+                        heads[tap] = ms;
+                        order.handle_frame(tap, at(ms));
+                    }
+                    Some(None) => order.handle_empty(tap),
+                    None => {}
+                }
+            }
+            let Some(tap) = order.take_oldest() else { return read };
+            read.push(heads[tap]);
+        }
+    }
+
+    #[test]
+    fn backlogs_of_a_busy_and_a_quiet_tap_are_read_in_order_of_time() {
+        let (busy, quiet): (Vec<i64>, Vec<i64>) = ((0..2000).collect(), (0..2000).step_by(500).collect());
+        let frames = read(vec![busy, quiet]);
+        assert_eq!(frames.len(), 2004);
+        assert!(frames.is_sorted(), "a frame of the quiet tap comes between frames of the same time");
+    }
+
+    #[test]
+    fn no_tap_waits_for_ever_after_the_clock_was_set_back() {
+        // The first tap read a frame before the clock went back by an hour.
+        let frames = read(vec![vec![3_600_000], (0..10).collect()]);
+        assert_eq!(frames[..2], [3_600_000, 0]);
+    }
+
+    #[test]
+    fn empty_tap_is_looked_at_after_some_frames_of_others_or_after_a_wait() {
+        let mut order = TapOrder::new(2);
+        order.handle_empty(1);
+        for frame in 0..FRAMES_BETWEEN_LOOKS {
+            assert!(!order.is_due(1), "{frame}");
+            order.handle_frame(0, at(0));
+            assert_eq!(order.take_oldest(), Some(0));
+        }
+        assert!(order.is_due(1));
+        order.handle_empty(1);
+        order.handle_wait();
+        assert!(order.is_due(1) && order.take_oldest().is_none());
+    }
+}

@@ -1,0 +1,131 @@
+//! Counts what each capture interface (tap) shows, for the status, the metrics and the doctor.
+
+use serde::{Deserialize, Serialize};
+
+use crate::capture::TapCounters;
+use crate::decode::{DecodedItem, FrameDecoder, TcpStreamEvent};
+use crate::{rtp, sip};
+
+/// SIP and RTP by tap, as the decoder delivers them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TapTraffic(Vec<TapTally>);
+
+/// SIP and RTP of one tap.
+#[derive(Clone, Copy, Debug, Default)]
+struct TapTally {
+    sip: u64,
+    rtp: u64,
+}
+
+/// Counters of one tap since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TapReport {
+    /// Name of the interface.
+    pub(crate) name: String,
+    /// Whether the interface is up.
+    pub(crate) is_up: bool,
+    /// Captured frames.
+    pub(crate) frames: u64,
+    /// SIP messages, and pieces of SIP over TCP, that this tap showed first.
+    pub(crate) sip: u64,
+    /// RTP packets, copies included.
+    pub(crate) rtp: u64,
+    /// Removed copies of packets that this or another tap had shown shortly before. RTP is not included.
+    pub(crate) copies: u64,
+    /// Frames dropped by the kernel because the ring of this tap was full.
+    pub(crate) dropped_by_kernel: u64,
+    /// Frames dropped by the interface.
+    pub(crate) dropped_by_interface: u64,
+}
+
+impl TapTraffic {
+    /// Counts output of the decoder.
+    pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
+        match decoded {
+            DecodedItem::Datagram(datagram) => match rtp::classify(datagram.payload) {
+                rtp::MediaPacketKind::Rtp => self.count(datagram.interface, |tally| tally.rtp += 1),
+                rtp::MediaPacketKind::Other if sip::looks_like_sip(datagram.payload) => {
+                    self.count(datagram.interface, |tally| tally.sip += 1);
+                }
+                _ => {}
+            },
+            // The decoder delivers only TCP streams that carry SIP.
+            DecodedItem::Stream(chunk) if matches!(chunk.event, TcpStreamEvent::Data(_)) => {
+                self.count(chunk.interface, |tally| tally.sip += 1);
+            }
+            DecodedItem::Stream(_) => {}
+        }
+    }
+
+    /// Returns the reports of all taps of a source.
+    pub(crate) fn report(&self, taps: Vec<TapCounters>, decoder: &FrameDecoder) -> Vec<TapReport> {
+        let report = |(interface, tap): (u32, TapCounters)| {
+            let tally = self.0.get(interface as usize).copied().unwrap_or_default();
+            TapReport {
+                name: tap.name,
+                is_up: tap.is_up,
+                frames: tap.frames,
+                sip: tally.sip,
+                rtp: tally.rtp,
+                copies: decoder.copies_at(interface),
+                dropped_by_kernel: tap.dropped_by_kernel,
+                dropped_by_interface: tap.dropped_by_interface,
+            }
+        };
+        (0..).zip(taps).map(report).collect()
+    }
+
+    fn count(&mut self, interface: u32, add: impl FnOnce(&mut TapTally)) {
+        let index = interface as usize;
+        if index >= MAX_TAPS {
+            return;
+        }
+        if index >= self.0.len() {
+            self.0.resize(index + 1, TapTally::default());
+        }
+        add(&mut self.0[index]);
+    }
+}
+
+impl TapReport {
+    /// Returns true if the tap showed traffic of calls, its own or a copy.
+    pub(crate) const fn shows_calls(&self) -> bool {
+        self.sip + self.rtp + self.copies > 0
+    }
+
+    /// Returns the frames that this machine lost.
+    pub(crate) const fn lost(&self) -> u64 {
+        self.dropped_by_kernel + self.dropped_by_interface
+    }
+}
+
+/// Taps that are counted. A file can name any number of interfaces.
+const MAX_TAPS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Endpoint;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn each_tap_counts_its_own_sip_and_rtp() {
+        let mut traffic = TapTraffic::default();
+        let rtp: Vec<u8> = [&[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7], [0; 160].as_slice()].concat();
+        let sip = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: x\r\n\r\n";
+        for (interface, payload) in [(0, &sip[..]), (1, &rtp), (1, &rtp), (u32::MAX, &rtp)] {
+            traffic.handle_decoded(&DecodedItem::Datagram(crate::decode::UdpDatagram {
+                at: Timestamp::EPOCH,
+                src: Endpoint::v4([10, 0, 0, 1], 5060),
+                dst: Endpoint::v4([10, 0, 0, 2], 5060),
+                payload,
+                wire_len: payload.len() as u32,
+                interface,
+            }));
+        }
+        let tap = |name: &str| TapCounters { name: name.into(), is_up: true, ..TapCounters::default() };
+        let taps = traffic.report(vec![tap("eth1"), tap("eth2"), tap("eth3")], &FrameDecoder::new());
+        let counts: Vec<_> = taps.iter().map(|tap| (tap.sip, tap.rtp, tap.shows_calls())).collect();
+        assert_eq!(counts, [(1, 0, true), (0, 2, true), (0, 0, false)]);
+    }
+}
