@@ -1,15 +1,6 @@
 //! Correlation keys: the parts of a leg's first message that can show to which call the leg belongs.
 //!
-//! The engine asks its rules in this order, most reliable first:
-//! 1. the same dialog at another hop (Call-ID and From tag),
-//! 2. a configured correlation header, or Session-ID (RFC 7989),
-//! 3. Replaces (RFC 3891) and REFER (RFC 3515),
-//! 4. the same Call-ID,
-//! 5. numbers, hosts and times.
-//!
 //! Media addresses are compared later, when the leg announces them.
-//! The last rule is a heuristic, so it needs an unambiguous match: two simultaneous calls between the same numbers are
-//! never merged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
@@ -120,7 +111,7 @@ impl LegSignature<'_> {
         if self.at.since(older.at) > PAIR_WINDOW || older.at.since(self.at) > CLOCK_SKEW {
             return MatchStrength::None;
         }
-        if !self.hop.0.same_host(older.hop.1) || self.is_own_call_beside(older) {
+        if !self.hop.0.same_host(older.hop.1) {
             return MatchStrength::None;
         }
         let diverted = self.is_diverted_from(older);
@@ -196,7 +187,7 @@ impl LegSignature<'_> {
     pub(crate) fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
         let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
         let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);
-        self.hop.0.same_host(older.hop.1) && !in_return && same_caller && !self.is_own_call_beside(older)
+        self.hop.0.same_host(older.hop.1) && !in_return && same_caller
     }
 
     /// Returns whether the new leg is a diversion in the name of the number that the older leg called.
@@ -214,10 +205,7 @@ impl LegSignature<'_> {
     /// Returns whether the PBX sends this new leg to the number that the older leg called, because it tries another
     /// trunk.
     pub(crate) fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
-        self.hop.0.same_host(older.hop.1)
-            && !self.returns_to_sender(older)
-            && same_number(self.to, older.to)
-            && !self.is_own_call_beside(older)
+        self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older) && same_number(self.to, older.to)
     }
 
     /// Returns whether this new leg is a second call by the extension that takes part in the older leg. Either the

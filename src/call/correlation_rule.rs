@@ -78,27 +78,31 @@ macro_rules! correlation_rules {
 
 correlation_rules! {
     SameDialog = "same_dialog", Proof, "Call-ID and From tag are the same: one dialog at two places of the network.";
+    TagReuse = "tag_reuse", Contradiction, "The dialog with this Call-ID and From tag had ended: this INVITE begins another call.";
     CorrelationHeader = "correlation_header", Proof, "A configured correlation header has the same value.";
     SessionId = "session_id", Proof, "The Session-ID header has the same value.";
     RecordingSession = "recording_session", Strong, "A recorder's own session (SIPREC) carries the sound of this call.";
-    TagReuse = "tag_reuse", Contradiction, "The dialog with this Call-ID and From tag had ended: this INVITE begins another call.";
     Replaces = "replaces", Proof, "The Replaces header names the other dialog.";
     Refer = "refer", Proof, "A REFER of the other call asked for this leg.";
     ReferReplaces = "refer_replaces", Relation, "A REFER joined this call with the other one (attended transfer).";
     SameCallId = "same_call_id", Strong, "The Call-ID is the same, and the other leg is live, or was refused and is tried again.";
-    OnwardBoth = "onward_both", Strong, "The host that received the other leg sent this one at once, with the same two numbers.";
-    OnwardOne = "onward_one", Weak, "The host that received the other leg sent this one at once, with one of its numbers.";
-    Diverted = "diverted", Strong, "The Diversion or History-Info header names the number that the other leg called.";
-    ForWaitingCaller = "for_waiting_caller", Strong, "The caller of the other leg waits at the host that sent this leg, and the number is the caller's.";
-    AnotherDevice = "another_device", Strong, "The PBX rings another device of the extension that rings already, and one caller waits.";
-    Hairpin = "hairpin", Strong, "The PBX sends an extension's call back to the proxy that brought it, in the name of an outside number.";
     OwnCall = "own_call", Contradiction, "The other leg goes to the same address for another call.";
+    AlreadyRinging = "already_ringing", Contradiction, "The call already rings this telephone: a second leg to it is for another caller.";
+    AnotherDevice = "another_device", Strong, "The PBX rings another device of the extension that rings already, and one caller waits.";
+    OnwardBoth = "onward_both", Strong, "The host that received the other leg sent this one at once, with the same two numbers.";
+    Hairpin = "hairpin", Weak, "The PBX sends an extension's call back to the proxy that brought it, in the name of an outside number.";
+    Diverted = "diverted", Weak, "The Diversion or History-Info header names the number that the other leg called.";
+    OnwardOne = "onward_one", Weak, "The host that received the other leg sent this one at once, with one of its numbers.";
+    ForWaitingCaller = "for_waiting_caller", Weak, "The caller of the other leg waits at the host that sent this leg, and the number is the caller's.";
     NextTrunk = "next_trunk", Weak, "The same number was called before without success: the PBX tries another trunk.";
-    TriedAgain = "tried_again", Weak, "The other leg was refused a moment before, and its sender tries again.";
-    ClickToCall = "click_to_call", Weak, "The PBX called the extension first, and calls the number now.";
     NewestUnserved = "newest_unserved", Weak, "Of several possible callers, this one came last and nobody was called for it.";
     MachinePair = "machine_pair", Strong, "The host that received the other leg and the host that sent this one are one machine, as configured or learnt.";
+    ClickToCall = "click_to_call", Weak, "The PBX called the extension first, and calls the number now.";
+    TriedAgain = "tried_again", Weak, "The other leg was refused a moment before, and its sender tries again.";
+    Consultation = "consultation", Relation, "The party talked in the other call when this one began.";
     AgreeingNumbers = "agreeing_numbers", Weak, "No other leg fits: two hosts without a known link sent calls of the same numbers within half a second.";
+    Parked = "parked", Relation, "This call goes to the place to which the other call was transferred.";
+    DirectedPickup = "directed_pickup", Relation, "The dialled pickup code ends in the extension that rang.";
     MomentsDisagree = "moments_disagree", Contradiction, "The legs were joined by their numbers alone, and were not answered or ended together.";
     LateCause = "late_cause", Weak, "The leg that caused this one was captured after it.";
     LateSibling = "late_sibling", Weak, "This leg was captured a moment before the answer or end that caused it.";
@@ -107,10 +111,7 @@ correlation_rules! {
     SameMoments = "same_moments", Strong, "The legs were answered, and ended, together.";
     RingOutcome = "ring_outcome", Proof, "The telephone was answered at the moment at which this caller was.";
     GroupPickup = "group_pickup", Relation, "A pickup code was answered at the moment at which this ringing call was taken.";
-    DirectedPickup = "directed_pickup", Relation, "The dialled pickup code ends in the extension that rang.";
     ForwardedOutside = "forwarded_outside", Relation, "The PBX called an outside number in the name of the dialled number, and both were answered together.";
-    Consultation = "consultation", Relation, "The party talked in the other call when this one began.";
-    Parked = "parked", Relation, "This call goes to the place to which the other call was transferred.";
     Ambiguous = "ambiguous", Relation, "The leg could belong to either call, and nothing decides between them.";
     TooManyLegs = "too_many_legs", Relation, "The other call has as many legs as a call may have.";
     Survives = "survives", Relation, "The leg went on after its call had ended.";
@@ -132,6 +133,20 @@ impl CorrelationRule {
                     | Self::LateCause
                     | Self::LateSibling
             )
+    }
+
+    /// Returns whether an answer at the same moment as that of another leg of the call confirms a join by this rule.
+    pub(crate) const fn is_confirmed_by_answer(self) -> bool {
+        matches!(
+            self,
+            Self::OnwardBoth | Self::Diverted | Self::ForWaitingCaller | Self::AnotherDevice | Self::MachinePair
+        )
+    }
+
+    /// Returns whether the call that the rule relates to another one is closed to the heuristic rules: its cause is known, or
+    /// it could be a part of several calls.
+    pub(crate) const fn closes_call_it_relates(self) -> bool {
+        matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }
 
     /// Returns whether the rule joins legs by a host that received one of them and sent the other.

@@ -8,12 +8,13 @@
 use std::time::Duration;
 
 use crate::call::correlate::ambiguous::PBX_REACTION;
-use crate::call::correlate::heuristic::HeuristicMatch;
+use crate::call::correlate::evidence::Evidence;
+use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::{Leg, LegDraft};
+use crate::call::leg::Leg;
 use crate::net::Endpoint;
 
 /// Two addresses that count as one machine within a call: the sender of one leg is the receiver of another.
@@ -43,24 +44,19 @@ struct AgreeingLeg<'a> {
     strength: MatchStrength,
 }
 
-impl Correlator<'_> {
-    /// Matches the calls whose numbers agree with those of a leg that no other rule explains. Calls with both numbers are
-    /// preferred to calls with one: all outbound calls of a site may have one caller's number.
-    pub(super) fn match_agreeing_numbers(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> HeuristicMatch {
-        let legs: Vec<AgreeingLeg<'_>> = self.agreeing_legs(draft, signature).collect();
-        let strongest = legs.iter().map(|found| found.strength).max();
-        let calls = legs.iter().filter(|found| Some(found.strength) == strongest).map(|found| found.leg.call());
-        HeuristicMatch::from_calls(calls.map(|call| (call, CorrelationRule::AgreeingNumbers)))
-    }
+/// Rule `agreeing_numbers`: the calls whose numbers agree with those of a leg that no other rule explains. Calls
+/// with both numbers are preferred to calls with one: all outbound calls of a site may have one caller's number.
+pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let legs: Vec<AgreeingLeg<'_>> = question.correlator.agreeing_legs(&question.signature).collect();
+    let strongest = legs.iter().map(|found| found.strength).max();
+    let legs = legs.iter().filter(|found| Some(found.strength) == strongest);
+    legs.map(|found| Evidence::about_leg(CorrelationRule::AgreeingNumbers, found.leg.call(), found.slot)).collect()
+}
 
+impl Correlator<'_> {
     /// Returns the alias by which a leg that joined `call` without a shared host is linked to it.
-    pub(super) fn agreeing_alias(
-        &self,
-        draft: &LegDraft,
-        signature: &LegSignature<'_>,
-        call: CallKey,
-    ) -> Option<MachineAlias> {
-        let found = self.agreeing_legs(draft, signature).filter(|found| found.leg.call() == call);
+    pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
+        let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
         // The last one of the strongest.
         let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
         Some(alias_of(slot, leg, order, signature))
@@ -76,18 +72,14 @@ impl Correlator<'_> {
         Some(alias_of(slot, leg, order, signature))
     }
 
-    fn agreeing_legs<'a>(
-        &'a self,
-        draft: &'a LegDraft,
-        signature: &'a LegSignature<'a>,
-    ) -> impl Iterator<Item = AgreeingLeg<'a>> {
+    fn agreeing_legs<'a>(&'a self, signature: &'a LegSignature<'a>) -> impl Iterator<Item = AgreeingLeg<'a>> {
         let numbers = [signature.from, signature.to].into_iter().flatten();
         let mut slots: Vec<LegKey> =
             numbers.flat_map(|number| self.table.correlation().legs_with(number)).copied().collect();
         slots.sort_unstable();
         slots.dedup();
         slots.into_iter().filter_map(move |slot| {
-            let leg = self.table.leg(slot).filter(|leg| leg.lived_at(draft.at))?;
+            let leg = self.table.leg(slot).filter(|leg| leg.lived_at(signature.at))?;
             let (order, strength) = self.agreement(leg, signature)?;
             let found = AgreeingLeg { slot, leg, order, strength };
             self.is_open_to_numbers(&found, signature).then_some(found)

@@ -1,244 +1,240 @@
-//! Heuristic correlation: finds the call of a leg by numbers, hosts and times. Only an unambiguous match joins a leg.
+//! Rules about numbers, hosts and times. Only an unambiguous match joins a leg.
 
 use crate::call::correlate::Correlator;
-use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, hosts_meet, same_number};
+use crate::call::correlate::evidence::{Evidence, only_call};
+use crate::call::correlate::question::{LegQuestion, MetLeg};
+use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::keys::CallKey;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
-use crate::time::Timestamp;
 
-/// Result of the heuristic rules for a new leg.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HeuristicMatch {
-    /// No call matches.
-    None,
-    /// Exactly one call matches, by this rule.
-    Unique((CallKey, CorrelationRule)),
-    /// Several calls match. The first is the likeliest; one of the others is right if the leg turns out to be a telephone
-    /// that joined the ringing late.
-    Preferred(CallKey, Vec<CallKey>),
-    /// Several calls match and none is preferred, so the leg joins none.
-    Ambiguous(Vec<CallKey>),
+/// Rule `own_call`: the other leg goes to the same address for another call. Its own call is not ruled out: a proxy and a
+/// PBX on one host have another pair of legs.
+pub(super) fn own_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let beside = question.met_legs().iter().filter(|met| met.is_own_call);
+    beside.map(|met| Evidence::about_leg(CorrelationRule::OwnCall, met.leg.call(), met.key)).collect()
 }
 
-impl HeuristicMatch {
-    /// Makes a match from all matching calls. A call may be listed several times; its first rule counts.
-    pub(crate) fn from_calls(calls: impl Iterator<Item = (CallKey, CorrelationRule)>) -> Self {
-        let mut calls: Vec<(CallKey, CorrelationRule)> = calls.collect();
-        calls.sort_by_key(|(call, _)| *call);
-        calls.dedup_by_key(|(call, _)| *call);
-        match calls.as_slice() {
-            [] => Self::None,
-            [only] => Self::Unique(*only),
-            _ => Self::Ambiguous(calls.into_iter().map(|(call, _)| call).collect()),
-        }
+/// Rule `already_ringing`: the call already has a live leg from the same host to the same telephone and number. A further
+/// leg to that telephone belongs to another call, unless it rings another device.
+pub(super) fn already_ringing(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    if !another_device(question).is_empty() {
+        return Vec::new();
     }
+    let mut calls: Vec<CallKey> = question.explaining_legs().map(|met| met.leg.call()).collect();
+    calls.sort_unstable();
+    calls.dedup();
+    let rings = calls.into_iter().filter(|call| rings_already(question, *call));
+    rings.map(|call| Evidence::about_call(CorrelationRule::AlreadyRinging, call)).collect()
 }
 
-/// A look-up of the call to which a leg belongs, as of one moment.
+fn rings_already(question: &LegQuestion<'_>, call: CallKey) -> bool {
+    let own = &question.signature;
+    question.correlator.table.legs_of(call).any(|leg| {
+        let other = leg.signature();
+        leg.lived_at(question.at)
+            && other.hop.0.same_host(own.hop.0)
+            && other.hop.1 == own.hop.1
+            && (same_number(other.to, own.to) || other.to.or(own.to).is_none())
+    })
+}
+
+/// Rule `another_device`: only one call explains the leg, its telephone number rings already, and the leg rings another
+/// device.
+pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::AnotherDevice, call);
+    let is_device = |call: &CallKey| {
+        let mut legs = question.correlator.table.legs_of(*call);
+        legs.any(|l| l.lived_at(question.at) && question.signature.is_another_device_of(&l.signature()))
+    };
+    let call = only_call(question.explaining_legs().map(|met| evidence(met.leg.call())));
+    call.filter(is_device).map(evidence).into_iter().collect()
+}
+
+/// Rule `onward_both`: the host that received the other leg sent this one at once, and both numbers agree.
+pub(super) fn onward_both(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    onward_legs(question, CorrelationRule::OnwardBoth)
+}
+
+/// Rule `hairpin`: the PBX sends an extension's call back to the proxy that brought it.
+pub(super) fn hairpin(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    onward_legs(question, CorrelationRule::Hairpin)
+}
+
+/// Rule `diverted`: the called number of the other leg diverted the call.
+pub(super) fn diverted(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    onward_legs(question, CorrelationRule::Diverted)
+}
+
+/// Rule `onward_one`: as `onward_both`, with one number that agrees.
+pub(super) fn onward_one(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    onward_legs(question, CorrelationRule::OnwardOne)
+}
+
+fn onward_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Evidence> {
+    let onward = question.met_legs().iter().filter(|met| met.onward == Some(rule));
+    onward.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
+}
+
+/// Rule `for_waiting_caller`: the caller of the other leg waits at the host that sent this one. A caller who has waited for
+/// longer matches no less than one who has just called.
+pub(super) fn for_waiting_caller(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    waiting_legs(question, CorrelationRule::ForWaitingCaller)
+}
+
+/// Rule `next_trunk`: the same number was called before, and all attempts failed.
+pub(super) fn next_trunk(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    waiting_legs(question, CorrelationRule::NextTrunk)
+}
+
+fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Evidence> {
+    let waiting = question.met_legs().iter().filter(|met| met.waiting == Some(rule));
+    waiting.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
+}
+
+/// Rule `newest_unserved`, for ties: the one of several matching calls that came just now and for which the PBX has called
+/// nobody yet.
 ///
-/// Messages are captured out of order. So timestamps decide which calls were answered or had ended at that moment.
-#[derive(Clone, Copy)]
-pub(crate) struct HeuristicQuery<'a> {
-    /// Facts on which the look-up decides.
-    pub(crate) correlator: Correlator<'a>,
-    /// Signature of the leg whose call is looked up.
-    pub(crate) signature: &'a LegSignature<'a>,
-    /// Moment of the look-up.
-    pub(crate) at: Timestamp,
+/// All other calls must have been served before it came: their telephones ring, since a PBX rings a whole group at once,
+/// and none of these legs has ended.
+pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence]) -> Option<CallKey> {
+    let table = question.correlator.table;
+    let legs_of = |call: CallKey| table.keys_of(call);
+    let mut unserved = candidates.iter().filter(|e| legs_of(e.call).len() == 1);
+    let (newest, None) = (unserved.next()?, unserved.next()) else { return None };
+    let came_at = table.call(newest.call)?.created_at;
+    let is_served = |call: CallKey| {
+        let rung = legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key));
+        rung.into_iter().all(|l| l.lived_at(question.at) && l.created_at + RING_BURST <= came_at)
+    };
+    let just_now = question.signature.at.since(came_at) <= PAIR_WINDOW;
+    let all_served = candidates.iter().filter(|e| e.call != newest.call).all(|e| is_served(e.call));
+    (just_now && all_served).then_some(newest.call)
 }
 
-impl HeuristicQuery<'_> {
-    /// Returns the match among the calls of these candidate legs. Legs that had ended by then do not count.
-    pub(crate) fn find_match(&self, legs: &[&Leg]) -> HeuristicMatch {
-        let is_candidate = |l: &&Leg| hosts_meet(self.signature.hop, l.machines()) && l.lived_at(self.at);
-        let legs: Vec<&Leg> = legs.iter().copied().filter(is_candidate).collect();
-        match self.onward_or_waiting(&legs) {
-            HeuristicMatch::None => self.click_to_call(&legs),
-            HeuristicMatch::Ambiguous(calls) => match self.newest_unserved(&calls) {
-                Some(newest) => HeuristicMatch::Preferred(newest, calls.into_iter().filter(|c| *c != newest).collect()),
-                None => HeuristicMatch::Ambiguous(calls),
-            },
-            unique => unique,
-        }
+/// Rule `click_to_call`: the PBX called an extension, which now waits for the number to be called.
+///
+/// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for the PBX
+/// to call out.
+pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let Correlator { table, plan, .. } = question.correlator;
+    let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);
+    let met = question.met_legs().iter().map(|met| (met.key, met.leg));
+    let named: Vec<Evidence> = met.filter(|(_, leg)| is_click_to_call(question, leg)).map(clicked).collect();
+    if !named.is_empty() || question.signature.to.is_none_or(|to| plan.is_extension(to)) {
+        return named;
     }
-
-    /// Matches the calls for which the PBX may have sent the leg onward. Calls with both numbers are preferred to calls
-    /// with one number and to waiting callers.
-    fn onward_or_waiting(&self, legs: &[&Leg]) -> HeuristicMatch {
-        let strengths: Vec<(MatchStrength, &Leg)> = legs.iter().map(|l| (self.onward_strength(l), *l)).collect();
-        let with = |wanted: MatchStrength| {
-            let found = strengths.iter().filter(move |(s, _)| *s == wanted);
-            found.map(move |(_, l)| (l.call(), self.onward_rule(wanted, l)))
-        };
-        let unless_ringing = |calls: &mut dyn Iterator<Item = (CallKey, CorrelationRule)>| {
-            HeuristicMatch::from_calls(calls.filter(|(c, _)| !self.already_ringing(*c)))
-        };
-        if let Some(found) = self.another_device(&strengths) {
-            return HeuristicMatch::Unique(found);
+    let nameless = table.correlation().nameless_calls_of(question.signature.hop.0).iter();
+    let nameless = nameless.filter_map(|key| Some((*key, table.leg(*key)?)));
+    let nameless = nameless.filter(|(_, leg)| leg.lived_at(question.at) && is_click_to_call(question, leg));
+    let nameless: Vec<Evidence> = nameless.map(clicked).collect();
+    match only_call(nameless.iter().copied()) {
+        Some(only) if question.correlator.somebody_calls_out(&question.signature) => {
+            vec![Evidence::about_call(CorrelationRule::Ambiguous, only)]
         }
-        match unless_ringing(&mut with(MatchStrength::BothNumbers)) {
-            HeuristicMatch::None => {
-                // A caller who has waited for longer matches no less than one who has just called.
-                let waiting = legs.iter().filter_map(|l| Some((l.call(), self.waiting_rule(l)?)));
-                unless_ringing(&mut with(MatchStrength::OneNumber).chain(waiting))
-            }
-            both => both,
-        }
+        _ => nameless,
     }
+}
 
-    /// Matches the only call that explains the leg, if its telephone number rings already and the leg rings another device.
-    fn another_device(&self, strengths: &[(MatchStrength, &Leg)]) -> Option<(CallKey, CorrelationRule)> {
-        let explains = |(strength, leg): &&(MatchStrength, &Leg)| {
-            *strength > MatchStrength::None || self.waiting_rule(leg).is_some()
-        };
-        let calls = strengths.iter().filter(explains).map(|(_, l)| (l.call(), CorrelationRule::AnotherDevice));
-        let HeuristicMatch::Unique((call, rule)) = HeuristicMatch::from_calls(calls) else { return None };
-        let is_device = self
-            .correlator
-            .table
-            .legs_of(call)
-            .any(|l| l.lived_at(self.at) && self.signature.is_another_device_of(&l.signature()));
-        is_device.then_some((call, rule))
-    }
+/// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the leg in question is its second.
+fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
+    let is_lone = question.correlator.table.is_lone(leg.call());
+    let just_answered = leg.dialog.answered.is_some_and(|(at, _)| question.signature.at.since(at) <= PAIR_WINDOW);
+    is_lone && just_answered && question.signature.is_click_to_call_after(&leg.signature())
+}
 
-    /// Returns the rule by which the leg continues an older leg with this strength.
-    fn onward_rule(&self, strength: MatchStrength, leg: &Leg) -> CorrelationRule {
-        match strength {
-            MatchStrength::BothNumbers => CorrelationRule::OnwardBoth,
-            _ if self.signature.is_hairpin_of(&leg.signature()) => CorrelationRule::Hairpin,
-            _ if self.signature.is_diverted_from(&leg.signature()) => CorrelationRule::Diverted,
-            _ => CorrelationRule::OnwardOne,
-        }
-    }
-
-    /// Returns how strongly the leg continues an older leg. A later leg that is still unexplained may be the cause of this
-    /// leg instead.
-    fn onward_strength(&self, leg: &Leg) -> MatchStrength {
+/// Rule `consultation`: the only call in which the leg's caller talks.
+///
+/// The caller is an extension that makes a second call, itself or by a feature code. Or it is an outside party, for whom
+/// the PBX calls while the party talks to somebody else.
+pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let signature = &question.signature;
+    let from_extension = signature.from.is_some_and(|from| question.correlator.plan.is_extension(from));
+    let is_talking = |leg: &Leg| {
         let other = leg.signature();
-        let as_cause = if self.correlator.is_unexplained(leg.call()) {
-            other.onward_strength(self.signature)
-        } else {
-            MatchStrength::None
-        };
-        self.signature.onward_strength(&other).max(as_cause)
-    }
-
-    /// Returns the one of several matching calls that came just now and for which the PBX has called nobody yet.
-    ///
-    /// All other calls must have been served before it came: their telephones ring, since a PBX rings a whole group at
-    /// once, and none of these legs has ended.
-    fn newest_unserved(&self, calls: &[CallKey]) -> Option<CallKey> {
-        let call = |c: &CallKey| self.correlator.table.call(*c);
-        let mut unserved = calls.iter().filter(|c| call(c).is_some_and(|call| call.legs().len() == 1));
-        let (newest, None) = (unserved.next()?, unserved.next()) else { return None };
-        let came_at = call(newest)?.created_at;
-        let is_served = |c: &CallKey| {
-            let rung = call(c).into_iter().flat_map(|call| call.legs().iter().skip(1));
-            rung.filter_map(|s| self.correlator.table.leg(*s))
-                .all(|l| l.lived_at(self.at) && l.created_at + RING_BURST <= came_at)
-        };
-        let just_now = self.signature.at.since(came_at) <= PAIR_WINDOW;
-        (just_now && calls.iter().filter(|c| *c != newest).all(is_served)).then_some(*newest)
-    }
-
-    /// Returns the rule by which the new leg is for the caller of an older leg, who waits at the PBX and hears no person.
-    ///
-    /// The caller may hear ringback, music or nothing. Missing responses to the older leg do not count against it, because
-    /// they may be captured late.
-    fn waiting_rule(&self, leg: &Leg) -> Option<CorrelationRule> {
-        let other = leg.signature();
-        let is_next_trunk = || self.signature.is_next_trunk_for(&other) && self.all_attempts_failed(leg);
-        let rule = if self.signature.is_for_waiting_caller_of(&other) {
-            CorrelationRule::ForWaitingCaller
-        } else if is_next_trunk() {
-            CorrelationRule::NextTrunk
-        } else {
-            return None;
-        };
-        self.hears_nobody(leg).then_some(rule)
-    }
-
-    /// Returns whether the PBX already called outside numbers for the extension of this leg, and all attempts failed.
-    fn all_attempts_failed(&self, leg: &Leg) -> bool {
-        let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.correlator.plan.is_extension(n));
-        let mut others = self.correlator.table.legs_of(leg.call()).filter(|l| l.id != leg.id).peekable();
-        is_ours(&leg.parties.from)
-            && !is_ours(&leg.parties.to)
-            && others.peek().is_some()
-            && others.all(|l| !l.lived_at(self.at) && l.dialog.answered.is_none())
-    }
-
-    /// Matches the first leg of a click-to-call: the PBX called an extension, which now waits for the number to be called.
-    ///
-    /// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for
-    /// the PBX to call out.
-    fn click_to_call(&self, legs: &[&Leg]) -> HeuristicMatch {
-        let clicked = |l: &Leg| (l.call(), CorrelationRule::ClickToCall);
-        let named = HeuristicMatch::from_calls(legs.iter().filter(|l| self.is_click_to_call(l)).map(|l| clicked(l)));
-        if named != HeuristicMatch::None || self.signature.to.is_none_or(|to| self.correlator.plan.is_extension(to)) {
-            return named;
-        }
-        let nameless = self.correlator.table.correlation().nameless_calls_of(self.signature.hop.0).iter();
-        let nameless = nameless.filter_map(|s| self.correlator.table.leg(*s));
-        let nameless = nameless.filter(|l| l.lived_at(self.at) && self.is_click_to_call(l));
-        match HeuristicMatch::from_calls(nameless.map(clicked)) {
-            HeuristicMatch::Unique((only, _)) if self.correlator.somebody_calls_out(self.signature) => {
-                HeuristicMatch::Ambiguous(vec![only])
+        leg.dialog.answered.is_some()
+            && if from_extension {
+                signature.is_second_call_of(&other)
+            } else {
+                signature.is_for_waiting_caller_of(&other) && !signature.is_own_call_beside(&other)
             }
-            found => found,
+    };
+    let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::Consultation, call);
+    let talking = question.candidates().filter(|(_, leg)| is_talking(leg));
+    only_call(talking.map(|(_, leg)| evidence(leg.call()))).map(evidence).into_iter().collect()
+}
+
+/// How a leg that meets the hosts of the leg in question may explain it.
+impl<'a> MetLeg<'a> {
+    pub(super) fn new(question: &LegQuestion<'_>, key: LegKey, leg: &'a Leg) -> Self {
+        Self {
+            key,
+            leg,
+            onward: onward_rule(question, leg),
+            waiting: waiting_rule(question, leg),
+            is_own_call: question.signature.is_own_call_beside(&leg.signature()),
         }
     }
+}
 
-    /// Returns whether the call already has a live leg from the same host to the same telephone and number. A further
-    /// leg to that telephone belongs to another call.
-    fn already_ringing(&self, conversation: CallKey) -> bool {
-        self.correlator.table.legs_of(conversation).any(|leg| {
-            let other = leg.signature();
-            leg.lived_at(self.at)
-                && other.hop.0.same_host(self.signature.hop.0)
-                && other.hop.1 == self.signature.hop.1
-                && (same_number(other.to, self.signature.to) || other.to.or(self.signature.to).is_none())
-        })
+impl LegQuestion<'_> {
+    /// Returns the legs that explain the leg in question: the PBX sent it onward, or for a caller who waits.
+    fn explaining_legs(&self) -> impl Iterator<Item = &MetLeg<'_>> {
+        let explains = |met: &&MetLeg<'_>| !met.is_own_call && (met.onward.is_some() || met.waiting.is_some());
+        self.met_legs().iter().filter(explains)
     }
+}
 
-    /// Returns whether the caller of this leg hears no person: no other live leg of the call is answered.
-    fn hears_nobody(&self, leg: &Leg) -> bool {
-        let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(self.at) && l.lived_at(self.at);
-        !self.correlator.table.legs_of(leg.call()).any(is_talking)
+/// Returns the rule by which the leg in question continues an older leg. A later leg that is still unexplained may be the
+/// cause of this leg instead.
+fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
+    let (own, other) = (&question.signature, leg.signature());
+    let is_unexplained = question.correlator.is_unexplained(leg.call());
+    let as_cause = if is_unexplained { other.onward_strength(own) } else { MatchStrength::None };
+    match own.onward_strength(&other).max(as_cause) {
+        MatchStrength::None => None,
+        MatchStrength::BothNumbers => Some(CorrelationRule::OnwardBoth),
+        MatchStrength::OneNumber if own.is_hairpin_of(&other) => Some(CorrelationRule::Hairpin),
+        MatchStrength::OneNumber if own.is_diverted_from(&other) => Some(CorrelationRule::Diverted),
+        MatchStrength::OneNumber => Some(CorrelationRule::OnwardOne),
     }
+}
 
-    /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is its second.
-    fn is_click_to_call(&self, leg: &Leg) -> bool {
-        let is_lone = self.correlator.table.is_lone(leg.call());
-        let just_answered = leg.dialog.answered.is_some_and(|(at, _)| self.signature.at.since(at) <= PAIR_WINDOW);
-        is_lone && just_answered && self.signature.is_click_to_call_after(&leg.signature())
-    }
+/// Returns the rule by which the leg in question is for the caller of an older leg, who waits at the PBX and hears no
+/// person.
+///
+/// The caller may hear ringback, music or nothing. Missing responses to the older leg do not count against it, because
+/// they may be captured late.
+fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
+    let (own, other) = (&question.signature, leg.signature());
+    let rule = if own.is_for_waiting_caller_of(&other) {
+        CorrelationRule::ForWaitingCaller
+    } else if own.is_next_trunk_for(&other) && all_attempts_failed(question, leg) {
+        CorrelationRule::NextTrunk
+    } else {
+        return None;
+    };
+    hears_nobody(question, leg).then_some(rule)
+}
+
+/// Returns whether the PBX already called outside numbers for the extension of this leg, and all attempts failed.
+fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
+    let Correlator { table, plan, .. } = question.correlator;
+    let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| plan.is_extension(n));
+    let mut others = table.legs_of(leg.call()).filter(|l| l.id != leg.id).peekable();
+    is_ours(&leg.parties.from)
+        && !is_ours(&leg.parties.to)
+        && others.peek().is_some()
+        && others.all(|l| !l.lived_at(question.at) && l.dialog.answered.is_none())
+}
+
+/// Returns whether the caller of this leg hears no person: no other live leg of the call is answered.
+fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
+    let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(question.at) && l.lived_at(question.at);
+    !question.correlator.table.legs_of(leg.call()).any(is_talking)
 }
 
 impl Correlator<'_> {
-    /// Returns the call to which a consultation leg is related: the only call in which the leg's caller talks.
-    ///
-    /// The caller is an extension that makes a second call, itself or by a feature code. Or it is an outside party, for
-    /// whom the PBX calls while the party talks to somebody else.
-    pub(super) fn consultation(&self, legs: &[&Leg], signature: &LegSignature<'_>) -> Option<CallKey> {
-        let from_extension = signature.from.is_some_and(|from| self.plan.is_extension(from));
-        let is_talking = |l: &&&Leg| {
-            let other = l.signature();
-            l.dialog.answered.is_some()
-                && if from_extension {
-                    signature.is_second_call_of(&other)
-                } else {
-                    signature.is_for_waiting_caller_of(&other)
-                }
-        };
-        let talking = legs.iter().filter(is_talking).map(|l| (l.call(), CorrelationRule::Consultation));
-        match HeuristicMatch::from_calls(talking) {
-            HeuristicMatch::Unique((conversation, _)) => Some(conversation),
-            _ => None,
-        }
-    }
-
     /// Returns whether a call is one leg whose cause is unknown and open to the heuristic rules.
     pub(super) fn is_unexplained(&self, conversation: CallKey) -> bool {
         self.table.call(conversation).is_some_and(|c| c.legs().len() == 1 && !c.closed_to_heuristics)

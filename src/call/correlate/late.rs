@@ -1,7 +1,9 @@
 //! Late correlation: joins calls that were created apart, because messages were captured out of order.
 
 use crate::call::correlate::MAX_LEGS;
-use crate::call::correlate::heuristic::{HeuristicMatch, HeuristicQuery};
+use crate::call::correlate::evidence::CallChoice;
+use crate::call::correlate::question::LegQuestion;
+use crate::call::correlate::rule_list::HOST_STAGES;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{MatchStrength, hosts_meet};
 use crate::call::correlation_rule::CorrelationRule;
@@ -16,7 +18,10 @@ impl Correlator<'_> {
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &signature);
         let legs = candidates.iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.lived_at(draft.at));
         let is_caused = |l: &&Leg| {
-            hosts_meet(l.machines(), signature.hop) && l.signature().onward_strength(&signature) > MatchStrength::None
+            let effect = l.signature();
+            hosts_meet(l.machines(), signature.hop)
+                && effect.onward_strength(&signature) > MatchStrength::None
+                && !effect.is_own_call_beside(&signature)
         };
         let caused: Vec<&Leg> = legs.filter(is_caused).collect();
         let may_join = |c: CallKey| self.table.call(c).is_some_and(|c| !c.settled) && self.is_unexplained(c);
@@ -61,14 +66,9 @@ impl Correlator<'_> {
 
     /// Returns whether the heuristic rules, asked as of now, match a lone leg with the call `own`.
     fn matches_now(&self, leg: &Leg, own: CallKey) -> bool {
-        let signature = leg.signature();
-        let candidates = self.table.correlation().candidates(&leg.correlation_keys, &signature);
-        let others = candidates.iter().filter_map(|s| self.table.leg(*s));
-        let others: Vec<&Leg> = others.filter(|l| l.call() != leg.call()).collect();
-        let query = HeuristicQuery { correlator: *self, signature: &signature, at: self.now };
-        match query.find_match(&others) {
-            HeuristicMatch::Unique((found, _)) | HeuristicMatch::Preferred(found, _) => found == own,
-            HeuristicMatch::None | HeuristicMatch::Ambiguous(_) => false,
+        match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
+            CallChoice::Join(evidence) | CallChoice::Prefer(evidence, _) => evidence.call == own,
+            CallChoice::Nothing | CallChoice::Ambiguous(_) | CallChoice::Relate(_) => false,
         }
     }
 }

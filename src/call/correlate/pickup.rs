@@ -8,6 +8,8 @@ use crate::call::conversation::AnsweredElsewhere;
 use crate::call::correlate::MAX_AMBIGUOUS;
 use crate::call::correlate::agreeing::END_WINDOW;
 use crate::call::correlate::ambiguous::{PBX_REACTION, RingOutcome};
+use crate::call::correlate::evidence::Evidence;
+use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CLOCK_SKEW, PAIR_WINDOW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
@@ -16,6 +18,22 @@ use crate::call::leg::Leg;
 use crate::call::roles::is_completed_elsewhere;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
+
+/// Rule `directed_pickup`: ringing calls of an extension that the dialled pickup code may name.
+pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let (table, signature) = (question.correlator.table, &question.signature);
+    let mut found = Vec::new();
+    for extension in signature.pickup_extensions() {
+        let legs = table.correlation().legs_at(signature.hop.1, &extension).iter();
+        let legs = legs.filter_map(|key| Some((*key, table.leg(*key)?)));
+        let is_ringing = |leg: &Leg| leg.lived_at(signature.at) && !leg.answered_by(signature.at);
+        let rings_extension =
+            |leg: &Leg| leg.parties.to.as_ref() == Some(&extension) && leg.signature().is_sent_by(signature.hop.1);
+        let ringing = legs.filter(|(_, leg)| is_ringing(leg) && rings_extension(leg)).take(MAX_AMBIGUOUS);
+        found.extend(ringing.map(|(key, l)| Evidence::about_leg(CorrelationRule::DirectedPickup, l.call(), key)));
+    }
+    found
+}
 
 impl Correlator<'_> {
     /// Returns the time at which the reaction of the PBX shows to which call an answered or ended leg belongs, if that has

@@ -5,36 +5,33 @@
 
 use std::time::Duration;
 
-use crate::call::correlate::heuristic::HeuristicMatch;
-use crate::call::correlate::{Correlation, Correlator, NewLeg};
+use crate::call::correlate::evidence::{Evidence, only_call};
+use crate::call::correlate::question::LegQuestion;
 use crate::call::correlation_keys::{LegSignature, same_number};
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 
-impl Correlator<'_> {
-    /// Rule `tried_again`. Only the call of one refused leg fits, and nothing else explains the new leg.
-    pub(super) fn tried_again(&self, new: &NewLeg<'_>) -> Option<Correlation> {
-        let signature = &new.signature;
-        let is_just_refused = |leg: &&Leg| {
-            let refused = leg.dialog.refusal();
-            refused.is_some_and(|(at, status)| {
-                signature.at >= at
-                    && signature.at.since(at) <= RETRY_TIME
-                    && may_be_automatic(status, leg.hop().1.same_host(new.draft.dialog.callee_addr))
-            })
-        };
-        let legs = new.candidates.iter().filter_map(|key| self.table.leg(*key)).filter(is_just_refused);
-        let legs = legs.filter(|leg| is_same_attempt(leg, signature) && has_digits(signature.from));
-        match HeuristicMatch::from_calls(legs.map(|leg| (leg.call(), CorrelationRule::TriedAgain))) {
-            HeuristicMatch::Unique((call, by)) => Some(Correlation::join(call, by)),
-            _ => None,
-        }
-    }
+/// Rule `tried_again`. Only the call of one refused leg fits, and nothing else explains the new leg.
+pub(super) fn tried_again(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let signature = &question.signature;
+    let is_just_refused = |leg: &Leg| {
+        let refused = leg.dialog.refusal();
+        refused.is_some_and(|(at, status)| {
+            signature.at >= at
+                && signature.at.since(at) <= RETRY_TIME
+                && may_be_automatic(status, leg.hop().1.same_host(question.dialog.callee_addr))
+        })
+    };
+    let legs = question.known.iter().map(|(_, leg)| *leg).filter(|leg| is_just_refused(leg));
+    let legs = legs.filter(|leg| is_same_attempt(leg, signature) && has_digits(signature.from));
+    let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::TriedAgain, call);
+    only_call(legs.map(|leg| evidence(leg.call()))).map(evidence).into_iter().collect()
+}
 
-    /// Returns whether a new leg with the Call-ID of a refused leg repeats its attempt, with another From tag.
-    pub(super) fn repeats_refused(&self, leg: &Leg, new: &NewLeg<'_>) -> bool {
-        leg.dialog.refusal().is_some_and(|(at, _)| new.signature.at >= at) && is_same_attempt(leg, &new.signature)
-    }
+/// Returns whether a new leg with the Call-ID of a refused leg repeats its attempt, with another From tag.
+pub(super) fn repeats_refused(leg: &Leg, new: &LegSignature<'_>) -> bool {
+    leg.dialog.refusal().is_some_and(|(at, _)| new.at >= at) && is_same_attempt(leg, new)
 }
 
 /// Returns whether a new leg comes from the caller of a refused leg and calls the same number. After 484, more digits of

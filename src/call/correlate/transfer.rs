@@ -1,22 +1,39 @@
 //! Correlation of transfers that the signalling states: REFER (RFC 3515) and Replaces (RFC 3891).
 
+use crate::call::correlate::evidence::Evidence;
+use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
-use crate::call::correlation_keys::{CorrelationKeys, LegSignature, Referral};
+use crate::call::correlation_keys::{CorrelationKeys, Referral};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
-use crate::call::leg::{Leg, LegDraft};
+use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
 use crate::decode::UdpDatagram;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
-/// Match of a new leg with a transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TransferMatch {
-    /// The leg belongs to this call.
-    SameCall(CallKey),
-    /// The leg begins a call of its own that is related to this call.
-    RelatedCall(CallKey),
+/// Rule `replaces`: the Replaces header names a dialog of the call.
+pub(super) fn replaces(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    question.correlator.match_replaces(question.keys).into_iter().collect()
+}
+
+/// Rule `refer`: the newest REFER that asked for the leg. A REFER on the anchor's leg only relates.
+pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let table = question.correlator.table;
+    let causes = |referral: &&Referral| referral.causes(&question.signature, question.keys);
+    let referral = table.referrals().iter().rev().find(causes).filter(|r| table.call(r.conversation).is_some());
+    let evidence = |referral: &Referral| {
+        let evidence = Evidence::about_call(CorrelationRule::Refer, referral.conversation);
+        if referral.on_anchor { evidence.relating() } else { evidence }
+    };
+    referral.map(evidence).into_iter().collect()
+}
+
+/// Rule `parked`: the leg calls the place to which a REFER transferred a call.
+pub(super) fn parked(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let mut referrals = question.correlator.table.referrals().iter().rev();
+    let parked = referrals.find(|referral| referral.is_retrieved_by(&question.signature));
+    parked.map(|r| Evidence::about_call(CorrelationRule::Parked, r.conversation)).into_iter().collect()
 }
 
 impl Correlator<'_> {
@@ -65,46 +82,21 @@ impl Correlator<'_> {
         Some((found.created_at, command))
     }
 
-    /// Returns the transfers that caused a new leg, by Replaces and by REFER, with the rule of each.
-    pub(super) fn match_transfer(
-        &self,
-        draft: &LegDraft,
-        signature: &LegSignature<'_>,
-    ) -> impl Iterator<Item = (TransferMatch, CorrelationRule)> + use<> {
-        let replaces = self.match_replaces(&draft.correlation_keys).map(|m| (m, CorrelationRule::Replaces));
-        let refer = self.match_referral(draft, signature).map(|m| (m, CorrelationRule::Refer));
-        replaces.into_iter().chain(refer)
-    }
-
-    /// Matches the leg whose dialog a Replaces header names.
+    /// Returns the evidence of the dialog that a Replaces header names.
     ///
-    /// If that leg is the anchor (e.g. the only leg), the replacement begins a new call. If it is another leg, the call
-    /// goes on: the replacement is a pickup.
-    pub(super) fn match_replaces(&self, keys: &CorrelationKeys) -> Option<TransferMatch> {
+    /// If its leg is the anchor (e.g. the only leg), the replacement begins a new call. If it is another leg, the call goes
+    /// on: the replacement is a pickup.
+    fn match_replaces(&self, keys: &CorrelationKeys) -> Option<Evidence> {
         let replaced = self.table.with_call_id(keys.replaces.as_ref()?);
-        let leg = replaced.iter().find_map(|slot| self.table.leg(*slot))?;
-        Some(if self.is_anchor(leg) {
-            TransferMatch::RelatedCall(leg.call())
-        } else {
-            TransferMatch::SameCall(leg.call())
-        })
-    }
-
-    /// Matches the newest REFER that asked for the new leg.
-    pub(super) fn match_referral(&self, draft: &LegDraft, signature: &LegSignature<'_>) -> Option<TransferMatch> {
-        let referral = self.table.referrals().iter().rev().find(|r| r.causes(signature, &draft.correlation_keys))?;
-        self.table.call(referral.conversation)?;
-        Some(if referral.on_anchor {
-            TransferMatch::RelatedCall(referral.conversation)
-        } else {
-            TransferMatch::SameCall(referral.conversation)
-        })
+        let (key, leg) = replaced.iter().find_map(|key| Some((*key, self.table.leg(*key)?)))?;
+        let evidence = Evidence::about_leg(CorrelationRule::Replaces, leg.call(), key);
+        Some(if self.is_anchor(leg) { evidence.relating() } else { evidence })
     }
 
     /// Relates the call that the Replaces header of a late INVITE names to the call of its leg.
     pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
-        let (TransferMatch::SameCall(other) | TransferMatch::RelatedCall(other)) = self.match_replaces(keys)?;
-        (other != own).then_some(Command::Relate { a: own, b: other, why: CorrelationRule::Replaces })
+        let Evidence { call: other, rule: why, .. } = self.match_replaces(keys)?;
+        (other != own).then_some(Command::Relate { a: own, b: other, why })
     }
 
     fn is_anchor(&self, leg: &Leg) -> bool {

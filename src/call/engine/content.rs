@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::call::content::{ContentIndex, ProvenRelay, StreamEnds, StreamWatch};
 use crate::call::conversation::Conversation;
 use crate::call::correlate::{MAX_LEGS, PBX_REACTION};
-use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::{CallEvent, LegSink};
 use crate::call::keys::{CallKey, LegKey};
@@ -171,9 +171,11 @@ impl Engine {
         let joined_by = |slot: LegKey| {
             let leg = self.table.leg(slot)?;
             let by = leg.joined_by.filter(|by| by.rests_on_numbers())?;
-            (leg.join_confirmed_by.is_none() && !self.is_confirmed_in_call(leg, by)).then_some((by.strength(), slot))
+            (leg.join_confirmed_by.is_none() && !self.is_confirmed_in_call(leg, by))
+                .then_some((by.is_confirmed_by_answer(), slot))
         };
-        let (_, slot) = [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(strength, _)| *strength)?;
+        let (_, slot) =
+            [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(is_stronger, _)| *is_stronger)?;
         let partner = if slot == effect { cause } else { effect };
         Some((slot, self.call_of(partner)?)).filter(|(_, call)| self.may_gain(*call))
     }
@@ -190,7 +192,7 @@ impl Engine {
         others.any(|other| {
             other.id != leg.id
                 && (self.kept.content.index.has_relay(leg.id, other.id)
-                    || by.strength() > EvidenceStrength::Weak && is_together(other))
+                    || by.is_confirmed_by_answer() && is_together(other))
         })
     }
 

@@ -179,7 +179,7 @@ impl Engine {
         if let Some(slot) = known.filter(is_same_call) {
             return slot;
         }
-        let relatives = self.correlator().related_calls(draft, &draft.signature());
+        let relatives = self.correlator().related_calls(draft);
         let at = draft.at;
         let mut conversation = Conversation::new(restored.conversation.clone(), at, restored.wall_offset_ns);
         conversation.restored = true;

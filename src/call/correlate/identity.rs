@@ -1,0 +1,82 @@
+//! Rules of identity: the signalling itself says that two legs are one call.
+
+use crate::call::correlate::evidence::{Evidence, only_call};
+use crate::call::correlate::question::LegQuestion;
+use crate::call::correlate::retry::repeats_refused;
+use crate::call::correlation_keys::same_number;
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::Leg;
+
+/// Rule `same_dialog`: another hop of the same dialog, even if it has just ended. The newest hop comes first: a call that
+/// uses the identifiers again owns the further hops.
+pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let hops = hops(question).filter(|(_, leg)| !leg.was_over_at(question.signature.at));
+    hops.map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameDialog, leg.call(), key)).collect()
+}
+
+/// Rule `tag_reuse`: an INVITE at a hop where the dialog was answered and is over uses its Call-ID and tag again. It begins
+/// another call, however soon it comes.
+pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let is_over = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_some();
+    let is_same_hop = |leg: &Leg| leg.is_hop(question.dialog.caller_addr, question.dialog.callee_addr);
+    let used_again = hops(question).filter(|(_, leg)| is_over(leg) && is_same_hop(leg));
+    used_again.map(|(_, leg)| Evidence::about_call(CorrelationRule::TagReuse, leg.call())).collect()
+}
+
+/// Rule `correlation_header`: the same value of a configured header.
+pub(super) fn correlation_header(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    agreeing_headers(question, CorrelationRule::CorrelationHeader)
+}
+
+/// Rule `session_id`: a Session-ID UUID in common (RFC 7989).
+pub(super) fn session_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    agreeing_headers(question, CorrelationRule::SessionId)
+}
+
+fn agreeing_headers(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Evidence> {
+    let agrees = |leg: &Leg| leg.correlation_keys.agreement(question.keys) == Some(rule);
+    let agreeing = question.candidates().filter(|(_, leg)| agrees(leg));
+    agreeing.map(|(key, leg)| Evidence::about_leg(rule, leg.call(), key)).collect()
+}
+
+/// Rule `recording_session`: the only call that a recorder's own session can carry. It is answered, through the host that
+/// sends the session, with a party that the session's metadata names. Scans all legs, but only for such sessions.
+pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let Some(parties) = question.keys.recorded_parties.as_ref() else { return Vec::new() };
+    let is_named = |number: Option<&str>| parties.iter().any(|party| same_number(Some(party), number));
+    let is_recorded = |leg: &&Leg| {
+        let (caller, callee) = leg.machines();
+        let is_at_host = caller.same_host(question.signature.hop.0) || callee.same_host(question.signature.hop.0);
+        let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
+        is_at_host
+            && leg.dialog.ended().is_none()
+            && !leg.is_recording_session()
+            && (parties.is_empty() || is_named(from) || is_named(to))
+    };
+    let recorded = question.correlator.table.legs().map(|(_, leg)| leg).filter(is_recorded);
+    let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::RecordingSession, call);
+    only_call(recorded.map(|leg| evidence(leg.call()))).map(evidence).into_iter().collect()
+}
+
+/// Rule `same_call_id`: the oldest leg with the Call-ID, and another tag. It is live, or was refused and its caller tries
+/// again.
+pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let live = legs_with_call_id(question).find(|(_, leg)| leg.lived_at(question.signature.at));
+    let refused = || legs_with_call_id(question).find(|(_, leg)| repeats_refused(leg, &question.signature));
+    live.or_else(refused)
+        .map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameCallId, leg.call(), key))
+        .into_iter()
+        .collect()
+}
+
+/// Returns the legs with the Call-ID and the caller's tag of the leg in question, newest first.
+fn hops<'a>(question: &LegQuestion<'a>) -> impl Iterator<Item = (LegKey, &'a Leg)> {
+    let tag = &question.dialog.caller_tag;
+    legs_with_call_id(question).rev().filter(move |(_, leg)| leg.dialog.caller_tag == *tag)
+}
+
+fn legs_with_call_id<'a>(question: &LegQuestion<'a>) -> impl DoubleEndedIterator<Item = (LegKey, &'a Leg)> {
+    let table = question.correlator.table;
+    table.with_call_id(&question.dialog.call_id).iter().filter_map(|key| Some((*key, table.leg(*key)?)))
+}

@@ -1,0 +1,157 @@
+//! The list of the rules for a new leg, in the order in which they are asked.
+
+use crate::call::correlate::evidence::{CallChoice, Evidence};
+use crate::call::correlate::question::LegQuestion;
+use crate::call::correlate::{agreeing, heuristic, identity, pickup, retry, transfer};
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::keys::CallKey;
+
+/// A rule for a new leg.
+pub(super) struct LegRule {
+    /// Name of the rule in its evidence.
+    name: CorrelationRule,
+    ask: fn(&LegQuestion<'_>) -> Vec<Evidence>,
+}
+
+/// Lists a rule.
+const fn rule(name: CorrelationRule, ask: fn(&LegQuestion<'_>) -> Vec<Evidence>) -> LegRule {
+    LegRule { name, ask }
+}
+
+impl LegRule {
+    /// Returns the evidence of the rule.
+    pub(super) fn evidence(&self, question: &LegQuestion<'_>) -> Vec<Evidence> {
+        let evidence = (self.ask)(question);
+        let is_own = |e: &Evidence| e.rule == self.name || e.rule == CorrelationRule::Ambiguous;
+        debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
+        evidence
+    }
+}
+
+/// A rule that prefers one of several calls with equal evidence.
+struct TieRule {
+    name: CorrelationRule,
+    prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
+}
+
+/// Rules that are compared with each other. The first stage with evidence decides.
+pub(super) struct RuleStage {
+    rules: &'static [LegRule],
+    ties: Option<TieRule>,
+    scope: StageScope,
+}
+
+/// Legs about which a stage is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StageScope {
+    /// Every leg.
+    EveryLeg,
+    /// Legs that carry a call, and no recorder's own session.
+    Calls,
+}
+
+/// The stages that rest on what the signalling says, asked first.
+pub(super) const SIGNALLING_STAGES: &[&RuleStage] = &[&DIALOG, &HEADERS, &RECORDER, &REPLACES, &REFER, &CALL_ID];
+
+/// The stages that rest on hosts, numbers and times. They are asked as of the time at which the leg was sent, and then as of
+/// now: a lone leg is asked about them again when another leg was answered or has ended.
+pub(super) const HOST_STAGES: &[&RuleStage] = &[&HOSTS, &CLICK_TO_CALL];
+
+/// The stages for a leg that nothing explains, asked last.
+pub(super) const LAST_STAGES: &[&RuleStage] = &[&RETRY, &CONSULTATION, &NUMBERS];
+
+/// Rules that relate the call of a leg that no rule joins to another one.
+pub(super) const RELATING_RULES: &[LegRule] = &[
+    rule(CorrelationRule::Replaces, transfer::replaces),
+    rule(CorrelationRule::Refer, transfer::refer),
+    rule(CorrelationRule::Parked, transfer::parked),
+    rule(CorrelationRule::DirectedPickup, pickup::directed_pickup),
+];
+
+const DIALOG: RuleStage = RuleStage::of_every_leg(&[
+    rule(CorrelationRule::SameDialog, identity::same_dialog),
+    rule(CorrelationRule::TagReuse, identity::tag_reuse),
+]);
+const HEADERS: RuleStage = RuleStage::of_every_leg(&[
+    rule(CorrelationRule::CorrelationHeader, identity::correlation_header),
+    rule(CorrelationRule::SessionId, identity::session_id),
+]);
+const RECORDER: RuleStage =
+    RuleStage::of_every_leg(&[rule(CorrelationRule::RecordingSession, identity::recording_session)]);
+const REPLACES: RuleStage = RuleStage::of_calls(&[rule(CorrelationRule::Replaces, transfer::replaces)]);
+const REFER: RuleStage = RuleStage::of_calls(&[rule(CorrelationRule::Refer, transfer::refer)]);
+const CALL_ID: RuleStage = RuleStage::of_calls(&[rule(CorrelationRule::SameCallId, identity::same_call_id)]);
+const HOSTS: RuleStage = RuleStage {
+    ties: Some(TieRule { name: CorrelationRule::NewestUnserved, prefer: heuristic::newest_unserved }),
+    ..RuleStage::of_calls(&[
+        rule(CorrelationRule::OwnCall, heuristic::own_call),
+        rule(CorrelationRule::AlreadyRinging, heuristic::already_ringing),
+        rule(CorrelationRule::AnotherDevice, heuristic::another_device),
+        rule(CorrelationRule::OnwardBoth, heuristic::onward_both),
+        rule(CorrelationRule::Hairpin, heuristic::hairpin),
+        rule(CorrelationRule::Diverted, heuristic::diverted),
+        rule(CorrelationRule::OnwardOne, heuristic::onward_one),
+        rule(CorrelationRule::ForWaitingCaller, heuristic::for_waiting_caller),
+        rule(CorrelationRule::NextTrunk, heuristic::next_trunk),
+    ])
+};
+const CLICK_TO_CALL: RuleStage = RuleStage::of_calls(&[rule(CorrelationRule::ClickToCall, heuristic::click_to_call)]);
+const RETRY: RuleStage = RuleStage::of_calls(&[rule(CorrelationRule::TriedAgain, retry::tried_again)]);
+const CONSULTATION: RuleStage = RuleStage::of_calls(&[rule(CorrelationRule::Consultation, heuristic::consultation)]);
+const NUMBERS: RuleStage = RuleStage::of_calls(&[rule(CorrelationRule::AgreeingNumbers, agreeing::agreeing_numbers)]);
+
+impl RuleStage {
+    const fn of_every_leg(rules: &'static [LegRule]) -> Self {
+        Self { rules, ties: None, scope: StageScope::EveryLeg }
+    }
+
+    const fn of_calls(rules: &'static [LegRule]) -> Self {
+        Self { rules, ties: None, scope: StageScope::Calls }
+    }
+
+    fn choose(&self, question: &LegQuestion<'_>) -> CallChoice {
+        if self.scope == StageScope::Calls && question.is_recording_session() {
+            return CallChoice::Nothing;
+        }
+        let choice = CallChoice::between(self.rules.iter().flat_map(|rule| rule.evidence(question)).collect());
+        match &self.ties {
+            Some(TieRule { name, prefer }) => {
+                choice.prefer(|evidence| Some(Evidence::about_call(*name, prefer(question, evidence)?)))
+            }
+            None => choice,
+        }
+    }
+}
+
+impl LegQuestion<'_> {
+    /// Asks the stages in their order, until one of them has evidence.
+    pub(super) fn ask(&self, stages: &[&RuleStage]) -> CallChoice {
+        let mut choices = stages.iter().map(|stage| stage.choose(self));
+        choices.find(|choice| *choice != CallChoice::Nothing).unwrap_or(CallChoice::Nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_and_names_are_in_the_order_in_which_the_rules_are_asked() {
+        let stages = [SIGNALLING_STAGES, HOST_STAGES, LAST_STAGES].concat();
+        let of_stages = stages.iter().flat_map(|stage| {
+            let ties = stage.ties.iter().map(|ties| ties.name);
+            stage.rules.iter().map(|rule| rule.name).chain(ties).collect::<Vec<_>>()
+        });
+        let mut asked: Vec<CorrelationRule> = of_stages.collect();
+        asked.extend(RELATING_RULES.iter().map(|rule| rule.name));
+        let mut seen = std::collections::HashSet::new();
+        asked.retain(|rule| seen.insert(*rule));
+        let named: Vec<CorrelationRule> = CorrelationRule::ALL.iter().filter(|r| asked.contains(r)).copied().collect();
+        assert_eq!(named, asked, "CorrelationRule::ALL");
+        let page = include_str!("../../../docs/correlation.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let on_page: Vec<&str> = rows.filter(|name| asked.iter().any(|rule| rule.as_str() == *name)).collect();
+        let asked: Vec<&str> = asked.iter().map(|rule| rule.as_str()).collect();
+        assert_eq!(on_page, asked, "docs/correlation.md");
+    }
+}
