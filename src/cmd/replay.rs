@@ -26,6 +26,7 @@ use crate::pyrus::DeliveryHandle;
 use crate::pyrus::executor::{WaitDecision, policy};
 use crate::recording::{self, FolderLayout, Recorder};
 use crate::service::lock::{self, FolderLock};
+use crate::service::parallel_render::{ParallelRenderers, RenderProgress};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::RenderWorkers;
 use crate::service::record_sync::{self, consent};
@@ -78,23 +79,25 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
         false => (None, None),
     };
     remove_leftovers(out);
-    let marker = RenderMarker::open(out).context("the marker of the call being rendered")?;
+    let marker = Arc::new(RenderMarker::open(out).context("the marker of the calls being rendered")?);
     let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
     let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
     // If calls ended an earlier replay, a worker process reads their legs, which must be in files.
     let memory_mib = if marker.has_suspects() { 0 } else { request.config.spool.memory_mib };
     let isolated = marker.has_suspects().then(|| isolated_renderer(out, &recording, limit));
+    let recorder = Recorder::new(recording, FolderLayout::Flat, limit);
+    #[cfg(debug_assertions)]
+    crate::service::render_worker::switch_test_codec();
     let mut run = ReplayRun {
         pipeline: Pipeline::new(Engine::new(request.config.call.clone(), source.name())),
+        renderers: ParallelRenderers::start(&recorder, &marker).context("cannot start the threads that render")?,
         spool: MemorySpool::new(memory_mib, out.join(SPOOL_FOLDER)),
-        recorder: Recorder::new(recording, FolderLayout::Flat, limit),
+        recorder,
         isolated,
         marker,
         delivery,
         outcome: ReplayOutcome { warnings: alarm.into_iter().collect(), ..ReplayOutcome::default() },
     };
-    #[cfg(debug_assertions)]
-    crate::service::render_worker::switch_test_codec();
     let read = run.read(&mut source);
     let warnings = source.take_warnings();
     run.outcome.is_unread = warnings.iter().any(|warning| matches!(warning, CaptureWarning::Unread(_)));
@@ -129,11 +132,12 @@ fn remove_leftovers(out: &Path) {
 
 struct ReplayRun {
     pipeline: Pipeline,
+    renderers: ParallelRenderers,
     spool: MemorySpool,
     recorder: Recorder,
     /// Renders the calls that crashed an earlier replay.
     isolated: Option<CallRenderer>,
-    marker: RenderMarker,
+    marker: Arc<RenderMarker>,
     delivery: Option<ReplayDelivery>,
     outcome: ReplayOutcome,
 }
@@ -141,10 +145,8 @@ struct ReplayRun {
 impl ReplayRun {
     fn read(&mut self, source: &mut FileSource) -> anyhow::Result<()> {
         let progress = CommandProgress::of_bytes(source.total_bytes());
-        let mut steps = 0_u32;
-        loop {
-            steps = steps.wrapping_add(1);
-            if steps.is_multiple_of(STEPS_PER_PROGRESS) {
+        for step in 1_u64.. {
+            if step.is_multiple_of(STEPS_PER_PROGRESS) {
                 progress.set(source.bytes_read());
             }
             // After a read error in the middle of a file, the calls up to the error are kept.
@@ -156,48 +158,71 @@ impl ReplayRun {
                     break;
                 }
             }
+            if step.is_multiple_of(STEPS_PER_REPORT) {
+                self.take_reports()?;
+            }
         }
         self.pipeline.end(&mut self.spool);
-        self.take_events()
+        self.take_events()?;
+        self.renderers.finish();
+        self.take_reports()
     }
 
     fn take_events(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.pipeline.engine.poll_event() {
             // Only ended calls matter here. Updates of a call are useful only while it is live.
             if let CallEvent::Ended(ended) = event {
-                self.take_call(&ended)?;
+                self.take_call(*ended)?;
             }
         }
         Ok(())
     }
 
-    fn take_call(&mut self, ended: &EndedCall) -> anyhow::Result<()> {
-        let mut ended = ended.clone();
+    fn take_call(&mut self, mut ended: EndedCall) -> anyhow::Result<()> {
         if let Some(delivery) = &self.delivery {
             record_sync::mark(&mut ended.record, ended.registration, Some(&delivery.policy), &delivery.journal)?;
         }
-        let record = self.render(&ended)?;
-        for leg in &ended.legs {
-            self.spool.release(leg.leg);
+        match &self.isolated {
+            Some(isolated) if self.marker.is_suspect(&ended.record.id) => {
+                let (record, warning) = self.render_isolated(isolated, &ended)?;
+                self.outcome.warnings.push(warning);
+                ended.legs.iter().for_each(|leg| self.spool.release(leg.leg));
+                self.take_record(record, ended.registration)?;
+            }
+            _ => self.renderers.render(ended, &self.spool),
         }
         let errors = self.spool.take_errors();
         self.outcome.warnings.extend(errors.into_iter().map(|e| format!("the spool could not be written: {e}")));
+        self.take_reports()
+    }
+
+    /// Releases the spools of rendered calls and takes the records of published ones.
+    fn take_reports(&mut self) -> anyhow::Result<()> {
+        while let Some(report) = self.renderers.poll_report() {
+            match report {
+                RenderProgress::Read(legs) => legs.iter().for_each(|leg| self.spool.release(leg.leg)),
+                RenderProgress::Failed(error) => return Err(error.into()),
+                RenderProgress::Published(calls) => {
+                    for (record, registration) in calls {
+                        self.take_record(record, registration)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_record(&mut self, record: CallRecord, registration: RegistrationPolicy) -> anyhow::Result<()> {
         if let Some(delivery) = &self.delivery {
-            delivery.tell(&record, ended.registration)?;
+            delivery.tell(&record, registration)?;
         }
         self.outcome.records.push(record);
         Ok(())
     }
 
-    /// Renders a call in this process, or in a worker process if the call crashed an earlier replay.
-    fn render(&mut self, ended: &EndedCall) -> anyhow::Result<CallRecord> {
+    /// Renders a call in a worker process, because an earlier run ended while it was rendered. Also returns a warning.
+    fn render_isolated(&self, isolated: &CallRenderer, ended: &EndedCall) -> anyhow::Result<(CallRecord, String)> {
         let id = &ended.record.id;
-        let Some(isolated) = self.isolated.as_ref().filter(|_| self.marker.is_suspect(id)) else {
-            self.marker.begin(id);
-            let record = self.recorder.record(ended, &self.spool)?;
-            self.marker.end();
-            return Ok(record);
-        };
         let rendered = isolated.record(ended, &self.spool);
         if !matches!(&rendered, Ok(rendered) if rendered.broken.is_empty()) {
             self.marker.note_broken(id);
@@ -215,8 +240,7 @@ impl ReplayRun {
                 (record, "It ends the renderer and has no recording.")
             }
         };
-        self.outcome.warnings.push(format!("call {id}: an earlier run ended while it rendered this call. {end}"));
-        Ok(record)
+        Ok((record, format!("call {id}: an earlier run ended while it rendered this or another call. {end}")))
     }
 
     /// Returns a note about dropped packets, or about the reason why no call was found.
@@ -373,7 +397,9 @@ const BROKEN: &str =
 /// RTP packets that indicate a call: one second of both sides. Fewer packets may look like RTP by chance.
 const RTP_OF_A_CALL: u64 = 100;
 /// Number of frames between two updates of the progress. Each update reads the clock.
-const STEPS_PER_PROGRESS: u32 = 4096;
+const STEPS_PER_PROGRESS: u64 = 4096;
+/// Number of steps between two looks at the reports of the rendering threads: about a tenth of a second of ten calls.
+const STEPS_PER_REPORT: u64 = 128;
 /// Time without a successful request after which this run stops waiting. The next run continues the delivery.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time after which a note explains the wait.

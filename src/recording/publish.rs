@@ -104,6 +104,11 @@ impl PublishGroup {
         self.0.append(&mut other.0);
     }
 
+    /// Returns the number of open files.
+    pub(super) fn open_files(&self) -> usize {
+        self.0.iter().filter(|part| part.file.is_some()).count()
+    }
+
     /// Publishes the files: fsync of each that needs it, all renames, fsync of each folder.
     ///
     /// # Errors

@@ -6,7 +6,8 @@
 //!   call that still lasts) and the `worker` that both extend; [`record_sync`] (delivery state in the call records),
 //!   [`rerender`].
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
-//!   `render_worker` (the process), `render_marker` (names the call whose payload ended a replay), `sandbox` (takes everything from the process that it does not need).
+//!   `render_worker` (the process), `sandbox` (takes everything from the process that it does not need).
+//!   `parallel_render`: threads in place of processes, for `replay`; `render_marker` names the calls that they render.
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
 //!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP).
 //! - `topology_file`: the hosts that were learnt to be one machine, kept over a restart.
@@ -22,6 +23,7 @@ pub(crate) mod files;
 pub(crate) mod lock;
 pub mod maintenance;
 pub(crate) mod mirror_watch;
+pub(crate) mod parallel_render;
 pub mod pipeline;
 pub mod post_process;
 mod publish;

@@ -1,24 +1,32 @@
-//! The marker of a replay: a file with the id of the call that is being rendered.
+//! The marker of a replay: a file with the ids of the calls that are being rendered.
 //!
 //! A replay renders in its own process. A payload that crashes a decoder would crash every further run at the same
-//! call. So the file names the call before it is rendered. If a start finds a call there, that call is a *suspect*: the
-//! earlier run crashed or was killed while it rendered this call. Suspects are rendered in a worker process.
+//! call. So the file names each call while a thread renders it. If a start finds calls there, they are *suspects*: the
+//! earlier run crashed or was killed while it rendered them. Suspects are rendered in a worker process.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The marker of a folder.
+/// The marker of a folder. Several threads may use it.
 #[derive(Debug)]
 pub(crate) struct RenderMarker {
-    file: File,
     path: PathBuf,
     suspects: Vec<String>,
+    state: Mutex<RenderMarkerState>,
+}
+
+#[derive(Debug)]
+struct RenderMarkerState {
+    file: File,
+    /// Bytes of the file that hold the ids of suspects. The ids of `rendering` follow.
+    suspect_bytes: u64,
+    /// Calls that are being rendered: one for each thread at most.
+    rendering: Vec<String>,
     /// Ids of suspects that crashed their workers in this run.
     broken: Vec<String>,
-    /// Bytes of the file that hold the ids of suspects.
-    length: u64,
 }
 
 impl RenderMarker {
@@ -33,13 +41,13 @@ impl RenderMarker {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
-        let suspects: Vec<String> = text.lines().take(MAX_SUSPECTS).map(str::to_owned).collect();
-        let mut marker = Self { file, path, length: 0, suspects, broken: Vec::new() };
-        let known: String = marker.suspects.iter().map(|id| format!("{id}\n")).collect();
-        marker.file.write_all(known.as_bytes())?;
-        marker.length = known.len() as u64;
-        marker.end();
-        Ok(marker)
+        let names: Vec<&str> = text.lines().collect();
+        // The newest ids are at the end of the file.
+        let newest = &names[names.len().saturating_sub(MAX_SUSPECTS)..];
+        let suspects: Vec<String> = newest.iter().copied().map(str::to_owned).collect();
+        let mut state = RenderMarkerState { file, suspect_bytes: 0, rendering: Vec::new(), broken: Vec::new() };
+        state.suspect_bytes = state.write(&suspects)?;
+        Ok(Self { path, suspects, state: Mutex::new(state) })
     }
 
     /// Returns whether an earlier run crashed or was killed while it rendered a call.
@@ -52,40 +60,70 @@ impl RenderMarker {
         self.suspects.iter().any(|suspect| suspect == id)
     }
 
-    /// Writes the id of the call that is rendered from now on.
-    pub(crate) fn begin(&mut self, id: &str) {
-        let named = self.file.seek(SeekFrom::Start(self.length)).and_then(|_| writeln!(self.file, "{id}"));
-        if let Err(error) = named {
-            tracing::debug!("the call being rendered cannot be named: {error}"); // a full disk fails the recording, too
-        }
+    /// Writes the id of a call that is rendered from now on.
+    pub(crate) fn begin(&self, id: &str) {
+        let mut state = self.lock();
+        state.rendering.push(id.to_owned());
+        state.write_rendering();
     }
 
-    /// Removes the id of the call that was being rendered.
-    pub(crate) fn end(&mut self) {
-        let _ = self.file.set_len(self.length); // at worst the next run renders one call in a worker
+    /// Removes the id of a call whose rendering has ended.
+    pub(crate) fn end(&self, id: &str) {
+        let mut state = self.lock();
+        state.rendering.retain(|other| other != id);
+        state.write_rendering();
     }
 
     /// Records that a suspect crashed its worker, too.
-    pub(crate) fn note_broken(&mut self, id: &str) {
-        self.broken.push(id.to_owned());
+    pub(crate) fn note_broken(&self, id: &str) {
+        self.lock().broken.push(id.to_owned());
     }
 
     /// Ends the run, because everything is rendered. Only the calls that crashed their workers stay suspects.
     pub(crate) fn finish(&self) {
-        if !self.broken.is_empty() {
-            let text: String = self.broken.iter().map(|id| format!("{id}\n")).collect();
-            let _ = std::fs::write(&self.path, text); // as above
+        let broken = names(&self.lock().broken);
+        if !broken.is_empty() {
+            let _ = std::fs::write(&self.path, broken); // at worst the next run renders more calls in a worker
             return;
         }
         let _ = std::fs::remove_file(&self.path); // as above
         let _ = self.path.parent().map(std::fs::remove_dir); // only if nothing else is in it
     }
+
+    fn lock(&self) -> MutexGuard<'_, RenderMarkerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RenderMarkerState {
+    /// Writes the ids of the calls that are being rendered.
+    fn write_rendering(&mut self) {
+        let rendering = std::mem::take(&mut self.rendering);
+        if let Err(error) = self.write(&rendering) {
+            tracing::debug!("the calls being rendered cannot be named: {error}"); // a full disk fails the recording, too
+        }
+        self.rendering = rendering;
+    }
+
+    /// Writes ids behind those of the suspects, and cuts the file there. Returns the bytes written.
+    fn write(&mut self, ids: &[String]) -> io::Result<u64> {
+        let text = names(ids);
+        self.file.seek(SeekFrom::Start(self.suspect_bytes))?;
+        self.file.write_all(text.as_bytes())?;
+        self.file.set_len(self.suspect_bytes + text.len() as u64)?;
+        Ok(text.len() as u64)
+    }
+}
+
+/// Returns a line for each id.
+fn names(ids: &[String]) -> String {
+    ids.iter().map(|id| format!("{id}\n")).collect()
 }
 
 /// Name of the marker's folder in the output folder, as for the journal of a replay.
 const FOLDER: &str = ".callspan";
 const NAME: &str = "rendering";
-/// Most suspects that are kept: each of them has cost a person a start of the command.
+/// Most suspects that are kept: the newest. A run that crashes or is killed adds up to one for each thread.
 const MAX_SUSPECTS: usize = 256;
 
 #[cfg(test)]
@@ -96,17 +134,17 @@ mod tests {
     fn call_in_which_a_run_ended_is_a_suspect_of_the_next_runs() {
         let dir = tempfile::tempdir().expect("a folder");
         let open = || RenderMarker::open(dir.path()).expect("writable");
-        let mut marker = open();
+        let marker = open();
         assert!(!marker.has_suspects());
         marker.begin("first");
-        marker.end();
+        marker.end("first");
         marker.begin("second");
         drop(marker); // the process ends here
-        let mut marker = open();
+        let marker = open();
         assert!(marker.is_suspect("second") && !marker.is_suspect("first"));
         marker.begin("third");
         drop(marker);
-        let mut marker = open();
+        let marker = open();
         assert!(marker.is_suspect("second") && marker.is_suspect("third"));
         marker.note_broken("third");
         marker.finish();
@@ -114,5 +152,30 @@ mod tests {
         assert!(marker.is_suspect("third") && !marker.is_suspect("second"));
         marker.finish();
         assert!(!open().has_suspects());
+    }
+
+    #[test]
+    fn call_that_ends_beside_others_leaves_their_names() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = || RenderMarker::open(dir.path()).expect("writable");
+        let marker = open();
+        ["long name of a call", "crashed", "short"].iter().for_each(|id| marker.begin(id));
+        marker.end("long name of a call");
+        marker.end("short");
+        drop(marker); // the process ends here
+        let marker = open();
+        assert_eq!(marker.suspects, ["crashed"]);
+    }
+
+    #[test]
+    fn newest_suspects_are_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for number in 0..MAX_SUSPECTS + 3 {
+            let marker = RenderMarker::open(dir.path()).expect("writable");
+            marker.begin(&number.to_string());
+        }
+        let marker = RenderMarker::open(dir.path()).expect("writable");
+        assert_eq!(marker.suspects.len(), MAX_SUSPECTS);
+        assert!(marker.is_suspect(&(MAX_SUSPECTS + 2).to_string()) && !marker.is_suspect("2"));
     }
 }

@@ -62,6 +62,35 @@ pub struct ReadySegments {
     wall_offset_ns: i64,
 }
 
+/// The files of ended calls, complete but without their final names. Dropping them removes the files.
+#[derive(Debug, Default)]
+pub(crate) struct PreparedCalls {
+    records: Vec<CallRecord>,
+    files: PublishGroup,
+}
+
+impl PreparedCalls {
+    /// Adds the calls of another group.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.records.append(&mut other.records);
+        self.files.append(other.files);
+    }
+
+    /// Returns the number of files that are open until they are published.
+    pub(crate) fn open_files(&self) -> usize {
+        self.files.open_files()
+    }
+
+    /// Publishes the files of all calls together. Returns the records in the order in which the calls were added.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be synced or renamed.
+    pub(crate) fn publish(self) -> Result<Vec<CallRecord>, RecordingError> {
+        publish_group(self.files)?;
+        Ok(self.records)
+    }
+}
+
 impl Recorder {
     /// Creates a recorder whose files have at most `max_segment_bytes`.
     pub fn new(config: Config, layout: FolderLayout, max_segment_bytes: Option<u64>) -> Self {
@@ -123,6 +152,16 @@ impl Recorder {
     /// # Errors
     /// Fails if a file cannot be written; then only complete files are published.
     pub fn record(&self, ended: &EndedCall, store: &dyn LegStore) -> Result<CallRecord, RecordingError> {
+        let PreparedCalls { files, mut records } = self.prepare(ended, store)?;
+        publish_group(files)?;
+        Ok(records.pop().unwrap_or_else(|| ended.record.clone()))
+    }
+
+    /// Renders an ended call like [`Recorder::record`], but leaves it to the caller to publish its files.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be written.
+    pub(crate) fn prepare(&self, ended: &EndedCall, store: &dyn LegStore) -> Result<PreparedCalls, RecordingError> {
         let mut record = ended.record.clone();
         let folder = self.folder(&record);
         self.make_folder(&folder)?;
@@ -136,8 +175,7 @@ impl Recorder {
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
         self.write_record_part(&record, &mut files)?;
-        publish_group(files)?;
-        Ok(record)
+        Ok(PreparedCalls { records: vec![record], files })
     }
 
     /// Writes or replaces the sidecar record of a call.

@@ -1,5 +1,6 @@
 //! `callspan replay` and `callspan demo`: files, exit status, output.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -67,6 +68,41 @@ fn json_is_one_record_a_line_and_nothing_else_on_standard_output() {
     assert!((8.0..8.25).contains(&duration), "{duration}");
     let on_disk = std::fs::read_to_string(&files(out.path(), "json")[0]).expect("the record is there");
     assert_eq!(&serde_json::from_str::<CallRecord>(&on_disk).expect("a record"), record);
+}
+
+/// Replays all calls of the fixtures as one capture, on the given processor cores. Returns the output and all files.
+fn replayed_on(cores: &str) -> (String, BTreeMap<PathBuf, Vec<u8>>) {
+    let calls = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls");
+    let mut captures: Vec<PathBuf> = std::fs::read_dir(calls)
+        .expect("fixtures")
+        .map(|folder| folder.expect("readable").path().join("capture.pcap"))
+        .filter(|path| path.exists())
+        .collect();
+    captures.sort();
+    let dir = folder();
+    let mut command = Command::new("taskset");
+    command.args(["-c", cores, env!("CARGO_BIN_EXE_callspan"), "replay", "--json", "--out", "out"]).args(&captures);
+    let output = command.current_dir(dir.path()).output().expect("taskset is a part of Debian's base");
+    expect_code(&output, 0);
+    let contents = std::fs::read_dir(dir.path().join("out")).expect("the folder is there").map(|file| {
+        let path = file.expect("readable").path();
+        (PathBuf::from(path.file_name().expect("a name")), std::fs::read(path).expect("readable"))
+    });
+    (stdout(&output), contents.collect())
+}
+
+#[test]
+fn files_and_records_are_the_same_on_one_core_and_on_all() {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let all = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("its cores").trim();
+    let first = all.split([',', '-']).next().expect("a core");
+    let ((one_output, one_files), (output, files)) = (replayed_on(first), replayed_on(all));
+    assert!(one_files.len() > 50, "{:?}", one_files.keys());
+    assert_eq!(one_output, output);
+    assert!(one_files.keys().eq(files.keys()), "{:?} {:?}", one_files.keys(), files.keys());
+    for (name, bytes) in one_files {
+        assert!(files[&name] == bytes, "{} differs", name.display());
+    }
 }
 
 #[test]

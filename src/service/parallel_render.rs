@@ -1,0 +1,287 @@
+//! [`ParallelRenderers`]: renders the calls of a capture on all processor cores (`replay`).
+//!
+//! The thread that reads the capture hands over ended calls. Each rendering thread publishes its calls in groups, because a
+//! sync of many files takes hardly longer than a sync of one. A call is reported when its files are published.
+//!
+//! # Invariants
+//! - A thread renders one call at a time, and few calls wait: while they do, the capture is not read further. So the memory
+//!   does not depend on the number of calls.
+//! - A call's files do not depend on the other calls, so they are the same with any number of threads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
+use crate::call::record::CallRecord;
+use crate::recording::Recorder;
+use crate::recording::recorder::{PreparedCalls, RecordingError};
+use crate::service::clock::monotonic;
+use crate::service::render_marker::RenderMarker;
+use crate::spool::{LegSource, LegStore};
+
+/// The threads that render, and the ways to and from them.
+pub(crate) struct ParallelRenderers {
+    /// `None` once no further call comes.
+    tasks: Option<Sender<HandedCall>>,
+    reports: Receiver<RenderProgress>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A report of a rendering thread.
+pub(crate) enum RenderProgress {
+    /// The spools of these legs are not needed any more.
+    Read(Vec<EndedLeg>),
+    /// The files of these calls are on the disk under their final names.
+    Published(Vec<(CallRecord, RegistrationPolicy)>),
+    /// Files could not be written.
+    Failed(RecordingError),
+}
+
+/// An ended call with the spools of its legs.
+struct HandedCall {
+    call: EndedCall,
+    spools: HandedSpools,
+}
+
+struct HandedSpools(HashMap<LegId, LegSource>);
+
+impl LegStore for HandedSpools {
+    fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
+        self.0.get(&leg.leg).cloned()
+    }
+}
+
+impl ParallelRenderers {
+    /// Starts a thread for each processor core.
+    ///
+    /// # Errors
+    /// Fails if the system starts no further thread.
+    pub(crate) fn start(recorder: &Recorder, marker: &Arc<RenderMarker>) -> std::io::Result<Self> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let (tasks_tx, tasks) = crossbeam_channel::bounded(count * QUEUED_TASKS_A_THREAD);
+        let (reports_tx, reports) = crossbeam_channel::unbounded();
+        let mut threads = Vec::new();
+        for _ in 0..count {
+            let mut thread = RenderThread {
+                recorder: recorder.clone(),
+                marker: Arc::clone(marker),
+                tasks: tasks.clone(),
+                reports: reports_tx.clone(),
+                group: RenderedGroup::default(),
+            };
+            let builder = std::thread::Builder::new().name(String::from("render"));
+            threads.push(builder.spawn(move || thread.run())?);
+        }
+        Ok(Self { tasks: Some(tasks_tx), reports, threads })
+    }
+
+    /// Hands over an ended call. Waits while more calls are under way than the threads can render soon.
+    ///
+    /// # Panics
+    /// If a thread has panicked.
+    pub(crate) fn render(&mut self, call: EndedCall, store: &dyn LegStore) {
+        // Before `finish`, a thread ends by a panic only.
+        if self.threads.iter().any(JoinHandle::is_finished) {
+            self.finish();
+        }
+        let spools = call.legs.iter().filter_map(|leg| Some((leg.leg, store.source(leg)?))).collect();
+        if let Some(tasks) = &self.tasks {
+            // Fails only if all threads have panicked meanwhile, which `finish` reports.
+            let _ = tasks.send(HandedCall { call, spools: HandedSpools(spools) });
+        }
+    }
+
+    /// Returns the next report that is there already.
+    pub(crate) fn poll_report(&self) -> Option<RenderProgress> {
+        self.reports.try_recv().ok()
+    }
+
+    /// Waits until all calls are rendered and published. The last reports are there afterwards.
+    ///
+    /// # Panics
+    /// If a thread has panicked.
+    pub(crate) fn finish(&mut self) {
+        self.tasks = None;
+        for thread in self.threads.drain(..) {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+impl Drop for ParallelRenderers {
+    fn drop(&mut self) {
+        self.tasks = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join(); // the replay fails for another reason
+        }
+    }
+}
+
+/// A thread that renders.
+struct RenderThread {
+    recorder: Recorder,
+    marker: Arc<RenderMarker>,
+    tasks: Receiver<HandedCall>,
+    reports: Sender<RenderProgress>,
+    group: RenderedGroup,
+}
+
+/// Calls that are rendered and not published yet.
+#[derive(Default)]
+struct RenderedGroup {
+    calls: PreparedCalls,
+    registrations: Vec<RegistrationPolicy>,
+    /// When the group is published at the latest; `None` if it is empty.
+    due: Option<Instant>,
+}
+
+impl RenderThread {
+    fn run(&mut self) {
+        loop {
+            let task = match self.group.due {
+                None => self.tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => self.tasks.recv_timeout(due.saturating_duration_since(monotonic())),
+            };
+            match task {
+                Ok(task) => self.render(task),
+                Err(RecvTimeoutError::Timeout) => self.publish(),
+                Err(RecvTimeoutError::Disconnected) => return self.publish(),
+            }
+            if self.group.is_full() {
+                self.publish();
+            }
+        }
+    }
+
+    fn render(&mut self, HandedCall { call, spools }: HandedCall) {
+        self.marker.begin(&call.record.id);
+        let prepared = self.recorder.prepare(&call, &spools);
+        self.marker.end(&call.record.id);
+        // The memory of the spools is used again only when nobody holds them.
+        drop(spools);
+        self.report(RenderProgress::Read(call.legs));
+        match prepared {
+            Ok(prepared) => self.group.add(prepared, call.registration),
+            Err(error) => self.report(RenderProgress::Failed(error)),
+        }
+    }
+
+    fn publish(&mut self) {
+        if self.group.registrations.is_empty() {
+            return;
+        }
+        let RenderedGroup { calls, registrations, .. } = std::mem::take(&mut self.group);
+        self.report(match calls.publish() {
+            Ok(records) => RenderProgress::Published(records.into_iter().zip(registrations).collect()),
+            Err(error) => RenderProgress::Failed(error),
+        });
+    }
+
+    fn report(&self, report: RenderProgress) {
+        let _ = self.reports.send(report); // fails only if the replay has failed already
+    }
+}
+
+impl RenderedGroup {
+    fn add(&mut self, call: PreparedCalls, registration: RegistrationPolicy) {
+        self.calls.append(call);
+        self.registrations.push(registration);
+        self.due.get_or_insert_with(|| monotonic() + MAX_GROUP_TIME);
+    }
+
+    fn is_full(&self) -> bool {
+        self.registrations.len() >= MAX_GROUP_CALLS || self.calls.open_files() >= MAX_GROUP_FILES
+    }
+}
+
+/// More threads than this would wait for the disk instead of a processor core.
+const MAX_THREADS: usize = 16;
+/// Calls that wait for a thread. Their spools take memory, so they are few.
+const QUEUED_TASKS_A_THREAD: usize = 2;
+/// Calls that are published together: the sync of their folder is a small part of the work then.
+const MAX_GROUP_CALLS: usize = 32;
+/// Files that wait open for the sync. A process may have 1,024: [`MAX_THREADS`] such groups.
+const MAX_GROUP_FILES: usize = 48;
+/// Longest time between the rendering of a call and its files' final names, e.g. when a capture is read from a pipe.
+const MAX_GROUP_TIME: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::call::record::CallOutcome;
+    use crate::recording::FolderLayout;
+    use crate::recording::config::Config;
+    use crate::spool::testkit::at_ms;
+
+    fn call(number: usize) -> EndedCall {
+        let record = CallRecord {
+            id: format!("20261123T070000Z-{number}"),
+            invited_at: Some(at_ms(0.0)),
+            ended_at: Some(at_ms(1.0)),
+            outcome: CallOutcome::Busy,
+            ..CallRecord::default()
+        };
+        EndedCall { record, legs: Vec::new(), registration: RegistrationPolicy::Allowed, wall_offset_ns: 0 }
+    }
+
+    struct NoSpools;
+
+    impl LegStore for NoSpools {
+        fn source(&self, _leg: &EndedLeg) -> Option<LegSource> {
+            None
+        }
+    }
+
+    fn renderers(dir: &Path) -> ParallelRenderers {
+        let recorder = Recorder::new(Config { dir: dir.join("out"), ..Config::default() }, FolderLayout::Flat, None);
+        let marker = Arc::new(RenderMarker::open(dir).expect("writable"));
+        ParallelRenderers::start(&recorder, &marker).expect("threads")
+    }
+
+    /// Renders calls. Returns the ids of the published ones, sorted, and whether an error was reported.
+    fn published(renderers: &mut ParallelRenderers, calls: usize) -> (Vec<String>, bool) {
+        (0..calls).for_each(|number| renderers.render(call(number), &NoSpools));
+        renderers.finish();
+        let (mut ids, mut failed) = (Vec::new(), false);
+        while let Some(report) = renderers.poll_report() {
+            match report {
+                RenderProgress::Published(records) => ids.extend(records.into_iter().map(|(record, _)| record.id)),
+                RenderProgress::Failed(_) => failed = true,
+                RenderProgress::Read(_) => {}
+            }
+        }
+        ids.sort();
+        (ids, failed)
+    }
+
+    #[test]
+    fn every_call_is_reported_when_its_record_is_there() {
+        let dir = tempfile::tempdir().expect("a folder");
+        // More than two groups for each thread.
+        let calls = 200;
+        let (ids, failed) = published(&mut renderers(dir.path()), calls);
+        let mut expected: Vec<String> = (0..calls).map(|number| call(number).record.id).collect();
+        expected.sort();
+        assert_eq!((ids, failed), (expected.clone(), false));
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir.path().join("out")).expect("there").flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        assert_eq!(names, expected.iter().map(|id| format!("{id}.json").into()).collect::<Vec<std::ffi::OsString>>());
+    }
+
+    #[test]
+    fn folder_that_cannot_be_written_is_reported() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("out"), "a file").expect("written");
+        let (ids, failed) = published(&mut renderers(dir.path()), 3);
+        assert_eq!((ids.len(), failed), (0, true));
+    }
+}
