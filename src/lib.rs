@@ -23,7 +23,8 @@
 //!   cmd        [IO]  the commands of the binary
 //! ```
 //!
-//! `codec`, `net` and `time` are the base that every module may name: codec facts, addresses, moments.
+//! `codec`, `net`, `time` and `text` are the base that every module may name: codec facts, addresses, moments, forms of
+//! texts.
 //!
 //! A module depends only on modules above it. `sip`, `sdp` and `rtp` do not depend on each other and meet in `call`.
 //! `call` uses no file, SQL or HTTP. `pyrus` knows nothing about capture. Only modules marked \[IO\] use clocks, files,
@@ -114,4 +115,5 @@ pub mod sdp;
 pub mod service;
 pub mod sip;
 pub mod spool;
+pub(crate) mod text;
 pub mod time;

@@ -58,6 +58,11 @@ impl Timestamp {
         Duration::from_nanos(u64::try_from(self.nanos_since(earlier)).unwrap_or(0))
     }
 
+    /// Returns the duration between the two times, whichever is earlier.
+    pub(crate) fn distance(self, other: Self) -> Duration {
+        Duration::from_nanos(self.0.abs_diff(other.0))
+    }
+
     /// Returns the time `nanos` later; a negative number gives an earlier time.
     pub const fn offset(self, nanos: i64) -> Self {
         Self(self.0.saturating_add(nanos))
@@ -152,6 +157,13 @@ mod tests {
         assert_eq!(Timestamp::parse_rfc3339(&t.to_rfc3339()).ok(), Some(t.floor_micros()));
         assert_eq!(t.to_stamp(), "20261123T045659Z");
         assert_eq!(t.to_rfc3339_secs(), "2026-11-23T04:56:59Z");
+    }
+
+    #[test]
+    fn the_distance_of_two_times_has_no_sign() {
+        let (early, late) = (Timestamp::from_secs(1), Timestamp::from_secs(3));
+        assert_eq!((early.distance(late), late.distance(early)), (Duration::from_secs(2), Duration::from_secs(2)));
+        assert_eq!(early.distance(early), Duration::ZERO);
     }
 
     #[test]

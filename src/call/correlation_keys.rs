@@ -154,7 +154,7 @@ impl LegSignature<'_> {
     /// Returns whether this new leg rings another device of the telephone number that the older leg rings: the PBX sends
     /// one INVITE for each registration to the edge proxy of the devices (RFC 3261 section 16.6, RFC 5626).
     pub(crate) fn is_another_device_of(&self, older: &LegSignature<'_>) -> bool {
-        let apart = self.at.since(older.at).max(older.at.since(self.at));
+        let apart = self.at.distance(older.at);
         apart <= RING_BURST
             && self.hop.0.same_host(older.hop.0)
             && self.hop.1 == older.hop.1

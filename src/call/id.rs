@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::net::Endpoint;
+use crate::text::hex;
 use crate::time::Timestamp;
 
 /// Returns the id of a conversation: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`.
@@ -25,8 +26,7 @@ fn name(at: Timestamp, parts: &[&[u8]]) -> String {
         hash.update(part);
     }
     let digest = hash.finalize();
-    let hex: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-    format!("{}-{hex}", at.to_stamp())
+    format!("{}-{}", at.to_stamp(), hex(&digest[..8]))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use crate::sip::SipMessage;
+use crate::text::hex;
 
 /// Treatment of a test call that the sender of the call requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +34,7 @@ impl TestCallKey {
     /// Returns the value of the header [`TEST_CALL_HEADER`] for the call with this Call-ID.
     pub fn header_value(&self, order: TestCallOrder, call_id: &str) -> String {
         let code = self.mac(order, call_id).finalize().into_bytes();
-        let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{} {hex}", order.word())
+        format!("{} {}", order.word(), hex(&code))
     }
 
     /// Returns the order in a message, if its header was made with this key for its Call-ID.

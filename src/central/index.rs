@@ -12,12 +12,13 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config as PostgresConfig, Error as PostgresError, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::ArchiveError;
 use super::config::Config;
 use super::schema::{MIGRATIONS, VERSIONS};
-use super::{ArchiveError, with_causes};
 use crate::archive::{ArchiveFailure, ArchiveJob, ArchiveOutcome};
 use crate::call::record::CallRecord;
 use crate::journal::ArchiveBacklog;
+use crate::text::error_chain;
 
 /// A connection to the index. It connects when it is needed, and again after it was lost.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl ArchiveIndex {
     /// When the URL is wrong, or the file with the password cannot be read.
     pub(crate) fn open(config: &Config) -> Result<Self, ArchiveError> {
         let mut postgres = PostgresConfig::from_str(&config.index)
-            .map_err(|e| ArchiveError::Setting(format!("archive.index is no PostgreSQL URL: {}", with_causes(&e))))?;
+            .map_err(|e| ArchiveError::Setting(format!("archive.index is no PostgreSQL URL: {}", error_chain(&e))))?;
         if let Some(path) = &config.index_password_file {
             let password =
                 std::fs::read_to_string(path).map_err(|source| ArchiveError::File { path: path.clone(), source })?;
@@ -291,7 +292,7 @@ fn is_on_this_machine(config: &PostgresConfig) -> bool {
 fn index_error(error: &PostgresError) -> ArchiveError {
     ArchiveError::Index(match error.as_db_error() {
         Some(refusal) => format!("{} ({})", refusal.message(), refusal.code().code()),
-        None => with_causes(error),
+        None => error_chain(error),
     })
 }
 

@@ -8,8 +8,6 @@ pub(crate) mod index;
 pub(crate) mod objects;
 pub(crate) mod schema;
 
-use std::error::Error as StdError;
-
 pub(crate) use index::ArchiveIndex;
 pub(crate) use objects::ObjectArchive;
 
@@ -33,19 +31,4 @@ pub(crate) enum ArchiveError {
     /// PostgreSQL reports an error.
     #[error("index: {0}")]
     Index(String),
-}
-
-/// Returns an error with its causes, each once.
-fn with_causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = inner.source();
-    }
-    text
 }

@@ -16,10 +16,10 @@ use object_store::{
 };
 use sha2::{Digest, Sha256};
 
+use super::ArchiveError;
 use super::config::Config;
-use super::{ArchiveError, with_causes};
 use crate::archive::{ArchiveFailure, ArchiveOutcome, ArchivedObject};
-use crate::recording::hex;
+use crate::text::{error_chain, hex};
 
 /// The object store of an archive.
 #[derive(Clone, Debug)]
@@ -221,7 +221,7 @@ fn passing(error: &StoreError) -> ArchiveFailure {
 }
 
 fn store_error(error: &StoreError) -> ArchiveError {
-    ArchiveError::Objects(with_causes(error))
+    ArchiveError::Objects(error_chain(error))
 }
 
 const CHANGED: &str = "its content is not what the journal says; run `callspan calls verify`";

@@ -173,7 +173,7 @@ async fn restore_call(
             })
             .await?;
         file.sync_all()?;
-        let found = crate::recording::hex(&sum.finalize());
+        let found = crate::text::hex(&sum.finalize());
         if found != recording.sha256 {
             bail!("the object {} is not what the index says", recording.key);
         }

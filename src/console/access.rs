@@ -12,6 +12,7 @@ use super::pages;
 use super::server::{ConsoleState, SiteFacts, StateError};
 use super::text::{COOKIE, Lang};
 use crate::service::clock::wall_clock;
+use crate::text::percent_encode;
 
 /// The account that sent a request, and the language of its pages.
 #[derive(Clone, Debug)]
@@ -185,16 +186,7 @@ fn sign_in_first(uri: &Uri) -> Response {
         return refused(StatusCode::UNAUTHORIZED, "sign in first: POST /login");
     }
     let here = uri.path_and_query().map_or("/", |path| path.as_str());
-    let next = here.bytes().map(escaped).collect::<String>();
-    Redirect::to(&format!("/login?next={next}")).into_response()
-}
-
-fn escaped(byte: u8) -> String {
-    if byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte) {
-        char::from(byte).to_string()
-    } else {
-        format!("%{byte:02X}")
-    }
+    Redirect::to(&format!("/login?next={}", percent_encode(here, b"/"))).into_response()
 }
 
 /// Returns whether a request comes from a page of another site, or names a host that is not ours. A foreign page can

@@ -15,6 +15,7 @@ use super::server::{ConsoleState, StateError};
 use crate::call::record::CallRecord;
 use crate::journal::{CallSearch, HeardClass, MAX_IDS};
 use crate::service::clock::wall_clock;
+use crate::text::without_formula;
 
 /// A page of the list, with the counts of the whole search.
 #[derive(Debug, Default)]
@@ -235,13 +236,9 @@ fn csv_row(record: &CallRecord) -> String {
     row
 }
 
-/// Quotes a CSV field (RFC 4180). A text that a spreadsheet would run as a formula gets an apostrophe. Numbers in
-/// international form do not.
+/// Returns a CSV field that no spreadsheet computes as a formula.
 pub(super) fn csv_field(text: &str) -> String {
-    let is_number = text.strip_prefix(['+', '-']).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number;
-    let text = if is_formula { format!("'{text}") } else { text.to_owned() };
-    if text.contains([',', '"', '\n', '\r', ';']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    crate::text::csv_field(&without_formula(text))
 }
 
 /// Most tags in a search.

@@ -133,7 +133,7 @@ fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
 /// Returns the side that ended a leg. For a leg that ended with the call, this is the side that ended the call.
 fn who_ended(leg: &LegRecord, record: &CallRecord) -> Option<Side> {
     let (leg_end, call_end) = (leg.ended_at?, record.ended_at?);
-    if call_end.since(leg_end).max(leg_end.since(call_end)) > TOGETHER {
+    if call_end.distance(leg_end) > TOGETHER {
         return None;
     }
     match record.ended_by? {

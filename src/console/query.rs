@@ -7,6 +7,7 @@ use super::server::DiallingCodes;
 use super::text::local;
 use crate::call::record::{CallDirection, CallOutcome, DeliveryState};
 use crate::journal::{CallScope, CallSearch, HeardClass};
+use crate::text::percent_encode;
 use crate::time::Timestamp;
 
 /// Parameters of a search, as the form sends them. Unknown values do not filter.
@@ -238,15 +239,7 @@ pub(super) fn midnight(day: jiff::civil::Date) -> Timestamp {
 
 /// Encodes a value of a query.
 pub(super) fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|b| {
-            if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
+    percent_encode(text, b"")
 }
 
 /// Most characters of a search.

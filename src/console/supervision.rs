@@ -17,6 +17,7 @@ use super::pages::{self, NavEntry};
 use super::query::{midnight, parse_day};
 use super::server::{ConsoleState, StateError};
 use super::text::{Lang, date_time, size};
+use crate::delivery::JobStage;
 use crate::journal::{CallSearch, HeardClass};
 use crate::ops::disk::disk_space;
 use crate::ops::status::ServiceReport;
@@ -73,8 +74,9 @@ async fn health(state: &ConsoleState) -> Result<HealthFacts, StateError> {
         .read(move |journal| {
             let now = wall_clock();
             let day = CallSearch { since: Some(now - DAY), ..CallSearch::default() };
-            let in_stage = |stage: &str| journal.deliveries_in_stage(stage).map(|rows| rows.len() as u64);
-            let owed = journal.load_jobs()?.iter().filter(|job| !job.is_settled() && job.stage != "parked").count();
+            let in_stage = |stage: JobStage| journal.deliveries_in_stage(stage).map(|rows| rows.len() as u64);
+            let owed =
+                journal.load_jobs()?.iter().filter(|job| !job.is_settled() && job.stage != JobStage::Parked).count();
             let newest = journal.search(&CallSearch::default(), None, 1)?;
             let disk = |(name, folder): (&'static str, &std::path::PathBuf)| {
                 disk_space(folder).ok().map(|space| (name, space.free, space.total))
@@ -82,7 +84,7 @@ async fn health(state: &ConsoleState) -> Result<HealthFacts, StateError> {
             Ok(HealthFacts {
                 status,
                 day: journal.count_by_class(&day)?,
-                deliveries: [owed as u64, in_stage("parked")?, in_stage("dead")?],
+                deliveries: [owed as u64, in_stage(JobStage::Parked)?, in_stage(JobStage::Dead)?],
                 alarm: journal.alarm()?,
                 kept_bytes: journal.kept_bytes()?,
                 disks: ["recordings", "spool"].into_iter().zip(&folders).filter_map(disk).collect(),

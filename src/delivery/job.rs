@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::split::WavSlice;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, DeliveryState};
-use crate::delivery::row::JobRow;
+use crate::delivery::row::{JobRow, JobStage};
 use crate::time::Timestamp;
 
 /// Whether the call is still in progress, and whether its record is final.
@@ -516,24 +516,24 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns the stage of the job: one word for display and for queries.
-    pub(crate) fn stage(&self) -> &'static str {
+    /// Returns the stage of the job.
+    pub(crate) fn stage(&self) -> JobStage {
         if self.is_settled() {
-            return if self.failure_reason().is_some() { "dead" } else { "done" };
+            return if self.failure_reason().is_some() { JobStage::Dead } else { JobStage::Done };
         }
         if matches!(self.status, JobStatus::Parked { .. }) {
-            return "parked";
+            return JobStage::Parked;
         }
         let part = self.open_part().and_then(|at| self.parts.get(at)).map(|p| &p.state);
         match (&self.registration, part) {
-            (_, Some(PartState::Uploading)) => "uploading",
-            (_, Some(PartState::Attaching(_))) => "attaching",
-            (PyrusRegistration::Known { .. }, None) if self.end == EndNotice::Sending => "attaching",
-            (PyrusRegistration::Owed, _) => "new",
-            (PyrusRegistration::Sending, _) => "registering",
-            (PyrusRegistration::Unsure, _) => "unsure",
-            (PyrusRegistration::Known { .. }, Some(PartState::Uploaded(_))) => "uploaded",
-            (PyrusRegistration::Known { .. }, _) => "registered",
+            (_, Some(PartState::Uploading)) => JobStage::Uploading,
+            (_, Some(PartState::Attaching(_))) => JobStage::Attaching,
+            (PyrusRegistration::Known { .. }, None) if self.end == EndNotice::Sending => JobStage::Attaching,
+            (PyrusRegistration::Owed, _) => JobStage::New,
+            (PyrusRegistration::Sending, _) => JobStage::Registering,
+            (PyrusRegistration::Unsure, _) => JobStage::Unsure,
+            (PyrusRegistration::Known { .. }, Some(PartState::Uploaded(_))) => JobStage::Uploaded,
+            (PyrusRegistration::Known { .. }, _) => JobStage::Registered,
         }
     }
 
@@ -549,7 +549,7 @@ impl DeliveryJob {
         };
         JobRow {
             id: self.id.clone(),
-            stage: self.stage().to_owned(),
+            stage: self.stage(),
             task_id: self.task_id(),
             guid: upload.map(|u| u.guid.clone()),
             md5: upload.map(|u| u.md5.clone()),

@@ -32,6 +32,6 @@ pub(crate) use machine::{ActionId, PyrusRequest, TokenId};
 pub use machine::{DeliveryAction, DeliveryBlocker, DeliveryMachine, DeliverySummary, NextAction, TroubledCall};
 pub use pace::DeliveryTuning;
 pub use policy::{DeliveryPolicy, DurationUnit, RatingType, RegisterAt};
-pub use row::{DeliveryRow, DroppedCode, JobRow};
+pub use row::{DeliveryRow, DroppedCode, JobRow, JobStage};
 pub(crate) use split::WavSlice;
 pub(crate) use verdict::{PyrusResponse, RateLimitHeaders, RequestFailure, RequestOutcome};

@@ -21,9 +21,8 @@ pub enum DeliveryRow {
 pub struct JobRow {
     /// The call's id, which is `external_id` in Pyrus.
     pub id: String,
-    /// One of `new`, `registering`, `unsure`, `registered`, `uploading`, `uploaded`, `attaching`, `done`, `parked`,
-    /// `dead`.
-    pub stage: String,
+    /// Stage of the delivery.
+    pub stage: JobStage,
     /// Id of the task in Pyrus.
     pub task_id: Option<u64>,
     /// Pyrus's id of the last upload.
@@ -40,6 +39,84 @@ pub struct JobRow {
     pub body: String,
 }
 
+/// Stage of a delivery, as shown to people and used in queries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JobStage {
+    /// The call is not registered yet.
+    #[default]
+    New,
+    /// The request that registers the call is in flight.
+    Registering,
+    /// The outcome of the registration is unknown.
+    Unsure,
+    /// The call is registered, and no upload has begun.
+    Registered,
+    /// A recording is being uploaded.
+    Uploading,
+    /// A recording was uploaded and is not attached yet.
+    Uploaded,
+    /// The request that attaches a recording, or the end of the call, is in flight.
+    Attaching,
+    /// Everything is delivered.
+    Done,
+    /// The delivery waits for an administrator.
+    Parked,
+    /// The delivery failed and is not tried any more.
+    Dead,
+}
+
+impl JobStage {
+    /// All stages, in the order of a delivery.
+    pub const ALL: [Self; 10] = [
+        Self::New,
+        Self::Registering,
+        Self::Unsure,
+        Self::Registered,
+        Self::Uploading,
+        Self::Uploaded,
+        Self::Attaching,
+        Self::Done,
+        Self::Parked,
+        Self::Dead,
+    ];
+
+    /// Returns the word for the stage in the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Registering => "registering",
+            Self::Unsure => "unsure",
+            Self::Registered => "registered",
+            Self::Uploading => "uploading",
+            Self::Uploaded => "uploaded",
+            Self::Attaching => "attaching",
+            Self::Done => "done",
+            Self::Parked => "parked",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Returns the stage that a word of the journal names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == word)
+    }
+
+    /// Returns true if nothing remains to be delivered.
+    pub(crate) const fn is_settled(self) -> bool {
+        matches!(self, Self::Done | Self::Dead)
+    }
+
+    /// Returns the state of the delivery in a call record.
+    pub(crate) const fn delivery_state(self) -> DeliveryState {
+        match self {
+            Self::Done => DeliveryState::Done,
+            Self::Parked => DeliveryState::Parked,
+            Self::Dead => DeliveryState::Dead,
+            _ => DeliveryState::Owed,
+        }
+    }
+}
+
 /// A field code that Pyrus refused. Later requests leave it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedCode {
@@ -54,17 +131,12 @@ pub struct DroppedCode {
 impl JobRow {
     /// Returns true if nothing remains to be delivered.
     pub(crate) fn is_settled(&self) -> bool {
-        matches!(self.stage.as_str(), "done" | "dead")
+        self.stage.is_settled()
     }
 
     /// Converts the row to the `delivery` member of a call record.
     pub(crate) fn to_record(&self) -> DeliveryRecord {
-        let state = match self.stage.as_str() {
-            "done" => DeliveryState::Done,
-            "parked" => DeliveryState::Parked,
-            "dead" => DeliveryState::Dead,
-            _ => DeliveryState::Owed,
-        };
+        let state = self.stage.delivery_state();
         let attached = if state == DeliveryState::Done { Vec::new() } else { self.attached() };
         let responsible = self.responsible();
         DeliveryRecord { state, task_id: self.task_id, responsible, attached, detail: self.note.clone() }

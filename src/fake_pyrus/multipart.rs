@@ -4,6 +4,8 @@
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
+use crate::text::hex;
+
 /// The content of an upload's body.
 #[derive(Debug, Default)]
 pub(super) struct ParsedUpload {
@@ -247,10 +249,6 @@ fn parameter(value: &str, wanted: &str) -> Option<String> {
         rest = after;
     }
     None
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Longest boundary (RFC 2046 section 5.1.1).

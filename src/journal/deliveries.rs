@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use super::calls::micros;
 use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
-use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
+use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow, JobStage};
 use crate::time::Timestamp;
 
 impl Journal {
@@ -23,7 +23,7 @@ impl Journal {
             match row {
                 DeliveryRow::Job(job) => {
                     put_job(&transaction, job)?;
-                    if job.is_settled() || job.stage == "parked" || !job.attached().is_empty() {
+                    if job.is_settled() || job.stage == JobStage::Parked || !job.attached().is_empty() {
                         put_stale_record(&transaction, &job.id)?;
                     }
                 }
@@ -124,7 +124,7 @@ pub(super) fn put_job(connection: &Connection, job: &JobRow) -> JournalResult<()
     );
     connection.prepare_cached(&sql)?.execute(params![
         job.id,
-        job.stage,
+        job.stage.as_str(),
         job.task_id.and_then(|t| i64::try_from(t).ok()),
         job.guid,
         job.md5,
@@ -158,7 +158,7 @@ fn put_alarm(connection: &Connection, text: Option<&str>) -> JournalResult<()> {
 fn read_job(row: &SqlRow<'_>) -> rusqlite::Result<JobRow> {
     Ok(JobRow {
         id: row.get(0)?,
-        stage: row.get(1)?,
+        stage: read_stage(row.get(1)?)?,
         task_id: row.get::<_, Option<i64>>(2)?.and_then(|t| u64::try_from(t).ok()),
         guid: row.get(3)?,
         md5: row.get(4)?,
@@ -166,6 +166,13 @@ fn read_job(row: &SqlRow<'_>) -> rusqlite::Result<JobRow> {
         next_at: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_micros),
         note: row.get(7)?,
         body: row.get(8)?,
+    })
+}
+
+fn read_stage(word: String) -> rusqlite::Result<JobStage> {
+    JobStage::from_word(&word).ok_or_else(|| {
+        let reason = format!("a delivery has the unknown stage {word:?}");
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, reason.into())
     })
 }
 

@@ -7,6 +7,7 @@ use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
 use crate::call::event::RegistrationPolicy;
 use crate::call::record::RetentionHold;
+use crate::delivery::JobStage;
 use crate::time::Timestamp;
 
 /// Selects the recordings that are present, with the columns that [`read_recording`] reads.
@@ -294,11 +295,11 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn deliveries_in_stage(&self, stage: &str) -> JournalResult<Vec<(String, String)>> {
+    pub(crate) fn deliveries_in_stage(&self, stage: JobStage) -> JournalResult<Vec<(String, String)>> {
         let connection = self.lock();
         let mut statement =
             connection.prepare("SELECT id, coalesce(note, '') FROM deliveries WHERE stage = ?1 ORDER BY id")?;
-        let rows = statement.query_map(params![stage], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = statement.query_map(params![stage.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }

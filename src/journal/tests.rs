@@ -5,7 +5,7 @@ use super::schema::VERSION;
 use super::*;
 use crate::call::event::RegistrationPolicy;
 use crate::call::record::{CallDirection, CallRecord, CallVerdict, DeliveryState, RecordingFile};
-use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
+use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow, JobStage};
 use crate::time::Timestamp;
 
 fn record(id: &str, at_s: i64) -> CallRecord {
@@ -35,8 +35,8 @@ fn record(id: &str, at_s: i64) -> CallRecord {
     }
 }
 
-fn job(id: &str, stage: &str) -> JobRow {
-    JobRow { id: id.into(), stage: stage.into(), task_id: Some(7), body: "{}".into(), ..JobRow::default() }
+fn job(id: &str, stage: JobStage) -> JobRow {
+    JobRow { id: id.into(), stage, task_id: Some(7), body: "{}".into(), ..JobRow::default() }
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn stored_call_is_returned_unchanged_with_its_delivery_state() {
     assert_eq!(journal.unfinished_calls().unwrap().len(), 1);
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert!(journal.unfinished_calls().unwrap().is_empty());
-    journal.save_job(&job("a", "done")).unwrap();
+    journal.save_job(&job("a", JobStage::Done)).unwrap();
     let stored_call = journal.call("a").unwrap().unwrap();
     assert_eq!(stored_call.stage, CallStage::Complete);
     assert_eq!(
@@ -63,7 +63,7 @@ fn filter_conditions_are_joined_by_and_and_limit_keeps_the_newest() {
     for (id, at) in [("a", 10), ("b", 20), ("c", 30)] {
         journal.put_call(&record(id, at), CallStage::Complete).unwrap();
     }
-    journal.save_job(&job("b", "parked")).unwrap();
+    journal.save_job(&job("b", JobStage::Parked)).unwrap();
     let ids = |filter: CallFilter| -> Vec<String> {
         journal.calls(&filter).unwrap().into_iter().map(|c| c.record.id).collect()
     };
@@ -81,12 +81,23 @@ fn filter_conditions_are_joined_by_and_and_limit_keeps_the_newest() {
 #[test]
 fn settled_delivery_is_found_by_id_but_not_loaded_at_start() {
     let journal = Journal::open_in_memory().unwrap();
-    for stage in ["registering", "done", "dead", "parked"] {
-        journal.save_job(&job(stage, stage)).unwrap();
+    for stage in [JobStage::Registering, JobStage::Done, JobStage::Dead, JobStage::Parked] {
+        journal.save_job(&job(stage.as_str(), stage)).unwrap();
     }
     let owed: Vec<String> = journal.load_jobs().unwrap().into_iter().map(|j| j.id).collect();
     assert_eq!(owed, ["parked", "registering"]);
-    assert_eq!(journal.job("done").unwrap(), Some(job("done", "done")));
+    assert_eq!(journal.job("done").unwrap(), Some(job("done", JobStage::Done)));
+}
+
+#[test]
+fn every_stage_is_read_back_and_an_unknown_stage_is_an_error() {
+    let journal = Journal::open_in_memory().unwrap();
+    for stage in JobStage::ALL {
+        journal.save_job(&job("a", stage)).unwrap();
+        assert_eq!(journal.job("a").unwrap().map(|job| job.stage), Some(stage));
+    }
+    journal.lock().execute("UPDATE deliveries SET stage = 'lost'", []).unwrap();
+    assert!(journal.job("a").unwrap_err().to_string().contains("unknown stage"));
 }
 
 #[test]
@@ -94,9 +105,9 @@ fn journal_file_is_private_and_can_be_reopened() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let config = config::Config { dir: dir.path().join("state") };
-    Journal::open(&config).unwrap().save_job(&job("a", "registering")).unwrap();
+    Journal::open(&config).unwrap().save_job(&job("a", JobStage::Registering)).unwrap();
     let reopened = Journal::open(&config).unwrap();
-    assert_eq!(reopened.load_jobs().unwrap(), vec![job("a", "registering")]);
+    assert_eq!(reopened.load_jobs().unwrap(), vec![job("a", JobStage::Registering)]);
     let mode = std::fs::metadata(config.dir.join(FILE_NAME)).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0);
     // Another process opens the journal and adds a request while the journal is open here.
@@ -168,12 +179,12 @@ fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
         journal.put_call(&record(id, 10), CallStage::Complete).unwrap();
     }
     journal.put_call(&record("live", 10), CallStage::Live).unwrap();
-    for id in ["done", "dead", "parked", "registering"] {
-        journal.save_job(&job(id, id)).unwrap();
+    for stage in [JobStage::Done, JobStage::Dead, JobStage::Parked, JobStage::Registering] {
+        journal.save_job(&job(stage.as_str(), stage)).unwrap();
     }
     let stale = journal.stale_records("", 10).unwrap();
     journal.records_refreshed(&stale).unwrap();
-    journal.save_job(&job("behind", "done")).unwrap();
+    journal.save_job(&job("behind", JobStage::Done)).unwrap();
     journal.put_call_for_delivery(&record("untold", 10), CallStage::Complete, RegistrationPolicy::Allowed).unwrap();
     journal.mark_encrypted("sealed").unwrap();
     assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["done", "no delivery"]);
@@ -189,7 +200,7 @@ fn a_live_call_that_another_absorbed_leaves_no_row() {
     for (id, stage) in [("lone", CallStage::Live), ("told", CallStage::Live), ("over", CallStage::Complete)] {
         journal.put_call_for_delivery(&record(id, 10), stage, RegistrationPolicy::Allowed).unwrap();
     }
-    journal.save_job(&job("told", "registered")).unwrap();
+    journal.save_job(&job("told", JobStage::Registered)).unwrap();
     for id in ["lone", "told", "over", "unknown"] {
         journal.forget_live_call(id).unwrap();
     }

@@ -3,7 +3,8 @@
 use rusqlite::params;
 
 use super::{Journal, JournalResult};
-use crate::call::record::CallVerdict;
+use crate::call::record::{CallVerdict, DeliveryState};
+use crate::delivery::JobStage;
 use crate::time::Timestamp;
 
 /// Calls that began in a period.
@@ -49,11 +50,11 @@ impl Journal {
         let mut rows = stages.query(period)?;
         while let Some(row) = rows.next()? {
             let (stage, calls): (String, u64) = (row.get(0)?, u64::from(row.get::<_, u32>(1)?));
-            match stage.as_str() {
-                "done" => totals.delivered += calls,
-                "parked" => totals.parked += calls,
-                "dead" => totals.dead += calls,
-                _ => totals.owed += calls,
+            match JobStage::from_word(&stage).unwrap_or_default().delivery_state() {
+                DeliveryState::Done => totals.delivered += calls,
+                DeliveryState::Parked => totals.parked += calls,
+                DeliveryState::Dead => totals.dead += calls,
+                DeliveryState::Owed | DeliveryState::None => totals.owed += calls,
             }
         }
         Ok(totals)

@@ -20,12 +20,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::alarm_history::AlarmHistory;
+use super::clock::wall_clock;
 use super::config::secret;
 use super::notify::{AlarmWays, NotifyConfig};
 use super::thread::StoppableThread;
@@ -523,11 +524,6 @@ fn without_numbers(text: &str) -> String {
     }
     clean.truncate(clean.trim_end().len());
     clean
-}
-
-#[expect(clippy::disallowed_methods, reason = "an IO module: an alarm carries the time of day")]
-fn wall_clock() -> Timestamp {
-    Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is fixed by serde")]

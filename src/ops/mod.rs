@@ -3,6 +3,7 @@
 pub(crate) mod alarm_history;
 pub(crate) mod alarm_text;
 pub mod alerts;
+pub(crate) mod clock;
 pub mod config;
 pub mod disk;
 pub(crate) mod doctor;

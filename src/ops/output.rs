@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::text::error_chain;
+
 /// Writes a result to standard output. A closed pipe (`| head`) is no error: the command continues.
 ///
 /// # Errors
@@ -55,22 +57,7 @@ static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Writes an error and its causes to standard error.
 pub(crate) fn complain(error: &anyhow::Error) {
-    say("ERROR", &format!("callspan: {}", chain(error)));
-}
-
-/// Returns the error and its causes as one text. A cause that is part of another error's text is left out.
-pub(crate) fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let part = cause.to_string();
-        if text.is_empty() {
-            text = part;
-        } else if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-    }
-    text
+    say("ERROR", &format!("callspan: {}", error_chain(error.as_ref())));
 }
 
 /// Escapes the characters of a JSON text that could control a terminal: C1 controls and marks that change the direction
@@ -93,7 +80,6 @@ pub(crate) fn escaped_json(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context;
 
     #[test]
     fn json_for_a_terminal_is_the_same_json_without_controls() {
@@ -102,12 +88,5 @@ mod tests {
         let escaped = escaped_json(&json);
         assert_eq!(escaped, r#""a\u009b31m\u202eb\u2028ж""#);
         assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), name);
-    }
-
-    #[test]
-    fn chain_contains_each_cause_once() {
-        let io = std::io::Error::other("disk on fire");
-        let error = Err::<(), _>(io).context("cannot read x: disk on fire").context("replay failed").unwrap_err();
-        assert_eq!(chain(&error), "replay failed: cannot read x: disk on fire");
     }
 }

@@ -16,6 +16,7 @@ use super::urls::{AuthUrl, RequestUrls};
 use crate::delivery::{
     DeliveryAction, PyrusRequest, PyrusResponse, RateLimitHeaders, RequestFailure, RequestOutcome, TokenId, WavSlice,
 };
+use crate::text::error_chain;
 
 /// Time limits of a request.
 #[derive(Clone, Copy, Debug)]
@@ -318,7 +319,7 @@ fn http_client(config: &Config, auth_url: &AuthUrl, timeouts: RequestTimeouts) -
         }
         builder = builder.tls_certs_merge(certificates);
     }
-    builder.build().map_err(|e| Error::Http(chain(&e)))
+    builder.build().map_err(|e| Error::Http(error_chain(&e)))
 }
 
 fn key(config: &Config) -> Result<SecretString, Error> {
@@ -360,7 +361,7 @@ async fn read_response(mut response: Response) -> RequestOutcome {
             Ok(None) => break,
             // A success status without its body proves nothing. An error status is a response even without its body.
             Err(e) if (200..300).contains(&status) => {
-                return RequestOutcome::Failed(RequestFailure::Unanswered(chain(&e)));
+                return RequestOutcome::Failed(RequestFailure::Unanswered(error_chain(&e)));
             }
             Err(_) => break,
         }
@@ -385,13 +386,13 @@ fn failure(e: reqwest::Error) -> RequestFailure {
     let host = e.url().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     let e = e.without_url();
     if !e.is_connect() && !e.is_builder() {
-        return RequestFailure::Unanswered(chain(&e));
+        return RequestFailure::Unanswered(error_chain(&e));
     }
     let host = host.unwrap_or_else(|| String::from("the address"));
     RequestFailure::NotSent(if is_refused(&e) {
         format!("{host} refuses the connection")
     } else {
-        format!("{host}: {}", chain(&e))
+        format!("{host}: {}", error_chain(&e))
     })
 }
 
@@ -399,18 +400,6 @@ fn is_refused(e: &(dyn std::error::Error + 'static)) -> bool {
     let kind = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     let mut causes = std::iter::successors(Some(e), |e| e.source());
     causes.any(|cause| kind(cause) == Some(std::io::ErrorKind::ConnectionRefused))
-}
-
-/// Formats an error with all its causes. The outermost text alone is often only "error sending request".
-fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut source = e.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[expect(clippy::disallowed_methods, reason = "an I/O module: requests have time limits")]

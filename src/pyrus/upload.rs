@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use crate::delivery::WavSlice;
+use crate::text::hex;
 
 /// A multipart form with one recording.
 pub(super) struct UploadForm {
@@ -55,13 +56,7 @@ impl UploadProgress {
     /// Returns the MD5 in lower-case hex. Returns `None` before all bytes were sent.
     pub(super) fn md5(&self) -> Option<String> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (inner.bytes == inner.length).then(|| {
-            use std::fmt::Write as _;
-            inner.md5.clone().finalize().iter().fold(String::new(), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
-        })
+        (inner.bytes == inner.length).then(|| hex(&inner.md5.clone().finalize()))
     }
 }
 

@@ -15,7 +15,8 @@ use age::{DecryptError, Decryptor, Encryptor, x25519};
 use sha2::{Digest as _, Sha256};
 use symphonia::core::io::MediaSource;
 
-use super::publish::{create_private, hex, publish, temporary_path};
+use super::publish::{create_private, publish, temporary_path};
+use crate::text::hex;
 
 /// A public key of age (X25519), `age1…`.
 #[derive(Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::publish::hex;
+use crate::text::hex;
 
 /// A file that is hashed while it is written. Its last bytes are written by `flush`.
 pub(super) struct HashedFile {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::text::hex;
+
 /// Returns the name of a file until it is complete.
 pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -219,9 +221,4 @@ pub(super) fn digest_of(file: &mut dyn io::Read) -> io::Result<(u64, String)> {
         }
     }
     Ok((bytes, hex(&hash.finalize())))
-}
-
-/// Formats a hash as lower-case hex.
-pub(crate) fn hex(hash: &[u8]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

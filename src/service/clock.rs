@@ -2,8 +2,9 @@
 //!
 //! Nothing here stamps packets or recordings; their times come from the capture.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+pub(crate) use crate::ops::clock::wall_clock;
 use crate::recording::retention::ClockTrust;
 use crate::time::Timestamp;
 
@@ -54,12 +55,6 @@ impl TrustedClock {
     pub(super) const fn started(&self) -> Timestamp {
         self.started
     }
-}
-
-/// Returns the wall clock, in UTC.
-#[expect(clippy::disallowed_methods, reason = "ages of files and calls are measured by the wall clock")]
-pub(crate) fn wall_clock() -> Timestamp {
-    Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Returns the monotonic clock.

@@ -10,6 +10,7 @@ use super::clock::monotonic;
 use super::lock::{self, LockError};
 use crate::ops::alerts::{AlarmKind, Alerts, PAUSE};
 use crate::ops::output;
+use crate::text::error_chain;
 
 /// Raises an alarm, unless an earlier start raised the same alarm a short while ago.
 ///
@@ -19,7 +20,7 @@ pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, 
     // The error is always printed to standard error. No alarm is needed if no alarm channel exists, or if a person
     // started a second service by hand.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
-    let text = output::chain(error);
+    let text = error_chain(error.as_ref());
     let stamp = state.join(FILE_NAME);
     if is_second || !alerts.has_way() || was_raised(&stamp, &text) {
         return;

@@ -17,6 +17,7 @@ use crate::support::packets;
 use crate::support::veth::VethPair;
 use age::x25519::Identity;
 use callspan::call::record::{CallRecord, CallVerdict, DeliveryState};
+use callspan::delivery::JobStage;
 use callspan::fake_pyrus::{FakeOptions, FakePyrus, TaskPolicy};
 use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 
@@ -73,7 +74,7 @@ pub(crate) fn assert_delivered((fake, identity): (&FakePyrus, &Identity), journa
     let mut possible = 0;
     for call in calls {
         let job = journal.job(&call.id).expect("readable").unwrap_or_else(|| panic!("{} has no delivery", call.id));
-        assert_eq!(job.stage, "done", "{}: {:?}", call.id, job.note);
+        assert_eq!(job.stage, JobStage::Done, "{}: {:?}", call.id, job.note);
         let body: serde_json::Value = serde_json::from_str(&job.body).expect("JSON");
         let unsure = body["possible_duplicates"].as_u64().expect("a number");
         possible += unsure;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use callspan::call::record::{
     CallOutcome, CallRecord, CallVerdict, DeliveryRecord, DeliveryState, LegRecord, RecordingFile,
 };
-use callspan::delivery::row::JobRow;
+use callspan::delivery::row::{JobRow, JobStage};
 use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
@@ -94,7 +94,8 @@ impl RetentionSetup {
         let journal = self.journal();
         journal.put_call(&record, CallStage::Complete).expect("written");
         if let Some(stage) = delivery {
-            let row = JobRow { id: id.to_owned(), stage: stage.to_owned(), body: "{}".to_owned(), ..JobRow::default() };
+            let stage = JobStage::from_word(stage).expect("a stage");
+            let row = JobRow { id: id.to_owned(), stage, body: "{}".to_owned(), ..JobRow::default() };
             journal.save_job(&row).expect("written");
         }
         path

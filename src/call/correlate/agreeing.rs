@@ -89,7 +89,7 @@ impl Correlator<'_> {
     /// Returns how the legs follow each other, and how strongly, if their times, hosts and numbers agree.
     fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> Option<(CauseOrder, MatchStrength)> {
         let other = leg.signature();
-        let apart = signature.at.since(other.at).max(other.at.since(signature.at));
+        let apart = signature.at.distance(other.at);
         if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id == signature.call_id {
             return None;
         }
@@ -167,7 +167,7 @@ impl Correlator<'_> {
         }
         let Some((answered, _)) = dialog.answered else { return Vec::new() };
         let answers = || causes.iter().filter_map(|l| l.dialog.answered.map(|(at, _)| at));
-        let is_with = |a: crate::time::Timestamp, b, within| a.since(b).max(b.since(a)) <= within;
+        let is_with = |a: crate::time::Timestamp, b, within| a.distance(b) <= within;
         let ended = dialog.ended().map(|(at, _)| at);
         let ends_together = ended.is_some_and(|end| {
             causes.iter().any(|l| l.dialog.ended().is_some_and(|(at, _)| is_with(at, end, END_WINDOW)))

@@ -187,7 +187,7 @@ impl Engine {
         let answered = leg.dialog.answered.map(|(at, _)| at);
         let is_together = |other: &Leg| {
             let at = other.dialog.answered.map(|(at, _)| at);
-            answered.zip(at).is_some_and(|(a, b)| a.since(b).max(b.since(a)) <= PBX_REACTION)
+            answered.zip(at).is_some_and(|(a, b)| a.distance(b) <= PBX_REACTION)
         };
         others.any(|other| {
             other.id != leg.id

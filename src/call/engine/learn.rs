@@ -134,7 +134,7 @@ fn is_between(leg: &Leg, (a, b): (Endpoint, Endpoint)) -> bool {
 fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     let answers = |leg: &Leg| leg.dialog.answered.map(|(at, _)| at);
     let ends = |leg: &Leg| leg.dialog.ended().map(|(at, _)| at);
-    let is_together = |a: Timestamp, b: Timestamp, within: Duration| a.since(b).max(b.since(a)) <= within;
+    let is_together = |a: Timestamp, b: Timestamp, within: Duration| a.distance(b) <= within;
     let (cause_end, effect_end) = (ends(cause)?, ends(effect)?);
     match (answers(cause), answers(effect)) {
         (None, Some(_)) if effect_end.since(cause_end) >= OUTLIVES && effect.has_media() => {

@@ -10,6 +10,7 @@ use anyhow::bail;
 use super::{HoldArgs, JournalLocation, RetryArgs, known};
 use crate::call::record::{CallRecord, DeliveryState};
 use crate::cmd::{EXIT_FAILED, table};
+use crate::delivery::JobStage;
 use crate::ops::output;
 use crate::recording::{FolderLayout, Recorder};
 use crate::service::clock::wall_clock;
@@ -21,7 +22,7 @@ pub(super) fn retry(place: &JournalLocation, args: &RetryArgs) -> anyhow::Result
     let journal = place.open_for_requests()?;
     let mut ids = args.ids.clone();
     if args.all {
-        for stage in ["parked", "dead"] {
+        for stage in [JobStage::Parked, JobStage::Dead] {
             ids.extend(journal.deliveries_in_stage(stage)?.into_iter().map(|(id, _)| id));
         }
     }

@@ -5,6 +5,7 @@ use crate::cmd::table;
 use crate::cmd::terminal::clock_face::DisplayZone;
 use crate::journal::{CallFilter, Journal, StoredCall};
 use crate::ops::output;
+use crate::text::{csv_field, without_formula};
 
 /// Prints the calls that a filter finds, oldest first, below a line of headings.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, zone: &DisplayZone) -> anyhow::Result<()> {
@@ -40,22 +41,13 @@ fn cells(call: &StoredCall, zone: &DisplayZone) -> [String; COLUMNS] {
     ]
 }
 
-/// Returns text from the wire in a form that a spreadsheet shows and does not compute. A + before digits is a number.
+/// Returns text from the wire in a form that a terminal shows and a spreadsheet does not compute.
 fn safe(text: &str) -> String {
-    let plain = table::printable(text);
-    let is_number = plain.strip_prefix('+').is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
-    let is_formula = plain.starts_with(['=', '+', '-', '@']) && !is_number;
-    if is_formula { format!("'{plain}") } else { plain }
+    without_formula(&table::printable(text))
 }
 
 fn line(cells: &[String; COLUMNS]) -> String {
-    let quoted: Vec<String> = cells.iter().map(|cell| quoted(cell)).collect();
-    format!("{}\r\n", quoted.join(","))
-}
-
-fn quoted(cell: &str) -> String {
-    let needs = cell.contains([',', '"', '\r', '\n', ';']) || cell.trim() != cell;
-    if needs { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+    format!("{}\r\n", cells.each_ref().map(|cell| csv_field(cell)).join(","))
 }
 
 const COLUMNS: usize = 16;

@@ -5,6 +5,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use sha2::{Digest as _, Sha256};
 
 use super::AccountError;
+use crate::text::hex;
 
 /// Hashes a password with a new salt.
 ///
@@ -60,10 +61,6 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], AccountError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| AccountError::Crypto(error.to_string()))?;
     Ok(bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Memory of a hash, KiB. OWASP requires at least 19 MiB with two passes, and a recorder has little memory to spare.

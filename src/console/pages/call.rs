@@ -332,7 +332,7 @@ fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
             @if let Some(detail) = &record.delivery.detail { p.muted lang="en" { (detail) } }
             @if let Some(job) = &facts.job {
                 dl.facts {
-                    dt { (t("Step", "Шаг")) } dd { (job.stage) }
+                    dt { (t("Step", "Шаг")) } dd { (job.stage.as_str()) }
                     dt { (t("Tries", "Попыток")) } dd { (job.attempts) }
                     @if let (Some(at), false) = (job.next_at, state == DeliveryState::Done) { dt { (t("Next try", "Следующая")) } dd { (date_time(at)) } }
                 }

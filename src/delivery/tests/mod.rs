@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::job::{FormFieldMode, JobStatus, PartState, PyrusRegistration};
 use super::*;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, RecordingFile};
-use crate::delivery::row::{DeliveryRow, JobRow};
+use crate::delivery::row::{DeliveryRow, JobRow, JobStage};
 use crate::time::Timestamp;
 
 mod limits;
@@ -145,7 +145,7 @@ fn requests_come_in_order_and_a_settled_call_leaves_memory() {
     let mut m = machine();
     m.handle_call(&call("a", CallProgress::Complete, 2));
     assert_eq!(run(&mut m, at(0)), "auth call upload attach upload attach");
-    assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("done"));
+    assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
     assert!(!m.contains("a") && m.is_settled());
     assert_eq!(m.summary().done, 1);
 }
@@ -154,13 +154,15 @@ fn requests_come_in_order_and_a_settled_call_leaves_memory() {
 fn the_row_announces_a_request_before_it_is_sent() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Complete, 1));
-    for (stage, request) in [("registering", "call"), ("uploading", "upload"), ("attaching", "attach")] {
+    for (stage, request) in
+        [(JobStage::Registering, "call"), (JobStage::Uploading, "upload"), (JobStage::Attaching, "attach")]
+    {
         let next = action(&mut m, at(0));
         assert_eq!(name(&next.request), request);
         assert_eq!(rows(&mut m)[0].stage, stage);
         m.handle_outcome(at(0), next.id, &good(&next.request));
     }
-    assert_eq!(rows(&mut m)[0].stage, "done");
+    assert_eq!(rows(&mut m)[0].stage, JobStage::Done);
 }
 
 #[test]
@@ -171,7 +173,7 @@ fn attach_by_external_id_resolves_an_ambiguous_registration() {
         let register = action(&mut m, at(0));
         m.handle_outcome(at(0), register.id, &http(500, r#"{"error_code":"server_error"}"#));
         assert_eq!(m.poll_action(at(1000)), NextAction::Idle, "not repeated while a recording may come");
-        assert_eq!(job(&m).stage(), "unsure");
+        assert_eq!(job(&m).stage(), JobStage::Unsure);
         m.handle_call(&call("a", CallProgress::Complete, 1));
         let upload = action(&mut m, at(1000));
         assert_eq!(name(&upload.request), "upload");
@@ -186,7 +188,7 @@ fn attach_by_external_id_resolves_an_ambiguous_registration() {
             m.handle_outcome(at(1000), attach.id, &http(400, r#"{"error_code":"unrecognized_call_id"}"#));
             assert_eq!(run(&mut m, at(1000)), "call attach", "the same file, no second upload");
         }
-        assert_eq!(rows(&mut m).last().unwrap().stage, "done");
+        assert_eq!(rows(&mut m).last().unwrap().stage, JobStage::Done);
         assert_eq!(m.summary().possible_duplicates, 0);
     }
 }
@@ -198,12 +200,12 @@ fn restart_during_a_request_counts_as_no_response() {
     let mut states = Vec::new();
     while let NextAction::Send(next) = m.poll_action(at(0)) {
         let row = rows(&mut m).pop().unwrap();
-        states.push((row.stage.clone(), DeliveryJob::from_row(&row).unwrap().after_restart(at(9))));
+        states.push((row.stage, DeliveryJob::from_row(&row).unwrap().after_restart(at(9))));
         m.handle_outcome(at(0), next.id, &good(&next.request));
     }
     let [registering, uploading, attaching] = &states[..] else { panic!("three requests") };
-    assert_eq!((registering.0.as_str(), &registering.1.registration), ("registering", &PyrusRegistration::Unsure));
-    assert_eq!((uploading.0.as_str(), &uploading.1.parts[0].state), ("uploading", &PartState::Waiting));
+    assert_eq!((registering.0, &registering.1.registration), (JobStage::Registering, &PyrusRegistration::Unsure));
+    assert_eq!((uploading.0, &uploading.1.parts[0].state), (JobStage::Uploading, &PartState::Waiting));
     assert!(matches!(&attaching.1.parts[0].state, PartState::Uploaded(u) if u.guid == "g"));
     assert_eq!(attaching.1.possible_duplicates, 1);
 }
@@ -237,7 +239,7 @@ fn parked_call_is_retried_after_15_30_then_every_60_minutes() {
     for minutes in [15, 30, 60, 60] {
         let register = action(&mut m, now);
         m.handle_outcome(now, register.id, &http(400, r#"{"error_code":"webhook_is_disabled"}"#));
-        assert_eq!(rows(&mut m).pop().unwrap().stage, "parked");
+        assert_eq!(rows(&mut m).pop().unwrap().stage, JobStage::Parked);
         assert!(m.is_settled(), "only a person can help");
         let then = now + Duration::from_secs(minutes * 60);
         assert_eq!(m.poll_action(now), NextAction::WaitUntil(then));
@@ -250,7 +252,7 @@ fn parked_call_is_retried_after_15_30_then_every_60_minutes() {
     let register = action(&mut m, at(0));
     m.handle_outcome(at(0), register.id, &http(400, r#"{"error_code":"webhook_is_disabled"}"#));
     let row = rows(&mut m).pop().unwrap();
-    assert_eq!(row.stage, "parked");
+    assert_eq!(row.stage, JobStage::Parked);
     assert!(row.note.as_ref().is_some_and(|n| n.contains("switched off")));
     let mut m = machine();
     assert!(m.load(at(1), [row]).is_empty());
@@ -301,7 +303,7 @@ fn a_late_no_register_rule_ends_the_delivery() {
     m.handle_call(&forbidden(CallProgress::Complete, 1));
     assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
-    assert_eq!((row.stage.as_str(), m.jobs().count()), ("done", 0));
+    assert_eq!((row.stage, m.jobs().count()), (JobStage::Done, 0));
     // A new rendering, or a retry by the administrator, changes nothing.
     assert!(m.load(at(2), [row]).is_empty());
     m.handle_call(&call("a", CallProgress::Complete, 1));
@@ -318,7 +320,7 @@ fn a_late_no_register_rule_ends_the_delivery() {
         m.handle_call(&forbidden(CallProgress::Complete, 1));
         assert_eq!(m.poll_action(at(600)), NextAction::Idle);
         let row = rows(&mut m).pop().unwrap();
-        assert_eq!((row.stage.as_str(), m.summary().dead.len()), ("dead", 1));
+        assert_eq!((row.stage, m.summary().dead.len()), (JobStage::Dead, 1));
         assert!(row.note.unwrap().contains("no_register"));
     }
 }
@@ -331,7 +333,7 @@ fn recording_that_was_too_large_is_sent_after_a_smaller_rendering() {
     m.handle_call(&update);
     assert_eq!(run(&mut m, at(0)), "call");
     let dead = rows(&mut m).pop().unwrap();
-    assert_eq!(dead.stage, "dead");
+    assert_eq!(dead.stage, JobStage::Dead);
     // The recording is rendered again in another format: another name, and small enough.
     assert!(m.load(at(1), [dead]).is_empty());
     update.record.recordings[0].path = "/r/a.ogg".into();
@@ -350,7 +352,7 @@ fn manual_retry_sends_a_dead_call_at_once() {
     m.handle_outcome(at(0), register.id, &http(400, r#"{"error_code":"validation_error"}"#));
     assert!(matches!(job(&m).status, JobStatus::Dead { .. }));
     let row = rows(&mut m).pop().unwrap();
-    assert_eq!((row.stage.as_str(), m.summary().dead.len()), ("dead", 1));
+    assert_eq!((row.stage, m.summary().dead.len()), (JobStage::Dead, 1));
     m.load(at(1), [row]);
     m.handle_retry("a");
     assert_eq!(run(&mut m, at(1)), "call");
@@ -408,7 +410,7 @@ fn all_calls_share_one_token_and_replace_it_once() {
 #[test]
 fn unreadable_row_is_returned_and_others_are_loaded() {
     let mut m = machine();
-    let bad = JobRow { id: "x".into(), stage: "new".into(), body: "{".into(), ..JobRow::default() };
+    let bad = JobRow { id: "x".into(), stage: JobStage::New, body: "{".into(), ..JobRow::default() };
     m.handle_call(&call("a", CallProgress::Complete, 0));
     let good = rows(&mut m).pop().unwrap();
     let mut m = machine();
@@ -425,7 +427,7 @@ fn encrypted_recording_is_not_sent_and_the_reason_is_stored() {
     machine.handle_call(&update);
     assert_eq!(run(&mut machine, at(0)), "auth call");
     let row = rows(&mut machine).pop().expect("a row");
-    assert_eq!(row.stage, "dead");
+    assert_eq!(row.stage, JobStage::Dead);
     assert!(row.note.expect("why").contains("age -d"));
 }
 

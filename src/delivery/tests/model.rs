@@ -127,17 +127,17 @@ impl SimulatedProcess {
     fn check_intent(&self, request: &PyrusRequest) {
         let (id, stage) = match request {
             PyrusRequest::Auth => return,
-            PyrusRequest::Register(body) => (&body.external_id, "registering"),
-            PyrusRequest::Attach(body) => (&body.external_id, "attaching"),
+            PyrusRequest::Register(body) => (&body.external_id, JobStage::Registering),
+            PyrusRequest::Attach(body) => (&body.external_id, JobStage::Attaching),
             PyrusRequest::Upload { path, .. } => {
                 let owner = self.handed_over.values().find(|u| u.record.recordings.iter().any(|r| r.path == *path));
-                (&owner.expect("a file of a call").record.id, "uploading")
+                (&owner.expect("a file of a call").record.id, JobStage::Uploading)
             }
         };
         let row = self.disk.get(id).expect("a row before the request");
         let job = DeliveryJob::from_row(row).expect("a job");
         let is_parked = matches!(job.status, JobStatus::Parked { .. });
-        assert!(row.stage == stage || is_parked, "{stage} is durable before the request, not {}", row.stage);
+        assert!(row.stage == stage || is_parked, "{stage:?} is durable before the request, not {:?}", row.stage);
     }
 
     /// Executes one request, possibly with a fault. Returns false if there was no request.
@@ -251,13 +251,13 @@ fn check(seed: u64, life: &SimulatedProcess, pyrus: &PyrusModel, id: &str, parts
     let unsure = |key: &str| pyrus.unsure.get(key).copied().unwrap_or(0);
     let registered = pyrus.calls.get(id).copied().unwrap_or(0);
     if parts > 0 {
-        assert_eq!(row.stage, "done", "seed {seed} {id}");
+        assert_eq!(row.stage, JobStage::Done, "seed {seed} {id}");
         assert_eq!(registered, 1, "seed {seed} {id}: a recorded call is registered exactly once, whatever happened");
     } else if unsure(id) == 0 {
-        assert_eq!((row.stage.as_str(), registered), ("done", 1), "seed {seed} {id}");
+        assert_eq!((row.stage, registered), (JobStage::Done, 1), "seed {seed} {id}");
     } else {
         assert!(registered <= 2, "seed {seed} {id}: one blind repeat at most, {registered}");
-        assert!(registered >= 1 || row.stage == "dead", "seed {seed} {id}: lost");
+        assert!(registered >= 1 || row.stage == JobStage::Dead, "seed {seed} {id}: lost");
     }
     for part in 1..=parts {
         let path = format!("/r/{id}-{part}.wav");

@@ -121,16 +121,16 @@ fn call_that_was_registered_while_it_rang_gets_its_end_once() {
     assert_eq!((body.record_file.as_ref(), body.task_id), (None, Some(7)));
     assert!(body.mappings.iter().any(|f| f.code == "CallEndTime"));
     assert!(body.mappings.iter().any(|f| f.code == "CallDuration" && f.value == "0"));
-    assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("attaching"));
+    assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Attaching));
     m.handle_outcome(at(0), told.id, &good(&told.request));
-    assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("done"));
+    assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
     assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
     // Pyrus may refuse that, or the answer may be lost: the call is delivered all the same, and nothing is repeated.
     for reply in [http(400, r#"{"error_code":"unrecognized_attachment_id"}"#), http(500, "")] {
         let mut m = logged_in();
         let told = end(&mut m);
         m.handle_outcome(at(0), told.id, &reply);
-        assert_eq!(rows(&mut m).last().map(|r| r.stage.clone()).as_deref(), Some("done"));
+        assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
         assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
     }
     // With its recording the end needs no request of its own.

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::alerts::Alarm;
+use super::clock::wall_clock;
 use super::thread::{StopSignal, StoppableThread};
 use crate::call::record::CallRecord;
 use crate::journal::JournalResult;
@@ -211,12 +212,6 @@ fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Opt
     }
     let pause = PAUSES.get(message.tries as usize).or(PAUSES.last()).copied().unwrap_or(PAUSE);
     Some(now + pause)
-}
-
-#[expect(clippy::disallowed_methods, reason = "an IO module: tries are spread over real time")]
-fn wall_clock() -> Timestamp {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Pause between two reads of the outbox.

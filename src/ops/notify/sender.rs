@@ -14,6 +14,7 @@ use super::NotifyRoute;
 use super::config::{MailConfig, MailTls, NotifyConfig, TelegramConfig, WebhookConfig};
 use super::messages::AlarmMessage;
 use crate::ops::alarm_text;
+use crate::text::{error_chain, hex};
 use crate::time::Timestamp;
 
 /// Sends messages, one at a time.
@@ -100,7 +101,7 @@ impl NotifySender {
     fn finish(&self, request: reqwest::RequestBuilder) -> Result<(), NotifyError> {
         let status = self.runtime.block_on(async { request.send().await.map(|response| response.status()) });
         // The URL of Telegram contains the token, so it is removed from the error.
-        let status = status.map_err(|error| NotifyError::Away(chain(&error.without_url())))?;
+        let status = status.map_err(|error| NotifyError::Away(error_chain(&error.without_url())))?;
         if status.is_success() {
             return Ok(());
         }
@@ -116,7 +117,7 @@ pub(super) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(format!("{seconds}.").as_bytes());
     mac.update(body.as_bytes());
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&mac.finalize().into_bytes())
 }
 
 fn send_mail(mail: &MailConfig, message: &AlarmMessage) -> Result<(), NotifyError> {
@@ -130,15 +131,15 @@ fn send_mail(mail: &MailConfig, message: &AlarmMessage) -> Result<(), NotifyErro
     let letter = letter.map_err(|error| NotifyError::Refused(error.to_string()))?;
     match transport(mail)?.send(&letter) {
         Ok(_) => Ok(()),
-        Err(error) if error.is_permanent() => Err(NotifyError::Refused(chain(&error))),
-        Err(error) => Err(NotifyError::Away(chain(&error))),
+        Err(error) if error.is_permanent() => Err(NotifyError::Refused(error_chain(&error))),
+        Err(error) => Err(NotifyError::Away(error_chain(&error))),
     }
 }
 
 fn transport(mail: &MailConfig) -> Result<SmtpTransport, NotifyError> {
     let (host, port) = mail.server.rsplit_once(':').unwrap_or((&mail.server, "587"));
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let parameters = || TlsParameters::new(host.to_owned()).map_err(|error| NotifyError::Refused(chain(&error)));
+    let parameters = || TlsParameters::new(host.to_owned()).map_err(|error| NotifyError::Refused(error_chain(&error)));
     let tls = match mail.tls {
         MailTls::StartTls => Tls::Required(parameters()?),
         MailTls::Tls => Tls::Wrapper(parameters()?),
@@ -153,17 +154,6 @@ fn transport(mail: &MailConfig) -> Result<SmtpTransport, NotifyError> {
         builder = builder.credentials(Credentials::new(mail.login.clone(), password));
     }
     Ok(builder.build())
-}
-
-/// Returns an error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Longest time for sending one message.

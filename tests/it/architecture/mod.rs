@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("codec", &[]),
     ("net", &[]),
+    ("text", &[]),
     ("time", &[]),
     ("capture", &[]),
     ("decode", &["capture"]),
@@ -101,7 +102,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use.
-const BASE: &[&str] = &["codec", "net", "time"];
+const BASE: &[&str] = &["codec", "net", "text", "time"];
 
 /// Modules with effects (clock, file, socket, thread).
 const IO: &[&str] =

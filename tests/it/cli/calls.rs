@@ -252,7 +252,7 @@ fn a_retry_is_taken_up_by_the_next_start() {
     let mut job: serde_json::Value = serde_json::from_str(&row.body).expect("JSON");
     job["parts"][0]["state"] = serde_json::json!({ "is": "dead", "why": "the form was deleted" });
     row.body = job.to_string();
-    row.stage = "dead".to_owned();
+    row.stage = callspan::delivery::JobStage::Dead;
     row.note = Some("the form was deleted".to_owned());
     journal.save_job(&row).expect("written");
     drop(journal);

@@ -1,5 +1,6 @@
 //! Refusals by Pyrus and the reaction to each.
 
+use callspan::delivery::JobStage;
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, WorldChange};
 
 use crate::delivery::world::{DeliveryFixture, PATIENCE, each_error_status, unanswered};
@@ -82,9 +83,9 @@ fn a_refusal_for_a_person_parks_the_call_until_it_is_solved() {
             let summary = handle.run_until_settled(PATIENCE);
             assert_eq!((summary.parked.len(), summary.owed), (1, 0));
             assert!(summary.parked[0].reason.contains(words), "{}", summary.parked[0].reason);
-            assert_eq!(world.journal().job("a").unwrap().unwrap().stage, "parked");
+            assert_eq!(world.journal().job("a").unwrap().unwrap().stage, JobStage::Parked);
             mend(&world);
-            world.wait_until(|w| w.journal().job("a").unwrap().unwrap().stage == "done");
+            world.wait_until(|w| w.journal().job("a").unwrap().unwrap().stage == JobStage::Done);
             assert_eq!(world.fake.state().tasks.len(), 1);
             world.assert_delivered_once("a");
         });
@@ -186,7 +187,7 @@ fn a_dead_call_is_retried_when_another_process_requests_it() {
     handle.send_update(world.recorded("a"));
     assert_eq!(handle.run_until_settled(PATIENCE).dead.len(), 1);
     world.journal().request_retry("a").unwrap();
-    world.wait_until(|w| w.journal().job("a").unwrap().unwrap().stage == "done");
+    world.wait_until(|w| w.journal().job("a").unwrap().unwrap().stage == JobStage::Done);
     world.assert_delivered_once("a");
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use callspan::delivery::JobStage;
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, WorldChange};
 
 use crate::delivery::world::{DeliveryFixture, PATIENCE, each_error_status, unanswered};
@@ -106,7 +107,7 @@ fn a_revoked_key_is_reported_and_a_new_one_needs_no_restart() {
         assert_eq!((summary.done, summary.owed), (1, 1));
         std::fs::write(&file, "").expect("half of an editor's write is no key");
         std::fs::write(&file, "another\n").expect("written");
-        world.wait_until(|w| w.journal().job("b").unwrap().is_some_and(|job| job.stage == "done"));
+        world.wait_until(|w| w.journal().job("b").unwrap().is_some_and(|job| job.stage == JobStage::Done));
         assert_eq!(handle.summary().alarm, None);
         for id in ["a", "b"] {
             world.assert_delivered_once(id);
