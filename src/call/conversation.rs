@@ -247,7 +247,7 @@ impl Conversation {
             record.internal = named.or_else(|| answer.extension.clone());
         }
         if let Some(earlier) = &self.earlier_record {
-            self.take_earlier(&mut record, earlier, roles.first.dialog.began);
+            self.take_earlier(&mut record, earlier, roles.first.dialog.start);
         }
         record.sip_status = dialog.status;
         record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());
@@ -266,7 +266,7 @@ impl Conversation {
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
             // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). The call was not answered then.
-            let early = dialog.answered.is_none() && dialog.began == DialogStart::Invite;
+            let early = dialog.answered.is_none() && dialog.start == DialogStart::Invite;
             let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
             record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
@@ -281,7 +281,7 @@ impl Conversation {
     }
 
     /// Copies times and numbers that were not captured again from the record of an earlier process.
-    fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, began: DialogStart) {
+    fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, start: DialogStart) {
         // This record has capture times, as the legs have.
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
         record.invited_at = capture(earlier.invited_at).or(record.invited_at);
@@ -289,7 +289,7 @@ impl Conversation {
         record.answered_at = capture(earlier.answered_at).or(record.answered_at);
         record.operator_answered_at = capture(earlier.operator_answered_at).or(record.operator_answered_at);
         let is_swapped = record.from != earlier.from && record.from == earlier.to;
-        if began != DialogStart::MidCall || is_swapped {
+        if start != DialogStart::MidCall || is_swapped {
             return;
         }
         let earlier = earlier.clone();
@@ -305,7 +305,7 @@ impl Conversation {
     /// Sets the verdicts that signalling alone can decide. The other verdicts follow when the sound is decoded.
     fn set_verdict(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
-        let began = anchor.dialog.began;
+        let start = anchor.dialog.start;
         let has_media = legs.iter().any(|l| l.has_media());
         self.note_unseen_beginning(record, answer);
         match (self.policy, answer) {
@@ -321,7 +321,7 @@ impl Conversation {
                     "The recorder was restarted during the call; none of its audio was in the spool.",
                 ));
             }
-            (_, None) if began == DialogStart::MidCall && !has_media => {
+            (_, None) if start == DialogStart::MidCall && !has_media => {
                 record.verdict = Some(CallVerdict::NoMedia);
                 record.verdict_reason =
                     Some(String::from("The call began before the capture; only its end was seen, and no media."));

@@ -435,7 +435,7 @@ impl Leg {
             Some(487) => CallOutcome::Cancelled,
             Some(400..) => CallOutcome::Failed,
             // The caller may end an early dialog with BYE instead of CANCEL (RFC 3261 section 15).
-            _ if dialog.began == DialogStart::Invite && matches!(dialog.ended(), Some((_, EndedBy::Caller))) => {
+            _ if dialog.start == DialogStart::Invite && matches!(dialog.ended(), Some((_, EndedBy::Caller))) => {
                 CallOutcome::Cancelled
             }
             _ => CallOutcome::Unknown,

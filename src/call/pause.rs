@@ -90,9 +90,9 @@ impl PauseHistory {
     }
 
     /// Applies a pause or resume request. Returns whether the state changed.
-    pub(crate) fn handle_order(&mut self, order: PauseAction, at: Timestamp, by: &str, side: Option<Side>) -> bool {
+    pub(crate) fn apply(&mut self, action: PauseAction, at: Timestamp, by: &str, side: Option<Side>) -> bool {
         let full = self.spans.len() >= MAX_PAUSES;
-        let changed = match (order, self.spans.last_mut()) {
+        let changed = match (action, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
             // This is an old request, from the spool or from another leg: the pause has been resumed since.
             (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
@@ -107,7 +107,7 @@ impl PauseHistory {
             (PauseAction::Resume, Some(_)) => false,
         };
         if changed {
-            let kind = if order == PauseAction::Pause { EventKind::Pause } else { EventKind::Unpause };
+            let kind = if action == PauseAction::Pause { EventKind::Pause } else { EventKind::Unpause };
             self.events.push(EventRecord { at, kind, side, detail: Some(by.to_owned()) });
         }
         changed
@@ -182,7 +182,7 @@ pub(crate) struct DtmfPress {
     /// Whether a new key press began, i.e. an event for the record.
     pub(crate) fresh: bool,
     /// Request that this key triggers, because it completed the configured sequence.
-    pub(crate) order: Option<PauseAction>,
+    pub(crate) action: Option<PauseAction>,
 }
 
 impl DtmfDetector {
@@ -242,7 +242,7 @@ impl DtmfSideState {
         self.at = Some(at);
         let Some(key) = code.and_then(|code| KEYS.get(usize::from(code))) else {
             self.keys = [0; MAX_KEYS];
-            return DtmfPress { fresh, order: None };
+            return DtmfPress { fresh, action: None };
         };
         self.keys.rotate_left(1);
         self.keys[MAX_KEYS - 1] = *key;
@@ -251,11 +251,11 @@ impl DtmfSideState {
         let mut sequences =
             [(config.dtmf.as_str(), PauseAction::Pause), (config.resume_dtmf.as_str(), PauseAction::Resume)];
         sequences.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.len()));
-        let order = sequences.iter().find(|(sequence, _)| ends(sequence)).map(|(_, order)| *order);
-        if order.is_some() {
+        let action = sequences.iter().find(|(sequence, _)| ends(sequence)).map(|(_, action)| *action);
+        if action.is_some() {
             self.keys = [0; MAX_KEYS];
         }
-        DtmfPress { fresh, order }
+        DtmfPress { fresh, action }
     }
 }
 
@@ -337,7 +337,7 @@ mod tests {
         )
     }
 
-    fn order(text: &str) -> Option<PauseAction> {
+    fn action(text: &str) -> Option<PauseAction> {
         let message = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
         PauseAction::in_message(&message, &config())
     }
@@ -356,10 +356,10 @@ mod tests {
         ] {
             assert_eq!(PauseAction::parse(text), expected, "{text}");
         }
-        assert_eq!(order(&info("X-Recording: pause\r\n", "")), Some(PauseAction::Pause));
+        assert_eq!(action(&info("X-Recording: pause\r\n", "")), Some(PauseAction::Pause));
         let body = "Record: on\r\n";
-        assert_eq!(order(&info("Content-Type: application/x-recording;v=1\r\n", body)), Some(PauseAction::Resume));
-        assert_eq!(order(&info("Content-Type: text/plain\r\n", body)), None);
+        assert_eq!(action(&info("Content-Type: application/x-recording;v=1\r\n", body)), Some(PauseAction::Resume));
+        assert_eq!(action(&info("Content-Type: text/plain\r\n", body)), None);
     }
 
     #[test]
@@ -368,14 +368,14 @@ mod tests {
         let mut press = |ms: i64, time: u32, code: u8| {
             keypad.handle_packet(Side::Caller, at(ms), &event(time, &[code, 10, 0, 160]), true, &config())
         };
-        assert_eq!(press(0, 100, 10), DtmfPress { fresh: true, order: None });
+        assert_eq!(press(0, 100, 10), DtmfPress { fresh: true, action: None });
         assert_eq!(press(20, 100, 10), DtmfPress::default(), "the same key goes on");
-        assert_eq!(press(200, 900, 1), DtmfPress { fresh: true, order: Some(PauseAction::Pause) });
+        assert_eq!(press(200, 900, 1), DtmfPress { fresh: true, action: Some(PauseAction::Pause) });
         assert_eq!(press(220, 100, 10), DtmfPress::default(), "the end of the first key, late");
-        assert_eq!(press(400, 1_900, 10).order, None);
-        assert_eq!(press(6_000, 2_900, 2).order, None, "too slow");
-        assert_eq!(press(6_100, 3_900, 10).order, None);
-        assert_eq!(press(6_200, 4_900, 2).order, Some(PauseAction::Resume));
+        assert_eq!(press(400, 1_900, 10).action, None);
+        assert_eq!(press(6_000, 2_900, 2).action, None, "too slow");
+        assert_eq!(press(6_100, 3_900, 10).action, None);
+        assert_eq!(press(6_200, 4_900, 2).action, Some(PauseAction::Resume));
         // Event 16 is a hook flash and not a key (RFC 4733).
         assert_eq!(press(6_300, 5_900, 16), DtmfPress::default());
     }
@@ -386,11 +386,11 @@ mod tests {
         let text = info("Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=160\r\n");
         let first = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
         let mut press = |message: &SipMessage<'_>| keypad.handle_message(Side::Callee, at(0), message, &config());
-        assert_eq!(press(&first), DtmfPress { fresh: true, order: None });
+        assert_eq!(press(&first), DtmfPress { fresh: true, action: None });
         assert_eq!(press(&first), DtmfPress::default());
         let text = info("Content-Type: application/dtmf\r\n", "1").replace("CSeq: 5", "CSeq: 6");
         let second = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
-        assert_eq!(press(&second).order, Some(PauseAction::Pause));
+        assert_eq!(press(&second).action, Some(PauseAction::Pause));
     }
 
     #[test]
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn a_repeated_pause_request_changes_nothing() {
         let mut pauses = PauseHistory::new();
-        let mut put = |order, ms| pauses.handle_order(order, at(ms), "test", None);
+        let mut put = |action, ms| pauses.apply(action, at(ms), "test", None);
         assert!(!put(PauseAction::Resume, 5));
         assert!(put(PauseAction::Pause, 10) && !put(PauseAction::Pause, 11) && put(PauseAction::Resume, 20));
         // A restart reads the same requests again from the spool file of a second leg.
@@ -420,8 +420,8 @@ mod tests {
     fn at_the_bound_a_call_stays_paused() {
         let mut pauses = PauseHistory::new();
         for n in 0..2 * MAX_PAUSES as i64 {
-            pauses.handle_order(PauseAction::Pause, at(2 * n), "test", None);
-            pauses.handle_order(PauseAction::Resume, at(2 * n + 1), "test", None);
+            pauses.apply(PauseAction::Pause, at(2 * n), "test", None);
+            pauses.apply(PauseAction::Resume, at(2 * n + 1), "test", None);
         }
         assert_eq!(pauses.record(None).len(), MAX_PAUSES);
         assert!(pauses.paused_since().is_some() && pauses.covers(at(1_000_000)));

@@ -120,7 +120,7 @@ impl<'a> CallRoles<'a> {
         if !self.alone && !self.click_to_call {
             self.fill_extension(record, plan);
         }
-        if self.first.dialog.began == DialogStart::MidCall && record.direction != CallDirection::Internal {
+        if self.first.dialog.start == DialogStart::MidCall && record.direction != CallDirection::Internal {
             // The capture began in the middle of the call, and either side may have sent the first captured request.
             record.direction = CallDirection::Unknown;
         }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rustix::process::PidfdFlags;
 
 use super::clock::monotonic;
 use super::render_protocol::{RenderReply, RenderRequest, WorkerSettings};
@@ -278,13 +279,10 @@ impl WorkerProcess {
 
     /// Ends the process. Returns how the worker failed, with the exit status if the process ended by itself.
     fn end(mut self, how: &str) -> String {
-        // After the end of its output, the process needs a moment to be gone.
-        let until = monotonic() + WAIT_ROUND;
-        while monotonic() < until {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return status.to_string(),
-                _ => std::thread::yield_now(),
-            }
+        // After the end of its output, the process needs a moment to exit.
+        wait_for_exit(&self.child, WAIT_ROUND);
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return status.to_string();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -297,6 +295,15 @@ impl Drop for WorkerProcess {
         let _ = self.child.kill(); // it has no work: the owner ends between two calls, or the process ends
         let _ = self.child.wait();
     }
+}
+
+/// Waits until a process has exited, at most for a time. Returns at once on a kernel without pidfd (before 5.3).
+fn wait_for_exit(child: &Child, limit: Duration) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let process = rustix::process::pidfd_open(rustix::process::Pid::from_child(child), PidfdFlags::empty());
+    let (Ok(process), Ok(limit)) = (process, Timespec::try_from(limit)) else { return };
+    // A signal ends the wait early; the caller then kills the process.
+    let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
 }
 
 /// Name of the hidden command that runs a worker.

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::support::configuration::ServiceToml;
 use callspan::call::record::{CallRecord, LegRecord, RecordingFile};
 use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
@@ -100,15 +101,14 @@ struct Site {
 impl Site {
     fn new(name: &'static str, central: &Central) -> Self {
         let site = Self { folder: tempfile::tempdir().expect("a folder"), name };
-        let root = site.folder.path().display();
-        std::fs::create_dir(site.folder.path().join("calls")).expect("new");
-        let text = format!(
-            "[state]\ndir = \"{root}/state\"\n[recording]\ndir = \"{root}/calls\"\n[spool]\ndir = \"{root}/spool\"\n\
-             [archive]\nsite = \"{name}\"\nobjects = \"{}\"\nindex = \"{}\"\n",
-            central.objects(),
-            central.postgres.url(&format!("callspan_{name}")),
-        );
-        std::fs::write(site.config(), text).expect("written");
+        let calls = site.folder.path().join("calls");
+        std::fs::create_dir(&calls).expect("new");
+        ServiceToml::new(site.folder.path())
+            .set("recording", &format!("dir = {calls:?}"))
+            .set("archive", &format!("site = \"{name}\""))
+            .set("archive", &format!("objects = \"{}\"", central.objects()))
+            .set("archive", &format!("index = \"{}\"", central.postgres.url(&format!("callspan_{name}"))))
+            .write();
         site
     }
 

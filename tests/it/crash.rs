@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::call_frames::CallFrames;
+use crate::support::configuration::ServiceToml;
 use crate::support::packets;
 use crate::support::veth::VethPair;
 use age::x25519::Identity;
@@ -54,6 +55,11 @@ fn now() -> Instant {
 
 pub(crate) fn fake() -> FakePyrus {
     FakePyrus::start(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() }).expect("free ports")
+}
+
+/// Returns a configuration that captures on a pair of interfaces.
+fn on_wire(dir: &Path, wire: &VethPair) -> ServiceToml {
+    ServiceToml::new(dir).set("capture", &format!("interface = \"{}\"", wire.recorder)).set("capture", "buffer_mib = 4")
 }
 
 pub(crate) fn pyrus(fake: &FakePyrus) -> String {
@@ -277,19 +283,13 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (fake, identity) = (fake(), Identity::generate());
     let dir = tempfile::tempdir().expect("temporary folder");
-    let folder = |name: &str| dir.path().join(name).display().to_string();
-    let config = dir.path().join("callspan.toml");
-    let toml = format!(
-        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[calls]\nsilence_s = 5\n[spool]\ndir = \"{}\"\nsync_seconds = 1\n\
-         [state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\nkeep_pcap = true\nencrypt_to = \"{}\"\n{}",
-        wire.recorder,
-        folder("spool"),
-        folder("state"),
-        folder("recordings"),
-        identity.to_public(),
-        pyrus(&fake),
-    );
-    std::fs::write(&config, toml).expect("written");
+    let config = on_wire(dir.path(), &wire)
+        .set("calls", "silence_s = 5")
+        .set("spool", "sync_seconds = 1")
+        .set("recording", "keep_pcap = true")
+        .set("recording", &format!("encrypt_to = \"{}\"", identity.to_public()))
+        .append(&pyrus(&fake))
+        .write();
     let stop = Arc::new(AtomicBool::new(false));
     let talker = std::thread::spawn({
         let (stop, end) = (Arc::clone(&stop), wire.talkers.clone());
@@ -309,7 +309,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     stop.store(true, Ordering::Relaxed);
     let sent = talker.join().expect("no panic");
     let (mut child, log) = start(&config);
-    let journal = journal(Path::new(&folder("state")));
+    let journal = journal(&dir.path().join("state"));
     let settled = wait_until(Duration::from_secs(60), || {
         let calls = journal.calls(&CallFilter::default()).expect("readable");
         let done = calls.iter().all(|c| c.record.delivery.state == DeliveryState::Done || only_rings(c));
@@ -415,17 +415,7 @@ fn find(channel: &[f64], sound: &[u8], (near, far): (i64, i64)) -> Option<i64> {
 fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
     let wire = VethPair::new("cg");
     let dir = tempfile::tempdir().expect("temporary folder");
-    let folder = |name: &str| dir.path().join(name).display().to_string();
-    let config = dir.path().join("callspan.toml");
-    let toml = format!(
-        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[calls]\nsilence_s = 5\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n\
-         [recording]\ndir = \"{}\"\nmin_free_gib = 0\n",
-        wire.recorder,
-        folder("spool"),
-        folder("state"),
-        folder("recordings"),
-    );
-    std::fs::write(&config, toml).expect("written");
+    let config = on_wire(dir.path(), &wire).set("calls", "silence_s = 5").write();
     let talks = CallFrames { number: 1, length: Duration::from_secs(11) };
     let rings = CallFrames { number: 2, length: Duration::from_secs(2) };
     let mut frames = talks.frames();
@@ -441,7 +431,7 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
         move || send(&end, frames)
     });
     pause(Duration::from_secs(4));
-    let journal = journal(Path::new(&folder("state")));
+    let journal = journal(&dir.path().join("state"));
     let all = || journal.calls(&CallFilter::default()).expect("readable");
     let mut ids: Vec<String> = all().into_iter().map(|c| c.record.id).collect();
     child.kill().expect("ours");
@@ -519,21 +509,14 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (fake, identity) = (fake(), Identity::generate());
     let dir = tempfile::tempdir().expect("temporary folder");
-    let folder = |name: &str| dir.path().join(name).display().to_string();
-    let config = dir.path().join("callspan.toml");
-    // 1 MiB of 64,000 bytes a second: a part is 16 s, and is made half a minute later.
-    let toml = format!(
-        "[capture]\ninterface = \"{}\"\nbuffer_mib = 4\n[spool]\ndir = \"{}\"\nsync_seconds = 1\n[state]\ndir = \"{}\"\n\
-         [recording]\ndir = \"{}\"\nmin_free_gib = 0\nsample_rate = 16000\nencrypt_to = \"{}\"\n[numbers]\nextension_pattern = \"102\"\n\
-         {}max_upload_mib = 1\n",
-        wire.recorder,
-        folder("spool"),
-        folder("state"),
-        folder("recordings"),
-        identity.to_public(),
-        pyrus(&fake),
-    );
-    std::fs::write(&config, toml).expect("written");
+    // 1 MiB of 64,000 bytes a second: a segment is 16 s, and is made half a minute later.
+    let config = on_wire(dir.path(), &wire)
+        .set("spool", "sync_seconds = 1")
+        .set("recording", "sample_rate = 16000")
+        .set("recording", &format!("encrypt_to = \"{}\"", identity.to_public()))
+        .set("numbers", "extension_pattern = \"102\"")
+        .append(&format!("{}max_upload_mib = 1", pyrus(&fake)))
+        .write();
     let talk = CallFrames { number: 1, length: LONG };
     let talker = std::thread::spawn({
         let end = wire.talkers.clone();
@@ -548,7 +531,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
         }
     });
     let (mut lives, mut live_parts) = (0, 0);
-    let journal_config = callspan::journal::config::Config { dir: PathBuf::from(folder("state")) };
+    let journal_config = callspan::journal::config::Config { dir: dir.path().join("state") };
     while !talker.is_finished() {
         let (mut child, _) = start(&config);
         // The first life must hear the call begin.
@@ -564,7 +547,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     }
     talker.join().expect("no panic");
     let (mut child, log) = start(&config);
-    let journal = journal(Path::new(&folder("state")));
+    let journal = journal(&dir.path().join("state"));
     let settled = wait_until(Duration::from_secs(400), || {
         let calls = journal.calls(&CallFilter::default()).expect("readable");
         let done =

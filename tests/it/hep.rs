@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::live::{LiveService, program};
 use crate::support::captures::frames;
+use crate::support::configuration::ServiceToml;
 
 /// Wraps the IPv4 packet of an Ethernet frame.
 fn wrapped(frame: &[u8]) -> Vec<u8> {
@@ -38,16 +39,10 @@ fn wrapped(frame: &[u8]) -> Vec<u8> {
 fn a_call_from_an_agent_becomes_its_record_and_recording_without_an_interface() {
     let dir = tempfile::tempdir().unwrap();
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let folder = |name: &str| dir.path().join(name).display().to_string();
-    let text = format!(
-        "[capture]\nhep_listen = \"127.0.0.1:{port}\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \
-         \"{}\"\nmin_free_gib = 0\n[pyrus]\nenabled = false\n",
-        folder("spool"),
-        folder("state"),
-        folder("recordings")
-    );
-    let config = dir.path().join("callspan.toml");
-    std::fs::write(&config, text).unwrap();
+    let config = ServiceToml::new(dir.path())
+        .set("capture", &format!("hep_listen = \"127.0.0.1:{port}\""))
+        .set("pyrus", "enabled = false")
+        .write();
     let mut run = Command::new(program());
     run.args(["run", "-c"]).arg(&config);
     let mut service = LiveService::start(run);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::configuration::ServiceToml;
 use callspan::call::record::{
     CallOutcome, CallRecord, CallVerdict, DeliveryRecord, DeliveryState, LegRecord, RecordingFile,
 };
@@ -22,22 +23,18 @@ struct RetentionSetup {
 
 impl RetentionSetup {
     /// Retention must not depend on the free space of the test machine.
-    fn new(more: &str) -> Self {
-        Self::on_a_disk(0, more)
+    fn new(lines: &[(&'static str, &str)]) -> Self {
+        Self::on_a_disk(0, lines)
     }
 
     /// Where so much must stay free.
-    fn on_a_disk(min_free_gib: u32, more: &str) -> Self {
+    fn on_a_disk(min_free_gib: u32, lines: &[(&'static str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let folder = |name: &str| dir.path().join(name).display().to_string();
-        let toml = format!(
-            "[capture]\ninterface = \"lo\"\nbuffer_mib = 1\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\n\
-             dir = \"{}\"\nmin_free_gib = {min_free_gib}\n{more}\n",
-            folder("spool"),
-            folder("state"),
-            folder("recordings"),
-        );
-        std::fs::write(dir.path().join("callspan.toml"), toml).expect("written");
+        let toml = ServiceToml::new(dir.path())
+            .set("capture", "interface = \"lo\"")
+            .set("capture", "buffer_mib = 1")
+            .set("recording", &format!("min_free_gib = {min_free_gib}"));
+        lines.iter().fold(toml, |toml, (section, line)| toml.set(section, line)).write();
         Self { dir }
     }
 
@@ -159,7 +156,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
     // More than any disk has free, so every disk counts as nearly full.
-    let place = RetentionSetup::on_a_disk(FULL, "");
+    let place = RetentionSetup::on_a_disk(FULL, &[]);
     let delivered = place.call("20261123T000001Z-a", Some("done"));
     let kept: Vec<PathBuf> = vec![
         place.call("20261123T000002Z-b", Some("parked")),
@@ -179,7 +176,7 @@ fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn undelivered_recordings_go_only_by_the_explicit_setting() {
-    let place = RetentionSetup::on_a_disk(FULL, "remove_undelivered = true");
+    let place = RetentionSetup::on_a_disk(FULL, &[("recording", "remove_undelivered = true")]);
     let owed = place.call("20261123T000001Z-a", Some("parked"));
     let held = place.call("20261123T000002Z-b", Some("parked"));
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), None).expect("written");
@@ -191,7 +188,7 @@ fn undelivered_recordings_go_only_by_the_explicit_setting() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn an_empty_spool_file_is_removed_at_the_start() {
-    let place = RetentionSetup::new("");
+    let place = RetentionSetup::new(&[]);
     let spool = place.dir.path().join("spool");
     std::fs::create_dir(&spool).expect("made");
     // As a kill between its making and its first bytes leaves it.
@@ -204,7 +201,7 @@ fn an_empty_spool_file_is_removed_at_the_start() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_second_service_on_the_same_spool_is_refused() {
-    let place = RetentionSetup::new("");
+    let place = RetentionSetup::new(&[]);
     let _first = place.start();
     let second = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["run", "-c"]).arg(place.config()).output();
     let second = second.expect("the binary runs");
@@ -216,7 +213,7 @@ fn a_second_service_on_the_same_spool_is_refused() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_service_that_cannot_start_raises_one_alarm_over_many_restarts() {
-    let place = RetentionSetup::new("");
+    let place = RetentionSetup::new(&[]);
     let told = place.dir.path().join("alarms");
     let config = std::fs::read_to_string(place.config()).expect("written");
     let config =
@@ -252,7 +249,7 @@ fn a_service_that_cannot_start_raises_one_alarm_over_many_restarts() {
 #[cfg_attr(not(all(may_capture, may_mount)), ignore = "needs root: mounts a file system and captures")]
 #[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
 fn a_service_on_a_full_disk_alarms_and_starts_when_space_returns() {
-    let place = RetentionSetup::new("");
+    let place = RetentionSetup::new(&[]);
     let state = place.dir.path().join("state");
     std::fs::create_dir(&state).expect("made");
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "callspan-test"]).arg(&state).output();
@@ -293,7 +290,7 @@ impl Drop for UnmountGuard<'_> {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
-    let place = RetentionSetup::on_a_disk(FULL, "");
+    let place = RetentionSetup::on_a_disk(FULL, &[]);
     let sealed = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
     let packets = sealed.with_file_name("20261123T000001Z-a.1.pcapng.age");
     std::fs::write(&packets, "x").expect("written");
@@ -321,7 +318,7 @@ fn wait_for_end(service: &mut RunningService, mut disturb: impl FnMut()) -> Opti
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_journal_damaged_in_service_is_rebuilt_by_the_next_start() {
-    let place = RetentionSetup::new("[alerts]\ncommand = \"cat >> alarms\"");
+    let place = RetentionSetup::new(&[("alerts", "command = \"cat >> alarms\"")]);
     let kept = place.call("20261123T000001Z-a", Some("done"));
     let held = place.call("20261123T000002Z-b", None);
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), Some("case 17")).expect("written");

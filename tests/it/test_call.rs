@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::faults::station::TmpfsMount;
 use crate::live::{LiveService, NetworkNamespace, ip, program};
+use crate::support::configuration::ServiceToml;
 
 /// Traffic that the mirror shows, as selectors of `tc … u32`.
 const EVERYTHING: &[&str] = &["match u32 0 0"];
@@ -55,16 +56,12 @@ impl TestOffice {
     }
 
     fn configure(&self, pyrus: &str) {
-        let folder = |name: &str| self.dir.path().join(name).display().to_string();
-        let text = format!(
-            "[capture]\ninterface = \"mirror0\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \
-             \"{}\"\nmin_free_gib = 0\n[alerts]\nmirror_silent_minutes = 1\ncommand = \"cat >> {}\"\n[pyrus]\n{pyrus}\n",
-            folder("spool"),
-            folder("state"),
-            folder("recordings"),
-            folder("alarms"),
-        );
-        std::fs::write(&self.config, text).unwrap();
+        ServiceToml::new(self.dir.path())
+            .set("capture", "interface = \"mirror0\"")
+            .set("alerts", "mirror_silent_minutes = 1")
+            .set("alerts", &format!("command = \"cat >> {}\"", self.dir.path().join("alarms").display()))
+            .append(&format!("[pyrus]\n{pyrus}"))
+            .write();
     }
 
     /// Shows these packets at the mirror, in both directions of the port.

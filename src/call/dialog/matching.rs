@@ -117,7 +117,7 @@ impl Dialog {
             Side::Caller => to_tag_of(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
         };
-        if self.callee_tag.is_none() && self.is_confirmed() || self.began == DialogStart::MidCall {
+        if self.callee_tag.is_none() && self.is_confirmed() || self.start == DialogStart::MidCall {
             self.callee_tag = self.callee_tag.take().or(tag);
         }
     }

@@ -76,7 +76,7 @@ pub(crate) struct Dialog {
     /// Transport of the dialog's messages.
     pub(crate) transport: Transport,
     /// First part of the dialog that was captured.
-    pub(crate) began: DialogStart,
+    pub(crate) start: DialogStart,
     /// Current state.
     state: DialogState,
     /// Offers and answers of the dialog.
@@ -133,7 +133,7 @@ impl Dialog {
             caller_addr,
             callee_addr,
             transport,
-            began: if in_dialog { DialogStart::MidCall } else { DialogStart::Invite },
+            start: if in_dialog { DialogStart::MidCall } else { DialogStart::Invite },
             state: DialogState::Inviting,
             negotiation: Negotiation::default(),
             invited_at: None,
@@ -186,7 +186,7 @@ impl Dialog {
     /// Re-establishes a dialog that had ended by media timeout. The agreed media is kept; times and events start anew.
     pub(crate) fn resume_after_timeout(&mut self, at: Timestamp) {
         self.state = DialogState::Established;
-        self.began = DialogStart::MidCall;
+        self.start = DialogStart::MidCall;
         self.answered = Some((at, AnswerEvidence::MidCall));
         (self.invited_at, self.ringing_at, self.acked_at, self.cancelled_at) = (None, None, None, None);
         (self.status, self.reason, self.session_timer) = (None, None, None);
@@ -272,7 +272,7 @@ impl Dialog {
             // This is a re-INVITE: its offer waits for the answer.
             self.negotiation.begin(side, cseq);
             self.offer(message, side);
-            if self.began == DialogStart::MidCall {
+            if self.start == DialogStart::MidCall {
                 self.presume_answer(at, AnswerEvidence::MidCall);
             }
             return;
@@ -324,7 +324,7 @@ impl Dialog {
 
     fn handle_bye(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side) {
         self.note_reason(message);
-        if self.began == DialogStart::Invite
+        if self.start == DialogStart::Invite
             && self.answered.is_none()
             && let Some(acked) = self.acked_at
         {
@@ -367,7 +367,7 @@ impl Dialog {
     }
 
     fn is_first_invite(&self, cseq: u32) -> bool {
-        match self.began {
+        match self.start {
             DialogStart::Invite => self.invite_cseq == 0 || cseq <= self.invite_cseq || self.answered.is_none(),
             DialogStart::MidCall => false,
         }
@@ -460,7 +460,7 @@ impl Dialog {
                 if self.negotiation.commit(of.0, of.1) {
                     self.note_refused_fax(at, of.0);
                 }
-                if self.began == DialogStart::MidCall {
+                if self.start == DialogStart::MidCall {
                     self.presume_answer(at, AnswerEvidence::MidCall);
                 }
             }

@@ -172,7 +172,7 @@ impl Engine {
         }
         let hung_up = matches!(dialog.ended(), Some((_, EndedBy::Caller | EndedBy::Callee)));
         let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
-        let how = match dialog.began {
+        let how = match dialog.start {
             DialogStart::MidCall => AnswerEvidence::MidCall,
             // A ringing leg may have early media. Only a BYE, media of both sides, or an INVITE without any ringing shows
             // that it was answered.

@@ -106,7 +106,7 @@ impl Engine {
             leg.dialog.note_event(at, EventKind::Dtmf, Some(side));
         }
         let conversation = leg.call();
-        if let Some(action) = press.order {
+        if let Some(action) = press.action {
             self.apply_pause(conversation, CallPauseRequest { action, at, by: "by keys", side: Some(side) }, sink);
         }
     }
@@ -115,7 +115,7 @@ impl Engine {
     pub(super) fn apply_pause(&mut self, conversation: CallKey, request: CallPauseRequest<'_>, sink: &mut dyn LegSink) {
         let CallPauseRequest { action, at, by, side } = request;
         let Some(call) = self.table.call_mut(conversation) else { return };
-        if !call.pauses.handle_order(action, at, by, side) {
+        if !call.pauses.apply(action, at, by, side) {
             return;
         }
         self.counters.pause_orders += 1;

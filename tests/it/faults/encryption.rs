@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::configuration::ServiceToml;
 use age::secrecy::ExposeSecret as _;
 use age::x25519::Identity;
 use callspan::call::record::{CallRecord, DeliveryState};
@@ -69,12 +70,11 @@ fn names(place: &FaultSetup, id: &str) -> Vec<String> {
 
 /// `callspan calls …` with the folders of the place.
 fn calls(place: &FaultSetup, args: &[&str]) -> Output {
-    let config = place.dir.path().join("callspan.toml");
-    let toml = format!(
-        "[spool]\ndir = {:?}\n[state]\ndir = {:?}\n[recording]\ndir = {:?}\nmin_free_gib = 0\n",
-        place.config.spool.dir, place.config.journal.dir, place.config.recording.dir
-    );
-    std::fs::write(&config, toml).expect("written");
+    let config = ServiceToml::new(place.dir.path())
+        .set("spool", &format!("dir = {:?}", place.config.spool.dir))
+        .set("state", &format!("dir = {:?}", place.config.journal.dir))
+        .set("recording", &format!("dir = {:?}", place.config.recording.dir))
+        .write();
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
     command.arg("calls").args(args).arg("-c").arg(config).env_remove("CALLSPAN_LOG");
     command.output().expect("the binary runs")

@@ -5,21 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::faults::station::{TmpfsMount, below, until};
+use crate::support::configuration::ServiceToml;
 
 /// Writes a configuration with three folders; that of recordings is `calls`.
 fn configuration(dir: &Path) -> PathBuf {
-    let path = dir.join("callspan.toml");
-    let folder = |name: &str| dir.join(name).display().to_string();
-    let text = format!(
-        "[capture]\ninterface = \"lo\"\nbuffer_mib = 4\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\n\
-         min_free_gib = 0\n[alerts]\ncommand = \"cat >> {}\"\n",
-        folder("spool"),
-        folder("state"),
-        folder("calls"),
-        folder("alarms"),
-    );
-    std::fs::write(&path, text).expect("written");
-    path
+    ServiceToml::new(dir)
+        .set("capture", "interface = \"lo\"")
+        .set("capture", "buffer_mib = 4")
+        .set("recording", &format!("dir = {:?}", dir.join("calls")))
+        .set("alerts", &format!("command = \"cat >> {}\"", dir.join("alarms").display()))
+        .write()
 }
 
 fn run(config: &Path) -> Child {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::call_frames::CallFrames;
 use crate::support::captures::{frames, streams};
+use crate::support::configuration::ServiceToml;
 use crate::support::packets::CapturedFrame;
 use crate::support::score::{ExpectedTrack, judge};
 use crate::support::veth::VethPair;
@@ -221,10 +222,13 @@ fn a_call_on_the_wire_becomes_its_record_and_recording() {
 fn frames_dropped_by_the_kernel_are_lost_by_us() {
     let namespace = NetworkNamespace::new("drops");
     let dir = tempfile::tempdir().unwrap();
-    let config = configuration(dir.path(), "mirror0");
-    let text = std::fs::read_to_string(&config).unwrap().replace("[spool]", "buffer_mib = 1\n[spool]");
     let alarms = dir.path().join("alarms");
-    std::fs::write(&config, format!("{text}[alerts]\ncommand = \"cat >> {}\"\n", alarms.display())).unwrap();
+    let config = ServiceToml::new(dir.path())
+        .set("capture", "interface = \"mirror0\"")
+        .set("capture", "buffer_mib = 1")
+        .set("alerts", &format!("command = \"cat >> {}\"", alarms.display()))
+        .set("pyrus", "enabled = false")
+        .write();
     // `ip netns exec` becomes the program: its process is the service's.
     let mut run = namespace.command(&program());
     run.args(["run", "-c"]).arg(&config);
@@ -319,9 +323,10 @@ fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
     let dir = tempfile::tempdir().unwrap();
     let link = |args: &[&str]| assert!(ip(&[&["-n", &namespace.0, "link"], args].concat()).unwrap().status.success());
     link(&["set", "mirror0", "down"]);
-    let config = configuration(dir.path(), "mirror0\", \"usb0");
-    let text = std::fs::read_to_string(&config).unwrap().replace("\"mirror0\", \"usb0\"", "[\"mirror0\", \"usb0\"]");
-    std::fs::write(&config, text).unwrap();
+    let config = ServiceToml::new(dir.path())
+        .set("capture", "interface = [\"mirror0\", \"usb0\"]")
+        .set("pyrus", "enabled = false")
+        .write();
     let mut run = namespace.command(&program());
     // systemd's socket, which nobody listens on here.
     run.env("NOTIFY_SOCKET", dir.path().join("notify")).args(["run", "-c"]).arg(&config);

@@ -2,16 +2,56 @@
 
 use std::path::{Path, PathBuf};
 
-/// Writes a configuration with all folders in `dir`. `rest` follows after the section `[recording]`. Returns its path.
+/// The lines of a configuration, by section.
+pub struct ServiceToml {
+    file: PathBuf,
+    sections: Vec<(&'static str, Vec<String>)>,
+    rest: String,
+}
+
+impl ServiceToml {
+    /// Creates a configuration with the folders `spool`, `state` and `recordings` in `dir`, on a disk of any size.
+    pub fn new(dir: &Path) -> Self {
+        let folder = |name: &str| format!("dir = {:?}", dir.join(name));
+        let toml = Self { file: dir.join("callspan.toml"), sections: Vec::new(), rest: String::new() };
+        toml.set("spool", &folder("spool"))
+            .set("state", &folder("state"))
+            .set("recording", &folder("recordings"))
+            .set("recording", "min_free_gib = 0")
+    }
+
+    /// Sets a line `key = value` of a section. Replaces an earlier line with the same key.
+    #[must_use]
+    pub fn set(mut self, section: &'static str, line: &str) -> Self {
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        if !self.sections.iter().any(|(name, _)| *name == section) {
+            self.sections.push((section, Vec::new()));
+        }
+        for (_, lines) in self.sections.iter_mut().filter(|(name, _)| *name == section) {
+            lines.retain(|known| key(known) != key(line));
+            lines.push(line.to_owned());
+        }
+        self
+    }
+
+    /// Appends whole sections that are not among those of [`Self::set`].
+    #[must_use]
+    pub fn append(mut self, sections: &str) -> Self {
+        self.rest.push_str(sections);
+        self.rest.push('\n');
+        self
+    }
+
+    /// Writes `callspan.toml` and returns its path.
+    pub fn write(self) -> PathBuf {
+        let section = |(name, lines): &(&str, Vec<String>)| format!("[{name}]\n{}\n", lines.join("\n"));
+        let text: String = self.sections.iter().map(section).chain([self.rest]).collect();
+        std::fs::write(&self.file, text).expect("a folder that can be written");
+        self.file
+    }
+}
+
+/// Writes a configuration that captures on an interface, with further sections `rest`. Returns its path.
 pub fn configuration(dir: &Path, interface: &str, rest: &str) -> PathBuf {
-    let folder = |name: &str| dir.join(name).display().to_string();
-    let text = format!(
-        "[capture]\ninterface = \"{interface}\"\n[spool]\ndir = \"{}\"\n[state]\ndir = \"{}\"\n[recording]\ndir = \"{}\"\nmin_free_gib = 0\n{rest}",
-        folder("spool"),
-        folder("state"),
-        folder("recordings")
-    );
-    let path = dir.join("callspan.toml");
-    std::fs::write(&path, text).expect("a folder that can be written");
-    path
+    ServiceToml::new(dir).set("capture", &format!("interface = {interface:?}")).append(rest).write()
 }
