@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::call::call_table::links::CallLinks;
-use crate::call::config::{Config, RecordingStart};
+use crate::call::config::{Config, RecordingStart, RegistrationMoment};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::RegistrationPolicy;
@@ -214,6 +214,19 @@ impl Conversation {
     /// Returns whether a rule forbids to keep the call's media.
     pub(crate) const fn is_excluded(&self) -> bool {
         matches!(self.policy, RecordingPolicy::Exclude { .. })
+    }
+
+    /// Returns whether delivery may have registered the call, by the moment of the configuration.
+    pub(crate) fn is_committed(&self, registered_at: RegistrationMoment) -> bool {
+        let Some(told) = self.last_snapshot.as_ref() else { return false };
+        self.segments > 0
+            // As the policy of delivery has it.
+            || match registered_at {
+                RegistrationMoment::Invite => true,
+                RegistrationMoment::Answer => told.answered_at.is_some(),
+                RegistrationMoment::PersonKnown => told.numbers[2].is_some() || told.operator_answered_at.is_some(),
+                RegistrationMoment::End => false,
+            }
     }
 
     /// Keeps the record of an unanswered leg that the engine removes from the call table.

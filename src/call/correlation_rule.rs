@@ -109,7 +109,7 @@ correlation_rules! {
     MediaAddress = "media_address", Strong, "Both legs announce one media address, and one host links them.";
     MediaContent = "media_content", Proof, "The voices of both legs have the same bytes: one machine relays them.";
     SameMoments = "same_moments", Strong, "The legs were answered, and ended, together.";
-    RingOutcome = "ring_outcome", Proof, "The telephone was answered at the moment at which this caller was.";
+    RingOutcome = "ring_outcome", Strong, "The telephone was answered at the moment at which this caller was.";
     GroupPickup = "group_pickup", Relation, "A pickup code was answered at the moment at which this ringing call was taken.";
     ForwardedOutside = "forwarded_outside", Relation, "The PBX called an outside number in the name of the dialled number, and both were answered together.";
     Ambiguous = "ambiguous", Relation, "The leg could belong to either call, and nothing decides between them.";

@@ -1,9 +1,9 @@
 //! The rule `media_address`: legs that announce the same media address carry one call, unless the address is used again.
 
-use crate::call::correlate::{Command, Correlator};
+use crate::call::correlate::evidence::Evidence;
+use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlation_keys::LegSignature;
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::media_index::AddressTrust;
 use crate::call::record::Side;
@@ -20,42 +20,27 @@ enum SharedMedia {
     SameCall,
 }
 
-impl Correlator<'_> {
-    /// Correlates a leg by its announced media addresses: if a leg of another call announces the same address and one host
-    /// links both legs, their calls are merged. If both calls are settled, they are only related.
-    pub(crate) fn correlate_by_media_address(&self, slot: LegKey) -> Option<Command> {
-        let leg = self.table.leg(slot).filter(|l| !l.closed)?;
-        let (own, signature) = (leg.call(), leg.signature());
-        let is_linked = |l: &&Leg| {
-            let other = l.signature();
-            l.call() != own
-                && l.dialog.ended().is_none()
-                && shared_media(leg, l) != SharedMedia::NoEvidence
-                && (is_onward_leg(&signature, &other) || is_onward_leg(&other, &signature))
-        };
-        let receivers = leg.announced().iter().flat_map(|e| self.table.media().announced().at(*e));
-        let linked = receivers.filter_map(|r| self.table.leg(r.slot)).find(is_linked)?;
-        let (other, shared) = (linked.call(), shared_media(leg, linked));
-        let by = CorrelationRule::MediaAddress;
-        if shared == SharedMedia::Connected {
-            return Some(Command::Relate { a: own, b: other, why: by });
-        }
-        let may_be_absorbed =
-            |c: CallKey| self.table.call(c).is_some_and(|c| !c.settled && !c.restored && c.legs().len() == 1);
-        let merge = |from, into| Command::Merge { from, into, by };
-        Some(match (may_be_absorbed(own), may_be_absorbed(other)) {
-            // The older call keeps its id.
-            (true, true) if self.is_older(own, other) => merge(other, own),
-            (true, _) => merge(own, other),
-            (false, true) => merge(other, own),
-            (false, false) => Command::Relate { a: own, b: other, why: by },
-        })
+/// Rule `media_address`: a leg of another call announces the same address, and one host links both legs.
+pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
+    let (leg, table) = (subject.leg, subject.correlator.table);
+    if leg.closed {
+        return Vec::new();
     }
-
-    fn is_older(&self, a: CallKey, b: CallKey) -> bool {
-        let created_at = |c: CallKey| self.table.call(c).map(|c| c.created_at);
-        created_at(a) < created_at(b)
-    }
+    let signature = leg.signature();
+    let is_linked = |l: &&Leg| {
+        let other = l.signature();
+        l.call() != leg.call()
+            && l.dialog.ended().is_none()
+            && shared_media(leg, l) != SharedMedia::NoEvidence
+            && (is_onward_leg(&signature, &other) || is_onward_leg(&other, &signature))
+    };
+    let receivers = leg.announced().iter().flat_map(|e| table.media().announced().at(*e));
+    let linked = receivers.filter_map(|r| table.leg(r.slot)).find(is_linked);
+    let evidence = |linked: &Leg| {
+        let evidence = Evidence::about_call(CorrelationRule::MediaAddress, linked.call());
+        if shared_media(leg, linked) == SharedMedia::Connected { evidence.relating() } else { evidence }
+    };
+    linked.map(evidence).into_iter().collect()
 }
 
 /// Returns whether the host that received leg `b` sent leg `a` on to a third host.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::call::correlate::ambiguous::PBX_REACTION;
 use crate::call::correlate::evidence::Evidence;
+use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
@@ -16,6 +17,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::net::Endpoint;
+use crate::time::Timestamp;
 
 /// Two addresses that count as one machine within a call: the sender of one leg is the receiver of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,31 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let strongest = legs.iter().map(|found| found.strength).max();
     let legs = legs.iter().filter(|found| Some(found.strength) == strongest);
     legs.map(|found| Evidence::about_leg(CorrelationRule::AgreeingNumbers, found.leg.call(), found.slot)).collect()
+}
+
+/// How the answer and the end of a leg lie to those of the legs that caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MomentComparison {
+    /// The legs were answered, or ended, together.
+    Together,
+    /// The leg was answered alone, or ended alone.
+    Alone,
+    /// Nothing is shown yet.
+    Open,
+}
+
+/// Rule `same_moments`: confirms a join by numbers alone.
+pub(super) fn same_moments(subject: &OpenLeg<'_>) -> Vec<Evidence> {
+    let is_together = subject.correlator.compare_moments(subject.leg) == MomentComparison::Together;
+    let evidence = Evidence::about_call(CorrelationRule::SameMoments, subject.leg.call());
+    is_together.then_some(evidence).into_iter().collect()
+}
+
+/// Rule `moments_disagree`: undoes a join by numbers alone.
+pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
+    let is_alone = subject.correlator.compare_moments(subject.leg) == MomentComparison::Alone;
+    let evidence = Evidence::about_call(CorrelationRule::MomentsDisagree, subject.leg.call());
+    is_alone.then_some(evidence).into_iter().collect()
 }
 
 impl Correlator<'_> {
@@ -132,7 +159,7 @@ impl Correlator<'_> {
     fn is_open_to_numbers(&self, found: &AgreeingLeg<'_>, signature: &LegSignature<'_>) -> bool {
         let leg = found.leg;
         let Some(call) = self.table.call(leg.call()) else { return false };
-        if call.settled || call.restored || call.closed_to_heuristics {
+        if !self.may_still_be_joined(leg.call(), CorrelationRule::AgreeingNumbers) {
             return false;
         }
         let others = || call.legs().iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.id != leg.id);
@@ -155,36 +182,37 @@ impl Correlator<'_> {
         })
     }
 
-    /// Reviews a join by numbers alone: confirms it, or splits the leg off if the moments of the legs disagree.
-    pub(crate) fn review_agreeing_numbers(&self, slot: LegKey) -> Vec<Command> {
-        let Some(leg) = self.table.leg(slot).filter(|leg| leg.is_joined_weakly()) else { return Vec::new() };
-        let (own, dialog) = (leg.call(), &leg.dialog);
+    /// Compares the moments of a leg that numbers alone joined with those of the legs that caused it.
+    fn compare_moments(&self, leg: &Leg) -> MomentComparison {
+        let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.is_joined_weakly()) else {
+            return MomentComparison::Open;
+        };
+        let own = leg.call();
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
         // The caller's leg joined the leg that it caused, because it was captured later.
         let is_cause = causes.is_empty();
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();
         }
-        let Some((answered, _)) = dialog.answered else { return Vec::new() };
         let answers = || causes.iter().filter_map(|l| l.dialog.answered.map(|(at, _)| at));
-        let is_with = |a: crate::time::Timestamp, b, within| a.distance(b) <= within;
-        let ended = dialog.ended().map(|(at, _)| at);
+        let is_with = |a: Timestamp, b, within| a.distance(b) <= within;
+        let ended = leg.dialog.ended().map(|(at, _)| at);
         let ends_together = ended.is_some_and(|end| {
             causes.iter().any(|l| l.dialog.ended().is_some_and(|(at, _)| is_with(at, end, END_WINDOW)))
         });
-        let disagrees = !is_cause && answers().next().is_none() && self.now >= answered + PAIR_WINDOW
+        let is_alone = !is_cause && answers().next().is_none() && self.now >= answered + PAIR_WINDOW
             || ended.is_some_and(|end| self.now >= end + END_WINDOW) && leg.has_media() && !ends_together;
         if answers().any(|at| is_with(at, answered, PBX_REACTION)) || ends_together {
-            vec![Command::Confirm { leg: slot, by: CorrelationRule::SameMoments }]
-        } else if disagrees {
-            self.split_weak_leg(slot, leg)
+            MomentComparison::Together
+        } else if is_alone {
+            MomentComparison::Alone
         } else {
-            Vec::new()
+            MomentComparison::Open
         }
     }
 
     /// Splits a weakly joined leg off its call, together with the legs that it caused.
-    fn split_weak_leg(&self, slot: LegKey, leg: &Leg) -> Vec<Command> {
+    pub(super) fn split_weak_leg(&self, slot: LegKey, leg: &Leg) -> Vec<Command> {
         let legs = self.caused_legs(slot);
         if self.table.keys_of(leg.call()).len() == legs.len() {
             return Vec::new();

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use crate::call::correlate::{Command, Correlator};
+use crate::call::correlate::Correlator;
+use crate::call::correlate::evidence::Evidence;
+use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlation_keys::CLOCK_SKEW;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::AnswerEvidence;
@@ -46,6 +48,29 @@ impl RingOutcome {
     }
 }
 
+/// Rule `ring_outcome`, for an ambiguous leg that has stopped ringing: the calls that explain its outcome. Without one, the
+/// leg stays in its call, unless it cannot be assigned.
+///
+/// If the leg was answered together with the caller of one alternative, it moves there. A cancelled leg never moves,
+/// because a PBX may give up a telephone at the moment in which another call is answered by chance.
+pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
+    let OpenLeg { correlator, leg, .. } = subject;
+    let alternatives = correlator.live_alternatives(leg);
+    let Some(outcome) = RingOutcome::of_leg(leg).filter(|_| !leg.alternatives.is_empty()) else { return Vec::new() };
+    let (own, pbx) = (leg.call(), leg.machines().0);
+    let fitting = alternatives.iter().copied().filter(|call| correlator.explains(*call, pbx, outcome));
+    let is_own = correlator.explains_for_own(own, pbx, outcome);
+    let calls: Vec<CallKey> = is_own.then_some(own).into_iter().chain(fitting).collect();
+    let unassigned = |call: &CallKey| Evidence::about_call(CorrelationRule::Ambiguous, *call);
+    match calls.as_slice() {
+        [] if correlator.is_undecidable(own, pbx, outcome, &alternatives) => {
+            alternatives.iter().chain([&own]).map(unassigned).collect()
+        }
+        [only] if !is_own && matches!(outcome, RingOutcome::Cancelled(_)) => vec![unassigned(only)],
+        calls => calls.iter().map(|call| Evidence::about_call(CorrelationRule::RingOutcome, *call)).collect(),
+    }
+}
+
 impl Correlator<'_> {
     /// Returns whether an ambiguous leg has an outcome that fits one alternative call only.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
@@ -59,27 +84,8 @@ impl Correlator<'_> {
     }
 
     /// Returns the alternative calls of a leg that are still live.
-    fn live_alternatives(&self, leg: &Leg) -> Vec<CallKey> {
+    pub(super) fn live_alternatives(&self, leg: &Leg) -> Vec<CallKey> {
         leg.alternatives.iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
-    }
-
-    /// Resolves an ambiguous leg that has stopped ringing: it stays in its call, moves to an alternative, or is split off.
-    ///
-    /// If the leg was answered together with the caller of one alternative, it moves there. A cancelled leg never moves,
-    /// because a PBX may give up a telephone at the moment in which another call is answered by chance.
-    pub(crate) fn resolve_ambiguous_leg(&self, slot: LegKey) -> Option<Command> {
-        let leg = self.table.leg(slot).filter(|leg| !leg.alternatives.is_empty())?;
-        let outcome = RingOutcome::of_leg(leg)?;
-        let (own, pbx, alternatives) = (leg.call(), leg.machines().0, self.live_alternatives(leg));
-        let fitting: Vec<CallKey> = alternatives.iter().copied().filter(|c| self.explains(*c, pbx, outcome)).collect();
-        match (self.explains_for_own(own, pbx, outcome), fitting.as_slice()) {
-            (true, []) => None,
-            (false, [only]) if matches!(outcome, RingOutcome::Answered(_)) => {
-                Some(Command::Move { leg: slot, into: *only, by: CorrelationRule::RingOutcome })
-            }
-            (false, []) if !self.is_undecidable(own, pbx, outcome, &alternatives) => None,
-            _ => Some(Command::Split { legs: vec![slot], why: CorrelationRule::Ambiguous, alternatives }),
-        }
     }
 
     /// Returns whether the leg's own call explains its ring outcome. For a cancelled leg, it is enough that the caller gave

@@ -17,11 +17,11 @@ pub(crate) enum Command {
         /// Rule that fired.
         by: CorrelationRule,
     },
-    /// Moves a leg to another call.
+    /// Moves legs of one call to another call.
     Move {
-        /// The leg.
-        leg: LegKey,
-        /// Call that gets it.
+        /// The legs.
+        legs: Vec<LegKey>,
+        /// Call that gets them.
         into: CallKey,
         /// Rule that fired.
         by: CorrelationRule,
@@ -64,5 +64,17 @@ pub(crate) enum Command {
         call: CallKey,
         /// The party that took it.
         by: AnsweredElsewhere,
+    },
+    /// Learns that two hosts are one machine, because the legs of a call through them have the same content.
+    LearnMachine {
+        /// The hosts.
+        hosts: (Endpoint, Endpoint),
+        /// The leg on which the sound came, and the leg on which it left.
+        legs: [LegKey; 2],
+    },
+    /// Tells of a call after it has changed.
+    Announce {
+        /// The call.
+        call: CallKey,
     },
 }

@@ -8,10 +8,13 @@ pub(crate) mod address;
 mod agreeing;
 mod ambiguous;
 mod command;
+mod content;
 mod evidence;
 mod heuristic;
 mod identity;
+mod joining;
 mod late;
+mod open_leg;
 mod pickup;
 mod question;
 mod retry;
@@ -19,6 +22,8 @@ mod rule_list;
 mod transfer;
 
 use crate::call::call_table::CallTable;
+use crate::call::config::RegistrationMoment;
+use crate::call::content::ContentIndex;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 use crate::call::leg::LegDraft;
@@ -30,6 +35,7 @@ pub(crate) use agreeing::MachineAlias;
 pub(crate) use ambiguous::PBX_REACTION;
 pub(crate) use command::Command;
 use evidence::{CallChoice, Evidence};
+pub(crate) use open_leg::LegMoment;
 use question::LegQuestion;
 use rule_list::{HOST_STAGES, LAST_STAGES, RELATING_RULES, SIGNALLING_STAGES};
 
@@ -70,18 +76,20 @@ pub(crate) struct Correlator<'a> {
     pub(crate) table: &'a CallTable,
     /// Extensions, and the hosts that are telephones or PBXs.
     pub(crate) plan: &'a NumberPlan,
+    /// Relays that the content of voices shows.
+    pub(crate) content: &'a ContentIndex,
+    /// Moment from which delivery may register a call.
+    pub(crate) registered_at: RegistrationMoment,
     /// Capture time of the decision.
     pub(crate) now: Timestamp,
 }
 
 impl Correlator<'_> {
-    /// Finds the call of a new leg. The rule of the media address follows later, in
-    /// [`Correlator::correlate_by_media_address`].
+    /// Finds the call of a new leg. The rules for an open leg follow later, in [`Correlator::decide_leg`].
     pub(crate) fn correlate(&self, draft: &LegDraft) -> Correlation {
         let question = LegQuestion::about_draft(*self, draft);
         let mut correlation = self.decide(&question);
-        let may_gain = |c: &CallKey| self.table.call(*c).is_some_and(|c| c.legs().len() < MAX_LEGS);
-        if let Some((full, _)) = correlation.same.filter(|(c, _)| !may_gain(c)) {
+        if let Some((full, _)) = correlation.same.filter(|(c, _)| !self.may_gain(*c, 1)) {
             let related = vec![(full, CorrelationRule::TooManyLegs)];
             correlation = Correlation { related, closed_to_heuristics: true, ..Correlation::default() };
         }

@@ -4,16 +4,16 @@
 //! took the call whose caller was answered with it. The same holds for an outside telephone that the PBX called in the
 //! name of the number that the caller dialled (forwarding).
 
-use crate::call::conversation::AnsweredElsewhere;
+use crate::call::correlate::Correlator;
 use crate::call::correlate::MAX_AMBIGUOUS;
 use crate::call::correlate::agreeing::END_WINDOW;
 use crate::call::correlate::ambiguous::{PBX_REACTION, RingOutcome};
 use crate::call::correlate::evidence::Evidence;
+use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
-use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CLOCK_SKEW, PAIR_WINDOW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::keys::{CallKey, LegKey};
+use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::roles::is_completed_elsewhere;
 use crate::net::Endpoint;
@@ -35,6 +35,32 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     found
 }
 
+/// Rule `group_pickup`: calls that were taken when the PBX answered the pickup code of this leg.
+pub(super) fn group_pickup(subject: &OpenLeg<'_>) -> Vec<Evidence> {
+    let Some((at, _)) = subject.leg.dialog.answered.filter(|_| subject.leg.dials_code()) else { return Vec::new() };
+    let calls = subject.correlator.picked_up_calls(subject.leg, at).into_iter();
+    calls.map(|call| Evidence::about_call(CorrelationRule::GroupPickup, call)).collect()
+}
+
+/// Rule `forwarded_outside`: calls that the PBX forwarded to the outside telephone of this leg.
+pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
+    let Some((at, _)) = subject.leg.dialog.answered.filter(|_| !subject.leg.dials_code()) else { return Vec::new() };
+    let calls = subject.correlator.forwarded_calls(subject.leg, at).into_iter();
+    calls.map(|call| Evidence::about_call(CorrelationRule::ForwardedOutside, call)).collect()
+}
+
+impl OpenLeg<'_> {
+    /// Returns the extension that took a call by this leg, if the rule says that a call was taken: `Some(None)` is an outside
+    /// telephone.
+    pub(super) fn taken_by(&self, rule: CorrelationRule) -> Option<Option<String>> {
+        match rule {
+            CorrelationRule::GroupPickup => Some(self.leg.parties.from.clone()),
+            CorrelationRule::ForwardedOutside => Some(None),
+            _ => None,
+        }
+    }
+}
+
 impl Correlator<'_> {
     /// Returns the time at which the reaction of the PBX shows to which call an answered or ended leg belongs, if that has
     /// to be reviewed.
@@ -51,26 +77,9 @@ impl Correlator<'_> {
         }
     }
 
-    /// Relates the call of an answered leg to the calls that the leg may have taken. If there is only one, marks it as
-    /// answered there.
-    pub(crate) fn taken_calls(&self, slot: LegKey) -> Vec<Command> {
-        let Some(leg) = self.table.leg(slot) else { return Vec::new() };
-        let Some((at, _)) = leg.dialog.answered else { return Vec::new() };
-        let is_code = leg.dials_code();
-        let calls = if is_code { self.group_pickup(leg, at) } else { self.forwarded_outside(leg, at) };
-        let why = if is_code { CorrelationRule::GroupPickup } else { CorrelationRule::ForwardedOutside };
-        let mut commands: Vec<Command> =
-            calls.iter().map(|other| Command::Relate { a: leg.call(), b: *other, why }).collect();
-        if let [only] = calls.as_slice() {
-            let by = AnsweredElsewhere { at, extension: leg.parties.from.clone().filter(|_| is_code) };
-            commands.push(Command::MarkAnsweredElsewhere { call: *only, by });
-        }
-        commands
-    }
-
     /// Returns the ringing calls that were taken when the PBX answered a pickup code. Scans all calls, but only after a
     /// code was dialled.
-    fn group_pickup(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
+    fn picked_up_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().1;
         let others = self.table.calls().map(|(c, _)| c).filter(|c| *c != leg.call());
         others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_AMBIGUOUS).collect()
@@ -78,7 +87,7 @@ impl Correlator<'_> {
 
     /// Returns the calls that the PBX forwarded to the outside telephone of this leg: their callers were answered together
     /// with it, and none of their own telephones was.
-    fn forwarded_outside(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
+    fn forwarded_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().0;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
         // If the mirror port shows none of the telephones that the PBX rings, one of those may have taken the call.

@@ -1,8 +1,9 @@
-//! The list of the rules for a new leg, in the order in which they are asked.
+//! The list of the rules: those for a new leg, in the order in which they are asked, and those for an open leg.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
+use crate::call::correlate::open_leg::{LegMoment, OpenLeg};
 use crate::call::correlate::question::LegQuestion;
-use crate::call::correlate::{agreeing, heuristic, identity, pickup, retry, transfer};
+use crate::call::correlate::{address, agreeing, ambiguous, heuristic, identity, late, pickup, retry, transfer};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 
@@ -22,6 +23,30 @@ impl LegRule {
     /// Returns the evidence of the rule.
     pub(super) fn evidence(&self, question: &LegQuestion<'_>) -> Vec<Evidence> {
         let evidence = (self.ask)(question);
+        let is_own = |e: &Evidence| e.rule == self.name || e.rule == CorrelationRule::Ambiguous;
+        debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
+        evidence
+    }
+}
+
+/// A rule for an open leg.
+pub(super) struct OpenLegRule {
+    /// Name of the rule in its evidence.
+    name: CorrelationRule,
+    /// Moment at which the rule is asked.
+    pub(super) moment: LegMoment,
+    ask: fn(&OpenLeg<'_>) -> Vec<Evidence>,
+}
+
+/// Lists a rule for an open leg.
+const fn at(moment: LegMoment, name: CorrelationRule, ask: fn(&OpenLeg<'_>) -> Vec<Evidence>) -> OpenLegRule {
+    OpenLegRule { name, moment, ask }
+}
+
+impl OpenLegRule {
+    /// Returns the evidence of the rule.
+    pub(super) fn evidence(&self, subject: &OpenLeg<'_>) -> Vec<Evidence> {
+        let evidence = (self.ask)(subject);
         let is_own = |e: &Evidence| e.rule == self.name || e.rule == CorrelationRule::Ambiguous;
         debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
         evidence
@@ -66,6 +91,17 @@ pub(super) const RELATING_RULES: &[LegRule] = &[
     rule(CorrelationRule::Refer, transfer::refer),
     rule(CorrelationRule::Parked, transfer::parked),
     rule(CorrelationRule::DirectedPickup, pickup::directed_pickup),
+];
+
+/// The rules for an open leg.
+pub(super) const OPEN_LEG_RULES: &[OpenLegRule] = &[
+    at(LegMoment::AnsweredOrEnded, CorrelationRule::LateSibling, late::late_sibling),
+    at(LegMoment::Announced, CorrelationRule::MediaAddress, address::media_address),
+    at(LegMoment::Reviewed, CorrelationRule::SameMoments, agreeing::same_moments),
+    at(LegMoment::Reviewed, CorrelationRule::MomentsDisagree, agreeing::moments_disagree),
+    at(LegMoment::Resolved, CorrelationRule::RingOutcome, ambiguous::ring_outcome),
+    at(LegMoment::Reviewed, CorrelationRule::GroupPickup, pickup::group_pickup),
+    at(LegMoment::Reviewed, CorrelationRule::ForwardedOutside, pickup::forwarded_outside),
 ];
 
 const DIALOG: RuleStage = RuleStage::of_every_leg(&[
@@ -135,8 +171,20 @@ impl LegQuestion<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn page_and_names_are_in_the_order_in_which_the_rules_are_asked() {
+    /// Rules that are in no list: names of a join by another rule, rules that the decision itself states, and rules that a
+    /// REFER, content or the end of a call asks.
+    const UNLISTED: &[CorrelationRule] = &[
+        CorrelationRule::MachinePair,
+        CorrelationRule::LateCause,
+        CorrelationRule::Ambiguous,
+        CorrelationRule::TooManyLegs,
+        CorrelationRule::ReferReplaces,
+        CorrelationRule::MediaContent,
+        CorrelationRule::Survives,
+        CorrelationRule::Continues,
+    ];
+
+    fn asked_of_new_legs() -> Vec<CorrelationRule> {
         let stages = [SIGNALLING_STAGES, HOST_STAGES, LAST_STAGES].concat();
         let of_stages = stages.iter().flat_map(|stage| {
             let ties = stage.ties.iter().map(|ties| ties.name);
@@ -146,12 +194,44 @@ mod tests {
         asked.extend(RELATING_RULES.iter().map(|rule| rule.name));
         let mut seen = std::collections::HashSet::new();
         asked.retain(|rule| seen.insert(*rule));
+        asked
+    }
+
+    /// Returns the rules of `docs/correlation.md` with their moments, in the order of the page.
+    fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
+        let page = include_str!("../../../docs/correlation.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let cells = rows.map(|row| row.split('|').map(|cell| cell.trim().trim_end_matches('`')).collect::<Vec<_>>());
+        cells.filter(|cells| cells.len() > 3).map(|cells| (cells[0], cells[2].split(", ").collect())).collect()
+    }
+
+    #[test]
+    fn page_and_names_are_in_the_order_in_which_the_rules_are_asked() {
+        let asked = asked_of_new_legs();
         let named: Vec<CorrelationRule> = CorrelationRule::ALL.iter().filter(|r| asked.contains(r)).copied().collect();
         assert_eq!(named, asked, "CorrelationRule::ALL");
-        let page = include_str!("../../../docs/correlation.md");
-        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let rows = rows().into_iter().map(|(name, _)| name);
         let on_page: Vec<&str> = rows.filter(|name| asked.iter().any(|rule| rule.as_str() == *name)).collect();
         let asked: Vec<&str> = asked.iter().map(|rule| rule.as_str()).collect();
         assert_eq!(on_page, asked, "docs/correlation.md");
+    }
+
+    #[test]
+    fn every_rule_is_listed_with_the_moment_of_the_page() {
+        let of_new_legs = asked_of_new_legs();
+        let rows = rows();
+        for rule in CorrelationRule::ALL {
+            let (_, moments) = rows.iter().find(|(name, _)| *name == rule.as_str()).expect("the page has every rule");
+            let open = OPEN_LEG_RULES.iter().find(|open| open.name == *rule);
+            assert!(
+                of_new_legs.contains(rule) || open.is_some() || UNLISTED.contains(rule),
+                "{rule} is in no list of rules"
+            );
+            assert!(!of_new_legs.contains(rule) || moments.contains(&"I"), "{rule} is asked about a new leg");
+            if let Some(open) = open {
+                let letters = open.moment.letters();
+                assert!(moments.iter().all(|moment| letters.contains(moment)), "{rule} is asked at {letters:?}");
+            }
+        }
     }
 }

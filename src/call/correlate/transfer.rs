@@ -56,30 +56,25 @@ impl Correlator<'_> {
     /// Relates the consultation call that a REFER names: the Refer-To of an attended transfer has its dialog.
     pub(crate) fn referred_consultation(&self, referral: &Referral) -> Option<Command> {
         let leg = self.table.with_call_id(referral.replaces.as_ref()?).first()?;
-        let (a, b) = (referral.conversation, self.table.leg(*leg)?.call());
-        (a != b).then_some(Command::Relate { a, b, why: CorrelationRule::ReferReplaces })
+        let evidence = Evidence::about_leg(CorrelationRule::ReferReplaces, self.table.leg(*leg)?.call(), *leg);
+        self.join_or_relate(referral.conversation, evidence)
     }
 
     /// Joins or relates the call that a REFER caused, if its INVITE was captured a moment before the REFER. Returns the time
     /// of that INVITE, too.
     pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
         let target = referral.target.as_deref()?;
-        let is_caused = |l: &&Leg| {
-            let call = self.table.call(l.call());
+        let is_caused = |l: &Leg| {
             l.call() != referral.conversation
                 && l.created_at >= referral.at
-                && call.is_some_and(|c| !c.settled && c.legs().len() == 1)
+                && self.may_be_absorbed(l.call(), CorrelationRule::Refer)
                 && referral.causes(&l.signature(), &l.correlation_keys)
         };
         let legs = self.table.correlation().legs_at(referral.asked, target).iter();
-        let found = legs.filter_map(|s| self.table.leg(*s)).find(is_caused)?;
-        let (call, why) = (referral.conversation, CorrelationRule::Refer);
-        let command = if referral.on_anchor {
-            Command::Relate { a: call, b: found.call(), why }
-        } else {
-            Command::Merge { from: found.call(), into: call, by: why }
-        };
-        Some((found.created_at, command))
+        let (key, leg) = legs.filter_map(|key| Some((*key, self.table.leg(*key)?))).find(|(_, l)| is_caused(l))?;
+        let evidence = Evidence::about_leg(CorrelationRule::Refer, leg.call(), key);
+        let evidence = if referral.on_anchor { evidence.relating() } else { evidence };
+        Some((leg.created_at, self.join_or_relate(referral.conversation, evidence)?))
     }
 
     /// Returns the evidence of the dialog that a Replaces header names.
@@ -95,8 +90,7 @@ impl Correlator<'_> {
 
     /// Relates the call that the Replaces header of a late INVITE names to the call of its leg.
     pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
-        let Evidence { call: other, rule: why, .. } = self.match_replaces(keys)?;
-        (other != own).then_some(Command::Relate { a: own, b: other, why })
+        self.join_or_relate(own, self.match_replaces(keys)?.relating())
     }
 
     fn is_anchor(&self, leg: &Leg) -> bool {

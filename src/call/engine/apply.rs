@@ -1,6 +1,6 @@
 //! Application of what correlation decides: the only place where the engine changes which legs are one call.
 
-use crate::call::correlate::{Command, Correlator};
+use crate::call::correlate::{Command, Correlator, LegMoment};
 use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
@@ -15,7 +15,13 @@ use crate::sip::SipMessage;
 impl Engine {
     /// Returns the facts on which correlation decides now.
     pub(super) const fn correlator(&self) -> Correlator<'_> {
-        Correlator { table: &self.table, plan: &self.site.plan, now: self.clock.now }
+        Correlator {
+            table: &self.table,
+            plan: &self.site.plan,
+            content: self.kept.content.index(),
+            registered_at: self.settings.config.registered_at,
+            now: self.clock.now,
+        }
     }
 
     /// Applies commands in their order.
@@ -23,9 +29,10 @@ impl Engine {
         for command in commands {
             match command {
                 Command::Merge { from, into, by } => self.merge(from, into, by, sink),
-                Command::Move { leg, into, by } => {
-                    let Some(from) = self.table.leg(leg).map(Leg::call) else { continue };
-                    self.move_legs(&[leg], into, by, sink);
+                Command::Move { legs, into, by } => {
+                    let first = legs.first().and_then(|leg| self.table.leg(*leg));
+                    let Some(from) = first.map(Leg::call) else { continue };
+                    self.move_legs(&legs, into, by, sink);
                     self.finish_if_over(from);
                 }
                 Command::Split { legs, why, alternatives } => self.apply_split(&legs, why, &alternatives, sink),
@@ -36,6 +43,11 @@ impl Engine {
                     }
                 }
                 Command::SetSendingMachine { leg, machine } => self.set_sending_machine(leg, machine),
+                Command::LearnMachine { hosts, legs } => self.learn_proven_machine(hosts, legs),
+                Command::Announce { call } => {
+                    self.apply_rules(call, sink);
+                    self.emit_update(call);
+                }
                 Command::MarkAnsweredElsewhere { call: key, by } => {
                     if let Some(call) = self.table.call_mut(key) {
                         call.answered_elsewhere = Some(by);
@@ -133,12 +145,12 @@ impl Engine {
     /// Resolves an ambiguous leg that has stopped ringing.
     fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.table.forget_unresolved(slot);
-        let command = self.correlator().resolve_ambiguous_leg(slot);
+        let commands = self.correlator().decide_leg(slot, LegMoment::Resolved);
         let has_stopped = |leg: &&mut Leg| leg.dialog.answered.is_some() || leg.dialog.cancelled_at.is_some();
         if let Some(leg) = self.table.leg_mut(slot).filter(has_stopped) {
             leg.alternatives.clear();
         }
-        self.apply(command, sink);
+        self.apply(commands, sink);
     }
 
     /// Arms the timer for [`Engine::handle_answer_review`], if the leg was answered or ended and the reaction of the PBX
@@ -159,9 +171,8 @@ impl Engine {
     /// Looks at the reaction of the PBX to a leg's answer: finds the call that the leg picked up or to which it was
     /// forwarded, and resolves an ambiguous leg.
     pub(super) fn handle_answer_review(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        self.apply(self.correlator().taken_calls(slot), sink);
+        self.apply(self.correlator().decide_leg(slot, LegMoment::Reviewed), sink);
         self.resolve_ambiguous_leg(slot, sink);
-        self.apply(self.correlator().review_agreeing_numbers(slot), sink);
         // A join by numbers alone is reviewed at the answer and at the end.
         if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.is_joined_weakly()) {
             leg.is_reviewed = false;

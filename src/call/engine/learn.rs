@@ -57,10 +57,11 @@ impl Engine {
         }
     }
 
-    /// Learns that two hosts are one machine, because the legs of a call through them have the same content. `slot` is one
-    /// of these legs.
-    pub(super) fn learn_proven_machine(&mut self, hosts: (Endpoint, Endpoint), parties: u64, slot: LegKey) {
-        let call = self.table.leg(slot).map(Leg::call);
+    /// Learns that two hosts are one machine, because the legs of a call through them have the same content.
+    pub(super) fn learn_proven_machine(&mut self, hosts: (Endpoint, Endpoint), [cause, effect]: [LegKey; 2]) {
+        let Some(cause) = self.table.leg(cause).map(Leg::call) else { return };
+        let parties = parties_hash(self.table.legs_of(cause));
+        let call = self.table.leg(effect).map(Leg::call);
         let is_phone = self.site.plan.is_phone(hosts.0) || self.site.plan.is_phone(hosts.1);
         let are_two = |call| self.table.legs_of(call).any(|leg| is_between(leg, hosts));
         if is_phone || hosts.0.same_host(hosts.1) || call.is_some_and(are_two) {

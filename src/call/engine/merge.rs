@@ -4,7 +4,7 @@ use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
 use crate::call::engine::Engine;
-use crate::call::event::LegSink;
+use crate::call::event::{CallEvent, LegSink};
 use crate::call::id::conversation_id;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::LegSpoolState;
@@ -45,6 +45,7 @@ impl Engine {
             self.apply_pause_to_new_leg(slot, self.clock.now, sink);
         }
         self.apply_rules(into, sink);
+        self.events.extend(old.last_snapshot.is_some().then_some(CallEvent::Absorbed(old.id)));
     }
 
     /// Splits legs off into a new call, which is related to the old one. Returns the new call.

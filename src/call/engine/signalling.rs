@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 
 use crate::call::conversation::Conversation;
-use crate::call::correlate::MachineAlias;
+use crate::call::correlate::{LegMoment, MachineAlias};
 use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::Dialog;
@@ -276,15 +276,15 @@ impl Engine {
     /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.
     pub(super) fn apply_dialog_state(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.index_media_addresses(slot, sink);
-        self.apply(self.correlator().correlate_by_media_address(slot), sink);
+        self.apply(self.correlator().decide_leg(slot, LegMoment::Announced), sink);
         if self.table.leg(slot).is_some_and(|l| l.dialog.answered.is_some()) {
             self.write_start(slot, sink);
             self.contest_older_legs(slot);
-            self.apply(self.correlator().late_sibling(slot), sink);
+            self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
         }
         if self.table.leg(slot).is_some_and(|l| l.dialog.ended().is_some()) {
             self.table.unroute(slot);
-            self.apply(self.correlator().late_sibling(slot), sink);
+            self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
         }
         self.watch_changed_leg(slot);
         self.schedule_answer_review(slot);

@@ -1,0 +1,43 @@
+//! Calls that may still change, and the direction in which two calls become one.
+
+use crate::call::correlate::{Command, Correlator, MAX_LEGS};
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::keys::CallKey;
+
+impl Correlator<'_> {
+    /// Returns whether a rule may still join a leg to a call, or the call to another one.
+    ///
+    /// A restored call stays as the earlier process had it. Nobody was told yet of a call that has not settled. Content may
+    /// also join a call that is only displayed. A rule about numbers must leave a call alone whose cause is known, or that
+    /// could belong to several calls.
+    pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
+        let Some(call) = self.table.call(call).filter(|call| !call.restored) else { return false };
+        match by {
+            CorrelationRule::MediaContent => !call.is_committed(self.registered_at),
+            CorrelationRule::MediaAddress | CorrelationRule::Refer => !call.settled,
+            _ => !call.settled && !call.closed_to_heuristics,
+        }
+    }
+
+    /// Returns whether a call may disappear in another one. Only content joins a call of several legs.
+    pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
+        (by == CorrelationRule::MediaContent || self.table.is_lone(call)) && self.may_still_be_joined(call, by)
+    }
+
+    /// Returns whether a call may get this number of further legs.
+    pub(super) fn may_gain(&self, call: CallKey, legs: usize) -> bool {
+        self.table.keys_of(call).len() + legs <= MAX_LEGS
+    }
+
+    /// Makes two calls one. The older one keeps its id, unless only that one may disappear. If neither may, they are related.
+    pub(super) fn join_calls(&self, a: CallKey, b: CallKey, by: CorrelationRule) -> Command {
+        let created_at = |call: CallKey| self.table.call(call).map(|call| call.created_at);
+        let (older, younger) = if created_at(b) < created_at(a) { (b, a) } else { (a, b) };
+        let fits = self.may_gain(older, self.table.keys_of(younger).len());
+        let absorbed = [(younger, older), (older, younger)].into_iter();
+        match absorbed.filter(|_| fits).find(|(from, _)| self.may_be_absorbed(*from, by)) {
+            Some((from, into)) => Command::Merge { from, into, by },
+            None => Command::Relate { a, b, why: by },
+        }
+    }
+}

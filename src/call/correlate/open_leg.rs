@@ -1,0 +1,106 @@
+//! Decisions about a leg that is in a call already: it belongs to another call, is confirmed in its own, or is split off.
+
+use crate::call::conversation::AnsweredElsewhere;
+use crate::call::correlate::evidence::{CallChoice, Evidence};
+use crate::call::correlate::rule_list::OPEN_LEG_RULES;
+use crate::call::correlate::{Command, Correlator};
+use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::Leg;
+
+/// An open leg about which the rules are asked again.
+pub(super) struct OpenLeg<'a> {
+    /// Facts on which the rules decide.
+    pub(super) correlator: Correlator<'a>,
+    /// Key of the leg.
+    pub(super) key: LegKey,
+    /// The leg.
+    pub(super) leg: &'a Leg,
+}
+
+/// The moment at which the rules are asked about an open leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LegMoment {
+    /// The leg may have announced other media addresses.
+    Announced,
+    /// The leg was answered, or has ended.
+    AnsweredOrEnded,
+    /// The reaction of the PBX to the leg's answer or end can be seen.
+    Reviewed,
+    /// A leg that could belong to several calls has stopped ringing.
+    Resolved,
+}
+
+impl LegMoment {
+    /// Returns the letters of the moment in `docs/correlation.md`.
+    #[cfg(test)]
+    pub(super) const fn letters(self) -> &'static [&'static str] {
+        match self {
+            Self::Announced => &["M"],
+            Self::AnsweredOrEnded => &["A", "R"],
+            Self::Reviewed | Self::Resolved => &["A", "R", "T"],
+        }
+    }
+}
+
+impl Correlator<'_> {
+    /// Decides on the evidence of the rules that are asked about an open leg at a moment.
+    pub(crate) fn decide_leg(&self, key: LegKey, moment: LegMoment) -> Vec<Command> {
+        let Some(leg) = self.table.leg(key) else { return Vec::new() };
+        let subject = OpenLeg { correlator: *self, key, leg };
+        let rules = OPEN_LEG_RULES.iter().filter(|rule| rule.moment == moment);
+        rules.flat_map(|rule| self.decide_open(&subject, rule.evidence(&subject))).collect()
+    }
+
+    /// Decides on the evidence of one rule.
+    fn decide_open(&self, subject: &OpenLeg<'_>, evidence: Vec<Evidence>) -> Vec<Command> {
+        let (own, leg) = (subject.leg.call(), subject.key);
+        if evidence.iter().any(|e| e.strength == EvidenceStrength::Contradiction && e.call == own) {
+            return self.split_weak_leg(leg, subject.leg);
+        }
+        let is_ambiguous = !subject.leg.alternatives.is_empty();
+        match CallChoice::between(evidence) {
+            CallChoice::Join(e) if e.call == own && subject.leg.is_joined_weakly() => {
+                vec![Command::Confirm { leg, by: e.rule }]
+            }
+            CallChoice::Nothing => Vec::new(),
+            CallChoice::Join(e) if e.call == own => Vec::new(),
+            CallChoice::Join(e) if is_ambiguous && e.rule == CorrelationRule::RingOutcome => {
+                vec![Command::Move { legs: vec![leg], into: e.call, by: e.rule }]
+            }
+            CallChoice::Ambiguous(_) | CallChoice::Prefer(..) => vec![self.split_ambiguous_leg(subject)],
+            CallChoice::Relate(found) if found.iter().any(|e| e.rule == CorrelationRule::Ambiguous) => {
+                vec![self.split_ambiguous_leg(subject)]
+            }
+            CallChoice::Join(e) => vec![self.join_calls(e.call, own, e.rule)],
+            CallChoice::Relate(found) => self.relate_open(subject, &found),
+        }
+    }
+
+    fn split_ambiguous_leg(&self, subject: &OpenLeg<'_>) -> Command {
+        let alternatives = self.live_alternatives(subject.leg);
+        Command::Split { legs: vec![subject.key], why: CorrelationRule::Ambiguous, alternatives }
+    }
+
+    /// Relates the call of an answered leg to the calls that the leg may have taken. If there is only one, marks it as
+    /// answered there.
+    fn relate_open(&self, subject: &OpenLeg<'_>, found: &[Evidence]) -> Vec<Command> {
+        let a = subject.leg.call();
+        let mut commands: Vec<Command> = found.iter().map(|e| Command::Relate { a, b: e.call, why: e.rule }).collect();
+        if let ([only], Some((at, _))) = (found, subject.leg.dialog.answered)
+            && let Some(extension) = subject.taken_by(only.rule)
+        {
+            commands.push(Command::MarkAnsweredElsewhere { call: only.call, by: AnsweredElsewhere { at, extension } });
+        }
+        commands
+    }
+
+    /// Decides on evidence that a REFER or a late header gives about another call than `own`.
+    pub(super) fn join_or_relate(&self, own: CallKey, evidence: Evidence) -> Option<Command> {
+        let is_relation = evidence.strength == EvidenceStrength::Relation;
+        (evidence.call != own).then(|| match is_relation {
+            true => Command::Relate { a: own, b: evidence.call, why: evidence.rule },
+            false => self.join_calls(own, evidence.call, evidence.rule),
+        })
+    }
+}
