@@ -152,10 +152,13 @@ impl LegSignature<'_> {
     }
 
     /// Returns whether this new leg rings another device of the telephone number that the older leg rings: the PBX sends
-    /// one INVITE for each registration to the edge proxy of the devices (RFC 3261 section 16.6, RFC 5626).
+    /// one INVITE for each registration to the edge proxy of the devices (RFC 3261 section 16.6, RFC 5626). A device that
+    /// a push message has to wake is rung later, for the same caller.
     pub(crate) fn is_another_device_of(&self, older: &LegSignature<'_>) -> bool {
         let apart = self.at.distance(older.at);
-        apart <= RING_BURST
+        let is_number = |number: &str| number.contains(|c: char| c.is_ascii_digit());
+        let same_caller = same_number(self.from, older.from) && self.from.is_some_and(is_number);
+        (apart <= RING_BURST || same_caller)
             && self.hop.0.same_host(older.hop.0)
             && self.hop.1 == older.hop.1
             && self.call_id != older.call_id

@@ -112,8 +112,11 @@ impl AudioDescription {
         if let Some(ip) = media.connection {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
-                // The hold of RFC 2543 (RFC 3264 section 8.4).
-                direction = MediaDirection::Inactive;
+                // The hold of RFC 2543 (RFC 3264 section 8.4). An ICE agent writes the same address before it has a
+                // candidate (RFC 8840 section 4.1.1).
+                if !media.ice {
+                    direction = MediaDirection::Inactive;
+                }
             } else if !self.receivers.contains(&receiver) {
                 self.receivers.push(receiver);
             }

@@ -7,6 +7,7 @@ use crate::call::event::LegId;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord};
+use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 /// The end of a leg at which a party of the call is. The PBX is at the other end.
@@ -181,7 +182,7 @@ impl<'a> CallRoles<'a> {
     fn fill_extension(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let named = self.first.parties.named_extension().map(str::to_owned);
         let extension = match record.direction {
-            CallDirection::Outbound => self.first.parties.from.clone(),
+            CallDirection::Outbound => self.first.parties.from.clone().filter(|from| plan.is_extension(from)),
             _ => self.extension(record.outcome, plan),
         };
         record.internal = named.or(extension);
@@ -201,9 +202,16 @@ impl<'a> CallRoles<'a> {
             // The extension dialled a code for several extensions.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
+            (false, _) if self.is_started_on_pbx() => Some(CallDirection::Outbound),
             (false, _) if called_anybody && self.first_is_caller => Some(CallDirection::Inbound),
             (false, _) => None,
         }
+    }
+
+    /// Returns whether a program on the PBX's own host, e.g. a dialler, made the call to outside.
+    fn is_started_on_pbx(&self) -> bool {
+        let dialog = &self.first.dialog;
+        dialog.caller_addr.same_host(dialog.callee_addr) && !self.has_rung() && !self.called_outside.is_empty()
     }
 
     /// Returns whether the caller is outside, although the number is as short as an extension: the call came from a
@@ -255,12 +263,23 @@ impl<'a> CallRoles<'a> {
         if outcome == CallOutcome::Answered && !self.rung.is_empty() {
             return None;
         }
-        let mut ringing = self.rung.iter().filter(|l| l.dialog.ended().is_none());
-        match (ringing.next(), ringing.next(), self.rung.as_slice()) {
-            (Some(only), None, _) | (None, None, [only]) => of(only),
-            _ => self.first.parties.to.clone().filter(|to| plan.is_extension(to) && self.rung.is_empty()),
+        if self.rung.is_empty() {
+            return self.first.parties.to.clone().filter(|to| plan.is_extension(to));
+        }
+        let mut ringing = self.rung.iter().copied().filter(|l| l.dialog.ended().is_none()).peekable();
+        // An extension may have several devices, and a leg several hops.
+        if ringing.peek().is_some() {
+            only_number(ringing.filter_map(of))
+        } else {
+            only_number(self.rung.iter().copied().filter_map(of))
         }
     }
+}
+
+/// Returns the number that all of these are, if there is only one.
+fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
+    let first = numbers.next()?;
+    numbers.all(|number| number == first).then_some(first)
 }
 
 /// Returns the end at which the party of a leg is. If another leg leads to the sender of this leg, the sender is a PBX
@@ -276,6 +295,12 @@ fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
         .iter()
         .filter(|o| o.id < leg.id)
         .any(|o| o.machines().1.same_host(sender) && o.machines().0.same_host(receiver));
+    // The mirror may show the legs out of order. The host that sent several of them is the PBX.
+    let sent = |from: Endpoint, to: Endpoint| {
+        legs.iter().filter(|l| l.machines().0.same_host(from) && l.machines().1.same_host(to)).count()
+    };
+    let (same_way, back) = (sent(sender, receiver), sent(receiver, sender));
+    let came_back = if same_way == 1 && back > 1 { false } else { came_back || same_way > 1 && back == 1 };
     let leads_on = others().any(|o| o.machines().0.same_host(receiver));
     // The same Call-ID sent to another host is a second attempt by the same caller, not a second call by a PBX.
     let is_attempt = |l: &Leg| l.joined_by == Some(CorrelationRule::TriedAgain);

@@ -104,6 +104,8 @@ pub struct MediaDescription {
     pub fingerprint: bool,
     /// Whether ZRTP can agree on the keys in the media path (RFC 6189).
     pub zrtp: bool,
+    /// Whether the author uses ICE (RFC 8839): then 0.0.0.0 is no hold.
+    pub ice: bool,
     /// ICE candidates: other endpoints that the author can use for media.
     pub candidates: Vec<IceCandidate>,
     /// Announced SSRCs (RFC 5576).
@@ -122,6 +124,7 @@ pub(super) struct SessionDefaults {
     direction: MediaDirection,
     fingerprint: bool,
     zrtp: bool,
+    ice: bool,
     ptime_ms: Option<u32>,
 }
 
@@ -132,6 +135,7 @@ impl SessionDefaults {
             direction: MediaDirection::find(attributes).unwrap_or_default(),
             fingerprint: attribute::has(attributes, "fingerprint"),
             zrtp: attribute::has(attributes, "zrtp-hash"),
+            ice: attribute::has(attributes, "ice-ufrag"),
             ptime_ms: milliseconds(attributes, "ptime"),
         }
     }
@@ -156,6 +160,7 @@ impl MediaDescription {
             crypto: attribute::all(a, "crypto").filter_map(CryptoAttribute::parse).take(MAX_LIST).collect(),
             fingerprint: defaults.fingerprint || attribute::has(a, "fingerprint"),
             zrtp: defaults.zrtp || attribute::has(a, "zrtp-hash"),
+            ice: defaults.ice || attribute::has(a, "ice-ufrag"),
             candidates: attribute::all(a, "candidate").filter_map(IceCandidate::parse).take(MAX_LIST).collect(),
             ssrcs: ssrcs(a),
             mid: text("mid"),

@@ -47,7 +47,11 @@ pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
         let mut legs = question.correlator.table.legs_of(*call);
         legs.any(|l| l.lived_at(question.at) && question.signature.is_another_device_of(&l.signature()))
     };
-    let call = only_call(question.explaining_legs().map(|met| evidence(met.leg.call())));
+    // A caller of this number is a better explanation than an extension whose number the PBX may have replaced.
+    let is_caller = |met: &&MetLeg<'_>| same_number(question.signature.from, met.leg.parties.from.as_deref());
+    let named = question.explaining_legs().any(|met| is_caller(&met));
+    let causes = question.explaining_legs().filter(|met| !named || is_caller(met));
+    let call = only_call(causes.map(|met| evidence(met.leg.call())));
     call.filter(is_device).map(evidence).into_iter().collect()
 }
 
@@ -194,10 +198,27 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
     match own.onward_strength(&other).max(as_cause) {
         MatchStrength::None => None,
         MatchStrength::BothNumbers => Some(CorrelationRule::OnwardBoth),
+        MatchStrength::OneNumber if is_called_already(question, leg) => None,
         MatchStrength::OneNumber if own.is_hairpin_of(&other) => Some(CorrelationRule::Hairpin),
         MatchStrength::OneNumber if own.is_diverted_from(&other) => Some(CorrelationRule::Diverted),
         MatchStrength::OneNumber => Some(CorrelationRule::OnwardOne),
     }
+}
+
+/// Returns whether the PBX calls the number of an older leg already in the name of its caller, and the leg in question calls
+/// another outside number. Then a campaign or a trunk has several calls in one name.
+fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
+    let Correlator { table, plan, .. } = question.correlator;
+    let (own, other) = (&question.signature, older.signature());
+    let calls_elsewhere = !same_number(own.to, other.to)
+        && !own.is_diverted_from(&other)
+        && own.to.is_some_and(|to| !plan.is_extension(to));
+    let mut legs = table.legs_of(older.call()).filter(|l| l.id != older.id && l.lived_at(question.at));
+    calls_elsewhere
+        && legs.any(|l| {
+            let sent = l.signature();
+            sent.hop.0.same_host(own.hop.0) && same_number(sent.to, other.to) && same_number(sent.from, other.from)
+        })
 }
 
 /// Returns the rule by which the leg in question is for the caller of an older leg, who waits at the PBX and hears no
@@ -207,7 +228,7 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
 /// they may be captured late.
 fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other) = (&question.signature, leg.signature());
-    let rule = if own.is_for_waiting_caller_of(&other) {
+    let rule = if own.is_for_waiting_caller_of(&other) && !is_called_already(question, leg) {
         CorrelationRule::ForWaitingCaller
     } else if own.is_next_trunk_for(&other) && all_attempts_failed(question, leg) {
         CorrelationRule::NextTrunk

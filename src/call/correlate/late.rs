@@ -1,11 +1,11 @@
 //! Late correlation: joins calls that were created apart, because messages were captured out of order.
 
-use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::rule_list::HOST_STAGES;
-use crate::call::correlation_keys::{MatchStrength, hosts_meet};
+use crate::call::correlate::{Command, Correlator};
+use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength, hosts_meet};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
@@ -33,6 +33,52 @@ impl Correlator<'_> {
             return Vec::new();
         }
         caused.iter().map(|l| l.call()).collect()
+    }
+
+    /// Merges the call of one dialog into the call that explains a further hop of it: the mirror misses the hop by which
+    /// the proxy passed the older call to the PBX, and shows how the proxy sends the new one on.
+    pub(crate) fn late_hop(&self, slot: LegKey) -> Option<Command> {
+        let leg = self.table.leg(slot).filter(|l| l.joined_by == Some(CorrelationRule::SameDialog))?;
+        let own = leg.call();
+        let is_open = self.may_still_be_joined(own, CorrelationRule::OnwardOne);
+        if !is_open || !self.table.legs_of(own).all(|l| l.is_branch_of(leg)) {
+            return None;
+        }
+        // Softphones and diallers on the PBX's host make several calls over the same hops.
+        let is_beside = |into: CallKey| {
+            let mut started = self.table.legs_of(own).map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));
+            started.any(|o| self.table.legs_of(into).any(|l| o.is_own_call_beside(&l.signature())))
+        };
+        let may_gain = |into: CallKey| self.may_gain(into, self.table.keys_of(own).len()) && !is_beside(into);
+        match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
+            CallChoice::Join(evidence) if may_gain(evidence.call) => {
+                Some(Command::Merge { from: own, into: evidence.call, by: evidence.rule })
+            }
+            _ => None,
+        }
+    }
+
+    /// Moves a leg to its cause that was captured after it, if one number had joined it to another call in the meantime.
+    /// Both numbers agree with those of the cause.
+    pub(crate) fn stronger_cause(&self, slot: LegKey) -> Vec<Command> {
+        let Some(cause) = self.table.leg(slot).filter(|l| self.is_unexplained(l.call())) else { return Vec::new() };
+        let signature = cause.signature();
+        let candidates = self.table.correlation().candidates(&cause.correlation_keys, &signature);
+        let is_better = |key: &LegKey| {
+            self.table.leg(*key).is_some_and(|leg| {
+                leg.joined_by == Some(CorrelationRule::OnwardOne)
+                    && leg.join_confirmed_by.is_none()
+                    && leg.call() != cause.call()
+                    && leg.dialog.ended().is_none()
+                    && cause.created_at.since(leg.created_at) <= CLOCK_SKEW
+                    && leg.signature().onward_strength(&signature) == MatchStrength::BothNumbers
+                    && !leg.signature().is_own_call_beside(&signature)
+            })
+        };
+        let mut found = candidates.into_iter().filter(is_better);
+        let (Some(leg), None) = (found.next(), found.next()) else { return Vec::new() };
+        let into = cause.call();
+        vec![Command::Move { legs: self.caused_legs(leg), into, by: CorrelationRule::OnwardBoth }]
     }
 
     /// Returns whether the heuristic rules, asked as of now, match a lone leg with the call `own`.

@@ -207,6 +207,8 @@ impl Engine {
         if let Some(leg) = self.table.leg_mut(slot) {
             leg.alternatives = assigned.alternatives;
         }
+        self.apply(self.correlator().late_hop(slot), sink);
+        self.apply(self.correlator().stronger_cause(slot), sink);
         Some(slot)
     }
 

@@ -1,5 +1,7 @@
 //! Split: legs that still have media after their call has ended become a call of their own, related to the ended call.
 
+use std::time::Duration;
+
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
@@ -9,6 +11,7 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::record::RelationRecord;
 use crate::call::roles::CallRoles;
+use crate::time::Timestamp;
 
 impl Engine {
     /// Splits the surviving legs of an ended call off into a new call, unless a related live call records their sound.
@@ -21,18 +24,24 @@ impl Engine {
             self.table.leg(**slot).is_some_and(|leg| !leg.closed && !leg.is_recording_session() && has_media(leg))
         };
         let slots: Vec<LegKey> = call.legs().iter().filter(survives).copied().collect();
-        if !slots.is_empty() && !self.has_live_anchor(&call.relations) {
+        let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.last_media_at).max();
+        if heard.is_some_and(|heard| !self.has_anchor_at(&call.relations, heard)) {
             self.split_call(conversation, &slots, CorrelationRule::Survives, sink);
         }
     }
 
-    /// Returns whether the anchor leg of one of these calls has not ended.
-    fn has_live_anchor(&self, relations: &[RelationRecord]) -> bool {
+    /// Returns whether the anchor leg of one of these calls was live at this time.
+    fn has_anchor_at(&self, relations: &[RelationRecord], at: Timestamp) -> bool {
         let is_related = |call: &Conversation| relations.iter().any(|relation| relation.id == call.id);
         let mut calls = self.table.calls().filter(|(_, call)| is_related(call));
         calls.any(|(key, _)| {
             let legs: Vec<&Leg> = self.table.legs_of(key).collect();
-            CallRoles::from_legs(&legs, &self.site.plan).is_some_and(|roles| roles.anchor.dialog.ended().is_none())
+            let roles = CallRoles::from_legs(&legs, &self.site.plan);
+            // The legs of one conversation do not end at the same moment.
+            roles.is_some_and(|roles| roles.anchor.dialog.ended().is_none_or(|(ended, _)| ended + SAME_END > at))
         })
     }
 }
+
+/// Time within which a PBX ends both legs of a conversation.
+const SAME_END: Duration = Duration::from_secs(1);

@@ -12,6 +12,7 @@ mod live_updates;
 mod losses;
 mod machines;
 mod media;
+mod missing_hops;
 mod nat;
 mod offers;
 mod offices;
@@ -23,7 +24,12 @@ mod rules;
 mod topology;
 mod transfers;
 mod variations;
+mod variations_devices;
 mod variations_dialogs;
+mod variations_numbers;
+mod variations_proxies;
+mod variations_restart;
+mod variations_transfers;
 
 use callspan::call::record::{CallRecord, Side};
 

@@ -1,6 +1,6 @@
 //! Calls drawn by seed: forks and forwarded branches, attempts that are repeated, Call-IDs that are used again.
 
-use callspan::call::record::{CallDirection, CallOutcome, Side};
+use callspan::call::record::{CallDirection, Side};
 use fastrand::Rng;
 
 use super::variations::{Wanted, each_seed, fault, phone, play_without};
@@ -8,14 +8,7 @@ use super::{DID, OUTSIDE};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, ip};
 
 fn wanted_inbound(internal: &str, voice: u8) -> Wanted {
-    Wanted {
-        direction: CallDirection::Inbound,
-        outcome: CallOutcome::Answered,
-        from: OUTSIDE.to_owned(),
-        to: DID.to_owned(),
-        internal: internal.to_owned(),
-        voices: Some([1, voice]),
-    }
+    Wanted::answered(CallDirection::Inbound, [OUTSIDE, DID, internal], [1, voice])
 }
 
 /// The PBX rings several telephones, and maybe a mobile outside; one of the telephones answers.
@@ -79,14 +72,7 @@ fn outbound(scene: &mut Scene, to: &str) -> DialogId {
 }
 
 fn wanted_outbound(to: &str) -> Wanted {
-    Wanted {
-        direction: CallDirection::Outbound,
-        outcome: CallOutcome::Answered,
-        from: "200".to_owned(),
-        to: to.to_owned(),
-        internal: "200".to_owned(),
-        voices: Some([2, 1]),
-    }
+    Wanted::answered(CallDirection::Outbound, ["200", to, "200"], [2, 1])
 }
 
 /// Some digits are dialled at a time (RFC 3578), or an attempt is refused and tried again at once.

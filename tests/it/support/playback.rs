@@ -12,6 +12,7 @@ use callspan::call::topology::MachinePair;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::recording::{FolderLayout, Recorder};
+use callspan::spool::LegStore;
 use callspan::spool::memory::MemorySpool;
 use callspan::time::Timestamp;
 
@@ -119,50 +120,134 @@ pub fn play_with(scene: &Scene, config: Config) -> PlayedScene {
 
 /// Plays packets in the order given; the capture ends at `end_ms`.
 pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> PlayedScene {
+    play_whole(packets, end_ms, config, None)
+}
+
+/// As [`play_packets`], and the wall clock is set by so many ns at a millisecond of the scene.
+pub fn play_with_clock_step(packets: &[ScenePacket], end_ms: i64, step: (i64, i64)) -> PlayedScene {
+    play_whole(packets, end_ms, Config::default(), Some(step))
+}
+
+fn play_whole(packets: &[ScenePacket], end_ms: i64, config: Config, mut step: Option<(i64, i64)>) -> PlayedScene {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = WatchedSink::new(MemorySpool::new(64, folder.path().join("spool")));
     let mut engine = Engine::new(config, "scene");
-    let recording = callspan::recording::config::Config { dir: folder.path().to_owned(), ..Default::default() };
-    let recorder = Recorder::new(recording, FolderLayout::Flat, None);
-    let (mut calls, mut told, mut absorbed) = (Vec::new(), Vec::new(), Vec::new());
-    let mut take = |engine: &mut Engine, sink: &mut WatchedSink<MemorySpool>| {
-        while let Some(event) = engine.poll_event() {
-            match event {
-                CallEvent::Changed(live) => told.push((scene_ms(engine.now()), *live)),
-                CallEvent::Absorbed(id) => absorbed.push(id),
-                CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Learnt(_) => {}
-                CallEvent::Ended(ended) => {
-                    let record = recorder.record(&ended, &sink.inner).unwrap();
-                    for leg in &ended.legs {
-                        sink.inner.release(leg.leg);
-                    }
-                    let sound = record.recordings.first().map(|r| listen(&r.path, r.starts_at));
-                    calls.push(PlayedCall { record, ended: *ended, sound });
-                }
-            }
-        }
-    };
+    let mut heard = Heard::new(folder.path());
     for packet in packets {
+        if let Some((_, by_ns)) = step.take_if(|(ms, _)| at(*ms) <= packet.at) {
+            engine.handle_clock_step(by_ns, &mut sink);
+        }
         while let Some(due) = engine.poll_timeout().filter(|due| *due <= packet.at) {
             engine.handle_timeout(due, &mut sink);
             engine.check();
-            take(&mut engine, &mut sink);
+            heard.take(&mut engine, &mut sink);
         }
         engine.handle_datagram(&packet.datagram(), &mut sink);
         engine.check();
-        take(&mut engine, &mut sink);
+        heard.take(&mut engine, &mut sink);
     }
     while let Some(due) = engine.poll_timeout().filter(|due| *due <= at(end_ms)) {
         engine.handle_timeout(due, &mut sink);
-        take(&mut engine, &mut sink);
+        heard.take(&mut engine, &mut sink);
     }
     engine.handle_timeout(at(end_ms), &mut sink);
     engine.handle_end_of_capture(&mut sink);
-    take(&mut engine, &mut sink);
+    heard.take(&mut engine, &mut sink);
     assert_eq!((engine.live_calls(), engine.live_legs()), (0, 0), "nothing is left at the end");
-    calls.sort_by_key(|c| (c.record.invited_at, c.record.id.clone()));
-    let (counters, learnt) = (*engine.counters(), engine.learnt_machines());
-    PlayedScene { calls, told, absorbed, counters, learnt, media_bytes: sink.media_bytes }
+    heard.finish(&engine, sink.media_bytes)
+}
+
+/// Plays packets to a recorder that is stopped at a millisecond of the scene, and to one that goes on from its spool.
+pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
+    let folder = tempfile::tempdir().unwrap();
+    let mut heard = Heard::new(folder.path());
+    let (before, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) = packets.iter().partition(|p| p.at < at(stop_ms));
+    let spool_folder = folder.path().join("spool");
+    std::fs::create_dir(&spool_folder).unwrap();
+    let start = || {
+        let config = callspan::spool::config::Config { dir: spool_folder.clone(), ..Default::default() };
+        callspan::spool::disk::DiskSpool::start(&config).unwrap()
+    };
+    let mut over = std::collections::HashSet::new();
+    for (packets, is_last) in [(before, false), (after, true)] {
+        let (mut spool, _events) = start();
+        let mut engine = Engine::new(Config::default(), "scene");
+        callspan::service::resume::resume(&mut engine, &mut spool, &|id| over.contains(id)).unwrap();
+        for packet in packets {
+            while let Some(due) = engine.poll_timeout().filter(|due| *due <= packet.at) {
+                engine.handle_timeout(due, &mut spool);
+            }
+            engine.handle_datagram(&packet.datagram(), &mut spool);
+            spool.handle_timeout(packet.at);
+            engine.check();
+        }
+        if is_last {
+            engine.handle_end_of_capture(&mut spool);
+        }
+        spool.flush();
+        while let Some(event) = engine.poll_event() {
+            // The journal knows which calls had ended before.
+            if let CallEvent::Ended(ended) = &event
+                && !over.insert(ended.record.id.clone())
+            {
+                continue;
+            }
+            heard.note(event, &engine, &spool.store());
+        }
+        if is_last {
+            return heard.finish(&engine, 0);
+        }
+        spool.shutdown();
+    }
+    unreachable!("the second process is the last one")
+}
+
+/// Collects the events of an engine, and renders the calls that ended.
+struct Heard {
+    recorder: Recorder,
+    calls: Vec<PlayedCall>,
+    told: Vec<(i64, LiveCall)>,
+    absorbed: Vec<String>,
+}
+
+impl Heard {
+    fn new(folder: &std::path::Path) -> Self {
+        let recording = callspan::recording::config::Config { dir: folder.to_owned(), ..Default::default() };
+        let recorder = Recorder::new(recording, FolderLayout::Flat, None);
+        Self { recorder, calls: Vec::new(), told: Vec::new(), absorbed: Vec::new() }
+    }
+
+    fn take(&mut self, engine: &mut Engine, sink: &mut WatchedSink<MemorySpool>) {
+        while let Some(event) = engine.poll_event() {
+            let legs = if let CallEvent::Ended(ended) = &event { ended.legs.clone() } else { Vec::new() };
+            self.note(event, engine, &sink.inner);
+            for leg in legs {
+                sink.inner.release(leg.leg);
+            }
+        }
+    }
+
+    fn note(&mut self, event: CallEvent, engine: &Engine, store: &dyn LegStore) {
+        match event {
+            CallEvent::Changed(live) => self.told.push((scene_ms(engine.now()), *live)),
+            CallEvent::Absorbed(id) => self.absorbed.push(id),
+            CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Learnt(_) => {}
+            CallEvent::Ended(ended) => {
+                let record = self.recorder.record(&ended, store).unwrap();
+                // The record has the time of the wall clock, the scene that of the capture.
+                let offset_ns = ended.wall_offset_ns.saturating_neg();
+                let sound = record.recordings.first().map(|r| listen(&r.path, r.starts_at.offset(offset_ns)));
+                self.calls.push(PlayedCall { record, ended: *ended, sound });
+            }
+        }
+    }
+
+    fn finish(mut self, engine: &Engine, media_bytes: usize) -> PlayedScene {
+        self.calls.sort_by_key(|c| (c.record.invited_at, c.record.id.clone()));
+        let (counters, learnt) = (*engine.counters(), engine.learnt_machines());
+        let Self { calls, told, absorbed, .. } = self;
+        PlayedScene { calls, told, absorbed, counters, learnt, media_bytes }
+    }
 }
 
 /// Millisecond of the scene.

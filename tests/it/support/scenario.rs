@@ -108,8 +108,10 @@ pub struct SceneDialog {
 /// A change to the default form of a message.
 #[derive(Clone, Debug)]
 pub enum MessageChange<'a> {
-    /// A body.
+    /// A session description as the body.
     Sdp(String),
+    /// A body of another type.
+    Body(&'a str, String),
     /// A header line.
     Header(&'a str),
     /// Another tag of the callee: a branch of a fork.
@@ -634,6 +636,10 @@ fn message(
             MessageChange::Sdp(text) => {
                 body = text;
                 out.push_str("Content-Type: application/sdp\r\n");
+            }
+            MessageChange::Body(kind, text) => {
+                body = text;
+                let _ = write!(out, "Content-Type: {kind}\r\n");
             }
             MessageChange::Branch(_) | MessageChange::CSeq(_) => {}
         }
