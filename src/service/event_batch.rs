@@ -117,5 +117,6 @@ mod tests {
         let (sender, events) = crossbeam_channel::unbounded();
         (0..1_000).for_each(|n| sender.send(changed(&n.to_string(), None)).expect("open"));
         assert_eq!(EventBatch::collect(changed("x", None), &events).states.len(), MAX_BATCH);
+        assert_eq!(events.len(), 1_000 - (MAX_BATCH - 1), "the others wait for the next batch");
     }
 }

@@ -252,6 +252,8 @@ fn absurd_timestamps_are_limited_to_plausible_years() {
         }
         let (frames, _, _) = read_all(&[file]);
         assert_eq!(frames.len(), 5, "offset {offset}");
+        let years = 0..=Timestamp::from_secs(7_258_118_400).as_nanos(); // 1970 to 2200
+        assert!(frames.iter().all(|frame| years.contains(&frame.0)), "offset {offset}: {frames:?}");
     }
 }
 

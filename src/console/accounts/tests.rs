@@ -42,6 +42,7 @@ fn the_file_holds_neither_password_nor_cookie() {
     let token = accounts.open_session("anna", at(0)).unwrap().token;
     let mut bytes = std::fs::read(dir.path().join(FILE_NAME)).unwrap();
     bytes.extend(std::fs::read(dir.path().join("console.sqlite-wal")).unwrap_or_default());
+    assert!(bytes.windows(4).any(|w| w == b"anna"), "the account is in the file");
     for secret in ["correct horse", token.as_str()] {
         assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()));
     }

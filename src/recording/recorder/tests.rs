@@ -252,7 +252,7 @@ fn unwritable_folder_is_an_error_that_names_the_path() {
     std::fs::write(&blocked, b"in the way").unwrap();
     let (ended, spools) = call(vec![(leg(&BOTH), true)]);
     let error = recorder(&blocked).record(&ended, &spools).unwrap_err();
-    assert!(error.to_string().contains("file"));
+    assert!(error.to_string().contains(&blocked.display().to_string()), "{error}");
 }
 
 /// Makes a leg of 40 s whose callee changes to G.722 at 36 s, on the same stream.

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn full_scale_noise_and_any_piece_length_stay_in_range() {
+    fn full_scale_noise_gives_as_many_samples_as_asked_without_overflow() {
         let mut concealer = Concealer::new(8000);
         for n in 0..200usize {
             let mut heard: Vec<i16> =

@@ -102,6 +102,8 @@ fn a_full_spool_at_the_end_keeps_its_data_without_hanging() {
     let mut station = TestRecorder::start(&place);
     station.hear(400);
     until("something is on the disk", || !below(&place.config.spool.dir).is_empty());
+    let bytes = || below(&place.config.spool.dir).iter().filter_map(|file| file.metadata().ok()).map(|m| m.len()).sum();
+    let written: u64 = bytes();
     let filler = mount.fill();
     station.hear(300);
     station.stop();
@@ -109,6 +111,8 @@ fn a_full_spool_at_the_end_keeps_its_data_without_hanging() {
     let station = TestRecorder::start(&place);
     // The rest of the call was not heard: it goes on under the same id when its packets come again, or ends in silence.
     until("the call is known", || call(&station.journal).is_some());
+    let kept: u64 = bytes();
+    assert!(kept >= written, "{kept} bytes in the spool, {written} were on the disk before it was full");
     station.stop();
 }
 

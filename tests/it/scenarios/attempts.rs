@@ -233,6 +233,9 @@ fn a_second_fork_that_answers_too_is_hung_up_and_changes_nothing() {
     let ended = scene.bye(call, Side::Callee);
     let played = play(&scene);
     let record = &played.only().record;
+    let tags: Vec<_> = record.legs.iter().map(|leg| leg.to_tag.as_deref()).collect();
+    assert_eq!(tags, [Some(scene.get(call).tags[1].as_str())], "the first 2xx keeps the dialog");
+    assert_eq!((record.outcome, record.problems.len()), (CallOutcome::Answered, 0));
     assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Callee), Some(at(ended))));
     hears(played.only(), (1, 2), talks, ended);
 }
@@ -251,6 +254,8 @@ fn a_late_response_of_another_fork_changes_nothing() {
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
+    assert_eq!(record.legs[0].to_tag.as_deref(), Some(scene.get(call).tags[1].as_str()));
+    assert_eq!((record.outcome, record.problems.len()), (CallOutcome::Answered, 0));
     assert_eq!((record.legs.len(), record.ended_by), (1, Some(EndedBy::Caller)));
     hears(played.only(), (1, 2), talks, ended);
 }

@@ -1,6 +1,7 @@
 //! Correlation: the dialogs that a PBX makes of one call belong to one conversation.
 
 use callspan::call::config::Config;
+use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallDirection, CallOutcome, CallVerdict, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
@@ -278,7 +279,8 @@ fn unchanged_media_correlates_legs_whatever_the_numbers() {
     scene.talk(a, 2_000);
     let ended = scene.bye_all(&[a, b], Side::Caller);
     let played = play(scene);
-    assert_eq!(played.only().record.legs.len(), 2);
+    let rules: Vec<_> = played.only().record.legs.iter().map(|leg| leg.joined_by).collect();
+    assert_eq!(rules, [None, Some(CorrelationRule::MediaAddress)]);
     hears(played.only(), (1, 2), talks, ended);
 }
 

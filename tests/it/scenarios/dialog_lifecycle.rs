@@ -78,7 +78,10 @@ fn a_side_may_move_to_another_host() {
     let moved = scene.now();
     scene.talk(call, 2_000);
     let ended = scene.bye(call, Side::Caller);
-    hears(play(&scene).only(), (1, 2), moved, ended);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), moved, ended);
+    let events: Vec<_> = played.only().record.events.iter().map(|e| (e.kind.as_str(), e.side)).collect();
+    assert_eq!(events, [("media_move", Some(Side::Callee))]);
 }
 
 #[test]
@@ -100,7 +103,11 @@ fn payload_types_may_be_reassigned_during_a_call() {
     let changed = scene.now();
     scene.talk(call, 2_000);
     let ended = scene.bye(call, Side::Caller);
-    hears(play(&scene).only(), (1, 2), changed, ended);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), changed, ended);
+    let record = &played.only().record;
+    assert_eq!([&record.sides.caller.codecs, &record.sides.callee.codecs], [&["PCMA"], &["PCMA"]]);
+    assert_eq!(record.problems, []);
 }
 
 #[test]
@@ -285,7 +292,10 @@ fn t38_refused_leaves_the_audio() {
     let refused = scene.now();
     scene.talk(call, 2_000);
     let ended = scene.bye(call, Side::Caller);
-    hears(play(&scene).only(), (1, 2), refused, ended);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), refused, ended);
+    let events: Vec<_> = played.only().record.events.iter().map(|e| (e.kind.as_str(), e.detail.as_deref())).collect();
+    assert_eq!(events, [("fax", Some("T.38 refused"))]);
 }
 
 #[test]
@@ -615,7 +625,9 @@ fn stray_packets_do_not_wake_a_call_that_had_fallen_silent() {
         scene.talk(call, 20);
         scene.wait(1_500);
     }
-    assert_eq!(play(&scene).calls.len(), 1);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.ended_by, record.verdict), (Some(EndedBy::Silence), Some(CallVerdict::BothSides)));
 }
 
 #[test]

@@ -280,5 +280,8 @@ fn the_outside_leg_has_the_sound_when_media_bypass_the_pbx() {
     let ended = scene.bye_all(&[a, b], Side::Caller);
     let played = play(&scene);
     hears(played.only(), (2, 1), talks, ended);
+    let rendered: Vec<&str> =
+        played.only().record.legs.iter().filter(|leg| leg.rendered).map(|leg| leg.sip_call_id.as_str()).collect();
+    assert_eq!(rendered, [scene.get(b).call_id.as_str()], "the leg to the trunk");
     assert_eq!(played.only().record.verdict_reason.as_deref(), Some("Both sides can be heard."));
 }

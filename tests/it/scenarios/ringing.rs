@@ -504,7 +504,10 @@ fn a_call_in_return_is_no_forwarded_one() {
     scene.wait(1_000);
     scene.cancel(a);
     scene.cancel(b);
-    assert_eq!(play(scene).calls.len(), 2);
+    let played = play(scene);
+    let calls: Vec<_> = played.calls.iter().map(|c| (c.record.legs.len(), c.record.related.len())).collect();
+    assert_eq!(calls, [(1, 0), (1, 0)], "legs and related calls of each call");
+    assert!(played.calls.iter().all(|c| c.record.outcome == CallOutcome::Cancelled));
 }
 
 #[test]

@@ -205,5 +205,6 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     let after =
         played.calls.iter().find(|c| c.record.ended_at == Some(crate::support::scenario::at(ended))).expect("a record");
     hears(after, (1, 3), talks, ended);
-    assert!(!after.record.related.is_empty());
+    let first = call_of(&played, &office.scene, b);
+    assert!(related(&after.record, &first.record), "{:?}", after.record.related);
 }
