@@ -81,7 +81,7 @@ pub(crate) struct ArchiveJob {
     pub(crate) call_id: String,
     /// Number of the call's change that is being archived.
     pub(crate) change: u64,
-    /// Stage of this change.
+    /// Stage of archiving this change.
     pub(crate) stage: ArchiveStage,
     /// The recordings of the call.
     pub(crate) objects: Vec<ArchivedObject>,

@@ -152,7 +152,8 @@ enum PayloadLength {
 /// The behaviour of a sender while nobody speaks. It decides what fills a gap without lost packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SilenceBehavior {
-    /// The sender always sends, or stops without notice. A gap is silence.
+    /// The codec has no silence descriptors: the sender always sends, or stops without notice. A gap without lost
+    /// packets is played as silence.
     NoDescriptor,
     /// The codec has its own silence descriptors (or DTX): its decoder knows what fills a gap.
     OwnDescriptor,

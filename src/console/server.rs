@@ -85,7 +85,7 @@ pub(super) struct SiteFacts {
     pub(super) is_open_to_this_machine: bool,
     /// Name of this machine.
     pub(super) machine_name: String,
-    /// The proxy that signs people in.
+    /// The trusted proxy that signs users in.
     pub(super) trusted_proxy: Option<TrustedProxy>,
     /// Configured name of the recorder.
     pub(super) appliance: String,

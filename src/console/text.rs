@@ -198,7 +198,7 @@ impl Lang {
         }
     }
 
-    /// Returns a right of an account.
+    /// Returns the text for a right of an account.
     pub(super) const fn right(self, right: AccountRight) -> &'static str {
         match right {
             AccountRight::List => self.of_two("list", "список"),

@@ -101,7 +101,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Raises the change of a call above the one that the index has. Changes that come meanwhile stay owed.
+    /// Raises the change number of a call above the number in the archive's index. Changes that come in the meantime
+    /// stay owed.
     ///
     /// # Errors
     /// Fails if SQLite fails.

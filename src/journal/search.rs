@@ -346,8 +346,8 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Writes the search row of a call. `put_call` does this before it replaces the row in `calls`, which still has the old
-/// start.
+/// Writes the search row of a call. `put_call` does this before it replaces the row in `calls`, because the old row
+/// still has the old start, which is the key.
 pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
     remove_search_row(connection, &record.id)?;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);

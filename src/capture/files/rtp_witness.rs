@@ -52,7 +52,8 @@ impl RtpWitness {
         }
         if (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns) {
             let back_ns = last.spacing_ns * i64::from(steps) - passed_ns;
-            // The other streams are shifted, so that they do not prove the same step again.
+            // The stored timestamps of all other streams are moved back, too, so that these streams do not prove the
+            // same step again.
             for stream in self.streams.iter_mut().flatten() {
                 stream.stamp = stream.stamp.offset(-back_ns);
             }

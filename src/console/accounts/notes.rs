@@ -10,9 +10,9 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NoteKind {
-    /// A text for readers.
+    /// A note: a text about the call for its readers.
     Note,
-    /// A word by which calls are found.
+    /// A tag: a word by which calls are found.
     Tag,
 }
 

@@ -332,7 +332,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Takes the outcome of a request.
+    /// Handles the outcome of a request.
     pub(crate) fn handle_outcome(&mut self, now: Timestamp, action: ActionId, outcome: &RequestOutcome) {
         let Some(flight) = self.in_flight.remove(&action) else { return };
         let endpoint = flight.purpose.endpoint();

@@ -48,7 +48,7 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Takes the outcome of an `auth` request.
+    /// Handles the outcome of an `auth` request.
     pub(super) fn handle_auth_outcome(&mut self, now: Timestamp, token: TokenId, assessment: OutcomeAssessment) {
         self.token.state = ClientTokenState::None;
         match assessment.verdict {
@@ -113,7 +113,7 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Takes the outcome of a job's request. `codes` are the form fields that the request contained.
+    /// Handles the outcome of a job's request. `codes` are the form fields that the request contained.
     pub(super) fn handle_job_outcome(
         &mut self,
         now: Timestamp,

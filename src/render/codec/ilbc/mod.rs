@@ -236,7 +236,7 @@ impl HighPassFilter {
 
 const ORDER: usize = 10;
 const SUBFRAME: usize = 40;
-/// Far above the amplitude of 16-bit speech.
+/// Bound of the decoded signal, far above the amplitude of 16-bit speech.
 const MAX_AMPLITUDE: f32 = 1e6;
 const HIGH_PASS_ZEROS: [f32; 3] = [0.939_805_8, -1.879_583_4, 0.939_805_8];
 const HIGH_PASS_POLES: [f32; 2] = [-1.933_073_5, 0.935_892];
