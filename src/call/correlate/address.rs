@@ -12,7 +12,7 @@ use crate::net::Endpoint;
 /// Evidence of the media addresses that two legs share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SharedMedia {
-    /// The legs share no address, or only one that identifies nobody or is used again.
+    /// The legs share no address, or only an address that identifies no party or that is used again.
     NoEvidence,
     /// An established leg got the address of the other leg's party, e.g. when the PBX connects two calls.
     Connected,
@@ -43,16 +43,16 @@ pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     linked.map(evidence).into_iter().collect()
 }
 
-/// Returns whether the host that received leg `b` sent leg `a` on to a third host.
+/// Returns whether the host that received leg `b` sent leg `a` to a third host.
 fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
     a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
 }
 
 /// Returns the evidence of the media addresses that a leg shares with another leg.
 ///
-/// An address that identifies nobody proves nothing. One address alone does not show that two legs are one call if the
-/// older leg was answered when the newer one began: after a lost BYE, the PBX uses the port again. The addresses of
-/// both sides together do.
+/// An address that identifies no party proves nothing. If the older leg was answered when the newer leg began, one
+/// address alone does not show that both are one call: after a lost BYE, the PBX uses the port again. The addresses of
+/// both sides together do show it.
 fn shared_media(leg: &Leg, other: &Leg) -> SharedMedia {
     let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };
     let trusted = |leg: &Leg| {

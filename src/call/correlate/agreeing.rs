@@ -1,7 +1,7 @@
-//! The rule `agreeing_numbers`: joins two legs that share no host, when a PBX or border controller has one address to the
-//! provider and another one to the telephones, or stands in for a cluster.
+//! The rule `agreeing_numbers`: joins two legs that share no host. Such legs occur if a PBX or border controller has
+//! one address to the provider and another to the telephones, or stands in for a cluster.
 //!
-//! No header, host or address links such legs. So the rule needs calls that begin within half a second, numbers that
+//! No header, host or address links these legs. So the rule needs calls that begin within half a second, numbers that
 //! agree, and exactly one candidate. The join is weak: it is reviewed when the leg is answered and when it ends, and is
 //! undone if the moments of the two legs disagree.
 
@@ -46,8 +46,9 @@ struct AgreeingLeg<'a> {
     strength: MatchStrength,
 }
 
-/// Rule `agreeing_numbers`: the calls whose numbers agree with those of a leg that no other rule explains. Calls
-/// with both numbers are preferred to calls with one: all outbound calls of a site may have one caller's number.
+/// Returns the evidence of the rule `agreeing_numbers`: calls whose numbers agree with those of a leg that no other
+/// rule explains. A call of which both numbers agree is preferred to a call of which one number agrees, because all
+/// outbound calls of a site may have the same caller's number.
 pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let legs: Vec<AgreeingLeg<'_>> = question.correlator.agreeing_legs(&question.signature).collect();
     let strongest = legs.iter().map(|found| found.strength).max();
@@ -81,10 +82,10 @@ pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns the alias by which a leg that joined `call` without a shared host is linked to it.
+    /// Returns the alias that links a leg to `call`, if the leg joined the call without a shared host.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
-        // The last one of the strongest.
+        // If several are equally strong, the last one is taken.
         let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
         Some(alias_of(slot, leg, order, signature))
     }
@@ -113,7 +114,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns how the legs follow each other, and how strongly, if their times, hosts and numbers agree.
+    /// Returns which of two legs caused the other, and how strongly they match, if their times, hosts and numbers
+    /// agree.
     fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> Option<(CauseOrder, MatchStrength)> {
         let other = leg.signature();
         let apart = signature.at.distance(other.at);
@@ -140,8 +142,9 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns how the numbers of two legs without a common host agree: the outside caller's, both, or the called one
-    /// if only one of the callers is an extension. A PBX replaces an extension by an outside number.
+    /// Returns how well the numbers of two legs without a common host agree: the outside caller's number, or both
+    /// numbers. If only one of the callers is an extension, the called number is enough, because a PBX replaces an
+    /// extension by an outside number.
     fn number_agreement(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
         let is_number = |number: Option<&str>| number.is_some_and(|n| n.contains(|c: char| c.is_ascii_digit()));
         let (from, to) = (same_number(effect.from, cause.from), same_number(effect.to, cause.to));
@@ -155,7 +158,8 @@ impl Correlator<'_> {
         if one { MatchStrength::OneNumber } else { MatchStrength::None }
     }
 
-    /// Returns whether a leg is open to the rule: nobody was told of its call yet, and nothing else explains the leg.
+    /// Returns whether the rule may use a leg: the leg's call was not announced yet, and no other rule explains the
+    /// leg.
     fn is_open_to_numbers(&self, found: &AgreeingLeg<'_>, signature: &LegSignature<'_>) -> bool {
         let leg = found.leg;
         let Some(call) = self.table.call(leg.call()) else { return false };
@@ -170,10 +174,10 @@ impl Correlator<'_> {
             && same_number(signature.from, leg.parties.from.as_deref())
             && others().any(|l| l.parties.is_from_extension())
         {
-            // The caller's number is that of the site, and the extension's call has one called number only.
+            // The caller's number is a number of the site, and the extension's call has only one called number.
             return false;
         }
-        // Legs that the machine sent already: none, or those of the same ring group.
+        // The machine has not sent a leg yet, or has sent only legs of the same ring group.
         others().filter(|l| l.machines().0.same_host(leg.machines().1)).all(|l| {
             l.joined_by == Some(CorrelationRule::AgreeingNumbers)
                 && l.dialog.caller_addr.same_host(signature.hop.0)
@@ -189,7 +193,7 @@ impl Correlator<'_> {
         };
         let own = leg.call();
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
-        // The caller's leg joined the leg that it caused, because it was captured later.
+        // The leg to review is the caller's: it was captured later than the leg that it caused, and joined that leg.
         let is_cause = causes.is_empty();
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();

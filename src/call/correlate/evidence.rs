@@ -8,7 +8,7 @@ use crate::call::keys::{CallKey, LegKey};
 pub(super) struct Evidence {
     /// Call that the statement is about.
     pub(super) call: CallKey,
-    /// Leg of the call on which the statement rests. `None` if it rests on the call as a whole.
+    /// Leg of the call on which the statement rests. `None` if the statement rests on the call as a whole.
     pub(super) leg: Option<LegKey>,
     /// Rule that makes the statement.
     pub(super) rule: CorrelationRule,
@@ -27,13 +27,13 @@ impl Evidence {
         Self { call, leg: Some(leg), rule, strength: rule.strength() }
     }
 
-    /// Makes evidence that joins evidence that only relates.
+    /// Returns this evidence reduced to a relation between the calls.
     pub(super) const fn relating(self) -> Self {
         Self { strength: EvidenceStrength::Relation, ..self }
     }
 
-    /// Returns whether this contradiction rules other evidence out: all evidence for the call, or the evidence that rests on
-    /// the same leg.
+    /// Returns whether this contradiction excludes other evidence: all evidence for the call, or the evidence that
+    /// rests on the same leg.
     fn rules_out(&self, other: &Self) -> bool {
         self.strength == EvidenceStrength::Contradiction
             && self.call == other.call
@@ -48,18 +48,18 @@ pub(super) enum CallChoice {
     Nothing,
     /// The leg belongs to this call.
     Join(Evidence),
-    /// The leg could belong to several calls, and probably belongs to this one. One of the others is right if the leg turns
-    /// out to be a telephone that joined the ringing late.
+    /// The leg could belong to several calls, and probably belongs to this call. Another of them is right if the leg
+    /// turns out to be a telephone that joined the ringing late.
     Prefer(Evidence, Vec<CallKey>),
     /// The leg could belong to several calls, and the evidence does not choose between them.
     Ambiguous(Vec<Evidence>),
-    /// The leg belongs to none of these calls, and its own call is related to them.
+    /// The leg belongs to no call with evidence, and its own call is related to them.
     Relate(Vec<Evidence>),
 }
 
 impl CallChoice {
-    /// Chooses: proof joins, the first one before others. Strong evidence joins if one call has it, and weak evidence if no
-    /// other call has any. Contradicted evidence does not count.
+    /// Chooses between calls. Proof joins the leg to the call of the first proof. Strong evidence joins it if only one
+    /// call has strong evidence, and weak evidence if no other call has any. Contradicted evidence does not count.
     pub(super) fn between(mut evidence: Vec<Evidence>) -> Self {
         let contradictions: Vec<Evidence> =
             evidence.iter().filter(|e| e.strength == EvidenceStrength::Contradiction).copied().collect();
@@ -83,12 +83,12 @@ impl CallChoice {
         }
     }
 
-    /// Returns this choice, or another one if there is no evidence.
+    /// Returns this choice, or the result of `other` if there is no evidence.
     pub(super) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
         if self == Self::Nothing { other() } else { self }
     }
 
-    /// Chooses one of several calls if a rule for ties prefers it. The others stay alternatives.
+    /// Chooses one of several calls if a rule for ties prefers it. The other calls stay alternatives.
     pub(super) fn prefer(self, preferred: impl FnOnce(&[Evidence]) -> Option<Evidence>) -> Self {
         let Self::Ambiguous(evidence) = &self else { return self };
         let Some(chosen) = preferred(evidence) else { return self };
@@ -97,7 +97,7 @@ impl CallChoice {
     }
 }
 
-/// Returns the call of the evidence, if all of it is about one call.
+/// Returns the call of the evidence, if all evidence is about the same call.
 pub(super) fn only_call(evidence: impl Iterator<Item = Evidence>) -> Option<CallKey> {
     match one_for_each_call(evidence).as_slice() {
         [only] => Some(only.call),

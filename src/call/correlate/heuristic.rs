@@ -8,15 +8,15 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 
-/// Rule `own_call`: the other leg goes to the same address for another call. Its own call is not ruled out: a proxy and a
-/// PBX on one host have another pair of legs.
+/// Returns the evidence of the rule `own_call`: the other leg goes to the same address for another call. The other call
+/// itself is not excluded, because a proxy and a PBX on one host have another pair of legs.
 pub(super) fn own_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let beside = question.met_legs().iter().filter(|met| met.is_own_call);
     beside.map(|met| Evidence::about_leg(CorrelationRule::OwnCall, met.leg.call(), met.key)).collect()
 }
 
-/// Rule `already_ringing`: the call already has a live leg from the same host to the same telephone and number. A further
-/// leg to that telephone belongs to another call, unless it rings another device.
+/// Returns the evidence of the rule `already_ringing`: the call already has a live leg from the same host to the same
+/// telephone and number. A further leg to that telephone belongs to another call, unless it rings another device.
 pub(super) fn already_ringing(question: &LegQuestion<'_>) -> Vec<Evidence> {
     if !another_device(question).is_empty() {
         return Vec::new();
@@ -39,8 +39,8 @@ fn rings_already(question: &LegQuestion<'_>, call: CallKey) -> bool {
     })
 }
 
-/// Rule `another_device`: only one call explains the leg, its telephone number rings already, and the leg rings another
-/// device.
+/// Returns the evidence of the rule `another_device`: only one call explains the leg, a telephone number rings already
+/// in that call, and the leg rings another device of this number.
 pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::AnotherDevice, call);
     let is_device = |call: &CallKey| {
@@ -55,22 +55,24 @@ pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
     call.filter(is_device).map(evidence).into_iter().collect()
 }
 
-/// Rule `onward_both`: the host that received the other leg sent this one at once, and both numbers agree.
+/// Returns the evidence of the rule `onward_both`: the host that received the other leg sent the leg in question at
+/// once, and both numbers agree.
 pub(super) fn onward_both(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::OnwardBoth)
 }
 
-/// Rule `hairpin`: the PBX sends an extension's call back to the proxy that brought it.
+/// Returns the evidence of the rule `hairpin`: the PBX sends an extension's call back to the proxy that brought the
+/// call.
 pub(super) fn hairpin(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Hairpin)
 }
 
-/// Rule `diverted`: the called number of the other leg diverted the call.
+/// Returns the evidence of the rule `diverted`: the called number of the other leg diverted the call.
 pub(super) fn diverted(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Diverted)
 }
 
-/// Rule `onward_one`: as `onward_both`, with one number that agrees.
+/// Returns the evidence of the rule `onward_one`: as `onward_both`, but only one number agrees.
 pub(super) fn onward_one(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::OnwardOne)
 }
@@ -80,13 +82,13 @@ fn onward_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Evidenc
     onward.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
 }
 
-/// Rule `for_waiting_caller`: the caller of the other leg waits at the host that sent this one. A caller who has waited for
-/// longer matches no less than one who has just called.
+/// Returns the evidence of the rule `for_waiting_caller`: the caller of the other leg waits at the host that sent the
+/// leg in question. A caller who has waited for a long time matches as well as a caller who has just called.
 pub(super) fn for_waiting_caller(question: &LegQuestion<'_>) -> Vec<Evidence> {
     waiting_legs(question, CorrelationRule::ForWaitingCaller)
 }
 
-/// Rule `next_trunk`: the same number was called before, and all attempts failed.
+/// Returns the evidence of the rule `next_trunk`: the same number was called before, and all attempts failed.
 pub(super) fn next_trunk(question: &LegQuestion<'_>) -> Vec<Evidence> {
     waiting_legs(question, CorrelationRule::NextTrunk)
 }
@@ -96,11 +98,11 @@ fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Eviden
     waiting.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
 }
 
-/// Rule `newest_unserved`, for ties: the one of several matching calls that came just now and for which the PBX has called
-/// nobody yet.
+/// Returns the call that the rule for ties `newest_unserved` prefers: the newest of several matching calls, if it has
+/// just begun and the PBX has called nobody for it yet.
 ///
-/// All other calls must have been served before it came: their telephones ring, since a PBX rings a whole group at once,
-/// and none of these legs has ended.
+/// All other calls must have been served before: their telephones ring, since a PBX rings a whole group at once, and
+/// none of these legs has ended.
 pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence]) -> Option<CallKey> {
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
@@ -116,10 +118,11 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
     (just_now && all_served).then_some(newest.call)
 }
 
-/// Rule `click_to_call`: the PBX called an extension, which now waits for the number to be called.
+/// Returns the evidence of the rule `click_to_call`: the PBX called an extension, which waits until the other number is
+/// called.
 ///
-/// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for the PBX
-/// to call out.
+/// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for the
+/// PBX to call out.
 pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Correlator { table, plan, .. } = question.correlator;
     let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);
@@ -140,17 +143,18 @@ pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     }
 }
 
-/// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the leg in question is its second.
+/// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the leg in question is the second
+/// leg.
 fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let is_lone = question.correlator.table.is_lone(leg.call());
     let just_answered = leg.dialog.answered.is_some_and(|(at, _)| question.signature.at.since(at) <= PAIR_WINDOW);
     is_lone && just_answered && question.signature.is_click_to_call_after(&leg.signature())
 }
 
-/// Rule `consultation`: the only call in which the leg's caller talks.
+/// Returns the evidence of the rule `consultation`: the only call in which the leg's caller talks.
 ///
-/// The caller is an extension that makes a second call, itself or by a feature code. Or it is an outside party, for whom
-/// the PBX calls while the party talks to somebody else.
+/// The caller is an extension that makes a second call, itself or by a feature code. Or the caller is an outside party
+/// for whom the PBX makes a call while the party talks.
 pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let from_extension = signature.from.is_some_and(|from| question.correlator.plan.is_extension(from));
@@ -182,15 +186,15 @@ impl<'a> MetLeg<'a> {
 }
 
 impl LegQuestion<'_> {
-    /// Returns the legs that explain the leg in question: the PBX sent it onward, or for a caller who waits.
+    /// Returns the legs that explain the leg in question: the PBX sent it onward, or sent it for a caller who waits.
     fn explaining_legs(&self) -> impl Iterator<Item = &MetLeg<'_>> {
         let explains = |met: &&MetLeg<'_>| !met.is_own_call && (met.onward.is_some() || met.waiting.is_some());
         self.met_legs().iter().filter(explains)
     }
 }
 
-/// Returns the rule by which the leg in question continues an older leg. A later leg that is still unexplained may be the
-/// cause of this leg instead.
+/// Returns the rule by which the leg in question continues an older leg. If a later leg is still unexplained, it may
+/// have caused the leg in question instead.
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other) = (&question.signature, leg.signature());
     let is_unexplained = question.correlator.is_unexplained(leg.call());
@@ -224,8 +228,8 @@ fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
 /// Returns the rule by which the leg in question is for the caller of an older leg, who waits at the PBX and hears no
 /// person.
 ///
-/// The caller may hear ringback, music or nothing. Missing responses to the older leg do not count against it, because
-/// they may be captured late.
+/// The caller may hear ringback, music or nothing. Missing responses to the older leg are no evidence against the rule,
+/// because they may be captured late.
 fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other) = (&question.signature, leg.signature());
     let rule = if own.is_for_waiting_caller_of(&other) && !is_called_already(question, leg) {
@@ -249,20 +253,20 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
         && others.all(|l| !l.lived_at(question.at) && l.dialog.answered.is_none())
 }
 
-/// Returns whether the caller of this leg hears no person: no other live leg of the call is answered.
+/// Returns whether the caller of this leg hears no person, because no other live leg of the call is answered.
 fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(question.at) && l.lived_at(question.at);
     !question.correlator.table.legs_of(leg.call()).any(is_talking)
 }
 
 impl Correlator<'_> {
-    /// Returns whether a call is one leg whose cause is unknown and open to the heuristic rules.
+    /// Returns whether a call has a single leg with an unknown cause, and is open to the heuristic rules.
     pub(super) fn is_unexplained(&self, conversation: CallKey) -> bool {
         self.table.call(conversation).is_some_and(|c| c.legs().len() == 1 && !c.closed_to_heuristics)
     }
 
-    /// Returns whether another caller waits at the PBX for an outgoing call: its leg is unanswered and the only leg of
-    /// its call. Scans all legs, but only when a click-to-call without a caller's name is suspected.
+    /// Returns whether another caller waits at the PBX for an outgoing call: the caller's leg is unanswered and the
+    /// only leg of its call. Scans all legs, but only when a click-to-call without a caller's name is suspected.
     fn somebody_calls_out(&self, signature: &LegSignature<'_>) -> bool {
         let is_lone = |c: CallKey| self.table.is_lone(c);
         self.table.legs().any(|(_, l)| {

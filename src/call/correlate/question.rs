@@ -1,4 +1,4 @@
-//! The question to which call a leg belongs, as the rules see it.
+//! The question to which call a leg belongs, with all facts that the rules need.
 
 use std::cell::OnceCell;
 
@@ -10,7 +10,7 @@ use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
 use crate::time::Timestamp;
 
-/// The question to which call a leg belongs, as of one moment.
+/// The question to which call a leg belongs, with the facts of one moment.
 ///
 /// Messages are captured out of order. So timestamps decide which legs were answered or had ended at that moment.
 pub(super) struct LegQuestion<'a> {
@@ -24,9 +24,9 @@ pub(super) struct LegQuestion<'a> {
     pub(super) keys: &'a CorrelationKeys,
     /// Open legs that share a header value, or a number at a host. Some of them may be over.
     pub(super) known: Vec<(LegKey, &'a Leg)>,
-    /// Moment as of which the question is asked.
+    /// Moment for which the question is asked.
     pub(super) at: Timestamp,
-    /// The candidates that meet the leg's hosts at that moment, once they were looked up.
+    /// The candidates that meet the leg's hosts at that moment. Empty until a rule needs them.
     met: OnceCell<Vec<MetLeg<'a>>>,
 }
 
@@ -45,12 +45,12 @@ pub(super) struct MetLeg<'a> {
 }
 
 impl<'a> LegQuestion<'a> {
-    /// Creates the question about a new leg, as of the time at which it was sent.
+    /// Creates the question about a new leg, for the time at which the leg was sent.
     pub(super) fn about_draft(correlator: Correlator<'a>, draft: &'a LegDraft) -> Self {
         Self::new(correlator, draft.signature(), (&draft.dialog, &draft.correlation_keys), |_| true)
     }
 
-    /// Creates the question about the only leg of a call, asked as of now.
+    /// Creates the question about the only leg of a call, for the present time.
     pub(super) fn about_leg(correlator: Correlator<'a>, leg: &'a Leg) -> Self {
         let is_other = |other: &Leg| other.call() != leg.call();
         Self::new(correlator, leg.signature(), (&leg.dialog, &leg.correlation_keys), is_other).as_of_now()
@@ -68,7 +68,7 @@ impl<'a> LegQuestion<'a> {
         Self { correlator, signature, dialog, keys, known, at: signature.at, met: OnceCell::new() }
     }
 
-    /// Asks the same question as of now.
+    /// Returns the same question for the present time.
     pub(super) fn as_of_now(&self) -> Self {
         Self { at: self.correlator.now, known: self.known.clone(), met: OnceCell::new(), ..*self }
     }
@@ -83,7 +83,8 @@ impl<'a> LegQuestion<'a> {
         self.known.iter().copied().filter(|(_, leg)| leg.lived_at(self.signature.at))
     }
 
-    /// Returns the candidates that meet the leg's hosts as a rule about hosts needs it, and are not over.
+    /// Returns the candidates that share a host with the leg in the way that a rule about hosts needs, and that are not
+    /// over.
     pub(super) fn met_legs(&self) -> &[MetLeg<'a>] {
         let is_met = |leg: &Leg| hosts_meet(self.signature.hop, leg.machines()) && leg.lived_at(self.at);
         let met = || self.candidates().filter(|(_, leg)| is_met(leg));

@@ -1,7 +1,8 @@
-//! Attempts that are repeated: a refused INVITE that its sender tries again at once, with the same Call-ID or a new one.
+//! Attempts that are repeated: a refused INVITE that its sender tries again at once, with the same Call-ID or a new
+//! Call-ID.
 //!
-//! A telephone that is refused for its codecs or credentials, or a PBX whose provider is out of order, tries again within a
-//! moment and asks nobody. A person who dials again needs longer, so that call is another one.
+//! A telephone that is refused for its codecs or credentials tries again at once and asks nobody. So does a PBX with a
+//! provider that is out of order. A person needs longer to dial again, so a later INVITE is another call.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 
-/// Rule `tried_again`. Only the call of one refused leg fits, and nothing else explains the new leg.
+/// Returns the evidence of the rule `tried_again`: only the call of one refused leg fits, and no other rule explains
+/// the new leg.
 pub(super) fn tried_again(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let is_just_refused = |leg: &Leg| {
@@ -48,9 +50,9 @@ fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
 /// Returns whether a machine repeats an INVITE after this status without asking its user.
 const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
     match status {
-        // The called person has decided.
+        // The called person has decided, so the INVITE is not repeated.
         486 | 487 | 600 | 603 | 607 => false,
-        // Redirected, or something that another INVITE can remove.
+        // The call was redirected, or refused for a reason that another INVITE can remove.
         300..=399 | 401 | 407 | 413 | 415 | 420 | 421 | 422 | 423 | 484 | 488 | 491 | 494 | 500..=599 => true,
         // Another provider may know the number.
         _ => !to_same_host,

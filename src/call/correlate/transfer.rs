@@ -12,12 +12,13 @@ use crate::decode::UdpDatagram;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
-/// Rule `replaces`: the Replaces header names a dialog of the call.
+/// Returns the evidence of the rule `replaces`: the Replaces header names a dialog of the call.
 pub(super) fn replaces(question: &LegQuestion<'_>) -> Vec<Evidence> {
     question.correlator.match_replaces(question.keys).into_iter().collect()
 }
 
-/// Rule `refer`: the newest REFER that asked for the leg. A REFER on the anchor's leg only relates.
+/// Returns the evidence of the rule `refer`: the newest REFER that asked for the leg. A REFER on the anchor leg only
+/// relates the calls.
 pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let table = question.correlator.table;
     let causes = |referral: &&Referral| referral.causes(&question.signature, question.keys);
@@ -29,7 +30,7 @@ pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     referral.map(evidence).into_iter().collect()
 }
 
-/// Rule `parked`: the leg calls the place to which a REFER transferred a call.
+/// Returns the evidence of the rule `parked`: the leg calls the number to which a REFER transferred a call.
 pub(super) fn parked(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let mut referrals = question.correlator.table.referrals().iter().rev();
     let parked = referrals.find(|referral| referral.is_retrieved_by(&question.signature));
@@ -53,15 +54,16 @@ impl Correlator<'_> {
         Some(referral)
     }
 
-    /// Relates the consultation call that a REFER names: the Refer-To of an attended transfer has its dialog.
+    /// Relates the consultation call that a REFER names: the Refer-To of an attended transfer contains the dialog of
+    /// that call.
     pub(crate) fn referred_consultation(&self, referral: &Referral) -> Option<Command> {
         let leg = self.table.with_call_id(referral.replaces.as_ref()?).first()?;
         let evidence = Evidence::about_leg(CorrelationRule::ReferReplaces, self.table.leg(*leg)?.call(), *leg);
         self.join_or_relate(referral.conversation, evidence)
     }
 
-    /// Joins or relates the call that a REFER caused, if its INVITE was captured a moment before the REFER. Returns the time
-    /// of that INVITE, too.
+    /// Joins or relates the call that a REFER caused, if its INVITE was captured shortly before the REFER. Returns the
+    /// time of that INVITE, too.
     pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
         let target = referral.target.as_deref()?;
         let is_caused = |l: &Leg| {
@@ -79,8 +81,8 @@ impl Correlator<'_> {
 
     /// Returns the evidence of the dialog that a Replaces header names.
     ///
-    /// If its leg is the anchor (e.g. the only leg), the replacement begins a new call. If it is another leg, the call goes
-    /// on: the replacement is a pickup.
+    /// If the replaced leg is the anchor (e.g. the only leg), the replacement begins a new call. If it is another leg,
+    /// the replacement is a pickup and the call continues.
     fn match_replaces(&self, keys: &CorrelationKeys) -> Option<Evidence> {
         let replaced = self.table.with_call_id(keys.replaces.as_ref()?);
         let (key, leg) = replaced.iter().find_map(|key| Some((*key, self.table.leg(*key)?)))?;
@@ -88,7 +90,7 @@ impl Correlator<'_> {
         Some(if self.is_anchor(leg) { evidence.relating() } else { evidence })
     }
 
-    /// Relates the call that the Replaces header of a late INVITE names to the call of its leg.
+    /// Relates two calls: the call that the Replaces header of a late INVITE names, and the call of the INVITE's leg.
     pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
         self.join_or_relate(own, self.match_replaces(keys)?.relating())
     }
@@ -99,5 +101,5 @@ impl Correlator<'_> {
     }
 }
 
-/// Legs whose numbers a REFER's call is known by: more than a transferred call has.
+/// Most legs whose numbers identify a REFER's call: more than a transferred call has.
 const MAX_PARTY_LEGS: usize = 16;

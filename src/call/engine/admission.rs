@@ -7,8 +7,8 @@ use crate::call::leg::LegSpoolState;
 use crate::call::record::EndedBy;
 
 impl Engine {
-    /// Evicts the oldest INVITE without any response. If its call was announced by an event, the call ends with a record;
-    /// else only a counter remains. Returns false if no leg can be evicted.
+    /// Evicts the oldest INVITE without any response. If its call was announced by an event, the call ends with a
+    /// record; otherwise the call is only counted. Returns false if no leg can be evicted.
     pub(super) fn evict_unanswered_leg(&mut self, sink: &mut dyn LegSink) -> bool {
         while let Some(slot) = self.table.pop_unanswered() {
             let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };

@@ -1,4 +1,4 @@
-//! Application of what correlation decides: the only place where the engine changes which legs are one call.
+//! Applies the decisions of correlation. Only this module changes which legs form one call.
 
 use crate::call::correlate::{Command, Correlator, LegMoment};
 use crate::call::correlation_keys::CorrelationKeys;
@@ -89,8 +89,8 @@ impl Engine {
         Some((into, by))
     }
 
-    /// Records a REFER that was sent in a leg. The INVITE that it causes is correlated when it comes, or now if it was
-    /// captured before.
+    /// Records a REFER that was sent in a leg. The INVITE that the REFER causes is correlated when it comes, or now if
+    /// it was captured before.
     pub(super) fn handle_refer(
         &mut self,
         slot: LegKey,
@@ -115,7 +115,8 @@ impl Engine {
         }
     }
 
-    /// Marks the newest REFER that asked for the new leg as spent, so that it claims no later call to the same target.
+    /// Marks the newest REFER that asked for the new leg as used, so that the REFER matches no later call to the same
+    /// target.
     pub(super) fn spend_referral(&mut self, draft: &LegDraft) {
         let signature = draft.signature();
         if let Some(referral) = self.table.referral_mut(|r| r.causes(&signature, &draft.correlation_keys)) {
@@ -168,7 +169,7 @@ impl Engine {
         }
     }
 
-    /// Looks at the reaction of the PBX to a leg's answer: finds the call that the leg picked up or to which it was
+    /// Examines the reaction of the PBX to a leg's answer: finds the call that the leg picked up or to which it was
     /// forwarded, and resolves an ambiguous leg.
     pub(super) fn handle_answer_review(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.apply(self.correlator().decide_leg(slot, LegMoment::Reviewed), sink);
@@ -192,5 +193,5 @@ impl Engine {
     }
 }
 
-/// REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
+/// Most REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
 const MAX_REFERRALS: usize = 1_024;

@@ -3,19 +3,20 @@
 /// Bounds of the engine's tables. An [`EngineCounters`] field counts the events at each bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineLimits {
-    /// Legs in the table. 10,000 calls through a PBX have 20,000 legs; the default is twice that, for legs that only ring.
+    /// Most legs in the table. 10,000 calls through a PBX have 20,000 legs; the default is twice that, for legs that
+    /// only ring.
     ///
-    /// At the bound (e.g. a flood), a new leg replaces the oldest INVITE that has no response yet. If there is none, the
-    /// new leg is refused.
+    /// If the table is full (e.g. in a flood), a new leg replaces the oldest INVITE that has no response yet. If there
+    /// is none, the new leg is refused.
     pub legs: usize,
-    /// Payload bytes of RTP packets that belong to no known leg yet. The default is one second of early media of 450
-    /// calls.
+    /// Most payload bytes of RTP packets that belong to no known leg yet. The default is one second of early media of
+    /// 450 calls.
     pub early_bytes: usize,
-    /// TCP directions that carry SIP.
+    /// Most TCP directions that carry SIP.
     pub streams: usize,
-    /// RTP streams of all legs, 1.3 KiB each. The default is an average of eight a leg.
+    /// Most RTP streams of all legs, 1.3 KiB each. The default is eight streams a leg on average.
     pub rtp_streams: usize,
-    /// Ended dialogs that are remembered, so that their late messages begin no new call.
+    /// Most ended dialogs that are remembered, so that their late messages begin no new call.
     pub tombstones: usize,
 }
 
@@ -43,7 +44,7 @@ pub struct EngineCounters {
     pub rtp_not_kept: u64,
     /// RTP packets that arrived after their leg had ended.
     pub rtp_after_end: u64,
-    /// RTP packets of further streams when the bound of streams was reached.
+    /// RTP packets that were refused, because they would have begun a stream beyond the limit of streams.
     pub rtp_refused: u64,
     /// Datagrams with an RTP version and an invalid header.
     pub rtp_broken: u64,
@@ -54,7 +55,7 @@ pub struct EngineCounters {
     /// Legs evicted from the full table: INVITEs without any response. A call with such a leg leaves no record if it was
     /// never announced by an event.
     pub legs_evicted: u64,
-    /// Unanswered calls that have no record of their own, because their source sent too many of them.
+    /// Unanswered calls that have no separate record, because their source sent too many of them.
     pub scan_attempts: u64,
     /// Calls that ended.
     pub calls: u64,

@@ -12,12 +12,14 @@ use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Statement of two legs about their hosts: the receiver of the one that caused the other, and the sender of the other.
+/// Evidence of two legs about two hosts: the receiver of the leg that caused the other leg, and the sender of the other
+/// leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostEvidence {
     /// The legs began, were answered and ended together: the hosts are one machine.
     OneMachine,
-    /// The leg that seemed to be the cause ended without an answer, and the other went on with media: they are of two calls.
+    /// The leg that seemed to be the cause ended without an answer, and the other leg continued with media. So the legs
+    /// belong to two calls, and the hosts are two machines.
     TwoMachines,
 }
 
@@ -71,7 +73,7 @@ impl Engine {
         self.apply_topology_change(change);
     }
 
-    /// Forgets that a host is half of a machine, because a telephone registered from it.
+    /// Removes a host from all learnt machines, because a telephone registered from it.
     pub(super) fn learn_phone(&mut self, host: Endpoint) {
         if self.site.plan.is_phone(host) {
             let change = self.site.topology.forget_host(host);
@@ -79,7 +81,8 @@ impl Engine {
         }
     }
 
-    /// Applies a change of the machines to the legs of live calls, so that later legs still find them. No join is undone.
+    /// Applies a change of the machines to the legs of live calls, so that later legs still match them. No join is
+    /// undone.
     pub(super) fn apply_topology_change(&mut self, change: TopologyChange) {
         let TopologyChange::Machines(before) = change else { return };
         let slots: Vec<LegKey> = self.table.legs().map(|(slot, _)| slot).collect();
@@ -91,7 +94,7 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // An address that the topology did not give is that of another leg of the call.
+        // An address that the topology did not set is the address of another leg of the call.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)
@@ -103,7 +106,7 @@ impl Engine {
         }
     }
 
-    /// Returns the machines of the hosts between which an INVITE was sent.
+    /// Returns sender and receiver of an INVITE, each as the endpoint that stands for its machine.
     pub(super) fn machine_hop(&self, (sender, receiver): (Endpoint, Endpoint)) -> (Endpoint, Endpoint) {
         (self.site.topology.machine_of(sender), self.site.topology.machine_of(receiver))
     }
@@ -126,7 +129,7 @@ fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
     pairs.filter(|(cause, effect)| cause.id != effect.id && is_linked(cause, effect)).take(MAX_PAIRS_OF_CALL).collect()
 }
 
-/// Returns whether a leg goes from one of two hosts to the other. If so, these are two machines.
+/// Returns whether a leg goes from one of two hosts to the other. If so, the hosts are two machines.
 fn is_between(leg: &Leg, (a, b): (Endpoint, Endpoint)) -> bool {
     let (from, to) = leg.hop();
     (from.same_host(a) && to.same_host(b)) || (from.same_host(b) && to.same_host(a))
@@ -149,23 +152,24 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     }
 }
 
-/// Returns a hash of the parties of a call, i.e. the numbers of its earliest leg. One call always has the same hash, whichever
-/// evidence it gives, so that it is never counted as two calls.
+/// Returns a hash of the parties of a call, i.e. of the numbers of its earliest leg. Every kind of evidence gives the
+/// same hash for one call, so that the call is never counted as two.
 pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
     let hasher = foldhash::fast::FixedState::with_seed(3);
     let first = legs.min_by_key(|leg| (leg.created_at, leg.id));
     hasher.hash_one(first.map(|leg| (&leg.parties.from, &leg.parties.to)))
 }
 
-/// Time between the INVITEs of two legs of one machine.
+/// Longest time between the INVITEs of two legs through one machine.
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
-/// Time between the answers of two legs of one machine, and between the ends of unanswered legs.
+/// Longest time between the answers of two legs through one machine, and between the ends of unanswered legs.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// Time between the ends of two answered legs of one machine.
+/// Longest time between the ends of two answered legs through one machine.
 const END_WINDOW: Duration = Duration::from_secs(1);
-/// Time for which a leg goes on after its cause. A machine ends a leg at once when its caller hangs up.
+/// Time after the end of its cause for which a leg must continue to belong to another call. A machine ends a leg at
+/// once when its caller hangs up.
 const OUTLIVES: Duration = Duration::from_secs(2);
-/// Pairs of legs of one call that are looked at.
+/// Most pairs of legs of one call that are examined.
 const MAX_PAIRS_OF_CALL: usize = 64;
-/// Least time between two events about counts.
+/// Shortest time between two events about changed counts.
 const TELL_PAUSE: Duration = Duration::from_secs(60);

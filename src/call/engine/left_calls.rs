@@ -1,8 +1,8 @@
 //! Left calls: live calls in the journal of an earlier process that have no spool any more.
 //!
-//! A crash can cost the signalling of a call that is already announced, e.g. because the disk of the spool was full. The
-//! call itself goes on. Its next message would begin a new call, and Pyrus would get a second task. So the first leg with
-//! a Call-ID of a left call continues that call, under the same id. A left call without further messages ends.
+//! A crash can cost the signalling of a call that is already announced, e.g. because the disk of the spool was full.
+//! The call itself continues. Its next message would begin a new call, and Pyrus would get a second task. So the first
+//! leg with a Call-ID of a left call continues that call, under the same id. A left call without further messages ends.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -30,11 +30,11 @@ pub(super) struct LeftCalls {
 
 #[derive(Debug)]
 struct LeftCall {
-    /// End of the call, if it is not continued.
+    /// End of the call, for the case that no leg continues the call.
     ended: Box<EndedCall>,
-    /// Capture time of that end.
+    /// Capture time of `ended`.
     ends_at: Timestamp,
-    /// Call that continues it.
+    /// Key of the call that continues the left call.
     slot: Option<CallKey>,
 }
 
@@ -68,8 +68,8 @@ impl LeftCalls {
 }
 
 impl Engine {
-    /// Waits for further messages of a live call that an earlier process announced and of which no spool is left. `ended`
-    /// is the end of the call if there are none; its record is the last one in the journal.
+    /// Waits for further messages of a live call that an earlier process announced and that has no spool any more.
+    /// `ended` is the end of the call if no message comes; its record is the last record in the journal.
     pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.clock.wall_offset_ns.saturating_neg()));
         let ends_at = match (capture(ended.record.answered_at), capture(ended.record.invited_at)) {
@@ -98,8 +98,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Returns the call that a leg with this Call-ID continues, with the rule by which the leg belonged to it. Creates the
-    /// call for its first leg.
+    /// Returns the call that a leg with this Call-ID continues, and the rule by which the leg belonged to the call.
+    /// Creates the call for its first leg.
     pub(super) fn continue_left_call(
         &mut self,
         call_id: &str,
@@ -130,5 +130,5 @@ const LONGEST_SETUP: Duration = Duration::from_secs(4 * 60);
 /// Longest time without a message in an answered call: a session of the usual 1,800 s is refreshed after half of that
 /// time (RFC 4028 section 7.2).
 const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
-/// Left calls that are waited for, about 5 KiB each. More calls are hardly in progress at once.
+/// Most left calls for whose messages the engine waits, about 5 KiB each. More calls are hardly in progress at once.
 const MAX_LEFT_CALLS: usize = 4_000;

@@ -14,7 +14,7 @@ use crate::call::streams::side_record;
 use crate::call::timers::EngineTimer;
 
 impl Engine {
-    /// Ends or closes a leg whose time has come.
+    /// Ends or closes a leg when its timer fires.
     pub(super) fn handle_leg_timer(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         match leg.due(self.clock.now, &self.settings.config) {
@@ -48,7 +48,7 @@ impl Engine {
         self.emit_update(conversation);
     }
 
-    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last one.
+    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event.
     pub(super) fn emit_update(&mut self, conversation: CallKey) {
         if self.is_scan_suspect(conversation) || !self.table.call(conversation).is_some_and(|c| c.settled) {
             return;
@@ -137,7 +137,7 @@ impl Engine {
 
     /// Replaces an unanswered leg by its record, if the call has many legs.
     ///
-    /// A queue rings many telephones again and again, and many functions look at all legs of a call.
+    /// A queue rings many telephones again and again, and many functions iterate over all legs of a call.
     fn compact_leg(&mut self, conversation: CallKey, slot: LegKey) {
         let is_unanswered = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
         let legs = self.table.keys_of(conversation);
@@ -159,8 +159,8 @@ impl Engine {
         self.table.unindex_leg(slot);
     }
 
-    /// Presumes that a leg was answered although the mirror port did not show the 2xx: it had media, and then a BYE or the
-    /// silence of both sides ended it.
+    /// Presumes that a leg was answered although the mirror port did not show the 2xx: the leg had media, and then a
+    /// BYE or the silence of both sides ended it.
     fn presume_answer(&mut self, slot: LegKey) {
         if self.has_answered_branch(slot) {
             return;
@@ -184,7 +184,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether another branch of the leg's INVITE has a captured 2xx. Then this branch was not answered.
+    /// Returns whether another branch of the leg's INVITE has a captured 2xx. If so, the leg was not answered.
     fn has_answered_branch(&self, slot: LegKey) -> bool {
         let Some(leg) = self.table.leg(slot) else { return false };
         let mut others = self.table.legs_of(leg.call());
@@ -216,8 +216,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Arms the timer of the partner legs, if the first leg and the anchor have closed and others are open, e.g. after a
-    /// transfer.
+    /// Arms the timer of the partner legs, if the first leg and the anchor have closed and other legs are open, e.g.
+    /// after a transfer.
     fn await_partners(&mut self, conversation: CallKey) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let over =
@@ -228,7 +228,7 @@ impl Engine {
         }
     }
 
-    /// Splits off the open legs that have media, and ends the others.
+    /// Splits off the open legs that have media, and ends the other open legs.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         if !CallRoles::from_legs(&legs, &self.site.plan).is_some_and(|roles| roles.first.closed && roles.anchor.closed)
@@ -263,7 +263,7 @@ pub(super) fn legs_with_media(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg>
     heard
 }
 
-/// Number of legs up to which a call keeps its unanswered legs uncompacted. A large ring group has fewer.
+/// Most legs with which a call keeps its unanswered legs uncompacted. A large ring group has fewer.
 const KEPT_LEGS: usize = 16;
 /// Time within which all legs of a call end, after its first leg and anchor have ended: one round trip, and
 /// retransmissions.

@@ -19,16 +19,16 @@ use crate::net::{Endpoint, Ssrc};
 use crate::rtp::{RtpPacket, RtpParseError};
 use crate::time::Timestamp;
 
-/// Priority of a leg as the receiver of a flow. Fields come in order of their weight, and the greatest value wins.
+/// Priority of a leg as the receiver of a flow. The fields are ordered by weight, and the greatest value wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RoutePriority {
-    /// The packet was on its way when the leg ended.
+    /// The packet was already in transit when the leg ended.
     is_late: bool,
     /// The leg announced both ends of the flow.
     announced_both: bool,
     /// The leg received this stream before, but does not announce the flow's other end any more.
     keeps_stream: bool,
-    /// Begin of the call: a newer call wins.
+    /// Time at which the call began: a newer call wins.
     created_at: Timestamp,
     /// Position of the leg in its call: an earlier leg wins.
     position: Reverse<usize>,
@@ -37,7 +37,7 @@ struct RoutePriority {
 /// The end of a flow at which a leg is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KnownEnd {
-    /// The leg receives media there.
+    /// The leg receives media at the destination.
     Destination,
     /// The leg receives media at the source: symmetric RTP behind a NAT (RFC 4961).
     Source,
@@ -52,7 +52,7 @@ struct FlowQuery {
 }
 
 impl FlowQuery {
-    /// Returns the end at which legs are looked up.
+    /// Returns the end of the flow at which legs are looked up.
     const fn near(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.1,
@@ -60,7 +60,7 @@ impl FlowQuery {
         }
     }
 
-    /// Returns the other end.
+    /// Returns the other end of the flow.
     const fn far(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.0,
@@ -130,7 +130,7 @@ impl Engine {
         if !endpoints.iter().any(|endpoint| self.kept.early_media.may_hold(*endpoint)) {
             return;
         }
-        // The buffer is moved out of the engine meanwhile, because routing its packets borrows the whole engine.
+        // The buffer is moved out of the engine for this loop, because routing its packets borrows the whole engine.
         let mut early = std::mem::replace(&mut self.kept.early_media, crate::call::early_media::EarlyMedia::new(0));
         early.take_matching(endpoints, self.clock.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
@@ -152,9 +152,10 @@ impl Engine {
 
     /// Finds the leg to which a flow belongs, and the sending side.
     ///
-    /// Packets to an announced address come from the other side of the leg. Failing that, packets from an announced address
-    /// come from the side that announced it (symmetric RTP behind a NAT, RFC 4961). Then come the presumed addresses, the
-    /// IPv4 addresses within NAT64 addresses, and the parties behind a NAT whose media host nothing names.
+    /// Packets to an announced address come from the other side of the leg. Failing that, packets from an announced
+    /// address come from the side that announced it (symmetric RTP behind a NAT, RFC 4961). After these, the presumed
+    /// addresses are tried, then the IPv4 addresses within NAT64 addresses, and last the parties behind a NAT with an
+    /// unknown media host.
     fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
@@ -180,9 +181,9 @@ impl Engine {
             .or_else(|| unplaced(from))
     }
 
-    /// Returns those of the known receivers that presumably receive a flow. A side that was heard at an announced address is
-    /// left out. Legs of several calls are returned only as far as the reverse flow or the host at the other end tells
-    /// them apart: doubt never joins.
+    /// Returns the receivers among `known` that presumably receive a flow. A side with media at an announced address is
+    /// left out. Legs of several calls are returned only if the reverse flow or the host at the other end distinguishes
+    /// them: doubt never joins.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
@@ -354,7 +355,8 @@ impl Engine {
             return;
         };
         self.counters.rtp_packets += 1;
-        // The spool stores only the header of a DTMF packet. Such a packet, read back, was not cut by the capture.
+        // The spool stores only the header of a DTMF packet. When such a packet is read back, the capture did not
+        // truncate it.
         if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.cut += 1;
         }
@@ -417,7 +419,7 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool == LegSpoolState::Open {
             let stream = &mut leg.streams[stream];
-            // Dated back, because older packets of the stream may be captured later.
+            // The time is set back, because older packets of the stream may be captured later.
             let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
@@ -445,7 +447,7 @@ impl Engine {
     }
 }
 
-/// Parses an RTP packet, even if the capture cut it or the spool stored its header only.
+/// Parses an RTP packet, even if the capture truncated it or the spool stored only its header.
 fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParseError> {
     if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
         return RtpPacket::parse_cut(datagram.payload);
@@ -457,7 +459,7 @@ fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParse
     }
 }
 
-/// Updates the codec of the stream's side, and records an event if it differs from the last one.
+/// Updates the codec of the stream's side, and records an event if the codec differs from the last codec.
 fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity {
     let stream = &leg.streams[stream];
     let (side, Some(new)) = (stream.side, stream.voice()) else { return CodecContinuity::AsBefore };
@@ -472,8 +474,8 @@ fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity 
     CodecContinuity::Changed
 }
 
-/// Returns the length of the RTP header in bytes, CSRCs and extension included. Nothing else is stored of a packet with a
-/// secret payload.
+/// Returns the length of the RTP header in bytes, CSRCs and extension included. Of a packet with a secret payload only
+/// this header is stored.
 fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
@@ -484,8 +486,8 @@ const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];
 const DISORDER_NS: i64 = 100_000_000;
 /// Time within which all copies of a packet arrive, from two interfaces with some disorder.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
-/// Streams of one leg at most: announcements with a new SSRC each, for hours. A stream takes 1.5 kB.
+/// Most streams of one leg: announcements with a new SSRC each, for hours. A stream takes 1.5 kB.
 const MAX_STREAMS: usize = 4_096;
-/// Time after the end of a leg in which its packets may still arrive. They must not be taken for the next call on the same
-/// port.
+/// Time after the end of a leg in which its packets may still arrive. Such packets must not count as media of the next
+/// call on the same port.
 const LATE_MEDIA: std::time::Duration = std::time::Duration::from_millis(200);

@@ -25,7 +25,7 @@ impl Engine {
         }
     }
 
-    /// Merges the call `from` into the call `into`. The id of `from` disappears, so no event may have announced it.
+    /// Merges the call `from` into the call `into`. The id of `from` is lost, so no event may have announced it.
     pub(super) fn merge(&mut self, from: CallKey, into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         let own_legs = self.table.keys_of(into).to_vec();
         let Some(old) = self.table.merge(from, into) else { return };
@@ -48,7 +48,7 @@ impl Engine {
         self.events.extend(old.last_snapshot.is_some().then_some(CallEvent::Absorbed(old.id)));
     }
 
-    /// Splits legs off into a new call, which is related to the old one. Returns the new call.
+    /// Splits legs off into a new call, which is related to the old call. Returns the new call.
     pub(super) fn split_call(
         &mut self,
         from: CallKey,
@@ -93,8 +93,8 @@ impl Engine {
         self.emit_update(into);
     }
 
-    /// Records the rule by which the legs of a call joined it, where none is known. The first leg of a call joined nothing.
-    /// The spools of `entering` legs are written by [`Engine::note_assigned`].
+    /// Records the rule by which the legs of a call joined it, for legs without a known rule. The first leg of a call
+    /// has none. [`Engine::note_assigned`] writes the spools of `entering` legs.
     pub(super) fn note_joined(
         &mut self,
         conversation: CallKey,

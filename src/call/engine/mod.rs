@@ -1,7 +1,7 @@
 //! The engine: takes decoded traffic, writes legs to a sink and emits call events.
 //!
-//! `signalling` and `media` handle the two kinds of input, `correlate` finds the call of a leg, `lifecycle` ends legs and
-//! calls. The other modules hold one concern each.
+//! `signalling` and `media` handle the two kinds of input, `correlate` finds the call of a leg, `lifecycle` ends legs
+//! and calls. Each other module has one subject.
 
 mod admission;
 mod apply;
@@ -91,14 +91,14 @@ struct EngineClock {
     wall_offset_ns: i64,
 }
 
-/// Media that is kept for a moment: packets without a leg, and fingerprints of voices.
+/// Media that is kept for seconds: packets without a leg, and fingerprints of voices.
 #[derive(Debug)]
 struct KeptMedia {
     early_media: EarlyMedia,
     content: content::ContentEvidence,
 }
 
-/// Dialogs that have ended and whose packets may still come.
+/// Dialogs that have ended. Late packets of them may still come.
 #[derive(Debug, Default)]
 struct EndedDialogs {
     tombstones: DialogTombstones,
@@ -135,7 +135,7 @@ impl Engine {
         Self::with_limits(config, source, EngineLimits::default())
     }
 
-    /// Creates an engine with other bounds than the default ones.
+    /// Creates an engine with the given bounds instead of the default bounds.
     pub fn with_limits(config: Config, source: &str, limits: EngineLimits) -> Self {
         let site = SiteKnowledge {
             plan: NumberPlan::new(&config.numbers),
@@ -289,7 +289,7 @@ impl Engine {
         self.table.calls().map(|(_, c)| c.id.as_str())
     }
 
-    /// Records that this machine lost frames. Each live call may have lost packets by that.
+    /// Records that this machine lost frames. Each live call may have lost packets in this way.
     pub fn handle_local_loss(&mut self) {
         for (_, conversation) in self.table.calls_mut() {
             conversation.note_problem(ProblemKind::LostByUs);
@@ -323,7 +323,7 @@ impl Engine {
         &self.counters
     }
 
-    /// Returns the numbers configured, and the extensions and PBXs learned.
+    /// Returns the number plan: configured numbers, and learned extensions and PBXs.
     pub(crate) const fn number_plan(&self) -> &NumberPlan {
         &self.site.plan
     }

@@ -21,7 +21,7 @@ pub(super) struct CallPauseRequest<'a> {
     pub at: Timestamp,
     /// Origin of the request, for the record's event.
     pub by: &'a str,
-    /// Side of the leg that made the request, if one did.
+    /// Side of the leg that made the request, if a side made it.
     pub side: Option<Side>,
 }
 

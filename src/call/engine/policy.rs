@@ -32,7 +32,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether a call has no legs but a recorder's own session.
+    /// Returns whether all legs of a call are a recorder's own session.
     fn is_recording_session(&self, conversation: CallKey) -> bool {
         self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_recording_session)
     }
@@ -96,7 +96,7 @@ impl Engine {
         self.apply_pause_to_new_leg(slot, self.clock.now, sink);
     }
 
-    /// Discards the spool of a leg, and withdraws the segments of the call that were announced already.
+    /// Discards the spool of a leg, and withdraws the call's segments that were already announced.
     fn discard_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if leg.spool != LegSpoolState::Open {

@@ -1,8 +1,9 @@
 //! Restore after a restart: the legs of an earlier process are read back from their spools.
 //!
-//! The decisions in a spool hold. Correlation is not repeated for restored legs, because the messages of other calls and
-//! registrations are missing. The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that
-//! change no state need not be passed: [`RestoredLeg::last_media_at`] gives the time of the last one.
+//! The decisions in a spool stay valid. Correlation is not repeated for restored legs, because the messages of other
+//! calls and registrations are missing. The caller passes each [`RestoredLeg`] before the leg's first message. Media
+//! packets that change no state need not be passed: [`RestoredLeg::last_media_at`] gives the time of the last media
+//! packet.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::time::Timestamp;
 /// A leg of an earlier process, as read from the head of its spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredLeg {
-    /// Stem of the spool file's name.
+    /// Name of the leg's spool file without extension.
     pub name: String,
     /// Id of the leg's call. It must not change, because Pyrus knows it as `external_id`.
     pub conversation: String,
@@ -88,7 +89,7 @@ impl RestoreState {
 }
 
 impl Engine {
-    /// Prepares a leg, before its first message is passed again.
+    /// Prepares a leg. Must be called before the leg's first message is passed again.
     pub fn handle_restored_leg(&mut self, restored: RestoredLeg) {
         self.earlier.restore.is_reading = true;
         self.restore_clock(restored.begun_at, restored.wall_offset_ns);
@@ -132,8 +133,8 @@ impl Engine {
         }
     }
 
-    /// Ends the restore: the recorder was down until `now`. The gap does not count as silence of a call, and each live call
-    /// gets a problem that gives its length.
+    /// Ends the restore: the recorder was down until `now`. The gap does not count as silence of a call. Each live call
+    /// gets a problem with the length of the gap.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         self.earlier.restore = RestoreState::default();
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.closed).map(|(slot, _)| slot).collect();
@@ -154,12 +155,12 @@ impl Engine {
                 sink.decide(leg.id, now, &Decision::Restart { away_ms });
             }
         }
-        // The time-outs depend on media, too, so they are computed anew.
+        // The time-outs depend on media, too, so they are computed again.
         open.into_iter().for_each(|slot| self.rearm_leg_timer(slot));
     }
 
-    /// Restores the offset of the wall clock. The capture timeline of the earlier process goes on, and the newest offset in
-    /// any spool holds.
+    /// Restores the offset of the wall clock. The capture timeline of the earlier process continues, and the newest
+    /// offset in any spool is valid.
     fn restore_clock(&mut self, at: Timestamp, wall_offset_ns: i64) {
         if self.earlier.restore.clock_since.is_none_or(|since| since <= at) {
             self.earlier.restore.clock_since = Some(at);
@@ -192,7 +193,7 @@ impl Engine {
         slot
     }
 
-    /// Counts two addresses as one machine again, if a leg had joined its call without a host in common.
+    /// Restores that two addresses count as one machine, if a leg had joined its call without a host in common.
     pub(super) fn link_restored_leg(&mut self, draft: &mut LegDraft, call: CallKey) {
         let Some(first) = self.table.keys_of(call).first().copied() else { return };
         match self.correlator().alias_of_proof(first, &draft.signature()) {
@@ -202,7 +203,7 @@ impl Engine {
         }
     }
 
-    /// Records a restored leg.
+    /// Records that a restored leg is now the leg `slot`.
     pub(super) fn index_restored_leg(&mut self, slot: LegKey, restored: &RestoredLeg) {
         if let Some(leg) = self.table.leg_mut(slot) {
             leg.last_media_at = restored.last_media_at;

@@ -1,5 +1,5 @@
-//! Continuation of calls that ended by a media timeout: a dialog that is heard again becomes a leg of a new call, related
-//! to the ended call.
+//! Continuation of calls that ended by a media timeout: when media of a dialog comes back, the dialog becomes a leg of
+//! a new call, related to the ended call.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl Engine {
     }
 }
 
-/// Flows remembered of a leg: the newest ones of both sides.
+/// Most flows of a leg that are remembered: the newest flows of both sides.
 const MAX_REMEMBERED_FLOWS: usize = 8;
 /// Time within which all legs of a continued call are resumed.
 const CONTINUATION_WINDOW: Duration = Duration::from_secs(30);

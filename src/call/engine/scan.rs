@@ -1,10 +1,12 @@
 //! Scans: unanswered INVITEs of one source, beyond a rate, become one record.
 //!
-//! A scanner sends thousands of INVITEs that nobody answers. Each would become a row of the journal and a task in Pyrus, and
-//! the real calls would wait behind them. The rate is a leaky bucket for each source address: a new call fills it by one,
-//! and an answered call empties it by [`ANSWER_CREDIT`], because a telephone system with that many answers is no scanner.
+//! A scanner sends thousands of INVITEs that nobody answers. Each would become a row of the journal and a task in
+//! Pyrus, and real calls would wait behind them. The rate is a leaky bucket for each source address: a new call adds
+//! one to it. An answered call removes [`ANSWER_CREDIT`], because a telephone system with so many answers is no
+//! scanner.
+//!
 //! While the bucket is over the rate, a new call is a *suspect*: it is not announced. A suspect that is answered or has
-//! media is a call like any other. A suspect that ends otherwise counts as an attempt of its source.
+//! media becomes an ordinary call. A suspect that ends otherwise counts as an attempt of its source.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -38,7 +40,7 @@ struct ScanAttempts {
     wall_offset_ns: i64,
     count: u64,
     began_at: Timestamp,
-    /// Time of the newest attempt.
+    /// Capture time of the newest attempt.
     last_at: Timestamp,
     /// Time at which an attempt last ended.
     ended_at: Timestamp,
@@ -51,7 +53,7 @@ struct AttemptTimes {
     ended_at: Timestamp,
 }
 
-/// Result of counting a new call.
+/// Whether a new call is a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallSuspicion {
     /// The source is within the rate.
@@ -78,7 +80,7 @@ impl ScanTracker {
         if source.level > f64::from(rate) { CallSuspicion::Scan } else { CallSuspicion::None }
     }
 
-    /// Counts the answer to a call of a source.
+    /// Counts the answer to a call from a source.
     pub(super) fn add_answer(&mut self, source: IpAddr, rate: u32) {
         if let Some(source) = self.sources.get_mut(&source) {
             source.level = (source.level - ANSWER_CREDIT).max(-f64::from(rate));
@@ -118,7 +120,7 @@ impl ScanTracker {
     }
 }
 
-/// Which scans end.
+/// Selects the scans that end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanSelection {
     Over,
@@ -162,7 +164,7 @@ impl Engine {
         call.is_suspect
     }
 
-    /// Counts the end of a suspect, in place of a record of its own.
+    /// Counts the end of a suspect as an attempt, instead of writing a separate record.
     pub(super) fn count_scan_attempt(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call(conversation) else { return };
         let (Some(source), wall_offset_ns) = (call.source, call.wall_offset_ns) else { return };
@@ -204,7 +206,7 @@ impl Engine {
 }
 
 impl ScanAttempts {
-    /// Returns the one record of the scan: the record of its first attempt, without the numbers.
+    /// Returns the scan's record: the record of the first attempt, without the numbers.
     fn into_record(self, source: IpAddr) -> CallRecord {
         let Self { mut first, count, last_at, wall_offset_ns, .. } = self;
         let last_at = last_at.offset(wall_offset_ns);
@@ -226,12 +228,12 @@ impl ScanAttempts {
 
 /// Answers count this many times as much as unanswered calls: a source with one answer in 20 calls is no scanner.
 const ANSWER_CREDIT: f64 = 20.0;
-/// A source has ended its scan when none of its attempts ended for this time. It is longer than an INVITE without an answer is
-/// waited for (timer C of RFC 3261 is three minutes).
+/// Time without an ended attempt after which a scan is over. It is longer than the wait for an answer to an INVITE
+/// (timer C of RFC 3261 is three minutes).
 const SCAN_QUIET: Duration = Duration::from_secs(300);
-/// A scan that lasts longer gets a record in between, so that a person hears of it.
+/// Longest time that one record of a scan covers. A longer scan gets further records, so that a person notices it.
 const MAX_SCAN_RECORD: Duration = Duration::from_secs(3_600);
-/// Sources with a rate, about 100 bytes each. Calls of further sources are never suspects.
+/// Most sources with a rate, about 100 bytes each. Calls of further sources are never suspects.
 const MAX_SOURCES: usize = 16_384;
 
 #[cfg(test)]
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn only_calls_beyond_the_rate_are_suspects() {
-        // Ten calls a minute are allowed, and ten at once.
+        // Ten calls a minute are allowed, and ten calls at once.
         assert_eq!(suspects(&mut ScanTracker::default(), 10, 0, 1, 10), 0);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 1, 10), 90);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 7_000, 10), 0, "one in seven seconds");

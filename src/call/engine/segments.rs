@@ -1,7 +1,8 @@
 //! Segments of a long recording: finds out when a live call has become so long that a segment can be rendered.
 //!
-//! A segment is due when media of the anchor leg arrived at least [`SEGMENT_SETTLE`] after its end. So a call that has fallen
-//! silent waits: it may turn out to have ended with its last packet, before the end of the segment.
+//! A segment is due when media of the anchor leg arrived at least [`SEGMENT_SETTLE`] after the segment's end. So the
+//! engine waits if a call has fallen silent: the call may turn out to have ended with its last packet, before the end
+//! of the segment.
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ impl Engine {
         }
     }
 
-    /// Announces the segments that are complete, and arms the timer for the next one.
+    /// Announces the segments that are complete, and arms the timer for the next segment.
     pub(super) fn handle_segment_timer(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call(conversation) else { return };
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
@@ -40,7 +41,7 @@ impl Engine {
             let segments = u32::try_from(complete).unwrap_or(u32::MAX);
             let next_end = started_at + self.segment_length().saturating_mul(segments.saturating_add(1));
             next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
-            // If a rule deleted media of the call once, no segments are made before its end.
+            // If a rule once deleted media of the call, no segments are made before the call ends.
             if segments > call.segments && !call.is_excluded() && !call.media_deleted {
                 self.emit_segments_due(conversation, segments);
             }
@@ -65,7 +66,7 @@ impl Engine {
     }
 
     const fn segment_length(&self) -> Duration {
-        // Capped, so that sums with a timestamp cannot overflow. No call lasts a year.
+        // The length is limited, so that sums with a timestamp cannot overflow. No call lasts a year.
         Duration::from_secs(if self.settings.config.part_s > YEAR_S { YEAR_S } else { self.settings.config.part_s })
     }
 }

@@ -1,4 +1,4 @@
-//! Legs that share a media address: whether the address shows that they are one call, or that one call replaced another.
+//! Legs that share a media address: decides whether they are one call, or whether one call replaced the other.
 
 use crate::call::engine::Engine;
 use crate::call::keys::LegKey;
@@ -40,8 +40,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Records that media flowed between the hosts of an answered leg without media, if the stored packets without a call
-    /// show that. They end with the leg, whose last seconds they cover.
+    /// Records that media flowed between the hosts of an answered leg without media, if stored packets without a call
+    /// show such media. The newest stored packets cover the leg's last seconds.
     pub(in crate::call::engine) fn note_media_behind_nat(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let is_answered = leg.dialog.answered.is_some();

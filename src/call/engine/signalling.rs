@@ -37,20 +37,20 @@ impl AssignedCall {
     }
 }
 
-/// Reason for which a leg is added to a call.
+/// The reason why a leg is added to a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum JoinReason<'a> {
-    /// It begins the call.
+    /// The leg begins the call.
     First,
-    /// A rule joins it to the call, unless it is the call's first leg.
+    /// A rule joins the leg to the call, unless the leg is the call's first leg.
     Rule(CorrelationRule),
-    /// It belonged to the call before a restart.
+    /// The leg belonged to the call before a restart.
     Restored(&'a RestoredLeg),
 }
 
 impl Engine {
     pub(super) fn handle_sip(&mut self, datagram: &UdpDatagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
-        // A WebSocket message is framed by itself, as a datagram is (RFC 7118 section 5.2).
+        // A WebSocket message has its own framing, as a datagram has (RFC 7118 section 5.2).
         let framing = if transport == Transport::Tcp { SipFraming::Stream } else { SipFraming::Datagram };
         let Ok(message) = SipMessage::parse(datagram.payload, framing) else {
             self.counters.sip_rejected += 1;
@@ -65,8 +65,8 @@ impl Engine {
                 None => return,
             },
         };
-        // A message may bypass all known hops of its dialog. It is then passed to each of these legs, and stored with the
-        // first.
+        // A message may bypass all known hops of its dialog. It is then passed to every leg of the dialog, and stored
+        // with the first leg.
         if let Some(first) = slots.first() {
             self.store_message(*first, &message, datagram, sink);
         }
@@ -126,7 +126,7 @@ impl Engine {
         }
         let dialog_at = |slot: &LegKey| self.table.leg(*slot).map(|leg| &leg.dialog);
         let of_dialog = || slots.iter().filter(|s| dialog_at(s).is_some_and(|d| d.matches(message))).copied();
-        // If a Call-ID and tag are used again, the leg that fits best counts, or else the newest.
+        // If a Call-ID and tag are used again, the leg that fits best counts. If several fit, the newest leg counts.
         let is_at_hop = |s: &LegKey| self.table.leg(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
         let fit = |slot: &LegKey| dialog_at(slot).map(|d| (d.has_branch_of(message), d.names_callee(message)));
         let at_hop = of_dialog().filter(is_at_hop).max_by_key(fit);
@@ -143,8 +143,8 @@ impl Engine {
             {
                 vec![slot]
             }
-            // A response takes the way of its INVITE (RFC 3261 section 18.2.2). So this is a response to an INVITE that
-            // was not captured yet.
+            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). So this response answers an INVITE
+            // that was not captured yet.
             None if is_invite_response(message) && of_dialog().all(|s| self.answers_other_invite(s, message)) => {
                 Vec::new()
             }
@@ -299,7 +299,8 @@ impl Engine {
         }
     }
 
-    /// Updates the media index if the leg's SDP negotiation has changed, and takes early media for new addresses.
+    /// Updates the media index if the leg's SDP negotiation has changed, and routes stored early media of new
+    /// addresses.
     fn index_media_addresses(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(fresh) = self.table.announce(slot) else { return };
         let Some(leg) = self.table.leg(slot) else { return };
@@ -332,10 +333,10 @@ impl Engine {
         self.ended.tombstones.add(hash(call_id), tombstone, self.settings.limits.tombstones);
     }
 
-    /// Returns whether a message is a late one of a dialog that has ended.
+    /// Returns whether a message is a late message of a dialog that has ended.
     ///
-    /// A new attempt with the same Call-ID, e.g. after a redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A new
-    /// call by a sender that reuses a Call-ID has another From tag.
+    /// A new attempt with the same Call-ID, e.g. after a redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A
+    /// new call by a sender that reuses a Call-ID has another From tag.
     fn is_late_message(&mut self, message: &SipMessage<'_>) -> bool {
         let Some(tombstone) = self.ended.tombstones.get(hash(message.call_id()), self.clock.now) else { return false };
         if !is_first_invite(message) {
@@ -376,7 +377,7 @@ impl Engine {
         let Some(caused) = caused else { return };
         let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.site.plan.is_extension(n));
         let rings_for_outside = is_ours(&leg.parties.to) && !is_ours(&caused.parties.from);
-        // A machine with several addresses is known by each of them.
+        // A machine with several addresses counts as a PBX under each of its addresses.
         for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
             if rings_for_outside {
                 self.site.plan.learn_visible_pbx(host);
@@ -401,7 +402,7 @@ fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes 
 }
 
 /// Returns whether a message can begin an unknown call: an INVITE, a response to an INVITE, or a request that shows an
-/// established dialog. A response to another request cannot, nor can the ACK to a failure.
+/// established dialog. A response to another request cannot begin a call, nor can the ACK to a failure.
 fn can_begin(message: &SipMessage<'_>) -> bool {
     match (message.method(), message.status()) {
         (Some(SipMethod::Invite | SipMethod::Bye), _) => true,

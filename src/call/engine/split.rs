@@ -1,4 +1,4 @@
-//! Split: legs that still have media after their call has ended become a call of their own, related to the ended call.
+//! Split: legs that still have media after their call has ended become a separate call, related to the ended call.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 impl Engine {
     /// Splits the surviving legs of an ended call off into a new call, unless a related live call records their sound.
     ///
-    /// After a transfer whose other leg the mirror port does not show, no other call has that sound.
+    /// After a transfer with another leg that the mirror port does not show, no other call has that sound.
     pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(call) = self.table.call(conversation) else { return };
         let has_media = |leg: &Leg| leg.last_media_at.is_some_and(|last| self.clock.now.since(last) < PARTNER_WINDOW);

@@ -4,14 +4,14 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::time::Timestamp;
 
-/// Tombstones by hashed Call-ID. Either side may send the late message, with either tag, so the Call-ID is the key.
+/// Tombstones by hashed Call-ID. The key has no tag, because either side may send the late message, with either tag.
 #[derive(Debug, Default)]
 pub(super) struct DialogTombstones {
     known: HashMap<u64, DialogTombstone, foldhash::fast::RandomState>,
     order: VecDeque<(Timestamp, u64)>,
 }
 
-/// The part of an ended dialog that tells its late messages from a new call.
+/// The part of an ended dialog that distinguishes its late messages from a new call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DialogTombstone {
     /// End of the time for which the dialog is remembered.
@@ -25,7 +25,8 @@ pub(super) struct DialogTombstone {
 }
 
 impl DialogTombstones {
-    /// Adds a tombstone, merges it with an earlier one of the same Call-ID, and removes the oldest beyond `limit`.
+    /// Adds a tombstone, and merges it with an earlier tombstone of the same Call-ID. Removes the oldest tombstone
+    /// beyond `limit`.
     pub(super) fn add(&mut self, key: u64, mut new: DialogTombstone, limit: usize) {
         if let Some(old) = self.known.get(&key) {
             new.invite_cseq = new.invite_cseq.max(old.invite_cseq);
@@ -53,7 +54,7 @@ impl DialogTombstones {
 
     fn remove_oldest(&mut self) {
         let Some((until, key)) = self.order.pop_front() else { return };
-        // A tombstone that was renewed meanwhile stays until its new time.
+        // A tombstone that was renewed in the meantime stays until its new time.
         if self.known.get(&key).is_some_and(|known| known.until <= until) {
             self.known.remove(&key);
         }
