@@ -178,7 +178,7 @@ pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &A
 const FILE_ATTEMPTS: u32 = 14;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// Doublings after which the longest pause is certainly reached.
+/// Number of doublings after which a pause surely exceeds the longest pause.
 const MAX_DOUBLINGS: u32 = 10;
 /// Characters of the checksum in a key: 64 bits, beside the call id.
 const KEY_CHECKSUM_CHARS: usize = 16;

@@ -232,7 +232,7 @@ impl StreamStats {
                 self.restarts = self.restarts.saturating_add(1);
                 self.begin_run(before, at);
                 self.advance(1, time);
-                // Earlier packets after the jump belong to the same run.
+                // Packets of the new run that arrived before the jump was confirmed are counted, too.
                 for &(other, at) in jumped.iter().flatten() {
                     let behind = before.wrapping_sub(other);
                     if behind != 0 && behind < MAX_MISORDER {
@@ -373,7 +373,8 @@ const MAX_DROPOUT: u16 = 3_000;
 /// Largest distance behind the highest number that counts as reordering and not as a jump (RFC 3550 appendix A.1).
 const MAX_MISORDER: u16 = 100;
 
-/// Packets remembered after a jump until two consecutive ones confirm it: 100 ms of disorder and duplicates at 20 ms.
+/// Packets after a jump that are remembered until two consecutive packets confirm the jump: 100 ms of disorder and
+/// duplicates at 20 ms.
 const JUMPS: usize = 8;
 
 /// Largest change of the transit time that counts as jitter, ms. A larger change means that the sender moved its RTP

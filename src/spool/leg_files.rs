@@ -444,5 +444,5 @@ const MAX_HEAD: usize = 8 * 1024;
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 /// Most files remembered for removal. The next start reads any others, and removes them after rendering.
 const MAX_REMOVALS: usize = 10_000;
-/// Failures per log line.
+/// Number of failures from one log line to the next.
 const LOG_EVERY: u64 = 1_000;
