@@ -205,6 +205,6 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     let after =
         played.calls.iter().find(|c| c.record.ended_at == Some(crate::support::scenario::at(ended))).expect("a record");
     hears(after, (1, 3), talks, ended);
-    let first = call_of(&played, &office.scene, b);
-    assert!(related(&after.record, &first.record), "{:?}", after.record.related);
+    let consultation = call_of(&played, &office.scene, c);
+    assert!(related(&after.record, &consultation.record), "{:?}", after.record.related);
 }
