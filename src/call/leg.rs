@@ -329,8 +329,8 @@ impl Leg {
         presumed.filter(|(endpoint, _)| !claims.iter().any(|(claim, _)| claim == endpoint)).collect()
     }
 
-    /// Returns the sides that announce the public address of their NAT, each with the key of its media: the host that sends
-    /// the other party's SIP, with the port that the side announced.
+    /// Returns the sides that announce the public address of their NAT, each with the key of its media. The key is the
+    /// host that sends the other party's SIP, with the port that the side announced.
     pub(crate) fn unplaced_receivers(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let is_translated = |(claim, side): &&(Endpoint, Side)| {
             is_private(self.signaller(*side).ip()) && !is_private(claim.ip()) && !claim.ip().is_multicast()

@@ -1,9 +1,9 @@
 //! Index of media addresses: finds the legs that receive media at an address, and says how reliable an address is.
 //!
-//! A leg is found at each address that its session descriptions announce, and at each *presumed* address: the host that
-//! sends a party's SIP, with the port that the party announced. A presumed address finds the media of a PBX that
-//! announces the public address of its NAT, and of a party that announces a host name. Announced addresses are searched
-//! first.
+//! A leg is found at each address that its session descriptions announce, and at each *presumed* address. That is the
+//! host that sends a party's SIP, with the port that the party announced. A presumed address finds the media of a PBX
+//! that announces the public address of its NAT, and of a party that announces a host name. Announced addresses are
+//! searched first.
 //!
 //! A PBX behind a NAT can have its media on another host than its SIP. No message names that host, but its flow goes
 //! between the host that sends the other party's SIP and the port that the PBX announced.

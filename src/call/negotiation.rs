@@ -405,8 +405,8 @@ impl Negotiation {
         out
     }
 
-    /// Returns all descriptions to which media may be sent now: descriptions in force first, then descriptions of early
-    /// dialogs and of offers without an answer, and last those that such an offer is to replace.
+    /// Returns all descriptions to which media may be sent now. Descriptions in force come first, then those of early
+    /// dialogs and of offers without an answer. The descriptions that such an offer is to replace come last.
     fn descriptions(&self) -> impl Iterator<Item = (&AudioDescription, Side)> {
         let sides = [Side::Caller, Side::Callee];
         let forks = self.forks.iter().map(|(_, description)| (description, Side::Callee));

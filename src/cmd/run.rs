@@ -21,6 +21,7 @@ use crate::call::test_call::TestCallKey;
 use crate::capture::{CaptureCounters, CaptureSource, CaptureWarning, live};
 use crate::console::{ConsoleServer, ServiceStatus};
 use crate::journal::Journal;
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::drops::{DropAlarms, DropReason};
@@ -155,7 +156,7 @@ impl RunningService {
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         let is_rebuilt = alarm.is_some();
         if let Some(alarm) = alarm {
-            alerts.raise(AlarmKind::JournalDamaged, &alarm);
+            alerts.raise(&AlarmCause::Described(AlarmKind::JournalDamaged, &alarm));
         }
         let (mut spool, events) = DiskSpool::start(&config.spool)?;
         let tools = PostProcessTools {
@@ -304,13 +305,10 @@ impl RunningService {
     /// (Restart=on-failure). No call is lost: calls without a journal row stay in the spool.
     fn check_journal(&self) -> anyhow::Result<()> {
         let Some(damage) = self.journal.damage() else { return Ok(()) };
-        let detail = format!(
-            "the journal is damaged ({damage}): the service ends, and rebuilds the journal from the records at its \
-             next start"
-        );
-        self.alerts.raise(AlarmKind::JournalDamaged, &detail);
+        let cause = AlarmCause::JournalDamaged { damage };
+        self.alerts.raise(&cause);
         Journal::mark_damaged(&self.config.journal, damage)?;
-        anyhow::bail!(detail)
+        anyhow::bail!(cause.to_string())
     }
 
     /// Ends the service if a thread has ended by itself, because its work would be missing without notice. systemd
@@ -368,12 +366,7 @@ impl RunningService {
             }
             Some(StalledThread { name, since }) if !self.is_stalled => {
                 self.is_stalled = true;
-                let detail = format!(
-                    "the {name} thread has made no progress for {} s: a disk or a network folder does not answer; \
-                     systemd restarts the service if it stays so",
-                    since.as_secs()
-                );
-                self.alerts.raise(AlarmKind::ThreadStalled, &detail);
+                self.alerts.raise(&AlarmCause::ThreadStalled { name, since });
             }
             Some(_) => {}
         }
@@ -393,7 +386,7 @@ impl RunningService {
         let counters = MirrorCounters { engine: pipeline.engine.counters(), decode: pipeline.decoder.counters() };
         let Some(traffic) = &mut pipeline.traffic else { return };
         for (kind, detail) in mirror.check(clock::wall_clock(), counters, traffic) {
-            alerts.raise(kind, &detail);
+            alerts.raise(&AlarmCause::Described(kind, &detail));
         }
     }
 
@@ -467,11 +460,13 @@ impl RunningService {
     fn report(&mut self, source: &mut dyn CaptureSource) {
         for warning in source.take_warnings() {
             match &warning {
-                CaptureWarning::InterfaceUp(text) => self.alerts.raise(AlarmKind::InterfaceUp, text),
+                CaptureWarning::InterfaceUp(text) => {
+                    self.alerts.raise(&AlarmCause::Described(AlarmKind::InterfaceUp, text));
+                }
                 CaptureWarning::InterfaceDown(text) => {
                     // Missing packets of live calls were lost on this machine, not before it.
                     self.pipeline.engine.handle_local_loss();
-                    self.alerts.raise(AlarmKind::InterfaceDown, text);
+                    self.alerts.raise(&AlarmCause::Described(AlarmKind::InterfaceDown, text));
                 }
                 CaptureWarning::Source(text) | CaptureWarning::Unread(text) => tracing::warn!("{text}"),
             }
@@ -482,11 +477,7 @@ impl RunningService {
             counters.dropped_by_interface - self.reported.dropped_by_interface.min(counters.dropped_by_interface);
         if kernel + interface > 0 {
             self.pipeline.engine.handle_local_loss();
-            let detail = format!(
-                "frames were lost on this machine ({kernel} in the kernel, {interface} in the interface): increase \
-                 capture.buffer_mib, or give the machine more processor time"
-            );
-            self.alerts.raise(AlarmKind::CaptureDrops, &detail);
+            self.alerts.raise(&AlarmCause::FramesLost { by_kernel: kernel, by_interface: interface });
         }
         self.reported = counters;
         self.report_drops();
@@ -495,7 +486,7 @@ impl RunningService {
     fn report_drops(&mut self) {
         for (reason, text) in self.drop_alarms.take_new(self.pipeline.engine.now(), &self.pipeline.drops()) {
             match reason {
-                DropReason::Full => self.alerts.raise(AlarmKind::TablesFull, &text),
+                DropReason::Full => self.alerts.raise(&AlarmCause::Described(AlarmKind::TablesFull, &text)),
                 DropReason::Unreadable => tracing::warn!("{text}: run `callspan doctor` for details"),
             }
         }

@@ -19,7 +19,7 @@ pub(crate) fn table(records: &[CallRecord], style: &TextStyle) -> String {
         let tones =
             std::iter::once(TextTone::Plain).chain(records.iter().map(|r| r.verdict.map_or(TextTone::Plain, tone)));
         for (row, tone) in rows.iter().zip(tones) {
-            line(&mut text, row, widths, (style, tone));
+            line(&mut text, row, widths, style, tone);
         }
     }
     text.push_str(&totals(records));
@@ -147,7 +147,7 @@ fn fit(rows: &[[String; COLUMNS]], width: Option<usize>) -> [usize; COLUMNS] {
     widths
 }
 
-fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS], (style, tone): (&TextStyle, TextTone)) {
+fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS], style: &TextStyle, tone: TextTone) {
     let start = text.len();
     for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
         let gap = if column == 0 { "" } else { GAP };

@@ -1,4 +1,4 @@
-//! What the central archive has of each call, and what it still needs.
+//! Jobs of the central archive: the objects that it has of each call, and those that it still needs.
 
 use rusqlite::{OptionalExtension, Row as SqlRow, params};
 

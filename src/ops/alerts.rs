@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::alarm_cause::AlarmCause;
 use super::alarm_history::AlarmHistory;
 use super::clock::wall_clock;
 use super::config::secret;
@@ -351,14 +352,14 @@ impl Alerts {
     }
 
     /// Raises an alarm. Never blocks.
-    pub fn raise(&self, kind: AlarmKind, detail: &str) {
-        self.log_and_send(kind, detail, None);
+    pub(crate) fn raise(&self, cause: &AlarmCause<'_>) {
+        self.log_and_send(cause.kind(), &cause.to_string(), None);
     }
 
     /// Raises an alarm about a call. The detail may quote Pyrus and contain a phone number, so long runs of digits are
     /// blanked.
-    pub fn raise_for(&self, kind: AlarmKind, call: &str, detail: &str) {
-        self.log_and_send(kind, &without_numbers(detail), Some(call.to_owned()));
+    pub(crate) fn raise_for(&self, call: &str, cause: &AlarmCause<'_>) {
+        self.log_and_send(cause.kind(), &without_numbers(&cause.to_string()), Some(call.to_owned()));
     }
 
     /// Returns true if alarms go anywhere else than to the log: to a command, webhook, mail or Telegram.
@@ -368,8 +369,8 @@ impl Alerts {
     }
 
     /// Raises an alarm without a log line, for an error that is logged or printed elsewhere.
-    pub(crate) fn raise_unlogged(&self, kind: AlarmKind, detail: &str) {
-        self.send_to_command(kind, detail, None);
+    pub(crate) fn raise_unlogged(&self, cause: &AlarmCause<'_>) {
+        self.send_to_command(cause.kind(), &cause.to_string(), None);
     }
 
     fn log_and_send(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
@@ -575,8 +576,11 @@ mod tests {
         let out = dir.path().join("out");
         let command = format!("cat >> {}", out.display());
         raised(AlarmLimits::default(), &command, |alerts| {
-            alerts.raise(AlarmKind::DiskLow, "the spool folder has 3 GiB");
-            alerts.raise_for(AlarmKind::DeliveryParked, "20261123T070000Z-abc", "no user for +79774221338, code 404");
+            alerts.raise(&AlarmCause::Described(AlarmKind::DiskLow, "the spool folder has 3 GiB"));
+            alerts.raise_for(
+                "20261123T070000Z-abc",
+                &AlarmCause::Described(AlarmKind::DeliveryParked, "no user for +79774221338, code 404"),
+            );
         });
         let lines = lines(&out);
         assert_eq!(lines.len(), 2);
@@ -593,7 +597,7 @@ mod tests {
         let limits = AlarmLimits { pause: Duration::from_millis(500), ..AlarmLimits::default() };
         raised(limits, &command, |alerts| {
             for n in 1..=4 {
-                alerts.raise(AlarmKind::CaptureDrops, &format!("frames were lost, {n}"));
+                alerts.raise(&AlarmCause::Described(AlarmKind::CaptureDrops, &format!("frames were lost, {n}")));
             }
             #[expect(clippy::disallowed_methods, reason = "a pause by the real clock is what is tested")]
             std::thread::sleep(Duration::from_millis(900));
@@ -615,7 +619,7 @@ mod tests {
         let session = |details: &[&str], wait: Duration| {
             let history = AlarmHistory::load(dir.path().join("alarms.json"), wall_clock(), pause);
             let (alerts, runner) = Alerts::start_with(&config, None, history, limits).unwrap();
-            details.iter().for_each(|detail| alerts.raise(AlarmKind::ServiceFailed, detail));
+            details.iter().for_each(|detail| alerts.raise(&AlarmCause::Described(AlarmKind::ServiceFailed, detail)));
             #[expect(clippy::disallowed_methods, reason = "a pause by the real clock is what is tested")]
             std::thread::sleep(wait);
             drop(alerts);
@@ -638,7 +642,7 @@ mod tests {
         let command = format!("cat >> {}", out.display());
         raised(AlarmLimits::default(), &command, |alerts| {
             for kind in [AlarmKind::PyrusAway, AlarmKind::PyrusRecovered, AlarmKind::PyrusAway] {
-                alerts.raise(kind, "Pyrus");
+                alerts.raise(&AlarmCause::Described(kind, "Pyrus"));
             }
         });
         let kinds: Vec<_> = lines(&out).iter().map(|l| l["kind"].to_string()).collect();
@@ -659,8 +663,8 @@ mod tests {
         );
         let limits = AlarmLimits { max_run: Duration::from_millis(300), ..AlarmLimits::default() };
         raised(limits, &command, |alerts| {
-            alerts.raise(AlarmKind::DiskLow, "hangs");
-            alerts.raise(AlarmKind::DiskFull, "runs nevertheless");
+            alerts.raise(&AlarmCause::Described(AlarmKind::DiskLow, "hangs"));
+            alerts.raise(&AlarmCause::Described(AlarmKind::DiskFull, "runs nevertheless"));
         });
         let kinds: Vec<_> = lines(&out).iter().map(|l| l["kind"].to_string()).collect();
         assert_eq!(kinds, ["\"disk_low\"", "\"disk_full\""]);
@@ -671,7 +675,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = format!("env > {}", out.display());
-        raised(AlarmLimits::default(), &command, |alerts| alerts.raise(AlarmKind::PyrusAway, "away"));
+        raised(AlarmLimits::default(), &command, |alerts| {
+            alerts.raise(&AlarmCause::Described(AlarmKind::PyrusAway, "away"))
+        });
         let seen = std::fs::read_to_string(&out).unwrap();
         assert!(seen.contains("PATH=") && !seen.contains("CALLSPAN_PYRUS_SECURITY_KEY"));
     }

@@ -1,5 +1,6 @@
 //! Operation of the recorder: configuration, logs, alarms, counters, and the doctor.
 
+pub(crate) mod alarm_cause;
 pub(crate) mod alarm_history;
 pub(crate) mod alarm_text;
 pub mod alerts;

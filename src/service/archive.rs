@@ -7,6 +7,7 @@ use crate::archive::{ArchiveJob, ArchiveOutcome, ArchiveStage, ArchiveStep, Arch
 use crate::central::config::Config as ArchiveConfig;
 use crate::central::{ArchiveIndex, ObjectArchive};
 use crate::journal::{CallStage, Journal, RecordingRow, StoredCall};
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::thread::{StopSignal, StoppableThread};
@@ -42,7 +43,7 @@ pub(crate) fn start(
                 Err(error) => health.record(&RoundResult::Failed(format!("{error:#}")), &alerts),
             });
             if std::panic::catch_unwind(round).is_err() {
-                alerts.raise(AlarmKind::ArchiveFailing, "a bug in callspan stopped the archive; it begins again");
+                alerts.raise(&AlarmCause::ArchivePanicked);
                 let _ = stop.is_stopped_within(PAUSE_AFTER_PANIC); // the loop asks again
             }
         }
@@ -177,11 +178,11 @@ impl ArchiveHealth {
     fn record(&mut self, result: &RoundResult, alerts: &Alerts) {
         match self.change(result, clock::wall_clock()) {
             Some(AlarmKind::ArchiveRecovered) => {
-                alerts.raise(AlarmKind::ArchiveRecovered, "the archive takes calls again");
+                alerts.raise(&AlarmCause::ArchiveRecovered);
             }
-            Some(kind) => {
+            Some(_) => {
                 let reason = if let RoundResult::Failed(reason) = result { reason.as_str() } else { "" };
-                alerts.raise(kind, reason);
+                alerts.raise(&AlarmCause::ArchiveFailing { reason });
             }
             None => {}
         }
@@ -244,7 +245,7 @@ async fn run(mut archiver: Archiver, health: &mut ArchiveHealth, alerts: &Alerts
         match archiver.send_due(&|| stop.is_stopped_within(Duration::ZERO)).await {
             Ok(round) => {
                 if let Some(reason) = &round.refusal {
-                    alerts.raise(AlarmKind::ArchiveFailing, &format!("a call cannot be archived: {reason}"));
+                    alerts.raise(&AlarmCause::CallNotArchived { reason });
                 }
                 health.record(&round.result(), alerts);
             }

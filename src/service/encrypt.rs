@@ -13,7 +13,7 @@ use anyhow::Context;
 use super::clock::monotonic;
 use super::worker::CallWorker;
 use crate::journal::{CallStage, EncryptedRecording, Journal, RecordingRow};
-use crate::ops::alerts::AlarmKind;
+use crate::ops::alarm_cause::AlarmCause;
 use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};
 use crate::recording::peaks::peaks_path;
 
@@ -70,9 +70,7 @@ impl Encryptor {
             }
             Err(error) => {
                 self.not_before = Some(begin + PAUSE_AFTER_FAILURE);
-                let detail =
-                    format!("a recording cannot be encrypted ({error:#}); it stays unencrypted and is tried again");
-                worker.alerts.raise(AlarmKind::EncryptionFailed, &detail);
+                worker.alerts.raise(&AlarmCause::RecordingNotEncrypted { error: &error });
                 EncryptionProgress::Done
             }
         }
@@ -103,11 +101,7 @@ impl Encryptor {
             Ok(()) => Ok(()),
             Err(EncryptError::Temporary(error)) => Err(error.context(format!("call {id}"))),
             Err(EncryptError::Changed(path)) => {
-                let detail = format!(
-                    "{} was changed after it was written: it is not encrypted; look at it with `callspan calls verify {id}`",
-                    path.display()
-                );
-                worker.alerts.raise_for(AlarmKind::EncryptionFailed, id, &detail);
+                worker.alerts.raise_for(id, &AlarmCause::RecordingChanged { file: &path, call: id });
                 self.skipped.insert(id.to_owned());
                 Ok(())
             }

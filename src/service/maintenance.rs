@@ -16,7 +16,7 @@ use super::worker::CallWorker;
 use crate::call::event::EndedCall;
 use crate::delivery::CallProgress;
 use crate::journal::{self, CallStage, DeliveryNeed, Journal, RecordingRow};
-use crate::ops::alerts::AlarmKind;
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::config::Config;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::config::Config as RecordingConfig;
@@ -85,8 +85,7 @@ impl Maintenance {
                 Ok(Err(error)) => format!("{error:#}"),
                 Err(_) => String::from("a bug in callspan stopped the rendering"),
             };
-            let detail = format!("the call cannot be rendered again as requested: {error}");
-            self.worker.alerts.raise_for(AlarmKind::RenderFailed, &id, &detail);
+            self.worker.alerts.raise_for(&id, &AlarmCause::RequestedRenderFailed { error: &error });
         }
         Ok(())
     }

@@ -28,7 +28,8 @@ use crate::call::record::{CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
 use crate::journal::outbox::Outbox;
 use crate::journal::{CallStage, Journal, LegRow, StoredCall};
-use crate::ops::alerts::{AlarmKind, Alerts};
+use crate::ops::alarm_cause::AlarmCause;
+use crate::ops::alerts::Alerts;
 use crate::ops::config::Config;
 use crate::ops::supervision::{LONG_ROUND, SHORT_ROUND, Supervisor, TickCounter};
 use crate::ops::thread::{StoppableThread, join_within};
@@ -390,15 +391,10 @@ impl RenderPool {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             // Another try would panic again. This thread goes on: it may be the only one that renders.
-            Err(_) => {
-                let detail = "work on the call stopped because of a bug in callspan; the next start tries again";
-                return alerts.raise_for(AlarmKind::RenderFailed, id, detail);
-            }
+            Err(_) => return alerts.raise_for(id, &AlarmCause::CallWorkPanicked),
         };
         let pause = self.pauses.get(tries).or(self.pauses.last()).copied().unwrap_or_default();
-        let detail =
-            format!("the recording cannot be written ({error}); callspan tries again in {} s", pause.as_secs());
-        alerts.raise_for(AlarmKind::RecordingFailed, id, &detail);
+        alerts.raise_for(id, &AlarmCause::RecordingNotWritten { error: &error, pause });
         let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
         if retries.len() >= MAX_RETRIES {
             tracing::error!(call = id, "too many calls wait for the disk: the next start tries this call again");

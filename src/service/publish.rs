@@ -11,7 +11,7 @@ use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
 use crate::journal::{CallStage, LegRow};
-use crate::ops::alerts::AlarmKind;
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::notify;
 use crate::service::clock::wall_clock;
 use crate::spool::scrub::scrub;
@@ -82,8 +82,7 @@ impl CallWorker {
             if self.keep_pcap && record.verdict != Some(CallVerdict::Excluded) && path.is_file() {
                 let kept = self.recorder.kept_path(record, leg.index);
                 if let Err(error) = keep_packets(&path, &kept) {
-                    let detail = format!("the packets of a call cannot be kept ({error}); the next start tries again");
-                    self.alerts.raise_for(AlarmKind::RecordingFailed, &record.id, &detail);
+                    self.alerts.raise_for(&record.id, &AlarmCause::PacketsNotKept { error: &error });
                     continue;
                 }
             }
@@ -121,11 +120,7 @@ impl CallWorker {
         if legs.is_empty() {
             return;
         }
-        let detail = format!(
-            "{} of the call's legs could not be rendered; the packets are kept in the spool folder as .pcapng.failed",
-            legs.len()
-        );
-        self.alerts.raise_for(AlarmKind::RenderFailed, call, &detail);
+        self.alerts.raise_for(call, &AlarmCause::LegsNotRendered { legs: legs.len() });
         for leg in legs {
             let path = self.store.path(&leg.name);
             if let Err(error) = std::fs::rename(&path, path.with_extension("pcapng.failed")) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::clock::monotonic;
 use super::lock::{self, LockError};
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts, PAUSE};
 use crate::ops::output;
 use crate::text::error_chain;
@@ -25,7 +26,7 @@ pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, 
     if is_second || !alerts.has_way() || was_raised(&stamp, &text) {
         return;
     }
-    alerts.raise_unlogged(AlarmKind::ServiceFailed, &text);
+    alerts.raise_unlogged(&AlarmCause::Described(AlarmKind::ServiceFailed, &text));
     if lock::make_private(state).and_then(|()| std::fs::write(&stamp, &text)).is_err() {
         output::note(&format!(
             "callspan: {text}: the service waits {} s before it ends, so that it is not restarted too often",

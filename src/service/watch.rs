@@ -10,6 +10,7 @@ use anyhow::Context;
 use super::clock::wall_clock;
 use crate::delivery::DeliveryBlocker;
 use crate::journal::Journal;
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::disk::{DiskLevel, DiskWatch};
@@ -37,7 +38,7 @@ pub(crate) fn start(
     let mut other = move |alerts: &Alerts| {
         periods.check(wall_clock()).iter().for_each(|line| tracing::info!("{line}"));
         if let Some((kind, detail)) = self_test.update(SelfTestResult::read(&state)) {
-            alerts.raise(kind, &detail);
+            alerts.raise(&AlarmCause::Described(kind, &detail));
         }
     };
     StoppableThread::start("watch", move |stop| {
@@ -76,7 +77,7 @@ pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
             DiskLevel::ReadOnly => AlarmKind::DiskReadOnly,
             DiskLevel::Missing => AlarmKind::StorageMissing,
         };
-        alerts.raise(kind, &change.detail);
+        alerts.raise(&AlarmCause::Described(kind, &change.detail));
     }
 }
 
@@ -172,8 +173,7 @@ impl DeliveryAlarms {
             DeliveryAnswer::Busy | DeliveryAnswer::Ended => return,
             DeliveryAnswer::WaitsForJournal(error) => {
                 if !self.waits_for_journal {
-                    let detail = format!("delivery waits, because the journal cannot be written or read: {error}");
-                    alerts.raise(AlarmKind::JournalDamaged, &detail);
+                    alerts.raise(&AlarmCause::DeliveryWaitsForJournal { error: &error });
                 }
                 self.waits_for_journal = true;
                 return;
@@ -181,19 +181,21 @@ impl DeliveryAlarms {
         };
         self.waits_for_journal = false;
         if summary.blocked_by != self.blocked_by {
-            let why = summary.alarm.as_deref().unwrap_or("Pyrus takes calls again");
-            match summary.blocked_by {
-                Some(DeliveryBlocker::Login | DeliveryBlocker::Account) => alerts.raise(AlarmKind::LoginRefused, why),
-                Some(DeliveryBlocker::Unreachable) => alerts.raise(AlarmKind::PyrusAway, why),
-                None => alerts.raise(AlarmKind::PyrusRecovered, "Pyrus takes calls again"),
-            }
+            let why = summary.alarm.as_deref().unwrap_or_default();
+            alerts.raise(&match summary.blocked_by {
+                Some(DeliveryBlocker::Login | DeliveryBlocker::Account) => {
+                    AlarmCause::Described(AlarmKind::LoginRefused, why)
+                }
+                Some(DeliveryBlocker::Unreachable) => AlarmCause::Described(AlarmKind::PyrusAway, why),
+                None => AlarmCause::PyrusRecovered,
+            });
             self.blocked_by = summary.blocked_by;
         }
         let mut troubles = BTreeSet::new();
         let parked = summary.parked.iter().map(|t| (AlarmKind::DeliveryParked, t));
         for (kind, trouble) in parked.chain(summary.dead.iter().map(|t| (AlarmKind::DeliveryDead, t))) {
             if !self.troubles.contains(&trouble.id) {
-                alerts.raise_for(kind, &trouble.id, &trouble.reason);
+                alerts.raise_for(&trouble.id, &AlarmCause::Described(kind, &trouble.reason));
             }
             troubles.insert(trouble.id.clone());
         }

@@ -14,7 +14,8 @@ use crate::call::record::CallRecord;
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy};
 use crate::journal::outbox::Outbox;
 use crate::journal::{self, CallStage, CallToStore, Journal, LegRow, SpoolFileState};
-use crate::ops::alerts::{AlarmKind, Alerts};
+use crate::ops::alarm_cause::AlarmCause;
+use crate::ops::alerts::Alerts;
 use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
 use crate::spool::disk::DiskStore;
@@ -109,8 +110,7 @@ impl CallWorker {
     }
 
     fn raise_journal_alarm(&self, id: &str, error: &journal::Error) {
-        let detail = format!("the journal cannot be written: {error}");
-        self.alerts.raise_for(AlarmKind::JournalDamaged, id, &detail);
+        self.alerts.raise_for(id, &AlarmCause::JournalNotWritten { error });
     }
 }
 

@@ -343,8 +343,9 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether the match is unique. It is not if another leg has half as many matches with one of the two legs
-    /// in the same seconds, through the machine at the same side. A leg between two machines has a relay at each side.
+    /// Returns whether the match is unique. It is not unique if another leg has half as many matches with one of the
+    /// two legs in the same seconds. Both matches must be through the machine at the same side, because a leg between
+    /// two machines has a relay at each side.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {

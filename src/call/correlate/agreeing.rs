@@ -47,8 +47,8 @@ struct AgreeingLeg<'a> {
 }
 
 /// Returns the evidence of the rule `agreeing_numbers`: calls whose numbers agree with those of a leg that no other
-/// rule explains. A call of which both numbers agree is preferred to a call of which one number agrees, because all
-/// outbound calls of a site may have the same caller's number.
+/// rule explains. A call of which both numbers agree is preferred, because all outbound calls of a site may have the
+/// same caller's number.
 pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let legs: Vec<AgreeingLeg<'_>> = question.correlator.agreeing_legs(&question.signature).collect();
     let strongest = legs.iter().map(|found| found.strength).max();

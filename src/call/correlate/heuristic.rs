@@ -39,7 +39,7 @@ fn rings_already(question: &LegQuestion<'_>, call: CallKey) -> bool {
     })
 }
 
-/// Returns the evidence of the rule `another_device`: only one call explains the leg, a telephone number rings already
+/// Returns the evidence of the rule `another_device`. Only one call explains the leg, a telephone number rings already
 /// in that call, and the leg rings another device of this number.
 pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::AnotherDevice, call);
@@ -98,8 +98,8 @@ fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Eviden
     waiting.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
 }
 
-/// Returns the call that the rule for ties `newest_unserved` prefers: the newest of several matching calls, if it has
-/// just begun and the PBX has called nobody for it yet.
+/// Returns the call that the rule for ties `newest_unserved` prefers. It is the newest of several matching calls, if it
+/// has just begun and the PBX has called nobody for it yet.
 ///
 /// All other calls must have been served before: their telephones ring, since a PBX rings a whole group at once, and
 /// none of these legs has ended.

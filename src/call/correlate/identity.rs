@@ -15,7 +15,7 @@ pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
     hops.map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameDialog, leg.call(), key)).collect()
 }
 
-/// Returns the evidence of the rule `tag_reuse`: at a hop at which the dialog was answered and is over, an INVITE uses
+/// Returns the evidence of the rule `tag_reuse`. At a hop at which the dialog was answered and is over, an INVITE uses
 /// the dialog's Call-ID and tag again. Such an INVITE begins another call, however soon it comes.
 pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let is_over = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_some();

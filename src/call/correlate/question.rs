@@ -47,19 +47,20 @@ pub(super) struct MetLeg<'a> {
 impl<'a> LegQuestion<'a> {
     /// Creates the question about a new leg, for the time at which the leg was sent.
     pub(super) fn about_draft(correlator: Correlator<'a>, draft: &'a LegDraft) -> Self {
-        Self::new(correlator, draft.signature(), (&draft.dialog, &draft.correlation_keys), |_| true)
+        Self::new(correlator, draft.signature(), &draft.dialog, &draft.correlation_keys, |_| true)
     }
 
     /// Creates the question about the only leg of a call, for the present time.
     pub(super) fn about_leg(correlator: Correlator<'a>, leg: &'a Leg) -> Self {
         let is_other = |other: &Leg| other.call() != leg.call();
-        Self::new(correlator, leg.signature(), (&leg.dialog, &leg.correlation_keys), is_other).as_of_now()
+        Self::new(correlator, leg.signature(), &leg.dialog, &leg.correlation_keys, is_other).as_of_now()
     }
 
     fn new(
         correlator: Correlator<'a>,
         signature: LegSignature<'a>,
-        (dialog, keys): (&'a Dialog, &'a CorrelationKeys),
+        dialog: &'a Dialog,
+        keys: &'a CorrelationKeys,
         is_known: impl Fn(&Leg) -> bool,
     ) -> Self {
         let found = correlator.table.correlation().candidates(keys, &signature).into_iter();

@@ -159,7 +159,7 @@ impl Engine {
         self.table.unindex_leg(slot);
     }
 
-    /// Presumes that a leg was answered although the mirror port did not show the 2xx: the leg had media, and then a
+    /// Presumes that a leg was answered although the mirror port did not show the 2xx. The leg had media, and then a
     /// BYE or the silence of both sides ended it.
     fn presume_answer(&mut self, slot: LegKey) {
         if self.has_answered_branch(slot) {

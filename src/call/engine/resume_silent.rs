@@ -1,4 +1,4 @@
-//! Continuation of calls that ended by a media timeout: when media of a dialog comes back, the dialog becomes a leg of
+//! Continuation of calls that ended by a media timeout. When media of a dialog comes back, the dialog becomes a leg of
 //! a new call, related to the ended call.
 
 use std::time::Duration;

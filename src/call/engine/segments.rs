@@ -1,7 +1,7 @@
 //! Segments of a long recording: finds out when a live call has become so long that a segment can be rendered.
 //!
 //! A segment is due when media of the anchor leg arrived at least [`SEGMENT_SETTLE`] after the segment's end. So the
-//! engine waits if a call has fallen silent: the call may turn out to have ended with its last packet, before the end
+//! engine waits if a call has fallen silent. The call may turn out to have ended with its last packet, before the end
 //! of the segment.
 
 use std::time::Duration;

@@ -59,8 +59,8 @@ impl Engine {
 }
 
 impl Leg {
-    /// Returns whether a flow can be media of `sender`, changed by a NAT: it leaves a host of the sender, and goes to a
-    /// host or a port of the other side.
+    /// Returns whether a flow can be media of `sender`, changed by a NAT. Such a flow leaves a host of the sender, and
+    /// goes to a host or a port of the other side.
     fn may_send(&self, sender: Side, src: Endpoint, dst: Endpoint) -> bool {
         let negotiation = &self.dialog.negotiation;
         let claims = negotiation.claims();

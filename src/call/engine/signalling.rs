@@ -344,7 +344,7 @@ impl Engine {
         }
         let tag = message.from().and_then(|f| f.tag().map(str::to_owned));
         let newer = message.cseq().is_some_and(|cseq| cseq.number > tombstone.invite_cseq);
-        // After the end of an answered call, an INVITE with the same Call-ID and another Via branch is a new call; with
+        // After the end of an answered call, an INVITE with the same Call-ID and another Via branch is a new call. With
         // the same branch it is a retransmission (RFC 3261 section 17.2.3).
         let branch = Dialog::branch_of(message);
         let is_other_transaction =

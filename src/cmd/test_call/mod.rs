@@ -17,6 +17,7 @@ use self::wire::SendingCards;
 use super::EXIT_FAILED;
 use super::table::printable;
 use crate::call::test_call::{TestCallKey, TestCallOrder};
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
@@ -105,7 +106,7 @@ fn call(args: &TestCallArgs, config: &Config) -> TestCallView {
     let id = match prepare(config) {
         Ok((before, key)) => {
             steps.push(passed(TestStep::Recorder, format!("running, capturing on {}", before.source)));
-            match send(args, config, (before, &key)) {
+            match send(args, config, before, &key) {
                 Ok(sent) => {
                     let detail = format!(
                         "{} seconds from {} to {} through {}",
@@ -176,11 +177,7 @@ const SEND_PATIENCE: Duration = Duration::from_secs(15);
 const REPORT_PATIENCE: Duration = Duration::from_secs(12);
 const REPORT_POLL: Duration = Duration::from_millis(100);
 
-fn send(
-    args: &TestCallArgs,
-    config: &Config,
-    (before, key): (ServiceReport, &TestCallKey),
-) -> anyhow::Result<SentCall> {
+fn send(args: &TestCallArgs, config: &Config, before: ServiceReport, key: &TestCallKey) -> anyhow::Result<SentCall> {
     let mut cards = SendingCards::open(&args.interface, args.answer_interface.as_deref())?;
     let talk = Duration::from_secs(args.seconds);
     let call_id = format!("{:032x}@callspan-test", fastrand::u128(..));
@@ -211,7 +208,7 @@ fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
     if !is_served && !view.ok {
         let (alerts, runner) = Alerts::start_with_history(&config.alerts, state)?;
         let sending = alerts.start_sending()?;
-        alerts.raise(AlarmKind::TestCallFailed, &detail);
+        alerts.raise(&AlarmCause::Described(AlarmKind::TestCallFailed, &detail));
         drop(alerts);
         runner.join();
         if let Some(sending) = sending {

@@ -59,7 +59,7 @@ pub(crate) enum PyrusRequest {
     Attach(AttachBody),
 }
 
-/// What the executor must do next.
+/// The next thing that the executor must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextAction {
     /// Send this request, after all rows are durable.

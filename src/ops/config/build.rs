@@ -464,7 +464,7 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
         token: secret(alerts, "telegram_token"),
         chat: given(alerts, "telegram_chat").unwrap_or_default(),
     };
-    incomplete_ways(raw, (&mail, &telegram), findings);
+    incomplete_ways(raw, &mail, &telegram, findings);
     let hook =
         |section, url: &str, key: &str| Some(WebhookConfig { url: given(section, url)?, secret: secret(section, key) });
     NotifyConfig {
@@ -477,11 +477,7 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
 }
 
 /// Warns of alarm receivers that lack a key, or that get a password unencrypted.
-fn incomplete_ways(
-    raw: &RawConfig,
-    (mail, telegram): (&MailConfig, &TelegramConfig),
-    findings: &mut Vec<ConfigFinding>,
-) {
+fn incomplete_ways(raw: &RawConfig, mail: &MailConfig, telegram: &TelegramConfig, findings: &mut Vec<ConfigFinding>) {
     let mut warn = |key: &str, what: &str, remedy: &str| {
         let line = raw.get("alerts", key).map(|given| given.line);
         findings.push(ConfigFinding::warning(line, what, remedy));

@@ -150,7 +150,7 @@ fn run(ways: &AlarmWays, stop: &StopSignal) {
         let config = ways.current();
         let is_used = config.calls.is_some() || ways.is_any();
         let is_last = stop.is_stopped_within(PAUSE);
-        if is_used && let Err(error) = send_due(&mut outbox, (&ways.state, &config), &sender, stop) {
+        if is_used && let Err(error) = send_due(&mut outbox, &ways.state, &config, &sender, stop) {
             tracing::debug!("the outbox cannot be read or written: {error}"); // a full disk has an alarm of its own
             outbox = None;
         }
@@ -164,7 +164,8 @@ fn run(ways: &AlarmWays, stop: &StopSignal) {
 /// round, so that it does not hold up the others.
 fn send_due(
     outbox: &mut Option<Outbox>,
-    (state, config): (&Path, &NotifyConfig),
+    state: &Path,
+    config: &NotifyConfig,
     sender: &NotifySender,
     stop: &StopSignal,
 ) -> JournalResult<()> {

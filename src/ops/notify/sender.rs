@@ -67,7 +67,7 @@ impl NotifySender {
         let alarm = || serde_json::from_str(body).map_err(|error| NotifyError::Refused(error.to_string()));
         match (route, &config.alarms, &config.calls, &config.mail, &config.telegram) {
             (NotifyRoute::AlarmWebhook, Some(hook), ..) | (NotifyRoute::CallWebhook, _, Some(hook), ..) => {
-                self.post(hook, (key, body), now)
+                self.post(hook, key, body, now)
             }
             (NotifyRoute::Mail, _, _, Some(mail), _) => send_mail(mail, &alarm()?),
             (NotifyRoute::Telegram, .., Some(telegram)) => self.tell(telegram, &alarm()?),
@@ -76,7 +76,7 @@ impl NotifySender {
     }
 
     /// Posts a body with its key, time and signature.
-    fn post(&self, hook: &WebhookConfig, (key, body): (&str, &str), now: Timestamp) -> Result<(), NotifyError> {
+    fn post(&self, hook: &WebhookConfig, key: &str, body: &str, now: Timestamp) -> Result<(), NotifyError> {
         let seconds = now.as_micros() / MICROS;
         let mut request = self
             .http

@@ -167,7 +167,7 @@ impl Recorder {
         self.make_folder(&folder)?;
         let mut files = PublishGroup::default();
         if record.verdict.is_none() {
-            let facts = self.render_ended(ended, store, (&mut record, &mut files))?;
+            let facts = self.render_ended(ended, store, &mut record, &mut files)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
             // A note of the engine, e.g. on how it knows that the call was answered, follows the reason of the verdict.
@@ -229,7 +229,8 @@ impl Recorder {
         &self,
         ended: &EndedCall,
         store: &dyn LegStore,
-        (record, files): (&mut CallRecord, &mut PublishGroup),
+        record: &mut CallRecord,
+        files: &mut PublishGroup,
     ) -> Result<VerdictFacts, RecordingError> {
         let mut facts = facts_from_record(record);
         let mut problems = Vec::new();

@@ -63,7 +63,7 @@ impl G726Decoder {
         let breaks = self.predictor.tone && magnitude > self.scale.threshold();
         self.scale.adapt(scale, level.multiplier);
         let signal = self.predictor.take(QuantizedDifference { negative, magnitude }, self.rate, breaks);
-        self.speed.adapt(level.speed, scale, (self.predictor.tone, breaks));
+        self.speed.adapt(level.speed, scale, self.predictor.tone, breaks);
         signal
     }
 
@@ -158,7 +158,7 @@ struct SpeedControl {
 
 impl SpeedControl {
     /// Adapts the speed (FILTA, FILTB, SUBTC, FILTC, TRIGA).
-    fn adapt(&mut self, output: i32, scale: i32, (tone, breaks): (bool, bool)) {
+    fn adapt(&mut self, output: i32, scale: i32, tone: bool, breaks: bool) {
         self.short += ((output << 9) - self.short) >> 5;
         self.long += ((output << 11) - self.long) >> 7;
         let apart = (4 * self.short - self.long).abs();

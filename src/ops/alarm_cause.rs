@@ -1,0 +1,168 @@
+//! The causes of alarms, and the text of each. Title and message frame of an alarm are in `alarm_text`.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::alerts::AlarmKind;
+
+/// The cause of an alarm, with the facts that its text names.
+pub(crate) enum AlarmCause<'a> {
+    /// A module below described the cause: the disk watch, a capture source, delivery, or a rule of the doctor.
+    Described(AlarmKind, &'a str),
+    /// The thread of the archive panicked.
+    ArchivePanicked,
+    /// The archive has failed for a long time.
+    ArchiveFailing { reason: &'a str },
+    /// The archive refused a call for good.
+    CallNotArchived { reason: &'a str },
+    /// The archive takes calls again.
+    ArchiveRecovered,
+    /// Encryption of a recording failed and is tried again.
+    RecordingNotEncrypted { error: &'a dyn fmt::Display },
+    /// A recording was changed after it was written.
+    RecordingChanged { file: &'a Path, call: &'a str },
+    /// A recording or its row could not be written.
+    RecordingNotWritten { error: &'a dyn fmt::Display, pause: Duration },
+    /// The packets that `recording.keep_pcap` keeps could not be copied.
+    PacketsNotKept { error: &'a dyn fmt::Display },
+    /// Legs of a call could not be rendered.
+    LegsNotRendered { legs: usize },
+    /// The thread that works on a call panicked.
+    CallWorkPanicked,
+    /// `calls render` asked for a call that cannot be rendered again.
+    RequestedRenderFailed { error: &'a str },
+    /// The journal could not be written.
+    JournalNotWritten { error: &'a dyn fmt::Display },
+    /// Delivery waits for the journal.
+    DeliveryWaitsForJournal { error: &'a str },
+    /// SQLite found the journal damaged while the service ran.
+    JournalDamaged { damage: &'a str },
+    /// Pyrus accepts calls again.
+    PyrusRecovered,
+    /// The kernel or the card lost frames.
+    FramesLost { by_kernel: u64, by_interface: u64 },
+    /// A thread of the service makes no progress.
+    ThreadStalled { name: &'a str, since: Duration },
+}
+
+impl AlarmCause<'_> {
+    /// Returns the kind of the alarm.
+    pub(crate) const fn kind(&self) -> AlarmKind {
+        match self {
+            Self::Described(kind, _) => *kind,
+            Self::ArchivePanicked | Self::ArchiveFailing { .. } | Self::CallNotArchived { .. } => {
+                AlarmKind::ArchiveFailing
+            }
+            Self::ArchiveRecovered => AlarmKind::ArchiveRecovered,
+            Self::RecordingNotEncrypted { .. } | Self::RecordingChanged { .. } => AlarmKind::EncryptionFailed,
+            Self::RecordingNotWritten { .. } | Self::PacketsNotKept { .. } => AlarmKind::RecordingFailed,
+            Self::LegsNotRendered { .. } | Self::CallWorkPanicked | Self::RequestedRenderFailed { .. } => {
+                AlarmKind::RenderFailed
+            }
+            Self::JournalNotWritten { .. } | Self::DeliveryWaitsForJournal { .. } | Self::JournalDamaged { .. } => {
+                AlarmKind::JournalDamaged
+            }
+            Self::PyrusRecovered => AlarmKind::PyrusRecovered,
+            Self::FramesLost { .. } => AlarmKind::CaptureDrops,
+            Self::ThreadStalled { .. } => AlarmKind::ThreadStalled,
+        }
+    }
+}
+
+impl fmt::Display for AlarmCause<'_> {
+    /// Writes the detail of the alarm: one sentence for the administrator.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Described(_, text) => f.write_str(text),
+            Self::ArchivePanicked => f.write_str("a bug in callspan stopped the archive; it begins again"),
+            Self::ArchiveFailing { reason } => f.write_str(reason),
+            Self::CallNotArchived { reason } => write!(f, "a call cannot be archived: {reason}"),
+            Self::ArchiveRecovered => f.write_str("the archive takes calls again"),
+            Self::RecordingNotEncrypted { error } => {
+                write!(f, "a recording cannot be encrypted ({error:#}); it stays unencrypted and is tried again")
+            }
+            Self::RecordingChanged { file, call } => write!(
+                f,
+                "{} was changed after it was written: it is not encrypted; look at it with `callspan calls verify {call}`",
+                file.display()
+            ),
+            Self::RecordingNotWritten { error, pause } => {
+                write!(f, "the recording cannot be written ({error}); callspan tries again in {} s", pause.as_secs())
+            }
+            Self::PacketsNotKept { error } => {
+                write!(f, "the packets of a call cannot be kept ({error}); the next start tries again")
+            }
+            Self::LegsNotRendered { legs } => write!(
+                f,
+                "{legs} of the call's legs could not be rendered; the packets are kept in the spool folder as .pcapng.failed"
+            ),
+            Self::CallWorkPanicked => {
+                f.write_str("work on the call stopped because of a bug in callspan; the next start tries again")
+            }
+            Self::RequestedRenderFailed { error } => {
+                write!(f, "the call cannot be rendered again as requested: {error}")
+            }
+            Self::JournalNotWritten { error } => write!(f, "the journal cannot be written: {error}"),
+            Self::DeliveryWaitsForJournal { error } => {
+                write!(f, "delivery waits, because the journal cannot be written or read: {error}")
+            }
+            Self::JournalDamaged { damage } => write!(
+                f,
+                "the journal is damaged ({damage}): the service ends, and rebuilds the journal from the records at its \
+                 next start"
+            ),
+            Self::PyrusRecovered => f.write_str("Pyrus takes calls again"),
+            Self::FramesLost { by_kernel, by_interface } => write!(
+                f,
+                "frames were lost on this machine ({by_kernel} in the kernel, {by_interface} in the interface): increase \
+                 capture.buffer_mib, or give the machine more processor time"
+            ),
+            Self::ThreadStalled { name, since } => write!(
+                f,
+                "the {name} thread has made no progress for {} s: a disk or a network folder does not answer; systemd \
+                 restarts the service if it stays so",
+                since.as_secs()
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_kind_and_names_its_facts() {
+        let error = std::io::Error::other("no space");
+        for (cause, kind, words) in [
+            (
+                AlarmCause::RecordingNotWritten { error: &error, pause: Duration::from_secs(30) },
+                AlarmKind::RecordingFailed,
+                "the recording cannot be written (no space); callspan tries again in 30 s",
+            ),
+            (
+                AlarmCause::LegsNotRendered { legs: 2 },
+                AlarmKind::RenderFailed,
+                "2 of the call's legs could not be rendered",
+            ),
+            (
+                AlarmCause::FramesLost { by_kernel: 3, by_interface: 4 },
+                AlarmKind::CaptureDrops,
+                "(3 in the kernel, 4 in the interface)",
+            ),
+            (
+                AlarmCause::ThreadStalled { name: "journal", since: Duration::from_secs(61) },
+                AlarmKind::ThreadStalled,
+                "the journal thread has made no progress for 61 s",
+            ),
+            (AlarmCause::Described(AlarmKind::DiskLow, "the spool folder"), AlarmKind::DiskLow, "the spool folder"),
+        ] {
+            assert_eq!(cause.kind(), kind);
+            assert!(cause.to_string().contains(words), "{cause}");
+        }
+        let error = anyhow::anyhow!("no key").context("call a");
+        let text = AlarmCause::RecordingNotEncrypted { error: &error }.to_string();
+        assert!(text.contains("(call a: no key)"), "the causes of the error are named: {text}");
+    }
+}
