@@ -1,8 +1,9 @@
-//! Resolution of ambiguous legs: a telephone that the PBX rang while several calls to the same number were waiting.
+//! Resolution of ambiguous legs: legs to a telephone that the PBX rang while several calls to the same number were
+//! waiting.
 //!
-//! At first such a leg belongs to the newest of these calls, because a PBX serves a new call at once. Later its ring
-//! outcome is compared with the calls: if another caller was answered together with it, it moves to that call. If the
-//! evidence is contradictory, it becomes a call of its own, related to all alternatives.
+//! At first such a leg belongs to the newest of these calls, because a PBX serves a new call at once. Later the leg's
+//! ring outcome is compared with the calls: if the caller of another call was answered together with the leg, the leg
+//! moves to that call. If the evidence is contradictory, the leg gets a separate call, related to all alternatives.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The way in which a leg stopped ringing, and when.
+/// How and when a leg stopped ringing.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RingOutcome {
     /// The telephone answered.
@@ -32,7 +33,8 @@ impl RingOutcome {
         answered.or_else(|| leg.dialog.cancelled_at.map(Self::Cancelled))
     }
 
-    /// Returns whether a caller was answered at the time of this outcome. A PBX answers its caller at once.
+    /// Returns whether a caller was answered at the time of this outcome. A PBX answers the caller as soon as a
+    /// telephone answers.
     pub(super) fn is_with(self, answered: Option<(Timestamp, AnswerEvidence)>) -> bool {
         answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
@@ -88,8 +90,8 @@ impl Correlator<'_> {
         leg.alternatives.iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
     }
 
-    /// Returns whether the leg's own call explains its ring outcome. For a cancelled leg, it is enough that the caller gave
-    /// up.
+    /// Returns whether the leg's own call explains its ring outcome. For a cancelled leg, it is enough that the call's
+    /// caller gave up.
     fn explains_for_own(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));
         let is_cancelled = matches!(outcome, RingOutcome::Cancelled(_));
@@ -97,12 +99,12 @@ impl Correlator<'_> {
     }
 
     /// Returns whether a call explains the ring outcome of a leg: the caller was answered at that time, or another
-    /// telephone of the call took it.
+    /// telephone of the call answered.
     fn explains(&self, conversation: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let caller_answered = self.caller_legs(conversation, pbx).any(|l| outcome.is_with(l.dialog.answered));
         let answered_at = |l: &Leg| l.dialog.answered.map(|(at, _)| at);
         match outcome {
-            // If a telephone of the call's own had answered, the caller was answered because of that one.
+            // If another telephone of the same call had answered, that answer explains why the caller was answered.
             RingOutcome::Answered(at) => {
                 let mut others = self.rung_legs(conversation, pbx).filter(|l| answered_at(l) != Some(at));
                 caller_answered && !others.any(|l| l.answered_by(at + PBX_REACTION))
@@ -118,11 +120,11 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether an answered leg cannot be assigned: no caller of its own call hears anybody, or the caller of an
-    /// alternative waited in a queue at that time.
+    /// Returns whether an answered leg cannot be assigned to a call. That is so if no caller of its own call hears
+    /// anybody, or if the caller of an alternative waited in a queue at that time.
     fn is_undecidable(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome, alternatives: &[CallKey]) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
-        // If the mirror port lost the answer to the caller, the caller's ACK shows it.
+        // If the mirror port lost the answer to the caller, the caller's ACK shows the answer.
         let is_served =
             |l: &Leg| l.answered_by(at + PBX_REACTION) || l.dialog.answered.is_none() && l.dialog.acked_at.is_some();
         let is_queued = |call: &CallKey| {

@@ -8,13 +8,13 @@ use crate::net::Endpoint;
 /// A change of calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Moves all legs of `from` to `into`. The id of `from` disappears.
+    /// Moves all legs of `from` to `into`. The id of `from` is no longer used.
     Merge {
-        /// Call that disappears.
+        /// Call that is removed.
         from: CallKey,
-        /// Call that gets its legs.
+        /// Call that gets the legs of the removed call.
         into: CallKey,
-        /// Rule that fired.
+        /// Rule that decided this change.
         by: CorrelationRule,
     },
     /// Moves legs of one call to another call.
@@ -23,14 +23,14 @@ pub(crate) enum Command {
         legs: Vec<LegKey>,
         /// Call that gets them.
         into: CallKey,
-        /// Rule that fired.
+        /// Rule that decided this change.
         by: CorrelationRule,
     },
-    /// Makes legs of one call a new call, which is related to the old one and to the `alternatives`.
+    /// Makes legs of one call a new call, which is related to the old call and to the `alternatives`.
     Split {
-        /// Legs of one call, and not all of its legs.
+        /// Some legs of one call, but not all of them.
         legs: Vec<LegKey>,
-        /// Rule that fired.
+        /// Rule that decided this change.
         why: CorrelationRule,
         /// Further calls to which the legs could belong.
         alternatives: Vec<CallKey>,
@@ -41,14 +41,14 @@ pub(crate) enum Command {
         a: CallKey,
         /// The other call.
         b: CallKey,
-        /// Rule that fired.
+        /// Rule that decided this change.
         why: CorrelationRule,
     },
     /// Confirms a weak join.
     Confirm {
         /// The leg.
         leg: LegKey,
-        /// Rule that fired.
+        /// Rule that decided this change.
         by: CorrelationRule,
     },
     /// Sets the machine that sent a leg.
@@ -58,11 +58,11 @@ pub(crate) enum Command {
         /// Address of the machine.
         machine: Endpoint,
     },
-    /// Records that a call was taken by none of its own telephones.
+    /// Records that none of a call's own telephones answered the call, but another party took it.
     MarkAnsweredElsewhere {
         /// The call.
         call: CallKey,
-        /// The party that took it.
+        /// The party that took the call.
         by: AnsweredElsewhere,
     },
     /// Learns that two hosts are one machine, because the legs of a call through them have the same content.

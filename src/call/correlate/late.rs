@@ -1,4 +1,4 @@
-//! Late correlation: joins calls that were created apart, because messages were captured out of order.
+//! Late correlation: joins calls that were created separately, because messages were captured out of order.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::OpenLeg;
@@ -11,8 +11,8 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 
 impl Correlator<'_> {
-    /// Returns the calls of a ring group whose legs were captured before the caller's leg that caused them. Each of these
-    /// legs had become a call of its own; all are one call, to which the caller's leg belongs.
+    /// Returns the calls of a ring group with legs that were captured before the caller's leg that caused them. Each of
+    /// these legs had become a separate call. Together with the caller's leg they are one call.
     pub(crate) fn late_cause(&self, draft: &LegDraft) -> Vec<CallKey> {
         let signature = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &signature);
@@ -81,7 +81,7 @@ impl Correlator<'_> {
         vec![Command::Move { legs: self.caused_legs(leg), into, by: CorrelationRule::OnwardBoth }]
     }
 
-    /// Returns whether the heuristic rules, asked as of now, match a lone leg with the call `own`.
+    /// Returns whether the heuristic rules, with the facts of now, match a lone leg with the call `own`.
     fn matches_now(&self, leg: &Leg, own: CallKey) -> bool {
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
             CallChoice::Join(evidence) | CallChoice::Prefer(evidence, _) => evidence.call == own,

@@ -1,8 +1,8 @@
 //! Correlation: decides to which call each leg belongs.
 //!
-//! All decisions are made here, and nothing is changed here: a decision reads the call table and returns [`Command`]s, which
-//! the engine applies. Each rule is a function that returns [`Evidence`]. [`rule_list`] lists them in the order in which
-//! they are asked, and [`CallChoice`] chooses between the calls for which there is evidence.
+//! All decisions are made here, but no change: a decision reads the call table and returns [`Command`]s, which the
+//! engine applies. Each rule is a function that returns [`Evidence`]. [`rule_list`] lists the rules in the order in
+//! which they are tried, and [`CallChoice`] chooses between the calls with evidence.
 
 pub(crate) mod address;
 mod agreeing;
@@ -56,12 +56,12 @@ pub(crate) struct Correlation {
 }
 
 impl Correlation {
-    /// Joins a call.
+    /// Returns the result that the leg joins a call.
     fn join(call: CallKey, by: CorrelationRule) -> Self {
         Self { same: Some((call, by)), ..Self::default() }
     }
 
-    /// Joins none of several possible calls, and is related to some of them.
+    /// Returns the result that the leg joins none of several possible calls, and is related to some of them.
     fn ambiguous(mut calls: Vec<CallKey>) -> Self {
         calls.truncate(MAX_AMBIGUOUS);
         let related = calls.into_iter().map(|call| (call, CorrelationRule::Ambiguous)).collect();
@@ -148,7 +148,7 @@ impl Correlator<'_> {
         related(&LegQuestion::about_draft(*self, draft)).collect()
     }
 
-    /// Returns whether a new leg has no host in common with the legs of a call, and one machine links it with them.
+    /// Returns whether a new leg has no host in common with the legs of a call, but one machine links it with them.
     fn is_linked_by_machine(&self, draft: &LegDraft, call: CallKey) -> bool {
         let hosts = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let legs = || self.table.legs_of(call);
@@ -165,10 +165,11 @@ fn leads_on(a: (Endpoint, Endpoint), b: (Endpoint, Endpoint)) -> bool {
     a.0.same_host(b.1) || a.1.same_host(b.0)
 }
 
-/// Legs of one call at most: a ring group of sixty telephones and its caller. Unanswered legs are compacted when they
+/// Most legs of one call: a ring group of sixty telephones and its caller. Unanswered legs are compacted when they
 /// close, and do not count.
 pub(crate) const MAX_LEGS: usize = 64;
-/// Calls to which a new call is related if its leg could belong to each of them.
+/// Most calls to which a new call is related if its leg could belong to each of them.
 pub(super) const MAX_AMBIGUOUS: usize = 4;
-/// Alternative calls kept for a leg. If more callers of one number wait at once, the number identifies none of them.
+/// Most alternative calls kept for a leg. If more callers of one number wait at once, the number identifies none of
+/// them.
 const MAX_ALTERNATIVES: usize = 16;

@@ -1,8 +1,8 @@
 //! Answers elsewhere: calls that were taken by none of their own telephones.
 //!
-//! A PBX answers a caller within a moment of the answer that serves the caller. So a telephone that dialled a pickup code
-//! took the call whose caller was answered with it. The same holds for an outside telephone that the PBX called in the
-//! name of the number that the caller dialled (forwarding).
+//! A PBX answers a caller as soon as a telephone answers for this caller. So if a telephone dialled a pickup code and a
+//! caller is answered at the same moment, the telephone took that caller's call. The same holds for an outside
+//! telephone that the PBX called in the name of the number that the caller dialled (forwarding).
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::MAX_AMBIGUOUS;
@@ -62,8 +62,8 @@ impl OpenLeg<'_> {
 }
 
 impl Correlator<'_> {
-    /// Returns the time at which the reaction of the PBX shows to which call an answered or ended leg belongs, if that has
-    /// to be reviewed.
+    /// Returns the time at which an answered or ended leg must be reviewed. By then the reaction of the PBX shows to
+    /// which call the leg belongs. Returns `None` if no review is needed.
     pub(crate) fn review_due_at(&self, leg: &Leg) -> Option<Timestamp> {
         let is_ambiguous = !leg.alternatives.is_empty();
         match (leg.dialog.answered, leg.dialog.ended()) {
@@ -85,12 +85,13 @@ impl Correlator<'_> {
         others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_AMBIGUOUS).collect()
     }
 
-    /// Returns the calls that the PBX forwarded to the outside telephone of this leg: their callers were answered together
-    /// with it, and none of their own telephones was.
+    /// Returns the calls that the PBX forwarded to the outside telephone of this leg: their callers were answered
+    /// together with the leg, and none of their own telephones was.
     fn forwarded_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().0;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
-        // If the mirror port shows none of the telephones that the PBX rings, one of those may have taken the call.
+        // If the mirror port shows none of the telephones that the PBX rings, one of these telephones may have taken
+        // the call.
         let shows_rung = |c: CallKey| self.plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
         let is_taken_by_nobody =
             |l: &&Leg| shows_rung(l.call()) && self.rung_legs(l.call(), pbx).all(|l| l.dialog.answered.is_none());
@@ -100,8 +101,8 @@ impl Correlator<'_> {
         out
     }
 
-    /// Returns the legs of callers whose calls the PBX may have forwarded by `leg`. That leg calls an outside number in
-    /// the name of the number that these callers dialled, and has no other known cause.
+    /// Returns the legs of callers whose calls the PBX may have forwarded by `leg`. The leg calls an outside number in
+    /// the name of the number that these callers dialled, and no other cause of the leg is known.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_lone = self.table.call(leg.call()).is_some_and(|call| call.legs().len() == 1);
@@ -119,8 +120,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns whether a ringing call was taken by another than its own telephones just after `at`: its caller was
-    /// answered, or the PBX told the telephones so in a Reason header.
+    /// Returns whether a ringing call was taken by a telephone other than its own just after `at`. Either its caller
+    /// was answered, or the PBX said so in a Reason header to the call's telephones.
     fn is_picked_up_at(&self, conversation: CallKey, pbx: Endpoint, at: Timestamp) -> bool {
         let is_just_after = |when: Timestamp| when + CLOCK_SKEW >= at && when <= at + PAIR_WINDOW;
         let rang = |l: &&Leg| l.created_at <= at && l.lived_at(at - CLOCK_SKEW);

@@ -14,7 +14,7 @@ pub(super) struct LegRule {
     ask: fn(&LegQuestion<'_>) -> Vec<Evidence>,
 }
 
-/// Lists a rule.
+/// Returns an entry of the list.
 const fn rule(name: CorrelationRule, ask: fn(&LegQuestion<'_>) -> Vec<Evidence>) -> LegRule {
     LegRule { name, ask }
 }
@@ -59,33 +59,34 @@ struct TieRule {
     prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
 }
 
-/// Rules that are compared with each other. The first stage with evidence decides.
+/// Rules that are compared with each other. Of several stages, the first with evidence decides.
 pub(super) struct RuleStage {
     rules: &'static [LegRule],
     ties: Option<TieRule>,
     scope: StageScope,
 }
 
-/// Legs about which a stage is asked.
+/// Legs for which a stage is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageScope {
     /// Every leg.
     EveryLeg,
-    /// Legs that carry a call, and no recorder's own session.
+    /// Legs that carry a call, but not a recorder's own session.
     Calls,
 }
 
-/// The stages that rest on what the signalling says, asked first.
+/// The stages that rest on the content of the signalling. They are tried first.
 pub(super) const SIGNALLING_STAGES: &[&RuleStage] = &[&DIALOG, &HEADERS, &RECORDER, &REPLACES, &REFER, &CALL_ID];
 
-/// The stages that rest on hosts, numbers and times. They are asked as of the time at which the leg was sent, and then as of
-/// now: a lone leg is asked about them again when another leg was answered or has ended.
+/// The stages that rest on hosts, numbers and times. They are tried for the time at which the leg was sent, and then
+/// for the present. For a leg that is alone in its call they are tried again when another leg was answered or has
+/// ended.
 pub(super) const HOST_STAGES: &[&RuleStage] = &[&HOSTS, &CLICK_TO_CALL];
 
-/// The stages for a leg that nothing explains, asked last.
+/// The stages for a leg that no other rule explains. They are tried last.
 pub(super) const LAST_STAGES: &[&RuleStage] = &[&RETRY, &CONSULTATION, &NUMBERS];
 
-/// Rules that relate the call of a leg that no rule joins to another one.
+/// Rules that relate the call of a leg to another call. They are tried if no rule joins the leg.
 pub(super) const RELATING_RULES: &[LegRule] = &[
     rule(CorrelationRule::Replaces, transfer::replaces),
     rule(CorrelationRule::Refer, transfer::refer),
@@ -160,7 +161,7 @@ impl RuleStage {
 }
 
 impl LegQuestion<'_> {
-    /// Asks the stages in their order, until one of them has evidence.
+    /// Tries the stages in their order, until one of them has evidence.
     pub(super) fn ask(&self, stages: &[&RuleStage]) -> CallChoice {
         let mut choices = stages.iter().map(|stage| stage.choose(self));
         choices.find(|choice| *choice != CallChoice::Nothing).unwrap_or(CallChoice::Nothing)

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     index: ContentIndex,
-    /// Time of the next round in which the voices of lone legs are watched.
+    /// Time of the next round in which the voices of lone legs (the only legs of their calls) are watched.
     listen_at: Timestamp,
 }
 
@@ -39,7 +39,7 @@ impl ContentEvidence {
 }
 
 impl Engine {
-    /// Watches the voices of a leg anew, if it was answered or its media changed since the last time.
+    /// Begins new watches on the voices of a leg, if it was answered or its media changed since the last watch.
     pub(super) fn watch_changed_leg(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let state = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
@@ -49,7 +49,7 @@ impl Engine {
         }
     }
 
-    /// Watches the voices of all legs of a call anew, e.g. after a REFER.
+    /// Begins new watches on the voices of all legs of a call, e.g. after a REFER.
     pub(super) fn watch_call(&mut self, conversation: CallKey) {
         for slot in self.table.keys_of(conversation).to_vec() {
             self.watch_leg(slot);
@@ -63,7 +63,7 @@ impl Engine {
         }
     }
 
-    /// Watches the voice of one stream anew. A recorder's own session and encrypted media are not watched.
+    /// Begins a new watch on the voice of one stream. A recorder's own session and encrypted media are not watched.
     pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef) {
         let Some(leg) = self.table.leg(slot) else { return };
         let Some(stream) = leg.streams.get(index) else { return };
@@ -87,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Looks at a voice packet of a watched stream, and acts on the relays that it proves.
+    /// Examines a voice packet of a watched stream, and acts on the relays that the packet proves.
     pub(super) fn handle_content(
         &mut self,
         stream: StreamRef,
@@ -108,7 +108,8 @@ impl Engine {
         }
     }
 
-    /// Watches the voices of lone legs from time to time. A leg whose cause spoke long ago is found again by that.
+    /// Begins new watches on the voices of lone legs at intervals. So a leg is matched even if its cause spoke long
+    /// ago.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {
             return;
@@ -122,7 +123,7 @@ impl Engine {
         }
     }
 
-    /// Forgets the voices of a leg.
+    /// Removes the watches on the voices of a leg.
     pub(super) fn forget_content(&mut self, slot: LegKey) {
         if let Some(leg) = self.table.leg_mut(slot) {
             self.kept.content.index.forget_leg(leg.id);
@@ -130,7 +131,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether the update of a lone call waits: its content will soon show whether it is a call of its own.
+    /// Returns whether the announcement of a call with a single leg must wait: content will soon show whether it is a
+    /// separate call.
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let leg = match call.legs() {
@@ -156,9 +158,9 @@ impl Engine {
     }
 }
 
-/// Streams of a leg that are watched at once: the newest ones of both sides.
+/// Most streams of a leg that are watched at once: the newest streams of both sides.
 const MAX_WATCHED_STREAMS: usize = 4;
 /// Time between two rounds in which lone legs are watched. A round takes about four seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);
-/// Time after the answer within which content shows most relays: eight blocks of each direction take a second.
+/// Time after the answer within which content shows most relays: eight blocks in each direction take a second.
 const COMMIT_WAIT: Duration = Duration::from_millis(2_500);
