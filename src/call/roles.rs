@@ -50,8 +50,8 @@ impl<'a> CallRoles<'a> {
         let has_role = |l: &&Leg| !l.is_recording_session() && !l.is_within_machine();
         let with_role: Vec<&Leg> = legs.iter().copied().filter(has_role).collect();
         let legs = if with_role.is_empty() { legs } else { &with_role };
-        // If the caller made several attempts (e.g. after a redirection), the answered one counts, or else one that was not
-        // refused.
+        // If the caller made several attempts (e.g. after a redirection), the answered attempt counts, or else an
+        // attempt that was not refused.
         let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
         let rank = |l: &&&Leg| (l.dialog.answered.is_none(), l.dialog.refusal().is_some());
         let first = *caller_legs.min_by_key(rank).or_else(|| legs.first())?;
@@ -276,7 +276,7 @@ impl<'a> CallRoles<'a> {
     }
 }
 
-/// Returns the number that all of these are, if there is only one.
+/// Returns the only number in `numbers`, or `None` if they differ.
 fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
     let first = numbers.next()?;
     numbers.all(|number| number == first).then_some(first)

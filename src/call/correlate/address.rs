@@ -20,7 +20,8 @@ enum SharedMedia {
     SameCall,
 }
 
-/// Rule `media_address`: a leg of another call announces the same address, and one host links both legs.
+/// Returns the evidence of the rule `media_address`: a leg of another call announces the same address, and one host
+/// links both legs.
 pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let (leg, table) = (subject.leg, subject.correlator.table);
     if leg.closed {
@@ -51,7 +52,7 @@ fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
 /// Returns the evidence of the media addresses that a leg shares with another leg.
 ///
 /// An address that identifies no party proves nothing. If the older leg was answered when the newer leg began, one
-/// address alone does not show that both are one call: after a lost BYE, the PBX uses the port again. The addresses of
+/// address alone does not show that both are one call. After a lost BYE, the PBX uses the port again. The addresses of
 /// both sides together do show it.
 fn shared_media(leg: &Leg, other: &Leg) -> SharedMedia {
     let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };

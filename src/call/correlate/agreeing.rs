@@ -56,25 +56,25 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     legs.map(|found| Evidence::about_leg(CorrelationRule::AgreeingNumbers, found.leg.call(), found.slot)).collect()
 }
 
-/// How the answer and the end of a leg lie to those of the legs that caused it.
+/// Comparison of a leg with the legs that caused it, by the times of their answers and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MomentComparison {
     /// The legs were answered, or ended, together.
     Together,
     /// The leg was answered alone, or ended alone.
     Alone,
-    /// Nothing is shown yet.
+    /// Neither leg was answered or ended yet.
     Open,
 }
 
-/// Rule `same_moments`: confirms a join by numbers alone.
+/// Returns the evidence of the rule `same_moments`, which confirms a join by numbers alone.
 pub(super) fn same_moments(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_together = subject.correlator.compare_moments(subject.leg) == MomentComparison::Together;
     let evidence = Evidence::about_call(CorrelationRule::SameMoments, subject.leg.call());
     is_together.then_some(evidence).into_iter().collect()
 }
 
-/// Rule `moments_disagree`: undoes a join by numbers alone.
+/// Returns the evidence of the rule `moments_disagree`, which undoes a join by numbers alone.
 pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_alone = subject.correlator.compare_moments(subject.leg) == MomentComparison::Alone;
     let evidence = Evidence::about_call(CorrelationRule::MomentsDisagree, subject.leg.call());
@@ -186,7 +186,7 @@ impl Correlator<'_> {
         })
     }
 
-    /// Compares the moments of a leg that numbers alone joined with those of the legs that caused it.
+    /// Compares the answer and the end of a leg that numbers alone joined with those of the legs that caused it.
     fn compare_moments(&self, leg: &Leg) -> MomentComparison {
         let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.is_joined_weakly()) else {
             return MomentComparison::Open;

@@ -2,7 +2,7 @@
 //! waiting.
 //!
 //! At first such a leg belongs to the newest of these calls, because a PBX serves a new call at once. Later the leg's
-//! ring outcome is compared with the calls: if the caller of another call was answered together with the leg, the leg
+//! ring outcome is compared with the calls. If the caller of another call was answered together with the leg, the leg
 //! moves to that call. If the evidence is contradictory, the leg gets a separate call, related to all alternatives.
 
 use std::time::Duration;
@@ -50,11 +50,11 @@ impl RingOutcome {
     }
 }
 
-/// Rule `ring_outcome`, for an ambiguous leg that has stopped ringing: the calls that explain its outcome. Without one, the
-/// leg stays in its call, unless it cannot be assigned.
+/// Returns the evidence of the rule `ring_outcome`, for an ambiguous leg that has stopped ringing: the calls that
+/// explain its outcome. Without such a call the leg stays in its call, unless it cannot be assigned.
 ///
-/// If the leg was answered together with the caller of one alternative, it moves there. A cancelled leg never moves,
-/// because a PBX may give up a telephone at the moment in which another call is answered by chance.
+/// If the leg was answered together with the caller of one alternative, it moves to that call. A cancelled leg never
+/// moves, because a PBX may stop ringing a telephone at the moment at which another call happens to be answered.
 pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let alternatives = correlator.live_alternatives(leg);

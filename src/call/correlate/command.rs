@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Move {
         /// The legs.
         legs: Vec<LegKey>,
-        /// Call that gets them.
+        /// Call that gets the legs.
         into: CallKey,
         /// Rule that decided this change.
         by: CorrelationRule,
@@ -72,7 +72,7 @@ pub(crate) enum Command {
         /// The leg on which the sound came, and the leg on which it left.
         legs: [LegKey; 2],
     },
-    /// Tells of a call after it has changed.
+    /// Announces a call after it has changed.
     Announce {
         /// The call.
         call: CallKey,

@@ -1,7 +1,7 @@
 //! The rule `media_content`: the voices of two legs have the same bytes, so one machine relays them.
 //!
-//! A proven relay confirms a weak join, repairs a wrong one, joins calls that signalling could not join, or relates calls
-//! that Pyrus may know already.
+//! A proven relay confirms a weak join, repairs a wrong join, joins calls that signalling could not join, or relates
+//! calls that Pyrus may know already.
 
 use crate::call::content::ProvenRelay;
 use crate::call::correlate::{Command, Correlator, PBX_REACTION};
@@ -12,7 +12,7 @@ use crate::call::leg::Leg;
 use crate::call::record::Side;
 
 impl Correlator<'_> {
-    /// Decides on a relay between two legs.
+    /// Returns the commands that follow from a relay between two legs.
     pub(crate) fn decide_relay(&self, relay: ProvenRelay) -> Vec<Command> {
         let leg_of = |(id, key, _): (LegId, LegKey, Side)| self.table.leg(key).filter(|l| l.id == id && !l.closed);
         let (Some(cause), Some(effect)) = (leg_of(relay.cause), leg_of(relay.effect)) else { return Vec::new() };
@@ -45,7 +45,7 @@ impl Correlator<'_> {
         confirmed.chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Returns the leg that its number joined to the wrong call, and the right one.
+    /// Returns the leg that was joined to the wrong call by its number, and the right call for it.
     fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(LegKey, CallKey)> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         let joined_by = |key: LegKey| {
@@ -60,8 +60,8 @@ impl Correlator<'_> {
         self.may_gain(call, 1).then_some((key, call))
     }
 
-    /// Returns whether another leg of the call confirms a leg that its number joined: by its content, or, for a rule that
-    /// an answer confirms, by its answer at the same moment.
+    /// Returns whether another leg of the call confirms a leg that was joined by its number. Its content confirms it,
+    /// or, for a rule that an answer confirms, an answer at the same moment.
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
         let mut others = self.table.legs_of(leg.call());
         let answered = leg.dialog.answered.map(|(at, _)| at);
@@ -75,7 +75,7 @@ impl Correlator<'_> {
         })
     }
 
-    /// Moves a leg to the call of its sound, together with the legs that it caused.
+    /// Moves a leg to the call with the same sound, together with the legs that the leg caused.
     fn move_caused_legs(&self, key: LegKey, into: CallKey) -> Vec<Command> {
         let own = self.table.leg(key).map(Leg::call);
         let legs = self.caused_legs(key);
@@ -95,7 +95,7 @@ impl Correlator<'_> {
         if known[0].same_host(known[1]) {
             return commands;
         }
-        // The leg that the machine sent takes the address at which the machine received the other one.
+        // The leg that the machine sent gets the address at which the machine received the other leg.
         if at_effect == Side::Caller {
             commands.push(Command::SetSendingMachine { leg: effect, machine: known[0] });
         } else if at_cause == Side::Caller {
@@ -104,7 +104,7 @@ impl Correlator<'_> {
         commands
     }
 
-    /// Learns from a proof that two hosts are one machine.
+    /// Learns from a proven relay that two hosts are one machine.
     fn learn_by_content(&self, relay: ProvenRelay) -> Option<Command> {
         let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
         let hosts = (cause.signaller(relay.cause.2.other()), effect.signaller(relay.effect.2));

@@ -172,7 +172,7 @@ pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(talking.map(|(_, leg)| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// How a leg that meets the hosts of the leg in question may explain it.
+/// Methods about how a leg that shares a host with the leg in question may explain that leg.
 impl<'a> MetLeg<'a> {
     pub(super) fn new(question: &LegQuestion<'_>, key: LegKey, leg: &'a Leg) -> Self {
         Self {
@@ -209,8 +209,8 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
     }
 }
 
-/// Returns whether the PBX calls the number of an older leg already in the name of its caller, and the leg in question calls
-/// another outside number. Then a campaign or a trunk has several calls in one name.
+/// Returns whether the PBX already calls the number of an older leg in the name of its caller, while the leg in
+/// question calls another outside number. Then a campaign or a trunk makes several calls in one name.
 fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
     let (own, other) = (&question.signature, older.signature());

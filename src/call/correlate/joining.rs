@@ -1,15 +1,15 @@
-//! Calls that may still change, and the direction in which two calls become one.
+//! Calls that rules may still merge, and which of two calls is merged into the other.
 
 use crate::call::correlate::{Command, Correlator, MAX_LEGS};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 
 impl Correlator<'_> {
-    /// Returns whether a rule may still join a leg to a call, or the call to another one.
+    /// Returns whether a rule may still join a leg to a call, or the call to another call.
     ///
-    /// A restored call stays as the earlier process had it. Nobody was told yet of a call that has not settled. Content may
-    /// also join a call that is only displayed. A rule about numbers must leave a call alone whose cause is known, or that
-    /// could belong to several calls.
+    /// A restored call stays as the earlier process had it. A call that has not settled was not announced yet, so it
+    /// may be joined. Content may also join a call that is only displayed. A rule about numbers must leave a call alone
+    /// that has a known cause, or that could belong to several calls.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
         let Some(call) = self.table.call(call).filter(|call| !call.restored) else { return false };
         match by {
@@ -19,7 +19,7 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a call may disappear in another one. Only content joins a call of several legs.
+    /// Returns whether a call may be merged into another call. Only content merges a call of several legs.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         (by == CorrelationRule::MediaContent || self.table.is_lone(call)) && self.may_still_be_joined(call, by)
     }
@@ -29,7 +29,8 @@ impl Correlator<'_> {
         self.table.keys_of(call).len() + legs <= MAX_LEGS
     }
 
-    /// Makes two calls one. The older one keeps its id, unless only that one may disappear. If neither may, they are related.
+    /// Merges two calls. The older call keeps its id, unless only the older call may be merged into the other. If
+    /// neither may be merged, the calls are related.
     pub(super) fn join_calls(&self, a: CallKey, b: CallKey, by: CorrelationRule) -> Command {
         let created_at = |call: CallKey| self.table.call(call).map(|call| call.created_at);
         let (older, younger) = if created_at(b) < created_at(a) { (b, a) } else { (a, b) };

@@ -35,8 +35,8 @@ impl Correlator<'_> {
         caused.iter().map(|l| l.call()).collect()
     }
 
-    /// Merges the call of one dialog into the call that explains a further hop of it: the mirror misses the hop by which
-    /// the proxy passed the older call to the PBX, and shows how the proxy sends the new one on.
+    /// Merges the call of one dialog into the call that explains a further hop of the dialog. The mirror port misses
+    /// the hop by which the proxy passed the older call to the PBX, but shows how the proxy sends the new call on.
     pub(crate) fn late_hop(&self, slot: LegKey) -> Option<Command> {
         let leg = self.table.leg(slot).filter(|l| l.joined_by == Some(CorrelationRule::SameDialog))?;
         let own = leg.call();
@@ -58,8 +58,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Moves a leg to its cause that was captured after it, if one number had joined it to another call in the meantime.
-    /// Both numbers agree with those of the cause.
+    /// Moves a leg to the leg that caused it, if the cause was captured later and one number had joined the leg to
+    /// another call in the meantime. Both numbers agree with those of the cause.
     pub(crate) fn stronger_cause(&self, slot: LegKey) -> Vec<Command> {
         let Some(cause) = self.table.leg(slot).filter(|l| self.is_unexplained(l.call())) else { return Vec::new() };
         let signature = cause.signature();
@@ -90,10 +90,11 @@ impl Correlator<'_> {
     }
 }
 
-/// Rule `late_sibling`: a lone leg now matches the call of this leg only.
+/// Returns the evidence of the rule `late_sibling`: a leg that is alone in its call now matches only the call of this
+/// leg.
 ///
-/// This leg was answered, or ended while others go on. The PBX reacted to that by a new leg, which may have been captured
-/// a moment before.
+/// This leg was answered, or ended while other legs go on. The PBX reacted with a new leg, which may have been captured
+/// shortly before.
 pub(super) fn late_sibling(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let (own, table) = (leg.call(), correlator.table);

@@ -19,7 +19,8 @@ use crate::call::roles::is_completed_elsewhere;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Rule `directed_pickup`: ringing calls of an extension that the dialled pickup code may name.
+/// Returns the evidence of the rule `directed_pickup`: ringing calls of an extension that the dialled pickup code may
+/// name.
 pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let (table, signature) = (question.correlator.table, &question.signature);
     let mut found = Vec::new();
@@ -35,14 +36,16 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     found
 }
 
-/// Rule `group_pickup`: calls that were taken when the PBX answered the pickup code of this leg.
+/// Returns the evidence of the rule `group_pickup`: calls that were taken when the PBX answered the pickup code of this
+/// leg.
 pub(super) fn group_pickup(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.picked_up_calls(subject.leg, at).into_iter();
     calls.map(|call| Evidence::about_call(CorrelationRule::GroupPickup, call)).collect()
 }
 
-/// Rule `forwarded_outside`: calls that the PBX forwarded to the outside telephone of this leg.
+/// Returns the evidence of the rule `forwarded_outside`: calls that the PBX forwarded to the outside telephone of this
+/// leg.
 pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| !subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.forwarded_calls(subject.leg, at).into_iter();
@@ -85,7 +88,7 @@ impl Correlator<'_> {
         others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_AMBIGUOUS).collect()
     }
 
-    /// Returns the calls that the PBX forwarded to the outside telephone of this leg: their callers were answered
+    /// Returns the calls that the PBX forwarded to the outside telephone of this leg. Their callers were answered
     /// together with the leg, and none of their own telephones was.
     fn forwarded_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().0;
