@@ -1,5 +1,6 @@
 //! `callspan replay`: turns capture files into recordings and call records.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::pyrus::DeliveryHandle;
 use crate::pyrus::executor::{WaitDecision, policy};
 use crate::recording::{self, FolderLayout, Recorder};
 use crate::service::lock::{self, FolderLock};
-use crate::service::parallel_render::{ParallelRenderers, RenderProgress};
+use crate::service::parallel_render::{HandedSpools, ParallelRenderers, RenderProgress};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::RenderWorkers;
 use crate::service::record_sync::{self, consent};
@@ -35,6 +36,7 @@ use crate::service::render_marker::RenderMarker;
 use crate::service::render_process::{CallRenderer, RenderFailure, WorkerSetup};
 use crate::service::render_protocol::WorkerSettings;
 use crate::service::{clock, files as recordings};
+use crate::spool::LegSource;
 use crate::spool::memory::MemorySpool;
 
 /// Input of a replay.
@@ -82,8 +84,6 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let marker = Arc::new(RenderMarker::open(out).context("the marker of the calls being rendered")?);
     let recording = recording::config::Config { dir: out.clone(), ..request.config.recording.clone() };
     let limit = delivery.as_ref().map(|_| u64::from(request.config.pyrus.max_upload_mib) << 20);
-    // If calls ended an earlier replay, a worker process reads their legs, which must be in files.
-    let memory_mib = if marker.has_suspects() { 0 } else { request.config.spool.memory_mib };
     let isolated = marker.has_suspects().then(|| isolated_renderer(out, &recording, limit));
     let recorder = Recorder::new(recording, FolderLayout::Flat, limit);
     #[cfg(debug_assertions)]
@@ -91,7 +91,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     let mut run = ReplayRun {
         pipeline: Pipeline::new(Engine::new(request.config.call.clone(), source.name())),
         renderers: ParallelRenderers::start(&recorder, &marker).context("cannot start the threads that render")?,
-        spool: MemorySpool::new(memory_mib, out.join(SPOOL_FOLDER)),
+        spool: MemorySpool::new(request.config.spool.memory_mib, out.join(SPOOL_FOLDER)),
         recorder,
         isolated,
         marker,
@@ -223,7 +223,13 @@ impl ReplayRun {
     /// Renders a call in a worker process, because an earlier run ended while it was rendered. Also returns a warning.
     fn render_isolated(&self, isolated: &CallRenderer, ended: &EndedCall) -> anyhow::Result<(CallRecord, String)> {
         let id = &ended.record.id;
-        let rendered = isolated.record(ended, &self.spool);
+        let spools = self.spools_in_files(ended)?;
+        let rendered = isolated.record(ended, &spools);
+        for file in spools.0.values() {
+            if let LegSource::File(path) = file {
+                let _ = std::fs::remove_file(path); // at worst the next replay removes it
+            }
+        }
         if !matches!(&rendered, Ok(rendered) if rendered.broken.is_empty()) {
             self.marker.note_broken(id);
         }
@@ -241,6 +247,17 @@ impl ReplayRun {
             }
         };
         Ok((record, format!("call {id}: an earlier run ended while it rendered this or another call. {end}")))
+    }
+
+    /// Writes the spools of a call to files, which a worker process can read.
+    fn spools_in_files(&self, ended: &EndedCall) -> anyhow::Result<HandedSpools> {
+        let mut files = HashMap::new();
+        for leg in &ended.legs {
+            if let Some(path) = self.spool.write_file(leg).context("the spool of a call for the worker process")? {
+                files.insert(leg.leg, LegSource::File(path));
+            }
+        }
+        Ok(HandedSpools(files))
     }
 
     /// Returns a note about dropped packets, or about the reason why no call was found.

@@ -47,7 +47,8 @@ struct HandedCall {
     spools: HandedSpools,
 }
 
-struct HandedSpools(HashMap<LegId, LegSource>);
+/// Spools of the legs of one call.
+pub(crate) struct HandedSpools(pub(crate) HashMap<LegId, LegSource>);
 
 impl LegStore for HandedSpools {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {

@@ -1,82 +1,100 @@
 //! A byte buffer made of chunks: it grows without moving its contents, and its chunks are reused.
+//!
+//! No block crosses a chunk, so that a reader can use the blocks where they are.
 
-use std::io::{self, Read};
-use std::sync::Arc;
+use std::io;
 
-/// The spool of a leg in memory.
+use super::spill_file::{SpillFile, SpilledChunk};
+
+/// The spool of a leg in memory. Chunks that do not fit into memory are in a file.
 #[derive(Debug, Default)]
 pub struct ChunkedBuf {
-    chunks: Vec<Vec<u8>>,
+    chunks: Vec<SpoolChunk>,
+}
+
+/// A chunk of a spool.
+#[derive(Debug)]
+pub(super) enum SpoolChunk {
+    Memory(Vec<u8>),
+    Spilled(SpilledChunk),
 }
 
 impl From<Vec<u8>> for ChunkedBuf {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { chunks: vec![bytes] }
+        Self { chunks: vec![SpoolChunk::Memory(bytes)] }
     }
 }
 
 impl ChunkedBuf {
     /// Returns all bytes as one vector.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.chunks.concat()
+    ///
+    /// # Errors
+    /// Fails if chunks are in a file that cannot be read.
+    pub fn to_vec(&self) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.for_each(&mut |chunk| {
+            out.extend_from_slice(chunk);
+            Ok(())
+        })?;
+        Ok(out)
     }
 
-    /// Returns the chunk for the next block. A new chunk is taken from `spare` if possible.
-    pub(super) fn block_buf(&mut self, spare: &mut Vec<Vec<u8>>) -> &mut Vec<u8> {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() + MIN_FREE_BYTES > CHUNK_BYTES) {
-            self.chunks.push(spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES)));
+    /// Passes the bytes of each chunk to `each`.
+    ///
+    /// # Errors
+    /// Fails if chunks are in a file that cannot be read, and with the first error of `each`.
+    pub(super) fn for_each(&self, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut spilled = Vec::new();
+        self.chunks.iter().try_for_each(|chunk| match chunk {
+            SpoolChunk::Memory(bytes) => each(bytes),
+            SpoolChunk::Spilled(chunk) => {
+                chunk.read_into(&mut spilled)?;
+                each(&spilled)
+            }
+        })
+    }
+
+    /// Returns a chunk by its number.
+    pub(super) fn chunk(&self, number: usize) -> Option<&SpoolChunk> {
+        self.chunks.get(number)
+    }
+
+    /// Returns the chunk for the next block, unless a new chunk must be added first.
+    pub(super) fn block_buf(&mut self) -> Option<&mut Vec<u8>> {
+        match self.chunks.last_mut() {
+            Some(SpoolChunk::Memory(chunk)) if chunk.len() + MIN_FREE_BYTES <= CHUNK_BYTES => Some(chunk),
+            _ => None,
         }
-        let last = self.chunks.len() - 1;
-        &mut self.chunks[last]
+    }
+
+    /// Adds a chunk for the next blocks. Returns it.
+    pub(super) fn add_chunk(&mut self, chunk: Vec<u8>) {
+        self.chunks.push(SpoolChunk::Memory(chunk));
+    }
+
+    /// Moves the last chunk to a file. Returns its memory for reuse, or `None` if it is not in memory.
+    pub(super) fn spill_last(&mut self, file: &mut SpillFile) -> io::Result<Option<Vec<u8>>> {
+        let Some(last) = self.chunks.last_mut() else { return Ok(None) };
+        let SpoolChunk::Memory(bytes) = last else { return Ok(None) };
+        let spilled = file.store(bytes)?;
+        let mut bytes = std::mem::take(bytes);
+        bytes.clear();
+        *last = SpoolChunk::Spilled(spilled);
+        Ok(Some(bytes))
+    }
+
+    /// Returns the memory that the chunks take, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let memory = |chunk: &SpoolChunk| match chunk {
+            SpoolChunk::Memory(bytes) => bytes.capacity(),
+            SpoolChunk::Spilled(_) => 0,
+        };
+        self.chunks.iter().map(memory).sum()
     }
 
     /// Returns the chunks in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.chunks.iter().map(Vec::as_slice)
-    }
-
-    /// Returns the number of bytes in all chunks.
-    pub(super) fn len(&self) -> usize {
-        self.chunks.iter().map(Vec::len).sum()
-    }
-
-    /// Returns chunks to `spare`, as many as fit into `free` bytes.
-    pub(super) fn recycle(self, spare: &mut Vec<Vec<u8>>, free: usize) {
-        let sized = self.chunks.into_iter().filter(|chunk| chunk.capacity() == CHUNK_BYTES);
-        for mut chunk in sized.take(free / CHUNK_BYTES) {
-            chunk.clear();
-            spare.push(chunk);
-        }
-    }
-}
-
-/// Reads a buffer from its beginning.
-pub(super) struct ChunkedBufReader {
-    chunks: Arc<ChunkedBuf>,
-    chunk: usize,
-    at: usize,
-}
-
-impl ChunkedBufReader {
-    pub(super) fn new(chunks: Arc<ChunkedBuf>) -> Self {
-        Self { chunks, chunk: 0, at: 0 }
-    }
-}
-
-impl Read for ChunkedBufReader {
-    fn read(&mut self, mut out: &mut [u8]) -> io::Result<usize> {
-        let free = out.len();
-        while let Some(chunk) = self.chunks.chunks.get(self.chunk)
-            && !out.is_empty()
-        {
-            let count = (&chunk[self.at..]).read(out)?;
-            out = &mut out[count..];
-            self.at += count;
-            if self.at == chunk.len() {
-                (self.chunk, self.at) = (self.chunk + 1, 0);
-            }
-        }
-        Ok(free - out.len())
+    pub(super) fn into_chunks(self) -> impl Iterator<Item = SpoolChunk> {
+        self.chunks.into_iter()
     }
 }
 

@@ -1,162 +1,185 @@
-//! The spool of `replay`: in memory up to a limit, then in files of the same format.
+//! The spool of `replay`: in memory up to a limit, then in a file of chunks.
 //!
 //! Nothing is synced to disk: if the process dies, the capture files are still there to be replayed.
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::io;
+#[cfg(feature = "service")]
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::chunked_buf::{CHUNK_BYTES, ChunkedBuf};
+use super::chunked_buf::{CHUNK_BYTES, ChunkedBuf, SpoolChunk};
+#[cfg(feature = "service")]
+use super::file_name;
 use super::format::{self, SpoolPacket};
 use super::pending_leg::{PendingLeg, is_media};
-use super::{LegSource, LegStore, file_name};
+#[cfg(feature = "service")]
+use super::spill_file;
+use super::spill_file::SpillFile;
+use super::{LegSource, LegStore};
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::event::{EndedLeg, KeptBytes, LegId, LegSink};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
-/// Spools of legs in memory or, above a limit, in files.
+/// Spools of legs in memory or, above a limit, in a file.
 #[derive(Debug)]
 pub struct MemorySpool {
-    legs: std::collections::HashMap<LegId, MemoryLeg, foldhash::fast::RandomState>,
-    /// Bytes used by all legs in memory.
+    legs: std::collections::HashMap<LegId, MemoryLegStage, foldhash::fast::RandomState>,
+    chunks: ChunkPool,
+}
+
+/// The memory of all legs, and the file for the rest.
+#[derive(Debug)]
+struct ChunkPool {
+    /// Memory of all chunks, bytes.
     used: usize,
     limit: usize,
     spill_dir: PathBuf,
+    spill_file: Option<SpillFile>,
     errors: Vec<io::Error>,
-    /// Chunks to be reused. Their bytes count towards `limit`, too.
+    /// Chunks to be reused. Their bytes count towards `used`, too.
     spare: Vec<Vec<u8>>,
-}
-
-#[derive(Debug)]
-struct MemoryLeg {
-    name: String,
-    stage: MemoryLegStage,
 }
 
 #[derive(Debug)]
 enum MemoryLegStage {
     /// The leg had no media yet.
     Pending(PendingLeg),
-    Memory(ChunkedBuf),
-    /// The leg was moved from memory to a file. No handle stays open, because a capture may have more legs than a
-    /// process may have open files.
-    File {
-        path: PathBuf,
-        buffer: Vec<u8>,
-    },
-    Closed(LegSource),
+    Open(ChunkedBuf),
+    Closed(Arc<ChunkedBuf>),
 }
 
 impl MemorySpool {
-    /// Creates a spool that holds up to `memory_mib` MiB in memory and the rest in `spill_dir`, which is created when it is
-    /// needed.
+    /// Creates a spool that holds up to `memory_mib` MiB in memory, besides one chunk for each leg, and the rest in a file in
+    /// `spill_dir`. Folder and file are created when they are needed.
     pub fn new(memory_mib: u32, spill_dir: PathBuf) -> Self {
-        Self {
-            legs: std::collections::HashMap::default(),
+        let chunks = ChunkPool {
             used: 0,
             limit: memory_mib as usize * 1024 * 1024,
             spill_dir,
+            spill_file: None,
             errors: Vec::new(),
             spare: Vec::new(),
-        }
+        };
+        Self { legs: std::collections::HashMap::default(), chunks }
     }
 
     /// Removes a leg that was rendered.
     pub fn release(&mut self, leg: LegId) {
-        let Some(leg) = self.legs.remove(&leg) else { return };
-        match leg.stage {
-            MemoryLegStage::Memory(chunks) => self.recycle(chunks),
-            MemoryLegStage::Closed(LegSource::Memory(chunks)) => match Arc::try_unwrap(chunks) {
-                Ok(chunks) => self.recycle(chunks),
-                // Another reader still uses the chunks and frees them when it ends.
-                Err(chunks) => self.used -= chunks.len(),
+        match self.legs.remove(&leg) {
+            Some(MemoryLegStage::Open(chunks)) => self.chunks.recycle(chunks),
+            Some(MemoryLegStage::Closed(chunks)) => match Arc::try_unwrap(chunks) {
+                Ok(chunks) => self.chunks.recycle(chunks),
+                // Another reader still uses the chunks and frees them when it ends. Their slots in the file stay in use.
+                Err(chunks) => self.chunks.used -= chunks.memory(),
             },
-            MemoryLegStage::File { path, .. } | MemoryLegStage::Closed(LegSource::File(path)) => {
-                let _ = std::fs::remove_file(path); // a temporary file: at worst it is left behind
-            }
-            MemoryLegStage::Pending(_) => {}
+            Some(MemoryLegStage::Pending(_)) | None => {}
         }
+    }
+
+    /// Writes the spool of a closed leg to a file of its own, for another process. The caller removes the file.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written, or the spool cannot be read.
+    #[cfg(feature = "service")]
+    pub(crate) fn write_file(&self, leg: &EndedLeg) -> io::Result<Option<PathBuf>> {
+        let Some(MemoryLegStage::Closed(chunks)) = self.legs.get(&leg.leg) else { return Ok(None) };
+        let path = self.chunks.spill_dir.join(file_name(&leg.name));
+        let mut file = spill_file::create_private(&path)?;
+        chunks.for_each(&mut |chunk| file.write_all(chunk))?;
+        Ok(Some(path))
     }
 
     /// Returns the file errors since the last call.
     pub(crate) fn take_errors(&mut self) -> Vec<io::Error> {
-        std::mem::take(&mut self.errors)
+        std::mem::take(&mut self.chunks.errors)
     }
 
     fn append(&mut self, leg: LegId, starts_file: StartsFile, put: &mut dyn FnMut(AppendTarget<'_>)) {
-        let Some(state) = self.legs.get_mut(&leg) else { return };
-        if let MemoryLegStage::Pending(pending) = &mut state.stage {
+        let Some(stage) = self.legs.get_mut(&leg) else { return };
+        if let MemoryLegStage::Pending(pending) = stage {
             if starts_file == StartsFile::No && !pending.is_full() {
                 return put(AppendTarget::Pending(pending));
             }
             let mut chunks = ChunkedBuf::default();
-            pending.put_file(chunks.block_buf(&mut self.spare));
-            self.used += chunks.len();
-            state.stage = MemoryLegStage::Memory(chunks);
+            self.chunks.append(&mut chunks, &mut |bytes| pending.put_file(bytes));
+            *stage = MemoryLegStage::Open(chunks);
         }
-        match &mut state.stage {
-            MemoryLegStage::Memory(chunks) => {
-                let bytes = chunks.block_buf(&mut self.spare);
-                let before = bytes.len();
-                put(AppendTarget::Bytes(bytes));
-                self.used += bytes.len() - before;
-                if self.used > self.limit {
-                    self.spill(leg);
+        if let MemoryLegStage::Open(chunks) = stage {
+            self.chunks.append(chunks, &mut |bytes| put(AppendTarget::Bytes(bytes)));
+        }
+    }
+}
+
+impl ChunkPool {
+    /// Appends a block to the spool of a leg.
+    fn append(&mut self, spool: &mut ChunkedBuf, put: &mut dyn FnMut(&mut Vec<u8>)) {
+        if let Some(chunk) = spool.block_buf() {
+            let before = chunk.capacity();
+            put(chunk);
+            self.used += chunk.capacity() - before;
+            return;
+        }
+        let mut chunk = self.new_chunk(spool);
+        let before = chunk.capacity();
+        put(&mut chunk);
+        self.used += chunk.capacity() - before;
+        spool.add_chunk(chunk);
+    }
+
+    /// Returns a chunk for the next blocks of a leg. Above the limit, the leg's last chunk goes to the file, and its memory
+    /// is used again.
+    fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
+        if let Some(chunk) = self.spare.pop() {
+            return chunk;
+        }
+        if self.used + CHUNK_BYTES > self.limit {
+            match self.spill_last(spool) {
+                Ok(Some(chunk)) if chunk.capacity() == CHUNK_BYTES => return chunk,
+                Ok(Some(longer)) => self.used -= longer.capacity(),
+                Ok(None) => {}
+                // The spool of the leg stays in memory, even beyond the limit, because otherwise the call would be lost.
+                Err(error) => {
+                    self.errors.push(error);
+                    self.limit = usize::MAX;
                 }
             }
-            MemoryLegStage::File { path, buffer } => {
-                put(AppendTarget::Bytes(buffer));
-                if buffer.len() > FILE_BUFFER {
-                    if let Err(error) = append(path, buffer)
-                        && self.errors.len() < MAX_ERRORS
-                    {
-                        self.errors.push(error);
+        }
+        self.used += CHUNK_BYTES;
+        Vec::with_capacity(CHUNK_BYTES)
+    }
+
+    fn spill_last(&mut self, spool: &mut ChunkedBuf) -> io::Result<Option<Vec<u8>>> {
+        let file = match &mut self.spill_file {
+            Some(file) => file,
+            None => self.spill_file.insert(SpillFile::create(&self.spill_dir)?),
+        };
+        spool.spill_last(file)
+    }
+
+    /// Takes the chunks of a removed leg back.
+    fn recycle(&mut self, spool: ChunkedBuf) {
+        for chunk in spool.into_chunks() {
+            match chunk {
+                SpoolChunk::Memory(mut chunk) if chunk.capacity() == CHUNK_BYTES && self.used <= self.limit => {
+                    chunk.clear();
+                    self.spare.push(chunk);
+                }
+                SpoolChunk::Memory(chunk) => self.used -= chunk.capacity(),
+                SpoolChunk::Spilled(chunk) => {
+                    if let Some(file) = &mut self.spill_file {
+                        file.release(&chunk);
                     }
-                    buffer.clear();
                 }
             }
-            MemoryLegStage::Pending(_) | MemoryLegStage::Closed(_) => {}
         }
-    }
-
-    fn spill(&mut self, leg: LegId) {
-        let Some(state) = self.legs.get_mut(&leg) else { return };
-        let MemoryLegStage::Memory(chunks) = &mut state.stage else { return };
-        let path = self.spill_dir.join(file_name(&state.name));
-        let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.spill_dir);
-        let written = folder.and_then(|()| {
-            let mut options = File::options();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-            chunks.iter().try_for_each(|chunk| file.write_all(chunk))
-        });
-        match written {
-            Ok(()) => {
-                let chunks = std::mem::take(chunks);
-                state.stage = MemoryLegStage::File { path, buffer: Vec::new() };
-                self.recycle(chunks);
-            }
-            // The spool of the leg stays in memory, even beyond the limit, because otherwise the call would be lost.
-            Err(error) => {
-                self.errors.push(error);
-                self.limit = usize::MAX;
-            }
-        }
-    }
-
-    fn recycle(&mut self, chunks: ChunkedBuf) {
-        self.used -= chunks.len();
-        let held = self.used + self.spare.len() * CHUNK_BYTES;
-        chunks.recycle(&mut self.spare, self.limit.saturating_sub(held));
     }
 }
 
 impl LegSink for MemorySpool {
-    fn open(&mut self, leg: LegId, name: &str) {
-        self.legs
-            .insert(leg, MemoryLeg { name: name.to_owned(), stage: MemoryLegStage::Pending(PendingLeg::default()) });
+    fn open(&mut self, leg: LegId, _name: &str) {
+        self.legs.insert(leg, MemoryLegStage::Pending(PendingLeg::default()));
     }
 
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
@@ -177,22 +200,14 @@ impl LegSink for MemorySpool {
     }
 
     fn close(&mut self, leg: LegId) {
-        let Some(state) = self.legs.get_mut(&leg) else { return };
-        let source = match &mut state.stage {
-            MemoryLegStage::Memory(chunks) => LegSource::Memory(Arc::new(std::mem::take(chunks))),
-            MemoryLegStage::File { path, buffer } => {
-                if let Err(error) = append(path, buffer) {
-                    self.errors.push(error);
-                }
-                LegSource::File(path.clone())
+        match self.legs.get_mut(&leg) {
+            Some(MemoryLegStage::Pending(_)) => _ = self.legs.remove(&leg),
+            Some(stage) => {
+                let MemoryLegStage::Open(chunks) = stage else { return };
+                *stage = MemoryLegStage::Closed(Arc::new(std::mem::take(chunks)));
             }
-            MemoryLegStage::Pending(_) => {
-                self.legs.remove(&leg);
-                return;
-            }
-            MemoryLegStage::Closed(_) => return,
-        };
-        state.stage = MemoryLegStage::Closed(source);
+            None => {}
+        }
     }
 
     fn discard(&mut self, leg: LegId) {
@@ -202,24 +217,11 @@ impl LegSink for MemorySpool {
 
 impl LegStore for MemorySpool {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
-        match &self.legs.get(&leg.leg)?.stage {
-            MemoryLegStage::Closed(source) => Some(source.clone()),
-            MemoryLegStage::Pending(_) | MemoryLegStage::Memory(_) | MemoryLegStage::File { .. } => None,
+        match self.legs.get(&leg.leg)? {
+            MemoryLegStage::Closed(chunks) => Some(LegSource::Memory(Arc::clone(chunks))),
+            MemoryLegStage::Pending(_) | MemoryLegStage::Open(_) => None,
         }
     }
-}
-
-impl Drop for MemorySpool {
-    fn drop(&mut self) {
-        let legs: Vec<LegId> = self.legs.keys().copied().collect();
-        for leg in legs {
-            self.release(leg);
-        }
-    }
-}
-
-fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    File::options().append(true).open(path)?.write_all(bytes)
 }
 
 /// Destination of a block.
@@ -254,11 +256,6 @@ pub(super) fn packet_to_keep<'a>(datagram: &UdpDatagram<'a>, keep: KeptBytes) ->
     SpoolPacket { at: datagram.at, src: datagram.src, dst: datagram.dst, payload, wire_len }
 }
 
-/// Bytes that are buffered for a leg in a file before they are written.
-const FILE_BUFFER: usize = 64 * 1024;
-/// Errors kept for the user. Without a limit, a full disk would cause one for each packet.
-const MAX_ERRORS: usize = 16;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn spilled_legs_hold_no_open_file_and_lose_no_packet() {
+    fn legs_that_do_not_fit_into_memory_share_a_file_and_lose_no_packet() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut spool = MemorySpool::new(0, dir.path().join("spill"));
         let (src, dst) = SpoolBuilder::flow(Side::Caller);
@@ -292,18 +289,73 @@ mod tests {
         for leg in 0..200 {
             spool.open(LegId(leg), &format!("leg{leg}"));
         }
-        // Each leg gets more than one file buffer: 300 packets of 232 bytes are 68 KiB.
+        // Three chunks each: 300 packets of 232 bytes are 68 KiB.
         for n in 0..300 {
             (0..200).for_each(|leg| put(&mut spool, leg, f64::from(n) * 20.0));
         }
         let held = std::fs::read_dir("/proc/self/fd").expect("Linux").flatten();
         let held = held.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(|file| file.starts_with(dir.path()));
-        assert_eq!(held.count(), 0);
-        for leg in 0..200 {
+        assert_eq!(held.count(), 1);
+        assert_eq!(std::fs::read_dir(dir.path().join("spill")).expect("made").count(), 0, "the file has no name");
+        assert_eq!(spool.chunks.used, 200 * CHUNK_BYTES, "one chunk of each leg is in memory");
+        let source = |spool: &mut MemorySpool, leg: u64| {
             spool.close(LegId(leg));
             let ended = EndedLeg { leg: LegId(leg), name: String::new(), index: 0, same_sides: true };
+            spool.source(&ended).expect("there")
+        };
+        for leg in 0..200 {
+            assert_eq!(packets(&source(&mut spool, leg)), 300);
+            spool.release(LegId(leg));
+        }
+        assert_eq!(spool.chunks.used, 0);
+        // The slots are used again.
+        let end = spool.chunks.spill_file.as_ref().expect("made").end();
+        for leg in 1_000..1_200 {
+            spool.open(LegId(leg), "again");
+            (0..300).for_each(|n| put(&mut spool, leg, f64::from(n) * 20.0));
+            assert_eq!(packets(&source(&mut spool, leg)), 300);
+        }
+        assert_eq!(spool.chunks.spill_file.as_ref().expect("made").end(), end);
+        assert!(spool.take_errors().is_empty());
+    }
+
+    #[test]
+    fn leg_is_written_to_a_file_of_its_own() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for memory_mib in [0, 1] {
+            let mut spool = MemorySpool::new(memory_mib, dir.path().join("spill"));
+            let (src, dst) = SpoolBuilder::flow(Side::Caller);
+            spool.open(LegId(1), "leg");
+            for n in 0..300 {
+                let at = at_ms(f64::from(n) * 20.0);
+                let datagram = UdpDatagram { at, src, dst, payload: &[0x80; 172], wire_len: 172, interface: 0 };
+                spool.packet(LegId(1), &datagram, KeptBytes::Whole);
+            }
+            let ended = EndedLeg { leg: LegId(1), name: String::from("leg"), index: 0, same_sides: true };
+            assert_eq!(spool.write_file(&ended).expect("writable"), None, "the leg is still open");
+            spool.close(LegId(1));
+            let path = spool.write_file(&ended).expect("writable").expect("a file");
+            assert_eq!(packets(&LegSource::File(path)), 300);
             assert_eq!(packets(&spool.source(&ended).expect("there")), 300);
         }
-        assert!(spool.take_errors().is_empty());
+    }
+
+    #[test]
+    fn block_longer_than_a_chunk_is_spilled_too() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut spool = MemorySpool::new(0, dir.path().to_owned());
+        let (src, dst) = SpoolBuilder::flow(Side::Caller);
+        let mut payload = vec![0x80; 60_000];
+        spool.open(LegId(1), "leg");
+        for n in 0..20_u32 {
+            payload[2..4].copy_from_slice(&(n as u16).to_be_bytes());
+            let at = at_ms(f64::from(n) * 20.0);
+            let datagram = UdpDatagram { at, src, dst, payload: &payload, wire_len: 60_000, interface: 0 };
+            spool.packet(LegId(1), &datagram, KeptBytes::Whole);
+        }
+        assert!(spool.chunks.used < 3 * 60_000, "{} bytes", spool.chunks.used);
+        spool.close(LegId(1));
+        let ended = EndedLeg { leg: LegId(1), name: String::new(), index: 0, same_sides: true };
+        assert_eq!(packets(&spool.source(&ended).expect("there")), 20);
     }
 }

@@ -33,6 +33,7 @@ pub(crate) mod restore;
 mod rolling;
 #[cfg(feature = "service")]
 pub(crate) mod scrub;
+mod spill_file;
 #[cfg(feature = "service")]
 pub(crate) mod storage;
 #[cfg(test)]
@@ -66,6 +67,7 @@ pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
 }
 
 /// Returns the file name of a leg's spool. The replaced characters do not occur in names that the engine makes.
+#[cfg(feature = "service")]
 fn file_name(leg_name: &str) -> String {
     let mut name: String =
         leg_name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();

@@ -1,16 +1,22 @@
 //! Reads a spool: packets and decisions in order of time, in constant memory.
 //!
+//! Packets stay in the buffers into which they were read (module `input`), so a payload is not copied.
+//!
 //! The contents of a spool are not trusted. A torn tail is ignored and reported (`SpoolReader::torn_tail`). A damaged
 //! length ends the reading. Unknown blocks are skipped. Only decisions of a newer format are refused.
+
+mod input;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::chunked_buf::{ChunkedBuf, ChunkedBufReader};
+use input::{BlockBytes, SpoolInput};
+
+use super::chunked_buf::ChunkedBuf;
 use super::format;
 use crate::call::decision::{Decision, FORMAT, TimedDecision};
 use crate::call::event::EARLY_WINDOW;
@@ -32,11 +38,14 @@ impl LegSource {
     /// # Errors
     /// Fails if the file cannot be opened.
     pub fn open(&self) -> Result<SpoolReader, SpoolError> {
-        let input: Box<dyn Read + Send> = match self {
-            Self::Memory(pieces) => Box::new(ChunkedBufReader::new(Arc::clone(pieces))),
-            Self::File(path) => Box::new(
-                File::open(path).map_err(|source| SpoolError::Io { path: path.display().to_string(), source })?,
-            ),
+        let input = match self {
+            Self::Memory(chunks) => SpoolInput::of_chunks(Arc::clone(chunks)),
+            Self::File(path) => {
+                let opened = File::open(path);
+                SpoolInput::of_stream(Box::new(
+                    opened.map_err(|source| SpoolError::Io { path: path.display().to_string(), source })?,
+                ))
+            }
         };
         Ok(SpoolReader::new(input, self.to_string()))
     }
@@ -116,11 +125,8 @@ pub struct PacketEntry<'a> {
 
 /// Reads the entries of a spool once.
 pub struct SpoolReader {
-    input: Box<dyn Read + Send>,
+    input: SpoolInput,
     path: String,
-    buffer: Vec<u8>,
-    /// Index in `buffer` of the next block.
-    from: usize,
     /// Bytes of all whole blocks read so far.
     valid: u64,
     end: SpoolEnd,
@@ -199,10 +205,9 @@ enum SpoolEnd {
 
 /// An entry that waits in the reorder queue.
 #[derive(Debug)]
-struct BufferedEntry {
-    head: Option<SpoolPacketHeader>,
-    payload: Vec<u8>,
-    decided: Option<TimedDecision>,
+enum BufferedEntry {
+    Packet { head: SpoolPacketHeader, payload: BlockBytes },
+    Decided(Box<TimedDecision>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -215,12 +220,10 @@ pub(super) struct SpoolPacketHeader {
 
 impl SpoolReader {
     /// Creates a reader of any input. `path` is the name for error messages.
-    pub(crate) fn new(input: Box<dyn Read + Send>, path: String) -> Self {
+    pub(super) fn new(input: SpoolInput, path: String) -> Self {
         Self {
             input,
             path,
-            buffer: Vec::with_capacity(2 * READ_BYTES),
-            from: 0,
             valid: 0,
             end: SpoolEnd::NotYet,
             seen_section: false,
@@ -240,7 +243,10 @@ impl SpoolReader {
     /// Fails if the input fails, is not a spool, or was written by a newer version.
     pub fn next_entry(&mut self) -> Result<Option<SpoolEntry<'_>>, SpoolError> {
         if let Some(entry) = self.current.take() {
-            self.queued_bytes -= self.entries[entry].payload.len();
+            if let BufferedEntry::Packet { payload, .. } = &self.entries[entry] {
+                self.queued_bytes -= payload.len();
+                self.input.release(payload);
+            }
             self.free.push(entry);
         }
         while self.end == SpoolEnd::NotYet && !self.is_next_ready() {
@@ -248,17 +254,15 @@ impl SpoolReader {
         }
         let Some(slot) = self.queue.pop() else { return Ok(None) };
         self.current = Some(slot.entry);
-        let held = &self.entries[slot.entry];
-        Ok(Some(match (&held.head, &held.decided) {
-            (Some(head), _) => SpoolEntry::Packet(PacketEntry {
+        Ok(Some(match &self.entries[slot.entry] {
+            BufferedEntry::Packet { head, payload } => SpoolEntry::Packet(PacketEntry {
                 at: head.at,
                 src: head.src,
                 dst: head.dst,
-                payload: &held.payload,
+                payload: self.input.held(payload),
                 wire_len: head.wire_len,
             }),
-            (None, Some(decided)) => SpoolEntry::Decided(decided),
-            (None, None) => unreachable!("every held entry is a packet or a decision"),
+            BufferedEntry::Decided(decided) => SpoolEntry::Decided(decided),
         }))
     }
 
@@ -278,12 +282,14 @@ impl SpoolReader {
         self.newest_ns.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
             || self.queue.len() >= MAX_QUEUED
             || self.queued_bytes >= MAX_QUEUED_BYTES
+            || self.input.held_bytes() >= MAX_HELD_BYTES
     }
 
     fn read_block(&mut self) -> Result<(), SpoolError> {
         if !self.fill(8)? {
-            self.end = if self.buffer.len() == self.from { SpoolEnd::Clean } else { SpoolEnd::Torn };
-            return if self.seen_section || self.buffer.is_empty() { Ok(()) } else { Err(self.not_a_spool()) };
+            let is_empty = self.input.rest().is_empty();
+            self.end = if is_empty { SpoolEnd::Clean } else { SpoolEnd::Torn };
+            return if self.seen_section || is_empty { Ok(()) } else { Err(self.not_a_spool()) };
         }
         let kind = self.u32_at(0);
         let length = self.u32_at(4) as usize;
@@ -298,33 +304,26 @@ impl SpoolReader {
             self.end = SpoolEnd::Torn;
             return Ok(());
         }
-        let body = self.from + 8..self.from + length - 4;
-        self.from += length;
-        self.valid += length as u64;
         match kind {
             format::SECTION => self.seen_section = true,
-            format::ENHANCED_PACKET => self.queue_packet(body),
-            format::CUSTOM => self.queue_decision(body)?,
+            format::ENHANCED_PACKET => self.queue_packet(length),
+            format::CUSTOM => self.queue_decision(length)?,
             _ => {}
         }
+        self.input.skip(length);
+        self.valid += length as u64;
         Ok(())
     }
 
-    fn queue_packet(&mut self, body: std::ops::Range<usize>) {
-        let Some((head, payload)) = parse_packet(&self.buffer[body.clone()]) else {
-            return;
-        };
-        let payload = body.start + payload.start..body.start + payload.end;
-        let entry = self.entry_slot();
-        let held = &mut self.entries[entry];
-        held.payload.extend_from_slice(&self.buffer[payload]);
-        self.queued_bytes += held.payload.len();
-        held.head = Some(head);
-        self.enqueue(head.at.as_nanos(), 1, entry);
+    fn queue_packet(&mut self, length: usize) {
+        let Some((head, payload)) = parse_packet(&self.input.rest()[8..length - 4]) else { return };
+        let payload = self.input.hold(8 + payload.start..8 + payload.end);
+        self.queued_bytes += payload.len();
+        self.enqueue(head.at.as_nanos(), 1, BufferedEntry::Packet { head, payload });
     }
 
-    fn queue_decision(&mut self, body: std::ops::Range<usize>) -> Result<(), SpoolError> {
-        let Some(json) = decision_json(&self.buffer[body]) else {
+    fn queue_decision(&mut self, length: usize) -> Result<(), SpoolError> {
+        let Some(json) = decision_json(&self.input.rest()[8..length - 4]) else {
             return Ok(());
         };
         let Some(decided) = parse_decision(json, &self.path)? else {
@@ -333,55 +332,36 @@ impl SpoolReader {
         let at_ns = decided.at_ns;
         // `Begin` comes first, even if packets of early media have earlier timestamps.
         let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
-        let entry = self.entry_slot();
-        self.entries[entry].decided = Some(decided);
-        self.enqueue(at_ns, 0, entry);
+        self.enqueue(at_ns, 0, BufferedEntry::Decided(Box::new(decided)));
         Ok(())
     }
 
-    fn enqueue(&mut self, at_ns: i64, rank: u8, entry: usize) {
-        self.newest_ns = self.newest_ns.max(at_ns);
-        self.queue.push(ReorderSlot { at_ns, rank, index: self.next_index, entry });
-        self.next_index += 1;
-    }
-
-    fn entry_slot(&mut self) -> usize {
-        match self.free.pop() {
-            Some(entry) => {
-                let held = &mut self.entries[entry];
-                held.head = None;
-                held.decided = None;
-                held.payload.clear();
-                entry
+    fn enqueue(&mut self, at_ns: i64, rank: u8, entry: BufferedEntry) {
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.entries[at] = entry;
+                at
             }
             None => {
-                self.entries.push(BufferedEntry { head: None, payload: Vec::new(), decided: None });
+                self.entries.push(entry);
                 self.entries.len() - 1
             }
-        }
+        };
+        self.newest_ns = self.newest_ns.max(at_ns);
+        self.queue.push(ReorderSlot { at_ns, rank, index: self.next_index, entry: at });
+        self.next_index += 1;
     }
 
     /// Buffers `want` bytes of the next block. Returns false at the end of the input.
     fn fill(&mut self, want: usize) -> Result<bool, SpoolError> {
-        while self.buffer.len() - self.from < want {
-            if self.from > 0 {
-                self.buffer.drain(..self.from);
-                self.from = 0;
-            }
-            // Reads into the spare capacity, so that nothing has to be zeroed first.
-            match (&mut self.input).take(READ_BYTES as u64).read_to_end(&mut self.buffer) {
-                Ok(0) => return Ok(false),
-                Ok(_) => {}
-                Err(source) => return Err(SpoolError::Io { path: self.path.clone(), source }),
-            }
-        }
-        Ok(true)
+        self.input.fill(want).map_err(|source| SpoolError::Io { path: self.path.clone(), source })
     }
 
     /// Returns the 32-bit number at `offset` of the next block. To be used only after `fill` returned true for these
     /// bytes.
+    #[inline]
     fn u32_at(&self, offset: usize) -> u32 {
-        let b = &self.buffer[self.from + offset..self.from + offset + 4];
+        let b = &self.input.rest()[offset..offset + 4];
         u32::from_le_bytes([b[0], b[1], b[2], b[3]])
     }
 
@@ -402,12 +382,20 @@ pub(super) fn decision_json(body: &[u8]) -> Option<&[u8]> {
 /// # Errors
 /// Fails if a newer version wrote it.
 pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Result<Option<TimedDecision>, SpoolError> {
-    // The version is read first, because a newer decision may not parse at all.
-    let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
-    if version.decision == "begin" && version.format > FORMAT {
-        return Err(SpoolError::TooNew { path: path.to_string(), found: version.format });
+    let decided: Option<TimedDecision> = serde_json::from_slice(json).ok();
+    let found = match &decided {
+        Some(TimedDecision { decision: Decision::Begin { format, .. }, .. }) => *format,
+        Some(_) => return Ok(decided),
+        // A newer decision may not parse at all, but for these fields.
+        None => {
+            let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
+            if version.decision == "begin" { version.format } else { 0 }
+        }
+    };
+    if found > FORMAT {
+        return Err(SpoolError::TooNew { path: path.to_string(), found });
     }
-    Ok(serde_json::from_slice(json).ok())
+    Ok(decided)
 }
 
 /// The fields that a decision of any version has.
@@ -450,12 +438,12 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
     Some((head, 20 + ip_len + format::UDP_LEN..20 + captured))
 }
 
-/// Bytes read from the input at once.
-const READ_BYTES: usize = 64 * 1024;
 /// Most entries in the reorder queue. 5 s of both directions at 10 ms per packet are 1,000.
 const MAX_QUEUED: usize = 32 * 1024;
 /// Most payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
+/// Most bytes of buffers whose packets wait. The packets that may wait fill less, unless each lies in a buffer of its own.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use crate::spool::testkit::{SpoolBuilder, T0, TestRtp, at_ms};
 
 /// Returns packets (as their timestamps in ms) and decisions (as their names) in order, and whether the tail was torn.
 fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
-    let mut reader = SpoolReader::new(Box::new(io::Cursor::new(bytes.to_vec())), "test".to_owned());
+    let mut reader =
+        SpoolReader::new(SpoolInput::of_stream(Box::new(io::Cursor::new(bytes.to_vec()))), "test".to_owned());
     let mut entries = Vec::new();
     while let Some(entry) = reader.next_entry()? {
         entries.push(match entry {
@@ -76,7 +77,10 @@ fn spool_torn_at_any_byte_yields_its_whole_blocks() {
         let (entries, torn) = read(&spool.bytes[..length]).unwrap();
         assert!(entries.len() >= before && entries.iter().all(|entry| whole.contains(entry)), "cut at {length}");
         before = entries.len();
-        let mut reader = SpoolReader::new(Box::new(io::Cursor::new(spool.bytes[..length].to_vec())), "test".to_owned());
+        let mut reader = SpoolReader::new(
+            SpoolInput::of_stream(Box::new(io::Cursor::new(spool.bytes[..length].to_vec()))),
+            "test".to_owned(),
+        );
         while reader.next_entry().unwrap().is_some() {}
         assert_eq!(torn, reader.valid_bytes() < length as u64, "cut at {length}");
     }
@@ -132,7 +136,7 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
         from: usize,
         packets: u32,
     }
-    impl Read for EndlessSpool {
+    impl io::Read for EndlessSpool {
         fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
             if self.from == self.buffer.len() {
                 if self.packets == 0 {
@@ -155,7 +159,7 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
     let mut head = Vec::new();
     format::put_header(&mut head);
     let input = EndlessSpool { buffer: head, from: 0, packets: 100_000 };
-    let mut reader = SpoolReader::new(Box::new(input), "endless".to_owned());
+    let mut reader = SpoolReader::new(SpoolInput::of_stream(Box::new(input)), "endless".to_owned());
     let mut packets = 0;
     while reader.next_entry().unwrap().is_some() {
         packets += 1;
@@ -163,5 +167,28 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
     assert_eq!(packets, 100_000);
     // 5 s at 10 ms, and the entry that ends the window.
     assert!(reader.entries.len() <= 503, "{} entries in the queue", reader.entries.len());
-    assert!(reader.buffer.capacity() <= 4 * READ_BYTES);
+    // 5 s are 116 KB.
+    assert!(reader.input.memory() <= 512 * 1024, "{} bytes", reader.input.memory());
+}
+
+#[test]
+fn packets_far_apart_do_not_hold_all_of_a_spool_in_memory() {
+    let mut spool = SpoolBuilder::new();
+    for _ in 0..1_000 {
+        packet(&mut spool, 20.0);
+        // A block of a kind that nobody knows.
+        let length: u32 = 60_000;
+        spool.bytes.extend([9_u32, length].map(u32::to_le_bytes).as_flattened());
+        spool.bytes.resize(spool.bytes.len() + length as usize - 12, 0);
+        spool.bytes.extend(length.to_le_bytes());
+    }
+    let mut reader =
+        SpoolReader::new(SpoolInput::of_stream(Box::new(io::Cursor::new(spool.bytes))), String::from("sparse"));
+    let (mut packets, mut most) = (0, 0);
+    while let Some(entry) = reader.next_entry().unwrap() {
+        packets += usize::from(matches!(entry, SpoolEntry::Packet(_)));
+        most = most.max(reader.input.memory());
+    }
+    assert_eq!(packets, 1_000);
+    assert!(most > 1024 * 1024 && most <= 3 * MAX_HELD_BYTES, "{most} bytes");
 }

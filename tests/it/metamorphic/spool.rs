@@ -23,7 +23,7 @@ fn spools(name: &str) -> Vec<(bool, Vec<u8>)> {
         let CallEvent::Ended(ended) = event else { continue };
         for (place, leg) in ended.legs.iter().enumerate() {
             match spool.source(leg) {
-                Some(LegSource::Memory(bytes)) => out.push((place == 0, bytes.to_vec())),
+                Some(LegSource::Memory(bytes)) => out.push((place == 0, bytes.to_vec().expect("readable"))),
                 Some(LegSource::File(path)) => out.push((place == 0, std::fs::read(path).unwrap())),
                 None => {}
             }

@@ -367,7 +367,7 @@ pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig)
     let config = RecordingConfig { dir: folder.path().to_owned(), ..config };
     let record = Recorder::new(config, FolderLayout::Flat, None).record(call, store).unwrap();
     let spools = call.legs.iter().filter_map(|leg| store.source(leg)).map(|source| match source {
-        LegSource::Memory(bytes) => bytes.to_vec(),
+        LegSource::Memory(bytes) => bytes.to_vec().expect("readable"),
         LegSource::File(path) => std::fs::read(path).unwrap(),
     });
     let frames =

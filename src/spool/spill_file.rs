@@ -1,0 +1,91 @@
+//! The file for the chunks of `replay`'s spool that do not fit into memory. It has no name, so nothing is left of it when
+//! the process dies.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::chunked_buf::CHUNK_BYTES;
+
+/// A file of slots, each for one chunk.
+#[derive(Debug)]
+pub(super) struct SpillFile {
+    file: Arc<File>,
+    /// Slots to be used again.
+    free: Vec<u64>,
+    /// The first slot that was never used.
+    end: u64,
+}
+
+/// A chunk in the file.
+#[derive(Debug)]
+pub(super) struct SpilledChunk {
+    file: Arc<File>,
+    slot: u64,
+    len: usize,
+}
+
+impl SpillFile {
+    /// Creates the file in a folder. Creates the folder if it does not exist.
+    pub(super) fn create(dir: &Path) -> io::Result<Self> {
+        let path = dir.join(format!("{}.tmp", std::process::id()));
+        let file = create_private(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(Self { file: Arc::new(file), free: Vec::new(), end: 0 })
+    }
+
+    /// Stores a chunk.
+    pub(super) fn store(&mut self, bytes: &[u8]) -> io::Result<SpilledChunk> {
+        let slots = slots_of(bytes.len());
+        // A longer chunk is rare: it goes to the end, where slots are contiguous.
+        let slot = if slots == 1 { self.free.pop() } else { None };
+        let slot = slot.unwrap_or_else(|| {
+            self.end += slots;
+            self.end - slots
+        });
+        let chunk = SpilledChunk { file: Arc::clone(&self.file), slot, len: bytes.len() };
+        if let Err(error) = self.file.write_all_at(bytes, chunk.offset()) {
+            self.release(&chunk);
+            return Err(error);
+        }
+        Ok(chunk)
+    }
+
+    /// Returns the number of slots that the file has.
+    #[cfg(test)]
+    pub(super) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Marks the slots of a chunk as free.
+    pub(super) fn release(&mut self, chunk: &SpilledChunk) {
+        self.free.extend(chunk.slot..chunk.slot + slots_of(chunk.len));
+    }
+}
+
+impl SpilledChunk {
+    /// Reads the chunk into a buffer, which is cleared first.
+    pub(super) fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        buffer.resize(self.len, 0);
+        self.file.read_exact_at(buffer, self.offset())
+    }
+
+    fn offset(&self) -> u64 {
+        self.slot * CHUNK_BYTES as u64
+    }
+}
+
+/// Creates or empties a file that only its owner may read. Creates the folder if it does not exist.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    if let Some(dir) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+fn slots_of(bytes: usize) -> u64 {
+    bytes.div_ceil(CHUNK_BYTES).max(1) as u64
+}
