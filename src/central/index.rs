@@ -5,11 +5,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postgres_protocol::password::scram_sha_256;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config as PostgresConfig, Error as PostgresError, NoTls};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config as PostgresConfig, Error as PostgresError, NoTls, Row as IndexRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::ArchiveError;
@@ -105,13 +107,38 @@ impl ArchiveIndex {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let version = env!("CARGO_PKG_VERSION");
         let sql = "SELECT callspan.report_site($1, $2, $3)";
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&version, &count(backlog.owed), &count(backlog.refused)];
+        let parameters: [&(dyn ToSql + Sync); 3] = [&version, &count(backlog.owed), &count(backlog.refused)];
         let answer = in_time(self.client().await?.execute(sql, &parameters)).await;
         if answer.is_err() {
             self.client = None;
         }
         answer?.map_err(|e| index_error(&e))?;
+        Ok(())
+    }
+
+    /// Tells the index the counters of this site's recorder. An index of an older callspan does not take them.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn report_health(&mut self, health: &Value) -> Result<(), ArchiveError> {
+        let (sql, health) = ("SELECT callspan.report_health($1::text::jsonb)", health.to_string());
+        in_time(self.client().await?.execute(sql, &[&health])).await?.map_err(|e| index_error(&e))?;
+        Ok(())
+    }
+
+    /// Replaces the names of SIP headers that identify a call at every site.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn set_correlation_headers(&mut self, names: &[String]) -> Result<(), ArchiveError> {
+        let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        let client = self.client().await?;
+        for sql in [
+            "DELETE FROM callspan.correlation_headers WHERE name <> ALL($1)",
+            "INSERT INTO callspan.correlation_headers SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
+        ] {
+            client.execute(sql, &[&names]).await.map_err(|e| index_error(&e))?;
+        }
         Ok(())
     }
 
@@ -149,7 +176,8 @@ impl ArchiveIndex {
         Ok((found, MIGRATIONS.len()))
     }
 
-    /// Adds a site, and the role that writes for it. A site that is there already gets the new password.
+    /// Adds a site, and the role that writes for it. A site that is there already gets the new password. The server gets
+    /// a SCRAM verifier, so that no log of it holds the password.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -163,10 +191,10 @@ impl ArchiveIndex {
              INSERT INTO callspan.sites (site, role_name) VALUES ({site}, {name}) ON CONFLICT (site) DO NOTHING;
              GRANT USAGE ON SCHEMA callspan TO {role};
              GRANT EXECUTE ON FUNCTION callspan.put_call(bigint, jsonb, jsonb),
-                callspan.report_site(text, bigint, bigint) TO {role};",
+                callspan.report_site(text, bigint, bigint), callspan.report_health(jsonb) TO {role};",
             name = literal(&role),
             role = identifier(&role),
-            password = literal(password),
+            password = literal(&scram_sha_256(password.as_bytes())),
             site = literal(site),
         );
         self.client().await?.batch_execute(&sql).await.map_err(|e| index_error(&e))?;
@@ -183,30 +211,20 @@ impl ArchiveIndex {
         after: &str,
         limit: u32,
     ) -> Result<Vec<IndexedCall>, ArchiveError> {
-        let client = self.client().await?;
-        let rows = client
-            .query(
-                "SELECT c.id, c.change, coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256)
-                    ORDER BY r.part) FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text
-                 FROM callspan.calls c WHERE c.site = $1 AND c.id > $2 ORDER BY c.id LIMIT $3",
-                &[&site, &after, &i64::from(limit)],
-            )
-            .await
-            .map_err(|e| index_error(&e))?;
-        rows.iter()
-            .map(|row| {
-                let recordings: Vec<(u32, String, u64, String)> = serde_json::from_str(row.get::<_, &str>(2))
-                    .map_err(|error| ArchiveError::Index(format!("a row of the recordings is wrong: {error}")))?;
-                Ok(IndexedCall {
-                    id: row.get(0),
-                    change: u64::try_from(row.get::<_, i64>(1)).unwrap_or_default(),
-                    recordings: recordings
-                        .into_iter()
-                        .map(|(part, key, bytes, sha256)| IndexedRecording { part, key, bytes, sha256 })
-                        .collect(),
-                })
-            })
-            .collect()
+        let sql = format!("{INDEXED_CALL} WHERE c.site = $1 AND c.id > $2 ORDER BY c.id LIMIT $3");
+        let parameters: [&(dyn ToSql + Sync); 3] = [&site, &after, &i64::from(limit)];
+        let rows = self.client().await?.query(&sql, &parameters).await.map_err(|e| index_error(&e))?;
+        rows.iter().map(read_call).collect()
+    }
+
+    /// Returns a call of a site; `None` if the index has no such call.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn call_of(&mut self, site: &str, id: &str) -> Result<Option<IndexedCall>, ArchiveError> {
+        let sql = format!("{INDEXED_CALL} WHERE c.site = $1 AND c.id = $2");
+        let row = self.client().await?.query_opt(&sql, &[&site, &id]).await.map_err(|e| index_error(&e))?;
+        row.as_ref().map(read_call).transpose()
     }
 
     /// Returns the record of a call of a site as JSON; `None` if the index has no such call.
@@ -219,7 +237,12 @@ impl ArchiveIndex {
         Ok(row.map(|row| row.get(0)))
     }
 
-    async fn client(&mut self) -> Result<&Client, ArchiveError> {
+    /// Drops the connection, so that the next query makes a new one.
+    pub(super) fn forget_connection(&mut self) {
+        self.client = None;
+    }
+
+    pub(super) async fn client(&mut self) -> Result<&Client, ArchiveError> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             self.client = Some(in_time(connect(&self.config, self.ca_file.as_ref())).await??);
         }
@@ -257,8 +280,24 @@ fn tls(ca_file: Option<&PathBuf>) -> Result<rustls::ClientConfig, ArchiveError> 
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// Returns the call of a row of [`INDEXED_CALL`].
+fn read_call(row: &IndexRow) -> Result<IndexedCall, ArchiveError> {
+    Ok(IndexedCall {
+        id: row.get(0),
+        change: u64::try_from(row.get::<_, i64>(1)).unwrap_or_default(),
+        recordings: read_recordings(row.get(2))?,
+    })
+}
+
+/// Parses recordings as the index returns them: a JSON list of `[part, key, bytes, sha256]`.
+pub(super) fn read_recordings(json: &str) -> Result<Vec<IndexedRecording>, ArchiveError> {
+    let rows: Vec<(u32, String, u64, String)> = serde_json::from_str(json)
+        .map_err(|error| ArchiveError::Index(format!("a row of the recordings is wrong: {error}")))?;
+    Ok(rows.into_iter().map(|(part, key, bytes, sha256)| IndexedRecording { part, key, bytes, sha256 }).collect())
+}
+
 /// Returns the result of a request, or an error if the server is silent for longer than [`SILENCE`].
-async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ArchiveError> {
+pub(super) async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ArchiveError> {
     let silent = || ArchiveError::Index(format!("PostgreSQL is silent for {} s", SILENCE.as_secs()));
     tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
 }
@@ -289,7 +328,7 @@ fn is_on_this_machine(config: &PostgresConfig) -> bool {
 }
 
 /// Returns the error without its DETAIL, which can contain the numbers of a call.
-fn index_error(error: &PostgresError) -> ArchiveError {
+pub(super) fn index_error(error: &PostgresError) -> ArchiveError {
     ArchiveError::Index(match error.as_db_error() {
         Some(refusal) => format!("{} ({})", refusal.message(), refusal.code().code()),
         None => error_chain(error),
@@ -318,6 +357,10 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Selects id, change and recordings of calls.
+const INDEXED_CALL: &str = "SELECT c.id, c.change,
+    coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
+        FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text FROM callspan.calls c";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for an answer. A server that accepts the connection and then says nothing must not hold the thread for
 /// hours.

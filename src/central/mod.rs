@@ -3,6 +3,8 @@
 //! A site needs little: its object store key may put objects below `SITE/`, and its PostgreSQL role may execute two
 //! functions. Neither can read, so that a stolen box opens nothing of other sites.
 
+pub(crate) mod calls;
+mod condition;
 pub(crate) mod config;
 pub(crate) mod index;
 pub(crate) mod objects;

@@ -1,18 +1,19 @@
 //! The object store.
 
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::prefix::PrefixStore;
 use object_store::{
-    Certificate, ClientOptions, Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    RetryConfig, WriteMultipart,
+    Certificate, ClientOptions, Error as StoreError, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, RetryConfig, WriteMultipart,
 };
 use sha2::{Digest, Sha256};
 
@@ -133,6 +134,20 @@ impl ObjectArchive {
         })
         .await?;
         Ok((bytes, hex(&sum.finalize())))
+    }
+
+    /// Returns the bytes of an object from a position, as a stream.
+    ///
+    /// # Errors
+    /// When the store has no such object or does not answer.
+    pub(crate) async fn range(
+        &self,
+        key: &str,
+        bytes: Range<u64>,
+    ) -> Result<impl Stream<Item = std::io::Result<Vec<u8>>> + Send + use<>, ArchiveError> {
+        let options = GetOptions { range: Some(GetRange::Bounded(bytes)), ..GetOptions::default() };
+        let found = self.store.get_opts(&ObjectPath::from(key), options).await.map_err(|e| store_error(&e))?;
+        Ok(found.into_stream().map_ok(Vec::from).map_err(std::io::Error::other))
     }
 
     /// Reads an object piece by piece.

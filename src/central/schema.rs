@@ -1,10 +1,10 @@
 //! The schema of the index in PostgreSQL, version by version.
 //!
-//! A site's role may execute `callspan.put_call` and `callspan.report_site`, and nothing else. Both take the site from the
-//! role, so that no site can write or read rows of another.
+//! A site's role may execute `callspan.put_call`, `callspan.report_site` and `callspan.report_health`, and nothing else.
+//! They take the site from the role, so that no site can write or read rows of another.
 
 /// Steps of the schema, as SQL. Step n migrates from version n to n + 1. A released step is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// Creates the table of versions, before any step.
 pub(super) const VERSIONS: &str = "
@@ -143,3 +143,103 @@ END $$;
 REVOKE ALL ON FUNCTION callspan.own_site(), callspan.put_call(bigint, jsonb, jsonb),
     callspan.report_site(text, bigint, bigint) FROM PUBLIC;
 ";
+
+/// Adds what the console of the centre searches by, the health of sites, and correlation headers. Ids are ordered by
+/// bytes, as in a journal.
+const V2: &str = r#"
+DROP VIEW callspan.pyrus_owners;
+DROP VIEW callspan.same_calls;
+ALTER TABLE callspan.recordings DROP CONSTRAINT recordings_site_call_id_fkey;
+ALTER TABLE callspan.calls ALTER COLUMN id TYPE text COLLATE "C";
+ALTER TABLE callspan.recordings ALTER COLUMN call_id TYPE text COLLATE "C";
+ALTER TABLE callspan.recordings ADD FOREIGN KEY (site, call_id) REFERENCES callspan.calls (site, id);
+
+-- NAME=VALUE of the kept headers, the name in lower case.
+CREATE FUNCTION callspan.header_ids(call_record jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(array_agg(lower(h.key) || '=' || left(h.value, 512)), '{}')
+    FROM jsonb_each_text(coalesce(call_record -> 'headers', '{}')) h
+$$;
+
+ALTER TABLE callspan.calls
+    -- how much can be heard, in the classes of the day summary
+    ADD COLUMN heard text NOT NULL GENERATED ALWAYS AS (CASE
+        WHEN record ->> 'verdict' IS NULL THEN 'pending'
+        WHEN record ->> 'verdict' = 'both_sides' THEN CASE WHEN record @> '{"problems":[{"kind":"lost_by_us"}]}'
+            OR record @> '{"problems":[{"kind":"restart_gap"}]}' OR record @> '{"problems":[{"kind":"disk_full"}]}'
+            OR record @> '{"problems":[{"kind":"spool_error"}]}' OR record @> '{"problems":[{"kind":"torn_tail"}]}'
+            THEN 'lost' ELSE 'both' END
+        WHEN record ->> 'verdict' IN ('caller_only', 'callee_only') THEN 'one'
+        WHEN record ->> 'verdict' IN ('no_media', 'unknown_codec') THEN 'none'
+        WHEN record ->> 'verdict' = 'failed' THEN 'lost'
+        WHEN record ->> 'verdict' = 'not_answered' THEN 'unanswered'
+        ELSE record ->> 'verdict' END) STORED,
+    ADD COLUMN names text NOT NULL GENERATED ALWAYS AS (lower((coalesce(record ->> 'from_name', '') || ' ' ||
+        coalesce(record ->> 'to_name', '')) COLLATE "und-x-icu")) STORED,
+    ADD COLUMN length_s integer GENERATED ALWAYS AS (floor((record ->> 'duration_s')::double precision)::integer) STORED,
+    ADD COLUMN delivery text NOT NULL GENERATED ALWAYS AS (coalesce(record -> 'delivery' ->> 'state', 'none')) STORED,
+    ADD COLUMN from_extension text GENERATED ALWAYS AS
+        (CASE WHEN record ->> 'direction' = 'internal' THEN left(record ->> 'from', 128) END) STORED,
+    ADD COLUMN to_extension text GENERATED ALWAYS AS
+        (CASE WHEN record ->> 'direction' = 'internal' THEN left(record ->> 'to', 128) END) STORED,
+    ADD COLUMN header_ids text[] NOT NULL GENERATED ALWAYS AS (callspan.header_ids(record)) STORED;
+DROP INDEX callspan.calls_by_begin;
+CREATE INDEX calls_by_begin ON callspan.calls (begin_at DESC, id DESC) INCLUDE (heard);
+CREATE INDEX calls_by_site ON callspan.calls (site, begin_at DESC);
+CREATE INDEX calls_by_id ON callspan.calls (id);
+CREATE INDEX calls_by_name ON callspan.calls USING gin (names gin_trgm_ops);
+CREATE INDEX calls_by_header ON callspan.calls USING gin (header_ids);
+CREATE INDEX calls_by_from_extension ON callspan.calls (from_extension, begin_at DESC) WHERE from_extension IS NOT NULL;
+CREATE INDEX calls_by_to_extension ON callspan.calls (to_extension, begin_at DESC) WHERE to_extension IS NOT NULL;
+
+-- Names of the headers that identify a call at every site (calls.correlation_headers of central.toml).
+CREATE TABLE callspan.correlation_headers (name text PRIMARY KEY);
+
+-- The same call at other sites: it shares a Call-ID, a Session-ID or a correlation header within a day.
+CREATE FUNCTION callspan.same_as(own_site text, own_id text) RETURNS TABLE (site text, id text, why text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own record;
+BEGIN
+    SELECT c.begin_at, c.call_ids, c.session_ids, ARRAY(SELECT h FROM unnest(c.header_ids) h
+        WHERE split_part(h, '=', 1) IN (SELECT n.name FROM callspan.correlation_headers n)) AS header_ids
+        INTO own FROM callspan.calls c WHERE c.site = own_site AND c.id = own_id;
+    RETURN QUERY SELECT b.site, b.id::text, CASE WHEN b.session_ids && own.session_ids THEN 'session_id'
+            WHEN b.call_ids && own.call_ids THEN 'call_id' ELSE 'correlation_header' END
+        FROM callspan.calls b
+        WHERE b.site <> own_site AND b.begin_at BETWEEN own.begin_at - interval '1 day' AND own.begin_at + interval '1 day'
+            AND (b.call_ids && own.call_ids OR b.session_ids && own.session_ids OR b.header_ids && own.header_ids);
+END $$;
+
+-- Pairs of calls of two sites that are one call.
+CREATE VIEW callspan.same_calls AS
+    SELECT a.site, a.id, b.site AS other_site, b.id AS other_id, b.why, a.begin_at
+    FROM callspan.calls a CROSS JOIN LATERAL callspan.same_as(a.site, a.id) b;
+
+-- Calls that two sites registered in Pyrus, or none of those that heard it.
+CREATE VIEW callspan.pyrus_owners AS
+    SELECT s.site, s.id, s.other_site, s.other_id,
+        (a.pyrus_task IS NOT NULL)::integer + (b.pyrus_task IS NOT NULL)::integer AS registered, s.begin_at
+    FROM callspan.same_calls s
+        JOIN callspan.calls a ON a.site = s.site AND a.id = s.id
+        JOIN callspan.calls b ON b.site = s.other_site AND b.id = s.other_id
+    WHERE s.site < s.other_site;
+
+ALTER TABLE callspan.sites ADD COLUMN health jsonb;    -- counters of the recorder, as it reports them
+
+CREATE FUNCTION callspan.report_health(site_health jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF length(site_health::text) > 16384 THEN
+        RAISE EXCEPTION 'the health of a site has at most 16384 bytes' USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    UPDATE callspan.sites s SET health = site_health WHERE s.site = callspan.own_site();
+END $$;
+
+REVOKE ALL ON FUNCTION callspan.header_ids(jsonb), callspan.same_as(text, text), callspan.report_health(jsonb) FROM PUBLIC;
+DO $$ DECLARE site_role name; BEGIN
+    FOR site_role IN SELECT s.role_name FROM callspan.sites s JOIN pg_roles r ON r.rolname = s.role_name LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION callspan.report_health(jsonb) TO %I', site_role);
+    END LOOP;
+END $$;
+"#;

@@ -14,7 +14,7 @@ use super::terminal::clock_face::{DisplayZone, GivenTime};
 use super::{EXIT_FAILED, central};
 use crate::central::index::IndexedCall;
 use crate::central::{ArchiveIndex, ObjectArchive};
-use crate::journal::Journal;
+use crate::journal::{Journal, OwedCalls};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 use crate::service::archive::{Archiver, is_sealed};
@@ -51,6 +51,9 @@ pub(crate) struct ArchivePushArgs {
     /// End of the period. Default: now.
     #[arg(long, value_name = "TIME", value_parser = GivenTime::parse)]
     pub(crate) until: Option<GivenTime>,
+    /// Also send the rows of calls that the archive had already, because its index has lost them.
+    #[arg(long)]
+    pub(crate) again: bool,
 }
 
 /// Arguments of `archive restore`.
@@ -92,7 +95,9 @@ fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
     let journal = Journal::open_for_requests(&config.journal)?;
     let zone = DisplayZone::of(false);
     let until = args.until.map_or(Timestamp::MAX, |until| until.in_zone(&zone));
-    let added = journal.owe_archive(args.since.in_zone(&zone), until)?;
+    let since = args.since.in_zone(&zone);
+    let calls = if args.again { OwedCalls::All } else { OwedCalls::Missing };
+    let added = journal.owe_archive(since, until, calls)?;
     let backlog = journal.archive_backlog()?;
     output::result(&format!("{added} calls entered, {} calls to send\n", backlog.owed))?;
     if lock::is_held(&config.journal.dir) {
@@ -127,11 +132,23 @@ async fn restore(config: &Config, args: &ArchiveRestoreArgs) -> anyhow::Result<E
     let (objects, mut index) = (ObjectArchive::open(&config.archive)?, ArchiveIndex::open(&config.archive)?);
     let (mut calls, mut failed) = (0_u64, 0_u64);
     let mut after = String::new();
+    let mut asked = args.ids.iter();
     loop {
-        let page = index.calls_of(site, &after, central::PAGE).await?;
+        let page = if args.ids.is_empty() {
+            index.calls_of(site, &after, central::PAGE).await?
+        } else {
+            let Some(id) = asked.next() else { break };
+            let found = index.call_of(site, id).await?;
+            if found.is_none() {
+                (calls, failed) = (calls + 1, failed + 1);
+                output::note(&format!("callspan: call {id}: the archive has no such call of site {site}"));
+                continue;
+            }
+            Vec::from_iter(found)
+        };
         let Some(last) = page.last() else { break };
         after.clone_from(&last.id);
-        for call in page.iter().filter(|call| args.ids.is_empty() || args.ids.contains(&call.id)) {
+        for call in &page {
             calls += 1;
             if let Err(error) = restore_call(&objects, &mut index, site, call, &args.out).await {
                 failed += 1;
@@ -140,8 +157,7 @@ async fn restore(config: &Config, args: &ArchiveRestoreArgs) -> anyhow::Result<E
         }
     }
     output::result(&format!("{} of {calls} calls restored into {}\n", calls - failed, args.out.display()))?;
-    let is_whole = failed == 0 && (args.ids.is_empty() || calls == args.ids.len() as u64);
-    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
 async fn restore_call(
@@ -195,4 +211,5 @@ const ARCHIVE_HELP: &str = "\
 
 Examples:
   callspan archive push --since 2026-01-01
+  callspan archive push --since 2026-01-01 --again
   callspan archive restore -c /etc/callspan/central.toml --site north --out restored";

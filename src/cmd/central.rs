@@ -1,6 +1,5 @@
 //! `callspan central`: sets up and checks the index of a central archive.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,7 +78,9 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
-    let (before, after) = ArchiveIndex::open(&config.archive)?.migrate().await?;
+    let mut index = ArchiveIndex::open(&config.archive)?;
+    let (before, after) = index.migrate().await?;
+    index.set_correlation_headers(&config.call.correlation_headers).await?;
     output::result(&if before == after {
         format!("the schema has version {after} already\n")
     } else {
@@ -114,67 +115,95 @@ async fn verify(config: &Config, args: &CentralVerifyArgs) -> anyhow::Result<Exi
         let journal = Journal::open_read_only(&JournalConfig { dir: folder.clone() })?;
         let backlog = journal.archive_backlog()?;
         let compared = compare_site(&mut index, &journal, site).await?;
-        differences += compared.differences.len() as u64;
-        for (id, difference) in &compared.differences {
-            output::result(&format!("{site}: call {id}: {difference}\n"))?;
-        }
+        differences += compared.differences + backlog.refused;
         if let Some(objects) = &objects {
             differences += compare_objects(objects, &mut index, site).await?;
         }
         output::result(&format!(
             "{site}: {} calls compared, {} differences; {} calls still to send, {} refused\n",
-            compared.calls,
-            compared.differences.len(),
-            backlog.owed,
-            backlog.refused
+            compared.calls, compared.differences, backlog.owed, backlog.refused
         ))?;
-        differences += backlog.refused;
     }
     Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
 /// The result of comparing one site.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SiteComparison {
     calls: u64,
-    /// Description of each difference, by call id.
-    differences: BTreeMap<String, String>,
+    differences: u64,
 }
 
-/// Compares the calls that the journal counts as archived with the rows of the index.
+/// Compares the calls that the journal counts as archived with the rows of the index. Both are read in the order of the
+/// ids, so that only a page of each is in memory. Prints each difference.
 async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -> anyhow::Result<SiteComparison> {
     let mut compared = SiteComparison::default();
-    let mut rows: BTreeMap<String, IndexedCall> = BTreeMap::new();
+    let mut rows = IndexRows::of(site);
     let mut after = String::new();
-    loop {
-        let page = index.calls_of(site, &after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after.clone_from(&last.id);
-        rows.extend(page.into_iter().map(|row| (row.id.clone(), row)));
-    }
-    after.clear();
+    let mut row = rows.next(index).await?;
     loop {
         let page = journal.archived_calls(&after, PAGE)?;
         let Some(last) = page.last() else { break };
         after.clone_from(&last.call_id);
         for job in &page {
-            compared.calls += 1;
-            let row = rows.remove(&job.call_id);
-            if row.is_none() && index.record_of(site, &job.call_id).await?.is_some() {
-                continue; // it was written after the rows were read
+            while let Some(extra) = row.take_if(|row| row.id < job.call_id) {
+                compared.differences += report_extra(journal, site, &extra)?;
+                row = rows.next(index).await?;
             }
-            if let Some(difference) = difference(job, row.as_ref()) {
-                compared.differences.insert(job.call_id.clone(), difference);
+            compared.calls += 1;
+            let same = row.take_if(|row| row.id == job.call_id);
+            if same.is_some() {
+                row = rows.next(index).await?;
+            } else if index.record_of(site, &job.call_id).await?.is_some() {
+                continue; // it was written after its page was read
+            }
+            if let Some(difference) = difference(job, same.as_ref()) {
+                compared.differences += 1;
+                output::result(&format!("{site}: call {}: {difference}\n", job.call_id))?;
             }
         }
     }
-    for (id, _) in rows {
-        // An older journal of a replaced box knew it; the index keeps it.
-        if journal.call(&id)?.is_some() && journal.archive_job(&id)?.is_none() {
-            compared.differences.insert(id, String::from("the journal does not know that it is archived"));
-        }
+    while let Some(extra) = row {
+        compared.differences += report_extra(journal, site, &extra)?;
+        row = rows.next(index).await?;
     }
     Ok(compared)
+}
+
+/// Prints a row that the journal does not count as archived. Returns 1 if that is a difference. An older journal of a
+/// replaced box knew other calls; the index keeps them.
+fn report_extra(journal: &Journal, site: &str, row: &IndexedCall) -> anyhow::Result<u64> {
+    if journal.call(&row.id)?.is_none() || journal.archive_job(&row.id)?.is_some() {
+        return Ok(0);
+    }
+    output::result(&format!("{site}: call {}: the journal does not know that it is archived\n", row.id))?;
+    Ok(1)
+}
+
+/// The rows of a site in the order of their ids, read page by page.
+struct IndexRows<'a> {
+    site: &'a str,
+    after: String,
+    page: std::vec::IntoIter<IndexedCall>,
+    is_at_end: bool,
+}
+
+impl<'a> IndexRows<'a> {
+    fn of(site: &'a str) -> Self {
+        Self { site, after: String::new(), page: Vec::new().into_iter(), is_at_end: false }
+    }
+
+    async fn next(&mut self, index: &mut ArchiveIndex) -> anyhow::Result<Option<IndexedCall>> {
+        if self.page.len() == 0 && !self.is_at_end {
+            let page = index.calls_of(self.site, &self.after, PAGE).await?;
+            match page.last() {
+                Some(last) => self.after.clone_from(&last.id),
+                None => self.is_at_end = true,
+            }
+            self.page = page.into_iter();
+        }
+        Ok(self.page.next())
+    }
 }
 
 fn difference(job: &ArchiveJob, row: Option<&IndexedCall>) -> Option<String> {

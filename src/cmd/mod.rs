@@ -19,6 +19,7 @@ pub(crate) mod archive;
 pub(crate) mod calls;
 pub(crate) mod central;
 pub(crate) mod check_config;
+pub(crate) mod console;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod fake_pyrus;
@@ -83,6 +84,8 @@ pub(crate) enum CallspanCommand {
     Archive(archive::ArchiveArgs),
     /// Set up and check the index of a central archive.
     Central(central::CentralArgs),
+    /// Serve the pages of the centre: the calls of all sites, from the central archive.
+    Console(console::ConsoleArgs),
     /// Render calls for `run`; not for people.
     #[command(name = render_process::COMMAND, hide = true)]
     RenderWorker,
@@ -266,6 +269,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::Audit(args) => user::audit(&args),
         CallspanCommand::Archive(args) => archive::run(&args),
         CallspanCommand::Central(args) => central::run(&args),
+        CallspanCommand::Console(args) => console::run(&args),
         CallspanCommand::RenderWorker => render_worker::serve().map(|()| ExitCode::SUCCESS),
         CallspanCommand::PackageFiles(args) => package_files::run(&args),
         CallspanCommand::Demo(args) => demo::run(&args),

@@ -10,6 +10,7 @@ use super::accounts::{UserAccount, password};
 use super::control::refused;
 use super::pages;
 use super::server::{ConsoleState, SiteFacts, StateError};
+use super::source::ConsolePlace;
 use super::text::{COOKIE, Lang};
 use crate::service::clock::wall_clock;
 use crate::text::percent_encode;
@@ -27,6 +28,8 @@ pub(super) struct Viewer {
     pub(super) here: String,
     /// The proof by which the account is known.
     pub(super) origin: ViewerOrigin,
+    /// The installation whose pages are shown.
+    pub(super) place: ConsolePlace,
 }
 
 /// The proof by which the account of a request is known.
@@ -82,7 +85,7 @@ async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Re
     }
     let path = request.uri().path();
     let is_public = path.starts_with("/assets/") || path == "/login";
-    let nobody = anonymous(&request);
+    let nobody = anonymous(&request, state.place());
     let viewer = match identify(state, Credentials::of(state, &request), nobody.clone()).await {
         Ok(Some(viewer)) => viewer,
         Ok(None) if is_public => nobody,
@@ -157,11 +160,11 @@ async fn identify(
     Ok(found.map(|(user, csrf, origin)| Viewer { user, csrf, origin, ..nobody }))
 }
 
-fn anonymous(request: &Request) -> Viewer {
+fn anonymous(request: &Request, place: ConsolePlace) -> Viewer {
     let mut user = UserAccount::of_this_machine();
     (user.role, user.rights) = (super::accounts::AccountRole::Listener, Vec::new());
     let here = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    Viewer { user, csrf: None, lang: Lang::of(request), here, origin: ViewerOrigin::Nobody }
+    Viewer { user, csrf: None, lang: Lang::of(request), here, origin: ViewerOrigin::Nobody, place }
 }
 
 /// Checks the CSRF token, which is in a header or in the form. Returns the request with its body.
@@ -244,7 +247,13 @@ pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
 /// Returns the response to a request for which the journal or the accounts failed. The log has the details.
 pub(super) fn failed(error: &StateError) -> Response {
     tracing::error!("the console cannot answer a request: {error}");
-    refused(StatusCode::SERVICE_UNAVAILABLE, "the journal does not answer; recording goes on")
+    refused(
+        StatusCode::SERVICE_UNAVAILABLE,
+        match error {
+            StateError::Archive(_) => "the archive of all sites does not answer; recording goes on",
+            _ => "the journal does not answer; recording goes on",
+        },
+    )
 }
 
 /// Responds to requests for unknown pages, and for pages that the account may not see.

@@ -65,6 +65,9 @@ pub(super) async fn change(
     let is_api = viewer.here.starts_with("/api/");
     let Some(change) = CallChange::parse(&action) else { return access::missing(Some(&viewer), is_api) };
     let is_allowed = if change.is_remark() { viewer.user.may(AccountRight::Notes) } else { viewer.user.is_admin() };
+    if state.centre.is_some() && !change.is_remark() {
+        return access::missing(Some(&viewer), is_api); // the site decides about its recordings and its delivery
+    }
     if !is_allowed {
         return refused(StatusCode::FORBIDDEN, "the account may not make this change");
     }
@@ -151,7 +154,7 @@ async fn request(
             _ => journal.release(&call).map(drop),
         }
     });
-    done.await.map_err(|_| StateError::Panicked)?.map_err(StateError::Journal)
+    Ok(done.await.map_err(|_| StateError::Panicked)??)
 }
 
 /// Most characters of a reason.

@@ -13,6 +13,7 @@ use super::pages;
 use super::server::{ConsoleState, StateError};
 use super::sound::kept_packets;
 use crate::call::record::CallRecord;
+use crate::central::calls::OtherSiteCall;
 use crate::delivery::row::JobRow;
 use crate::recording::peaks::RecordingPeaks;
 use crate::time::Timestamp;
@@ -28,6 +29,8 @@ pub(super) struct CallFacts {
     pub(super) removed: Option<(Timestamp, String)>,
     /// Related calls that the account may see.
     pub(super) related: Vec<CallRecord>,
+    /// The same call as other sites heard it, which the account may see.
+    pub(super) elsewhere: Vec<OtherSiteCall>,
     /// Peaks of each segment; `None` if the file is encrypted or has no peaks.
     pub(super) peaks: Vec<Option<RecordingPeaks>>,
     /// Numbers of the legs with kept packets, from 1.
@@ -145,7 +148,8 @@ pub(super) async fn record(state: &ConsoleState, viewer: &Viewer, id: &str) -> R
 
 async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallFacts>, StateError> {
     let Some(record) = record(state, viewer, id).await? else { return Ok(None) };
-    let (scope, may_hear) = (viewer.user.visible(), viewer.user.may(AccountRight::Play));
+    let is_here = state.centre.is_none();
+    let (scope, may_hear) = (viewer.user.visible(), viewer.user.may(AccountRight::Play) && is_here);
     let facts = state
         .read(move |journal| {
             let mut related = Vec::new();
@@ -160,8 +164,9 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
                 job: journal.job(&record.id)?,
                 removed: journal.removed(&record.id)?,
                 related,
+                elsewhere: journal.at_other_sites(&record, &scope)?,
                 peaks: peaks.collect(),
-                packets: (1..=MAX_LEGS).filter(|leg| kept_packets(&record, *leg).is_some()).collect(),
+                packets: (1..=MAX_LEGS).filter(|leg| is_here && kept_packets(&record, *leg).is_some()).collect(),
                 record,
                 ..CallFacts::default()
             })

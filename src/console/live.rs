@@ -70,7 +70,7 @@ pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer):
 
 async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Vec<CallRecord>, StateError> {
     let scope = viewer.user.visible();
-    let calls = state.read(move |journal| journal.live_calls(&scope, MAX_CALLS)).await?;
+    let calls = state.read_journal(move |journal| Ok(journal.live_calls(&scope, MAX_CALLS)?)).await?;
     Ok(calls.into_iter().map(|call| call.record).collect())
 }
 

@@ -3,8 +3,8 @@
 //! HTML is made on the server ([`maud`]) and works without script; the same handlers answer `/api/v1` with JSON.
 //!
 //! # Invariants
-//! 1. A call is read only by `Journal::search`, `count_by_class`, `call_in_scope` and `live_calls`, which all take the scope
-//!    of the account. A call outside the scope and an unknown call give the same 404.
+//! 1. A call is read only by `source::CallSource` and `Journal::live_calls`, which take the scope of the account. A call
+//!    outside the scope and an unknown call give the same 404.
 //! 2. The audit row of a listen or download is on the disk before the first byte of sound is sent.
 //! 3. No page has inline script or style, and the Content-Security-Policy forbids both. Text from the wire is text.
 //! 4. Others than this machine reach the console by TLS only, its own or that of a proxy (`console.public_url`), and with an
@@ -29,7 +29,9 @@ mod query;
 mod rule_text;
 mod server;
 mod sign_in;
+mod sites;
 mod sound;
+mod source;
 mod supervision;
 mod text;
 mod tls;

@@ -53,6 +53,9 @@ pub(super) struct CallsQuery {
     /// Greatest length, minutes.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) max: String,
+    /// Name of a site, at the centre.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) site: String,
     /// Position in the list: start, µs, and id of the last call on the previous page.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) cursor: String,
@@ -74,6 +77,7 @@ impl CallsQuery {
             delivery: word::<DeliveryState>(&self.delivery),
             min_s: minutes(&self.min).map(|m| (m * 60.0) as u32),
             max_s: minutes(&self.max).map(|m| (m * 60.0) as u32),
+            site: Some(self.site.trim().to_owned()).filter(|site| !site.is_empty()),
             ..CallSearch::default()
         }
     }
@@ -130,8 +134,17 @@ impl CallsQuery {
 
     /// Returns the number of filters that are set, besides the text and the days.
     pub(super) fn filters(&self) -> usize {
-        let all =
-            [&self.t1, &self.t2, &self.direction, &self.outcome, &self.heard, &self.delivery, &self.ext, &self.min];
+        let all = [
+            &self.site,
+            &self.t1,
+            &self.t2,
+            &self.direction,
+            &self.outcome,
+            &self.heard,
+            &self.delivery,
+            &self.ext,
+            &self.min,
+        ];
         all.into_iter().chain([&self.max]).filter(|text| !text.is_empty()).count()
     }
 }

@@ -22,8 +22,10 @@ use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
 use super::listening::Listenings;
 use super::metrics::{self, MeasuredFolders};
 use super::sign_in::SignInPauses;
+use super::source::{CallSource, CentralArchive, CentralReader, ConsolePlace};
 use super::tls::{self, ConsoleTls, TlsError};
-use super::{actions, assets, call, calls, doctor, ladder, live, lookup, openapi, sign_in, sound, supervision};
+use super::{actions, assets, call, calls, doctor, ladder, live, lookup, openapi, sign_in, sites, sound, supervision};
+use crate::central::ArchiveError;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConsoleConfig, TrustedProxy};
 use crate::ops::thread::StoppableThread;
@@ -43,6 +45,9 @@ pub(crate) enum ConsoleError {
     /// The accounts cannot be opened.
     #[error(transparent)]
     Accounts(#[from] AccountError),
+    /// The archive of all sites cannot be opened.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
 }
 
 /// The running console. It stops when it is dropped.
@@ -70,6 +75,8 @@ pub(super) struct ConsoleState {
     /// Secret for the CSRF tokens of users whom the trusted proxy signs in. It is new at each start.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
+    /// The archive of all sites, at the centre.
+    pub(super) centre: Option<Arc<CentralArchive>>,
 }
 
 /// Facts of this installation that pages show or need.
@@ -147,12 +154,41 @@ fn task_url(auth_url: &str) -> String {
 }
 
 impl ConsoleState {
-    /// Runs a query of the journal on a thread for blocking work. Journal handles are reused, because opening reads the
-    /// schema.
+    /// Runs a query of calls on a thread for blocking work: of the journal, or of the index of all sites.
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
-        F: FnOnce(&Journal) -> Result<T, journal::Error> + Send + 'static,
+        F: FnOnce(&dyn CallSource) -> Result<T, StateError> + Send + 'static,
+    {
+        if self.centre.is_some() {
+            return self.read_centre(move |reader| query(reader)).await;
+        }
+        self.read_journal(move |journal| query(journal)).await
+    }
+
+    /// Runs a query of the index of all sites on a thread for blocking work.
+    pub(super) async fn read_centre<T, F>(&self, query: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&CentralReader) -> Result<T, StateError> + Send + 'static,
+    {
+        let Some(centre) = self.centre.clone() else { return Err(StateError::NoArchive) };
+        let runtime = tokio::runtime::Handle::current();
+        let work = move || centre.read(&runtime, query);
+        tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?
+    }
+
+    /// Returns the installation whose pages are shown.
+    pub(super) const fn place(&self) -> ConsolePlace {
+        if self.centre.is_some() { ConsolePlace::Centre } else { ConsolePlace::Recorder }
+    }
+
+    /// Runs a query of the journal on a thread for blocking work. Journal handles are reused, because opening reads the
+    /// schema.
+    pub(super) async fn read_journal<T, F>(&self, query: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Journal) -> Result<T, StateError> + Send + 'static,
     {
         let (journals, config) = (Arc::clone(&self.journals), self.journal_config.clone());
         let work = move || {
@@ -165,7 +201,7 @@ impl ConsoleState {
             }
             Ok(result)
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?.map_err(StateError::Journal)
+        tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?
     }
 
     /// Runs work on the accounts database on a thread for blocking work.
@@ -198,7 +234,13 @@ impl ConsoleState {
 pub(super) enum StateError {
     /// The journal failed.
     #[error(transparent)]
-    Journal(journal::Error),
+    Journal(#[from] journal::Error),
+    /// The archive of all sites failed.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// This console shows one recorder, not the archive of all sites.
+    #[error("this console has no archive")]
+    NoArchive,
     /// The accounts failed.
     #[error(transparent)]
     Accounts(AccountError),
@@ -213,6 +255,23 @@ impl ConsoleServer {
     /// # Errors
     /// Fails with a [`ConsoleError`].
     pub(crate) fn start(listen: SocketAddr, config: &Config) -> Result<Self, ConsoleError> {
+        Self::start_over(listen, config, None)
+    }
+
+    /// Starts the console of the centre, over the archive of all sites.
+    ///
+    /// # Errors
+    /// Fails with a [`ConsoleError`].
+    pub(crate) fn start_centre(listen: SocketAddr, config: &Config) -> Result<Self, ConsoleError> {
+        let centre = CentralArchive::open(&config.archive)?;
+        Self::start_over(listen, config, Some(Arc::new(centre)))
+    }
+
+    fn start_over(
+        listen: SocketAddr,
+        config: &Config,
+        centre: Option<Arc<CentralArchive>>,
+    ) -> Result<Self, ConsoleError> {
         let console = ConsoleConfig { listen: Some(listen), ..config.console.clone() };
         let tls = ConsoleTls::of(&console, &config.journal.dir)?;
         let failed = |error| ConsoleError::Io(listen, error);
@@ -239,10 +298,15 @@ impl ConsoleServer {
             doctor: Arc::new(Semaphore::new(1)),
             proxy_secret: new_token()?,
             journals: Arc::default(),
+            centre,
         };
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = router(state).merge(metrics::local_routes(folders.clone()));
+        // The metrics are those of a recorder.
+        let router = match state.place() {
+            ConsolePlace::Recorder => router(state).merge(metrics::local_routes(folders.clone())),
+            ConsolePlace::Centre => centre_router(state),
+        };
         let serve = async move {
             tokio::select! {
                 () = serve_on(Some(listener), router, acceptor) => {}
@@ -354,22 +418,47 @@ where
     let _ = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
 }
 
+/// Returns the routes of a recorder.
 fn router(state: ConsoleState) -> Router {
-    let guarded = middleware::from_fn_with_state(state.clone(), access::guard);
+    let routes = Router::new()
+        .route("/calls/{id}/packets/{leg}", get(sound::packets))
+        .route("/live", get(live::page))
+        .route("/live/events", get(live::events))
+        .route("/health", get(supervision::health_page))
+        .route("/health/doctor", post(doctor::examine))
+        .route("/api/v1/calls/{id}/packets/{leg}", get(sound::packets))
+        .route("/api/v1/calls/{id}/pause", post(control::pause))
+        .route("/api/v1/calls/{id}/resume", post(control::resume))
+        .route("/api/v1/status", get(control::status))
+        .route("/api/status", get(control::status))
+        .route("/api/calls/{id}/pause", post(control::pause))
+        .route("/api/calls/{id}/resume", post(control::resume));
+    guarded(routes.merge(common_routes()), state)
+}
+
+/// Returns the routes of the centre. It has no live calls, no packets and no recorder of its own.
+fn centre_router(state: ConsoleState) -> Router {
+    let routes = Router::new().route("/sites", get(sites::page)).route("/api/v1/sites", get(sites::api));
+    guarded(routes.merge(common_routes()), state)
+}
+
+/// Adds the checks of every request.
+fn guarded(routes: Router<ConsoleState>, state: ConsoleState) -> Router {
+    let guard = middleware::from_fn_with_state(state.clone(), access::guard);
+    routes.fallback(access::not_found).layer(DefaultBodyLimit::max(access::MAX_BODY)).layer(guard).with_state(state)
+}
+
+/// Returns the routes of a recorder and of the centre.
+fn common_routes() -> Router<ConsoleState> {
     Router::new()
         .route("/", get(calls::home))
         .route("/calls", get(calls::page))
         .route("/calls.csv", get(calls::csv))
         .route("/calls/{id}", get(call::page))
         .route("/calls/{id}/record.json", get(call::download_record))
-        .route("/calls/{id}/packets/{leg}", get(sound::packets))
         .route("/calls/{id}/sound/{part}", get(sound::sound))
         .route("/calls/{id}/{action}", post(actions::change))
         .route("/why", get(lookup::page))
-        .route("/live", get(live::page))
-        .route("/live/events", get(live::events))
-        .route("/health", get(supervision::health_page))
-        .route("/health/doctor", post(doctor::examine))
         .route("/audit", get(supervision::audit_page))
         .route("/audit.csv", get(supervision::audit_csv))
         .route("/users", get(supervision::users_page))
@@ -383,23 +472,12 @@ fn router(state: ConsoleState) -> Router {
         .route("/api/v1/calls/{id}/audit", get(call::audit))
         .route("/api/v1/calls/{id}/ladder", get(ladder::api))
         .route("/api/v1/calls/{id}/notes", get(actions::notes))
-        .route("/api/v1/calls/{id}/packets/{leg}", get(sound::packets))
         .route("/api/v1/calls/{id}/{action}", post(actions::change))
         .route("/api/v1/calls/{id}/parts/{part}/audio", get(sound::sound))
-        .route("/api/v1/calls/{id}/pause", post(control::pause))
-        .route("/api/v1/calls/{id}/resume", post(control::resume))
         .route("/api/v1/why", get(lookup::api))
         .route("/api/v1/audit", get(supervision::audit_api))
         .route("/api", get(openapi::page))
         .route("/api/v1/openapi.json", get(openapi::description))
-        .route("/api/v1/status", get(control::status))
-        .route("/api/status", get(control::status))
-        .route("/api/calls/{id}/pause", post(control::pause))
-        .route("/api/calls/{id}/resume", post(control::resume))
-        .fallback(access::not_found)
-        .layer(DefaultBodyLimit::max(access::MAX_BODY))
-        .layer(guarded)
-        .with_state(state)
 }
 
 /// Most connections at once: 50 listeners with a few each. Further connections wait.

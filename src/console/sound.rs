@@ -1,6 +1,7 @@
 //! Sound and packets of a call: byte ranges, ETag, and the audit row before the first byte.
 
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
@@ -15,6 +16,8 @@ use super::access::{self, Viewer};
 use super::accounts::{AccountRight, AuditAction};
 use super::listening::ListeningKey;
 use super::server::ConsoleState;
+use super::source::CentralArchive;
+use crate::call::record::{CallRecord, RecordingFile};
 use crate::service::clock::wall_clock;
 
 /// Query parameters of the sound.
@@ -24,9 +27,17 @@ pub(super) struct SoundQuery {
     download: Option<String>,
 }
 
+/// Where the bytes of a file are.
+enum StoredBytes {
+    /// On a disk of this machine.
+    File(PathBuf),
+    /// In the archive of all sites: the key of an object and its size.
+    Object(Arc<CentralArchive>, String, u64),
+}
+
 /// A file to be sent.
 struct SentFile {
-    path: PathBuf,
+    bytes: StoredBytes,
     kind: &'static str,
     etag: String,
     /// Name under which the browser saves it.
@@ -67,14 +78,21 @@ pub(super) async fn sound(
         return access::missing(None, true);
     };
     let is_encrypted = file.plain_sha256.is_some();
-    let path = PathBuf::from(&file.path);
     let kind = match file.format.as_str() {
         _ if is_encrypted => "application/octet-stream",
         "wav" => "audio/wav",
         _ => "audio/ogg",
     };
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("recording").to_owned();
-    let sent = SentFile { path, kind, etag: format!("\"{}\"", file.sha256), save_as: query.download.map(|_| name) };
+    let path = PathBuf::from(&file.path);
+    let name = match state.centre {
+        None => path.file_name().and_then(|name| name.to_str()).unwrap_or("recording").to_owned(),
+        Some(_) => name_at_centre(&record, file),
+    };
+    let bytes = match state.centre.clone() {
+        None => StoredBytes::File(path),
+        Some(centre) => StoredBytes::Object(centre, file.path.clone(), file.bytes),
+    };
+    let sent = SentFile { bytes, kind, etag: format!("\"{}\"", file.sha256), save_as: query.download.map(|_| name) };
     let action = if sent.save_as.is_some() { AuditAction::Downloaded } else { AuditAction::Played };
     // The audit row is durable before the file is opened. A player requests many ranges, which are one listening.
     let listening = ListeningKey::of(&viewer, &id, part, action);
@@ -110,11 +128,19 @@ pub(super) async fn packets(
         return access::failed(&error);
     }
     let save_as = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    send(SentFile { path, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as }, &headers).await
+    let bytes = StoredBytes::File(path);
+    send(SentFile { bytes, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as }, &headers).await
+}
+
+/// Returns the name of a recording at its site, without the folder: the key of an object has a name of its own.
+fn name_at_centre(record: &CallRecord, file: &RecordingFile) -> String {
+    let extension = file.path.rsplit('/').next().and_then(|name| name.split_once('.')).map_or("bin", |(_, e)| e);
+    let part = if record.recordings.len() > 1 { format!(".part{}", file.part) } else { String::new() };
+    format!("{}{part}.{extension}", record.id)
 }
 
 /// Returns the file with the kept packets of a leg, `ID.LEG.pcapng` beside the recording; it may be encrypted.
-pub(super) fn kept_packets(record: &crate::call::record::CallRecord, leg: u32) -> Option<PathBuf> {
+pub(super) fn kept_packets(record: &CallRecord, leg: u32) -> Option<PathBuf> {
     let folder = FilePath::new(&record.recordings.first()?.path).parent()?;
     let plain = folder.join(format!("{}.{leg}.pcapng", record.id));
     let encrypted = folder.join(format!("{}.{leg}.pcapng.age", record.id));
@@ -126,8 +152,7 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
     if text(header::IF_NONE_MATCH).is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == sent.etag)) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, sent.etag)]).into_response();
     }
-    let Ok(mut file) = tokio::fs::File::open(&sent.path).await else { return access::missing(None, true) };
-    let Ok(length) = file.metadata().await.map(|metadata| metadata.len()) else { return access::missing(None, true) };
+    let Some(length) = sent.bytes.length().await else { return access::missing(None, true) };
     // If the client has another version of the file, it gets the whole file instead of a range (RFC 9110 section
     // 13.1.5).
     let is_same = text(header::IF_RANGE).is_none_or(|tag| tag == sent.etag);
@@ -140,10 +165,7 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
                 .into_response();
         }
     };
-    if file.seek(std::io::SeekFrom::Start(from)).await.is_err() {
-        return access::missing(None, true);
-    }
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(count), CHUNK));
+    let Some(body) = sent.bytes.body(from, count).await else { return access::missing(None, true) };
     let mut response = (status, body).into_response();
     let out = response.headers_mut();
     let mut put = |name, value: &str| {
@@ -163,6 +185,37 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
         put(header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_")));
     }
     response
+}
+
+impl StoredBytes {
+    /// Returns the number of bytes; `None` if the file is gone.
+    async fn length(&self) -> Option<u64> {
+        match self {
+            Self::File(path) => tokio::fs::metadata(path).await.ok().filter(|found| found.is_file()).map(|f| f.len()),
+            Self::Object(_, _, bytes) => Some(*bytes),
+        }
+    }
+
+    /// Returns `count` bytes from a position as the body of a response; `None` if the file is gone.
+    async fn body(&self, from: u64, count: u64) -> Option<Body> {
+        if count == 0 {
+            return Some(Body::empty());
+        }
+        match self {
+            Self::File(path) => {
+                let mut file = tokio::fs::File::open(path).await.ok()?;
+                file.seek(std::io::SeekFrom::Start(from)).await.ok()?;
+                Some(Body::from_stream(ReaderStream::with_capacity(file.take(count), CHUNK)))
+            }
+            Self::Object(centre, key, _) => match centre.objects.range(key, from..from + count).await {
+                Ok(bytes) => Some(Body::from_stream(bytes)),
+                Err(error) => {
+                    tracing::error!("a recording cannot be read from the archive: {error}");
+                    None
+                }
+            },
+        }
+    }
 }
 
 /// Parses a Range header (RFC 9110 section 14.2). Several ranges, or an unknown unit, mean the whole file.

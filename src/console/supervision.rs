@@ -71,7 +71,7 @@ async fn health(state: &ConsoleState) -> Result<HealthFacts, StateError> {
     let folders = state.site.folders.clone();
     let service = state.site.state_folder.clone();
     state
-        .read(move |journal| {
+        .read_journal(move |journal| {
             let now = wall_clock();
             let day = CallSearch { since: Some(now - DAY), ..CallSearch::default() };
             let in_stage = |stage: JobStage| journal.deliveries_in_stage(stage).map(|rows| rows.len() as u64);

@@ -16,6 +16,15 @@ pub(crate) struct ArchiveBacklog {
     pub(crate) refused: u64,
 }
 
+/// The calls of a period that the archive needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwedCalls {
+    /// Those that it does not have, as the journal knows.
+    Missing,
+    /// All of them: its index was lost. Recordings that are stored are not sent again.
+    All,
+}
+
 impl Journal {
     /// Starts or ends the list of calls for the archive. While there is a list, each change of a complete call enters it.
     /// `keeps_recordings`: a recording is not removed before the archive has it.
@@ -46,14 +55,18 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn owe_archive(&self, since: Timestamp, until: Timestamp) -> JournalResult<usize> {
+    pub(crate) fn owe_archive(&self, since: Timestamp, until: Timestamp, calls: OwedCalls) -> JournalResult<usize> {
         let begin = "coalesce(invited_at, answered_at, ended_at, 0)";
+        let (forget, which) = match calls {
+            OwedCalls::Missing => ("", "archived < change"),
+            OwedCalls::All => (", archived = 0", "true"),
+        };
         Ok(self.lock().execute(
             &format!(
                 "INSERT INTO archive_jobs (call_id, change) SELECT id, 1 FROM calls
                  WHERE stage = 'complete' AND {begin} >= ?1 AND {begin} < ?2
-                 ON CONFLICT (call_id) DO UPDATE SET refused = 0, attempts = 0, next_at = NULL
-                 WHERE archived < change"
+                 ON CONFLICT (call_id) DO UPDATE SET refused = 0, attempts = 0, next_at = NULL {forget}
+                 WHERE {which}"
             ),
             params![since.as_micros(), until.as_micros()],
         )?)

@@ -121,6 +121,8 @@ pub struct CallSearch {
     pub min_s: Option<u32>,
     /// Greatest length of the call, s.
     pub max_s: Option<u32>,
+    /// Name of the site that recorded the call, in the index of several sites. A journal has one site and ignores it.
+    pub site: Option<String>,
 }
 
 /// A page of calls, newest first.

@@ -20,6 +20,8 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
         AlarmKind::PyrusRecovered => "Pyrus accepts calls again",
         AlarmKind::ArchiveFailing => "calls do not reach the archive",
         AlarmKind::ArchiveRecovered => "the archive takes calls again",
+        AlarmKind::SiteSilent => "a site is silent",
+        AlarmKind::SiteSilentOver => "all sites report again",
         AlarmKind::CaptureDrops => "packets were lost on the recorder",
         AlarmKind::TablesFull => "calls or packets were dropped, because a table was full",
         AlarmKind::InterfaceDown => "a mirror interface is down",

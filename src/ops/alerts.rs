@@ -84,6 +84,10 @@ pub enum AlarmKind {
     ArchiveFailing,
     /// The archive takes calls again.
     ArchiveRecovered,
+    /// A site has sent no sign of life to the index. Raised by the console of the centre.
+    SiteSilent,
+    /// Every site reports again.
+    SiteSilentOver,
     /// Frames were lost on this machine.
     CaptureDrops,
     /// A bounded table is full and calls or packets are dropped, for example by a flood of INVITEs.
@@ -120,7 +124,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind.
-    pub(super) const ALL: [Self; 31] = [
+    pub(super) const ALL: [Self; 33] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -136,6 +140,8 @@ impl AlarmKind {
         Self::PyrusRecovered,
         Self::ArchiveFailing,
         Self::ArchiveRecovered,
+        Self::SiteSilent,
+        Self::SiteSilentOver,
         Self::CaptureDrops,
         Self::TablesFull,
         Self::InterfaceDown,
@@ -172,6 +178,8 @@ impl AlarmKind {
             Self::PyrusRecovered => "pyrus_recovered",
             Self::ArchiveFailing => "archive_failing",
             Self::ArchiveRecovered => "archive_recovered",
+            Self::SiteSilent => "site_silent",
+            Self::SiteSilentOver => "site_silent_over",
             Self::CaptureDrops => "capture_drops",
             Self::TablesFull => "tables_full",
             Self::InterfaceDown => "interface_down",
@@ -207,6 +215,7 @@ impl AlarmKind {
             Self::DiskRecovered => &[Self::DiskLow, Self::DiskFull, Self::DiskReadOnly],
             Self::PyrusRecovered => &[Self::LoginRefused, Self::PyrusAway],
             Self::ArchiveRecovered => &[Self::ArchiveFailing],
+            Self::SiteSilentOver => &[Self::SiteSilent],
             Self::InterfaceUp => &[Self::InterfaceDown],
             Self::TestCallPassed => &[Self::TestCallFailed],
             Self::MirrorSilentOver => &[Self::MirrorSilent],

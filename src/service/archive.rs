@@ -1,15 +1,18 @@
 //! Sends calls to the central archive. Nothing else waits for this thread.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::clock;
 use crate::archive::{ArchiveJob, ArchiveOutcome, ArchiveStage, ArchiveStep, ArchivedObject, object_key};
 use crate::central::config::Config as ArchiveConfig;
 use crate::central::{ArchiveIndex, ObjectArchive};
-use crate::journal::{CallStage, Journal, RecordingRow, StoredCall};
+use crate::journal::{CallStage, Journal, OwedCalls, RecordingRow, StoredCall};
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
+use crate::ops::status::ServiceReport;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
 
@@ -30,14 +33,17 @@ pub(crate) fn start(
         return Ok(None);
     }
     if is_rebuilt {
-        journal.owe_archive(Timestamp::EPOCH, Timestamp::MAX)?;
+        journal.owe_archive(Timestamp::EPOCH, Timestamp::MAX, OwedCalls::Missing)?;
     }
-    let (archive, must_be_sealed) = (config.archive.clone(), is_sealed(config));
+    let (archive, must_be_sealed, state) = (config.archive.clone(), is_sealed(config), config.journal.dir.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move |stop: &StopSignal| {
         let mut health = ArchiveHealth::default();
         while !stop.is_stopped_within(ROUND) {
-            let open = || Archiver::open(&archive, journal.clone(), must_be_sealed);
+            let open = || -> anyhow::Result<Archiver> {
+                let archiver = Archiver::open(&archive, journal.clone(), must_be_sealed)?;
+                Ok(Archiver { state: state.clone(), ..archiver })
+            };
             let round = std::panic::AssertUnwindSafe(|| match open() {
                 Ok(archiver) => runtime.block_on(run(archiver, &mut health, &alerts, stop)),
                 Err(error) => health.record(&RoundResult::Failed(format!("{error:#}")), &alerts),
@@ -63,6 +69,8 @@ pub(crate) struct Archiver {
     objects: ObjectArchive,
     index: ArchiveIndex,
     must_be_sealed: bool,
+    /// Folder with the report of the service.
+    state: PathBuf,
 }
 
 impl Archiver {
@@ -72,7 +80,7 @@ impl Archiver {
     /// When a setting is wrong, or a file with a secret cannot be read.
     pub(crate) fn open(config: &ArchiveConfig, journal: Journal, must_be_sealed: bool) -> anyhow::Result<Self> {
         let (objects, index) = (ObjectArchive::open(config)?, ArchiveIndex::open(config)?);
-        Ok(Self { config: config.clone(), journal, objects, index, must_be_sealed })
+        Ok(Self { config: config.clone(), journal, objects, index, must_be_sealed, state: PathBuf::new() })
     }
 
     /// Sends the calls that are due. Stops before the next call if `is_stopped` returns true.
@@ -269,11 +277,36 @@ async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &m
         Ok(()) => RoundResult::Idle,
         Err(error) => RoundResult::Failed(error.to_string()),
     };
+    if matches!(result, RoundResult::Succeeded | RoundResult::Idle)
+        && let Some(health) = recorder_health(&archiver.state)
+        && let Err(error) = archiver.index.report_health(&health).await
+    {
+        tracing::debug!("the index does not take the health of this site: {error}");
+    }
     health.record(&result, alerts);
+}
+
+/// Returns the counters of the recorder that the centre shows, from the report of the service.
+fn recorder_health(state: &Path) -> Option<serde_json::Value> {
+    let report = ServiceReport::read(state).ok()?;
+    let alarms: BTreeSet<&str> = report.alarms.iter().map(|alarm| alarm.kind.name()).collect();
+    Some(serde_json::json!({
+        "at": report.at,
+        "capturing": report.is_capturing,
+        "frames": report.frames,
+        "lost": report.dropped_by_kernel + report.dropped_by_interface + report.spool_lost,
+        "calls_live": report.calls_live,
+        "calls_ended": report.calls_ended,
+        "owed": report.owed,
+        "alarms": alarms,
+        "taps": report.taps.iter().take(MAX_TAPS).collect::<Vec<_>>(),
+    }))
 }
 
 /// Pause between two rounds. A call usually changes several times within seconds of its end.
 const ROUND: Duration = Duration::from_secs(5);
+/// Interfaces in the health of a site.
+const MAX_TAPS: usize = 16;
 /// Calls in one round, so that a large backlog does not hold up the sign of life.
 const CALLS_AT_ONCE: u32 = 64;
 /// Pause before a recording that is not encrypted yet is checked again.

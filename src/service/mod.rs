@@ -38,6 +38,7 @@ pub mod rerender;
 pub mod resume;
 pub(crate) mod sandbox;
 mod segments;
+pub(crate) mod site_watch;
 pub(crate) mod startup_failure;
 pub(crate) mod test_key;
 pub(crate) mod topology_file;

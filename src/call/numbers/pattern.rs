@@ -45,6 +45,15 @@ impl NumberPattern {
         self.alternatives.iter().any(|atoms| fits(atoms, number))
     }
 
+    /// Returns a regular expression of PostgreSQL (manual, 9.7.3) that matches the same numbers.
+    pub(crate) fn to_regex(&self) -> String {
+        let alternatives: Vec<String> = self.alternatives.iter().filter_map(|atoms| regex(atoms)).collect();
+        if alternatives.is_empty() {
+            return String::from(NEVER);
+        }
+        format!("^(?:{})$", alternatives.join("|"))
+    }
+
     /// Checks a pattern of numbers.
     ///
     /// # Errors
@@ -177,6 +186,36 @@ fn matches_char(atom: &PatternAtom, c: char) -> bool {
         PatternAtom::Class(ranges) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)),
         PatternAtom::One | PatternAtom::Any => true,
     }
+}
+
+/// Returns an alternative as a regular expression; `None` if it can never match.
+fn regex(atoms: &[PatternAtom]) -> Option<String> {
+    let char = |c: char| match c {
+        '\0' => None, // no text of PostgreSQL holds it
+        c if c.is_ascii_alphanumeric() => Some(c.to_string()),
+        c => Some(format!("\\U{:08x}", u32::from(c))),
+    };
+    let mut text = String::new();
+    for atom in atoms {
+        match atom {
+            PatternAtom::Literal(c) => text.push_str(&char(*c)?),
+            PatternAtom::Digit => text.push_str("[0-9]"),
+            PatternAtom::One => text.push('.'),
+            PatternAtom::Any => text.push_str(".*"),
+            PatternAtom::Class(ranges) => {
+                let ranges: Vec<String> = ranges
+                    .iter()
+                    .filter(|(low, high)| low <= high)
+                    .filter_map(|(low, high)| Some(format!("{}-{}", char(*low)?, char(*high)?)))
+                    .collect();
+                if ranges.is_empty() {
+                    return None;
+                }
+                text.push_str(&format!("[{}]", ranges.concat()));
+            }
+        }
+    }
+    Some(text)
 }
 
 /// Finds a problem of the whole list: wrong separators, or regular expressions.
@@ -378,6 +417,8 @@ fn problem(what: impl Into<String>, remedy: String) -> PatternProblem {
     PatternProblem { what: what.into(), remedy }
 }
 
+/// A regular expression that matches no text.
+const NEVER: &str = "x^";
 /// Short description of the spelling.
 const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
 /// Characters that occur only in regular expressions. `!` and `.` have a meaning in Asterisk's patterns.
@@ -454,6 +495,22 @@ mod tests {
             let remedy = found.err().unwrap_or_else(|| panic!("{pattern} passes")).remedy;
             let wanted = if pattern == "95-105" { "write the digits only" } else { spelling };
             assert!(remedy.contains(wanted), "{pattern}: {remedy}");
+        }
+    }
+
+    #[test]
+    fn regular_expression_of_a_pattern_matches_whole_numbers() {
+        for (pattern, regex) in [
+            ("1xx,2[0-4]x", "^(?:1[0-9][0-9]|2[0-4][0-9])$"),
+            ("+7*", "^(?:\\U0000002b7.*)$"),
+            ("_NXX.", "^(?:[2-9][0-9][0-9]..*)$"),
+            ("a|b", "^(?:a\\U0000007cb)$"),
+            // A class that holds nothing matches nothing, and neither does an empty list.
+            ("[9-1]", "x^"),
+            ("", "x^"),
+            ("[]", "x^"),
+        ] {
+            assert_eq!(NumberPattern::new(pattern).to_regex(), regex, "{pattern}");
         }
     }
 

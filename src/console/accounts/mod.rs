@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 mod audit;
 mod notes;
@@ -81,16 +81,12 @@ impl Accounts {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         }
         std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
-        let connection = Connection::open(&path)?;
+        let mut connection = Connection::open(&path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?; // a row is on the disk before sound is sent
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match version {
-            0 => connection.execute_batch(&format!("{V1}{V2}"))?,
-            1 => connection.execute_batch(V2)?,
-            VERSION => {}
-            newer => return Err(AccountError::Newer(newer)),
+        if version_of(&connection)? != VERSION {
+            migrate(&mut connection)?;
         }
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
@@ -101,12 +97,27 @@ impl Accounts {
     }
 }
 
+/// Makes the tables, or brings them to [`VERSION`]. The console and a command can open new accounts at the same moment.
+fn migrate(connection: &mut Connection) -> Result<(), AccountError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match version_of(&transaction)? {
+        0 => transaction.execute_batch(&format!("{V1}{V2}"))?,
+        1 => transaction.execute_batch(V2)?,
+        VERSION => {}
+        newer => return Err(AccountError::Newer(newer)),
+    }
+    Ok(transaction.commit()?)
+}
+
+fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
 /// Version of the tables.
 const VERSION: i64 = 2;
 
 /// Times are µs since the Unix epoch.
 const V1: &str = "
-BEGIN;
 CREATE TABLE IF NOT EXISTS users (
     name        TEXT PRIMARY KEY,
     password    TEXT NOT NULL,              -- argon2id, PHC string
@@ -132,12 +143,10 @@ CREATE TABLE IF NOT EXISTS audit (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS audit_by_call ON audit (call_id, n) WHERE call_id IS NOT NULL;
 PRAGMA user_version = 1;
-COMMIT;
 ";
 
 /// Adds second factors, tokens of programs, and notes.
 const V2: &str = "
-BEGIN;
 ALTER TABLE users ADD COLUMN totp TEXT;                             -- secret in base32; NULL: none
 ALTER TABLE users ADD COLUMN totp_step INTEGER NOT NULL DEFAULT 0;  -- a code is accepted once: step of the last one
 CREATE TABLE IF NOT EXISTS tokens (
@@ -161,7 +170,6 @@ CREATE TABLE IF NOT EXISTS notes (
 CREATE INDEX IF NOT EXISTS notes_by_call ON notes (call_id, n);
 CREATE INDEX IF NOT EXISTS notes_by_tag ON notes (text) WHERE kind = 'tag';
 PRAGMA user_version = 2;
-COMMIT;
 ";
 
 /// Name of the file, beside the journal.

@@ -84,3 +84,16 @@ fn audit_rows_are_returned_newest_first_by_filter() {
     assert_eq!(actions(AuditFilter { who: Some("anna".to_owned()), ..AuditFilter::default() }), ["played"]);
     assert_eq!(actions(AuditFilter { since: Some(at(3)), ..AuditFilter::default() }), ["downloaded"]);
 }
+
+#[test]
+fn several_programs_can_make_new_accounts_at_the_same_moment() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Accounts::open(folder.path()).map(drop);
+        let results = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+}

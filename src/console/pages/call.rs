@@ -6,10 +6,12 @@ use super::super::access::Viewer;
 use super::super::accounts::AccountRight;
 use super::super::call::CallFacts;
 use super::super::ladder::CallLadder;
+use super::super::source::ConsolePlace;
 use super::super::text::{clock_time, date_time, iso_day, length, size};
 use super::waveform::{MarkKind, Timeline, TimelineMark, waveform};
 use super::{NavEntry, callee, caller, csrf, mark, marked, shell, verdict};
 use crate::call::record::{CallRecord, DeliveryState, Side};
+use crate::central::calls::OtherSiteCall;
 use crate::journal::HeardClass;
 
 /// Returns the page.
@@ -21,9 +23,9 @@ pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
         (notice(viewer, facts))
         (recording(viewer, facts))
         div.cols {
-            div.stack.stack-4 { (legs(viewer, record)) (quality(viewer, record)) (problems(viewer, record)) }
+            div.stack.stack-4 { (legs(viewer, facts)) (quality(viewer, record)) (problems(viewer, record)) }
             div.stack.stack-4 {
-                (super::notes::notes(viewer, facts)) (delivery(viewer, facts)) (kept(viewer, record)) (related(viewer, facts)) (heard_by(viewer, facts))
+                (super::notes::notes(viewer, facts)) (delivery(viewer, facts)) (kept(viewer, record)) (elsewhere(viewer, facts)) (related(viewer, facts)) (heard_by(viewer, facts))
             }
         }
     };
@@ -218,7 +220,8 @@ fn mark_row(viewer: &Viewer, n: usize, mark: &TimelineMark) -> Markup {
     }
 }
 
-fn legs(viewer: &Viewer, record: &CallRecord) -> Markup {
+fn legs(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let (record, sites) = &legs_of_all_sites(facts);
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let endpoint = |at: Option<crate::net::Endpoint>| at.map_or_else(|| String::from("?"), |at| at.to_string());
     let count = record.legs.len() as u64;
@@ -238,7 +241,7 @@ fn legs(viewer: &Viewer, record: &CallRecord) -> Markup {
                 tbody role="rowgroup" {
                     @for (n, leg) in record.legs.iter().enumerate() {
                         tr role="row" {
-                            th role="rowheader" scope="row" { (n + 1) }
+                            th role="rowheader" scope="row" { (n + 1) @if let Some(site) = sites.get(n) { span.sub { (site) } } }
                             td role="cell" data-l=(t("From and to", "Откуда и куда")) { span {
                                 (endpoint(leg.caller_addr)) " → " (endpoint(leg.callee_addr))
                                 @if let Some(rule) = leg.joined_by { span.sub { (t("Why here: ", "Почему здесь: ")) (viewer.lang.rule(rule)) } }
@@ -322,8 +325,9 @@ fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
         DeliveryState::Owed => ("wait", ""),
         DeliveryState::None => ("info", ""),
     };
-    let may_retry =
-        viewer.user.is_admin() && matches!(state, DeliveryState::Parked | DeliveryState::Dead | DeliveryState::Owed);
+    let may_retry = viewer.user.is_admin()
+        && viewer.place == ConsolePlace::Recorder
+        && matches!(state, DeliveryState::Parked | DeliveryState::Dead | DeliveryState::Owed);
     html! {
         section.card.stack {
             h2 { (t("Delivery to Pyrus", "Передача в Pyrus")) }
@@ -344,6 +348,14 @@ fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
 
 fn kept(viewer: &Viewer, record: &CallRecord) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
+    if viewer.place == ConsolePlace::Centre {
+        return html! {
+            section.card.stack { h2 { (t("Site", "Площадка")) }
+                p { a href={ "/calls?site=" (record.appliance) } { (record.appliance) } }
+                p.muted { (t("The archive keeps the recording, whatever the site removes.", "Архив хранит запись, что бы площадка ни удалила.")) }
+            }
+        };
+    }
     html! {
         section.card.stack {
             h2 { (t("Kept", "Хранение")) }
@@ -365,6 +377,54 @@ fn kept(viewer: &Viewer, record: &CallRecord) -> Markup {
             }
         }
     }
+}
+
+/// Returns the same call as other sites heard it, and whether it is in Pyrus once.
+fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
+    let t = |en, ru| viewer.lang.of_two(en, ru);
+    if facts.elsewhere.is_empty() {
+        return html! {};
+    }
+    let all = std::iter::once(&facts.record).chain(facts.elsewhere.iter().map(|other| &other.record));
+    let registered = all.filter(|record| record.delivery.task_id.is_some()).count();
+    html! {
+        section.card.stack {
+            h2 { (t("The same call at other sites", "Тот же звонок на других площадках")) }
+            ul.list { @for OtherSiteCall { why, record } in &facts.elsewhere { li {
+                a href={ "/calls/" (record.id) } { (record.appliance) } " "
+                (super::calls::start(record).map(date_time).unwrap_or_default()) " " (verdict(viewer, record))
+                span.sub { (t("same", "общий")) " " (same_fact(why)) }
+            } } }
+            @if registered == 0 { div.note.warn { (mark("warn")) p { (t("No site registered this call in Pyrus.", "Ни одна площадка не передала этот звонок в Pyrus.")) } } }
+            @if registered > 1 { div.note.warn { (mark("warn")) p {
+                (t("More than one site registered this call in Pyrus: a rule with no_register decides who owns it.",
+                   "Этот звонок передали в Pyrus несколько площадок: владельца выбирает правило no_register.")) } } }
+        }
+    }
+}
+
+/// Returns the name of the SIP field that two calls share.
+fn same_fact(why: &str) -> &'static str {
+    match why {
+        "session_id" => "Session-ID",
+        "call_id" => "Call-ID",
+        _ => "correlation header",
+    }
+}
+
+/// Returns the legs of a call at all sites as one record, and the site of each leg. At a recorder no leg has a site.
+fn legs_of_all_sites(facts: &CallFacts) -> (CallRecord, Vec<String>) {
+    let mut merged = facts.record.clone();
+    if facts.elsewhere.is_empty() {
+        return (merged, Vec::new());
+    }
+    let all = std::iter::once(&facts.record).chain(facts.elsewhere.iter().map(|other| &other.record));
+    let mut legs: Vec<_> =
+        all.flat_map(|record| record.legs.iter().map(|leg| (leg.clone(), record.appliance.clone()))).collect();
+    legs.sort_by_key(|(leg, _)| leg.invited_at);
+    let sites;
+    (merged.legs, sites) = legs.into_iter().unzip();
+    (merged, sites)
 }
 
 fn related(viewer: &Viewer, facts: &CallFacts) -> Markup {

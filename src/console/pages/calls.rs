@@ -6,6 +6,7 @@ use super::super::access::Viewer;
 use super::super::accounts::AccountRight;
 use super::super::calls::FoundPage;
 use super::super::query::CallsQuery;
+use super::super::source::ConsolePlace;
 use super::super::text::{Lang, clock_time, iso_day, length};
 use super::{NavEntry, callee, caller, class_mark, mark, shell, verdict};
 use crate::call::record::{CallRecord, DeliveryState, EventKind};
@@ -18,13 +19,13 @@ pub(in super::super) fn page(viewer: &Viewer, query: &CallsQuery, found: &FoundP
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let body = html! {
         h1.vh { (t("Calls", "Звонки")) }
-        (form(viewer.lang, query))
+        (form(viewer.lang, viewer.place, query))
         div.stack.stack-4 id="results" role="status" { (results(viewer, query, found)) }
     };
     shell(viewer, t("Calls", "Звонки"), NavEntry::Calls, &["search.js"], &body)
 }
 
-fn form(lang: Lang, query: &CallsQuery) -> Markup {
+fn form(lang: Lang, place: ConsolePlace, query: &CallsQuery) -> Markup {
     let t = |en, ru| lang.of_two(en, ru);
     let any = t("Any", "Любое");
     let filters = query.filters();
@@ -63,6 +64,8 @@ fn form(lang: Lang, query: &CallsQuery) -> Markup {
                     .chain(HeardClass::ALL.into_iter().map(|class| (class.as_str(), lang.heard(class)))).collect::<Vec<_>>()))
                 (select("delivery", "Pyrus", &query.delivery, &std::iter::once(("", any))
                     .chain(DELIVERIES.into_iter().map(|(word, state)| (word, lang.delivery(state)))).collect::<Vec<_>>()))
+                @if place == ConsolePlace::Centre { div.field { label for="site" { (t("Site", "Площадка")) }
+                    input id="site" name="site" type="text" value=(query.site) placeholder="north"; } }
                 div.field { label for="ext" { (t("Extension", "Внутренний")) }
                     input id="ext" name="ext" type="text" value=(query.ext) placeholder="1xx"; }
                 (pair(t("Length, min", "Длина, мин"), ("min", "text", &query.min), ("max", "text", &query.max), lang))
@@ -226,7 +229,8 @@ fn row(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
                         aria-label={ (t("Play the call of", "Слушать звонок")) " " (time) ", " (caller(viewer, record)) } { (mark("play")) }
                 } @else { span.vh { (t("no sound", "нет звука")) } }
             }
-            td.c-time.nowrap role="cell" { a.go href={ "/calls/" (record.id) } { (time) } }
+            td.c-time.nowrap role="cell" { a.go href={ "/calls/" (record.id) } { (time) }
+                @if viewer.place == ConsolePlace::Centre { " " span.sub { (record.appliance) } } }
             td.c-from role="cell" { span.nowrap { (caller(viewer, record)) }
                 @if let Some(name) = &record.from_name { " " span.sub { (name) } } }
             td.c-to role="cell" { (callee(viewer, record)) @if let Some(name) = &record.to_name { " " span.sub { (name) } } }

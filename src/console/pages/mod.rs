@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::access::Viewer;
 use super::assets::SPRITE;
 use super::query::encoded;
+use super::source::ConsolePlace;
 use super::text::zone;
 use crate::call::record::{CallRecord, CallVerdict};
 use crate::journal::HeardClass;
@@ -29,6 +30,8 @@ pub(super) enum NavEntry {
     Live,
     /// Health of the recorder.
     Health,
+    /// The sites, at the centre.
+    Sites,
     /// A page without an entry.
     Other,
 }
@@ -76,10 +79,12 @@ fn top(viewer: &Viewer, nav: NavEntry) -> Markup {
             nav.nav aria-label=(t("Main", "Основное")) {
                 (entry(NavEntry::Calls, "/calls", t("Calls", "Звонки")))
                 (entry(NavEntry::Why, "/why", t("Why not there", "Почему нет")))
-                @if viewer.user.may(super::accounts::AccountRight::Live) {
-                    (entry(NavEntry::Live, "/live", t("Live", "Сейчас")))
-                }
-                @if viewer.user.is_admin() { (entry(NavEntry::Health, "/health", t("Health", "Состояние"))) }
+                @if viewer.place == ConsolePlace::Recorder {
+                    @if viewer.user.may(super::accounts::AccountRight::Live) {
+                        (entry(NavEntry::Live, "/live", t("Live", "Сейчас")))
+                    }
+                    @if viewer.user.is_admin() { (entry(NavEntry::Health, "/health", t("Health", "Состояние"))) }
+                } @else if viewer.user.is_admin() { (entry(NavEntry::Sites, "/sites", t("Sites", "Площадки"))) }
             }
             details.menu.bare {
                 summary { (viewer.user.name) }

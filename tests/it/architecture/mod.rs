@@ -74,8 +74,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ops",
         ],
     ),
-    // Pages over the journal; `service` for its clock.
-    ("console", &["call", "recording", "journal", "delivery", "ops", "service"]),
+    // Pages over the journal, or over the central archive; `service` for its clock.
+    ("console", &["call", "recording", "journal", "delivery", "central", "ops", "service"]),
     (
         "cmd",
         &[

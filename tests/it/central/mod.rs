@@ -2,6 +2,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "waits for a server")]
 
+mod console;
+mod faults;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -103,12 +106,11 @@ impl Site {
         let site = Self { folder: tempfile::tempdir().expect("a folder"), name };
         let calls = site.folder.path().join("calls");
         std::fs::create_dir(&calls).expect("new");
-        ServiceToml::new(site.folder.path())
+        let toml = ServiceToml::new(site.folder.path())
             .set("recording", &format!("dir = {calls:?}"))
             .set("archive", &format!("site = \"{name}\""))
-            .set("archive", &format!("objects = \"{}\"", central.objects()))
-            .set("archive", &format!("index = \"{}\"", central.postgres.url(&format!("callspan_{name}"))))
-            .write();
+            .set("archive", &format!("index = \"{}\"", central.postgres.url(&format!("callspan_{name}"))));
+        central.objects.lines().fold(toml, |toml, line| toml.set("archive", line)).write();
         site
     }
 
@@ -161,26 +163,36 @@ impl Site {
 struct Central {
     postgres: Postgres,
     folder: tempfile::TempDir,
+    /// Lines of [archive] that name the object store.
+    objects: String,
 }
 
 impl Central {
     fn start() -> Self {
-        let central = Self { postgres: Postgres::start(), folder: tempfile::tempdir().expect("a folder") };
-        std::fs::create_dir(central.folder.path().join("objects")).expect("new");
-        let text = format!(
-            "[archive]\nobjects = \"{}\"\nindex = \"{}\"\n",
-            central.objects(),
-            central.postgres.url("postgres")
-        );
-        std::fs::write(central.config(), text).expect("written");
-        let migrated = central.run(&["migrate"], "");
-        assert!(migrated.contains("from version 0 to 1"), "{migrated}");
-        assert!(central.run(&["migrate"], "").contains("already"));
-        central
+        Self::start_with(None)
     }
 
-    fn objects(&self) -> String {
-        format!("file://{}/objects", self.folder.path().display())
+    /// Starts with a folder as the object store, or with a bucket.
+    fn start_with(moto: Option<&Moto>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("objects")).expect("new");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "secret\n").expect("written");
+        let objects = match moto {
+            None => format!("objects = \"file://{}/objects\"", folder.path().display()),
+            Some(moto) => format!(
+                "objects = \"s3://calls/archive\"\nendpoint = \"{}\"\naccess_key = \"key\"\nsecret_key_file = \"{}\"",
+                moto.url(),
+                secret.display()
+            ),
+        };
+        let central = Self { postgres: Postgres::start(), folder, objects };
+        let text = format!("[archive]\n{}\nindex = \"{}\"\n", central.objects, central.postgres.url("postgres"));
+        std::fs::write(central.config(), text).expect("written");
+        let migrated = central.run(&["migrate"], "");
+        assert!(migrated.contains("from version 0 to 2"), "{migrated}");
+        assert!(central.run(&["migrate"], "").contains("already"));
+        central
     }
 
     fn config(&self) -> PathBuf {
@@ -463,19 +475,8 @@ fn switch_archive_on(site: &Site) {
 )]
 fn objects_in_s3_are_created_once_and_compared() {
     let moto = Moto::start();
-    let central = Central::start();
+    let central = Central::start_with(Some(&moto));
     let north = central.add("north");
-    let secret = north.folder.path().join("secret");
-    std::fs::write(&secret, "secret\n").expect("written");
-    let s3 = format!(
-        "objects = \"s3://calls/archive\"\nendpoint = \"{}\"\naccess_key = \"key\"\nsecret_key_file = \"{}\"",
-        moto.url(),
-        secret.display()
-    );
-    for config in [north.config(), central.config()] {
-        let text = std::fs::read_to_string(&config).expect("written");
-        std::fs::write(&config, text.replace(&format!("objects = \"{}\"", central.objects()), &s3)).expect("written");
-    }
     let call = north.record(1, "a@b", b"sound in a bucket");
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));
@@ -493,6 +494,85 @@ fn objects_in_s3_are_created_once_and_compared() {
     moto.put(&other.recordings[0].sha256, "north/2026/03/01", &other.id, b"an impostor");
     let refused = north.push();
     assert!(text(&refused).contains("1 refused"), "{}", text(&refused));
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn an_index_that_lost_rows_gets_them_again() {
+    let central = Central::start();
+    let north = central.add("north");
+    let calls: Vec<CallRecord> = (1..=4).map(|n| north.record(n, "a@b", format!("sound {n}").as_bytes())).collect();
+    assert!(north.push().status.success());
+    // The recording of the first call was removed by age; it stays in the archive, and its row names it again.
+    let old = [(calls[0].id.clone(), "age")];
+    let paths = north.journal().mark_removed(&old, Timestamp::from_secs(1_780_000_000)).expect("marked");
+    std::fs::remove_file(&paths[0]).expect("removed");
+    let lost = format!("('{}', '{}')", calls[0].id, calls[2].id);
+    for sql in ["DELETE FROM callspan.recordings WHERE call_id IN", "DELETE FROM callspan.calls WHERE id IN"] {
+        central.postgres.sql("postgres", &format!("{sql} {lost}")).expect("deleted");
+    }
+    let found = text(&central.verify(&north));
+    for call in [&calls[0], &calls[2]] {
+        assert!(found.contains(&format!("call {}: the index has no row of it", call.id)), "{found}");
+    }
+    assert!(found.contains("4 calls compared, 2 differences"), "{found}");
+    assert!(text(&north.push()).contains("0 calls sent"));
+    let config = north.config().display().to_string();
+    let again = callspan(&["archive", "push", "--since", "2026-01-01", "--again", "-c", &config], "");
+    assert!(text(&again).contains("4 calls sent, 0 still to send"), "{}", text(&again));
+    let verified = central.verify(&north);
+    assert!(verified.status.success(), "{}", text(&verified));
+    let keys = central.postgres.sql("postgres", "SELECT count(*) FROM callspan.recordings").expect("answers");
+    assert_eq!(keys, "4");
+
+    // One call is asked for by its id; a call that the archive does not have is named.
+    let (out, config) = (central.folder.path().join("one"), central.config().display().to_string());
+    let out = out.display().to_string();
+    let restore = ["archive", "restore", "-c", &config, "--site", "north", "--out", &out, &calls[1].id, "unknown"];
+    let restored = callspan(&restore, "");
+    assert_eq!(restored.status.code(), Some(1));
+    assert!(text(&restored).contains("1 of 2 calls restored"), "{}", text(&restored));
+    assert!(text(&restored).contains("call unknown: the archive has no such call"), "{}", text(&restored));
+    assert_eq!(std::fs::read_dir(&out).expect("restored").count(), 2);
+    // A row that the journal does not count as archived is a difference.
+    forget_job(&north, &calls[1].id);
+    let found = text(&central.verify(&north));
+    assert!(found.contains(&format!("call {}: the journal does not know", calls[1].id)), "{found}");
+}
+
+fn forget_job(site: &Site, id: &str) {
+    let database = rusqlite::Connection::open(site.folder.path().join("state").join(callspan::journal::FILE_NAME));
+    database.expect("a journal").execute("DELETE FROM archive_jobs WHERE call_id = ?1", [id]).expect("forgotten");
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn no_log_of_the_server_holds_the_password_of_a_site() {
+    let central = Central::start();
+    central.postgres.sql("postgres", "ALTER SYSTEM SET log_statement = 'all'").expect("set");
+    let hba = central.folder.path().join("hba").display().to_string();
+    std::fs::write(&hba, "local all callspan_north scram-sha-256\nlocal all all trust\n").expect("written");
+    central.postgres.sql("postgres", &format!("ALTER SYSTEM SET hba_file = '{hba}'")).expect("set");
+    assert!(Command::new("chmod").args(["-R", "a+rX", &central.folder.path().display().to_string()]).status().is_ok());
+    central.postgres.stop();
+    central.postgres.begin();
+    let north = central.add("north");
+    let log = std::fs::read_to_string(format!("{}/log", central.postgres.socket())).expect("a log");
+    assert!(log.contains("ALTER ROLE") && log.contains("SCRAM-SHA-256$"), "{log}");
+    assert!(!log.contains("0123456789abcdef"), "the password is in the log");
+    // The role signs in with the password, and with no other.
+    north.record(1, "a@b", b"sound");
+    for (password, is_right) in [("0123456789abcdeX", false), ("0123456789abcdef", true)] {
+        let file = north.folder.path().join("password");
+        std::fs::write(&file, password).expect("written");
+        let config = std::fs::read_to_string(north.config()).expect("written");
+        let config =
+            config.lines().filter(|line| !line.starts_with("index_password_file")).collect::<Vec<_>>().join("\n");
+        let config = format!("{config}\nindex_password_file = \"{}\"\n", file.display());
+        std::fs::write(north.config(), config).expect("written");
+        let pushed = north.push();
+        assert_eq!(pushed.status.success(), is_right, "{}", text(&pushed));
+    }
 }
 
 /// Makes the journal forget which objects are stored, like a kill before the outcome was durable.
@@ -535,12 +615,41 @@ impl Moto {
         assert!(self.request("PUT", &key, content).is_some_and(|answer| answer.contains("200")));
     }
 
+    /// Calls the API of users and keys. Returns the answer.
+    fn iam(&self, form: &str) -> String {
+        let form = format!("{form}&Version=2010-05-08");
+        let answer = self.ask("POST", "/", "iam", form.as_bytes()).expect("answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    }
+
+    /// Checks the rights of every request from now on.
+    fn enforce_rights(&self) {
+        let answer = self.ask("POST", "/moto-api/reset-auth", "s3", b"0").expect("answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Returns the keys of all objects, whatever the rights.
+    fn keys(&self) -> Vec<String> {
+        let answer = self.ask("GET", "/moto-api/data.json", "s3", b"").expect("answers");
+        let (_, json) = answer.split_once("\r\n\r\n").expect("a body");
+        let data: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        let objects = data["s3"]["FakeKey"].as_array().cloned().unwrap_or_default();
+        objects.iter().filter_map(|object| object["name"].as_str().map(str::to_owned)).collect()
+    }
+
     fn request(&self, method: &str, path: &str, body: &[u8]) -> Option<String> {
+        self.ask(method, path, "s3", body)?.lines().next().map(str::to_owned)
+    }
+
+    /// Sends a request to a service. Returns the whole answer.
+    fn ask(&self, method: &str, path: &str, service: &str, body: &[u8]) -> Option<String> {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let kind = if service == "iam" { "Content-Type: application/x-www-form-urlencoded\r\n" } else { "" };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request\r\n\
+            "{method} {path} HTTP/1.1\r\n{kind}Host: 127.0.0.1:{}\r\nConnection: close\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/{service}/aws4_request\r\n\
              Content-Length: {}\r\n\r\n",
             self.port,
             body.len()
@@ -549,7 +658,7 @@ impl Moto {
         stream.write_all(body).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        answer.lines().next().map(str::to_owned)
+        Some(answer)
     }
 }
 

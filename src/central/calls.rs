@@ -1,0 +1,228 @@
+//! Reads calls of all sites from the index, for the console of the centre.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tokio_postgres::Row as IndexRow;
+
+use super::ArchiveError;
+use super::condition::IndexCondition;
+use super::index::{ArchiveIndex, index_error, read_recordings};
+use crate::call::record::CallRecord;
+use crate::journal::{CallScope, CallSearch, CallStage, FoundCalls, HeardClass, StoredCall};
+use crate::time::Timestamp;
+
+/// State of a site, as it reports itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SiteState {
+    /// Name of the site.
+    pub(crate) site: String,
+    /// Last sign of life.
+    pub(crate) seen_at: Option<Timestamp>,
+    /// Version of callspan at the site.
+    pub(crate) version: Option<String>,
+    /// Calls that the site still has to send.
+    pub(crate) backlog: u64,
+    /// Calls that a person at the site must look at.
+    pub(crate) refused: u64,
+    /// Counters of its recorder; `Null` from an older callspan.
+    pub(crate) health: Value,
+    /// Start of its newest call.
+    pub(crate) newest: Option<Timestamp>,
+}
+
+/// The same call, as another site heard it.
+#[derive(Clone, Debug)]
+pub(crate) struct OtherSiteCall {
+    /// Name of the fact that relates the two: `session_id`, `call_id` or `correlation_header`.
+    pub(crate) why: String,
+    /// Its record.
+    pub(crate) record: CallRecord,
+}
+
+/// A call that two sites registered in Pyrus, or none of those that heard it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnerConflict {
+    /// The two sites.
+    pub(crate) sites: [String; 2],
+    /// Ids of the call at these sites.
+    pub(crate) ids: [String; 2],
+    /// Whether both registered it; otherwise none did.
+    pub(crate) is_double: bool,
+}
+
+impl ArchiveIndex {
+    /// Returns a page of the calls that a search finds, newest first, older than `before`. The field `appliance` of a
+    /// record is the name of its site; the paths of its recordings are keys in the object store.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn search(
+        &mut self,
+        search: &CallSearch,
+        before: Option<&(i64, String)>,
+        limit: u32,
+    ) -> Result<FoundCalls, ArchiveError> {
+        let mut condition = IndexCondition::of(search);
+        if let Some((begin, id)) = before {
+            let begin = condition.value(system_time(Timestamp::from_micros(*begin)));
+            let id = condition.value(id.clone());
+            condition.add(format!("(c.begin_at, c.id) < ({begin}, {id})"));
+        }
+        let sql = format!(
+            "SELECT {COLUMNS} FROM callspan.calls c WHERE {} ORDER BY c.begin_at DESC, c.id DESC LIMIT {}",
+            condition.sql(),
+            u64::from(limit) + 1
+        );
+        let mut rows = self.rows(&sql, &condition).await?;
+        let has_more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next = rows.last().filter(|_| has_more).map(|row| (row.get(1), row.get(2)));
+        Ok(FoundCalls { calls: rows.iter().map(stored).collect::<Result<_, _>>()?, next })
+    }
+
+    /// Returns the number of calls that a search finds, for each class. Counts at most [`MAX_COUNTED`] calls.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn count_by_class(&mut self, search: &CallSearch) -> Result<Vec<(HeardClass, u64)>, ArchiveError> {
+        let condition = IndexCondition::of(search);
+        let sql = format!(
+            "SELECT heard, count(*) FROM (SELECT c.heard FROM callspan.calls c WHERE {} LIMIT {MAX_COUNTED}) c GROUP BY heard",
+            condition.sql()
+        );
+        let rows = self.rows(&sql, &condition).await?;
+        let count = |row: &IndexRow| {
+            Some((HeardClass::parse(row.get::<_, &str>(0))?, u64::try_from(row.get::<_, i64>(1)).ok()?))
+        };
+        Ok(rows.iter().filter_map(count).collect())
+    }
+
+    /// Returns a call by its id if it is within a scope.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn call_in_scope(
+        &mut self,
+        id: &str,
+        scope: &CallScope,
+    ) -> Result<Option<StoredCall>, ArchiveError> {
+        let mut condition = IndexCondition::of(&CallSearch { scope: scope.clone(), ..CallSearch::default() });
+        let id = condition.value(id.to_owned());
+        condition.add(format!("c.id = {id}"));
+        let sql = format!("SELECT {COLUMNS} FROM callspan.calls c WHERE {} ORDER BY c.site LIMIT 1", condition.sql());
+        self.rows(&sql, &condition).await?.first().map(stored).transpose()
+    }
+
+    /// Returns the same call as other sites heard it, within a scope.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn at_other_sites(
+        &mut self,
+        site: &str,
+        id: &str,
+        scope: &CallScope,
+    ) -> Result<Vec<OtherSiteCall>, ArchiveError> {
+        let mut condition = IndexCondition::of(&CallSearch { scope: scope.clone(), ..CallSearch::default() });
+        let (site, id) = (condition.value(site.to_owned()), condition.value(id.to_owned()));
+        let sql = format!(
+            "SELECT {COLUMNS}, s.why FROM callspan.same_as({site}, {id}) s
+                JOIN callspan.calls c ON c.site = s.site AND c.id = s.id
+             WHERE {} ORDER BY c.begin_at, c.site LIMIT {MAX_OTHER_SITES}",
+            condition.sql()
+        );
+        let rows = self.rows(&sql, &condition).await?;
+        rows.iter().map(|row| Ok(OtherSiteCall { why: row.get(5), record: stored(row)?.record })).collect()
+    }
+
+    /// Returns all sites in the order of their names.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn sites(&mut self) -> Result<Vec<SiteState>, ArchiveError> {
+        let sql = "SELECT s.site, s.seen_at, s.version, s.backlog, s.refused, coalesce(s.health, 'null')::text,
+                (SELECT c.begin_at FROM callspan.calls c WHERE c.site = s.site ORDER BY c.begin_at DESC LIMIT 1)
+             FROM callspan.sites s ORDER BY s.site";
+        let rows = self.rows(sql, &IndexCondition::default()).await?;
+        let site = |row: &IndexRow| SiteState {
+            site: row.get(0),
+            seen_at: row.get::<_, Option<SystemTime>>(1).map(timestamp),
+            version: row.get(2),
+            backlog: u64::try_from(row.get::<_, i64>(3)).unwrap_or_default(),
+            refused: u64::try_from(row.get::<_, i64>(4)).unwrap_or_default(),
+            health: serde_json::from_str(row.get(5)).unwrap_or_default(),
+            newest: row.get::<_, Option<SystemTime>>(6).map(timestamp),
+        };
+        Ok(rows.iter().map(site).collect())
+    }
+
+    /// Returns the newest calls since a time that two sites registered in Pyrus, or none.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn owner_conflicts(&mut self, since: Timestamp) -> Result<Vec<OwnerConflict>, ArchiveError> {
+        let mut condition = IndexCondition::default();
+        let since = condition.value(system_time(since));
+        let sql = format!(
+            "SELECT site, other_site, id, other_id, registered FROM callspan.pyrus_owners
+             WHERE registered <> 1 AND begin_at >= {since} ORDER BY begin_at DESC LIMIT {MAX_CONFLICTS}"
+        );
+        let rows = self.rows(&sql, &condition).await?;
+        let conflict = |row: &IndexRow| OwnerConflict {
+            sites: [row.get(0), row.get(1)],
+            ids: [row.get(2), row.get(3)],
+            is_double: row.get::<_, i32>(4) > 1,
+        };
+        Ok(rows.iter().map(conflict).collect())
+    }
+
+    async fn rows(&mut self, sql: &str, condition: &IndexCondition) -> Result<Vec<IndexRow>, ArchiveError> {
+        let answer = super::index::in_time(self.client().await?.query(sql, &condition.parameters())).await;
+        match answer {
+            Ok(rows) => rows.map_err(|e| index_error(&e)),
+            Err(error) => {
+                self.forget_connection();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Returns the call of a row with the [`COLUMNS`].
+fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
+    let wrong = |error: serde_json::Error| ArchiveError::Index(format!("a record in the index is wrong: {error}"));
+    let mut record: CallRecord = serde_json::from_str(row.get(3)).map_err(wrong)?;
+    record.appliance = row.get(0);
+    let objects = read_recordings(row.get(4))?;
+    record.recordings.retain_mut(|file| {
+        let Some(object) = objects.iter().find(|object| object.part == file.part) else { return false };
+        file.path.clone_from(&object.key);
+        file.sha256.clone_from(&object.sha256);
+        file.bytes = object.bytes;
+        true
+    });
+    Ok(StoredCall { stage: CallStage::Complete, record })
+}
+
+pub(super) fn system_time(at: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(at.as_micros()).unwrap_or(0).min(LATEST_MICROS))
+}
+
+fn timestamp(at: SystemTime) -> Timestamp {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Columns of a call: site, start in µs, id, record, recordings.
+const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigint, c.id, c.record::text,
+    coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
+        FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
+/// Most calls that are counted: more are of no use to a person, and counting all of many years takes minutes.
+pub(crate) const MAX_COUNTED: u32 = 200_000;
+/// Most sites that show the same call.
+const MAX_OTHER_SITES: u32 = 8;
+/// Most calls of the list of conflicts.
+const MAX_CONFLICTS: u32 = 50;
+/// The year 9999; PostgreSQL knows times up to 294276.
+const LATEST_MICROS: u64 = 253_402_300_799_000_000;

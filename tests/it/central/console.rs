@@ -1,0 +1,242 @@
+//! `callspan console` over PostgreSQL and the object store.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{Central, Moto, Site, callspan, text};
+use callspan::call::record::CallRecord;
+use callspan::journal::CallStage;
+
+/// A running console of the centre.
+struct CentralConsole {
+    process: Child,
+    port: u16,
+    config: String,
+}
+
+/// A response: status, head and body.
+struct HttpAnswer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl HttpAnswer {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+}
+
+impl CentralConsole {
+    fn start(central: &Central) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let config = central.config();
+        let old = std::fs::read_to_string(&config).expect("written");
+        let state = central.folder.path().join("state");
+        let more = format!("[console]\nlisten = \"127.0.0.1:{port}\"\n[state]\ndir = \"{}\"\n", state.display());
+        std::fs::write(&config, format!("{old}{more}")).expect("written");
+        let config = config.display().to_string();
+        let process = Command::new(env!("CARGO_BIN_EXE_callspan"))
+            .args(["console", "-c", &config])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let console = Self { process, port, config };
+        for _ in 0..200 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return console;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the console does not listen");
+    }
+
+    fn get(&self, path: &str) -> HttpAnswer {
+        self.ask("GET", path, "")
+    }
+
+    /// Sends a request with further header lines, each with its end.
+    fn ask(&self, method: &str, path: &str, headers: &str) -> HttpAnswer {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("listens");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n",
+            self.port
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("answered");
+        let end = all.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
+        let body =
+            if head.contains("transfer-encoding: chunked") { unchunked(&all[end..]) } else { all[end..].to_vec() };
+        HttpAnswer { status, head, body }
+    }
+
+    /// Adds a token with a scope. Returns its header line.
+    fn token(&self, name: &str, arguments: &[&str]) -> String {
+        let command = [&["token", "add", name, "--role", "listener", "-c", &self.config], arguments].concat();
+        let output = callspan(&command, "");
+        assert!(output.status.success(), "{}", text(&output));
+        let token = String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().trim().to_owned();
+        format!("Authorization: Bearer {token}\r\n")
+    }
+}
+
+impl Drop for CentralConsole {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // it has ended already
+        let _ = self.process.wait();
+    }
+}
+
+/// Joins the chunks of a body (RFC 9112 section 7.1).
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(line) = rest.windows(2).position(|w| w == b"\r\n") {
+        let size = std::str::from_utf8(&rest[..line]).ok().and_then(|hex| usize::from_str_radix(hex.trim(), 16).ok());
+        let size = size.expect("the size of a chunk");
+        body.extend_from_slice(&rest[line + 2..line + 2 + size]);
+        rest = &rest[line + 2 + size + 2..];
+        if size == 0 {
+            break;
+        }
+    }
+    body
+}
+
+/// Two sites whose calls are in the archive: one call that both heard, and one of the north.
+fn two_sites(central: &Central) -> (Site, Site, [CallRecord; 3]) {
+    let (north, south) = (central.add("north"), central.add("south"));
+    let shared = north.record(1, "shared@trunk", b"0123456789 north");
+    let mut own = north.record(2, "own@north", b"sound");
+    (own.from_name, own.internal) = (Some(String::from("Анна Петрова")), Some(String::from("202")));
+    (own.from, own.to) = (Some(String::from("+78125550000")), Some(String::from("202")));
+    north.journal().put_call(&own, CallStage::Complete).expect("stored");
+    let other = south.record(1, "shared@trunk", b"0123456789 south");
+    for site in [&north, &south] {
+        let pushed = site.push();
+        assert!(pushed.status.success(), "{}", text(&pushed));
+    }
+    (north, south, [shared, own, other])
+}
+
+fn total(answer: &HttpAnswer) -> u64 {
+    answer.json()["total"].as_u64().unwrap_or_else(|| panic!("{}", answer.text()))
+}
+
+fn check_search_and_sound(console: &CentralConsole, [shared, own, other]: &[CallRecord; 3]) {
+    for (query, count) in [
+        ("day=all", 3),
+        ("day=all&q=495+123-45-67", 2),
+        ("day=all&q=8125550000", 1),
+        ("day=all&q=%D0%BF%D0%B5%D1%82%D1%80%D0%BE%D0%B2%D0%B0", 1), // петрова
+        ("day=all&site=north", 2),
+        ("day=all&site=south", 1),
+        ("day=all&ext=101", 2),
+        ("day=all&ext=2xx", 1),
+        ("day=all&ext=1xx,2xx", 3),
+        ("from=2026-03-01&to=2026-03-01", 3),
+        ("from=2026-03-02&to=2026-03-02", 0),
+        ("day=all&heard=pending", 3),
+        ("day=all&direction=outbound", 0),
+    ] {
+        assert_eq!(total(&console.get(&format!("/api/v1/calls?{query}"))), count, "{query}");
+    }
+    let list = console.get("/calls?day=all").text();
+    assert!(list.contains(&shared.id) && list.contains(&other.id) && list.contains(">south<"), "{list}");
+    let page = console.get(&format!("/calls/{}", shared.id)).text();
+    assert!(page.contains("The same call at other sites") && page.contains(&other.id), "{page}");
+    assert!(page.contains("Call-ID") && page.contains("No site registered this call"), "{page}");
+    assert!(page.contains("2 legs") && !page.contains("/hold"), "one timeline of two legs: {page}");
+    assert!(!console.get(&format!("/calls/{}", own.id)).text().contains("other sites"));
+
+    let sound = format!("/calls/{}/sound/1", shared.id);
+    let part = console.ask("GET", &sound, "Range: bytes=11-15\r\n");
+    assert_eq!((part.status, part.body.as_slice()), (206, &b"north"[..]), "{}", part.head);
+    assert!(part.head.contains("content-range: bytes 11-15/16"), "{}", part.head);
+    let whole = console.get(&format!("{sound}?download=1"));
+    assert_eq!((whole.status, whole.body.as_slice()), (200, &b"0123456789 north"[..]));
+    assert!(whole.head.contains(&format!("filename=\"{}.wav\"", shared.id.to_lowercase())), "{}", whole.head);
+    let audit = console.get("/api/v1/audit").json();
+    let actions: Vec<&str> = audit.as_array().expect("rows").iter().filter_map(|row| row["action"].as_str()).collect();
+    assert_eq!(actions.iter().filter(|action| matches!(**action, "played" | "downloaded")).count(), 2, "{audit}");
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn calls_of_all_sites_are_found_heard_and_related() {
+    let central = Central::start();
+    let (_north, _south, calls) = two_sites(&central);
+    let console = CentralConsole::start(&central);
+    check_search_and_sound(&console, &calls);
+
+    // Pages of a recorder are not here.
+    for path in ["/live", "/health", "/api/v1/status", "/metrics"] {
+        assert_eq!(console.get(path).status, 404, "{path}");
+    }
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let held = console.ask("POST", &format!("/calls/{}/hold", calls[0].id), form);
+    assert_eq!(held.status, 404, "{}", held.text());
+
+    // A site tells its health with its own role; one that does not is silent.
+    let report = "SELECT callspan.report_site('9.9.9', 7, 1);
+        SELECT callspan.report_health('{\"lost\": 42, \"alarms\": [\"disk_low\"]}')";
+    central.postgres.sql("callspan_north", report).expect("allowed");
+    let sites = console.get("/api/v1/sites").json();
+    assert_eq!(
+        (&sites[0]["site"], &sites[0]["silent"], &sites[0]["backlog"]),
+        (&"north".into(), &false.into(), &7.into())
+    );
+    assert_eq!((&sites[0]["health"]["lost"], &sites[1]["silent"]), (&42.into(), &true.into()), "{sites}");
+    let page = console.get("/sites").text();
+    assert!(page.contains("1 site is silent") && page.contains("disk_low") && page.contains("not at all"), "{page}");
+
+    // The index restarts, and the console goes on.
+    central.postgres.stop();
+    let away = console.get("/api/v1/calls?day=all");
+    assert_eq!(away.status, 503, "{}", away.text());
+    central.postgres.begin();
+    assert_eq!(total(&console.get("/api/v1/calls?day=all")), 3);
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn an_account_of_the_centre_sees_and_hears_its_scope_only() {
+    let central = Central::start();
+    let (_north, _south, [shared, own, _]) = two_sites(&central);
+    let console = CentralConsole::start(&central);
+    let second = console.token("second", &["--extensions", "2xx"]);
+    let list = console.ask("GET", "/api/v1/calls?day=all", &second);
+    assert_eq!(total(&list), 1, "{}", list.text());
+    for (id, status) in [(&own.id, 200), (&shared.id, 404)] {
+        for path in [format!("/api/v1/calls/{id}"), format!("/api/v1/calls/{id}/parts/1/audio"), format!("/calls/{id}")]
+        {
+            assert_eq!(console.ask("GET", &path, &second).status, status, "{path}");
+        }
+    }
+    assert_eq!(console.ask("GET", "/api/v1/sites", &second).status, 404);
+    let first = console.token("first", &["--extensions", "101", "--directions", "inbound"]);
+    assert_eq!(total(&console.ask("GET", "/api/v1/calls?day=all", &first)), 0, "these calls have no direction");
+    assert_eq!(console.ask("GET", "/api/v1/calls", "Authorization: Bearer wrong\r\n").status, 401);
+}
+
+#[test]
+#[cfg_attr(
+    not(all(has_postgres, has_moto)),
+    ignore = "needs PostgreSQL 15 and moto_server (pip install 'moto[server]')"
+)]
+fn recordings_in_s3_are_played_by_range() {
+    let moto = Moto::start();
+    let central = Central::start_with(Some(&moto));
+    let (_north, _south, calls) = two_sites(&central);
+    let console = CentralConsole::start(&central);
+    check_search_and_sound(&console, &calls);
+}

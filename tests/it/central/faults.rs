@@ -1,0 +1,142 @@
+//! Rights of a site's key in S3, and kills while calls are sent.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::{Central, Moto, Site, callspan, text};
+
+/// A key of the object store.
+struct AccessKey {
+    id: String,
+    secret: String,
+}
+
+/// Adds a user who may do `action` below `prefix`, and returns its key.
+fn access_key(moto: &Moto, user: &str, action: &str, prefix: &str) -> AccessKey {
+    let statement = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":{action},"Resource":["arn:aws:s3:::calls{prefix}"]}}]}}"#
+    );
+    moto.iam(&format!("Action=CreateUser&UserName={user}"));
+    let policy = encoded(&statement);
+    moto.iam(&format!("Action=PutUserPolicy&UserName={user}&PolicyName=own&PolicyDocument={policy}"));
+    let answer = moto.iam(&format!("Action=CreateAccessKey&UserName={user}"));
+    let field = |name: &str| {
+        let (_, rest) = answer.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("no {name} in {answer}"));
+        rest.split_once('<').map(|(value, _)| value.to_owned()).unwrap_or_default()
+    };
+    AccessKey { id: field("AccessKeyId"), secret: field("SecretAccessKey") }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Gives a configuration another key of the object store.
+fn use_key(config: &std::path::Path, folder: &std::path::Path, key: &AccessKey) {
+    let secret = folder.join(format!("secret-{}", key.id));
+    std::fs::write(&secret, &key.secret).expect("written");
+    let text = std::fs::read_to_string(config).expect("written");
+    let kept = text.lines().map(|line| {
+        if line.starts_with("access_key") {
+            format!("access_key = \"{}\"", key.id)
+        } else if line.starts_with("secret_key_file") {
+            format!("secret_key_file = \"{}\"", secret.display())
+        } else {
+            line.to_owned()
+        }
+    });
+    let text = kept.collect::<Vec<_>>().join("\n");
+    std::fs::write(config, text).expect("written");
+}
+
+#[test]
+#[cfg_attr(
+    not(all(has_postgres, has_moto)),
+    ignore = "needs PostgreSQL 15 and moto_server (pip install 'moto[server]')"
+)]
+fn the_key_of_a_stolen_box_reads_nothing_and_writes_below_its_own_prefix_only() {
+    let moto = Moto::start();
+    let central = Central::start_with(Some(&moto));
+    let (north, south) = (central.add("north"), central.add("south"));
+    let put = "\"s3:PutObject\"";
+    let [north_key, south_key] =
+        ["north", "south"].map(|site| access_key(&moto, site, put, &format!("/archive/{site}/*")));
+    let centre = access_key(&moto, "centre", "\"s3:*\"", "*");
+    moto.enforce_rights();
+    use_key(&north.config(), north.folder.path(), &north_key);
+    use_key(&south.config(), south.folder.path(), &south_key);
+    use_key(&central.config(), central.folder.path(), &centre);
+    north.record(1, "a@b", b"sound of the north");
+    south.record(1, "c@d", b"sound of the south");
+    for site in [&north, &south] {
+        let pushed = site.push();
+        assert!(pushed.status.success(), "each site puts its own: {}", text(&pushed));
+        let verified = central.verify(site);
+        assert!(verified.status.success(), "{}", text(&verified));
+    }
+    // The thief has the key of the north, and even the rights of the centre in the index.
+    let stolen = central.folder.path().join("stolen.toml");
+    std::fs::copy(central.config(), &stolen).expect("copied");
+    use_key(&stolen, north.folder.path(), &north_key);
+    for site in ["south", "north"] {
+        let out = central.folder.path().join("loot").display().to_string();
+        let restored =
+            callspan(&["archive", "restore", "-c", &stolen.display().to_string(), "--site", site, "--out", &out], "");
+        assert!(text(&restored).contains("0 of 1 calls restored"), "{}", text(&restored));
+    }
+    // With the key of the north nothing is put below the south.
+    use_key(&south.config(), south.folder.path(), &north_key);
+    south.record(2, "e@f", b"forged");
+    let forged = south.push();
+    assert!(text(&forged).contains("0 calls sent, 1 still to send"), "{}", text(&forged));
+    assert_eq!(moto.keys().len(), 2, "{:?}", moto.keys());
+    // A revoked key costs no call: with the right one the call is sent.
+    use_key(&south.config(), south.folder.path(), &south_key);
+    let pushed = south.push();
+    assert!(text(&pushed).contains("0 still to send"), "{}", text(&pushed));
+    assert!(central.verify(&south).status.success());
+}
+
+/// Starts `archive push` and kills it after a time. Returns whether it had ended by itself.
+fn push_and_kill(site: &Site, after: Duration) -> bool {
+    let mut push = Command::new(env!("CARGO_BIN_EXE_callspan"))
+        .args(["archive", "push", "--since", "2026-01-01", "-c", &site.config().display().to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    std::thread::sleep(after);
+    let is_over = push.try_wait().expect("a child").is_some();
+    let _ = push.kill(); // it has ended already
+    let _ = push.wait();
+    is_over
+}
+
+#[test]
+#[cfg_attr(
+    not(all(has_postgres, has_moto)),
+    ignore = "needs PostgreSQL 15 and moto_server (pip install 'moto[server]')"
+)]
+fn kills_at_any_moment_leave_each_recording_once() {
+    const CALLS: u32 = 60;
+    let moto = Moto::start();
+    let central = Central::start_with(Some(&moto));
+    let north = central.add("north");
+    for n in 1..=CALLS {
+        north.record(n, &format!("{n}@b"), format!("sound {n}").repeat(2_000).as_bytes());
+    }
+    let mut kills = 0;
+    for attempt in 0..25_u64 {
+        let is_over = push_and_kill(&north, Duration::from_millis(60 + attempt * 53 % 190));
+        kills += u32::from(!is_over);
+        let stored = moto.keys().len();
+        let rows: usize = central.calls().parse().expect("a number");
+        assert!(stored >= rows, "a row never names an object that is not there: {stored} objects, {rows} rows");
+    }
+    assert!(kills >= 5, "only {kills} kills hit a running push");
+    let pushed = north.push();
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    assert_eq!((moto.keys().len(), central.calls()), (CALLS as usize, CALLS.to_string()));
+    let verified = central.verify(&north);
+    assert!(verified.status.success(), "{}", text(&verified));
+}
