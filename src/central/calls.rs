@@ -69,10 +69,19 @@ impl ArchiveIndex {
             let id = condition.value(id.clone());
             condition.add(format!("(c.begin_at, c.id) < ({begin}, {id})"));
         }
+        let count = u64::from(limit) + 1;
+        let look_up = |conditions: &String| {
+            format!(
+                "(SELECT c.site, c.id, c.begin_at FROM callspan.calls c WHERE {conditions}
+                    ORDER BY c.begin_at DESC, c.id DESC LIMIT {count})"
+            )
+        };
+        let found: Vec<String> = condition.lookups().iter().map(look_up).collect();
+        // A call that several look-ups find is one row.
         let sql = format!(
-            "SELECT {COLUMNS} FROM callspan.calls c WHERE {} ORDER BY c.begin_at DESC, c.id DESC LIMIT {}",
-            condition.sql(),
-            u64::from(limit) + 1
+            "SELECT {COLUMNS} FROM ({}) f JOIN callspan.calls c ON c.site = f.site AND c.id = f.id
+             ORDER BY c.begin_at DESC, c.id DESC LIMIT {count}",
+            found.join(" UNION ")
         );
         let mut rows = self.rows(&sql, &condition).await?;
         let has_more = rows.len() > limit as usize;
@@ -164,15 +173,21 @@ impl ArchiveIndex {
     pub(crate) async fn owner_conflicts(&mut self, since: Timestamp) -> Result<Vec<OwnerConflict>, ArchiveError> {
         let mut condition = IndexCondition::default();
         let since = condition.value(system_time(since));
+        // Not from the view pyrus_owners, which looks up each call by itself.
         let sql = format!(
-            "SELECT site, other_site, id, other_id, registered FROM callspan.pyrus_owners
-             WHERE registered <> 1 AND begin_at >= {since} ORDER BY begin_at DESC LIMIT {MAX_CONFLICTS}"
+            "WITH keys AS (SELECT c.site, c.id, c.begin_at, c.pyrus_task IS NOT NULL AS has_task,
+                    unnest(c.call_ids || c.session_ids || ARRAY(SELECT h FROM unnest(c.header_ids) h
+                        WHERE split_part(h, '=', 1) IN (SELECT n.name FROM callspan.correlation_headers n))) AS key
+                FROM callspan.calls c WHERE c.begin_at >= {since})
+             SELECT DISTINCT a.begin_at, a.site, b.site, a.id, b.id, a.has_task
+                FROM keys a JOIN keys b ON a.key = b.key AND a.site < b.site AND a.has_task = b.has_task
+                ORDER BY a.begin_at DESC LIMIT {MAX_CONFLICTS}"
         );
         let rows = self.rows(&sql, &condition).await?;
         let conflict = |row: &IndexRow| OwnerConflict {
-            sites: [row.get(0), row.get(1)],
-            ids: [row.get(2), row.get(3)],
-            is_double: row.get::<_, i32>(4) > 1,
+            sites: [row.get(1), row.get(2)],
+            ids: [row.get(3), row.get(4)],
+            is_double: row.get(5),
         };
         Ok(rows.iter().map(conflict).collect())
     }

@@ -14,6 +14,8 @@ type IndexValue = Box<dyn ToSql + Sync + Send>;
 pub(super) struct IndexCondition {
     parts: Vec<String>,
     values: Vec<IndexValue>,
+    /// Condition that an extension is one of a short list of plain extensions, and the value of each of these.
+    plain_extensions: Option<(String, Vec<String>)>,
 }
 
 impl IndexCondition {
@@ -57,7 +59,8 @@ impl IndexCondition {
 
     /// Returns the conditions; `true` if there is none.
     pub(super) fn sql(&self) -> String {
-        if self.parts.is_empty() { String::from("true") } else { self.parts.join(" AND ") }
+        let plain = self.plain_extensions.as_ref().map(|(condition, _)| condition.as_str());
+        joined(self.parts.iter().map(String::as_str).chain(plain))
     }
 
     /// Returns the values in the order of their placeholders.
@@ -85,29 +88,61 @@ impl IndexCondition {
         }
     }
 
-    /// Adds the condition that an extension of the call matches one of the patterns. A list of plain extensions uses
-    /// indexes; other patterns are compared row by row.
+    /// Adds the condition that an extension of the call matches one of the patterns. A short list of plain extensions is
+    /// looked up by index ([`Self::lookups`]); other patterns are compared row by row.
     fn add_extensions(&mut self, patterns: &[String]) {
         if patterns.is_empty() {
             return;
         }
         let whole = patterns.join(",");
         let plain: Vec<String> = whole.split(',').map(|part| part.trim().to_owned()).collect();
-        let compare = if plain.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) {
-            format!("= ANY({})", self.value(plain))
-        } else {
-            format!("~ {}", self.value(NumberPattern::new(&whole).to_regex()))
-        };
-        let columns = ["c.extension", "c.from_extension", "c.to_extension"];
-        self.add(format!("({})", columns.map(|column| format!("{column} {compare}")).join(" OR ")));
+        let any =
+            |compare: String| format!("({})", EXTENSIONS.map(|column| format!("{column} {compare}")).join(" OR "));
+        if !plain.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) {
+            let regex = self.value(NumberPattern::new(&whole).to_regex());
+            return self.add(any(format!("~ {regex}")));
+        }
+        let count = plain.len();
+        let list = self.value(plain);
+        let condition = any(format!("= ANY({list})"));
+        if self.plain_extensions.is_some() || count > MAX_LOOKUPS {
+            return self.add(condition);
+        }
+        // A parameter that a query does not use has no type, so both forms use the list.
+        let each = (1..=count).map(|n| format!("({list}::text[])[{n}]")).collect();
+        self.plain_extensions = Some((condition, each));
+    }
+
+    /// Returns the conditions of each index look-up; together they find the same calls as [`Self::sql`]. Without a short
+    /// list of plain extensions there is one look-up. The planner would read all calls for an extension that is rare,
+    /// because it cannot know that.
+    pub(super) fn lookups(&self) -> Vec<String> {
+        let parts = || self.parts.iter().map(String::as_str);
+        let Some((_, extensions)) = &self.plain_extensions else { return vec![joined(parts())] };
+        let each = extensions.iter().flat_map(|value| EXTENSIONS.map(|column| format!("{column} = {value}")));
+        each.map(|by| joined(parts().chain([by.as_str()]))).collect()
     }
 
     fn add_any(&mut self, column: &str, words: Vec<String>) {
-        if !words.is_empty() {
-            let words = self.value(words);
-            self.add(format!("{column} = ANY({words})"));
+        match words.as_slice() {
+            [] => {}
+            // Only a comparison with one value can use the order of an index.
+            [word] => {
+                let word = self.value(word.clone());
+                self.add(format!("{column} = {word}"));
+            }
+            _ => {
+                let words = self.value(words);
+                self.add(format!("{column} = ANY({words})"));
+            }
         }
     }
+}
+
+/// Joins conditions; `true` if there is none.
+fn joined<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    let parts: Vec<&str> = parts.collect();
+    if parts.is_empty() { String::from("true") } else { parts.join(" AND ") }
 }
 
 /// Returns the name that serde gives to a unit variant of an enum.
@@ -127,6 +162,10 @@ fn escaped(text: &str) -> String {
     out
 }
 
+/// Columns with an extension of the call.
+const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
+/// Most extensions that are looked up one by one.
+const MAX_LOOKUPS: usize = 16;
 /// Seconds of a day.
 const DAY_S: u32 = 86_400;
 
@@ -149,8 +188,13 @@ mod tests {
         let condition = IndexCondition::of(&search);
         let sql = condition.sql();
         assert!(sql.contains("c.extension ~ $1") && sql.contains("c.extension = ANY($4)"), "{sql}");
-        assert_eq!(sql.matches("c.direction = ANY").count(), 2, "{sql}");
+        assert_eq!(sql.matches("c.direction = $").count(), 2, "{sql}");
+        let lookups = condition.lookups();
+        assert_eq!(lookups.len(), 6);
+        assert!(lookups.iter().all(|sql| sql.contains("c.extension ~ $1") && !sql.contains("ANY($4)")), "{lookups:?}");
+        assert!(lookups[4].ends_with("c.from_extension = ($4::text[])[2]"), "{lookups:?}");
         assert_eq!(format!("{:?}", condition.values[2]), "\"%49\\\\%5%\"");
-        assert_eq!(IndexCondition::of(&CallSearch::default()).sql(), "true");
+        let all = IndexCondition::of(&CallSearch::default());
+        assert_eq!((all.sql().as_str(), all.lookups()), ("true", vec![String::from("true")]));
     }
 }

@@ -204,11 +204,14 @@ BEGIN
     SELECT c.begin_at, c.call_ids, c.session_ids, ARRAY(SELECT h FROM unnest(c.header_ids) h
         WHERE split_part(h, '=', 1) IN (SELECT n.name FROM callspan.correlation_headers n)) AS header_ids
         INTO own FROM callspan.calls c WHERE c.site = own_site AND c.id = own_id;
-    RETURN QUERY SELECT b.site, b.id::text, CASE WHEN b.session_ids && own.session_ids THEN 'session_id'
-            WHEN b.call_ids && own.call_ids THEN 'call_id' ELSE 'correlation_header' END
-        FROM callspan.calls b
-        WHERE b.site <> own_site AND b.begin_at BETWEEN own.begin_at - interval '1 day' AND own.begin_at + interval '1 day'
-            AND (b.call_ids && own.call_ids OR b.session_ids && own.session_ids OR b.header_ids && own.header_ids);
+    -- One look at each index, before the time is compared.
+    RETURN QUERY WITH found AS MATERIALIZED (
+            SELECT c.site, c.id, c.begin_at, 1 AS rank FROM callspan.calls c WHERE c.session_ids && own.session_ids
+            UNION ALL SELECT c.site, c.id, c.begin_at, 2 FROM callspan.calls c WHERE c.call_ids && own.call_ids
+            UNION ALL SELECT c.site, c.id, c.begin_at, 3 FROM callspan.calls c WHERE c.header_ids && own.header_ids)
+        SELECT f.site, f.id::text, (ARRAY['session_id', 'call_id', 'correlation_header'])[min(f.rank)] FROM found f
+        WHERE f.site <> own_site AND f.begin_at BETWEEN own.begin_at - interval '1 day' AND own.begin_at + interval '1 day'
+        GROUP BY f.site, f.id;
 END $$;
 
 -- Pairs of calls of two sites that are one call.

@@ -14,7 +14,7 @@ use super::terminal::clock_face::{DisplayZone, GivenTime};
 use super::{EXIT_FAILED, central};
 use crate::central::index::IndexedCall;
 use crate::central::{ArchiveIndex, ObjectArchive};
-use crate::journal::{Journal, OwedCalls};
+use crate::journal::{ArchiveExtent, Journal};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 use crate::service::archive::{Archiver, is_sealed};
@@ -96,7 +96,7 @@ fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
     let zone = DisplayZone::of(false);
     let until = args.until.map_or(Timestamp::MAX, |until| until.in_zone(&zone));
     let since = args.since.in_zone(&zone);
-    let calls = if args.again { OwedCalls::All } else { OwedCalls::Missing };
+    let calls = if args.again { ArchiveExtent::All } else { ArchiveExtent::Missing };
     let added = journal.owe_archive(since, until, calls)?;
     let backlog = journal.archive_backlog()?;
     output::result(&format!("{added} calls entered, {} calls to send\n", backlog.owed))?;

@@ -120,8 +120,23 @@ fn described(operation: &ApiOperation) -> Value {
 }
 
 const JSON: &str = "application/json";
-const SEARCH: &[&str] =
-    &["q", "day", "from", "to", "t1", "t2", "direction", "outcome", "heard", "delivery", "ext", "min", "max", "cursor"];
+const SEARCH: &[&str] = &[
+    "q",
+    "day",
+    "from",
+    "to",
+    "t1",
+    "t2",
+    "direction",
+    "outcome",
+    "heard",
+    "delivery",
+    "ext",
+    "site",
+    "min",
+    "max",
+    "cursor",
+];
 
 const fn operation(
     method: &'static str,
@@ -235,6 +250,16 @@ const OPERATIONS: &[ApiOperation] = &[
         "get",
         "/api/v1/status",
         ["Returns the counters of the service.", "Возвращает счётчики службы."],
+        &[],
+        JSON,
+    ),
+    operation(
+        "get",
+        "/api/v1/sites",
+        [
+            "Returns the sites and their health. Only at the centre.",
+            "Возвращает площадки и их состояние. Только в центре.",
+        ],
         &[],
         JSON,
     ),

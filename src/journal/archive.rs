@@ -18,7 +18,7 @@ pub(crate) struct ArchiveBacklog {
 
 /// The calls of a period that the archive needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OwedCalls {
+pub(crate) enum ArchiveExtent {
     /// Those that it does not have, as the journal knows.
     Missing,
     /// All of them: its index was lost. Recordings that are stored are not sent again.
@@ -55,11 +55,11 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn owe_archive(&self, since: Timestamp, until: Timestamp, calls: OwedCalls) -> JournalResult<usize> {
+    pub(crate) fn owe_archive(&self, since: Timestamp, until: Timestamp, calls: ArchiveExtent) -> JournalResult<usize> {
         let begin = "coalesce(invited_at, answered_at, ended_at, 0)";
         let (forget, which) = match calls {
-            OwedCalls::Missing => ("", "archived < change"),
-            OwedCalls::All => (", archived = 0", "true"),
+            ArchiveExtent::Missing => ("", "archived < change"),
+            ArchiveExtent::All => (", archived = 0", "true"),
         };
         Ok(self.lock().execute(
             &format!(

@@ -44,7 +44,7 @@ mod sidecar;
 mod tests;
 mod totals;
 
-pub(crate) use archive::{ArchiveBacklog, OwedCalls};
+pub(crate) use archive::{ArchiveBacklog, ArchiveExtent};
 pub(crate) use calls::CallToStore;
 pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub use encrypt::EncryptedRecording;

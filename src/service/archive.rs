@@ -8,7 +8,7 @@ use super::clock;
 use crate::archive::{ArchiveJob, ArchiveOutcome, ArchiveStage, ArchiveStep, ArchivedObject, object_key};
 use crate::central::config::Config as ArchiveConfig;
 use crate::central::{ArchiveIndex, ObjectArchive};
-use crate::journal::{CallStage, Journal, OwedCalls, RecordingRow, StoredCall};
+use crate::journal::{ArchiveExtent, CallStage, Journal, RecordingRow, StoredCall};
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
@@ -33,7 +33,7 @@ pub(crate) fn start(
         return Ok(None);
     }
     if is_rebuilt {
-        journal.owe_archive(Timestamp::EPOCH, Timestamp::MAX, OwedCalls::Missing)?;
+        journal.owe_archive(Timestamp::EPOCH, Timestamp::MAX, ArchiveExtent::Missing)?;
     }
     let (archive, must_be_sealed, state) = (config.archive.clone(), is_sealed(config), config.journal.dir.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -7,6 +7,7 @@ use super::clock::wall_clock;
 use crate::central::ArchiveIndex;
 use crate::central::calls::SiteState;
 use crate::central::config::Config as ArchiveConfig;
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
@@ -28,7 +29,7 @@ pub(crate) fn start(config: ArchiveConfig, alerts: Alerts) -> anyhow::Result<Sto
                 open.sites().await.map_err(|error| error.to_string())
             });
             for (kind, detail) in watch.update(asked, wall_clock()) {
-                alerts.raise(kind, &detail);
+                alerts.raise(&AlarmCause::Described(kind, &detail));
             }
             if stop.is_stopped_within(INTERVAL) {
                 return;

@@ -197,7 +197,13 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     );
     assert_eq!((&sites[0]["health"]["lost"], &sites[1]["silent"]), (&42.into(), &true.into()), "{sites}");
     let page = console.get("/sites").text();
-    assert!(page.contains("1 site is silent") && page.contains("disk_low") && page.contains("not at all"), "{page}");
+    assert!(page.contains("1 site is silent") && page.contains("disk_low") && !page.contains("not at all"), "{page}");
+    // The call that both heard is of this week, and none registered it.
+    central.postgres.sql("postgres", "UPDATE callspan.calls SET begin_at = now()").expect("changed");
+    assert!(console.get("/sites").text().contains("not at all"));
+    let both = "UPDATE callspan.calls SET pyrus_task = 1";
+    central.postgres.sql("postgres", both).expect("changed");
+    assert!(console.get("/sites").text().contains("twice"));
 
     // The index restarts, and the console goes on.
     central.postgres.stop();

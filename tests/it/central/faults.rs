@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::{Central, Moto, Site, callspan, text};
 
 /// A key of the object store.
-struct AccessKey {
+pub(super) struct AccessKey {
     id: String,
     secret: String,
 }
 
 /// Adds a user who may do `action` below `prefix`, and returns its key.
-fn access_key(moto: &Moto, user: &str, action: &str, prefix: &str) -> AccessKey {
+pub(super) fn access_key(moto: &Moto, user: &str, action: &str, prefix: &str) -> AccessKey {
     let statement = format!(
         r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":{action},"Resource":["arn:aws:s3:::calls{prefix}"]}}]}}"#
     );
@@ -32,7 +32,7 @@ fn encoded(text: &str) -> String {
 }
 
 /// Gives a configuration another key of the object store.
-fn use_key(config: &std::path::Path, folder: &std::path::Path, key: &AccessKey) {
+pub(super) fn use_key(config: &std::path::Path, folder: &std::path::Path, key: &AccessKey) {
     let secret = folder.join(format!("secret-{}", key.id));
     std::fs::write(&secret, &key.secret).expect("written");
     let text = std::fs::read_to_string(config).expect("written");

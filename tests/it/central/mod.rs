@@ -588,9 +588,13 @@ struct Moto {
 
 impl Moto {
     fn start() -> Self {
+        Self::start_on("127.0.0.1")
+    }
+
+    fn start_on(address: &str) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let process = Command::new("moto_server")
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .args(["-H", address, "-p", &port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
