@@ -287,6 +287,10 @@ pub(crate) struct Referral {
     pub(crate) conversation: CallKey,
     /// Numbers of the parties of the REFER's call. The INVITE that the REFER causes names one of them as its caller.
     pub(crate) parties: Vec<String>,
+    /// CSeq number of the REFER. A second REFER to the same target has another one.
+    pub(crate) cseq: u32,
+    /// Time from which no INVITE belongs to the REFER any more, because a NOTIFY said that the transfer is over.
+    pub(crate) over_at: Option<Timestamp>,
     /// Time of the first INVITE that the REFER caused. Only further INVITEs of the same burst belong to the REFER.
     pub(crate) spent_at: Option<Timestamp>,
     /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a separate, related call.
@@ -304,6 +308,8 @@ impl Referral {
             asked: datagram.dst,
             conversation,
             parties: Vec::new(),
+            cseq: message.cseq().map_or(0, |cseq| cseq.number),
+            over_at: None,
             spent_at: None,
             on_anchor: false,
         })
@@ -311,13 +317,25 @@ impl Referral {
 
     /// Returns whether a new leg is the INVITE that the REFER asked for.
     pub(crate) fn causes(&self, signature: &LegSignature<'_>, keys: &CorrelationKeys) -> bool {
-        let in_time = signature.at.since(self.at) <= REFER_WINDOW;
+        let is_over = self.over_at.is_some_and(|over| signature.at > over);
+        let in_time = signature.at.since(self.at) <= REFER_WINDOW && !is_over;
         let replaced = self.replaces.is_some() && self.replaces == keys.replaces;
         let is_unspent = self.spent_at.is_none_or(|spent| signature.at.since(spent) <= RING_BURST);
         in_time
             && is_unspent
             && signature.hop.0.same_host(self.asked)
             && (replaced || same_number(self.target.as_deref(), signature.to) && self.is_in_name_of_party(signature))
+    }
+
+    /// Returns whether another REFER is a retransmission of this one, or its copy at another hop.
+    pub(crate) fn is_repeated_by(&self, other: &Self) -> bool {
+        self.conversation == other.conversation && self.target == other.target && self.cseq == other.cseq
+    }
+
+    /// Notes the end of the transfer. A PBX may report success a moment before it calls the target.
+    pub(crate) fn note_end(&mut self, at: Timestamp, end: TransferEnd) {
+        let over = if end == TransferEnd::Failed { at } else { at + PAIR_WINDOW };
+        self.over_at = Some(self.over_at.map_or(over, |known| known.min(over)));
     }
 
     /// Returns whether a leg names a party of the REFER's call as its caller, or names no caller.
@@ -332,6 +350,34 @@ impl Referral {
     /// received the REFER. There is no time limit.
     pub(crate) fn is_retrieved_by(&self, signature: &LegSignature<'_>) -> bool {
         signature.hop.1.same_host(self.asked) && !self.on_anchor && same_number(self.target.as_deref(), signature.to)
+    }
+}
+
+/// The end of a transfer, as a NOTIFY reports it (RFC 3515 section 2.4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransferEnd {
+    /// The target answered, or the subscription ended without a status.
+    Done,
+    /// The target refused the call.
+    Failed,
+}
+
+impl TransferEnd {
+    /// Reads a NOTIFY. Returns `None` if it is about something else, or the transfer goes on.
+    pub(crate) fn read(notify: &SipMessage<'_>) -> Option<Self> {
+        notify.header("Event").filter(|event| event.trim_start().to_ascii_lowercase().starts_with("refer"))?;
+        let body = String::from_utf8_lossy(notify.body());
+        let status = body.trim_start().strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
+        let is_terminated = || {
+            let state = notify.header("Subscription-State");
+            state.is_some_and(|state| state.trim_start().to_ascii_lowercase().starts_with("terminated"))
+        };
+        match status {
+            Some(..200) => None,
+            Some(200..300) => Some(Self::Done),
+            Some(300..) => Some(Self::Failed),
+            None => is_terminated().then_some(Self::Done),
+        }
     }
 }
 

@@ -86,8 +86,9 @@ struct BlockSeen {
     tag: u32,
     /// Capture time, ms; wraps at 2^32.
     at_ms: u32,
-    /// Number of the watch on the first stream with the block; 0 if the entry is empty.
-    first: u32,
+    /// Number of the watch on the stream that had the block before the newest one, or on the only stream; 0 if the entry
+    /// is empty.
+    before: u32,
     /// Number of the watch on the newest stream with the block, or [`VOID`].
     last: u32,
 }
@@ -232,31 +233,31 @@ impl ContentIndex {
         watch.spent += 1;
         let goes_on = watch.spent < WATCH_BUDGET;
         let Bucket(entries) = &mut self.buckets[hash as usize % BUCKETS];
-        let is_fresh = |entry: &BlockSeen| entry.first != 0 && now_ms.wrapping_sub(entry.at_ms) <= KEPT_MS;
+        let is_fresh = |entry: &BlockSeen| entry.before != 0 && now_ms.wrapping_sub(entry.at_ms) <= KEPT_MS;
         let Some(entry) = entries.iter_mut().find(|entry| entry.tag == tag && is_fresh(entry)) else {
-            let oldest = entries.iter_mut().max_by_key(|e| (e.first == 0, now_ms.wrapping_sub(e.at_ms)));
+            let oldest = entries.iter_mut().max_by_key(|e| (e.before == 0, now_ms.wrapping_sub(e.at_ms)));
             if let Some(entry) = oldest {
                 let last = if recurs { VOID } else { id };
-                *entry = BlockSeen { tag, at_ms: now_ms, first: id, last };
+                *entry = BlockSeen { tag, at_ms: now_ms, before: id, last };
             }
             self.end_spent_watch(id, goes_on);
             return goes_on;
         };
-        let (first, last, delay_ms) = (entry.first, entry.last, now_ms.wrapping_sub(entry.at_ms));
+        let (before, last, delay_ms) = (entry.before, entry.last, now_ms.wrapping_sub(entry.at_ms));
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
-        let ends = (state(first), state(last), state(id));
+        let ends = (state(before), state(last), state(id));
         let is_chain = matches!(ends, (_, Some(last), Some(own)) if meets(last.to, own.from));
         // The block occurred again in its own stream, or in a third stream that does not continue the relay.
-        if last == VOID || recurs || first == id || last == id || (last != first && !is_chain) {
+        if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID
-                && last != first
-                && let (Some(first), Some(last), _) = ends
+                && last != before
+                && let (Some(before), Some(last), _) = ends
             {
-                self.take_back(first, last);
+                self.take_back(before, last);
             }
         } else {
-            entry.last = id;
+            (entry.before, entry.last) = (last, id);
             entry.at_ms = now_ms;
             if delay_ms <= RELAY_WINDOW_MS
                 && let (_, Some(last), Some(own)) = ends

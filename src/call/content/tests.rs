@@ -194,3 +194,17 @@ fn a_silent_stream_is_watched_for_a_bounded_time() {
     world.play(1_600, |_, _| vec![0xD5; 160]);
     assert_eq!(world.index.sizes(), (0, 0), "32 s of silence");
 }
+
+#[test]
+fn a_fan_out_behind_a_chain_takes_back_its_last_link() {
+    // Leg 1 leads to the machine 5, leg 2 from there to the machine 6, which sends the voice on by the legs 3 and 4.
+    let one_way = |leg, from, to, delay| (stream(leg, Side::Caller, from, to), 1, delay);
+    let back = |leg, from, to, delay| (stream(leg, Side::Callee, from, to), 2, delay);
+    let mut streams = vec![one_way(1, 1, 5, 0), one_way(2, 5, 6, 2), one_way(3, 6, 2, 4), one_way(4, 6, 9, 6)];
+    streams.extend([back(3, 2, 6, 0), back(2, 6, 5, 2), back(1, 5, 1, 4)]);
+    let mut played = Streams::new(&streams);
+    played.play(100, speech);
+    let blocks = |a, b| played.index.pairs.get(&(LegId(a), LegId(b))).map_or(0, |counts| counts.blocks[0]);
+    assert_eq!(blocks(2, 3), 0, "the machine 6 sends it to two");
+    assert!(blocks(1, 2) > 8, "the machine 5 relays it to one");
+}

@@ -1,7 +1,7 @@
 //! Applies the decisions of correlation. Only this module changes which legs form one call.
 
 use crate::call::correlate::{Command, Correlator, LegMoment};
-use crate::call::correlation_keys::CorrelationKeys;
+use crate::call::correlation_keys::{CorrelationKeys, TransferEnd};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
@@ -102,7 +102,7 @@ impl Engine {
         let Some(mut referral) = self.correlator().read_referral(leg, message, datagram) else { return };
         self.apply(self.correlator().referred_consultation(&referral), sink);
         let mut known = self.table.referrals().iter();
-        if known.any(|r| r.target == referral.target && r.conversation == referral.conversation) {
+        if known.any(|r| r.is_repeated_by(&referral)) {
             return;
         }
         if let Some((at, command)) = self.correlator().referred_call(&referral) {
@@ -112,6 +112,17 @@ impl Engine {
         self.table.add_referral(referral, MAX_REFERRALS);
         if let Some(leg) = self.table.leg_mut(slot) {
             leg.dialog.note_transfer(datagram.at, message);
+        }
+    }
+
+    /// Ends the newest REFER of a leg's call to the sender of a NOTIFY, if the NOTIFY says that the transfer is over.
+    pub(super) fn handle_notify(&mut self, slot: LegKey, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) {
+        let (Some(end), Some(call)) = (TransferEnd::read(message), self.table.leg(slot).map(Leg::call)) else { return };
+        if let Some(referral) = self
+            .table
+            .referral_mut(|r| r.conversation == call && r.asked.same_host(datagram.src) && r.at <= datagram.at)
+        {
+            referral.note_end(datagram.at, end);
         }
     }
 

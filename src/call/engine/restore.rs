@@ -16,6 +16,7 @@ use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{LegDraft, LegSpoolState};
+use crate::call::negotiation::AudioLineUse;
 use crate::call::record::{EventKind, ProblemKind, RelationRecord};
 use crate::call::streams::RtpStream;
 use crate::call::timers::EngineTimer;
@@ -119,7 +120,13 @@ impl Engine {
                 if leg.has_moved(*src, *side) {
                     leg.dialog.note_event(at, EventKind::MediaMove, Some(*side));
                 }
-                self.table.add_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side));
+                let mut restored = RtpStream::new((*src, *dst), *ssrc, *side);
+                // A recorder's own session sends the sound of both parties; the second one fills the other channel.
+                let negotiation = &leg.dialog.negotiation;
+                if negotiation.line_use(side.other(), (*src, *dst)) == AudioLineUse::OtherParty {
+                    restored.sender = side.other();
+                }
+                self.table.add_stream(slot, restored);
             }
             Decision::Restart { away_ms } => {
                 leg.dialog.note_activity(at);

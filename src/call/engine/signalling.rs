@@ -114,6 +114,9 @@ impl Engine {
                 self.watch_call(conversation);
             }
         }
+        if message.method() == Some(&SipMethod::Notify) {
+            self.handle_notify(slot, message, datagram);
+        }
         self.handle_pause_signals(slot, message, datagram.at, sink);
         self.apply_dialog_state(slot, sink);
     }

@@ -5,7 +5,7 @@ use callspan::call::record::{CallOutcome, EndedBy, Side};
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
 use crate::support::playback::play;
-use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
 
 fn refer_to_replaces(scene: &Scene, target: &str, replaced: DialogId, to_tag_first: usize) -> String {
     let dialog = scene.get(replaced);
@@ -207,4 +207,61 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     hears(after, (1, 3), talks, ended);
     let consultation = call_of(&played, &office.scene, c);
     assert!(related(&after.record, &consultation.record), "{:?}", after.record.related);
+}
+
+/// A NOTIFY about the REFER in this dialog, with the status of the target.
+fn notify(scene: &mut Scene, d: DialogId, side: Side, status: &str) {
+    let state = MessageChange::Header("Event: refer\r\nSubscription-State: terminated;reason=noresource");
+    let body = MessageChange::Body("message/sipfrag", format!("SIP/2.0 {status}\r\n"));
+    scene.request(d, side, "NOTIFY", &[state, body]);
+    scene.response(d, side.other(), (200, "NOTIFY"), &[]);
+}
+
+/// 200 transfers the caller to 201, whose leg is not seen; the PBX reports `status`. The caller hangs up, calls again
+/// `later_ms` after the report, and reaches 201. Returns the number of records.
+fn calls_again_after(status: &str, later_ms: i64) -> usize {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    office.scene.bridge(a, b, 1_000);
+    office.scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    notify(&mut office.scene, b, Side::Caller, status);
+    let reported = office.scene.now();
+    office.scene.bye_all(&[a, b], Side::Caller);
+    office.scene.set_now(reported + later_ms);
+    let (c, d) = (office.inbound(), office.rings_201());
+    office.scene.connect_through(c, d, 500);
+    office.scene.bridge(c, d, 1_000);
+    office.scene.bye_all(&[c, d], Side::Caller);
+    play(&office.scene).calls.len()
+}
+
+#[test]
+fn a_refer_that_a_notify_ends_claims_no_later_call() {
+    assert_eq!(calls_again_after("486 Busy Here", 500), 2);
+    assert_eq!(calls_again_after("200 OK", 5_000), 2);
+}
+
+#[test]
+fn a_transfer_that_is_tried_again_goes_on_in_the_same_call() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let [c, d] = [office.rings_201(), office.rings_201()];
+    let scene = &mut office.scene;
+    scene.bridge(a, b, 1_000);
+    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    scene.invite(c);
+    scene.refuse(c, 486, &[]);
+    notify(scene, b, Side::Caller, "486 Busy Here");
+    scene.bridge(a, b, 2_000);
+    // The second time 201 is free. The PBX reports success before it calls, as some do.
+    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    notify(scene, b, Side::Caller, "200 OK");
+    scene.bye(b, Side::Caller);
+    scene.invite_and_ring(d);
+    scene.wait(500);
+    scene.answer(d);
+    let [taken, ended] = scene.bridge_until_bye(a, d, 2_000, Side::Caller);
+    let played = play(scene);
+    hears(played.only(), (1, 3), taken, ended);
+    assert_eq!(played.only().record.internal.as_deref(), Some("201"));
 }
