@@ -50,8 +50,8 @@ impl AmrForm {
         found.unwrap_or(self.announced)
     }
 
-    /// Returns the payload without a few zero bytes behind its frames. Returns all of it if it fits with these bytes,
-    /// or does not fit at all.
+    /// Returns the payload without a few zero bytes behind its frames. Returns the whole payload if its frames include
+    /// these bytes, or if no frames fit it.
     pub(crate) fn without_stray_bytes(self, payload: &[u8], most: usize) -> &[u8] {
         let alignments = [self.announced, self.announced.other()];
         let fits = |part: &[u8]| alignments.iter().any(|alignment| self.frames_in(part, *alignment).is_some());

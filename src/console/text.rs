@@ -50,7 +50,7 @@ impl Lang {
         }
     }
 
-    /// Returns a number with its noun. `ru` has the forms for 1, 2 and 5.
+    /// Formats a number with its noun. `ru` has the forms for 1, 2 and 5.
     pub(super) fn count(self, n: u64, en: [&str; 2], ru: [&str; 3]) -> String {
         let form = match self {
             Self::En => en[usize::from(n != 1)],
@@ -63,7 +63,7 @@ impl Lang {
         format!("{} {form}", self.grouped(n))
     }
 
-    /// Returns a number with its thousands grouped.
+    /// Formats a number with its thousands grouped.
     pub(super) fn grouped(self, n: u64) -> String {
         let digits = n.to_string();
         let mark = if self == Self::En { ',' } else { '\u{202f}' };
@@ -77,13 +77,13 @@ impl Lang {
         out
     }
 
-    /// Returns a decimal number.
+    /// Formats a decimal number.
     pub(super) fn decimal(self, value: f64, places: usize) -> String {
         let text = format!("{value:.places$}");
         if self == Self::Ru { text.replace('.', ",") } else { text }
     }
 
-    /// Returns a class of the day summary.
+    /// Returns the text for a class of the day summary.
     pub(super) const fn heard(self, class: HeardClass) -> &'static str {
         match class {
             HeardClass::Both => self.of_two("both sides", "обе стороны"),
@@ -97,7 +97,7 @@ impl Lang {
         }
     }
 
-    /// Returns a verdict in a few words.
+    /// Returns the text for a verdict, in a few words.
     pub(super) const fn verdict(self, verdict: Option<CallVerdict>) -> &'static str {
         match verdict {
             None => self.of_two("not ready yet", "ещё не готово"),
@@ -113,7 +113,7 @@ impl Lang {
         }
     }
 
-    /// Returns a verdict as a sentence.
+    /// Returns the text for a verdict, as a sentence.
     pub(super) const fn verdict_sentence(self, verdict: Option<CallVerdict>) -> &'static str {
         match verdict {
             None => self.of_two("The call is not ready yet.", "Звонок ещё не обработан."),
@@ -140,7 +140,7 @@ impl Lang {
         }
     }
 
-    /// Returns the reason of a verdict, and its language.
+    /// Returns the text for the reason of a verdict, and the language of that text.
     pub(super) fn reason(self, reason: &str) -> (String, &'static str) {
         match self {
             Self::Ru => russian_reason(reason).map_or_else(|| (reason.to_owned(), "en"), |russian| (russian, "ru")),
@@ -148,7 +148,7 @@ impl Lang {
         }
     }
 
-    /// Returns a direction.
+    /// Returns the text for a direction.
     pub(super) const fn direction(self, direction: CallDirection) -> &'static str {
         match direction {
             CallDirection::Inbound => self.of_two("Incoming", "Входящий"),
@@ -158,7 +158,7 @@ impl Lang {
         }
     }
 
-    /// Returns an outcome.
+    /// Returns the text for an outcome.
     pub(super) const fn outcome(self, outcome: CallOutcome) -> &'static str {
         match outcome {
             CallOutcome::Answered => self.of_two("answered", "отвечен"),
@@ -173,7 +173,7 @@ impl Lang {
         }
     }
 
-    /// Returns the cause of the end.
+    /// Returns the text for the cause of a call's end.
     pub(super) const fn ended_by(self, ended: EndedBy) -> &'static str {
         match ended {
             EndedBy::Caller => self.of_two("ended by the caller", "завершил звонивший"),
@@ -187,7 +187,7 @@ impl Lang {
         }
     }
 
-    /// Returns a state of the delivery.
+    /// Returns the text for a state of the delivery.
     pub(super) const fn delivery(self, state: DeliveryState) -> &'static str {
         match state {
             DeliveryState::None => self.of_two("not for Pyrus", "не для Pyrus"),
@@ -209,7 +209,7 @@ impl Lang {
         }
     }
 
-    /// Returns a side.
+    /// Returns the text for a side.
     pub(super) const fn side(self, side: Side) -> &'static str {
         match side {
             Side::Caller => self.of_two("caller", "звонивший"),
@@ -217,7 +217,7 @@ impl Lang {
         }
     }
 
-    /// Returns an event.
+    /// Returns the text for an event.
     pub(super) const fn event(self, kind: EventKind) -> &'static str {
         match kind {
             EventKind::Hold => self.of_two("hold", "ожидание"),
@@ -233,7 +233,7 @@ impl Lang {
         }
     }
 
-    /// Returns a defect.
+    /// Returns the text for a defect.
     pub(super) const fn problem(self, kind: ProblemKind) -> &'static str {
         match kind {
             ProblemKind::LostByUs => self.of_two("packets lost by this recorder", "пакеты потеряны регистратором"),
@@ -278,7 +278,7 @@ impl Lang {
         }
     }
 
-    /// Returns a day: `Friday 27 November 2026`.
+    /// Formats a day: `Friday 27 November 2026`.
     pub(super) fn day(self, at: Timestamp) -> String {
         let local = local(at);
         let weekday = local.weekday().to_monday_zero_offset() as usize;
@@ -294,40 +294,40 @@ impl Lang {
     }
 }
 
-/// Returns a time in the zone of this machine.
+/// Converts a time to the zone of this machine.
 pub(super) fn local(at: Timestamp) -> jiff::Zoned {
     let time = jiff::Timestamp::from_microsecond(at.as_micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     time.to_zoned(jiff::tz::TimeZone::system())
 }
 
-/// Returns the time of day, `17:58:03`.
+/// Formats the time of day: `17:58:03`.
 pub(super) fn clock_time(at: Timestamp) -> String {
     local(at).strftime("%H:%M:%S").to_string()
 }
 
-/// Returns day and time, `27.11.2026 17:58:03`.
+/// Formats day and time: `27.11.2026 17:58:03`.
 pub(super) fn date_time(at: Timestamp) -> String {
     local(at).strftime("%d.%m.%Y %H:%M:%S").to_string()
 }
 
-/// Returns the day in ISO form for URLs and form fields, `2026-11-27`.
+/// Formats the day for URLs and form fields, in ISO form: `2026-11-27`.
 pub(super) fn iso_day(at: Timestamp) -> String {
     local(at).strftime("%Y-%m-%d").to_string()
 }
 
-/// Returns the name of the zone of this machine and its offset.
+/// Formats the zone of this machine: its name and its offset.
 pub(super) fn zone(at: Timestamp) -> String {
     local(at).strftime("%Z, UTC%:z").to_string()
 }
 
-/// Returns a duration: `3:41`, or `10:46:40` from one hour on.
+/// Formats a duration: `3:41`, or `10:46:40` from one hour on.
 pub(super) fn length(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     let (h, m, s) = (s / 3_600, s / 60 % 60, s % 60);
     if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
 }
 
-/// Returns a size with its unit.
+/// Formats a size with its unit.
 pub(super) fn size(lang: Lang, bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     let (value, unit) = if mib >= 1_024.0 {

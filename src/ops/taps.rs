@@ -88,7 +88,7 @@ impl TapTraffic {
 }
 
 impl TapReport {
-    /// Returns true if the tap showed traffic of calls, its own or a copy.
+    /// Returns true if the tap showed traffic of calls: original packets, or copies of packets that another tap showed.
     pub(crate) const fn shows_calls(&self) -> bool {
         self.sip + self.rtp + self.copies > 0
     }

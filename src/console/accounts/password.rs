@@ -71,7 +71,7 @@ const PASSES: u32 = 2;
 const MIN_LENGTH: usize = 10;
 /// Most bytes of a password, which limits the time of hashing.
 const MAX_BYTES: usize = 256;
-/// Stored instead of a hash for a user whom only the trusted proxy signs in.
+/// Value in place of the hash, for a user whom only the trusted proxy signs in.
 pub(super) const NO_PASSWORD: &str = "!";
 /// Hash that matches no password. With the real parameters, checking it takes the time of a real hash.
 const NOBODY: &str =
