@@ -88,7 +88,8 @@ impl TapTraffic {
 }
 
 impl TapReport {
-    /// Returns true if the tap showed traffic of calls: original packets, or copies of packets that another tap showed.
+    /// Returns true if the tap showed traffic of calls: original packets, or copies of packets that this or another tap had
+    /// shown.
     pub(crate) const fn shows_calls(&self) -> bool {
         self.sip + self.rtp + self.copies > 0
     }
