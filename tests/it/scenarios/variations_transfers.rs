@@ -27,7 +27,7 @@ impl Desk {
         }
     }
 
-    fn from_outside(&mut self, outside: &str, voice: u8) -> DialogId {
+    fn call_from_outside(&mut self, outside: &str, voice: u8) -> DialogId {
         self.provider.voice = voice;
         self.scene.leg(&mut self.provider, &mut self.pbx, [outside, DID])
     }
@@ -65,7 +65,7 @@ pub(super) fn blind(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
     let customer = "+79990000001";
-    let a = desk.from_outside(customer, 0);
+    let a = desk.call_from_outside(customer, 0);
     let b = desk.rings(0, customer, 0);
     desk.connect(a, b, &mut rng);
     desk.talk(a, b, 1_500);
@@ -97,7 +97,7 @@ pub(super) fn blind(seed: u64, mirror: Mirror) -> Option<String> {
     let stranger = "+79990000002";
     let from = referred + i64::from(if stranger_first { rng.u16(0..300) } else { rng.u16(500..6_000) });
     desk.scene.set_now(from);
-    let d = desk.from_outside(stranger, 5);
+    let d = desk.call_from_outside(stranger, 5);
     let (busy, free) = (desk.rings(1, stranger, 5), desk.rings(2, stranger, 5));
     desk.scene.invite(d);
     desk.scene.wait(i64::from(rng.u8(0..100)));
@@ -134,7 +134,7 @@ pub(super) fn attended(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
     let customer = "+79990000001";
-    let a = desk.from_outside(customer, 0);
+    let a = desk.call_from_outside(customer, 0);
     let b = desk.rings(0, customer, 0);
     desk.connect(a, b, &mut rng);
     desk.talk(a, b, 1_500);
@@ -166,7 +166,7 @@ pub(super) fn attended(seed: u64, mirror: Mirror) -> Option<String> {
     let end = desk.scene.now();
     let stranger = "+79990000002";
     desk.scene.set_now(i64::from(rng.u16(2_000..8_000)));
-    let (e, f) = (desk.from_outside(stranger, 5), desk.rings(2, stranger, 5));
+    let (e, f) = (desk.call_from_outside(stranger, 5), desk.rings(2, stranger, 5));
     desk.connect(e, f, &mut rng);
     talk(&mut desk.scene, &[e, f], 2_000, Side::Caller);
     desk.scene.set_now(end.max(desk.scene.now()));
@@ -196,7 +196,7 @@ pub(super) fn two_at_once(seed: u64, mirror: Mirror) -> Option<String> {
         let customer = format!("+7999000000{n}");
         let left = 5 * n as u8;
         desk.scene.set_now(from * n);
-        let a = desk.from_outside(&customer, left);
+        let a = desk.call_from_outside(&customer, left);
         let b = desk.rings(n as usize, &customer, left);
         desk.connect(a, b, &mut rng);
         desk.talk(a, b, 1_500);
@@ -241,7 +241,7 @@ pub(super) fn given_up(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
     let customer = "+79990000001";
-    let a = desk.from_outside(customer, 0);
+    let a = desk.call_from_outside(customer, 0);
     let b = desk.rings(0, customer, 0);
     desk.connect(a, b, &mut rng);
     desk.talk(a, b, 2_000);
@@ -257,7 +257,7 @@ pub(super) fn given_up(seed: u64, mirror: Mirror) -> Option<String> {
     let end = desk.scene.now();
     // The customer calls again at once, and reaches 102.
     desk.scene.set_now(end + i64::from(rng.u16(200..3_000)));
-    let (d, e) = (desk.from_outside(customer, 5), desk.rings(1, customer, 5));
+    let (d, e) = (desk.call_from_outside(customer, 5), desk.rings(1, customer, 5));
     desk.connect(d, e, &mut rng);
     talk(&mut desk.scene, &[d, e], 2_000, Side::Caller);
     let first = Wanted::answered(CallDirection::Inbound, [customer, DID, "101"], [0, 1]);
