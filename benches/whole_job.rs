@@ -1,7 +1,8 @@
 //! The whole job: `callspan replay` of a capture of many G.711 calls, from the packets to the published files.
 //!
 //! `cargo bench --bench whole_job` measures 1,000 calls of 8 s and 300 calls of 3 min; other shapes are named as
-//! `-- 1000x8`, and `-- --in DIR` keeps the captures there. CPU time is that of the process in user and system mode: it
+//! `-- 1000x8`, and `-- --in DIR` keeps the captures there. `1000x8@1` begins all calls within a second, so that they are
+//! under way at once. `--write` writes the captures and measures nothing (`benches/speed.sh`). CPU time is that of the process in user and system mode: it
 //! does not depend on who else uses the machine as much as the time on the wall does. Nothing is asserted of it.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
@@ -30,22 +31,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let kept = args.iter().position(|arg| arg == "--in").and_then(|at| args.get(at + 1)).map(PathBuf::from);
     let captures = kept.unwrap_or_else(|| folder.path().to_owned());
-    let mut shapes: Vec<(u32, u64)> = args.iter().filter_map(|arg| shape(arg)).collect();
+    let mut shapes: Vec<Trunk> = args.iter().filter_map(|arg| shape(arg)).collect();
     if shapes.is_empty() {
         // `cargo test --benches` only asks whether it runs.
-        shapes = if args.iter().any(|arg| arg == "--bench") { vec![(1_000, 8), (300, 180)] } else { vec![(5, 2)] };
+        let names: &[&str] = if args.iter().any(|arg| arg == "--bench") { &["1000x8", "300x180"] } else { &["5x2"] };
+        shapes = names.iter().filter_map(|name| shape(name)).collect();
     }
-    for (calls, seconds) in shapes {
-        let length = Duration::from_secs(seconds);
-        // As many at once as begin while one lasts: two fifths (1,000 of 8 s), or a third (300 of 3 min).
-        let trunk = Trunk { calls, length, spread: length * 5 / 2 };
-        let capture = captures.join(format!("{calls}x{seconds}.pcap"));
+    for trunk in shapes {
+        let capture = captures.join(format!("{}x{}.pcap", trunk.calls, trunk.length.as_secs()));
         if !capture.exists() {
             let mut out = BufWriter::with_capacity(1 << 20, File::create(&capture)?);
             trunk.write(&mut out)?;
             out.flush()?;
         }
-        measure(&trunk, &capture, &folder.path().join("out"))?;
+        if !args.iter().any(|arg| arg == "--write") {
+            measure(&trunk, &capture, &folder.path().join("out"))?;
+        }
+    }
+    if args.iter().any(|arg| arg == "--write") {
+        return Ok(());
     }
     start(folder.path())
 }
@@ -64,9 +68,17 @@ fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn shape(arg: &str) -> Option<(u32, u64)> {
-    let (calls, seconds) = arg.split_once('x')?;
-    Some((calls.parse().ok()?, seconds.parse().ok()?))
+/// Reads the shape of a trunk: calls, their seconds and, if given, the seconds in which they begin.
+fn shape(arg: &str) -> Option<Trunk> {
+    let (shape, spread) = arg.split_once('@').map_or((arg, None), |(shape, spread)| (shape, Some(spread)));
+    let (calls, seconds) = shape.split_once('x')?;
+    let length = Duration::from_secs(seconds.parse().ok()?);
+    let spread = match spread {
+        Some(spread) => Duration::from_secs(spread.parse().ok()?),
+        // As many at once as begin while one lasts: two fifths.
+        None => length * 5 / 2,
+    };
+    Some(Trunk { calls: calls.parse().ok()?, length, spread })
 }
 
 fn measure(trunk: &Trunk, capture: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
