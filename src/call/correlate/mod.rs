@@ -51,7 +51,7 @@ pub(crate) struct Correlation {
     pub(crate) closed_to_heuristics: bool,
     /// Addresses that count as one machine within the call, if the leg joins it without a common host.
     pub(crate) alias: Option<MachineAlias>,
-    /// Other calls to which the leg could belong instead of `same`. [`Correlator::resolve_ambiguous_leg`] decides later.
+    /// Other calls to which the leg could belong instead of `same`. The rule `ring_outcome` decides later.
     pub(crate) alternatives: Vec<CallKey>,
 }
 
