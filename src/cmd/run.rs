@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use sd_notify::NotifyState;
 
 use super::RunArgs;
 use crate::call::Engine;
@@ -26,15 +25,17 @@ use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
-use crate::ops::supervision::{SHORT_ROUND, StalledThread, Supervisor};
+use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, StalledThread, Supervisor, ThreadLife};
 use crate::ops::thread::StoppableThread;
-use crate::ops::{log, output};
+use crate::ops::{log, output, panics};
 use crate::service::lock::{self, FolderLock};
 use crate::service::mirror_watch::{MirrorCounters, MirrorWatch};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::{self, PostProcessTools, PostProcessor, RenderWorkers};
 use crate::service::recovery::{self, OpenedJournal};
 use crate::service::reload::ConfigChanges;
+use crate::service::state_files::StateFiles;
+use crate::service::systemd::SystemdSocket;
 use crate::service::watch::OwedCalls;
 use crate::service::{archive, clock, resume, sandbox, startup_failure, test_key, topology_file, watch};
 use crate::spool::disk::DiskSpool;
@@ -58,11 +59,13 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let reload = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&reload)).context("signal handler")?;
     log::set_level(&config.log.level);
+    panics::watch();
     let (alerts, runner) =
         Alerts::start_with_history(&config.alerts, &config.journal.dir).context("cannot start the alerts thread")?;
     let sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
     let signals = ServiceSignals { stop: &stop, reload: &reload };
-    let ended = serve(&args, &config, &alerts, signals);
+    let sending_life = sending.as_ref().map(StoppableThread::life);
+    let ended = serve(&args, &config, (&alerts, sending_life), signals);
     if let Err(error) = &ended {
         startup_failure::raise_alarm(&config.journal.dir, &alerts, error, &stop);
     }
@@ -83,14 +86,23 @@ struct ServiceSignals<'a> {
     reload: &'a AtomicBool,
 }
 
-fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, signals: ServiceSignals<'_>) -> anyhow::Result<()> {
-    let mut source = live::open(&config.capture, missing_interface_policy())?;
-    let mut service = RunningService::start(config, &source, alerts.clone())?;
+fn serve(
+    args: &RunArgs,
+    config: &Config,
+    (alerts, sending): (&Alerts, Option<ThreadLife>),
+    signals: ServiceSignals<'_>,
+) -> anyhow::Result<()> {
+    let systemd = SystemdSocket::of_environment();
+    let mut source = live::open(&config.capture, missing_interface_policy(&systemd))?;
+    let mut service = RunningService::start(config, &source, (alerts.clone(), systemd))?;
+    if let Some(life) = sending {
+        service.supervisor.watch("notify", life, SHORT_ROUND);
+    }
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));
-    notify(&[NotifyState::Ready]);
+    service.systemd.tell("READY=1");
     let ended = service.capture(&mut source, signals, &args.config);
-    notify(&[NotifyState::Stopping]);
+    service.systemd.tell("STOPPING=1");
     if ended.is_ok() {
         service.read_waiting_frames(&mut source)?;
     }
@@ -101,17 +113,12 @@ fn serve(args: &RunArgs, config: &Config, alerts: &Alerts, signals: ServiceSigna
     ended
 }
 
-/// Notifies systemd of the state of the service.
-fn notify(states: &[NotifyState<'_>]) {
-    let _ = sd_notify::notify(states); // fails without systemd, where nobody waits for it
-}
-
 /// Returns how to treat a missing interface. Under systemd the service waits for the interface and continues to
 /// deliver. At a terminal the command fails.
-fn missing_interface_policy() -> live::MissingInterfacePolicy {
-    match std::env::var_os("NOTIFY_SOCKET") {
-        Some(_) => live::MissingInterfacePolicy::Retry,
-        None => live::MissingInterfacePolicy::Fail,
+const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInterfacePolicy {
+    match systemd.is_connected() {
+        true => live::MissingInterfacePolicy::Retry,
+        false => live::MissingInterfacePolicy::Fail,
     }
 }
 
@@ -123,15 +130,17 @@ struct RunningService {
     post_processor: PostProcessor,
     watch: StoppableThread,
     archive: Option<StoppableThread>,
+    state_files: StateFiles,
     alerts: Alerts,
     journal: Journal,
     config: Config,
     /// Key of the recorder's own test calls.
     test_key: Option<TestCallKey>,
     supervisor: Supervisor,
-    /// Whether the alarm about a stalled thread was raised.
-    is_stalled: bool,
+    /// Threads without progress at the last check; an alarm was raised for each.
+    stalled: Vec<&'static str>,
     owed: OwedCalls,
+    systemd: SystemdSocket,
     /// Status line that was last sent to systemd.
     status_line: String,
     console: Option<ConsoleServer>,
@@ -143,7 +152,11 @@ struct RunningService {
 }
 
 impl RunningService {
-    fn start(config: &Config, source: &dyn CaptureSource, alerts: Alerts) -> anyhow::Result<Self> {
+    fn start(
+        config: &Config,
+        source: &dyn CaptureSource,
+        (alerts, systemd): (Alerts, SystemdSocket),
+    ) -> anyhow::Result<Self> {
         raise_file_limit();
         let folders: [StorageFolder<'_>; 3] =
             [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
@@ -170,9 +183,19 @@ impl RunningService {
         let owed = OwedCalls::default();
         let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone(), journal.clone())?;
         let archive = archive::start(config, journal.clone(), alerts.clone(), is_rebuilt)?;
+        let state_files = StateFiles::start()?;
         let mut supervisor = Supervisor::default();
-        supervisor.watch("spool", spool.writer_rounds().into(), SHORT_ROUND);
-        supervisor.watch("watch", watch.ticks(), SHORT_ROUND);
+        supervisor.watch("spool", ThreadLife::of_ticks(spool.writer_rounds().into()), SHORT_ROUND);
+        supervisor.watch("watch", watch.life(), SHORT_ROUND);
+        supervisor.watch("state files", state_files.life(), SHORT_ROUND);
+        supervisor.watch("alerts", alerts.life(), PATIENT_ROUND);
+        let optional = [
+            ("archive", archive.as_ref().map(StoppableThread::life)),
+            ("console", console.as_ref().and_then(ConsoleServer::life)),
+        ];
+        for (name, life) in optional {
+            life.into_iter().for_each(|life| supervisor.watch(name, life, SHORT_ROUND));
+        }
         post_processor.supervise(&mut supervisor);
         let test_key = test_key::load_or_create(&config.journal.dir);
         let engine_config = CallConfig { test_key: test_key.clone(), ..post_process::engine_config(config) };
@@ -190,7 +213,7 @@ impl RunningService {
         }
         let (started_at, state) = (clock::wall_clock(), &config.journal.dir);
         let patience = Duration::from_secs(60 * u64::from(config.alerts.mirror_silent_minutes));
-        let mirror = MirrorWatch::start(state.join(MIRROR_FILE), patience, started_at);
+        let mirror = MirrorWatch::start(&state.join(MIRROR_FILE), patience, started_at);
         let mut pipeline = Pipeline::new(engine);
         pipeline.watch_traffic();
         post_processor.adopt(&mut pipeline.engine, &resumed)?;
@@ -216,13 +239,15 @@ impl RunningService {
             post_processor,
             watch,
             archive,
+            state_files,
             alerts,
             journal,
             config: config.clone(),
             test_key,
             supervisor,
-            is_stalled: false,
+            stalled: Vec::new(),
             owed,
+            systemd,
             status_line: String::new(),
             console,
             _locks: locks,
@@ -314,7 +339,12 @@ impl RunningService {
     /// Ends the service if a thread has ended by itself, because its work would be missing without notice. systemd
     /// restarts the service (Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
-        match self.post_processor.ended_thread().or_else(|| self.watch.is_finished().then_some("watch")) {
+        for panic in panics::take_new() {
+            self.alerts.raise(&AlarmCause::Described(AlarmKind::ThreadFailed, &panic));
+        }
+        let ended = [(self.spool.has_writer_ended(), "spool"), (self.post_processor.has_delivery_ended(), "delivery")];
+        let ended = ended.into_iter().find_map(|(has_ended, name)| has_ended.then_some(name));
+        match ended.or_else(|| self.supervisor.ended()) {
             None => Ok(()),
             Some(name) => {
                 anyhow::bail!("the {name} thread ended because of a bug in callspan: the service must restart")
@@ -359,30 +389,29 @@ impl RunningService {
 
     /// Notifies the watchdog of systemd, unless a thread makes no progress, and updates the status line.
     fn show_life(&mut self, source: &mut dyn CaptureSource) {
-        match self.supervisor.stalled(clock::monotonic()) {
-            None => {
-                self.is_stalled = false;
-                notify(&[NotifyState::Watchdog]);
-            }
-            Some(StalledThread { name, since }) if !self.is_stalled => {
-                self.is_stalled = true;
-                self.alerts.raise(&AlarmCause::ThreadStalled { name, since });
-            }
-            Some(_) => {}
+        let stalled = self.supervisor.stalled(clock::monotonic());
+        if stalled.is_empty() {
+            self.systemd.try_tell("WATCHDOG=1");
         }
+        for &StalledThread { name, since } in stalled.iter().filter(|thread| !self.stalled.contains(&thread.name)) {
+            self.alerts.raise(&AlarmCause::ThreadStalled { name, since });
+        }
+        self.stalled = stalled.iter().map(|thread| thread.name).collect();
         let counters = source.counters();
         let lost = counters.dropped_by_kernel + counters.dropped_by_interface + self.spool.lost_packets();
         let calls = self.pipeline.engine.live_calls();
         let line = format!("{calls} calls under way, {lost} packets lost, {} owed", self.owed.count());
-        if line != self.status_line {
-            notify(&[NotifyState::Status(&line)]);
+        if line != self.status_line && self.systemd.try_tell(&format!("STATUS={line}")) {
             self.status_line = line;
         }
     }
 
     /// Raises alarms about the mirror port.
     fn check_mirror(&mut self) {
-        let Self { pipeline, mirror, alerts, .. } = self;
+        let Self { pipeline, mirror, alerts, state_files, config, .. } = self;
+        if let Some(contents) = mirror.take_file() {
+            state_files.put(config.journal.dir.join(MIRROR_FILE), contents);
+        }
         let counters = MirrorCounters { engine: pipeline.engine.counters(), decode: pipeline.decoder.counters() };
         let Some(traffic) = &mut pipeline.traffic else { return };
         for (kind, detail) in mirror.check(clock::wall_clock(), counters, traffic) {
@@ -390,7 +419,7 @@ impl RunningService {
         }
     }
 
-    /// Writes the report that `callspan status` reads.
+    /// Gives the report that `callspan status` reads to the thread that writes it.
     fn write_status(&mut self, source: &mut dyn CaptureSource) {
         let now = clock::wall_clock();
         if now.since(self.status.at) < REPORT_INTERVAL {
@@ -424,8 +453,9 @@ impl RunningService {
             started_at: old.started_at,
             source: old.source.clone(),
         };
-        if let Err(error) = self.status.write(&self.config.journal.dir) {
-            tracing::debug!("the status cannot be written: {error}"); // a full disk has an alarm of its own
+        match self.status.file(&self.config.journal.dir) {
+            Ok((path, contents)) => self.state_files.put(path, contents),
+            Err(error) => tracing::debug!("the status cannot be written: {error}"),
         }
     }
 
@@ -507,6 +537,7 @@ impl RunningService {
             left_aside = %self.pipeline.drops(),
             "stopped"
         );
+        self.state_files.put(self.config.journal.dir.join(MIRROR_FILE), self.mirror.file());
         self.watch.stop();
         if let Some(archive) = self.archive {
             archive.stop_within(STOP_ARCHIVE);
@@ -515,7 +546,7 @@ impl RunningService {
         while let Some(event) = self.pipeline.engine.poll_event() {
             self.spool.forward(event);
         }
-        self.mirror.save();
+        self.state_files.stop_within(STOP_STATE_FILES);
         self.spool.flush();
         self.spool.shutdown();
         self.post_processor.stop_within(STOP_RENDERING);
@@ -541,6 +572,8 @@ const STOP_READING: Duration = Duration::from_millis(500);
 const STOP_RENDERING: Duration = Duration::from_secs(1);
 /// Time for the archive to finish its present step. Every step can be interrupted and repeated.
 const STOP_ARCHIVE: Duration = Duration::from_millis(100);
+/// Time for the last write of the state files, which begins when the stop does.
+const STOP_STATE_FILES: Duration = Duration::from_millis(100);
 /// Time for the last messages of a service that ends. All others wait for the next start.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 /// Interval of housekeeping, which checks losses and threads.

@@ -256,7 +256,8 @@ mod tests {
             last_sip_at: Some(now - std::time::Duration::from_secs(7)),
             ..ServiceReport::default()
         };
-        report.write(dir.path()).unwrap();
+        let (path, contents) = report.file(dir.path()).unwrap();
+        std::fs::write(path, contents).unwrap();
         let said = text(&look(&config, now), now);
         assert!(said.starts_with("service    running for 24 h, capturing on eth1"), "{said}");
         assert!(said.contains("last SIP 7 s ago") && said.contains("3 under way"), "{said}");

@@ -12,7 +12,7 @@ use axum::{Extension, Router};
 use crossbeam_channel::{Receiver, Sender};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::access::{self, PeerAddress, Viewer};
@@ -28,8 +28,9 @@ use super::{actions, assets, call, calls, doctor, ladder, live, lookup, openapi,
 use crate::central::ArchiveError;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConsoleConfig, TrustedProxy};
-use crate::ops::thread::StoppableThread;
-use crate::service::clock::wall_clock;
+use crate::ops::supervision::ThreadLife;
+use crate::ops::thread::{PAUSE_AFTER_PANIC, StoppableThread, again_after_panic};
+use crate::service::clock::{monotonic, wall_clock};
 
 /// Why the console could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,7 @@ pub(crate) struct ConsoleServer {
     metrics_addr: Option<SocketAddr>,
     requests: Receiver<PauseRequest>,
     status: Arc<Mutex<ServiceStatus>>,
-    thread: Option<StoppableThread<oneshot::Sender<()>>>,
+    thread: Option<StoppableThread<watch::Sender<()>>>,
 }
 
 /// State that all handlers share; clones share it.
@@ -301,24 +302,25 @@ impl ConsoleServer {
             centre,
         };
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (stop, stopped) = watch::channel(());
         // The metrics are those of a recorder.
         let router = match state.place() {
             ConsolePlace::Recorder => router(state).merge(metrics::local_routes(folders.clone())),
             ConsolePlace::Centre => centre_router(state),
         };
-        let serve = async move {
-            tokio::select! {
-                () = serve_on(Some(listener), router, acceptor) => {}
-                () = serve_on(metrics_listener, metrics::routes(folders), None) => {}
-                _ = stopped => {}
-            }
-        };
-        let thread = StoppableThread::start_with("console", stop, move || {
-            runtime.block_on(serve);
+        let pages = (router, acceptor);
+        let listeners = (listener, metrics_listener);
+        let thread = StoppableThread::start_with("console", stop, ThreadLife::default(), move |life| {
+            let serve = || runtime.block_on(serve_all(&listeners, &pages, &folders, (stopped.clone(), life)));
+            again_after_panic(serve, || is_stopped_within(&stopped, PAUSE_AFTER_PANIC));
             runtime.shutdown_background(); // a request that waits for a disk must not delay the end of the service
         });
         Ok(Self { addr, metrics_addr, tls, requests, status, thread: Some(thread.map_err(failed)?) })
+    }
+
+    /// Returns the signs of life of the console's thread.
+    pub(crate) fn life(&self) -> Option<ThreadLife> {
+        self.thread.as_ref().map(StoppableThread::life)
     }
 
     /// Returns the next request, if there is one. Never waits.
@@ -368,9 +370,47 @@ fn bind(at: SocketAddr) -> Result<TcpListener, ConsoleError> {
     Ok(listener)
 }
 
+/// Serves the console and the metrics until the stop, and counts rounds.
+async fn serve_all(
+    (listener, metrics_listener): &(TcpListener, Option<TcpListener>),
+    (router, acceptor): &(Router, Option<TlsAcceptor>),
+    folders: &MeasuredFolders,
+    (mut stopped, life): (watch::Receiver<()>, &ThreadLife),
+) {
+    tokio::select! {
+        () = serve_on(Some(listener), router.clone(), acceptor.clone()) => {}
+        () = serve_on(metrics_listener.as_ref(), metrics::routes(folders.clone()), None) => {}
+        () = give_signs_of_life(life) => {}
+        _ = stopped.changed() => {}
+    }
+}
+
+/// Counts a round each second in which the thread and one of its threads for blocking work respond. Queries that all
+/// wait for a disk end the count.
+#[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
+async fn give_signs_of_life(life: &ThreadLife) {
+    loop {
+        let life = life.clone();
+        let _ = tokio::task::spawn_blocking(move || life.tick()).await; // fails when the runtime ends
+        tokio::time::sleep(SIGN_OF_LIFE).await;
+    }
+}
+
+/// Waits after a panic of the thread. Returns true as soon as the thread must stop.
+#[expect(clippy::disallowed_methods, reason = "an IO module: a bug must not fill the log")]
+fn is_stopped_within(stopped: &watch::Receiver<()>, pause: Duration) -> bool {
+    let until = monotonic() + pause;
+    let is_stopped = || stopped.has_changed().is_err();
+    while !is_stopped() && monotonic() < until {
+        std::thread::sleep(ACCEPT_PAUSE);
+    }
+    is_stopped()
+}
+
 /// Serves the connections of a listener. Without a listener, never ends.
-async fn serve_on(listener: Option<TcpListener>, router: Router, tls: Option<TlsAcceptor>) {
-    match listener.map(tokio::net::TcpListener::from_std) {
+async fn serve_on(listener: Option<&TcpListener>, router: Router, tls: Option<TlsAcceptor>) {
+    let cloned = listener.map(|listener| listener.try_clone().and_then(tokio::net::TcpListener::from_std));
+    match cloned {
         None => std::future::pending().await,
         Some(Ok(listener)) => accept(listener, router, tls).await,
         Some(Err(error)) => tracing::error!("the console has stopped: {error}"),
@@ -490,5 +530,7 @@ const MAX_JOURNALS: usize = 4;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of the head of a request.
 const MAX_HEAD: usize = 32 * 1024;
+/// Interval of the signs of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after accepting a connection failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

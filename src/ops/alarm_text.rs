@@ -37,6 +37,7 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
         AlarmKind::TestCallFailed => "the test call was lost",
         AlarmKind::TestCallPassed => "the test call was recorded again",
         AlarmKind::TestAlarm => "a test of the alarms",
+        AlarmKind::ThreadFailed => "a bug in callspan stopped a piece of work",
         AlarmKind::ThreadStalled => "a part of the recorder makes no progress",
     }
 }

@@ -30,7 +30,8 @@ use super::alarm_history::AlarmHistory;
 use super::clock::wall_clock;
 use super::config::secret;
 use super::notify::{AlarmWays, NotifyConfig};
-use super::thread::StoppableThread;
+use super::supervision::ThreadLife;
+use super::thread::{PAUSE_AFTER_PANIC, StoppableThread, again_after_panic};
 use crate::time::Timestamp;
 
 /// Configuration section `[alerts]`.
@@ -120,11 +121,13 @@ pub enum AlarmKind {
     TestAlarm,
     /// A thread of the service makes no progress, for example because a disk or a network folder does not answer.
     ThreadStalled,
+    /// A thread panicked because of a bug in callspan. It began again, unless the service ended.
+    ThreadFailed,
 }
 
 impl AlarmKind {
     /// Every kind.
-    pub(super) const ALL: [Self; 33] = [
+    pub(super) const ALL: [Self; 34] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -149,6 +152,7 @@ impl AlarmKind {
         Self::JournalDamaged,
         Self::ServiceFailed,
         Self::ThreadStalled,
+        Self::ThreadFailed,
         Self::TestCallFailed,
         Self::TestCallPassed,
         Self::TestAlarm,
@@ -187,6 +191,7 @@ impl AlarmKind {
             Self::JournalDamaged => "journal_damaged",
             Self::ServiceFailed => "service_failed",
             Self::ThreadStalled => "thread_stalled",
+            Self::ThreadFailed => "thread_failed",
             Self::TestCallFailed => "test_call_failed",
             Self::TestCallPassed => "test_call_passed",
             Self::TestAlarm => "test_alarm",
@@ -266,6 +271,8 @@ pub struct Alerts {
     ways: Option<AlarmWays>,
     /// Alarms whose problem has not ended, the newest last; at most [`MAX_OPEN`].
     open: Arc<Mutex<VecDeque<Alarm>>>,
+    /// Signs of life of the thread.
+    life: ThreadLife,
 }
 
 /// The command, which a reload of the configuration can replace.
@@ -299,22 +306,31 @@ impl Alerts {
     fn start_with(
         config: &Config,
         ways: Option<AlarmWays>,
-        history: AlarmHistory,
+        mut history: AlarmHistory,
         limits: AlarmLimits,
     ) -> std::io::Result<(Self, AlarmRunner)> {
         let (sender, alarms) = crossbeam_channel::bounded(QUEUE);
         let command: SharedCommand = Arc::new(RwLock::new(config.command.clone()));
         let shared = (Arc::clone(&command), ways.clone());
-        let thread = std::thread::Builder::new()
-            .name(String::from("alerts"))
-            .spawn(move || run_all(&shared, &alarms, history, limits))?;
-        let alerts = Self { to_command: Some(sender), command, ways, open: Arc::default() };
+        let life = ThreadLife::default();
+        let (signs, guard) = (life.clone(), life.begin());
+        let thread = std::thread::Builder::new().name(String::from("alerts")).spawn(move || {
+            let _guard = guard;
+            again_after_panic(|| run_all(&shared, &alarms, (&mut history, limits), &signs), pause_after_panic);
+        })?;
+        let alerts = Self { to_command: Some(sender), command, ways, open: Arc::default(), life };
         Ok((alerts, AlarmRunner { thread: Some(thread) }))
     }
 
     /// Creates an [`Alerts`] without a command: alarms are only logged.
     pub fn only_logged() -> Self {
-        Self { to_command: None, command: SharedCommand::default(), ways: None, open: Arc::default() }
+        let (command, open) = (SharedCommand::default(), Arc::default());
+        Self { to_command: None, command, ways: None, open, life: ThreadLife::default() }
+    }
+
+    /// Returns the signs of life of the thread.
+    pub(crate) fn life(&self) -> ThreadLife {
+        self.life.clone()
     }
 
     /// Replaces the command and the other receivers. Alarms that wait are sent to the new ones.
@@ -433,8 +449,8 @@ impl Default for AlarmLimits {
 fn run_all(
     (command, ways): &(SharedCommand, Option<AlarmWays>),
     alarms: &Receiver<Alarm>,
-    mut history: AlarmHistory,
-    limits: AlarmLimits,
+    (history, limits): (&mut AlarmHistory, AlarmLimits),
+    life: &ThreadLife,
 ) {
     let run = |alarm: &Alarm| {
         if let Some(ways) = ways {
@@ -446,10 +462,10 @@ fn run_all(
         }
     };
     loop {
-        let received = match history.next_due(limits.pause) {
-            None => alarms.recv().map_err(RecvTimeoutError::from),
-            Some(due) => alarms.recv_deadline(due),
-        };
+        life.tick();
+        let round = now() + ROUND;
+        let due = history.next_due(limits.pause);
+        let received = alarms.recv_deadline(due.map_or(round, |due| due.min(round)));
         match received {
             Ok(alarm) => {
                 if let Some(alarm) = history.admit(alarm, (now(), wall_clock()), limits.pause) {
@@ -468,6 +484,13 @@ fn run_all(
             }
         }
     }
+}
+
+/// Waits after a panic of the thread. The thread ends with its senders, which the next round notices.
+#[expect(clippy::disallowed_methods, reason = "an IO module: a bug must not fill the log")]
+fn pause_after_panic() -> bool {
+    std::thread::sleep(PAUSE_AFTER_PANIC);
+    false
 }
 
 #[expect(clippy::disallowed_methods, reason = "an IO module: the pause between two runs is measured")]
@@ -520,7 +543,7 @@ fn wait(child: &mut Child, max_run: Duration) -> std::io::Result<Option<std::pro
 }
 
 /// Returns the text with every run of [`NUMBER_DIGITS`] or more digits blanked, cut to [`MAX_DETAIL`] characters.
-fn without_numbers(text: &str) -> String {
+pub(super) fn without_numbers(text: &str) -> String {
     let mut clean = String::new();
     let mut digits = String::new();
     for c in text.chars().take(MAX_DETAIL).chain([' ']) {
@@ -555,6 +578,8 @@ const MAX_OPEN: usize = 50;
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
 /// Most alarms that wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
+/// Longest wait for an alarm, after which the thread gives a sign of life.
+const ROUND: Duration = Duration::from_secs(1);
 /// Interval at which a running command is checked for its end.
 const EXIT_CHECK: Duration = Duration::from_millis(50);
 /// Shortest run of digits that is blanked. Shorter numbers cannot be dialled from outside.

@@ -14,6 +14,7 @@ pub mod log;
 pub(crate) mod metrics;
 pub mod notify;
 pub(crate) mod output;
+pub(crate) mod panics;
 pub(crate) mod self_test;
 pub(crate) mod status;
 pub mod supervision;

@@ -3,7 +3,7 @@
 //! The file contains no phone number. It is in the state folder, so `status` needs neither the console nor a login.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,14 +65,12 @@ pub(crate) struct ServiceReport {
 }
 
 impl ServiceReport {
-    /// Writes the report into the state folder, in one step.
+    /// Returns the path and the contents of the report in the state folder.
     ///
     /// # Errors
-    /// Fails if the file cannot be written.
-    pub(crate) fn write(&self, state: &Path) -> io::Result<()> {
-        let part = state.join(PART_NAME);
-        std::fs::write(&part, serde_json::to_vec(self)?)?;
-        std::fs::rename(part, state.join(FILE_NAME))
+    /// Fails if the report cannot be written as JSON.
+    pub(crate) fn file(&self, state: &Path) -> io::Result<(PathBuf, Vec<u8>)> {
+        Ok((state.join(FILE_NAME), serde_json::to_vec(self)?))
     }
 
     /// Reads the report from the state folder.
@@ -90,7 +88,6 @@ impl ServiceReport {
 }
 
 const FILE_NAME: &str = "status.json";
-const PART_NAME: &str = "status.json.part";
 /// Age of a report at which the service counts as stopped: six intervals.
 const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Pause between two reports.
@@ -104,7 +101,8 @@ mod tests {
     fn report_survives_the_file_and_grows_old() {
         let dir = tempfile::tempdir().unwrap();
         let report = ServiceReport { at: Timestamp::from_secs(100), frames: 7, ..ServiceReport::default() };
-        report.write(dir.path()).unwrap();
+        let (path, contents) = report.file(dir.path()).unwrap();
+        std::fs::write(path, contents).unwrap();
         let read = ServiceReport::read(dir.path()).unwrap();
         assert_eq!(read, report);
         assert!(read.is_alive(Timestamp::from_secs(130)) && !read.is_alive(Timestamp::from_secs(131)));

@@ -1,11 +1,12 @@
-//! Supervision: detects a thread that makes no progress, e.g. because a disk or a network folder does not respond.
+//! Supervision: detects a thread that makes no progress, e.g. because a disk or a network folder does not respond, and a
+//! thread that has ended.
 //!
 //! Each thread increments a counter in every round of its loop, also while it waits for work. The capture thread
 //! compares the counters. If a counter stands still for too long, the capture thread stops notifying the watchdog of
-//! systemd (`WatchdogSec=`), and systemd restarts the service.
+//! systemd (`WatchdogSec=`), and systemd restarts the service. A thread that has ended ends the service.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Counts the rounds of a thread. Clones share the count.
@@ -25,6 +26,45 @@ impl From<Arc<AtomicU64>> for TickCounter {
     }
 }
 
+/// Signs of life of a thread: its rounds, and whether it has ended. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadLife {
+    ticks: TickCounter,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl ThreadLife {
+    /// Creates the signs of a thread whose rounds something else counts.
+    pub(crate) fn of_ticks(ticks: TickCounter) -> Self {
+        Self { ticks, has_ended: Arc::default() }
+    }
+
+    /// Counts a round.
+    pub fn tick(&self) {
+        self.ticks.tick();
+    }
+
+    /// Returns a guard for the thread to own. The thread counts as ended when the guard is dropped, also by a panic.
+    pub(crate) fn begin(&self) -> LifeGuard {
+        LifeGuard(Arc::clone(&self.has_ended))
+    }
+
+    /// Returns true if the thread has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+}
+
+/// Marks a thread as ended when it is dropped.
+#[derive(Debug)]
+pub(crate) struct LifeGuard(Arc<AtomicBool>);
+
+impl Drop for LifeGuard {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The threads that are supervised.
 #[derive(Debug, Default)]
 pub struct Supervisor {
@@ -34,7 +74,7 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct SupervisedThread {
     name: &'static str,
-    ticks: TickCounter,
+    life: ThreadLife,
     limit: Duration,
     seen: u64,
     /// When the counter was last seen to have changed; `None` before the first check.
@@ -52,32 +92,39 @@ pub struct StalledThread {
 
 impl Supervisor {
     /// Supervises a further thread. `limit` is the longest time that a round of a healthy thread takes.
-    pub fn watch(&mut self, name: &'static str, ticks: TickCounter, limit: Duration) {
-        self.threads.push(SupervisedThread { name, ticks, limit, seen: 0, changed_at: None });
+    pub fn watch(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
+        self.threads.push(SupervisedThread { name, life, limit, seen: 0, changed_at: None });
     }
 
-    /// Compares all counters at the time `now`. Of the threads beyond their limit, returns the thread without progress
-    /// for the longest time.
-    pub fn stalled(&mut self, now: Instant) -> Option<StalledThread> {
-        let mut longest: Option<StalledThread> = None;
-        for thread in &mut self.threads {
-            let ticks = thread.ticks.0.load(Ordering::Relaxed);
-            let changed_at = match thread.changed_at {
-                Some(at) if ticks == thread.seen => at,
-                _ => now,
-            };
-            (thread.seen, thread.changed_at) = (ticks, Some(changed_at));
-            let since = now.duration_since(changed_at);
-            if since >= thread.limit && longest.is_none_or(|other| other.since < since) {
-                longest = Some(StalledThread { name: thread.name, since });
-            }
-        }
-        longest
+    /// Compares all counters at the time `now`. Returns the threads beyond their limit.
+    pub fn stalled(&mut self, now: Instant) -> Vec<StalledThread> {
+        let stalled = self.threads.iter_mut().filter_map(|thread| thread.stalled(now));
+        stalled.collect()
+    }
+
+    /// Returns the name of a thread that has ended, if any.
+    pub fn ended(&self) -> Option<&'static str> {
+        self.threads.iter().find(|thread| thread.life.has_ended()).map(|thread| thread.name)
+    }
+}
+
+impl SupervisedThread {
+    fn stalled(&mut self, now: Instant) -> Option<StalledThread> {
+        let ticks = self.life.ticks.0.load(Ordering::Relaxed);
+        let changed_at = match self.changed_at {
+            Some(at) if ticks == self.seen => at,
+            _ => now,
+        };
+        (self.seen, self.changed_at) = (ticks, Some(changed_at));
+        let since = now.duration_since(changed_at);
+        (since >= self.limit).then_some(StalledThread { name: self.name, since })
     }
 }
 
 /// Limit of a thread that only writes small pieces. A disk that takes longer for one piece is failing.
 pub const SHORT_ROUND: Duration = Duration::from_secs(60);
+/// Limit of a thread that waits for other programs and machines: an alarm command, then a webhook, a mail and Telegram.
+pub const PATIENT_ROUND: Duration = Duration::from_secs(3 * 60);
 /// Limit of a thread that writes, copies or encrypts whole recordings between two rounds.
 pub const LONG_ROUND: Duration = Duration::from_secs(15 * 60);
 
@@ -89,17 +136,36 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     fn thread_without_progress_is_named_until_it_goes_on() {
         let mut supervisor = Supervisor::default();
-        let (quick, slow) = (TickCounter::default(), TickCounter::default());
+        let (quick, slow) = (ThreadLife::default(), ThreadLife::default());
         supervisor.watch("quick", quick.clone(), Duration::from_secs(60));
         supervisor.watch("slow", slow.clone(), Duration::from_secs(60));
         let begin = Instant::now();
         let mut stalled_after = |secs: u64| supervisor.stalled(begin + Duration::from_secs(secs));
-        assert_eq!(stalled_after(0), None, "the first check only takes the counts");
+        assert_eq!(stalled_after(0), [], "the first check only takes the counts");
         quick.tick();
-        assert_eq!(stalled_after(59), None);
+        assert_eq!(stalled_after(59), []);
         quick.tick();
-        assert_eq!(stalled_after(61), Some(StalledThread { name: "slow", since: Duration::from_secs(61) }));
+        assert_eq!(stalled_after(61), [StalledThread { name: "slow", since: Duration::from_secs(61) }]);
         slow.tick();
-        assert_eq!(stalled_after(62), None);
+        assert_eq!(stalled_after(62), []);
+        assert_eq!(stalled_after(130).len(), 2, "each thread is named");
+    }
+
+    #[test]
+    fn thread_that_ended_is_named_also_after_a_panic() {
+        let mut supervisor = Supervisor::default();
+        let lives = [ThreadLife::default(), ThreadLife::default()];
+        supervisor.watch("lives", lives[0].clone(), SHORT_ROUND);
+        supervisor.watch("panics", lives[1].clone(), SHORT_ROUND);
+        let guards = lives.map(|life| life.begin());
+        assert_eq!(supervisor.ended(), None);
+        let [lives, panics] = guards;
+        let ended = std::thread::spawn(move || {
+            let _guard = panics;
+            panic!("on purpose");
+        });
+        assert!(ended.join().is_err());
+        assert_eq!(supervisor.ended(), Some("panics"));
+        drop(lives);
     }
 }

@@ -1,67 +1,92 @@
 //! Threads that run until they are stopped.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::supervision::TickCounter;
+use super::supervision::ThreadLife;
 
 /// A running thread, and the sender that stops the thread when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StoppableThread<S = Sender<()>> {
     stop: S,
     thread: JoinHandle<()>,
-    ticks: TickCounter,
+    life: ThreadLife,
 }
 
 /// The end of the stop channel inside the thread.
 #[derive(Debug)]
 pub(crate) struct StopSignal {
     stopped: Receiver<()>,
-    ticks: TickCounter,
+    life: ThreadLife,
 }
 
 impl StopSignal {
     /// Waits for `pause`, and counts a round. Returns true as soon as the thread must stop.
     pub(crate) fn is_stopped_within(&self, pause: Duration) -> bool {
-        self.ticks.tick();
+        self.life.tick();
         self.stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Counts a round.
+    pub(crate) fn tick(&self) {
+        self.life.tick();
     }
 }
 
 impl StoppableThread {
-    /// Starts a thread whose work checks a [`StopSignal`].
+    /// Starts a thread whose work checks a [`StopSignal`]. Work that panics begins again after [`PAUSE_AFTER_PANIC`].
     ///
     /// # Errors
     /// Fails if the operating system cannot start the thread.
-    pub(crate) fn start(name: &str, work: impl FnOnce(&StopSignal) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, work: impl FnMut(&StopSignal) + Send + 'static) -> io::Result<Self> {
+        Self::start_with_pause(name, PAUSE_AFTER_PANIC, work)
+    }
+
+    fn start_with_pause(
+        name: &str,
+        pause: Duration,
+        mut work: impl FnMut(&StopSignal) + Send + 'static,
+    ) -> io::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let ticks = TickCounter::default();
-        let signal = StopSignal { stopped, ticks: ticks.clone() };
-        Ok(Self { ticks, ..Self::start_with(name, stop, move || work(&signal))? })
+        let life = ThreadLife::default();
+        let signal = StopSignal { stopped, life: life.clone() };
+        Self::start_with(name, stop, life, move |_| {
+            again_after_panic(|| work(&signal), || signal.is_stopped_within(pause));
+        })
     }
 }
 
+/// Does work, and does it again after a panic until `is_stopped`, which also waits, returns true.
+pub(crate) fn again_after_panic(mut work: impl FnMut(), mut is_stopped: impl FnMut() -> bool) {
+    while std::panic::catch_unwind(AssertUnwindSafe(&mut work)).is_err() && !is_stopped() {}
+}
+
 impl<S> StoppableThread<S> {
-    /// Starts a thread that ends by itself once `stop` is dropped.
+    /// Starts a thread that ends by itself once `stop` is dropped, and counts its rounds in the [`ThreadLife`].
     ///
     /// # Errors
     /// Fails if the operating system cannot start the thread.
-    pub(crate) fn start_with(name: &str, stop: S, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
-        Ok(Self { stop, thread, ticks: TickCounter::default() })
+    pub(crate) fn start_with(
+        name: &str,
+        stop: S,
+        life: ThreadLife,
+        work: impl FnOnce(&ThreadLife) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (signs, guard) = (life.clone(), life.begin());
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _guard = guard;
+            work(&signs);
+        })?;
+        Ok(Self { stop, thread, life })
     }
 
-    /// Returns the count of the thread's rounds: its calls of [`StopSignal::is_stopped_within`].
-    pub(crate) fn ticks(&self) -> TickCounter {
-        self.ticks.clone()
-    }
-
-    /// Returns true if the thread has ended although it was not stopped.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+    /// Returns the signs of life of the thread.
+    pub(crate) fn life(&self) -> ThreadLife {
+        self.life.clone()
     }
 
     /// Stops the thread and waits for its end, for `limit` at most. A thread that works on a large file continues until
@@ -94,6 +119,8 @@ pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool
     true
 }
 
+/// Pause before work that panicked begins again, so that a bug does not fill the log.
+pub(crate) const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(10);
 /// Interval at which the end of a thread is checked.
 const END_CHECK: Duration = Duration::from_millis(10);
 
@@ -114,8 +141,27 @@ mod tests {
             }
         });
         let thread = thread.expect("a thread");
-        assert!(!thread.is_finished());
+        let life = thread.life();
+        assert!(!life.has_ended());
         thread.stop();
         assert_eq!(seen.iter().collect::<Vec<_>>(), [true]);
+        assert!(life.has_ended());
+    }
+
+    #[test]
+    fn work_that_panics_begins_again() {
+        let (rounds, seen) = crossbeam_channel::unbounded();
+        let mut round = 0;
+        let thread = StoppableThread::start_with_pause("test", Duration::from_millis(1), move |stop| {
+            round += 1;
+            let _ = rounds.send(round);
+            assert!(round > 2, "on purpose");
+            while !stop.is_stopped_within(Duration::from_secs(3600)) {}
+        });
+        let thread = thread.expect("a thread");
+        let begun: Vec<i32> = (0..3).filter_map(|_| seen.recv().ok()).collect();
+        assert_eq!(begun, [1, 2, 3]);
+        assert!(!thread.life().has_ended());
+        thread.stop();
     }
 }

@@ -45,7 +45,12 @@ pub(crate) fn start(
                 Ok(Archiver { state: state.clone(), ..archiver })
             };
             let round = std::panic::AssertUnwindSafe(|| match open() {
-                Ok(archiver) => runtime.block_on(run(archiver, &mut health, &alerts, stop)),
+                Ok(archiver) => runtime.block_on(async {
+                    tokio::select! {
+                        () = run(archiver, &mut health, &alerts, stop) => {}
+                        () = give_signs_of_life(stop) => {}
+                    }
+                }),
                 Err(error) => health.record(&RoundResult::Failed(format!("{error:#}")), &alerts),
             });
             if std::panic::catch_unwind(round).is_err() {
@@ -263,6 +268,15 @@ async fn run(mut archiver: Archiver, health: &mut ArchiveHealth, alerts: &Alerts
     }
 }
 
+/// Counts rounds while a long file is sent. A file or a name server that holds up the thread holds up this too.
+#[expect(clippy::disallowed_methods, reason = "signs of life between two rounds")]
+async fn give_signs_of_life(stop: &StopSignal) {
+    loop {
+        stop.tick();
+        tokio::time::sleep(SIGN_OF_LIFE).await;
+    }
+}
+
 /// Reports to the index once a minute that the site is alive. A successful report proves nothing about the object
 /// store, so it ends no alarm while calls are still to be sent.
 async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &mut ArchiveHealth, alerts: &Alerts) {
@@ -314,6 +328,8 @@ const SEALING_PAUSE: Duration = Duration::from_secs(30);
 /// Time of failures after which an alarm is raised: a short restart of the archive is no alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of the signs of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after a panic, so that a bug does not fill the log.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);
 

@@ -5,7 +5,7 @@
 //! is compared with the same hour of earlier days, which a file in the state folder remembers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub(crate) struct MirrorCounters<'a> {
 impl MirrorWatch {
     /// Starts at this wall-clock time. `file` stores the hours with SIP. `patience` is the time without SIP that raises
     /// an alarm; zero switches this alarm off.
-    pub(crate) fn start(file: PathBuf, patience: Duration, now: Timestamp) -> Self {
+    pub(crate) fn start(file: &Path, patience: Duration, now: Timestamp) -> Self {
         Self {
             calls: CallTally::default(),
             calls_since: now,
@@ -105,9 +105,14 @@ impl MirrorWatch {
         alarms
     }
 
-    /// Saves the hours with SIP at the end of the service.
-    pub(crate) fn save(&self) {
-        self.silence.save();
+    /// Returns new contents for the file of the hours with SIP, if it is time to write them.
+    pub(crate) fn take_file(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.silence.is_due).then(|| self.silence.days.to_json())
+    }
+
+    /// Returns the contents for the file of the hours with SIP, for the end of the service.
+    pub(crate) fn file(&self) -> Vec<u8> {
+        self.silence.days.to_json()
     }
 
     fn judge(
@@ -200,12 +205,13 @@ impl MirrorCondition {
 /// Detects that SIP stopped at an hour at which earlier days had SIP.
 #[derive(Debug)]
 struct SipSilence {
-    file: PathBuf,
     patience: Duration,
     days: SipDays,
     messages: u64,
     last_sip: Timestamp,
     saved_at: Timestamp,
+    /// Whether the days must be saved.
+    is_due: bool,
     is_raised: bool,
 }
 
@@ -214,9 +220,9 @@ struct SipSilence {
 struct SipDays(BTreeMap<i64, Vec<u16>>);
 
 impl SipSilence {
-    fn start(file: PathBuf, patience: Duration, now: Timestamp) -> Self {
-        let days = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        Self { file, patience, days, messages: 0, last_sip: now, saved_at: now, is_raised: false }
+    fn start(file: &Path, patience: Duration, now: Timestamp) -> Self {
+        let days = std::fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        Self { patience, days, messages: 0, last_sip: now, saved_at: now, is_due: false, is_raised: false }
     }
 
     fn check(&mut self, now: Timestamp, messages: u64) -> Option<(AlarmKind, String)> {
@@ -224,8 +230,7 @@ impl SipSilence {
             (self.messages, self.last_sip) = (messages, now);
             self.days.note(now);
             if now.since(self.saved_at) >= SAVE_EVERY {
-                self.saved_at = now;
-                self.save();
+                (self.saved_at, self.is_due) = (now, true);
             }
             let was_raised = std::mem::take(&mut self.is_raised);
             return was_raised.then(|| (AlarmKind::MirrorSilentOver, String::from("SIP arrives again")));
@@ -243,16 +248,13 @@ impl SipSilence {
         );
         Some((AlarmKind::MirrorSilent, detail))
     }
-
-    fn save(&self) {
-        let saved = serde_json::to_vec(&self.days).map(|text| std::fs::write(&self.file, text));
-        if let Ok(Err(error)) = saved {
-            tracing::debug!("the hours with SIP cannot be saved: {error}");
-        }
-    }
 }
 
 impl SipDays {
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default() // numbers always have a form in JSON
+    }
+
     fn note(&mut self, now: Timestamp) {
         let (day, slot) = place(now);
         let slots = self.0.entry(day).or_default();
@@ -323,7 +325,7 @@ mod tests {
     }
 
     fn watch(dir: &tempfile::TempDir) -> MirrorWatch {
-        MirrorWatch::start(dir.path().join("mirror.json"), Duration::from_secs(900), at(0))
+        MirrorWatch::start(&dir.path().join("mirror.json"), Duration::from_secs(900), at(0))
     }
 
     fn call(caller: u64, callee: u64) -> EndedCall {
@@ -378,7 +380,7 @@ mod tests {
     #[test]
     fn silence_is_an_alarm_only_at_hours_that_had_sip() {
         let dir = tempfile::tempdir().unwrap();
-        let mut silence = SipSilence::start(dir.path().join("m"), Duration::from_secs(900), at(0));
+        let mut silence = SipSilence::start(&dir.path().join("m"), Duration::from_secs(900), at(0));
         // Monday has SIP from 9 to 18 UTC.
         let mut messages = 0;
         for minute in 0..9 * 60 {
@@ -402,12 +404,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("m");
         let friday = 4 * DAY_S;
-        let mut silence = SipSilence::start(file.clone(), Duration::from_secs(900), at(friday));
+        let mut silence = SipSilence::start(&file, Duration::from_secs(900), at(friday));
         for minute in 0..9 * 60 {
             silence.check(at(friday + minute * 60), u64::try_from(minute).unwrap() + 1);
         }
-        silence.save();
-        let mut again = SipSilence::start(file, Duration::from_secs(900), at(friday + 9 * 3600));
+        std::fs::write(&file, silence.days.to_json()).unwrap();
+        let mut again = SipSilence::start(&file, Duration::from_secs(900), at(friday + 9 * 3600));
         assert_eq!(again.days, silence.days);
         for minute in 0..48 * 60 {
             assert_eq!(again.check(at(friday + DAY_S + minute * 60), 0), None);

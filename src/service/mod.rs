@@ -9,7 +9,8 @@
 //!   `render_worker` (the process), `sandbox` (takes everything from the process that it does not need).
 //!   `parallel_render`: threads in place of processes, for `replay`; `render_marker` names the calls that they render.
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
-//!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP).
+//!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP), `systemd` (signs of life).
+//! - `state_files`: writes the small files that the capture thread makes.
 //! - `topology_file`: the hosts that were learnt to be one machine, kept over a restart.
 //! - `test_key`: the key by which the recorder knows its own test calls.
 //! - Before everything else: [`lock`] (one process for each folder), [`recovery`] (opens or rebuilds the journal).
@@ -40,6 +41,8 @@ pub(crate) mod sandbox;
 mod segments;
 pub(crate) mod site_watch;
 pub(crate) mod startup_failure;
+pub(crate) mod state_files;
+pub(crate) mod systemd;
 pub(crate) mod test_key;
 pub(crate) mod topology_file;
 pub mod watch;

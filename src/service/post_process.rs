@@ -31,7 +31,7 @@ use crate::journal::{CallStage, Journal, LegRow, StoredCall};
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::Alerts;
 use crate::ops::config::Config;
-use crate::ops::supervision::{LONG_ROUND, SHORT_ROUND, Supervisor, TickCounter};
+use crate::ops::supervision::{LONG_ROUND, SHORT_ROUND, Supervisor, ThreadLife, TickCounter};
 use crate::ops::thread::{StoppableThread, join_within};
 use crate::pyrus::executor::policy;
 use crate::pyrus::{DeliveryHandle, StatusClient};
@@ -46,7 +46,7 @@ pub struct PostProcessor {
     record_sync: StoppableThread,
     maintenance: StoppableThread,
     delivery: Option<DeliveryHandle>,
-    supervised: Vec<(&'static str, TickCounter, Duration)>,
+    supervised: Vec<(&'static str, ThreadLife, Duration)>,
 }
 
 /// Everything besides the configuration that a [`PostProcessor`] needs.
@@ -205,8 +205,9 @@ impl PostProcessor {
         worker.clear_completed()?;
         let pool = RenderPool { worker: worker.clone(), retries: Arc::default(), pauses, is_abandoned: Arc::default() };
         let (tasks_tx, tasks) = TaskQueue::new();
-        let mut supervised = vec![("events", worker.ticks.clone(), SHORT_ROUND)];
-        let mut threads = vec![spawn("events", {
+        let life = ThreadLife::of_ticks(worker.ticks.clone());
+        let mut supervised = vec![("events", life.clone(), SHORT_ROUND)];
+        let mut threads = vec![spawn("events", &life, {
             let worker = worker.clone();
             let topology = TopologyFile::new(&config.journal.dir);
             move || handle_events(&worker, &events, tasks_tx, topology)
@@ -214,13 +215,15 @@ impl PostProcessor {
         for _ in 0..render_threads() {
             let (mut pool, tasks) = (pool.clone(), tasks.clone());
             pool.worker = pool.worker.for_thread();
-            supervised.push(("render", pool.worker.ticks.clone(), LONG_ROUND));
-            threads.push(spawn("render", move || pool.run_tasks(&tasks))?);
+            let life = ThreadLife::of_ticks(pool.worker.ticks.clone());
+            threads.push(spawn("render", &life, move || pool.run_tasks(&tasks))?);
+            supervised.push(("render", life, LONG_ROUND));
         }
         let maintenance = maintenance::start(worker.for_thread(), config)?;
         supervised
-            .extend([("records", record_sync.ticks(), SHORT_ROUND), ("maintenance", maintenance.ticks(), LONG_ROUND)]);
-        supervised.extend(delivery.as_ref().map(|delivery| ("delivery", delivery.rounds().into(), SHORT_ROUND)));
+            .extend([("records", record_sync.life(), SHORT_ROUND), ("maintenance", maintenance.life(), LONG_ROUND)]);
+        let rounds = delivery.as_ref().map(DeliveryHandle::rounds);
+        supervised.extend(rounds.map(|rounds| ("delivery", ThreadLife::of_ticks(rounds.into()), SHORT_ROUND)));
         Ok(Self { pool, threads, record_sync, maintenance, delivery, supervised })
     }
 
@@ -271,24 +274,15 @@ impl PostProcessor {
         self.delivery.as_ref().map(DeliveryHandle::status_client)
     }
 
-    /// Returns the name of a thread that has ended by itself, if any. Only a bug ends a thread, and then its work stays
-    /// undone.
-    pub fn ended_thread(&self) -> Option<&'static str> {
-        if self.threads.iter().any(JoinHandle::is_finished) {
-            return Some("journal and renderers");
-        }
-        let ended = [
-            (self.record_sync.is_finished(), "records"),
-            (self.maintenance.is_finished(), "maintenance"),
-            (self.delivery.as_ref().is_some_and(DeliveryHandle::is_finished), "delivery"),
-        ];
-        ended.into_iter().find_map(|(is_finished, name)| is_finished.then_some(name))
+    /// Returns true if delivery has ended by itself. Only a bug ends its thread.
+    pub fn has_delivery_ended(&self) -> bool {
+        self.delivery.as_ref().is_some_and(DeliveryHandle::is_finished)
     }
 
     /// Adds the threads to those that are supervised.
     pub fn supervise(&self, supervisor: &mut Supervisor) {
-        for (name, ticks, limit) in &self.supervised {
-            supervisor.watch(name, ticks.clone(), *limit);
+        for (name, life, limit) in &self.supervised {
+            supervisor.watch(name, life.clone(), *limit);
         }
     }
 
@@ -429,10 +423,14 @@ fn call_without_spool(stored: StoredCall, legs: &[LegRow], registration: Registr
     EndedCall { record, legs: ended_legs(legs), registration, wall_offset_ns: 0 }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+fn spawn(name: &str, life: &ThreadLife, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    let guard = life.begin();
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(work)
+        .spawn(move || {
+            let _guard = guard;
+            work();
+        })
         .with_context(|| format!("cannot start the {name} thread"))
 }
 

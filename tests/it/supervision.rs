@@ -110,6 +110,109 @@ fn console_port_that_is_taken_is_no_damage_of_the_journal() {
     assert_eq!(told.lines().filter(|line| line.contains("service_failed")).count(), 1, "{told}");
 }
 
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn state_folder_that_does_not_answer_holds_up_no_capture() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "[pyrus]\nenabled = false\n");
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    // Opening a pipe that nobody reads waits, as a disk that does not answer.
+    let pipe = dir.path().join("state/status.json.part");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
+    let child = start(&config, &dir.path().join("notify"));
+    systemd.wait_for("READY=1");
+    // The capture thread gives the signs of life, two a second. The status is written at once and after 5 s.
+    for _ in 0..14 {
+        systemd.1.clear();
+        systemd.wait_for("WATCHDOG=1");
+    }
+    signal("-TERM", &child);
+    let (status, said) = end(child);
+    assert_eq!(status, Some(0), "{said}");
+}
+
+/// In `.ci/long` only: a thread counts as stuck after a minute or three.
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
+    if std::env::var("CALLSPAN_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(30_u64) <= 30 {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let rest = "[console]\nlisten = \"127.0.0.1:0\"\n[pyrus]\nenabled = true\nauth_url = \"http://127.0.0.1:1/auth\"\n\
+                login = \"a\"\naccount_id = \"b\"\nsecurity_key = \"c\"\n";
+    let config = configuration(dir.path(), rest);
+    let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
+    let mut child = start(&config, &dir.path().join("notify"));
+    systemd.wait_for("READY=1");
+    systemd.wait_for("WATCHDOG=1");
+    // Each thread's name as the operating system knows it, and as the alarm says it.
+    let names = [
+        ("spool", "spool"),
+        ("watch", "watch"),
+        ("state-files", "state files"),
+        ("alerts", "alerts"),
+        ("notify", "notify"),
+        ("console", "console"),
+        ("events", "events"),
+        ("records", "records"),
+        ("pyrus", "delivery"),
+    ];
+    let stopped = names.map(|(thread, _)| StoppedThread::of(child.id(), thread));
+    // Nobody reads what the service tells systemd, either. That must not hold up the capture thread, which raises the alarms.
+    std::thread::sleep(Duration::from_secs(3 * 60 + 10));
+    while systemd.0.recv(&mut [0; 1_000]).is_ok() {}
+    std::thread::sleep(Duration::from_secs(2)); // four signs of life
+    assert!(systemd.0.recv(&mut [0; 1_000]).is_err(), "no sign of life");
+    drop(stopped);
+    systemd.1.clear();
+    systemd.wait_for("WATCHDOG=1");
+    signal("-TERM", &child);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    for (_, name) in names {
+        assert!(said.contains(&format!("the {name} thread has made no progress")), "{name}: {said}");
+    }
+}
+
+/// One thread of a process that a debugger holds; the other threads run on. It goes on when this is dropped.
+struct StoppedThread {
+    debugger: Child,
+    _output: std::process::ChildStdout,
+}
+
+impl StoppedThread {
+    fn of(process: u32, name: &str) -> Self {
+        let mut threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+        let is_it = |comm: String| comm.trim() == name;
+        let thread = threads.find(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(is_it));
+        let thread = thread.unwrap_or_else(|| panic!("no thread {name}")).file_name();
+        let script = "import ctypes, os, sys, time\n\
+            libc = ctypes.CDLL(None, use_errno=True)\n\
+            libc.ptrace.argtypes = [ctypes.c_long] * 4\n\
+            assert libc.ptrace(0x4206, int(sys.argv[1]), 0, 0) == 0\n\
+            assert libc.ptrace(0x4207, int(sys.argv[1]), 0, 0) == 0\n\
+            print('stopped', flush=True)\n\
+            time.sleep(100000)\n";
+        let mut command = Command::new("python3");
+        let debugger = command.args(["-c", script]).arg(thread).stdout(Stdio::piped()).spawn();
+        let mut debugger = debugger.unwrap();
+        let mut output = debugger.stdout.take().unwrap();
+        output.read_exact(&mut [0; 7]).unwrap(); // the word
+        Self { debugger, _output: output }
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        // The kernel lets go of the thread when its debugger ends.
+        self.debugger.kill().unwrap();
+        self.debugger.wait().unwrap();
+    }
+}
+
 /// In `.ci/long` only: a thread counts as stuck after a minute.
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]

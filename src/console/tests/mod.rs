@@ -10,7 +10,10 @@ use crate::call::pause::PauseAction;
 use crate::journal::{self, Journal};
 use crate::ops::config::Config;
 use crate::ops::status::ServiceReport;
+use crate::ops::supervision::Supervisor;
 use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
 
 fn console() -> (ConsoleServer, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -68,6 +71,28 @@ fn status_returns_published_counters_and_owed_calls() {
     assert_eq!((&body["frames"], &body["calls_live"], &body["owed"]), (&7.into(), &2.into(), &0.into()));
 }
 
+fn write_report(report: &ServiceReport, state: &Path) {
+    let (path, contents) = report.file(state).expect("JSON");
+    std::fs::write(path, contents).expect("written");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the console lives in real time")]
+fn console_gives_signs_of_life_while_nobody_asks_it() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let config = Config { journal: journal::config::Config { dir: dir.path().to_owned() }, ..Config::default() };
+    let console = ConsoleServer::start("127.0.0.1:0".parse().expect("an address"), &config).expect("serves");
+    let mut supervisor = Supervisor::default();
+    supervisor.watch("console", console.life().expect("it runs"), Duration::from_secs(2));
+    for _ in 0..35 {
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(supervisor.stalled(crate::service::clock::monotonic()), []);
+    }
+    assert_eq!(supervisor.ended(), None);
+    drop(console);
+    assert_eq!(supervisor.ended(), Some("console"));
+}
+
 #[test]
 fn metrics_and_health_need_no_login_here_and_are_refused_to_a_proxy() {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -80,11 +105,11 @@ fn metrics_and_health_need_no_login_here_and_are_refused_to_a_proxy() {
     let get = |path: &str, head: &str| ask(&console, &request(&format!("GET {path}"), head), |_| None);
     assert_eq!(get("/healthz", ""), (503, String::from("the capture thread makes no progress\n")));
     let mut report = ServiceReport { at: wall_clock(), frames: 7, ..ServiceReport::default() };
-    report.write(dir.path()).expect("written");
+    write_report(&report, dir.path());
     assert_eq!(get("/healthz", ""), (200, String::from("ok\n")));
     assert_eq!(get("/readyz", ""), (503, String::from("no interface is up\n")));
     report.is_capturing = true;
-    report.write(dir.path()).expect("written");
+    write_report(&report, dir.path());
     assert_eq!(get("/readyz", "").0, 200);
     let (status, body) = get("/metrics", "");
     assert!(status == 200 && body.contains("\ncallspan_frames_total 7\n"), "{body}");

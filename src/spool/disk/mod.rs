@@ -256,6 +256,11 @@ impl DiskSpool {
         Arc::clone(&self.writer_state.rounds)
     }
 
+    /// Returns true if the writer thread has ended by itself. Only a bug ends it.
+    pub fn has_writer_ended(&self) -> bool {
+        self.writer.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Returns the store that finds the spools of ended legs.
     pub fn store(&self) -> DiskStore {
         DiskStore { dir: self.dir.clone() }

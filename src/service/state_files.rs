@@ -1,0 +1,112 @@
+//! Small files of the state folder that the capture thread makes: the status, and the hours with SIP. A thread of its own
+//! writes them, because a disk that does not answer must not hold up the capture.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::ops::supervision::ThreadLife;
+use crate::ops::thread::{StopSignal, StoppableThread};
+
+/// Writes the newest contents of files. Older contents that were not written yet are replaced.
+#[derive(Debug)]
+pub(crate) struct StateFiles {
+    waiting: WaitingFiles,
+    thread: StoppableThread,
+}
+
+/// The newest contents by path. The capture thread holds the lock for a moment only.
+type WaitingFiles = Arc<Mutex<BTreeMap<PathBuf, Vec<u8>>>>;
+
+impl StateFiles {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let waiting = WaitingFiles::default();
+        let files = Arc::clone(&waiting);
+        let thread = StoppableThread::start("state-files", move |stop| run(&files, stop));
+        Ok(Self { waiting, thread: thread.context("cannot start the thread of the state files")? })
+    }
+
+    /// Takes new contents of a file. Never waits for a disk.
+    pub(crate) fn put(&self, path: PathBuf, contents: Vec<u8>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(path, contents);
+    }
+
+    /// Returns the signs of life of the thread.
+    pub(crate) fn life(&self) -> ThreadLife {
+        self.thread.life()
+    }
+
+    /// Writes what waits, and stops the thread, for `limit` at most.
+    pub(crate) fn stop_within(self, limit: Duration) {
+        self.thread.stop_within(limit);
+    }
+}
+
+fn run(waiting: &WaitingFiles, stop: &StopSignal) {
+    loop {
+        let is_last = stop.is_stopped_within(PAUSE);
+        let files = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for (path, contents) in files {
+            if let Err(error) = replace(&path, &contents) {
+                // A full disk has an alarm of its own.
+                tracing::debug!(path = %path.display(), "the file cannot be written: {error}");
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Replaces a file in one step.
+fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    std::fs::write(&part, contents)?;
+    std::fs::rename(&part, path)
+}
+
+/// Pause between two writes.
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_contents_are_on_the_disk_after_the_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a.json"), dir.path().join("b.json"));
+        let files = StateFiles::start().unwrap();
+        files.put(a.clone(), b"old".to_vec());
+        files.put(a.clone(), b"new".to_vec());
+        files.put(b.clone(), b"other".to_vec());
+        files.stop_within(Duration::from_secs(10));
+        assert_eq!((std::fs::read(a).unwrap(), std::fs::read(b).unwrap()), (b"new".to_vec(), b"other".to_vec()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no part is left");
+    }
+
+    #[test]
+    fn disk_that_does_not_answer_holds_up_neither_a_put_nor_the_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status.json");
+        // Opening a pipe that nobody reads waits, as a disk that does not answer.
+        let pipe = dir.path().join("status.json.part");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let files = StateFiles::start().unwrap();
+        for n in 0..1_000 {
+            files.put(path.clone(), vec![0; n]);
+        }
+        files.stop_within(Duration::from_millis(700));
+        assert!(!path.exists());
+        drop(std::fs::File::open(pipe).unwrap()); // the thread ends
+    }
+}

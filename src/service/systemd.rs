@@ -1,0 +1,91 @@
+//! Messages to systemd (sd_notify(3)): ready, signs of life, status, the stop.
+
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use super::clock::monotonic;
+
+/// The socket of systemd. Without systemd it takes every message and sends none.
+#[derive(Debug)]
+pub(crate) struct SystemdSocket(Option<UnixDatagram>);
+
+impl SystemdSocket {
+    /// Connects to the socket that the environment names.
+    pub(crate) fn of_environment() -> Self {
+        let name = std::env::var_os("NOTIFY_SOCKET");
+        Self(name.and_then(|name| connect(name.as_bytes()).ok()))
+    }
+
+    /// Returns true if systemd, or another program in its place, supervises this process.
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Sends a message. While the queue of the socket is full, waits for [`PATIENCE`] at most.
+    #[expect(clippy::disallowed_methods, reason = "an IO module: a full queue is waited for")]
+    pub(crate) fn tell(&self, message: &str) {
+        let until = monotonic() + PATIENCE;
+        while !self.try_tell(message) && monotonic() < until {
+            std::thread::sleep(QUEUE_CHECK);
+        }
+    }
+
+    /// Sends a message without waiting. Returns false if the queue of the socket is full: a systemd that is busy or hangs must
+    /// not hold up the capture.
+    pub(crate) fn try_tell(&self, message: &str) -> bool {
+        let Some(socket) = &self.0 else { return true };
+        match socket.send(message.as_bytes()) {
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+            Ok(_) => true,
+        }
+    }
+}
+
+/// Connects to a path, or to an abstract name that begins with `@`.
+fn connect(name: &[u8]) -> std::io::Result<UnixDatagram> {
+    let address = match name {
+        [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
+        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Longest wait for a place in the queue. systemd is given 90 s for a start and 60 s for a stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+const QUEUE_CHECK: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_queue_of_systemd_holds_up_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        let socket = SystemdSocket(connect(path.as_os_str().as_bytes()).ok());
+        assert!(socket.is_connected());
+        let sent = (0..100_000).take_while(|_| socket.try_tell("WATCHDOG=1")).count();
+        assert!(sent < 100_000, "nobody reads");
+        let mut message = [0; 100];
+        let length = systemd.recv(&mut message).unwrap();
+        assert_eq!(&message[..length], b"WATCHDOG=1");
+        assert!(socket.try_tell("READY=1"), "a place is free again");
+    }
+
+    #[test]
+    fn abstract_names_are_understood() {
+        let name = format!("callspan-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let systemd = UnixDatagram::bind_addr(&address).unwrap();
+        SystemdSocket(connect(format!("@{name}").as_bytes()).ok()).tell("READY=1");
+        assert_eq!(systemd.recv(&mut [0; 100]).unwrap(), 7);
+        assert!(SystemdSocket(None).try_tell("READY=1"), "without systemd nothing waits");
+    }
+}
