@@ -37,6 +37,8 @@ fn describe_machine() {
         ("has_bcg729", has_program("cc") && has_bcg729()),
         ("has_postgres", has_program("setpriv") && may(CAP_SETUID) && Path::new("/usr/lib/postgresql").is_dir()),
         ("has_moto", has_program("moto_server")),
+        ("has_python", has_program("python3")),
+        ("has_landlock", has_landlock()),
         ("may_capture", may(CAP_NET_RAW)),
         ("may_mount", may(CAP_SYS_ADMIN) && has_program("mount")),
         ("may_add_interfaces", may(CAP_NET_ADMIN) && may(CAP_NET_RAW) && has_ip),
@@ -73,6 +75,14 @@ fn effective_capabilities() -> u64 {
 fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+/// Returns true if the kernel has Landlock. Python asks for the version of its interface, because the file with the list of
+/// security modules is often not mounted.
+fn has_landlock() -> bool {
+    // landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION)
+    let ask = "import ctypes, sys; sys.exit(ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) < 1)";
+    std::process::Command::new("python3").args(["-c", ask]).status().is_ok_and(|status| status.success())
 }
 
 fn has_bcg729() -> bool {

@@ -17,6 +17,7 @@ use super::control::refused;
 use super::pages::{self, NavEntry};
 use super::server::ConsoleState;
 use super::text::Lang;
+use crate::service::sandbox;
 
 /// The report of the doctor about one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -60,7 +61,8 @@ fn ask(program: &Path, ports: &[String]) -> Vec<(String, Result<DoctorAnswer, St
     let start = |port: &&String| {
         let mut command = Command::new(PathBuf::from(program));
         command.args(["doctor", "--json", "--seconds", SECONDS, "--interface", port.as_str()]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        sandbox::with_packet_sockets(|| command.spawn())
     };
     let children: Vec<_> = ports.iter().map(start).collect(); // all children run before the first is waited for
     let answer = |(port, child): (&String, std::io::Result<std::process::Child>)| {

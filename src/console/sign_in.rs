@@ -127,8 +127,10 @@ async fn open_session(
             let user: Option<UserAccount> = accounts.check_password(&name, &password)?;
             let is_whole = user.is_some() && accounts.check_totp(&name, &code, wall_clock())?;
             let user = user.filter(|_| is_whole);
-            let action = if user.is_some() { AuditAction::SignedIn } else { AuditAction::WrongPassword };
-            accounts.record(&name, action, None, "", wall_clock())?;
+            match user {
+                Some(_) => accounts.record(&name, AuditAction::SignedIn, None, "", wall_clock())?,
+                None => accounts.record_failed_sign_in(&name, wall_clock())?,
+            }
             user.map(|user| Ok(accounts.open_session(&user.name, wall_clock())?.token)).transpose()
         })
         .await

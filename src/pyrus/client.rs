@@ -241,10 +241,11 @@ impl PyrusClient {
         let UploadForm { form, length, progress } = match UploadForm::open(path, slice, name).await {
             Ok(made) => made,
             Err(e) => {
-                return RequestOutcome::Failed(RequestFailure::NoFile(format!(
-                    "the recording {} cannot be read ({e}): make the file readable, or restore it",
-                    path.display()
-                )));
+                // An error without a number is not of the operating system: the file is empty, or no recording.
+                let is_gone = e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error().is_none();
+                let text = unreadable(path, &e.to_string());
+                let failure = if is_gone { RequestFailure::NoFile(text) } else { RequestFailure::FileError(text) };
+                return RequestOutcome::Failed(failure);
             }
         };
         let request = self
@@ -272,7 +273,10 @@ impl PyrusClient {
             RequestOutcome::Response(answer) => {
                 RequestOutcome::Response(PyrusResponse { sent_md5: progress.md5(), ..answer })
             }
-            failed @ RequestOutcome::Failed(_) => failed,
+            RequestOutcome::Failed(failure) => {
+                let by_file = progress.read_error().map(|e| RequestFailure::FileError(unreadable(path, &e)));
+                RequestOutcome::Failed(by_file.unwrap_or(failure))
+            }
         }
     }
 
@@ -295,6 +299,10 @@ impl PyrusClient {
             }
         }
     }
+}
+
+fn unreadable(path: &Path, error: &str) -> String {
+    format!("the recording {} cannot be read ({error}): make the file readable, or restore it", path.display())
 }
 
 fn http_client(config: &Config, auth_url: &AuthUrl, timeouts: RequestTimeouts) -> Result<reqwest::Client, Error> {

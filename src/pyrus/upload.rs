@@ -31,12 +31,15 @@ struct UploadCounters {
     bytes: u64,
     length: u64,
     moved_at: Instant,
+    /// Error of reading the recording, which ended the body.
+    read_error: Option<String>,
 }
 
 impl UploadProgress {
     #[expect(clippy::disallowed_methods, reason = "an I/O module: a stalled transfer is seen by the monotonic clock")]
     fn new(length: u64) -> Self {
-        Self(Arc::new(Mutex::new(UploadCounters { md5: Md5::new(), bytes: 0, length, moved_at: Instant::now() })))
+        let (md5, moved_at) = (Md5::new(), Instant::now());
+        Self(Arc::new(Mutex::new(UploadCounters { md5, bytes: 0, length, moved_at, read_error: None })))
     }
 
     #[expect(clippy::disallowed_methods, reason = "an I/O module: a stalled transfer is seen by the monotonic clock")]
@@ -45,6 +48,15 @@ impl UploadProgress {
         inner.md5.update(bytes);
         inner.bytes += bytes.len() as u64;
         inner.moved_at = Instant::now();
+    }
+
+    fn note_read_error(&self, error: &std::io::Error) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read_error = Some(error.to_string());
+    }
+
+    /// Returns the error of reading the recording, if one ended the upload.
+    pub(super) fn read_error(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read_error.clone()
     }
 
     /// Returns the time since the HTTP client took the last byte. Returns `None` once all bytes were taken.
@@ -78,10 +90,12 @@ impl UploadForm {
         };
         let length = header.len() as u64 + samples;
         let progress = UploadProgress::new(length);
-        let counted = progress.clone();
+        let (counted, failed) = (progress.clone(), progress.clone());
         // `take` keeps a growing file within the announced length.
         let body = std::io::Cursor::new(header).chain(file.take(samples));
-        let stream = ReaderStream::with_capacity(body, CHUNK_BYTES).inspect_ok(move |chunk| counted.add(chunk));
+        let stream = ReaderStream::with_capacity(body, CHUNK_BYTES)
+            .inspect_ok(move |chunk| counted.add(chunk))
+            .inspect_err(move |error| failed.note_read_error(error));
         let part = Part::stream_with_length(reqwest::Body::wrap_stream(stream), length)
             .file_name(name)
             .mime_str("application/octet-stream")

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -165,7 +165,7 @@ impl CallRenderer {
                 Ok(RenderReply::Panicked) => {
                     return Ok(RenderAttempt::Broken { leg, how: String::from("it panicked") });
                 }
-                Ok(RenderReply::Reading(_)) => how = String::from("it gave no result"),
+                Ok(RenderReply::Reading(_) | RenderReply::Confined { .. }) => how = String::from("it gave no result"),
                 Err(error) => how = error,
             }
             if let Some(process) = worker.take() {
@@ -266,6 +266,7 @@ impl WorkerProcess {
             match self.replies.recv_timeout(WAIT_ROUND) {
                 Ok(reply) => match serde_json::from_slice(&reply) {
                     Ok(RenderReply::Reading(next)) => *leg = Some(next),
+                    Ok(RenderReply::Confined { by_landlock }) => say_confinement(by_landlock),
                     reply => return reply.map_err(|error| error.to_string()),
                 },
                 Err(RecvTimeoutError::Disconnected) => return Err(String::from("it ended")),
@@ -304,6 +305,18 @@ fn wait_for_exit(child: &Child, limit: Duration) {
     let (Ok(process), Ok(limit)) = (process, Timespec::try_from(limit)) else { return };
     // A signal ends the wait early; the caller then kills the process.
     let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
+}
+
+/// Says once how the workers of this process are confined.
+fn say_confinement(by_landlock: bool) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| match by_landlock {
+        true => tracing::info!("render workers can read the spool and write recordings, and open no other file (Landlock)"),
+        false => tracing::warn!(
+            "render workers are held by the filter of system calls, but to no folders, because this kernel has no Landlock (Linux \
+             5.13 or newer, with landlock in /sys/kernel/security/lsm)"
+        ),
+    });
 }
 
 /// Name of the hidden command that runs a worker.

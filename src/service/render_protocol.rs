@@ -81,6 +81,8 @@ struct RequestedLeg {
 /// Progress or result of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum RenderReply {
+    /// The worker is in its sandbox; `by_landlock`: and can open files of its folders only.
+    Confined { by_landlock: bool },
     /// The worker begins to render the leg with this id; a result follows.
     Reading(u64),
     /// The call was rendered: the record with its new recordings.

@@ -21,7 +21,9 @@ pub(crate) fn serve() -> anyhow::Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let settings = lines.next().context("no settings")?.context("the settings cannot be read")?;
     let settings: WorkerSettings = serde_json::from_str(&settings).context("the settings cannot be read")?;
-    sandbox::enter(&[&settings.spool_dir], &[&settings.recording_dir]).context("the sandbox cannot be set up")?;
+    let entered = sandbox::enter(&[&settings.spool_dir], &[&settings.recording_dir]);
+    let by_landlock = entered.context("the sandbox cannot be set up")?;
+    RenderReply::Confined { by_landlock }.send()?;
     #[cfg(debug_assertions)]
     switch_test_codec();
     let recorder = settings.recorder();

@@ -9,20 +9,22 @@ use std::path::Path;
 
 use anyhow::Context;
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
+    path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, configure_capability_in_ambient_set,
+    set_capabilities, set_no_new_privs,
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// Puts this process into the sandbox, irrevocably. The process may read below `read` and `write`, and write below
-/// `write`.
+/// `write`. Returns true if Landlock enforces these folders; false if the kernel has no Landlock.
 ///
 /// # Errors
 /// When the kernel refuses a step that every supported kernel knows.
-pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
+pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("death signal")?;
     set_no_new_privs(true).context("no new privileges")?;
     drop_capabilities().context("capabilities")?;
@@ -30,8 +32,9 @@ pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).context("limits")?;
     }
     let _ = rustix::process::nice(NICENESS); // a worker that keeps its priority renders all the same
-    restrict_files(read, write).context("Landlock")?;
-    restrict_calls().context("seccomp")
+    let is_held = restrict_files(read, write).context("Landlock")?;
+    restrict_calls().context("seccomp")?;
+    Ok(is_held)
 }
 
 /// Drops every capability of the process. If the unit forbids to change capabilities, the process has none anyway,
@@ -52,6 +55,16 @@ pub(crate) fn keep_from_children() {
     let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient set
 }
 
+/// Lets a program that `start` starts open packet sockets: the doctor looks at a port. Only the calling thread gets the ambient
+/// capability, and only until `start` returns.
+pub(crate) fn with_packet_sockets<T>(start: impl FnOnce() -> T) -> T {
+    // Fails where the capability is not inheritable: a service that root started, whose children have it anyway.
+    let _ = configure_capability_in_ambient_set(CapabilitySet::NET_RAW, true);
+    let started = start();
+    keep_from_children();
+    started
+}
+
 /// Drops the capabilities that the service does not need, for the calling thread and the threads that it starts. The
 /// unit grants only the needed capabilities; a service started by root by hand, or in a container, has all.
 pub(crate) fn drop_unneeded_capabilities() {
@@ -65,17 +78,17 @@ pub(crate) fn drop_unneeded_capabilities() {
     }
 }
 
-fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
+fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     let abi = ABI::V5;
     // Access rights that an older kernel does not know are left out.
-    Ruleset::default()
+    let restriction = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
         .create()?
         .add_rules(path_beneath_rules(read, AccessFs::from_read(abi)))?
         .add_rules(path_beneath_rules(write, AccessFs::from_all(abi)))?
         .restrict_self()?;
-    Ok(())
+    Ok(restriction.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// Allows only the system calls that rendering needs. Every other call fails with EPERM. That stops an attacker as well

@@ -2,7 +2,9 @@
 //! writes them, because a disk that does not answer must not hold up the capture.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -66,11 +68,13 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
     }
 }
 
-/// Replaces a file in one step.
+/// Replaces a file in one step. Only the owner can read it.
 fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
-    std::fs::write(&part, contents)?;
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    file.write_all(contents)?;
     std::fs::rename(&part, path)
 }
 

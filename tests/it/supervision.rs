@@ -132,9 +132,69 @@ fn state_folder_that_does_not_answer_holds_up_no_capture() {
     assert_eq!(status, Some(0), "{said}");
 }
 
+/// Returns the effective capabilities of a child of a process, if it has one with this word in its command line.
+fn capabilities_of_child(parent: u32, word: &str) -> Option<String> {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let command = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let is_it = field("PPid:") == Some(&parent.to_string()) && command.split('\0').any(|part| part == word);
+        is_it.then(|| field("CapEff:").unwrap_or_default().to_owned())
+    })
+}
+
+/// Runs the service with the privileges that the unit gives it.
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root and setpriv: starts the service as another user")]
+fn doctor_of_the_console_may_capture_with_the_privileges_of_the_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config =
+        configuration(dir.path(), &format!("[console]\nlisten = \"127.0.0.1:{port}\"\n[pyrus]\nenabled = false\n"));
+    // The program may lie where only root can go.
+    let program = dir.path().join("callspan");
+    std::fs::copy(env!("CARGO_BIN_EXE_callspan"), &program).unwrap();
+    for path in [dir.path(), &config, &program] {
+        std::os::unix::fs::chown(path, Some(65_534), Some(65_534)).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps",
+        "+net_raw",
+    ]);
+    command.args(["--ambient-caps", "+net_raw", "--bounding-set", "-all,+net_raw"]).arg(&program);
+    command.args(["run", "-c"]).arg(&config).env("NOTIFY_SOCKET", dir.path().join("notify")).stderr(Stdio::piped());
+    let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
+    std::os::unix::fs::chown(dir.path().join("notify"), Some(65_534), Some(65_534)).unwrap();
+    let child = command.spawn().unwrap();
+    systemd.wait_for("READY=1");
+    let mut console = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let request = format!(
+        "POST /health/doctor HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: http://127.0.0.1:{port}\r\n\
+                           Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 5\r\n\r\ncsrf="
+    );
+    std::io::Write::write_all(&mut console, request.as_bytes()).unwrap();
+    let until = Instant::now() + PATIENCE;
+    let has_privilege = || capabilities_of_child(child.id(), "doctor").is_some_and(|caps| caps == "0000000000002000");
+    while !has_privilege() {
+        let seen = capabilities_of_child(child.id(), "doctor");
+        assert!(Instant::now() < until, "the doctor has CAP_NET_RAW: {seen:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal("-TERM", &child);
+    let (status, said) = end(child);
+    assert_eq!(status, Some(0), "{said}");
+}
+
 /// In `.ci/long` only: a thread counts as stuck after a minute or three.
 #[test]
-#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+#[cfg_attr(not(all(may_add_namespaces, has_python)), ignore = "needs root and python3: holds single threads")]
 fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
     if std::env::var("CALLSPAN_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(30_u64) <= 30 {
         return;

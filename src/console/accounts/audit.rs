@@ -1,7 +1,7 @@
 //! The audit: who listened to which call, and which other actions an account took.
 
 use rusqlite::types::Value;
-use rusqlite::{params, params_from_iter};
+use rusqlite::{OptionalExtension as _, params, params_from_iter};
 use serde::Serialize;
 
 use super::{AccountError, Accounts};
@@ -99,6 +99,35 @@ impl Accounts {
         Ok(())
     }
 
+    /// Adds a sign-in that failed to the audit. Tries of a name within an hour are one row with their number, and so are the
+    /// tries of all names that nobody has: strangers must not fill the disk, and a password typed as a name is not kept.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn record_failed_sign_in(&self, name: &str, now: Timestamp) -> Result<(), AccountError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let known = "SELECT EXISTS (SELECT 1 FROM users WHERE name = ?1)";
+        let is_known: bool = transaction.query_row(known, params![name], |row| row.get(0))?;
+        let who = if is_known { name } else { UNKNOWN_NAME };
+        let first = now.offset(-TRIES_NS).as_micros();
+        let newest =
+            "SELECT n FROM audit WHERE action = 'wrong_password' AND who = ?1 AND at > ?2 ORDER BY n DESC LIMIT 1";
+        let row: Option<i64> = transaction.query_row(newest, params![who, first], |row| row.get(0)).optional()?;
+        match row {
+            // The cast reads the number at the beginning of the detail.
+            Some(n) => transaction.execute(
+                "UPDATE audit SET detail = (CAST(coalesce(detail, '1') AS INTEGER) + 1) || ' tries until ' || ?2 WHERE n = ?1",
+                params![n, now.to_rfc3339_secs()],
+            )?,
+            None => transaction.execute(
+                "INSERT INTO audit (at, who, action) VALUES (?1, ?2, 'wrong_password')",
+                params![now.as_micros(), who],
+            )?,
+        };
+        Ok(transaction.commit()?)
+    }
+
     /// Returns the newest rows that a filter selects, at most `limit`.
     ///
     /// # Errors
@@ -137,3 +166,8 @@ impl Accounts {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }
+
+/// Stands in the audit for every name that nobody has. No user can have this name.
+pub(crate) const UNKNOWN_NAME: &str = "(unknown)";
+/// Time in which failed sign-ins of a name are one row, ns: an hour.
+const TRIES_NS: i64 = 3_600 * 1_000_000_000;

@@ -97,3 +97,32 @@ fn several_programs_can_make_new_accounts_at_the_same_moment() {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 }
+
+#[test]
+fn failed_sign_ins_of_strangers_are_one_row_an_hour() {
+    let (accounts, _dir) = accounts();
+    accounts.put_user(&listener("anna"), "correct horse", at(0)).unwrap();
+    for n in 0..500 {
+        accounts.record_failed_sign_in(&format!("stranger{n}"), at(n)).unwrap();
+    }
+    accounts.record_failed_sign_in("anna", at(600)).unwrap();
+    accounts.record_failed_sign_in("anna", at(601)).unwrap();
+    accounts.record("anna", AuditAction::SignedIn, None, "", at(602)).unwrap();
+    accounts.record_failed_sign_in("stranger", at(3_700)).unwrap();
+    accounts.record_failed_sign_in("anna", at(4_300)).unwrap();
+    let rows = accounts.audit(&AuditFilter::default(), 100).unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (row.who.as_str(), row.action.as_str(), row.detail.as_deref())).collect();
+    assert_eq!(
+        rows,
+        [
+            ("anna", "wrong_password", None),
+            ("(unknown)", "wrong_password", None),
+            ("anna", "signed_in", None),
+            ("anna", "wrong_password", Some("2 tries until 1970-01-01T00:10:01Z")),
+            ("(unknown)", "wrong_password", Some("500 tries until 1970-01-01T00:08:19Z")),
+        ]
+    );
+    let mut stranger = listener("(unknown)");
+    stranger.name = String::from("(unknown)");
+    assert!(accounts.put_user(&stranger, "a password", at(1)).is_err(), "no user can have the name");
+}

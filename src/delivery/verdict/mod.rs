@@ -70,8 +70,10 @@ pub(crate) enum RequestFailure {
     NotSent(String),
     /// At least a part of the request was sent. Pyrus may have carried it out.
     Unanswered(String),
-    /// The recording cannot be read.
+    /// The recording is gone.
     NoFile(String),
+    /// The operating system does not let the recording be read now, e.g. no descriptor is left or its disk hangs.
+    FileError(String),
     /// The request would break a security rule, e.g. send the token to a foreign host.
     Refused(String),
 }
@@ -196,6 +198,11 @@ fn assess_failure(endpoint: PyrusEndpoint, failure: &RequestFailure) -> OutcomeA
             (backoff(possible_effect(endpoint)), NO_RESPONSE, format!("no response ({text}); {REPEATED}"))
         }
         RequestFailure::NoFile(text) => (ResponseVerdict::Park, "file not readable", text.clone()),
+        RequestFailure::FileError(text) => {
+            let limit = Some(RetryLimit { retries: FILE_RETRIES, fallback: VerdictFallback::Park });
+            let verdict = ResponseVerdict::Backoff { effect: possible_effect(endpoint), limit };
+            (verdict, "file not readable", text.clone())
+        }
         RequestFailure::Refused(text) => (ResponseVerdict::Park, "not sent for security", text.clone()),
     };
     OutcomeAssessment {
@@ -645,6 +652,9 @@ fn one_line(text: &str) -> String {
 /// Value of [`OutcomeAssessment::code`] for a request that was sent, at least in part, and got no response.
 pub(super) const NO_RESPONSE: &str = "no response";
 
+/// Repeats of an upload whose recording cannot be read. With growing pauses they last for hours: a full table of descriptors, a
+/// disk that hangs or a remount ends, a defective sector does not.
+const FILE_RETRIES: u32 = 12;
 /// Closing words of a failure reason that needs no person.
 const REPEATED: &str = "the request is repeated automatically";
 

@@ -235,6 +235,8 @@ fn without_a_response_only_a_sent_request_is_ambiguous() {
     assert_eq!(failed(Attach, RequestFailure::Unanswered(words())).verdict, AMBIGUOUS);
     assert_eq!(failed(Upload, RequestFailure::Unanswered(words())).verdict, BACKOFF);
     assert_eq!(failed(Upload, RequestFailure::NoFile(words())).verdict, ResponseVerdict::Park);
+    let unreadable = failed(Upload, RequestFailure::FileError(words()));
+    assert_eq!((unreadable.verdict, unreadable.is_unreachable), (limited(12, VerdictFallback::Park), false));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The findings are warnings, because the service may run as another user.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::Config;
 use super::finding::ConfigFinding;
@@ -45,7 +45,30 @@ fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
         return None;
     }
     let what = format!("the user of the service cannot write to {}", existing.display());
-    Some((what, format!("as root: install -d -m 0700 -o callspan -g callspan {}", dir.display())))
+    Some((what, give_folder(dir)))
+}
+
+/// Returns the remedy that gives a folder to the service. The service must own no folder of the system.
+fn give_folder(dir: &Path) -> String {
+    match is_of_system(dir) {
+        true => String::from("choose a folder below /var/lib/callspan"),
+        false => format!("as root: install -d -m 0700 -o callspan -g callspan {}", dir.display()),
+    }
+}
+
+/// Returns true for the root of the file system, however it is written, and the folders of the system: with another owner or
+/// mode, other programs could not work any more.
+fn is_of_system(dir: &Path) -> bool {
+    let mut parts: Vec<Component<'_>> = Vec::new();
+    for part in dir.components() {
+        match part {
+            Component::ParentDir if parts.len() > 1 => drop(parts.pop()),
+            Component::Normal(_) | Component::RootDir => parts.push(part),
+            Component::ParentDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    let plain: PathBuf = parts.into_iter().collect();
+    plain.parent().is_none() || SYSTEM_FOLDERS.iter().any(|folder| plain == Path::new(folder))
 }
 
 /// Warns if the space that must stay free exceeds the disk, because every recording would then be removed at once.
@@ -83,14 +106,14 @@ fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
         return None;
     }
     let what = "the systemd unit may write only below /var/lib/callspan and /var/spool/callspan";
-    if dir.parent().is_none() {
-        return Some((String::from(what), String::from("choose a folder below /var/lib/callspan")));
-    }
-    let dir = dir.display();
-    let remedy = format!(
-        "run as root: install -d -m 0700 -o callspan -g callspan {dir}; systemctl edit callspan. Write there \
-         [Service], and on the next line ReadWritePaths={dir}"
-    );
+    let remedy = match is_of_system(dir) {
+        true => give_folder(dir),
+        false => format!(
+            "{}; systemctl edit callspan. Write there [Service], and on the next line ReadWritePaths={}",
+            give_folder(dir),
+            dir.display()
+        ),
+    };
     Some((String::from(what), remedy))
 }
 
@@ -126,19 +149,42 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
         }
         Err(error) => {
             let what = format!("this user cannot write to {} ({error})", existing.display());
-            // The service should not own the root of the file system.
-            let remedy = if dir.parent().is_none() {
-                String::from("choose a folder below /var/lib/callspan")
-            } else {
-                format!("as root: install -d -m 0700 -o callspan -g callspan {}", dir.display())
-            };
-            Some((what, remedy))
+            Some((what, give_folder(dir)))
         }
     }
 }
 
 /// `StateDirectory` and `ReadWritePaths` of deploy/callspan.service.
 const UNIT_FOLDERS: [&str; 2] = ["/var/lib/callspan", "/var/spool/callspan"];
+/// Folders that belong to the system or to all users. A folder below them may belong to the service.
+const SYSTEM_FOLDERS: [&str; 26] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/usr/local",
+    "/var",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/var/run",
+    "/var/spool",
+    "/var/tmp",
+];
 /// Paths of the unit file; that of the administrator comes first.
 const UNIT_FILES: [&str; 3] = [
     "/etc/systemd/system/callspan.service",
@@ -164,6 +210,18 @@ mod tests {
         let drop_in = "[Service]\nReadWritePaths=/srv/rec -/mnt/spool\n#ReadWritePaths=/no\n";
         assert_eq!(writable(drop_in), [PathBuf::from("/srv/rec"), PathBuf::from("/mnt/spool")]);
         assert_eq!(outside_unit(Path::new("/srv/rec/x"), &writable(drop_in)), None);
+    }
+
+    #[test]
+    fn no_advice_gives_a_folder_of_the_system_to_the_service() {
+        for dir in ["/", "//", "/.", "/..", "/srv/..", "/var/lib", "/var/lib/", "/etc", "/home", "/srv/../etc/."] {
+            let dir = Path::new(dir);
+            let (_, of_unit) = outside_unit(dir, &[]).expect("outside");
+            for remedy in [of_unit, give_folder(dir)] {
+                assert!(!remedy.contains("install -d") && remedy.contains("choose a folder"), "{dir:?}: {remedy}");
+            }
+        }
+        assert!(give_folder(Path::new("/srv/calls")).ends_with("callspan /srv/calls"));
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use callspan::call::decision::{Decision, FORMAT};
 use callspan::call::event::{CallEvent, EndedCall, EndedLeg, KeptBytes, LegId, LegSink as _};
-use callspan::call::record::{CallRecord, CallVerdict};
+use callspan::call::record::{CallRecord, CallVerdict, DeliveryState};
 use callspan::decode::UdpDatagram;
+use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault};
 use callspan::journal::CallStage;
 use callspan::spool::LegSource;
 use callspan::spool::config::Config;
@@ -258,5 +259,50 @@ fn an_error_anywhere_in_the_recorder_loses_no_call() {
         assert!(is_named || is_whole, "{case}: {record:#?}");
         until(&format!("it is delivered once, {case}"), || place.fake.state().calls.len() == 1);
         station.stop();
+    }
+}
+
+/// A complete call waits for Pyrus, and each operation with which its recording is read fails once.
+#[test]
+#[cfg_attr(not(has_c_compiler), ignore = "needs cc")]
+fn an_error_while_delivery_reads_a_recording_passes() {
+    let Some(faults) =
+        FileFaults::of_own_process("faults::injection::an_error_while_delivery_reads_a_recording_passes")
+    else {
+        return;
+    };
+    let mut rng = fastrand::Rng::with_seed(number("CALLSPAN_SEED", 1));
+    let run = |errno: i32, first: u32| {
+        let place = FaultSetup::new();
+        let is_uploaded = || place.fake.state().requests(FakeEndpoint::Upload) > 0;
+        place.fake.script(FakeEndpoint::Call, FaultStep::new(PyrusFault::empty(503)).forever());
+        let mut station = TestRecorder::start(&place);
+        station.hear(ALL);
+        let case = format!("error {errno} at operation {first}");
+        until(&format!("the call is complete, {case}"), || {
+            call(&station.journal).is_some_and(|stored| stored.stage == CallStage::Complete)
+        });
+        let recording = call(&station.journal).expect("just seen").record.recordings.remove(0);
+        faults.watch(Path::new(&recording.path));
+        faults.fail(errno, first, 1);
+        place.fake.clear_script();
+        until(&format!("it is delivered, {case}"), || {
+            call(&station.journal).is_some_and(|stored| stored.record.delivery.state == DeliveryState::Done)
+        });
+        faults.stop();
+        assert!(is_uploaded(), "{case}");
+        let state = place.fake.state();
+        assert_eq!((state.calls.len(), state.tasks[0].attachments.len()), (1, 1), "{case}");
+        drop(state);
+        station.stop();
+        faults.seen()
+    };
+    let operations = run(0, 0);
+    assert!(operations >= 3, "{operations} operations: the file is opened, looked at and read");
+    for first in 0..operations {
+        // A file that is gone (ENOENT) is a case for a person.
+        let errors: Vec<i32> = ERRORS.into_iter().filter(|errno| *errno != 2).collect();
+        run(*rng.choice(&errors).expect("some"), first);
+        assert_eq!(faults.failed(), 1, "operation {first}");
     }
 }

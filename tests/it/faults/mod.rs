@@ -7,6 +7,7 @@ mod encryption;
 mod failing_files;
 mod injection;
 mod journal;
+mod owner;
 mod render_workers;
 pub(crate) mod station;
 mod storage;

@@ -1,9 +1,10 @@
 //! Worker processes that die, hang or eat memory in mid-render, by payloads that a decoder for tests obeys.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use callspan::call::record::{CallRecord, CallVerdict, ProblemKind};
@@ -174,3 +175,46 @@ fn replay_that_a_payload_ended_names_the_call_and_renders_the_others() {
 
 /// Part of the warning about a call that is rendered in a worker.
 const EARLIER_RUN: &str = "an earlier run ended while it rendered this or another call";
+
+/// Asks a worker of its own to render a leg from this file. Returns its replies.
+fn replies_about(spool: &Path, recordings: &Path, leg: &Path) -> Vec<serde_json::Value> {
+    let settings = serde_json::json!({
+        "spool_dir": spool, "recording_dir": recordings, "format": "wav", "sample_rate": null, "part_hours": 0,
+        "max_segment_bytes": null, "is_flat": true,
+    });
+    let at = |s: i64| callspan::time::Timestamp::from_secs(1_795_409_819 + s);
+    let (id, answered_at, ended_at) = (String::from("a"), Some(at(0)), Some(at(8)));
+    let record = CallRecord { id, answered_at, ended_at, ..CallRecord::default() };
+    let request = serde_json::json!({
+        "record": record, "wall_offset_ns": 0, "parts": null,
+        "legs": [{ "id": 1, "name": "leg", "index": 0, "same_sides": true, "path": leg }],
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    command.arg("render-worker").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut worker = command.spawn().expect("the binary runs");
+    let mut input = worker.stdin.take().expect("piped");
+    input.write_all(format!("{settings}\n{request}\n").as_bytes()).expect("it reads");
+    drop(input);
+    let output = worker.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+#[cfg_attr(not(has_landlock), ignore = "needs python3, and a kernel with Landlock in its list of security modules")]
+fn worker_opens_no_file_but_spool_and_recordings() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let [spool, recordings, outside] = ["spool", "recordings", "outside"].map(|name| dir.path().join(name));
+    for folder in [&spool, &recordings, &outside] {
+        std::fs::create_dir(folder).expect("made");
+        std::fs::write(folder.join("leg.pcapng"), "no capture").expect("written");
+    }
+    let rendered = |leg: &Path| {
+        let replies = replies_about(&spool, &recordings, leg);
+        assert_eq!(replies[0], serde_json::json!({ "Confined": { "by_landlock": true } }));
+        replies.last().expect("a result").to_string()
+    };
+    let (own, foreign) = (rendered(&spool.join("leg.pcapng")), rendered(&outside.join("leg.pcapng")));
+    assert!(!own.contains("EACCES") && !own.contains("Permission denied"), "{own}");
+    assert!(foreign.contains("EACCES") || foreign.contains("Permission denied"), "{foreign}");
+}
