@@ -96,7 +96,7 @@ fn serve(
     let mut source = live::open(&config.capture, missing_interface_policy(&systemd))?;
     let mut service = RunningService::start(config, &source, (alerts.clone(), systemd))?;
     if let Some(life) = sending {
-        service.supervisor.watch("notify", life, SHORT_ROUND);
+        service.supervisor.watch("notify", life, PATIENT_ROUND);
     }
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));

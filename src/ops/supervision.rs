@@ -123,7 +123,8 @@ impl SupervisedThread {
 
 /// Limit of a thread that only writes small pieces. A disk that takes longer for one piece is failing.
 pub const SHORT_ROUND: Duration = Duration::from_secs(60);
-/// Limit of a thread that waits for other programs and machines: an alarm command, then a webhook, a mail and Telegram.
+/// Limit of a thread that waits for other programs and machines: an alarm command, then a webhook, a mail (some ten commands of up
+/// to 10 s each) and Telegram.
 pub const PATIENT_ROUND: Duration = Duration::from_secs(3 * 60);
 /// Limit of a thread that writes, copies or encrypts whole recordings between two rounds.
 pub const LONG_ROUND: Duration = Duration::from_secs(15 * 60);

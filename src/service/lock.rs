@@ -5,6 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::recording;
+
 /// Keeps a folder locked until it is dropped.
 #[derive(Debug)]
 pub(crate) struct FolderLock {
@@ -55,6 +57,8 @@ pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         .mode(0o600)
         .open(&path)
         .map_err(failed)?;
+    // A command of root beside the service must not lock the service out.
+    recording::give_to_owner_of_folder(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -88,10 +92,10 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Creates a folder with access for this user alone, if it does not exist.
+/// Creates a folder with access for one user alone, if it does not exist: for this user, or for the owner of the folder around it
+/// if this user is root.
 pub(super) fn make_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    recording::make_private_folder(folder)
 }
 
 /// Name of the lock file in its folder.

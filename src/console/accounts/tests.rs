@@ -118,8 +118,8 @@ fn failed_sign_ins_of_strangers_are_one_row_an_hour() {
             ("anna", "wrong_password", None),
             ("(unknown)", "wrong_password", None),
             ("anna", "signed_in", None),
-            ("anna", "wrong_password", Some("2 tries until 1970-01-01T00:10:01Z")),
-            ("(unknown)", "wrong_password", Some("500 tries until 1970-01-01T00:08:19Z")),
+            ("anna", "wrong_password", Some("2 tries until 2027-01-15T08:10:01Z")),
+            ("(unknown)", "wrong_password", Some("500 tries until 2027-01-15T08:08:19Z")),
         ]
     );
     let mut stranger = listener("(unknown)");
