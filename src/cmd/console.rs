@@ -12,6 +12,7 @@ use crate::ops::alerts::Alerts;
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::{log, output};
 use crate::service::site_watch;
+use crate::service::systemd::SystemdSocket;
 
 /// Arguments of `console`.
 #[derive(Clone, Debug, Args)]
@@ -68,7 +69,7 @@ fn announce(console: &ConsoleServer, config: &Config) {
     if config.archive.endpoint.as_ref().is_some_and(|url| url.starts_with("http://")) {
         tracing::warn!("archive.endpoint is http: recordings cross the network in the clear");
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // fails without systemd, where nobody waits for it
+    SystemdSocket::of_environment().tell("READY=1");
 }
 
 /// Time for the last messages of alarms. All others wait for the next start.

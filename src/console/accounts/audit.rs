@@ -1,7 +1,7 @@
 //! The audit: who listened to which call, and which other actions an account took.
 
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension as _, params, params_from_iter};
+use rusqlite::{OptionalExtension as _, TransactionBehavior, params, params_from_iter};
 use serde::Serialize;
 
 use super::{AccountError, Accounts};
@@ -106,7 +106,7 @@ impl Accounts {
     /// Fails if SQLite fails.
     pub(crate) fn record_failed_sign_in(&self, name: &str, now: Timestamp) -> Result<(), AccountError> {
         let mut connection = self.lock();
-        let transaction = connection.transaction()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let known = "SELECT EXISTS (SELECT 1 FROM users WHERE name = ?1)";
         let is_known: bool = transaction.query_row(known, params![name], |row| row.get(0))?;
         let who = if is_known { name } else { UNKNOWN_NAME };
