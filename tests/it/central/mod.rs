@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "waits for a server")]
 
+mod branches;
 mod console;
 mod faults;
 
@@ -589,6 +590,11 @@ struct Moto {
 impl Moto {
     fn start() -> Self {
         Self::start_on("127.0.0.1")
+    }
+
+    /// Starts a server that other network namespaces reach, too.
+    fn start_for_all() -> Self {
+        Self::start_on("0.0.0.0")
     }
 
     fn start_on(address: &str) -> Self {
