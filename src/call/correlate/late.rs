@@ -5,7 +5,7 @@ use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::rule_list::HOST_STAGES;
 use crate::call::correlate::{Command, Correlator};
-use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength, hosts_meet};
+use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength, hosts_meet, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
@@ -33,6 +33,27 @@ impl Correlator<'_> {
             return Vec::new();
         }
         caused.iter().map(|l| l.call()).collect()
+    }
+
+    /// Returns the leg that numbers alone joined to a call and that this new leg caused: one node of a cluster passed the call
+    /// to another node, which sent the leg on, and the hop between the nodes was captured last.
+    pub(crate) fn late_middle(&self, draft: &LegDraft) -> Option<LegKey> {
+        let new = draft.signature();
+        let (sender, receiver) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
+        let is_caused = |leg: &Leg| {
+            let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
+            leg.is_joined_weakly()
+                && leg.lived_at(draft.at)
+                && draft.at.distance(leg.created_at) <= CLOCK_SKEW
+                && leg.hop().0.same_host(receiver)
+                && !leg.hop().1.same_host(sender)
+                && same_number(from, new.from)
+                && same_number(to, new.to)
+                && self.may_gain(leg.call(), 1)
+        };
+        let legs = self.table.correlation().legs_with(new.to?).iter().copied();
+        let mut found = legs.filter(|key| self.table.leg(*key).is_some_and(is_caused));
+        found.next().filter(|_| found.next().is_none())
     }
 
     /// Merges the call of one dialog into the call that explains a further hop of the dialog. The mirror port misses

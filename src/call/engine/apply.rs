@@ -80,13 +80,24 @@ impl Engine {
     /// Merges the calls of a ring group that were captured before their caller's leg, and returns the merged call.
     pub(super) fn join_late_cause(
         &mut self,
-        draft: &LegDraft,
+        draft: &mut LegDraft,
         sink: &mut dyn LegSink,
     ) -> Option<(CallKey, CorrelationRule)> {
         let (by, calls) = (CorrelationRule::LateCause, self.correlator().late_cause(draft));
-        let (&into, others) = calls.split_first()?;
+        let Some((&into, others)) = calls.split_first() else { return self.join_late_middle(draft) };
         self.apply(others.iter().map(|&from| Command::Merge { from, into, by }), sink);
         Some((into, by))
+    }
+
+    /// Joins the hop between two nodes of a cluster to the call of the leg that it caused. The hop now has the alias of that
+    /// leg: its sender and the receiver of the caller's leg are one machine.
+    fn join_late_middle(&mut self, draft: &mut LegDraft) -> Option<(CallKey, CorrelationRule)> {
+        let key = self.correlator().late_middle(draft)?;
+        let leg = self.table.leg(key)?;
+        let (call, alias, own) = (leg.call(), leg.machines().0, leg.dialog.caller_addr);
+        self.set_sending_machine(key, own);
+        draft.machine_hop.0 = alias;
+        Some((call, CorrelationRule::LateCause))
     }
 
     /// Records a REFER that was sent in a leg. The INVITE that the REFER causes is correlated when it comes, or now if

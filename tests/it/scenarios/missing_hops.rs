@@ -114,3 +114,23 @@ fn an_ice_agent_without_a_candidate_yet_holds_nobody() {
         assert_eq!(played.only().record.events.iter().any(|e| e.kind == EventKind::Hold), holds, "{ice:?}");
     }
 }
+
+#[test]
+fn a_hop_between_two_nodes_that_is_captured_last_belongs_to_the_call() {
+    // The trunk ends at host 9, the telephone is registered at host 98, and the cluster sends the call from 97 to 98.
+    let mut scene = Scene::mute();
+    let [mut outside, mut trunk, mut inner, mut node, mut phone] =
+        [(OUTSIDE, 1), (DID, 9), ("", 97), ("", 98), ("200", 2)].map(|(user, host)| ScenePhone::new(user, host));
+    let a = scene.leg(&mut outside, &mut trunk, [OUTSIDE, DID]);
+    let middle = scene.leg(&mut inner, &mut node, [OUTSIDE, "200"]);
+    let b = scene.leg(&mut node, &mut phone, [OUTSIDE, "200"]);
+    for leg in [a, b, middle] {
+        scene.invite(leg);
+    }
+    answer_and_end(&mut scene, &[a, middle, b]);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
+    let rules: Vec<_> = record.legs.iter().map(|leg| leg.joined_by).collect();
+    assert_eq!(rules, [None, Some(CorrelationRule::AgreeingNumbers), Some(CorrelationRule::LateCause)]);
+}
