@@ -33,7 +33,7 @@ struct InterfaceClock {
 pub(super) struct TimelinePosition {
     /// Time of the frame, on the timeline.
     pub(super) at: Timestamp,
-    /// Negative clock step in ns directly before this frame, if it was not reported before.
+    /// Clock step in ns directly before this frame, if it was not reported before; negative if the clock was set back.
     pub(super) step_ns: Option<i64>,
 }
 
@@ -50,13 +50,18 @@ impl ClockSteps {
         head.stamp.offset(clock.step_ns.saturating_neg())
     }
 
-    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order. `proven_ns` is
-    /// the size of a clock step before the frame that only an RTP stream proves, because it is small.
+    /// Returns the stamp of the frame before on the same interface.
+    pub(super) fn last_stamp(&self, file: usize, head: &FileFrameHeader) -> Option<Timestamp> {
+        self.clock(file, head).map(|clock| clock.last)
+    }
+
+    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order. `found_ns` is
+    /// a small clock step before the frame that the frames around it show, negative if the clock was set back.
     pub(super) fn place_on_timeline(
         &mut self,
         file: usize,
         head: &FileFrameHeader,
-        proven_ns: Option<i64>,
+        found_ns: Option<i64>,
     ) -> TimelinePosition {
         let clock = self.clock(file, head).unwrap_or_else(|| self.new_clock(file, head));
         let back_by = clock.last.nanos_since(head.stamp);
@@ -64,14 +69,15 @@ impl ClockSteps {
         let is_large = back_by > STEP_BACK_NS;
         if is_large {
             step_ns = self.share(clock.step_ns.saturating_sub(back_by), STEP_BACK_NS);
-        } else if let Some(proven_ns) = proven_ns {
-            step_ns = self.share(clock.step_ns.saturating_sub(proven_ns), SAME_SMALL_STEP_NS);
+        } else if let Some(found_ns) = found_ns {
+            step_ns = self.share(clock.step_ns.saturating_add(found_ns), SAME_SMALL_STEP_NS);
         }
         let is_step = is_large || step_ns != clock.step_ns;
         self.set_clock(file, head, InterfaceClock { last: head.stamp, step_ns, ..clock });
         let at = head.stamp.offset(step_ns.saturating_neg());
         let unreported = step_ns.saturating_sub(self.reported_ns);
-        let is_new = is_step && unreported < if is_large { -STEP_BACK_NS } else { -SAME_SMALL_STEP_NS };
+        let is_new =
+            is_step && if is_large { unreported < -STEP_BACK_NS } else { unreported.abs() > SAME_SMALL_STEP_NS };
         if is_new {
             self.reported_ns = step_ns;
         }
@@ -127,7 +133,7 @@ impl ClockSteps {
 }
 
 /// Smallest backward jump that counts as a clock step, ns. Smaller jumps can be disorder between cores or interfaces,
-/// so an RTP stream must prove them.
+/// so the frames that follow must show them.
 const STEP_BACK_NS: i64 = 5_000_000_000;
 /// Two small steps that differ by less than this, ns, are the same step on two interfaces.
 const SAME_SMALL_STEP_NS: i64 = 30_000_000;

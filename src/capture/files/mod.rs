@@ -14,12 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame};
 use crate::time::Timestamp;
 use clock_steps::{ClockSteps, TimelinePosition};
+use lookahead::LookaheadReader;
 use reader::{CaptureFileReader, EarlyEnd, FileFrameHeader};
 use rtp_witness::RtpWitness;
+use step_search::find_step;
 
 mod clock_steps;
+mod lookahead;
 mod reader;
 mod rtp_witness;
+mod step_search;
 mod unreadable_hint;
 
 /// Opens capture files as one source; `-` is standard input. The headers of all files are checked first.
@@ -55,7 +59,7 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         let state = if is_regular(path) {
             CaptureFileState::NotStarted
         } else {
-            CaptureFileState::Reading(Box::new(reader), first)
+            CaptureFileState::Reading(Box::new(LookaheadReader::new(reader)), first)
         };
         source.files.push(CaptureFile { path: path.clone(), state, witness: RtpWitness::default() });
     }
@@ -96,7 +100,7 @@ enum CaptureFileState {
     /// time.
     NotStarted,
     /// The file is open. The header of its next frame was read.
-    Reading(Box<CaptureFileReader>, FileFrameHeader),
+    Reading(Box<LookaheadReader>, FileFrameHeader),
     Done,
 }
 
@@ -115,8 +119,13 @@ impl CaptureSource for FileSource {
             else {
                 continue;
             };
-            let proven_ns = witness.handle_frame(head.link, head.stamp, reader.data(head));
-            let TimelinePosition { at, step_ns } = self.steps.place_on_timeline(index, head, proven_ns);
+            let found_ns = match self.steps.last_stamp(index, head) {
+                Some(last) => find_step(reader, head, last, witness)?,
+                None => None,
+            };
+            witness.shift(found_ns.unwrap_or(0));
+            witness.handle_frame(head.link, head.stamp, reader.data(head));
+            let TimelinePosition { at, step_ns } = self.steps.place_on_timeline(index, head, found_ns);
             let Some(by_ns) = step_ns else { return Ok(self.hand_out(index, at)) };
             self.held_back = Some((index, at));
             return Ok(CaptureEvent::ClockStep { at, by_ns });
@@ -178,7 +187,8 @@ impl FileSource {
     fn start_reading(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         if matches!(file.state, CaptureFileState::NotStarted) {
-            let mut reader = Box::new(CaptureFileReader::open(&file.path, Arc::clone(&self.bytes_read))?);
+            let reader = CaptureFileReader::open(&file.path, Arc::clone(&self.bytes_read))?;
+            let mut reader = Box::new(LookaheadReader::new(reader));
             file.state =
                 reader.next_frame()?.map_or(CaptureFileState::Done, |head| CaptureFileState::Reading(reader, head));
         }

@@ -1,8 +1,10 @@
-//! Detects, by the RTP streams in a file, that a clock was set back by less than five seconds.
+//! Proves by the RTP streams of a file that its clock was set by less than five seconds.
 //!
 //! A jump that small can be disorder between cores or interfaces. But the frames of one stream keep their order. So the
-//! clock went back if the next packet of a stream, by sequence number, has a much earlier timestamp than the one
-//! before.
+//! clock went back if the next packet of a stream, by sequence number, has a much earlier time than the one before. It
+//! went ahead if the packets of several senders come late by the same time, although their RTP timestamps go on.
+
+use std::hash::BuildHasher as _;
 
 use super::super::LinkType;
 use crate::time::Timestamp;
@@ -14,83 +16,164 @@ pub(super) struct RtpWitness {
     streams: Vec<Option<WitnessedStream>>,
 }
 
+/// A stream with its newest packet.
 #[derive(Clone, Copy, Debug)]
 struct WitnessedStream {
-    key: StreamKey,
-    sequence: u16,
-    stamp: Timestamp,
+    packet: SeenPacket,
     /// Time between the last two consecutive packets of the stream, ns.
     spacing_ns: i64,
+    /// Difference of their RTP timestamps.
+    ticks: u32,
 }
 
-/// IPv4 addresses, UDP ports and SSRC of a stream.
-type StreamKey = [u8; 16];
+#[derive(Clone, Copy, Debug)]
+struct SeenPacket {
+    key: StreamKey,
+    sequence: u16,
+    /// RTP timestamp.
+    time: u32,
+    stamp: Timestamp,
+}
+
+/// IP addresses, UDP ports and SSRC of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct StreamKey {
+    src: [u8; 16],
+    dst: [u8; 16],
+    ports: [u8; 4],
+    ssrc: [u8; 4],
+}
+
+/// IP address of a sender.
+pub(super) type SenderKey = [u8; 16];
 
 impl RtpWitness {
-    /// Records a frame. If the frame proves that the clock was set back before it, returns by how much, ns.
-    pub(super) fn handle_frame(&mut self, link: LinkType, stamp: Timestamp, frame: &[u8]) -> Option<i64> {
-        if link != LinkType::Ethernet {
-            return None;
-        }
-        let (key, sequence) = rtp_of(frame)?;
+    /// Records a frame.
+    pub(super) fn handle_frame(&mut self, link: LinkType, stamp: Timestamp, frame: &[u8]) {
+        let Some(packet) = SeenPacket::of(link, stamp, frame) else { return };
         if self.streams.is_empty() {
             self.streams.resize(SLOTS, None);
         }
-        let slot = &mut self.streams[slot_of(key)];
-        let last = slot.filter(|last| last.key == key);
-        let now = WitnessedStream { key, sequence, stamp, spacing_ns: last.map_or(0, |last| last.spacing_ns) };
-        let Some(last) = last else {
-            *slot = Some(now);
-            return None;
+        let slot = &mut self.streams[slot_of(packet.key)];
+        let Some(last) = slot.filter(|last| last.packet.key == packet.key) else {
+            *slot = Some(WitnessedStream { packet, spacing_ns: 0, ticks: 0 });
+            return;
         };
-        let steps = sequence.wrapping_sub(last.sequence);
-        let passed_ns = stamp.nanos_since(last.stamp);
-        if steps == 0 || steps > MAX_STEPS {
-            // A copy, a late packet or a restart proves nothing.
-            *slot = if steps > u16::MAX - MAX_STEPS || steps == 0 { Some(last) } else { Some(now) };
-            return None;
+        let steps = packet.sequence.wrapping_sub(last.packet.sequence);
+        if steps == 0 || steps > u16::MAX - MAX_STEPS {
+            return; // a copy, or a late packet
         }
-        if (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns) {
-            let back_ns = last.spacing_ns * i64::from(steps) - passed_ns;
-            // The stored timestamps of all other streams are moved back, too, so that these streams do not prove the
-            // same step again.
-            for stream in self.streams.iter_mut().flatten() {
-                stream.stamp = stream.stamp.offset(-back_ns);
-            }
-            self.streams[slot_of(key)] = Some(now);
-            return Some(back_ns);
-        }
+        let passed_ns = stamp.nanos_since(last.packet.stamp);
         let is_regular = steps == 1 && (0..MAX_SPACING_NS).contains(&passed_ns);
-        *slot = Some(WitnessedStream { spacing_ns: if is_regular { passed_ns } else { last.spacing_ns }, ..now });
-        None
+        let spacing_ns = if is_regular { passed_ns } else { last.spacing_ns };
+        let ticks = if steps == 1 { packet.time.wrapping_sub(last.packet.time) } else { last.ticks };
+        *slot = Some(WitnessedStream { packet, spacing_ns, ticks });
+    }
+
+    /// Returns by how much the clock was set back before a frame, ns, if the frame proves it.
+    pub(super) fn step_back(&self, link: LinkType, stamp: Timestamp, frame: &[u8]) -> Option<i64> {
+        let packet = SeenPacket::of(link, stamp, frame)?;
+        let last = self.stream(packet.key)?;
+        let steps = packet.sequence.wrapping_sub(last.packet.sequence);
+        let passed_ns = stamp.nanos_since(last.packet.stamp);
+        let is_step = (1..=MAX_STEPS).contains(&steps) && (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns);
+        let spacing_ns = if last.spacing_ns > 0 { last.spacing_ns } else { USUAL_SPACING_NS };
+        is_step.then(|| spacing_ns * i64::from(steps) - passed_ns)
+    }
+
+    /// Returns the sender of a frame and how late its stamp is, ns, if it is the next packet of an even stream.
+    pub(super) fn lateness(&self, link: LinkType, stamp: Timestamp, frame: &[u8]) -> Option<(SenderKey, i64)> {
+        let packet = SeenPacket::of(link, stamp, frame)?;
+        let last = self.stream(packet.key)?;
+        let steps = packet.sequence.wrapping_sub(last.packet.sequence);
+        let is_next = (1..=MAX_STEPS).contains(&steps) && last.spacing_ns > 0 && last.ticks > 0;
+        let is_even =
+            is_next && packet.time.wrapping_sub(last.packet.time) == u32::from(steps).wrapping_mul(last.ticks);
+        let late_ns = stamp.nanos_since(last.packet.stamp) - last.spacing_ns * i64::from(steps);
+        is_even.then_some((packet.key.src, late_ns))
+    }
+
+    /// Returns whether no stream was seen yet.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Shifts all streams to the clock after a step of `by_ns`, so that they do not prove the same step again.
+    pub(super) fn shift(&mut self, by_ns: i64) {
+        if by_ns == 0 {
+            return;
+        }
+        for stream in self.streams.iter_mut().flatten() {
+            stream.packet.stamp = stream.packet.stamp.offset(by_ns);
+        }
+    }
+
+    fn stream(&self, key: StreamKey) -> Option<WitnessedStream> {
+        self.streams.get(slot_of(key)).copied().flatten().filter(|stream| stream.packet.key == key)
     }
 }
 
-/// Returns key and sequence number of a frame that looks like RTP over IPv4 and UDP in Ethernet, with or without a VLAN
-/// tag.
-fn rtp_of(frame: &[u8]) -> Option<(StreamKey, u16)> {
-    let ip = match frame.get(12..14)? {
-        [0x08, 0x00] => frame.get(14..)?,
-        [0x81, 0x00] if frame.get(16..18)? == [0x08, 0x00] => frame.get(18..)?,
-        _ => return None,
+impl SeenPacket {
+    /// Reads a frame that looks like RTP over UDP and IP.
+    fn of(link: LinkType, stamp: Timestamp, frame: &[u8]) -> Option<Self> {
+        let (mut key, udp) = udp_of(network_layer(link, frame)?)?;
+        let rtp = udp.get(8..20).filter(|rtp| rtp[0] >> 6 == 2 && !(192..=223).contains(&rtp[1]))?;
+        key.ports.copy_from_slice(udp.get(..4)?);
+        key.ssrc.copy_from_slice(&rtp[8..12]);
+        let time = u32::from_be_bytes([rtp[4], rtp[5], rtp[6], rtp[7]]);
+        Some(Self { key, sequence: u16::from_be_bytes([rtp[2], rtp[3]]), time, stamp })
+    }
+}
+
+/// Returns the IP packet of a frame, behind up to two VLAN tags.
+fn network_layer(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
+    let (mut kind_at, mut start) = match link {
+        LinkType::Ethernet => (12, 14),
+        LinkType::LinuxSll => (14, 16),
+        LinkType::LinuxSll2 => (0, 20),
+        LinkType::RawIp => return Some(frame),
+        LinkType::Null | LinkType::Loop => return frame.get(4..),
+        LinkType::Other(_) => return None,
     };
-    let is_whole_udp = ip.first()? == &0x45 && ip.get(6)? & 0x3F == 0 && ip.get(7)? == &0 && ip.get(9)? == &17;
-    let rtp = ip.get(28..40).filter(|rtp| is_whole_udp && rtp[0] >> 6 == 2 && !(192..=223).contains(&rtp[1]))?;
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(ip.get(12..20)?);
-    key[8..12].copy_from_slice(ip.get(20..24)?);
-    key[12..].copy_from_slice(&rtp[8..12]);
-    Some((key, u16::from_be_bytes([rtp[2], rtp[3]])))
+    for _ in 0..=MAX_TAGS {
+        match frame.get(kind_at..kind_at + 2)? {
+            [0x08, 0x00] | [0x86, 0xDD] => return frame.get(start..),
+            [0x81, 0x00] | [0x88, 0xA8] if link == LinkType::Ethernet => (kind_at, start) = (kind_at + 4, start + 4),
+            _ => return None,
+        }
+    }
+    None
 }
 
-/// Returns the slot of a stream (FNV-1a).
+/// Returns the addresses of an IP packet and the UDP datagram that it contains whole.
+fn udp_of(ip: &[u8]) -> Option<(StreamKey, &[u8])> {
+    let mut key = StreamKey::default();
+    match ip.first()? >> 4 {
+        4 if ip.get(6)? & 0x3F == 0 && ip.get(7)? == &0 && ip.get(9)? == &UDP => {
+            key.src[..4].copy_from_slice(ip.get(12..16)?);
+            key.dst[..4].copy_from_slice(ip.get(16..20)?);
+            Some((key, ip.get(4 * usize::from(ip[0] & 15)..)?))
+        }
+        6 if ip.get(6)? == &UDP => {
+            key.src.copy_from_slice(ip.get(8..24)?);
+            key.dst.copy_from_slice(ip.get(24..40)?);
+            Some((key, ip.get(40..)?))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the slot of a stream.
 fn slot_of(key: StreamKey) -> usize {
-    let hash = key
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    (hash % SLOTS as u64) as usize
+    (foldhash::fast::FixedState::with_seed(0).hash_one(key) % SLOTS as u64) as usize
 }
 
+/// Protocol number of UDP.
+const UDP: u8 = 17;
+/// VLAN tags before the IP header at most: one of the provider, one of the customer (IEEE 802.1ad).
+const MAX_TAGS: usize = 2;
+/// Spacing of a stream of which one packet was seen, ns (RFC 3551 section 4.2).
+const USUAL_SPACING_NS: i64 = 20_000_000;
 /// Number of streams remembered: many more than are needed to prove a step.
 const SLOTS: usize = 1_024;
 /// Largest step of the sequence number that proves a clock step, packets: 1 s at 20 ms.

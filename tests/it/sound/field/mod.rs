@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 
+mod clock_steps;
 mod generated;
 mod judge;
 mod variations;

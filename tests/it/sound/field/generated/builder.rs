@@ -128,9 +128,14 @@ impl CodedVoice {
 impl FieldCall {
     /// INVITE at 0 ms, answered at 1,000 ms, with these audio lines after `m=audio 4000`.
     pub fn answered(offer: &str, answer: &str) -> Self {
+        Self::described([describe(Side::Caller, offer), describe(Side::Callee, answer)])
+    }
+
+    /// The same with whole session descriptions.
+    pub fn described([offer, answer]: [String; 2]) -> Self {
         let mut wire = MirroredTraffic::default();
-        wire.offer(0.0, &describe(Side::Caller, offer));
-        wire.accept(1_000.0, &describe(Side::Callee, answer));
+        wire.offer(0.0, &offer);
+        wire.accept(1_000.0, &answer);
         Self { wire, truth: [Vec::new(), Vec::new()] }
     }
 
@@ -148,6 +153,15 @@ impl FieldCall {
         self.send_unheard(side, packets);
     }
 
+    /// Sends packets on the audio line with this port and adds their sound to the truth.
+    pub fn send_on(&mut self, port: u16, side: Side, packets: &[FieldPacket]) {
+        let first = self.wire.packets.len();
+        self.send(side, packets);
+        for datagram in &mut self.wire.packets[first..] {
+            (datagram.src, datagram.dst) = (datagram.src.with_port(port), datagram.dst.with_port(port));
+        }
+    }
+
     /// Sends packets that are no part of the truth.
     pub fn send_unheard(&mut self, side: Side, packets: &[FieldPacket]) {
         for packet in packets.iter().filter(|packet| !packet.is_lost) {
@@ -158,6 +172,11 @@ impl FieldCall {
                 payload: packet.bytes(),
             });
         }
+    }
+
+    /// Sends a datagram that is no sound.
+    pub fn send_raw(&mut self, side: Side, ms: f64, payload: Vec<u8>) {
+        self.wire.packets.push(SentDatagram { at: at_ms(ms), src: media(side), dst: media(side.other()), payload });
     }
 
     /// Ends the call at a moment and returns its record and the scores of both sides.
@@ -202,6 +221,11 @@ impl FieldPacket {
     }
 }
 
+/// Seeds of a generated test: `usual`, or as many as the environment variable `CALLSPAN_SEEDS` says.
+pub fn seeds(usual: u64) -> u64 {
+    std::env::var("CALLSPAN_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 /// Sets the payload type of all packets.
 pub fn with_pt(mut packets: Vec<FieldPacket>, pt: u8) -> Vec<FieldPacket> {
     packets.iter_mut().for_each(|packet| packet.pt = pt);
@@ -234,11 +258,11 @@ fn channels_from_ms(recorded: &RecordedCall, from_ms: f64) -> [Vec<i16>; 2] {
 
 /// The truth from 1,000 ms of the call on.
 fn laid(pieces: &[(f64, Vec<i16>)], samples: usize) -> Vec<i16> {
-    let mut out = vec![0; samples];
+    let mut out = vec![0_i16; samples];
     for (ms, sound) in pieces {
         let from = ((ms - 1_000.0) * 8.0).round() as usize;
         for (slot, sample) in out.iter_mut().skip(from).zip(sound) {
-            *slot = *sample;
+            *slot = slot.saturating_add(*sample);
         }
     }
     out

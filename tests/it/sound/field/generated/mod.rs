@@ -6,6 +6,10 @@
 mod builder;
 mod formats;
 mod levels;
+mod lines;
+mod nat;
 mod negotiation;
 mod packets;
 mod srtp;
+
+pub use builder::{assert_none, seeds};

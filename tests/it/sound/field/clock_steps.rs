@@ -1,0 +1,128 @@
+//! The clock of a capture file is set while a call is under way: the sound stays where it was.
+
+use callspan::call::record::ProblemKind;
+use fastrand::Rng;
+
+use super::generated::{assert_none, seeds};
+use super::variations::Unchanged;
+use crate::support::captures::{frames, replay_bytes};
+use crate::support::packets::{self, CapturedFrame, cooked, cooked2, raw_ip, tagged, write_pcap};
+use crate::support::rewrite;
+
+/// Links and tags that a capture can have.
+const LINKS: &[&str] = &["ethernet", "vlan", "cooked", "cooked2", "raw", "ipv6"];
+
+/// Writes the frames of a file with another link.
+fn file(link: &str, frames: &[CapturedFrame]) -> Vec<u8> {
+    let each = |f: &dyn Fn(&[u8]) -> Vec<u8>| packets::each(frames, |data| vec![f(data)]);
+    match link {
+        "vlan" => write_pcap(packets::ETHERNET, &each(&|data| tagged(data, &[(0x88A8, 7), (0x8100, 9)]))),
+        "cooked" => write_pcap(packets::SLL, &each(&cooked)),
+        "cooked2" => write_pcap(packets::SLL2, &each(&cooked2)),
+        "raw" => write_pcap(packets::RAW_IP, &packets::each(frames, raw_ip)),
+        "ipv6" => write_pcap(packets::ETHERNET, &rewrite::ipv6(frames)),
+        _ => write_pcap(packets::ETHERNET, frames),
+    }
+}
+
+/// Sets the clock before the frame `at`.
+fn set_clock(frames: &mut [CapturedFrame], at: usize, step_ms: i64) {
+    frames.iter_mut().skip(at).for_each(|frame| frame.at_ns += step_ms * 1_000_000);
+}
+
+/// Returns the index of the first frame whose SIP message begins with a text.
+fn message(frames: &[CapturedFrame], text: &str) -> usize {
+    frames.iter().position(|frame| rewrite::begins(frame, text)).unwrap()
+}
+
+/// Returns whether both sides send without a pause. Where one of them pauses, nothing shows that a clock was set ahead.
+fn both_talk(frames: &[CapturedFrame]) -> bool {
+    let talks = |last: u8| frames.iter().filter(|f| f.data[29] == last && rewrite::carries_rtp(f)).count() >= 10;
+    talks(11) && talks(12) && frames.windows(2).all(|pair| (pair[1].at_ns - pair[0].at_ns).abs() < 40_000_000)
+}
+
+#[test]
+fn clock_set_during_a_call_loses_nothing() {
+    let mut wrong = Vec::new();
+    for call in ["g711u_direct", "hold_resume_direct", "opus_direct"] {
+        let before = Unchanged::of(call);
+        for seed in 0..seeds(6) {
+            let mut random = Rng::with_seed(seed);
+            let mut changed = frames(call);
+            let (first, last) = (message(&changed, "ACK"), message(&changed, "BYE"));
+            let link = *random.choice(LINKS).unwrap();
+            let mut steps: Vec<(usize, i64)> = Vec::new();
+            for _ in 0..random.usize(1..4) {
+                let at = if random.u8(0..5) == 0 { last } else { random.usize(first + 20..last) };
+                // Nobody sets a clock twice within a second.
+                let is_alone = steps.iter().all(|(other, _)| at.abs_diff(*other) > 100);
+                if !is_alone || !both_talk(&changed[at - 1..(at + 40).min(changed.len())]) {
+                    continue;
+                }
+                let ms = *random.choice(&[-100, -300, -1_000, -2_000, -4_500, 150, 700, 3_000]).unwrap();
+                let ms = ms + random.i64(-40..40);
+                steps.push((at, ms));
+                set_clock(&mut changed, at, ms);
+            }
+            let name = format!("{call}, {link}, {steps:?}, seed {seed}");
+            let result = replay_bytes(&[file(link, &changed)]);
+            let lasts = |(at, ms): &&(usize, i64)| *ms < 0 && *at < last;
+            let problems: &[_] = if steps.iter().any(|step| lasts(&step)) { &[ProblemKind::ClockStep] } else { &[] };
+            wrong.extend(before.differences(&result, problems).into_iter().map(|fault| format!("{name}: {fault}")));
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn clock_set_back_around_the_answer_moves_the_sound_with_it() {
+    let mut wrong = Vec::new();
+    let before = Unchanged::of("g711u_direct");
+    for (seed, (text, after)) in
+        [("SIP/2.0 100", 0), ("SIP/2.0 200", 0), ("SIP/2.0 200", 1), ("ACK", 0), ("ACK", 1), ("ACK", 2), ("ACK", 5)]
+            .into_iter()
+            .enumerate()
+    {
+        for step_ms in [-200, -1_000, -1_500, -4_000] {
+            let mut changed = frames("g711u_direct");
+            let at = message(&changed, text) + after;
+            set_clock(&mut changed, at, step_ms);
+            let link = LINKS[seed % LINKS.len()];
+            let result = replay_bytes(&[file(link, &changed)]);
+            let name = format!("{text} and {after}, {step_ms} ms");
+            wrong.extend(before.differences_from_answer(&result).into_iter().map(|fault| format!("{name}: {fault}")));
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn disorder_and_pauses_are_no_clock_steps() {
+    let before = Unchanged::of("g711u_direct");
+    let mut wrong = Vec::new();
+    for seed in 0..seeds(4) {
+        let mut random = Rng::with_seed(seed);
+        let mut changed = frames("g711u_direct");
+        let (first, last) = (message(&changed, "ACK") + 50, message(&changed, "BYE"));
+        // A sender that pauses and then sends all at once, while the other one goes on.
+        let pause = first + random.usize(0..200);
+        let (source, ends_ns) = (changed[pause].data[26..30].to_vec(), changed[pause].at_ns + 300_000_000);
+        for frame in changed.iter_mut().skip(pause).filter(|frame| frame.data[26..30] == source[..]) {
+            frame.at_ns = frame.at_ns.max(ends_ns);
+        }
+        changed.sort_by_key(|frame| frame.at_ns);
+        // Frames that another core wrote later than they came.
+        for _ in 0..5 {
+            let at = random.usize(first..last - 20);
+            let frame = changed.remove(at);
+            changed.insert(at + random.usize(1..20), frame);
+        }
+        let result = replay_bytes(&[write_pcap(packets::ETHERNET, &changed)]);
+        let kinds: Vec<_> = result.only().problems.iter().map(|problem| problem.kind).collect();
+        if kinds.contains(&ProblemKind::ClockStep) {
+            wrong.push(format!("seed {seed}: {kinds:?}"));
+        }
+        wrong.extend(before.differences(&result, &[]).into_iter().map(|fault| format!("seed {seed}: {fault}")));
+    }
+    assert_none(&wrong);
+}

@@ -1,0 +1,109 @@
+//! Media on other addresses than the descriptions announce.
+
+use callspan::call::record::Side;
+use callspan::net::Endpoint;
+use fastrand::Rng;
+
+use super::builder::{CodedVoice, FieldCall, assert_none, seeds, with_pt};
+use crate::support::phones::{describe, media, signalling};
+
+/// How addresses differ from those in the descriptions.
+#[derive(Clone, Copy, Debug)]
+enum Deviation {
+    /// A side sends from another port than it announced.
+    OtherPort,
+    /// A side sends from another host than it announced.
+    OtherHost,
+    /// The PBX announces the public address of its NAT, the telephone the private one of its home.
+    ExternalAddress,
+    /// Both sides announce host names.
+    HostNames,
+    /// Both sides announce one multicast address.
+    Multicast,
+    /// A side announces its IPv4 address, and the packets have that address within an IPv6 address.
+    Nat64,
+}
+
+const DEVIATIONS: [Deviation; 6] = [
+    Deviation::OtherPort,
+    Deviation::OtherHost,
+    Deviation::ExternalAddress,
+    Deviation::HostNames,
+    Deviation::Multicast,
+    Deviation::Nat64,
+];
+
+impl Deviation {
+    /// The address in the description of a side.
+    fn announced(self, side: Side) -> String {
+        let ip = format!("IP4 10.0.0.{}", 1 + side.channel());
+        match self {
+            Self::OtherPort | Self::OtherHost | Self::Nat64 => ip,
+            Self::ExternalAddress if side == Side::Callee => "IP4 203.0.113.9".to_owned(),
+            Self::ExternalAddress => "IP4 192.168.178.20".to_owned(),
+            Self::HostNames => format!("IP4 media{}.example.com", side.channel()),
+            Self::Multicast => "IP4 239.1.2.3/32".to_owned(),
+        }
+    }
+
+    fn description(self, side: Side, audio: &str) -> String {
+        describe(side, audio).replace(&format!("IP4 10.0.0.{}", 1 + side.channel()), &self.announced(side))
+    }
+
+    /// Source and destination of the packets of a side. `deviates` is the side that deviates, if only one does.
+    fn flow(self, side: Side, deviates: Side, port: u16) -> (Endpoint, Endpoint) {
+        let (src, dst) = (media(side), media(side.other()));
+        let is_it = side == deviates;
+        match self {
+            Self::OtherPort if is_it => (src.with_port(port), dst),
+            Self::OtherHost if is_it => (Endpoint::v4([10, 0, 7, 7], port), dst),
+            // The NAT of the home gives the telephone another address and port.
+            Self::ExternalAddress if side == Side::Caller => (home(port), dst),
+            Self::ExternalAddress => (src, home(port)),
+            Self::Multicast => (src, Endpoint::v4([239, 1, 2, 3], 4000)),
+            Self::Nat64 => (within_nat64(src), within_nat64(dst)),
+            _ => (src, dst),
+        }
+    }
+}
+
+/// The public address of the caller's home.
+fn home(port: u16) -> Endpoint {
+    Endpoint::v4([198, 51, 100, 7], port)
+}
+
+fn within_nat64(endpoint: Endpoint) -> Endpoint {
+    let last = endpoint.ip().to_string().rsplit('.').next().map(|last| last.parse::<u8>().unwrap()).unwrap();
+    format!("[64:ff9b::a00:{last:x}]:{}", endpoint.port()).parse().unwrap()
+}
+
+#[test]
+fn media_on_other_addresses_than_announced_is_heard() {
+    let mut wrong = Vec::new();
+    for seed in 0..seeds(12) {
+        let mut random = Rng::with_seed(seed);
+        let deviation = DEVIATIONS[seed as usize % DEVIATIONS.len()];
+        let deviates = if random.bool() { Side::Caller } else { Side::Callee };
+        let port = random.u16(10_000..60_000);
+        let voice = CodedVoice::fixture(random.choice(["pcmu", "opus", "g729", "gsm", "amr_octets"]).unwrap());
+        let fmtp = if voice.rtpmap.starts_with("AMR") { "octet-align=1" } else { "" };
+        let audio = format!("RTP/AVP 96\r\n{}", voice.lines(96, fmtp));
+        let mut call =
+            FieldCall::described([Side::Caller, Side::Callee].map(|side| deviation.description(side, &audio)));
+        for datagram in call.wire.packets.iter_mut().filter(|_| matches!(deviation, Deviation::ExternalAddress)) {
+            for end in [&mut datagram.src, &mut datagram.dst] {
+                *end = if *end == signalling(Side::Caller) { home(end.port()) } else { *end };
+            }
+        }
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let first = call.wire.packets.len();
+            call.send(side, &with_pt(voice.packets(1_050.0, 4, start, &mut random), 96));
+            for datagram in &mut call.wire.packets[first..] {
+                (datagram.src, datagram.dst) = deviation.flow(side, deviates, port);
+            }
+        }
+        let name = format!("{deviation:?} of {deviates:?}, {}, seed {seed}", voice.rtpmap);
+        wrong.extend(call.faults(&name, 5_200.0, &[]));
+    }
+    assert_none(&wrong);
+}
