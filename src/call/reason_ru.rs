@@ -97,8 +97,8 @@ const SENTENCES: &[(&str, &str)] = &[
     ("The call became a fax (T.38), which has no sound.", "Звонок стал факсом (T.38), в нём нет звука."),
     ("The call is a fax (T.38), which has no sound.", "Это факс (T.38), в нём нет звука."),
     (
-        "Every media packet was cut short by the capture: raise its snap length.",
-        "Захват обрезал все пакеты звука: увеличьте длину захвата (snap length).",
+        "The capture cut the media packets short: raise its snap length.",
+        "Захват обрезал пакеты звука: увеличьте длину захвата (snap length).",
     ),
     (
         "No media packet could be decoded: their contents do not fit the codec that was agreed.",

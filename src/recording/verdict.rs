@@ -58,7 +58,7 @@ pub(crate) struct SideFacts {
     pub(crate) audibility: Audibility,
     /// Whether there were telephone-events.
     pub(crate) events: bool,
-    /// Reasons why packets could not be decoded.
+    /// Reasons why packets could not be decoded; not those of a few packets.
     pub(crate) undecodable: BTreeSet<UndecodableReason>,
     /// Whether packets were deliberately not kept, e.g. during a pause.
     pub(crate) withheld: bool,
@@ -110,10 +110,17 @@ impl From<&SideReport> for SideFacts {
         Self {
             audibility: Audibility::of(report),
             events: report.events > 0,
-            undecodable: report.silent.keys().cloned().collect(),
+            undecodable: main_reasons(report),
             withheld: report.withheld > 0,
         }
     }
+}
+
+/// Returns the reasons of packets without sound that explain a silent side. A few damaged packets explain nothing.
+fn main_reasons(report: &SideReport) -> BTreeSet<UndecodableReason> {
+    let packets = (report.decoded + report.comfort + report.undecodable()) as f64;
+    let is_main = |count: u64| count as f64 >= MIN_REASON_SHARE * packets;
+    report.silent.iter().filter(|(_, count)| is_main(**count)).map(|(reason, _)| reason.clone()).collect()
 }
 
 /// Returns the first verdict that applies, in the order of [`CallVerdict`], and the reason for people. Never returns
@@ -195,7 +202,7 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
         facts.caller.undecodable.contains(reason) || facts.callee.undecodable.contains(reason)
     };
     if has(&UndecodableReason::Cut) {
-        "Every media packet was cut short by the capture: raise its snap length.".to_owned()
+        "The capture cut the media packets short: raise its snap length.".to_owned()
     } else if has(&UndecodableReason::Damaged) {
         "No media packet could be decoded: their contents do not fit the codec that was agreed.".to_owned()
     } else if facts.fax.is_some() {
@@ -224,7 +231,7 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
 /// Returns why a side cannot be heard while the other can.
 fn silence_reason(side: &str, facts: &SideFacts, spool_loss: Option<&str>) -> String {
     match facts.undecodable.iter().next() {
-        _ if facts.audibility == Audibility::Silence => {
+        None if facts.audibility == Audibility::Silence => {
             format!("the {side}'s packets contain digital silence throughout (one-way audio): check that telephone")
         }
         None if facts.audibility == Audibility::AlmostNothing => {
@@ -276,6 +283,8 @@ const MIN_HEARD_MS: f64 = 1_000.0;
 /// Smallest share of decoded packets, 0 to 1, among decoded and undecodable packets. With a smaller share a side has
 /// almost no sound.
 const MIN_DECODED_SHARE: f64 = 0.05;
+/// Smallest share of a side's packets, 0 to 1, whose reason is named for a silent side.
+const MIN_REASON_SHARE: f64 = 0.05;
 /// Largest magnitude of digital silence: 8 in A-law, and the ripple of a resampler.
 const SILENCE_PEAK: u32 = 16;
 
@@ -303,6 +312,21 @@ mod tests {
         assert_eq!(of(32, 0, 9_000), Audibility::Heard, "a short answer");
         assert_eq!(of(1, 0, 9_000), Audibility::AlmostNothing);
         assert_eq!(of(0, 900, 0), Audibility::Nothing);
+    }
+
+    #[test]
+    fn reason_of_a_few_packets_is_not_the_reason_of_a_silent_side() {
+        let zrtp = UndecodableReason::Encrypted(UndecryptableReason::Zrtp);
+        let report = |encrypted: u64| {
+            let silent = [(UndecodableReason::Damaged, 3), (zrtp.clone(), encrypted)].into_iter().collect();
+            SideReport { decoded: 500, silent, heard_us: 10_000_000, silence_s: 20.0, ..SideReport::default() }
+        };
+        let reason = |encrypted: u64| {
+            let callee = SideFacts::from(&report(encrypted));
+            verdict(&VerdictFacts { caller: side(true, &[]), callee, packets: 999, ..VerdictFacts::default() }).1
+        };
+        assert!(reason(2).contains("digital silence"), "{}", reason(2));
+        assert!(reason(900).contains("encrypted"), "{}", reason(900));
     }
 
     #[test]
