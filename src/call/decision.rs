@@ -147,6 +147,11 @@ pub enum Decision {
         /// Side that sends the stream.
         side: Side,
     },
+    /// A stream belongs to a further audio m-line of its side: it is heard together with the streams of the first one.
+    FurtherLine {
+        /// Number of the stream.
+        stream: u32,
+    },
     /// A payload type of a stream has this format from now on.
     Payload {
         /// Number of the stream.

@@ -26,6 +26,8 @@ pub(crate) struct RtpStream {
     pub(crate) side: Side,
     /// Side that sends the stream.
     pub(crate) sender: Side,
+    /// Whether it belongs to a further audio m-line of its side.
+    pub(crate) is_further: bool,
     stats: StreamStats,
     payloads: Vec<PayloadUse>,
     /// Earlier audio codecs of payload types that were redefined. RFC 3264 section 8.3.2 forbids a redefinition, but
@@ -34,9 +36,7 @@ pub(crate) struct RtpStream {
     /// Index in `payloads` of the newest packet's payload type.
     current: usize,
     spacing: PacketSpacing,
-    security: StreamSecurity,
-    /// Whether the sender had not announced anything when `security` was set.
-    unsettled: bool,
+    security: ReportedSecurity,
     /// Number of packets that the capture truncated (snaplen).
     pub(crate) cut: u64,
     /// Doubts whether payload types mean what the receiver announced.
@@ -61,6 +61,20 @@ struct PayloadDoubt {
     judges: Vec<PayloadJudge>,
     /// Number of packets in another format than the receiver announced for their payload type.
     mistaken: u64,
+}
+
+/// The encryption of a stream, as far as it was returned as an update.
+#[derive(Clone, Debug)]
+struct ReportedSecurity {
+    last: StreamSecurity,
+    /// Whether the sender had announced nothing yet when `last` was set.
+    is_unsettled: bool,
+}
+
+impl Default for ReportedSecurity {
+    fn default() -> Self {
+        Self { last: StreamSecurity::Plain, is_unsettled: false }
+    }
 }
 
 /// The end of a stream at one side of its leg.
@@ -142,13 +156,13 @@ impl RtpStream {
             ssrc,
             side,
             sender: side,
+            is_further: false,
             stats: StreamStats::default(),
             payloads: Vec::new(),
             former: Vec::new(),
             current: 0,
             spacing: PacketSpacing::default(),
-            security: StreamSecurity::Plain,
-            unsettled: false,
+            security: ReportedSecurity::default(),
             cut: 0,
             doubt: PayloadDoubt::default(),
             taken_over: None,
@@ -212,6 +226,16 @@ impl RtpStream {
         self.ssrc == ssrc && (self.src, self.dst) == flow
     }
 
+    /// Returns whether a sequence number is near the newest one. False for a stream without packets.
+    pub(crate) fn is_near(&self, sequence: SequenceNumber) -> bool {
+        self.stats.is_near(sequence)
+    }
+
+    /// Returns whether a packet had this payload type.
+    pub(crate) fn has_used(&self, pt: PayloadType) -> bool {
+        self.payloads.iter().any(|payload| payload.pt == pt && payload.packets > 0)
+    }
+
     /// Returns whether a copy of this packet was handled before.
     pub(crate) fn has_packet(&self, packet: &RtpPacket<'_>) -> bool {
         self.stats.has_seen(packet.sequence, packet.time)
@@ -241,7 +265,7 @@ impl RtpStream {
 
     /// Makes the next packet report all facts again, for a new spool file.
     pub(crate) fn forget_reported(&mut self) {
-        self.security = StreamSecurity::Plain;
+        self.security.last = StreamSecurity::Plain;
         for payload in &mut self.payloads {
             // The impossible generation forces a new lookup.
             (payload.told, payload.generation) = (false, u32::MAX);
@@ -267,12 +291,12 @@ impl RtpStream {
             news.payloads_since = payload.is_judged.then(|| payload.first_at.max(earliest).min(at));
         }
         let security = negotiation.security(self.sender);
-        if self.security != security {
-            let since = if self.unsettled { self.stats.first_at().unwrap_or(at).min(at) } else { at };
+        if self.security.last != security {
+            let since = if self.security.is_unsettled { self.stats.first_at().unwrap_or(at).min(at) } else { at };
             news.security = Some((security.clone(), since));
-            self.security = security;
+            self.security.last = security;
         }
-        self.unsettled = negotiation.announced(self.sender).is_none();
+        self.security.is_unsettled = negotiation.announced(self.sender).is_none();
         news
     }
 
@@ -283,7 +307,7 @@ impl RtpStream {
 
     /// Returns whether the stream's payload is encrypted, by the facts returned so far.
     pub(crate) fn is_protected(&self) -> bool {
-        self.security != StreamSecurity::Plain
+        self.security.last != StreamSecurity::Plain
     }
 
     /// Returns the record of the stream, or `None` before its first packet.

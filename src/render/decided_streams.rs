@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::mix_buffer::MixLayer;
 use super::packet::RtpHeaderFields;
 use super::report::UndecryptableReason;
 use crate::call::decision::{Decision, PayloadFormat, SrtpContext};
@@ -25,6 +26,7 @@ pub(super) struct DecidedStreams {
 pub(super) struct DecidedStream {
     pub(super) side: Side,
     pub(super) ssrc: Ssrc,
+    pub(super) layer: MixLayer,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
     /// The last keys, after the signalling ended the encryption. A sender may keep using them for a while, e.g. until
@@ -52,11 +54,17 @@ impl DecidedStreams {
                 let known = self.streams.entry(*stream).or_insert_with(|| DecidedStream {
                     side: *side,
                     ssrc: *ssrc,
+                    layer: MixLayer::First,
                     formats: HashMap::default(),
                     protection: StreamProtection::Plain,
                     former_keys: None,
                 });
                 known.side = *side;
+            }
+            Decision::FurtherLine { stream } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.layer = MixLayer::Further;
+                }
             }
             Decision::Payload { stream, pt, format } => {
                 if let Some(known) = self.streams.get_mut(stream) {

@@ -3,6 +3,9 @@
 //! Sound may be written in any order within the window. If two streams of one side sound at once, the later stream
 //! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer. Digital silence
 //! does not replace the sound of another stream that talks on.
+//!
+//! Streams of a further audio m-line do not replace those of the first one. They have a window of their own, and the sum
+//! of both is the channel.
 
 use std::io;
 
@@ -21,10 +24,31 @@ pub(super) struct MixBuffer {
     /// Number of samples of the whole recording.
     total: i64,
     channels: [ChannelWindow; 2],
+    /// Sound of further audio m-lines, for each channel.
+    further: [ChannelWindow; 2],
     /// Spans that stay silent, as positions: from, to.
     muted: Vec<(i64, i64)>,
     frames: Vec<[i16; 2]>,
     meters: [LevelMeter; 2],
+}
+
+/// The place where a stream writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MixTarget {
+    /// 0: left, 1: right.
+    pub(super) channel: usize,
+    pub(super) layer: MixLayer,
+    /// Rank of the stream: if two streams of a layer sound at once, the higher rank wins.
+    pub(super) rank: u16,
+}
+
+/// The audio m-lines of a side are mixed, each in its layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MixLayer {
+    /// The first m-line, or the only one.
+    First,
+    /// All further m-lines.
+    Further,
 }
 
 /// One channel of the window.
@@ -92,6 +116,18 @@ impl ChannelWindow {
         (&mut self.samples[self.flushed..end], &mut self.ranks[self.flushed..end])
     }
 
+    /// Adds the front of the window to some samples, and moves it by as many. A window that nobody wrote to stays empty.
+    fn move_front_into(&mut self, samples: &mut [i16]) {
+        if self.samples.is_empty() {
+            return;
+        }
+        let count = samples.len();
+        for (sample, other) in samples.iter_mut().zip(self.grow_to(count).0) {
+            *sample = sample.saturating_add(*other);
+        }
+        self.remove_front(count);
+    }
+
     /// Moves the front of the window by `count` samples, which must be in the window.
     fn remove_front(&mut self, count: usize) {
         self.flushed += count;
@@ -111,6 +147,7 @@ impl MixBuffer {
             base: 0,
             total: i64::try_from(total).unwrap_or(i64::MAX),
             channels: [ChannelWindow::default(), ChannelWindow::default()],
+            further: [ChannelWindow::default(), ChannelWindow::default()],
             muted,
             frames: Vec::new(),
             meters: [LevelMeter::new(rate_hz), LevelMeter::new(rate_hz)],
@@ -119,7 +156,8 @@ impl MixBuffer {
 
     /// Writes samples at a position. Samples outside the recording or already flushed are dropped. Returns how many
     /// samples lie inside the recording.
-    pub(super) fn write(&mut self, channel: usize, rank: u16, at: i64, samples: &[i16]) -> usize {
+    pub(super) fn write(&mut self, target: MixTarget, at: i64, samples: &[i16]) -> usize {
+        let MixTarget { channel, layer, rank } = target;
         let end = at.saturating_add(samples.len() as i64);
         let inside = end.min(self.total).saturating_sub(at.max(0)).max(0) as usize;
         let longest = i64::from(self.rate_hz) * MAX_WINDOW_S;
@@ -129,7 +167,10 @@ impl MixBuffer {
             return inside;
         }
         let (first, last) = ((from - self.base) as usize, (to - self.base) as usize);
-        let channel = &mut self.channels[channel];
+        let channel = match layer {
+            MixLayer::First => &mut self.channels[channel],
+            MixLayer::Further => &mut self.further[channel],
+        };
         let samples = &samples[(from - at) as usize..(to - at) as usize];
         let (window, ranks) = channel.grow_to(last);
         let (window, ranks) = (&mut window[first..], &mut ranks[first..]);
@@ -171,13 +212,15 @@ impl MixBuffer {
     pub(super) fn flush_until(&mut self, position: i64, out: &mut SampleSink<'_>) -> io::Result<()> {
         let position = position.min(self.total);
         let talks_on = (self.rate_hz / TALKS_ON_PARTS) as usize;
-        for channel in &mut self.channels {
+        for channel in self.channels.iter_mut().chain(&mut self.further) {
             channel.settle_silence(self.base, position, talks_on);
         }
         while self.base < position {
             let count = (position - self.base).min(i64::from(self.rate_hz)) as usize;
-            for (channel_window, meter) in self.channels.iter_mut().zip(&mut self.meters) {
+            let windows = self.channels.iter_mut().zip(&mut self.further);
+            for ((channel_window, further), meter) in windows.zip(&mut self.meters) {
                 let (samples, _) = channel_window.grow_to(count);
+                further.move_front_into(samples);
                 for &(from, to) in &self.muted {
                     let from = (from - self.base).clamp(0, count as i64) as usize;
                     let to = (to - self.base).clamp(0, count as i64) as usize;

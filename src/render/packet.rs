@@ -48,8 +48,8 @@ pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item =
 /// Parses the fixed header. Returns `None` for bytes that are not RTP.
 pub(super) fn read_header(packet: &PacketEntry<'_>) -> Option<RtpHeaderFields> {
     let (fixed, _) = packet.payload.split_first_chunk::<12>()?;
-    // RFC 5761 section 4: RTCP packet types 192 to 223. Without the marker, payload types 64 to 95 are RTP.
-    if fixed[0] >> 6 != 2 || (192..=223).contains(&fixed[1]) {
+    // The engine stores no RTCP. The bytes 192 to 223 are payload types 64 to 95 with the marker.
+    if fixed[0] >> 6 != 2 {
         return None;
     }
     Some(RtpHeaderFields {

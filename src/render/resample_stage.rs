@@ -1,16 +1,7 @@
 //! Converts the sound of a decoder to the recording's rate and writes it to the mix buffer.
 
-use super::mix_buffer::MixBuffer;
+use super::mix_buffer::{MixBuffer, MixTarget};
 use super::resample::Resampler;
-
-/// The channel and rank that a stream writes with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MixTarget {
-    /// 0: left, 1: right.
-    pub(super) channel: usize,
-    /// Rank of the stream: if two streams sound at once, the higher rank wins.
-    pub(super) rank: u16,
-}
 
 /// Converts the sound of one decoder.
 pub(super) struct ResampleStage {
@@ -41,7 +32,7 @@ impl ResampleStage {
     /// Writes sound at a position, which counts samples at the decoder's rate.
     pub(super) fn write(&mut self, at: i64, samples: &[i16], buffer: &mut MixBuffer) {
         if self.from_hz == self.to_hz {
-            buffer.write(self.target.channel, self.target.rank, at, samples);
+            buffer.write(self.target, at, samples);
             return;
         }
         if self.run.is_none_or(|run| run.next_in != at) {
@@ -53,7 +44,7 @@ impl ResampleStage {
         self.scratch.clear();
         resampler.push(samples, &mut self.scratch);
         run.next_in += samples.len() as i64;
-        buffer.write(self.target.channel, self.target.rank, run.next_out, &self.scratch);
+        buffer.write(self.target, run.next_out, &self.scratch);
         run.next_out += self.scratch.len() as i64;
     }
 
@@ -62,7 +53,7 @@ impl ResampleStage {
         let (Some(run), Some(resampler)) = (self.run.take(), &mut self.resampler) else { return };
         self.scratch.clear();
         resampler.finish(&mut self.scratch);
-        buffer.write(self.target.channel, self.target.rank, run.next_out, &self.scratch);
+        buffer.write(self.target, run.next_out, &self.scratch);
     }
 
     /// Writes the samples that the resampler still holds, if its output ended before a position of the recording.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::decided_streams::DecidedStreams;
-use super::mix_buffer::{MixBuffer, SampleSink};
+use super::mix_buffer::{MixBuffer, MixTarget, SampleSink};
 use super::packet;
-use super::plan::{ArrivedPacket, RenderPlan};
+use super::plan::RenderPlan;
 use super::player::{PlayContext, StreamInputs, StreamPlayer};
 use super::report::{RenderError, RenderReport};
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
@@ -69,16 +69,14 @@ impl<'a> RenderPass<'a> {
         let Some(known) = self.known.streams.get(&number) else { return };
         let channel = known.side.channel();
         let rank = u16::try_from(self.players.len() + 1).unwrap_or(u16::MAX);
-        let player = self.players.entry(number).or_insert_with(|| StreamPlayer::new(channel, rank));
+        let player = self
+            .players
+            .entry(number)
+            .or_insert_with(|| StreamPlayer::new(MixTarget { channel, layer: known.layer, rank }));
         let mut context =
             PlayContext { plan: self.plan, buffer: &mut self.buffer, report: &mut self.report.sides[channel] };
-        let arrival = ArrivedPacket::new(packet, head, known);
-        player.handle_packet(
-            packet,
-            arrival,
-            StreamInputs { known, plan: self.plan.streams.get(&number) },
-            &mut context,
-        );
+        let inputs = StreamInputs { known, plan: self.plan.streams.get(&number) };
+        player.handle_packet(packet, head, inputs, &mut context);
     }
 
     /// Advances all players to `now` and flushes the finished sound.

@@ -4,6 +4,7 @@
 //! never because it parses.
 
 pub mod redundancy;
+mod rtcp_form;
 pub mod stats;
 
 #[cfg(test)]
@@ -14,12 +15,14 @@ use rtp_rs::{RtpReader, RtpReaderError};
 use crate::net::{PayloadType, SequenceNumber, Ssrc};
 use crate::time::RtpTime;
 
+pub(crate) use rtcp_form::RtcpForm;
+
 /// The protocol of a packet on a media port (RFC 7983 section 7, RFC 5761 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaPacketKind {
     /// RTP or SRTP.
     Rtp,
-    /// RTCP or SRTCP.
+    /// RTCP or SRTCP, or RTP with the marker and a payload type of 64 to 95. The form tells them apart.
     Rtcp,
     /// STUN: connectivity checks (RFC 8489, RFC 8445).
     Stun,

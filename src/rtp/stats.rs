@@ -120,6 +120,11 @@ impl StreamStats {
         known && self.seen.get(self.run.highest - u64::from(behind)) == Some(fold(time))
     }
 
+    /// Returns whether a sequence number is near the highest one of this run. False before the first packet.
+    pub(crate) const fn is_near(&self, sequence: SequenceNumber) -> bool {
+        self.run.highest > 0 && sequence.distance_from(self.run.highest_sequence()).unsigned_abs() < MAX_DROPOUT
+    }
+
     /// Returns the number of packets without duplicates.
     pub(crate) const fn packets(&self) -> u64 {
         self.packets

@@ -16,7 +16,7 @@ use crate::call::roles::CallRoles;
 use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream};
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Ssrc};
-use crate::rtp::{RtpPacket, RtpParseError};
+use crate::rtp::{self, MediaPacketKind, RtpPacket, RtpParseError};
 use crate::time::Timestamp;
 
 /// Priority of a leg as the receiver of a flow. The fields are ordered by weight, and the greatest value wins.
@@ -137,6 +137,10 @@ impl Engine {
             let flow = (datagram.src, datagram.dst);
             let known = self.table.route(flow);
             let Some(route) = known.or_else(|| self.resolve_route(flow, packet.ssrc)) else { return false };
+            if rtp::classify(datagram.payload) == MediaPacketKind::Rtcp && !self.is_marked_rtp(route, datagram, &packet)
+            {
+                return true;
+            }
             let route = self.cache_route(flow, route);
             self.deliver_packet(route, datagram, &packet, sink);
             true
@@ -156,7 +160,7 @@ impl Engine {
     /// address come from the side that announced it (symmetric RTP behind a NAT, RFC 4961). After these, the presumed
     /// addresses are tried, then the IPv4 addresses within NAT64 addresses, and last the parties behind a NAT with an
     /// unknown media host.
-    fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
+    pub(super) fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
         let presumed = |query: &FlowQuery| {
@@ -326,9 +330,13 @@ impl Engine {
                 match leg.dialog.negotiation.line_use(route.sender, flow) {
                     AudioLineUse::Voice => {}
                     AudioLineUse::OtherParty => stream.side = route.sender.other(),
-                    // Without a stream on the first m-line, nothing is covered.
-                    AudioLineUse::Further if !leg.streams.iter().any(|s| s.sender == route.sender) => {}
-                    AudioLineUse::Further => call.note_problem(ProblemKind::SecondAudioLine),
+                    AudioLineUse::Further => {
+                        stream.is_further = true;
+                        // Alone it is the voice of its side, as it would be on the first m-line.
+                        if leg.streams.iter().any(|s| s.sender == route.sender) {
+                            call.note_problem(ProblemKind::SecondAudioLine);
+                        }
+                    }
                 }
                 stream.announced = [flow.0, flow.1].map(|end| leg.announced().contains(&end));
                 let Some(index) = self.table.add_stream(route.slot, stream) else { return };
@@ -424,6 +432,9 @@ impl Engine {
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
+                if stream.is_further {
+                    sink.decide(leg.id, at, &Decision::FurtherLine { stream: index });
+                }
             }
             let news = stream.take_update(&leg.dialog.negotiation, changed, at);
             let payloads_at = news.payloads_since.map_or(at, |since| since.offset(-DISORDER_NS).min(at));
@@ -448,7 +459,7 @@ impl Engine {
 }
 
 /// Parses an RTP packet, even if the capture truncated it or the spool stored only its header.
-fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParseError> {
+pub(super) fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParseError> {
     if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
         return RtpPacket::parse_cut(datagram.payload);
     }

@@ -10,6 +10,7 @@ mod counters;
 mod learn;
 mod left_calls;
 mod lifecycle;
+mod marked_rtp;
 mod media;
 mod merge;
 mod pause;
@@ -187,6 +188,7 @@ impl Engine {
         self.handle_timeout(datagram.at, sink);
         match rtp::classify(datagram.payload) {
             rtp::MediaPacketKind::Rtp => self.handle_rtp(datagram, sink),
+            rtp::MediaPacketKind::Rtcp => self.handle_rtcp_or_marked_rtp(datagram, sink),
             rtp::MediaPacketKind::Zrtp => self.handle_zrtp(datagram),
             rtp::MediaPacketKind::Other if sip::looks_like_sip(datagram.payload) => {
                 self.handle_sip(datagram, Transport::Udp, sink);

@@ -87,8 +87,12 @@ impl Engine {
         for (index, stream) in leg.streams.iter_mut().enumerate() {
             stream.forget_reported();
             let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
+            let is_further = stream.is_further;
             let stream = u32::try_from(index).unwrap_or(u32::MAX);
             sink.decide(leg.id, self.clock.now, &Decision::Stream { stream, src, dst, ssrc, side });
+            if is_further {
+                sink.decide(leg.id, self.clock.now, &Decision::FurtherLine { stream });
+            }
         }
         if leg.has_media() {
             self.write_start(slot, sink);

@@ -128,6 +128,11 @@ impl Engine {
                 }
                 self.table.add_stream(slot, restored);
             }
+            Decision::FurtherLine { stream } => {
+                if let Some(stream) = leg.streams.get_mut(*stream as usize) {
+                    stream.is_further = true;
+                }
+            }
             Decision::Restart { away_ms } => {
                 leg.dialog.note_activity(at);
                 if *away_ms > 0

@@ -150,9 +150,6 @@ impl LegSink for CallTally {
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, _keep: KeptBytes) {
         let is_whole = datagram.payload.len() as u64 >= u64::from(datagram.wire_len);
         let Some(streams) = self.legs.get_mut(&leg).filter(|_| is_whole) else { return };
-        if rtp::classify(datagram.payload) != rtp::MediaPacketKind::Rtp {
-            return;
-        }
         let Ok(packet) = rtp::RtpPacket::parse_cut(datagram.payload) else { return };
         let flow = (datagram.src, datagram.dst, packet.ssrc);
         if let Some(stream) = streams.iter_mut().rev().find(|s| s.flow == flow) {

@@ -144,6 +144,7 @@ impl TrafficMonitor {
                 self.plain.rtp_joined += u64::from(rtp::split_merged(datagram.payload).nth(1).is_some());
                 rtp::split_merged(datagram.payload).for_each(|packet| self.note_rtp(datagram, packet));
             }
+            rtp::MediaPacketKind::Rtcp if self.is_marked_rtp(datagram) => self.note_rtp(datagram, datagram.payload),
             rtp::MediaPacketKind::Rtcp => self.plain.rtcp += 1,
             rtp::MediaPacketKind::Dtls => self.plain.dtls += 1,
             rtp::MediaPacketKind::Zrtp => self.plain.zrtp += 1,
@@ -154,6 +155,14 @@ impl TrafficMonitor {
             }
             _ => {}
         }
+    }
+
+    /// Returns whether a packet is RTP with the marker and a payload type of 64 to 95 (RFC 5761 section 4).
+    fn is_marked_rtp(&self, datagram: &UdpDatagram<'_>) -> bool {
+        let Ok(packet) = rtp::RtpPacket::parse_cut(datagram.payload) else { return false };
+        self.streams.get(&(datagram.src, datagram.dst, packet.ssrc)).is_some_and(|stream| {
+            stream.is_rtp() && packet.sequence.distance_from(stream.newest).unsigned_abs() < MAX_DROPOUT.unsigned_abs()
+        })
     }
 
     fn note_signalling(&mut self, src: Endpoint, dst: Endpoint) {

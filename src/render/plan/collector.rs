@@ -31,6 +31,8 @@ pub(super) struct StreamCollector {
     formats_seen: HashSet<Arc<PayloadFormat>>,
     /// Format of the last packet.
     format: Option<Arc<PayloadFormat>>,
+    /// Whether that format has more than one packing.
+    has_packings: bool,
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,
     policy: ClockPolicy,
@@ -64,6 +66,7 @@ impl StreamCollector {
             clocks: HashMap::default(),
             formats_seen: HashSet::new(),
             format: None,
+            has_packings: false,
             unwrapper: TimestampUnwrapper::default(),
             tracks: Vec::new(),
         }
@@ -76,7 +79,13 @@ impl StreamCollector {
             return false;
         }
         self.format = Some(Arc::clone(format));
+        self.has_packings = PackingJudge::new(format).is_some();
         self.formats_seen.insert(Arc::clone(format))
+    }
+
+    /// Returns whether the duration of a packet is needed: until its clock is known, or if packets are counted.
+    pub(super) fn needs_length(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
+        !self.pending.is_empty() || !matches!(self.clocks.get(&(pt, format.clock_hz)), Some(MediaClock::Clock(_)))
     }
 
     pub(super) fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
@@ -147,6 +156,9 @@ impl StreamCollector {
 
     /// Passes the payload of a G.726 packet to the judge of its packing.
     pub(super) fn judge_packing(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, packet: &PacketEntry<'_>) {
+        if !self.has_packings {
+            return;
+        }
         let index = self.packings.iter().position(|(known, of, _)| *known == pt && Arc::ptr_eq(of, format));
         let index = match index {
             Some(index) => index,

@@ -94,7 +94,13 @@ impl PlanPass {
         if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
             collector.judge_packing(head.pt, format, packet);
         }
-        collector.handle_packet(ArrivedPacket::new(packet, head, known), format);
+        // The duration costs as much as all the rest, and few packets need it.
+        let arrival = if collector.needs_length(head.pt, format) {
+            ArrivedPacket::with_length(packet, head, known)
+        } else {
+            ArrivedPacket::without_length(packet, head)
+        };
+        collector.handle_packet(arrival, format);
     }
 
     /// Tries other clocks for streams with a doubtful timeline, and keeps a timeline that is clearly steadier.

@@ -46,9 +46,8 @@ impl StreamPlan {
         &self,
         unwrapper: &mut TimestampUnwrapper,
         packet: ArrivedPacket,
-        format: &PayloadFormat,
+        clock: MediaClock,
     ) -> Option<PlayoutTime> {
-        let clock = self.clock(packet.head.pt, format);
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
         let (track, position) = match self.aliases.get(&position.track) {
@@ -75,9 +74,9 @@ impl StreamPlan {
         self.keys.iter().find(|(since, _)| is_soon(*since)).map(|(_, context)| context)
     }
 
-    /// Returns whether packets of this format are placed by sequence number, because their RTP timestamps are useless.
-    pub(in crate::render) fn is_counted(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
-        matches!(self.clock(pt, format), MediaClock::Counted { .. })
+    /// Returns whether the stream is SRTP at some time.
+    pub(in crate::render) fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
     }
 
     /// Returns the formats whose timestamps run on another clock than announced: announced and true clock, Hz.
@@ -91,7 +90,8 @@ impl StreamPlan {
         wrong
     }
 
-    fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
+    /// Returns the clock of a format.
+    pub(in crate::render) fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
         self.clocks.get(&(pt, format.clock_hz)).copied().unwrap_or(MediaClock::Clock(format.clock_hz))
     }
 }
@@ -101,13 +101,22 @@ impl StreamPlan {
 pub(in crate::render) struct ArrivedPacket {
     pub(in crate::render) at: Timestamp,
     pub(in crate::render) head: RtpHeaderFields,
-    /// Duration of the sound, ns; `None` if the codec does not say it, or SRTP hides it.
+    /// Duration of the sound, ns; `None` if the codec does not say it, if SRTP hides it, or if nobody asks for it.
     pub(in crate::render) length_ns: Option<i64>,
 }
 
 impl ArrivedPacket {
-    /// Returns the arrival of a packet of a known stream.
-    pub(in crate::render) fn new(packet: &PacketEntry<'_>, head: RtpHeaderFields, known: &DecidedStream) -> Self {
+    /// Returns the arrival of a packet whose duration is not needed.
+    pub(in crate::render) const fn without_length(packet: &PacketEntry<'_>, head: RtpHeaderFields) -> Self {
+        Self { at: packet.at, head, length_ns: None }
+    }
+
+    /// Returns the arrival of a packet of a known stream, with the duration of its sound.
+    pub(in crate::render) fn with_length(
+        packet: &PacketEntry<'_>,
+        head: RtpHeaderFields,
+        known: &DecidedStream,
+    ) -> Self {
         let plain = matches!(known.protection, StreamProtection::Plain) && known.former_keys.is_none();
         let format = known.formats.get(&head.pt).and_then(Option::as_deref).filter(|_| plain);
         let length_ns = format.and_then(|format| match packet::read_payload(packet) {

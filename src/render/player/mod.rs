@@ -15,11 +15,14 @@ use sequence_order::{SequenceMark, SequenceOrder};
 use sounding::{GapFill, GapRequest, PlayoutCursor};
 use unpacking::{NoSound, SrtpState};
 
+use super::clock_rate::MediaClock;
 use super::codec::SpeechDecoder;
 use super::decided_streams::{DecidedStream, is_on_timeline};
+use super::mix_buffer::MixTarget;
+use super::packet::RtpHeaderFields;
 use super::plan::{ArrivedPacket, PlayoutTime, StreamPlan};
 use super::report::PayloadQuirk;
-use super::resample_stage::{MixTarget, ResampleStage};
+use super::resample_stage::ResampleStage;
 use super::rtp_clock::TimestampUnwrapper;
 use super::srtp::SrtpStream;
 use crate::call::decision::PayloadFormat;
@@ -84,10 +87,10 @@ pub(super) struct StreamInputs<'a> {
 }
 
 impl StreamPlayer {
-    /// Returns a player that writes to a channel. If two streams sound at once, the higher rank wins.
-    pub(super) fn new(channel: usize, rank: u16) -> Self {
+    /// Returns a player that writes to a channel.
+    pub(super) fn new(target: MixTarget) -> Self {
         Self {
-            target: MixTarget { channel, rank },
+            target,
             unwrapper: TimestampUnwrapper::default(),
             decoders: Vec::new(),
             order: SequenceOrder::default(),
@@ -107,20 +110,26 @@ impl StreamPlayer {
     pub(super) fn handle_packet(
         &mut self,
         packet: &PacketEntry<'_>,
-        arrival: ArrivedPacket,
+        head: RtpHeaderFields,
         StreamInputs { known, plan }: StreamInputs<'_>,
         context: &mut PlayContext<'_>,
     ) {
-        let format = known.formats.get(&arrival.head.pt).and_then(Option::as_ref);
-        let playout = match (format, plan) {
+        let format = known.formats.get(&head.pt).and_then(Option::as_ref);
+        let clock = format.zip(plan).map(|(format, plan)| plan.clock(head.pt, format));
+        let counted = matches!(clock, Some(MediaClock::Counted { .. }));
+        let arrival = if counted || plan.is_some_and(StreamPlan::has_keys) {
+            ArrivedPacket::with_length(packet, head, known)
+        } else {
+            ArrivedPacket::without_length(packet, head)
+        };
+        let playout = match (format, plan, clock) {
             // The first pass unwrapped late and undecodable packets too, so both passes must.
-            (Some(format), Some(plan)) if is_on_timeline(format) => {
-                plan.playout_time(&mut self.unwrapper, arrival, format)
+            (Some(format), Some(plan), Some(clock)) if is_on_timeline(format) => {
+                plan.playout_time(&mut self.unwrapper, arrival, clock)
             }
             _ => None,
         };
         let inside = context.is_inside(playout.map_or(arrival.at, |playout| playout.at));
-        let counted = matches!((format, plan), (Some(format), Some(plan)) if plan.is_counted(arrival.head.pt, format));
         context.report.broken_stamps += u64::from(inside && counted && playout.is_some());
         let Some(sequence) =
             self.order.extend(arrival.head.sequence, playout.map(|playout| SequenceMark::new(arrival.at, playout)))

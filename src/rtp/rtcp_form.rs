@@ -1,0 +1,89 @@
+//! Tells RTCP from RTP by its form (RFC 3550 section 6.1, RFC 5506, RFC 3711 section 3.4).
+//!
+//! The packet types of RTCP are the payload types 64 to 95 with the marker bit. So the second byte alone does not tell
+//! them apart (RFC 5761 section 4). RTCP has lengths that fit the datagram; the same bytes of RTP are its sequence number.
+
+/// Likeness of a packet to RTCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RtcpForm {
+    /// The lengths of one or more RTCP packets fill the datagram.
+    Compound,
+    /// The first length leaves room for encrypted packets and the trailer of SRTCP.
+    MaybeEncrypted,
+    /// The lengths do not fit.
+    No,
+}
+
+impl RtcpForm {
+    /// Examines a packet of `wire_len` bytes, as far as the capture has it.
+    pub(crate) fn of(payload: &[u8], wire_len: u32) -> Self {
+        let wire_len = (wire_len as usize).max(payload.len());
+        let Some(first) = packet_len(payload) else { return Self::No };
+        let mut end = first;
+        while end < wire_len {
+            match payload.get(end..).and_then(packet_len) {
+                Some(next) => end += next,
+                None if wire_len - first >= MIN_SRTCP_TRAILER => return Self::MaybeEncrypted,
+                None => return Self::No,
+            }
+        }
+        match (end == wire_len, first <= wire_len) {
+            (true, _) => Self::Compound,
+            (false, true) if wire_len - first >= MIN_SRTCP_TRAILER => Self::MaybeEncrypted,
+            _ => Self::No,
+        }
+    }
+}
+
+/// Returns the length of the RTCP packet at the start of some bytes, if its version and packet type are in use.
+fn packet_len(bytes: &[u8]) -> Option<usize> {
+    let &[first, kind, high, low, ..] = bytes else { return None };
+    let is_in_use = first >> 6 == 2 && PACKET_TYPES.iter().any(|range| range.contains(&kind));
+    is_in_use.then(|| 4 * (1 + usize::from(u16::from_be_bytes([high, low]))))
+}
+
+/// RTCP packet types in use: FIR, NACK, SMPTE, IJ; SR to SNM (IANA registry "RTCP Control Packet Types").
+const PACKET_TYPES: [std::ops::RangeInclusive<u8>; 2] = [192..=195, 200..=213];
+/// Bytes behind SRTCP at least: the index, and an authentication tag of 32 bits (RFC 3711 section 3.4).
+const MIN_SRTCP_TRAILER: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECEIVER_REPORT: [u8; 8] = [0x80, 201, 0, 1, 1, 2, 3, 4];
+    const SOURCE_DESCRIPTION: [u8; 12] = [0x81, 202, 0, 2, 1, 2, 3, 4, 1, 0, 0, 0];
+    const PICTURE_LOSS: [u8; 12] = [0x81, 206, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8];
+
+    fn form(bytes: &[u8]) -> RtcpForm {
+        RtcpForm::of(bytes, bytes.len() as u32)
+    }
+
+    #[test]
+    fn lengths_of_rtcp_fill_the_datagram() {
+        assert_eq!(form(&[&RECEIVER_REPORT[..], &SOURCE_DESCRIPTION].concat()), RtcpForm::Compound);
+        // Reduced size (RFC 5506): one packet that is no report.
+        assert_eq!(form(&PICTURE_LOSS), RtcpForm::Compound);
+        // The snap length cut it.
+        assert_eq!(RtcpForm::of(&SOURCE_DESCRIPTION[..8], 12), RtcpForm::Compound);
+    }
+
+    #[test]
+    fn srtcp_has_a_trailer() {
+        let encrypted = [&RECEIVER_REPORT[..], &[0xA5; 20], &[0x80, 0, 0, 1], &[9; 10]].concat();
+        assert_eq!(form(&encrypted), RtcpForm::MaybeEncrypted);
+        assert_eq!(form(&[&RECEIVER_REPORT[..], &[9; 4]].concat()), RtcpForm::No);
+    }
+
+    #[test]
+    fn rtp_with_marker_and_payload_type_77_does_not_have_the_form() {
+        let audio = |sequence: u16| {
+            let [high, low] = sequence.to_be_bytes();
+            [&[0x80, 77 | 0x80, high, low, 0, 0, 0, 160, 1, 2, 3, 4][..], &[0x55; 160]].concat()
+        };
+        assert_eq!(form(&audio(12_345)), RtcpForm::No);
+        assert_eq!(form(&audio(3)), RtcpForm::MaybeEncrypted);
+        // Packet type 221 is not in use.
+        assert_eq!(form(&[0x80, 93 | 0x80, 0, 1, 0, 0, 0, 0]), RtcpForm::No);
+    }
+}
