@@ -72,7 +72,7 @@ pub(super) async fn page(
     if !viewer.user.may(AccountRight::List) {
         return access::missing(Some(&viewer), false);
     }
-    match find(&state, &viewer, &query, PAGE).await {
+    match find(&state, &viewer, &query, PageSize::Page).await {
         Ok(found) if headers.contains_key(FRAGMENT) => pages::calls::results(&viewer, &query, &found).into_response(),
         Ok(found) => pages::calls::page(&viewer, &query, &found).into_response(),
         Err(error) => access::failed(&error),
@@ -93,7 +93,7 @@ pub(super) async fn api(
     if !viewer.user.may(AccountRight::List) {
         return access::missing(None, true);
     }
-    match find(&state, &viewer, &query, PAGE).await {
+    match find(&state, &viewer, &query, PageSize::Page).await {
         Ok(found) => {
             let next = found.next.as_ref().map(|(begin, id)| format!("{begin}~{id}"));
             let list = CallList { total: found.total(), read_as: &found.read_as, next, calls: &found.calls };
@@ -112,7 +112,7 @@ pub(super) async fn report(
     if !viewer.user.may(AccountRight::List) {
         return access::missing(None, true);
     }
-    match find(&state, &viewer, &query, 1).await {
+    match find(&state, &viewer, &query, PageSize::CountsOnly).await {
         Ok(found) => {
             let counts: serde_json::Map<String, serde_json::Value> =
                 HeardClass::ALL.iter().map(|class| (class.as_str().to_owned(), found.count(*class).into())).collect();
@@ -137,7 +137,7 @@ pub(super) async fn csv(
     let mut query = query;
     let mut rows = 0;
     loop {
-        let found = match find(&state, &viewer, &query, CSV_PAGE).await {
+        let found = match find(&state, &viewer, &query, PageSize::Csv).await {
             Ok(found) => found,
             Err(error) => return access::failed(&error),
         };
@@ -155,8 +155,34 @@ pub(super) async fn csv(
     ([(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, name)], text).into_response()
 }
 
+/// The calls that a request reads at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PageSize {
+    /// A page with its day summary.
+    Page,
+    /// A page of a CSV.
+    Csv,
+    /// The day summary.
+    CountsOnly,
+}
+
+impl PageSize {
+    const fn calls(self) -> u32 {
+        match self {
+            Self::Page => PAGE,
+            Self::Csv => CSV_PAGE,
+            Self::CountsOnly => 1,
+        }
+    }
+}
+
 /// Searches within the scope of the account.
-async fn find(state: &ConsoleState, viewer: &Viewer, query: &CallsQuery, limit: u32) -> Result<FoundPage, StateError> {
+async fn find(
+    state: &ConsoleState,
+    viewer: &Viewer,
+    query: &CallsQuery,
+    size: PageSize,
+) -> Result<FoundPage, StateError> {
     let (site, scope, query) = (state.site.clone(), viewer.user.visible(), query.clone());
     let tagged = tagged(state, &query.q).await?;
     state
@@ -170,12 +196,14 @@ async fn find(state: &ConsoleState, viewer: &Viewer, query: &CallsQuery, limit: 
             let range = query.range(now, newest);
             (search.since, search.until) = (range.since, range.until);
             search.time_of_day = query.time_of_day(range.since.unwrap_or(now));
-            let counts = journal.count_by_class(&CallSearch { heard: None, ..search.clone() })?;
-            let counts = match search.heard {
-                Some(only) if limit == CSV_PAGE => counts.into_iter().filter(|(class, _)| *class == only).collect(),
-                _ => counts,
+            // A CSV has many pages and shows no counts.
+            let counts = match size {
+                PageSize::Csv => Vec::new(),
+                PageSize::Page | PageSize::CountsOnly => {
+                    journal.count_by_class(&CallSearch { heard: None, ..search.clone() })?
+                }
             };
-            let found = journal.search(&search, query.before().as_ref(), limit)?;
+            let found = journal.search(&search, query.before().as_ref(), size.calls())?;
             let read_as = search.numbers.iter().map(|digits| format!("…{digits}")).chain(search.words.iter().cloned());
             Ok(FoundPage {
                 calls: found.calls.into_iter().map(|call| call.record).collect(),

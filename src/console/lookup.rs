@@ -110,12 +110,10 @@ async fn answer(state: &ConsoleState, viewer: &Viewer, query: &WhyQuery) -> Resu
         .read(move |journal| {
             let inside = CallSearch { since: Some(range.0), until: Some(range.1), ..of_number.clone() };
             let before = CallSearch { until: Some(range.0), ..of_number.clone() };
-            // The search starts with the newest call, so the call nearest to the range is the last one found.
             let after = CallSearch { since: Some(range.1), ..of_number.clone() };
-            let mut nearest = journal.search(&after, None, MAX_AFTER)?.calls;
-            let keep = nearest.len().saturating_sub(NEAREST);
-            nearest.drain(..keep);
-            nearest.extend(journal.search(&before, None, NEAREST as u32)?.calls);
+            let mut nearest = journal.first_calls(&after, NEAREST)?;
+            nearest.reverse(); // newest first, as all lists are
+            nearest.extend(journal.search(&before, None, NEAREST)?.calls);
             let all = CallSearch { scope, since: Some(range.0), until: Some(range.1), ..CallSearch::default() };
             Ok(WhyAnswer {
                 range,
@@ -273,6 +271,4 @@ fn causes(viewer: &Viewer, query: &WhyQuery, answer: &WhyAnswer) -> Markup {
 /// Most calls of the number that are shown.
 const MAX_CALLS: u32 = 20;
 /// Number of nearest calls before the range, and after it.
-const NEAREST: usize = 3;
-/// Most calls after the range that are read to find the nearest ones.
-const MAX_AFTER: u32 = 500;
+const NEAREST: u32 = 3;

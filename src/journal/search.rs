@@ -235,7 +235,7 @@ impl Journal {
     }
 }
 
-fn stored(connection: &Connection, id: &str) -> JournalResult<Option<StoredCall>> {
+pub(super) fn stored(connection: &Connection, id: &str) -> JournalResult<Option<StoredCall>> {
     let found = connection
         .prepare_cached("SELECT stage, record FROM calls WHERE id = ?1")?
         .query_row(params![id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
@@ -244,13 +244,13 @@ fn stored(connection: &Connection, id: &str) -> JournalResult<Option<StoredCall>
 }
 
 /// The conditions of a query, joined by AND, and their values.
-struct SqlCondition {
+pub(super) struct SqlCondition {
     parts: Vec<String>,
-    values: Vec<Value>,
+    pub(super) values: Vec<Value>,
 }
 
 impl SqlCondition {
-    fn of(search: &CallSearch) -> JournalResult<Self> {
+    pub(super) fn of(search: &CallSearch) -> JournalResult<Self> {
         let mut condition = Self { parts: vec![String::from("1")], values: Vec::new() };
         condition.add_scope(&search.scope)?;
         condition.add_times(search);
@@ -329,7 +329,7 @@ impl SqlCondition {
         self.values.extend(values);
     }
 
-    fn sql(&self) -> String {
+    pub(super) fn sql(&self) -> String {
         self.parts.join(" AND ")
     }
 }

@@ -1,0 +1,67 @@
+//! Searches along the time: the first calls after a moment, and the calls of each slot of a day.
+
+use std::time::Duration;
+
+use rusqlite::params_from_iter;
+
+use super::calls::StoredCall;
+use super::search::{CallSearch, HeardClass, SqlCondition, stored};
+use super::{Journal, JournalResult};
+use crate::time::Timestamp;
+
+/// Number of calls of a class that began in a slot of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotCount {
+    /// Begin of the slot.
+    pub begin: Timestamp,
+    /// How much of the calls can be heard.
+    pub class: HeardClass,
+    /// Number of calls.
+    pub calls: u64,
+}
+
+impl Journal {
+    /// Returns the oldest calls that a search finds, oldest first. With `since`, the calls nearest to that moment are read
+    /// from the index, and no others.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub fn first_calls(&self, search: &CallSearch, limit: u32) -> JournalResult<Vec<StoredCall>> {
+        let condition = SqlCondition::of(search)?;
+        let sql =
+            format!("SELECT s.id FROM call_search s WHERE {} ORDER BY s.begin, s.id LIMIT {limit}", condition.sql());
+        let connection = self.lock();
+        let ids: Vec<String> = connection
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(condition.values), |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut calls = Vec::new();
+        for id in ids {
+            calls.extend(stored(&connection, &id)?);
+        }
+        Ok(calls)
+    }
+
+    /// Counts the calls that a search finds, by slots of this length since the epoch and by class, in the order of time.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub fn count_by_slot(&self, search: &CallSearch, slot: Duration) -> JournalResult<Vec<SlotCount>> {
+        let condition = SqlCondition::of(search)?;
+        let slot_us = i64::try_from(slot.as_micros()).unwrap_or(i64::MAX).max(1);
+        let sql = format!(
+            "SELECT s.begin / {slot_us}, s.heard, count(*) FROM call_search s WHERE {} GROUP BY 1, 2 ORDER BY 1",
+            condition.sql()
+        );
+        let connection = self.lock();
+        let rows: Vec<(i64, String, i64)> = connection
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(condition.values), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let count = |(slot, word, calls): &(i64, String, i64)| {
+            let begin = Timestamp::from_micros(slot.saturating_mul(slot_us));
+            Some(SlotCount { begin, class: HeardClass::parse(word)?, calls: u64::try_from(*calls).ok()? })
+        };
+        Ok(rows.iter().filter_map(count).collect())
+    }
+}
