@@ -33,6 +33,7 @@ pub mod numbers;
 pub mod party;
 pub mod pause;
 mod payload_judge;
+pub(crate) mod phrasebook;
 pub(crate) mod reason_ru;
 pub mod record;
 mod roles;

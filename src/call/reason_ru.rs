@@ -1,79 +1,20 @@
 //! Verdict reasons in Russian.
 //!
-//! The English sentence is the key, as with gettext: a record keeps one sentence, and it is translated where it is shown. `{}`
-//! stands for a value. A value that is itself a phrase is translated, too.
-//!
 //! # Invariant
 //! Every sentence in the modules that write reasons has a translation; a test reads their sources.
 
-/// Returns the reason of a verdict in Russian; `None` if a sentence is unknown, e.g. from another version.
+use super::phrasebook::Phrasebook;
+
+/// Returns the reason of a verdict in Russian; `None` if a sentence is of another version.
 pub(crate) fn russian_reason(reason: &str) -> Option<String> {
-    let mut rest = reason.get(..MAX_REASON).unwrap_or(reason).trim();
-    let mut sentences = Vec::new();
-    while !rest.is_empty() {
-        let found = SENTENCES.iter().find_map(|(english, russian)| {
-            let (values, length) = prefix(english, rest)?;
-            Some((filled(russian, &values), length))
-        });
-        let (sentence, length) = found?;
-        sentences.push(sentence);
-        rest = rest[length..].trim_start();
-    }
-    (!sentences.is_empty()).then(|| sentences.join(" "))
+    REASONS.text(reason)
 }
 
-/// Returns the values of a template at the beginning of a text, and the length of the matched text. The sentence must
-/// end there: the text ends, or another sentence begins.
-fn prefix<'t>(template: &str, text: &'t str) -> Option<(Vec<&'t str>, usize)> {
-    let mut literals = template.split("{}");
-    let first = literals.next().unwrap_or_default();
-    let mut at = text.starts_with(first).then_some(first.len())?;
-    let literals: Vec<&str> = literals.collect();
-    let mut values = Vec::new();
-    for (n, literal) in literals.iter().enumerate() {
-        let is_last = n + 1 == literals.len();
-        let ends = |end: usize| !is_last || is_end(text, end + literal.len());
-        let end = if literal.is_empty() { Some(text.len()) } else { find_where(text, at, literal, ends) }?;
-        values.push(&text[at..end]);
-        at = end + literal.len();
-    }
-    is_end(text, at).then_some((values, at))
-}
-
-fn find_where(text: &str, from: usize, literal: &str, accepts: impl Fn(usize) -> bool) -> Option<usize> {
-    let rest = text.get(from..)?;
-    rest.match_indices(literal).map(|(at, _)| from + at).find(|at| accepts(*at))
-}
-
-fn is_end(text: &str, at: usize) -> bool {
-    let Some(rest) = text.get(at..) else { return false };
-    rest.is_empty() || rest.strip_prefix(' ').is_some_and(|next| next.starts_with(char::is_uppercase))
-}
-
-/// Fills values into a template. A value that is a phrase is translated first.
-fn filled(russian: &str, values: &[&str]) -> String {
-    let mut literals = russian.split("{}");
-    let mut out = literals.next().unwrap_or_default().to_owned();
-    for (value, literal) in values.iter().zip(literals) {
-        out.push_str(&phrase(value));
-        out.push_str(literal);
-    }
-    out
-}
-
-fn phrase(value: &str) -> String {
-    let found = PHRASES.iter().find_map(|(english, russian)| {
-        let (values, length) = prefix(english, value)?;
-        (length == value.len()).then(|| filled(russian, &values))
-    });
-    found.unwrap_or_else(|| value.to_owned())
-}
-
-/// Longest reason that is translated, bytes. The program's own reasons are shorter.
-const MAX_REASON: usize = 2_000;
+/// Translations of verdict reasons.
+const REASONS: Phrasebook = Phrasebook { sentences: &[REASON_SENTENCES], phrases: &[REASON_PHRASES], nouns: &[] };
 
 /// Sentences that stand alone.
-const SENTENCES: &[(&str, &str)] = &[
+pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     // recording::verdict
     ("Both sides can be heard.", "Слышны обе стороны."),
     (
@@ -219,8 +160,8 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that appear as values in sentences.
-const PHRASES: &[(&str, &str)] = &[
+/// Phrases that are values in sentences.
+pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     ("caller", "звонившего"),
     ("callee", "ответившего"),
     (
@@ -275,6 +216,7 @@ const PHRASES: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::phrasebook::sources::untranslated;
 
     #[test]
     fn sentences_with_values_and_several_sentences_are_translated() {
@@ -314,62 +256,18 @@ mod tests {
             include_str!("../recording/recorder/mod.rs"),
             include_str!("../service/post_process.rs"),
         ];
-        let mut checked = 0;
+        let mut all = 0;
         for source in sources {
-            let code = source.split("#[cfg(test)]").next().unwrap_or_default();
-            for literal in literals(code) {
-                let is_reason =
-                    literal.split_whitespace().count() >= 5 && !literal.contains("{error") && !is_of_logs(&literal);
-                if !is_reason {
-                    continue;
-                }
-                let text = with_values(&literal);
-                let is_known = russian_reason(text.trim()).is_some() || phrase(&text) != text;
-                assert!(is_known, "no translation for {text:?}");
-                checked += 1;
-            }
+            let (missing, checked) = untranslated(&REASONS, source, 5, is_other);
+            assert!(missing.is_empty(), "no translation for {missing:#?}");
+            all += checked;
         }
-        assert!(checked > 40, "{checked} sentences were found");
+        assert!(all > 40, "{all} sentences were found");
     }
 
-    /// Returns whether a literal is a text for logs or developers, not a reason.
-    fn is_of_logs(literal: &str) -> bool {
-        let parts = ["could not be removed", "next start", "outbox", "thread", "invariant"];
+    /// Texts for logs and for developers.
+    fn is_other(literal: &str) -> bool {
+        let parts = ["could not be removed", "next start", "outbox", "thread", "invariant", "{error"];
         literal.starts_with("cannot ") || parts.iter().any(|part| literal.contains(part))
-    }
-
-    fn literals(code: &str) -> Vec<String> {
-        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
-        let joined = lines.replace("\\\n", "\u{1}");
-        let mut out = Vec::new();
-        for piece in joined.split('"').skip(1).step_by(2) {
-            let mut text = String::new();
-            for (n, part) in piece.split('\u{1}').enumerate() {
-                text.push_str(if n == 0 { part } else { part.trim_start() });
-            }
-            out.push(text);
-        }
-        out
-    }
-
-    /// Replaces each `{name}` by a value.
-    fn with_values(literal: &str) -> String {
-        let mut out = String::new();
-        for (n, piece) in literal.split('{').enumerate() {
-            match piece.split_once('}') {
-                Some((name, rest)) if n > 0 => {
-                    out.push_str(if ["side"].contains(&name) {
-                        "caller"
-                    } else if ["", "status", "late"].contains(&name) {
-                        ""
-                    } else {
-                        "7"
-                    });
-                    out.push_str(rest);
-                }
-                _ => out.push_str(piece),
-            }
-        }
-        out
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::language::CliLanguage;
 use super::terminal::paint::Paint;
 use super::{DoctorArgs, EXIT_USAGE};
 use crate::call::Engine;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         line.push('\n');
         line
     } else {
-        Paint::of_stdout().findings(&report::text(&report))
+        Paint::of_stdout().findings(&report::text(&report, CliLanguage::current().of_texts()))
     };
     output::result(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -3,8 +3,11 @@
 use std::sync::OnceLock;
 
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::phrasebook::TextLanguage;
 use crate::call::reason_ru::russian_reason;
 use crate::console::russian_rule;
+use crate::delivery::reason_ru::DELIVERY_REASONS;
+use crate::ops::alarm_ru::ALARMS;
 
 /// Language of sentences. Labels, words for scripts and JSON are the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +38,24 @@ impl CliLanguage {
             Self::Ru => russian_reason(reason).unwrap_or_else(|| reason.to_owned()),
             Self::En => reason.to_owned(),
         }
+    }
+
+    /// Returns this language for the texts of alarms, findings and delivery.
+    pub(crate) const fn of_texts(self) -> TextLanguage {
+        match self {
+            Self::En => TextLanguage::En,
+            Self::Ru => TextLanguage::Ru,
+        }
+    }
+
+    /// Returns the reason of a delivery in this language.
+    pub(crate) fn delivery(self, reason: &str) -> String {
+        DELIVERY_REASONS.shown(self.of_texts(), reason)
+    }
+
+    /// Returns the description of an alarm, or of a step of a test call, in this language.
+    pub(crate) fn alarm(self, detail: &str) -> String {
+        ALARMS.shown(self.of_texts(), detail)
     }
 
     /// Returns the sentence that explains why a leg belongs to its call.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::language::CliLanguage;
 use super::terminal::TextStyle;
 use super::terminal::progress::CommandProgress;
 use super::{ReplayArgs, table};
@@ -368,6 +369,7 @@ fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<Strin
     let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
     let first = owed().next()?;
     let why = trouble.or_else(|| first.delivery.detail.clone())?;
+    let why = CliLanguage::current().delivery(&why);
     Some(format!(
         "not delivered to Pyrus yet: {} of {} ({why}); run the same command to try again",
         owed().count(),

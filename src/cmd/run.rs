@@ -29,7 +29,7 @@ use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, StalledThread, Supervi
 use crate::ops::thread::StoppableThread;
 use crate::ops::{log, output, panics};
 use crate::service::lock::{self, FolderLock};
-use crate::service::mirror_watch::{MirrorCounters, MirrorWatch};
+use crate::service::mirror_watch::{MirrorCounters, MirrorTimes, MirrorWatch};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::{self, PostProcessTools, PostProcessor, RenderWorkers};
 use crate::service::recovery::{self, OpenedJournal};
@@ -212,8 +212,10 @@ impl RunningService {
             spool.forward(event);
         }
         let (started_at, state) = (clock::wall_clock(), &config.journal.dir);
-        let patience = Duration::from_secs(60 * u64::from(config.alerts.mirror_silent_minutes));
-        let mirror = MirrorWatch::start(&state.join(MIRROR_FILE), patience, started_at);
+        let minutes = |n: u32| Duration::from_secs(60 * u64::from(n));
+        let (silent, window) = (config.alerts.mirror_silent_minutes, config.alerts.mirror_window_minutes);
+        let times = MirrorTimes { patience: minutes(silent), window: minutes(window) };
+        let mirror = MirrorWatch::start(&state.join(MIRROR_FILE), times, started_at);
         let mut pipeline = Pipeline::new(engine);
         pipeline.watch_traffic();
         post_processor.adopt(&mut pipeline.engine, &resumed)?;

@@ -11,6 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::EXIT_FAILED;
+use super::language::CliLanguage;
 use super::table::printable;
 use super::terminal::paint::Paint;
 use crate::call::topology::MachinePair;
@@ -124,6 +125,7 @@ fn outbox(config: &Config) -> Option<OutboxCounts> {
 }
 
 fn text(view: &StatusView, now: Timestamp) -> String {
+    let language = CliLanguage::current();
     let mut text = String::new();
     match &view.service {
         Some(report) => service(&mut text, report, view.running, now),
@@ -134,7 +136,7 @@ fn text(view: &StatusView, now: Timestamp) -> String {
         let _ = writeln!(text, "last day   {line}");
     }
     if let Some(alarm) = &view.delivery_alarm {
-        let _ = writeln!(text, "delivery   nothing can be delivered: {}", printable(alarm));
+        let _ = writeln!(text, "delivery   nothing can be delivered: {}", printable(&language.delivery(alarm)));
     }
     for pair in &view.machines {
         let seen = format!("seen {} times, contradicted {} times", pair.seen, pair.against);
@@ -146,7 +148,8 @@ fn text(view: &StatusView, now: Timestamp) -> String {
     }
     if let Some(test) = &view.test_call {
         let word = if test.ok { "ok" } else { "LOST" };
-        let _ = writeln!(text, "test call  {word} {} ago: {}", ago(now, test.at), printable(&test.detail));
+        let _ =
+            writeln!(text, "test call  {word} {} ago: {}", ago(now, test.at), printable(&language.alarm(&test.detail)));
     }
     for disk in &view.disks {
         let left = disk.days_left.map(|days| format!(", {days} days left at the pace of the last week"));
@@ -195,7 +198,12 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     for alarm in &report.alarms {
         let call = alarm.call.as_deref().map(|id| format!(" (call {id})")).unwrap_or_default();
         let since = ago(now, alarm.at);
-        let _ = writeln!(text, "ALARM      {} for {since}{call}: {}", alarm.kind.name(), printable(&alarm.detail));
+        let _ = writeln!(
+            text,
+            "ALARM      {} for {since}{call}: {}",
+            alarm.kind.name(),
+            printable(&CliLanguage::current().alarm(&alarm.detail))
+        );
     }
     if report.alarms.is_empty() {
         text.push_str("alarms     none\n");

@@ -17,6 +17,7 @@ use super::control::refused;
 use super::pages::{self, NavEntry};
 use super::server::ConsoleState;
 use super::text::Lang;
+use crate::ops::doctor::russian::FINDINGS;
 use crate::service::sandbox;
 
 /// The report of the doctor about one port.
@@ -99,10 +100,10 @@ fn findings(lang: Lang, findings: &[AnsweredFinding]) -> Markup {
         @if findings.is_empty() { p.v.ok { (pages::mark("ok")) (lang.of_two("Nothing is wrong.", "Всё в порядке.")) } }
         ol.list { @for finding in findings { li {
             @let (mark, colour) = match finding.severity.as_str() { "problem" => ("bad", "bad"), "warning" => ("warn", "warn"), _ => ("info", "") };
-            div class={ "note " (colour) } lang="en" { (pages::mark(mark)) div.stack {
-                p { b { (finding.what) } }
-                @if !finding.remedy.is_empty() { p { (finding.remedy) } }
-                @for command in &finding.commands { div.cmd { code { (command) } button.plain type="button" data-copy lang=(lang.code()) { (lang.of_two("Copy", "Копировать")) } } }
+            div class={ "note " (colour) } { (pages::mark(mark)) div.stack {
+                p { b { (lang.translated(&FINDINGS, &finding.what)) } }
+                @if !finding.remedy.is_empty() { p { (lang.translated(&FINDINGS, &finding.remedy)) } }
+                @for command in &finding.commands { div.cmd { code { (command) } button.plain type="button" data-copy { (lang.of_two("Copy", "Копировать")) } } }
             } }
         } } }
     }

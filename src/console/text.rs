@@ -2,9 +2,11 @@
 
 use axum::extract::Request;
 use axum::http::header;
+use maud::{Markup, html};
 
 use super::access::cookie;
 use super::accounts::AccountRight;
+use crate::call::phrasebook::{Phrasebook, russian_form};
 use crate::call::reason_ru::russian_reason;
 use crate::call::record::{
     CallDirection, CallOutcome, CallVerdict, DeliveryState, EndedBy, EventKind, ProblemKind, Side,
@@ -54,11 +56,7 @@ impl Lang {
     pub(super) fn count(self, n: u64, en: [&str; 2], ru: [&str; 3]) -> String {
         let form = match self {
             Self::En => en[usize::from(n != 1)],
-            Self::Ru => match (n % 10, n % 100) {
-                (1, teen) if teen != 11 => ru[0],
-                (2..=4, teen) if !(12..=14).contains(&teen) => ru[1],
-                _ => ru[2],
-            },
+            Self::Ru => russian_form(n, ru),
         };
         format!("{} {form}", self.grouped(n))
     }
@@ -145,6 +143,15 @@ impl Lang {
         match self {
             Self::Ru => russian_reason(reason).map_or_else(|| (reason.to_owned(), "en"), |russian| (russian, "ru")),
             Self::En => (reason.to_owned(), "en"),
+        }
+    }
+
+    /// Returns a text of the program with its language. A text of another version stays English.
+    pub(super) fn translated(self, book: &Phrasebook, english: &str) -> Markup {
+        let russian = if self == Self::Ru { book.text(english) } else { None };
+        match russian {
+            Some(russian) => html! { span lang="ru" { (russian) } },
+            None => html! { span lang="en" { (english) } },
         }
     }
 

@@ -21,6 +21,7 @@ mod job;
 mod machine;
 mod pace;
 mod policy;
+pub(crate) mod reason_ru;
 pub mod row;
 mod split;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The text of alarms for people: a title for each kind, and the message that mail and Telegram show.
 
+use super::alarm_ru;
 use super::alerts::{Alarm, AlarmKind};
+use crate::call::phrasebook::TextLanguage;
 
 /// Returns the title of a kind: a few words for a subject line.
 pub(crate) const fn title(kind: AlarmKind) -> &'static str {
@@ -43,13 +45,22 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
 }
 
 /// Returns the subject line of an alarm.
-pub(crate) fn subject(appliance: &str, alarm: &Alarm) -> String {
-    let word = if alarm.kind.is_recovery() || alarm.kind == AlarmKind::TestAlarm { "ok" } else { "ALARM" };
-    format!("[{appliance}] {word}: {}", title(alarm.kind))
+pub(crate) fn subject(appliance: &str, alarm: &Alarm, language: TextLanguage) -> String {
+    let is_good = alarm.kind.is_recovery() || alarm.kind == AlarmKind::TestAlarm;
+    let (word, title) = match (language, is_good) {
+        (TextLanguage::En, true) => ("ok", title(alarm.kind)),
+        (TextLanguage::En, false) => ("ALARM", title(alarm.kind)),
+        (TextLanguage::Ru, true) => ("ok", alarm_ru::title(alarm.kind)),
+        (TextLanguage::Ru, false) => ("ТРЕВОГА", alarm_ru::title(alarm.kind)),
+    };
+    format!("[{appliance}] {word}: {title}")
 }
 
 /// Returns the message of an alarm, without its subject.
-pub(crate) fn message(alarm: &Alarm) -> String {
+pub(crate) fn message(alarm: &Alarm, language: TextLanguage) -> String {
+    if language == TextLanguage::Ru {
+        return russian_message(alarm);
+    }
     let mut text = format!("{}\n\nkind: {}\ntime: {}\n", alarm.detail, alarm.kind.name(), alarm.at.to_rfc3339_secs());
     if let Some(call) = &alarm.call {
         text.push_str(&format!("call: {call} (callspan calls show {call})\n"));
@@ -61,9 +72,40 @@ pub(crate) fn message(alarm: &Alarm) -> String {
     text
 }
 
+fn russian_message(alarm: &Alarm) -> String {
+    let detail = alarm_ru::ALARMS.shown(TextLanguage::Ru, &alarm.detail);
+    let mut text = format!("{detail}\n\nвид: {}\nвремя: {}\n", alarm.kind.name(), alarm.at.to_rfc3339_secs());
+    if let Some(call) = &alarm.call {
+        text.push_str(&format!("звонок: {call} (callspan calls show {call})\n"));
+    }
+    if alarm.held_back > 0 {
+        text.push_str(&format!("Прежних тревог этого вида придержано: {}.\n", alarm.held_back));
+    }
+    text.push_str("\n`callspan status` показывает состояние; deploy/RUNBOOK.md говорит, что делать с каждым видом.\n");
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn mail_is_written_in_the_language_of_the_configuration() {
+        let alarm = Alarm {
+            at: Timestamp::from_secs(1_795_424_400),
+            kind: AlarmKind::MirrorSilentOver,
+            detail: String::from("SIP arrives again"),
+            call: Some(String::from("20261123T070000Z-abc")),
+            held_back: 2,
+        };
+        assert_eq!(subject("box", &alarm, TextLanguage::Ru), "[box] ok: зеркало снова показывает SIP");
+        assert_eq!(subject("box", &alarm, TextLanguage::En), "[box] ok: the mirror shows SIP again");
+        let russian = message(&alarm, TextLanguage::Ru);
+        assert!(russian.starts_with("SIP снова приходит\n\nвид: mirror_silent_over"), "{russian}");
+        assert!(russian.contains("придержано: 2"), "{russian}");
+        assert!(message(&alarm, TextLanguage::En).starts_with("SIP arrives again\n\nkind: mirror_silent_over"));
+    }
 
     #[test]
     fn each_kind_has_a_title_of_its_own_and_a_row_in_the_runbook() {

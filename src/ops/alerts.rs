@@ -44,11 +44,13 @@ pub struct Config {
     /// Minutes without SIP after which an alarm is raised, at an hour of the day that had SIP on earlier days; 0:
     /// never.
     pub mirror_silent_minutes: u32,
+    /// Minutes for which directions and media of the mirror are collected before they are judged.
+    pub mirror_window_minutes: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { command: None, notify: NotifyConfig::default(), mirror_silent_minutes: 15 }
+        Self { command: None, notify: NotifyConfig::default(), mirror_silent_minutes: 15, mirror_window_minutes: 5 }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod alarm_cause;
 pub(crate) mod alarm_history;
+pub(crate) mod alarm_ru;
 pub(crate) mod alarm_text;
 pub mod alerts;
 pub(crate) mod clock;

@@ -1,6 +1,6 @@
 //! Alarms about the mirror port: no SIP at an hour that had SIP before, one direction only, media without a call.
 //!
-//! At the end of every [`WINDOW`] the doctor's rules examine the counters of that window. Two windows in a row with the
+//! At the end of every window the doctor's rules examine the counters of that window. Two windows in a row with the
 //! same finding raise an alarm, so a single odd call raises none. A window without the finding ends the alarm. Silence
 //! is compared with the same hour of earlier days, which a file in the state folder remembers.
 
@@ -31,6 +31,17 @@ pub(crate) struct MirrorWatch {
     one_sided: MirrorCondition,
     unheard: MirrorCondition,
     silence: SipSilence,
+    /// Length of a window. Two make an alarm.
+    window: Duration,
+}
+
+/// Times after which alarms are raised.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MirrorTimes {
+    /// Time without SIP that raises an alarm; zero: never.
+    pub(crate) patience: Duration,
+    /// Time for which traffic is collected before it is judged.
+    pub(crate) window: Duration,
 }
 
 /// A condition that raises an alarm, and its state.
@@ -53,9 +64,8 @@ pub(crate) struct MirrorCounters<'a> {
 }
 
 impl MirrorWatch {
-    /// Starts at this wall-clock time. `file` stores the hours with SIP. `patience` is the time without SIP that raises
-    /// an alarm; zero switches this alarm off.
-    pub(crate) fn start(file: &Path, patience: Duration, now: Timestamp) -> Self {
+    /// Starts at this wall-clock time. `file` stores the hours with SIP.
+    pub(crate) fn start(file: &Path, times: MirrorTimes, now: Timestamp) -> Self {
         Self {
             calls: CallTally::default(),
             calls_since: now,
@@ -63,7 +73,8 @@ impl MirrorWatch {
             counters: Default::default(),
             one_sided: MirrorCondition::new(AlarmKind::MirrorOneSided, AlarmKind::MirrorOneSidedOver),
             unheard: MirrorCondition::new(AlarmKind::MediaUnheard, AlarmKind::MediaUnheardOver),
-            silence: SipSilence::start(file, patience, now),
+            silence: SipSilence::start(file, times.patience, now),
+            window: times.window,
         }
     }
 
@@ -93,7 +104,7 @@ impl MirrorWatch {
         traffic: &mut TrafficMonitor,
     ) -> Vec<(AlarmKind, String)> {
         let mut alarms: Vec<_> = self.silence.check(now, counters.engine.sip_messages).into_iter().collect();
-        if now.since(self.window_began) >= WINDOW {
+        if now.since(self.window_began) >= self.window {
             alarms.extend(self.judge(now, counters, traffic));
             *traffic = TrafficMonitor::default();
             self.counters = (*counters.engine, *counters.decode);
@@ -290,8 +301,6 @@ const fn is_weekend(day: i64) -> bool {
     matches!(day.rem_euclid(7), 2 | 3)
 }
 
-/// Length of a window. Two windows make an alarm, so a lost direction raises an alarm after ten minutes.
-const WINDOW: Duration = Duration::from_secs(300);
 /// Windows in a row that raise an alarm.
 const MIN_STRIKES: u32 = 2;
 /// Fewest calls that suffice for a finding about calls; one or two calls can be muted or on hold.
@@ -325,7 +334,8 @@ mod tests {
     }
 
     fn watch(dir: &tempfile::TempDir) -> MirrorWatch {
-        MirrorWatch::start(&dir.path().join("mirror.json"), Duration::from_secs(900), at(0))
+        let times = MirrorTimes { patience: Duration::from_secs(900), window: Duration::from_secs(300) };
+        MirrorWatch::start(&dir.path().join("mirror.json"), times, at(0))
     }
 
     fn call(caller: u64, callee: u64) -> EndedCall {

@@ -96,7 +96,7 @@ const fn heading(state: DeliveryState) -> &'static str {
 
 fn trouble(text: &mut String, record: &CallRecord) {
     let why = record.delivery.detail.as_deref().unwrap_or("no reason is recorded");
-    let _ = writeln!(text, "  {}  {}", record.id, table::printable(why));
+    let _ = writeln!(text, "  {}  {}", record.id, table::printable(&CliLanguage::current().delivery(why)));
 }
 
 /// A row of the list, with the colours of its verdict and its delivery.
@@ -284,7 +284,8 @@ fn what_to_do(text: &mut String, record: &CallRecord, journal: &Journal) -> anyh
         let _ = writeln!(text, "{:<14}{}", "responsible", table::printable(person));
     }
     if let Some(detail) = &record.delivery.detail {
-        let _ = writeln!(text, "{:<14}{}", "", table::printable(detail));
+        let detail = CliLanguage::current().delivery(detail);
+        let _ = writeln!(text, "{:<14}{}", "", table::printable(&detail));
     }
     let remedy = match record.delivery.state {
         DeliveryState::Parked => Some("solve the problem, then run: callspan calls retry"),
@@ -297,7 +298,7 @@ fn what_to_do(text: &mut String, record: &CallRecord, journal: &Journal) -> anyh
     if record.delivery.state != DeliveryState::Done
         && let Some(alarm) = journal.alarm()?
     {
-        let _ = writeln!(text, "{:<14}{}", "to do", table::printable(&alarm));
+        let _ = writeln!(text, "{:<14}{}", "to do", table::printable(&CliLanguage::current().delivery(&alarm)));
     }
     Ok(())
 }

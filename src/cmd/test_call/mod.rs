@@ -18,6 +18,7 @@ use super::EXIT_FAILED;
 use super::table::printable;
 use crate::call::test_call::{TestCallKey, TestCallOrder};
 use crate::ops::alarm_cause::AlarmCause;
+use crate::cmd::language::CliLanguage;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
@@ -219,10 +220,11 @@ fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
 }
 
 fn text(view: &TestCallView) -> String {
+    let language = CliLanguage::current();
     let mut text = String::new();
     for step in &view.steps {
         let mark = if step.ok { "ok  " } else { "LOST" };
-        text.push_str(&format!("{mark} {:<9} {}\n", step.step.name(), printable(&step.detail)));
+        text.push_str(&format!("{mark} {:<9} {}\n", step.step.name(), printable(&language.alarm(&step.detail))));
     }
     if view.ok {
         text.push_str("The test call was recorded right.\n");

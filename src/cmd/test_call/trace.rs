@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::tones::{self, ToneShares};
 use crate::call::record::{CallProblem, CallRecord, CallVerdict, DeliveryState, ProblemKind, Side};
-use crate::cmd::language::CliLanguage;
 use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::alerts::AlarmKind;
 use crate::ops::config::Config;
@@ -218,8 +217,7 @@ impl CallTrace<'_> {
             return Err(format!("the recording could not be written: {why}"));
         }
         if record.verdict != Some(CallVerdict::BothSides) {
-            let reason = record.verdict_reason.as_deref().map(|reason| CliLanguage::current().reason(reason));
-            let reason = reason.as_deref().unwrap_or("there is no recording");
+            let reason = record.verdict_reason.as_deref().unwrap_or("there is no recording");
             return Err(format!("the call cannot be heard: {reason}"));
         }
         let seconds: f64 = record.recordings.iter().map(|file| file.duration_s).sum();

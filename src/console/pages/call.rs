@@ -12,6 +12,7 @@ use super::waveform::{MarkKind, Timeline, TimelineMark, waveform};
 use super::{NavEntry, callee, caller, csrf, mark, marked, shell, verdict};
 use crate::call::record::{CallRecord, DeliveryState, Side};
 use crate::central::calls::OtherSiteCall;
+use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::journal::HeardClass;
 
 /// Returns the page.
@@ -333,7 +334,7 @@ fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
             h2 { (t("Delivery to Pyrus", "Передача в Pyrus")) }
             p { span class={ "v " (colour) } { (mark(name)) span { (lang.delivery(state)) } }
                 @if let Some(id) = record.delivery.task_id { ", " (t("task", "задача")) " " (id) } }
-            @if let Some(detail) = &record.delivery.detail { p.muted lang="en" { (detail) } }
+            @if let Some(detail) = &record.delivery.detail { p.muted { (viewer.lang.translated(&DELIVERY_REASONS, detail)) } }
             @if let Some(job) = &facts.job {
                 dl.facts {
                     dt { (t("Step", "Шаг")) } dd { (job.stage.as_str()) }

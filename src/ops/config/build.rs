@@ -7,6 +7,7 @@ use super::raw::{ConfigGroup, ConfigValue, GivenValue, RawConfig, RawRule};
 use super::value::{number_source, split_header_match};
 use super::{Config, ConfigPurpose, SecretSources, TrustedProxy, folders, plausible, secret};
 use crate::call::config::{CallRule, NumberSource, RecordingStart, RegistrationMoment, RuleAction};
+use crate::call::phrasebook::TextLanguage;
 use crate::call::record::CallDirection;
 use crate::central::config::is_site_name;
 use crate::ops::notify::config::{MailConfig, MailTls, NotifyConfig, NotifySecret, TelegramConfig, WebhookConfig};
@@ -32,6 +33,7 @@ pub(crate) fn build(
         ConfigSection { raw, name: "alerts" }.text("command").filter(|c| !c.trim().is_empty()).map(str::to_owned);
     ConfigSection { raw, name: "log" }.set_text("level", &mut config.log.level);
     ConfigSection { raw, name: "alerts" }.set_number("mirror_silent_minutes", &mut config.alerts.mirror_silent_minutes);
+    ConfigSection { raw, name: "alerts" }.set_number("mirror_window_minutes", &mut config.alerts.mirror_window_minutes);
     config.alerts.notify = notify(raw, &config.call.appliance, findings);
     config.call.rules = rules(raw, findings);
     keep_headers(raw, &mut config);
@@ -469,6 +471,7 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
         |section, url: &str, key: &str| Some(WebhookConfig { url: given(section, url)?, secret: secret(section, key) });
     NotifyConfig {
         appliance: appliance.to_owned(),
+        language: if alerts.text("language") == Some("ru") { TextLanguage::Ru } else { TextLanguage::En },
         alarms: hook(alerts, "webhook_url", "webhook_secret"),
         calls: hook(calls, "url", "secret"),
         mail: (!mail.server.is_empty()).then_some(mail),

@@ -213,6 +213,8 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("console", "trusted_header", KeyKind::HeaderName, "\"\"", "", "Header in which that proxy names the user, for example \"X-Remote-User\". The role and scope are those of the user of this name (callspan user add NAME --no-password). The proxy must remove this header from requests of others."),
     //
     key("alerts", "mirror_silent_minutes", KeyKind::Number(0, 1440), "15", "minutes", "Alarm mirror_silent when no SIP arrived for this time, at an hour that had SIP on earlier days. 0: never."),
+    key("alerts", "mirror_window_minutes", KeyKind::Number(1, 60), "5", "minutes", "Time for which directions and media of the mirror are collected before they are judged. Alarms mirror_one_sided and media_unheard come after two such times in a row, and end after one without the finding."),
+    key("alerts", "language", KeyKind::Word(&["en", "ru"]), "\"en\"", "", "Language of mail and Telegram: \"en\" or \"ru\". Webhooks and the command get English, whichever is set."),
     key("alerts", "webhook_url", KeyKind::HookUrl, "\"\"", "", "Address that gets each alarm as a POST with JSON, tried again until it is taken. Empty: none."),
     key("alerts", "webhook_secret", KeyKind::Secret, "", "", "Secret of the signature: header X-Callspan-Signature, sha256= and the HMAC-SHA256 of \"TIMESTAMP.BODY\" in hex; TIMESTAMP is in X-Callspan-Timestamp. Better keep it in webhook_secret_file."),
     key("alerts", "webhook_secret_file", KeyKind::Path, "", "", "File that holds only the secret."),

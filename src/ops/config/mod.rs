@@ -47,6 +47,8 @@ pub struct Config {
     pub console: ConsoleConfig,
     /// `[log]`.
     pub log: LogConfig,
+    /// The file that was loaded, as an absolute path, so that commands of the console can load it, too.
+    pub file: Option<PathBuf>,
 }
 
 /// Configuration section `[log]`.
@@ -141,6 +143,7 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
         let mut loaded = Self::from_text(&text, &path.display().to_string(), purpose, &SecretSources::of_process())?;
+        loaded.config.file = std::path::absolute(path).ok();
         loaded.warnings.extend(secret::inline_key_warning(path, &text));
         Ok(loaded)
     }

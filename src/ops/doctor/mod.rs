@@ -18,6 +18,7 @@ pub(crate) mod calls;
 pub(crate) mod host;
 pub(crate) mod report;
 mod rules;
+pub(crate) mod russian;
 pub(crate) mod traffic;
 
 /// Severity of a finding, the worst first.

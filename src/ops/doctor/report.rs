@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::super::taps::TapReport;
 use super::rules::count;
+use super::russian::FINDINGS;
 use super::{DoctorFinding, FindingSeverity, Observation};
+use crate::call::phrasebook::TextLanguage;
 
 /// The report of the doctor. `--json` prints it as one object.
 #[derive(Clone, Debug, Serialize)]
@@ -75,12 +77,11 @@ pub(crate) fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -
 }
 
 /// Formats the report as text: one line of counts, then a block for each finding.
-pub(crate) fn text(report: &DoctorReport<'_>) -> String {
+pub(crate) fn text(report: &DoctorReport<'_>, language: TextLanguage) -> String {
     let c = report.counts;
     let state = if report.healthy { "healthy" } else { "needs attention" };
-    let mut text = format!(
-        "{}: {state}: {} in {:.0} s, {}, {}, {} ({} answered, {} heard on both sides), {} lost on this machine\n",
-        report.source,
+    let counts = format!(
+        "{state}: {} in {:.0} s, {}, {}, {} ({} answered, {} heard on both sides), {} lost on this machine",
         count(c.frames, "frame"),
         report.seconds,
         count(c.sip_messages, "SIP message"),
@@ -90,35 +91,35 @@ pub(crate) fn text(report: &DoctorReport<'_>) -> String {
         c.calls_both_sides,
         count(c.frames_lost_here, "frame"),
     );
+    let mut text = format!("{}: {}\n", report.source, FINDINGS.shown(language, &counts));
     for tap in report.taps {
-        // Writing to a String never fails.
-        let _ = writeln!(
-            text,
-            "    {}: {}, {}, {}, {}, {} lost on this machine",
-            tap.name,
+        let counts = format!(
+            "{}, {}, {}, {}, {} lost on this machine",
             count(tap.frames, "frame"),
             count(tap.sip, "SIP message"),
             count(tap.rtp, "RTP packet"),
             if tap.copies == 1 { String::from("1 copy") } else { format!("{} copies", tap.copies) },
             count(tap.lost(), "frame"),
         );
+        // Writing to a String never fails.
+        let _ = writeln!(text, "    {}: {}", tap.name, FINDINGS.shown(language, &counts));
     }
     for finding in report.findings {
-        block(&mut text, finding);
+        block(&mut text, finding, language);
     }
     text
 }
 
-fn block(text: &mut String, finding: &DoctorFinding) {
+fn block(text: &mut String, finding: &DoctorFinding, language: TextLanguage) {
     let severity = match finding.severity {
         FindingSeverity::Problem => "PROBLEM",
         FindingSeverity::Warning => "warning",
         FindingSeverity::Note => "note",
     };
     // Writing to a String never fails.
-    let _ = writeln!(text, "{severity}: {} [{}]", finding.what, finding.kind);
+    let _ = writeln!(text, "{severity}: {} [{}]", FINDINGS.shown(language, &finding.what), finding.kind);
     if !finding.remedy.is_empty() {
-        let _ = writeln!(text, "    {}", finding.remedy);
+        let _ = writeln!(text, "    {}", FINDINGS.shown(language, &finding.remedy));
     }
     for command in &finding.commands {
         let _ = writeln!(text, "        {command}");

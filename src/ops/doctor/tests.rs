@@ -1,7 +1,9 @@
 use super::super::taps::TapReport;
 use super::host::{CardLosses, EthtoolAnswer, HostClock, HostInterface, OffloadFeature};
+use super::russian::FINDINGS;
 use super::traffic::{DatagramCounts, HostPairs};
 use super::*;
+use crate::call::phrasebook::TextLanguage;
 
 /// Returns an observation of a healthy mirror: one call, both directions.
 fn healthy() -> Observation {
@@ -57,13 +59,26 @@ fn eth7() -> HostInterface {
 /// Returns the only finding of an observation.
 #[track_caller]
 fn only(look: &Observation) -> DoctorFinding {
-    let findings = examine(look);
+    let findings = examined(look);
     assert_eq!(findings.len(), 1, "{findings:#?}");
     findings.into_iter().next().expect("one")
 }
 
+/// Returns the findings of an observation, after a check that each can be shown in Russian.
+#[track_caller]
+fn examined(look: &Observation) -> Vec<DoctorFinding> {
+    let findings = examine(look);
+    for finding in findings.iter().filter(|finding| finding.kind != "source") {
+        for text in [&finding.what, &finding.remedy].into_iter().filter(|text| !text.is_empty()) {
+            let russian = FINDINGS.text(text).unwrap_or_default();
+            assert!(russian.contains(|c: char| ('а'..='я').contains(&c)), "{text}: {russian}");
+        }
+    }
+    findings
+}
+
 fn kinds(look: &Observation) -> Vec<&'static str> {
-    examine(look).iter().map(|f| f.kind).collect()
+    examined(look).iter().map(|f| f.kind).collect()
 }
 
 #[test]
@@ -86,12 +101,15 @@ fn healthy_mirror_prints_one_line() {
     for look in [healthy(), live(eth7())] {
         let findings = examine(&look);
         assert!(findings.is_empty(), "{findings:#?}");
-        let text = report::text(&report::report(&look, &findings));
+        let text = report::text(&report::report(&look, &findings), TextLanguage::En);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(
             text.contains(": healthy: 1000 frames in 30 s, 7 SIP messages, 2 RTP streams, 1 call (1 answered"),
             "{text}"
         );
+        let russian = report::text(&report::report(&look, &findings), TextLanguage::Ru);
+        let counts = ": всё в порядке: 1000 кадров за 30 с, 7 сообщений SIP, 2 потока RTP, 1 звонок (отвечено 1";
+        assert!(russian.contains(counts), "{russian}");
     }
 }
 

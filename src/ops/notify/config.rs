@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use crate::call::phrasebook::TextLanguage;
+
 /// The receivers in `[alerts]` and `[webhook]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifyConfig {
     /// Value of `calls.appliance`, for subject lines.
     pub appliance: String,
+    /// Language of mail and Telegram. Webhooks are for programs and stay English.
+    pub(crate) language: TextLanguage,
     /// Webhook for alarms.
     pub alarms: Option<WebhookConfig>,
     /// Webhook for finished calls.
@@ -20,7 +24,7 @@ pub struct NotifyConfig {
 impl Default for NotifyConfig {
     fn default() -> Self {
         let appliance = crate::call::config::Config::default().appliance;
-        Self { appliance, alarms: None, calls: None, mail: None, telegram: None }
+        Self { appliance, language: TextLanguage::En, alarms: None, calls: None, mail: None, telegram: None }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::phrasebook::TextLanguage;
 use crate::call::record::CallRecord;
 use crate::ops::alarm_text;
 use crate::ops::alerts::Alarm;
@@ -14,7 +15,7 @@ pub(super) struct AlarmMessage {
     message_type: String,
     /// Value of `calls.appliance`.
     pub(super) appliance: String,
-    /// Subject line.
+    /// Subject line in English. Mail and Telegram show their own.
     pub(super) title: String,
     /// The alarm: `at`, `kind`, `detail`, `call`, `held_back`.
     #[serde(flatten)]
@@ -26,7 +27,7 @@ impl AlarmMessage {
         Self {
             message_type: String::from("alarm"),
             appliance: appliance.to_owned(),
-            title: alarm_text::subject(appliance, alarm),
+            title: alarm_text::subject(appliance, alarm, TextLanguage::En),
             alarm: alarm.clone(),
         }
     }

@@ -13,6 +13,7 @@ use sha2::Sha256;
 use super::NotifyRoute;
 use super::config::{MailConfig, MailTls, NotifyConfig, TelegramConfig, WebhookConfig};
 use super::messages::AlarmMessage;
+use crate::call::phrasebook::TextLanguage;
 use crate::ops::alarm_text;
 use crate::text::{error_chain, hex};
 use crate::time::Timestamp;
@@ -69,8 +70,8 @@ impl NotifySender {
             (NotifyRoute::AlarmWebhook, Some(hook), ..) | (NotifyRoute::CallWebhook, _, Some(hook), ..) => {
                 self.post(hook, key, body, now)
             }
-            (NotifyRoute::Mail, _, _, Some(mail), _) => send_mail(mail, &alarm()?),
-            (NotifyRoute::Telegram, .., Some(telegram)) => self.tell(telegram, &alarm()?),
+            (NotifyRoute::Mail, _, _, Some(mail), _) => send_mail(mail, &alarm()?, config.language),
+            (NotifyRoute::Telegram, .., Some(telegram)) => self.tell(telegram, &alarm()?, config.language),
             _ => Err(NotifyError::Refused(String::from("the way is not configured any more"))),
         }
     }
@@ -90,9 +91,15 @@ impl NotifySender {
         self.finish(request.body(body.to_owned()))
     }
 
-    fn tell(&self, telegram: &TelegramConfig, message: &AlarmMessage) -> Result<(), NotifyError> {
+    fn tell(
+        &self,
+        telegram: &TelegramConfig,
+        message: &AlarmMessage,
+        language: TextLanguage,
+    ) -> Result<(), NotifyError> {
         let token = telegram.token.read().map_err(NotifyError::Refused)?.unwrap_or_default();
-        let text: String = format!("{}\n\n{}", message.title, alarm_text::message(&message.alarm));
+        let title = alarm_text::subject(&message.appliance, &message.alarm, language);
+        let text = format!("{title}\n\n{}", alarm_text::message(&message.alarm, language));
         let text: String = text.chars().take(TELEGRAM_CHARS).collect();
         let body = serde_json::json!({ "chat_id": telegram.chat, "text": text });
         self.finish(self.http.post(format!("{}/bot{token}/sendMessage", telegram.url)).json(&body))
@@ -120,14 +127,15 @@ pub(super) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     hex(&mac.finalize().into_bytes())
 }
 
-fn send_mail(mail: &MailConfig, message: &AlarmMessage) -> Result<(), NotifyError> {
+fn send_mail(mail: &MailConfig, message: &AlarmMessage, language: TextLanguage) -> Result<(), NotifyError> {
     let wrong = |address: &str| NotifyError::Refused(format!("{address} is no mail address"));
     let mut builder = Message::builder().from(mail.from.parse().map_err(|_| wrong(&mail.from))?);
     for address in &mail.to {
         builder = builder.to(address.parse().map_err(|_| wrong(address))?);
     }
-    let text = alarm_text::message(&message.alarm);
-    let letter = builder.subject(&message.title).header(ContentType::TEXT_PLAIN).body(text);
+    let text = alarm_text::message(&message.alarm, language);
+    let title = alarm_text::subject(&message.appliance, &message.alarm, language);
+    let letter = builder.subject(title).header(ContentType::TEXT_PLAIN).body(text);
     let letter = letter.map_err(|error| NotifyError::Refused(error.to_string()))?;
     match transport(mail)?.send(&letter) {
         Ok(_) => Ok(()),

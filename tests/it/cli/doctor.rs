@@ -393,3 +393,25 @@ fn time_and_name_service_beside_a_call_are_no_encrypted_media() {
     frames.splice(10..10, others);
     assert_finds(&look_at(&frames), &[]);
 }
+
+#[test]
+fn findings_are_shown_in_russian_on_request_and_by_the_locale() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path: PathBuf = dir.path().join("x.pcap");
+    let from_caller: Vec<_> = call().into_iter().filter(|frame| frame.data[26..30] == [10, 9, 0, 11]).collect();
+    std::fs::write(&path, packets::write_pcap(packets::ETHERNET, &from_caller)).expect("written");
+    let path = path.to_str().expect("plain");
+    let run = |args: &[&str], locale: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+        command.args(args).env("LC_ALL", locale).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
+        String::from_utf8(command.output().expect("the binary runs").stdout).expect("UTF-8")
+    };
+    let english = run(&["doctor", path], "C.UTF-8");
+    assert!(english.contains("seen in one direction only"), "{english}");
+    for russian in [run(&["--lang", "ru", "doctor", path], "C.UTF-8"), run(&["doctor", path], "ru_RU.UTF-8")] {
+        assert!(russian.contains("виден только в одном направлении"), "{russian}");
+        assert!(russian.contains("Зеркалируйте оба направления") && !russian.contains("The mirror"), "{russian}");
+    }
+    // JSON is for programs, so it does not depend on the language.
+    assert_eq!(run(&["--lang", "ru", "doctor", "--json", path], "ru_RU.UTF-8"), run(&["doctor", "--json", path], "C"));
+}

@@ -270,10 +270,10 @@ fn vlans(look: &Observation) -> Option<DoctorFinding> {
     if one + two + more == 0 {
         return None;
     }
-    let parts = [(one, "one VLAN tag"), (two, "two"), (more, "three or more")];
+    let parts = [(one, "one"), (two, "two"), (more, "three or more")];
     let parts: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{} with {name}", frames(*n))).collect();
-    Some(DoctorFinding::new(FindingSeverity::Note, "vlans", parts.join(", ")))
+    Some(DoctorFinding::new(FindingSeverity::Note, "vlans", format!("VLAN tags: {}", parts.join(", "))))
 }
 
 fn tunnels(look: &Observation) -> Option<DoctorFinding> {
