@@ -18,6 +18,7 @@ mod call;
 mod calls;
 pub(crate) mod control;
 mod doctor;
+mod health;
 mod ladder;
 mod listening;
 mod live;
@@ -33,6 +34,7 @@ mod sites;
 mod sound;
 mod source;
 mod supervision;
+mod test_call;
 mod text;
 mod tls;
 

@@ -24,7 +24,9 @@ use super::metrics::{self, MeasuredFolders};
 use super::sign_in::SignInPauses;
 use super::source::{CallSource, CentralArchive, CentralReader, ConsolePlace};
 use super::tls::{self, ConsoleTls, TlsError};
-use super::{actions, assets, call, calls, doctor, ladder, live, lookup, openapi, sign_in, sites, sound, supervision};
+use super::{
+    actions, assets, call, calls, doctor, health, ladder, live, lookup, openapi, sign_in, sites, sound, supervision, test_call,
+};
 use crate::central::ArchiveError;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConsoleConfig, TrustedProxy};
@@ -71,7 +73,7 @@ pub(super) struct ConsoleState {
     pub(super) pauses: Arc<SignInPauses>,
     pub(super) site: Arc<SiteFacts>,
     pub(super) listenings: Arc<Listenings>,
-    /// Permits one run of the doctor at a time.
+    /// Permits one run of the doctor, or one test call, at a time.
     pub(super) doctor: Arc<Semaphore>,
     /// Secret for the CSRF tokens of users whom the trusted proxy signs in. It is new at each start.
     pub(super) proxy_secret: String,
@@ -103,6 +105,8 @@ pub(super) struct SiteFacts {
     pub(super) state_folder: PathBuf,
     /// Names of the captured interfaces.
     pub(super) interfaces: Vec<String>,
+    /// Configuration file of the service.
+    pub(super) config_file: Option<PathBuf>,
     /// Beginning of the URL of a Pyrus task.
     pub(super) task_url: Option<String>,
     /// Dialling codes before a number: international prefix, national prefix, country code.
@@ -135,6 +139,7 @@ impl SiteFacts {
             folders: [config.recording.dir.clone(), config.spool.dir.clone()],
             state_folder: config.journal.dir.clone(),
             interfaces: config.capture.interfaces.clone(),
+            config_file: config.file.clone(),
             task_url: config.pyrus.enabled.then(|| task_url(&config.pyrus.auth_url)),
             dialling: DiallingCodes {
                 international: numbers.international_prefix.clone(),
@@ -464,8 +469,9 @@ fn router(state: ConsoleState) -> Router {
         .route("/calls/{id}/packets/{leg}", get(sound::packets))
         .route("/live", get(live::page))
         .route("/live/events", get(live::events))
-        .route("/health", get(supervision::health_page))
+        .route("/health", get(health::page))
         .route("/health/doctor", post(doctor::examine))
+        .route("/health/test-call", post(test_call::make))
         .route("/api/v1/calls/{id}/packets/{leg}", get(sound::packets))
         .route("/api/v1/calls/{id}/pause", post(control::pause))
         .route("/api/v1/calls/{id}/resume", post(control::resume))

@@ -17,6 +17,7 @@ pub(super) mod call;
 pub(super) mod calls;
 mod ladder;
 mod notes;
+pub(super) mod strip;
 pub(super) mod waveform;
 
 /// The entries of the navigation.

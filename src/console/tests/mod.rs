@@ -2,6 +2,7 @@ mod attacks;
 mod browser;
 mod chromium;
 mod entry;
+mod health;
 mod replayed;
 
 use super::control::{PauseRequest, ServiceStatus};

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
 
+mod alarms;
 mod flood;
 mod soak;
 mod taps;

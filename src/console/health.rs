@@ -1,0 +1,347 @@
+//! The health page: what needs a person, the last 24 hours, mirror, delivery, disks, and the test call.
+
+use std::sync::PoisonError;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use maud::{Markup, html};
+
+use super::access::{self, Viewer};
+use super::control::ServiceStatus;
+use super::pages::{self, NavEntry, strip};
+use super::server::{ConsoleState, StateError};
+use super::test_call;
+use super::text::{Lang, date_time, size};
+use crate::delivery::JobStage;
+use crate::delivery::reason_ru::DELIVERY_REASONS;
+use crate::journal::{CallSearch, HeardClass, SlotCount};
+use crate::ops::alarm_ru::{self, ALARMS};
+use crate::ops::alarm_text;
+use crate::ops::alerts::{Alarm, AlarmKind};
+use crate::ops::disk::disk_space;
+use crate::ops::self_test::SelfTestResult;
+use crate::ops::status::ServiceReport;
+use crate::ops::taps::TapReport;
+use crate::service::clock::wall_clock;
+use crate::time::Timestamp;
+
+/// State of the recorder.
+#[derive(Debug, Default)]
+struct HealthFacts {
+    status: ServiceStatus,
+    /// Alarms whose problem has not ended, the newest first.
+    alarms: Vec<Alarm>,
+    /// Result of the last test call with an alarm.
+    test: Option<SelfTestResult>,
+    /// Calls of the last 24 hours, by class.
+    day: Vec<(HeardClass, u64)>,
+    /// Calls of the strip, by time and class.
+    slots: Vec<SlotCount>,
+    /// Number of deliveries that are owed, parked and dead.
+    deliveries: [u64; 3],
+    /// Reason why no call can be delivered.
+    blocked: Option<String>,
+    /// Size of all recordings, bytes.
+    kept_bytes: u64,
+    /// Name of each folder, with the free and total bytes of its disk.
+    disks: Vec<(&'static str, u64, u64)>,
+    newest: Option<Timestamp>,
+    /// Interfaces of the running service.
+    taps: Vec<TapReport>,
+    now: Timestamp,
+}
+
+/// Something that a person must do.
+#[derive(Debug)]
+struct HealthTask {
+    /// CSS class of the notice: `bad` or `warn`.
+    colour: &'static str,
+    text: Markup,
+    /// A command, setting or address.
+    todo: Option<String>,
+}
+
+/// Returns the health page.
+pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
+    if !viewer.user.is_admin() {
+        return access::missing(Some(&viewer), false);
+    }
+    match facts(&state).await {
+        Ok(facts) => show(&state, &viewer, &facts).into_response(),
+        Err(error) => access::failed(&error),
+    }
+}
+
+async fn facts(state: &ConsoleState) -> Result<HealthFacts, StateError> {
+    let status = *state.status.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folders, home) = (state.site.folders.clone(), state.site.state_folder.clone());
+    state
+        .read_journal(move |journal| {
+            let now = wall_clock();
+            let since = |at| CallSearch { since: Some(at), ..CallSearch::default() };
+            let in_stage = |stage: JobStage| journal.deliveries_in_stage(stage).map(|rows| rows.len() as u64);
+            let owed =
+                journal.load_jobs()?.iter().filter(|job| !job.is_settled() && job.stage != JobStage::Parked).count();
+            let newest = journal.search(&CallSearch::default(), None, 1)?;
+            let disk = |(name, folder): (&'static str, &std::path::PathBuf)| {
+                disk_space(folder).ok().map(|space| (name, space.free, space.total))
+            };
+            let report = ServiceReport::read(&home).unwrap_or_default();
+            let mut alarms = report.alarms;
+            alarms.reverse();
+            Ok(HealthFacts {
+                status,
+                alarms,
+                test: SelfTestResult::read(&home),
+                day: journal.count_by_class(&since(now - DAY))?,
+                slots: journal.count_by_slot(&since(strip::begin(now)), strip::SLOT)?,
+                deliveries: [owed as u64, in_stage(JobStage::Parked)?, in_stage(JobStage::Dead)?],
+                blocked: journal.alarm()?,
+                kept_bytes: journal.kept_bytes()?,
+                disks: ["recordings", "spool"].into_iter().zip(&folders).filter_map(disk).collect(),
+                taps: report.taps,
+                newest: newest.calls.first().and_then(|call| pages::calls::start(&call.record)),
+                now,
+            })
+        })
+        .await
+}
+
+impl HealthFacts {
+    fn count(&self, classes: &[HeardClass]) -> u64 {
+        self.day.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
+    }
+
+    fn has_alarm(&self, kinds: &[AlarmKind]) -> bool {
+        self.alarms.iter().any(|alarm| kinds.contains(&alarm.kind))
+    }
+
+    /// Returns the tasks that no open alarm names already.
+    fn tasks(&self, lang: Lang) -> Vec<HealthTask> {
+        let mut tasks = Vec::new();
+        let mut add = |colour, text: Markup, todo: &str| {
+            tasks.push(HealthTask { colour, text, todo: Some(todo.to_owned()) });
+        };
+        if let Some(blocked) = &self.blocked
+            && !self.has_alarm(&[AlarmKind::LoginRefused, AlarmKind::PyrusAway])
+        {
+            add("bad", lang.translated(&DELIVERY_REASONS, blocked), "callspan calls list --delivery owed");
+        }
+        let drops = self.status.dropped_by_kernel + self.status.dropped_by_interface;
+        if drops > 0 && !self.has_alarm(&[AlarmKind::CaptureDrops]) {
+            let frames = lang.count(drops, ["frame was", "frames were"], ["кадр", "кадра", "кадров"]);
+            let what = lang.of_two("lost on this machine since the start", "потеряно на этой машине со старта");
+            let todo = lang.of_two("a larger capture.buffer_mib", "увеличить capture.buffer_mib");
+            add("bad", html! { (frames) " " (what) }, todo);
+        }
+        for tap in self.taps.iter().filter(|tap| !tap.is_up && !self.has_alarm(&[AlarmKind::InterfaceDown])) {
+            let what =
+                lang.of_two("is down: calls on this wire are not recorded", "не работает: звонки с неё не пишутся");
+            let text = html! { (lang.of_two("The interface", "Карта")) " " (tap.name) " " (what) };
+            add("bad", text, &format!("ip link set {} up", tap.name));
+        }
+        let mut calls = |n: u64, en: &str, ru: &str, todo: &str| {
+            if n > 0 {
+                let calls = lang.count(n, ["call", "calls"], ["звонок", "звонка", "звонков"]);
+                add("warn", html! { (calls) " " (lang.of_two(en, ru)) }, todo);
+            }
+        };
+        calls(
+            self.count(&[HeardClass::Lost]),
+            "of the last 24 hours lost a part here",
+            "за 24 часа потеряли часть здесь",
+            "/calls?day=all&heard=lost",
+        );
+        calls(
+            self.count(&[HeardClass::One, HeardClass::Nothing]),
+            "of the last 24 hours lack a side or all sound",
+            "за 24 часа без одной стороны или без звука",
+            "callspan doctor --seconds 300",
+        );
+        calls(
+            self.deliveries[1] + self.deliveries[2],
+            "wait for you: Pyrus refuses them",
+            "ждут вас: Pyrus их не принимает",
+            "callspan calls retry --all",
+        );
+        let is_told = self.has_alarm(&[AlarmKind::DiskLow, AlarmKind::DiskFull]);
+        let full = self.disks.iter().filter(|(_, free, total)| *total > 0 && free * 100 / total < LOW_PERCENT);
+        for (name, ..) in full.filter(|_| !is_told) {
+            let what = lang.of_two("is nearly full", "почти заполнен");
+            add("bad", html! { (lang.of_two("The disk", "Диск")) " (" (name) ") " (what) }, "recording.max_disk_gib");
+        }
+        tasks
+    }
+}
+
+fn show(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
+    let lang = viewer.lang;
+    let t = |en, ru| lang.of_two(en, ru);
+    let tasks = facts.tasks(lang);
+    let count = (facts.alarms.len() + tasks.len()) as u64;
+    let (name, colour) = if count == 0 { ("ok", "ok") } else { ("warn", "warn") };
+    let title = match count {
+        0 => t("All is in order.", "Всё в порядке.").to_owned(),
+        n => format!(
+            "{} {}",
+            lang.count(n, ["thing needs", "things need"], ["дело требует", "дела требуют", "дел требуют"]),
+            t("you.", "вас.")
+        ),
+    };
+    let body = html! {
+        h1.answer { (pages::marked(name, colour)) " " (title) }
+        @if count > 0 {
+            section.card aria-labelledby="al" { h2 id="al" { (t("What needs you", "Что требует вас")) }
+                ol.list {
+                    @for open in facts.alarms.iter().take(MAX_ALARMS) { li { (alarm(state, viewer, open)) } }
+                    @for task in &tasks { li { (task_note(lang, task)) } }
+                }
+            }
+        }
+        section.card { div.head { h2 { (t("Last 24 hours: the calls that were heard", "Последние 24 часа: какие звонки слышны")) }
+            span.muted { (lang.count(facts.day.iter().map(|(_, n)| n).sum(), ["call", "calls"], ["звонок", "звонка", "звонков"])) } }
+            (strip::strip(lang, &facts.slots, facts.now)) }
+        div.tiles { (mirror(state, viewer, facts)) (delivery(viewer, facts)) (disks(lang, facts)) (box_facts(state, viewer, facts)) }
+    };
+    pages::shell(viewer, t("Health", "Состояние"), NavEntry::Health, &[], &body)
+}
+
+/// Returns the notice of an open alarm.
+fn alarm(state: &ConsoleState, viewer: &Viewer, alarm: &Alarm) -> Markup {
+    let lang = viewer.lang;
+    let t = |en, ru| lang.of_two(en, ru);
+    let title = if lang == Lang::Ru { alarm_ru::title(alarm.kind) } else { alarm_text::title(alarm.kind) };
+    let is_mirror = matches!(
+        alarm.kind,
+        AlarmKind::MirrorSilent | AlarmKind::MirrorOneSided | AlarmKind::MediaUnheard | AlarmKind::TestCallFailed
+    );
+    html! {
+        div.note.bad { (pages::mark("bad")) div.stack {
+            p { b { (capitalised(title)) } " " span.muted { (t("since", "с")) " " (date_time(alarm.at)) "; " (t("code", "код")) " " code { (alarm.kind.name()) } } }
+            p { (lang.translated(&ALARMS, &alarm.detail)) }
+            @if let Some(id) = &alarm.call { p { a href={ "/calls/" (id) } { (t("The call", "Звонок")) } } }
+            @if is_mirror { (doctor_button(state, viewer, true)) }
+        } }
+    }
+}
+
+fn task_note(lang: Lang, task: &HealthTask) -> Markup {
+    let todo = task.todo.as_deref().unwrap_or_default();
+    html! {
+        div class={ "note " (task.colour) } {
+            (pages::mark(if task.colour == "bad" { "bad" } else { "warn" }))
+            div.stack { p { b { (task.text) } }
+                @if todo.starts_with('/') { p { a href=(todo) { (lang.of_two("Show them", "Показать их")) } } }
+                @else if !todo.is_empty() { div.cmd { code { (todo) } button.plain type="button" data-copy { (lang.of_two("Copy", "Копировать")) } } }
+            }
+        }
+    }
+}
+
+fn doctor_button(state: &ConsoleState, viewer: &Viewer, is_primary: bool) -> Markup {
+    let words = viewer.lang.of_two("Look at the mirror for 30 s", "Смотреть зеркало 30 с");
+    html! {
+        @if !state.site.interfaces.is_empty() {
+            form method="post" action="/health/doctor" { (pages::csrf(viewer)) button class=[is_primary.then_some("primary")] { (words) } }
+        }
+    }
+}
+
+fn mirror(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
+    let lang = viewer.lang;
+    let t = |en, ru| lang.of_two(en, ru);
+    let status = &facts.status;
+    html! {
+        section.card.stack { h2 { (t("Mirror", "Зеркало")) } dl.facts {
+            (fact(t("Ports", "Порты"), &ports(lang, &state.site.interfaces)))
+            (fact(t("Frames", "Кадров"), &lang.grouped(status.frames)))
+            (fact(t("Sound packets of calls", "Пакетов звука"), &lang.grouped(status.rtp_packets)))
+            (fact(t("Lost by the kernel", "Потеряно ядром"), &lang.grouped(status.dropped_by_kernel)))
+            (fact(t("Lost by the interface", "Потеряно картой"), &lang.grouped(status.dropped_by_interface)))
+            @if facts.taps.len() > 1 { @for tap in &facts.taps { (fact(&tap.name, &tap_counts(lang, tap))) } }
+            (fact(t("Calls under way", "Звонков сейчас"), &lang.grouped(status.calls_live as u64)))
+            @if let Some(at) = facts.newest { (fact(t("Newest call", "Последний звонок"), &date_time(at))) }
+        }
+        (doctor_button(state, viewer, false)) }
+    }
+}
+
+fn delivery(viewer: &Viewer, facts: &HealthFacts) -> Markup {
+    let lang = viewer.lang;
+    let t = |en, ru| lang.of_two(en, ru);
+    html! {
+        section.card.stack { h2 { (t("Delivery to Pyrus", "Передача в Pyrus")) } dl.facts {
+            (fact(t("Owed", "В очереди"), &lang.grouped(facts.deliveries[0])))
+            (fact(t("Parked", "Отложено"), &lang.grouped(facts.deliveries[1])))
+            (fact(t("Dead", "Не передано"), &lang.grouped(facts.deliveries[2])))
+        } p { a href="/calls?day=all&delivery=parked" { (t("The parked calls", "Отложенные звонки")) } } }
+    }
+}
+
+fn disks(lang: Lang, facts: &HealthFacts) -> Markup {
+    let t = |en, ru| lang.of_two(en, ru);
+    html! {
+        section.card.stack { h2 { (t("Disks", "Диски")) }
+            @for (name, free, total) in &facts.disks { div {
+                p.head { b { (if *name == "spool" { t("Spool", "Буфер") } else { t("Recordings", "Записи") }) } span { (size(lang, *free)) " " (t("free", "свободно")) } }
+                @let used = if *total > 0 { 100 - free * 100 / total } else { 0 };
+                svg.bar aria-hidden="true" { rect.s-none width="100%" height="12" {} rect.s-caller width={ (used) "%" } height="12" {} }
+            } }
+            p.small.muted { (size(lang, facts.kept_bytes)) " " (t("of recordings", "записей")) }
+        }
+    }
+}
+
+/// Returns the test call, and facts about this machine.
+fn box_facts(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
+    let lang = viewer.lang;
+    let t = |en, ru| lang.of_two(en, ru);
+    html! {
+        div.stack.stack-4 {
+            (test_call::section(state, viewer, facts.test.as_ref()))
+            section.card.stack { h2 { (t("Last 24 hours", "Последние 24 часа")) } dl.facts {
+                @for (class, count) in &facts.day { (fact(lang.heard(*class), &lang.grouped(*count))) }
+                (fact(t("Version", "Версия"), &format!("callspan {}", env!("CARGO_PKG_VERSION"))))
+                @if !state.site.appliance.is_empty() { (fact(t("Site", "Площадка"), &state.site.appliance)) }
+            } }
+        }
+    }
+}
+
+fn fact(name: &str, value: &str) -> Markup {
+    html! { dt { (name) } dd { (value) } }
+}
+
+/// Returns the counters of a tap in one line.
+fn tap_counts(lang: Lang, tap: &TapReport) -> String {
+    let state = if tap.is_up { "" } else { lang.of_two("down; ", "не работает; ") };
+    let (copies, lost) = (lang.of_two("copies", "копий"), lang.of_two("lost", "потеряно"));
+    let number = |n| lang.grouped(n);
+    format!(
+        "{state}SIP {}, RTP {}, {copies} {}, {lost} {}",
+        number(tap.sip),
+        number(tap.rtp),
+        number(tap.copies),
+        number(tap.lost())
+    )
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn ports(lang: Lang, names: &[String]) -> String {
+    if names.is_empty() {
+        lang.of_two("none is captured here", "здесь ничего не захватывается").to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// Free space of a disk, %, below which a person must act.
+const LOW_PERCENT: u64 = 5;
+/// Most open alarms that are shown.
+const MAX_ALARMS: usize = 20;

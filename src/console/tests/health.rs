@@ -1,0 +1,90 @@
+//! The health page: alarms in both languages, the strip, and the test call.
+
+use super::*;
+use crate::ops::alerts::{Alarm, AlarmKind};
+use crate::ops::self_test::SelfTestResult;
+use std::time::Duration;
+
+fn alarm(kind: AlarmKind, detail: &str) -> Alarm {
+    Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call: None, held_back: 0 }
+}
+
+#[test]
+fn open_alarms_and_the_test_call_are_shown_in_the_language_of_the_page() {
+    let office = Office::with_calls(&["120"]);
+    let report = ServiceReport {
+        at: wall_clock(),
+        alarms: vec![
+            alarm(AlarmKind::InterfaceDown, "interface eth1 is down: sudo ip link set dev eth1 up"),
+            alarm(AlarmKind::MirrorOneSided, "2 of 3 answered calls had audio on one side only. Mirror <b> both"),
+        ],
+        ..ServiceReport::default()
+    };
+    report.write(office.dir.path()).expect("written");
+    let detail = String::from("the test call was lost at the step mirror: the SIP messages of both directions arrived");
+    SelfTestResult { at: wall_clock(), ok: false, detail }.write(office.dir.path()).expect("written");
+    let english = office.get("/health?lang=en", "").body;
+    for words in ["2 things need you.", "A mirror interface is down", "code>interface_down", "Mirror &lt;b&gt; both"] {
+        assert!(english.contains(words), "{words}: {english}");
+    }
+    let russian = office.get("/health?lang=ru", "").body;
+    for words in [
+        "2 дела требуют вас.",
+        "Интерфейс зеркала не работает",
+        "интерфейс eth1 выключен: sudo ip link set dev eth1 up",
+        "проверочный звонок потерян на шаге mirror: сообщения SIP обоих направлений дошли",
+    ] {
+        assert!(russian.contains(words), "{words}: {russian}");
+    }
+    // A text of another version stays as it is, and its language is marked.
+    assert!(russian.contains("lang=\"en\">2 of 3 answered calls"), "{russian}");
+}
+
+#[test]
+fn findings_that_an_alarm_names_are_not_shown_twice() {
+    let office = Office::with_calls(&[]);
+    office.console.publish(ServiceStatus { dropped_by_kernel: 7, ..ServiceStatus::default() });
+    assert!(office.get("/health?lang=en", "").body.contains("7 frames were lost on this machine"));
+    let detail = "frames were lost on this machine (7 in the kernel, 0 in the interface): increase";
+    let report = ServiceReport { alarms: vec![alarm(AlarmKind::CaptureDrops, detail)], ..ServiceReport::default() };
+    report.write(office.dir.path()).expect("written");
+    assert!(office.get("/health?lang=en", "").body.contains("1 thing needs you."));
+}
+
+#[test]
+fn test_call_is_for_administrators_with_the_token_and_an_existing_card() {
+    let mut office = Office::with_calls(&["120"]);
+    office.config.file = Some(office.dir.path().join("callspan.toml"));
+    let office = Office::open(office.dir, office.config);
+    office.add("anna", AccountRole::Admin, &[]);
+    office.add("boris", AccountRole::Listener, &[]);
+    let cookie = office.sign_in("anna");
+    let page = office.get("/health", &cookie).body;
+    let token = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    let post =
+        |cookie: &str, body: &str| office.ask("POST /health/test-call", &format!("Cookie: {cookie}\r\n"), body).status;
+    assert_eq!(post(&cookie, "interface=eth0"), 403, "no token");
+    for card in ["", "lo", "../../etc", "-c", "no-such-card"] {
+        assert_eq!(post(&cookie, &format!("csrf={token}&interface={card}")), 422, "{card}");
+    }
+    let listener = office.sign_in("boris");
+    let page = office.get("/calls", &listener).body;
+    let token = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    assert_eq!(post(&listener, &format!("csrf={token}&interface=eth0")), 404);
+}
+
+#[test]
+fn calls_after_a_moment_and_by_slot_are_found_in_their_order() {
+    let office = Office::with_calls(&["120", "121", "220", "122"]);
+    let journal = Journal::open_read_only(&office.config.journal).expect("a journal");
+    let first = Timestamp::from_secs(1_795_000_000); // the calls begin a minute apart
+    let since = |minutes: u64| Some(first + Duration::from_secs(60 * minutes));
+    let after = CallSearch { since: since(1), ..CallSearch::default() };
+    let found = journal.first_calls(&after, 2).expect("found");
+    let extensions: Vec<_> = found.iter().filter_map(|call| call.record.internal.clone()).collect();
+    assert_eq!(extensions, ["121", "220"], "the nearest first");
+    let slots = journal.count_by_slot(&CallSearch::default(), Duration::from_secs(120)).expect("counted");
+    let counts: Vec<_> = slots.iter().map(|slot| (slot.begin.as_micros() / 1_000_000 % 120, slot.calls)).collect();
+    // 1,795,000,000 s lie 40 s after the begin of a slot.
+    assert_eq!(counts, [(0, 2), (0, 2)], "{slots:?}");
+}
