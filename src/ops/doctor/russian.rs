@@ -280,6 +280,15 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "The switch truncates the mirrored frames. Switch truncation off in the mirror session. On a Cisco Nexus:",
         "Коммутатор обрезает кадры зеркала. Выключите обрезание в сессии зеркала. На Cisco Nexus:",
     ),
+    ("{} showed neither SIP nor RTP, while {} did", "{}: ни SIP, ни RTP не видно, а на {} видно"),
+    (
+        "Calls whose packets take the silent way have no sound, or one side. Check the cable and the mirror session of this interface. If there was simply no call on it, look for longer:",
+        "В звонках, чьи пакеты идут молчащим путём, нет звука или одной стороны. Проверьте кабель и сессию зеркала этого интерфейса. Если звонков на нём просто не было, смотрите дольше:",
+    ),
+    (
+        "Several interfaces show the same packets. callspan keeps the first of each, so recordings are correct.",
+        "Несколько интерфейсов показывают одни и те же пакеты. callspan оставляет первый из каждых, записи верны.",
+    ),
     (
         "{} % of the packets are copies, made by the mirror or by a sender that repeats itself ({})",
         "{} % пакетов — копии, сделанные зеркалом или отправителем, который повторяется ({})",

@@ -87,13 +87,13 @@ fn tap_without_calls_beside_one_with_calls_is_reported() {
     let mut look = Observation { taps: vec![tap("eth7", 990), tap("eth8", 0)], ..live(eth7()) };
     let finding = only(&look);
     assert_eq!((finding.kind, finding.commands), ("silent_tap", vec![String::from("tcpdump -ni eth8 -c 5 udp")]));
-    let text = report::text(&report::report(&look, &[]));
+    let text = report::text(&report::report(&look, &[]), TextLanguage::En);
     assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
     // Neither has a call: that is another finding. One interface has no line of its own.
     look.taps = vec![tap("eth7", 0), tap("eth8", 0)];
     assert!(kinds(&look).is_empty());
     look.taps = vec![tap("eth7", 990)];
-    assert_eq!(report::text(&report::report(&look, &[])).lines().count(), 1);
+    assert_eq!(report::text(&report::report(&look, &[]), TextLanguage::En).lines().count(), 1);
 }
 
 #[test]
