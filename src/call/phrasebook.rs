@@ -35,6 +35,12 @@ impl Phrasebook {
     ///
     /// Commands may follow a sentence that ends with a colon. They stay as they are.
     pub(crate) fn text(&self, english: &str) -> Option<String> {
+        let (text, commands) = self.text_and_commands(english)?;
+        Some(if commands.is_empty() { text } else { format!("{text} {commands}") })
+    }
+
+    /// Returns a text in Russian, and the commands that follow it.
+    pub(crate) fn text_and_commands<'t>(&self, english: &'t str) -> Option<(String, &'t str)> {
         let mut rest = shortened(english).trim();
         let mut out = String::new();
         while !rest.is_empty() {
@@ -44,14 +50,14 @@ impl Phrasebook {
             out.push_str(&sentence);
             rest = rest[length + usize::from(has_stop)..].trim_start();
             if has_colon {
-                let rest = self.text(rest).unwrap_or_else(|| rest.to_owned());
-                return Some(if rest.is_empty() { out } else { format!("{out} {rest}") });
+                let Some((text, commands)) = self.text_and_commands(rest) else { return Some((out, rest)) };
+                return Some((format!("{out} {text}"), commands));
             }
             if !rest.is_empty() {
                 out.push_str(if has_stop { ". " } else { " " });
             }
         }
-        (!out.is_empty()).then_some(out)
+        (!out.is_empty()).then_some((out, ""))
     }
 
     /// Returns a text in this language. A text of another version stays English.

@@ -2,6 +2,7 @@
 
 use crate::call::content::StreamWatch;
 use crate::call::decision::PayloadFormat;
+use crate::call::engine::levels::StreamLevel;
 use crate::call::keys::LegKey;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
 use crate::call::payload_judge::{MAX_EVENT_BYTES, PayloadJudge};
@@ -50,6 +51,8 @@ pub(crate) struct RtpStream {
     pub(crate) announced: [bool; 2],
     /// Watch on the stream's voice, while the stream is searched for relays.
     pub(crate) watch: Option<StreamWatch>,
+    /// Newest level of its voice, while somebody looks at the live calls.
+    pub(crate) level: Option<StreamLevel>,
 }
 
 /// Payload types of a stream that may not mean what the receiver announced.
@@ -169,6 +172,7 @@ impl RtpStream {
             twin: None,
             announced: [false, false],
             watch: None,
+            level: None,
         }
     }
 
@@ -214,6 +218,16 @@ impl RtpStream {
             self.spacing.handle_packet(packet.sequence, packet.time.0);
         }
         PacketOutcome::Packet { secret, news }
+    }
+
+    /// Measures the level of a packet that was just handled. Encrypted voices have none.
+    pub(crate) fn measure(&mut self, at: Timestamp, payload: &[u8]) {
+        if self.is_protected() {
+            return;
+        }
+        let mut level = self.level.take();
+        StreamLevel::update(&mut level, at, self.voice(), payload);
+        self.level = level;
     }
 
     /// Returns the time of the first packet.

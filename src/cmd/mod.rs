@@ -44,8 +44,8 @@ pub(crate) struct Cli {
     /// Log one JSON object per line.
     #[arg(long, global = true, env = "CALLSPAN_LOG_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) log_json: bool,
-    /// Language of sentences: why a call is heard or not, and why legs belong together [default: from LC_ALL,
-    /// LC_MESSAGES or LANG].
+    /// Language of sentences: reasons of verdicts and of delivery, alarms, findings, steps of a test call [default: from
+    /// LC_ALL, LC_MESSAGES or LANG].
     #[arg(long, global = true, value_name = "LANG", value_enum)]
     pub(crate) lang: Option<CliLanguage>,
     /// The command to run.

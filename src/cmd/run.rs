@@ -146,6 +146,8 @@ struct RunningService {
     console: Option<ConsoleServer>,
     _locks: [FolderLock; 2],
     spooled_at: Timestamp,
+    /// Capture time of the last levels.
+    levels_at: Timestamp,
     reported_at: Timestamp,
     reported: CaptureCounters,
     drop_alarms: DropAlarms,
@@ -255,6 +257,7 @@ impl RunningService {
             _locks: locks,
             spooled_at: Timestamp::EPOCH,
             reported_at: Timestamp::EPOCH,
+            levels_at: Timestamp::EPOCH,
             reported: CaptureCounters::default(),
             drop_alarms: DropAlarms::default(),
         })
@@ -311,6 +314,10 @@ impl RunningService {
         }
         self.handle_api_requests();
         let now = self.pipeline.engine.now();
+        if now.since(self.levels_at) >= LEVEL_INTERVAL {
+            self.publish_levels();
+            self.levels_at = now;
+        }
         if now.since(self.spooled_at) >= SPOOL_INTERVAL {
             self.spool.handle_timeout(now);
             self.spooled_at = now;
@@ -472,6 +479,17 @@ impl RunningService {
         }
     }
 
+    /// Measures levels while a page shows the live calls.
+    fn publish_levels(&mut self) {
+        let Some(console) = &self.console else { return };
+        let is_wanted = console.wants_levels();
+        let engine = &mut self.pipeline.engine;
+        engine.watch_levels(is_wanted);
+        if is_wanted {
+            console.publish_levels(engine.live_levels());
+        }
+    }
+
     fn publish(&self) {
         let Some(console) = &self.console else { return };
         let engine = &self.pipeline.engine;
@@ -483,6 +501,7 @@ impl RunningService {
             calls_live: engine.live_calls(),
             legs_live: engine.live_legs(),
             calls_ended: engine.counters().calls,
+            alarms: self.alerts.open_alarms().len(),
             drops: self.pipeline.drops(),
             owed: None,
         });
@@ -578,6 +597,8 @@ const STOP_ARCHIVE: Duration = Duration::from_millis(100);
 const STOP_STATE_FILES: Duration = Duration::from_millis(100);
 /// Time for the last messages of a service that ends. All others wait for the next start.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
+/// Pause between two levels of the live calls.
+const LEVEL_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval of housekeeping, which checks losses and threads.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// File in the state folder that remembers the hours with SIP.

@@ -152,7 +152,10 @@ fn text(view: &StatusView, now: Timestamp) -> String {
             writeln!(text, "test call  {word} {} ago: {}", ago(now, test.at), printable(&language.alarm(&test.detail)));
     }
     for disk in &view.disks {
-        let left = disk.days_left.map(|days| format!(", {days} days left at the pace of the last week"));
+        let left = disk.days_left.map(|days| match days {
+            MANY_DAYS.. => String::from(", more than a year left at the pace of the last week"),
+            _ => format!(", {days} days left at the pace of the last week"),
+        });
         let percent = u128::from(disk.free_bytes) * 100 / u128::from(disk.total_bytes.max(1));
         let _ = writeln!(
             text,
@@ -235,6 +238,8 @@ fn ago(now: Timestamp, at: Timestamp) -> String {
     }
 }
 
+/// Days that are not counted: a year.
+const MANY_DAYS: u64 = 366;
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 const HELP: &str = "\

@@ -1,5 +1,7 @@
 //! Access: every request passes [`guard`], which checks Host and Origin, finds the account, and checks the CSRF token.
 
+use std::sync::PoisonError;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -30,6 +32,24 @@ pub(super) struct Viewer {
     pub(super) origin: ViewerOrigin,
     /// The installation whose pages are shown.
     pub(super) place: ConsolePlace,
+    /// Counts beside the entries of the navigation.
+    pub(super) counts: NavCounts,
+}
+
+/// Counts beside the entries of the navigation, for administrators: others may not know how many calls they do not see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NavCounts {
+    /// Calls under way.
+    pub(super) live: usize,
+    /// Alarms whose problem has not ended.
+    pub(super) alarms: usize,
+}
+
+impl NavCounts {
+    fn of(state: &ConsoleState, user: &UserAccount) -> Self {
+        let status = *state.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if user.is_admin() { Self { live: status.calls_live, alarms: status.alarms } } else { Self::default() }
+    }
 }
 
 /// The proof by which the account of a request is known.
@@ -157,14 +177,25 @@ async fn identify(
             }
         })
         .await?;
-    Ok(found.map(|(user, csrf, origin)| Viewer { user, csrf, origin, ..nobody }))
+    Ok(found.map(|(user, csrf, origin)| {
+        let counts = NavCounts::of(state, &user);
+        Viewer { user, csrf, origin, counts, ..nobody }
+    }))
 }
 
 fn anonymous(request: &Request, place: ConsolePlace) -> Viewer {
     let mut user = UserAccount::of_this_machine();
     (user.role, user.rights) = (super::accounts::AccountRole::Listener, Vec::new());
     let here = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    Viewer { user, csrf: None, lang: Lang::of(request), here, origin: ViewerOrigin::Nobody, place }
+    Viewer {
+        user,
+        csrf: None,
+        lang: Lang::of(request),
+        here,
+        origin: ViewerOrigin::Nobody,
+        counts: NavCounts::default(),
+        place,
+    }
 }
 
 /// Checks the CSRF token, which is in a header or in the form. Returns the request with its body.

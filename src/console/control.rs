@@ -42,6 +42,8 @@ pub(crate) struct ServiceStatus {
     pub(crate) legs_live: usize,
     /// Calls ended since the start.
     pub(crate) calls_ended: u64,
+    /// Alarms whose problem has not ended.
+    pub(crate) alarms: usize,
     /// Dropped calls and packets since the start.
     #[serde(rename = "left_aside")]
     pub(crate) drops: DropCounters,

@@ -12,10 +12,11 @@ use maud::{Markup, html};
 
 use super::access::{self, Viewer};
 use super::accounts::AccountRight;
+use super::levels::{LevelBoard, LevelListener};
 use super::pages::{self, NavEntry};
 use super::server::{ConsoleState, StateError};
 use super::text::clock_time;
-use crate::call::record::{CallRecord, EventKind};
+use crate::call::record::{CallRecord, EventKind, Side};
 use crate::service::clock::wall_clock;
 
 /// Returns the page.
@@ -36,7 +37,7 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     pages::shell(&viewer, t("Live", "Сейчас"), NavEntry::Live, &["live.js"], &body).into_response()
 }
 
-/// Returns the rows each [`PERIOD`], if they changed. The stream ends after [`STREAM_TIME`]: the browser connects again by itself,
+/// Returns the rows if they changed, and the levels. The stream ends after [`STREAM_TIME`]: the browser connects again by itself,
 /// and the session and its rights are checked anew.
 #[expect(clippy::disallowed_methods, reason = "the period between two looks at the live calls")]
 pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
@@ -44,28 +45,52 @@ pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer):
         return access::missing(None, true);
     }
     let until = tokio::time::Instant::now() + STREAM_TIME;
-    let next = move |(state, viewer, mut last): (ConsoleState, Viewer, Option<String>)| async move {
+    let levels = LevelBoard::listen(&state.levels);
+    let stream = LiveStream { state, viewer, levels, rounds: 0, rows: String::new(), ids: Vec::new() };
+    let next = move |mut stream: LiveStream| async move {
         loop {
             if tokio::time::Instant::now() >= until {
                 return None;
             }
-            if last.is_some() {
+            if stream.rounds > 0 {
                 tokio::time::sleep(PERIOD).await;
             }
-            // The journal may be closed for a moment. The next round reads it again.
-            let Ok(calls) = live_calls(&state, &viewer).await else {
-                tokio::time::sleep(PERIOD).await;
-                continue;
-            };
-            let text = rows(&viewer, &calls).into_string();
-            if last.as_ref() != Some(&text) {
-                last = Some(text.clone());
-                let event = Event::default().event("calls").data(text);
-                return Some((Ok::<_, Infallible>(event), (state, viewer, last)));
+            if let Some(event) = stream.round().await {
+                return Some((Ok::<_, Infallible>(event), stream));
             }
         }
     };
-    Sse::new(stream::unfold((state, viewer, None), next)).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(stream::unfold(stream, next)).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// The events of one page. The capture thread measures levels as long as it lives.
+struct LiveStream {
+    state: ConsoleState,
+    viewer: Viewer,
+    levels: LevelListener,
+    rounds: u32,
+    /// Rows that the page shows.
+    rows: String,
+    /// Ids of the calls that the page shows.
+    ids: Vec<String>,
+}
+
+impl LiveStream {
+    /// Returns the next event: in each [`ROUNDS`]th round the rows if they changed, else the levels.
+    async fn round(&mut self) -> Option<Event> {
+        let reads_calls = self.rounds.is_multiple_of(ROUNDS);
+        self.rounds = self.rounds.wrapping_add(1);
+        // The journal may be closed for a moment. A later round reads it again.
+        if reads_calls && let Ok(calls) = live_calls(&self.state, &self.viewer).await {
+            let text = rows(&self.viewer, &calls).into_string();
+            self.ids = calls.into_iter().map(|call| call.id).collect();
+            if self.rows != text {
+                self.rows.clone_from(&text);
+                return Some(Event::default().event("calls").data(text));
+            }
+        }
+        (!self.ids.is_empty()).then(|| Event::default().event("levels").data(self.levels.json(&self.ids)))
+    }
 }
 
 async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Vec<CallRecord>, StateError> {
@@ -79,8 +104,14 @@ fn rows(viewer: &Viewer, calls: &[CallRecord]) -> Markup {
     if calls.is_empty() {
         return html! { section.card.empty { h2 { (t("No call under way", "Сейчас звонков нет")) } } };
     }
-    let heads =
-        [t("Length", "Длина"), t("From", "От"), t("To", "Кому"), t("State", "Состояние"), t("Recording", "Запись")];
+    let heads = [
+        t("Length", "Длина"),
+        t("From", "От"),
+        t("To", "Кому"),
+        t("State", "Состояние"),
+        t("Level", "Уровень"),
+        t("Recording", "Запись"),
+    ];
     html! {
         section.card.table { table.live role="table" {
             caption.vh { (t("Calls under way, longest first", "Звонки сейчас, сначала долгие")) }
@@ -112,15 +143,31 @@ fn row(viewer: &Viewer, record: &CallRecord) -> Markup {
             td role="cell" data-l=(t("From", "От")) { span { (pages::caller(viewer, record)) @if let Some(name) = &record.from_name { span.sub { (name) } } } }
             td role="cell" data-l=(t("To", "Кому")) { span { (pages::callee(viewer, record)) @if let Some(name) = &record.to_name { span.sub { (name) } } } }
             td role="cell" data-l=(t("State", "Состояние")) { span { span.v.quiet { (pages::mark(mark)) span { (words) } } } }
+            td role="cell" data-l=(t("Level", "Уровень")) { (levels(viewer, &record.id)) }
             td role="cell" data-l=(t("Recording", "Запись")) { span {
                 button type="button" data-control={ "/api/v1/calls/" (record.id) "/" (verb) } { (button) } } }
         }
     }
 }
 
+/// Returns the levels of a call, which the script fills. L and R are the channels of the recording.
+fn levels(viewer: &Viewer, id: &str) -> Markup {
+    let lang = viewer.lang;
+    html! {
+        span.levels data-levels=(id) {
+            @for (side, letter, class) in [(Side::Caller, "L", "l"), (Side::Callee, "R", "r")] {
+                span title=(lang.side(side)) { (letter) }
+                svg.level role="img" aria-label=(lang.side(side)) { rect.bgd width="100%" height="14" {} rect class=(class) width="0%" height="14" {} }
+            }
+        }
+    }
+}
+
 /// Longest time of a stream. A user who signed out, or whose rights were taken, sees no call for longer.
 const STREAM_TIME: Duration = Duration::from_secs(60);
-/// Interval between two reads of the journal.
-const PERIOD: Duration = Duration::from_secs(1);
+/// Interval between two events.
+const PERIOD: Duration = Duration::from_millis(250);
+/// Events between two reads of the journal, which is read once a second.
+const ROUNDS: u32 = 4;
 /// Most calls on the page. Those that last longest come first.
 const MAX_CALLS: u32 = 200;

@@ -20,6 +20,7 @@ pub(crate) mod control;
 mod doctor;
 mod health;
 mod ladder;
+mod levels;
 mod listening;
 mod live;
 mod lookup;

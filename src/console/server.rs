@@ -19,14 +19,17 @@ use super::access::{self, PeerAddress, Viewer};
 use super::accounts::password::new_token;
 use super::accounts::{AccountError, Accounts, AuditAction};
 use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
+use super::levels::LevelBoard;
 use super::listening::Listenings;
 use super::metrics::{self, MeasuredFolders};
 use super::sign_in::SignInPauses;
 use super::source::{CallSource, CentralArchive, CentralReader, ConsolePlace};
 use super::tls::{self, ConsoleTls, TlsError};
 use super::{
-    actions, assets, call, calls, doctor, health, ladder, live, lookup, openapi, sign_in, sites, sound, supervision, test_call,
+    actions, assets, call, calls, doctor, health, ladder, live, lookup, openapi, sign_in, sites, sound, supervision,
+    test_call,
 };
+use crate::call::engine::levels::CallLevels;
 use crate::central::ArchiveError;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConsoleConfig, TrustedProxy};
@@ -60,6 +63,7 @@ pub(crate) struct ConsoleServer {
     metrics_addr: Option<SocketAddr>,
     requests: Receiver<PauseRequest>,
     status: Arc<Mutex<ServiceStatus>>,
+    levels: Arc<LevelBoard>,
     thread: Option<StoppableThread<watch::Sender<()>>>,
 }
 
@@ -73,6 +77,7 @@ pub(super) struct ConsoleState {
     pub(super) pauses: Arc<SignInPauses>,
     pub(super) site: Arc<SiteFacts>,
     pub(super) listenings: Arc<Listenings>,
+    pub(super) levels: Arc<LevelBoard>,
     /// Permits one run of the doctor, or one test call, at a time.
     pub(super) doctor: Arc<Semaphore>,
     /// Secret for the CSRF tokens of users whom the trusted proxy signs in. It is new at each start.
@@ -293,6 +298,7 @@ impl ConsoleServer {
             .map_err(failed)?;
         let (requests_tx, requests) = crossbeam_channel::bounded(MAX_REQUESTS);
         let status = Arc::new(Mutex::new(ServiceStatus::default()));
+        let levels = Arc::<LevelBoard>::default();
         let state = ConsoleState {
             requests: requests_tx,
             status: Arc::clone(&status),
@@ -301,6 +307,7 @@ impl ConsoleServer {
             pauses: Arc::default(),
             site: Arc::new(SiteFacts::of(config, listen, tls.is_some())),
             listenings: Arc::default(),
+            levels: Arc::clone(&levels),
             doctor: Arc::new(Semaphore::new(1)),
             proxy_secret: new_token()?,
             journals: Arc::default(),
@@ -320,7 +327,7 @@ impl ConsoleServer {
             again_after_panic(serve, || is_stopped_within(&stopped, PAUSE_AFTER_PANIC));
             runtime.shutdown_background(); // a request that waits for a disk must not delay the end of the service
         });
-        Ok(Self { addr, metrics_addr, tls, requests, status, thread: Some(thread.map_err(failed)?) })
+        Ok(Self { addr, metrics_addr, tls, requests, status, levels, thread: Some(thread.map_err(failed)?) })
     }
 
     /// Returns the signs of life of the console's thread.
@@ -336,6 +343,16 @@ impl ConsoleServer {
     /// Sets the counters that the pages and `GET /api/status` show.
     pub(crate) fn publish(&self, status: ServiceStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Returns whether a page shows live calls and wants their levels.
+    pub(crate) fn wants_levels(&self) -> bool {
+        self.levels.is_wanted()
+    }
+
+    /// Sets the levels that live pages show.
+    pub(crate) fn publish_levels(&self, levels: Vec<CallLevels>) {
+        self.levels.publish(levels);
     }
 
     /// Returns the address and port of the separate metrics listener.

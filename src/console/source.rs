@@ -32,6 +32,15 @@ pub(super) trait CallSource {
     /// Returns a page of the calls that a search finds, newest first, older than `before`.
     fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> SourceResult<FoundCalls>;
 
+    /// Returns the oldest calls that a search finds, oldest first. Without an order of its own, a source reads at most
+    /// [`MAX_AFTER`] calls to find them.
+    fn first_calls(&self, search: &CallSearch, limit: u32) -> SourceResult<Vec<StoredCall>> {
+        let mut calls = self.search(search, None, MAX_AFTER)?.calls;
+        calls.reverse();
+        calls.truncate(limit as usize);
+        Ok(calls)
+    }
+
     /// Returns the number of calls that a search finds, for each class.
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>>;
 
@@ -51,6 +60,10 @@ pub(super) trait CallSource {
 impl CallSource for Journal {
     fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> SourceResult<FoundCalls> {
         Ok(Self::search(self, search, before, limit)?)
+    }
+
+    fn first_calls(&self, search: &CallSearch, limit: u32) -> SourceResult<Vec<StoredCall>> {
+        Ok(Self::first_calls(self, search, limit)?)
     }
 
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>> {
@@ -155,5 +168,7 @@ impl CallSource for CentralReader {
     }
 }
 
+/// Most calls that are read to find the oldest ones, by a source that lists the newest first only.
+const MAX_AFTER: u32 = 500;
 /// Most connections to the index that are kept open.
 const MAX_CONNECTIONS: usize = 4;

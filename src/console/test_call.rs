@@ -19,6 +19,7 @@ use super::server::ConsoleState;
 use super::text::date_time;
 use crate::ops::alarm_ru::ALARMS;
 use crate::ops::self_test::SelfTestResult;
+use crate::service::sandbox;
 
 /// The form of a test call.
 #[derive(Debug, Default, Deserialize)]
@@ -71,14 +72,17 @@ pub(super) async fn make(
     let card = form.interface.clone();
     let done = tokio::task::spawn_blocking(move || call(&program, &config, &card)).await;
     let answer = done.unwrap_or_else(|_| Err(String::from("a thread of the console panicked")));
-    page(&viewer, &form.interface, &answer).into_response()
+    let is_own = state.site.interfaces.contains(&form.interface);
+    page(&viewer, (&form.interface, is_own), &answer).into_response()
 }
 
 /// Runs the command. If it fails, returns its last words.
 fn call(program: &Path, config: &Path, card: &str) -> Result<TestCallAnswer, String> {
     let mut command = Command::new(PathBuf::from(program));
     command.args(["test-call", "--json", "--interface", card, "--config"]).arg(config);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = sandbox::with_packet_sockets(|| command.spawn());
+    let output = child.and_then(std::process::Child::wait_with_output).map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
     serde_json::from_slice(&output.stdout).map_err(|_| said)
 }
@@ -109,7 +113,8 @@ pub(super) fn section(state: &ConsoleState, viewer: &Viewer, last: Option<&SelfT
     }
 }
 
-fn page(viewer: &Viewer, card: &str, answer: &Result<TestCallAnswer, String>) -> Markup {
+/// `is_own` says whether the recorder captures on the card.
+fn page(viewer: &Viewer, (card, is_own): (&str, bool), answer: &Result<TestCallAnswer, String>) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let is_ok = answer.as_ref().is_ok_and(|answer| answer.ok);
     let (mark, title) = match is_ok {
@@ -120,6 +125,8 @@ fn page(viewer: &Viewer, card: &str, answer: &Result<TestCallAnswer, String>) ->
         p { a href="/health" { "← " (t("Health", "Состояние")) } }
         h1.answer { (pages::marked(mark, mark)) " " (title) }
         section.card.stack { h2 { (t("Through the card", "Через карту")) " " (card) }
+            @if is_own { div.note.warn { (pages::mark("warn")) p { (t("The recorder listens at this card: the call does not prove that the mirror works.",
+                "Регистратор слушает эту карту: звонок не доказывает, что зеркало работает.")) } } }
             @match answer {
                 Ok(answer) => {
                     ol.list { @for step in &answer.steps { li { (step_note(viewer, step)) } } }

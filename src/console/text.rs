@@ -148,9 +148,10 @@ impl Lang {
 
     /// Returns a text of the program with its language. A text of another version stays English.
     pub(super) fn translated(self, book: &Phrasebook, english: &str) -> Markup {
-        let russian = if self == Self::Ru { book.text(english) } else { None };
+        let russian = if self == Self::Ru { book.text_and_commands(english) } else { None };
         match russian {
-            Some(russian) => html! { span lang="ru" { (russian) } },
+            Some((russian, "")) => html! { span lang="ru" { (russian) } },
+            Some((russian, commands)) => html! { span lang="ru" { (russian) } " " code { (commands) } },
             None => html! { span lang="en" { (english) } },
         }
     }

@@ -50,6 +50,8 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
         AlarmKind::TestCallFailed => "проверочный звонок потерян",
         AlarmKind::TestCallPassed => "проверочный звонок снова записан",
         AlarmKind::TestAlarm => "проверка тревог",
+        AlarmKind::SiteSilent => "площадка молчит",
+        AlarmKind::SiteSilentOver => "все площадки снова на связи",
         AlarmKind::ThreadStalled => "часть регистратора не продвигается",
     }
 }
@@ -80,14 +82,6 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
     ),
     // service
     (
-        "SIP is seen in one direction only, for example from {} to {}; RTP is seen in one direction only, for example from {} to {}. {}",
-        "SIP виден только в одном направлении, например от {} к {}; RTP виден только в одном направлении, например от {} к {}. {}",
-    ),
-    (
-        "{} is seen in one direction only, for example from {} to {}. {}",
-        "{} виден только в одном направлении, например от {} к {}. {}",
-    ),
-    (
         "no SIP for {} minutes at an hour at which earlier days had it: look at the mirror session of the switch (its source must be the port of the PBX, both directions), the cable and the PBX; `callspan doctor` checks the port",
         "нет SIP уже {} мин в час, когда в прежние дни он был: проверьте сессию зеркала на коммутаторе (источник — порт АТС, оба направления), кабель и АТС; порт проверит `callspan doctor`",
     ),
@@ -106,6 +100,12 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
     (
         "the journal is damaged ({}): the service ends, and rebuilds the journal from the records at its next start",
         "журнал повреждён ({}): служба завершается и при следующем запуске восстановит журнал по записям",
+    ),
+    ("the index answers again", "индекс снова отвечает"),
+    ("all sites report again", "все площадки снова на связи"),
+    (
+        "site {} has not reported since {}: look at its line and its recorder (callspan status there)",
+        "площадка {} не на связи с {}: проверьте её канал и её регистратор (там: callspan status)",
     ),
     ("the archive takes calls again", "архив снова принимает звонки"),
     ("a bug in callspan stopped the archive; it begins again", "ошибка в callspan остановила архив; он начинает снова"),
@@ -325,8 +325,8 @@ mod tests {
     fn alarms_about_the_mirror_and_test_calls_quote_other_sentences() {
         for (english, russian) in [
             (
-                "RTP is seen in one direction only, for example from 10.0.0.1 to 10.0.0.2. The mirror copies only one direction of the port, so recordings would have one side. Mirror both directions. On a Cisco switch: no monitor session 1 source interface Gi1/0/1; monitor session 1",
-                "RTP виден только в одном направлении, например от 10.0.0.1 к 10.0.0.2. Зеркало копирует только одно направление порта, и в записях была бы одна сторона. Зеркалируйте оба направления. На коммутаторе Cisco: no monitor session 1 source interface Gi1/0/1; monitor session 1",
+                "RTP is seen in one direction only (for example from 10.0.0.1 to 10.0.0.2). The mirror copies only one direction of the port, so recordings would have one side. Mirror both directions. On a Cisco switch: no monitor session 1 source interface Gi1/0/1; monitor session 1",
+                "RTP виден только в одном направлении (например от 10.0.0.1 к 10.0.0.2). Зеркало копирует только одно направление порта, и в записях была бы одна сторона. Зеркалируйте оба направления. На коммутаторе Cisco: no monitor session 1 source interface Gi1/0/1; monitor session 1",
             ),
             (
                 "the test call was lost at the step mirror: the mirror is one-way: it shows the packets that the caller sends, not those of the callee. Set the mirror session to both directions (rx and tx)",
@@ -345,10 +345,12 @@ mod tests {
     #[test]
     fn every_description_of_an_alarm_has_a_translation() {
         let sources = [
+            include_str!("alarm_cause.rs"),
             include_str!("disk.rs"),
             include_str!("drops.rs"),
             include_str!("../spool/storage.rs"),
             include_str!("../service/mirror_watch.rs"),
+            include_str!("../service/site_watch.rs"),
             include_str!("../service/watch.rs"),
             include_str!("../service/worker.rs"),
             include_str!("../service/encrypt.rs"),
@@ -373,7 +375,7 @@ mod tests {
             "cannot be marked",
             "cannot be removed",
             "cannot be counted",
-            "the next start",
+            "the next start must",
             "differ between platforms",
             "where time enters",
             "IO module",

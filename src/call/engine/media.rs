@@ -382,6 +382,13 @@ impl Engine {
             let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
             sink.packet(leg.id, datagram, keep);
         }
+        if self.settings.measures_levels
+            && !secret
+            && !paused
+            && let Some(leg) = self.table.leg_mut(route.slot)
+        {
+            leg.streams[index].measure(datagram.at, packet.payload);
+        }
         if let Some(watch) = watch.filter(|_| !secret && !paused) {
             self.handle_content(StreamRef { slot: route.slot, index }, watch, packet, datagram.at, sink);
         }

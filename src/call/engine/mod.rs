@@ -9,6 +9,7 @@ mod content;
 mod counters;
 mod learn;
 mod left_calls;
+pub(crate) mod levels;
 mod lifecycle;
 mod marked_rtp;
 mod media;
@@ -74,6 +75,8 @@ struct EngineSettings {
     limits: EngineLimits,
     /// Names of the capture interface or of the capture files.
     source: String,
+    /// Whether the levels of voices are measured.
+    measures_levels: bool,
 }
 
 /// The numbers and hosts of the site, as configured and as learnt.
@@ -149,7 +152,7 @@ impl Engine {
         };
         let rules = CallRules::new(&config);
         Self {
-            settings: EngineSettings { config, rules, limits, source: source.to_owned() },
+            settings: EngineSettings { config, rules, limits, source: source.to_owned(), measures_levels: false },
             site,
             clock: EngineClock { now: Timestamp::EPOCH, wall_offset_ns: 0 },
             table: CallTable::default(),

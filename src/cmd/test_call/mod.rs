@@ -17,8 +17,8 @@ use self::wire::SendingCards;
 use super::EXIT_FAILED;
 use super::table::printable;
 use crate::call::test_call::{TestCallKey, TestCallOrder};
-use crate::ops::alarm_cause::AlarmCause;
 use crate::cmd::language::CliLanguage;
+use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
@@ -227,7 +227,10 @@ fn text(view: &TestCallView) -> String {
         text.push_str(&format!("{mark} {:<9} {}\n", step.step.name(), printable(&language.alarm(&step.detail))));
     }
     if view.ok {
-        text.push_str("The test call was recorded right.\n");
+        text.push_str(match language {
+            CliLanguage::En => "The test call was recorded right.\n",
+            CliLanguage::Ru => "Проверочный звонок записан верно.\n",
+        });
     }
     text
 }

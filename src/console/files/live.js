@@ -10,6 +10,19 @@ if (box) {
     state.className = "v ok";
     state.textContent = `${ru ? "актуально" : "up to date"}, ${at}`;
   });
+  // Per cent of each side; -1: packets without a level, null: nothing arrives.
+  events.addEventListener("levels", e => {
+    for (const [id, sides] of Object.entries(JSON.parse(e.data))) {
+      const cell = box.querySelector(`[data-levels="${CSS.escape(id)}"]`);
+      sides.forEach((level, n) => {
+        const bar = cell?.querySelectorAll("svg")[n], fill = bar?.querySelectorAll("rect")[1];
+        if (!fill) return;
+        fill.setAttribute("width", `${level === null ? 0 : level < 0 ? 50 : Math.max(level, 2)}%`);
+        fill.classList.toggle("unknown", level < 0);
+        bar.dataset.heard = level === null ? "no" : "yes";
+      });
+    }
+  });
   events.addEventListener("error", () => {
     state.className = "v warn";
     state.textContent = ru ? `Нет новостей с ${at}. Пробуем снова.` : `No news since ${at}. Trying again.`;

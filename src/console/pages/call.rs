@@ -275,6 +275,9 @@ fn quality(viewer: &Viewer, record: &CallRecord) -> Markup {
         Some(ms) if ms > 0 => format!("{lost}, {ms} {}", t("ms concealed", "мс восполнено")),
         _ => lost.to_string(),
     };
+    if sides.iter().all(|side| side.packets == 0) {
+        return html! {}; // a call without media has no quality
+    }
     let rows = [
         (t("MOS, estimated", "MOS, оценка"), sides.map(|s| number(s.mos, 2))),
         (t("Packets", "Пакетов"), sides.map(|s| lang.grouped(s.packets))),

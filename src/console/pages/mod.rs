@@ -70,22 +70,27 @@ pub(super) fn shell(viewer: &Viewer, title: &str, nav: NavEntry, scripts: &[&str
 
 fn top(viewer: &Viewer, nav: NavEntry) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
-    let entry = |here: NavEntry, path: &str, text: &str| {
-        html! { a href=(path) aria-current=[(here == nav).then_some("page")] { (text) } }
+    let entry = |here: NavEntry, path: &str, text: &str, pill: Option<(String, &str)>| {
+        html! { a href=(path) aria-current=[(here == nav).then_some("page")] { (text)
+        @if let Some((count, colour)) = pill { " " span class={ "pill " (colour) } { (count) } } } }
     };
+    let (live, alarms) = (viewer.counts.live, viewer.counts.alarms as u64);
+    let live = (live > 0).then(|| (live.to_string(), ""));
+    let alarms =
+        (alarms > 0).then(|| (viewer.lang.count(alarms, ["alarm", "alarms"], ["тревога", "тревоги", "тревог"]), "bad"));
     let other = if viewer.lang.code() == "ru" { ("en", "English") } else { ("ru", "Русский") };
     html! {
         header.top { div {
             a.brand href="/calls" { (mark("both")) "callspan" }
             nav.nav aria-label=(t("Main", "Основное")) {
-                (entry(NavEntry::Calls, "/calls", t("Calls", "Звонки")))
-                (entry(NavEntry::Why, "/why", t("Why not there", "Почему нет")))
+                (entry(NavEntry::Calls, "/calls", t("Calls", "Звонки"), None))
+                (entry(NavEntry::Why, "/why", t("Why not there", "Почему нет"), None))
                 @if viewer.place == ConsolePlace::Recorder {
                     @if viewer.user.may(super::accounts::AccountRight::Live) {
-                        (entry(NavEntry::Live, "/live", t("Live", "Сейчас")))
+                        (entry(NavEntry::Live, "/live", t("Live", "Сейчас"), live))
                     }
-                    @if viewer.user.is_admin() { (entry(NavEntry::Health, "/health", t("Health", "Состояние"))) }
-                } @else if viewer.user.is_admin() { (entry(NavEntry::Sites, "/sites", t("Sites", "Площадки"))) }
+                    @if viewer.user.is_admin() { (entry(NavEntry::Health, "/health", t("Health", "Состояние"), alarms)) }
+                } @else if viewer.user.is_admin() { (entry(NavEntry::Sites, "/sites", t("Sites", "Площадки"), None)) }
             }
             details.menu.bare {
                 summary { (viewer.user.name) }

@@ -124,7 +124,7 @@ fn hours(now: Timestamp) -> Vec<Timestamp> {
     let all = (0..SLOTS).map(|n| begin(now) + SLOT * n);
     let is_labelled = |at: &Timestamp| {
         let time = local(*at);
-        let is_inside = now.since(*at) > LABEL_MARGIN && at.since(begin(now)) > LABEL_MARGIN / 2;
+        let is_inside = now.since(*at) > LABEL_MARGIN && at.since(begin(now)) > LABEL_MARGIN / 3;
         time.minute() == 0 && time.hour() % 4 == 0 && is_inside
     };
     all.filter(is_labelled).collect()
@@ -147,8 +147,8 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
 /// Slots of a strip: the last begins less than a quarter of an hour ago.
 const SLOTS: u32 = 96;
-/// Room of the label at the right edge.
-const LABEL_MARGIN: Duration = Duration::from_secs(5_400);
+/// Room of the label at the right edge, also on a telephone.
+const LABEL_MARGIN: Duration = Duration::from_secs(10_800);
 
 #[cfg(test)]
 mod tests {

@@ -76,6 +76,7 @@ fn every_page_is_accessible_and_whole_in_both_languages() {
     browser.look("login");
     office.add("anna", AccountRole::Admin, &[]);
     office.add("boris", AccountRole::Listener, &["1xx"]);
+    office.raise_alarms();
     browser.open(&format!("{site}/calls"));
     browser.write("#un", "anna");
     browser.write("#pw", "correct horse");

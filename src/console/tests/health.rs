@@ -9,6 +9,42 @@ fn alarm(kind: AlarmKind, detail: &str) -> Alarm {
     Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call: None, held_back: 0 }
 }
 
+impl Office {
+    /// Writes a status with an alarm about the mirror, a failed test call and a live call.
+    pub(super) fn raise_alarms(&self) {
+        let one_sided = "RTP is seen in one direction only (for example from 203.0.113.10 to 10.9.0.11). The mirror copies only one \
+             direction of the port, so recordings would have one side. Mirror both directions. On a Cisco switch: no monitor \
+             session 1 source interface Gi1/0/1; monitor session 1 source interface Gi1/0/1 both";
+        let alarms = vec![alarm(AlarmKind::MirrorOneSided, one_sided)];
+        let state = &self.config.journal.dir;
+        ServiceReport { at: wall_clock(), alarms, ..ServiceReport::default() }.write(state).expect("written");
+        let detail = String::from(
+            "the test call was lost at the step media: the SIP messages arrived, no RTP: the mirror must show the \
+             media as well (another VLAN, or a filter of UDP ports)",
+        );
+        SelfTestResult { at: wall_clock(), ok: false, detail }.write(state).expect("written");
+        let journal = Journal::open(&self.config.journal).expect("a journal");
+        for (n, extension) in [(0, "120"), (1, "121")] {
+            let at = wall_clock() - Duration::from_secs(75 + 60 * n);
+            let record = CallRecord {
+                id: format!("live-{n}"),
+                from: Some(String::from("+79774221338")),
+                to: Some(String::from("+74953009080")),
+                internal: Some(extension.to_owned()),
+                invited_at: Some(at),
+                answered_at: Some(at),
+                outcome: CallOutcome::Answered,
+                ..CallRecord::default()
+            };
+            journal.put_call(&record, CallStage::Live).expect("put");
+            let level = |percent| Some(crate::call::engine::levels::VoiceLevel::Percent(percent));
+            let sides = [level(61), level(38)];
+            let levels = [0, 1].map(|n| crate::call::engine::levels::CallLevels { id: format!("live-{n}"), sides });
+            self.console.publish_levels(levels.to_vec());
+        }
+    }
+}
+
 #[test]
 fn open_alarms_and_the_test_call_are_shown_in_the_language_of_the_page() {
     let office = Office::with_calls(&["120"]);
@@ -38,6 +74,17 @@ fn open_alarms_and_the_test_call_are_shown_in_the_language_of_the_page() {
     }
     // A text of another version stays as it is, and its language is marked.
     assert!(russian.contains("lang=\"en\">2 of 3 answered calls"), "{russian}");
+}
+
+#[test]
+fn administrators_see_counts_in_the_navigation_and_listeners_do_not() {
+    let office = Office::with_calls(&["120"]);
+    office.console.publish(ServiceStatus { calls_live: 12, alarms: 2, ..ServiceStatus::default() });
+    let page = office.get("/calls?lang=ru", "").body;
+    assert!(page.contains(">12</span>") && page.contains(">2 тревоги</span>"), "{page}");
+    office.add("boris", AccountRole::Listener, &["1xx"]);
+    let cookie = office.sign_in("boris");
+    assert!(!office.get("/calls", &cookie).body.contains("class=\"pill"));
 }
 
 #[test]

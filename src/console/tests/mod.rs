@@ -3,6 +3,7 @@ mod browser;
 mod chromium;
 mod entry;
 mod health;
+mod live;
 mod replayed;
 
 use super::control::{PauseRequest, ServiceStatus};

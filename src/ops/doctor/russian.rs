@@ -234,12 +234,16 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "Или звонков не было (позвоните и запустите доктора снова), или зеркало копирует не порт АТС, или сессия зеркала выключена и приходят только широковещательные кадры.",
     ),
     (
-        "{} is seen in one direction only, for example from {} to {}",
-        "{} виден только в одном направлении, например от {} к {}",
+        "SIP is seen in one direction only (for example from {} to {}); RTP is seen in one direction only (for example from {} to {})",
+        "SIP виден только в одном направлении (например от {} к {}); RTP виден только в одном направлении (например от {} к {})",
     ),
     (
-        "SIP is seen in one direction only, for example from {} to {}; RTP is seen in one direction only, for example from {} to {}",
-        "SIP виден только в одном направлении, например от {} к {}; RTP виден только в одном направлении, например от {} к {}",
+        "SIP is seen in one direction only (for example from {} to {}); RTP is seen in one direction only",
+        "SIP виден только в одном направлении (например от {} к {}); RTP виден только в одном направлении",
+    ),
+    (
+        "{} is seen in one direction only (for example from {} to {})",
+        "{} виден только в одном направлении (например от {} к {})",
     ),
     ("{} is seen in one direction only", "{} виден только в одном направлении"),
     (
@@ -393,8 +397,8 @@ mod tests {
         for (english, russian) in [
             ("2 of 22 answered calls had no RTP", "без RTP: 2, всего 22 отвеченных звонка"),
             (
-                "SIP is seen in one direction only, for example from 10.0.0.1 to 10.0.0.2; RTP is seen in one direction only",
-                "SIP виден только в одном направлении, например от 10.0.0.1 к 10.0.0.2; RTP виден только в одном направлении",
+                "SIP is seen in one direction only (for example from 10.0.0.1 to 10.0.0.2); RTP is seen in one direction only",
+                "SIP виден только в одном направлении (например от 10.0.0.1 к 10.0.0.2); RTP виден только в одном направлении",
             ),
             (
                 "encrypted RTP streams: 2 with keys agreed over DTLS, 1 with ZRTP",
@@ -458,7 +462,7 @@ mod tests {
             "keys ",
             "{} shorter than 2 s",
             "{} a fax",
-            ", for example",
+            " (for example",
             "{what} is seen",
             "of {} of hosts",
             ", {} among them",

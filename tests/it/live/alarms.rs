@@ -62,7 +62,9 @@ fn raised_and_over(name: &str, keeps: fn(&[u8]) -> bool, kinds: [&str; 2]) {
     println!("{}: raised after {:.0} s, over after {:.0} s", kinds[0], raised.as_secs_f64(), ended.as_secs_f64());
     assert!(raised >= WINDOW && raised <= 2 * WINDOW + SLACK, "{raised:?}: {said}");
     assert!(ended <= 2 * WINDOW + SLACK, "{ended:?}: {said}");
-    let others = said.lines().filter(|line| !kinds.iter().any(|kind| line.contains(&format!("\"{kind}\""))));
+    let is_expected = |line: &&str| kinds.iter().any(|kind| line.contains(&format!("\"{kind}\"")));
+    let is_of_disk = |line: &&str| line.contains("\"disk_"); // the machine of the test may have little space
+    let others = said.lines().filter(|line| !is_expected(line) && !is_of_disk(line));
     assert_eq!(others.collect::<Vec<_>>(), Vec::<&str>::new(), "no other alarm");
     assert_eq!(service.child.try_wait().expect("ours"), None, "it still runs");
     assert_eq!(service.stop().0, Some(0));

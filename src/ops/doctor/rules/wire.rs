@@ -108,7 +108,7 @@ pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
         return None;
     }
     let only = |what: &str, ways: HostPairs| {
-        let example = ways.example.map(|(from, to)| format!(", for example from {from} to {to}")).unwrap_or_default();
+        let example = ways.example.map(|(from, to)| format!(" (for example from {from} to {to})")).unwrap_or_default();
         format!("{what} is seen in one direction only{example}")
     };
     let parts: Vec<String> = [("SIP", sip), ("RTP", rtp)]
