@@ -52,6 +52,7 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
         AlarmKind::TestAlarm => "проверка тревог",
         AlarmKind::SiteSilent => "площадка молчит",
         AlarmKind::SiteSilentOver => "все площадки снова на связи",
+        AlarmKind::ThreadFailed => "ошибка в callspan прервала часть работы",
         AlarmKind::ThreadStalled => "часть регистратора не продвигается",
     }
 }
@@ -376,6 +377,7 @@ mod tests {
             "cannot be removed",
             "cannot be counted",
             "the next start must",
+            "delivery has ended;",
             "differ between platforms",
             "where time enters",
             "IO module",
