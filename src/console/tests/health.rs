@@ -17,7 +17,7 @@ impl Office {
              session 1 source interface Gi1/0/1; monitor session 1 source interface Gi1/0/1 both";
         let alarms = vec![alarm(AlarmKind::MirrorOneSided, one_sided)];
         let state = &self.config.journal.dir;
-        ServiceReport { at: wall_clock(), alarms, ..ServiceReport::default() }.write(state).expect("written");
+        write_report(&ServiceReport { at: wall_clock(), alarms, ..ServiceReport::default() }, state);
         let detail = String::from(
             "the test call was lost at the step media: the SIP messages arrived, no RTP: the mirror must show the \
              media as well (another VLAN, or a filter of UDP ports)",
@@ -56,7 +56,7 @@ fn open_alarms_and_the_test_call_are_shown_in_the_language_of_the_page() {
         ],
         ..ServiceReport::default()
     };
-    report.write(office.dir.path()).expect("written");
+    write_report(&report, office.dir.path());
     let detail = String::from("the test call was lost at the step mirror: the SIP messages of both directions arrived");
     SelfTestResult { at: wall_clock(), ok: false, detail }.write(office.dir.path()).expect("written");
     let english = office.get("/health?lang=en", "").body;
@@ -94,7 +94,7 @@ fn findings_that_an_alarm_names_are_not_shown_twice() {
     assert!(office.get("/health?lang=en", "").body.contains("7 frames were lost on this machine"));
     let detail = "frames were lost on this machine (7 in the kernel, 0 in the interface): increase";
     let report = ServiceReport { alarms: vec![alarm(AlarmKind::CaptureDrops, detail)], ..ServiceReport::default() };
-    report.write(office.dir.path()).expect("written");
+    write_report(&report, office.dir.path());
     assert!(office.get("/health?lang=en", "").body.contains("1 thing needs you."));
 }
 
