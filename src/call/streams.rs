@@ -36,7 +36,7 @@ pub(crate) struct RtpStream {
     former: Vec<String>,
     /// Index in `payloads` of the newest packet's payload type.
     current: usize,
-    spacing: PacketSpacing,
+    measures: StreamMeasures,
     security: ReportedSecurity,
     /// Number of packets that the capture truncated (snaplen).
     pub(crate) cut: u64,
@@ -51,8 +51,6 @@ pub(crate) struct RtpStream {
     pub(crate) announced: [bool; 2],
     /// Watch on the stream's voice, while the stream is searched for relays.
     pub(crate) watch: Option<StreamWatch>,
-    /// Newest level of its voice, while somebody looks at the live calls.
-    pub(crate) level: Option<StreamLevel>,
 }
 
 /// Payload types of a stream that may not mean what the receiver announced.
@@ -64,6 +62,14 @@ struct PayloadDoubt {
     judges: Vec<PayloadJudge>,
     /// Number of packets in another format than the receiver announced for their payload type.
     mistaken: u64,
+}
+
+/// Measures of the packets of a stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct StreamMeasures {
+    spacing: PacketSpacing,
+    /// Newest level of its voice, while somebody looks at the live calls.
+    level: Option<StreamLevel>,
 }
 
 /// The encryption of a stream, as far as it was returned as an update.
@@ -164,7 +170,7 @@ impl RtpStream {
             payloads: Vec::new(),
             former: Vec::new(),
             current: 0,
-            spacing: PacketSpacing::default(),
+            measures: StreamMeasures::default(),
             security: ReportedSecurity::default(),
             cut: 0,
             doubt: PayloadDoubt::default(),
@@ -172,7 +178,6 @@ impl RtpStream {
             twin: None,
             announced: [false, false],
             watch: None,
-            level: None,
         }
     }
 
@@ -215,9 +220,14 @@ impl RtpStream {
         payload.packets += 1;
         let secret = payload.secret || payload.contains_event(packet.payload);
         if !secret {
-            self.spacing.handle_packet(packet.sequence, packet.time.0);
+            self.measures.spacing.handle_packet(packet.sequence, packet.time.0);
         }
         PacketOutcome::Packet { secret, news }
+    }
+
+    /// Returns the newest level of the stream's voice.
+    pub(crate) const fn level(&self) -> Option<StreamLevel> {
+        self.measures.level
     }
 
     /// Measures the level of a packet that was just handled. Encrypted voices have none.
@@ -225,9 +235,9 @@ impl RtpStream {
         if self.is_protected() {
             return;
         }
-        let mut level = self.level.take();
+        let mut level = self.measures.level.take();
         StreamLevel::update(&mut level, at, self.voice(), payload);
-        self.level = level;
+        self.measures.level = level;
     }
 
     /// Returns the time of the first packet.
@@ -274,7 +284,7 @@ impl RtpStream {
     /// rendering counts them.
     pub(crate) fn accept_gap(&mut self) {
         self.stats.accept_gap();
-        self.spacing.last = None;
+        self.measures.spacing.last = None;
     }
 
     /// Makes the next packet report all facts again, for a new spool file.
@@ -334,7 +344,7 @@ impl RtpStream {
             ssrc: self.ssrc.to_string(),
             pt: main.pt,
             codec: main.voice().map(|f| f.encoding.clone()),
-            ptime_ms: self.spacing.majority().map(|units| f64::from(units) * 1_000.0 / f64::from(clock_hz)),
+            ptime_ms: self.measures.spacing.majority().map(|units| f64::from(units) * 1_000.0 / f64::from(clock_hz)),
             packets: self.stats.packets(),
             lost: self.stats.lost(),
             first_at: self.stats.first_at()?,

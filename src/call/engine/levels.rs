@@ -79,7 +79,7 @@ impl Engine {
     }
 
     fn fresh(&self, stream: &RtpStream) -> Option<(Side, VoiceLevel)> {
-        let newest = stream.level.filter(|newest| self.clock.now.since(newest.at) < FRESH)?;
+        let newest = stream.level().filter(|newest| self.clock.now.since(newest.at) < FRESH)?;
         Some((stream.side, newest.level))
     }
 }
