@@ -126,7 +126,7 @@ impl Phrasebook {
 }
 
 /// Returns the Russian form of a noun after a number, from its forms for 1, 2 and 5.
-pub(crate) const fn russian_form<'t>(n: u64, forms: [&'t str; 3]) -> &'t str {
+pub(crate) const fn russian_form(n: u64, forms: [&str; 3]) -> &str {
     match (n % 10, n % 100) {
         (_, 11..=14) => forms[2],
         (1, _) => forms[0],
