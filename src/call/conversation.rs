@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::call::call_state::{CallNotes, CallOrigin, CallRecording, CallStage, ScanState};
 use crate::call::call_table::links::CallLinks;
 use crate::call::config::{Config, RecordingStart, RegistrationMoment};
 use crate::call::correlation_rule::CorrelationRule;
@@ -12,8 +13,8 @@ use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::pause::PauseHistory;
 use crate::call::record::{
-    CallDirection, CallOutcome, CallProblem, CallRecord, CallVerdict, EndedBy, EventKind, EventRecord, LegRecord,
-    ProblemKind, RelationRecord, SCHEMA, Side, SideRecords,
+    CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, EventKind, EventRecord, ProblemKind, RelationRecord,
+    SCHEMA, Side, SideRecords,
 };
 use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
@@ -24,45 +25,28 @@ use crate::time::Timestamp;
 pub(crate) struct Conversation {
     /// Id of the call, stable over restarts (made by [`crate::call::id`]).
     pub(crate) id: String,
-    /// Place of the call and its legs in the call table.
+    /// Legs of the call in the call table.
     pub(crate) links: CallLinks,
     /// Capture time of the first message.
     pub(crate) created_at: Timestamp,
-    /// Whether the configuration's `[[rules]]` allow to record and register the call.
-    pub(crate) policy: RecordingPolicy,
-    /// State of the call in the last [`CallEvent::Changed`](crate::call::event::CallEvent::Changed). `None` before the first
-    /// of these events.
-    pub(crate) last_snapshot: Option<LiveSnapshot>,
-    /// Address that sent the first INVITE, until the call is answered.
-    pub(crate) source: Option<std::net::IpAddr>,
-    /// Whether the source sends so many unanswered INVITEs that this call may be one of a scan.
-    pub(crate) is_suspect: bool,
-    /// Whether the time is over in which further legs are correlated before the call is announced.
-    pub(crate) settled: bool,
-    /// Whether the heuristic rules must leave the call alone: its cause is known, or it could belong to several calls.
-    pub(crate) closed_to_heuristics: bool,
-    /// Whether recorded media was deleted because a rule turned out to exclude the call.
-    pub(crate) media_deleted: bool,
-    /// Problems of the call as a whole. The legs add their own to the record.
-    pub(crate) problems: Vec<CallProblem>,
     /// Difference of wall clock minus capture timeline when the call began, in ns.
     pub(crate) wall_offset_ns: i64,
-    /// Records of unanswered legs that the engine has already removed.
-    compacted_legs: Vec<LegRecord>,
-    /// Relations to other calls.
-    pub(crate) relations: Vec<RelationRecord>,
-    /// The party that took the call by a leg of another call, if any did.
-    pub(crate) answered_elsewhere: Option<AnsweredElsewhere>,
-    /// Id of the earlier call that this call continues: the earlier call ended by a media timeout, and media came back.
-    pub(crate) continues: Option<String>,
+    /// How far the call is told to the outside.
+    pub(crate) stage: CallStage,
+    /// Where the call comes from.
+    pub(crate) origin: CallOrigin,
+    /// Whether the heuristic rules must leave the call alone: its cause is known, or it could belong to several calls.
+    pub(crate) closed_to_heuristics: bool,
+    /// Whether the call counts for the rate of its source.
+    pub(crate) scan: ScanState,
+    /// The recording of the call.
+    pub(crate) recording: CallRecording,
     /// Times in which recording was paused.
     pub(crate) pauses: PauseHistory,
-    /// Whether the call was restored after a restart, with the legs that the earlier process had assigned.
-    pub(crate) restored: bool,
-    /// Record of the call from an earlier process, if that process left no spool of the call.
-    pub(crate) earlier_record: Option<Box<CallRecord>>,
-    /// Number of recording segments announced so far.
-    pub(crate) segments: u32,
+    /// Relations to other calls.
+    pub(crate) relations: Vec<RelationRecord>,
+    /// Facts for the record that the legs do not have.
+    pub(crate) notes: CallNotes,
 }
 
 /// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
@@ -148,23 +132,15 @@ impl Conversation {
             id,
             links: CallLinks::default(),
             created_at,
-            policy: RecordingPolicy::Record,
-            media_deleted: false,
-            last_snapshot: None,
-            source: None,
-            is_suspect: false,
-            settled: false,
-            closed_to_heuristics: false,
-            problems: Vec::new(),
             wall_offset_ns,
-            compacted_legs: Vec::new(),
-            relations: Vec::new(),
-            answered_elsewhere: None,
-            continues: None,
+            stage: CallStage::Gathering { is_told: false },
+            origin: CallOrigin::Seen,
+            closed_to_heuristics: false,
+            scan: ScanState::Uncounted,
+            recording: CallRecording::default(),
             pauses: PauseHistory::new(),
-            restored: false,
-            earlier_record: None,
-            segments: 0,
+            relations: Vec::new(),
+            notes: CallNotes::default(),
         }
     }
 
@@ -173,21 +149,12 @@ impl Conversation {
         self.links.legs()
     }
 
-    /// Records a problem of the call. Further problems of the same kind are ignored.
-    pub(crate) fn note_problem(&mut self, kind: ProblemKind) {
-        if !self.problems.iter().any(|p| p.kind == kind) {
-            self.problems.push(kind.problem());
-        }
-    }
-
-    /// Records that a restart left a gap in the recording. The record shows the longest gap of any leg.
+    /// Records that a restart left a gap in the recording. The record has the longest gap of any leg.
     pub(crate) fn note_restart(&mut self, gap: Duration) {
-        self.note_problem(ProblemKind::RestartGap);
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
-        if let Some(problem) = self.problems.iter_mut().find(|p| p.kind == ProblemKind::RestartGap) {
-            // All legs report the same restart, so their gaps do not add up.
-            problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
-        }
+        let problem = self.notes.note_problem(ProblemKind::RestartGap);
+        // All legs report the same restart, so their gaps do not add up.
+        problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
     }
 
     /// Records a relation to another call, once for each call. Returns false if the relation is known, or if the call
@@ -211,15 +178,10 @@ impl Conversation {
         }
     }
 
-    /// Returns whether a rule forbids to keep the call's media.
-    pub(crate) const fn is_excluded(&self) -> bool {
-        matches!(self.policy, RecordingPolicy::Exclude { .. })
-    }
-
     /// Returns whether delivery may have registered the call, by the moment of the configuration.
     pub(crate) fn is_committed(&self, registered_at: RegistrationMoment) -> bool {
-        let Some(told) = self.last_snapshot.as_ref() else { return false };
-        self.segments > 0
+        let Some(told) = self.stage.told() else { return false };
+        self.recording.segments() > 0
             // As the policy of delivery has it.
             || match registered_at {
                 RegistrationMoment::Invite => true,
@@ -227,13 +189,6 @@ impl Conversation {
                 RegistrationMoment::PersonKnown => told.numbers[2].is_some() || told.operator_answered_at.is_some(),
                 RegistrationMoment::End => false,
             }
-    }
-
-    /// Keeps the record of an unanswered leg that the engine removes from the call table.
-    pub(crate) fn add_compacted_leg(&mut self, leg: &Leg) {
-        if self.compacted_legs.len() < MAX_COMPACTED_LEGS {
-            self.compacted_legs.push(leg.record());
-        }
     }
 
     /// Returns the call record as of now. `legs` are the legs of this call, oldest first.
@@ -246,36 +201,36 @@ impl Conversation {
             ..CallRecord::default()
         };
         let Some(roles) = CallRoles::from_legs(legs, context.plan) else { return record };
-        let roles = if self.compacted_legs.is_empty() { roles } else { roles.with_compacted_legs() };
+        let roles = if self.notes.compacted_legs().is_empty() { roles } else { roles.with_compacted_legs() };
         let anchor = roles.anchor;
         let dialog = &anchor.dialog;
-        record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at).min();
-        record.ringing_at = legs.iter().filter_map(|l| l.dialog.ringing_at).min();
+        record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at()).min();
+        record.ringing_at = legs.iter().filter_map(|l| l.dialog.ringing_at()).min();
         record.answered_at = dialog.answered.filter(|(_, how)| *how != AnswerEvidence::MidCall).map(|(at, _)| at);
         roles.fill_record(&mut record, context.plan);
-        if let Some(answer) = self.answered_elsewhere.as_ref().filter(|_| roles.operator.is_none()) {
+        if let Some(answer) = self.notes.answered_elsewhere().filter(|_| roles.operator.is_none()) {
             record.outcome = CallOutcome::Answered;
             record.operator_answered_at = Some(answer.at);
             let named = roles.first.parties.named_extension().map(str::to_owned);
             record.internal = named.or_else(|| answer.extension.clone());
         }
-        if let Some(earlier) = &self.earlier_record {
+        if let Some(earlier) = self.origin.earlier_record() {
             self.take_earlier(&mut record, earlier, roles.first.dialog.start);
         }
         record.sip_status = dialog.status;
-        record.reason_header = legs.iter().find_map(|l| l.dialog.reason.clone());
+        record.reason_header = legs.iter().find_map(|l| l.dialog.reason().map(str::to_owned));
         record.sides = SideRecords {
-            caller: side_record(&anchor.streams, Side::Caller),
-            callee: side_record(&anchor.streams, Side::Callee),
+            caller: side_record(anchor.media.streams(), Side::Caller),
+            callee: side_record(anchor.media.streams(), Side::Callee),
         };
-        record.legs = legs.iter().map(|l| l.record()).chain(self.compacted_legs.iter().cloned()).collect();
+        record.legs = legs.iter().map(|l| l.record()).chain(self.notes.compacted_legs().iter().cloned()).collect();
         record.events = events(legs, &roles);
         record.events.extend_from_slice(self.pauses.events());
         record.events.sort_by_key(|e| e.at);
         record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
         record.related = self.relations.iter().map(|relation| relation.id.clone()).collect();
         record.relations.clone_from(&self.relations);
-        record.problems.clone_from(&self.problems);
+        record.problems = self.notes.problems().to_vec();
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
             // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). The call was not answered then.
@@ -321,14 +276,15 @@ impl Conversation {
         let start = anchor.dialog.start;
         let has_media = legs.iter().any(|l| l.has_media());
         self.note_unseen_beginning(record, answer);
-        match (self.policy, answer) {
+        match (self.recording.policy(), answer) {
             (RecordingPolicy::Exclude { rule }, _) => {
                 record.verdict = Some(CallVerdict::Excluded);
-                let late = if self.media_deleted { " Media that had been kept until then was deleted." } else { "" };
+                let late =
+                    if self.recording.is_deleted() { " Media that had been kept until then was deleted." } else { "" };
                 record.verdict_reason =
                     Some(format!("Rule {rule} of the configuration forbids to record this call.{late}"));
             }
-            (_, None) if self.earlier_record.is_some() && record.answered_at.is_some() => {
+            (_, None) if self.origin.earlier_record().is_some() && record.answered_at.is_some() => {
                 record.verdict = Some(if has_media { CallVerdict::Failed } else { CallVerdict::NoMedia });
                 record.verdict_reason = Some(String::from(
                     "The recorder was restarted during the call; none of its audio was in the spool.",
@@ -352,13 +308,13 @@ impl Conversation {
                     "The mirror did not show the answer; the time of the first RTP packet is used instead.",
                 ));
             }
-            (_, Some(AnswerEvidence::MidCall)) if self.earlier_record.is_some() => {
+            (_, Some(AnswerEvidence::MidCall)) if self.origin.earlier_record().is_some() => {
                 record.verdict_reason = Some(String::from(
                     "The recorder was restarted during the call, and what it had recorded before was not in the spool.",
                 ));
             }
             (_, Some(AnswerEvidence::MidCall)) => {
-                record.verdict_reason = Some(match &self.continues {
+                record.verdict_reason = Some(match self.origin.continues() {
                     Some(id) => format!(
                         "Call {id} ended because nobody was heard for calls.silence_s; this call is its continuation."
                     ),
@@ -377,9 +333,9 @@ impl Conversation {
     fn note_unseen_beginning(&self, record: &mut CallRecord, answer: Option<AnswerEvidence>) {
         let kind = match answer {
             Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
-            Some(AnswerEvidence::MidCall) if self.continues.is_some() => ProblemKind::ContinuesAfterSilence,
+            Some(AnswerEvidence::MidCall) if self.origin.continues().is_some() => ProblemKind::ContinuesAfterSilence,
             // The problem that names the gap of the restart already explains the missing answer.
-            Some(AnswerEvidence::MidCall) if self.earlier_record.is_some() => return,
+            Some(AnswerEvidence::MidCall) if self.origin.earlier_record().is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
             Some(AnswerEvidence::Success) | None => return,
         };
@@ -428,7 +384,7 @@ fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     for (n, leg) in legs.iter().enumerate() {
         // A PBX passes a DTMF digit on to every leg, so the digits of the anchor leg are enough.
         let of_anchor = leg.id == roles.anchor.id;
-        let own = leg.dialog.events.iter().filter(|e| of_anchor || e.kind != EventKind::Dtmf);
+        let own = leg.dialog.events().iter().filter(|e| of_anchor || e.kind != EventKind::Dtmf);
         all.extend(own.cloned().map(|mut event| {
             if !roles.has_same_sides(leg) {
                 event.side = event.side.map(Side::other);
@@ -459,13 +415,13 @@ fn note_losses(record: &mut CallRecord, anchor: &Leg) {
             None => record.problems.push(ProblemKind::LostBeforeUs.with_packets(lost)),
         }
     }
-    let cut: u64 = anchor.streams.iter().map(|s| s.cut).sum();
+    let cut: u64 = anchor.media.streams().iter().map(|s| s.cut_packets()).sum();
     if cut > 0 {
         record.problems.push(ProblemKind::CutBySnaplen.with_packets(cut));
     }
-    let mistaken: u64 = anchor.streams.iter().map(|s| s.mistaken_packets()).sum();
+    let mistaken: u64 = anchor.media.streams().iter().map(|s| s.mistaken_packets()).sum();
     for (kind, packets) in
-        [(ProblemKind::PayloadTypeMismatch, mistaken), (ProblemKind::StreamsRefused, anchor.refused_packets)]
+        [(ProblemKind::PayloadTypeMismatch, mistaken), (ProblemKind::StreamsRefused, anchor.media.refused_packets())]
     {
         if packets > 0 {
             record.problems.push(kind.with_packets(packets));
@@ -505,8 +461,6 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 
 /// Most related calls that are listed for one call.
 const MAX_RELATED: usize = 16;
-/// Most unanswered legs that are listed in a record, e.g. attempts of a queue. Further legs add no information.
-const MAX_COMPACTED_LEGS: usize = 256;
 /// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.
 const PASS_ON_WINDOW: Duration = Duration::from_secs(2);
 /// Problems of this machine that explain gaps in the RTP sequence numbers.

@@ -5,15 +5,15 @@ use std::time::Duration;
 use crate::call::call_table::links::LegLinks;
 use crate::call::config::Config;
 use crate::call::correlation_keys::{CLOCK_SKEW, CorrelationKeys, LegSignature};
-use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
 use crate::call::keys::CallKey;
+use crate::call::leg_join::LegJoin;
+use crate::call::leg_media::LegMedia;
 use crate::call::media_index::{AddressTrust, is_private};
 use crate::call::party::LegParties;
 use crate::call::pause::DtmfDetector;
 use crate::call::record::{CallOutcome, EndedBy, LegRecord, Side};
-use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -32,40 +32,17 @@ pub(crate) struct Leg {
     pub(crate) parties: LegParties,
     /// Identifiers in the leg's first message that can match other legs of the call.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// RTP streams of both sides.
-    pub(crate) streams: Vec<RtpStream>,
-    /// Last audio codec of each side, by channel.
-    pub(crate) last_codecs: [Option<String>; 2],
-    /// State of the leg's spool file.
+    /// Its media.
+    pub(crate) media: LegMedia,
+    /// State of its spool file.
     pub(crate) spool: LegSpoolState,
-    /// Time of the decision `Start`, if the leg's spool file has this decision.
-    pub(crate) started_at: Option<Timestamp>,
-    /// Time of the first media packet.
-    pub(crate) first_media_at: Option<Timestamp>,
-    /// Time of the newest media packet.
-    pub(crate) last_media_at: Option<Timestamp>,
-    /// Time since which another answered call has media at a confirmed media address of this leg.
-    pub(crate) superseded_at: Option<Timestamp>,
+    /// The pauses of its recording.
+    pub(crate) pause: LegPause,
+    /// Its join to the call.
+    pub(crate) join: LegJoin,
     /// Time of the first message.
     pub(crate) created_at: Timestamp,
-    /// Recognises pause and resume sequences in the DTMF digits of both sides.
-    pub(crate) keypad: DtmfDetector,
-    /// Whether the leg's conversation was ever paused. If so, each packet is compared with the pauses.
-    pub(crate) pause_seen: bool,
-    /// Number of packets in streams that were refused, because the leg had too many streams.
-    pub(crate) refused_packets: u64,
-    /// Whether the leg is closed, i.e. it is over and accepts no late packets any more.
-    pub(crate) closed: bool,
-    /// Rule by which the leg joined its call. `None` for the first leg of a call.
-    pub(crate) joined_by: Option<CorrelationRule>,
-    /// Rule that confirmed a weak join.
-    pub(crate) join_confirmed_by: Option<CorrelationRule>,
-    /// Whether the review of the leg's answer was scheduled.
-    pub(crate) is_reviewed: bool,
-    /// Other calls to which the leg could belong.
-    pub(crate) alternatives: Vec<CallKey>,
-    /// Generation of the negotiation, and whether the leg was answered, when its voices were last watched.
-    pub(crate) watched_state: Option<(u32, bool)>,
+    state: LegState,
 }
 
 /// A leg before its correlation to a conversation.
@@ -99,8 +76,8 @@ fn signature<'a>(
 ) -> LegSignature<'a> {
     LegSignature {
         hop,
-        call_id: &dialog.call_id,
-        request_uri: parties.request_uri.as_deref(),
+        call_id: dialog.call_id(),
+        request_uri: parties.request_uri(),
         at,
         from: parties.from.as_deref(),
         to: parties.to.as_deref(),
@@ -110,15 +87,63 @@ fn signature<'a>(
     }
 }
 
+/// State of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LegState {
+    /// The leg accepts messages and media.
+    Open,
+    /// Since this time, another answered call has media at a confirmed media address of this leg.
+    Contested { since: Timestamp },
+    /// The leg is over and accepts no late packets any more.
+    Closed,
+}
+
 /// State of the spool file of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegSpoolState {
-    /// The file is open for packets.
-    Open,
-    /// The spool file is not open yet, or a rule excludes the call.
+    /// The file is not open yet, or a rule excludes the call.
     Shut,
+    /// The file is open for packets.
+    Open {
+        /// Time of the decision `Start`, if the file has it.
+        started_at: Option<Timestamp>,
+    },
     /// The file was closed or discarded.
-    Closed,
+    Closed {
+        /// Time of the decision `Start`, if the file has it.
+        started_at: Option<Timestamp>,
+    },
+}
+
+impl LegSpoolState {
+    /// Returns whether the file is open for packets.
+    pub(crate) const fn is_open(self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
+    /// Returns the time of the decision `Start`, if the file has it.
+    pub(crate) const fn started_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Shut => None,
+            Self::Open { started_at } | Self::Closed { started_at } => started_at,
+        }
+    }
+
+    /// Closes an open file.
+    pub(crate) const fn close(&mut self) {
+        if let Self::Open { started_at } = *self {
+            *self = Self::Closed { started_at };
+        }
+    }
+}
+
+/// The pauses of the recording of a leg.
+#[derive(Debug, Default)]
+pub(crate) struct LegPause {
+    /// Recognises pause and resume sequences in the DTMF digits of both sides.
+    pub(crate) keypad: DtmfDetector,
+    /// Whether the call was ever paused. Each packet is then compared with the pauses.
+    pub(crate) is_known: bool,
 }
 
 /// Next timer action of a leg.
@@ -143,23 +168,12 @@ impl Leg {
             dialog,
             parties,
             correlation_keys,
-            streams: Vec::new(),
-            last_codecs: [None, None],
+            media: LegMedia::default(),
             spool: LegSpoolState::Shut,
-            started_at: None,
-            first_media_at: None,
-            last_media_at: None,
-            superseded_at: None,
-            keypad: DtmfDetector::default(),
-            pause_seen: false,
-            refused_packets: 0,
+            pause: LegPause::default(),
+            join: LegJoin::default(),
             created_at: at,
-            closed: false,
-            joined_by: None,
-            join_confirmed_by: None,
-            is_reviewed: false,
-            alternatives: Vec::new(),
-            watched_state: None,
+            state: LegState::Open,
         }
     }
 
@@ -241,8 +255,8 @@ impl Leg {
 
     fn due_when_inviting(&self, now: Timestamp, config: &Config) -> LegDue {
         let dialog = &self.dialog;
-        let heard = self.last_media_at.unwrap_or(self.created_at);
-        if let Some(cancelled) = dialog.cancelled_at {
+        let heard = self.media.last_at().unwrap_or(self.created_at);
+        if let Some(cancelled) = dialog.cancelled_at() {
             return later_or(now, cancelled.max(heard) + TRANSACTION_TIMEOUT, || {
                 LegDue::End(cancelled, EndedBy::Signalling)
             });
@@ -261,7 +275,7 @@ impl Leg {
     fn due_when_established(&self, now: Timestamp, config: &Config) -> LegDue {
         let dialog = &self.dialog;
         let answered = dialog.answered.map_or(self.created_at, |(at, _)| at);
-        let heard = self.last_media_at.unwrap_or(answered).max(answered);
+        let heard = self.media.last_at().unwrap_or(answered).max(answered);
         let cut = answered + Duration::from_secs(u64::from(config.max_hours) * 3_600);
         if now >= cut {
             return LegDue::End(cut, EndedBy::Limit);
@@ -275,7 +289,7 @@ impl Leg {
         if now >= silent {
             return LegDue::End(heard, EndedBy::Silence);
         }
-        let running = dialog.session_timer.filter(|_| !dialog.is_quiet());
+        let running = dialog.session_timer().filter(|_| !dialog.is_quiet());
         let expires = running.map(|(delta, refreshed)| {
             (refreshed + Duration::from_secs(u64::from(delta))).max(heard) + TRANSACTION_TIMEOUT
         });
@@ -290,14 +304,15 @@ impl Leg {
     /// media nor a message since then.
     pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
-        self.contested_since().and(self.last_media_at).map(|heard| heard.max(answered))
+        self.contested_since().and(self.media.last_at()).map(|heard| heard.max(answered))
     }
 
     /// Returns the time since which another call has used the media address of this leg. Returns `None` if media, a
     /// message since then, or an agreed hold shows that this leg continues.
     pub(crate) fn contested_since(&self) -> Option<Timestamp> {
-        let heard = self.last_media_at?;
-        self.superseded_at.filter(|since| heard <= *since && self.dialog.last_at() <= *since && !self.dialog.is_quiet())
+        let (LegState::Contested { since }, heard) = (self.state, self.media.last_at()?) else { return None };
+        let is_over = heard <= since && self.dialog.last_at() <= since && !self.dialog.is_quiet();
+        is_over.then_some(since)
     }
 
     /// Returns the endpoint from which a side sends its SIP.
@@ -318,7 +333,7 @@ impl Leg {
 
     /// Returns the reliability of a media address that a side announced.
     pub(crate) fn address_trust(&self, announced: Endpoint, side: Side) -> AddressTrust {
-        AddressTrust::of(announced, side, self.signaller(side), &self.streams)
+        AddressTrust::of(announced, side, self.signaller(side), self.media.streams())
     }
 
     /// Returns the presumed addresses of both sides: the host that sends the side's SIP, with the port that the side
@@ -341,7 +356,7 @@ impl Leg {
 
     /// Returns whether media was seen at an endpoint that was announced for `side`.
     pub(crate) fn is_heard_as_announced(&self, side: Side) -> bool {
-        self.streams.iter().any(|stream| stream.end_of(side).was_announced)
+        self.media.streams().iter().any(|stream| stream.end_of(side).was_announced)
     }
 
     /// Returns the side that sends its SIP from the host of an endpoint, if only one does.
@@ -353,7 +368,7 @@ impl Leg {
 
     /// Returns whether a new stream shows that `side` sends from another endpoint than before, without announcing it.
     pub(crate) fn has_moved(&self, src: Endpoint, side: Side) -> bool {
-        let mut known = self.streams.iter().filter(|s| s.side == side).peekable();
+        let mut known = self.media.streams().iter().filter(|s| s.side == side).peekable();
         self.dialog.answered.is_some()
             && known.peek().is_some()
             && !self.announced().contains(&src)
@@ -388,7 +403,7 @@ impl Leg {
 
     /// Returns whether both legs are branches or hops of one INVITE: Call-ID and From tag are the same.
     pub(crate) fn is_branch_of(&self, other: &Self) -> bool {
-        self.dialog.call_id == other.dialog.call_id && self.dialog.caller_tag == other.dialog.caller_tag
+        self.dialog.call_id() == other.dialog.call_id() && self.dialog.caller_tag() == other.dialog.caller_tag()
     }
 
     /// Returns whether the caller dialled a feature code of the PBX (`*` or `#` first).
@@ -400,24 +415,36 @@ impl Leg {
     pub(crate) const fn is_unanswered_call(&self) -> bool {
         let dialog = &self.dialog;
         matches!(dialog.state(), DialogState::Inviting)
-            && dialog.ringing_at.is_none()
+            && dialog.ringing_at().is_none()
             && dialog.status.is_none()
-            && self.first_media_at.is_none()
+            && self.media.first_at().is_none()
     }
 
-    /// Returns whether the leg was joined by its numbers alone, and no other evidence has confirmed the join yet.
-    pub(crate) fn is_joined_weakly(&self) -> bool {
-        self.joined_by == Some(CorrelationRule::AgreeingNumbers) && self.join_confirmed_by.is_none()
+    /// Returns whether the leg is closed: it is over and accepts no late packets any more.
+    pub(crate) const fn is_closed(&self) -> bool {
+        matches!(self.state, LegState::Closed)
+    }
+
+    /// Closes the leg. Returns false if it is closed already.
+    pub(crate) const fn close(&mut self) -> bool {
+        !matches!(std::mem::replace(&mut self.state, LegState::Closed), LegState::Closed)
+    }
+
+    /// Records that another answered call has media at a confirmed media address of this leg.
+    pub(crate) const fn contest(&mut self, since: Timestamp) {
+        if !self.is_closed() {
+            self.state = LegState::Contested { since };
+        }
     }
 
     /// Returns whether the leg has a media packet.
     pub(crate) const fn has_media(&self) -> bool {
-        self.first_media_at.is_some()
+        self.media.first_at().is_some()
     }
 
     /// Returns whether the leg has media of both sides.
     pub(crate) fn has_both_sides(&self) -> bool {
-        [Side::Caller, Side::Callee].iter().all(|side| self.streams.iter().any(|stream| stream.side == *side))
+        [Side::Caller, Side::Callee].iter().all(|side| self.media.streams().iter().any(|stream| stream.side == *side))
     }
 
     /// Returns the result of the call attempt by the signalling of this leg.
@@ -427,7 +454,7 @@ impl Leg {
             return CallOutcome::Answered;
         }
         match dialog.status {
-            _ if dialog.cancelled_at.is_some() => CallOutcome::Cancelled,
+            _ if dialog.cancelled_at().is_some() => CallOutcome::Cancelled,
             Some(300..=399) => CallOutcome::Redirected,
             Some(486 | 600) => CallOutcome::Busy,
             Some(603 | 607) => CallOutcome::Declined,
@@ -446,19 +473,19 @@ impl Leg {
     pub(crate) fn record(&self) -> LegRecord {
         let dialog = &self.dialog;
         LegRecord {
-            sip_call_id: dialog.call_id.clone(),
-            from_tag: dialog.caller_tag.clone(),
-            to_tag: dialog.callee_tag.clone(),
+            sip_call_id: dialog.call_id().to_owned(),
+            from_tag: dialog.caller_tag().map(str::to_owned),
+            to_tag: dialog.callee_tag().map(str::to_owned),
             transport: dialog.transport,
             caller_addr: Some(dialog.caller_addr),
             callee_addr: Some(dialog.callee_addr),
-            user_agents: dialog.user_agents.clone(),
-            invited_at: dialog.invited_at,
+            user_agents: dialog.user_agents().to_vec(),
+            invited_at: dialog.invited_at(),
             answered_at: dialog.answered.filter(|(_, how)| *how != AnswerEvidence::MidCall).map(|(at, _)| at),
             ended_at: dialog.ended().map(|(at, _)| at),
             sip_status: dialog.status,
             rendered: false,
-            joined_by: self.joined_by,
+            joined_by: self.join.by(),
             spool: None,
             sides_swapped: false,
         }

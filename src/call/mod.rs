@@ -11,6 +11,7 @@
 //! - Every INVITE seen ends in exactly one [`record::CallRecord`].
 //! - A media packet is passed to at most one leg.
 
+mod call_state;
 mod call_table;
 pub mod config;
 mod content;
@@ -27,6 +28,8 @@ pub mod event;
 pub mod id;
 mod keys;
 mod leg;
+mod leg_join;
+mod leg_media;
 mod media_index;
 pub mod negotiation;
 pub mod numbers;

@@ -17,16 +17,7 @@ pub(crate) struct LegParties {
     pub(crate) to: Option<String>,
     /// Extension from the headers of `internal_number`.
     named_extension: Option<String>,
-    /// Display name of the caller.
-    pub(crate) from_name: Option<String>,
-    /// Display name of the called party.
-    pub(crate) to_name: Option<String>,
-    /// URI of the caller's address.
-    pub(crate) from_uri: Option<String>,
-    /// URI of the called party's address.
-    pub(crate) to_uri: Option<String>,
-    /// Request-URI of the INVITE.
-    pub(crate) request_uri: Option<String>,
+    texts: PartyTexts,
     diverted_from: Option<String>,
     called_party: Option<String>,
     referred_by: Option<String>,
@@ -37,6 +28,21 @@ pub(crate) struct LegParties {
     headers: BTreeMap<String, String>,
     /// Treatment that `callspan test-call` asks for, if it sent the message.
     test_order: Option<TestCallOrder>,
+}
+
+/// Names and addresses of the parties, as their messages write them.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct PartyTexts {
+    /// Display name of the caller.
+    from_name: Option<String>,
+    /// Display name of the called party.
+    to_name: Option<String>,
+    /// URI of the caller's address.
+    from_uri: Option<String>,
+    /// URI of the called party's address.
+    to_uri: Option<String>,
+    /// Request-URI of the INVITE.
+    request_uri: Option<String>,
 }
 
 impl LegParties {
@@ -69,11 +75,13 @@ impl LegParties {
             from_extension,
             from,
             named_extension: first(&numbers.internal_number),
-            from_name: caller.as_ref().filter(|_| !withheld).and_then(display),
-            to_name: callee.as_ref().and_then(display),
-            from_uri: caller.as_ref().map(|c| uri_text(&c.uri)),
-            to_uri: callee.as_ref().map(|c| uri_text(&c.uri)),
-            request_uri: message.request_uri().map(|u| uri_text(&u)),
+            texts: PartyTexts {
+                from_name: caller.as_ref().filter(|_| !withheld).and_then(display),
+                to_name: callee.as_ref().and_then(display),
+                from_uri: caller.as_ref().map(|c| uri_text(&c.uri)),
+                to_uri: callee.as_ref().map(|c| uri_text(&c.uri)),
+                request_uri: message.request_uri().map(|u| uri_text(&u)),
+            },
             diverted_from: diverted_from(message, plan),
             called_party: number_in(message, "P-Called-Party-ID", plan),
             referred_by: number_in(message, "Referred-By", plan),
@@ -103,11 +111,11 @@ impl LegParties {
         record.internal = internal.map(str::to_owned);
         record.from.clone_from(&self.from);
         record.to.clone_from(&self.to);
-        record.from_name.clone_from(&self.from_name);
-        record.to_name.clone_from(&self.to_name);
-        record.from_uri.clone_from(&self.from_uri);
-        record.to_uri.clone_from(&self.to_uri);
-        record.request_uri.clone_from(&self.request_uri);
+        record.from_name.clone_from(&self.texts.from_name);
+        record.to_name.clone_from(&self.texts.to_name);
+        record.from_uri.clone_from(&self.texts.from_uri);
+        record.to_uri.clone_from(&self.texts.to_uri);
+        record.request_uri.clone_from(&self.texts.request_uri);
         record.diverted_from.clone_from(&self.diverted_from);
         record.called_party.clone_from(&self.called_party);
         record.referred_by.clone_from(&self.referred_by);
@@ -120,9 +128,23 @@ impl LegParties {
         self.test_order
     }
 
+    /// Writes names and addresses into the record of a click-to-call: the PBX called this party first, then the other one.
+    pub(crate) fn fill_click_to_call(&self, called: &Self, record: &mut CallRecord) {
+        record.from_uri.clone_from(&self.texts.to_uri);
+        record.to_uri.clone_from(&called.texts.to_uri);
+        record.from_name.clone_from(&self.texts.to_name);
+        record.to_name.clone_from(&called.texts.to_name);
+        record.request_uri.clone_from(&called.texts.request_uri);
+    }
+
     /// Returns the extension from the headers of `internal_number`.
     pub(crate) fn named_extension(&self) -> Option<&str> {
         self.named_extension.as_deref()
+    }
+
+    /// Returns the Request-URI of the INVITE.
+    pub(crate) fn request_uri(&self) -> Option<&str> {
+        self.texts.request_uri.as_deref()
     }
 
     /// Returns the number in the Request-URI.

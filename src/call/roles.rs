@@ -150,7 +150,7 @@ impl<'a> CallRoles<'a> {
             return false;
         }
         if self.has_rung() || !self.called_outside.is_empty() {
-            return !self.rung.iter().any(|l| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere));
+            return !self.rung.iter().any(|l| l.dialog.reason().is_some_and(is_completed_elsewhere));
         }
         let to_pbx = record.internal.is_none() && !is_extension(record.to.as_deref(), plan);
         record.direction == CallDirection::Inbound && to_pbx && plan.is_visible_pbx(self.first.dialog.callee_addr)
@@ -235,11 +235,7 @@ impl<'a> CallRoles<'a> {
         record.from.clone_from(&self.first.parties.to);
         record.internal.clone_from(&self.first.parties.to);
         record.to.clone_from(&self.anchor.parties.to);
-        record.from_uri.clone_from(&self.first.parties.to_uri);
-        record.to_uri.clone_from(&self.anchor.parties.to_uri);
-        record.from_name.clone_from(&self.first.parties.to_name);
-        record.to_name.clone_from(&self.anchor.parties.to_name);
-        record.request_uri.clone_from(&self.anchor.parties.request_uri);
+        self.first.parties.fill_click_to_call(&self.anchor.parties, record);
     }
 
     /// Returns the leg of the extension that spoke last: after a blind transfer, the leg of the transfer's target. An
@@ -303,11 +299,11 @@ fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     let came_back = if same_way == 1 && back > 1 { false } else { came_back || same_way > 1 && back == 1 };
     let leads_on = others().any(|o| o.machines().0.same_host(receiver));
     // The same Call-ID sent to another host is a second attempt by the same caller, not a second call by a PBX.
-    let is_attempt = |l: &Leg| l.joined_by == Some(CorrelationRule::TriedAgain);
+    let is_attempt = |l: &Leg| l.join.by() == Some(CorrelationRule::TriedAgain);
     let sibling = others().any(|o| {
         o.machines().0.same_host(sender)
             && !o.machines().1.same_host(receiver)
-            && o.dialog.call_id != leg.dialog.call_id
+            && o.dialog.call_id() != leg.dialog.call_id()
             && !(is_attempt(leg) || is_attempt(o))
     });
     if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }

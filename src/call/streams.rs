@@ -29,28 +29,63 @@ pub(crate) struct RtpStream {
     pub(crate) sender: Side,
     /// Whether it belongs to a further audio m-line of its side.
     pub(crate) is_further: bool,
+    received: ReceivedPackets,
+    formats: PayloadFormats,
+    security: ReportedSecurity,
+    /// Where else the stream's packets may be.
+    pub(crate) copies: StreamCopies,
+    /// Whether the leg announced `src` and `dst` when the stream began.
+    pub(crate) announced: [bool; 2],
+    /// Watch on the stream's voice, while the stream is searched for relays.
+    pub(crate) watch: Option<StreamWatch>,
+}
+
+/// The packets of a stream, by number and time.
+#[derive(Clone, Debug, Default)]
+struct ReceivedPackets {
     stats: StreamStats,
-    payloads: Vec<PayloadUse>,
+    spacing: PacketSpacing,
+    /// Newest level of the voice, while somebody looks at the live calls.
+    level: Option<StreamLevel>,
+    /// Number of packets that the capture truncated (snaplen).
+    cut: u64,
+}
+
+/// The payload types of a stream, with their formats.
+#[derive(Clone, Debug, Default)]
+struct PayloadFormats {
+    uses: Vec<PayloadUse>,
     /// Earlier audio codecs of payload types that were redefined. RFC 3264 section 8.3.2 forbids a redefinition, but
     /// some devices do it.
     former: Vec<String>,
-    /// Index in `payloads` of the newest packet's payload type.
+    /// Index in `uses` of the newest packet's payload type.
     current: usize,
-    measures: StreamMeasures,
-    security: ReportedSecurity,
-    /// Number of packets that the capture truncated (snaplen).
-    pub(crate) cut: u64,
     /// Doubts whether payload types mean what the receiver announced.
     doubt: PayloadDoubt,
+}
+
+impl PayloadFormats {
+    /// Returns the payload type of the newest packet.
+    #[inline]
+    fn current(&self) -> Option<&PayloadUse> {
+        self.uses.get(self.current)
+    }
+
+    /// Returns the payload type of the newest packet, for changes.
+    #[inline]
+    fn current_mut(&mut self) -> Option<&mut PayloadUse> {
+        self.uses.get_mut(self.current)
+    }
+}
+
+/// Streams that may have the same packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StreamCopies {
     /// Key of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
     /// Index of an older stream of the leg with the same SSRC and side on another flow. Both can carry the same packets, if
     /// the mirror shows them before and after a NAT or a relay.
     pub(crate) twin: Option<usize>,
-    /// Whether the leg announced `src` and `dst` when the stream began.
-    pub(crate) announced: [bool; 2],
-    /// Watch on the stream's voice, while the stream is searched for relays.
-    pub(crate) watch: Option<StreamWatch>,
 }
 
 /// Payload types of a stream that may not mean what the receiver announced.
@@ -62,14 +97,6 @@ struct PayloadDoubt {
     judges: Vec<PayloadJudge>,
     /// Number of packets in another format than the receiver announced for their payload type.
     mistaken: u64,
-}
-
-/// Measures of the packets of a stream.
-#[derive(Clone, Copy, Debug, Default)]
-struct StreamMeasures {
-    spacing: PacketSpacing,
-    /// Newest level of its voice, while somebody looks at the live calls.
-    level: Option<StreamLevel>,
 }
 
 /// The encryption of a stream, as far as it was returned as an update.
@@ -166,19 +193,23 @@ impl RtpStream {
             side,
             sender: side,
             is_further: false,
-            stats: StreamStats::default(),
-            payloads: Vec::new(),
-            former: Vec::new(),
-            current: 0,
-            measures: StreamMeasures::default(),
+            received: ReceivedPackets::default(),
+            formats: PayloadFormats::default(),
             security: ReportedSecurity::default(),
-            cut: 0,
-            doubt: PayloadDoubt::default(),
-            taken_over: None,
-            twin: None,
+            copies: StreamCopies::default(),
             announced: [false, false],
             watch: None,
         }
+    }
+
+    /// Returns the number of packets that the capture truncated.
+    pub(crate) const fn cut_packets(&self) -> u64 {
+        self.received.cut
+    }
+
+    /// Counts a packet that the capture truncated.
+    pub(crate) const fn count_cut(&mut self) {
+        self.received.cut += 1;
     }
 
     /// Returns the end of the stream at a side.
@@ -199,35 +230,36 @@ impl RtpStream {
         negotiation: &Negotiation,
     ) -> PacketOutcome {
         let clock_hz = self.clock_hz();
-        let arrival = self.stats.handle(at, packet.sequence, packet.time, clock_hz);
+        let arrival = self.received.stats.handle(at, packet.sequence, packet.time, clock_hz);
         if arrival == PacketArrival::Duplicate {
             return PacketOutcome::Duplicate;
         }
         let mut news = self.note_payload(packet.pt, at, negotiation);
         if self.is_no_event(packet, negotiation) {
-            self.doubt.own_numbers = true;
+            self.formats.doubt.own_numbers = true;
             news |= self.look_up_payload(packet.pt, at, negotiation);
         }
-        if let Some(judge) = self.doubt.judges.iter_mut().find(|judge| judge.pt() == packet.pt)
+        if let Some(judge) = self.formats.doubt.judges.iter_mut().find(|judge| judge.pt() == packet.pt)
             && judge.handle_packet(packet)
         {
             news |= self.look_up_payload(packet.pt, at, negotiation);
         }
-        self.doubt.mistaken += u64::from(self.doubt.own_numbers || self.judged_format(packet.pt).is_some());
-        let Some(payload) = self.payloads.get_mut(self.current) else {
+        self.formats.doubt.mistaken +=
+            u64::from(self.formats.doubt.own_numbers || self.judged_format(packet.pt).is_some());
+        let Some(payload) = self.formats.current_mut() else {
             return PacketOutcome::Packet { secret: false, news: false };
         };
         payload.packets += 1;
         let secret = payload.secret || payload.contains_event(packet.payload);
         if !secret {
-            self.measures.spacing.handle_packet(packet.sequence, packet.time.0);
+            self.received.spacing.handle_packet(packet.sequence, packet.time.0);
         }
         PacketOutcome::Packet { secret, news }
     }
 
     /// Returns the newest level of the stream's voice.
     pub(crate) const fn level(&self) -> Option<StreamLevel> {
-        self.measures.level
+        self.received.level
     }
 
     /// Measures the level of a packet that was just handled. Encrypted voices have none.
@@ -235,14 +267,14 @@ impl RtpStream {
         if self.is_protected() {
             return;
         }
-        let mut level = self.measures.level.take();
+        let mut level = self.received.level.take();
         StreamLevel::update(&mut level, at, self.voice(), payload);
-        self.measures.level = level;
+        self.received.level = level;
     }
 
     /// Returns the time of the first packet.
     pub(crate) fn first_at(&self) -> Option<Timestamp> {
-        self.stats.first_at()
+        self.received.stats.first_at()
     }
 
     /// Returns whether the stream has this flow and SSRC.
@@ -252,23 +284,23 @@ impl RtpStream {
 
     /// Returns whether a sequence number is near the newest one. False for a stream without packets.
     pub(crate) fn is_near(&self, sequence: SequenceNumber) -> bool {
-        self.stats.is_near(sequence)
+        self.received.stats.is_near(sequence)
     }
 
     /// Returns whether a packet had this payload type.
     pub(crate) fn has_used(&self, pt: PayloadType) -> bool {
-        self.payloads.iter().any(|payload| payload.pt == pt && payload.packets > 0)
+        self.formats.uses.iter().any(|payload| payload.pt == pt && payload.packets > 0)
     }
 
     /// Returns whether a copy of this packet was handled before.
     pub(crate) fn has_packet(&self, packet: &RtpPacket<'_>) -> bool {
-        self.stats.has_seen(packet.sequence, packet.time)
+        self.received.stats.has_seen(packet.sequence, packet.time)
     }
 
     /// Returns the audio codec of the newest packet; `None` while the codec is in doubt.
     pub(crate) fn voice(&self) -> Option<&str> {
-        let payload = self.payloads.get(self.current)?;
-        let is_in_doubt = self.doubt.judges.iter().any(|judge| judge.pt() == payload.pt && judge.is_open());
+        let payload = self.formats.current()?;
+        let is_in_doubt = self.formats.doubt.judges.iter().any(|judge| judge.pt() == payload.pt && judge.is_open());
         let encoding = payload.voice().filter(|_| !is_in_doubt)?.encoding.as_str();
         is_speech(encoding).then_some(encoding)
     }
@@ -276,21 +308,21 @@ impl RtpStream {
     /// Returns payload type and encoding of the newest packet, if it is a voice. Redundant audio does not count,
     /// because it repeats earlier voice.
     pub(crate) fn plain_voice(&self) -> Option<(PayloadType, &str)> {
-        let payload = self.payloads.get(self.current).filter(|payload| payload.within.is_empty() && !payload.secret)?;
+        let payload = self.formats.current().filter(|payload| payload.within.is_empty() && !payload.secret)?;
         Some((payload.pt, payload.voice()?.encoding.as_str()))
     }
 
     /// Accepts a gap before the next packet without counting losses: the packets of the gap are in the spool, and
     /// rendering counts them.
     pub(crate) fn accept_gap(&mut self) {
-        self.stats.accept_gap();
-        self.measures.spacing.last = None;
+        self.received.stats.accept_gap();
+        self.received.spacing.last = None;
     }
 
     /// Makes the next packet report all facts again, for a new spool file.
     pub(crate) fn forget_reported(&mut self) {
         self.security.last = StreamSecurity::Plain;
-        for payload in &mut self.payloads {
+        for payload in &mut self.formats.uses {
             // The impossible generation forces a new lookup.
             (payload.told, payload.generation) = (false, u32::MAX);
         }
@@ -305,7 +337,7 @@ impl RtpStream {
         at: Timestamp,
     ) -> StreamUpdate {
         let mut news = StreamUpdate::default();
-        if let Some(payload) = self.payloads.get_mut(self.current)
+        if let Some(payload) = self.formats.current_mut()
             && (!payload.told || voice == CodecContinuity::Changed)
         {
             payload.told = true;
@@ -316,7 +348,8 @@ impl RtpStream {
         }
         let security = negotiation.security(self.sender);
         if self.security.last != security {
-            let since = if self.security.is_unsettled { self.stats.first_at().unwrap_or(at).min(at) } else { at };
+            let since =
+                if self.security.is_unsettled { self.received.stats.first_at().unwrap_or(at).min(at) } else { at };
             news.security = Some((security.clone(), since));
             self.security.last = security;
         }
@@ -326,7 +359,7 @@ impl RtpStream {
 
     /// Returns whether the newest packet is the first packet of its payload type.
     pub(crate) fn is_new_payload_type(&self) -> bool {
-        self.payloads.get(self.current).is_some_and(|p| p.packets == 1)
+        self.formats.current().is_some_and(|p| p.packets == 1)
     }
 
     /// Returns whether the stream's payload is encrypted, by the facts returned so far.
@@ -336,7 +369,7 @@ impl RtpStream {
 
     /// Returns the record of the stream, or `None` before its first packet.
     pub(crate) fn record(&self) -> Option<StreamRecord> {
-        let main = self.payloads.iter().max_by_key(|p| (!p.secret, p.packets))?;
+        let main = self.formats.uses.iter().max_by_key(|p| (!p.secret, p.packets))?;
         let clock_hz = main.format.as_ref().map_or(8_000, |f| f.clock_hz).max(1);
         Some(StreamRecord {
             src: self.src,
@@ -344,11 +377,11 @@ impl RtpStream {
             ssrc: self.ssrc.to_string(),
             pt: main.pt,
             codec: main.voice().map(|f| f.encoding.clone()),
-            ptime_ms: self.measures.spacing.majority().map(|units| f64::from(units) * 1_000.0 / f64::from(clock_hz)),
-            packets: self.stats.packets(),
-            lost: self.stats.lost(),
-            first_at: self.stats.first_at()?,
-            last_at: self.stats.last_at()?,
+            ptime_ms: self.received.spacing.majority().map(|units| f64::from(units) * 1_000.0 / f64::from(clock_hz)),
+            packets: self.received.stats.packets(),
+            lost: self.received.stats.lost(),
+            first_at: self.received.stats.first_at()?,
+            last_at: self.received.stats.last_at()?,
         })
     }
 
@@ -356,23 +389,23 @@ impl RtpStream {
     fn is_audio_beside(&self, other: &Self) -> bool {
         self.ssrc != other.ssrc
             && (self.src, self.dst) == (other.src, other.dst)
-            && self.payloads.iter().any(|p| p.packets > 0 && p.voice().is_some())
+            && self.formats.uses.iter().any(|p| p.packets > 0 && p.voice().is_some())
     }
 
     /// Returns the audio codecs in the order of their first packet.
     pub(crate) fn codecs(&self) -> impl Iterator<Item = &str> {
-        let now = self.payloads.iter().filter_map(PayloadUse::voice).map(|f| f.encoding.as_str());
-        self.former.iter().map(String::as_str).chain(now).filter(|e| is_speech(e))
+        let now = self.formats.uses.iter().filter_map(PayloadUse::voice).map(|f| f.encoding.as_str());
+        self.formats.former.iter().map(String::as_str).chain(now).filter(|e| is_speech(e))
     }
 
     fn clock_hz(&self) -> u32 {
-        self.payloads.get(self.current).and_then(|p| p.format.as_ref()).map_or(8_000, |f| f.clock_hz)
+        self.formats.current().and_then(|p| p.format.as_ref()).map_or(8_000, |f| f.clock_hz)
     }
 
     /// Makes `pt` the current payload type. Returns whether `pt` is new or the negotiation changed.
     fn note_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
-        if let Some(payload) = self.payloads.get(self.current)
+        if let Some(payload) = self.formats.current()
             && payload.pt == pt
             && payload.generation == generation
         {
@@ -387,9 +420,9 @@ impl RtpStream {
     /// Quirk `own_numbers`: both sides announce the same two dynamic payload types with swapped meanings, and each
     /// sends by its own description.
     fn is_no_event(&self, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> bool {
-        let is_event = self.payloads.get(self.current).is_some_and(|p| p.secret && p.pt == packet.pt);
+        let is_event = self.formats.current().is_some_and(|p| p.secret && p.pt == packet.pt);
         is_event
-            && !self.doubt.own_numbers
+            && !self.formats.doubt.own_numbers
             && packet.payload.len() > MAX_EVENT_BYTES
             && negotiation.security(self.sender) == StreamSecurity::Plain
             && negotiation.own_format(self.sender, packet.pt).is_some_and(|own| !own.is(Codec::TelephoneEvent))
@@ -398,7 +431,7 @@ impl RtpStream {
     /// Makes `pt` the current payload type, with the format of the negotiation as it is now.
     fn look_up_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
-        let own = if self.doubt.own_numbers { negotiation.own_format(self.sender, pt) } else { None };
+        let own = if self.formats.doubt.own_numbers { negotiation.own_format(self.sender, pt) } else { None };
         let announced = own.or_else(|| negotiation.payload_format(self.sender, pt));
         self.raise_doubt(pt, announced.as_ref(), negotiation);
         let judged = self.judged_format(pt).cloned();
@@ -410,10 +443,10 @@ impl RtpStream {
             .filter(|p| *p != pt)
             .map(|p| (p, negotiation.payload_format(self.sender, p)));
         let within: Vec<_> = within.collect();
-        match self.payloads.iter().position(|p| p.pt == pt) {
+        match self.formats.uses.iter().position(|p| p.pt == pt) {
             Some(index) => {
-                self.current = index;
-                let payload = &mut self.payloads[index];
+                self.formats.current = index;
+                let payload = &mut self.formats.uses[index];
                 payload.told &= payload.format == format && payload.within == within;
                 let (packets, told, first_at) = (payload.packets, payload.told, payload.first_at);
                 let new = PayloadUse { pt, packets, format, generation, secret, within, told, first_at, is_judged };
@@ -421,15 +454,15 @@ impl RtpStream {
                 // The format before the verdict was never in use.
                 if let Some(before) =
                     old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
-                    && self.former.len() < MAX_PAYLOADS
-                    && !self.former.contains(&before.encoding)
+                    && self.formats.former.len() < MAX_PAYLOADS
+                    && !self.formats.former.contains(&before.encoding)
                 {
-                    self.former.push(before.encoding.clone());
+                    self.formats.former.push(before.encoding.clone());
                 }
             }
-            None if self.payloads.len() < MAX_PAYLOADS => {
-                self.current = self.payloads.len();
-                self.payloads.push(PayloadUse {
+            None if self.formats.uses.len() < MAX_PAYLOADS => {
+                self.formats.current = self.formats.uses.len();
+                self.formats.uses.push(PayloadUse {
                     pt,
                     packets: 0,
                     format,
@@ -448,29 +481,32 @@ impl RtpStream {
 
     /// Returns the number of packets in another format than the receiver announced for their payload type.
     pub(crate) const fn mistaken_packets(&self) -> u64 {
-        self.doubt.mistaken
+        self.formats.doubt.mistaken
     }
 
     /// Returns the format that a judge found for a payload type.
     fn judged_format(&self, pt: PayloadType) -> Option<&PayloadFormat> {
-        self.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
+        self.formats.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
     }
 
     /// Creates a judge for a payload type if the sender's description gives it another format than the receiver's, or
     /// if it is not announced as audio.
     fn raise_doubt(&mut self, pt: PayloadType, announced: Option<&PayloadFormat>, negotiation: &Negotiation) {
-        if self.doubt.judges.iter().any(|judge| judge.pt() == pt && judge.has_announced(announced)) {
+        if self.formats.doubt.judges.iter().any(|judge| judge.pt() == pt && judge.has_announced(announced)) {
             return;
         }
-        self.doubt.judges.retain(|judge| judge.pt() != pt);
+        self.formats.doubt.judges.retain(|judge| judge.pt() != pt);
         let is_plain = negotiation.security(self.sender) == StreamSecurity::Plain;
-        if !is_plain || self.doubt.judges.len() >= MAX_JUDGES || announced.is_some_and(|format| format.is(Codec::Red)) {
+        if !is_plain
+            || self.formats.doubt.judges.len() >= MAX_JUDGES
+            || announced.is_some_and(|format| format.is(Codec::Red))
+        {
             return;
         }
         let no_audio = announced.is_none_or(|format| format.is(Codec::TelephoneEvent));
         let others = negotiation.own_format(self.sender, pt).into_iter();
         let any = if no_audio { negotiation.formats() } else { Vec::new() };
-        self.doubt.judges.extend(PayloadJudge::new(pt, announced, others.chain(any)));
+        self.formats.doubt.judges.extend(PayloadJudge::new(pt, announced, others.chain(any)));
     }
 }
 
@@ -537,9 +573,9 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
         }
         out.packets += record.packets;
         out.lost += record.lost;
-        out.duplicates += stream.stats.duplicates();
-        out.reordered += stream.stats.reordered();
-        jitter = jitter.max(stream.stats.max_jitter_ms());
+        out.duplicates += stream.received.stats.duplicates();
+        out.reordered += stream.received.stats.reordered();
+        jitter = jitter.max(stream.received.stats.max_jitter_ms());
         out.streams.push(record);
     }
     if out.packets > 0 {

@@ -126,7 +126,7 @@ impl TimedOutDialogs {
     }
 
     fn has_call_id(&self, id: u64, call_id: &str) -> bool {
-        self.dialogs.get(&id).is_some_and(|(d, _)| d.draft.dialog.call_id == call_id)
+        self.dialogs.get(&id).is_some_and(|(d, _)| d.draft.dialog.call_id() == call_id)
     }
 
     fn remove(&mut self, id: u64) -> Option<TimedOutDialog> {

@@ -27,12 +27,15 @@ impl CallTable {
     fn check_leg(&self, key: LegKey, leg: &Leg) {
         let name = &leg.name;
         assert!(self.keys_of(leg.call()).contains(&key), "leg {name} is in the call that it names");
-        let by_call_id = self.with_call_id(&leg.dialog.call_id).iter().filter(|other| **other == key).count();
-        assert_eq!(by_call_id, usize::from(!leg.closed), "leg {name} is found by its Call-ID while it is open");
-        let keys =
-            if leg.closed { Vec::new() } else { self.correlation.keys_of(&leg.correlation_keys, &leg.signature()) };
+        let by_call_id = self.with_call_id(leg.dialog.call_id()).iter().filter(|other| **other == key).count();
+        assert_eq!(by_call_id, usize::from(!leg.is_closed()), "leg {name} is found by its Call-ID while it is open");
+        let keys = if leg.is_closed() {
+            Vec::new()
+        } else {
+            self.correlation.keys_of(&leg.correlation_keys, &leg.signature())
+        };
         assert_eq!(leg.links.index_keys, keys, "leg {name} has the index keys of its headers and numbers");
-        if leg.closed {
+        if leg.is_closed() {
             assert!(leg.links.flows.is_empty() && leg.announced().is_empty(), "the closed leg {name} gets no media");
         }
     }
@@ -47,7 +50,7 @@ impl CallTable {
     }
 
     fn check_indexes(&self) {
-        let streams: usize = self.legs.values().map(|leg| leg.streams.len()).sum();
+        let streams: usize = self.legs.values().map(|leg| leg.media.streams().len()).sum();
         assert_eq!(self.streams, streams, "the number of streams is that of all legs");
         let routes: usize = self.legs.values().map(|leg| leg.links.flows.len()).sum();
         assert_eq!(self.flows.len(), routes, "each route belongs to one leg");
@@ -55,7 +58,7 @@ impl CallTable {
             let leg = self.legs.get(route.slot).expect("a route leads to a leg");
             assert!(leg.links.flows.contains(flow), "the leg knows its route");
         }
-        let is_open = |key: &LegKey| self.legs.get(*key).is_some_and(|leg| !leg.closed);
+        let is_open = |key: &LegKey| self.legs.get(*key).is_some_and(|leg| !leg.is_closed());
         assert!(self.by_call_id.values().flatten().all(is_open), "only open legs are found by Call-ID");
         assert!(self.correlation.legs().all(|key| is_open(&key)), "only open legs are correlated");
         assert!(self.media.legs().all(|key| is_open(&key)), "only open legs get media");

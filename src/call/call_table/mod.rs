@@ -188,7 +188,7 @@ impl CallTable {
     pub(crate) fn insert_leg(&mut self, call: CallKey, name: String, draft: LegDraft) -> LegKey {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
-        let call_id = draft.dialog.call_id.clone();
+        let call_id = draft.dialog.call_id().to_owned();
         let links = LegLinks::new(call, draft.machine_hop);
         let key = self.legs.insert(Leg::new(id, name, links, draft));
         self.index_signalling(key);
@@ -239,10 +239,10 @@ impl CallTable {
         self.unannounce(leg);
         let Some(found) = self.legs.get_mut(leg) else { return };
         self.correlation.remove(leg, &std::mem::take(&mut found.links.index_keys));
-        if let Some(legs) = self.by_call_id.get_mut(&found.dialog.call_id) {
+        if let Some(legs) = self.by_call_id.get_mut(found.dialog.call_id()) {
             legs.retain(|other| *other != leg);
             if legs.is_empty() {
-                self.by_call_id.remove(&found.dialog.call_id);
+                self.by_call_id.remove(found.dialog.call_id());
             }
         }
     }
@@ -250,7 +250,7 @@ impl CallTable {
     /// Removes a leg that is in no index any more from the table.
     pub(crate) fn remove_leg(&mut self, leg: LegKey) -> Option<Leg> {
         let removed = self.legs.remove(leg)?;
-        self.streams -= removed.streams.len();
+        self.streams -= removed.media.streams().len();
         if let Some(call) = self.calls.get_mut(removed.call()) {
             call.links.legs.retain(|other| *other != leg);
         }
@@ -357,7 +357,8 @@ impl CallTable {
     /// Removes and returns the next open leg without a response from the queue for eviction.
     pub(crate) fn pop_unanswered(&mut self) -> Option<LegKey> {
         let legs = &self.legs;
-        let is_evictable = |leg: &LegKey| legs.get(*leg).is_some_and(|leg| !leg.closed && leg.is_unanswered_call());
+        let is_evictable =
+            |leg: &LegKey| legs.get(*leg).is_some_and(|leg| !leg.is_closed() && leg.is_unanswered_call());
         let position = self.unanswered.iter().position(is_evictable);
         self.unanswered.drain(..position.unwrap_or(self.unanswered.len()));
         self.unanswered.pop_front()
@@ -369,7 +370,7 @@ impl CallTable {
     /// Indexes the receiving addresses that an open leg announces by now. Routes of other legs to these addresses are
     /// removed. Returns the addresses, or `None` if the negotiation has not changed.
     pub(crate) fn announce(&mut self, leg: LegKey) -> Option<Vec<Endpoint>> {
-        let found = self.legs.get(leg).filter(|leg| !leg.closed)?;
+        let found = self.legs.get(leg).filter(|leg| !leg.is_closed())?;
         let generation = Some(found.dialog.negotiation.generation());
         if found.links.generation == generation {
             return None;
@@ -452,8 +453,7 @@ impl CallTable {
     pub(crate) fn add_stream(&mut self, leg: LegKey, stream: RtpStream) -> Option<usize> {
         let leg = self.legs.get_mut(leg)?;
         self.streams += 1;
-        leg.streams.push(stream);
-        Some(leg.streams.len() - 1)
+        Some(leg.media.add_stream(stream))
     }
 }
 

@@ -24,7 +24,7 @@ enum SharedMedia {
 /// links both legs.
 pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let (leg, table) = (subject.leg, subject.correlator.table);
-    if leg.closed {
+    if leg.is_closed() {
         return Vec::new();
     }
     let signature = leg.signature();

@@ -119,7 +119,7 @@ impl Correlator<'_> {
     fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> Option<(CauseOrder, MatchStrength)> {
         let other = leg.signature();
         let apart = signature.at.distance(other.at);
-        if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id == signature.call_id {
+        if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id() == signature.call_id {
             return None;
         }
         let is_extension = |number: Option<&str>| number.is_some_and(|n| self.plan.is_extension(n));
@@ -179,7 +179,7 @@ impl Correlator<'_> {
         }
         // The machine has not sent a leg yet, or has sent only legs of the same ring group.
         others().filter(|l| l.machines().0.same_host(leg.machines().1)).all(|l| {
-            l.joined_by == Some(CorrelationRule::AgreeingNumbers)
+            l.join.by() == Some(CorrelationRule::AgreeingNumbers)
                 && l.dialog.caller_addr.same_host(signature.hop.0)
                 && signature.at.since(l.created_at) <= RING_BURST
                 && same_number(l.parties.from.as_deref(), signature.from)
@@ -188,7 +188,7 @@ impl Correlator<'_> {
 
     /// Compares the answer and the end of a leg that numbers alone joined with those of the legs that caused it.
     fn compare_moments(&self, leg: &Leg) -> MomentComparison {
-        let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.is_joined_weakly()) else {
+        let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.join.is_weak()) else {
             return MomentComparison::Open;
         };
         let own = leg.call();

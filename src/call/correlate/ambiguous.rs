@@ -30,7 +30,7 @@ pub(super) enum RingOutcome {
 impl RingOutcome {
     fn of_leg(leg: &Leg) -> Option<Self> {
         let answered = leg.dialog.answered.map(|(at, _)| Self::Answered(at));
-        answered.or_else(|| leg.dialog.cancelled_at.map(Self::Cancelled))
+        answered.or_else(|| leg.dialog.cancelled_at().map(Self::Cancelled))
     }
 
     /// Returns whether a caller was answered at the time of this outcome. A PBX answers the caller as soon as a
@@ -58,7 +58,7 @@ impl RingOutcome {
 pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let alternatives = correlator.live_alternatives(leg);
-    let Some(outcome) = RingOutcome::of_leg(leg).filter(|_| !leg.alternatives.is_empty()) else { return Vec::new() };
+    let Some(outcome) = RingOutcome::of_leg(leg).filter(|_| leg.join.is_ambiguous()) else { return Vec::new() };
     let (own, pbx) = (leg.call(), leg.machines().0);
     let fitting = alternatives.iter().copied().filter(|call| correlator.explains(*call, pbx, outcome));
     let is_own = correlator.explains_for_own(own, pbx, outcome);
@@ -87,7 +87,7 @@ impl Correlator<'_> {
 
     /// Returns the alternative calls of a leg that are still live.
     pub(super) fn live_alternatives(&self, leg: &Leg) -> Vec<CallKey> {
-        leg.alternatives.iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
+        leg.join.alternatives().iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
     }
 
     /// Returns whether the leg's own call explains its ring outcome. For a cancelled leg, it is enough that the call's
@@ -126,7 +126,7 @@ impl Correlator<'_> {
         let RingOutcome::Answered(at) = outcome else { return false };
         // If the mirror port lost the answer to the caller, the caller's ACK shows the answer.
         let is_served =
-            |l: &Leg| l.answered_by(at + PBX_REACTION) || l.dialog.answered.is_none() && l.dialog.acked_at.is_some();
+            |l: &Leg| l.answered_by(at + PBX_REACTION) || l.dialog.answered.is_none() && l.dialog.acked_at().is_some();
         let is_queued = |call: &CallKey| {
             self.caller_legs(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
                 && !self.rung_legs(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))

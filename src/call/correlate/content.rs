@@ -14,7 +14,7 @@ use crate::call::record::Side;
 impl Correlator<'_> {
     /// Returns the commands that follow from a relay between two legs.
     pub(crate) fn decide_relay(&self, relay: ProvenRelay) -> Vec<Command> {
-        let leg_of = |(id, key, _): (LegId, LegKey, Side)| self.table.leg(key).filter(|l| l.id == id && !l.closed);
+        let leg_of = |(id, key, _): (LegId, LegKey, Side)| self.table.leg(key).filter(|l| l.id == id && !l.is_closed());
         let (Some(cause), Some(effect)) = (leg_of(relay.cause), leg_of(relay.effect)) else { return Vec::new() };
         let (own, other) = (cause.call(), effect.call());
         let by = CorrelationRule::MediaContent;
@@ -40,7 +40,7 @@ impl Correlator<'_> {
     /// Confirms the weak join of two legs of one call.
     fn confirm_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         let keys = [relay.cause.1, relay.effect.1].into_iter();
-        let weak = keys.filter(|key| self.table.leg(*key).is_some_and(Leg::is_joined_weakly));
+        let weak = keys.filter(|key| self.table.leg(*key).is_some_and(|leg| leg.join.is_weak()));
         let confirmed = weak.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent });
         confirmed.chain(self.learn_by_content(relay)).collect()
     }
@@ -50,8 +50,8 @@ impl Correlator<'_> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         let joined_by = |key: LegKey| {
             let leg = self.table.leg(key)?;
-            let by = leg.joined_by.filter(|by| by.rests_on_numbers())?;
-            let is_confirmed = leg.join_confirmed_by.is_some() || self.is_confirmed_in_call(leg, by);
+            let by = leg.join.by().filter(|by| by.rests_on_numbers())?;
+            let is_confirmed = leg.join.is_confirmed() || self.is_confirmed_in_call(leg, by);
             (!is_confirmed).then_some((by.is_confirmed_by_answer(), key))
         };
         let (_, key) = [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(is_stronger, _)| *is_stronger)?;

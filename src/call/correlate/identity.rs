@@ -73,11 +73,11 @@ pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
 
 /// Returns the legs with the Call-ID and the caller's tag of the leg in question, newest first.
 fn hops<'a>(question: &LegQuestion<'a>) -> impl Iterator<Item = (LegKey, &'a Leg)> {
-    let tag = &question.dialog.caller_tag;
-    legs_with_call_id(question).rev().filter(move |(_, leg)| leg.dialog.caller_tag == *tag)
+    let tag = question.dialog.caller_tag();
+    legs_with_call_id(question).rev().filter(move |(_, leg)| leg.dialog.caller_tag() == tag)
 }
 
 fn legs_with_call_id<'a>(question: &LegQuestion<'a>) -> impl DoubleEndedIterator<Item = (LegKey, &'a Leg)> {
     let table = question.correlator.table;
-    table.with_call_id(&question.dialog.call_id).iter().filter_map(|key| Some((*key, table.leg(*key)?)))
+    table.with_call_id(question.dialog.call_id()).iter().filter_map(|key| Some((*key, table.leg(*key)?)))
 }

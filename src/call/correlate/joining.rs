@@ -11,11 +11,11 @@ impl Correlator<'_> {
     /// may be joined. Content may also join a call that is only displayed. A rule about numbers must leave a call alone
     /// that has a known cause, or that could belong to several calls.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
-        let Some(call) = self.table.call(call).filter(|call| !call.restored) else { return false };
+        let Some(call) = self.table.call(call).filter(|call| !call.origin.is_restored()) else { return false };
         match by {
             CorrelationRule::MediaContent => !call.is_committed(self.registered_at),
-            CorrelationRule::MediaAddress | CorrelationRule::Refer => !call.settled,
-            _ => !call.settled && !call.closed_to_heuristics,
+            CorrelationRule::MediaAddress | CorrelationRule::Refer => !call.stage.is_settled(),
+            _ => !call.stage.is_settled() && !call.closed_to_heuristics,
         }
     }
 

@@ -58,9 +58,9 @@ impl Correlator<'_> {
         if evidence.iter().any(|e| e.strength == EvidenceStrength::Contradiction && e.call == own) {
             return self.split_weak_leg(leg, subject.leg);
         }
-        let is_ambiguous = !subject.leg.alternatives.is_empty();
+        let is_ambiguous = subject.leg.join.is_ambiguous();
         match CallChoice::between(evidence) {
-            CallChoice::Join(e) if e.call == own && subject.leg.is_joined_weakly() => {
+            CallChoice::Join(e) if e.call == own && subject.leg.join.is_weak() => {
                 vec![Command::Confirm { leg, by: e.rule }]
             }
             CallChoice::Nothing => Vec::new(),

@@ -68,11 +68,11 @@ impl Correlator<'_> {
     /// Returns the time at which an answered or ended leg must be reviewed. By then the reaction of the PBX shows to
     /// which call the leg belongs. Returns `None` if no review is needed.
     pub(crate) fn review_due_at(&self, leg: &Leg) -> Option<Timestamp> {
-        let is_ambiguous = !leg.alternatives.is_empty();
+        let is_ambiguous = leg.join.is_ambiguous();
         match (leg.dialog.answered, leg.dialog.ended()) {
             (Some((at, _)), _) | (None, Some((at, _))) if is_ambiguous => Some(at + PBX_REACTION + CLOCK_SKEW),
-            (Some(_), Some((at, _))) if leg.is_joined_weakly() && leg.has_media() => Some(at + END_WINDOW),
-            (Some((at, _)), _) if leg.is_joined_weakly() => Some(at + PAIR_WINDOW),
+            (Some(_), Some((at, _))) if leg.join.is_weak() && leg.has_media() => Some(at + END_WINDOW),
+            (Some((at, _)), _) if leg.join.is_weak() => Some(at + PAIR_WINDOW),
             (Some((at, _)), _) if leg.dials_code() || self.forwarded_callers(leg).next().is_some() => {
                 Some(at + PAIR_WINDOW)
             }
@@ -132,7 +132,7 @@ impl Correlator<'_> {
         if rung.peek().is_none() || self.rung_legs(conversation, pbx).any(|l| l.dialog.answered.is_some()) {
             return false;
         }
-        let says_elsewhere = |l: &Leg| l.dialog.reason.as_deref().is_some_and(is_completed_elsewhere);
+        let says_elsewhere = |l: &Leg| l.dialog.reason().is_some_and(is_completed_elsewhere);
         let is_told =
             rung.any(|l| says_elsewhere(l) && l.dialog.ended().is_some_and(|(ended, _)| is_just_after(ended)));
         let is_answered = |l: &Leg| l.dialog.answered.is_some_and(|(when, _)| is_just_after(when));

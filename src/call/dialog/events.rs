@@ -5,7 +5,38 @@ use crate::call::record::{EventKind, EventRecord, Side, T38_REFUSED};
 use crate::sip::{SessionExpires, SipMessage};
 use crate::time::Timestamp;
 
+/// Facts about a dialog for the call record.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DialogNotes {
+    reason: Option<String>,
+    user_agents: Vec<String>,
+    events: Vec<EventRecord>,
+}
+
+impl DialogNotes {
+    /// Forgets what happened, and keeps the user agents.
+    pub(super) fn forget_events(&mut self) {
+        self.reason = None;
+        self.events.clear();
+    }
+}
+
 impl Dialog {
+    /// Returns the Reason header of the BYE, CANCEL or rejection (RFC 3326).
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.notes.reason.as_deref()
+    }
+
+    /// Returns the distinct values of the User-Agent and Server headers.
+    pub(crate) fn user_agents(&self) -> &[String] {
+        &self.notes.user_agents
+    }
+
+    /// Returns the events for the call record, e.g. holds.
+    pub(crate) fn events(&self) -> &[EventRecord] {
+        &self.notes.events
+    }
+
     /// Records the transfer event of a REFER.
     pub(crate) fn note_transfer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
@@ -25,19 +56,19 @@ impl Dialog {
         side: Option<Side>,
         detail: Option<String>,
     ) {
-        if self.events.len() < MAX_EVENTS {
-            self.events.push(EventRecord { at, kind, side, detail });
+        if self.notes.events.len() < MAX_EVENTS {
+            self.notes.events.push(EventRecord { at, kind, side, detail });
         }
     }
 
     pub(super) fn note_agent(&mut self, message: &SipMessage<'_>) {
         for name in ["User-Agent", "Server"] {
             if let Some(agent) = message.header(name)
-                && self.user_agents.len() < MAX_AGENTS
+                && self.notes.user_agents.len() < MAX_AGENTS
                 && !agent.trim().is_empty()
-                && !self.user_agents.iter().any(|known| *known == agent)
+                && !self.notes.user_agents.iter().any(|known| *known == agent)
             {
-                self.user_agents.push(agent.chars().take(MAX_TEXT_CHARS).collect());
+                self.notes.user_agents.push(agent.chars().take(MAX_TEXT_CHARS).collect());
             }
         }
     }
@@ -46,20 +77,20 @@ impl Dialog {
         if let Some(reason) = message.header("Reason")
             && !reason.trim().is_empty()
         {
-            self.reason = Some(reason.chars().take(MAX_TEXT_CHARS).collect());
+            self.notes.reason = Some(reason.chars().take(MAX_TEXT_CHARS).collect());
         }
     }
 
     /// Sets the session timer from a 2xx. A 2xx without Session-Expires turns the timer off (RFC 4028 section 7.2).
     pub(super) fn note_session_timer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let expires = message.header("Session-Expires").and_then(|value| SessionExpires::parse(&value));
-        self.session_timer = expires.map(|expires| (expires.delta_s, at));
+        self.times.session_timer = expires.map(|expires| (expires.delta_s, at));
     }
 
     /// Records that a side offered T.38 and the other side refused it: the call is a fax, and its tones continue as
     /// audio.
     pub(super) fn note_refused_fax(&mut self, at: Timestamp, by: Side) {
-        if !self.events.iter().any(|event| event.kind == EventKind::Fax) {
+        if !self.notes.events.iter().any(|event| event.kind == EventKind::Fax) {
             self.note_event_with_detail(at, EventKind::Fax, Some(by), Some(T38_REFUSED.to_owned()));
         }
     }

@@ -16,7 +16,7 @@ impl Dialog {
 
     /// Returns whether the From or To tag of a message is that of the callee that answered.
     pub(crate) fn names_callee(&self, message: &SipMessage<'_>) -> bool {
-        let Some(callee) = self.callee_tag.as_deref() else { return false };
+        let Some(callee) = self.ids.callee_tag.as_deref() else { return false };
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
         to_tag_of(message).as_deref() == Some(callee) || from == Some(callee)
@@ -25,7 +25,7 @@ impl Dialog {
     /// Returns whether the tags of a message match this dialog. One tag is the caller's; the other is the callee's,
     /// that of an early dialog, or absent. A dialog without tags (RFC 2543) matches by its Call-ID alone.
     fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
-        let Some(own) = self.caller_tag.as_deref() else { return true };
+        let Some(own) = self.ids.caller_tag.as_deref() else { return true };
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
         let to = message.to();
@@ -35,9 +35,9 @@ impl Dialog {
             (other, Some(t)) if t == own => other,
             _ => return false,
         };
-        match (other, &self.callee_tag) {
+        match (other, &self.ids.callee_tag) {
             (Some(tag), Some(known)) => {
-                tag == known || self.early_tags.iter().any(|t| t == tag) || !self.is_confirmed()
+                tag == known || self.ids.early_tags.iter().any(|t| t == tag) || !self.is_confirmed()
             }
             _ => true,
         }
@@ -47,7 +47,7 @@ impl Dialog {
     /// chosen callee. The caller sends the later callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with
     /// the chosen callee continues.
     pub(super) fn is_for_lost_fork(&self, message: &SipMessage<'_>) -> bool {
-        let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.callee_tag.as_deref(), self.answered) else {
+        let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.ids.callee_tag.as_deref(), self.answered) else {
             return false;
         };
         if message.status().is_some() && message.transaction_method() == Some(&SipMethod::Invite) {
@@ -57,37 +57,37 @@ impl Dialog {
             Side::Caller => to_tag_of(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
         };
-        other.is_some_and(|tag| tag != chosen && self.early_tags.contains(&tag))
+        other.is_some_and(|tag| tag != chosen && self.ids.early_tags.contains(&tag))
     }
 
     /// Returns whether a response answers an INVITE that this dialog did not have, by its Via branch (RFC 3261 sections
     /// 8.1.1.7 and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
     pub(crate) fn answers_other_invite(&self, message: &SipMessage<'_>) -> bool {
-        let first = message.cseq().is_some_and(|cseq| cseq.number <= self.invite_cseq);
+        let first = message.cseq().is_some_and(|cseq| cseq.number <= self.ids.invite_cseq);
         let branch = branch_hash(message);
         first
             && self.requester(message) == Side::Caller
             && branch.is_some()
-            && self.branches[0].is_some()
-            && !self.branches.contains(&branch)
+            && self.ids.branches[0].is_some()
+            && !self.ids.branches.contains(&branch)
     }
 
     /// Returns whether a message has the Via branch of an INVITE of this dialog.
     pub(crate) fn has_branch_of(&self, message: &SipMessage<'_>) -> bool {
         let branch = branch_hash(message);
-        branch.is_some() && self.branches.contains(&branch)
+        branch.is_some() && self.ids.branches.contains(&branch)
     }
 
     /// Returns whether an INVITE outside a dialog reuses this dialog's Call-ID and tag for another call. This dialog
     /// was answered and is over, and the Via branch is that of another transaction (RFC 3261 section 17.2.3).
     pub(crate) fn is_reused_by(&self, message: &SipMessage<'_>) -> bool {
         let is_over = self.answered.is_some() && self.ended().is_some();
-        is_over && branch_hash(message).is_some() && self.branches[0].is_some() && !self.has_branch_of(message)
+        is_over && branch_hash(message).is_some() && self.ids.branches[0].is_some() && !self.has_branch_of(message)
     }
 
     /// Returns the hashes of the Via branches of the two newest INVITEs outside a dialog.
     pub(crate) const fn branches(&self) -> [Option<u64>; 2] {
-        self.branches
+        self.ids.branches
     }
 
     /// Returns the hash of a message's Via branch.
@@ -97,8 +97,8 @@ impl Dialog {
 
     pub(super) fn note_branch(&mut self, message: &SipMessage<'_>) {
         let branch = branch_hash(message);
-        if branch.is_some() && !self.branches.contains(&branch) {
-            self.branches = [branch, self.branches[0]];
+        if branch.is_some() && !self.ids.branches.contains(&branch) {
+            self.ids.branches = [branch, self.ids.branches[0]];
         }
     }
 
@@ -106,7 +106,7 @@ impl Dialog {
     pub(crate) fn requester(&self, message: &SipMessage<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
-        match (from, self.caller_tag.as_deref()) {
+        match (from, self.ids.caller_tag.as_deref()) {
             (Some(from), Some(own)) if from != own => Side::Callee,
             _ => Side::Caller,
         }
@@ -117,17 +117,17 @@ impl Dialog {
             Side::Caller => to_tag_of(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
         };
-        if self.callee_tag.is_none() && self.is_confirmed() || self.start == DialogStart::MidCall {
-            self.callee_tag = self.callee_tag.take().or(tag);
+        if self.ids.callee_tag.is_none() && self.is_confirmed() || self.start == DialogStart::MidCall {
+            self.ids.callee_tag = self.ids.callee_tag.take().or(tag);
         }
     }
 
     pub(super) fn note_early_tag(&mut self, tag: Option<String>) {
         if let Some(tag) = tag
-            && self.early_tags.len() < MAX_EARLY_TAGS
-            && !self.early_tags.contains(&tag)
+            && self.ids.early_tags.len() < MAX_EARLY_TAGS
+            && !self.ids.early_tags.contains(&tag)
         {
-            self.early_tags.push(tag);
+            self.ids.early_tags.push(tag);
         }
     }
 }

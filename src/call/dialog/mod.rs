@@ -4,12 +4,17 @@
 //! later message never undoes the effect of an earlier message.
 
 mod events;
+mod ids;
 mod matching;
+mod times;
 
+use events::DialogNotes;
+use ids::DialogIds;
 use matching::to_tag_of;
+use times::DialogTimes;
 
 use crate::call::negotiation::{AgreedMedia, AudioDescription, Negotiation};
-use crate::call::record::{EndedBy, EventRecord, Side};
+use crate::call::record::{EndedBy, Side};
 use crate::net::{Endpoint, Transport};
 use crate::sdp;
 use crate::sip::{SipMessage, SipMethod};
@@ -61,14 +66,7 @@ pub(crate) enum AnswerEvidence {
 /// A dialog (RFC 3261 section 12) at one hop.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialog {
-    /// Value of the Call-ID header.
-    pub(crate) call_id: String,
-    /// Tag of the caller, i.e. the From tag of the first INVITE.
-    pub(crate) caller_tag: Option<String>,
-    /// Tag of the callee that answered.
-    pub(crate) callee_tag: Option<String>,
-    /// Tags of the callees that sent provisional responses (early dialogs).
-    early_tags: Vec<String>,
+    ids: DialogIds,
     /// Endpoint that sent the first INVITE.
     pub(crate) caller_addr: Endpoint,
     /// Endpoint that received the first INVITE.
@@ -77,40 +75,17 @@ pub(crate) struct Dialog {
     pub(crate) transport: Transport,
     /// First part of the dialog that was captured.
     pub(crate) start: DialogStart,
-    /// Current state.
     state: DialogState,
     /// Offers and answers of the dialog.
     pub(crate) negotiation: Negotiation,
-    /// Time of the first INVITE.
-    pub(crate) invited_at: Option<Timestamp>,
-    /// Time of the first provisional response other than 100.
-    pub(crate) ringing_at: Option<Timestamp>,
-    /// Time of the answer, and the evidence for it.
-    pub(crate) answered: Option<(Timestamp, AnswerEvidence)>,
-    /// Time of the last ACK to an INVITE without a captured final response.
-    pub(crate) acked_at: Option<Timestamp>,
-    /// Time of the first CANCEL.
-    pub(crate) cancelled_at: Option<Timestamp>,
-    /// Status code of the last final response to the first INVITE.
-    pub(crate) status: Option<u16>,
-    /// Reason header of the BYE, CANCEL or rejection (RFC 3326).
-    pub(crate) reason: Option<String>,
-    /// Distinct values of the User-Agent and Server headers.
-    pub(crate) user_agents: Vec<String>,
-    /// Events for the call record, e.g. holds.
-    pub(crate) events: Vec<EventRecord>,
-    /// Session interval in seconds (Session-Expires, RFC 4028), and the time of its last refresh.
-    pub(crate) session_timer: Option<(u32, Timestamp)>,
-    /// Whether a provisional response was seen, 100 included. Such a response stops Timer B (RFC 3261 section
-    /// 17.1.1.2).
-    tried: bool,
-    /// CSeq number of the newest INVITE outside a dialog; 0 before the first.
-    invite_cseq: u32,
-    /// Hashes of the Via branches of the two newest INVITEs outside a dialog, newest first.
-    branches: [Option<u64>; 2],
     /// The agreed media when hold and media-move events were last recorded.
     agreed: AgreedMedia,
-    last_at: Timestamp,
+    times: DialogTimes,
+    /// Time of the answer, and the evidence for it.
+    pub(crate) answered: Option<(Timestamp, AnswerEvidence)>,
+    /// Status code of the last final response to the first INVITE.
+    pub(crate) status: Option<u16>,
+    notes: DialogNotes,
 }
 
 impl Dialog {
@@ -126,37 +101,24 @@ impl Dialog {
         let response = message.status().is_some();
         let (caller_addr, callee_addr) = if response { (addrs.1, addrs.0) } else { addrs };
         Self {
-            call_id: message.call_id().to_owned(),
-            caller_tag: message.from().and_then(|f| f.tag().map(str::to_owned)),
-            callee_tag: None,
-            early_tags: Vec::new(),
+            ids: DialogIds::of_first_message(message),
             caller_addr,
             callee_addr,
             transport,
             start: if in_dialog { DialogStart::MidCall } else { DialogStart::Invite },
             state: DialogState::Inviting,
             negotiation: Negotiation::default(),
-            invited_at: None,
-            ringing_at: None,
-            answered: None,
-            acked_at: None,
-            cancelled_at: None,
-            status: None,
-            reason: None,
-            user_agents: Vec::new(),
-            events: Vec::new(),
-            session_timer: None,
-            tried: false,
-            invite_cseq: 0,
-            branches: [None, None],
             agreed: AgreedMedia::default(),
-            last_at: at,
+            times: DialogTimes::since(at),
+            answered: None,
+            status: None,
+            notes: DialogNotes::default(),
         }
     }
 
     /// Updates the dialog with one of its messages.
     pub(crate) fn handle_message(&mut self, at: Timestamp, message: &SipMessage<'_>) {
-        self.last_at = self.last_at.max(at);
+        self.times.note_message(at);
         self.note_agent(message);
         match message.status() {
             _ if self.is_for_lost_fork(message) => {}
@@ -188,16 +150,15 @@ impl Dialog {
         self.state = DialogState::Established;
         self.start = DialogStart::MidCall;
         self.answered = Some((at, AnswerEvidence::MidCall));
-        (self.invited_at, self.ringing_at, self.acked_at, self.cancelled_at) = (None, None, None, None);
-        (self.status, self.reason, self.session_timer) = (None, None, None);
-        self.events.clear();
-        self.last_at = at;
+        self.times = self.times.resumed(at);
+        self.status = None;
+        self.notes.forget_events();
     }
 
     /// Moves the time of the last activity to `at`, for the media timeout.
     pub(crate) fn note_activity(&mut self, at: Timestamp) {
         if self.ended().is_none() {
-            self.last_at = self.last_at.max(at);
+            self.times.note_message(at);
         }
     }
 
@@ -221,7 +182,7 @@ impl Dialog {
 
     /// Returns whether a provisional response was seen, 100 included.
     pub(crate) const fn is_tried(&self) -> bool {
-        self.tried
+        self.times.is_tried
     }
 
     /// Returns time and status of the final response that refused the INVITE. A cancelled INVITE was not refused.
@@ -230,17 +191,57 @@ impl Dialog {
         let (DialogState::Challenged { at } | DialogState::Ended { at, by: EndedBy::Signalling }) = self.state else {
             return None;
         };
-        (self.cancelled_at.is_none() && self.answered.is_none()).then_some((at, status))
+        (self.times.cancelled_at.is_none() && self.answered.is_none()).then_some((at, status))
     }
 
     /// Returns the CSeq number of the newest INVITE outside a dialog.
     pub(crate) const fn invite_cseq(&self) -> u32 {
-        self.invite_cseq
+        self.ids.invite_cseq
     }
 
     /// Returns the time of the newest message.
     pub(crate) const fn last_at(&self) -> Timestamp {
-        self.last_at
+        self.times.last_at
+    }
+
+    /// Returns the value of the Call-ID header.
+    pub(crate) fn call_id(&self) -> &str {
+        &self.ids.call_id
+    }
+
+    /// Returns the tag of the caller, i.e. the From tag of the first INVITE.
+    pub(crate) fn caller_tag(&self) -> Option<&str> {
+        self.ids.caller_tag.as_deref()
+    }
+
+    /// Returns the tag of the callee that answered.
+    pub(crate) fn callee_tag(&self) -> Option<&str> {
+        self.ids.callee_tag.as_deref()
+    }
+
+    /// Returns the time of the first INVITE.
+    pub(crate) const fn invited_at(&self) -> Option<Timestamp> {
+        self.times.invited_at
+    }
+
+    /// Returns the time of the first provisional response other than 100.
+    pub(crate) const fn ringing_at(&self) -> Option<Timestamp> {
+        self.times.ringing_at
+    }
+
+    /// Returns the time of the last ACK to an INVITE without a captured final response.
+    pub(crate) const fn acked_at(&self) -> Option<Timestamp> {
+        self.times.acked_at
+    }
+
+    /// Returns the time of the first CANCEL.
+    pub(crate) const fn cancelled_at(&self) -> Option<Timestamp> {
+        self.times.cancelled_at
+    }
+
+    /// Returns the session interval in seconds (Session-Expires, RFC 4028), and the time of its last refresh.
+    pub(crate) const fn session_timer(&self) -> Option<(u32, Timestamp)> {
+        self.times.session_timer
     }
 
     const fn is_confirmed(&self) -> bool {
@@ -259,7 +260,7 @@ impl Dialog {
             }
             Some(SipMethod::Ack) => self.handle_ack(at, message, side, cseq),
             Some(SipMethod::Cancel) => {
-                self.cancelled_at.get_or_insert(at);
+                self.times.cancelled_at.get_or_insert(at);
                 self.note_reason(message);
             }
             Some(SipMethod::Bye) => self.handle_bye(at, message, side),
@@ -277,10 +278,10 @@ impl Dialog {
             }
             return;
         }
-        self.invited_at = Some(self.invited_at.map_or(at, |first| first.min(at)));
+        self.times.note_invite(at);
         self.note_branch(message);
-        let again = cseq > self.invite_cseq && self.invite_cseq != 0;
-        self.invite_cseq = self.invite_cseq.max(cseq);
+        let again = cseq > self.ids.invite_cseq && self.ids.invite_cseq != 0;
+        self.ids.invite_cseq = self.ids.invite_cseq.max(cseq);
         if again && self.may_try_again() {
             self.state = DialogState::Inviting;
             self.status = None;
@@ -290,8 +291,8 @@ impl Dialog {
 
     /// Returns whether an INVITE outside a dialog repeats the call attempt after a rejection.
     pub(crate) fn is_tried_again_by(&self, message: &SipMessage<'_>) -> bool {
-        let newer = message.cseq().is_some_and(|cseq| cseq.number > self.invite_cseq);
-        newer && self.invite_cseq != 0 && self.may_try_again()
+        let newer = message.cseq().is_some_and(|cseq| cseq.number > self.ids.invite_cseq);
+        newer && self.ids.invite_cseq != 0 && self.may_try_again()
     }
 
     /// Returns whether the INVITE was refused for a reason that another INVITE can remove, e.g. other media or more
@@ -306,7 +307,7 @@ impl Dialog {
     const fn may_try_again(&self) -> bool {
         let refused =
             matches!(self.state, DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. });
-        refused && self.cancelled_at.is_none()
+        refused && self.times.cancelled_at.is_none()
     }
 
     fn handle_ack(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
@@ -318,7 +319,7 @@ impl Dialog {
         // No rejection was seen, so this ACK confirms a 2xx.
         self.negotiation.commit(side, cseq);
         if self.state == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
-            self.acked_at = Some(at);
+            self.times.acked_at = Some(at);
         }
     }
 
@@ -326,7 +327,7 @@ impl Dialog {
         self.note_reason(message);
         if self.start == DialogStart::Invite
             && self.answered.is_none()
-            && let Some(acked) = self.acked_at
+            && let Some(acked) = self.times.acked_at
         {
             self.presume_answer(acked, AnswerEvidence::Ack);
         }
@@ -351,8 +352,8 @@ impl Dialog {
         let Some(cseq) = message.cseq() else { return };
         match cseq.method {
             SipMethod::Invite if requester == Side::Caller && self.is_first_invite(cseq.number) => {
-                self.invite_cseq = self.invite_cseq.max(cseq.number);
-                if self.branches[0].is_none() {
+                self.ids.invite_cseq = self.ids.invite_cseq.max(cseq.number);
+                if self.ids.branches[0].is_none() {
                     self.note_branch(message);
                 }
                 self.handle_invite_response(at, message, status);
@@ -368,7 +369,7 @@ impl Dialog {
 
     fn is_first_invite(&self, cseq: u32) -> bool {
         match self.start {
-            DialogStart::Invite => self.invite_cseq == 0 || cseq <= self.invite_cseq || self.answered.is_none(),
+            DialogStart::Invite => self.ids.invite_cseq == 0 || cseq <= self.ids.invite_cseq || self.answered.is_none(),
             DialogStart::MidCall => false,
         }
     }
@@ -376,12 +377,12 @@ impl Dialog {
     fn handle_invite_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
         let tag = to_tag_of(message);
         match status {
-            ..=100 => self.tried = true,
+            ..=100 => self.times.is_tried = true,
             // This is a late response of another callee of the fork. The answer has already chosen a callee.
             101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
-                self.tried = true;
-                self.ringing_at.get_or_insert(at);
+                self.times.is_tried = true;
+                self.times.ringing_at.get_or_insert(at);
                 self.announce(message, Side::Callee, tag.as_deref());
                 self.note_early_tag(tag);
             }
@@ -398,7 +399,10 @@ impl Dialog {
 
     /// Returns whether a response to the INVITE comes from another callee than the callee that answered.
     fn is_of_lost_fork(&self, to_tag: Option<&str>) -> bool {
-        self.answered.is_some() && to_tag.is_some() && self.callee_tag.is_some() && self.callee_tag.as_deref() != to_tag
+        self.answered.is_some()
+            && to_tag.is_some()
+            && self.ids.callee_tag.is_some()
+            && self.ids.callee_tag.as_deref() != to_tag
     }
 
     fn handle_success(&mut self, at: Timestamp, message: &SipMessage<'_>, tag: Option<String>) {
@@ -419,7 +423,7 @@ impl Dialog {
         if self.negotiation.announced(Side::Caller).is_some() {
             self.negotiation.settle(Side::Caller);
         }
-        self.callee_tag = tag.or_else(|| self.callee_tag.take());
+        self.ids.callee_tag = tag.or_else(|| self.ids.callee_tag.take());
         match self.answered {
             Some((known, AnswerEvidence::Success)) => self.answered = Some((known.min(at), AnswerEvidence::Success)),
             _ => self.answered = Some((at, AnswerEvidence::Success)),

@@ -3,7 +3,6 @@
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::LegSpoolState;
 use crate::call::record::EndedBy;
 
 impl Engine {
@@ -14,7 +13,7 @@ impl Engine {
             let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
             self.counters.legs_evicted += 1;
             let conversation = leg.call();
-            if call.last_snapshot.is_none() && call.legs() == [slot] {
+            if !call.stage.is_told() && call.legs() == [slot] {
                 if self.is_scan_suspect(conversation) {
                     self.count_scan_attempt(conversation);
                 }
@@ -36,7 +35,7 @@ impl Engine {
         self.unindex_leg(slot);
         self.timers.disarm_call(conversation);
         for leg in self.table.remove_call(conversation).into_iter().flat_map(|(_, legs)| legs) {
-            if leg.spool == LegSpoolState::Open {
+            if leg.spool.is_open() {
                 sink.discard(leg.id);
             }
         }

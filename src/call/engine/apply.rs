@@ -39,7 +39,7 @@ impl Engine {
                 Command::Relate { a, b, why } => self.relate(a, b, why, sink),
                 Command::Confirm { leg, by } => {
                     if let Some(leg) = self.table.leg_mut(leg) {
-                        leg.join_confirmed_by = Some(by);
+                        leg.join.confirm(by);
                     }
                 }
                 Command::SetSendingMachine { leg, machine } => self.set_sending_machine(leg, machine),
@@ -50,7 +50,7 @@ impl Engine {
                 }
                 Command::MarkAnsweredElsewhere { call: key, by } => {
                     if let Some(call) = self.table.call_mut(key) {
-                        call.answered_elsewhere = Some(by);
+                        call.notes.mark_answered_elsewhere(by);
                         self.emit_update(key);
                     }
                 }
@@ -169,9 +169,9 @@ impl Engine {
     fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.table.forget_unresolved(slot);
         let commands = self.correlator().decide_leg(slot, LegMoment::Resolved);
-        let has_stopped = |leg: &&mut Leg| leg.dialog.answered.is_some() || leg.dialog.cancelled_at.is_some();
+        let has_stopped = |leg: &&mut Leg| leg.dialog.answered.is_some() || leg.dialog.cancelled_at().is_some();
         if let Some(leg) = self.table.leg_mut(slot).filter(has_stopped) {
-            leg.alternatives.clear();
+            leg.join.resolve();
         }
         self.apply(commands, sink);
     }
@@ -179,12 +179,12 @@ impl Engine {
     /// Arms the timer for [`Engine::handle_answer_review`], if the leg was answered or ended and the reaction of the PBX
     /// can show to which call it belongs.
     pub(super) fn schedule_answer_review(&mut self, slot: LegKey) {
-        let Some(leg) = self.table.leg(slot).filter(|leg| !leg.closed && !leg.is_reviewed) else { return };
-        let is_ambiguous = !leg.alternatives.is_empty();
+        let Some(leg) = self.table.leg(slot).filter(|leg| !leg.is_closed() && !leg.join.is_reviewed()) else { return };
+        let is_ambiguous = leg.join.is_ambiguous();
         let Some(at) = self.correlator().review_due_at(leg).filter(|at| *at > self.clock.now) else { return };
         self.timers.arm(EngineTimer::AnswerReview(slot), at);
         if let Some(leg) = self.table.leg_mut(slot) {
-            leg.is_reviewed = true;
+            leg.join.set_reviewed(true);
         }
         if is_ambiguous {
             self.table.note_unresolved(slot);
@@ -197,8 +197,8 @@ impl Engine {
         self.apply(self.correlator().decide_leg(slot, LegMoment::Reviewed), sink);
         self.resolve_ambiguous_leg(slot, sink);
         // A join by numbers alone is reviewed at the answer and at the end.
-        if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.is_joined_weakly()) {
-            leg.is_reviewed = false;
+        if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.join.is_weak()) {
+            leg.join.set_reviewed(false);
             self.schedule_answer_review(slot);
         }
     }

@@ -43,8 +43,7 @@ impl Engine {
     pub(super) fn watch_changed_leg(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let state = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
-        if leg.watched_state != Some(state) {
-            leg.watched_state = Some(state);
+        if leg.media.note_watched_state(state) {
             self.watch_leg(slot);
         }
     }
@@ -57,7 +56,7 @@ impl Engine {
     }
 
     fn watch_leg(&mut self, slot: LegKey) {
-        let count = self.table.leg(slot).map_or(0, |leg| leg.streams.len());
+        let count = self.table.leg(slot).map_or(0, |leg| leg.media.streams().len());
         for index in count.saturating_sub(MAX_WATCHED_STREAMS)..count {
             self.watch_stream(StreamRef { slot, index });
         }
@@ -66,7 +65,7 @@ impl Engine {
     /// Begins a new watch on the voice of one stream. A recorder's own session and encrypted media are not watched.
     pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef) {
         let Some(leg) = self.table.leg(slot) else { return };
-        let Some(stream) = leg.streams.get(index) else { return };
+        let Some(stream) = leg.media.streams().get(index) else { return };
         let sender = stream.sender;
         let is_plain = leg.dialog.negotiation.security(sender) == StreamSecurity::Plain;
         let may_watch = is_plain && !leg.is_recording_session() && leg.dialog.ended().is_none();
@@ -82,7 +81,7 @@ impl Engine {
             to: [machine(stream.dst), leg.machine_at(sender.other())],
         };
         let watch = self.kept.content.index.watch(stream.watch, ends, voice, self.clock.now);
-        if let Some(stream) = self.table.leg_mut(slot).and_then(|leg| leg.streams.get_mut(index)) {
+        if let Some(stream) = self.table.leg_mut(slot).and_then(|leg| leg.media.streams_mut().get_mut(index)) {
             stream.watch = watch;
         }
     }
@@ -99,7 +98,8 @@ impl Engine {
         // The list allocates nothing until there is a relay.
         let mut relays = Vec::new();
         if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut relays)
-            && let Some(stream) = self.table.leg_mut(stream.slot).and_then(|leg| leg.streams.get_mut(stream.index))
+            && let Some(stream) =
+                self.table.leg_mut(stream.slot).and_then(|leg| leg.media.streams_mut().get_mut(stream.index))
         {
             stream.watch = None;
         }
@@ -117,7 +117,7 @@ impl Engine {
         self.kept.content.listen_at = self.clock.now + LISTEN_PAUSE;
         let is_open = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_none();
         let is_lone = |leg: &Leg| self.table.is_lone(leg.call());
-        let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.is_joined_weakly()));
+        let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.join.is_weak()));
         for slot in legs.map(|(slot, _)| slot).collect::<Vec<_>>() {
             self.watch_leg(slot);
         }
@@ -127,7 +127,7 @@ impl Engine {
     pub(super) fn forget_content(&mut self, slot: LegKey) {
         if let Some(leg) = self.table.leg_mut(slot) {
             self.kept.content.index.forget_leg(leg.id);
-            leg.streams.iter_mut().for_each(|stream| stream.watch = None);
+            leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
         }
     }
 
@@ -136,7 +136,7 @@ impl Engine {
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let leg = match call.legs() {
-            [slot] if self.table.call_count() > 1 && !call.restored => self.table.leg(*slot),
+            [slot] if self.table.call_count() > 1 && !call.origin.is_restored() => self.table.leg(*slot),
             _ => None,
         };
         let is_committed = call.is_committed(self.settings.config.registered_at);
@@ -144,7 +144,7 @@ impl Engine {
         let Some((answered, _)) = leg.dialog.answered else { return false };
         let until = answered + COMMIT_WAIT;
         let is_encrypted =
-            leg.streams.iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
+            leg.media.streams().iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
         if self.clock.now >= until || is_encrypted || self.names_extension(leg) {
             return false;
         }

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::call::conversation::{Conversation, LiveSnapshot};
+use crate::call::call_state::{CallOrigin, CallStage};
+use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::engine::signalling::SETTLE;
@@ -109,11 +110,10 @@ impl Engine {
         let left = self.earlier.left_calls.calls.get_mut(&id)?;
         let Some(slot) = left.slot else {
             let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);
-            call.restored = true;
-            call.note_problem(ProblemKind::RestartGap);
+            call.origin = CallOrigin::Left(Box::new(left.ended.record.clone()));
+            call.notes.note_problem(ProblemKind::RestartGap);
             // The call is announced already, so it is not dropped without a record.
-            call.last_snapshot = Some(LiveSnapshot::default());
-            call.earlier_record = Some(Box::new(left.ended.record.clone()));
+            call.stage = CallStage::Gathering { is_told: true };
             let slot = self.table.insert_call(call);
             left.slot = Some(slot);
             self.timers.arm(EngineTimer::Settle(slot), at + SETTLE);

@@ -30,7 +30,7 @@ impl Engine {
     /// Re-arms the timer of a leg, after its state has changed.
     pub(super) fn rearm_leg_timer(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        if leg.closed {
+        if leg.is_closed() {
             return;
         }
         let at = match leg.due(self.clock.now, &self.settings.config) {
@@ -43,14 +43,14 @@ impl Engine {
     /// Marks a call as settled and announces it.
     pub(super) fn handle_settle_timer(&mut self, conversation: CallKey) {
         if let Some(call) = self.table.call_mut(conversation) {
-            call.settled = true;
+            call.stage.settle();
         }
         self.emit_update(conversation);
     }
 
     /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event.
     pub(super) fn emit_update(&mut self, conversation: CallKey) {
-        if self.is_scan_suspect(conversation) || !self.table.call(conversation).is_some_and(|c| c.settled) {
+        if self.is_scan_suspect(conversation) || !self.table.call(conversation).is_some_and(|c| c.stage.is_settled()) {
             return;
         }
         if self.waits_for_content(conversation) {
@@ -59,9 +59,8 @@ impl Engine {
         let Some(record) = self.record_of(conversation) else { return };
         let snapshot = LiveSnapshot::from(&record);
         let Some(call) = self.table.call_mut(conversation) else { return };
-        if record.ended_at.is_none() && call.last_snapshot.as_ref() != Some(&snapshot) {
-            call.last_snapshot = Some(snapshot);
-            let registration = call.policy.registration();
+        if record.ended_at.is_none() && call.stage.tell(snapshot) {
+            let registration = call.recording.policy().registration();
             self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
         }
     }
@@ -72,12 +71,12 @@ impl Engine {
         let by_media = self.settings.config.start == crate::call::config::RecordingStart::Media;
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let answered = leg.dialog.answered.map(|(at, _)| at);
-        let at = if by_media { leg.first_media_at.or(answered) } else { answered };
+        let at = if by_media { leg.media.first_at().or(answered) } else { answered };
         let Some(at) = at else { return };
-        if leg.started_at.is_some_and(|known| known <= at) || leg.spool != LegSpoolState::Open {
+        if leg.spool.started_at().is_some_and(|known| known <= at) || !leg.spool.is_open() {
             return;
         }
-        leg.started_at = Some(at);
+        leg.spool = LegSpoolState::Open { started_at: Some(at) };
         sink.decide(leg.id, at, &Decision::Start);
         let conversation = leg.call();
         self.schedule_segments(conversation, at);
@@ -85,7 +84,7 @@ impl Engine {
 
     /// Ends and closes all legs, because the capture ends.
     pub(super) fn end_all_legs(&mut self, sink: &mut dyn LegSink) {
-        let slots: Vec<LegKey> = self.table.legs().filter(|(_, l)| !l.closed).map(|(slot, _)| slot).collect();
+        let slots: Vec<LegKey> = self.table.legs().filter(|(_, l)| !l.is_closed()).map(|(slot, _)| slot).collect();
         for &slot in &slots {
             if let Some(leg) = self.table.leg_mut(slot) {
                 let (at, by) = match leg.due(self.clock.now, &self.settings.config) {
@@ -110,17 +109,16 @@ impl Engine {
         self.presume_answer(slot);
         self.write_start(slot, sink);
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        if leg.closed {
+        if !leg.close() {
             return;
         }
-        leg.closed = true;
         self.note_media_behind_nat(slot);
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        if leg.spool == LegSpoolState::Open {
-            leg.spool = LegSpoolState::Closed;
+        if leg.spool.is_open() {
+            leg.spool.close();
             if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {
-                let caller = side_record(&leg.streams, Side::Caller);
-                let callee = side_record(&leg.streams, Side::Callee);
+                let caller = side_record(leg.media.streams(), Side::Caller);
+                let callee = side_record(leg.media.streams(), Side::Callee);
                 sink.decide(leg.id, at, &Decision::End { ended_by, caller, callee });
                 sink.close(leg.id);
             } else {
@@ -148,7 +146,7 @@ impl Engine {
         if let Some(leg) = self.table.remove_leg(slot)
             && let Some(call) = self.table.call_mut(conversation)
         {
-            call.add_compacted_leg(&leg);
+            call.notes.add_compacted_leg(&leg);
         }
     }
 
@@ -167,7 +165,7 @@ impl Engine {
         }
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let dialog = &leg.dialog;
-        if dialog.answered.is_some() || dialog.status.is_some_and(|s| s >= 300) || dialog.cancelled_at.is_some() {
+        if dialog.answered.is_some() || dialog.status.is_some_and(|s| s >= 300) || dialog.cancelled_at().is_some() {
             return;
         }
         let hung_up = matches!(dialog.ended(), Some((_, EndedBy::Caller | EndedBy::Callee)));
@@ -176,10 +174,10 @@ impl Engine {
             DialogStart::MidCall => AnswerEvidence::MidCall,
             // A ringing leg may have early media. Only a BYE, media of both sides, or an INVITE without any ringing shows
             // that it was answered.
-            DialogStart::Invite if hung_up || fell_silent || dialog.ringing_at.is_none() => AnswerEvidence::Media,
+            DialogStart::Invite if hung_up || fell_silent || dialog.ringing_at().is_none() => AnswerEvidence::Media,
             DialogStart::Invite => return,
         };
-        if let Some(first) = leg.first_media_at {
+        if let Some(first) = leg.media.first_at() {
             leg.dialog.presume_answer(first, how);
         }
     }
@@ -194,7 +192,8 @@ impl Engine {
     /// Ends a call whose legs are all closed: removes it and emits [`CallEvent::Ended`]. If some legs are open, arms the
     /// timer of the partner legs.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey) {
-        let over = self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(|leg| leg.closed);
+        let over =
+            self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(|leg| leg.is_closed());
         if !over {
             self.await_partners(conversation);
             return;
@@ -209,9 +208,9 @@ impl Engine {
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
         self.learn_machines(&refs);
-        let legs = if call.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.site.plan) };
+        let legs = if call.recording.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.site.plan) };
         self.counters.calls += 1;
-        let registration = call.policy.registration();
+        let registration = call.recording.policy().registration();
         let ended = EndedCall { record, legs, registration, wall_offset_ns: call.wall_offset_ns };
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
@@ -220,8 +219,8 @@ impl Engine {
     /// after a transfer.
     fn await_partners(&mut self, conversation: CallKey) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
-        let over =
-            CallRoles::from_legs(&legs, &self.site.plan).is_some_and(|roles| roles.first.closed && roles.anchor.closed);
+        let over = CallRoles::from_legs(&legs, &self.site.plan)
+            .is_some_and(|roles| roles.first.is_closed() && roles.anchor.is_closed());
         let timer = EngineTimer::Partners(conversation);
         if over && !self.timers.is_armed(timer) {
             self.timers.arm(timer, self.clock.now + PARTNER_WINDOW);
@@ -231,14 +230,15 @@ impl Engine {
     /// Splits off the open legs that have media, and ends the other open legs.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
-        if !CallRoles::from_legs(&legs, &self.site.plan).is_some_and(|roles| roles.first.closed && roles.anchor.closed)
+        if !CallRoles::from_legs(&legs, &self.site.plan)
+            .is_some_and(|roles| roles.first.is_closed() && roles.anchor.is_closed())
         {
             return;
         }
         self.split_surviving_legs(conversation, sink);
         let rest = self.table.keys_of(conversation).to_vec();
         for slot in rest {
-            if let Some(leg) = self.table.leg_mut(slot).filter(|l| !l.closed) {
+            if let Some(leg) = self.table.leg_mut(slot).filter(|l| !l.is_closed()) {
                 leg.dialog.handle_end(self.clock.now, EndedBy::Replaced);
                 self.close_leg(slot, sink);
             }

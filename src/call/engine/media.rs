@@ -8,12 +8,12 @@ use crate::call::dialog::{AnswerEvidence, DialogState};
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::{KeptBytes, LegSink};
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::{Leg, LegSpoolState};
+use crate::call::leg::Leg;
 use crate::call::media_index::{FlowRoute, MediaReceiver, behind_nat64};
 use crate::call::negotiation::AudioLineUse;
 use crate::call::record::{EventKind, ProblemKind, Side};
 use crate::call::roles::CallRoles;
-use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream};
+use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream, StreamCopies};
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Ssrc};
 use crate::rtp::{self, MediaPacketKind, RtpPacket, RtpParseError};
@@ -254,7 +254,7 @@ impl Engine {
     /// Returns whether the leg has received this stream already.
     fn leg_has_heard(&self, slot: LegKey, query: &FlowQuery) -> bool {
         let is_it = |s: &RtpStream| s.ssrc == query.ssrc && (s.src == query.far() || s.dst == query.far());
-        self.table.leg(slot).is_some_and(|leg| leg.streams.iter().any(is_it))
+        self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
     }
 
     /// Returns the call and the priority of a leg that announces one end of a flow. Returns `None` if the flow cannot
@@ -288,71 +288,32 @@ impl Engine {
         packet: &RtpPacket<'_>,
         sink: &mut dyn LegSink,
     ) {
-        let Some(leg) = self.table.leg_mut(route.slot) else { return };
+        let Some(leg) = self.table.leg(route.slot) else { return };
         if leg.dialog.ended().is_some_and(|(at, _)| datagram.at >= at) {
             self.counters.rtp_after_end += 1;
             return;
         }
         let flow = (datagram.src, datagram.dst);
         let is_it = |s: &RtpStream| s.is_stream(flow, packet.ssrc);
-        let known = leg.streams.get(route.stream).is_some_and(is_it);
-        let index = if known { Some(route.stream) } else { leg.streams.iter().rposition(is_it) };
+        let streams = leg.media.streams();
+        let known = streams.get(route.stream).is_some_and(is_it);
+        let index = if known { Some(route.stream) } else { streams.iter().rposition(is_it) };
         let is_new = index.is_none();
-        let before = match index.and_then(|index| leg.streams.get(index)) {
-            Some(stream) => stream.taken_over.filter(|(_, until)| datagram.at < *until),
-            None => {
-                self.previous_receiver(route.slot, flow, packet.ssrc).map(|slot| (slot, datagram.at + DUPLICATE_WINDOW))
-            }
+        let copies = match index.and_then(|index| streams.get(index)) {
+            Some(stream) => stream.copies,
+            None => self.copies_of_new_stream(route, datagram, packet.ssrc),
         };
-        if before.is_some_and(|(slot, _)| self.is_duplicate_of_previous(slot, flow, packet)) {
+        if self.is_copy(route.slot, copies, datagram, packet) {
             self.counters.rtp_duplicates += 1;
             return;
         }
-        let has_room = self.table.stream_count() < self.settings.limits.rtp_streams;
-        let Some((leg, call)) = self.table.leg_and_call_mut(route.slot) else { return };
-        let twin = match index.and_then(|index| leg.streams.get(index)) {
-            Some(stream) => stream.twin,
-            None => leg.streams.iter().position(|s| s.ssrc == packet.ssrc && s.sender == route.sender),
-        };
-        if twin.and_then(|twin| leg.streams.get(twin)).is_some_and(|twin| twin.has_packet(packet)) {
-            self.counters.rtp_duplicates += 1;
-            return;
-        }
-        let index = match index {
-            Some(index) => index,
-            None if leg.streams.len() < MAX_STREAMS && has_room => {
-                if leg.has_moved(flow.0, route.sender) {
-                    leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
-                }
-                let mut stream = RtpStream::new(flow, packet.ssrc, route.sender);
-                stream.taken_over = before;
-                stream.twin = twin;
-                match leg.dialog.negotiation.line_use(route.sender, flow) {
-                    AudioLineUse::Voice => {}
-                    AudioLineUse::OtherParty => stream.side = route.sender.other(),
-                    AudioLineUse::Further => {
-                        stream.is_further = true;
-                        // Alone it is the voice of its side, as it would be on the first m-line.
-                        if leg.streams.iter().any(|s| s.sender == route.sender) {
-                            call.note_problem(ProblemKind::SecondAudioLine);
-                        }
-                    }
-                }
-                stream.announced = [flow.0, flow.1].map(|end| leg.announced().contains(&end));
-                let Some(index) = self.table.add_stream(route.slot, stream) else { return };
-                index
-            }
-            None => {
-                self.counters.rtp_refused += 1;
-                leg.refused_packets += 1;
-                return;
-            }
-        };
+        let index = index.or_else(|| self.begin_stream(route, datagram, packet.ssrc, copies));
+        let Some(index) = index else { return };
         if !known {
             self.table.set_route_stream(flow, index);
         }
         let Some(leg) = self.table.leg_mut(route.slot) else { return };
-        let stream = &mut leg.streams[index];
+        let stream = &mut leg.media.streams_mut()[index];
         if self.earlier.restore.is_reading() {
             stream.accept_gap();
         }
@@ -366,10 +327,9 @@ impl Engine {
         // The spool stores only the header of a DTMF packet. When such a packet is read back, the capture did not
         // truncate it.
         if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
-            stream.cut += 1;
+            stream.count_cut();
         }
-        leg.last_media_at = Some(leg.last_media_at.map_or(datagram.at, |last| last.max(datagram.at)));
-        let first = leg.first_media_at.is_none_or(|first| datagram.at < first);
+        let first = leg.media.note_packet(datagram.at);
         if first || is_new || news {
             self.handle_stream_change(StreamRef { slot: route.slot, index }, datagram.at, is_new, sink);
         }
@@ -377,8 +337,9 @@ impl Engine {
             self.handle_key_packet(StreamRef { slot: route.slot, index }, packet, datagram.at, sink);
         }
         let Some(leg) = self.table.leg(route.slot) else { return };
-        let paused = leg.pause_seen && self.table.call(leg.call()).is_some_and(|call| call.pauses.covers(datagram.at));
-        if leg.spool == LegSpoolState::Open {
+        let paused =
+            leg.pause.is_known && self.table.call(leg.call()).is_some_and(|call| call.pauses.covers(datagram.at));
+        if leg.spool.is_open() {
             let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
             sink.packet(leg.id, datagram, keep);
         }
@@ -394,17 +355,79 @@ impl Engine {
         }
     }
 
+    /// Returns the streams that may have the same packets as a stream that begins.
+    #[cold]
+    fn copies_of_new_stream(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, ssrc: Ssrc) -> StreamCopies {
+        let previous = self.previous_receiver(route.slot, (datagram.src, datagram.dst), ssrc);
+        let streams = self.table.leg(route.slot).map_or(&[][..], |leg| leg.media.streams());
+        StreamCopies {
+            taken_over: previous.map(|slot| (slot, datagram.at + DUPLICATE_WINDOW)),
+            twin: streams.iter().position(|s| s.ssrc == ssrc && s.sender == route.sender),
+        }
+    }
+
+    /// Returns whether the leg that had the stream before, or the twin of the stream, already has this packet.
+    #[inline]
+    fn is_copy(&self, slot: LegKey, copies: StreamCopies, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
+        let before = copies.taken_over.filter(|(_, until)| datagram.at < *until);
+        if before.is_some_and(|(leg, _)| self.is_duplicate_of_previous(leg, (datagram.src, datagram.dst), packet)) {
+            return true;
+        }
+        let Some(twin) = copies.twin else { return false };
+        let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
+        twin.is_some_and(|twin| twin.has_packet(packet))
+    }
+
+    /// Begins a stream of a leg. Returns its index, or `None` if there are too many streams.
+    #[cold]
+    fn begin_stream(
+        &mut self,
+        route: FlowRoute,
+        datagram: &UdpDatagram<'_>,
+        ssrc: Ssrc,
+        copies: StreamCopies,
+    ) -> Option<usize> {
+        let has_room = self.table.stream_count() < self.settings.limits.rtp_streams;
+        let flow = (datagram.src, datagram.dst);
+        let (leg, call) = self.table.leg_and_call_mut(route.slot)?;
+        if leg.media.streams().len() >= MAX_STREAMS || !has_room {
+            self.counters.rtp_refused += 1;
+            leg.media.refuse_packet();
+            return None;
+        }
+        if leg.has_moved(flow.0, route.sender) {
+            leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
+        }
+        let mut stream = RtpStream::new(flow, ssrc, route.sender);
+        stream.copies = copies;
+        match leg.dialog.negotiation.line_use(route.sender, flow) {
+            AudioLineUse::Voice => {}
+            AudioLineUse::OtherParty => stream.side = route.sender.other(),
+            AudioLineUse::Further => {
+                stream.is_further = true;
+                // Alone it is the voice of its side, as it would be on the first m-line.
+                if leg.media.streams().iter().any(|s| s.sender == route.sender) {
+                    call.notes.note_problem(ProblemKind::SecondAudioLine);
+                }
+            }
+        }
+        stream.announced = [flow.0, flow.1].map(|end| leg.announced().contains(&end));
+        self.table.add_stream(route.slot, stream)
+    }
+
     /// Returns the leg of the same call that received a stream until now, if any.
     fn previous_receiver(&self, slot: LegKey, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<LegKey> {
         let call = self.table.call(self.table.leg(slot)?.call())?;
-        let heard =
-            |other: &LegKey| self.table.leg(*other).is_some_and(|l| l.streams.iter().any(|s| s.is_stream(flow, ssrc)));
+        let heard = |other: &LegKey| {
+            self.table.leg(*other).is_some_and(|l| l.media.streams().iter().any(|s| s.is_stream(flow, ssrc)))
+        };
         call.legs().iter().copied().find(|other| *other != slot && heard(other))
     }
 
     /// Returns whether the previous receiver of a stream already has this packet.
     fn is_duplicate_of_previous(&self, slot: LegKey, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
-        let stream = self.table.leg(slot).and_then(|leg| leg.streams.iter().find(|s| s.is_stream(flow, packet.ssrc)));
+        let stream =
+            self.table.leg(slot).and_then(|leg| leg.media.streams().iter().find(|s| s.is_stream(flow, packet.ssrc)));
         stream.is_some_and(|stream| stream.has_packet(packet))
     }
 
@@ -419,12 +442,10 @@ impl Engine {
     ) {
         let start = self.settings.config.start;
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        if leg.first_media_at.is_none_or(|first| at < first) {
-            leg.first_media_at = Some(at);
-        }
+        leg.media.note_first(at);
         // Media after an ACK shows that the INVITE was answered by a 2xx that the mirror port did not show.
         if leg.dialog.state() == DialogState::Inviting
-            && let Some(acked) = leg.dialog.acked_at
+            && let Some(acked) = leg.dialog.acked_at()
         {
             leg.dialog.presume_answer(acked, AnswerEvidence::Ack);
         }
@@ -432,8 +453,8 @@ impl Engine {
         self.watch_stream(StreamRef { slot, index: stream });
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
-        if leg.spool == LegSpoolState::Open {
-            let stream = &mut leg.streams[stream];
+        if leg.spool.is_open() {
+            let stream = &mut leg.media.streams_mut()[stream];
             // The time is set back, because older packets of the stream may be captured later.
             let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
             if is_new {
@@ -479,14 +500,8 @@ pub(super) fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a
 
 /// Updates the codec of the stream's side, and records an event if the codec differs from the last codec.
 fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity {
-    let stream = &leg.streams[stream];
-    let (side, Some(new)) = (stream.side, stream.voice()) else { return CodecContinuity::AsBefore };
-    let known = &mut leg.last_codecs[side.channel()];
-    if known.as_deref() == Some(new) {
-        return CodecContinuity::AsBefore;
-    }
-    let new = new.to_owned();
-    if let Some(old) = known.replace(new.clone()) {
+    let Some((side, old, new)) = leg.media.note_codec(stream) else { return CodecContinuity::AsBefore };
+    if let Some(old) = old {
         leg.dialog.note_event_with_detail(at, EventKind::CodecChange, Some(side), Some(format!("{old} to {new}")));
     }
     CodecContinuity::Changed

@@ -7,7 +7,6 @@ use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, LegSink};
 use crate::call::id::conversation_id;
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::LegSpoolState;
 use crate::call::record::RelationRecord;
 
 impl Engine {
@@ -18,7 +17,7 @@ impl Engine {
         for (slot, other) in [(a, id_b), (b, id_a)] {
             let Some(call) = self.table.call_mut(slot) else { continue };
             if call.add_relation(RelationRecord::new(&other, why))
-                && let Some(leg) = self.table.legs_of(slot).find(|leg| leg.spool == LegSpoolState::Open)
+                && let Some(leg) = self.table.legs_of(slot).find(|leg| leg.spool.is_open())
             {
                 sink.decide(leg.id, self.clock.now, &Decision::Relate { conversation: other, by: why });
             }
@@ -45,7 +44,7 @@ impl Engine {
             self.apply_pause_to_new_leg(slot, self.clock.now, sink);
         }
         self.apply_rules(into, sink);
-        self.events.extend(old.last_snapshot.is_some().then_some(CallEvent::Absorbed(old.id)));
+        self.events.extend(old.stage.is_told().then_some(CallEvent::Absorbed(old.id)));
     }
 
     /// Splits legs off into a new call, which is related to the old call. Returns the new call.
@@ -59,9 +58,9 @@ impl Engine {
         let call = self.table.call(from)?;
         let first = self.table.leg(*slots.first()?)?;
         let (at, dialog) = (first.created_at, &first.dialog);
-        let id = conversation_id(&self.settings.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
+        let id = conversation_id(&self.settings.config.appliance, dialog.call_id(), dialog.caller_tag(), at);
         let mut own = Conversation::new(id, at, call.wall_offset_ns);
-        own.settled = true;
+        own.stage.settle();
         own.closed_to_heuristics = true;
         own.pauses = call.pauses.clone();
         let into = self.table.insert_call(own);
@@ -78,7 +77,7 @@ impl Engine {
             let is_paused = call.pauses.paused_since().is_some();
             self.table.move_leg(slot, into);
             if let Some(leg) = self.table.leg_mut(slot) {
-                leg.joined_by = Some(by);
+                leg.join.set(Some(by));
             }
             self.note_joined(from, by, &[], sink);
             self.note_joined(into, by, &[slot], sink);
@@ -104,10 +103,10 @@ impl Engine {
     ) {
         for (position, slot) in self.table.keys_of(conversation).to_vec().into_iter().enumerate() {
             let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
-            let joined_by = if position == 0 { None } else { leg.joined_by.or(Some(by)) };
-            if leg.joined_by != joined_by {
-                leg.joined_by = joined_by;
-                if !entering.contains(&slot) && leg.spool == LegSpoolState::Open {
+            let joined_by = if position == 0 { None } else { leg.join.by().or(Some(by)) };
+            if leg.join.by() != joined_by {
+                leg.join.set(joined_by);
+                if !entering.contains(&slot) && leg.spool.is_open() {
                     let join = Decision::Join { conversation: call.id.clone(), by: joined_by };
                     sink.decide(leg.id, self.clock.now, &join);
                 }
@@ -118,9 +117,9 @@ impl Engine {
     /// Writes the new call of a leg to its spool, and arms the timer of the call's segments.
     fn note_assigned(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
-        let started_at = leg.started_at;
-        if leg.spool == LegSpoolState::Open {
-            sink.decide(leg.id, self.clock.now, &Decision::Join { conversation: call.id.clone(), by: leg.joined_by });
+        let started_at = leg.spool.started_at();
+        if leg.spool.is_open() {
+            sink.decide(leg.id, self.clock.now, &Decision::Join { conversation: call.id.clone(), by: leg.join.by() });
         }
         if let Some(at) = started_at {
             self.schedule_segments(into, at);

@@ -38,7 +38,7 @@ use crate::call::decision::Decision;
 use crate::call::early_media::EarlyMedia;
 use crate::call::event::{CallEvent, LegSink};
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::{Leg, LegSpoolState};
+use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallRecord, ProblemKind};
 use crate::call::rules::CallRules;
@@ -275,10 +275,10 @@ impl Engine {
         self.counters.clock_steps += 1;
         self.clock.wall_offset_ns = self.clock.wall_offset_ns.saturating_add(by_ns);
         for (_, conversation) in self.table.calls_mut() {
-            conversation.note_problem(ProblemKind::ClockStep);
+            conversation.notes.note_problem(ProblemKind::ClockStep);
         }
         let wall_offset_ns = self.clock.wall_offset_ns;
-        for (_, leg) in self.table.legs().filter(|(_, leg)| leg.spool == LegSpoolState::Open && !leg.closed) {
+        for (_, leg) in self.table.legs().filter(|(_, leg)| leg.spool.is_open() && !leg.is_closed()) {
             sink.decide(leg.id, self.clock.now, &Decision::Clock { wall_offset_ns });
         }
     }
@@ -297,7 +297,7 @@ impl Engine {
     /// Records that this machine lost frames. Each live call may have lost packets in this way.
     pub fn handle_local_loss(&mut self) {
         for (_, conversation) in self.table.calls_mut() {
-            conversation.note_problem(ProblemKind::LostByUs);
+            conversation.notes.note_problem(ProblemKind::LostByUs);
         }
     }
 
@@ -376,7 +376,7 @@ impl Engine {
         for timer in self.timers.iter() {
             let is_known = match timer {
                 EngineTimer::AnswerReview(leg) | EngineTimer::Leg(leg) => {
-                    self.table.leg(leg).is_some_and(|leg| !leg.closed)
+                    self.table.leg(leg).is_some_and(|leg| !leg.is_closed())
                 }
                 EngineTimer::Settle(call)
                 | EngineTimer::Partners(call)
@@ -385,10 +385,10 @@ impl Engine {
             };
             assert!(is_known, "an armed timer names an open leg or a call: {timer:?}");
         }
-        for (key, _) in self.table.legs().filter(|(_, leg)| !leg.closed) {
+        for (key, _) in self.table.legs().filter(|(_, leg)| !leg.is_closed()) {
             assert!(self.timers.is_armed(EngineTimer::Leg(key)), "an open leg has a timer");
         }
-        for (key, _) in self.table.calls().filter(|(_, call)| !call.settled) {
+        for (key, _) in self.table.calls().filter(|(_, call)| !call.stage.is_settled()) {
             assert!(self.timers.is_armed(EngineTimer::Settle(key)), "a call settles");
         }
     }

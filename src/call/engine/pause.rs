@@ -5,7 +5,6 @@ use crate::call::decision::Decision;
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::LegSpoolState;
 use crate::call::pause::{DtmfPress, PauseAction};
 use crate::call::record::{EventKind, Side};
 use crate::rtp::RtpPacket;
@@ -79,7 +78,7 @@ impl Engine {
             );
         }
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        let press = leg.keypad.handle_message(side, at, message, &self.settings.config.pause);
+        let press = leg.pause.keypad.handle_message(side, at, message, &self.settings.config.pause);
         self.apply_key_press(slot, press, side, at, sink);
     }
 
@@ -93,9 +92,9 @@ impl Engine {
     ) {
         let StreamRef { slot, index } = stream;
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        let Some(stream) = leg.streams.get(index) else { return };
+        let Some(stream) = leg.media.streams().get(index) else { return };
         let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
-        let press = leg.keypad.handle_packet(side, at, packet, readable, &self.settings.config.pause);
+        let press = leg.pause.keypad.handle_packet(side, at, packet, readable, &self.settings.config.pause);
         self.apply_key_press(slot, press, side, at, sink);
     }
 
@@ -125,8 +124,8 @@ impl Engine {
         };
         for slot in self.table.keys_of(conversation).to_vec() {
             if let Some(leg) = self.table.leg_mut(slot) {
-                leg.pause_seen = true;
-                if leg.spool == LegSpoolState::Open {
+                leg.pause.is_known = true;
+                if leg.spool.is_open() {
                     sink.decide(leg.id, at, &decision);
                 }
             }
@@ -139,8 +138,8 @@ impl Engine {
         if call.pauses.is_empty() {
             return;
         }
-        leg.pause_seen = true;
-        if call.pauses.paused_since().is_some() && leg.spool == LegSpoolState::Open {
+        leg.pause.is_known = true;
+        if call.pauses.paused_since().is_some() && leg.spool.is_open() {
             sink.decide(leg.id, at, &Decision::Pause);
         }
     }

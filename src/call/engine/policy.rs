@@ -20,7 +20,7 @@ impl Engine {
             policy => policy,
         };
         let Some(call) = self.table.call_mut(conversation) else { return };
-        call.policy = policy;
+        call.recording.set_policy(policy);
         for slot in call.legs().to_vec() {
             match policy {
                 RecordingPolicy::Exclude { .. } => self.discard_spool(slot, sink),
@@ -57,11 +57,10 @@ impl Engine {
     /// Opens the spool of a leg, and writes the decisions that were made before.
     fn open_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
-        if leg.spool != LegSpoolState::Shut || leg.closed {
+        if leg.spool != LegSpoolState::Shut || leg.is_closed() {
             return;
         }
-        leg.spool = LegSpoolState::Open;
-        leg.started_at = None;
+        leg.spool = LegSpoolState::Open { started_at: None };
         sink.open(leg.id, &leg.name);
         let begin = Decision::Begin {
             format: FORMAT,
@@ -71,10 +70,10 @@ impl Engine {
             source: self.settings.source.clone(),
             transport: leg.dialog.transport,
             wall_offset_ns: call.wall_offset_ns,
-            by: leg.joined_by,
+            by: leg.join.by(),
         };
         sink.decide(leg.id, leg.created_at, &begin);
-        if leg.joined_by.is_none() {
+        if leg.join.by().is_none() {
             for relation in &call.relations {
                 let relate = Decision::Relate { conversation: relation.id.clone(), by: relation.why };
                 sink.decide(leg.id, leg.created_at, &relate);
@@ -84,7 +83,7 @@ impl Engine {
         if wall_offset_ns != call.wall_offset_ns {
             sink.decide(leg.id, leg.created_at, &Decision::Clock { wall_offset_ns });
         }
-        for (index, stream) in leg.streams.iter_mut().enumerate() {
+        for (index, stream) in leg.media.streams_mut().iter_mut().enumerate() {
             stream.forget_reported();
             let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
             let is_further = stream.is_further;
@@ -103,14 +102,13 @@ impl Engine {
     /// Discards the spool of a leg, and withdraws the call's segments that were already announced.
     fn discard_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
-        if leg.spool != LegSpoolState::Open {
+        if !leg.spool.is_open() {
             return;
         }
         leg.spool = LegSpoolState::Shut;
         sink.discard(leg.id);
         if leg.has_media() {
-            call.media_deleted = true;
-            if std::mem::take(&mut call.segments) > 0 {
+            if call.recording.delete() {
                 self.events.push_back(CallEvent::Withdrawn(call.id.clone()));
             }
         }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
 use crate::call::correlate::MachineAlias;
 use crate::call::correlation_rule::CorrelationRule;
@@ -15,7 +16,7 @@ use crate::call::decision::Decision;
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::{LegDraft, LegSpoolState};
+use crate::call::leg::LegDraft;
 use crate::call::negotiation::AudioLineUse;
 use crate::call::record::{EventKind, ProblemKind, RelationRecord};
 use crate::call::streams::RtpStream;
@@ -108,7 +109,7 @@ impl Engine {
         let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.name == name) else { return };
         let conversation = leg.call();
         match decision {
-            Decision::Join { by, .. } => leg.joined_by = *by,
+            Decision::Join { by, .. } => leg.join.set(*by),
             Decision::Relate { conversation: other, by } => {
                 if let Some(call) = self.table.call_mut(conversation) {
                     call.add_relation(RelationRecord::new(other, *by));
@@ -116,7 +117,7 @@ impl Engine {
             }
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
             // Stream numbers must match the spool even if the first packet of a stream is missing there.
-            Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.streams.len() => {
+            Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
                 if leg.has_moved(*src, *side) {
                     leg.dialog.note_event(at, EventKind::MediaMove, Some(*side));
                 }
@@ -129,7 +130,7 @@ impl Engine {
                 self.table.add_stream(slot, restored);
             }
             Decision::FurtherLine { stream } => {
-                if let Some(stream) = leg.streams.get_mut(*stream as usize) {
+                if let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) {
                     stream.is_further = true;
                 }
             }
@@ -149,20 +150,20 @@ impl Engine {
     /// gets a problem with the length of the gap.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         self.earlier.restore = RestoreState::default();
-        let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.closed).map(|(slot, _)| slot).collect();
+        let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.is_closed()).map(|(slot, _)| slot).collect();
         for &slot in &open {
             let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
-            let heard = leg.last_media_at.unwrap_or(leg.created_at).max(leg.dialog.last_at());
+            let heard = leg.media.last_at().unwrap_or(leg.created_at).max(leg.dialog.last_at());
             leg.dialog.note_activity(now);
-            leg.streams.iter_mut().for_each(RtpStream::accept_gap);
+            leg.media.streams_mut().iter_mut().for_each(RtpStream::accept_gap);
             if leg.dialog.ended().is_none() && call.wall_offset_ns != self.clock.wall_offset_ns {
-                call.note_problem(ProblemKind::ClockStep);
+                call.notes.note_problem(ProblemKind::ClockStep);
             }
             let away = if leg.dialog.ended().is_some() { Duration::ZERO } else { now.since(heard) };
             if !away.is_zero() {
                 call.note_restart(away);
             }
-            if leg.spool == LegSpoolState::Open {
+            if leg.spool.is_open() {
                 let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
                 sink.decide(leg.id, now, &Decision::Restart { away_ms });
             }
@@ -195,7 +196,7 @@ impl Engine {
         let relatives = self.correlator().related_calls(draft);
         let at = draft.at;
         let mut conversation = Conversation::new(restored.conversation.clone(), at, restored.wall_offset_ns);
-        conversation.restored = true;
+        conversation.origin = CallOrigin::Restored;
         let slot = self.table.insert_call(conversation);
         self.timers.arm(EngineTimer::Settle(slot), at + super::signalling::SETTLE);
         self.earlier.restore.conversations.insert(restored.conversation.clone(), slot);
@@ -218,7 +219,7 @@ impl Engine {
     /// Records that a restored leg is now the leg `slot`.
     pub(super) fn index_restored_leg(&mut self, slot: LegKey, restored: &RestoredLeg) {
         if let Some(leg) = self.table.leg_mut(slot) {
-            leg.last_media_at = restored.last_media_at;
+            leg.media.restore_last_at(restored.last_media_at);
         }
         self.earlier.restore.slots.insert(restored.name.clone(), slot);
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
@@ -30,10 +31,10 @@ impl Engine {
         }
         self.ended.timed_out.add(TimedOutDialog {
             draft: leg.draft(),
-            conversation_id: call.continues.clone().unwrap_or_else(|| call.id.clone()),
+            conversation_id: call.origin.continues().cloned().unwrap_or_else(|| call.id.clone()),
             paused: call.pauses.paused_since().is_some(),
             endpoints: leg.announced().iter().chain(leg.presumed()).copied().collect(),
-            flows: leg.streams.iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
+            flows: leg.media.streams().iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
             until: self.clock.now + Duration::from_secs(u64::from(self.settings.config.hold_s)),
         });
     }
@@ -84,16 +85,15 @@ impl Engine {
         draft.dialog.resume_after_timeout(at);
         // Other legs of the same call may have been resumed before.
         let is_continuation = |call: &Conversation| {
-            call.continues.as_ref() == Some(&origin) && call.created_at + CONTINUATION_WINDOW > at
+            call.origin.continues() == Some(&origin) && call.created_at + CONTINUATION_WINDOW > at
         };
         let known = self.table.calls().find(|(_, call)| is_continuation(call)).map(|(slot, _)| slot);
         let conversation = known.unwrap_or_else(|| {
             let dialog = &draft.dialog;
-            let id =
-                conversation_id(&self.settings.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), at);
+            let id = conversation_id(&self.settings.config.appliance, dialog.call_id(), dialog.caller_tag(), at);
             let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);
             call.add_relation(RelationRecord::new(&origin, CorrelationRule::Continues));
-            call.continues = Some(origin);
+            call.origin = CallOrigin::Continues(origin);
             let slot = self.table.insert_call(call);
             self.timers.arm(EngineTimer::Settle(slot), at + SETTLE);
             slot

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::call::call_state::ScanState;
 use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, EndedCall, RegistrationPolicy};
 use crate::call::keys::{CallKey, LegKey};
@@ -141,11 +142,13 @@ impl Engine {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let (source, at) = (leg.dialog.caller_addr.ip(), leg.created_at);
         // A call that an earlier process announced must end with a record.
-        let is_announced = call.earlier_record.is_some();
-        if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at.is_none_or(|invited| invited <= at) {
+        let is_announced = call.origin.earlier_record().is_some();
+        if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at().is_none_or(|invited| invited <= at) {
             let suspicion = self.scans.tracker.add_call(source, at, self.settings.config.scan_per_minute);
-            call.source = Some(source);
-            call.is_suspect = suspicion == CallSuspicion::Scan;
+            call.scan = match suspicion {
+                CallSuspicion::None => ScanState::Counted(source),
+                CallSuspicion::Scan => ScanState::Suspect(source),
+            };
         }
     }
 
@@ -154,20 +157,17 @@ impl Engine {
     pub(super) fn is_scan_suspect(&mut self, conversation: CallKey) -> bool {
         let is_real = |leg: &crate::call::leg::Leg| leg.dialog.answered.is_some() || leg.has_media();
         let is_answered = self.table.legs_of(conversation).any(is_real);
-        let Some(call) = self.table.call_mut(conversation).filter(|call| call.source.is_some()) else { return false };
-        if is_answered {
-            call.is_suspect = false;
-            if let Some(source) = call.source.take() {
-                self.scans.tracker.add_answer(source, self.settings.config.scan_per_minute);
-            }
+        let Some(call) = self.table.call_mut(conversation) else { return false };
+        if is_answered && let Some(source) = std::mem::take(&mut call.scan).source() {
+            self.scans.tracker.add_answer(source, self.settings.config.scan_per_minute);
         }
-        call.is_suspect
+        matches!(call.scan, ScanState::Suspect(_))
     }
 
     /// Counts the end of a suspect as an attempt, instead of writing a separate record.
     pub(super) fn count_scan_attempt(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call(conversation) else { return };
-        let (Some(source), wall_offset_ns) = (call.source, call.wall_offset_ns) else { return };
+        let (Some(source), wall_offset_ns) = (call.scan.source(), call.wall_offset_ns) else { return };
         let times = AttemptTimes { began_at: call.created_at, ended_at: self.clock.now };
         self.counters.scan_attempts += 1;
         let mut scans = std::mem::take(&mut self.scans.tracker);

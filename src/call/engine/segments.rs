@@ -33,7 +33,7 @@ impl Engine {
         let Some(call) = self.table.call(conversation) else { return };
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let anchor = CallRoles::from_legs(&legs, &self.site.plan).map(|roles| roles.anchor);
-        let span = anchor.and_then(|leg| Some((leg.started_at?, leg.last_media_at?)));
+        let span = anchor.and_then(|leg| Some((leg.spool.started_at()?, leg.media.last_at()?)));
         let mut next = self.clock.now + SEGMENT_SETTLE;
         if let Some((started_at, last_media_at)) = span {
             let complete =
@@ -42,7 +42,7 @@ impl Engine {
             let next_end = started_at + self.segment_length().saturating_mul(segments.saturating_add(1));
             next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
             // If a rule once deleted media of the call, no segments are made before the call ends.
-            if segments > call.segments && !call.is_excluded() && !call.media_deleted {
+            if segments > call.recording.segments() && !call.recording.is_excluded() && !call.recording.is_deleted() {
                 self.emit_segments_due(conversation, segments);
             }
         }
@@ -52,13 +52,13 @@ impl Engine {
     fn emit_segments_due(&mut self, conversation: CallKey, segments: u32) {
         let Some(record) = self.record_of(conversation) else { return };
         let Some(call) = self.table.call_mut(conversation) else { return };
-        call.segments = segments;
+        call.recording.announce_segments(segments);
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let Some(call) = self.table.call(conversation) else { return };
         let due = DueSegments {
             record,
             legs: legs_with_media(&legs, &self.site.plan),
-            registration: call.policy.registration(),
+            registration: call.recording.policy().registration(),
             wall_offset_ns: call.wall_offset_ns,
             parts: segments,
         };

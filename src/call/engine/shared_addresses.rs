@@ -16,7 +16,7 @@ impl Engine {
     pub(in crate::call::engine) fn contest_older_legs(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let (conversation, answered) = (leg.call(), leg.dialog.answered.map(|(at, _)| at));
-        let (Some(answered), Some(_)) = (answered, leg.first_media_at) else { return };
+        let (Some(answered), Some(_)) = (answered, leg.media.first_at()) else { return };
         let mut contests = Vec::new();
         for endpoint in leg.announced() {
             let Some(heard_at) = leg.heard_at(*endpoint) else { continue };
@@ -32,7 +32,7 @@ impl Engine {
                 && old.dialog.answered.is_some_and(|(at, _)| at < answered)
                 && old.heard_at(endpoint).is_some()
             {
-                old.superseded_at = Some(since);
+                old.contest(since);
                 self.rearm_leg_timer(other);
             }
         }
@@ -53,7 +53,7 @@ impl Engine {
         if self.kept.early_media.has_flow(MIN_UNMATCHED, &between)
             && let Some(call) = self.table.call_mut(leg.call())
         {
-            call.note_problem(ProblemKind::MediaBehindNat);
+            call.notes.note_problem(ProblemKind::MediaBehindNat);
         }
     }
 }
@@ -75,7 +75,7 @@ impl Leg {
 
     /// Returns the time of the first media from or to an endpoint.
     fn heard_at(&self, endpoint: Endpoint) -> Option<Timestamp> {
-        let at_end = |side| self.streams.iter().filter(move |s| s.end_of(side).endpoint == endpoint);
+        let at_end = |side| self.media.streams().iter().filter(move |s| s.end_of(side).endpoint == endpoint);
         at_end(Side::Caller).chain(at_end(Side::Callee)).filter_map(|s| s.first_at()).min()
     }
 }

@@ -12,7 +12,7 @@ use crate::call::engine::{Engine, RestoredLeg};
 use crate::call::event::{KeptBytes, LegSink};
 use crate::call::id::{conversation_id, leg_name};
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::{Leg, LegDraft, LegSpoolState};
+use crate::call::leg::{Leg, LegDraft};
 use crate::call::media_index::AddressTrust;
 use crate::call::party::LegParties;
 use crate::call::record::Side;
@@ -84,7 +84,7 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         if let Some(leg) = self.table.leg(slot)
-            && leg.spool == LegSpoolState::Open
+            && leg.spool.is_open()
         {
             sink.packet(leg.id, datagram, kept_part(message, datagram));
         }
@@ -99,7 +99,7 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        let is_late_invite = leg.dialog.invited_at.is_none() && is_first_invite(message);
+        let is_late_invite = leg.dialog.invited_at().is_none() && is_first_invite(message);
         // A refused INVITE is tried again, perhaps to a longer number (RFC 3578 section 3).
         let is_another_try = is_first_invite(message) && leg.dialog.is_tried_again_by(message);
         leg.dialog.handle_message(datagram.at, message);
@@ -196,7 +196,7 @@ impl Engine {
                 self.link_restored_leg(&mut draft, conversation);
                 AssignedCall::only(conversation, restored.joined_by)
             }
-            None => match self.continue_left_call(&draft.dialog.call_id, draft.at) {
+            None => match self.continue_left_call(draft.dialog.call_id(), draft.at) {
                 Some((conversation, by)) => AssignedCall::only(conversation, by),
                 None => self.assign_conversation(&mut draft, sink),
             },
@@ -208,7 +208,7 @@ impl Engine {
         };
         let slot = self.add_leg(assigned.conversation, draft, reason, sink);
         if let Some(leg) = self.table.leg_mut(slot) {
-            leg.alternatives = assigned.alternatives;
+            leg.join.set_alternatives(assigned.alternatives);
         }
         self.apply(self.correlator().late_hop(slot), sink);
         self.apply(self.correlator().stronger_cause(slot), sink);
@@ -228,7 +228,7 @@ impl Engine {
         let at = draft.at;
         let hop = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let call_name = self.table.call(conversation).map_or("", |call| call.id.as_str());
-        let new_name = || leg_name(call_name, &draft.dialog.call_id, hop, at);
+        let new_name = || leg_name(call_name, draft.dialog.call_id(), hop, at);
         let name = restored.map_or_else(new_name, |restored| restored.name.clone());
         let slot = self.table.insert_leg(conversation, name, draft);
         if let Some(restored) = restored {
@@ -239,7 +239,7 @@ impl Engine {
             JoinReason::Rule(by) => self.note_joined(conversation, by, &[], sink),
             JoinReason::Restored(restored) => {
                 if let Some(leg) = self.table.leg_mut(slot) {
-                    leg.joined_by = restored.joined_by;
+                    leg.join.set(restored.joined_by);
                 }
             }
         }
@@ -266,8 +266,7 @@ impl Engine {
             return AssignedCall { conversation, by: Some(by), alternatives: correlation.alternatives };
         }
         let dialog = &draft.dialog;
-        let id =
-            conversation_id(&self.settings.config.appliance, &dialog.call_id, dialog.caller_tag.as_deref(), draft.at);
+        let id = conversation_id(&self.settings.config.appliance, dialog.call_id(), dialog.caller_tag(), draft.at);
         let mut call = Conversation::new(id, draft.at, self.clock.wall_offset_ns);
         call.closed_to_heuristics = correlation.closed_to_heuristics;
         let conversation = self.table.insert_call(call);
@@ -318,7 +317,7 @@ impl Engine {
     /// Adds a tombstone for the dialog of a leg that has ended.
     pub(super) fn add_leg_tombstone(&mut self, slot: LegKey) {
         let Some(dialog) = self.table.leg(slot).map(|leg| &leg.dialog) else { return };
-        let (call_id, tag) = (dialog.call_id.clone(), dialog.caller_tag.clone());
+        let (call_id, tag) = (dialog.call_id().to_owned(), dialog.caller_tag().map(str::to_owned));
         let branches = if dialog.answered.is_some() { dialog.branches() } else { [None, None] };
         self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
     }
@@ -371,7 +370,7 @@ impl Engine {
     /// Learns that a host is a PBX, if it received one leg of a call and sent this leg to another host.
     fn learn_pbx(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
-        if leg.is_joined_weakly() {
+        if leg.join.is_weak() {
             return;
         }
         let (own, Some(call)) = (leg.machines().0, self.table.call(leg.call())) else { return };

@@ -19,9 +19,9 @@ impl Engine {
     /// After a transfer with another leg that the mirror port does not show, no other call has that sound.
     pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(call) = self.table.call(conversation) else { return };
-        let has_media = |leg: &Leg| leg.last_media_at.is_some_and(|last| self.clock.now.since(last) < PARTNER_WINDOW);
+        let has_media = |leg: &Leg| leg.media.last_at().is_some_and(|last| self.clock.now.since(last) < PARTNER_WINDOW);
         let survives = |slot: &&LegKey| {
-            self.table.leg(**slot).is_some_and(|leg| !leg.closed && !leg.is_recording_session() && has_media(leg))
+            self.table.leg(**slot).is_some_and(|leg| !leg.is_closed() && !leg.is_recording_session() && has_media(leg))
         };
         let slots: Vec<LegKey> = call.legs().iter().filter(survives).copied().collect();
         let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.last_media_at).max();

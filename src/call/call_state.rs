@@ -1,0 +1,210 @@
+//! Parts of the state of a call that change together.
+
+use std::net::IpAddr;
+
+use crate::call::conversation::{AnsweredElsewhere, LiveSnapshot, RecordingPolicy};
+use crate::call::leg::Leg;
+use crate::call::record::{CallProblem, CallRecord, LegRecord, ProblemKind};
+
+/// How far a call is told to the outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallStage {
+    /// Its legs are still being correlated.
+    Gathering {
+        /// Whether an earlier process told of the call, so that the call must end with a record.
+        is_told: bool,
+    },
+    /// The time for correlation is over, and nobody was told yet.
+    Settled,
+    /// The state of the call in the last [`CallEvent::Changed`](crate::call::event::CallEvent::Changed).
+    Told(LiveSnapshot),
+}
+
+impl CallStage {
+    /// Returns whether the time for the legs to be correlated is over.
+    pub(crate) const fn is_settled(&self) -> bool {
+        matches!(self, Self::Settled | Self::Told(_))
+    }
+
+    /// Returns whether the outside knows the call.
+    pub(crate) const fn is_told(&self) -> bool {
+        matches!(self, Self::Gathering { is_told: true } | Self::Told(_))
+    }
+
+    /// Returns the state of the call that was told last.
+    pub(crate) const fn told(&self) -> Option<&LiveSnapshot> {
+        match self {
+            Self::Told(snapshot) => Some(snapshot),
+            Self::Gathering { .. } | Self::Settled => None,
+        }
+    }
+
+    /// Ends the time for the legs to be correlated.
+    pub(crate) fn settle(&mut self) {
+        if let Self::Gathering { is_told } = self {
+            *self = if *is_told { Self::Told(LiveSnapshot::default()) } else { Self::Settled };
+        }
+    }
+
+    /// Records the state of the call that is told. Returns whether it differs from the last one.
+    pub(crate) fn tell(&mut self, snapshot: LiveSnapshot) -> bool {
+        let is_new = self.told() != Some(&snapshot);
+        *self = Self::Told(snapshot);
+        is_new
+    }
+}
+
+/// Where a call comes from.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum CallOrigin {
+    /// Its first message was captured.
+    #[default]
+    Seen,
+    /// It continues the call with this id, which ended by a media timeout and is heard again.
+    Continues(String),
+    /// It was restored from the spools of an earlier process, with the legs that that process had assigned.
+    Restored,
+    /// An earlier process had it, with this record, and left no spool.
+    Left(Box<CallRecord>),
+}
+
+impl CallOrigin {
+    /// Returns whether an earlier process had the call.
+    pub(crate) const fn is_restored(&self) -> bool {
+        matches!(self, Self::Restored | Self::Left(_))
+    }
+
+    /// Returns the record that an earlier process had, if it left no spool.
+    pub(crate) fn earlier_record(&self) -> Option<&CallRecord> {
+        match self {
+            Self::Left(record) => Some(record),
+            Self::Seen | Self::Continues(_) | Self::Restored => None,
+        }
+    }
+
+    /// Returns the id of the call that this call continues.
+    pub(crate) const fn continues(&self) -> Option<&String> {
+        match self {
+            Self::Continues(id) => Some(id),
+            Self::Seen | Self::Restored | Self::Left(_) => None,
+        }
+    }
+}
+
+/// Whether an unanswered call counts for the rate of its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ScanState {
+    /// The call does not count: it was answered, or its first INVITE was not captured.
+    #[default]
+    Uncounted,
+    /// The call counts for this source.
+    Counted(IpAddr),
+    /// The source sends so many unanswered INVITEs that this call may be one of a scan.
+    Suspect(IpAddr),
+}
+
+impl ScanState {
+    /// Returns the source for which the call counts.
+    pub(crate) const fn source(self) -> Option<IpAddr> {
+        match self {
+            Self::Uncounted => None,
+            Self::Counted(source) | Self::Suspect(source) => Some(source),
+        }
+    }
+}
+
+/// The recording of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CallRecording {
+    policy: RecordingPolicy,
+    is_deleted: bool,
+    segments: u32,
+}
+
+impl CallRecording {
+    /// Returns whether the `[[rules]]` of the configuration allow to record and register the call.
+    pub(crate) const fn policy(self) -> RecordingPolicy {
+        self.policy
+    }
+
+    /// Sets what the `[[rules]]` say.
+    pub(crate) const fn set_policy(&mut self, policy: RecordingPolicy) {
+        self.policy = policy;
+    }
+
+    /// Returns whether a rule forbids to keep the call's media.
+    pub(crate) const fn is_excluded(self) -> bool {
+        matches!(self.policy, RecordingPolicy::Exclude { .. })
+    }
+
+    /// Returns whether recorded media was deleted, because a rule turned out to exclude the call.
+    pub(crate) const fn is_deleted(self) -> bool {
+        self.is_deleted
+    }
+
+    /// Records that media was deleted. Returns whether segments were announced, which are withdrawn.
+    pub(crate) const fn delete(&mut self) -> bool {
+        self.is_deleted = true;
+        std::mem::replace(&mut self.segments, 0) > 0
+    }
+
+    /// Returns the number of recording segments announced so far.
+    pub(crate) const fn segments(self) -> u32 {
+        self.segments
+    }
+
+    /// Records the number of announced segments.
+    pub(crate) const fn announce_segments(&mut self, segments: u32) {
+        self.segments = segments;
+    }
+}
+
+/// Facts for the record of a call that its legs do not have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallNotes {
+    problems: Vec<CallProblem>,
+    compacted_legs: Vec<LegRecord>,
+    answered_elsewhere: Option<AnsweredElsewhere>,
+}
+
+impl CallNotes {
+    /// Returns the problems of the call as a whole.
+    pub(crate) fn problems(&self) -> &[CallProblem] {
+        &self.problems
+    }
+
+    /// Records a problem, once for each kind.
+    pub(crate) fn note_problem(&mut self, kind: ProblemKind) -> &mut CallProblem {
+        let known = self.problems.iter().position(|p| p.kind == kind);
+        let at = known.unwrap_or_else(|| {
+            self.problems.push(kind.problem());
+            self.problems.len() - 1
+        });
+        &mut self.problems[at]
+    }
+
+    /// Returns the records of unanswered legs that the engine does not hold any more.
+    pub(crate) fn compacted_legs(&self) -> &[LegRecord] {
+        &self.compacted_legs
+    }
+
+    /// Keeps the record of an unanswered leg that the engine removes from its table.
+    pub(crate) fn add_compacted_leg(&mut self, leg: &Leg) {
+        if self.compacted_legs.len() < MAX_COMPACTED_LEGS {
+            self.compacted_legs.push(leg.record());
+        }
+    }
+
+    /// Returns the party that took the call although the call did not ring it, if any did.
+    pub(crate) const fn answered_elsewhere(&self) -> Option<&AnsweredElsewhere> {
+        self.answered_elsewhere.as_ref()
+    }
+
+    /// Records the party that took the call although the call did not ring it.
+    pub(crate) fn mark_answered_elsewhere(&mut self, by: AnsweredElsewhere) {
+        self.answered_elsewhere = Some(by);
+    }
+}
+
+/// Unanswered legs listed in a record, e.g. attempts of a queue. Further ones add no information.
+const MAX_COMPACTED_LEGS: usize = 256;

@@ -1,0 +1,34 @@
+//! Identifiers of a dialog: Call-ID, tags, and the INVITEs outside a dialog.
+
+use crate::sip::SipMessage;
+
+/// Identifiers of a dialog.
+#[derive(Clone, Debug)]
+pub(super) struct DialogIds {
+    /// Value of the Call-ID header.
+    pub(super) call_id: String,
+    /// Tag of the caller, i.e. the From tag of the first INVITE.
+    pub(super) caller_tag: Option<String>,
+    /// Tag of the callee that answered.
+    pub(super) callee_tag: Option<String>,
+    /// Tags of the callees that sent provisional responses (early dialogs).
+    pub(super) early_tags: Vec<String>,
+    /// CSeq number of the newest INVITE outside a dialog; 0 before the first.
+    pub(super) invite_cseq: u32,
+    /// Hashes of the Via branches of the two newest INVITEs outside a dialog, newest first.
+    pub(super) branches: [Option<u64>; 2],
+}
+
+impl DialogIds {
+    /// Reads the identifiers from the first captured message of a dialog.
+    pub(super) fn of_first_message(message: &SipMessage<'_>) -> Self {
+        Self {
+            call_id: message.call_id().to_owned(),
+            caller_tag: message.from().and_then(|f| f.tag().map(str::to_owned)),
+            callee_tag: None,
+            early_tags: Vec::new(),
+            invite_cseq: 0,
+            branches: [None, None],
+        }
+    }
+}

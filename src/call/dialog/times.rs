@@ -1,0 +1,53 @@
+//! Times of a dialog.
+
+use crate::time::Timestamp;
+
+/// Times of the messages of a dialog.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DialogTimes {
+    /// Time of the first INVITE.
+    pub(super) invited_at: Option<Timestamp>,
+    /// Time of the first provisional response other than 100.
+    pub(super) ringing_at: Option<Timestamp>,
+    /// Time of the last ACK to an INVITE without a captured final response.
+    pub(super) acked_at: Option<Timestamp>,
+    /// Time of the first CANCEL.
+    pub(super) cancelled_at: Option<Timestamp>,
+    /// Session interval in seconds (Session-Expires, RFC 4028), and the time of its last refresh.
+    pub(super) session_timer: Option<(u32, Timestamp)>,
+    /// Whether a provisional response was seen, 100 included. Such a response stops Timer B (RFC 3261 section
+    /// 17.1.1.2).
+    pub(super) is_tried: bool,
+    /// Time of the newest message.
+    pub(super) last_at: Timestamp,
+}
+
+impl DialogTimes {
+    /// Creates the times of a dialog that begins.
+    pub(super) const fn since(at: Timestamp) -> Self {
+        Self {
+            invited_at: None,
+            ringing_at: None,
+            acked_at: None,
+            cancelled_at: None,
+            session_timer: None,
+            is_tried: false,
+            last_at: at,
+        }
+    }
+
+    /// Returns the times of a dialog that is heard again after a media timeout.
+    pub(super) const fn resumed(self, at: Timestamp) -> Self {
+        Self { is_tried: self.is_tried, ..Self::since(at) }
+    }
+
+    /// Records the time of a message, which may be captured late.
+    pub(super) fn note_message(&mut self, at: Timestamp) {
+        self.last_at = self.last_at.max(at);
+    }
+
+    /// Records the time of an INVITE outside a dialog.
+    pub(super) fn note_invite(&mut self, at: Timestamp) {
+        self.invited_at = Some(self.invited_at.map_or(at, |first| first.min(at)));
+    }
+}

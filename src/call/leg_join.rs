@@ -1,0 +1,70 @@
+//! The join of a leg to its call: the rule that joined it, and how far the join is confirmed.
+
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::keys::CallKey;
+
+/// The join of a leg to its call.
+#[derive(Debug, Default)]
+pub(crate) struct LegJoin {
+    by: Option<CorrelationRule>,
+    confirmed_by: Option<CorrelationRule>,
+    alternatives: Vec<CallKey>,
+    is_reviewed: bool,
+}
+
+impl LegJoin {
+    /// Returns the rule by which the leg joined its call. The first leg of a call has none.
+    pub(crate) const fn by(&self) -> Option<CorrelationRule> {
+        self.by
+    }
+
+    /// Sets the rule by which the leg joined its call.
+    pub(crate) const fn set(&mut self, by: Option<CorrelationRule>) {
+        self.by = by;
+    }
+
+    /// Returns whether the leg was joined by its numbers alone, and no other evidence has confirmed the join yet.
+    pub(crate) fn is_weak(&self) -> bool {
+        self.by == Some(CorrelationRule::AgreeingNumbers) && self.confirmed_by.is_none()
+    }
+
+    /// Returns whether a rule has confirmed the join.
+    pub(crate) const fn is_confirmed(&self) -> bool {
+        self.confirmed_by.is_some()
+    }
+
+    /// Records the rule that confirms a weak join.
+    pub(crate) const fn confirm(&mut self, by: CorrelationRule) {
+        self.confirmed_by = Some(by);
+    }
+
+    /// Returns the other calls to which the leg could belong.
+    pub(crate) fn alternatives(&self) -> &[CallKey] {
+        &self.alternatives
+    }
+
+    /// Returns whether the leg could belong to another call.
+    pub(crate) const fn is_ambiguous(&self) -> bool {
+        !self.alternatives.is_empty()
+    }
+
+    /// Sets the other calls to which the leg could belong.
+    pub(crate) fn set_alternatives(&mut self, alternatives: Vec<CallKey>) {
+        self.alternatives = alternatives;
+    }
+
+    /// Records that the leg belongs to its call and to no other one.
+    pub(crate) fn resolve(&mut self) {
+        self.alternatives.clear();
+    }
+
+    /// Returns whether the review of the leg's answer was scheduled.
+    pub(crate) const fn is_reviewed(&self) -> bool {
+        self.is_reviewed
+    }
+
+    /// Records that the review of the leg's answer was scheduled, or that it must be scheduled again.
+    pub(crate) const fn set_reviewed(&mut self, is_reviewed: bool) {
+        self.is_reviewed = is_reviewed;
+    }
+}
