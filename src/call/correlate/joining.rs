@@ -1,7 +1,8 @@
 //! Calls that rules may still merge, and which of two calls is merged into the other.
 
+use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::{Command, Correlator, MAX_LEGS};
-use crate::call::correlation_rule::CorrelationRule;
+use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
 use crate::call::keys::CallKey;
 
 impl Correlator<'_> {
@@ -40,5 +41,14 @@ impl Correlator<'_> {
             Some((from, into)) => Command::Merge { from, into, by },
             None => Command::Relate { a, b, why: by },
         }
+    }
+
+    /// Decides on evidence that a REFER or a late header gives about another call than `own`.
+    pub(super) fn join_or_relate(&self, own: CallKey, evidence: Evidence) -> Option<Command> {
+        let is_relation = evidence.strength == EvidenceStrength::Relation;
+        (evidence.call != own).then(|| match is_relation {
+            true => Command::Relate { a: own, b: evidence.call, why: evidence.rule },
+            false => self.join_calls(own, evidence.call, evidence.rule),
+        })
     }
 }

@@ -94,13 +94,4 @@ impl Correlator<'_> {
         }
         commands
     }
-
-    /// Decides on evidence that a REFER or a late header gives about another call than `own`.
-    pub(super) fn join_or_relate(&self, own: CallKey, evidence: Evidence) -> Option<Command> {
-        let is_relation = evidence.strength == EvidenceStrength::Relation;
-        (evidence.call != own).then(|| match is_relation {
-            true => Command::Relate { a: own, b: evidence.call, why: evidence.rule },
-            false => self.join_calls(own, evidence.call, evidence.rule),
-        })
-    }
 }

@@ -1,6 +1,6 @@
 //! Applies the decisions of correlation. Only this module changes which legs form one call.
 
-use crate::call::correlate::{Command, Correlator, LegMoment};
+use crate::call::correlate::{Command, LegMoment};
 use crate::call::correlation_keys::{CorrelationKeys, TransferEnd};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
@@ -13,17 +13,6 @@ use crate::net::Endpoint;
 use crate::sip::SipMessage;
 
 impl Engine {
-    /// Returns the facts on which correlation decides now.
-    pub(super) const fn correlator(&self) -> Correlator<'_> {
-        Correlator {
-            table: &self.table,
-            plan: &self.site.plan,
-            content: self.kept.content.index(),
-            registered_at: self.settings.config.registered_at,
-            now: self.clock.now,
-        }
-    }
-
     /// Applies commands in their order.
     pub(super) fn apply(&mut self, commands: impl IntoIterator<Item = Command>, sink: &mut dyn LegSink) {
         for command in commands {

@@ -8,7 +8,6 @@ use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::negotiation::StreamSecurity;
-use crate::call::timers::EngineTimer;
 use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
@@ -25,6 +24,12 @@ impl ContentEvidence {
     /// Returns the relays that the content shows.
     pub(super) const fn index(&self) -> &ContentIndex {
         &self.index
+    }
+
+    /// Forgets the voices of a leg.
+    pub(super) fn forget_leg(&mut self, leg: &mut Leg) {
+        self.index.forget_leg(leg.id);
+        leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
     }
 
     /// Returns the number of streams that are watched.
@@ -122,45 +127,9 @@ impl Engine {
             self.watch_leg(slot);
         }
     }
-
-    /// Removes the watches on the voices of a leg.
-    pub(super) fn forget_content(&mut self, slot: LegKey) {
-        if let Some(leg) = self.table.leg_mut(slot) {
-            self.kept.content.index.forget_leg(leg.id);
-            leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
-        }
-    }
-
-    /// Returns whether the announcement of a call with a single leg must wait: content will soon show whether it is a
-    /// separate call.
-    pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
-        let Some(call) = self.table.call(conversation) else { return false };
-        let leg = match call.legs() {
-            [slot] if self.table.call_count() > 1 && !call.origin.is_restored() => self.table.leg(*slot),
-            _ => None,
-        };
-        let is_committed = call.is_committed(self.settings.config.registered_at);
-        let Some(leg) = leg.filter(|leg| !is_committed && leg.dialog.ended().is_none()) else { return false };
-        let Some((answered, _)) = leg.dialog.answered else { return false };
-        let until = answered + COMMIT_WAIT;
-        let is_encrypted =
-            leg.media.streams().iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
-        if self.clock.now >= until || is_encrypted || self.names_extension(leg) {
-            return false;
-        }
-        self.timers.arm(EngineTimer::Commit(conversation), until);
-        true
-    }
-
-    /// Returns whether the numbers of a lone leg name an extension.
-    fn names_extension(&self, leg: &Leg) -> bool {
-        leg.parties.direction(&self.site.plan).1.is_some_and(|number| self.site.plan.is_extension(number))
-    }
 }
 
 /// Most streams of a leg that are watched at once: the newest streams of both sides.
 const MAX_WATCHED_STREAMS: usize = 4;
 /// Time between two rounds in which lone legs are watched. A round takes about four seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);
-/// Time after the answer within which content shows most relays: eight blocks in each direction take a second.
-const COMMIT_WAIT: Duration = Duration::from_millis(2_500);

@@ -69,7 +69,7 @@ impl Engine {
         let Some(roles) = CallRoles::from_legs(legs, &self.site.plan) else { return sides };
         for leg in legs {
             let has_same_sides = roles.has_same_sides(leg);
-            for (side, level) in leg.streams.iter().filter_map(|stream| self.fresh(stream)) {
+            for (side, level) in leg.media.streams().iter().filter_map(|stream| self.fresh(stream)) {
                 let side = if has_same_sides { side } else { side.other() };
                 let highest = &mut sides[side.channel()];
                 *highest = (*highest).max(Some(level));

@@ -1,109 +1,21 @@
-//! Lifecycle of legs and calls: time-outs, updates of live calls, and the end of legs and calls.
+//! Lifecycle of legs and calls: the end of legs and calls.
 
-use crate::call::conversation::LiveSnapshot;
+use std::time::Duration;
+
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::engine::Engine;
-use crate::call::event::{CallEvent, EndedCall, EndedLeg, LegSink, LiveCall};
+use crate::call::engine::segments::legs_with_media;
+use crate::call::event::{CallEvent, EndedCall, LegSink};
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::{Leg, LegDue, LegSpoolState};
-use crate::call::numbers::NumberPlan;
+use crate::call::leg::Leg;
 use crate::call::record::{EndedBy, Side};
 use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
+use crate::call::timed_out::TimedOutDialog;
 use crate::call::timers::EngineTimer;
 
 impl Engine {
-    /// Ends or closes a leg when its timer fires.
-    pub(super) fn handle_leg_timer(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        let Some(leg) = self.table.leg_mut(slot) else { return };
-        match leg.due(self.clock.now, &self.settings.config) {
-            LegDue::Later(_) => self.rearm_leg_timer(slot),
-            LegDue::End(at, by) => {
-                leg.dialog.handle_end(at, by);
-                self.apply_dialog_state(slot, sink);
-            }
-            LegDue::Close => self.close_leg(slot, sink),
-        }
-    }
-
-    /// Re-arms the timer of a leg, after its state has changed.
-    pub(super) fn rearm_leg_timer(&mut self, slot: LegKey) {
-        let Some(leg) = self.table.leg_mut(slot) else { return };
-        if leg.is_closed() {
-            return;
-        }
-        let at = match leg.due(self.clock.now, &self.settings.config) {
-            LegDue::Later(at) => at,
-            LegDue::End(..) | LegDue::Close => self.clock.now,
-        };
-        self.timers.arm(EngineTimer::Leg(slot), at);
-    }
-
-    /// Marks a call as settled and announces it.
-    pub(super) fn handle_settle_timer(&mut self, conversation: CallKey) {
-        if let Some(call) = self.table.call_mut(conversation) {
-            call.stage.settle();
-        }
-        self.emit_update(conversation);
-    }
-
-    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event.
-    pub(super) fn emit_update(&mut self, conversation: CallKey) {
-        if self.is_scan_suspect(conversation) || !self.table.call(conversation).is_some_and(|c| c.stage.is_settled()) {
-            return;
-        }
-        if self.waits_for_content(conversation) {
-            return;
-        }
-        let Some(record) = self.record_of(conversation) else { return };
-        let snapshot = LiveSnapshot::from(&record);
-        let Some(call) = self.table.call_mut(conversation) else { return };
-        if record.ended_at.is_none() && call.stage.tell(snapshot) {
-            let registration = call.recording.policy().registration();
-            self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
-        }
-    }
-
-    /// Writes the start of the recording to the leg's spool, once it is known. Writes it again if media that was captured
-    /// late shows an earlier start.
-    pub(super) fn write_start(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        let by_media = self.settings.config.start == crate::call::config::RecordingStart::Media;
-        let Some(leg) = self.table.leg_mut(slot) else { return };
-        let answered = leg.dialog.answered.map(|(at, _)| at);
-        let at = if by_media { leg.media.first_at().or(answered) } else { answered };
-        let Some(at) = at else { return };
-        if leg.spool.started_at().is_some_and(|known| known <= at) || !leg.spool.is_open() {
-            return;
-        }
-        leg.spool = LegSpoolState::Open { started_at: Some(at) };
-        sink.decide(leg.id, at, &Decision::Start);
-        let conversation = leg.call();
-        self.schedule_segments(conversation, at);
-    }
-
-    /// Ends and closes all legs, because the capture ends.
-    pub(super) fn end_all_legs(&mut self, sink: &mut dyn LegSink) {
-        let slots: Vec<LegKey> = self.table.legs().filter(|(_, l)| !l.is_closed()).map(|(slot, _)| slot).collect();
-        for &slot in &slots {
-            if let Some(leg) = self.table.leg_mut(slot) {
-                let (at, by) = match leg.due(self.clock.now, &self.settings.config) {
-                    LegDue::End(at, by) => (at, by),
-                    // Another call uses the leg's media address. Without further capture, the leg counts as replaced.
-                    _ => match leg.replaced_at() {
-                        Some(last_media_at) => (last_media_at, EndedBy::Replaced),
-                        None => (self.clock.now, EndedBy::CaptureEnd),
-                    },
-                };
-                leg.dialog.handle_end(at, by);
-                self.apply_dialog_state(slot, sink);
-            }
-        }
-        for slot in slots {
-            self.close_leg(slot, sink);
-        }
-    }
-
     /// Closes the spool of an ended leg, removes the leg from all indexes, and ends its call if no other leg is open.
     pub(super) fn close_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.presume_answer(slot);
@@ -153,7 +65,9 @@ impl Engine {
     /// Removes a leg from all indexes and disarms its timers.
     pub(super) fn unindex_leg(&mut self, slot: LegKey) {
         self.timers.disarm_leg(slot);
-        self.forget_content(slot);
+        if let Some(leg) = self.table.leg_mut(slot) {
+            self.kept.content.forget_leg(leg);
+        }
         self.table.unindex_leg(slot);
     }
 
@@ -187,6 +101,24 @@ impl Engine {
         let Some(leg) = self.table.leg(slot) else { return false };
         let mut others = self.table.legs_of(leg.call());
         others.any(|l| l.id != leg.id && l.is_branch_of(leg) && l.is_answered_for_certain())
+    }
+
+    /// Remembers the dialog of a leg that ended by a media timeout.
+    fn remember_timed_out(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg(slot) else { return };
+        let Some(call) = self.table.call(leg.call()) else { return };
+        let timed_out = matches!(leg.dialog.ended(), Some((_, EndedBy::Silence)));
+        if !timed_out || leg.dialog.answered.is_none() || !leg.has_media() {
+            return;
+        }
+        self.ended.timed_out.add(TimedOutDialog {
+            draft: leg.draft(),
+            conversation_id: call.origin.continues().cloned().unwrap_or_else(|| call.id.clone()),
+            paused: call.pauses.paused_since().is_some(),
+            endpoints: leg.announced().iter().chain(leg.presumed()).copied().collect(),
+            flows: leg.media.streams().iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
+            until: self.clock.now + Duration::from_secs(u64::from(self.settings.config.hold_s)),
+        });
     }
 
     /// Ends a call whose legs are all closed: removes it and emits [`CallEvent::Ended`]. If some legs are open, arms the
@@ -247,24 +179,10 @@ impl Engine {
     }
 }
 
-/// Returns the legs of a call that have media, in the order of rendering.
-pub(super) fn legs_with_media(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg> {
-    let roles = CallRoles::from_legs(legs, plan);
-    let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media());
-    let mut heard: Vec<EndedLeg> = heard
-        .map(|(index, leg)| EndedLeg {
-            leg: leg.id,
-            name: leg.name.clone(),
-            index,
-            same_sides: roles.as_ref().is_none_or(|r| r.has_same_sides(leg)),
-        })
-        .collect();
-    heard.sort_by_key(|leg| roles.as_ref().map_or(0, |r| r.render_rank(leg.leg)));
-    heard
-}
-
 /// Most legs with which a call keeps its unanswered legs uncompacted. A large ring group has fewer.
 const KEPT_LEGS: usize = 16;
 /// Time within which all legs of a call end, after its first leg and anchor have ended: one round trip, and
 /// retransmissions.
 pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
+/// Most flows of a leg that are remembered: the newest flows of both sides.
+const MAX_REMEMBERED_FLOWS: usize = 8;

@@ -4,33 +4,12 @@
 //! the sequence number speaks for RTP.
 
 use crate::call::engine::Engine;
-use crate::call::engine::media::read_packet;
-use crate::call::event::LegSink;
 use crate::call::media_index::FlowRoute;
 use crate::call::negotiation::StreamSecurity;
 use crate::decode::UdpDatagram;
 use crate::rtp::{RtcpForm, RtpPacket};
 
 impl Engine {
-    /// Handles a packet whose second byte is 192 to 223.
-    pub(super) fn handle_rtcp_or_marked_rtp(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
-        let Ok(packet) = read_packet(datagram) else {
-            self.counters.other += 1;
-            return;
-        };
-        let flow = (datagram.src, datagram.dst);
-        match self.table.route(flow).or_else(|| self.resolve_route(flow, packet.ssrc)) {
-            Some(route) if self.is_marked_rtp(route, datagram, &packet) => self.handle_rtp(datagram, sink),
-            None if RtcpForm::of(datagram.payload, datagram.wire_len) == RtcpForm::No => {
-                // The description can follow.
-                self.kept.early_media.handle_packet(datagram);
-                self.counters.rtp_not_kept = self.kept.early_media.dropped();
-                self.counters.other += 1;
-            }
-            _ => self.counters.other += 1,
-        }
-    }
-
     /// Returns whether a packet that can be RTCP is RTP of the leg to which its flow leads.
     pub(super) fn is_marked_rtp(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let Some(leg) = self.table.leg(route.slot) else { return false };

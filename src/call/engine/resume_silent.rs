@@ -7,13 +7,14 @@ use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
+use crate::call::engine::new_leg::JoinReason;
 use crate::call::engine::pause::CallPauseRequest;
-use crate::call::engine::signalling::{JoinReason, SETTLE};
+use crate::call::engine::signalling::SETTLE;
 use crate::call::event::LegSink;
 use crate::call::id::conversation_id;
 use crate::call::keys::LegKey;
 use crate::call::pause::PauseAction;
-use crate::call::record::{EndedBy, RelationRecord};
+use crate::call::record::RelationRecord;
 use crate::call::timed_out::TimedOutDialog;
 use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
@@ -21,24 +22,6 @@ use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Remembers the dialog of a leg that ended by a media timeout.
-    pub(super) fn remember_timed_out(&mut self, slot: LegKey) {
-        let Some(leg) = self.table.leg(slot) else { return };
-        let Some(call) = self.table.call(leg.call()) else { return };
-        let timed_out = matches!(leg.dialog.ended(), Some((_, EndedBy::Silence)));
-        if !timed_out || leg.dialog.answered.is_none() || !leg.has_media() {
-            return;
-        }
-        self.ended.timed_out.add(TimedOutDialog {
-            draft: leg.draft(),
-            conversation_id: call.origin.continues().cloned().unwrap_or_else(|| call.id.clone()),
-            paused: call.pauses.paused_since().is_some(),
-            endpoints: leg.announced().iter().chain(leg.presumed()).copied().collect(),
-            flows: leg.media.streams().iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
-            until: self.clock.now + Duration::from_secs(u64::from(self.settings.config.hold_s)),
-        });
-    }
-
     /// Handles an RTP packet that belongs to no live leg. Returns whether it made a timed-out dialog a leg again.
     pub(super) fn resume_by_media(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) -> bool {
         let resumed = self.ended.timed_out.handle_packet((datagram.src, datagram.dst), datagram.at);
@@ -108,7 +91,5 @@ impl Engine {
     }
 }
 
-/// Most flows of a leg that are remembered: the newest flows of both sides.
-const MAX_REMEMBERED_FLOWS: usize = 8;
 /// Time within which all legs of a continued call are resumed.
 const CONTINUATION_WINDOW: Duration = Duration::from_secs(30);

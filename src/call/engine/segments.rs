@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use crate::call::engine::Engine;
-use crate::call::engine::lifecycle::legs_with_media;
-use crate::call::event::{CallEvent, DueSegments, SEGMENT_SETTLE};
+use crate::call::event::{CallEvent, DueSegments, EndedLeg, SEGMENT_SETTLE};
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
+use crate::call::numbers::NumberPlan;
 use crate::call::roles::CallRoles;
 use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
@@ -75,3 +75,19 @@ impl Engine {
 const PACKET_WAIT: Duration = Duration::from_secs(1);
 /// Seconds of a leap year.
 const YEAR_S: u64 = 366 * 86_400;
+
+/// Returns the legs of a call that have media, in the order of rendering.
+pub(super) fn legs_with_media(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg> {
+    let roles = CallRoles::from_legs(legs, plan);
+    let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media());
+    let mut heard: Vec<EndedLeg> = heard
+        .map(|(index, leg)| EndedLeg {
+            leg: leg.id,
+            name: leg.name.clone(),
+            index,
+            same_sides: roles.as_ref().is_none_or(|r| r.has_same_sides(leg)),
+        })
+        .collect();
+    heard.sort_by_key(|leg| roles.as_ref().map_or(0, |r| r.render_rank(leg.leg)));
+    heard
+}

@@ -1,19 +1,17 @@
-//! The signalling path: passes each SIP message to its leg, then applies the leg's new state to the engine.
-
-use std::hash::BuildHasher;
+//! The signalling path: passes each SIP message to its leg, or begins a leg with it.
 
 use crate::call::conversation::Conversation;
-use crate::call::correlate::{LegMoment, MachineAlias};
+use crate::call::correlate::MachineAlias;
 use crate::call::correlation_keys::CorrelationKeys;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::Dialog;
-use crate::call::engine::tombstones::DialogTombstone;
-use crate::call::engine::{Engine, RestoredLeg};
+use crate::call::engine::Engine;
+use crate::call::engine::new_leg::JoinReason;
+use crate::call::engine::tombstones::hash;
 use crate::call::event::{KeptBytes, LegSink};
-use crate::call::id::{conversation_id, leg_name};
+use crate::call::id::conversation_id;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
-use crate::call::media_index::AddressTrust;
 use crate::call::party::LegParties;
 use crate::call::record::Side;
 use crate::call::timers::EngineTimer;
@@ -35,17 +33,6 @@ impl AssignedCall {
     const fn only(conversation: CallKey, by: Option<CorrelationRule>) -> Self {
         Self { conversation, by, alternatives: Vec::new() }
     }
-}
-
-/// The reason why a leg is added to a call.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum JoinReason<'a> {
-    /// The leg begins the call.
-    First,
-    /// A rule joins the leg to the call, unless the leg is the call's first leg.
-    Rule(CorrelationRule),
-    /// The leg belonged to the call before a restart.
-    Restored(&'a RestoredLeg),
 }
 
 impl Engine {
@@ -215,43 +202,6 @@ impl Engine {
         Some(slot)
     }
 
-    /// Adds a leg to a call and to all indexes.
-    pub(super) fn add_leg(
-        &mut self,
-        conversation: CallKey,
-        draft: LegDraft,
-        reason: JoinReason<'_>,
-        sink: &mut dyn LegSink,
-    ) -> LegKey {
-        let restored = if let JoinReason::Restored(restored) = reason { Some(restored) } else { None };
-        self.counters.legs += 1;
-        let at = draft.at;
-        let hop = (draft.dialog.caller_addr, draft.dialog.callee_addr);
-        let call_name = self.table.call(conversation).map_or("", |call| call.id.as_str());
-        let new_name = || leg_name(call_name, draft.dialog.call_id(), hop, at);
-        let name = restored.map_or_else(new_name, |restored| restored.name.clone());
-        let slot = self.table.insert_leg(conversation, name, draft);
-        if let Some(restored) = restored {
-            self.index_restored_leg(slot, restored);
-        }
-        match reason {
-            JoinReason::First => {}
-            JoinReason::Rule(by) => self.note_joined(conversation, by, &[], sink),
-            JoinReason::Restored(restored) => {
-                if let Some(leg) = self.table.leg_mut(slot) {
-                    leg.join.set(restored.joined_by);
-                }
-            }
-        }
-        self.learn_pbx(slot);
-        self.note_attempt(slot);
-        self.apply_rules(conversation, sink);
-        self.table.queue_unanswered(slot, 2 * self.settings.limits.legs);
-        self.timers.arm(EngineTimer::Leg(slot), at);
-        self.apply_pause_to_new_leg(slot, at, sink);
-        slot
-    }
-
     /// Assigns a call to a new leg: the call that correlation finds, or a new call.
     fn assign_conversation(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
         self.resolve_certain_legs(sink);
@@ -275,64 +225,6 @@ impl Engine {
             self.relate(conversation, other, why, sink);
         }
         AssignedCall::only(conversation, None)
-    }
-
-    /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.
-    pub(super) fn apply_dialog_state(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        self.index_media_addresses(slot, sink);
-        self.apply(self.correlator().decide_leg(slot, LegMoment::Announced), sink);
-        if self.table.leg(slot).is_some_and(|l| l.dialog.answered.is_some()) {
-            self.write_start(slot, sink);
-            self.contest_older_legs(slot);
-            self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
-        }
-        if self.table.leg(slot).is_some_and(|l| l.dialog.ended().is_some()) {
-            self.table.unroute(slot);
-            self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
-        }
-        self.watch_changed_leg(slot);
-        self.schedule_answer_review(slot);
-        self.rearm_leg_timer(slot);
-        if let Some(conversation) = self.table.leg(slot).map(|leg| leg.call()) {
-            if !self.settings.rules.is_empty() {
-                self.apply_rules(conversation, sink);
-            }
-            self.emit_update(conversation);
-        }
-    }
-
-    /// Updates the media index if the leg's SDP negotiation has changed, and routes stored early media of new
-    /// addresses.
-    fn index_media_addresses(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        let Some(fresh) = self.table.announce(slot) else { return };
-        let Some(leg) = self.table.leg(slot) else { return };
-        for (endpoint, side) in leg.dialog.negotiation.claims() {
-            if leg.address_trust(endpoint, side) != AddressTrust::Unconfirmed {
-                self.ended.timed_out.release_address(endpoint);
-            }
-        }
-        self.deliver_early_media(&fresh, sink);
-    }
-
-    /// Adds a tombstone for the dialog of a leg that has ended.
-    pub(super) fn add_leg_tombstone(&mut self, slot: LegKey) {
-        let Some(dialog) = self.table.leg(slot).map(|leg| &leg.dialog) else { return };
-        let (call_id, tag) = (dialog.call_id().to_owned(), dialog.caller_tag().map(str::to_owned));
-        let branches = if dialog.answered.is_some() { dialog.branches() } else { [None, None] };
-        self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
-    }
-
-    /// Adds a tombstone for a dialog, so that its late messages begin no new call. Either of `tags` may be the caller's.
-    pub(super) fn add_tombstone(
-        &mut self,
-        call_id: &str,
-        invite_cseq: u32,
-        tags: [Option<&str>; 2],
-        branches: [Option<u64>; 2],
-    ) {
-        let (until, tags) = (self.clock.now + TOMBSTONE_TIME, tags.map(|tag| hash(&tag)));
-        let tombstone = DialogTombstone { until, invite_cseq, tags, branches };
-        self.ended.tombstones.add(hash(call_id), tombstone, self.settings.limits.tombstones);
     }
 
     /// Returns whether a message is a late message of a dialog that has ended.
@@ -364,28 +256,6 @@ impl Engine {
         {
             self.site.plan.learn_registration(&user, datagram.dst, datagram.src);
             self.learn_phone(datagram.dst);
-        }
-    }
-
-    /// Learns that a host is a PBX, if it received one leg of a call and sent this leg to another host.
-    fn learn_pbx(&mut self, slot: LegKey) {
-        let Some(leg) = self.table.leg(slot) else { return };
-        if leg.join.is_weak() {
-            return;
-        }
-        let (own, Some(call)) = (leg.machines().0, self.table.call(leg.call())) else { return };
-        let mut others = call.legs().iter().filter(|s| **s != slot).filter_map(|s| self.table.leg(*s));
-        let caused = others.find(|o| o.machines().1.same_host(own) && !o.machines().0.same_host(own));
-        let Some(caused) = caused else { return };
-        let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.site.plan.is_extension(n));
-        let rings_for_outside = is_ours(&leg.parties.to) && !is_ours(&caused.parties.from);
-        // A machine with several addresses counts as a PBX under each of its addresses.
-        for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
-            if rings_for_outside {
-                self.site.plan.learn_visible_pbx(host);
-            } else {
-                self.site.plan.learn_pbx(host);
-            }
         }
     }
 }
@@ -426,12 +296,5 @@ fn to_tag(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
-    foldhash::fast::FixedState::with_seed(1).hash_one(value)
-}
-
 /// Time for the legs of a new call to be correlated, before an event announces the call.
 pub(super) const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
-/// Time for which an ended dialog is remembered. Retransmissions of a BYE or a 200 last 32 s (RFC 3261 timers F and H);
-/// this is twice as long.
-const TOMBSTONE_TIME: std::time::Duration = std::time::Duration::from_secs(64);

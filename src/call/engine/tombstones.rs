@@ -1,7 +1,10 @@
 //! Tombstones: dialogs that have ended. Their late messages (retransmissions, packets out of order) begin no new call.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 
+use crate::call::engine::Engine;
+use crate::call::keys::LegKey;
 use crate::time::Timestamp;
 
 /// Tombstones by hashed Call-ID. The key has no tag, because either side may send the late message, with either tag.
@@ -60,3 +63,35 @@ impl DialogTombstones {
         }
     }
 }
+
+impl Engine {
+    /// Adds a tombstone for the dialog of a leg that has ended.
+    pub(super) fn add_leg_tombstone(&mut self, slot: LegKey) {
+        let Some(dialog) = self.table.leg(slot).map(|leg| &leg.dialog) else { return };
+        let (call_id, tag) = (dialog.call_id().to_owned(), dialog.caller_tag().map(str::to_owned));
+        let branches = if dialog.answered.is_some() { dialog.branches() } else { [None, None] };
+        self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
+    }
+
+    /// Adds a tombstone for a dialog, so that its late messages begin no new call. Either of `tags` may be the caller's.
+    pub(super) fn add_tombstone(
+        &mut self,
+        call_id: &str,
+        invite_cseq: u32,
+        tags: [Option<&str>; 2],
+        branches: [Option<u64>; 2],
+    ) {
+        let (until, tags) = (self.clock.now + TOMBSTONE_TIME, tags.map(|tag| hash(&tag)));
+        let tombstone = DialogTombstone { until, invite_cseq, tags, branches };
+        self.ended.tombstones.add(hash(call_id), tombstone, self.settings.limits.tombstones);
+    }
+}
+
+/// Returns the hash of a Call-ID or tag.
+pub(super) fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
+    foldhash::fast::FixedState::with_seed(1).hash_one(value)
+}
+
+/// Time for which an ended dialog is remembered. Retransmissions of a BYE or a 200 last 32 s (RFC 3261 timers F and H);
+/// this is twice as long.
+const TOMBSTONE_TIME: std::time::Duration = std::time::Duration::from_secs(64);

@@ -3,6 +3,7 @@
 //! The order is that of the table in `src/lib.rs`; the check reads the paths that the sources name. Test modules
 //! (`mod tests` at the bottom of a file, `tests.rs`) may use every module.
 
+mod circles;
 mod language;
 
 use std::collections::BTreeSet;

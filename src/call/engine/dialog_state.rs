@@ -1,0 +1,46 @@
+//! Consequences of the state of a dialog for indexes, correlation, spool and timers.
+
+use crate::call::correlate::LegMoment;
+use crate::call::engine::Engine;
+use crate::call::event::LegSink;
+use crate::call::keys::LegKey;
+use crate::call::media_index::AddressTrust;
+
+impl Engine {
+    /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.
+    pub(super) fn apply_dialog_state(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        self.index_media_addresses(slot, sink);
+        self.apply(self.correlator().decide_leg(slot, LegMoment::Announced), sink);
+        if self.table.leg(slot).is_some_and(|l| l.dialog.answered.is_some()) {
+            self.write_start(slot, sink);
+            self.contest_older_legs(slot);
+            self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
+        }
+        if self.table.leg(slot).is_some_and(|l| l.dialog.ended().is_some()) {
+            self.table.unroute(slot);
+            self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
+        }
+        self.watch_changed_leg(slot);
+        self.schedule_answer_review(slot);
+        self.rearm_leg_timer(slot);
+        if let Some(conversation) = self.table.leg(slot).map(|leg| leg.call()) {
+            if !self.settings.rules.is_empty() {
+                self.apply_rules(conversation, sink);
+            }
+            self.emit_update(conversation);
+        }
+    }
+
+    /// Updates the media index if the leg's SDP negotiation has changed, and routes stored early media of new
+    /// addresses.
+    fn index_media_addresses(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some(fresh) = self.table.announce(slot) else { return };
+        let Some(leg) = self.table.leg(slot) else { return };
+        for (endpoint, side) in leg.dialog.negotiation.claims() {
+            if leg.address_trust(endpoint, side) != AddressTrust::Unconfirmed {
+                self.ended.timed_out.release_address(endpoint);
+            }
+        }
+        self.deliver_early_media(&fresh, sink);
+    }
+}

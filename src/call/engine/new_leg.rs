@@ -1,0 +1,81 @@
+//! New legs: enters a leg into its call and all indexes.
+
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::engine::{Engine, RestoredLeg};
+use crate::call::event::LegSink;
+use crate::call::id::leg_name;
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::LegDraft;
+use crate::call::timers::EngineTimer;
+
+/// The reason why a leg is added to a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum JoinReason<'a> {
+    /// The leg begins the call.
+    First,
+    /// A rule joins the leg to the call, unless the leg is the call's first leg.
+    Rule(CorrelationRule),
+    /// The leg belonged to the call before a restart.
+    Restored(&'a RestoredLeg),
+}
+
+impl Engine {
+    /// Adds a leg to a call and to all indexes.
+    pub(super) fn add_leg(
+        &mut self,
+        conversation: CallKey,
+        draft: LegDraft,
+        reason: JoinReason<'_>,
+        sink: &mut dyn LegSink,
+    ) -> LegKey {
+        let restored = if let JoinReason::Restored(restored) = reason { Some(restored) } else { None };
+        self.counters.legs += 1;
+        let at = draft.at;
+        let hop = (draft.dialog.caller_addr, draft.dialog.callee_addr);
+        let call_name = self.table.call(conversation).map_or("", |call| call.id.as_str());
+        let new_name = || leg_name(call_name, draft.dialog.call_id(), hop, at);
+        let name = restored.map_or_else(new_name, |restored| restored.name.clone());
+        let slot = self.table.insert_leg(conversation, name, draft);
+        if let Some(restored) = restored {
+            self.index_restored_leg(slot, restored);
+        }
+        match reason {
+            JoinReason::First => {}
+            JoinReason::Rule(by) => self.note_joined(conversation, by, &[], sink),
+            JoinReason::Restored(restored) => {
+                if let Some(leg) = self.table.leg_mut(slot) {
+                    leg.join.set(restored.joined_by);
+                }
+            }
+        }
+        self.learn_pbx(slot);
+        self.note_attempt(slot);
+        self.apply_rules(conversation, sink);
+        self.table.queue_unanswered(slot, 2 * self.settings.limits.legs);
+        self.timers.arm(EngineTimer::Leg(slot), at);
+        self.apply_pause_to_new_leg(slot, at, sink);
+        slot
+    }
+
+    /// Learns that a host is a PBX, if it received one leg of a call and sent this leg to another host.
+    fn learn_pbx(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg(slot) else { return };
+        if leg.join.is_weak() {
+            return;
+        }
+        let (own, Some(call)) = (leg.machines().0, self.table.call(leg.call())) else { return };
+        let mut others = call.legs().iter().filter(|s| **s != slot).filter_map(|s| self.table.leg(*s));
+        let caused = others.find(|o| o.machines().1.same_host(own) && !o.machines().0.same_host(own));
+        let Some(caused) = caused else { return };
+        let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.site.plan.is_extension(n));
+        let rings_for_outside = is_ours(&leg.parties.to) && !is_ours(&caused.parties.from);
+        // A machine with several addresses counts as a PBX under each of its addresses.
+        for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
+            if rings_for_outside {
+                self.site.plan.learn_visible_pbx(host);
+            } else {
+                self.site.plan.learn_pbx(host);
+            }
+        }
+    }
+}

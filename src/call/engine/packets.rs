@@ -1,0 +1,289 @@
+//! Packets of a leg: passes each one to its stream and to the spool.
+//! A packet of a known flow costs one look-up and no allocation.
+
+use crate::call::config::RecordingStart;
+use crate::call::decision::Decision;
+use crate::call::dialog::{AnswerEvidence, DialogState};
+use crate::call::engine::{Engine, StreamRef};
+use crate::call::event::{KeptBytes, LegSink};
+use crate::call::keys::LegKey;
+use crate::call::leg::Leg;
+use crate::call::media_index::FlowRoute;
+use crate::call::negotiation::AudioLineUse;
+use crate::call::record::{EventKind, ProblemKind};
+use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream, StreamCopies};
+use crate::decode::UdpDatagram;
+use crate::net::{Endpoint, Ssrc};
+use crate::rtp;
+use crate::rtp::{MediaPacketKind, RtpPacket, RtpParseError};
+use crate::time::Timestamp;
+
+impl Engine {
+    /// Routes the stored early media that came to or from newly announced addresses.
+    pub(super) fn deliver_early_media(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
+        if !endpoints.iter().any(|endpoint| self.kept.early_media.may_hold(*endpoint)) {
+            return;
+        }
+        // The buffer is moved out of the engine for this loop, because routing its packets borrows the whole engine.
+        let mut early = std::mem::replace(&mut self.kept.early_media, crate::call::early_media::EarlyMedia::new(0));
+        early.take_matching(endpoints, self.clock.now, &mut |datagram| {
+            let Ok(packet) = read_packet(datagram) else { return true };
+            let flow = (datagram.src, datagram.dst);
+            let known = self.table.route(flow);
+            let Some(route) = known.or_else(|| self.resolve_route(flow, packet.ssrc)) else { return false };
+            if rtp::classify(datagram.payload) == MediaPacketKind::Rtcp && !self.is_marked_rtp(route, datagram, &packet)
+            {
+                return true;
+            }
+            let route = self.cache_route(flow, route);
+            self.deliver_packet(route, datagram, &packet, sink);
+            true
+        });
+        self.kept.early_media = early;
+    }
+
+    /// Caches the route of a flow and returns it.
+    pub(super) fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
+        self.table.add_route(flow, route);
+        route
+    }
+
+    /// Passes a packet to a stream of its leg, and to the spool.
+    pub(super) fn deliver_packet(
+        &mut self,
+        route: FlowRoute,
+        datagram: &UdpDatagram<'_>,
+        packet: &RtpPacket<'_>,
+        sink: &mut dyn LegSink,
+    ) {
+        let Some(leg) = self.table.leg(route.slot) else { return };
+        if leg.dialog.ended().is_some_and(|(at, _)| datagram.at >= at) {
+            self.counters.rtp_after_end += 1;
+            return;
+        }
+        let flow = (datagram.src, datagram.dst);
+        let is_it = |s: &RtpStream| s.is_stream(flow, packet.ssrc);
+        let streams = leg.media.streams();
+        let known = streams.get(route.stream).is_some_and(is_it);
+        let index = if known { Some(route.stream) } else { streams.iter().rposition(is_it) };
+        let is_new = index.is_none();
+        let copies = match index.and_then(|index| streams.get(index)) {
+            Some(stream) => stream.copies,
+            None => self.copies_of_new_stream(route, datagram, packet.ssrc),
+        };
+        if self.is_copy(route.slot, copies, datagram, packet) {
+            self.counters.rtp_duplicates += 1;
+            return;
+        }
+        let index = index.or_else(|| self.begin_stream(route, datagram, packet.ssrc, copies));
+        let Some(index) = index else { return };
+        if !known {
+            self.table.set_route_stream(flow, index);
+        }
+        let Some(leg) = self.table.leg_mut(route.slot) else { return };
+        let stream = &mut leg.media.streams_mut()[index];
+        if self.earlier.restore.is_reading() {
+            stream.accept_gap();
+        }
+        let watch = stream.watch.filter(|watch| watch.pt == packet.pt);
+        let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
+        let PacketOutcome::Packet { secret, news } = heard else {
+            self.counters.rtp_duplicates += 1;
+            return;
+        };
+        self.counters.rtp_packets += 1;
+        // The spool stores only the header of a DTMF packet. When such a packet is read back, the capture did not
+        // truncate it.
+        if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+            stream.count_cut();
+        }
+        let first = leg.media.note_packet(datagram.at);
+        if first || is_new || news {
+            self.handle_stream_change(StreamRef { slot: route.slot, index }, datagram.at, is_new, sink);
+        }
+        if secret {
+            self.handle_key_packet(StreamRef { slot: route.slot, index }, packet, datagram.at, sink);
+        }
+        let Some(leg) = self.table.leg(route.slot) else { return };
+        let paused =
+            leg.pause.is_known && self.table.call(leg.call()).is_some_and(|call| call.pauses.covers(datagram.at));
+        if leg.spool.is_open() {
+            let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
+            sink.packet(leg.id, datagram, keep);
+        }
+        if self.settings.measures_levels
+            && !secret
+            && !paused
+            && let Some(leg) = self.table.leg_mut(route.slot)
+        {
+            leg.media.streams_mut()[index].measure(datagram.at, packet.payload);
+        }
+        if let Some(watch) = watch.filter(|_| !secret && !paused) {
+            self.handle_content(StreamRef { slot: route.slot, index }, watch, packet, datagram.at, sink);
+        }
+    }
+
+    /// Returns the streams that may have the same packets as a stream that begins.
+    #[cold]
+    fn copies_of_new_stream(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, ssrc: Ssrc) -> StreamCopies {
+        let previous = self.previous_receiver(route.slot, (datagram.src, datagram.dst), ssrc);
+        let streams = self.table.leg(route.slot).map_or(&[][..], |leg| leg.media.streams());
+        StreamCopies {
+            taken_over: previous.map(|slot| (slot, datagram.at + DUPLICATE_WINDOW)),
+            twin: streams.iter().position(|s| s.ssrc == ssrc && s.sender == route.sender),
+        }
+    }
+
+    /// Returns whether the leg that had the stream before, or the twin of the stream, already has this packet.
+    #[inline]
+    fn is_copy(&self, slot: LegKey, copies: StreamCopies, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
+        let before = copies.taken_over.filter(|(_, until)| datagram.at < *until);
+        if before.is_some_and(|(leg, _)| self.is_duplicate_of_previous(leg, (datagram.src, datagram.dst), packet)) {
+            return true;
+        }
+        let Some(twin) = copies.twin else { return false };
+        let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
+        twin.is_some_and(|twin| twin.has_packet(packet))
+    }
+
+    /// Begins a stream of a leg. Returns its index, or `None` if there are too many streams.
+    #[cold]
+    fn begin_stream(
+        &mut self,
+        route: FlowRoute,
+        datagram: &UdpDatagram<'_>,
+        ssrc: Ssrc,
+        copies: StreamCopies,
+    ) -> Option<usize> {
+        let has_room = self.table.stream_count() < self.settings.limits.rtp_streams;
+        let flow = (datagram.src, datagram.dst);
+        let (leg, call) = self.table.leg_and_call_mut(route.slot)?;
+        if leg.media.streams().len() >= MAX_STREAMS || !has_room {
+            self.counters.rtp_refused += 1;
+            leg.media.refuse_packet();
+            return None;
+        }
+        if leg.has_moved(flow.0, route.sender) {
+            leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
+        }
+        let mut stream = RtpStream::new(flow, ssrc, route.sender);
+        stream.copies = copies;
+        match leg.dialog.negotiation.line_use(route.sender, flow) {
+            AudioLineUse::Voice => {}
+            AudioLineUse::OtherParty => stream.side = route.sender.other(),
+            AudioLineUse::Further => {
+                stream.is_further = true;
+                // Alone it is the voice of its side, as it would be on the first m-line.
+                if leg.media.streams().iter().any(|s| s.sender == route.sender) {
+                    call.notes.note_problem(ProblemKind::SecondAudioLine);
+                }
+            }
+        }
+        stream.announced = [flow.0, flow.1].map(|end| leg.announced().contains(&end));
+        self.table.add_stream(route.slot, stream)
+    }
+
+    /// Returns the leg of the same call that received a stream until now, if any.
+    fn previous_receiver(&self, slot: LegKey, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<LegKey> {
+        let call = self.table.call(self.table.leg(slot)?.call())?;
+        let heard = |other: &LegKey| {
+            self.table.leg(*other).is_some_and(|l| l.media.streams().iter().any(|s| s.is_stream(flow, ssrc)))
+        };
+        call.legs().iter().copied().find(|other| *other != slot && heard(other))
+    }
+
+    /// Returns whether the previous receiver of a stream already has this packet.
+    fn is_duplicate_of_previous(&self, slot: LegKey, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
+        let stream =
+            self.table.leg(slot).and_then(|leg| leg.media.streams().iter().find(|s| s.is_stream(flow, packet.ssrc)));
+        stream.is_some_and(|stream| stream.has_packet(packet))
+    }
+
+    /// Handles the rare changes on the media path: first packet, new stream, new meaning of a payload type. `is_new` says
+    /// whether the stream was created for this packet.
+    fn handle_stream_change(
+        &mut self,
+        StreamRef { slot, index: stream }: StreamRef,
+        at: Timestamp,
+        is_new: bool,
+        sink: &mut dyn LegSink,
+    ) {
+        let start = self.settings.config.start;
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        leg.media.note_first(at);
+        // Media after an ACK shows that the INVITE was answered by a 2xx that the mirror port did not show.
+        if leg.dialog.state() == DialogState::Inviting
+            && let Some(acked) = leg.dialog.acked_at()
+        {
+            leg.dialog.presume_answer(acked, AnswerEvidence::Ack);
+        }
+        let changed = update_codec(leg, stream, at);
+        self.watch_stream(StreamRef { slot, index: stream });
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        let index = u32::try_from(stream).unwrap_or(u32::MAX);
+        if leg.spool.is_open() {
+            let stream = &mut leg.media.streams_mut()[stream];
+            // The time is set back, because older packets of the stream may be captured later.
+            let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
+            if is_new {
+                let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
+                sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
+                if stream.is_further {
+                    sink.decide(leg.id, at, &Decision::FurtherLine { stream: index });
+                }
+            }
+            let news = stream.take_update(&leg.dialog.negotiation, changed, at);
+            let payloads_at = news.payloads_since.map_or(at, |since| since.offset(-DISORDER_NS).min(at));
+            for (pt, format) in news.payloads {
+                sink.decide(leg.id, payloads_at, &Decision::Payload { stream: index, pt, format });
+            }
+            if let Some((security, since)) = news.security {
+                sink.decide(leg.id, since, &security.decision(index));
+            }
+        }
+        let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.state() == DialogState::Inviting);
+        if start == RecordingStart::Media || is_answered {
+            self.write_start(slot, sink);
+        }
+        if rings {
+            self.rearm_leg_timer(slot); // media of both sides shortens the time-out
+        }
+        if is_new && is_answered {
+            self.contest_older_legs(slot);
+        }
+    }
+}
+
+/// Parses an RTP packet, even if the capture truncated it or the spool stored only its header.
+pub(super) fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a>, RtpParseError> {
+    if (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
+        return RtpPacket::parse_cut(datagram.payload);
+    }
+    match RtpPacket::parse(datagram.payload) {
+        // SRTP hides the padding length, and some devices set the bit without padding.
+        Err(RtpParseError::Padding) => RtpPacket::parse_cut(datagram.payload),
+        parsed => parsed,
+    }
+}
+
+/// Updates the codec of the stream's side, and records an event if the codec differs from the last codec.
+fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity {
+    let Some((side, old, new)) = leg.media.note_codec(stream) else { return CodecContinuity::AsBefore };
+    if let Some(old) = old {
+        leg.dialog.note_event_with_detail(at, EventKind::CodecChange, Some(side), Some(format!("{old} to {new}")));
+    }
+    CodecContinuity::Changed
+}
+
+/// Returns the length of the RTP header in bytes, CSRCs and extension included. Of a packet with a secret payload only
+/// this header is stored.
+fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
+    u16::try_from(packet.header_len).unwrap_or(u16::MAX)
+}
+
+/// Largest disorder between two capture interfaces, in ns.
+const DISORDER_NS: i64 = 100_000_000;
+/// Time within which all copies of a packet arrive, from two interfaces with some disorder.
+const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
+/// Most streams of one leg: announcements with a new SSRC each, for hours. A stream takes 1.5 kB.
+const MAX_STREAMS: usize = 4_096;

@@ -1,0 +1,67 @@
+//! Updates of live calls: tells the outside what has changed.
+
+use std::time::Duration;
+
+use crate::call::conversation::LiveSnapshot;
+use crate::call::engine::Engine;
+use crate::call::event::{CallEvent, LiveCall};
+use crate::call::keys::CallKey;
+use crate::call::leg::Leg;
+use crate::call::negotiation::StreamSecurity;
+use crate::call::timers::EngineTimer;
+
+impl Engine {
+    /// Marks a call as settled and announces it.
+    pub(super) fn handle_settle_timer(&mut self, conversation: CallKey) {
+        if let Some(call) = self.table.call_mut(conversation) {
+            call.stage.settle();
+        }
+        self.emit_update(conversation);
+    }
+
+    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event.
+    pub(super) fn emit_update(&mut self, conversation: CallKey) {
+        if self.is_scan_suspect(conversation) || !self.table.call(conversation).is_some_and(|c| c.stage.is_settled()) {
+            return;
+        }
+        if self.waits_for_content(conversation) {
+            return;
+        }
+        let Some(record) = self.record_of(conversation) else { return };
+        let snapshot = LiveSnapshot::from(&record);
+        let Some(call) = self.table.call_mut(conversation) else { return };
+        if record.ended_at.is_none() && call.stage.tell(snapshot) {
+            let registration = call.recording.policy().registration();
+            self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
+        }
+    }
+
+    /// Returns whether the announcement of a call with a single leg must wait: content will soon show whether it is a
+    /// separate call.
+    pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
+        let Some(call) = self.table.call(conversation) else { return false };
+        let leg = match call.legs() {
+            [slot] if self.table.call_count() > 1 && !call.origin.is_restored() => self.table.leg(*slot),
+            _ => None,
+        };
+        let is_committed = call.is_committed(self.settings.config.registered_at);
+        let Some(leg) = leg.filter(|leg| !is_committed && leg.dialog.ended().is_none()) else { return false };
+        let Some((answered, _)) = leg.dialog.answered else { return false };
+        let until = answered + COMMIT_WAIT;
+        let is_encrypted =
+            leg.media.streams().iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
+        if self.clock.now >= until || is_encrypted || self.names_extension(leg) {
+            return false;
+        }
+        self.timers.arm(EngineTimer::Commit(conversation), until);
+        true
+    }
+
+    /// Returns whether the numbers of a lone leg name an extension.
+    fn names_extension(&self, leg: &Leg) -> bool {
+        leg.parties.direction(&self.site.plan).1.is_some_and(|number| self.site.plan.is_extension(number))
+    }
+}
+
+/// Time after the answer within which content shows most relays: eight blocks in each direction take a second.
+const COMMIT_WAIT: Duration = Duration::from_millis(2_500);

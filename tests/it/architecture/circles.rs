@@ -1,0 +1,109 @@
+//! Circles between the files of a class: a file that calls methods of another file, which calls methods of the first.
+//!
+//! A class that is spread over many files is read file by file only if the files stand in an order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{before_tests, read, root, walk, without_comments_and_strings};
+
+/// Files that may call each other in a circle.
+const MOST_IN_A_CIRCLE: usize = 3;
+
+#[test]
+fn no_circle_of_calls_in_call_has_more_than_three_files() {
+    let source = root().join("src/call");
+    let mut paths = Vec::new();
+    walk(&source, &mut paths);
+    let name = |path: &std::path::PathBuf| path.strip_prefix(&source).expect("below call").display().to_string();
+    let files: BTreeMap<String, String> =
+        paths.iter().filter(|path| !path.ends_with("tests.rs")).map(|path| (name(path), read(path))).collect();
+    let calls = calls(&files);
+    assert!(calls.values().map(BTreeSet::len).sum::<usize>() > 50, "the calls were found");
+    for circle in circles(&calls) {
+        assert!(circle.len() <= MOST_IN_A_CIRCLE, "files that call each other in a circle: {circle:?}");
+    }
+}
+
+#[test]
+fn a_circle_of_calls_is_found() {
+    let file =
+        |calls: &str, method: &str| format!("impl X<'_> {{\n    fn {method}(&self) {{\n        {calls}\n    }}\n}}\n");
+    let files =
+        [("a", file("self.b();", "a")), ("b", file("self\n            .c();", "b")), ("c", file("self.a();", "c"))];
+    let of_others = ("d", "impl Y {\n    fn d(&self) {\n        self.a();\n    }\n}\n".to_owned());
+    let files = files.into_iter().chain([of_others]).map(|(name, text)| (name.to_owned(), text)).collect();
+    let circle: BTreeSet<String> = ["a", "b", "c"].map(str::to_owned).into();
+    assert_eq!(circles(&calls(&files)), BTreeSet::from([circle]));
+}
+
+/// Returns the files with whose methods each file works, by calls on `self`.
+fn calls(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut owners: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
+    let blocks: Vec<(&str, String, String)> = files
+        .iter()
+        .flat_map(|(file, text)| impls(text).into_iter().map(move |(c, t)| (file.as_str(), c, t)))
+        .collect();
+    for (file, class, text) in &blocks {
+        for line in text.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     ")) {
+            if let Some((_, rest)) = line.split_once("fn ") {
+                let method = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                owners.entry((class.clone(), method.to_owned())).or_default().insert(file);
+            }
+        }
+    }
+    let mut calls: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (file, class, text) in &blocks {
+        let found = calls.entry((*file).to_owned()).or_default();
+        for part in text.split("self").skip(1) {
+            let Some(rest) = part.trim_start().strip_prefix('.') else { continue };
+            let method = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+            let is_call = rest[method.len()..].starts_with('(');
+            let owner = owners.get(&(class.clone(), method.to_owned())).filter(|files| is_call && files.len() == 1);
+            found.extend(owner.into_iter().flatten().filter(|owner| *owner != file).map(|owner| (*owner).to_owned()));
+        }
+    }
+    calls
+}
+
+/// Returns the class and the text of each `impl` block of a formatted file.
+fn impls(text: &str) -> Vec<(String, String)> {
+    let code = without_comments_and_strings(before_tests(text));
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut is_inside = false;
+    for line in code.lines() {
+        if line.starts_with("impl") {
+            let class = line.rsplit_once(" for ").map_or(line, |(_, class)| class);
+            let class = class.trim_start_matches("impl").split_whitespace().find(|word| !word.starts_with('<'));
+            let class = class.unwrap_or_default().split('<').next().unwrap_or_default();
+            found.push((class.to_owned(), String::new()));
+            is_inside = true;
+        } else if line.starts_with('}') {
+            is_inside = false;
+        } else if let Some((_, block)) = found.last_mut().filter(|_| is_inside) {
+            block.push_str(line);
+            block.push('\n');
+        }
+    }
+    found
+}
+
+/// Returns the sets of files that reach each other.
+fn circles(calls: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<BTreeSet<String>> {
+    let reach = |from: &String| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+        while let Some(file) = open.pop() {
+            for next in calls.get(&file).into_iter().flatten() {
+                if seen.insert(next.clone()) {
+                    open.push(next.clone());
+                }
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<&String, BTreeSet<String>> = calls.keys().map(|file| (file, reach(file))).collect();
+    let circle = |file: &String| {
+        let others = reached[file].iter().filter(|other| reached.get(other).is_some_and(|back| back.contains(file)));
+        others.cloned().collect::<BTreeSet<String>>()
+    };
+    calls.keys().map(circle).filter(|circle| circle.len() > 1).collect()
+}
