@@ -5,7 +5,7 @@ use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::rule_list::OPEN_LEG_RULES;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
-use crate::call::keys::{CallKey, LegKey};
+use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
 
 /// An open leg about which the rules are asked again.
