@@ -119,9 +119,20 @@ pub(crate) struct CallRecording {
     policy: RecordingPolicy,
     is_deleted: bool,
     segments: u32,
+    is_committed: bool,
 }
 
 impl CallRecording {
+    /// Returns whether delivery may have registered the call.
+    pub(crate) const fn is_committed(self) -> bool {
+        self.is_committed
+    }
+
+    /// Records that delivery may register the call from now on.
+    pub(crate) const fn commit(&mut self) {
+        self.is_committed = true;
+    }
+
     /// Returns whether the `[[rules]]` of the configuration allow to record and register the call.
     pub(crate) const fn policy(self) -> RecordingPolicy {
         self.policy
@@ -156,6 +167,7 @@ impl CallRecording {
     /// Records the number of announced segments.
     pub(crate) const fn announce_segments(&mut self, segments: u32) {
         self.segments = segments;
+        self.is_committed = true;
     }
 }
 

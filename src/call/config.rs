@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::call::record::CallDirection;
+use crate::call::record::{CallDirection, CallRecord};
 use crate::call::test_call::TestCallKey;
 
 /// Configuration of the engine.
@@ -74,6 +74,8 @@ impl Default for Config {
 pub enum RegistrationMoment {
     /// The call is announced.
     Invite,
+    /// As [`RegistrationMoment::PersonKnown`], or any telephone rings.
+    Ringing,
     /// The call is answered.
     Answer,
     /// The extension of the call is known, or a person has answered.
@@ -81,6 +83,23 @@ pub enum RegistrationMoment {
     PersonKnown,
     /// The call is over.
     End,
+}
+
+impl RegistrationMoment {
+    /// Returns whether the moment has come in a call that is in progress and has this record.
+    pub fn has_come(self, record: &CallRecord) -> bool {
+        let is_answered = record.answered_at.is_some();
+        let has_person = record.internal.is_some()
+            || record.operator_answered_at.is_some()
+            || is_answered && record.direction != CallDirection::Inbound;
+        match self {
+            Self::Invite => true,
+            Self::Ringing => has_person || record.ringing_at.is_some(),
+            Self::Answer => is_answered,
+            Self::PersonKnown => has_person,
+            Self::End => false,
+        }
+    }
 }
 
 /// Beginning of the recording (`recording.start`).

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::call::call_state::{CallNotes, CallOrigin, CallRecording, CallStage, ScanState};
 use crate::call::call_table::links::CallLinks;
-use crate::call::config::{Config, RecordingStart, RegistrationMoment};
+use crate::call::config::{Config, RecordingStart};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::RegistrationPolicy;
@@ -176,19 +176,6 @@ impl Conversation {
             }
             _ => false,
         }
-    }
-
-    /// Returns whether delivery may have registered the call, by the moment of the configuration.
-    pub(crate) fn is_committed(&self, registered_at: RegistrationMoment) -> bool {
-        let Some(told) = self.stage.told() else { return false };
-        self.recording.segments() > 0
-            // As the policy of delivery has it.
-            || match registered_at {
-                RegistrationMoment::Invite => true,
-                RegistrationMoment::Answer => told.answered_at.is_some(),
-                RegistrationMoment::PersonKnown => told.numbers[2].is_some() || told.operator_answered_at.is_some(),
-                RegistrationMoment::End => false,
-            }
     }
 
     /// Returns the call record as of now. `legs` are the legs of this call, oldest first.

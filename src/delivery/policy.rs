@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::job::{
     CallProgress, DeliveryConsent, DeliveryJob, FormFieldMode, PyrusCallFacts, PyrusRegistration, is_unanswered,
 };
+use crate::call::config::RegistrationMoment;
 use crate::call::record::{CallDirection, CallRecord};
 
 /// The moment at which a call is registered.
@@ -23,6 +24,19 @@ pub enum RegisterAt {
     Answer,
     /// At the end of the call.
     End,
+}
+
+impl RegisterAt {
+    /// Returns the moment from which a call in progress may be registered.
+    pub const fn moment(self) -> RegistrationMoment {
+        match self {
+            Self::Auto => RegistrationMoment::PersonKnown,
+            Self::Ringing => RegistrationMoment::Ringing,
+            Self::Invite => RegistrationMoment::Invite,
+            Self::Answer => RegistrationMoment::Answer,
+            Self::End => RegistrationMoment::End,
+        }
+    }
 }
 
 /// Unit of the `CallDuration` field.
@@ -145,15 +159,7 @@ impl DeliveryPolicy {
         if progress != CallProgress::Live {
             return true;
         }
-        let person = record.operator_answered_at.is_some()
-            || (record.answered_at.is_some() && record.direction != CallDirection::Inbound);
-        match self.register_at {
-            RegisterAt::Auto => record.internal.is_some() || person,
-            RegisterAt::Ringing => record.internal.is_some() || record.ringing_at.is_some() || person,
-            RegisterAt::Invite => true,
-            RegisterAt::Answer => record.answered_at.is_some(),
-            RegisterAt::End => false,
-        }
+        self.register_at.moment().has_come(record)
     }
 
     /// Returns true if calls in this direction are registered. A call of unknown direction is registered only if both

@@ -14,7 +14,7 @@ impl Correlator<'_> {
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
         let Some(call) = self.table.call(call).filter(|call| !call.origin.is_restored()) else { return false };
         match by {
-            CorrelationRule::MediaContent => !call.is_committed(self.registered_at),
+            CorrelationRule::MediaContent => !call.recording.is_committed(),
             CorrelationRule::MediaAddress | CorrelationRule::Refer => !call.stage.is_settled(),
             _ => !call.stage.is_settled() && !call.closed_to_heuristics,
         }

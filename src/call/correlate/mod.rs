@@ -22,7 +22,6 @@ mod rule_list;
 mod transfer;
 
 use crate::call::call_table::CallTable;
-use crate::call::config::RegistrationMoment;
 use crate::call::content::ContentIndex;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
@@ -78,8 +77,6 @@ pub(crate) struct Correlator<'a> {
     pub(crate) plan: &'a NumberPlan,
     /// Relays that the content of voices shows.
     pub(crate) content: &'a ContentIndex,
-    /// Moment from which delivery may register a call.
-    pub(crate) registered_at: RegistrationMoment,
     /// Capture time of the decision.
     pub(crate) now: Timestamp,
 }

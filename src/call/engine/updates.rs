@@ -31,6 +31,9 @@ impl Engine {
         let snapshot = LiveSnapshot::from(&record);
         let Some(call) = self.table.call_mut(conversation) else { return };
         if record.ended_at.is_none() && call.stage.tell(snapshot) {
+            if self.settings.config.registered_at.has_come(&record) {
+                call.recording.commit();
+            }
             let registration = call.recording.policy().registration();
             self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
         }
@@ -44,7 +47,7 @@ impl Engine {
             [slot] if self.table.call_count() > 1 && !call.origin.is_restored() => self.table.leg(*slot),
             _ => None,
         };
-        let is_committed = call.is_committed(self.settings.config.registered_at);
+        let is_committed = call.recording.is_committed();
         let Some(leg) = leg.filter(|leg| !is_committed && leg.dialog.ended().is_none()) else { return false };
         let Some((answered, _)) = leg.dialog.answered else { return false };
         let until = answered + COMMIT_WAIT;

@@ -14,7 +14,6 @@ impl Engine {
             table: &self.table,
             plan: &self.site.plan,
             content: self.kept.content.index(),
-            registered_at: self.settings.config.registered_at,
             now: self.clock.now,
         }
     }

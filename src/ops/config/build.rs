@@ -6,7 +6,7 @@ use super::finding::ConfigFinding;
 use super::raw::{ConfigGroup, ConfigValue, GivenValue, RawConfig, RawRule};
 use super::value::{number_source, split_header_match};
 use super::{Config, ConfigPurpose, SecretSources, TrustedProxy, folders, plausible, secret};
-use crate::call::config::{CallRule, NumberSource, RecordingStart, RegistrationMoment, RuleAction};
+use crate::call::config::{CallRule, NumberSource, RecordingStart, RuleAction};
 use crate::call::phrasebook::TextLanguage;
 use crate::call::record::CallDirection;
 use crate::central::config::is_site_name;
@@ -205,13 +205,7 @@ fn pyrus(raw: &RawConfig, config: &mut Config) {
         Some("end") => RegisterAt::End,
         _ => RegisterAt::Auto,
     };
-    config.call.registered_at = match pyrus.register_at {
-        // A ring group rings at once, so the INVITE is the earliest moment for both settings.
-        RegisterAt::Invite | RegisterAt::Ringing => RegistrationMoment::Invite,
-        RegisterAt::Answer => RegistrationMoment::Answer,
-        RegisterAt::Auto => RegistrationMoment::PersonKnown,
-        RegisterAt::End => RegistrationMoment::End,
-    };
+    config.call.registered_at = pyrus.register_at.moment();
     if let Some(GivenValue { value: ConfigValue::Texts(words), .. }) = section.get("directions") {
         pyrus.directions = words.iter().filter_map(|w| direction(w)).collect();
     }

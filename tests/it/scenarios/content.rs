@@ -224,6 +224,21 @@ fn a_telephone_that_rings_late_is_found_by_its_content() {
     hears(call, (1, 2), talks, ended);
 }
 
+/// The trunk's leg names no extension, but delivery registers a call that was not sent in when it is answered. The voices
+/// begin later, and prove too late that the extension's leg is the same call.
+#[test]
+fn a_call_to_outside_that_is_registered_already_is_related_and_not_absorbed() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let a = site.scene.leg(&mut site.e200, &mut site.lan, ["200", "8055"]);
+    let b = site.scene.leg(&mut site.wan, &mut site.outside, [DID, OUTSIDE]);
+    site.scene.connect_through(a, b, 2_000);
+    site.scene.wait(6_000);
+    site.scene.bridge_until_bye(a, b, 5_000, Side::Caller);
+    let played = play(&site.scene);
+    let [first, second] = played.calls.as_slice() else { panic!("two calls, not {}", played.calls.len()) };
+    assert!(related(&first.record, &second.record) && played.absorbed.is_empty());
+}
+
 #[test]
 fn calls_that_are_registered_at_the_invite_are_related_and_stay_two() {
     let mut site = RewritingPbx::new(Scene::noisy());
