@@ -59,7 +59,7 @@ impl Correlator<'_> {
     /// Merges the call of one dialog into the call that explains a further hop of the dialog. The mirror port misses
     /// the hop by which the proxy passed the older call to the PBX, but shows how the proxy sends the new call on.
     pub(crate) fn late_hop(&self, slot: LegKey) -> Option<Command> {
-        let leg = self.table.leg(slot).filter(|l| l.joined_by == Some(CorrelationRule::SameDialog))?;
+        let leg = self.table.leg(slot).filter(|l| l.join.by() == Some(CorrelationRule::SameDialog))?;
         let own = leg.call();
         let is_open = self.may_still_be_joined(own, CorrelationRule::OnwardOne);
         if !is_open || !self.table.legs_of(own).all(|l| l.is_branch_of(leg)) {
@@ -87,8 +87,8 @@ impl Correlator<'_> {
         let candidates = self.table.correlation().candidates(&cause.correlation_keys, &signature);
         let is_better = |key: &LegKey| {
             self.table.leg(*key).is_some_and(|leg| {
-                leg.joined_by == Some(CorrelationRule::OnwardOne)
-                    && leg.join_confirmed_by.is_none()
+                leg.join.by() == Some(CorrelationRule::OnwardOne)
+                    && !leg.join.is_confirmed()
                     && leg.call() != cause.call()
                     && leg.dialog.ended().is_none()
                     && cause.created_at.since(leg.created_at) <= CLOCK_SKEW

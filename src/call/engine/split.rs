@@ -24,7 +24,7 @@ impl Engine {
             self.table.leg(**slot).is_some_and(|leg| !leg.is_closed() && !leg.is_recording_session() && has_media(leg))
         };
         let slots: Vec<LegKey> = call.legs().iter().filter(survives).copied().collect();
-        let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.last_media_at).max();
+        let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.media.last_at()).max();
         if heard.is_some_and(|heard| !self.has_anchor_at(&call.relations, heard)) {
             self.split_call(conversation, &slots, CorrelationRule::Survives, sink);
         }
