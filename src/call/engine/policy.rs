@@ -107,10 +107,8 @@ impl Engine {
         }
         leg.spool = LegSpoolState::Shut;
         sink.discard(leg.id);
-        if leg.has_media() {
-            if call.recording.delete() {
-                self.events.push_back(CallEvent::Withdrawn(call.id.clone()));
-            }
+        if leg.has_media() && call.recording.delete() {
+            self.events.push_back(CallEvent::Withdrawn(call.id.clone()));
         }
     }
 }
