@@ -8,7 +8,7 @@ use crate::call::record::{CallProblem, CallRecord, LegRecord, ProblemKind};
 
 /// How far a call is told to the outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum CallStage {
+pub(crate) enum ToldStage {
     /// Its legs are still being correlated.
     Gathering {
         /// Whether an earlier process told of the call, so that the call must end with a record.
@@ -20,7 +20,7 @@ pub(crate) enum CallStage {
     Told(LiveSnapshot),
 }
 
-impl CallStage {
+impl ToldStage {
     /// Returns whether the time for the legs to be correlated is over.
     pub(crate) const fn is_settled(&self) -> bool {
         matches!(self, Self::Settled | Self::Told(_))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::call_state::{CallNotes, CallOrigin, CallRecording, CallStage, ScanState};
+use crate::call::call_state::{CallNotes, CallOrigin, CallRecording, ScanState, ToldStage};
 use crate::call::call_table::links::CallLinks;
 use crate::call::config::{Config, RecordingStart};
 use crate::call::correlation_rule::CorrelationRule;
@@ -32,7 +32,7 @@ pub(crate) struct Conversation {
     /// Difference of wall clock minus capture timeline when the call began, in ns.
     pub(crate) wall_offset_ns: i64,
     /// How far the call is told to the outside.
-    pub(crate) stage: CallStage,
+    pub(crate) stage: ToldStage,
     /// Where the call comes from.
     pub(crate) origin: CallOrigin,
     /// Whether the heuristic rules must leave the call alone: its cause is known, or it could belong to several calls.
@@ -133,7 +133,7 @@ impl Conversation {
             links: CallLinks::default(),
             created_at,
             wall_offset_ns,
-            stage: CallStage::Gathering { is_told: false },
+            stage: ToldStage::Gathering { is_told: false },
             origin: CallOrigin::Seen,
             closed_to_heuristics: false,
             scan: ScanState::Uncounted,

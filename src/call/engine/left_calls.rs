@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::call::call_state::{CallOrigin, CallStage};
+use crate::call::call_state::{CallOrigin, ToldStage};
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
@@ -113,7 +113,7 @@ impl Engine {
             call.origin = CallOrigin::Left(Box::new(left.ended.record.clone()));
             call.notes.note_problem(ProblemKind::RestartGap);
             // The call is announced already, so it is not dropped without a record.
-            call.stage = CallStage::Gathering { is_told: true };
+            call.stage = ToldStage::Gathering { is_told: true };
             let slot = self.table.insert_call(call);
             left.slot = Some(slot);
             self.timers.arm(EngineTimer::Settle(slot), at + SETTLE);
