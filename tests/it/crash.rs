@@ -20,7 +20,7 @@ use age::x25519::Identity;
 use callspan::call::record::{CallRecord, CallVerdict, DeliveryState};
 use callspan::delivery::JobStage;
 use callspan::fake_pyrus::{FakeOptions, FakePyrus, TaskPolicy};
-use callspan::journal::{CallFilter, Journal, StoredCall, ToldStage};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -192,7 +192,7 @@ pub(crate) fn journal(dir: &Path) -> Journal {
 
 pub(crate) fn complete(journal: &Journal) -> Vec<CallRecord> {
     let calls = journal.calls(&CallFilter::default()).expect("readable");
-    calls.into_iter().filter(|c| c.stage == ToldStage::Complete).map(|c| c.record).collect()
+    calls.into_iter().filter(|c| c.stage == CallStage::Complete).map(|c| c.record).collect()
 }
 
 // ---- run
@@ -439,7 +439,7 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
     pause(Duration::from_secs(1)); // so that the hole is longer than the reach of concealment
     let (mut child, log) = start(&config);
     sender.join().expect("no panic");
-    let done = wait_until(Duration::from_secs(30), || all().iter().all(|c| c.stage == ToldStage::Complete));
+    let done = wait_until(Duration::from_secs(30), || all().iter().all(|c| c.stage == CallStage::Complete));
     Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
     assert_eq!(child.wait().expect("ours").code(), Some(0), "{}", log.lock().expect("no panic"));
     let records = complete(&journal);
@@ -542,7 +542,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
         lives += 1;
         let journal = Journal::open_read_only(&journal_config).expect("a journal");
         let live = journal.calls(&CallFilter::default()).expect("readable");
-        let live = live.iter().filter(|c| c.stage == ToldStage::Live).map(|c| c.record.recordings.len()).max();
+        let live = live.iter().filter(|c| c.stage == CallStage::Live).map(|c| c.record.recordings.len()).max();
         live_parts = live_parts.max(live.unwrap_or(0));
     }
     talker.join().expect("no panic");
@@ -551,7 +551,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     let settled = wait_until(Duration::from_secs(400), || {
         let calls = journal.calls(&CallFilter::default()).expect("readable");
         let done =
-            calls.iter().all(|c| c.stage == ToldStage::Complete && c.record.delivery.state == DeliveryState::Done);
+            calls.iter().all(|c| c.stage == CallStage::Complete && c.record.delivery.state == DeliveryState::Done);
         !calls.is_empty() && done && spools(dir.path()) == 0 && plain_files(dir.path()) == 0
     });
     assert!(settled, "seed {seed}: {}", log.lock().expect("no panic"));
@@ -621,7 +621,7 @@ fn plain_files(dir: &Path) -> usize {
 /// Returns true for a call with only its first messages captured, the others being lost in kills. It rings for an hour
 /// and its leg has no spool.
 fn only_rings(call: &StoredCall) -> bool {
-    call.stage == ToldStage::Live && call.record.answered_at.is_none()
+    call.stage == CallStage::Live && call.record.answered_at.is_none()
 }
 
 fn spools(dir: &Path) -> usize {

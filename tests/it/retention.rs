@@ -10,7 +10,7 @@ use callspan::call::record::{
     CallOutcome, CallRecord, CallVerdict, DeliveryRecord, DeliveryState, LegRecord, RecordingFile,
 };
 use callspan::delivery::row::{JobRow, JobStage};
-use callspan::journal::{Journal, ToldStage};
+use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
 /// More than any disk of the tests has.
@@ -89,7 +89,7 @@ impl RetentionSetup {
         let json = serde_json::to_vec(&record).expect("JSON");
         std::fs::write(folder.join(format!("{id}.json")), json).expect("written");
         let journal = self.journal();
-        journal.put_call(&record, ToldStage::Complete).expect("written");
+        journal.put_call(&record, CallStage::Complete).expect("written");
         if let Some(stage) = delivery {
             let stage = JobStage::from_word(stage).expect("a stage");
             let row = JobRow { id: id.to_owned(), stage, body: "{}".to_owned(), ..JobRow::default() };

@@ -12,7 +12,7 @@ use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, CallVerdict, DeliveryState, Side};
 use callspan::decode::UdpDatagram;
 use callspan::fake_pyrus::{FakeOptions, FakePyrus};
-use callspan::journal::{CallFilter, Journal, StoredCall, ToldStage};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{AlarmRunner, Alerts};
 use callspan::ops::config::Config;
 use callspan::recording::{FolderLayout, Recorder};
@@ -143,13 +143,13 @@ impl LongCallRecorder {
     fn until_parts(&self, count: usize) -> CallRecord {
         until("the parts are in the journal", || self.call().is_some_and(|c| c.record.recordings.len() >= count));
         let stored = self.call().unwrap();
-        assert_eq!((stored.stage, stored.record.recordings.len()), (ToldStage::Live, count));
+        assert_eq!((stored.stage, stored.record.recordings.len()), (CallStage::Live, count));
         assert!(stored.record.ended_at.is_none());
         stored.record
     }
 
     fn until_complete(&self) -> CallRecord {
-        until("the call is complete", || self.call().is_some_and(|c| c.stage == ToldStage::Complete));
+        until("the call is complete", || self.call().is_some_and(|c| c.stage == CallStage::Complete));
         self.call().unwrap().record
     }
 
@@ -250,7 +250,7 @@ fn segments_delivered_during_the_call_equal_one_file() {
     assert_eq!((first.starts_at, first.ends_at), (at_ms(ANSWER_MS), at_ms(ANSWER_MS + PART_MS)));
     let before = std::fs::read(&first.path).unwrap();
     until("the first part is in the task", || place.attached().len() == 1);
-    assert_eq!(station.call().unwrap().stage, ToldStage::Live, "the call goes on");
+    assert_eq!(station.call().unwrap().stage, CallStage::Live, "the call goes on");
 
     station.hear_between(&packets, due_ms(1), due_ms(2));
     station.until_parts(2);
@@ -318,7 +318,7 @@ fn a_restart_between_parts_loses_and_doubles_nothing() {
         station.wait();
         until("all is delivered", || {
             let done = |c: &StoredCall| c.record.delivery.state == DeliveryState::Done;
-            station.call().is_some_and(|c| done(&c) && c.stage == ToldStage::Complete)
+            station.call().is_some_and(|c| done(&c) && c.stage == CallStage::Complete)
         });
         let mut record = station.until_complete();
         station.stop();
@@ -383,7 +383,7 @@ fn a_journal_lost_during_a_call_neither_loses_nor_repeats_segments() {
     station.wait();
     until("all is delivered", || {
         let stored = station.call();
-        stored.is_some_and(|c| c.stage == ToldStage::Complete && c.record.delivery.state == DeliveryState::Done)
+        stored.is_some_and(|c| c.stage == CallStage::Complete && c.record.delivery.state == DeliveryState::Done)
     });
     let record = station.until_complete();
     station.stop();

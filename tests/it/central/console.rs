@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Central, Moto, Site, callspan, text};
 use callspan::call::record::CallRecord;
-use callspan::journal::ToldStage;
+use callspan::journal::CallStage;
 
 /// A running console of the centre.
 struct CentralConsole {
@@ -119,7 +119,7 @@ fn two_sites(central: &Central) -> (Site, Site, [CallRecord; 3]) {
     let mut own = north.record(2, "own@north", b"sound");
     (own.from_name, own.internal) = (Some(String::from("Анна Петрова")), Some(String::from("202")));
     (own.from, own.to) = (Some(String::from("+78125550000")), Some(String::from("202")));
-    north.journal().put_call(&own, ToldStage::Complete).expect("stored");
+    north.journal().put_call(&own, CallStage::Complete).expect("stored");
     let other = south.record(1, "shared@trunk", b"0123456789 south");
     for site in [&north, &south] {
         let pushed = site.push();

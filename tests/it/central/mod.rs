@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::configuration::ServiceToml;
 use callspan::call::record::{CallRecord, LegRecord, RecordingFile};
-use callspan::journal::{Journal, ToldStage};
+use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
 /// A PostgreSQL server of its own, on a socket in a folder of its own.
@@ -151,7 +151,7 @@ impl Site {
             }],
             ..CallRecord::default()
         };
-        self.journal().put_call(&record, ToldStage::Complete).expect("stored");
+        self.journal().put_call(&record, CallStage::Complete).expect("stored");
         record
     }
 
@@ -367,7 +367,7 @@ fn a_recording_that_retention_removed_stays_in_the_archive() {
     std::fs::remove_file(&paths[0]).expect("removed");
     // The call changes once more, as it does when its delivery goes on.
     switch_archive_on(&north);
-    journal.put_call(&call, ToldStage::Complete).expect("stored");
+    journal.put_call(&call, CallStage::Complete).expect("stored");
     let pushed = north.push();
     assert!(text(&pushed).contains("1 calls sent, 0 still to send"), "{}", text(&pushed));
     let keys = central.postgres.sql("postgres", "SELECT count(*) FROM callspan.recordings").expect("answers");
@@ -385,13 +385,13 @@ fn a_change_after_a_lost_journal_reaches_the_index() {
     assert!(north.push().status.success());
     switch_archive_on(&north);
     for _ in 0..3 {
-        north.journal().put_call(&call, ToldStage::Complete).expect("stored");
+        north.journal().put_call(&call, CallStage::Complete).expect("stored");
     }
     assert!(north.push().status.success());
     let jobs = rusqlite::Connection::open(north.folder.path().join("state").join(callspan::journal::FILE_NAME));
     jobs.expect("a journal").execute("DELETE FROM archive_jobs", []).expect("forgotten");
     call.to = Some(String::from("+74957654321"));
-    north.journal().put_call(&call, ToldStage::Complete).expect("stored");
+    north.journal().put_call(&call, CallStage::Complete).expect("stored");
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));
     let number = central.postgres.sql("postgres", "SELECT record ->> 'to' FROM callspan.calls").expect("a row");
@@ -408,7 +408,7 @@ fn a_call_that_is_rendered_again_does_not_hold_up_the_others() {
     let call = north.record(1, "a@b", b"sound");
     north.record(2, "c@d", b"sound");
     switch_archive_on(&north);
-    for stage in [ToldStage::Complete, ToldStage::Ended] {
+    for stage in [CallStage::Complete, CallStage::Ended] {
         north.journal().put_call(&call, stage).expect("stored");
     }
     let pushed = north.push();
@@ -454,7 +454,7 @@ fn a_header_with_nul_reaches_the_index() {
     let north = central.add("north");
     let mut call = north.record(1, "a@b", b"sound");
     call.headers.insert(String::from("X-Queue"), String::from("sales\0\u{1}\\u0000"));
-    north.journal().put_call(&call, ToldStage::Complete).expect("stored");
+    north.journal().put_call(&call, CallStage::Complete).expect("stored");
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));
     let header = central.postgres.sql("postgres", "SELECT record -> 'headers' ->> 'X-Queue' FROM callspan.calls");
@@ -485,7 +485,7 @@ fn objects_in_s3_are_created_once_and_compared() {
     assert!(verified.status.success(), "{}", text(&verified));
     // The row is lost: the object that is there already is compared, not sent again.
     central.postgres.sql("postgres", "DELETE FROM callspan.recordings; DELETE FROM callspan.calls").expect("deleted");
-    north.journal().put_call(&call, ToldStage::Complete).expect("stored");
+    north.journal().put_call(&call, CallStage::Complete).expect("stored");
     forget_objects(&north);
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));

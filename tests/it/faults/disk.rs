@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault};
-use callspan::journal::ToldStage;
+use callspan::journal::CallStage;
 use callspan::ops::disk::{DiskLevel, DiskWatch};
 use callspan::service::watch;
 
@@ -36,7 +36,7 @@ fn a_full_recording_folder_makes_the_call_wait() {
     station.hear(ALL);
     until("an alarm says it", || place.alarms().contains(&String::from("recording_failed")));
     let stored = call(&station.journal).expect("it is in the journal");
-    assert_eq!((stored.stage, stored.record.recordings.len()), (ToldStage::Ended, 0));
+    assert_eq!((stored.stage, stored.record.recordings.len()), (CallStage::Ended, 0));
     let [registered, uploaded, attached] = place.sent();
     assert!(registered <= 1 && (uploaded, attached) == (0, 0), "Pyrus is not told that it is complete");
     assert!(!below(&place.config.spool.dir).is_empty(), "the packets are still there");

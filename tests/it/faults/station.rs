@@ -9,7 +9,7 @@ use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, DeliveryState};
 use callspan::capture::{CaptureSource, files};
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
-use callspan::journal::{CallFilter, Journal, StoredCall, ToldStage};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 use callspan::ops::alerts::{self, AlarmRunner, Alerts};
 use callspan::ops::config::Config;
 use callspan::service::pipeline::{Pipeline, PipelineStep};
@@ -194,7 +194,7 @@ pub(crate) fn call(journal: &Journal) -> Option<StoredCall> {
 pub(crate) fn delivered(place: &FaultSetup, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the call is delivered and its record says so", || {
-        let Some(stored) = call(journal).filter(|c| c.stage == ToldStage::Complete) else { return false };
+        let Some(stored) = call(journal).filter(|c| c.stage == CallStage::Complete) else { return false };
         record = beside(&place.config.recording.dir, &stored.record.id);
         record.as_ref().is_some_and(|r| r.delivery.state == DeliveryState::Done)
     });

@@ -1,6 +1,6 @@
 //! Counts the syncs that each promise needs. A sync that is missing is data lost in a power cut; one too many is time.
 
-use callspan::journal::ToldStage;
+use callspan::journal::CallStage;
 
 use crate::faults::failing_files::FileFaults;
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, call, until};
@@ -32,7 +32,7 @@ fn setup() -> FaultSetup {
 /// Hears the call and waits until it is complete.
 fn complete(mut recorder: TestRecorder) {
     recorder.hear(ALL);
-    until("the call is complete", || call(&recorder.journal).is_some_and(|call| call.stage == ToldStage::Complete));
+    until("the call is complete", || call(&recorder.journal).is_some_and(|call| call.stage == CallStage::Complete));
     // The recorder is left running: its end is not part of the call.
     std::mem::forget(recorder);
 }

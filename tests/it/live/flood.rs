@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use callspan::call::record::{CallRecord, CallVerdict, DeliveryState, ProblemKind};
 use callspan::fake_pyrus::{FakeOptions, FakePyrus, TaskPolicy};
-use callspan::journal::{CallFilter, Journal, StoredCall, ToldStage};
+use callspan::journal::{CallFilter, CallStage, Journal, StoredCall};
 
 use super::{LiveService, configuration, program, signal};
 use crate::support::call_frames::{CallFrames, udp};
@@ -40,7 +40,7 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
         });
         sent.ended.elapsed().as_secs_f64()
     };
-    let recorded = watch("the real calls have their records", &|call| call.stage == ToldStage::Complete);
+    let recorded = watch("the real calls have their records", &|call| call.stage == CallStage::Complete);
     let delivered = watch("the real calls are delivered", &is_delivered);
     let others_first = all().iter().filter(|c| !is_real(&c.record) && is_delivered(c)).count();
     println!(

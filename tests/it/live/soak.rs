@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use age::x25519::Identity;
 use callspan::call::record::DeliveryState;
 use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault};
-use callspan::journal::{CallFilter, ToldStage};
+use callspan::journal::{CallFilter, CallStage};
 
 use super::signal;
 use crate::crash::{assert_delivered, complete, fake, journal, pyrus, start, talk, wait_until};
@@ -61,7 +61,7 @@ fn day_of_calls_and_faults_leaves_the_service_as_it_was() {
     let is_delivered = || {
         let calls = journal(&dir.path().join("state")).calls(&CallFilter::default()).expect("readable");
         let owed =
-            calls.iter().filter(|c| c.stage == ToldStage::Complete && c.record.delivery.state != DeliveryState::Done);
+            calls.iter().filter(|c| c.stage == CallStage::Complete && c.record.delivery.state != DeliveryState::Done);
         owed.count() < FEW
     };
     assert!(wait_until(Duration::from_secs(300), is_delivered), "the service has caught up");

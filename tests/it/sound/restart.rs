@@ -6,7 +6,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::record::{CallRecord, CallVerdict, Side};
 use callspan::decode::{TcpStreamChunk, TcpStreamEvent};
-use callspan::journal::{Journal, LegRow, SpoolFileState, ToldStage};
+use callspan::journal::{CallStage, Journal, LegRow, SpoolFileState};
 use callspan::net::Transport;
 use callspan::recording::{FolderLayout, Recorder};
 use callspan::service::rerender::rerender;
@@ -326,7 +326,7 @@ fn rendering_again_keeps_the_times_after_a_clock_step() {
     let first = recorder.record(&call, &spool.store()).expect("written");
     assert_eq!(first.recordings[0].starts_at, at_ms(3_601_000.0));
     let journal = Journal::open(&callspan::journal::config::Config { dir: folder.path().join("state") }).expect("made");
-    journal.put_call(&first, ToldStage::Complete).expect("written");
+    journal.put_call(&first, CallStage::Complete).expect("written");
     for leg in &call.legs {
         let state = SpoolFileState::Closed;
         let row = LegRow { name: leg.name.clone(), index: 0, same_sides: leg.same_sides, state };
