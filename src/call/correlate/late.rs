@@ -42,7 +42,7 @@ impl Correlator<'_> {
         let (sender, receiver) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let is_caused = |leg: &Leg| {
             let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
-            leg.is_joined_weakly()
+            leg.join.is_weak()
                 && leg.lived_at(draft.at)
                 && draft.at.distance(leg.created_at) <= CLOCK_SKEW
                 && leg.hop().0.same_host(receiver)
