@@ -13,6 +13,8 @@ pub(super) struct LookaheadReader {
     current: Option<CopiedFrame>,
     /// Frames after the current one that were read already.
     ahead: VecDeque<CopiedFrame>,
+    /// Error behind the frames that were read ahead. It is returned after them.
+    error: Option<CaptureError>,
 }
 
 /// A frame whose bytes the reader does not have any more.
@@ -24,7 +26,7 @@ pub(super) struct CopiedFrame {
 
 impl LookaheadReader {
     pub(super) const fn new(reader: CaptureFileReader) -> Self {
-        Self { reader, current: None, ahead: VecDeque::new() }
+        Self { reader, current: None, ahead: VecDeque::new(), error: None }
     }
 
     /// Makes the next frame the current one and returns its metadata; `None` at the end.
@@ -32,7 +34,7 @@ impl LookaheadReader {
         self.current = self.ahead.pop_front();
         match &self.current {
             Some(copied) => Ok(Some(copied.head.clone())),
-            None => self.reader.next_frame(),
+            None => self.error.take().map_or_else(|| self.reader.next_frame(), Err),
         }
     }
 
@@ -41,21 +43,22 @@ impl LookaheadReader {
         self.current.as_ref().map_or_else(|| self.reader.data(head), |copied| &copied.data)
     }
 
-    /// Returns up to `count` frames after the current one, whose metadata is `head`.
-    pub(super) fn look_ahead(
-        &mut self,
-        head: &FileFrameHeader,
-        count: usize,
-    ) -> Result<impl Iterator<Item = &CopiedFrame>, CaptureError> {
+    /// Returns up to `count` frames after the current one, whose metadata is `head`. An error of the file ends them.
+    pub(super) fn look_ahead(&mut self, head: &FileFrameHeader, count: usize) -> impl Iterator<Item = &CopiedFrame> {
         if self.current.is_none() {
             self.current = Some(self.copy_of(head.clone()));
         }
-        while self.ahead.len() < count {
-            let Some(next) = self.reader.next_frame()? else { break };
-            let copied = self.copy_of(next);
-            self.ahead.push_back(copied);
+        while self.ahead.len() < count && self.error.is_none() {
+            match self.reader.next_frame() {
+                Ok(None) => break,
+                Ok(Some(next)) => {
+                    let copied = self.copy_of(next);
+                    self.ahead.push_back(copied);
+                }
+                Err(error) => self.error = Some(error),
+            }
         }
-        Ok(self.ahead.iter().take(count))
+        self.ahead.iter().take(count)
     }
 
     /// Returns and clears the warning about this file.

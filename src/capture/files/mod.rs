@@ -119,12 +119,10 @@ impl CaptureSource for FileSource {
             else {
                 continue;
             };
-            let found_ns = match self.steps.last_stamp(index, head) {
-                Some(last) => find_step(reader, head, last, witness)?,
-                None => None,
-            };
-            witness.shift(found_ns.unwrap_or(0));
-            witness.handle_frame(head.link, head.stamp, reader.data(head));
+            let last = self.steps.last_stamp(index, head);
+            let found_ns = last.and_then(|last| find_step(reader, head, last, witness));
+            witness.shift(head.interface, found_ns.unwrap_or(0));
+            witness.handle_frame(head, reader.data(head));
             let TimelinePosition { at, step_ns } = self.steps.place_on_timeline(index, head, found_ns);
             let Some(by_ns) = step_ns else { return Ok(self.hand_out(index, at)) };
             self.held_back = Some((index, at));

@@ -1,12 +1,13 @@
 //! Proves by the RTP streams of a file that its clock was set by less than five seconds.
 //!
 //! A jump that small can be disorder between cores or interfaces. But the frames of one stream keep their order. So the
-//! clock went back if the next packet of a stream, by sequence number, has a much earlier time than the one before. It
-//! went ahead if the packets of several senders come late by the same time, although their RTP timestamps go on.
+//! clock went back if the next packet of a stream, by sequence number, has a much earlier time than the one before. It did
+//! not if the frames are packets that the file has already shown, as where two captures that overlap were joined.
 
 use std::hash::BuildHasher as _;
 
 use super::super::LinkType;
+use super::reader::FileFrameHeader;
 use crate::time::Timestamp;
 
 /// The newest packets of the streams of a file.
@@ -35,22 +36,20 @@ struct SeenPacket {
     stamp: Timestamp,
 }
 
-/// IP addresses, UDP ports and SSRC of a stream.
+/// Interface, IP addresses, UDP ports and SSRC of a stream. Each interface has its own clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct StreamKey {
+    interface: u32,
     src: [u8; 16],
     dst: [u8; 16],
     ports: [u8; 4],
     ssrc: [u8; 4],
 }
 
-/// IP address of a sender.
-pub(super) type SenderKey = [u8; 16];
-
 impl RtpWitness {
     /// Records a frame.
-    pub(super) fn handle_frame(&mut self, link: LinkType, stamp: Timestamp, frame: &[u8]) {
-        let Some(packet) = SeenPacket::of(link, stamp, frame) else { return };
+    pub(super) fn handle_frame(&mut self, head: &FileFrameHeader, frame: &[u8]) {
+        let Some(packet) = SeenPacket::of(head, frame) else { return };
         if self.streams.is_empty() {
             self.streams.resize(SLOTS, None);
         }
@@ -63,7 +62,7 @@ impl RtpWitness {
         if steps == 0 || steps > u16::MAX - MAX_STEPS {
             return; // a copy, or a late packet
         }
-        let passed_ns = stamp.nanos_since(last.packet.stamp);
+        let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_regular = steps == 1 && (0..MAX_SPACING_NS).contains(&passed_ns);
         let spacing_ns = if is_regular { passed_ns } else { last.spacing_ns };
         let ticks = if steps == 1 { packet.time.wrapping_sub(last.packet.time) } else { last.ticks };
@@ -71,39 +70,46 @@ impl RtpWitness {
     }
 
     /// Returns by how much the clock was set back before a frame, ns, if the frame proves it.
-    pub(super) fn step_back(&self, link: LinkType, stamp: Timestamp, frame: &[u8]) -> Option<i64> {
-        let packet = SeenPacket::of(link, stamp, frame)?;
+    pub(super) fn step_back(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
+        let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
-        let passed_ns = stamp.nanos_since(last.packet.stamp);
+        let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_step = (1..=MAX_STEPS).contains(&steps) && (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns);
         let spacing_ns = if last.spacing_ns > 0 { last.spacing_ns } else { USUAL_SPACING_NS };
         is_step.then(|| spacing_ns * i64::from(steps) - passed_ns)
     }
 
-    /// Returns the sender of a frame and how late its stamp is, ns, if it is the next packet of an even stream.
-    pub(super) fn lateness(&self, link: LinkType, stamp: Timestamp, frame: &[u8]) -> Option<(SenderKey, i64)> {
-        let packet = SeenPacket::of(link, stamp, frame)?;
+    /// Returns how late the stamp of a frame is, ns, if it is the next packet of an even stream.
+    pub(super) fn lateness(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
+        let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         let is_next = (1..=MAX_STEPS).contains(&steps) && last.spacing_ns > 0 && last.ticks > 0;
         let is_even =
             is_next && packet.time.wrapping_sub(last.packet.time) == u32::from(steps).wrapping_mul(last.ticks);
-        let late_ns = stamp.nanos_since(last.packet.stamp) - last.spacing_ns * i64::from(steps);
-        is_even.then_some((packet.key.src, late_ns))
+        let late_ns = head.stamp.nanos_since(last.packet.stamp) - last.spacing_ns * i64::from(steps);
+        is_even.then_some(late_ns)
     }
 
-    /// Returns whether no stream was seen yet.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+    /// Returns whether a frame is an earlier packet of a stream with the stamp that this packet had by the spacing of the
+    /// stream: the file repeats it, and its clock was not set.
+    pub(super) fn is_repeated(&self, head: &FileFrameHeader, frame: &[u8]) -> bool {
+        let Some(packet) = SeenPacket::of(head, frame) else { return false };
+        let Some(last) = self.stream(packet.key) else { return false };
+        let behind = last.packet.sequence.wrapping_sub(packet.sequence);
+        let expected_ns = last.spacing_ns * i64::from(behind);
+        let apart_ns = (last.packet.stamp.nanos_since(packet.stamp) - expected_ns).abs();
+        behind <= MAX_REPEATED && last.spacing_ns > 0 && apart_ns <= MIN_STEP_NS
     }
 
-    /// Shifts all streams to the clock after a step of `by_ns`, so that they do not prove the same step again.
-    pub(super) fn shift(&mut self, by_ns: i64) {
+    /// Shifts the streams of an interface to the clock after a step of `by_ns`, so that they do not prove the same step
+    /// again.
+    pub(super) fn shift(&mut self, interface: u32, by_ns: i64) {
         if by_ns == 0 {
             return;
         }
-        for stream in self.streams.iter_mut().flatten() {
+        for stream in self.streams.iter_mut().flatten().filter(|stream| stream.packet.key.interface == interface) {
             stream.packet.stamp = stream.packet.stamp.offset(by_ns);
         }
     }
@@ -115,13 +121,14 @@ impl RtpWitness {
 
 impl SeenPacket {
     /// Reads a frame that looks like RTP over UDP and IP.
-    fn of(link: LinkType, stamp: Timestamp, frame: &[u8]) -> Option<Self> {
-        let (mut key, udp) = udp_of(network_layer(link, frame)?)?;
+    fn of(head: &FileFrameHeader, frame: &[u8]) -> Option<Self> {
+        let (mut key, udp) = udp_of(network_layer(head.link, frame)?)?;
+        key.interface = head.interface;
         let rtp = udp.get(8..20).filter(|rtp| rtp[0] >> 6 == 2 && !(192..=223).contains(&rtp[1]))?;
         key.ports.copy_from_slice(udp.get(..4)?);
         key.ssrc.copy_from_slice(&rtp[8..12]);
         let time = u32::from_be_bytes([rtp[4], rtp[5], rtp[6], rtp[7]]);
-        Some(Self { key, sequence: u16::from_be_bytes([rtp[2], rtp[3]]), time, stamp })
+        Some(Self { key, sequence: u16::from_be_bytes([rtp[2], rtp[3]]), time, stamp: head.stamp })
     }
 }
 
@@ -178,6 +185,8 @@ const USUAL_SPACING_NS: i64 = 20_000_000;
 const SLOTS: usize = 1_024;
 /// Largest step of the sequence number that proves a clock step, packets: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;
+/// Most packets that a repeated packet is behind: 10 s at 20 ms, more than the largest step.
+const MAX_REPEATED: u16 = 500;
 /// Smallest proven clock step, ns. Smaller jumps are disorder of the network or of a sender that bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
 /// Largest clock step that needs an RTP stream as proof, ns.
