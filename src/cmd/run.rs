@@ -96,7 +96,7 @@ fn serve(
     let mut source = live::open(&config.capture, missing_interface_policy(&systemd))?;
     let mut service = RunningService::start(config, &source, (alerts.clone(), systemd))?;
     if let Some(life) = sending {
-        service.supervisor.watch("notify", life, PATIENT_ROUND);
+        service.supervisor.watch_helper("notify", life, PATIENT_ROUND);
     }
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));
@@ -190,13 +190,13 @@ impl RunningService {
         supervisor.watch("spool", ThreadLife::of_ticks(spool.writer_rounds().into()), SHORT_ROUND);
         supervisor.watch("watch", watch.life(), SHORT_ROUND);
         supervisor.watch("state files", state_files.life(), SHORT_ROUND);
-        supervisor.watch("alerts", alerts.life(), PATIENT_ROUND);
+        supervisor.watch_helper("alerts", alerts.life(), PATIENT_ROUND);
         let optional = [
             ("archive", archive.as_ref().map(StoppableThread::life)),
             ("console", console.as_ref().and_then(ConsoleServer::life)),
         ];
         for (name, life) in optional {
-            life.into_iter().for_each(|life| supervisor.watch(name, life, SHORT_ROUND));
+            life.into_iter().for_each(|life| supervisor.watch_helper(name, life, SHORT_ROUND));
         }
         post_processor.supervise(&mut supervisor);
         let test_key = test_key::load_or_create(&config.journal.dir);
@@ -396,13 +396,13 @@ impl RunningService {
         (pyrus.security_key, pyrus.security_key_file) = (new.pyrus.security_key, new.pyrus.security_key_file);
     }
 
-    /// Notifies the watchdog of systemd, unless a thread makes no progress, and updates the status line.
+    /// Notifies the watchdog of systemd, unless a vital thread makes no progress, and updates the status line.
     fn show_life(&mut self, source: &mut dyn CaptureSource) {
         let stalled = self.supervisor.stalled(clock::monotonic());
-        if stalled.is_empty() {
+        if !stalled.iter().any(|thread| thread.is_vital) {
             self.systemd.try_tell("WATCHDOG=1");
         }
-        for &StalledThread { name, since } in stalled.iter().filter(|thread| !self.stalled.contains(&thread.name)) {
+        for &StalledThread { name, since, .. } in stalled.iter().filter(|thread| !self.stalled.contains(&thread.name)) {
             self.alerts.raise(&AlarmCause::ThreadStalled { name, since });
         }
         self.stalled = stalled.iter().map(|thread| thread.name).collect();

@@ -429,13 +429,16 @@ fn is_stopped_within(stopped: &watch::Receiver<()>, pause: Duration) -> bool {
     is_stopped()
 }
 
-/// Serves the connections of a listener. Without a listener, never ends.
+/// Serves the connections of a listener. Without a listener, never ends. Tries again while no descriptor is left.
+#[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
 async fn serve_on(listener: Option<&TcpListener>, router: Router, tls: Option<TlsAcceptor>) {
-    let cloned = listener.map(|listener| listener.try_clone().and_then(tokio::net::TcpListener::from_std));
-    match cloned {
-        None => std::future::pending().await,
-        Some(Ok(listener)) => accept(listener, router, tls).await,
-        Some(Err(error)) => tracing::error!("the console has stopped: {error}"),
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.try_clone().and_then(tokio::net::TcpListener::from_std) {
+            Ok(listener) => return accept(listener, router, tls).await,
+            Err(error) => tracing::error!("the console cannot accept connections now: {error}"),
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 

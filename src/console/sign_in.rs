@@ -1,7 +1,7 @@
 //! Sign-in with growing pauses after wrong passwords, and sign-out.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Query, State};
@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::access::{self, Viewer};
 use super::accounts::{AuditAction, UserAccount};
@@ -41,7 +41,7 @@ pub(super) struct SignInForm {
 pub(super) struct SignInPauses {
     names: Mutex<HashMap<String, FailedTries>>,
     /// Permits for password hashing: each hash takes 19 MiB and a processor.
-    hashing: Semaphore,
+    hashing: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ struct FailedTries {
 
 impl Default for SignInPauses {
     fn default() -> Self {
-        Self { names: Mutex::default(), hashing: Semaphore::new(HASHES) }
+        Self { names: Mutex::default(), hashing: Arc::new(Semaphore::new(HASHES)) }
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn sign_in(
 ) -> Response {
     let next = local_path(form.next.clone());
     let name: String = form.user.trim().chars().take(64).collect();
-    let _place = state.pauses.hashing.acquire().await;
+    let permit = Arc::clone(&state.pauses.hashing).acquire_owned().await.ok();
     // The pause begins before the check, so that many tries at once do not share one pause.
     let pause = match state.pauses.begin_try(&name, wall_clock()) {
         Ok(pause) => pause,
@@ -103,7 +103,7 @@ pub(super) async fn sign_in(
             return (StatusCode::TOO_MANY_REQUESTS, pages::sign_in(&viewer, &next, Some(rest))).into_response();
         }
     };
-    match open_session(&state, &name, form.password, form.code).await {
+    match open_session(&state, &name, (form.password, form.code), permit).await {
         Ok(Some(token)) => {
             state.pauses.forget(&name);
             let secure = if access::session_cookie(&state).starts_with("__Host-") { "; Secure" } else { "" };
@@ -118,12 +118,13 @@ pub(super) async fn sign_in(
 async fn open_session(
     state: &ConsoleState,
     name: &str,
-    password: String,
-    code: String,
+    (password, code): (String, String),
+    permit: Option<OwnedSemaphorePermit>,
 ) -> Result<Option<String>, super::server::StateError> {
     let name = name.to_owned();
     state
         .with_accounts(move |accounts| {
+            let _permit = permit; // freed when the hash is done, also if the browser closes the connection before
             let user: Option<UserAccount> = accounts.check_password(&name, &password)?;
             let is_whole = user.is_some() && accounts.check_totp(&name, &code, wall_clock())?;
             let user = user.filter(|_| is_whole);

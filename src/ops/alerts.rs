@@ -455,6 +455,7 @@ fn run_all(
     life: &ThreadLife,
 ) {
     let run = |alarm: &Alarm| {
+        life.tick();
         if let Some(ways) = ways {
             ways.pass_on(alarm);
         }

@@ -4,6 +4,9 @@
 //! Each thread increments a counter in every round of its loop, also while it waits for work. The capture thread
 //! compares the counters. If a counter stands still for too long, the capture thread stops notifying the watchdog of
 //! systemd (`WatchdogSec=`), and systemd restarts the service. A thread that has ended ends the service.
+//!
+//! A thread that strangers or other machines can keep busy, e.g. the console, raises the alarm too, but never stops the
+//! notification: a flood of requests must not restart the recorder.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -76,6 +79,8 @@ struct SupervisedThread {
     name: &'static str,
     life: ThreadLife,
     limit: Duration,
+    /// Systemd restarts the service if this thread makes no progress.
+    is_vital: bool,
     seen: u64,
     /// When the counter was last seen to have changed; `None` before the first check.
     changed_at: Option<Instant>,
@@ -88,12 +93,20 @@ pub struct StalledThread {
     pub name: &'static str,
     /// Time without progress.
     pub since: Duration,
+    /// Systemd restarts the service if this thread makes no progress.
+    pub is_vital: bool,
 }
 
 impl Supervisor {
     /// Supervises a further thread. `limit` is the longest time that a round of a healthy thread takes.
     pub fn watch(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
-        self.threads.push(SupervisedThread { name, life, limit, seen: 0, changed_at: None });
+        self.threads.push(SupervisedThread { name, life, limit, is_vital: true, seen: 0, changed_at: None });
+    }
+
+    /// Supervises a further thread, without which calls are recorded and delivered all the same. A stall is reported, and
+    /// restarts nothing.
+    pub fn watch_helper(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
+        self.threads.push(SupervisedThread { name, life, limit, is_vital: false, seen: 0, changed_at: None });
     }
 
     /// Compares all counters at the time `now`. Returns the threads beyond their limit.
@@ -117,7 +130,7 @@ impl SupervisedThread {
         };
         (self.seen, self.changed_at) = (ticks, Some(changed_at));
         let since = now.duration_since(changed_at);
-        (since >= self.limit).then_some(StalledThread { name: self.name, since })
+        (since >= self.limit).then_some(StalledThread { name: self.name, since, is_vital: self.is_vital })
     }
 }
 
@@ -146,10 +159,22 @@ mod tests {
         quick.tick();
         assert_eq!(stalled_after(59), []);
         quick.tick();
-        assert_eq!(stalled_after(61), [StalledThread { name: "slow", since: Duration::from_secs(61) }]);
+        let slow_for = |secs| StalledThread { name: "slow", since: Duration::from_secs(secs), is_vital: true };
+        assert_eq!(stalled_after(61), [slow_for(61)]);
         slow.tick();
         assert_eq!(stalled_after(62), []);
         assert_eq!(stalled_after(130).len(), 2, "each thread is named");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+    fn stall_of_a_helper_is_reported_and_not_vital() {
+        let mut supervisor = Supervisor::default();
+        supervisor.watch_helper("console", ThreadLife::default(), Duration::from_secs(60));
+        let begin = Instant::now();
+        assert_eq!(supervisor.stalled(begin), []);
+        let stalled = supervisor.stalled(begin + Duration::from_secs(60));
+        assert_eq!(stalled, [StalledThread { name: "console", since: Duration::from_secs(60), is_vital: false }]);
     }
 
     #[test]
