@@ -358,24 +358,24 @@ impl Negotiation {
 
     /// Returns how the recording uses a stream that `sender` sends on a flow (source, destination).
     pub(crate) fn line_use(&self, sender: Side, flow: (Endpoint, Endpoint)) -> AudioLineUse {
-        let (Some(own), Some(other)) = (self.announced(sender), self.announced(sender.other())) else {
-            return AudioLineUse::Voice;
-        };
-        let common: Vec<(&AudioLine, &AudioLine)> = own
-            .lines
-            .iter()
-            .filter_map(|line| Some((line, other.lines.iter().find(|theirs| theirs.place == line.place)?)))
-            .collect();
-        let by_receiver = common.iter().position(|(_, theirs)| theirs.port == flow.1.port());
-        let line = by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.0.port()));
+        let common = self.common_lines(sender);
         let is_one_way = |(line, theirs): &(&AudioLine, &AudioLine)| {
             line.direction.sends() && !(theirs.direction.sends() && line.direction.receives())
         };
-        match line {
+        match line_of(&common, flow) {
             None | Some(0) => AudioLineUse::Voice,
             Some(1) if common.iter().all(is_one_way) => AudioLineUse::OtherParty,
             Some(_) => AudioLineUse::Further,
         }
+    }
+
+    /// Returns the m-lines that both sides use for audio, each as `sender` and as the other side describes it.
+    fn common_lines(&self, sender: Side) -> Vec<(&AudioLine, &AudioLine)> {
+        let (Some(own), Some(other)) = (self.announced(sender), self.announced(sender.other())) else {
+            return Vec::new();
+        };
+        let theirs = |line: &AudioLine| other.lines.iter().find(|theirs| theirs.place == line.place);
+        own.lines.iter().filter_map(|line| Some((line, theirs(line)?))).collect()
     }
 
     /// Returns every endpoint at which media of this dialog may arrive, with its side. An endpoint that both sides announce
@@ -447,13 +447,27 @@ impl Negotiation {
         described(&self.announced).flat_map(|(d, _)| d.formats.iter()).map(|(_, format)| format.clone()).collect()
     }
 
-    /// Returns the encryption of the audio of `sender`.
+    /// Returns the encryption of the audio of `sender` on the first m-line that both sides use.
     pub(crate) fn security(&self, sender: Side) -> StreamSecurity {
+        self.security_of_line(self.line(sender), self.line(sender.other()))
+    }
+
+    /// Returns the encryption of a stream that `sender` sends on a flow (source, destination). Each m-line has its own
+    /// protection and keys.
+    pub(crate) fn security_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> StreamSecurity {
+        let common = self.common_lines(sender);
+        match line_of(&common, flow) {
+            None | Some(0) => self.security(sender),
+            Some(line) => self.security_of_line(Some(common[line].0), Some(common[line].1)),
+        }
+    }
+
+    /// Returns the encryption of the audio on an m-line, as its sender and as the other side describe it.
+    fn security_of_line(&self, own: Option<&AudioLine>, other: Option<&AudioLine>) -> StreamSecurity {
         if self.zrtp {
             return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
         }
-        let other = self.line(sender.other());
-        let Some(own) = self.line(sender) else {
+        let Some(own) = own else {
             // The receiver offered SRTP, and the sender's answer is not known yet.
             let asked = other.is_some_and(|line| line.protection != MediaProtection::Plain);
             return if asked { StreamSecurity::Undecryptable(MissingKeyReason::NoKeys) } else { StreamSecurity::Plain };
@@ -474,6 +488,13 @@ impl Negotiation {
             }
         }
     }
+}
+
+/// Returns the index of the m-line to which a flow (source, destination) belongs: by the port of the receiver, else by that
+/// of the sender.
+fn line_of(common: &[(&AudioLine, &AudioLine)], flow: (Endpoint, Endpoint)) -> Option<usize> {
+    let by_receiver = common.iter().position(|(_, theirs)| theirs.port == flow.1.port());
+    by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.0.port()))
 }
 
 /// Returns the known descriptions of an array, each with its side.
@@ -579,6 +600,21 @@ mod tests {
         assert_eq!(negotiation.security(Side::Caller), StreamSecurity::Plain);
         negotiation.settle(Side::Caller);
         assert_eq!(negotiation.agreed().holding, [true, false]);
+    }
+
+    #[test]
+    fn each_of_two_audio_lines_has_its_own_keys() {
+        let mut negotiation = Negotiation::default();
+        let lines = |port: u16, key: char| format!("m=audio {port} RTP/AVP 8\r\n{}", protected(port + 2, key));
+        negotiation.announce(Side::Caller, description(&lines(4000, 'a')));
+        negotiation.announce(Side::Callee, description(&lines(5000, 'b')));
+        let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);
+        let of = |from: u16, to: u16, sender: Side| negotiation.security_of_flow(sender, (end(from), end(to)));
+        assert_eq!(of(4000, 5000, Side::Caller), StreamSecurity::Plain);
+        for (from, to, sender, key) in [(4002, 5002, Side::Caller, 'a'), (5002, 4002, Side::Callee, 'b')] {
+            let StreamSecurity::Keys(context) = of(from, to, sender) else { panic!("{sender:?} has no keys") };
+            assert!(context.keys[0].inline.starts_with(key));
+        }
     }
 
     #[test]

@@ -346,7 +346,7 @@ impl RtpStream {
             let earliest = at.offset(-MAX_JUDGED_NS);
             news.payloads_since = payload.is_judged.then(|| payload.first_at.max(earliest).min(at));
         }
-        let security = negotiation.security(self.sender);
+        let security = negotiation.security_of_flow(self.sender, (self.src, self.dst));
         if self.security.last != security {
             let since =
                 if self.security.is_unsettled { self.received.stats.first_at().unwrap_or(at).min(at) } else { at };
@@ -424,7 +424,7 @@ impl RtpStream {
         is_event
             && !self.formats.doubt.own_numbers
             && packet.payload.len() > MAX_EVENT_BYTES
-            && negotiation.security(self.sender) == StreamSecurity::Plain
+            && negotiation.security_of_flow(self.sender, (self.src, self.dst)) == StreamSecurity::Plain
             && negotiation.own_format(self.sender, packet.pt).is_some_and(|own| !own.is(Codec::TelephoneEvent))
     }
 
@@ -496,7 +496,7 @@ impl RtpStream {
             return;
         }
         self.formats.doubt.judges.retain(|judge| judge.pt() != pt);
-        let is_plain = negotiation.security(self.sender) == StreamSecurity::Plain;
+        let is_plain = negotiation.security_of_flow(self.sender, (self.src, self.dst)) == StreamSecurity::Plain;
         if !is_plain
             || self.formats.doubt.judges.len() >= MAX_JUDGES
             || announced.is_some_and(|format| format.is(Codec::Red))
