@@ -133,13 +133,13 @@ impl RawReader<'_, '_> {
                 || format!("the sections are: {}", sections.join(", ")),
                 |s| format!("did you mean [{s}]?"),
             );
-            self.wrong(line, format!("there is no section [{name}]"), remedy);
+            self.wrong(line, format!("there is no section [{}]", shown_name(name)), remedy);
         } else {
             let remedy = match home_of(name) {
                 Some(section) => format!("move it below [{section}]"),
                 None => String::from("move it below its [section]"),
             };
-            self.wrong(line, format!("the key \"{name}\" is above the first section"), remedy);
+            self.wrong(line, format!("the key \"{}\" is above the first section", shown_name(name)), remedy);
         }
     }
 
@@ -213,7 +213,7 @@ impl RawReader<'_, '_> {
             (None, Some(home)) => format!("move it below [{home}]"),
             (None, None) => format!("[{section}] has: {}", known.join(", ")),
         };
-        self.wrong(line, format!("[{section}] has no key \"{name}\""), remedy);
+        self.wrong(line, format!("[{section}] has no key \"{}\"", shown_name(name)), remedy);
     }
 
     fn wrong(&mut self, line: usize, what: impl Into<String>, remedy: impl Into<String>) {
@@ -241,6 +241,16 @@ fn syntax(line: Option<usize>, message: &str) -> ConfigFinding {
     };
     ConfigFinding::mistake(line, format!("this is not TOML: {message}"), remedy)
 }
+
+/// Returns a name for an error. A name that is not made of letters and underscores can be a secret in the wrong place and
+/// is not shown.
+fn shown_name(name: &str) -> &str {
+    let is_word = name.len() <= MAX_NAME && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
+    if is_word { name } else { "…" }
+}
+
+/// Longest name that is shown, bytes: longer than the longest key.
+const MAX_NAME: usize = 40;
 
 fn section_of(name: &str) -> Option<&'static str> {
     SECTIONS.iter().map(|(section, _)| *section).find(|s| *s == name)

@@ -267,6 +267,14 @@ proptest::proptest! {
     }
 }
 
+#[test]
+fn secret_in_the_place_of_a_name_is_not_shown() {
+    for text in ["[\"top-secret-9\"]\n", "\"top-secret-9\" = 1\n", "[pyrus]\n\"top-secret-9\" = 1\n"] {
+        let error = Config::from_text(text, "t", ConfigPurpose::Run, &SecretSources::default()).expect_err(text);
+        assert!(!error.to_string().contains("top-secret"), "{error}");
+    }
+}
+
 /// Pieces of configurations, well-formed and malformed.
 const PIECES: &[&str] = &[
     "[capture]\n",
