@@ -150,7 +150,8 @@ impl ArchiveIndex {
         self.client().await?;
         let Some(client) = &mut self.client else { return Err(ArchiveError::Index(String::from("not connected"))) };
         let transaction = client.transaction().await.map_err(|e| index_error(&e))?;
-        // Two migrations at once wait for each other.
+        // Two migrations at once wait for each other. A step that writes a large index anew takes longer than a statement of a call may.
+        transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(|e| index_error(&e))?;
         transaction.batch_execute("SELECT pg_advisory_xact_lock(7264773)").await.map_err(|e| index_error(&e))?;
         transaction.batch_execute(VERSIONS).await.map_err(|e| index_error(&e))?;
         let row = transaction

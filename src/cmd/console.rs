@@ -11,8 +11,8 @@ use crate::console::ConsoleServer;
 use crate::ops::alerts::Alerts;
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::{log, output};
-use crate::service::site_watch;
 use crate::service::systemd::SystemdSocket;
+use crate::service::{lock, site_watch};
 
 /// Arguments of `console`.
 #[derive(Clone, Debug, Args)]
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ConsoleArgs) -> anyhow::Result<ExitCode> {
     let Some(listen) = config.console.listen else {
         bail!("{} has no console.listen: set it to ADDRESS:PORT, e.g. \"127.0.0.1:8080\"", args.config.display());
     };
-    std::fs::create_dir_all(&config.journal.dir)
+    lock::make_private(&config.journal.dir)
         .with_context(|| format!("cannot create the folder {} of state.dir", config.journal.dir.display()))?;
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
         .context("signal handler")?;

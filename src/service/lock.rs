@@ -55,6 +55,7 @@ pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         .read(true)
         .write(true)
         .mode(0o600)
+        .custom_flags(NO_LINK)
         .open(&path)
         .map_err(failed)?;
     // A command of root beside the service must not lock the service out.
@@ -94,10 +95,12 @@ fn holder(file: &mut File) -> String {
 
 /// Creates a folder with access for one user alone, if it does not exist: for this user, or for the owner of the folder around it
 /// if this user is root.
-pub(super) fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     recording::make_private_folder(folder)
 }
 
+/// Flag for opening that refuses a symbolic link: the owner of the folder could point it at a file of root.
+const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Name of the lock file in its folder.
 const FILE_NAME: &str = "callspan.lock";
 /// Bytes read of the lock file: more than a process id has digits.
