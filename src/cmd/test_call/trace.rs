@@ -324,14 +324,13 @@ const fn side_name(side: Side) -> &'static str {
 }
 
 /// Alarms that explain a recording that was not written.
-const STORAGE_ALARMS: [AlarmKind; 7] = [
+const STORAGE_ALARMS: [AlarmKind; 6] = [
     AlarmKind::DiskFull,
     AlarmKind::DiskReadOnly,
     AlarmKind::StorageMissing,
     AlarmKind::RecordingFailed,
     AlarmKind::RenderFailed,
     AlarmKind::JournalDamaged,
-    AlarmKind::DiskLow,
 ];
 const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processor time";
 /// Pause between two reads of the journal.
