@@ -46,6 +46,7 @@ impl Engine {
                 if let Some(leg) = self.table.leg_mut(slot) {
                     leg.join.set(restored.joined_by);
                 }
+                self.apply_early_decisions(&restored.name, sink);
             }
         }
         self.learn_pbx(slot);

@@ -12,7 +12,7 @@ use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
 use crate::call::correlate::MachineAlias;
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::decision::Decision;
+use crate::call::decision::{Decision, TimedDecision};
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
@@ -56,6 +56,9 @@ pub(super) struct RestoreState {
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
     /// Restored legs, by name.
     slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
+    /// Decisions about the calls of legs whose first message is still to come, by name of the leg. Decisions that were
+    /// made together with a leg have the time of its first message, and are read before it.
+    early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
     /// Capture time of the newest clock offset that was read back.
     clock_since: Option<Timestamp>,
     /// Whether spools are being read back.
@@ -84,6 +87,15 @@ impl RestoreState {
         restored
     }
 
+    /// Keeps a decision about the call of a leg until the leg's first message is read.
+    fn keep_early(&mut self, name: &str, decision: &Decision, at: Timestamp) {
+        use Decision::{Join, Pause, Relate, Resume};
+        if matches!(decision, Join { .. } | Relate { .. } | Pause | Resume) {
+            let kept = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
+            self.early.entry(name.to_owned()).or_default().push(kept);
+        }
+    }
+
     /// Returns whether spools are being read back.
     pub(super) const fn is_reading(&self) -> bool {
         self.is_reading
@@ -105,14 +117,21 @@ impl Engine {
         if let Decision::Clock { wall_offset_ns } = decision {
             self.restore_clock(at, *wall_offset_ns);
         }
-        let Some(slot) = self.earlier.restore.slots.get(name).copied() else { return };
+        let Some(slot) = self.earlier.restore.slots.get(name).copied() else {
+            self.earlier.restore.keep_early(name, decision, at);
+            return;
+        };
         let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.name == name) else { return };
         let conversation = leg.call();
         match decision {
             Decision::Join { by, .. } => leg.join.set(*by),
             Decision::Relate { conversation: other, by } => {
-                if let Some(call) = self.table.call_mut(conversation) {
-                    call.add_relation(RelationRecord::new(other, *by));
+                let (leg, is_written) = (leg.id, leg.spool.is_open());
+                if let Some(call) = self.table.call_mut(conversation)
+                    && call.add_relation(RelationRecord::new(other, *by))
+                    && is_written
+                {
+                    sink.decide(leg, at, decision);
                 }
             }
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
@@ -143,6 +162,13 @@ impl Engine {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Applies the decisions about a restored leg that were read before its first message.
+    pub(super) fn apply_early_decisions(&mut self, name: &str, sink: &mut dyn LegSink) {
+        for kept in self.earlier.restore.early.remove(name).unwrap_or_default() {
+            self.handle_restored_decision(name, &kept.decision, kept.at(), sink);
         }
     }
 
