@@ -116,7 +116,7 @@ fn serve(
 /// Returns how to treat a missing interface. Under systemd the service waits for the interface and continues to
 /// deliver. At a terminal the command fails.
 const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInterfacePolicy {
-    match systemd.is_connected() {
+    match systemd.is_supervised() {
         true => live::MissingInterfacePolicy::Retry,
         false => live::MissingInterfacePolicy::Fail,
     }

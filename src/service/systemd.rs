@@ -10,17 +10,17 @@ use super::clock::monotonic;
 
 /// The socket of systemd. Without systemd it takes every message and sends none.
 #[derive(Debug)]
-pub(crate) struct SystemdSocket(Option<UnixDatagram>);
+pub(crate) struct SystemdSocket(Option<(UnixDatagram, SocketAddr)>);
 
 impl SystemdSocket {
-    /// Connects to the socket that the environment names.
+    /// Opens a socket for messages to the address that the environment names. Nobody need listen there yet.
     pub(crate) fn of_environment() -> Self {
         let name = std::env::var_os("NOTIFY_SOCKET");
-        Self(name.and_then(|name| connect(name.as_bytes()).ok()))
+        Self(name.and_then(|name| open(name.as_bytes()).ok()))
     }
 
     /// Returns true if systemd, or another program in its place, supervises this process.
-    pub(crate) const fn is_connected(&self) -> bool {
+    pub(crate) const fn is_supervised(&self) -> bool {
         self.0.is_some()
     }
 
@@ -36,24 +36,23 @@ impl SystemdSocket {
     /// Sends a message without waiting. Returns false if the queue of the socket is full: a systemd that is busy or hangs must
     /// not hold up the capture.
     pub(crate) fn try_tell(&self, message: &str) -> bool {
-        let Some(socket) = &self.0 else { return true };
-        match socket.send(message.as_bytes()) {
+        let Some((socket, address)) = &self.0 else { return true };
+        match socket.send_to_addr(message.as_bytes(), address) {
             Err(error) => error.kind() != ErrorKind::WouldBlock,
             Ok(_) => true,
         }
     }
 }
 
-/// Connects to a path, or to an abstract name that begins with `@`.
-fn connect(name: &[u8]) -> std::io::Result<UnixDatagram> {
+/// Opens a socket for messages to a path, or to an abstract name that begins with `@`.
+fn open(name: &[u8]) -> std::io::Result<(UnixDatagram, SocketAddr)> {
     let address = match name {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
         path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
     };
     let socket = UnixDatagram::unbound()?;
-    socket.connect_addr(&address)?;
     socket.set_nonblocking(true)?;
-    Ok(socket)
+    Ok((socket, address))
 }
 
 /// Longest wait for a place in the queue. systemd is given 90 s for a start and 60 s for a stop.
@@ -69,8 +68,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let systemd = UnixDatagram::bind(&path).unwrap();
-        let socket = SystemdSocket(connect(path.as_os_str().as_bytes()).ok());
-        assert!(socket.is_connected());
+        let socket = SystemdSocket(open(path.as_os_str().as_bytes()).ok());
+        assert!(socket.is_supervised());
         let sent = (0..100_000).take_while(|_| socket.try_tell("WATCHDOG=1")).count();
         assert!(sent < 100_000, "nobody reads");
         let mut message = [0; 100];
@@ -84,7 +83,7 @@ mod tests {
         let name = format!("callspan-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let systemd = UnixDatagram::bind_addr(&address).unwrap();
-        SystemdSocket(connect(format!("@{name}").as_bytes()).ok()).tell("READY=1");
+        SystemdSocket(open(format!("@{name}").as_bytes()).ok()).tell("READY=1");
         assert_eq!(systemd.recv(&mut [0; 100]).unwrap(), 7);
         assert!(SystemdSocket(None).try_tell("READY=1"), "without systemd nothing waits");
     }
