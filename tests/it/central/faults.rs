@@ -118,25 +118,33 @@ fn push_and_kill(site: &Site, after: Duration) -> bool {
     ignore = "needs PostgreSQL 15 and moto_server (pip install 'moto[server]')"
 )]
 fn kills_at_any_moment_leave_each_recording_once() {
-    const CALLS: u32 = 60;
+    /// Calls that wait at least when a push begins.
+    const WAITING: u32 = 30;
     let moto = Moto::start();
     let central = Central::start_with(Some(&moto));
     let north = central.add("north");
-    for n in 1..=CALLS {
-        north.record(n, &format!("{n}@b"), format!("sound {n}").repeat(2_000).as_bytes());
-    }
-    let mut kills = 0;
-    for attempt in 0..25_u64 {
-        let is_over = push_and_kill(&north, Duration::from_millis(60 + attempt * 53 % 190));
+    let (mut calls, mut rows, mut kills) = (0, 0, 0);
+    for attempt in 0..80_u64 {
+        while calls < rows + WAITING {
+            calls += 1;
+            north.record(calls, &format!("{calls}@b"), format!("sound {calls}").repeat(2_000).as_bytes());
+        }
+        let is_over = push_and_kill(&north, Duration::from_millis(30 + attempt * 53 % 220));
         kills += u32::from(!is_over);
         let stored = moto.keys().len();
-        let rows: usize = central.calls().parse().expect("a number");
-        assert!(stored >= rows, "a row never names an object that is not there: {stored} objects, {rows} rows");
+        rows = central.calls().parse().expect("a number");
+        assert!(
+            stored >= rows as usize,
+            "a row never names an object that is not there: {stored} objects, {rows} rows"
+        );
+        if kills == 10 {
+            break;
+        }
     }
     assert!(kills >= 5, "only {kills} kills hit a running push");
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));
-    assert_eq!((moto.keys().len(), central.calls()), (CALLS as usize, CALLS.to_string()));
+    assert_eq!((moto.keys().len(), central.calls()), (calls as usize, calls.to_string()));
     let verified = central.verify(&north);
     assert!(verified.status.success(), "{}", text(&verified));
 }
