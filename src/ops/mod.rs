@@ -2,6 +2,7 @@
 
 pub(crate) mod alarm_cause;
 pub(crate) mod alarm_history;
+mod alarm_kind;
 pub(crate) mod alarm_ru;
 pub(crate) mod alarm_text;
 pub mod alerts;
