@@ -188,7 +188,7 @@ pub(crate) mod sources {
 
     /// Returns the texts of a source that have no translation, and the number of texts. A text is a literal of at least
     /// `words` words that `is_other` does not refuse.
-    pub(crate) fn untranslated(
+    fn untranslated(
         book: &Phrasebook,
         source: &str,
         words: usize,
@@ -207,6 +207,23 @@ pub(crate) mod sources {
             }
         }
         (missing, checked)
+    }
+
+    /// Fails if a text of a source has no translation, or if the sources have `least` texts or fewer. A text is a literal
+    /// of at least `words` words that `is_other` does not refuse.
+    pub(crate) fn assert_translated(
+        book: &Phrasebook,
+        (sources, least): (&[&str], usize),
+        words: usize,
+        is_other: impl Fn(&str) -> bool,
+    ) {
+        let mut all = 0;
+        for source in sources {
+            let (missing, checked) = untranslated(book, source, words, &is_other);
+            assert!(missing.is_empty(), "no translation for {missing:#?}");
+            all += checked;
+        }
+        assert!(all > least, "{all} sentences were found");
     }
 
     fn literals(code: &str) -> Vec<String> {

@@ -390,7 +390,7 @@ pub(crate) const FINDING_PHRASES: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::phrasebook::sources::untranslated;
+    use crate::call::phrasebook::sources::assert_translated;
 
     #[test]
     fn findings_with_numbers_and_commands_are_translated() {
@@ -431,13 +431,7 @@ mod tests {
             include_str!("rules/topology.rs"),
             include_str!("rules/wire.rs"),
         ];
-        let mut all = 0;
-        for source in sources {
-            let (missing, checked) = untranslated(&FINDINGS, source, 4, is_other);
-            assert!(missing.is_empty(), "no translation for {missing:#?}");
-            all += checked;
-        }
-        assert!(all > 80, "{all} sentences were found");
+        assert_translated(&FINDINGS, (&sources, 80), 4, is_other);
     }
 
     /// Commands, and parts of sentences that stand in the table as wholes. Tests of the rules check the wholes.
