@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::params_from_iter;
 
 use super::calls::StoredCall;
-use super::search::{CallSearch, HeardClass, SqlCondition, stored};
+use super::search::{CallSearch, HeardClass, SqlCondition, calls_of};
 use super::{Journal, JournalResult};
 use crate::time::Timestamp;
 
@@ -30,16 +30,7 @@ impl Journal {
         let condition = SqlCondition::of(search)?;
         let sql =
             format!("SELECT s.id FROM call_search s WHERE {} ORDER BY s.begin, s.id LIMIT {limit}", condition.sql());
-        let connection = self.lock();
-        let ids: Vec<String> = connection
-            .prepare_cached(&sql)?
-            .query_map(params_from_iter(condition.values), |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut calls = Vec::new();
-        for id in ids {
-            calls.extend(stored(&connection, &id)?);
-        }
-        Ok(calls)
+        calls_of(&self.lock(), &sql, condition.values)
     }
 
     /// Counts the calls that a search finds, by slots of this length since the epoch and by class, in the order of time.

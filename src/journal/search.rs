@@ -222,20 +222,24 @@ impl Journal {
              WHERE calls.stage <> 'complete' AND calls.stage = 'live' AND {} ORDER BY s.begin LIMIT {limit}",
             condition.sql()
         );
-        let connection = self.lock();
-        let ids: Vec<String> = connection
-            .prepare_cached(&sql)?
-            .query_map(params_from_iter(condition.values), |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut calls = Vec::new();
-        for id in ids {
-            calls.extend(stored(&connection, &id)?);
-        }
-        Ok(calls)
+        calls_of(&self.lock(), &sql, condition.values)
     }
 }
 
-pub(super) fn stored(connection: &Connection, id: &str) -> JournalResult<Option<StoredCall>> {
+/// Returns the calls whose ids a query selects, in the order of the query.
+pub(super) fn calls_of(connection: &Connection, sql: &str, values: Vec<Value>) -> JournalResult<Vec<StoredCall>> {
+    let ids: Vec<String> = connection
+        .prepare_cached(sql)?
+        .query_map(params_from_iter(values), |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut calls = Vec::new();
+    for id in ids {
+        calls.extend(stored(connection, &id)?);
+    }
+    Ok(calls)
+}
+
+fn stored(connection: &Connection, id: &str) -> JournalResult<Option<StoredCall>> {
     let found = connection
         .prepare_cached("SELECT stage, record FROM calls WHERE id = ?1")?
         .query_row(params![id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
