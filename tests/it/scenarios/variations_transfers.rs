@@ -7,6 +7,9 @@ use super::DID;
 use super::variations::{Mirror, Wanted, address, each_seed, fault, phone, play_disturbed, talk};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
+/// Number of the customer.
+const CUSTOMER: &str = "+79990000001";
+
 /// A PBX, its provider, and telephones 101 to 104.
 struct Desk {
     scene: Scene,
@@ -48,6 +51,15 @@ impl Desk {
         self.scene.answer(a);
     }
 
+    /// The customer calls and talks to 101. Returns the trunk leg and the telephone's leg.
+    fn customer_talks_to_101(&mut self, ms: i64, rng: &mut Rng) -> [DialogId; 2] {
+        let a = self.call_from_outside(CUSTOMER, 0);
+        let b = self.rings(0, CUSTOMER, 0);
+        self.connect(a, b, rng);
+        self.talk(a, b, ms);
+        [a, b]
+    }
+
     fn pair(&mut self, a: DialogId, b: DialogId) {
         let right = self.scene.get(b).voices[1];
         self.scene.at(a).voices[1] = right;
@@ -64,11 +76,7 @@ impl Desk {
 pub(super) fn blind(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
-    let customer = "+79990000001";
-    let a = desk.call_from_outside(customer, 0);
-    let b = desk.rings(0, customer, 0);
-    desk.connect(a, b, &mut rng);
-    desk.talk(a, b, 1_500);
+    let (customer, [a, b]) = (CUSTOMER, desk.customer_talks_to_101(1_500, &mut rng));
     let host = desk.pbx.sip.ip().to_string();
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     desk.scene.refer(b, Side::Callee, &format!("<sip:102@{host}>"));
@@ -133,11 +141,7 @@ fn blind_transfers_beside_strangers() {
 pub(super) fn attended(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
-    let customer = "+79990000001";
-    let a = desk.call_from_outside(customer, 0);
-    let b = desk.rings(0, customer, 0);
-    desk.connect(a, b, &mut rng);
-    desk.talk(a, b, 1_500);
+    let (customer, [a, b]) = (CUSTOMER, desk.customer_talks_to_101(1_500, &mut rng));
     desk.scene.hold(b, Side::Callee);
     desk.phones[0].voice = 1;
     let c = {
@@ -240,11 +244,7 @@ fn two_transfers_at_once() {
 pub(super) fn given_up(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
-    let customer = "+79990000001";
-    let a = desk.call_from_outside(customer, 0);
-    let b = desk.rings(0, customer, 0);
-    desk.connect(a, b, &mut rng);
-    desk.talk(a, b, 2_000);
+    let (customer, [a, b]) = (CUSTOMER, desk.customer_talks_to_101(2_000, &mut rng));
     let host = desk.pbx.sip.ip().to_string();
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     desk.scene.refer(b, Side::Callee, &format!("<sip:102@{host}>"));
