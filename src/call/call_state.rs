@@ -207,6 +207,18 @@ impl CallNotes {
         }
     }
 
+    /// Takes over the notes of a call that is absorbed. Of each kind of problem, the one that is known already stays.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for problem in other.problems {
+            if self.problems.iter().all(|known| known.kind != problem.kind) {
+                self.problems.push(problem);
+            }
+        }
+        let room = MAX_COMPACTED_LEGS.saturating_sub(self.compacted_legs.len());
+        self.compacted_legs.extend(other.compacted_legs.into_iter().take(room));
+        self.answered_elsewhere = self.answered_elsewhere.take().or(other.answered_elsewhere);
+    }
+
     /// Returns the party that took the call although the call did not ring it, if any did.
     pub(crate) const fn answered_elsewhere(&self) -> Option<&AnsweredElsewhere> {
         self.answered_elsewhere.as_ref()
@@ -220,3 +232,20 @@ impl CallNotes {
 
 /// Unanswered legs listed in a record, e.g. attempts of a queue. Further ones add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absorbed_notes_are_kept_once_of_each_kind() {
+        let mut notes = CallNotes::default();
+        notes.note_problem(ProblemKind::ClockStep);
+        let mut other = CallNotes::default();
+        other.note_problem(ProblemKind::ClockStep);
+        other.note_problem(ProblemKind::SecondAudioLine);
+        notes.absorb(other);
+        let kinds: Vec<ProblemKind> = notes.problems().iter().map(|problem| problem.kind).collect();
+        assert_eq!(kinds, [ProblemKind::ClockStep, ProblemKind::SecondAudioLine]);
+    }
+}

@@ -24,7 +24,8 @@ impl Engine {
         }
     }
 
-    /// Merges the call `from` into the call `into`. The id of `from` is lost, so no event may have announced it.
+    /// Merges the call `from` into the call `into`. The id of `from` is lost; if events have announced it, a
+    /// further event says so.
     pub(super) fn merge(&mut self, from: CallKey, into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         let own_legs = self.table.keys_of(into).to_vec();
         let Some(old) = self.table.merge(from, into) else { return };
@@ -33,6 +34,7 @@ impl Engine {
         let (was_paused, old_paused) = (call.pauses.paused_since(), old.pauses.paused_since());
         let newly_paused = if was_paused.is_none() && old_paused.is_some() { own_legs } else { Vec::new() };
         call.pauses.merge(old.pauses);
+        call.notes.absorb(old.notes);
         self.note_joined(into, by, old.links.legs(), sink);
         for &slot in old.links.legs() {
             self.note_assigned(slot, into, sink);
