@@ -170,7 +170,7 @@ const UDP_HEADER: usize = 8;
 const MAX_DATAGRAM: usize = 65_535;
 /// Largest payload that fits into an IPv4 packet.
 const MAX_PAYLOAD: usize = 65_535 - 28;
-/// Most datagrams without a packet of a call that are skipped before other sources have their turn.
+/// Maximum number of datagrams without a packet of a call that are skipped before other sources have their turn.
 const READS: usize = 16;
 
 #[cfg(test)]

@@ -233,11 +233,12 @@ fn timestamp(at: SystemTime) -> Timestamp {
 const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigint, c.id, c.record::text,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
-/// Most calls that are counted: more are of no use to a person, and counting all of many years takes minutes.
+/// Maximum number of calls that are counted: more are of no use to a person, and counting all of many years takes
+/// minutes.
 pub(crate) const MAX_COUNTED: u32 = 200_000;
-/// Most sites that show the same call.
+/// Maximum number of sites that show the same call.
 const MAX_OTHER_SITES: u32 = 8;
-/// Most calls of the list of conflicts.
+/// Maximum number of calls of the list of conflicts.
 const MAX_CONFLICTS: u32 = 50;
 /// The year 9999; PostgreSQL knows times up to 294276.
 const LATEST_MICROS: u64 = 253_402_300_799_000_000;

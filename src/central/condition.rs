@@ -164,7 +164,7 @@ fn escaped(text: &str) -> String {
 
 /// Columns with an extension of the call.
 const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
-/// Most extensions that are looked up one by one.
+/// Maximum number of extensions that are looked up one by one.
 const MAX_LOOKUPS: usize = 16;
 /// Seconds of a day.
 const DAY_S: u32 = 86_400;

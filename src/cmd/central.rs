@@ -256,7 +256,7 @@ fn site_journal(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Rows in one answer of the index.
 pub(super) const PAGE: u32 = 1_000;
-/// Fewest characters of a password that nobody types.
+/// Minimum number of characters of a password that nobody types.
 const LEAST_PASSWORD: usize = 16;
 
 const CENTRAL_HELP: &str = "\

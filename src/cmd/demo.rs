@@ -160,7 +160,7 @@ const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture
 /// Interval at which the signals are checked.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Most demo folders in one folder.
+/// Maximum number of demo folders in one folder.
 const MAX_FOLDERS: u32 = 100;
 
 const INTRODUCTION: &str = "\

@@ -109,5 +109,5 @@ const NARROW_BITS: [u16; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 43, 3
 /// Bits of an AMR-WB frame by its type (3GPP TS 26.201 table 2).
 const WIDE_BITS: [u16; 16] =
     [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, RESERVED, RESERVED, RESERVED, RESERVED, 0, 0];
-/// Most frames in a packet: 640 ms. A longer table of contents is damaged.
+/// Maximum number of frames in a packet: 640 ms. A longer table of contents is damaged.
 const MAX_FRAMES: usize = 32;

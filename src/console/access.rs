@@ -300,7 +300,7 @@ pub(super) fn missing(viewer: Option<&Viewer>, is_api: bool) -> Response {
     }
 }
 
-/// Most bytes of the body of a request, which is a form.
+/// Maximum number of bytes of the body of a request, which is a form.
 pub(super) const MAX_BODY: usize = 16 * 1024;
 /// Seconds for which the browser keeps the language.
 const YEAR_S: u32 = 31_536_000;

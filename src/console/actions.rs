@@ -157,5 +157,5 @@ async fn request(
     Ok(done.await.map_err(|_| StateError::Panicked)??)
 }
 
-/// Most characters of a reason.
+/// Maximum number of characters of a reason.
 const MAX_REASON: usize = 200;

@@ -179,11 +179,11 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
     Ok(Some(CallFacts { heard_by, notes, task_url: state.site.task_url.clone(), ..facts }))
 }
 
-/// Most related calls on the page.
+/// Maximum number of related calls on the page.
 const MAX_RELATED: usize = 20;
-/// Most legs for which kept packets are searched.
+/// Maximum number of legs for which kept packets are searched.
 const MAX_LEGS: u32 = 16;
-/// Most rows of the audit on the page.
+/// Maximum number of rows of the audit on the page.
 const MAX_ROWS: u32 = 20;
-/// Most pieces of a waveform in JSON.
+/// Maximum number of pieces of a waveform in JSON.
 const MAX_PIECES: usize = 6_000;

@@ -269,13 +269,13 @@ pub(super) fn csv_field(text: &str) -> String {
     crate::text::csv_field(&without_formula(text))
 }
 
-/// Most tags in a search.
+/// Maximum number of tags in a search.
 const MAX_TAGS: usize = 4;
 /// Calls on a page.
 const PAGE: u32 = 50;
 /// Calls read at once for a CSV.
 const CSV_PAGE: u32 = 1_000;
-/// Most rows of a CSV: a year of a small office, some 50 MiB of text.
+/// Maximum number of rows of a CSV: a year of a small office, some 50 MiB of text.
 const MAX_CSV: usize = 200_000;
 /// Request header by which the script asks for the results only.
 const FRAGMENT: &str = "x-fragment";

@@ -127,7 +127,7 @@ pub(super) fn refused(status: StatusCode, why: &str) -> Response {
     (status, Json(serde_json::json!({ "error": why }))).into_response()
 }
 
-/// Most requests that wait for the capture thread, which handles them after each frame.
+/// Maximum number of requests that wait for the capture thread, which handles them after each frame.
 pub(super) const MAX_REQUESTS: usize = 64;
 /// Longest wait for the capture thread, which handles requests at least every 100 ms.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);

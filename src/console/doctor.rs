@@ -111,7 +111,7 @@ fn findings(lang: Lang, findings: &[AnsweredFinding]) -> Markup {
 
 /// Time for which the doctor watches a port, s.
 const SECONDS: &str = "30";
-/// Most ports that are watched.
+/// Maximum number of ports that are watched.
 const MAX_PORTS: usize = 8;
 
 #[cfg(test)]

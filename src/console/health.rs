@@ -343,5 +343,5 @@ fn ports(lang: Lang, names: &[String]) -> String {
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// Free space of a disk, %, below which a person must act.
 const LOW_PERCENT: u64 = 5;
-/// Most open alarms that are shown.
+/// Maximum number of open alarms that are shown.
 const MAX_ALARMS: usize = 20;

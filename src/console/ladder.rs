@@ -156,9 +156,9 @@ pub(super) async fn api(
     }
 }
 
-/// Most legs with messages in the diagram.
+/// Maximum number of legs with messages in the diagram.
 const MAX_LEGS: usize = 16;
-/// Most messages in the diagram.
+/// Maximum number of messages in the diagram.
 const MAX_MESSAGES: usize = 60;
 /// Legs that end within this time before or after the end of the call ended with the call.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);

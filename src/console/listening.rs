@@ -66,5 +66,5 @@ impl Listenings {
 
 /// A request after a pause of this length is a new listening.
 const PAUSE: Duration = Duration::from_secs(10 * 60);
-/// Most listenings that are remembered.
+/// Maximum number of listenings that are remembered.
 const MAX_LISTENINGS: usize = 10_000;

@@ -169,5 +169,5 @@ const STREAM_TIME: Duration = Duration::from_secs(60);
 const PERIOD: Duration = Duration::from_millis(250);
 /// Events between two reads of the journal, which is read once a second.
 const ROUNDS: u32 = 4;
-/// Most calls on the page. Those that last longest come first.
+/// Maximum number of calls on the page. Those that last longest come first.
 const MAX_CALLS: u32 = 200;

@@ -268,7 +268,7 @@ fn causes(viewer: &Viewer, query: &WhyQuery, answer: &WhyAnswer) -> Markup {
     } }
 }
 
-/// Most calls of the number that are shown.
+/// Maximum number of calls of the number that are shown.
 const MAX_CALLS: u32 = 20;
 /// Number of nearest calls before the range, and after it.
 const NEAREST: u32 = 3;

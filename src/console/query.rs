@@ -255,11 +255,11 @@ pub(super) fn encoded(text: &str) -> String {
     percent_encode(text, b"")
 }
 
-/// Most characters of a search.
+/// Maximum number of characters of a search.
 const MAX_TEXT: usize = 200;
-/// Most words of a search.
+/// Maximum number of words of a search.
 const MAX_WORDS: usize = 8;
-/// Fewest digits of a number without its codes.
+/// Minimum number of digits of a number without its codes.
 const SUBSCRIBER_DIGITS: usize = 7;
 const DAY_S: i64 = 86_400;
 

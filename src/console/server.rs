@@ -546,15 +546,15 @@ fn common_routes() -> Router<ConsoleState> {
         .route("/api/v1/openapi.json", get(openapi::description))
 }
 
-/// Most connections at once: 50 listeners with a few each. Further connections wait.
+/// Maximum number of connections at once: 50 listeners with a few each. Further connections wait.
 const MAX_CONNECTIONS: usize = 512;
-/// Most threads for queries and files. Each may use 19 MiB for a password hash while a user signs in.
+/// Maximum number of threads for queries and files. Each may use 19 MiB for a password hash while a user signs in.
 const MAX_BLOCKING: usize = 8;
-/// Most journal handles that are kept open.
+/// Maximum number of journal handles that are kept open.
 const MAX_JOURNALS: usize = 4;
 /// Longest time for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of the head of a request.
+/// Maximum number of bytes of the head of a request.
 const MAX_HEAD: usize = 32 * 1024;
 /// Interval of the signs of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);

@@ -161,9 +161,9 @@ fn local_path(next: Option<String>) -> String {
 
 /// Longest pause. An attacker who guesses passwords must not lock a user out for the day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Most user names with a pause that are remembered.
+/// Maximum number of user names with a pause that are remembered.
 const MAX_NAMES: usize = 1_000;
-/// Most passwords hashed at the same time.
+/// Maximum number of passwords hashed at the same time.
 const HASHES: usize = 2;
 
 #[cfg(test)]

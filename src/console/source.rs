@@ -168,7 +168,7 @@ impl CallSource for CentralReader {
     }
 }
 
-/// Most calls that are read to find the oldest ones, by a source that lists the newest first only.
+/// Maximum number of calls that are read to find the oldest ones, by a source that lists the newest first only.
 const MAX_AFTER: u32 = 500;
-/// Most connections to the index that are kept open.
+/// Maximum number of connections to the index that are kept open.
 const MAX_CONNECTIONS: usize = 4;

@@ -183,5 +183,5 @@ pub(super) async fn users_page(State(state): State<ConsoleState>, Extension(view
 
 /// Rows of the audit on a page.
 const PAGE: u32 = 50;
-/// Most rows of a CSV.
+/// Maximum number of rows of a CSV.
 const MAX_CSV: u32 = 100_000;

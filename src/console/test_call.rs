@@ -166,7 +166,7 @@ fn cards() -> Vec<String> {
 
 /// Folder in which Linux lists network cards.
 const CARDS: &str = "/sys/class/net";
-/// Most cards in the form. A host of containers has hundreds of virtual ones.
+/// Maximum number of cards in the form. A host of containers has hundreds of virtual ones.
 const MAX_CARDS: usize = 64;
 
 #[cfg(test)]

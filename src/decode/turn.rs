@@ -188,9 +188,9 @@ const CHANNEL_NUMBER: u16 = 0x000c;
 const XOR_PEER_ADDRESS: u16 = 0x0012;
 const DATA: u16 = 0x0013;
 const XOR_RELAYED_ADDRESS: u16 = 0x0016;
-/// Most attributes of a message; real messages have about ten.
+/// Maximum number of attributes of a message; real messages have about ten.
 const MAX_ATTRIBUTES: usize = 32;
-/// Most allocations, and most channel bindings, in memory: a few for each of a thousand calls.
+/// Maximum number of allocations, and of channel bindings, in memory: a few for each of a thousand calls.
 const MAX_ENTRIES: usize = 4_096;
 
 #[cfg(test)]

@@ -467,9 +467,9 @@ impl FakeStore {
     }
 }
 
-/// Most bytes kept of one file, for comparison in tests.
+/// Maximum number of bytes kept of one file, for comparison in tests.
 pub(super) const MAX_FILE_KEPT: usize = 64 * 1024 * 1024;
-/// Most bytes kept of all files, and of all unfinished uploads.
+/// Maximum number of bytes kept of all files, and of all unfinished uploads.
 pub(super) const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;
 /// Maximum number of tokens in memory.
 const MAX_TOKENS: usize = 10_000;

@@ -618,7 +618,8 @@ const HAS_NUMBER: &str = "id IN (SELECT call_id FROM call_numbers WHERE n IN
     (SELECT rowid FROM call_digits WHERE numbers LIKE ?))";
 /// Digits that identify a number in any notation: those of a national number in most countries.
 const SIGNIFICANT_DIGITS: usize = 10;
-/// Most calls that are sorted in memory, where they take a few MiB. More calls are read in the order of the time index.
+/// Maximum number of calls that are sorted in memory, where they take a few MiB. More calls are read in the order of
+/// the time index.
 const FEW_CALLS: u32 = 2000;
 /// Calls in a page. They take a few MiB of memory.
 pub(crate) const PAGE: u32 = 500;

@@ -193,7 +193,7 @@ fn restrict(path: &Path) {
 const FILE_NAME: &str = "outbox.sqlite";
 /// Damaged files that are kept; the last one is replaced.
 const MAX_ASIDE: u32 = 9;
-/// Most messages: a day of a busy office with a receiver that is away, about 100 MB.
+/// Maximum number of messages: a day of a busy office with a receiver that is away, about 100 MB.
 const MAX_MESSAGES: u32 = 20_000;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outbox (

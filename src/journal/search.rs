@@ -428,7 +428,7 @@ const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::TornTail,
 ];
 
-/// Most ids of a search; SQLite takes 32,766 values.
+/// Maximum number of ids of a search; SQLite takes 32,766 values.
 pub const MAX_IDS: usize = 10_000;
 
 /// Seconds of a day.

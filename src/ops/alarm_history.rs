@@ -137,5 +137,5 @@ impl AlarmHistory {
     }
 }
 
-/// Most bytes read of a history file: one alarm of at most 4 KiB for each kind.
+/// Maximum number of bytes read of a history file: one alarm of at most 4 KiB for each kind.
 const MAX_FILE_BYTES: usize = 256 * 1024;

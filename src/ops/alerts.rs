@@ -383,11 +383,11 @@ pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
 /// File in the state folder with the last runs of the command, and with the alarms that are held back.
 const HISTORY_FILE: &str = "alarms.json";
-/// Most open alarms that are remembered for the status.
+/// Maximum number of open alarms that are remembered for the status.
 const MAX_OPEN: usize = 50;
 /// Time for which an alarm without a recovery is shown.
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
-/// Most alarms that wait for the command; further alarms are only logged.
+/// Maximum number of alarms that wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
 /// Longest wait for an alarm, after which the thread gives a sign of life.
 const ROUND: Duration = Duration::from_secs(1);

@@ -424,7 +424,7 @@ const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 /// Slowest acceptable upload. A slower one cannot keep up with stereo G.711 in real time.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
 
-/// Most bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).
+/// Maximum number of bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).
 const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
 /// Lifetime of idle connections, shorter than on most servers. A request into a closing connection has an unknown

@@ -243,7 +243,7 @@ pub(crate) const EXTENSION: &str = "age";
 const SECRET_PREFIX: &str = "AGE-SECRET-KEY-";
 /// Bytes read at once: the chunk size of age.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Most bytes read of an identity file. A key has 74 characters.
+/// Maximum number of bytes read of an identity file. A key has 74 characters.
 const MAX_IDENTITY_BYTES: u64 = 64 * 1024;
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ const BITRATE: i32 = 48_000;
 const COMPLEXITY: i32 = 5;
 /// Largest packet, bytes: two and a half times the average. It bounds the size of a file.
 const MAX_PACKET_BYTES: usize = 320;
-/// Most bytes per second: packets with their lacing values, and a page header.
+/// Maximum number of bytes per second: packets with their lacing values, and a page header.
 pub(super) const MAX_BYTES_A_SECOND: u64 = (FRAMES_A_SECOND * (MAX_PACKET_BYTES + 2) + 27) as u64;
-/// Most bytes of the two header pages and of additional packets at the end.
+/// Maximum number of bytes of the two header pages and of additional packets at the end.
 pub(super) const HEADER_BYTES: u64 = 2_048;

@@ -133,9 +133,9 @@ pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
 const MAGIC: &[u8] = b"CSPEAKS1";
 /// Pieces per second of sound. Single words are visible, and the 32 bytes a second are 0.1 % of a WAV file.
 const PIECES_PER_S: f64 = 8.0;
-/// Most pieces of a `.peaks` file: those of an hour. Longer recordings get longer pieces.
+/// Maximum number of pieces of a `.peaks` file: those of an hour. Longer recordings get longer pieces.
 const MAX_PIECES: f64 = 28_800.0;
-/// Most bytes read of a `.peaks` file.
+/// Maximum number of bytes read of a `.peaks` file.
 const MAX_BYTES: u64 = 8 + 4 * 28_800;
 
 #[cfg(test)]

@@ -207,7 +207,7 @@ pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Most calls in a plan. The next plan finds the rest.
+/// Maximum number of calls in a plan. The next plan finds the rest.
 pub const MAX_REMOVALS: usize = 500;
 
 #[cfg(test)]

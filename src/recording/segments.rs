@@ -173,7 +173,7 @@ pub(super) fn segment_seconds(
 
 /// Largest WAV file, bytes. Its size fields have 32 bits, which some readers take as signed.
 const MAX_WAV_BYTES: u64 = i32::MAX as u64;
-/// Most bytes of a WAV header.
+/// Maximum number of bytes of a WAV header.
 const HEADER_BYTES: u64 = 58;
 /// Sample rate of a wideband recording, Hz.
 const WIDEBAND_HZ: u32 = 16_000;

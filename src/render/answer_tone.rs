@@ -60,7 +60,7 @@ const MAX_CREST: f64 = 2.6;
 const MIN_SHARE: f64 = 0.65;
 /// Pieces that prove the tone: one second. No voice holds this tone for so long.
 const ENOUGH_PIECES: u32 = 50;
-/// Most pieces in a row without the tone within a run.
+/// Maximum number of pieces in a row without the tone within a run.
 const MAX_MISSED: u32 = 3;
 
 #[cfg(test)]

@@ -338,7 +338,8 @@ const FULL_SCALE: u32 = 32_124;
 const TALK_POWER: u64 = 184 * 184;
 /// The smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Most pieces of silence withheld on a channel: one per packet of 10 ms over the longest window, for three streams.
+/// Maximum number of pieces of silence withheld on a channel: one per packet of 10 ms over the longest window, for
+/// three streams.
 const MAX_WITHHELD: usize = 4_800;
 /// Part of a second: a stream that sounds within a tenth of a second after a packet talks on.
 const TALKS_ON_PARTS: u32 = 10;

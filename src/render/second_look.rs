@@ -79,8 +79,8 @@ const JITTER_NS: i64 = 25_000_000;
 const MAX_DRIFT_PPM: i64 = 500;
 /// Wander of the lag, ns, that is accepted of a timeline with clearly fewer tracks.
 const CALM_NS: i64 = 40_000_000;
-/// Fewest tracks (runs of packets with a steady lag) that make a stream doubtful. Holds and resets of a usual call make
-/// fewer.
+/// Minimum number of tracks (runs of packets with a steady lag) that make a stream doubtful. Holds and resets of a
+/// usual call make fewer.
 const MANY_TRACKS: u64 = 8;
 /// Mean packets of a track below which a stream is doubtful: a fifth of a second at 20 ms.
 const FEW_PACKETS: u64 = 10;

@@ -137,5 +137,5 @@ pub(super) fn bundles(attributes: &[Attribute]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Most values kept of a repeated attribute. Browsers send up to 20 candidates.
+/// Maximum number of values kept of a repeated attribute. Browsers send up to 20 candidates.
 pub(super) const MAX_LIST: usize = 64;

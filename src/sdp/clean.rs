@@ -125,8 +125,8 @@ fn origin(value: &str) -> Option<SessionOrigin> {
 /// Largest description, bytes. WebRTC with many candidates has 10 kB; a datagram has at most 64 KiB.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
 
-/// Most lines of a description.
+/// Maximum number of lines of a description.
 pub const MAX_LINES: usize = 4_096;
 
-/// Most m= lines. A SIPREC session of a conference has two for each participant.
+/// Maximum number of m= lines. A SIPREC session of a conference has two for each participant.
 const MAX_MEDIA: usize = 64;

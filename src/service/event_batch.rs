@@ -68,7 +68,7 @@ impl EventBatch {
     }
 }
 
-/// Most states in a batch: a transaction of some milliseconds.
+/// Maximum number of states in a batch: a transaction of some milliseconds.
 const MAX_BATCH: usize = 256;
 
 #[cfg(test)]

@@ -303,9 +303,9 @@ const fn is_weekend(day: i64) -> bool {
 
 /// Windows in a row that raise an alarm.
 const MIN_STRIKES: u32 = 2;
-/// Fewest calls that suffice for a finding about calls; one or two calls can be muted or on hold.
+/// Minimum number of calls that suffice for a finding about calls; one or two calls can be muted or on hold.
 const MIN_CALLS: u64 = 3;
-/// Fewest pairs of hosts with RTP that suffice for a finding about directions.
+/// Minimum number of pairs of hosts with RTP that suffice for a finding about directions.
 const MIN_PAIRS: u64 = 2;
 /// Time for which calls are collected if there are fewer than [`MIN_CALLS`].
 const CALLS_FOR: Duration = Duration::from_secs(3600);
@@ -316,7 +316,8 @@ const MAX_DAYS: usize = 15;
 const DAY_S: i64 = 86_400;
 const SLOT_S: i64 = 600;
 const SLOTS_IN_HOUR: u16 = 6;
-/// Fewest ten-minute slots with SIP that make an hour one with expected SIP: with one call an hour, silence is usual.
+/// Minimum number of ten-minute slots with SIP that make an hour one with expected SIP: with one call an hour, silence
+/// is usual.
 const MIN_SLOTS: usize = 4;
 /// Pause between two writes of the file.
 const SAVE_EVERY: Duration = Duration::from_secs(600);

@@ -443,11 +443,12 @@ fn render_threads() -> usize {
 pub const PAUSES: &[Duration] =
     &[Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)];
 
-/// Most threads that render. More threads would wait for the disk instead of a processor core.
+/// Maximum number of threads that render. More threads would wait for the disk instead of a processor core.
 const MAX_RENDER_THREADS: usize = 4;
 /// Time that maintenance and the last update of the records get when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
 /// How often the tasks that wait for another try are checked.
 const RETRY_CHECK: Duration = Duration::from_millis(500);
-/// Most tasks that wait in memory for another try, about 10 KiB each. Packets and rows of all calls are on the disk.
+/// Maximum number of tasks that wait in memory for another try, about 10 KiB each. Packets and rows of all calls are on
+/// the disk.
 const MAX_RETRIES: usize = 10_000;

@@ -123,7 +123,8 @@ fn names(ids: &[String]) -> String {
 /// Name of the marker's folder in the output folder, as for the journal of a replay.
 const FOLDER: &str = ".callspan";
 const NAME: &str = "rendering";
-/// Most suspects that are kept: the newest. A run that crashes or is killed adds up to one for each thread.
+/// Maximum number of suspects that are kept: the newest. A run that crashes or is killed adds up to one for each
+/// thread.
 const MAX_SUSPECTS: usize = 256;
 
 #[cfg(test)]

@@ -321,9 +321,9 @@ fn say_confinement(by_landlock: bool) {
 
 /// Name of the hidden command that runs a worker.
 pub(crate) const COMMAND: &str = "render-worker";
-/// Most workers that a call may crash before the renderer gives up.
+/// Maximum number of workers that a call may crash before the renderer gives up.
 const TRIES: usize = 2;
-/// Most bytes of a reply. A record with hundreds of legs has some hundred KiB.
+/// Maximum number of bytes of a reply. A record with hundreds of legs has some hundred KiB.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 /// Longest wait for a reply between two signs of life.
 const WAIT_ROUND: Duration = Duration::from_millis(500);

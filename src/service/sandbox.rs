@@ -111,7 +111,7 @@ const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::FOWNER);
 /// Bytes of address space. Rendering takes constant memory, below 100 MiB.
 const MAX_MEMORY: u64 = 1 << 30;
-/// Most open files: the pipes, a spool, and the segments of one recording.
+/// Maximum number of open files: the pipes, a spool, and the segments of one recording.
 const MAX_FILES: u64 = 64;
 /// Rendering gives way to the capture.
 const NICENESS: i32 = 10;

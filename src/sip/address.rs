@@ -275,5 +275,5 @@ fn split_quoted_prefix(value: &str) -> (&str, &str) {
     }
 }
 
-/// Most parameters kept of one header value. A Contact with all feature tags (RFC 3840) has about 20.
+/// Maximum number of parameters kept of one header value. A Contact with all feature tags (RFC 3840) has about 20.
 pub(super) const MAX_PARAMS: usize = 64;

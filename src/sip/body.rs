@@ -116,7 +116,7 @@ fn begins_like_sdp(body: &[u8]) -> bool {
     skip_line_ends(body).starts_with(b"v=0")
 }
 
-/// Most parts of a multipart body that are examined. SIPREC has two parts; ISUP gateways send up to three.
+/// Maximum number of parts of a multipart body that are examined. SIPREC has two parts; ISUP gateways send up to three.
 const MAX_PARTS: usize = 16;
-/// Most multipart bodies within each other that are examined. Devices nest two.
+/// Maximum number of multipart bodies within each other that are examined. Devices nest two.
 const MAX_DEPTH: usize = 4;

@@ -383,11 +383,11 @@ fn is_header(bytes: &[u8]) -> bool {
     name > 0 && bytes.get(name + blanks) == Some(&b':')
 }
 
-/// Most bytes buffered for one message. The longest real messages (SIPREC with metadata) have less than 20 kB. A wrong
-/// Content-Length cannot take more memory than this.
+/// Maximum number of bytes buffered for one message. The longest real messages (SIPREC with metadata) have less than 20
+/// kB. A wrong Content-Length cannot take more memory than this.
 pub(crate) const MAX_STREAM_BUFFER: usize = 128 * 1024;
 
-/// Most bytes processed at once.
+/// Maximum number of bytes processed at once.
 const MAX_PIECE: usize = 16 * 1024;
 
 /// Bytes without a message after which a stream is given up, e.g. TLS or a file transfer. It must exceed

@@ -61,7 +61,7 @@ pub(super) fn max_open_files() -> usize {
 
 /// Descriptors in reserve. One is enough to write all files, one after the other; the others save openings.
 const RESERVED: usize = 8;
-/// Most files kept open: half of the usual limit of 1,024 per process.
+/// Maximum number of files kept open: half of the usual limit of 1,024 per process.
 const MAX_OPEN: usize = 512;
-/// Fewest files kept open, for a process with few descriptors.
+/// Minimum number of files kept open, for a process with few descriptors.
 const MIN_OPEN: usize = 4;

@@ -438,11 +438,12 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     OsErrno(number.unwrap_or(rustix::io::Errno::IO.raw_os_error()))
 }
 
-/// Most bytes kept of a file's beginning. They hold the header, the decisions and the messages of a usual call setup.
+/// Maximum number of bytes kept of a file's beginning. They hold the header, the decisions and the messages of a usual
+/// call setup.
 const MAX_HEAD: usize = 8 * 1024;
 /// Time for which the file of an ended call is tried again while other files can be written, e.g. because of a bad sector.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
-/// Most files remembered for removal. The next start reads any others, and removes them after rendering.
+/// Maximum number of files remembered for removal. The next start reads any others, and removes them after rendering.
 const MAX_REMOVALS: usize = 10_000;
 /// Number of failures from one log line to the next.
 const LOG_EVERY: u64 = 1_000;

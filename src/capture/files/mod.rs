@@ -227,7 +227,7 @@ fn source_name(paths: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-/// Most file names in the source name. A call record needs no list of a whole day of rotated files.
+/// Maximum number of file names in the source name. A call record needs no list of a whole day of rotated files.
 const NAMES_SHOWN: usize = 3;
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ const USUAL_SPACING_NS: i64 = 20_000_000;
 const SLOTS: usize = 1_024;
 /// Largest step of the sequence number that proves a clock step, packets: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;
-/// Most packets that a repeated packet is behind: 10 s at 20 ms, more than the largest step.
+/// Maximum number of packets that a repeated packet is behind: 10 s at 20 ms, more than the largest step.
 const MAX_REPEATED: u16 = 500;
 /// Smallest proven clock step, ns. Smaller jumps are disorder of the network or of a sender that bursts.
 const MIN_STEP_NS: i64 = 50_000_000;

@@ -282,7 +282,7 @@ fn shown(path: &Path) -> String {
     table::printable(&path.display().to_string())
 }
 
-/// Most pieces of a waveform: more than the pixels of a screen, and at most a few MiB of text.
+/// Maximum number of pieces of a waveform: more than the pixels of a screen, and at most a few MiB of text.
 const MAX_PEAKS: i64 = 100_000;
 
 const HELP: &str = "\

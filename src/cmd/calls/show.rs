@@ -310,5 +310,5 @@ const FROM: usize = 2;
 const TO: usize = 3;
 const VERDICT: usize = 7;
 const DELIVERY: usize = 9;
-/// Fewest characters that a number keeps on a narrow terminal.
+/// Minimum number of characters that a number keeps on a narrow terminal.
 const LEAST: usize = 8;

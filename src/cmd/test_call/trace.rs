@@ -337,7 +337,7 @@ const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processo
 const POLL: Duration = Duration::from_millis(250);
 /// Tolerance for times, because the wall clock may be set during the call.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
-/// Most frames that a card receives during a call without any mirror: broadcasts and neighbour discovery.
+/// Maximum number of frames that a card receives during a call without any mirror: broadcasts and neighbour discovery.
 const FEW_FRAMES: u64 = 20;
 /// Loss from which a listener hears it, %.
 const MAX_LOSS_PERCENT: u64 = 1;

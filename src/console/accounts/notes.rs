@@ -119,7 +119,7 @@ impl Accounts {
     }
 }
 
-/// Most characters of a note.
+/// Maximum number of characters of a note.
 const MAX_TEXT: usize = 2_000;
-/// Most notes and tags of a call.
+/// Maximum number of notes and tags of a call.
 const MAX_NOTES: i64 = 200;

@@ -67,9 +67,9 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], AccountError> {
 const MEMORY_KIB: u32 = 19 * 1024;
 /// Passes over the memory.
 const PASSES: u32 = 2;
-/// Fewest characters of a password.
+/// Minimum number of characters of a password.
 const MIN_LENGTH: usize = 10;
-/// Most bytes of a password, which limits the time of hashing.
+/// Maximum number of bytes of a password, which limits the time of hashing.
 const MAX_BYTES: usize = 256;
 /// Value in place of the hash, for a user whom only the trusted proxy signs in.
 pub(super) const NO_PASSWORD: &str = "!";

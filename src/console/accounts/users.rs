@@ -278,5 +278,5 @@ pub(super) fn words<T: Serialize>(values: &[T]) -> String {
     values.iter().filter_map(word).collect::<Vec<_>>().join(",")
 }
 
-/// Most bytes of a name.
+/// Maximum number of bytes of a name.
 const MAX_NAME: usize = 64;

@@ -80,5 +80,5 @@ const RIGHT: u32 = 56;
 const TOP: u32 = 50;
 /// Height of a row.
 const ROW: u32 = 24;
-/// Most hosts in a drawing. More would overlap, so only the list is shown.
+/// Maximum number of hosts in a drawing. More would overlap, so only the list is shown.
 const MAX_COLUMNS: usize = 5;

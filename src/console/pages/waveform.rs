@@ -248,9 +248,9 @@ fn shares(lang: Lang, facts: &CallFacts) -> Markup {
     html! { text.mutedt x="6" y="260" { (text) } }
 }
 
-/// Most pieces of the whole waveform: about the pixels of a wide screen.
+/// Maximum number of pieces of the whole waveform: about the pixels of a wide screen.
 pub(in super::super) const PIECES: usize = 700;
-/// Most marks on the timeline.
+/// Maximum number of marks on the timeline.
 const MAX_MARKS: usize = 200;
 /// DTMF keys within this time share one mark, s.
 const KEYS_TOGETHER_S: f64 = 5.0;

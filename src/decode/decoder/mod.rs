@@ -490,7 +490,7 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
     matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
 }
 
-/// Most IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
+/// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
 const MAX_EXTENSIONS: usize = 8;
 /// Largest plausible time to the next expiry. Disorder between interfaces is smaller; a larger value is a wrong timestamp.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);

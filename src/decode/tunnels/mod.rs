@@ -304,7 +304,7 @@ const ERSPAN_3: u16 = 0x22eb;
 const TZSP_PADDING: u8 = 0;
 const TZSP_END: u8 = 1;
 const TEREDO_PORT: u16 = 3544;
-/// Most labels in an accepted MPLS label stack. Routers use up to about five.
+/// Maximum number of labels in an accepted MPLS label stack. Routers use up to about five.
 const MAX_LABELS: usize = 16;
 
 #[cfg(test)]

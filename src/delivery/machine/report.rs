@@ -160,5 +160,5 @@ impl DeliveryMachine {
     }
 }
 
-/// Most dead calls in the summary. The journal has all of them.
+/// Maximum number of dead calls in the summary. The journal has all of them.
 pub(crate) const MAX_DEAD_KEPT: usize = 1_000;

@@ -211,5 +211,5 @@ const SHELL_WORDS: [&str; 20] = [
     "[", ":", ".", "!", "if", "case", "for", "while", "until", "cd", "echo", "eval", "exec", "export", "printf",
     "read", "set", "test", "trap", "umask",
 ];
-/// Most bytes read of a script's first line. Linux reads 256.
+/// Maximum number of bytes read of a script's first line. Linux reads 256.
 const MAX_INTERPRETER_LINE: u64 = 256;

@@ -429,5 +429,5 @@ fn is_loopback(url: &reqwest::Url) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Most lists in `calls.pbx_addresses`: more than the machines of any site.
+/// Maximum number of lists in `calls.pbx_addresses`: more than the machines of any site.
 const MAX_MACHINES: usize = 64;

@@ -205,9 +205,9 @@ fn talked(ended: &EndedCall) -> bool {
 
 /// Time after the answer within which media must begin. Usually media begins within some hundred milliseconds.
 const TALK: Duration = Duration::from_secs(2);
-/// Fewest packets with which a side counts as heard: 200 ms of 20 ms packets. Fewer may be sent by mistake.
+/// Minimum number of packets with which a side counts as heard: 200 ms of 20 ms packets. Fewer may be sent by mistake.
 const MIN_HEARD: u64 = 10;
-/// Most different encoding names, because an SDP can invent any number of names.
+/// Maximum number of different encoding names, because an SDP can invent any number of names.
 const MAX_CODECS: usize = 32;
-/// Most characters kept of an encoding name; longer than any registered name.
+/// Maximum number of characters kept of an encoding name; longer than any registered name.
 const MAX_NAME: usize = 24;

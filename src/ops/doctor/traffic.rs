@@ -302,9 +302,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 const GOES_ON: u16 = 50;
 /// Largest gap of timestamps across a silence: 2 s at 48 kHz, 12 s at 8 kHz, both far below a minute.
 const GOES_ON_TIME: u32 = 96_000;
-/// Most streams that are followed: ten thousand calls with several SSRCs each, 80 bytes for each stream.
+/// Maximum number of streams that are followed: ten thousand calls with several SSRCs each, 80 bytes for each stream.
 const MAX_STREAMS: usize = 65_536;
-/// Most pairs of hosts with signalling; a registrar of a large provider has that many.
+/// Maximum number of pairs of hosts with signalling; a registrar of a large provider has that many.
 const MAX_PAIRS: usize = 65_536;
 
 #[cfg(test)]

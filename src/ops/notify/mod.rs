@@ -217,7 +217,7 @@ fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Opt
 
 /// Pause between two reads of the outbox.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Most messages in one round.
+/// Maximum number of messages in one round.
 const AT_ONCE: u32 = 20;
 /// Pauses after failed tries; the last one repeats.
 const PAUSES: [Duration; 6] = [

@@ -166,7 +166,7 @@ fn transport(mail: &MailConfig) -> Result<SmtpTransport, NotifyError> {
 
 /// Longest time for sending one message.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Most characters of a Telegram message, with room for added markup (the limit is 4,096).
+/// Maximum number of characters of a Telegram message, with room for added markup (the limit is 4,096).
 const TELEGRAM_CHARS: usize = 4_000;
 /// Port of mail submission (RFC 6409).
 const SUBMISSION_PORT: u16 = 587;

@@ -311,7 +311,7 @@ const NARROW_HZ: u32 = 8_000;
 const WIDE_HZ: u32 = 16_000;
 const ULTRA_WIDE_HZ: u32 = 32_000;
 
-/// Most frames in a packet: 640 ms. A packet with more frames is not speech (an empty frame takes 5 bits).
+/// Maximum number of frames in a packet: 640 ms. A packet with more frames is not speech (an empty frame takes 5 bits).
 const MAX_FRAMES: usize = 32;
 
 /// Capacity of libspeex's buffer. The largest frame, 844 bits, needs 106 bytes.

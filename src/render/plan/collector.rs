@@ -204,7 +204,7 @@ fn corrections(
     found.collect()
 }
 
-/// Most packets that wait for their clock: twice the number that decides the clock.
+/// Maximum number of packets that wait for their clock: twice the number that decides the clock.
 const MAX_PENDING: usize = 100;
-/// Most G.726 formats of a stream whose packing is judged. A call has one or two.
+/// Maximum number of G.726 formats of a stream whose packing is judged. A call has one or two.
 const MAX_PACKINGS: usize = 4;

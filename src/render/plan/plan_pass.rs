@@ -180,7 +180,7 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
 /// Longest recording: a week, longer than `calls.max_hours` allows. A damaged capture time must not make a file of
 /// centuries.
 const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
-/// Most key changes of a stream. A call has a handful.
+/// Maximum number of key changes of a stream. A call has a handful.
 const MAX_KEYS: usize = 64;
 /// Sampling rate of telephone speech.
 const NARROW_HZ: u32 = 8_000;

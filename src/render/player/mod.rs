@@ -208,7 +208,7 @@ impl StreamPlayer {
 
 /// Longest time for which a packet waits for a missing earlier packet.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
-/// Most packets in the queue: 2 s at 10 ms are 200.
+/// Maximum number of packets in the queue: 2 s at 10 ms are 200.
 const MAX_QUEUE: usize = 512;
 /// Longest comfort noise after one packet, s. Senders repeat these packets within seconds; a hold of hours is silence.
 const MAX_COMFORT_S: i64 = 10;

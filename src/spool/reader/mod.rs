@@ -438,11 +438,12 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
     Some((head, 20 + ip_len + format::UDP_LEN..20 + captured))
 }
 
-/// Most entries in the reorder queue. 5 s of both directions at 10 ms per packet are 1,000.
+/// Maximum number of entries in the reorder queue. 5 s of both directions at 10 ms per packet are 1,000.
 const MAX_QUEUED: usize = 32 * 1024;
-/// Most payload bytes in the reorder queue: 5 s of a flood of large packets.
+/// Maximum number of payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
-/// Most bytes of buffers whose packets wait. The packets that may wait fill less, unless each lies in a buffer of its own.
+/// Maximum number of bytes of buffers whose packets wait. The packets that may wait fill less, unless each lies in a
+/// buffer of its own.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

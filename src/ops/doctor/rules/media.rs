@@ -265,10 +265,10 @@ fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Fewest RTP packets without a call that cause a finding: two seconds of one direction. Fewer may belong to a call at
-/// the start or end of the check.
+/// Minimum number of RTP packets without a call that cause a finding: two seconds of one direction. Fewer may belong to
+/// a call at the start or end of the check.
 const MIN_UNCLAIMED: u64 = 100;
-/// Fewest packets that prove a handshake, which has four flights.
+/// Minimum number of packets that prove a handshake, which has four flights.
 const MIN_HANDSHAKE: u64 = 4;
-/// Fewest broken SIP messages that cause a warning. Scanners send a few.
+/// Minimum number of broken SIP messages that cause a warning. Scanners send a few.
 const MIN_REJECTED: u64 = 5;

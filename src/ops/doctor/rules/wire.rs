@@ -380,13 +380,13 @@ fn is_are_of(number: u64, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
 
-/// Fewest copies that cause a finding. Some senders repeat a few packets.
+/// Minimum number of copies that cause a finding. Some senders repeat a few packets.
 const MIN_COPIES: u64 = 10;
 /// Smallest share of copies that causes a finding, %.
 const MIN_COPIES_PERCENT: f64 = 1.0;
 /// Share of copies that causes a warning, %: with one of three ports mirrored twice, the share is 25 %.
 const MANY_COPIES_PERCENT: f64 = 25.0;
-/// Fewest missing packets that cause a finding. Every network loses a few.
+/// Minimum number of missing packets that cause a finding. Every network loses a few.
 const MIN_LOST: u64 = 20;
 /// Smallest share of missing packets that causes a finding, %.
 const MIN_LOST_PERCENT: f64 = 0.5;

@@ -114,7 +114,7 @@ const ORDER: usize = 8;
 const SMALLEST_ERROR: f64 = 1e-4;
 /// Smallest mean square of a loud payload: 100 squared, -50 dBov. Below it, quantization noise prevails.
 const QUIET_POWER: f64 = 100.0 * 100.0;
-/// Fewest samples that decide the packing: a fifth of a second.
+/// Minimum number of samples that decide the packing: a fifth of a second.
 const MIN_SAMPLES: u64 = 1_600;
 /// Samples after which no further payload is compared: ten seconds of sound prove the packing.
 const ENOUGH_SAMPLES: u64 = 80_000;
