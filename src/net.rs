@@ -1,4 +1,5 @@
-//! Endpoints in one canonical form, and the transports of SIP.
+//! Network addresses in one canonical form, the transports of SIP, and the numbers of RTP packets as types of their
+//! own.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -55,7 +56,7 @@ impl Endpoint {
         self.addr == other.addr
     }
 
-    /// Returns whether the address is 0.0.0.0 or `::`, which means a hold in RFC 2543.
+    /// Returns whether the address is 0.0.0.0 or `::`. As a media address it means a hold (RFC 2543).
     pub(crate) fn is_unspecified(self) -> bool {
         match self.ip() {
             IpAddr::V4(v4) => v4 == Ipv4Addr::UNSPECIFIED,

@@ -11,7 +11,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Encodes a text for a URL: every byte except unreserved characters (RFC 3986 section 2.3) becomes `%` and two
-/// hexadecimal digits. `kept` lists further characters that stay as they are.
+/// hexadecimal digits. `kept` lists further characters that are not encoded.
 #[cfg(feature = "service")]
 pub(crate) fn percent_encode(text: &str, kept: &[u8]) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -26,16 +26,16 @@ pub(crate) fn percent_encode(text: &str, kept: &[u8]) -> String {
     encoded
 }
 
-/// Returns a CSV field (RFC 4180) with quotes if the text needs them. Some spreadsheets separate fields by semicolons and
-/// trim blanks, so these need quotes, too.
+/// Returns a CSV field (RFC 4180) with quotes if the text contains a separator, a quote or a line end. Some
+/// spreadsheets separate fields by semicolons and trim blanks, so these characters get quotes, too.
 #[cfg(feature = "service")]
 pub(crate) fn csv_field(text: &str) -> String {
     let needs_quotes = text.contains([',', '"', '\n', '\r', ';']) || text.trim() != text;
     if needs_quotes { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
-/// Puts an apostrophe before a text that a spreadsheet would compute as a formula. A signed number stays as it is, e.g. a
-/// telephone number in international form.
+/// Puts an apostrophe before a text that a spreadsheet would compute as a formula. Leaves a signed number unchanged,
+/// e.g. a telephone number in international form.
 #[cfg(feature = "service")]
 pub(crate) fn without_formula(text: &str) -> String {
     let is_number = text.strip_prefix(['+', '-']).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
