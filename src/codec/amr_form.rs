@@ -5,9 +5,9 @@ use super::{AmrBand, fmtp};
 /// Alignment of a payload (RFC 4867 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AmrAlignment {
-    /// Bandwidth-efficient: fields follow each other bit by bit.
+    /// Bandwidth-efficient: the fields are packed without padding between them.
     Bit,
-    /// Octet-aligned.
+    /// Octet-aligned: each field begins at a byte boundary.
     Octet,
 }
 
@@ -23,12 +23,12 @@ impl AmrAlignment {
 
 /// The announced alignment of payloads, and the parameters to check both alignments.
 ///
-/// Quirk `amr_alignment`: a device leaves `octet-align` out of an answer or a re-INVITE and sends octet-aligned.
+/// Quirk `amr_alignment`: a device omits `octet-align` from an answer or a re-INVITE, but sends octet-aligned payloads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AmrForm {
     band: AmrBand,
     pub(crate) announced: AmrAlignment,
-    /// False with frame CRCs or robust sorting, for which the alignment is not computed.
+    /// False if the format has frame CRCs or robust sorting: then the alignment is not checked.
     is_plain: bool,
 }
 
@@ -41,8 +41,8 @@ impl AmrForm {
         Self { band, announced, is_plain }
     }
 
-    /// Returns the alignment of a payload: the announced one or `last` if it fits the payload, else the other one if
-    /// that fits.
+    /// Returns the alignment of a payload. The announced alignment or `last`, that of the packet before, is kept if it
+    /// fits the payload length. Otherwise the other alignment is returned if it fits.
     pub(crate) fn alignment(self, payload: &[u8], last: AmrAlignment) -> AmrAlignment {
         let fits = |alignment| self.frames_in(payload, alignment).is_some();
         let candidates = [last, self.announced, self.announced.other()];
@@ -50,8 +50,8 @@ impl AmrForm {
         found.unwrap_or(self.announced)
     }
 
-    /// Returns the payload without a few zero bytes behind its frames. Returns the whole payload if its frames include
-    /// these bytes, or if no frames fit it.
+    /// Returns the payload without up to `most` zero bytes after its last frame. Returns the whole payload if its
+    /// frames include these bytes, or if no frames fit it.
     pub(crate) fn without_stray_bytes(self, payload: &[u8], most: usize) -> &[u8] {
         let alignments = [self.announced, self.announced.other()];
         let fits = |part: &[u8]| alignments.iter().any(|alignment| self.frames_in(part, *alignment).is_some());
@@ -60,7 +60,7 @@ impl AmrForm {
         shorter.filter(|_| self.is_plain).filter(is_padded).find(|part| fits(part)).unwrap_or(payload)
     }
 
-    /// Returns the number of frames if the frame types in a payload give exactly its length.
+    /// Returns the number of frames if the frame types in a payload add up to exactly its length.
     fn frames_in(self, payload: &[u8], alignment: AmrAlignment) -> Option<i64> {
         let bits: &[u16] = match self.band {
             AmrBand::Narrow => &NARROW_BITS,
@@ -68,7 +68,8 @@ impl AmrForm {
         };
         let bit = |at: usize| payload.get(at / 8).map(|byte| usize::from(byte >> (7 - at % 8) & 1));
         let field = |at: usize, count: usize| (at..at + count).try_fold(0, |value, at| Some(value << 1 | bit(at)?));
-        // A codec mode request of 4 bits, then table entries of F (1 bit), FT (4 bits) and Q (1 bit).
+        // A payload begins with a codec mode request of 4 bits, then table entries of F (1 bit), FT (4 bits) and Q (1
+        // bit).
         let (header, entry) = match alignment {
             AmrAlignment::Bit => (4, 6),
             AmrAlignment::Octet => (8, 8),
@@ -93,7 +94,7 @@ impl AmrForm {
     }
 }
 
-/// Returns the frames in a payload, in whichever alignment fits its length; `None` if none fits.
+/// Returns the number of frames in a payload, in the alignment that fits its length; `None` if neither fits.
 pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<i64> {
     let form = AmrForm::new(band, parameters);
     if !form.is_plain {
@@ -102,7 +103,7 @@ pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<
     form.frames_in(payload, form.announced).or_else(|| form.frames_in(payload, form.announced.other()))
 }
 
-/// Size of a frame type that no sender uses.
+/// Marks a frame type that no sender uses, in the tables of frame sizes.
 const RESERVED: u16 = u16::MAX;
 /// Bits of an AMR frame by its type (3GPP TS 26.101 table 1a).
 const NARROW_BITS: [u16; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 43, 38, 37, RESERVED, RESERVED, RESERVED, 0];

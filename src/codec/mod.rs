@@ -12,7 +12,7 @@ pub(crate) use payload_duration::FormatParameters;
 
 use crate::net::PayloadType;
 
-/// An encoding that RTP can carry and that callspan knows by name. The most common ones come first.
+/// An encoding that RTP can carry and that callspan knows by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Codec {
     /// G.711 A-law.
@@ -29,7 +29,7 @@ pub(crate) enum Codec {
     Opus,
     /// Comfort noise (RFC 3389).
     ComfortNoise,
-    /// Redundant audio: a packet of packets (RFC 2198).
+    /// Redundant audio (RFC 2198): each packet repeats the payloads of earlier packets.
     Red,
     /// GSM full rate.
     Gsm,
@@ -89,15 +89,15 @@ pub(crate) enum Codec {
     H263,
 }
 
-/// One row of the table.
+/// The facts about one codec: a row of the table [`CODECS`].
 #[derive(Clone, Copy, Debug)]
 struct CodecFacts {
     codec: Codec,
     /// Encoding name of an rtpmap, upper case.
     name: &'static str,
-    /// Other encoding names of the same bit stream, upper case.
+    /// Other encoding names of the same codec, upper case.
     aliases: &'static [&'static str],
-    /// RTP clock that a format has when nothing else is announced, Hz.
+    /// RTP clock of the codec if a session description announces none, Hz.
     clock_hz: u32,
     static_payload_types: &'static [StaticPayloadType],
     payload_length: PayloadLength,
@@ -130,7 +130,7 @@ pub(crate) struct StaticFormat {
     pub(crate) channels: u8,
 }
 
-/// How the length of a payload in bytes gives the duration of its sound.
+/// The rule by which the length of a payload in bytes gives the duration of its sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PayloadLength {
     /// The length gives no duration: the bit rate varies, or the payload is no sound.
@@ -139,23 +139,23 @@ enum PayloadLength {
     BytesPerSample(u8),
     /// A constant bit rate in kbit/s.
     BitRate(u8),
-    /// Frames of one size.
+    /// Frames of a constant size and duration.
     Frames { bytes: u8, frame_ms: u8 },
-    /// Frames of 10 bytes; the last frame may be a silence descriptor of 2 bytes (annex B).
+    /// G.729 frames of 10 bytes; the last frame may be a silence descriptor of 2 bytes (annex B).
     G729,
-    /// Frames of 38 bytes (20 ms) or of 50 bytes (30 ms).
+    /// iLBC frames of 38 bytes (20 ms) or of 50 bytes (30 ms).
     Ilbc,
-    /// Four bytes of predictor state, then two samples a byte (RFC 3551 section 4.5.1).
+    /// IMA ADPCM: four bytes of predictor state, then two samples a byte (RFC 3551 section 4.5.1).
     Dvi4,
 }
 
-/// The behaviour of a sender while nobody speaks. It decides what fills a gap without lost packets.
+/// The behaviour of a sender while nobody speaks. It decides which sound fills a gap in which no packet was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SilenceBehavior {
-    /// The codec has no silence descriptors: the sender always sends, or stops without notice. A gap without lost
-    /// packets is played as silence.
+    /// The codec has no silence descriptors: the sender always sends, or stops without notice. A gap in which no packet
+    /// was lost is played as silence.
     NoDescriptor,
-    /// The codec has its own silence descriptors (or DTX): its decoder knows what fills a gap.
+    /// The codec has silence descriptors or discontinuous transmission (DTX) of its own. Its decoder fills the gap.
     OwnDescriptor,
     /// The payload is itself a description of noise, which lasts until the next packet (RFC 3389).
     ComfortNoise,
@@ -193,7 +193,7 @@ pub(crate) enum DecoderKind {
     Dvi4,
     /// G.726.
     G726(G726Rate, G726Packing),
-    /// Speex. A build without the feature `speex` has no such decoder.
+    /// Speex. A build without the Cargo feature `speex` has no such decoder.
     Speex,
     /// Comfort noise.
     ComfortNoise,
@@ -222,7 +222,7 @@ pub(crate) enum AmrBand {
 pub(crate) enum PcmWidth {
     /// Two bytes, big-endian, signed.
     Sixteen,
-    /// One byte; 128 is zero.
+    /// One unsigned byte; 128 is the zero level.
     Eight,
 }
 
@@ -264,7 +264,7 @@ impl Codec {
         self.facts().name
     }
 
-    /// Returns the RTP clock in Hz that a format has when nothing else is announced.
+    /// Returns the RTP clock in Hz that applies if a session description announces none.
     pub(crate) fn default_clock_hz(self) -> u32 {
         self.facts().clock_hz
     }
@@ -284,12 +284,12 @@ impl Codec {
         self.facts().decoder
     }
 
-    /// Returns the codec that a decoder serves.
+    /// Returns the codec that a decoder decodes.
     pub(crate) fn with_decoder(decoder: DecoderKind) -> Option<Self> {
         CODECS.iter().find(|facts| facts.decoder == Some(decoder)).map(|facts| facts.codec)
     }
 
-    /// Returns whether the encoding only accompanies a speech codec: events and comfort noise.
+    /// Returns whether the encoding only accompanies a speech codec, like telephone events and comfort noise.
     pub(crate) fn accompanies_speech(self) -> bool {
         matches!(self, Self::TelephoneEvent | Self::ComfortNoise)
     }
@@ -381,7 +381,7 @@ impl CodecFacts {
         self
     }
 
-    /// Returns a row for a G.726 rate and packing.
+    /// Returns a row for a G.726 bit rate and packing.
     const fn g726(codec: Codec, name: &'static str, rate: G726Rate, packing: G726Packing) -> Self {
         let kbits = match rate {
             G726Rate::Two => 16,
@@ -399,14 +399,14 @@ impl CodecFacts {
     }
 }
 
-/// Returns a static payload type of one channel.
+/// Returns a static payload type with one audio channel.
 const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
     StaticPayloadType { pt: PayloadType(pt), clock_hz, channels: 1 }
 }
 
-/// The table. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
+/// The table of all codecs. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
 static CODECS: [CodecFacts; 36] = [
-    // Ie and Bpl of G.711 with concealment.
+    // Ie and Bpl (see [`EquipmentImpairment`]) of G.711 with concealment.
     CodecFacts::new(Codec::Pcma, "PCMA", 8_000)
         .static_types(&[mono(8, 8_000)])
         .length(PayloadLength::BytesPerSample(1))
@@ -422,7 +422,7 @@ static CODECS: [CodecFacts; 36] = [
         .static_types(&[mono(9, 8_000)])
         .length(PayloadLength::BitRate(64))
         .decoder(DecoderKind::G722),
-    // G.729A with voice activity detection. The bit stream of annex A is that of the full codec.
+    // These values are for G.729A with voice activity detection. The bit stream of annex A is that of the full codec.
     CodecFacts::new(Codec::G729, "G729", 8_000)
         .aliases(&["G729A", "G729B", "G729AB"])
         .static_types(&[mono(18, 8_000)])
@@ -444,7 +444,7 @@ static CODECS: [CodecFacts; 36] = [
         .impairment(20.0, 10.0)
         .decoder(DecoderKind::Gsm),
     CodecFacts::new(Codec::Ilbc, "ILBC", 8_000).length(PayloadLength::Ilbc).decoder(DecoderKind::Ilbc),
-    // GSM enhanced full rate is AMR at 12.2 kbit/s.
+    // GSM enhanced full rate is the same codec as AMR at 12.2 kbit/s, so its values are used for AMR.
     CodecFacts::new(Codec::Amr, "AMR", 8_000)
         .silence(SilenceBehavior::OwnDescriptor)
         .impairment(5.0, 10.0)
@@ -520,7 +520,7 @@ mod tests {
         assert_eq!(Codec::from_name("iLBC"), Some(Codec::Ilbc));
         assert_eq!(Codec::from_name("G729A"), Some(Codec::G729));
         assert_eq!(Codec::from_name("G721"), Some(Codec::G726At32));
-        // G729D (annex D) is another codec than G.729.
+        // G729D (annex D) is a codec of its own and no alias of G.729.
         assert_eq!((Codec::from_name("G729D"), Codec::from_name("")), (None, None));
         assert!(Codec::TelephoneEvent.is_named("telephone-event") && !Codec::TelephoneEvent.is_named("CN"));
     }

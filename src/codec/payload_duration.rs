@@ -1,11 +1,11 @@
-//! Duration of a payload by its content: frame counts, frame types and lengths.
+//! Duration of the sound in a payload, from the payload's content: frame counts, frame types and lengths.
 //!
-//! The duration also distinguishes two possible formats of a payload. In the wrong format, it rarely agrees with the
-//! RTP timestamps.
+//! The duration also helps to choose between two possible formats of a payload. In the wrong format, it rarely agrees
+//! with the RTP timestamps.
 
 use super::{AmrBand, Codec, amr_form};
 
-/// The parameters of a format that decide the duration of a payload.
+/// The parameters of a payload format that decide the duration of a payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FormatParameters<'a> {
     /// RTP clock, Hz.
@@ -34,11 +34,11 @@ impl Codec {
 fn opus_ns(payload: &[u8]) -> Option<i64> {
     let &toc = payload.first()?;
     let frame_us: i64 = match toc >> 3 {
-        // SILK: 10, 20, 40, 60 ms.
+        // SILK frames last 10, 20, 40 or 60 ms.
         mode @ 0..=11 => [10_000, 20_000, 40_000, 60_000][usize::from(mode & 3)],
-        // Hybrid: 10, 20 ms.
+        // Hybrid frames last 10 or 20 ms.
         mode @ 12..=15 => [10_000, 20_000][usize::from(mode & 1)],
-        // CELT: 2.5, 5, 10, 20 ms.
+        // CELT frames last 2.5, 5, 10 or 20 ms.
         mode => [2_500, 5_000, 10_000, 20_000][usize::from(mode & 3)],
     };
     let frames = match toc & 3 {
@@ -46,7 +46,7 @@ fn opus_ns(payload: &[u8]) -> Option<i64> {
         1 | 2 => 2,
         _ => i64::from(payload.get(1)? & 0x3F),
     };
-    // Section 3.4: a packet holds 120 ms at most.
+    // RFC 6716 section 3.4: a packet holds 120 ms at most.
     (frames * frame_us <= 120_000).then_some(frames * frame_us * 1_000)
 }
 
@@ -76,13 +76,13 @@ fn speex_frames(payload: &[u8]) -> Option<i64> {
     (total - at < 16).then_some(frames)
 }
 
-/// Frames of AMR and Speex last 20 ms.
+/// Duration of an AMR or Speex frame, ns.
 const FRAME_20_MS: i64 = 20_000_000;
-/// Value of the five bits after the last frame.
+/// Value of the five bits that follow the last frame of a Speex payload.
 const SPEEX_TERMINATOR: usize = 15;
-/// Bits of a narrowband frame by its mode.
+/// Number of bits of a narrowband Speex frame, indexed by its mode.
 const SPEEX_FRAME_BITS: [usize; 9] = [5, 43, 119, 160, 220, 300, 364, 492, 79];
-/// Bits of a wideband or ultra-wideband layer by its mode.
+/// Number of bits of a wideband or ultra-wideband Speex layer, indexed by its mode.
 const SPEEX_LAYER_BITS: [usize; 5] = [4, 36, 112, 192, 352];
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn frames_of_a_packet_give_its_duration() {
-        // SILK of 20 ms; CELT of 2.5 ms; three hybrid frames of 20 ms; nothing.
+        // The packets: SILK of 20 ms; CELT of 2.5 ms; three hybrid frames of 20 ms; an empty packet.
         assert_eq!(ms(Codec::Opus, "", &[1 << 3, 0]), Some(20.0));
         assert_eq!(ms(Codec::Opus, "", &[16 << 3, 0]), Some(2.5));
         assert_eq!(ms(Codec::Opus, "", &[15 << 3 | 3, 3, 0]), Some(60.0));
