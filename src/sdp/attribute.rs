@@ -4,22 +4,22 @@ use std::net::IpAddr;
 
 use sdp_types::Attribute;
 
-/// Direction of the media, as the author of the description sees it (RFC 8866 section 6.7).
+/// Direction of the media, from the point of view of the user agent that sent the description (RFC 8866 section 6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MediaDirection {
-    /// The author sends and receives. This is the default.
+    /// The sender of the description sends and receives media. This is the default.
     #[default]
     SendRecv,
-    /// The author only sends: it holds the other side.
+    /// The sender of the description only sends media: it holds the other side.
     SendOnly,
-    /// The author only receives.
+    /// The sender of the description only receives media.
     RecvOnly,
-    /// The author neither sends nor receives.
+    /// The sender of the description neither sends nor receives media.
     Inactive,
 }
 
 impl MediaDirection {
-    /// Returns the last direction among the attributes.
+    /// Returns the direction that the last direction attribute states; `None` without such an attribute.
     pub(super) fn find(attributes: &[Attribute]) -> Option<Self> {
         attributes.iter().rev().find_map(|a| match a.attribute.trim().to_ascii_lowercase().as_str() {
             "sendrecv" => Some(Self::SendRecv),
@@ -30,23 +30,23 @@ impl MediaDirection {
         })
     }
 
-    /// Returns whether the author sends media.
+    /// Returns whether the sender of the description sends media.
     pub const fn sends(self) -> bool {
         matches!(self, Self::SendRecv | Self::SendOnly)
     }
 
-    /// Returns whether the author receives media.
+    /// Returns whether the sender of the description receives media.
     pub const fn receives(self) -> bool {
         matches!(self, Self::SendRecv | Self::RecvOnly)
     }
 }
 
-/// Endpoint of RTCP, if it is not the port after the RTP port (RFC 3605).
+/// Endpoint of RTCP, if it differs from the usual one, the port after the RTP port (RFC 3605).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtcpAddress {
     /// UDP port of RTCP.
     pub port: u16,
-    /// Address, if it differs from that of RTP.
+    /// IP address for RTCP, if it differs from that of RTP.
     pub ip: Option<IpAddr>,
 }
 
@@ -57,10 +57,11 @@ impl RtcpAddress {
     }
 }
 
-/// An ICE candidate over UDP: another endpoint that the author can use for media (RFC 8839 section 5.1).
+/// An ICE candidate over UDP: another endpoint at which the sender of the description may receive media (RFC 8839
+/// section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IceCandidate {
-    /// Component: 1 for RTP, 2 for RTCP.
+    /// ICE component: 1 for RTP, 2 for RTCP.
     pub component: u16,
     /// Address of the candidate.
     pub ip: IpAddr,
@@ -82,7 +83,7 @@ impl IceCandidate {
 /// An RTP header extension (`extmap`, RFC 8285).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderExtension {
-    /// Id in the packets.
+    /// Number that stands for this extension in RTP packets.
     pub id: u16,
     /// URI of the extension, e.g. `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
     pub uri: String,
@@ -96,7 +97,7 @@ impl HeaderExtension {
     }
 }
 
-/// Returns the trimmed values of all attributes of this name. An attribute without a value yields an empty text.
+/// Returns the trimmed values of all attributes with this name. An attribute without a value yields an empty text.
 pub(super) fn all<'a>(attributes: &'a [Attribute], name: &'static str) -> impl Iterator<Item = &'a str> {
     attributes
         .iter()
@@ -104,29 +105,29 @@ pub(super) fn all<'a>(attributes: &'a [Attribute], name: &'static str) -> impl I
         .map(|a| a.value.as_deref().unwrap_or_default().trim())
 }
 
-/// Returns the value of the first attribute of this name.
+/// Returns the value of the first attribute with this name.
 pub(super) fn first<'a>(attributes: &'a [Attribute], name: &'static str) -> Option<&'a str> {
     all(attributes, name).next()
 }
 
-/// Returns whether there is an attribute of this name.
+/// Returns whether there is an attribute with this name.
 pub(super) fn has(attributes: &[Attribute], name: &'static str) -> bool {
     first(attributes, name).is_some()
 }
 
-/// Returns the address of a c= line, without the time to live. Returns `None` for a host name.
+/// Returns the IP address of a c= line, without the time to live. Returns `None` for a host name.
 pub(super) fn address(connection: &sdp_types::Connection) -> Option<IpAddr> {
     ip(connection.connection_address.split('/').next()?)
 }
 
-/// Parses an address. The zone of a link-local IPv6 address (`fe80::1%eth0`, RFC 4007 section 11) names an interface of
-/// the author's host, and is left out.
+/// Parses an IP address. The zone of a link-local IPv6 address (`fe80::1%eth0`, RFC 4007 section 11) names a network
+/// interface of the sending host, and is left out.
 fn ip(text: &str) -> Option<IpAddr> {
     let text = text.trim_start_matches('[').trim_end_matches(']');
     text.split('%').next()?.parse().ok()
 }
 
-/// Returns the mids of each BUNDLE group (RFC 9143).
+/// Returns the media ids (`a=mid`) of each BUNDLE group (RFC 9143).
 pub(super) fn bundles(attributes: &[Attribute]) -> Vec<Vec<String>> {
     all(attributes, "group")
         .filter_map(|value| {
@@ -137,5 +138,5 @@ pub(super) fn bundles(attributes: &[Attribute]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Maximum number of values kept of a repeated attribute. Browsers send up to 20 candidates.
+/// Maximum number of values kept of an attribute that occurs several times. Browsers send up to 20 candidates.
 pub(super) const MAX_LIST: usize = 64;

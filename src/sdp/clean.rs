@@ -36,9 +36,9 @@ pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
 struct CleanerState {
     /// Whether a v= or m= line was found.
     found: bool,
-    /// Whether the current section has a c= line already. Only multicast uses further c= lines.
+    /// Whether the current section has a c= line already. Further c= lines, which only multicast uses, are dropped.
     connected: bool,
-    /// Number of m= lines so far.
+    /// Number of m= lines read so far.
     media: usize,
 }
 
@@ -72,8 +72,8 @@ impl CleanerState {
     }
 }
 
-/// Appends an m= line with single blanks. An unreadable m= line becomes a refused one (port 0), so that the other m= lines
-/// keep their positions.
+/// Appends an m= line with single blanks. An unreadable m= line is replaced by a refused m= line (port 0), so that the
+/// other m= lines keep their positions.
 fn push_media(text: &mut String, value: &str) {
     let mut words = value.split_ascii_whitespace();
     let kind = words.next().unwrap_or("-");
@@ -87,7 +87,7 @@ fn push_media(text: &mut String, value: &str) {
     }
 }
 
-/// Returns whether a word is a port, or `port/number of ports`.
+/// Returns whether a word of an m= line is a port, or `port/number of ports`.
 fn is_port(word: &str) -> bool {
     let (port, count) = word.split_once('/').unwrap_or((word, "1"));
     port.parse::<u16>().is_ok() && count.parse::<u16>().is_ok()
@@ -104,7 +104,7 @@ fn push<'w>(text: &mut String, key: &str, words: impl Iterator<Item = &'w str>) 
     text.push_str("\r\n");
 }
 
-/// Returns the words of a c= line with an IPv4 or IPv6 address.
+/// Returns the three words of a c= line, if it has an IPv4 or IPv6 address.
 fn connection(value: &str) -> Option<[&str; 3]> {
     let mut words = value.split_ascii_whitespace();
     let (net, kind, address) = (words.next()?, words.next()?, words.next()?);

@@ -1,17 +1,17 @@
-//! SRTP keys in the signalling: `a=crypto` (RFC 4568). `Debug` hides the keys.
+//! Reads SRTP keys from session descriptions: `a=crypto` lines (RFC 4568). The `Debug` output hides the keys.
 
 use std::fmt;
 
 use super::attribute::MAX_LIST;
 
-/// One `a=crypto` line: a crypto suite with the keys of the packets that the author *sends*.
+/// One `a=crypto` line: a crypto suite with the keys of the packets that the sender of the description *sends*.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CryptoAttribute {
     /// Tag of the line. The answer repeats the tag of the chosen line of the offer.
     pub tag: u32,
     /// Crypto suite in upper case, e.g. `AES_CM_128_HMAC_SHA1_80`, `AEAD_AES_256_GCM`.
     pub suite: String,
-    /// Master keys. Several keys have different MKIs.
+    /// Master keys. If there are several, a master key identifier (MKI) in each packet names its key.
     pub keys: Vec<CryptoKey>,
     /// Session parameters as written, e.g. `KDR=1`, `UNENCRYPTED_SRTP`, `UNAUTHENTICATED_SRTP`, `WSH=64`.
     pub params: Vec<String>,
@@ -42,9 +42,9 @@ impl fmt::Debug for CryptoAttribute {
 /// An SRTP master key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CryptoKey {
-    /// Master key and salt, base64.
+    /// Master key and salt together, base64.
     pub inline: String,
-    /// MKI in the packets that use this key.
+    /// Identifier (MKI) that packets encrypted with this key carry; `None` if they carry none.
     pub mki: Option<Mki>,
     /// Number of packets for which the key is valid, as written: `2^31` or a number.
     pub lifetime: Option<String>,

@@ -80,17 +80,18 @@ pub struct MediaFormat {
 pub struct MediaDescription {
     /// Media type.
     pub kind: MediaKind,
-    /// UDP port at which the author receives RTP; 0 if the m= line is refused or ended.
+    /// UDP port at which the sender of the description receives RTP; 0 if the m= line is refused or ended.
     pub port: u16,
     /// Transport protocol.
     pub protocol: MediaProtocol,
-    /// Address at which the author receives media: that of the m= line, else that of the session.
+    /// IP address at which the sender of the description receives media: that of the m= line, else that of the session.
+    /// `None` for a host name.
     pub connection: Option<IpAddr>,
-    /// Direction of the m= line, else of the session.
+    /// Direction that the m= line states, else that of the session.
     pub direction: MediaDirection,
-    /// Payload formats in order of preference.
+    /// Payload formats in the sender's order of preference.
     pub formats: Vec<MediaFormat>,
-    /// Duration of the sound in one packet that the author prefers, milliseconds.
+    /// Duration of the sound in one packet that the sender of the description prefers to receive, milliseconds.
     pub ptime_ms: Option<u32>,
     /// Longest duration of the sound in one packet, milliseconds.
     pub maxptime_ms: Option<u32>,
@@ -100,25 +101,25 @@ pub struct MediaDescription {
     pub rtcp_mux: bool,
     /// Crypto suites and keys (SDES, RFC 4568).
     pub crypto: Vec<CryptoAttribute>,
-    /// Whether DTLS agrees on the keys (RFC 5763).
+    /// Whether a DTLS fingerprint is present, so that DTLS agrees on the SRTP keys (RFC 5763).
     pub fingerprint: bool,
-    /// Whether ZRTP can agree on the keys in the media path (RFC 6189).
+    /// Whether ZRTP can agree on the SRTP keys within the media stream (RFC 6189).
     pub zrtp: bool,
-    /// Whether the author uses ICE (RFC 8839): then 0.0.0.0 is no hold.
+    /// Whether the sender of the description uses ICE (RFC 8839): then the address 0.0.0.0 is no hold.
     pub ice: bool,
-    /// ICE candidates: other endpoints that the author can use for media.
+    /// ICE candidates: other endpoints at which the sender of the description may receive media.
     pub candidates: Vec<IceCandidate>,
-    /// Announced SSRCs (RFC 5576).
+    /// SSRCs that the description announces (RFC 5576).
     pub ssrcs: Vec<Ssrc>,
     /// Name of the m= line within the session (RFC 5888).
     pub mid: Option<String>,
-    /// Label for applications, e.g. SIPREC (RFC 4574).
+    /// Label of the m= line (`a=label`, RFC 4574), to which e.g. SIPREC metadata refers.
     pub label: Option<String>,
     /// RTP header extensions.
     pub extmap: Vec<HeaderExtension>,
 }
 
-/// Session-level values that apply to m= lines without own values.
+/// Session-level values that apply to m= lines without values of their own.
 pub(super) struct SessionDefaults {
     connection: Option<IpAddr>,
     direction: MediaDirection,
@@ -169,7 +170,7 @@ impl MediaDescription {
         }
     }
 
-    /// Returns whether the address is 0.0.0.0 or `::`, the hold of RFC 2543 (RFC 3264 section 8.4).
+    /// Returns whether the media address is 0.0.0.0 or `::`, which means a hold (RFC 3264 section 8.4).
     pub fn is_hold_address(&self) -> bool {
         self.connection.is_some_and(|ip| ip.is_unspecified())
     }
@@ -179,7 +180,7 @@ impl MediaDescription {
         self.port == 0
     }
 
-    /// Returns the format of a payload type.
+    /// Returns the announced format of a payload type; `None` if the m= line has none.
     pub fn format(&self, pt: PayloadType) -> Option<&MediaFormat> {
         self.formats.iter().find(|format| format.pt == pt)
     }
@@ -210,8 +211,8 @@ fn protocol(name: &str) -> MediaProtocol {
     }
 }
 
-/// Returns the formats of the m= line, then those with an rtpmap only. Some gateways list telephone-event only in an
-/// rtpmap.
+/// Returns the payload formats listed in the m= line, then formats that have only an rtpmap. Some gateways list
+/// telephone-event only in an rtpmap.
 fn formats(fmt: &str, attributes: &[Attribute]) -> Vec<MediaFormat> {
     let mut formats: Vec<MediaFormat> = Vec::new();
     let maps = attribute::all(attributes, "rtpmap").filter_map(rtpmap);

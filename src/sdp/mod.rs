@@ -26,10 +26,10 @@ pub use media::{MediaDescription, MediaKind, MediaProtocol};
 /// Reason why bytes are not a session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SdpReject {
-    /// There is neither a v= nor an m= line.
+    /// The text has neither a v= nor an m= line.
     #[error("no session description")]
     NotSdp,
-    /// There are more than [`MAX_SDP_BYTES`] bytes or [`MAX_LINES`] lines.
+    /// The text has more than [`MAX_SDP_BYTES`] bytes or [`MAX_LINES`] lines.
     #[error("session description too long")]
     TooLong,
     /// The parser rejects the description even after cleaning.
@@ -40,13 +40,13 @@ pub enum SdpReject {
 /// A session description.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionDescription {
-    /// Origin, i.e. author and version. `None` if o= is missing or malformed.
+    /// Origin (o= line): sender and version of the description. `None` if o= is missing or malformed.
     pub origin: Option<SessionOrigin>,
-    /// Session-level address. `None` if it is missing or a host name.
+    /// Session-level media address (c= line). `None` if it is missing or a host name.
     pub connection: Option<IpAddr>,
     /// Media descriptions in the order of the m= lines.
     pub media: Vec<MediaDescription>,
-    /// Mids of each `a=group:BUNDLE`, whose m= lines share one port (RFC 9143).
+    /// Media ids of the m= lines in each `a=group:BUNDLE`. The m= lines of a group share one port (RFC 9143).
     pub bundles: Vec<Vec<String>>,
 }
 
@@ -61,7 +61,7 @@ impl SessionDescription {
 /// offer or answer (RFC 3264 section 8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOrigin {
-    /// Session id, unique at the origin.
+    /// Session id, unique among the sessions of the origin.
     pub session_id: String,
     /// Version of the description.
     pub session_version: u64,

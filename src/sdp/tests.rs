@@ -24,7 +24,7 @@ fn an_untidy_description_of_a_device_is_parsed() {
     assert_eq!(audio.formats.iter().map(|f| f.pt.0).collect::<Vec<_>>(), [0, 8, 18]);
     let pcma = audio.format(PayloadType(8)).unwrap();
     assert_eq!((pcma.encoding.as_str(), pcma.clock_hz, pcma.channels), ("PCMA", 8000, 1));
-    // Without an rtpmap, RFC 3551 defines the format; the fmtp parameters are kept.
+    // A static payload type without an rtpmap has the format that RFC 3551 defines; its fmtp parameters are kept.
     let g729 = audio.format(PayloadType(18)).unwrap();
     assert_eq!((g729.encoding.as_str(), g729.clock_hz, g729.fmtp.as_str()), ("", 0, "annexb=no"));
 }
