@@ -1,7 +1,8 @@
-//! Parses RTP packets (RFC 3550), classifies packets on a media port (RFC 7983), and keeps stream statistics ([`stats`]).
+//! Parses RTP packets (RFC 3550), classifies packets on a media port (RFC 7983), and keeps stream statistics
+//! ([`stats`]).
 //!
-//! Many random payloads parse as RTP. So a packet is taken for RTP because a session description announced its address,
-//! never because it parses.
+//! Many random payloads parse as RTP. So callers treat a packet as RTP because a session description announced its
+//! address, never because it parses.
 
 pub mod redundancy;
 mod rtcp_form;
@@ -22,26 +23,27 @@ pub(crate) use rtcp_form::RtcpForm;
 pub enum MediaPacketKind {
     /// RTP or SRTP.
     Rtp,
-    /// RTCP or SRTCP, or RTP with the marker and a payload type of 64 to 95. The form tells them apart.
+    /// RTCP or SRTCP. RTP packets with the marker bit and a payload type of 64 to 95 look the same; [`rtcp_form`]
+    /// separates them.
     Rtcp,
     /// STUN: connectivity checks (RFC 8489, RFC 8445).
     Stun,
     /// DTLS: key agreement for SRTP (RFC 5764).
     Dtls,
-    /// ZRTP: key agreement for SRTP (RFC 6189).
+    /// ZRTP: key agreement for SRTP within the media stream (RFC 6189).
     Zrtp,
     /// Any other protocol.
     Other,
 }
 
-/// Returns the protocol of a packet, from its first bytes. Takes a few nanoseconds and allocates nothing.
+/// Returns the protocol of a packet, judged by its first bytes. Takes a few nanoseconds and allocates nothing.
 pub fn classify(payload: &[u8]) -> MediaPacketKind {
     let &[first, second, third, fourth, ..] = payload else { return MediaPacketKind::Other };
     match first {
         // RFC 5761 section 4: payload types 64 to 95 are not used for RTP on a port that also receives RTCP.
         128..=191 if (192..=223).contains(&second) => MediaPacketKind::Rtcp,
         128..=191 if payload.len() >= RtpReader::MIN_HEADER_LEN => MediaPacketKind::Rtp,
-        // The length distinguishes STUN from T.38, where a packet begins with a sequence number.
+        // The length field distinguishes STUN from T.38, where a packet begins with a sequence number.
         0..=3 if usize::from(u16::from_be_bytes([third, fourth])) + STUN_HEADER_LEN == payload.len() => {
             MediaPacketKind::Stun
         }
@@ -51,7 +53,8 @@ pub fn classify(payload: &[u8]) -> MediaPacketKind {
     }
 }
 
-/// Returns whether the version and the length fit a DTLS record. NTP and DNS packets may begin with the same byte.
+/// Returns whether the version and the length fit a DTLS record. NTP and DNS packets may begin with the same byte, but
+/// do not fit.
 fn is_dtls_record(payload: &[u8]) -> bool {
     let Some((header, body)) = payload.split_first_chunk::<DTLS_HEADER_LEN>() else { return false };
     header[2] >= 0xfc && usize::from(u16::from_be_bytes([header[11], header[12]])) <= body.len()
@@ -63,10 +66,10 @@ pub enum RtpParseError {
     /// Fewer than 12 bytes.
     #[error("too short for an RTP header")]
     TooShort,
-    /// Not version 2.
+    /// The RTP version is not 2.
     #[error("not RTP version 2")]
     Version,
-    /// The list of contributing sources or the header extension exceeds the packet.
+    /// The list of contributing sources or the header extension is longer than the packet.
     #[error("RTP header cut")]
     HeaderCut,
     /// Invalid padding length: zero, or longer than the packet.
@@ -77,7 +80,7 @@ pub enum RtpParseError {
 /// One RTP packet, borrowed from a datagram (RFC 3550 section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtpPacket<'a> {
-    /// Synchronization source.
+    /// Synchronization source: names the sender of the stream.
     pub(crate) ssrc: Ssrc,
     /// Sequence number.
     pub(crate) sequence: SequenceNumber,
@@ -103,11 +106,11 @@ impl<'a> RtpPacket<'a> {
         Ok(Self { payload: reader.payload(), ..Self::from_reader(&reader) })
     }
 
-    /// Parses a packet with a truncated payload, e.g. because of the snap length or a pause of the recording. The header
-    /// can be truncated after its first 12 bytes. Padding is not removed, because its length is in the last byte.
+    /// Parses a packet with a truncated payload, e.g. by the snap length of the capture, or because a paused recording
+    /// keeps headers only. The header can be truncated after its first 12 bytes. Padding is not removed, because its
+    /// length is in the last byte.
     ///
-    /// # Errors
-    /// Fails if there are fewer than 12 bytes, or if the version is not 2.
+    /// # Errors Fails if there are fewer than 12 bytes, or if the version is not 2.
     pub fn parse_cut(bytes: &'a [u8]) -> Result<Self, RtpParseError> {
         let Some((fixed, _)) = bytes.split_first_chunk::<{ RtpReader::MIN_HEADER_LEN }>() else {
             return Err(RtpParseError::TooShort);
@@ -142,14 +145,14 @@ impl<'a> RtpPacket<'a> {
     }
 }
 
-/// Returns the RTP packets of one datagram. There are several if the card or the kernel merged datagrams of a sender
-/// (UDP GRO); all but the last have the same length. A packet boundary is recognized by the version, the SSRC and the next
+/// Returns the RTP packets of one datagram. There are several if the network card or the kernel merged datagrams of one
+/// sender (UDP GRO); all but the last have the same length. The next packet is found by its version, SSRC and next
 /// sequence number: 50 bits must match.
 pub(crate) fn split_merged(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     payload.chunks(second_packet_offset(payload).unwrap_or(payload.len()).max(1))
 }
 
-/// Returns the offset of the second packet of a datagram, if there is one.
+/// Returns the offset in bytes of the second RTP packet in a datagram, if there is one.
 fn second_packet_offset(payload: &[u8]) -> Option<usize> {
     let ssrc = payload.get(SSRC_AT..RtpReader::MIN_HEADER_LEN)?;
     let header = |at: usize| payload.get(at..at + RtpReader::MIN_HEADER_LEN);
@@ -159,8 +162,8 @@ fn second_packet_offset(payload: &[u8]) -> Option<usize> {
         header(at)
             .is_some_and(|h| h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n))
     };
-    // Searches for the last byte of the SSRC, which ends the fixed header. At least one header precedes the second
-    // packet.
+    // The search looks for the last byte of the SSRC, which ends the fixed header. At least one header precedes the
+    // second packet.
     let last = RtpReader::MIN_HEADER_LEN - 1;
     memchr::memchr_iter(ssrc[3], payload.get(RtpReader::MIN_HEADER_LEN + last..)?)
         .map(|at| at + RtpReader::MIN_HEADER_LEN)
@@ -178,7 +181,7 @@ impl From<RtpReaderError> for RtpParseError {
     }
 }
 
-/// Returns the length of the header, or `None` if the header is truncated.
+/// Returns the length of an RTP header in bytes, or `None` if the header is truncated.
 fn header_len(bytes: &[u8]) -> Option<usize> {
     let first = *bytes.first()?;
     let sources_end = RtpReader::MIN_HEADER_LEN + 4 * usize::from(first & 0x0f);
@@ -190,10 +193,10 @@ fn header_len(bytes: &[u8]) -> Option<usize> {
     (end <= bytes.len()).then_some(end)
 }
 
-/// Offset of the SSRC in the header (RFC 3550 section 5.1).
+/// Offset of the SSRC in the RTP header, bytes (RFC 3550 section 5.1).
 const SSRC_AT: usize = 8;
 
-/// Length of a STUN header (RFC 8489 section 5).
+/// Length of a STUN header, bytes (RFC 8489 section 5).
 const STUN_HEADER_LEN: usize = 20;
 
 /// Length of a DTLS record header (RFC 6347 section 4.1): type, version (0xfefd or 0xfeff; 0x0100 in old drafts), epoch,

@@ -2,12 +2,13 @@
 
 use crate::net::PayloadType;
 
-/// One block of a redundant packet.
+/// One block of a redundant packet: the payload of this or of an earlier packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedundantBlock<'a> {
     /// Payload type of the block.
     pub(crate) pt: PayloadType,
-    /// Offset of the block before the packet's RTP timestamp, in clock ticks (0 to 16383); 0 for the primary block.
+    /// Distance by which the block is earlier than the packet's RTP timestamp, in clock ticks (0 to 16383); 0 for the
+    /// primary block.
     pub(crate) earlier: u16,
     /// Payload of the block.
     pub payload: &'a [u8],

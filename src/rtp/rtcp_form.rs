@@ -1,21 +1,22 @@
-//! Tells RTCP from RTP by its form (RFC 3550 section 6.1, RFC 5506, RFC 3711 section 3.4).
+//! Distinguishes RTCP from RTP by the length fields (RFC 3550 section 6.1, RFC 5506, RFC 3711 section 3.4).
 //!
-//! The packet types of RTCP are the payload types 64 to 95 with the marker bit. So the second byte alone does not tell
-//! them apart (RFC 5761 section 4). RTCP has lengths that fit the datagram; the same bytes of RTP are its sequence number.
+//! An RTCP packet type looks like an RTP payload type of 64 to 95 with the marker bit set. So the second byte alone
+//! does not decide (RFC 5761 section 4). The length fields of RTCP fit the datagram; RTP has its sequence number at
+//! this place.
 
-/// Likeness of a packet to RTCP.
+/// How well a packet fits the form of RTCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RtcpForm {
-    /// The lengths of one or more RTCP packets fill the datagram.
+    /// The length fields of one or more RTCP packets add up to the datagram.
     Compound,
-    /// The first length leaves room for encrypted packets and the trailer of SRTCP.
+    /// The first length field leaves room for encrypted packets and the trailer of SRTCP.
     MaybeEncrypted,
-    /// The lengths do not fit.
+    /// The length fields do not fit the datagram.
     No,
 }
 
 impl RtcpForm {
-    /// Examines a packet of `wire_len` bytes, as far as the capture has it.
+    /// Examines a packet that had `wire_len` bytes on the wire. `payload` holds as much of it as was captured.
     pub(crate) fn of(payload: &[u8], wire_len: u32) -> Self {
         let wire_len = (wire_len as usize).max(payload.len());
         let Some(first) = packet_len(payload) else { return Self::No };
@@ -35,16 +36,18 @@ impl RtcpForm {
     }
 }
 
-/// Returns the length of the RTCP packet at the start of some bytes, if its version and packet type are in use.
+/// Returns the length in bytes of the RTCP packet at the start of `bytes`; `None` if its version or packet type is not
+/// in use.
 fn packet_len(bytes: &[u8]) -> Option<usize> {
     let &[first, kind, high, low, ..] = bytes else { return None };
     let is_in_use = first >> 6 == 2 && PACKET_TYPES.iter().any(|range| range.contains(&kind));
     is_in_use.then(|| 4 * (1 + usize::from(u16::from_be_bytes([high, low]))))
 }
 
-/// RTCP packet types in use: FIR, NACK, SMPTE, IJ; SR to SNM (IANA registry "RTCP Control Packet Types").
+/// RTCP packet types in use: FIR, NACK, SMPTE, IJ (192 to 195), and SR to SNM (from 200; IANA registry "RTCP Control
+/// Packet Types").
 const PACKET_TYPES: [std::ops::RangeInclusive<u8>; 2] = [192..=195, 200..=213];
-/// Bytes behind SRTCP at least: the index, and an authentication tag of 32 bits (RFC 3711 section 3.4).
+/// Minimum length of the SRTCP trailer, bytes: the index, and an authentication tag of 32 bits (RFC 3711 section 3.4).
 const MIN_SRTCP_TRAILER: usize = 8;
 
 #[cfg(test)]
@@ -62,9 +65,9 @@ mod tests {
     #[test]
     fn lengths_of_rtcp_fill_the_datagram() {
         assert_eq!(form(&[&RECEIVER_REPORT[..], &SOURCE_DESCRIPTION].concat()), RtcpForm::Compound);
-        // Reduced size (RFC 5506): one packet that is no report.
+        // Reduced-size RTCP (RFC 5506): one packet that is no report.
         assert_eq!(form(&PICTURE_LOSS), RtcpForm::Compound);
-        // The snap length cut it.
+        // An RTCP packet that the snap length cut.
         assert_eq!(RtcpForm::of(&SOURCE_DESCRIPTION[..8], 12), RtcpForm::Compound);
     }
 

@@ -1,8 +1,8 @@
 //! Statistics of one RTP stream: loss, duplicates, reordering, jitter (RFC 3550 appendix A).
 //!
-//! The state has a fixed size. A packet takes a few nanoseconds. Sequence numbers are extended beyond their wraps.
-//! A jump of the sequence number is accepted when two consecutive packets confirm it (appendix A.1); it starts a new
-//! *run*. Loss is counted within a run, so a restart of the sender does not count as loss.
+//! The state has a fixed size, and a packet takes a few nanoseconds. Sequence numbers are extended to 64 bits, so a
+//! wrap is no jump. A jump of the sequence number is accepted when two consecutive packets confirm it (appendix A.1);
+//! it starts a new *run*. Loss is counted within a run, so a restart of the sender does not count as loss.
 
 use crate::net::SequenceNumber;
 use crate::time::{RtpTime, Timestamp};
@@ -32,14 +32,14 @@ pub(crate) struct StreamStats {
     restarts: u32,
     first_at: Timestamp,
     last_at: Timestamp,
-    /// Packets lost in finished runs.
+    /// Packets lost in the runs before the current one.
     lost_before: u64,
     run: SequenceRun,
     /// Packets after a jump that belong to no run yet, newest first.
     jumped: [Option<(SequenceNumber, RtpTime)>; JUMPS],
     /// RTP timestamp of the packet with the highest sequence number.
     highest_time: RtpTime,
-    /// Increase of the RTP timestamp between the last two consecutive packets, ticks.
+    /// Increase of the RTP timestamp between the last two consecutive packets, ticks of the RTP clock.
     step: u32,
     jitter: InterarrivalJitter,
     seen: RecentPackets,
@@ -75,7 +75,7 @@ impl StreamStats {
         time: RtpTime,
         clock_hz: u32,
     ) -> PacketArrival {
-        // Extended numbers of a run are above 65535. So 0 means the first packet, or the first packet after
+        // Extended sequence numbers of a run are above 65535. So 0 marks the first packet, or the first packet after
         // `accept_gap`.
         if self.run.highest == 0 {
             let first = self.packets == 0;
@@ -106,14 +106,15 @@ impl StreamStats {
         arrival
     }
 
-    /// Ends the run without loss: the packets up to the next one were not observed, e.g. while the service was down.
+    /// Ends the current run without counting loss, because the next packets were not observed, e.g. while the service
+    /// was down.
     pub(crate) fn accept_gap(&mut self) {
         self.lost_before += self.run.lost();
         self.run = SequenceRun { base: 0, highest: 0, received: 0 };
         self.jitter.forget();
     }
 
-    /// Returns whether a packet with this number and timestamp is among the recent packets of this run.
+    /// Returns whether a packet with this sequence number and timestamp is among the recent packets of this run.
     pub(crate) fn has_seen(&self, sequence: SequenceNumber, time: RtpTime) -> bool {
         let behind = self.run.highest_sequence().wrapping_sub(sequence);
         let known = self.run.highest > 0 && usize::from(behind) < WINDOW;
@@ -125,7 +126,7 @@ impl StreamStats {
         self.run.highest > 0 && sequence.distance_from(self.run.highest_sequence()).unsigned_abs() < MAX_DROPOUT
     }
 
-    /// Returns the number of packets without duplicates.
+    /// Returns the number of packets, not counting duplicates.
     pub(crate) const fn packets(&self) -> u64 {
         self.packets
     }
@@ -172,16 +173,17 @@ impl StreamStats {
         (self.packets > 0).then_some(self.last_at)
     }
 
-    /// Returns the highest extended sequence number of this run. The first packet of a run has its own number plus 65536,
-    /// so reordered packets before it have positive numbers, too.
+    /// Returns the highest extended sequence number of this run. The numbering of a run starts at 65536 plus the first
+    /// sequence number, so reordered packets before the first one have positive numbers, too.
     #[cfg(test)]
     pub(crate) const fn extended_sequence(&self) -> u64 {
         self.run.highest
     }
 
     fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
-        // After a silence no duplicates are on the way. Some senders restart after each hold with the same sequence numbers
-        // and timestamps, so an equal packet is a new one. The second packet after a jump confirms the restart.
+        // After a long silence no duplicate can still arrive. Some senders restart after each hold with the same
+        // sequence numbers and timestamps, so an equal packet is a new one. The second packet after a jump confirms the
+        // restart.
         let resumes = at.since(self.last_at) >= DUPLICATE_WINDOW
             || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
@@ -220,7 +222,8 @@ impl StreamStats {
 
     fn jump(&mut self, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
         // If the timestamp advanced by exactly as many packets as the sequence number, the packets between were lost.
-        // This happens when the mirror is away for over a minute. Appendix A.1 alone would detect a restart.
+        // This happens when the mirror port delivers nothing for over a minute. RFC 3550 appendix A.1 alone would count
+        // a restart of the sender.
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let passed = time.0.wrapping_sub(self.highest_time.0);
         if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
@@ -267,7 +270,7 @@ impl StreamStats {
     }
 }
 
-/// A sequence of packets without a jump of the sequence number.
+/// A run: packets of a stream without a jump of the sequence number between them.
 #[derive(Clone, Copy, Debug)]
 struct SequenceRun {
     base: u64,
@@ -276,7 +279,7 @@ struct SequenceRun {
 }
 
 impl SequenceRun {
-    /// Returns the highest sequence number in its 16-bit form, as in a packet.
+    /// Returns the highest sequence number of the run in its 16-bit form, as in a packet.
     const fn highest_sequence(&self) -> SequenceNumber {
         SequenceNumber(self.highest as u16)
     }
@@ -286,7 +289,7 @@ impl SequenceRun {
     }
 }
 
-/// The recent sequence numbers of a run and their RTP timestamps.
+/// A window of the recent sequence numbers of a run, with their RTP timestamps.
 #[derive(Clone, Debug)]
 struct RecentPackets {
     present: [u64; WINDOW / 64],
@@ -305,7 +308,7 @@ impl RecentPackets {
         self.marks[slot] = fold(time);
     }
 
-    /// Clears the skipped sequence numbers `from` to `to`.
+    /// Marks the skipped sequence numbers `from` to `to` as not received.
     fn clear(&mut self, from: u64, to: u64) {
         if to - from >= WINDOW as u64 {
             self.present = [0; WINDOW / 64];
@@ -366,22 +369,24 @@ impl InterarrivalJitter {
     }
 }
 
-/// Silence after which an equal packet is not a duplicate any more.
+/// Silence after which a packet with a known sequence number is no longer a duplicate.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Recent packets in which duplicates are found: 10 s at 20 ms a packet.
+/// Number of recent packets among which duplicates are found: 10 s at 20 ms a packet.
 const WINDOW: usize = 512;
 
-/// Largest gap that counts as loss and not as a jump (RFC 3550 appendix A.1): one minute at 20 ms a packet.
+/// Largest gap of the sequence number, packets, that counts as loss and not as a jump (RFC 3550 appendix A.1): one
+/// minute at 20 ms a packet.
 const MAX_DROPOUT: u16 = 3_000;
 
-/// Largest distance behind the highest number that counts as reordering and not as a jump (RFC 3550 appendix A.1).
+/// Largest distance behind the highest sequence number, packets, that counts as reordering and not as a jump (RFC 3550
+/// appendix A.1).
 const MAX_MISORDER: u16 = 100;
 
-/// Packets after a jump that are remembered until two consecutive packets confirm the jump: 100 ms of disorder and
-/// duplicates at 20 ms.
+/// Number of packets after a jump that are remembered until two consecutive packets confirm the jump: 100 ms of
+/// disorder and duplicates at 20 ms.
 const JUMPS: usize = 8;
 
 /// Largest change of the transit time that counts as jitter, ms. A larger change means that the sender moved its RTP
-/// clock, e.g. after hold or for music.
+/// clock, e.g. after a hold or for music on hold.
 const MAX_STEP_MS: f64 = 1_000.0;

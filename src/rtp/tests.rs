@@ -33,7 +33,7 @@ fn merged_packets_are_split_and_others_stay_whole() {
     // The sequence numbers wrap, and the last packet is shorter.
     let three = [packet(65_534, 172), packet(65_535, 172), packet(0, 92)].concat();
     assert_eq!(split_merged(&three).map(<[u8]>::len).collect::<Vec<_>>(), [172, 172, 92]);
-    // The SSRC inside the payload; a sequence number with a gap; a third part that is not RTP.
+    // The datagrams: the SSRC inside the payload; a sequence number with a gap; a third part that is not RTP.
     let with_ssrc = [&packet(7, 100)[..], &[0xCA, 0xFE, 0xBA, 0xBE], &[0xD5; 68]].concat();
     let others = [packet(7, 172), packet(9, 172)].concat();
     let broken = [packet(7, 172), packet(8, 172), vec![0; 172]].concat();
@@ -179,7 +179,7 @@ fn jump_is_confirmed_by_a_second_packet() {
 fn long_mirror_outage_is_loss_if_the_rtp_clock_went_on() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
-    // 100 s at 20 ms: beyond the 3000 packets of appendix A.1.
+    // The mirror shows nothing for 100 s at 20 ms: beyond the 3000 packets of appendix A.1.
     assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [PacketArrival::InOrder, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (12, 5_000, 0, 0, 0));
 }
