@@ -1,4 +1,5 @@
-//! Parses addresses: name-addr and addr-spec (RFC 3261 sections 19.1, 20.10, 25.1; RFC 3966 for `tel:`).
+//! Parses the addresses in SIP headers: name-addr and addr-spec (RFC 3261 sections 19.1, 20.10, 25.1; RFC 3966 for
+//! `tel:`).
 
 use std::net::Ipv6Addr;
 
@@ -7,11 +8,11 @@ use super::header::{find_outside, split_outside, unquote};
 /// The scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum UriScheme {
-    /// `sip:`, or a bare `user@host`.
+    /// A `sip:` URI, or a bare `user@host`.
     Sip,
-    /// `sips:`.
+    /// A `sips:` URI.
     Sips,
-    /// `tel:`, or a bare number.
+    /// A `tel:` URI, or a bare telephone number.
     Tel,
     /// Any other scheme.
     Other,
@@ -90,7 +91,7 @@ impl SipUri {
         let (hostport, uri_params) = rest.split_once(';').unwrap_or((rest, ""));
         params.append(SipParams::parse(uri_params));
         let (host, port) = split_host(hostport.trim());
-        // Old gateways send `sip:112`. A number is a user, not a host.
+        // Old gateways send `sip:112`. The number is the user part here, not a host.
         let (user, host) = if user.is_none() && is_number(host) { (Some(host.to_owned()), "") } else { (user, host) };
         Self { user, port, params, headers, ..Self::bare(text, scheme, host) }
     }
@@ -101,15 +102,15 @@ impl SipUri {
 pub struct NameAddr {
     /// Display name without quotes and escapes; never empty.
     pub display: Option<String>,
-    /// Address.
+    /// URI of the address.
     pub uri: SipUri,
     /// Header parameters, e.g. `tag`.
     pub params: SipParams,
 }
 
 impl NameAddr {
-    /// Parses one value. Without `<>`, parameters belong to the header (RFC 3261 section 20.10). Returns `None` if there is
-    /// no address.
+    /// Parses the value of an address header. Without `<>`, parameters belong to the header (RFC 3261 section 20.10).
+    /// Returns `None` if there is no address.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let value = value.trim();
         let (display, uri, params) = match find_outside_quotes(value, b'<') {
@@ -211,17 +212,17 @@ fn split_scheme(text: &str) -> (UriScheme, &str) {
     }
 }
 
-/// Returns whether the text is a telephone number: digits and the visual separators of RFC 3966 except dots, which occur
-/// in IP addresses.
+/// Returns whether the text is a telephone number: digits and the visual separators of RFC 3966. Dots are excluded,
+/// because they occur in IP addresses.
 fn is_number(text: &str) -> bool {
     let text = text.trim();
     text.bytes().any(|b| b.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'*' | b'#' | b'-' | b'(' | b')' | b' '))
 }
 
-/// Splits the user part from the rest. Some senders put an unescaped `@` into the user (`alice@corp@10.0.0.1`) or into
-/// an embedded Replaces. So the search ends at the first `;` or `?` after the first `@`, and the last `@` before it is
-/// the separator.
+/// Splits the user part from the rest. Some senders put an unescaped `@` into the user (`alice@corp@10.0.0.1`) or put
+/// it into an embedded Replaces header. So the search ends at the first `;` or `?` after the first `@`, and the last
+/// `@` before it is the separator.
 fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
     let Some(first) = rest.find('@') else { return (None, rest) };
     let before = rest.get(..first).unwrap_or_default().to_ascii_lowercase();
@@ -258,13 +259,13 @@ fn split_host(hostport: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Returns the index of the first `wanted` byte outside closed quoted strings.
+/// Returns the index of the first `wanted` byte that is not inside a quoted string.
 fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
-    // `find_outside` checks for the wanted byte before it skips angle brackets.
+    // No angle bracket is skipped here, because `find_outside` checks for the wanted byte first.
     find_outside(text, wanted)
 }
 
-/// Splits a quoted display name from an addr-spec without `<>`.
+/// Splits a quoted display name from an addr-spec (URI) that has no `<>`.
 fn split_quoted_prefix(value: &str) -> (&str, &str) {
     if !value.starts_with('"') {
         return ("", value);

@@ -26,16 +26,16 @@ fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> 
     }
     let boundary = SipParams::parse(params).get("boundary").map(str::to_owned);
     let mut parts = MultipartBody::new(boundary.as_deref(), body)?.filter_map(|part| part_description(part, depth + 1));
-    // The last alternative is the best one (RFC 2046 section 5.1.4).
+    // Of `multipart/alternative`, the last part is the best (RFC 2046 section 5.1.4).
     if kind == "multipart/alternative" { parts.last() } else { parts.next() }
 }
 
 /// Iterator over the parts of a multipart body, with their headers.
 struct MultipartBody<'a> {
     delimiter: Vec<u8>,
-    /// Bytes after the delimiter of the next part; `None` after the last part.
+    /// Bytes after the delimiter line of the next part; `None` after the last part.
     rest: Option<&'a [u8]>,
-    /// Number of further parts that are examined.
+    /// Number of parts that may still be examined.
     left: usize,
 }
 
@@ -79,7 +79,7 @@ fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
             break;
         }
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            // The Content-Type header continues in this line (RFC 5322 section 2.2.3).
+            // The Content-Type header continues in this line: it is folded (RFC 5322 section 2.2.3).
             content_type = content_type.map(|kind| if is_type { kind + &text(line) } else { kind });
         } else {
             let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
@@ -94,14 +94,15 @@ fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
     description(content_type.as_deref(), rest, depth)
 }
 
-/// Returns the bytes after the line with the next delimiter; `None` after the final delimiter.
+/// Returns the bytes after the next delimiter line; `None` after the final delimiter.
 fn next_part<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<&'a [u8]> {
     let start = find_delimiter(bytes, delimiter)?;
     let after = bytes.get(start + delimiter.len()..)?;
     (!after.starts_with(b"--")).then(|| take_line(after).1)
 }
 
-/// Returns the offset of the delimiter that fills a whole line. A longer line is the delimiter of a body within a part.
+/// Returns the offset of the first delimiter that fills a whole line. A longer line is the delimiter of a multipart
+/// body within a part.
 fn find_delimiter(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
     let begins_line = |at: usize| at.checked_sub(1).is_none_or(|before| bytes.get(before) == Some(&b'\n'));
     let ends_line = |at: usize| {

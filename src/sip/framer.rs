@@ -1,5 +1,5 @@
 //! Splits byte streams into SIP messages: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118). The
-//! content of the stream decides between the two.
+//! content of the stream shows which of them it is.
 //!
 //! A message ends according to its Content-Length. After lost bytes, a wrong length, or a start in the middle of the
 //! stream, bytes are skipped up to the next start line with a header after it. A body can contain a start line
@@ -21,43 +21,43 @@ pub struct SipFramer {
     buffer: Vec<u8>,
     /// Index of the first unread byte in the buffer.
     at: usize,
-    /// Number of bytes after `at` that were searched for the end of the header section.
+    /// Number of bytes after `at` that were already searched for the end of the header section.
     searched: usize,
     state: FramerState,
-    /// Bytes since the last message that belong to no message.
+    /// Number of bytes since the last message that belong to no message.
     lost_for: usize,
     skipped: u64,
-    /// Messages that are too long to be kept whole.
+    /// Number of messages that were too long to be kept whole.
     oversized: u64,
 }
 
 #[derive(Default)]
 enum FramerState {
-    /// Nothing was read yet: SIP or an HTTP upgrade can follow.
+    /// Nothing was read yet: a SIP message or an HTTP upgrade may follow.
     #[default]
     Start,
-    /// At the start of a message.
+    /// The next byte starts a SIP message.
     Sip,
-    /// Searching for the next message.
+    /// The start of the next message is unknown and is searched for.
     Resync(LinePosition),
-    /// In a body that is too long to be stored, with the number of bytes to skip.
+    /// Within a body that is too long to be stored. Holds the number of bytes still to skip.
     Skip(usize),
-    /// In the header section of an HTTP request or response.
+    /// Within the header section of an HTTP request or response.
     Http,
-    /// In WebSocket frames.
+    /// After the HTTP upgrade: the stream consists of WebSocket frames.
     WebSocket(Box<WebSocketDecoder>),
-    /// The stream is not SIP.
+    /// The stream is not SIP. All further bytes are dropped.
     GivenUp,
 }
 
-/// Position of the unread bytes within a line.
+/// Whether the unread bytes begin at the start of a line or within a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LinePosition {
     Begin,
     Middle,
 }
 
-/// The result of one parsing step: try again, or wait for more bytes.
+/// The result of one parsing step: parse again, or wait for more bytes.
 #[derive(PartialEq, Eq)]
 enum FramerStep {
     Again,
@@ -65,9 +65,9 @@ enum FramerStep {
 }
 
 impl SipFramer {
-    /// Adds the next bytes of the stream, from the start of a TCP segment. SIP stacks write each message into a segment
-    /// of its own. So if the start of the next message is unknown, a start line at the beginning of a segment starts a
-    /// message. The start is unknown after lost bytes, or behind an unfinished line that is no start line.
+    /// Adds the next bytes of the stream; they begin at the start of a TCP segment. SIP stacks write each message into
+    /// a segment of its own. So a start line at the beginning of a segment starts a message, if the start of the next
+    /// message is unknown. It is unknown after lost bytes, or after an unfinished line that is no start line.
     pub fn push_segment(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         let is_lost = match self.state {
             FramerState::Resync(_) => true,
@@ -116,12 +116,12 @@ impl SipFramer {
         self.buffer = Vec::new();
     }
 
-    /// Returns the transport: WebSocket after an upgrade or a frame was seen.
+    /// Returns the transport: WebSocket once an upgrade or a WebSocket frame was seen, else TCP.
     pub fn transport(&self) -> Transport {
         if matches!(self.state, FramerState::WebSocket(_)) { Transport::Ws } else { Transport::Tcp }
     }
 
-    /// Returns the number of bytes that belong to no message, without keep-alives.
+    /// Returns the number of bytes that belong to no message. Keep-alives are not counted.
     pub fn skipped(&self) -> u64 {
         match &self.state {
             FramerState::WebSocket(decoder) => self.skipped + decoder.skipped(),
@@ -206,7 +206,8 @@ impl SipFramer {
         self.whole(head, out)
     }
 
-    /// Handles a message with a complete header section of `head` bytes.
+    /// Handles a message with a complete header section of `head` bytes: passes it to `out`, waits for its body, or
+    /// skips it.
     fn whole(&mut self, head: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let unread = self.unread();
         let head_bytes = unread.get(..head).unwrap_or(unread);
@@ -217,14 +218,15 @@ impl SipFramer {
                 out(message);
                 self.consume(head + body);
             }
-            // The headers are enough to identify the call, so a long body is skipped.
+            // A longer body is skipped, because the headers are enough to identify the call.
             Some(body) if body <= MAX_BODY_BYTES => {
                 out(head_bytes);
                 self.oversized += 1;
                 self.consume(head);
                 self.state = FramerState::Skip(body);
             }
-            // The length is invalid. The parser reports it, and the framer searches for the start of the next message.
+            // The Content-Length is invalid. The parser reports it, and the framer searches for the start of the next
+            // message.
             _ => {
                 out(head_bytes);
                 self.consume(head);
@@ -288,7 +290,7 @@ impl SipFramer {
         self.begin_websocket(head, out)
     }
 
-    /// Starts WebSocket decoding after the first `after` unread bytes.
+    /// Starts WebSocket decoding at `after` bytes behind the first unread byte.
     fn begin_websocket(&mut self, after: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let mut decoder = Box::<WebSocketDecoder>::default();
         decoder.push(self.unread().get(after..).unwrap_or_default(), out);
@@ -297,7 +299,8 @@ impl SipFramer {
         FramerStep::Wait
     }
 
-    /// Passes on a message with complete headers and an incomplete body. Drops all other buffered bytes.
+    /// Passes on a message with complete headers and an incomplete body. Drops all other buffered bytes, because the
+    /// bytes that follow are lost.
     fn flush(&mut self, out: &mut dyn FnMut(&[u8])) {
         if matches!(self.state, FramerState::Sip)
             && let Some(head) = self.head_length()
@@ -343,7 +346,7 @@ impl SipFramer {
         }
     }
 
-    /// Returns the length of the header section with its empty line, if it is complete.
+    /// Returns the length of the header section in bytes, with its empty line, if the section is complete.
     fn head_length(&mut self) -> Option<usize> {
         let unread = self.buffer.get(self.at..).unwrap_or_default();
         let mut from = self.searched;
@@ -353,7 +356,7 @@ impl SipFramer {
             match unread.get(after + returns) {
                 Some(b'\n') => return Some(after + returns + 1),
                 Some(_) => from = after,
-                // The line end at the end of the buffer must be checked again with the next bytes.
+                // A line end at the end of the buffer must be examined again together with the next bytes.
                 None => {
                     self.searched = from + end;
                     return None;
@@ -365,12 +368,12 @@ impl SipFramer {
     }
 }
 
-/// Returns the length of the first line with its line end.
+/// Returns the length in bytes of the first line with its line end; `None` if the line is incomplete.
 fn line_length(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
 }
 
-/// Returns whether the bytes begin with a start line and a header.
+/// Returns whether the bytes begin with a start line and a header line.
 fn begins_message(bytes: &[u8]) -> bool {
     let Some(line) = line_length(bytes) else { return false };
     bytes.get(..line).is_some_and(looks_like_sip) && bytes.get(line..).is_some_and(is_header)
@@ -384,10 +387,10 @@ fn is_header(bytes: &[u8]) -> bool {
 }
 
 /// Maximum number of bytes buffered for one message. The longest real messages (SIPREC with metadata) have less than 20
-/// kB. A wrong Content-Length cannot take more memory than this.
+/// kB. So a wrong Content-Length cannot take more memory.
 pub(crate) const MAX_STREAM_BUFFER: usize = 128 * 1024;
 
-/// Maximum number of bytes processed at once.
+/// Maximum number of bytes of the stream that are processed in one step.
 const MAX_PIECE: usize = 16 * 1024;
 
 /// Bytes without a message after which a stream is given up, e.g. TLS or a file transfer. It must exceed

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-/// Returns the long and the compact name of a header, from either name in any case.
+/// Returns the long and the compact name of a header. `name` may be either of them, in upper or lower case.
 ///
-/// Without a compact form, only the given name is returned.
+/// A header without a compact form yields the given name and `None`.
 pub(super) fn both_names(name: &str) -> (&str, Option<u8>) {
     if let [letter] = name.as_bytes() {
         let letter = letter.to_ascii_lowercase();
@@ -17,7 +17,8 @@ pub(super) fn both_names(name: &str) -> (&str, Option<u8>) {
     (name, compact)
 }
 
-/// Converts a header value to text. A fold becomes one space, outer blanks are removed, invalid UTF-8 becomes U+FFFD.
+/// Converts a header value to text. A folded line end becomes one space, blanks at both ends are removed, and invalid
+/// UTF-8 becomes U+FFFD.
 pub(super) fn text(raw: &[u8]) -> Cow<'_, str> {
     let raw = trim(raw);
     if memchr::memchr(b'\n', raw).is_none() {
@@ -104,7 +105,7 @@ pub(super) fn closing_quote(bytes: &[u8], open: usize) -> Option<usize> {
     None
 }
 
-/// Removes the quotes and escapes of a value that can be a quoted string.
+/// Removes the quotes and escapes of a value that may be a quoted string.
 pub(super) fn unquote(text: &str) -> String {
     let text = text.trim();
     let Some(inner) = text.strip_prefix('"') else { return text.to_owned() };
@@ -125,7 +126,7 @@ pub(super) const fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
-/// Parses decimal digits without a sign. The result saturates.
+/// Parses decimal digits without a sign. A number that is too large becomes the largest `u64`.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -145,7 +146,8 @@ pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     (line.get(..end).unwrap_or(line), rest)
 }
 
-/// Removes CR and LF before a message, e.g. keep-alives (RFC 5626 section 3.5.1, RFC 3261 section 7.5).
+/// Removes CR and LF at the start of the bytes, e.g. keep-alives before a message (RFC 5626 section 3.5.1, RFC 3261
+/// section 7.5).
 pub(super) fn skip_line_ends(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
     bytes.get(start..).unwrap_or_default()

@@ -7,11 +7,11 @@ use super::address::{NameAddr, SipParams, SipUri};
 use super::header::{both_names, decimal, find_outside, skip_line_ends, split_outside, take_line, text, trim};
 use super::start_line::{SipMethod, StartLine, parse_start};
 
-/// The origin of the bytes of a message, which decides how the end of the body is found.
+/// The way a message was received, which decides how the end of its body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SipFraming {
-    /// A datagram. Without a Content-Length the body extends to the end; bytes after the body are ignored (RFC 3261 section
-    /// 18.3).
+    /// The message is a datagram. Without a Content-Length the body extends to the end; bytes after the body are
+    /// ignored (RFC 3261 section 18.3).
     Datagram,
     /// A message that [`super::framer::SipFramer`] cut from a stream: without a Content-Length there is
     /// no body (RFC 3261 section 20.14).
@@ -21,35 +21,35 @@ pub enum SipFraming {
 /// Reasons why bytes are not a SIP message that can be assigned to a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SipParseError {
-    /// Neither a request line nor a status line.
+    /// The first line is neither a request line nor a status line.
     #[error("no SIP start line")]
     StartLine,
-    /// A version other than 2.0 (RFC 3261 section 7.1).
+    /// The version is not SIP/2.0 (RFC 3261 section 7.1).
     #[error("not SIP/2.0")]
     Version,
-    /// A status code outside 100 to 699.
+    /// The status code is outside 100 to 699.
     #[error("no status code")]
     Status,
-    /// More than [`MAX_HEADER_BYTES`] without an empty line.
+    /// The first [`MAX_HEADER_BYTES`] bytes have no empty line that ends the headers.
     #[error("header section too long")]
     HeadersTooLong,
-    /// More than [`MAX_HEADERS`] headers.
+    /// There are more than [`MAX_HEADERS`] headers.
     #[error("too many headers")]
     TooManyHeaders,
-    /// No Call-ID, so the message belongs to no dialog.
+    /// There is no Call-ID, so the message belongs to no dialog.
     #[error("no Call-ID")]
     NoCallId,
-    /// Two different Call-ID or CSeq headers (RFC 4475 section 3.3.8).
+    /// There are two different Call-ID or CSeq headers (RFC 4475 section 3.3.8).
     #[error("contradicting headers")]
     Contradiction,
-    /// A negative or non-numeric Content-Length, or several different ones (RFC 4475 sections
-    /// 3.1.2.3 and 3.3.9).
+    /// The Content-Length is negative or not a number, or there are several different ones (RFC 4475 sections 3.1.2.3
+    /// and 3.3.9).
     #[error("bad Content-Length")]
     ContentLength,
-    /// The method in CSeq differs from that of the request line (RFC 4475 section 3.1.2.17).
+    /// The method in the CSeq differs from that of the request line (RFC 4475 section 3.1.2.17).
     #[error("CSeq of another method")]
     MethodMismatch,
-    /// A body longer than [`MAX_BODY_BYTES`].
+    /// The body is longer than [`MAX_BODY_BYTES`].
     #[error("body too long")]
     BodyTooLong,
 }
@@ -63,7 +63,7 @@ pub struct CSeq {
     pub method: SipMethod,
 }
 
-/// A parsed message that borrows its bytes. Header values are unfolded and decoded on access.
+/// A parsed message that borrows its bytes. Header values are unfolded and decoded when they are read.
 #[derive(Clone)]
 pub struct SipMessage<'a> {
     start: StartLine<'a>,
@@ -245,7 +245,7 @@ impl<'a> SipMessage<'a> {
         if self.method().is_some_and(|own| *own != method) {
             return Err(SipParseError::MethodMismatch);
         }
-        // RFC 4475 sections 3.1.2.4 and 3.1.2.5: a number of more than 32 bits is invalid.
+        // RFC 4475 sections 3.1.2.4 and 3.1.2.5: a CSeq number of more than 32 bits is invalid.
         Ok(number.parse().ok().map(|number| CSeq { number, method }))
     }
 
@@ -302,7 +302,7 @@ pub(super) fn announced_length(head: &[u8]) -> Result<u64, SipParseError> {
     Ok(message.content_length()?.unwrap_or(0))
 }
 
-/// Position of a header in the header section: start and end of its name and value.
+/// Position of one header in the header section: where its name and value start and end.
 #[derive(Clone, Copy, Debug)]
 struct HeaderSpan {
     name: (u32, u32),
@@ -322,7 +322,8 @@ impl HeaderSpan {
 /// Returns the header table, and the length of the header section with its empty line.
 fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseError> {
     let mut fields: Vec<HeaderSpan> = Vec::with_capacity(24);
-    // Whether the previous line was a valid header, which a folded line continues. Folds of invalid lines are dropped.
+    // True if the previous line was a valid header, so that a folded line continues it. Folded lines after an invalid
+    // header are dropped.
     let mut foldable = false;
     let mut at = 0;
     while let Some(rest) = section.get(at..).filter(|rest| !rest.is_empty()) {

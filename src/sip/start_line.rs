@@ -45,7 +45,7 @@ pub enum SipMethod {
     Refer,
     /// Carries application data within a session (RFC 6086), e.g. DTMF of older devices.
     Info,
-    /// Binds an address of record to a contact.
+    /// Binds an address of record to a contact address (registration).
     Register,
     /// Reports an event of a subscription (RFC 6665).
     Notify,

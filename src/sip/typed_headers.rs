@@ -1,16 +1,18 @@
-//! Parses the headers that relate, transfer and end calls.
+//! Parses the headers that relate calls to each other, transfer them or limit their duration: Replaces, Join, Refer-To,
+//! Session-Expires, Session-ID.
 
 use super::address::{NameAddr, SipParams};
 use super::header::decimal;
 
-/// The Replaces header (RFC 3891): the new call replaces this dialog. The tags are from the point of view of the recipient.
+/// The Replaces header (RFC 3891): the new call replaces this dialog. The tags are named from the point of view of the
+/// recipient of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaces {
     /// Call-ID of the replaced dialog.
     pub(crate) call_id: String,
-    /// Tag of the recipient of the message.
+    /// Tag of the recipient of the message in the replaced dialog.
     pub(crate) to_tag: String,
-    /// Tag of the other party.
+    /// Tag of the other party in the replaced dialog.
     pub(crate) from_tag: String,
     /// Whether the dialog is replaced only while it is early.
     pub(crate) early_only: bool,
@@ -31,7 +33,8 @@ impl Replaces {
     }
 }
 
-/// The Refer-To header (RFC 3515), with the Replaces that an attended transfer embeds (RFC 3891 section 4).
+/// The Refer-To header (RFC 3515), with the Replaces header that an attended transfer embeds in its URI (RFC 3891
+/// section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReferTo {
     /// Transfer target.
@@ -49,7 +52,7 @@ impl ReferTo {
     }
 }
 
-/// The side that refreshes a session (RFC 4028).
+/// The side that refreshes a session, i.e. repeats the offer before the session timer expires (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionRefresher {
     /// The side that sent the request.
@@ -68,7 +71,7 @@ pub(crate) struct SessionExpires {
 }
 
 impl SessionExpires {
-    /// Parses the value.
+    /// Parses the value of Session-Expires.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let (delta, params) = value.split_once(';').unwrap_or((value, ""));
         let refresher = match SipParams::parse(params).get("refresher").map(str::to_ascii_lowercase).as_deref() {
@@ -91,7 +94,7 @@ pub struct SessionId {
 }
 
 impl SessionId {
-    /// Parses the value. The nil UUID (32 zeros) means "not known yet".
+    /// Parses the value of Session-ID. The nil UUID (32 zeros) means "not known yet".
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let (local, params) = value.split_once(';').unwrap_or((value, ""));
         let known = |id: &str| {

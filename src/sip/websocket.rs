@@ -18,8 +18,8 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
 /// Returns whether the bytes begin with a data frame that carries a SIP message. Recognizes connections that were open
 /// before the capture began. `None` means that the first line of the message is incomplete.
 pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
-    // Accepts only uncompressed text and binary frames. Otherwise `BYE sip:...` would be a compressed binary frame with
-    // the payload `E sip:...`.
+    // Only uncompressed text and binary frames are accepted. Otherwise `BYE sip:...` would pass for a compressed binary
+    // frame with the payload `E sip:...`.
     if !matches!(bytes.first()?, 0x81 | 0x82 | 0x01 | 0x02) {
         return Some(false);
     }
@@ -42,12 +42,12 @@ pub(super) struct WebSocketDecoder {
     frame: Option<WebSocketFrame>,
     /// Payload of the current message so far.
     message: Vec<u8>,
-    /// Whether the message is too long, compressed, or began before the capture.
+    /// True if the current message is too long, compressed, or began before the capture.
     unusable: bool,
-    /// Whether the frame boundaries are unknown.
+    /// True if the boundaries of frames are unknown.
     lost: bool,
     skipped: u64,
-    /// Messages that are too long to be kept.
+    /// Number of messages that were too long to be kept.
     oversized: u64,
 }
 
@@ -69,7 +69,7 @@ impl WebSocketDecoder {
         }
     }
 
-    /// Handles lost bytes. Decoding continues when a piece of data begins with a frame.
+    /// Handles lost bytes. Decoding continues with the next piece of data that begins with a frame.
     pub(super) fn gap(&mut self) {
         *self = Self { lost: true, skipped: self.skipped, oversized: self.oversized, ..Self::default() };
     }
@@ -157,7 +157,7 @@ impl WebSocketDecoder {
     }
 }
 
-/// A frame with a payload that is being read.
+/// A WebSocket frame that is being read.
 struct WebSocketFrame {
     left: u64,
     mask: [u8; 4],
@@ -168,11 +168,11 @@ struct WebSocketFrame {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WebSocketFrameKind {
-    /// Text or binary: starts a message.
+    /// Text or binary frame: starts a message.
     Data,
-    /// Continues a message.
+    /// Continues the message of the previous frame.
     Continuation,
-    /// Close, ping or pong: can occur between the frames of a message.
+    /// Close, ping or pong frame: can occur between the frames of a message.
     Control,
 }
 
@@ -181,9 +181,9 @@ struct WebSocketHeader {
     last: bool,
     compressed: bool,
     payload: u64,
-    /// Masking key; all zero for an unmasked frame.
+    /// Masking key of the frame; all zero for an unmasked frame.
     mask: [u8; 4],
-    /// Length of the header, bytes.
+    /// Length of the frame header, bytes.
     length: usize,
 }
 
@@ -226,5 +226,5 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
 /// Longest accepted payload of a frame, bytes. A longer payload is not a frame, or not SIP.
 const MAX_FRAME: u64 = 16 * 1024 * 1024;
 
-/// Bytes of a message that are searched for its first line.
+/// Number of bytes of a message that are searched for its first line.
 const PROBE: usize = 2 * 1024;

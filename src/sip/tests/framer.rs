@@ -81,7 +81,7 @@ fn stream_seen_from_the_middle_is_read_from_the_next_message() {
     }
 }
 
-/// Returns the number of messages that start before this offset.
+/// Returns the number of messages in `whole` that start before the offset `place` of the stream.
 fn whole_before(whole: &[Vec<u8>], bytes: &[u8], place: usize) -> usize {
     let mut at = 0;
     whole

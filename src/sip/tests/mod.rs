@@ -198,7 +198,7 @@ fn list_is_split_only_outside_quotes_and_brackets() {
 
 #[test]
 fn addresses_are_taken_apart() {
-    // value, display, user, host, port, tag
+    // Fields of a case: header value; expected display name, user, host, port and tag.
     type TortureCase =
         (&'static str, Option<&'static str>, Option<&'static str>, &'static str, Option<u16>, Option<&'static str>);
     let cases: [TortureCase; 20] = [

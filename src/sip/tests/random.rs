@@ -3,7 +3,7 @@
 use super::framer::framed;
 use super::*;
 
-/// Calls every getter of each message that parses.
+/// Calls every getter of a message, if the bytes parse as a message.
 fn exercise(bytes: &[u8]) {
     let _ = looks_like_sip(bytes);
     for framing in [SipFraming::Datagram, SipFraming::Stream] {
