@@ -1,15 +1,16 @@
 //! Counters of the decoder: drops by reason, and statistics about the captured traffic.
 
-/// Counters since the start. No counted problem stops the decoder.
+/// Counters since the start. Nothing that is counted here stops the decoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecodeCounters {
     /// Frames received from the capture source.
     pub(crate) frames: u64,
     /// Frames truncated by the snap length.
     pub(crate) cut_frames: u64,
-    /// Longest frame on the wire, bytes. Longer than the MTU if the card merges packets (GRO, LRO).
+    /// Length of the longest frame on the wire, bytes. It exceeds the MTU if the network card merges packets (GRO,
+    /// LRO).
     pub(crate) longest_frame: u32,
-    /// IPv4 packets with length 0: captured on the sending host before its card segmented them (TSO).
+    /// IPv4 packets with length 0: they were captured on the sending host before its network card segmented them (TSO).
     pub(crate) zero_length: u64,
     /// Ethernet and cooked frames by the number of VLAN tags: 0, 1, 2, 3 and more. Includes tunnelled frames.
     pub(crate) vlan_depth: [u64; 4],
@@ -25,7 +26,8 @@ pub struct DecodeCounters {
     pub fragments: u64,
     /// Datagrams reassembled from fragments.
     pub(crate) reassembled: u64,
-    /// Dropped duplicates of packets, made by the mirror. RTP duplicates are not included.
+    /// Packets dropped because the mirror delivered them twice. RTP duplicates are not included, because the engine
+    /// finds them.
     pub duplicates: u64,
     /// Counters of tunnelled packets.
     pub tunnels: TunnelCounters,
@@ -77,7 +79,7 @@ pub struct TunnelCounters {
 /// TCP streams by result. A stream is one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpStreamCounters {
-    /// Streams followed because they may carry SIP.
+    /// Streams followed because their first bytes may be SIP.
     pub(crate) followed: u64,
     /// Streams that were ignored, because their first bytes are not SIP.
     pub(crate) ignored: u64,
@@ -87,11 +89,11 @@ pub struct TcpStreamCounters {
     pub(crate) sips: u64,
     /// Streams that carry RTP (RFC 4571), which are not recorded.
     pub(crate) rtp: u64,
-    /// Holes that were given up. Their bytes are lost.
+    /// Gaps in a stream that were given up, because no segment filled them. Their bytes are lost.
     pub gaps: u64,
     /// Retransmitted or overlapping segments.
     pub(crate) retransmitted: u64,
-    /// Segments that arrived before an earlier one.
+    /// Segments that arrived after a later segment of the same stream.
     pub(crate) out_of_order: u64,
     /// Streams forgotten because the table was full.
     pub(crate) evicted: u64,

@@ -1,8 +1,8 @@
 //! Detects duplicates made by the mirror: the same packet at another port, in another VLAN, or behind a router.
 //!
-//! Invariants: two packets are duplicates only if they lie within [`WINDOW`] and their bytes are equal. Fields that a
-//! switch or router rewrites are not compared: TTL or hop limit, ToS or traffic class, IP and transport checksums.
-//! A hash only finds the candidate. A SIP retransmission follows after T1 = 500 ms (RFC 3261 section 17.1.1.1), so it is
+//! Invariants: two packets are duplicates only if they arrive within [`WINDOW`] and their bytes are equal. Fields that
+//! a switch or router rewrites are not compared: TTL or hop limit, ToS or traffic class, IP and transport checksums. A
+//! hash only finds the candidate. A SIP retransmission follows after T1 = 500 ms (RFC 3261 section 17.1.1.1), so it is
 //! not a duplicate.
 
 use std::collections::{HashMap, VecDeque};
@@ -28,16 +28,16 @@ pub(super) enum DuplicateCheck {
     Copy,
 }
 
-/// Remembers the packets of the last [`WINDOW`] in a ring buffer that is allocated once.
+/// Stores the packets of the last [`WINDOW`] in a ring buffer that is allocated once.
 #[derive(Debug)]
 pub(super) struct DuplicateFilter {
     ring: Vec<u8>,
-    /// Offset in the ring at which the next packet is written.
+    /// Offset in the ring buffer at which the next packet is written, bytes.
     head: usize,
     entries: VecDeque<RememberedPacket>,
-    /// Number of the oldest entry. Entries are numbered in order of arrival.
+    /// Number of the oldest stored packet. Packets are numbered in order of arrival.
     oldest: u64,
-    /// Maps the hash of a packet to the number of the newest entry with this hash.
+    /// Maps the hash of a packet to the number of the newest packet with this hash.
     by_hash: HashMap<u64, u64, RandomState>,
     hasher: RandomState,
 }
@@ -62,7 +62,7 @@ impl DuplicateFilter {
         }
     }
 
-    /// Returns whether an equal packet arrived within the window. Remembers this packet if not.
+    /// Returns whether an equal packet arrived within the window. Stores this packet if not.
     pub(super) fn check(&mut self, at: Timestamp, candidate: DuplicateCandidate<'_>) -> DuplicateCheck {
         let len = candidate.packet.len();
         if len > MAX_PACKET_BYTES {
@@ -105,7 +105,7 @@ impl DuplicateFilter {
         self.oldest += 1;
     }
 
-    /// Returns the offset of `len` contiguous free bytes in the ring. Packets stored there are forgotten.
+    /// Returns the offset of `len` contiguous free bytes in the ring buffer. Removes the oldest packets to free them.
     fn reserve(&mut self, len: usize) -> usize {
         if self.ring.is_empty() {
             self.ring = vec![0; RING_BYTES];
@@ -130,10 +130,10 @@ impl DuplicateFilter {
 /// Zeroes the fields that can differ between duplicates. Fields beyond the captured bytes are skipped.
 fn mask(packet: &mut [u8], transport: Option<(u8, usize)>) {
     match packet.first().map(|b| b >> 4) {
-        // ToS, TTL and header checksum (RFC 791 section 3.1).
+        // IPv4: ToS, TTL and header checksum (RFC 791 section 3.1).
         Some(4) => blank(packet, &[1, 8, 10, 11]),
         Some(6) => {
-            // Traffic class: the low half of byte 0 and the high half of byte 1; hop limit (RFC 8200 section 3).
+            // IPv6: the traffic class (low half of byte 0, high half of byte 1) and the hop limit (RFC 8200 section 3).
             packet[0] &= 0xf0;
             if let Some(byte) = packet.get_mut(1) {
                 *byte &= 0x0f;
@@ -159,11 +159,12 @@ fn blank(packet: &mut [u8], at: &[usize]) {
 
 /// Largest time between a packet and its duplicate. Real duplicates follow within a few ms; 50 ms is a tenth of SIP's T1.
 pub(super) const WINDOW: Duration = Duration::from_millis(50);
-/// Size of the ring: 50 ms at 600 Mbit/s without RTP.
+/// Size of the ring buffer, bytes: 50 ms at 600 Mbit/s without RTP.
 const RING_BYTES: usize = 4 << 20;
-/// Remembered packets: 50 ms at 160,000 packets/s.
+/// Maximum number of stored packets: 50 ms at 160,000 packets/s.
 const MAX_ENTRIES: usize = 8192;
-/// Longest packet that is checked: the maximum of IP. Longer TSO frames are never duplicates.
+/// Longest packet that is checked, bytes: the maximum of IP. Longer frames of a sending card (TSO) never count as
+/// duplicates.
 const MAX_PACKET_BYTES: usize = 66_000;
 
 #[cfg(test)]

@@ -44,10 +44,10 @@ pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
     }
 }
 
-/// Returns true for a tag that only names a VLAN.
+/// Returns true if this EtherType belongs to a VLAN tag.
 pub(super) const fn is_vlan(kind: u16) -> bool {
     matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3)
 }
 
-/// Options of a Cisco MetaData header; switches send one.
+/// Maximum number of options in a Cisco MetaData header; switches send one.
 const MAX_METADATA_UNITS: u8 = 8;

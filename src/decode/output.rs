@@ -19,34 +19,34 @@ pub struct UdpDatagram<'a> {
     pub payload: &'a [u8],
     /// Length of the payload on the wire, bytes. Larger than `payload.len()` if the capture truncated it.
     pub wire_len: u32,
-    /// Index of the capture interface.
+    /// Index of the network interface that captured the datagram.
     pub interface: u32,
 }
 
 /// An event of one direction of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpStreamEvent<'a> {
-    /// The next bytes in order.
+    /// The next bytes of the stream, in order.
     Data(&'a [u8]),
-    /// Bytes are lost here. The reader has to resynchronize.
+    /// Bytes of the stream are lost here. The reader must search for the next start of a message.
     Gap,
-    /// The direction was closed or reset, or its state was evicted.
+    /// This direction was closed or reset, or its state was evicted.
     End,
 }
 
-/// A piece of a TCP byte stream, in order.
+/// The next part of a TCP byte stream, in order.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpStreamChunk<'a> {
-    /// Capture time of the segment with these bytes. Bytes that waited behind a hole keep their own capture time, so it
-    /// can lie up to 3 s before the current frame.
+    /// Capture time of the segment with these bytes. Bytes that waited for an earlier segment keep their own capture
+    /// time, so it can lie up to 3 s before the current frame.
     pub at: Timestamp,
     /// Sender.
     pub src: Endpoint,
     /// Receiver.
     pub dst: Endpoint,
-    /// The bytes, a gap or the end.
+    /// The bytes, a gap, or the end of the stream.
     pub event: TcpStreamEvent<'a>,
-    /// Index of the capture interface.
+    /// Index of the network interface that captured the segment.
     pub interface: u32,
 }
 

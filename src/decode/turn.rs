@@ -12,7 +12,7 @@ use std::hash::Hash;
 use super::bytes::{be16, be32};
 use crate::net::Endpoint;
 
-/// A relayed packet: its ends and its captured bytes.
+/// A packet that a TURN server relayed: its two ends and its captured bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RelayedPacket<'a> {
     pub(super) src: Endpoint,
@@ -22,12 +22,12 @@ pub(super) struct RelayedPacket<'a> {
     pub(super) wire_len: usize,
 }
 
-/// Allocations and channel bindings of the TURN servers on the wire.
+/// Allocations and channel bindings of the TURN servers that the capture shows.
 #[derive(Debug, Default)]
 pub(super) struct TurnRelays {
-    /// Relayed addresses by client and server.
+    /// Relayed addresses, by the endpoints of client and server.
     relayed: BoundedMap<(Endpoint, Endpoint)>,
-    /// Peers by client, server and channel number.
+    /// Peers, by the endpoints of client and server and the channel number.
     peers: BoundedMap<(Endpoint, Endpoint, u16)>,
 }
 
@@ -62,7 +62,8 @@ impl<K: Copy + Eq + Hash> BoundedMap<K> {
 }
 
 impl TurnRelays {
-    /// Handles a datagram: learns from it, and returns the RTP or RTCP packet that it relays.
+    /// Handles a datagram between client and server: stores an allocation or binding, and returns the RTP or RTCP
+    /// packet that it relays.
     pub(super) fn handle<'a>(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -76,7 +77,8 @@ impl TurnRelays {
         }
     }
 
-    /// Unwraps a ChannelData message (section 12.4). Padding to four bytes is not required over UDP, but allowed.
+    /// Unwraps a ChannelData message (RFC 8656 section 12.4). Padding to four bytes is not required over UDP, but
+    /// allowed.
     fn channel_data<'a>(
         &self,
         (src, dst): (Endpoint, Endpoint),
@@ -95,7 +97,7 @@ impl TurnRelays {
         let (src, dst) = match (from_client, from_server) {
             (Some(peer), _) => (self.client((src, dst)), peer),
             (None, Some(peer)) => (peer, self.client((dst, src))),
-            // The end with an allocation is the server.
+            // One of the two ends has an allocation: the other end is the server.
             (None, None) => match (self.relayed.get((src, dst)), self.relayed.get((dst, src))) {
                 (Some(relayed), _) => (relayed, dst),
                 (None, Some(relayed)) => (src, relayed),
@@ -105,7 +107,8 @@ impl TurnRelays {
         Some(RelayedPacket { src, dst, payload: data, wire_len: length })
     }
 
-    /// Learns from a STUN message of TURN, and unwraps Send and Data indications (sections 10 and 11).
+    /// Stores what a STUN message of TURN announces, and unwraps Send and Data indications (RFC 8656 sections 10 and
+    /// 11).
     fn stun<'a>(
         &mut self,
         (src, dst): (Endpoint, Endpoint),
@@ -123,7 +126,7 @@ impl TurnRelays {
             }
             SEND_INDICATION | DATA_INDICATION => {
                 let (peer, data) = (address(XOR_PEER_ADDRESS)?, attribute(payload, DATA)?);
-                // A truncated indication has no complete attribute, so that nothing of it is used.
+                // A truncated indication has no complete attribute, so nothing of it is used.
                 let is_whole = wire_len == payload.len() && is_media(data);
                 let (src, dst) = match kind {
                     SEND_INDICATION => (self.client((src, dst)), peer),
@@ -142,7 +145,7 @@ impl TurnRelays {
     }
 }
 
-/// Returns whether data can be RTP or RTCP: version 2, and at least the header of RTCP.
+/// Returns whether the bytes can be RTP or RTCP: version 2, and at least the length of an RTCP header.
 fn is_media(data: &[u8]) -> bool {
     data.len() >= 8 && data.first().is_some_and(|first| first >> 6 == 2)
 }
@@ -178,7 +181,7 @@ fn xor_address(value: &[u8], transaction: &[u8]) -> Option<Endpoint> {
 }
 
 const MAGIC_COOKIE: u32 = 0x2112_a442;
-/// Type, length, magic cookie and transaction id.
+/// Length of a STUN header, bytes: type, length, magic cookie and transaction id.
 const STUN_HEADER_BYTES: usize = 20;
 const ALLOCATE_SUCCESS: u16 = 0x0103;
 const CHANNEL_BIND: u16 = 0x0009;
@@ -190,7 +193,8 @@ const DATA: u16 = 0x0013;
 const XOR_RELAYED_ADDRESS: u16 = 0x0016;
 /// Maximum number of attributes of a message; real messages have about ten.
 const MAX_ATTRIBUTES: usize = 32;
-/// Maximum number of allocations, and of channel bindings, in memory: a few for each of a thousand calls.
+/// Maximum number of allocations, and maximum number of channel bindings, in memory: a few for each of a thousand
+/// calls.
 const MAX_ENTRIES: usize = 4_096;
 
 #[cfg(test)]
@@ -228,7 +232,7 @@ mod tests {
         [&kind.to_be_bytes()[..], &length, &MAGIC_COOKIE.to_be_bytes(), &[7; 12], &body].concat()
     }
 
-    /// An XOR address of IPv4.
+    /// Returns the XOR form of an IPv4 address.
     fn xor(octets: [u8; 4], port: u16) -> Vec<u8> {
         let address = u32::from_be_bytes(octets) ^ MAGIC_COOKIE;
         [&[0, 1][..], &(port ^ 0x2112).to_be_bytes(), &address.to_be_bytes()].concat()
@@ -248,7 +252,8 @@ mod tests {
             assert_eq!(unwrapped(&mut relays, (client(), server()), &data), Some((client(), server())));
             assert_eq!(unwrapped(&mut relays, (server(), client()), &data), Some((server(), client())));
         }
-        // Too much behind the data, no media, and a channel number that RFC 8656 reserves.
+        // Three messages that are no relayed media: too many bytes behind the data, data that is no media, a channel
+        // number that RFC 8656 reserves.
         for other in [channel_data(0x4001, &RTP, 4), channel_data(0x4001, &[0; 14], 0), channel_data(0x5001, &RTP, 0)] {
             assert_eq!(relays.handle((client(), server()), &other, other.len()), None);
         }

@@ -102,7 +102,7 @@ impl FrameDecoder {
     }
 }
 
-/// Accepted VLAN tags. Two are usual; mirrors of carriers have up to four.
+/// Maximum number of VLAN tags in a frame. Two are usual; mirrors of carriers have up to four.
 const MAX_VLAN_TAGS: usize = 8;
-/// Upper bound of the address families of all systems.
+/// Largest address family that any operating system writes into a loopback header.
 const MAX_ADDRESS_FAMILY: u32 = 0xff;

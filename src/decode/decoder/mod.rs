@@ -21,19 +21,19 @@ use link::CookedVersion;
 
 mod link;
 
-/// Bounds of what the decoder keeps. The defaults suit a mirror of a few thousand calls.
+/// Limits of the memory that the decoder uses. The defaults suit a mirror of a few thousand calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecoderLimits {
-    /// Bytes of incomplete datagrams: about 500 datagrams of 30 KiB.
+    /// Maximum memory for fragments of incomplete datagrams, bytes: about 500 datagrams of 30 KiB.
     pub fragment_bytes: usize,
-    /// Number of incomplete datagrams.
+    /// Maximum number of incomplete datagrams.
     pub fragment_datagrams: usize,
     /// Time limit for an incomplete datagram. Fragments are sent together, and IP ids repeat after 65,536 datagrams: the
     /// 60 s of RFC 8200 would join fragments of different datagrams.
     pub fragment_age: Duration,
-    /// Number of tracked TCP streams, SIP or not; about 150 bytes each. A stream is one direction.
+    /// Maximum number of TCP streams that are tracked, SIP or not; about 150 bytes each. A stream is one direction.
     pub tcp_streams: usize,
-    /// Buffered TCP bytes: out of order, or of streams not classified yet.
+    /// Maximum number of buffered TCP bytes: received out of order, or of streams not classified yet.
     pub tcp_bytes: usize,
 }
 
@@ -55,7 +55,7 @@ pub struct FrameDecoder {
     counters: DecodeCounters,
     fragments: FragmentReassembler,
     duplicates: DuplicateFilter,
-    /// Dropped duplicates by interface.
+    /// Number of dropped duplicates by interface.
     copies: Vec<u64>,
     tcp: TcpReassembler,
     turn: TurnRelays,
@@ -69,13 +69,13 @@ struct PacketContext {
     interface: u32,
     /// Bytes at the end of the packet that were on the wire and not captured.
     missing: usize,
-    /// Number of tunnels around the packet.
+    /// Number of tunnel headers around the packet.
     depth: u8,
 }
 
 impl PacketContext {
-    /// Returns the context of the packet in a tunnel payload. The inner packet lacks the bytes that the payload lacks
-    /// at its end.
+    /// Returns the context of the packet inside a tunnel. If the capture truncated the tunnel payload, the inner packet
+    /// lacks the same bytes.
     fn for_tunnel_payload(self, payload: &IpPayload<'_>) -> Self {
         Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
     }
@@ -84,14 +84,15 @@ impl PacketContext {
 /// The payload of an IP packet.
 #[derive(Clone, Copy, Debug)]
 struct IpPayload<'a> {
-    /// Source address, with port 0.
+    /// Source address of the IP packet, with port 0.
     src: Endpoint,
     dst: Endpoint,
     protocol: u8,
     bytes: &'a [u8],
     /// Length of the payload on the wire, bytes.
     wire_len: usize,
-    /// The whole IP packet, for duplicate detection. Empty after reassembly: duplicates of fragments were dropped before.
+    /// The whole IP packet, for duplicate detection. Empty after reassembly: duplicates were dropped when the fragments
+    /// arrived.
     packet: &'a [u8],
 }
 
@@ -132,7 +133,8 @@ impl FrameDecoder {
         self.counters.cut_frames += u64::from(missing > 0);
         self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
-        // One frame with a timestamp far ahead would postpone the expiry for ever, so a long wait counts as due.
+        // A frame with a wrong timestamp far ahead would postpone the expiry for ever. So the search is due also if the
+        // next one seems too far away.
         if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }
@@ -155,7 +157,8 @@ impl FrameDecoder {
         self.fragments.expire(now, &mut self.counters);
     }
 
-    /// Handles the end of the capture: passes on TCP bytes that wait behind a hole, because nothing will fill it.
+    /// Handles the end of the capture: passes on TCP bytes that wait behind a gap in their stream, because nothing will
+    /// fill the gap.
     pub fn handle_end(&mut self, sink: &mut DecodedSink<'_>) {
         self.tcp.give_up_all_holes(&mut self.counters, sink);
     }
@@ -179,7 +182,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Decodes an IPv4 header (RFC 791 section 3.1). The checksum is not verified: with offload the card fills it in.
+    /// Decodes an IPv4 header (RFC 791 section 3.1). The checksum is not verified: on the sending host the network card
+    /// fills it in after the capture.
     fn ipv4(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         self.counters.ipv4 += 1;
         let Some(header) = data.first_chunk::<20>() else {
@@ -188,7 +192,8 @@ impl FrameDecoder {
         };
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let total = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
-            // The length is 0 if the sender's card segments packets (TSO). The packet then takes the whole frame.
+            // The length is 0 if the packet was captured before the sender's network card segmented it (TSO). Then the
+            // packet takes the whole frame.
             0 => {
                 self.counters.zero_length += 1;
                 data.len() + context.missing
@@ -233,7 +238,7 @@ impl FrameDecoder {
             return;
         };
         let wire_len = match usize::from(u16::from_be_bytes([header[4], header[5]])) {
-            // The length is 0 in a jumbogram (RFC 2675), and if the sender's card segments packets.
+            // The length is 0 in a jumbogram (RFC 2675), and if the sender's network card segments packets.
             0 => rest.len() + context.missing,
             length => length,
         };
@@ -257,9 +262,10 @@ impl FrameDecoder {
         for _ in 0..MAX_EXTENSIONS {
             let bytes = payload.bytes;
             let length = match payload.protocol {
-                // Hop-by-hop, routing, destination options, mobility, HIP, shim6: length in units of 8 bytes minus 8.
+                // Length rule of hop-by-hop, routing, destination options, mobility, HIP and shim6 headers: in units of
+                // 8 bytes minus 8.
                 0 | 43 | 60 | 135 | 139 | 140 => bytes.get(1).map(|n| (usize::from(*n) + 1) * 8),
-                // Authentication header: length in units of 4 bytes minus 8 (RFC 4302 section 2.2).
+                // Length rule of the authentication header: in units of 4 bytes minus 8 (RFC 4302 section 2.2).
                 51 => bytes.get(1).map(|n| (usize::from(*n) + 2) * 4),
                 44 => return self.ipv6_fragment(context, &payload, sink),
                 _ => return self.transport(context, &payload, sink),
@@ -349,7 +355,7 @@ impl FrameDecoder {
                 Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
             },
-            // RFC 4023: a label stack directly in IP.
+            // RFC 4023: an MPLS label stack directly in IP.
             137 => match tunnels::mpls(payload.bytes) {
                 Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
@@ -383,7 +389,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Decodes a UDP header (RFC 768). The checksum is not verified: with offload the card fills it in after the mirror.
+    /// Decodes a UDP header (RFC 768). The checksum is not verified: on the sending host the network card fills it in
+    /// after the capture.
     fn udp(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         let Some((header, rest)) = payload.bytes.split_first_chunk::<8>() else {
             self.counters.dropped.short += 1;
@@ -394,7 +401,8 @@ impl FrameDecoder {
         let wire_len = match usize::from(port(4)).checked_sub(8) {
             Some(declared) if declared <= room => declared,
             _ => {
-                // Length 0 means a jumbogram, or a card that segments packets. Any other wrong length is an error.
+                // Length 0 means a jumbogram, or a network card that segments packets. Any other wrong length is an
+                // error.
                 self.counters.dropped.bad_udp_length += u64::from(port(4) != 0);
                 room
             }
@@ -467,8 +475,8 @@ impl FrameDecoder {
         self.tcp.handle(&segment, &mut self.counters, sink);
     }
 
-    /// Returns whether this packet is a duplicate of a recent packet. A reassembled packet has no bytes to compare and
-    /// is never a duplicate.
+    /// Returns whether this packet was already delivered by the mirror a moment ago. A reassembled packet has no bytes
+    /// to compare and is never a duplicate.
     fn is_copy(&mut self, context: PacketContext, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
         let copy = !packet.is_empty()
             && self.duplicates.check(context.at, DuplicateCandidate { packet, transport }) == DuplicateCheck::Copy;
@@ -484,21 +492,22 @@ impl FrameDecoder {
     }
 }
 
-/// Returns whether a payload looks like RTP and not like RTCP (RFC 5761 section 4). The engine finds RTP duplicates by
-/// sequence number.
+/// Returns whether a payload looks like RTP and not like RTCP (RFC 5761 section 4). The duplicate filter skips RTP,
+/// because the engine finds RTP duplicates by sequence number.
 fn looks_like_rtp(payload: &[u8]) -> bool {
     matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
 }
 
 /// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
 const MAX_EXTENSIONS: usize = 8;
-/// Largest plausible time to the next expiry. Disorder between interfaces is smaller; a larger value is a wrong timestamp.
+/// Largest plausible time until the next search for expired state. Frames of several interfaces are less out of order
+/// than this; a larger value comes from a wrong timestamp.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
-/// Interfaces whose duplicates are counted. A file can name any number of interfaces.
+/// Maximum number of interfaces with a count of duplicates. A file can name any number of interfaces.
 const MAX_COUNTED_INTERFACES: usize = 64;
-/// Deepest nesting of tunnels. A remote mirror over an overlay network over an access tunnel has depth 3.
+/// Maximum depth of nested tunnels. A remote mirror over an overlay network over an access tunnel has depth 3.
 const MAX_TUNNEL_DEPTH: u8 = 8;
-/// Interval between searches for expired state; equal to the tick on a silent wire.
+/// Interval between searches for expired state; as often as a live source reports the time on a silent wire.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

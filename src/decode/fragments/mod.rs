@@ -16,7 +16,7 @@ use super::counters::DecodeCounters;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Identifies the datagram of a fragment.
+/// Identifies the datagram to which a fragment belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FragmentKey {
     pub(super) src: Endpoint,
@@ -25,7 +25,7 @@ pub(super) struct FragmentKey {
     pub(super) family: FragmentFamily,
 }
 
-/// The IP version of a fragment. In IPv4 the protocol is part of the identity of a datagram, in IPv6 it is not.
+/// The IP version of a fragment. In IPv4 the protocol number helps to identify the datagram, in IPv6 it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum FragmentFamily {
     V4 { protocol: u8 },
@@ -35,7 +35,7 @@ pub(super) enum FragmentFamily {
 /// One IP fragment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IpFragment<'a> {
-    /// Offset of the bytes in the payload of the datagram.
+    /// Offset of the fragment's bytes in the payload of the datagram, bytes.
     pub(super) offset: u32,
     /// Whether further fragments follow ("more fragments" flag).
     pub(super) more: bool,
@@ -83,9 +83,10 @@ enum ReassemblyState {
         end: Option<u32>,
         protocol: u8,
     },
-    /// Completed at this time. The entry stays, so that duplicates of the fragments start no new datagram.
+    /// The datagram was completed at this time. The entry is kept, so that duplicates of the fragments start no new
+    /// datagram.
     Done(Timestamp),
-    /// Has overlapping fragments. All its fragments are dropped until the age limit (RFC 5722 section 4).
+    /// Fragments of the datagram overlap. All of them are dropped until the age limit (RFC 5722 section 4).
     Poisoned,
 }
 
@@ -184,8 +185,8 @@ impl FragmentReassembler {
         }
     }
 
-    /// Removes the datagram of this key if its IP id was reused. Within the duplicate window, fragments after completion
-    /// are duplicates; later ones belong to a new datagram.
+    /// Removes an earlier datagram with the same key, if its IP id was used again. Fragments that arrive soon after
+    /// completion are duplicates; later ones belong to a new datagram.
     fn remove_if_id_was_reused(&mut self, at: Timestamp, key: FragmentKey, c: &mut DecodeCounters) {
         let Some(datagram) = self.datagrams.get(&key) else { return };
         let reused = match datagram.state {
@@ -237,7 +238,7 @@ enum FragmentInsertion {
     Overlapped,
 }
 
-/// Inserts the bytes of a fragment that no piece covers yet.
+/// Inserts those bytes of a fragment that no earlier fragment contains.
 fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> FragmentInsertion {
     let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len() as u32);
     let first = pieces.partition_point(|p| p.end() <= start);
@@ -250,7 +251,7 @@ fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> Frag
     if same.start == start && same.bytes == fragment.bytes {
         return FragmentInsertion::Copy;
     }
-    // The first fragment wins: only the parts between existing pieces are new.
+    // The fragment received first wins: only the bytes between existing pieces are new.
     let mut fresh = Vec::new();
     let mut from = start;
     for piece in &pieces[first..first + touched] {
@@ -284,9 +285,9 @@ fn is_whole(pieces: &[FragmentPiece], end: Option<u32>) -> bool {
 
 /// Largest payload of an IP datagram, bytes.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
-/// Estimated memory of a piece besides its bytes.
+/// Estimated memory of a piece besides its bytes, bytes.
 const PIECE_OVERHEAD: usize = 48;
-/// Largest number of pieces. A 64 KiB datagram over the smallest usual MTU (576) has 119.
+/// Maximum number of pieces of a datagram. A 64 KiB datagram over the smallest usual MTU (576) has 119.
 const MAX_PIECES: usize = 256;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Classifies TCP streams by their first bytes: SIP or not. Nothing is stored of other streams.
+//! Classifies TCP streams by their first bytes: SIP or not. No bytes of other streams are stored.
 //!
 //! A stream seen from its SYN must begin with a SIP start line (RFC 3261 section 7), CRLF keep-alives (RFC 5626 section
 //! 3.5.1) or a WebSocket handshake for SIP (RFC 7118 section 4). A stream seen from the middle must contain `SIP/2.0`
@@ -13,7 +13,7 @@ pub(super) enum StreamClass {
     Sip,
     /// TLS: the content is encrypted.
     Tls,
-    /// RTP packets, each after its length (RFC 4571).
+    /// RTP packets, each preceded by its length (RFC 4571).
     Rtp,
     Other,
     /// More bytes are needed.
@@ -38,7 +38,7 @@ pub(super) fn classify_start(data: &[u8]) -> StreamClass {
         Some(line) if is_start_line(line) => StreamClass::Sip,
         Some(line) if line.starts_with(b"GET ") || line.starts_with(b"HTTP/1.1 101") => classify_handshake(data),
         Some(_) => StreamClass::Other,
-        // CR is allowed: the segment can end between CR and LF.
+        // CR is allowed here: the segment can end between CR and LF.
         None if data.len() > MAX_START_LINE || data.iter().any(|b| b.is_ascii_control() && *b != b'\r') => {
             StreamClass::Other
         }
@@ -70,7 +70,8 @@ pub(super) fn classify_middle(data: &[u8], from: usize) -> StreamClass {
 
 /// Returns whether a segment begins with a SIP message, plain or in an unmasked WebSocket frame.
 pub(super) fn begins_message(segment: &[u8]) -> bool {
-    // RFC 6455 section 5.2: FIN with text or binary opcode, then an unmasked length of one or three bytes.
+    // RFC 6455 section 5.2: the frame has FIN with text or binary opcode, then an unmasked length of one or three
+    // bytes.
     let message = match segment {
         [0x81 | 0x82, 0..=125, rest @ ..] => rest,
         [0x81 | 0x82, 126, _, _, rest @ ..] => rest,
@@ -105,7 +106,7 @@ fn classify_handshake(data: &[u8]) -> StreamClass {
     if names_sip { StreamClass::Sip } else { StreamClass::Other }
 }
 
-/// Skips line ends, and NULs and blanks that some senders put between messages.
+/// Skips line ends, and the NULs and blanks that some senders put between messages.
 fn skip_keep_alives(data: &[u8]) -> &[u8] {
     let text = data.iter().position(|b| !matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t'));
     text.map_or(&[], |at| &data[at..])
@@ -125,9 +126,10 @@ fn is_tls_record(data: &[u8]) -> bool {
 const VERSION: &[u8] = b"SIP/2.0";
 /// Longest start line, bytes: a request line with a long URI.
 const MAX_START_LINE: usize = 2048;
-/// Bytes examined at most. A start line follows within this distance, even from the middle of an INVITE.
+/// Maximum number of bytes examined of an unclassified stream. A start line follows within this distance, even from the
+/// middle of an INVITE.
 pub(super) const MAX_UNDECIDED_BYTES: usize = 8 * 1024;
-/// Bytes of a segment that are searched for binary data.
+/// Number of bytes at the start of a segment that are searched for binary data.
 const BINARY_BYTES: usize = 64;
 
 #[cfg(test)]

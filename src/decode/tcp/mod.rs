@@ -1,8 +1,10 @@
 //! Reassembles the TCP streams that can carry SIP, within memory limits.
 //!
 //! Each direction of a connection is a stream of its own, because a mirror may show only one direction. The first bytes
-//! classify a stream (`classify`); of other streams only the classification is stored. A hole is given up soon if the
-//! receiver acknowledged its bytes, because then the mirror lost them. Otherwise the sender will retransmit them.
+//! classify a stream (`classify`). Of a stream that is not SIP, only this result is stored.
+//!
+//! A *hole* is a range of sequence numbers that was not captured, while later bytes were. If the receiver acknowledged
+//! its bytes, the mirror lost them, and the hole is given up soon. Otherwise the sender will retransmit them.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -37,7 +39,7 @@ pub(super) struct TcpSegment<'a> {
     pub(super) ack: Option<u32>,
     pub(super) flags: u8,
     pub(super) payload: &'a [u8],
-    /// Bytes at the end of the payload that were on the wire and not captured.
+    /// Number of bytes at the end of the payload that were on the wire and not captured.
     pub(super) missing: usize,
 }
 
@@ -53,9 +55,9 @@ pub(super) struct TcpLimits {
 pub(super) struct TcpReassembler {
     bounds: TcpLimits,
     streams: HashMap<TcpFlow, TcpDirection, RandomState>,
-    /// Flow and creation number of every stream. The front is checked first for eviction and expiry.
+    /// Queue of all streams: flow and creation number. The front is checked first for eviction and expiry.
     turns: VecDeque<(TcpFlow, u64)>,
-    /// Streams with a hole. Can contain duplicates and streams without a hole any more.
+    /// Flows of the streams with a hole. Can contain duplicates, and streams whose hole was filled meanwhile.
     holes: Vec<TcpFlow>,
     created: u64,
     bytes: usize,
@@ -70,19 +72,19 @@ struct TcpDirection {
     phase: TcpStreamPhase,
     /// Sequence number after the last byte, once a FIN was seen.
     fin: Option<u32>,
-    /// Time at which the receiver acknowledged bytes in the hole.
+    /// Time at which the receiver acknowledged bytes of the hole.
     confirmed: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 enum TcpStreamPhase {
-    /// The content is not known yet.
+    /// The bytes so far do not show yet whether the stream is SIP.
     Classifying { held: Vec<u8>, start: TcpStreamStart },
-    /// SIP: bytes are passed on.
+    /// The stream is SIP: its bytes are passed on.
     Followed,
-    /// Not SIP: bytes are dropped.
+    /// The stream is not SIP: its bytes are dropped.
     Ignored,
-    /// Ended. The state stays, so that retransmissions start no new stream.
+    /// The stream has ended. Its state is kept, so that retransmissions start no new stream.
     Closed,
 }
 
@@ -104,7 +106,7 @@ impl TcpReassembler {
         Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
     }
 
-    /// Returns whether the bytes of this segment may be needed. All other segments skip the duplicate check.
+    /// Returns whether the bytes of this segment may be needed. If not, the caller skips the duplicate check.
     pub(super) fn is_of_interest(&self, segment: &TcpSegment<'_>) -> bool {
         !segment.payload.is_empty()
             && self
@@ -113,7 +115,7 @@ impl TcpReassembler {
                 .is_none_or(|s| !matches!(s.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed))
     }
 
-    /// Handles a segment.
+    /// Handles a segment: reorders its bytes, and passes them on if the stream is SIP.
     pub(super) fn handle(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if segment.flags & RST != 0 {
             return self.reset(segment, sink);
@@ -207,7 +209,7 @@ impl TcpReassembler {
         let number = self.created;
         self.created += 1;
         self.turns.push_back((segment.flow, number));
-        // Streams that were reset leave an entry in the queue. A port scan must not make it long.
+        // The queue `turns` keeps an entry of a stream that was reset. A port scan must not make the queue long.
         if self.turns.len() > 2 * self.streams.len() + TURNS_AT_ONCE {
             let streams = &self.streams;
             self.turns.retain(|(flow, number)| {
@@ -239,7 +241,7 @@ impl TcpReassembler {
         true
     }
 
-    /// Evicts streams until one more fits. SIP streams are evicted last.
+    /// Evicts streams until there is room for one more. SIP streams are evicted last.
     fn make_room(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let mut spared = 0;
         while self.streams.len() >= self.bounds.streams {
@@ -255,7 +257,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Follows a stream because the other direction is SIP.
+    /// Follows a stream, because the other direction of its connection is SIP.
     fn follow(&mut self, flow: TcpFlow, at: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let Some(stream) = self.streams.get_mut(&flow) else { return };
         let before = stream.bytes();
@@ -307,7 +309,7 @@ impl TcpReassembler {
 }
 
 impl TcpDirection {
-    /// Reorders a segment. Bytes in order are passed on or classified.
+    /// Puts the bytes of a segment in order. Bytes that are in order now are passed on or classified.
     fn take(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if matches!(self.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed) {
             return;
@@ -350,7 +352,7 @@ impl TcpDirection {
         counts.add_to(c);
     }
 
-    /// Frees the buffers of this stream because the memory limit is reached.
+    /// Frees the buffers of a stream, because the memory limit is reached.
     fn free_memory(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         while self.order.hole_since().is_some() {
             self.give_up_hole(flow, c, sink);
@@ -400,7 +402,7 @@ impl ClassificationCounts {
 }
 
 impl TcpStreamPhase {
-    /// Handles bytes in order: passes them on, or classifies the stream first.
+    /// Handles bytes that are in order: passes them on, or classifies the stream first.
     fn take(
         &mut self,
         piece: OrderedPiece<'_>,
@@ -456,7 +458,7 @@ impl TcpStreamPhase {
     }
 }
 
-/// A flow, and the capture interface that its packets came by.
+/// A flow, and the network interface that captured its packets.
 #[derive(Clone, Copy, Debug)]
 struct CapturedFlow {
     flow: TcpFlow,
@@ -476,7 +478,8 @@ const RST: u8 = 4;
 pub(super) const ACK: u8 = 16;
 /// TCP port of SIP over TLS (RFC 3261 section 19.1.2).
 const SIPS_PORT: u16 = 5061;
-/// Age at which a hole with acknowledged bytes is given up. Only disorder between interfaces can still fill it.
+/// Age at which a hole is given up if the receiver acknowledged its bytes. Only disorder between interfaces can still
+/// fill it.
 const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
 /// Age at which any other hole is given up. The first retransmission follows after 0.2 to 1 s, the second after three
 /// times that (RFC 6298).
@@ -485,9 +488,10 @@ const HOLE_AGE: Duration = Duration::from_secs(3);
 const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
 /// Silence after which a stream that is not SIP is removed. A stream that resumes is classified again.
 const OTHER_SILENCE: Duration = Duration::from_secs(60);
-/// Streams checked at each expiry, ten times a second. A full table takes less than a minute.
+/// Number of streams checked in each search for expired streams, ten times a second. A full table takes less than a
+/// minute.
 const TURNS_AT_ONCE: usize = 256;
-/// SIP streams that are skipped in one search for a stream to evict.
+/// Maximum number of SIP streams that are passed over in one search for a stream to evict.
 const MAX_SPARED: usize = 64;
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn a(seq: u32, payload: &[u8]) -> Vec<u8> {
     frame(true, seq, 0x18, payload)
 }
 
-/// Returns the output of one direction as text, with gaps and ends as marks.
+/// Returns the output of one direction as text, in which marks stand for gaps and ends.
 fn text(seen: &[DecodedRecord], src: &str) -> String {
     let mut out = String::new();
     for s in seen.iter().filter(|s| s.src == src) {
@@ -235,7 +235,7 @@ proptest! {
     }
 }
 
-/// Returns a payload for the next test, chosen by a small number.
+/// Returns the payload that a number chooses, for tests with random segments.
 fn some_text(kind: u8) -> &'static [u8] {
     match kind % 7 {
         0 => b"",
@@ -263,7 +263,7 @@ proptest! {
                 flow: if forth { TcpFlow { src: x, dst: y } } else { TcpFlow { src: y, dst: x } },
                 seq,
                 ack: (flags & 16 != 0).then_some(seq + 50),
-                // Resets and ends are rare, or nothing would grow.
+                // Resets and ends are made rare, because otherwise no stream would live long.
                 flags: if flags < 32 { flags } else { 16 },
                 payload: some_text(kind),
                 missing: if missing == 2 { 7 } else { 0 },

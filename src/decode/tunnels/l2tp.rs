@@ -3,7 +3,7 @@
 use super::{DetectedTunnel, TunnelKind, TunnelPayload, is_ethernet, is_ip};
 use crate::decode::bytes::{be16, be32};
 
-/// Parses an L2TP data message over UDP. Control messages carry no packet.
+/// Parses an L2TP data message over UDP. Returns `None` for control messages, which carry no packet.
 pub(in super::super) fn over_udp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let flags = be16(data, 0)?;
     match flags & VERSION {
@@ -54,5 +54,5 @@ const HAS_LENGTH: u16 = 0x4000;
 const HAS_SEQUENCE: u16 = 0x0800;
 const HAS_OFFSET: u16 = 0x0200;
 const VERSION: u16 = 0x000f;
-/// Possible lengths of session id, cookie (0, 4 or 8 bytes) and sublayer (0 or 4 bytes) together.
+/// Possible lengths, bytes, of session id, cookie (0, 4 or 8 bytes) and sublayer (0 or 4 bytes) together.
 const SESSION_HEADERS: [usize; 4] = [4, 8, 12, 16];

@@ -16,7 +16,7 @@ mod switch;
 pub(super) use l2tp::over_ip as l2tp_over_ip;
 pub(super) use switch::{backbone_bridge, fabric_path, service_header};
 
-/// The packet inside a tunnel.
+/// The packet inside a tunnel, by its first header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TunnelPayload<'a> {
     Ethernet(&'a [u8]),
@@ -25,7 +25,7 @@ pub(super) enum TunnelPayload<'a> {
     Ip(&'a [u8]),
 }
 
-/// The protocol of a tunnel, for the counters.
+/// The protocol of a tunnel, for the counters by protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TunnelKind {
     Gre,
@@ -84,7 +84,7 @@ impl TunnelKind {
 /// Parses GRE (RFC 2784, RFC 2890) and ERSPAN in GRE (draft-foschiano-erspan-03).
 pub(super) fn gre(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (flags, protocol) = (be16(data, 0)?, be16(data, 2)?);
-    // Only version 0 without source routing (RFC 1701), which is not used any more.
+    // Only version 0 is accepted, without source routing (RFC 1701), which is not used any more.
     if flags & (GRE_ROUTING | GRE_VERSION) != 0 {
         return None;
     }
@@ -177,7 +177,7 @@ fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 /// Parses GENEVE (RFC 8926 section 3.4).
 fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, _) = data.split_first_chunk::<8>()?;
-    // Version 0; six reserved bits after "control" and "critical"; the last byte is reserved.
+    // The header has version 0, six reserved bits after "control" and "critical", and a reserved last byte.
     if head[0] >> 6 != 0 || head[1] & 0x3f != 0 || head[7] != 0 {
         return None;
     }
@@ -260,7 +260,7 @@ pub(super) fn mpls(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     Some(DetectedTunnel::new(TunnelKind::Mpls, inner))
 }
 
-/// Returns whether this can be an Ethernet frame: a known EtherType, and a plausible IP header if the type is IP.
+/// Returns whether the bytes can be an Ethernet frame: a known EtherType, and a plausible IP header if the type is IP.
 fn is_ethernet(data: &[u8]) -> bool {
     let (Some(mut kind), Some(mut rest)) = (be16(data, 12), data.get(14..)) else { return false };
     while let Some(length) = tag_length(kind, rest) {
@@ -270,12 +270,12 @@ fn is_ethernet(data: &[u8]) -> bool {
     match kind {
         IPV4 | IPV6 => is_ip(rest),
         ARP | MPLS | MPLS_UPSTREAM | PPPOE | PPPOE_DISCOVERY | LLDP => true,
-        // An 802.3 length with LLC: spanning tree (42 42 03) or SNAP (aa aa 03).
+        // An 802.3 length with LLC is accepted for spanning tree (42 42 03) and SNAP (aa aa 03).
         length => length <= 1500 && matches!(rest, [0x42, 0x42, 3, ..] | [0xaa, 0xaa, 3, ..]),
     }
 }
 
-/// Returns whether this can be the start of an IP packet.
+/// Returns whether the bytes can be the start of an IP packet.
 fn is_ip(data: &[u8]) -> bool {
     match data {
         [first @ 0x45..=0x4f, _, hi, lo, ..] if data.len() >= 20 => {

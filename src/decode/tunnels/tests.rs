@@ -53,7 +53,7 @@ fn each_tunnel_yields_its_datagram_and_is_counted() {
             let (seen, mut counters) = decode(&build(&inner));
             assert_eq!(&seen, expected, "{name}");
             assert_eq!(*kind.counter(&mut counters), 1, "{name}");
-            // The same tunnel in a VLAN, with its outer packet in fragments.
+            // The same tunnel inside a VLAN, with its outer packet in fragments.
             let pieces: Vec<Vec<u8>> = build(&inner).iter().flat_map(|f| wire::fragmented(f, 32)).rev().collect();
             let pieces: Vec<Vec<u8>> = pieces.iter().map(|f| wire::tagged(f, &[(0x8100, 3)])).collect();
             assert_eq!(&decode(&pieces).0, expected, "{name} in fragments");

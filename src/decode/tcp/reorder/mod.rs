@@ -3,6 +3,7 @@
 //! Invariants:
 //! - Bytes are output in the order of their sequence numbers, each at most once.
 //! - Of overlapping segments the first one received wins.
+//! - A *hole* is a range of bytes that was not captured, while later bytes were.
 //! - Segments behind a hole never overlap, and their size is limited by [`MAX_WAITING_BYTES`].
 //! - Sequence numbers are extended to 64 bits, so a wrap needs no special case.
 
@@ -17,16 +18,16 @@ pub(super) struct SegmentBytes<'a> {
     pub(super) at: Timestamp,
     pub(super) seq: u32,
     pub(super) bytes: &'a [u8],
-    /// Number of further bytes that were on the wire and not captured.
+    /// Number of bytes after `bytes` that were on the wire and not captured.
     pub(super) missing: usize,
 }
 
-/// An output of the reorderer.
+/// An item of the output of [`SegmentReorderer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OrderedPiece<'a> {
-    /// The capture time of a segment and its next bytes.
+    /// Bytes that are next in order, with the capture time of their segment.
     Data(Timestamp, &'a [u8]),
-    /// Bytes are lost.
+    /// Bytes are lost here. Holds the capture time at which this was known.
     Gap(Timestamp),
 }
 
@@ -48,7 +49,7 @@ struct WaitingSegment {
 impl SegmentReorderer {
     /// Creates a reorderer that expects the byte with this sequence number next.
     pub(super) fn starting_at(seq: u32) -> Self {
-        // The first extended number is above 2^32, so that earlier segments have numbers, too.
+        // Extended numbers start above 2^32, so that segments before the first one have numbers, too.
         Self { next: (1 << 32) | u64::from(seq), waiting: BTreeMap::new(), waiting_bytes: 0 }
     }
 
@@ -62,7 +63,8 @@ impl SegmentReorderer {
         let start = self.extend(segment.seq);
         let end = start + segment.bytes.len() as u64;
         if start.abs_diff(self.next) > MAX_WINDOW {
-            // Another connection on the same ports, or a hole larger than any window: start again here.
+            // The sequence number is too far away: another connection on the same ports, or a hole larger than any
+            // window. Reordering starts again here.
             c.gaps += 1;
             self.drop_waiting();
             self.next = start;
@@ -83,7 +85,7 @@ impl SegmentReorderer {
         }
     }
 
-    /// Treats the bytes before the first waiting segment as lost and continues with that segment.
+    /// Treats the bytes before the first waiting segment as lost, and continues with that segment.
     pub(super) fn give_up_hole(&mut self, c: &mut TcpStreamCounters, out: &mut dyn FnMut(OrderedPiece<'_>)) {
         let Some((start, first)) = self.waiting.first_key_value() else { return };
         c.gaps += 1;
@@ -103,12 +105,12 @@ impl SegmentReorderer {
         ack > self.next && ack - self.next <= MAX_WINDOW
     }
 
-    /// Returns whether this is the next expected sequence number.
+    /// Returns whether `seq` is the next expected sequence number.
     pub(super) fn is_next(&self, seq: u32) -> bool {
         self.next as u32 == seq
     }
 
-    /// Returns whether this sequence number can belong to the connection.
+    /// Returns whether `seq` is close enough to the expected sequence number to belong to the connection.
     pub(super) fn is_near(&self, seq: u32) -> bool {
         self.extend(seq).abs_diff(self.next) <= MAX_WINDOW
     }
@@ -136,7 +138,8 @@ impl SegmentReorderer {
         }
     }
 
-    /// Skips the bytes that the capture truncated from a segment. Nothing will fill this hole.
+    /// Skips the bytes that the capture truncated from a segment. The capture will not show them again, so it does not
+    /// wait for them.
     fn skip_missing(
         &mut self,
         end: u64,
@@ -165,7 +168,7 @@ impl SegmentReorderer {
         }
     }
 
-    /// Stores the bytes of a segment that no waiting segment covers yet.
+    /// Stores those bytes of a segment that no waiting segment contains.
     fn keep(&mut self, mut start: u64, segment: &SegmentBytes<'_>) {
         let mut bytes = segment.bytes;
         if let Some((before, waiting)) = self.waiting.range(..=start).next_back() {
@@ -191,9 +194,9 @@ impl SegmentReorderer {
 
 /// Largest distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323); SIP stays below.
 const MAX_WINDOW: u64 = 4 << 20;
-/// Bytes that can wait behind a hole: a few SIP messages. More is a bulk transfer or an attack.
+/// Maximum number of bytes that wait behind a hole: a few SIP messages. More is a bulk transfer or an attack.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
-/// Estimated memory of a waiting segment besides its bytes.
+/// Estimated memory of a waiting segment besides its bytes, bytes.
 const ENTRY_OVERHEAD: usize = 64;
 
 #[cfg(test)]
