@@ -1,9 +1,9 @@
-//! Configuration section `[capture]`.
+//! The configuration section `[capture]`.
 
 /// Settings of the live capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Interface names. Empty if capture files are read instead.
+    /// Names of the network interfaces to capture from. Empty if capture files are read instead.
     pub(crate) interfaces: Vec<String>,
     /// Address on which agents send SIP and RTP in HEP 3 (`hep_listen`).
     pub(crate) hep_listen: Option<std::net::SocketAddr>,

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A packet as the agent saw it.
+/// A packet as the HEP agent saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HepPacket<'a> {
     /// Address and port of the sender.
@@ -19,7 +19,7 @@ pub struct HepPacket<'a> {
     pub payload: &'a [u8],
 }
 
-/// The socket that agents send to.
+/// The UDP socket to which agents send.
 #[derive(Debug)]
 pub(crate) struct HepListener {
     socket: UdpSocket,
@@ -27,10 +27,9 @@ pub(crate) struct HepListener {
 }
 
 impl HepListener {
-    /// Opens the socket.
+    /// Opens the UDP socket at an address.
     ///
-    /// # Errors
-    /// Fails if the address is in use or does not belong to this machine.
+    /// # Errors Fails if the address is in use or does not belong to this machine.
     pub(crate) fn open(at: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
@@ -89,7 +88,7 @@ struct HepFields<'a> {
 }
 
 impl<'a> HepFields<'a> {
-    /// Stores the value of a chunk. The time (chunks 9 and 10) is not used.
+    /// Stores the value of one HEP chunk. The time (chunks 9 and 10) is not used.
     fn note(&mut self, kind: u16, value: &'a [u8]) {
         let v4 = || <[u8; 4]>::try_from(value).ok().map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
         let v6 = || <[u8; 16]>::try_from(value).ok().map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes)));
@@ -158,19 +157,19 @@ pub fn write_frame(packet: &HepPacket<'_>, frame: &mut Vec<u8>) {
 
 /// Vendor id of the generic chunks, which every agent uses.
 const GENERIC: u16 = 0;
-/// Values of chunk 11, the protocol of the payload.
+/// Values of chunk 11, which names the protocol of the payload.
 const SIP: u8 = 1;
 const RTP: u8 = 4;
 const RTCP: u8 = 5;
-/// IP protocol of UDP.
+/// IP protocol number of UDP.
 const UDP: u8 = 17;
 const IPV4_HEADER: u16 = 20;
 const UDP_HEADER: usize = 8;
-/// Largest UDP datagram.
+/// Largest UDP datagram, bytes.
 const MAX_DATAGRAM: usize = 65_535;
-/// Largest payload that fits into an IPv4 packet.
+/// Largest payload that fits into an IPv4 packet, bytes.
 const MAX_PAYLOAD: usize = 65_535 - 28;
-/// Maximum number of datagrams without a packet of a call that are skipped before other sources have their turn.
+/// Maximum number of datagrams without a SIP or RTP packet that are skipped before other sources are read again.
 const READS: usize = 16;
 
 #[cfg(test)]
@@ -217,7 +216,7 @@ mod tests {
         let sliced = etherparse::SlicedPacket::from_ip(&frame).unwrap();
         let Some(etherparse::TransportSlice::Udp(udp)) = sliced.transport else { panic!("UDP") };
         assert_eq!((udp.source_port(), udp.destination_port(), udp.payload()), (5060, 5080, packet.payload));
-        // IPv6
+        // The same packet over IPv6.
         let mut chunks = sip_over_v4();
         (chunks[2], chunks[3]) = (chunk(5, &[1; 16]), chunk(6, &[2; 16]));
         let bytes = datagram(&chunks);

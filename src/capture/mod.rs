@@ -1,7 +1,8 @@
 //! Captured frames, from live interfaces or from capture files, behind the trait [`CaptureSource`].
 //!
 //! Invariants:
-//! - The time of a frame is on the capture timeline ([`CaptureEvent::ClockStep`]).
+//! - The time of a frame is on the capture timeline, which continues without a step when the wall clock is set
+//!   ([`CaptureEvent::ClockStep`]).
 //! - A live source returns [`CaptureEvent::Tick`] after a short wait, so it never blocks its reader for long.
 //! - A damaged file ends early with a warning, never with a panic.
 
@@ -49,7 +50,7 @@ impl LinkType {
     }
 }
 
-/// One captured frame, borrowed from the source.
+/// One captured frame. Its bytes are borrowed from the source.
 #[derive(Clone, Copy, Debug)]
 pub struct CapturedFrame<'a> {
     /// Capture time, on the capture timeline.
@@ -67,7 +68,7 @@ pub struct CapturedFrame<'a> {
 /// The next item of a capture source.
 #[derive(Debug)]
 pub enum CaptureEvent<'a> {
-    /// A frame.
+    /// A captured frame.
     Frame(CapturedFrame<'a>),
     /// The current time when no frame arrived, so that timers fire on a silent wire. Live sources only.
     Tick(Timestamp),
@@ -79,14 +80,14 @@ pub enum CaptureEvent<'a> {
         /// Size of the step in ns; positive if the wall clock was set forward.
         by_ns: i64,
     },
-    /// No further frames follow.
+    /// The source has ended; no further frames follow.
     End,
 }
 
 /// Frame counters of a source, for the record's `problems` and for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureCounters {
-    /// Frames returned.
+    /// Frames that the source returned.
     pub(crate) frames: u64,
     /// Frames dropped by the kernel because its buffer was full.
     pub(crate) dropped_by_kernel: u64,
@@ -96,16 +97,16 @@ pub struct CaptureCounters {
     pub(crate) cut: u64,
 }
 
-/// Counters of one interface of a live source since the start.
+/// Counters of one interface of a live source since the start. A *tap* is such an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TapCounters {
     /// Name of the interface.
     pub(crate) name: String,
-    /// Whether the interface is open and set up.
+    /// Whether the interface is open and administratively up.
     pub(crate) is_up: bool,
-    /// Frames returned.
+    /// Frames of this interface that the source returned.
     pub(crate) frames: u64,
-    /// Frames dropped by the kernel because the ring of this interface was full.
+    /// Frames dropped by the kernel because the buffer of this interface was full.
     pub(crate) dropped_by_kernel: u64,
     /// Frames dropped by the network interface itself.
     pub(crate) dropped_by_interface: u64,
@@ -142,9 +143,9 @@ pub trait CaptureSource {
 /// A warning for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureWarning {
-    /// A problem with the captured data.
+    /// The captured data has a problem, e.g. a truncated file.
     Source(String),
-    /// The rest of a file was not read, because the header of a frame makes no sense.
+    /// The rest of a file was not read, because the header of a frame is invalid.
     Unread(String),
     /// An interface is down, or the capture on it has stopped.
     InterfaceDown(String),
@@ -162,7 +163,7 @@ impl fmt::Display for CaptureWarning {
     }
 }
 
-/// Reasons why a capture cannot be read. Each text names the remedy.
+/// Reasons why a capture cannot be read. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// A file cannot be opened or read.
@@ -173,7 +174,7 @@ pub enum CaptureError {
         /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file that is not pcap or pcapng.
+    /// The file is neither pcap nor pcapng.
     #[error(
         "{path} is no capture: it begins with neither a pcap nor a pcapng header (gzip is unpacked by itself){hint}"
     )]
@@ -183,12 +184,12 @@ pub enum CaptureError {
         /// Guess of the actual file type, "; it looks like …"; empty if unknown.
         hint: String,
     },
-    /// A live interface cannot be opened. The text names the remedy.
+    /// A live interface cannot be opened. The text says what to do.
     #[error("{0}")]
     Interface(String),
 }
 
-/// Returns the system error in plain words, with the remedy.
+/// Returns the system error in plain words, with advice what to do.
 fn explain_read_error(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => String::from("there is no such file; check the path"),

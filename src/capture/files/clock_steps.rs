@@ -1,7 +1,9 @@
-//! Maps timestamps of capture files to one timeline, which never runs backwards even if a clock was set back.
+//! Maps timestamps of capture files to one timeline. The timeline never runs backwards, even if the clock of the
+//! capturing machine was set back.
 //!
-//! Each interface of each file has its own clock state, because the clocks of two interfaces can differ.
-//! Interfaces with the same clock step (e.g. two interfaces of one machine) share it, so it is reported once.
+//! A *clock step* is a jump of the wall clock between two frames. Each interface of each file has its own clock state,
+//! because the clocks of two interfaces can differ. Interfaces with the same clock step (e.g. two interfaces of one
+//! machine) share it, so it is reported once.
 
 use super::reader::FileFrameHeader;
 use crate::time::Timestamp;
@@ -9,10 +11,10 @@ use crate::time::Timestamp;
 /// The clock steps of all interfaces of all files.
 #[derive(Debug, Default)]
 pub(super) struct ClockSteps {
-    /// For each file the clocks of its interfaces, by the interface number within the file.
+    /// The clock states by file and by the interface number within the file.
     files: Vec<Vec<Option<InterfaceClock>>>,
     clocks: u32,
-    /// Distinct sums of clock steps seen so far, ns, newest last.
+    /// Different sums of clock steps seen so far, ns, newest last.
     known: Vec<i64>,
     /// Sum of the clock steps reported so far, ns.
     reported_ns: i64,
@@ -20,7 +22,7 @@ pub(super) struct ClockSteps {
 
 #[derive(Clone, Copy, Debug)]
 struct InterfaceClock {
-    /// Number of the interface within the whole source.
+    /// Number of the interface among all interfaces of all files.
     number: u32,
     /// The last timestamp as written in the file.
     last: Timestamp,
@@ -28,7 +30,7 @@ struct InterfaceClock {
     step_ns: i64,
 }
 
-/// The time of a frame on the timeline.
+/// Time of a frame on the timeline, and the clock step before the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimelinePosition {
     /// Time of the frame, on the timeline.
@@ -38,8 +40,8 @@ pub(super) struct TimelinePosition {
 }
 
 impl ClockSteps {
-    /// Returns the sort key of this frame in the merge: its time on the timeline. At a clock step, returns the time of
-    /// the previous frame.
+    /// Returns the key by which the merge of the files sorts this frame: its time on the timeline. At a clock step,
+    /// returns the time of the previous frame.
     pub(super) fn merge_key(&self, file: usize, head: &FileFrameHeader) -> Timestamp {
         let Some(clock) = self.clock(file, head) else {
             return head.stamp.offset(self.newest_in(file).saturating_neg());
@@ -50,13 +52,13 @@ impl ClockSteps {
         head.stamp.offset(clock.step_ns.saturating_neg())
     }
 
-    /// Returns the stamp of the frame before on the same interface.
+    /// Returns the timestamp of the previous frame on the same interface.
     pub(super) fn last_stamp(&self, file: usize, head: &FileFrameHeader) -> Option<Timestamp> {
         self.clock(file, head).map(|clock| clock.last)
     }
 
-    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order. `found_ns` is
-    /// a small clock step before the frame that the frames around it show, negative if the clock was set back.
+    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order. `found_ns` is a
+    /// small clock step directly before the frame, proven by the frames around it; negative if the clock was set back.
     pub(super) fn place_on_timeline(
         &mut self,
         file: usize,
@@ -84,7 +86,7 @@ impl ClockSteps {
         TimelinePosition { at, step_ns: is_new.then_some(unreported) }
     }
 
-    /// Returns the number of the frame's interface within the whole source.
+    /// Returns the number of the frame's interface among all interfaces of all files.
     pub(super) fn interface(&self, file: usize, head: &FileFrameHeader) -> u32 {
         self.clock(file, head).map_or(0, |clock| clock.number)
     }
@@ -93,8 +95,8 @@ impl ClockSteps {
         self.files.get(file)?.get(head.interface as usize).copied().flatten()
     }
 
-    /// Creates the clock state of a new interface from the newest interface of the same file. Appended captures declare
-    /// their interfaces again.
+    /// Creates the clock state of a new interface from the newest interface of the same file. If several captures were
+    /// appended to one file, each declares its interfaces again.
     fn new_clock(&mut self, file: usize, head: &FileFrameHeader) -> InterfaceClock {
         let newest = self.files.get(file).and_then(|clocks| clocks.iter().flatten().max_by_key(|l| l.last));
         let (last, step_ns) = newest.map_or((head.stamp, 0), |clock| (clock.last, clock.step_ns));
@@ -119,7 +121,8 @@ impl ClockSteps {
         clocks[index] = Some(clock);
     }
 
-    /// Returns the known step sum nearest to `sum_ns`, or records it. Interfaces with the same step stay aligned to the ns.
+    /// Returns the known sum of clock steps nearest to `sum_ns`, within `tolerance_ns`; records `sum_ns` if none is
+    /// near. Thus interfaces with the same step remain aligned to the ns.
     fn share(&mut self, sum_ns: i64, tolerance_ns: i64) -> i64 {
         if let Some(known) = self.known.iter().find(|k| k.abs_diff(sum_ns) < tolerance_ns.unsigned_abs()) {
             return *known;
@@ -132,10 +135,10 @@ impl ClockSteps {
     }
 }
 
-/// Smallest backward jump that counts as a clock step, ns. Smaller jumps can be disorder between cores or interfaces,
-/// so the frames that follow must show them.
+/// Smallest backward jump that counts as a clock step, ns. Smaller jumps can be disorder between processor cores or
+/// interfaces, so they count only if later frames confirm them.
 const STEP_BACK_NS: i64 = 5_000_000_000;
-/// Two small steps that differ by less than this, ns, are the same step on two interfaces.
+/// Largest difference of two small clock steps that count as the same step on two interfaces, ns.
 const SAME_SMALL_STEP_NS: i64 = 30_000_000;
-/// Distinct step sums that are remembered. Real clocks step a few times; a file with more is malicious.
+/// Maximum number of different sums of clock steps. Real clocks step a few times; a file with more is malicious.
 const MAX_KNOWN_STEPS: usize = 64;

@@ -9,15 +9,15 @@ use crate::capture::CaptureError;
 #[derive(Debug)]
 pub(super) struct LookaheadReader {
     reader: CaptureFileReader,
-    /// The current frame, if frames after it were read. Otherwise its bytes are in the reader.
+    /// The current frame, if later frames were read already. Otherwise its bytes are in the reader.
     current: Option<CopiedFrame>,
-    /// Frames after the current one that were read already.
+    /// Frames after the current one that were read already, in order.
     ahead: VecDeque<CopiedFrame>,
-    /// Error behind the frames that were read ahead. It is returned after them.
+    /// Read error after the frames in `ahead`. It is returned after them.
     error: Option<CaptureError>,
 }
 
-/// A frame whose bytes the reader does not have any more.
+/// A copy of a frame, because the reader reuses its buffer.
 #[derive(Debug)]
 pub(super) struct CopiedFrame {
     pub(super) head: FileFrameHeader,

@@ -71,11 +71,12 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
 pub struct FileSource {
     name: String,
     files: Vec<CaptureFile>,
-    /// Merge key of the next frame of each unfinished file, and the file index. Equal keys keep the file order.
+    /// Key in the merge of the next frame of each unfinished file, and the file index. Files with equal keys keep their
+    /// order.
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
-    /// Index of the file with the frame that was returned last. The next call advances this file.
+    /// Index of the file that supplied the frame returned last. The next call reads on in this file.
     handed_out: Option<usize>,
-    /// File index and time of a frame that is returned after the clock step detected at it.
+    /// File index and time of a frame that is returned after its clock step was reported.
     held_back: Option<(usize, Timestamp)>,
     steps: ClockSteps,
     counters: CaptureCounters,
@@ -90,7 +91,7 @@ pub struct FileSource {
 struct CaptureFile {
     path: PathBuf,
     state: CaptureFileState,
-    /// RTP streams of the file, which prove small clock steps.
+    /// Recent RTP streams of the file, which prove small clock steps.
     witness: RtpWitness,
 }
 
@@ -99,7 +100,7 @@ enum CaptureFileState {
     /// The file is closed, and the time of its first frame is known. It is opened again when the merge reaches that
     /// time.
     NotStarted,
-    /// The file is open. The header of its next frame was read.
+    /// The file is open, and the header of its next frame was read.
     Reading(Box<LookaheadReader>, FileFrameHeader),
     Done,
 }

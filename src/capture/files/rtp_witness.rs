@@ -1,8 +1,10 @@
-//! Proves by the RTP streams of a file that its clock was set by less than five seconds.
+//! Proves by the RTP streams of a capture file that the clock of the capturing machine was set back by less than five
+//! seconds.
 //!
-//! A jump that small can be disorder between cores or interfaces. But the frames of one stream keep their order. So the
-//! clock went back if the next packet of a stream, by sequence number, has a much earlier time than the one before. It did
-//! not if the frames are packets that the file has already shown, as where two captures that overlap were joined.
+//! A jump that small can also be disorder between processor cores or interfaces. But the packets of one stream keep
+//! their order. So the clock was set back if the next packet of a stream, by sequence number, has a much earlier
+//! timestamp than the one before. It was not set if the file has already shown the same packets: then two overlapping
+//! captures were joined.
 
 use std::hash::BuildHasher as _;
 
@@ -10,20 +12,21 @@ use super::super::LinkType;
 use super::reader::FileFrameHeader;
 use crate::time::Timestamp;
 
-/// The newest packets of the streams of a file.
+/// The newest packets of the RTP streams of a file.
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
-    /// Table of streams, indexed by a hash of addresses, ports and SSRC. A stream that loses its slot is forgotten.
+    /// Table of streams, indexed by a hash of addresses, ports and SSRC. If two streams have the same index, the newer
+    /// one replaces the other.
     streams: Vec<Option<WitnessedStream>>,
 }
 
-/// A stream with its newest packet.
+/// An RTP stream with its newest packet.
 #[derive(Clone, Copy, Debug)]
 struct WitnessedStream {
     packet: SeenPacket,
     /// Time between the last two consecutive packets of the stream, ns.
     spacing_ns: i64,
-    /// Difference of their RTP timestamps.
+    /// Difference of the RTP timestamps of these two packets.
     ticks: u32,
 }
 
@@ -31,7 +34,7 @@ struct WitnessedStream {
 struct SeenPacket {
     key: StreamKey,
     sequence: u16,
-    /// RTP timestamp.
+    /// RTP timestamp of the packet.
     time: u32,
     stamp: Timestamp,
 }
@@ -47,7 +50,7 @@ struct StreamKey {
 }
 
 impl RtpWitness {
-    /// Records a frame.
+    /// Stores the RTP packet of a frame as the newest of its stream.
     pub(super) fn handle_frame(&mut self, head: &FileFrameHeader, frame: &[u8]) {
         let Some(packet) = SeenPacket::of(head, frame) else { return };
         if self.streams.is_empty() {
@@ -69,7 +72,7 @@ impl RtpWitness {
         *slot = Some(WitnessedStream { packet, spacing_ns, ticks });
     }
 
-    /// Returns by how much the clock was set back before a frame, ns, if the frame proves it.
+    /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove it.
     pub(super) fn step_back(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;
@@ -80,7 +83,8 @@ impl RtpWitness {
         is_step.then(|| spacing_ns * i64::from(steps) - passed_ns)
     }
 
-    /// Returns how late the stamp of a frame is, ns, if it is the next packet of an even stream.
+    /// Returns by how much the timestamp of a frame is late, ns. Returns `None` unless the frame is the next packet of
+    /// a stream with constant spacing.
     pub(super) fn lateness(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;
@@ -92,8 +96,8 @@ impl RtpWitness {
         is_even.then_some(late_ns)
     }
 
-    /// Returns whether a frame is an earlier packet of a stream with the stamp that this packet had by the spacing of the
-    /// stream: the file repeats it, and its clock was not set.
+    /// Returns whether a frame repeats an earlier packet of its stream, with the timestamp that this packet had. Then
+    /// the file repeats packets, and its clock was not set.
     pub(super) fn is_repeated(&self, head: &FileFrameHeader, frame: &[u8]) -> bool {
         let Some(packet) = SeenPacket::of(head, frame) else { return false };
         let Some(last) = self.stream(packet.key) else { return false };
@@ -103,8 +107,7 @@ impl RtpWitness {
         behind <= MAX_REPEATED && last.spacing_ns > 0 && apart_ns <= MIN_STEP_NS
     }
 
-    /// Shifts the streams of an interface to the clock after a step of `by_ns`, so that they do not prove the same step
-    /// again.
+    /// Shifts the streams of an interface by a clock step of `by_ns`, so that they do not prove the same step again.
     pub(super) fn shift(&mut self, interface: u32, by_ns: i64) {
         if by_ns == 0 {
             return;
@@ -120,7 +123,7 @@ impl RtpWitness {
 }
 
 impl SeenPacket {
-    /// Reads a frame that looks like RTP over UDP and IP.
+    /// Reads the stream and the packet from a frame that looks like RTP over UDP and IP.
     fn of(head: &FileFrameHeader, frame: &[u8]) -> Option<Self> {
         let (mut key, udp) = udp_of(network_layer(head.link, frame)?)?;
         key.interface = head.interface;
@@ -132,7 +135,7 @@ impl SeenPacket {
     }
 }
 
-/// Returns the IP packet of a frame, behind up to two VLAN tags.
+/// Returns the IP packet in a frame, after up to two VLAN tags.
 fn network_layer(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
     let (mut kind_at, mut start) = match link {
         LinkType::Ethernet => (12, 14),
@@ -152,7 +155,7 @@ fn network_layer(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// Returns the addresses of an IP packet and the UDP datagram that it contains whole.
+/// Returns the addresses and ports of an IP packet and its UDP payload; `None` for fragments.
 fn udp_of(ip: &[u8]) -> Option<(StreamKey, &[u8])> {
     let mut key = StreamKey::default();
     match ip.first()? >> 4 {
@@ -170,24 +173,26 @@ fn udp_of(ip: &[u8]) -> Option<(StreamKey, &[u8])> {
     }
 }
 
-/// Returns the slot of a stream.
+/// Returns the index of a stream in the table.
 fn slot_of(key: StreamKey) -> usize {
     (foldhash::fast::FixedState::with_seed(0).hash_one(key) % SLOTS as u64) as usize
 }
 
 /// Protocol number of UDP.
 const UDP: u8 = 17;
-/// VLAN tags before the IP header at most: one of the provider, one of the customer (IEEE 802.1ad).
+/// Maximum number of VLAN tags before the IP header: one of the provider, one of the customer (IEEE 802.1ad).
 const MAX_TAGS: usize = 2;
-/// Spacing of a stream of which one packet was seen, ns (RFC 3551 section 4.2).
+/// Assumed spacing of the packets of a stream after its first packet, ns (RFC 3551 section 4.2).
 const USUAL_SPACING_NS: i64 = 20_000_000;
-/// Number of streams remembered: many more than are needed to prove a step.
+/// Number of streams in the table: many more than are needed to prove a step.
 const SLOTS: usize = 1_024;
 /// Largest step of the sequence number that proves a clock step, packets: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;
-/// Maximum number of packets that a repeated packet is behind: 10 s at 20 ms, more than the largest step.
+/// Maximum distance of a repeated packet from the newest packet of its stream, packets: 10 s at 20 ms, more than the
+/// largest step.
 const MAX_REPEATED: u16 = 500;
-/// Smallest proven clock step, ns. Smaller jumps are disorder of the network or of a sender that bursts.
+/// Smallest clock step that can be proven, ns. Smaller jumps are disorder of the network, or a sender that sends in
+/// bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
 /// Largest clock step that needs an RTP stream as proof, ns.
 const MAX_STEP_NS: i64 = 5_000_000_000;

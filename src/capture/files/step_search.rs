@@ -8,11 +8,11 @@ use super::reader::FileFrameHeader;
 use super::rtp_witness::RtpWitness;
 use crate::time::Timestamp;
 
-/// Returns by how much the clock was set back before the current frame, ns, as a negative number. `last` is the stamp of
-/// the frame before on the same interface.
+/// Returns by how much the clock was set back before the current frame, ns, as a negative number. `last` is the
+/// timestamp of the previous frame on the same interface.
 ///
-/// A clock that was set ahead looks like a pause of all senders, e.g. of a line that failed for a moment. Such a jump
-/// stays as it is, because both sides of a call jump together.
+/// A clock that was set forward looks like a pause of all senders, e.g. of a line that failed for a moment. Such a jump
+/// is not corrected, because both sides of a call jump together.
 pub(super) fn find_step(
     reader: &mut LookaheadReader,
     head: &FileFrameHeader,
@@ -37,7 +37,7 @@ fn find_step_back(
     if own.is_some() {
         return own.map(|ns| -ns);
     }
-    // A stream that goes on in time shows that the frames before were ahead by disorder.
+    // If an RTP stream continues at its usual spacing, only the frames before were too early, by disorder.
     let is_in_time = |late: Option<i64>| late.is_some_and(|ns| ns > -back_ns / 2);
     let is_earlier = |head: &FileFrameHeader, data: &[u8]| {
         is_in_time(witness.lateness(head, data)) || witness.is_repeated(head, data)
@@ -61,17 +61,19 @@ fn find_step_back(
     if proven.is_none() && back_ns < MAX_DISORDER_NS && followed < ENOUGH_FRAMES {
         return None;
     }
-    // Without a stream the size is not known: the frame gets the time of the frame before.
+    // Without a stream the size of the step is unknown: the frame gets the time of the previous frame.
     Some(-proven.unwrap_or(back_ns))
 }
 
-/// Frames after a jump that are examined. A call has a hundred a second.
+/// Number of frames examined after a jump. A call has a hundred a second.
 const LOOKAHEAD: usize = 64;
-/// Smallest step that is searched for, ns. Smaller jumps are disorder of the network or of a sender that bursts.
+/// Smallest clock step that is searched for, ns. Smaller jumps are disorder of the network, or a sender that sends in
+/// bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
-/// Largest step that is searched for, ns. A larger jump back is a step without proof.
+/// Largest clock step that is searched for, ns. A larger jump back counts as a step without a search.
 const MAX_STEP_NS: i64 = 5_000_000_000;
-/// Jump back that disorder between cores or interfaces may reach, ns. Without a stream, few frames do not prove a step.
+/// Largest backward jump that disorder between processor cores or interfaces can cause, ns. Without an RTP stream, a
+/// few frames do not prove a step.
 const MAX_DISORDER_NS: i64 = 150_000_000;
-/// Frames after a jump that prove a step without a stream.
+/// Number of frames after a jump that prove a clock step without an RTP stream.
 const ENOUGH_FRAMES: usize = 16;

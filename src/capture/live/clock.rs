@@ -14,14 +14,15 @@ pub(super) struct ClockReading {
     pub(super) mono_ns: i64,
 }
 
-/// Maps kernel timestamps to the capture timeline.
+/// Maps kernel timestamps to the capture timeline, which has no clock steps.
 #[derive(Debug)]
 pub(super) struct CaptureTimeline {
-    /// Wall clock minus monotonic clock at the last comparison, ns.
+    /// Difference of wall clock and monotonic clock at the last comparison, ns.
     base_ns: i64,
     /// Sum of all clock steps, ns. A timestamp minus this sum is a time on the timeline.
     steps_ns: i64,
-    /// Sum of the clock steps before the last one, ns. It applies to frames stamped before that step and read after it.
+    /// Sum of all clock steps except the last one, ns. It applies to frames stamped before the last step and read after
+    /// it.
     steps_before_ns: i64,
     last: Timestamp,
 }
@@ -31,7 +32,8 @@ impl CaptureTimeline {
         Self { base_ns: difference(at), steps_ns: 0, steps_before_ns: 0, last: at.wall }
     }
 
-    /// Compares both clocks. Returns the clock step in ns since the last comparison, if there was a step.
+    /// Compares the wall clock and the monotonic clock. Returns the clock step in ns since the last comparison, if
+    /// there was a step.
     pub(super) fn compare(&mut self, at: ClockReading) -> Option<i64> {
         let moved_ns = difference(at).saturating_sub(self.base_ns);
         self.base_ns = difference(at);
@@ -49,7 +51,8 @@ impl CaptureTimeline {
         self.last
     }
 
-    /// Converts a kernel timestamp that is so near the last one that no clock step can lie between.
+    /// Converts a kernel timestamp that is so near the previous one that no clock step can lie between them. Returns
+    /// `None` if it is not that near.
     pub(super) fn convert_near(&mut self, stamp: Timestamp) -> Option<Timestamp> {
         let at = stamp.offset(-self.steps_ns);
         if at.nanos_since(self.last).abs() >= STEP_NS {
@@ -59,7 +62,7 @@ impl CaptureTimeline {
         Some(at)
     }
 
-    /// Converts a kernel timestamp after [`Self::compare`]. Tries the sums of steps before and after the last step, and
+    /// Converts a kernel timestamp after [`Self::compare`]. Tries the sums of steps with and without the last step, and
     /// uses the result nearer to the present.
     pub(super) fn convert_after_step(&mut self, stamp: Timestamp, at: ClockReading) -> Timestamp {
         let now = self.now(at);

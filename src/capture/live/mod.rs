@@ -1,12 +1,14 @@
 //! Live capture from one or more network interfaces through libpcap.
 //!
+//! A *tap* is one source of live frames: a network interface, or the socket for HEP agents.
+//!
 //! Invariants:
-//! - Immediate mode is never used, because it costs twenty times as much CPU time a frame.
-//! - Handles do not block; `poll(2)` waits, because the timeout of libpcap is not a timer.
+//! - Immediate mode of libpcap is never used, because it costs twenty times as much CPU time a frame.
+//! - Reads from libpcap do not block; `poll(2)` waits, because the timeout of libpcap is not a timer.
 //! - A frame is copied once, into a buffer that is reused. No memory is allocated for a frame.
 //! - The clock is read for a frame only if the timestamps of this frame and the previous one are far apart.
 //! - An interface that disappears is opened again as soon as it is back.
-//! - Frames of several interfaces are returned in the order of their stamps ([`order::TapOrder`]).
+//! - Frames of several interfaces are returned in the order of their timestamps ([`order::TapOrder`]).
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,7 +32,7 @@ mod order;
 /// The handling of an interface that is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MissingInterfacePolicy {
-    /// Opening fails with an error that names the remedy. For commands that a person started.
+    /// Opening fails with an error that says what to do. For commands that a person started.
     Fail,
     /// A [`CaptureWarning`] is reported, and opening is tried again every second. The other interfaces are captured
     /// meanwhile.
@@ -95,10 +97,10 @@ pub(crate) struct LiveSource {
     /// Socket for HEP agents. It is read after the interfaces.
     hep: Option<HepListener>,
     buffer_mib: u32,
-    /// Frames that were read and not yet returned: one for each interface, the last for HEP.
+    /// One buffer for each interface, and the last for HEP, with a frame that was read and not yet returned.
     taps: Vec<TapBuffer>,
     order: TapOrder,
-    /// A frame that is returned after the clock step that was detected at it.
+    /// A frame that is returned after its clock step was reported.
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
@@ -108,22 +110,22 @@ pub(crate) struct LiveSource {
     warnings: Vec<CaptureWarning>,
 }
 
-/// The last frame that was read from a tap.
+/// A tap with the last frame that was read from it.
 struct TapBuffer {
-    /// Name of the interface, or of the HEP socket.
+    /// Name of the network interface, or of the HEP socket.
     name: String,
     head: LiveFrameHeader,
     frame: Vec<u8>,
-    /// Frames returned since the start.
+    /// Number of frames returned since the start.
     frames: u64,
 }
 
 struct LiveInterface {
     name: String,
     state: InterfaceState,
-    /// Drops counted so far, including those of handles that were closed.
+    /// Frames dropped so far, including those of closed libpcap handles.
     before: CaptureCounters,
-    /// Drop counters of the open handle when they were last read.
+    /// Drop counters of the open libpcap handle when they were last read.
     seen: PcapDropCounters,
 }
 
@@ -141,14 +143,14 @@ struct CaptureHandle {
     is_set_up: bool,
 }
 
-/// Drop counters of libpcap. They are 32 bits long and wrap.
+/// Drop counters of libpcap. They have 32 bits and wrap.
 #[derive(Clone, Copy, Default)]
 struct PcapDropCounters {
     dropped: u32,
     if_dropped: u32,
 }
 
-/// Metadata of the frame in the buffer.
+/// Metadata of the frame in the buffer of a tap.
 #[derive(Clone, Copy, Debug)]
 struct LiveFrameHeader {
     at: Timestamp,
@@ -158,7 +160,7 @@ struct LiveFrameHeader {
 }
 
 enum FrameReadOutcome {
-    /// The buffer of the tap holds a frame.
+    /// A frame was read; it is in the buffer of the tap.
     Frame,
     Empty,
 }
@@ -229,7 +231,7 @@ impl CaptureSource for LiveSource {
 }
 
 impl LiveSource {
-    /// Reads one frame from each tap of which none waits.
+    /// Reads one frame from each tap that has no waiting frame and must be read now.
     fn read_due_taps(&mut self) {
         for tap in 0..self.order.len() {
             if !self.order.is_due(tap) {
@@ -281,7 +283,7 @@ impl LiveSource {
         }
     }
 
-    /// Puts the frame in the buffer on the capture timeline. Returns the frame, or a clock step detected at it.
+    /// Maps the frame in the buffer to the capture timeline. Returns the frame, or the clock step detected before it.
     fn place_on_timeline(&mut self, head: LiveFrameHeader) -> CaptureEvent<'_> {
         let stamp = head.at;
         if let Some(at) = self.clock.timeline.convert_near(stamp) {
@@ -306,7 +308,7 @@ impl LiveSource {
         CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &tap.frame })
     }
 
-    /// Returns a tick, or a clock step if there was one, after a wait without frames.
+    /// Returns a tick after a wait without frames, or a clock step if there was one.
     fn tick(&mut self) -> CaptureEvent<'_> {
         let step = self.clock.compare();
         let at = self.clock.now();
@@ -388,7 +390,7 @@ impl TapBuffer {
 }
 
 impl LiveInterface {
-    /// Adds the drops since the last call to the totals.
+    /// Adds the frames dropped since the last call to the totals.
     fn read_counters(&mut self) {
         let InterfaceState::Up(handle) = &mut self.state else { return };
         let Ok(stat) = handle.capture.stats() else { return };
@@ -454,7 +456,7 @@ fn wall() -> Timestamp {
     Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Longest wait without frames: engine timers and a stop request are at most this late on a silent wire.
+/// Longest wait without frames: on a silent wire, timers of the engine and a stop request are at most this late.
 const TICK: Duration = Duration::from_millis(100);
 /// Interval between attempts to open an interface that is down.
 const RETRY: Duration = Duration::from_secs(1);

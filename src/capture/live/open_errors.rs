@@ -1,13 +1,13 @@
-//! Error texts for interfaces that cannot be opened. Each text names the remedy.
+//! Error texts for interfaces that cannot be opened. Each text says what to do.
 
 use std::path::PathBuf;
 
-/// Returns the error text for a configuration without an interface.
+/// Returns the error text for a configuration that names no interface.
 pub(super) fn none_configured() -> String {
     format!("no interface to capture from: set `interface` in [capture] ({})", existing())
 }
 
-/// Returns whether a retry can succeed: the interface is missing or down.
+/// Returns whether a later attempt can succeed: the interface is missing or down.
 pub(super) fn can_be_retried(name: &str, error: &pcap::Error) -> bool {
     is_missing(name) || is_not_up(error)
 }

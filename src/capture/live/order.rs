@@ -1,16 +1,18 @@
-//! Chooses which tap of several is read next, so that frames come in the order of their stamps.
+//! Decides which tap is read next, so that frames come in the order of their timestamps. A tap is a network interface
+//! or the HEP socket.
 //!
-//! After a pause of the process every ring holds a backlog. Frames read in turn would be out of order by seconds if one
-//! tap is busy and the other is not, and a copy at the other tap would not be recognised as a copy.
+//! After a pause of the process, the kernel's ring buffer of every tap holds a backlog. If the taps were read in turn,
+//! frames would be out of order by seconds when one tap is busy and another is not. Then the same packet seen at two
+//! taps would not be recognised as a duplicate.
 //!
-//! Invariants: at most one frame of each tap waits. A tap that had none is asked again after [`FRAMES_BETWEEN_LOOKS`]
-//! frames of others, because each look at an empty ring is a system call.
+//! Invariants: at most one frame of each tap waits. A tap that had no frame is read again after
+//! [`FRAMES_BETWEEN_LOOKS`] frames of other taps, because each read of an empty ring is a system call.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// The frames that wait, one of each tap at most.
+/// The frames that were read and wait to be returned, at most one of each tap.
 #[derive(Debug)]
 pub(super) struct TapOrder {
     taps: Vec<WaitingTap>,
@@ -21,9 +23,9 @@ pub(super) struct TapOrder {
 /// State of one tap.
 #[derive(Clone, Copy, Debug)]
 enum WaitingTap {
-    /// A frame was read: its kernel stamp and its number in the order of reading.
+    /// A frame of this tap waits: its kernel timestamp, and its number in the order of reading.
     Frame { stamp: Timestamp, number: u64 },
-    /// Nothing waits. The tap is looked at after this many frames of other taps.
+    /// No frame of this tap waits. The tap is read again after this many frames of other taps.
     Empty { looks_in: u32 },
 }
 
@@ -42,7 +44,7 @@ impl TapOrder {
         matches!(self.taps.get(tap), Some(WaitingTap::Empty { looks_in: 0 }))
     }
 
-    /// Notes a frame that was read from a tap.
+    /// Records that a frame was read from a tap.
     pub(super) fn handle_frame(&mut self, tap: usize, stamp: Timestamp) {
         if let Some(state) = self.taps.get_mut(tap) {
             *state = WaitingTap::Frame { stamp, number: self.next_number };
@@ -50,14 +52,14 @@ impl TapOrder {
         }
     }
 
-    /// Notes that a tap had no frame.
+    /// Records that a tap had no frame.
     pub(super) fn handle_empty(&mut self, tap: usize) {
         if let Some(state) = self.taps.get_mut(tap) {
             *state = WaitingTap::Empty { looks_in: FRAMES_BETWEEN_LOOKS };
         }
     }
 
-    /// Makes every empty tap due, after a wait for frames.
+    /// Makes every empty tap due to be read, after a wait for frames.
     pub(super) fn handle_wait(&mut self) {
         for tap in &mut self.taps {
             if let WaitingTap::Empty { looks_in } = tap {
@@ -66,7 +68,7 @@ impl TapOrder {
         }
     }
 
-    /// Removes the waiting frame with the smallest stamp. Returns its tap.
+    /// Removes the waiting frame with the earliest timestamp. Returns its tap.
     pub(super) fn take_oldest(&mut self) -> Option<usize> {
         let waiting = self.taps.iter().enumerate().filter_map(|(tap, state)| match state {
             WaitingTap::Frame { stamp, number } => Some((*stamp, *number, tap)),
@@ -85,10 +87,11 @@ impl TapOrder {
     }
 }
 
-/// Frames of other taps between two looks at an empty tap: far less than the 100 ms of disorder the engine tolerates.
+/// Number of frames of other taps between two reads of an empty tap: far less than the 100 ms of disorder that the
+/// engine tolerates.
 const FRAMES_BETWEEN_LOOKS: u32 = 64;
-/// Longest plausible backlog of a ring. Stamps further apart stand on both sides of a step of the wall clock; then the
-/// frame that was read first comes first.
+/// Longest plausible backlog of a ring. Timestamps further apart mean that the wall clock was set in between; then the
+/// frame that was read first is returned first.
 const MAX_BACKLOG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -99,7 +102,8 @@ mod tests {
         Timestamp::from_micros(ms * 1000)
     }
 
-    /// Reads the rings of the taps to their ends. Returns the stamps in ms in the order of delivery.
+    /// Reads the frames of several taps, given as their timestamps in ms. Returns the timestamps in the order of
+    /// delivery.
     fn read(mut rings: Vec<Vec<i64>>) -> Vec<i64> {
         rings.iter_mut().for_each(|ring| ring.reverse());
         let mut order = TapOrder::new(rings.len());
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn no_tap_waits_for_ever_after_the_clock_was_set_back() {
-        // The first tap read a frame before the clock went back by an hour.
+        // The first tap has read a frame before the wall clock is set back by an hour.
         let frames = read(vec![vec![3_600_000], (0..10).collect()]);
         assert_eq!(frames[..2], [3_600_000, 0]);
     }

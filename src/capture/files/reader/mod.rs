@@ -28,7 +28,7 @@ mod read_buffer;
 pub(super) struct FileFrameHeader {
     pub(super) stamp: Timestamp,
     pub(super) link: LinkType,
-    /// Number of the interface within the file or section.
+    /// Number of the interface within the file, or within the section of a pcapng file.
     pub(super) interface: u32,
     pub(super) orig_len: u32,
     range: Range<usize>,
@@ -67,21 +67,22 @@ enum ByteOrder {
     Big,
 }
 
-/// The result of reading one record or block.
+/// The result of reading one pcap record or pcapng block.
 enum RecordOutcome {
     Frame(FileFrameHeader),
-    /// The block holds no frame.
+    /// The pcapng block holds no frame.
     NoFrame,
-    /// The end of the file, with a warning if it ended too early.
+    /// The file has ended. Holds a warning if it ended too early.
     End(Option<EarlyEnd>),
 }
 
-/// Why a file ended too early.
+/// Reason why a file ended too early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum EarlyEnd {
     /// The file is truncated. All frames before the truncation were read.
     Cut(String),
-    /// The bytes at this position are no record. `frames` frames before them were read; the rest of the file was not.
+    /// The bytes at offset `position` of the file are no record. The `frames` frames before them were read; the rest of
+    /// the file was not.
     Rubbish { position: u64, frames: u64 },
 }
 
@@ -133,7 +134,7 @@ impl CaptureFileReader {
         Ok(Self { path: shown.to_owned(), buffer, format, warning: None, frames: 0, ended: false })
     }
 
-    /// Returns the next frame, or `None` at the end. It invalidates the bytes of the previous frame.
+    /// Returns the next frame, or `None` at the end. The bytes of the previous frame are no longer available.
     pub(super) fn next_frame(&mut self) -> Result<Option<FileFrameHeader>, CaptureError> {
         while !self.ended {
             let step = match &mut self.format {
@@ -239,7 +240,7 @@ fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
     };
     let network = match parse_pcap_header(head) {
         Ok((_, PcapHeader { network, .. })) => network.0 as u32,
-        // pcap-parser supports all variants except the big-endian modified one.
+        // pcap-parser supports all pcap variants except the big-endian form of the "modified" one.
         Err(_) if head.len() >= CLASSIC_HEADER => order.u32(head, 20),
         Err(_) => return None,
     };
@@ -254,7 +255,7 @@ fn classic_stamp(seconds: u32, fraction: u32, nanoseconds: bool) -> Timestamp {
     Timestamp::from_secs(i64::from(seconds)).offset(nanos)
 }
 
-/// Returns whether an error of the gzip reader means damaged content, not a failed read.
+/// Returns whether an error of the gzip reader means damaged content and not a failed read.
 fn is_damage(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof)
@@ -267,7 +268,7 @@ const fn damage_warning(position: u64) -> EarlyEnd {
 const CUT: &str = "the file is cut short: its last frame is missing";
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 const CLASSIC_HEADER: usize = 24;
-/// Bytes read to detect the format: enough for every header, and to distinguish text from binary data.
+/// Number of bytes read to detect the format: enough for every header, and to distinguish text from binary data.
 const HINT_BYTES: usize = 64;
 /// Longest accepted frame, bytes. The limit of libpcap is 256 KiB; a larger length is damage.
 const MAX_FRAME_BYTES: usize = 1 << 20;

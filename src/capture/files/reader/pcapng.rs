@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 pub(super) struct PcapngSection {
     order: ByteOrder,
     interfaces: Vec<PcapngInterface>,
-    /// Timestamp of the last packet. A simple packet block has no timestamp and gets this one.
+    /// Timestamp of the last packet. A simple packet block has no timestamp and takes this value.
     last_stamp: Timestamp,
 }
 
@@ -27,9 +27,9 @@ struct PcapngInterface {
 /// The time unit of an interface's timestamps (option if_tsresol).
 #[derive(Clone, Copy, Debug)]
 enum TimestampResolution {
-    /// Units per second, a power of ten.
+    /// Number of time units per second, a power of ten.
     Decimal(u64),
-    /// Exponent n of 2^n units per second.
+    /// Exponent n: there are 2^n time units per second.
     Binary(u32),
 }
 
@@ -86,7 +86,7 @@ impl PcapngSection {
         }
     }
 
-    /// Starts a new section with its own byte order and interfaces. Returns false if the header is invalid.
+    /// Starts a new section with its own byte order and interfaces. Returns false if the section header is invalid.
     fn begin(&mut self, buffer: &mut ReadBuffer) -> std::io::Result<bool> {
         if buffer.fill(BLOCK_HEADER + 4)? != FillOutcome::Enough {
             return Ok(false);
@@ -123,7 +123,8 @@ impl PcapngSection {
         self.interfaces.push(interface);
     }
 
-    /// Returns the packet of a block, with a range relative to the block; `None` if the lengths contradict each other.
+    /// Returns the packet of a block, with the position of its bytes relative to the block; `None` if the lengths
+    /// contradict each other.
     fn packet(&mut self, kind: u32, block: &[u8]) -> Option<FileFrameHeader> {
         let order = self.order;
         let (number, header) = match kind {
@@ -203,9 +204,9 @@ const ENHANCED: u32 = 6;
 /// Latest accepted timestamp, 2200-01-01. A 64-bit timestamp with a wrong unit would overflow later calculations.
 const LATEST: Timestamp = Timestamp::from_secs(7_258_118_400);
 const BLOCK_HEADER: usize = 8;
-/// Largest packet block: a frame of [`MAX_FRAME_BYTES`] and as many bytes of comments and other options.
+/// Largest packet block, bytes: a frame of [`MAX_FRAME_BYTES`] and as many bytes of comments and other options.
 pub(super) const MAX_BLOCK_BYTES: usize = 2 * MAX_FRAME_BYTES;
-/// Largest block that is skipped. Key logs and name tables have a few MiB; a larger length is damage.
+/// Largest block that is skipped, bytes. Key logs and name tables have a few MiB; a larger length is damage.
 const MAX_SKIPPED_BYTES: usize = 64 << 20;
-/// Interfaces that are remembered for a section, 40 bytes each. No machine has that many.
+/// Maximum number of interfaces stored for a section, 40 bytes each. No machine has that many.
 const MAX_INTERFACES: usize = 4096;

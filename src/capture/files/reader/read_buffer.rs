@@ -8,9 +8,9 @@ use std::ops::Range;
 pub(super) struct ReadBuffer {
     input: Box<dyn Read + Send>,
     bytes: Vec<u8>,
-    /// Range of the bytes that were read and not consumed.
+    /// Range of the buffer with bytes that were read and not consumed.
     unread: Range<usize>,
-    /// Number of bytes consumed so far, for error texts.
+    /// Number of bytes consumed so far, for the file position in error texts.
     taken: u64,
 }
 
@@ -20,7 +20,7 @@ pub(super) enum FillOutcome {
     Enough,
     /// The input ended before enough bytes were read.
     Truncated,
-    /// The input had ended before any byte was read.
+    /// The input had already ended: no byte was read.
     Ended,
 }
 
@@ -29,7 +29,8 @@ impl ReadBuffer {
         Self { input, bytes: Vec::new(), unread: 0..0, taken: 0 }
     }
 
-    /// Reads until `wanted` bytes are available or the input ends. The caller limits `wanted`.
+    /// Reads until `wanted` bytes are available or the input ends. The caller must limit `wanted`, because the buffer
+    /// grows to it.
     pub(super) fn fill(&mut self, wanted: usize) -> std::io::Result<FillOutcome> {
         while self.unread.len() < wanted {
             self.make_room(wanted);
@@ -101,5 +102,5 @@ impl fmt::Debug for ReadBuffer {
     }
 }
 
-/// Bytes per read. Large reads make the cost of a system call per frame negligible.
+/// Number of bytes per read. Large reads make the cost of a system call per frame negligible.
 const READ_BYTES: usize = 256 * 1024;
