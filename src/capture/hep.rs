@@ -29,7 +29,8 @@ pub(crate) struct HepListener {
 impl HepListener {
     /// Opens the UDP socket at an address.
     ///
-    /// # Errors Fails if the address is in use or does not belong to this machine.
+    /// # Errors
+    /// Fails if the address is in use or does not belong to this machine.
     pub(crate) fn open(at: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
