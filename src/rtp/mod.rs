@@ -110,7 +110,8 @@ impl<'a> RtpPacket<'a> {
     /// keeps headers only. The header can be truncated after its first 12 bytes. Padding is not removed, because its
     /// length is in the last byte.
     ///
-    /// # Errors Fails if there are fewer than 12 bytes, or if the version is not 2.
+    /// # Errors
+    /// Fails if there are fewer than 12 bytes, or if the version is not 2.
     pub fn parse_cut(bytes: &'a [u8]) -> Result<Self, RtpParseError> {
         let Some((fixed, _)) = bytes.split_first_chunk::<{ RtpReader::MIN_HEADER_LEN }>() else {
             return Err(RtpParseError::TooShort);
