@@ -1,4 +1,4 @@
-//! Sends calls to the central archive. Nothing else waits for this thread.
+//! The thread that sends calls to the central archive. No other thread waits for it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::ops::status::ServiceReport;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
 
-/// Starts the thread that archives calls, if an archive is configured. The thread opens the archive, because a missing
-/// file, folder or server must never keep a recorder from recording. A rebuilt journal does not know which calls the
-/// archive has, so every call is sent again.
+/// Starts the thread that sends calls to the central archive, if one is configured. The thread itself opens the
+/// archive, because a missing file, folder or server must never keep a recorder from recording. A rebuilt journal does
+/// not know which calls the archive has, so every call is sent again.
 ///
 /// # Errors
 /// When the journal cannot be written, or the thread cannot be started.
@@ -62,19 +62,19 @@ pub(crate) fn start(
     Ok(Some(StoppableThread::start("archive", work)?))
 }
 
-/// Returns true if recordings are encrypted, so that only encrypted files may leave the site.
+/// Returns true if recordings are encrypted, so that only encrypted recordings may be sent to the archive.
 pub(crate) fn is_sealed(config: &Config) -> bool {
     !config.recording.encrypt_to.is_empty()
 }
 
-/// Sends the calls of one journal.
+/// Sends the calls of one journal to the central archive.
 pub(crate) struct Archiver {
     config: ArchiveConfig,
     journal: Journal,
     objects: ObjectArchive,
     index: ArchiveIndex,
     must_be_sealed: bool,
-    /// Folder with the report of the service.
+    /// State folder, in which `run` writes the status that is sent along.
     state: PathBuf,
 }
 
@@ -88,7 +88,8 @@ impl Archiver {
         Ok(Self { config: config.clone(), journal, objects, index, must_be_sealed, state: PathBuf::new() })
     }
 
-    /// Sends the calls that are due. Stops before the next call if `is_stopped` returns true.
+    /// Sends the calls that are due: those that changed, and those whose pause after a failure is over. Stops before
+    /// the next call if `is_stopped` returns true.
     ///
     /// # Errors
     /// When the journal cannot be read or written.
@@ -103,7 +104,7 @@ impl Archiver {
             match job.stage {
                 ArchiveStage::Done => round.archived += 1,
                 ArchiveStage::Refused => round.refusal = job.note.or(round.refusal),
-                // A call that waits for its encryption has not failed.
+                // A call that only waits for its encryption has not failed.
                 ArchiveStage::Owed if job.attempts == 0 => {}
                 ArchiveStage::Owed => round.failure = job.note.or(round.failure),
             }
@@ -111,7 +112,7 @@ impl Archiver {
         Ok(round)
     }
 
-    /// Executes the steps of one call until the call is archived or must wait.
+    /// Sends one call, step by step, until the archive has it completely or it must wait.
     async fn send(&mut self, job: &mut ArchiveJob) -> anyhow::Result<()> {
         let Some(call) = self.journal.call(&job.call_id)?.filter(|call| call.stage == CallStage::Complete) else {
             return Ok(()); // rendered again just now: its next change enters it
@@ -144,21 +145,21 @@ impl Archiver {
     }
 }
 
-/// The result of one round over the calls that were due.
+/// The result of one round over the calls that were due to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveRound {
-    /// Calls that were tried.
+    /// Number of calls that were tried.
     pub(crate) calls: u32,
-    /// Calls that the archive now has completely.
+    /// Number of calls that the archive now has completely.
     pub(crate) archived: u32,
-    /// The reason why a call must wait, of the last such call.
+    /// The newest reason why a call must wait; `None` if none must.
     pub(crate) failure: Option<String>,
-    /// The reason why the archive refused a call, of the last such call.
+    /// The newest reason why the archive refused a call; `None` if it refused none.
     pub(crate) refusal: Option<String>,
 }
 
 impl ArchiveRound {
-    /// Returns whether this round shows that the archive works.
+    /// Returns what this round shows about the archive: whether it works.
     fn result(self) -> RoundResult {
         match (self.failure, self.archived) {
             (Some(reason), 0) => RoundResult::Failed(reason),
@@ -168,18 +169,18 @@ impl ArchiveRound {
     }
 }
 
-/// The evidence of a round whether the archive works.
+/// What a round shows about the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RoundResult {
-    /// No call was tried, or every call waits for its encryption.
+    /// Nothing: no call was tried, or every call waits for its encryption.
     Idle,
-    /// The archive took a call or a sign of life.
+    /// The archive accepted a call or a report that the site is alive.
     Succeeded,
-    /// The archive took nothing, for this reason.
+    /// The archive accepted nothing, for this reason.
     Failed(String),
 }
 
-/// State of the alarm about a failing archive: since when it fails, and whether an alarm was raised.
+/// State of the alarm about a failing archive: the time of the first failure, and whether the alarm was raised.
 #[derive(Debug, Default)]
 struct ArchiveHealth {
     failing_since: Option<Timestamp>,
@@ -187,7 +188,7 @@ struct ArchiveHealth {
 }
 
 impl ArchiveHealth {
-    /// Records the result of a round, and raises the alarm or its end.
+    /// Records the result of a round. Raises the alarm about a failing archive, or reports its end.
     fn record(&mut self, result: &RoundResult, alerts: &Alerts) {
         match self.change(result, clock::wall_clock()) {
             Some(AlarmKind::ArchiveRecovered) => {
@@ -201,7 +202,7 @@ impl ArchiveHealth {
         }
     }
 
-    /// Returns the alarm that a result raises.
+    /// Returns the alarm to raise after a result; `None` if nothing changes.
     fn change(&mut self, result: &RoundResult, now: Timestamp) -> Option<AlarmKind> {
         match result {
             RoundResult::Idle => None,
@@ -241,9 +242,8 @@ fn objects(site: &str, call: &StoredCall, rows: &[RecordingRow]) -> Vec<Archived
         .collect()
 }
 
-/// Returns the stored objects of recordings that retention removed at the site, because the archive keeps such
-/// recordings. A recording that was rendered again or excluded is no longer in the record, so its object is not
-/// returned.
+/// Returns the recordings that the archive must keep although retention removed them at the site. A recording that was
+/// rendered again or excluded is no longer in the record, so its object is not returned.
 fn stored_and_removed(known: &[ArchivedObject], call: &StoredCall, rows: &[RecordingRow]) -> Vec<ArchivedObject> {
     let is_in_record = |object: &ArchivedObject| {
         call.record.recordings.iter().any(|file| file.part == object.part && file.sha256 == object.sha256)
@@ -268,7 +268,8 @@ async fn run(mut archiver: Archiver, health: &mut ArchiveHealth, alerts: &Alerts
     }
 }
 
-/// Counts rounds while a long file is sent. A file or a name server that holds up the thread holds up this too.
+/// Counts rounds for the supervision of threads while a long file is sent. If a file or name server blocks the thread,
+/// the count stops, too.
 #[expect(clippy::disallowed_methods, reason = "signs of life between two rounds")]
 async fn give_signs_of_life(stop: &StopSignal) {
     loop {
@@ -277,8 +278,8 @@ async fn give_signs_of_life(stop: &StopSignal) {
     }
 }
 
-/// Reports to the index once a minute that the site is alive. A successful report proves nothing about the object
-/// store, so it ends no alarm while calls are still to be sent.
+/// Reports to the archive's database once a minute that this site is alive. A successful report proves nothing about
+/// the object store, so it ends no alarm while calls are still to be sent.
 async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &mut ArchiveHealth, alerts: &Alerts) {
     let now = clock::wall_clock();
     if now.since(*reported_at) < REPORT_INTERVAL {
@@ -300,7 +301,7 @@ async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &m
     health.record(&result, alerts);
 }
 
-/// Returns the counters of the recorder that the centre shows, from the report of the service.
+/// Returns the counters of the recorder that the central console shows, from the status file of `run`.
 fn recorder_health(state: &Path) -> Option<serde_json::Value> {
     let report = ServiceReport::read(state).ok()?;
     let alarms: BTreeSet<&str> = report.alarms.iter().map(|alarm| alarm.kind.name()).collect();
@@ -319,16 +320,16 @@ fn recorder_health(state: &Path) -> Option<serde_json::Value> {
 
 /// Pause between two rounds. A call usually changes several times within seconds of its end.
 const ROUND: Duration = Duration::from_secs(5);
-/// Interfaces in the health of a site.
+/// Maximum number of capture interfaces in the report of a site.
 const MAX_TAPS: usize = 16;
-/// Calls in one round, so that a large backlog does not hold up the sign of life.
+/// Maximum number of calls in one round, so that a large backlog does not delay the report that the site is alive.
 const CALLS_AT_ONCE: u32 = 64;
 /// Pause before a recording that is not encrypted yet is checked again.
 const SEALING_PAUSE: Duration = Duration::from_secs(30);
-/// Time of failures after which an alarm is raised: a short restart of the archive is no alarm.
+/// Duration of failure after which the alarm is raised: a short restart of the archive is no alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-/// Interval of the signs of life.
+/// Interval at which rounds are counted while a file is sent.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after a panic, so that a bug does not fill the log.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);

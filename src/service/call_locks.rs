@@ -1,15 +1,15 @@
-//! Locks that let only one thread at a time work on a call.
+//! Locks on calls: only one thread at a time works on a call.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Locks by call id. Also remembers the live calls that a rule forbids to record.
+/// Locks by call id, and the live calls that a rule of the configuration forbids to record.
 #[derive(Debug, Default)]
 pub(super) struct CallLocks {
     /// Ids of the locked calls.
     locked: Mutex<HashSet<String>>,
     released: Condvar,
-    /// Ids of live calls that a rule forbids to record.
+    /// Ids of live calls that a rule of the configuration forbids to record.
     forbidden: Mutex<HashSet<String>>,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct CallLock<'a> {
 }
 
 impl CallLocks {
-    /// Locks a call; waits until no other thread holds its lock.
+    /// Locks a call. Waits until no other thread has the call locked.
     pub(super) fn lock(&self, id: &str) -> CallLock<'_> {
         let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         while !locked.insert(id.to_owned()) {
@@ -30,17 +30,17 @@ impl CallLocks {
         CallLock { locks: self, id: id.to_owned() }
     }
 
-    /// Marks a live call as forbidden to record: from now on none of its segments is published.
+    /// Marks a live call as forbidden to record. From now on no segment of its recording is published.
     pub(super) fn forbid(&self, id: &str) {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
     }
 
-    /// Removes the mark of a call that has ended.
+    /// Removes the mark of [`CallLocks::forbid`] from a call that has ended.
     pub(super) fn forget(&self, id: &str) {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Returns true if a rule forbids to record this live call.
+    /// Returns true if a rule of the configuration forbids to record this live call.
     pub(super) fn is_forbidden(&self, id: &str) -> bool {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }

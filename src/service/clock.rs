@@ -1,6 +1,6 @@
-//! Clocks of the service: wall clock, monotonic clock, and how far the wall clock can be trusted.
+//! Clocks of the service: the wall clock, the monotonic clock, and whether the wall clock can be trusted.
 //!
-//! Nothing here stamps packets or recordings; their times come from the capture.
+//! No packet and no recording gets its time from here; their times come from the capture.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,8 @@ pub(crate) use crate::ops::clock::wall_clock;
 use crate::recording::retention::ClockTrust;
 use crate::time::Timestamp;
 
-/// Compares the wall clock with the monotonic clock, so that a wrong clock removes no recording.
+/// Compares the wall clock with the monotonic clock. A wall clock that was set must not make retention remove
+/// recordings as too old.
 #[derive(Debug)]
 pub(super) struct TrustedClock {
     /// Wall clock when the service started.
@@ -17,7 +18,7 @@ pub(super) struct TrustedClock {
     last_wall: Timestamp,
     /// Monotonic clock at the last check.
     last_monotonic: Instant,
-    /// Start of the time in which the two clocks have advanced equally.
+    /// Time since which both clocks have advanced equally.
     even_since: Instant,
 }
 
@@ -40,7 +41,7 @@ impl TrustedClock {
         (self.last_wall, self.last_monotonic) = (wall, now);
     }
 
-    /// Returns the time by which retention may compute ages, if the wall clock can be trusted.
+    /// Returns the current time for computing the ages of recordings, if the wall clock can be trusted.
     pub(super) fn ages(&self) -> ClockTrust {
         let even = self.last_monotonic.duration_since(self.even_since);
         if even >= CLOCK_TRUSTED { ClockTrust::Trusted(self.last_wall) } else { ClockTrust::Unknown }
@@ -65,7 +66,7 @@ pub(crate) fn monotonic() -> Instant {
 
 /// Smallest difference between the two clocks that counts as a set clock.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
-/// The clocks must advance equally for this long before ages count: NTP has set the clock by then.
+/// Time for which the clocks must advance equally before ages are computed: NTP has set the clock by then.
 const CLOCK_TRUSTED: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Encryption at rest (`recording.encrypt_to`) of delivered recordings and of the packets kept beside them.
 //!
 //! The encrypted file is complete before the journal names it, and the plain file is removed last. Therefore a crash
-//! between two steps loses nothing. The journal lists every file that such a crash leaves over.
+//! between two steps loses nothing. It can leave a *leftover*: a file that is no longer needed. The journal lists the
+//! leftovers.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,24 +18,24 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};
 use crate::recording::peaks::peaks_path;
 
-/// Encrypts the files of delivered calls, some at a time.
+/// Encrypts the files of delivered calls, for a limited time at each turn.
 pub(super) struct Encryptor {
     recipients: Vec<AgeRecipient>,
-    /// Id of the last call that was tried. The round continues with the next id.
+    /// Id of the last call that was tried. The next turn continues after it.
     after: String,
-    /// Ids of calls with a file that was changed after it was written. Their files stay unencrypted; one alarm was
-    /// raised.
+    /// Ids of calls with a file that somebody changed after it was written. Their files stay unencrypted; one alarm was
+    /// raised for each.
     skipped: HashSet<String>,
     /// Earliest time of the next try after a failure, such as a full disk.
     not_before: Option<Instant>,
 }
 
-/// Result of one time slice of encryption.
+/// Result of one turn of encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EncryptionProgress {
-    /// The time slice was used up.
+    /// The time of the turn is used up; files are left to encrypt.
     More,
-    /// No file is left, or the pause after a failure is not over.
+    /// No file is left to encrypt, or the pause after a failure is not over.
     Done,
 }
 
@@ -42,7 +43,7 @@ pub(super) enum EncryptionProgress {
 enum EncryptError {
     /// Disk space, access rights or the journal caused the failure: a later try may succeed.
     Temporary(anyhow::Error),
-    /// The recording does not match its SHA-256 in the journal. Encryption would hide that somebody changed it.
+    /// The recording does not match its SHA-256 in the journal. Encryption would hide that somebody changed the file.
     Changed(PathBuf),
 }
 
@@ -57,7 +58,7 @@ impl Encryptor {
         Self { recipients, after: String::new(), skipped: HashSet::new(), not_before: None }
     }
 
-    /// Encrypts files for about [`SLICE`]. A file that was begun is finished, so a large file takes longer.
+    /// Encrypts files for about [`SLICE`]. The file in progress is finished, so a large file takes longer.
     pub(super) fn run_slice(&mut self, worker: &CallWorker) -> EncryptionProgress {
         let begin = monotonic();
         if self.recipients.is_empty() || self.not_before.is_some_and(|at| begin < at) {
@@ -87,7 +88,7 @@ impl Encryptor {
                 if monotonic() >= until {
                     return Ok(EncryptionProgress::More);
                 }
-                // The position moves before the try, so that a call that cannot be encrypted delays no other call.
+                // The position is moved before the try, so that a call that cannot be encrypted delays no other call.
                 self.after.clone_from(&id);
                 if !self.skipped.contains(&id) {
                     self.encrypt_or_skip(worker, &id)?;
@@ -158,7 +159,7 @@ impl Encryptor {
     }
 }
 
-/// Removes the files that the journal lists as leftovers of an interrupted encryption.
+/// Removes the files that the journal lists as leftovers (files no longer needed) of an interrupted encryption.
 pub(super) fn clear_leftovers(journal: &Journal) -> anyhow::Result<()> {
     loop {
         let paths = journal.leftovers(PAGE)?;
@@ -177,7 +178,8 @@ fn clear(journal: &Journal, paths: &[String]) -> anyhow::Result<()> {
         }
         match std::fs::remove_file(path) {
             Ok(()) => {
-                // Without this sync the removed file could reappear after a power cut, and no row would name it.
+                // Without this sync of the folder, the removed file could reappear after a power cut, and no journal
+                // row would name it.
                 let folder = path.parent().context("a file has a folder")?;
                 std::fs::File::open(folder).and_then(|folder| folder.sync_all())?;
             }
@@ -192,9 +194,9 @@ fn text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(String::from).with_context(|| format!("{}: the name is not UTF-8", path.display()))
 }
 
-/// Time after which the thread turns to its other work.
+/// Duration of one turn, after which the maintenance thread does its other work.
 const SLICE: Duration = Duration::from_secs(2);
 /// Pause after a failure.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// Calls read from the journal at once.
+/// Number of calls read from the journal at once.
 const PAGE: u32 = 100;

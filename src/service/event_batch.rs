@@ -1,4 +1,4 @@
-//! Batches of call events: one transaction of the journal for all events that wait.
+//! Batches of call events: all waiting events are stored in one transaction of the journal.
 //!
 //! Each commit waits for the disk. During a flood hundreds of events wait, and a commit for each would delay calls in
 //! which people talk. So all waiting events are stored together, calls with sound first. If a call has several events,
@@ -8,17 +8,17 @@ use crossbeam_channel::Receiver;
 
 use crate::call::event::{CallEvent, EndedCall, LiveCall};
 
-/// A state of a call that is to be stored.
+/// A new state of a call, to be stored in the journal.
 pub(super) enum CallState {
     Live(Box<LiveCall>),
     Ended(Box<EndedCall>),
 }
 
-/// Events that are handled together.
+/// Call events that are handled together.
 pub(super) struct EventBatch {
-    /// New states of calls, one for each call; calls with sound first.
+    /// New states of calls, at most one for each call; calls with sound first.
     pub(super) states: Vec<CallState>,
-    /// The event that ended the batch. It is handled after the states.
+    /// The event that ended the batch, because it needs to be handled by itself. It is handled after the states.
     pub(super) last: Option<CallEvent>,
 }
 
@@ -39,7 +39,7 @@ impl CallState {
 }
 
 impl EventBatch {
-    /// Collects an event and the events that wait behind it.
+    /// Collects an event and the events that wait behind it in the channel.
     pub(super) fn collect(first: CallEvent, events: &Receiver<CallEvent>) -> Self {
         let mut batch = Self { states: Vec::new(), last: None };
         let mut next = Some(first);
@@ -68,7 +68,7 @@ impl EventBatch {
     }
 }
 
-/// Maximum number of states in a batch: a transaction of some milliseconds.
+/// Maximum number of call states in a batch. Their transaction takes some milliseconds.
 const MAX_BATCH: usize = 256;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Removal of recordings, and of files that an earlier process left half-written.
+//! Removes recordings, and the half-written files that an earlier process left.
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -15,13 +15,14 @@ pub(super) fn remove(path: &Path) {
     }
 }
 
-/// Removes a recording and its peaks.
+/// Removes a recording and its peaks (the data of its waveform).
 pub(super) fn remove_recording(path: &Path) {
     remove(&peaks_path(path));
     remove(path);
 }
 
-/// Removes callspan's half-written files in a folder and all folders below it, if they were changed before `before`.
+/// Removes callspan's half-written files in a folder and all folders below it, if they were last changed before the
+/// time `before`.
 pub(super) fn remove_half_written(folder: &Path, before: Timestamp) {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -45,7 +46,7 @@ pub(crate) fn remove_half_written_in(folder: &Path, before: Timestamp) -> Vec<Pa
     folders
 }
 
-/// Returns true for names such as `20261123T070854Z-….wav.part`. Other `.part` files belong to somebody else.
+/// Returns true for names such as `20261123T070854Z-….wav.part`. Other `.part` files do not belong to callspan.
 fn is_half_written(path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let stamp = name.get(..17).unwrap_or_default();

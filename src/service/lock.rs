@@ -23,16 +23,16 @@ pub(crate) enum LockError {
     Taken {
         /// The folder.
         folder: PathBuf,
-        /// Holder of the lock, e.g. ` (process 123)`; empty if unknown.
+        /// Text about the process that holds the lock, e.g. ` (process 123)`; empty if unknown.
         holder: String,
     },
-    /// The lock file cannot be created.
+    /// The lock file cannot be created. The text says which user needs access.
     #[error(
         "the lock file {path} cannot be created ({source}): the user that runs callspan (number {user}) must own the \
          folder. As root: chown -R callspan: FOLDER, or set another [spool] dir and [state] dir"
     )]
     Io {
-        /// The lock file.
+        /// Path of the lock file.
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
@@ -58,7 +58,8 @@ pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         .custom_flags(NO_LINK)
         .open(&path)
         .map_err(failed)?;
-    // A command of root beside the service must not lock the service out.
+    // Root may run a command before the service starts. The lock file must not lock out the service, which has another
+    // user.
     recording::give_to_owner_of_folder(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
@@ -67,7 +68,7 @@ pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    // The process id only helps the person who reads the error; on a full disk the lock holds without it.
+    // The process id only helps the person who reads the error. On a full disk it is missing, but the lock still holds.
     let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
     Ok(FolderLock { _file: file })
 }
@@ -78,7 +79,7 @@ pub(crate) fn is_held(folder: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Returns when the lock of a folder was taken last.
+/// Returns the time at which a process last took the lock of a folder.
 pub(crate) fn taken_at(folder: &Path) -> Option<std::time::SystemTime> {
     folder.join(FILE_NAME).metadata().and_then(|found| found.modified()).ok()
 }
@@ -93,17 +94,17 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Creates a folder with access for one user alone, if it does not exist: for this user, or for the owner of the folder around it
-/// if this user is root.
+/// Creates a folder with access for one user alone, if it does not exist: for the current user. If that is root, the
+/// folder gets the owner of its parent folder.
 pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     recording::make_private_folder(folder)
 }
 
-/// Flag for opening that refuses a symbolic link: the owner of the folder could point it at a file of root.
+/// Flag that refuses to open a symbolic link. Otherwise the owner of the folder could make root write to another file.
 const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Name of the lock file in its folder.
 const FILE_NAME: &str = "callspan.lock";
-/// Bytes read of the lock file: more than a process id has digits.
+/// Number of bytes read of the lock file: more than a process id has digits.
 const MAX_HOLDER: u64 = 32;
 
 #[cfg(test)]

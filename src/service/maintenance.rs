@@ -24,7 +24,7 @@ use crate::recording::encrypt::encrypted_path;
 use crate::recording::retention::{self, DiskUsage, RemovalCandidate, RemovalCost, RemovalReason, free_bytes, plan};
 use crate::spool::LegStore;
 
-/// Starts the thread.
+/// Starts the maintenance thread.
 ///
 /// # Errors
 /// When the thread cannot be started.
@@ -75,10 +75,11 @@ impl Maintenance {
         }
     }
 
-    /// Renders the calls again that `calls render` asked for while the service runs.
+    /// Renders calls again that `calls render` put on the list while the service runs.
     fn render_requested(&mut self) -> anyhow::Result<()> {
         for id in self.worker.journal.take_render_requests()? {
-            // The reason to render again may be a call that makes the renderer panic; this thread must survive that.
+            // A person may render a call again because it made the renderer panic. This thread must survive another
+            // panic.
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.render(&id)));
             let error = match done {
                 Ok(Ok(())) => continue,
@@ -100,7 +101,7 @@ impl Maintenance {
         let worker = &self.worker;
         let record = rerender_by(&worker.journal, &worker.recorder, Some(&worker.store), id, &render)?;
         tracing::info!(call = id, "rendered again");
-        // Delivery gets only calls that it is to deliver. It decides before the new file is encrypted.
+        // Delivery gets the call before its new file is encrypted, and only if the call is to be delivered.
         if let Some((_, registration)) =
             self.worker.journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id)
         {
@@ -109,8 +110,8 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Removes recordings beyond the configured age or disk space, in steps. The journal is locked for one step at a
-    /// time.
+    /// Removes recordings beyond the configured age or disk space, in steps. The journal is locked only during a step,
+    /// so other threads can use it in between.
     fn apply_retention(&mut self) -> anyhow::Result<()> {
         loop {
             let room = DiskUsage {
@@ -141,7 +142,7 @@ impl Maintenance {
         calls.iter().try_for_each(|(id, _)| self.remove_kept_packets(id))
     }
 
-    /// Removes the packets that `recording.keep_pcap` put beside the recording.
+    /// Removes the packets of a call that `recording.keep_pcap` put beside its recording.
     fn remove_kept_packets(&self, id: &str) -> anyhow::Result<()> {
         if let Some(stored) = self.worker.journal.call(id)?.filter(|c| c.stage == CallStage::Complete) {
             for leg in 0..stored.record.legs.len() {
@@ -153,7 +154,8 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Removes files that the journal recently marked as removed: a crash may have happened between mark and removal.
+    /// Removes files whose recordings the journal recently marked as removed. A crash may have happened between the
+    /// mark and the removal of the file.
     fn remove_marked(&mut self) {
         let since = self.clock.started() - MARKED_SINCE;
         match self.worker.journal.removed_since(since) {
@@ -168,14 +170,14 @@ impl Maintenance {
 pub struct RetentionCandidates<'j> {
     journal: &'j Journal,
     page: std::vec::IntoIter<RecordingRow>,
-    /// Last row of the page: the next page begins behind it.
+    /// Last recording of the page. The next page begins after it.
     last: Option<RecordingRow>,
-    /// First row of the next call, read together with the call before.
+    /// First recording of the next call. It was read together with the call before.
     next: Option<RecordingRow>,
 }
 
 impl<'j> RetentionCandidates<'j> {
-    /// Begins with the oldest call.
+    /// Creates an iterator that begins with the oldest call.
     pub fn begin(journal: &'j Journal) -> Self {
         Self { journal, page: Vec::new().into_iter(), last: None, next: None }
     }
@@ -222,13 +224,13 @@ impl Iterator for RetentionCandidates<'_> {
     }
 }
 
-/// Calls removed in one write to the journal.
+/// Number of calls whose removal is written to the journal at once.
 const REMOVAL_BATCH: usize = 50;
-/// Rows read from the journal at once. The journal is locked for some milliseconds.
+/// Number of rows read from the journal at once. The journal is locked for some milliseconds.
 const PAGE: u32 = 500;
-/// Pause between two rounds.
+/// Pause between two rounds of the maintenance thread.
 const ROUND: Duration = Duration::from_secs(2);
-/// Rounds from one check of retention to the next: two checks a minute.
+/// Number of rounds from one check of retention to the next: two checks a minute.
 const RETENTION_ROUNDS: u32 = 15;
-/// Age of the marks of removal that are checked at the start.
+/// Age up to which removals in the journal are checked at the start of the service.
 const MARKED_SINCE: Duration = Duration::from_secs(86_400);

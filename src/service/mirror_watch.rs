@@ -1,8 +1,9 @@
-//! Alarms about the mirror port: no SIP at an hour that had SIP before, one direction only, media without a call.
+//! Alarms about the mirror port: no SIP at an hour that had SIP on earlier days, packets of one direction only, media
+//! without a call.
 //!
-//! At the end of every window the doctor's rules examine the counters of that window. Two windows in a row with the
-//! same finding raise an alarm, so a single odd call raises none. A window without the finding ends the alarm. Silence
-//! is compared with the same hour of earlier days, which a file in the state folder remembers.
+//! Traffic is counted in *windows* of equal length. At the end of each window the doctor's rules examine its counters.
+//! Two windows in a row with the same finding raise an alarm, so a single odd call raises none. A window without the
+//! finding ends the alarm. A file in the state folder remembers at which hours of the earlier days there was SIP.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,32 +25,32 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(crate) struct MirrorWatch {
     calls: CallTally,
-    /// Wall clock at which `calls` began to count.
+    /// Wall-clock time at which `calls` began to count.
     calls_since: Timestamp,
     window_began: Timestamp,
     counters: (EngineCounters, DecodeCounters),
     one_sided: MirrorCondition,
     unheard: MirrorCondition,
     silence: SipSilence,
-    /// Length of a window. Two make an alarm.
+    /// Length of a window. Two windows with a finding raise an alarm.
     window: Duration,
 }
 
-/// Times after which alarms are raised.
+/// Durations that control the alarms about the mirror port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorTimes {
-    /// Time without SIP that raises an alarm; zero: never.
+    /// Time without SIP after which an alarm is raised; zero switches the alarm off.
     pub(crate) patience: Duration,
-    /// Time for which traffic is collected before it is judged.
+    /// Length of a window: the time for which traffic is counted before it is examined.
     pub(crate) window: Duration,
 }
 
-/// A condition that raises an alarm, and its state.
+/// A fault of the mirror port that raises an alarm, and the state of this alarm.
 #[derive(Clone, Copy, Debug)]
 struct MirrorCondition {
     raises: AlarmKind,
     ends: AlarmKind,
-    /// Number of windows in a row with the finding.
+    /// Number of consecutive windows with the finding.
     strikes: u32,
     is_raised: bool,
 }
@@ -64,7 +65,7 @@ pub(crate) struct MirrorCounters<'a> {
 }
 
 impl MirrorWatch {
-    /// Starts at this wall-clock time. `file` stores the hours with SIP.
+    /// Starts the watch at the wall-clock time `now`. `file` stores the hours with SIP.
     pub(crate) fn start(file: &Path, times: MirrorTimes, now: Timestamp) -> Self {
         Self {
             calls: CallTally::default(),
@@ -96,7 +97,7 @@ impl MirrorWatch {
         }
     }
 
-    /// Examines the counters at the end of a window. Returns the alarms to raise, and then resets `traffic`.
+    /// Examines the counters at the end of a window and resets `traffic`. Returns the alarms to raise.
     pub(crate) fn check(
         &mut self,
         now: Timestamp,
@@ -116,12 +117,12 @@ impl MirrorWatch {
         alarms
     }
 
-    /// Returns new contents for the file of the hours with SIP, if it is time to write them.
+    /// Returns new contents for the file of the hours with SIP, if it is time to write the file.
     pub(crate) fn take_file(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.silence.is_due).then(|| self.silence.days.to_json())
     }
 
-    /// Returns the contents for the file of the hours with SIP, for the end of the service.
+    /// Returns the contents for the file of the hours with SIP, to be written when the service ends.
     pub(crate) fn file(&self) -> Vec<u8> {
         self.silence.days.to_json()
     }
@@ -191,7 +192,7 @@ impl MirrorCondition {
         Self { raises, ends, strikes: 0, is_raised: false }
     }
 
-    /// Updates the alarm with the finding of a window. A window without traffic changes nothing.
+    /// Updates an alarm with the finding of a window; `None` ends it. A window without traffic changes nothing.
     fn update(&mut self, finding: Option<&DoctorFinding>, has_traffic: bool) -> Option<(AlarmKind, String)> {
         match finding {
             Some(finding) => {
@@ -213,7 +214,7 @@ impl MirrorCondition {
     }
 }
 
-/// Detects that SIP stopped at an hour at which earlier days had SIP.
+/// Detects that SIP stopped at an hour at which there was SIP on earlier days.
 #[derive(Debug)]
 struct SipSilence {
     patience: Duration,
@@ -221,12 +222,12 @@ struct SipSilence {
     messages: u64,
     last_sip: Timestamp,
     saved_at: Timestamp,
-    /// Whether the days must be saved.
+    /// Whether `days` changed and must be saved.
     is_due: bool,
     is_raised: bool,
 }
 
-/// For each day since the epoch, the ten-minute slots with SIP (0 to 143).
+/// The ten-minute slots with SIP (0 to 143) of each day, by the day number since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct SipDays(BTreeMap<i64, Vec<u16>>);
 
@@ -277,8 +278,9 @@ impl SipDays {
         }
     }
 
-    /// Returns true if this hour had SIP in most of its slots on the same day of the last week. In the first week the
-    /// previous day is used instead, unless only one of the two days is at a weekend.
+    /// Returns true if SIP is expected at this hour: there was SIP in most of its ten-minute slots on the same weekday
+    /// of the last week. In the first week the previous day is used instead, unless only one of the two days is at a
+    /// weekend.
     fn expects(&self, now: Timestamp) -> bool {
         let (today, slot) = place(now);
         let knows_week = self.0.keys().any(|day| *day <= today - 7);
@@ -296,28 +298,28 @@ fn place(at: Timestamp) -> (i64, u16) {
     (seconds.div_euclid(DAY_S), u16::try_from(slot).unwrap_or(0))
 }
 
-/// Returns true for Saturday and Sunday. Day 0 was a Thursday.
+/// Returns true for Saturday and Sunday. Day 0, 1970-01-01, was a Thursday.
 const fn is_weekend(day: i64) -> bool {
     matches!(day.rem_euclid(7), 2 | 3)
 }
 
-/// Windows in a row that raise an alarm.
+/// Number of consecutive windows with the same finding that raise an alarm.
 const MIN_STRIKES: u32 = 2;
 /// Minimum number of calls that suffice for a finding about calls; one or two calls can be muted or on hold.
 const MIN_CALLS: u64 = 3;
 /// Minimum number of pairs of hosts with RTP that suffice for a finding about directions.
 const MIN_PAIRS: u64 = 2;
-/// Time for which calls are collected if there are fewer than [`MIN_CALLS`].
+/// Time for which calls are counted if a window has fewer than [`MIN_CALLS`].
 const CALLS_FOR: Duration = Duration::from_secs(3600);
 /// Shortest call that must have media, as in the doctor's rules.
 const MIN_TALK: Duration = Duration::from_secs(2);
-/// Days that are remembered: two weeks and today.
+/// Maximum number of days that are remembered: two weeks and today.
 const MAX_DAYS: usize = 15;
 const DAY_S: i64 = 86_400;
 const SLOT_S: i64 = 600;
 const SLOTS_IN_HOUR: u16 = 6;
-/// Minimum number of ten-minute slots with SIP that make an hour one with expected SIP: with one call an hour, silence
-/// is usual.
+/// Minimum number of ten-minute slots with SIP for which SIP is expected at that hour. With only one call an hour,
+/// silence is usual.
 const MIN_SLOTS: usize = 4;
 /// Pause between two writes of the file.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
@@ -327,7 +329,7 @@ mod tests {
     use super::*;
     use crate::call::record::CallRecord;
 
-    /// Monday 2026-11-23, 09:00 UTC.
+    /// Test time: Monday 2026-11-23, 09:00 UTC.
     const MONDAY_9: i64 = 1_795_424_400;
 
     fn at(seconds: i64) -> Timestamp {
@@ -371,7 +373,7 @@ mod tests {
         }
     }
 
-    /// Returns counted traffic with SIP in both directions between two hosts.
+    /// Returns traffic counters with SIP in both directions between two hosts.
     fn traffic_with_sip() -> TrafficMonitor {
         let mut traffic = TrafficMonitor::default();
         let (a, b) = (crate::net::Endpoint::v4([10, 0, 0, 1], 5060), crate::net::Endpoint::v4([10, 0, 0, 2], 5060));

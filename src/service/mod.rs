@@ -1,17 +1,18 @@
-//! The parts that `callspan run` is made of. The commands `replay` and `calls` use some of them too.
+//! The parts of `callspan run`, i.e. of the recorder as a service. The commands `replay` and `calls` use some of them
+//! too.
 //!
-//! - Way in: [`pipeline`] (source to engine to spool), [`resume`] (reads back the spool of an earlier process).
-//! - Way out: [`post_process`] (the threads behind the engine) with `event_batch` (one transaction for all events that
-//!   wait), `publish` (an ended call), `segments` (segments of a
-//!   call that still lasts) and the `worker` that both extend; [`record_sync`] (delivery state in the call records),
-//!   [`rerender`].
+//! - From the network to the disk: [`pipeline`] (frames to decoder to engine to spool), [`resume`] (reads back the
+//!   spool of an earlier process).
+//! - From the disk to the recordings: [`post_process`] (the threads behind the engine) with `event_batch` (one
+//!   transaction for all events that wait), `publish` (an ended call), `segments` (segments of a call that still lasts)
+//!   and the `worker` that both extend; [`record_sync`] (delivery state in the call records), [`rerender`].
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
-//!   `render_worker` (the process), `sandbox` (takes everything from the process that it does not need).
+//!   `render_worker` (the process), `sandbox` (takes all rights from that process that it does not need).
 //!   `parallel_render`: threads in place of processes, for `replay`; `render_marker` names the calls that they render.
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
 //!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP), `systemd` (signs of life).
-//! - `state_files`: writes the small files that the capture thread makes.
-//! - `topology_file`: the hosts that were learnt to be one machine, kept over a restart.
+//! - `state_files`: writes the small files whose contents the capture thread makes.
+//! - `topology_file`: stores across restarts which IP addresses were learnt to belong to one machine.
 //! - `test_key`: the key by which the recorder knows its own test calls.
 //! - Before everything else: [`lock`] (one process for each folder), [`recovery`] (opens or rebuilds the journal).
 

@@ -1,11 +1,12 @@
 //! [`ParallelRenderers`]: renders the calls of a capture on all processor cores (`replay`).
 //!
-//! The thread that reads the capture hands over ended calls. Each rendering thread publishes its calls in groups, because a
-//! sync of many files takes hardly longer than a sync of one. A call is reported when its files are published.
+//! The thread that reads the capture hands over ended calls. Each rendering thread publishes its calls in groups,
+//! because one fsync for many files takes hardly longer than for one file. A call is reported when its files have their
+//! final names.
 //!
 //! # Invariants
-//! - A thread renders one call at a time, and few calls wait: while they do, the capture is not read further. So the memory
-//!   does not depend on the number of calls.
+//! - A thread renders one call at a time, and few calls wait: while they do, the capture is not read further. So the
+//!   memory does not depend on the number of calls.
 //! - A call's files do not depend on the other calls, so they are the same with any number of threads.
 
 use std::collections::HashMap;
@@ -23,17 +24,17 @@ use crate::service::clock::monotonic;
 use crate::service::render_marker::RenderMarker;
 use crate::spool::{LegSource, LegStore};
 
-/// The threads that render, and the ways to and from them.
+/// The rendering threads, with the channels to and from them.
 pub(crate) struct ParallelRenderers {
-    /// `None` once no further call comes.
+    /// Channel to the rendering threads; `None` once no further call will come.
     tasks: Option<Sender<HandedCall>>,
     reports: Receiver<RenderProgress>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A report of a rendering thread.
+/// A report from a rendering thread.
 pub(crate) enum RenderProgress {
-    /// The spools of these legs are not needed any more.
+    /// The packets of these legs were read, so their spools are not needed any more.
     Read(Vec<EndedLeg>),
     /// The files of these calls are on the disk under their final names.
     Published(Vec<(CallRecord, RegistrationPolicy)>),
@@ -41,7 +42,7 @@ pub(crate) enum RenderProgress {
     Failed(RecordingError),
 }
 
-/// An ended call with the spools of its legs.
+/// An ended call, handed to a rendering thread, with the spools of its legs.
 struct HandedCall {
     call: EndedCall,
     spools: HandedSpools,
@@ -80,28 +81,30 @@ impl ParallelRenderers {
         Ok(Self { tasks: Some(tasks_tx), reports, threads })
     }
 
-    /// Hands over an ended call. Waits while more calls are under way than the threads can render soon.
+    /// Hands over an ended call to the rendering threads. Waits while so many calls are in progress that the threads
+    /// cannot render another soon.
     ///
     /// # Panics
     /// If a thread has panicked.
     pub(crate) fn render(&mut self, call: EndedCall, store: &dyn LegStore) {
-        // Before `finish`, a thread ends by a panic only.
+        // As long as `finish` was not called, a thread ends only by a panic.
         if self.threads.iter().any(JoinHandle::is_finished) {
             self.finish();
         }
         let spools = call.legs.iter().filter_map(|leg| Some((leg.leg, store.source(leg)?))).collect();
         if let Some(tasks) = &self.tasks {
-            // Fails only if all threads have panicked meanwhile, which `finish` reports.
+            // Sending fails only if all threads have panicked meanwhile, which `finish` reports.
             let _ = tasks.send(HandedCall { call, spools: HandedSpools(spools) });
         }
     }
 
-    /// Returns the next report that is there already.
+    /// Returns the next report, if there is one already.
     pub(crate) fn poll_report(&self) -> Option<RenderProgress> {
         self.reports.try_recv().ok()
     }
 
-    /// Waits until all calls are rendered and published. The last reports are there afterwards.
+    /// Waits until all calls are rendered and published. Afterwards [`ParallelRenderers::poll_report`] returns the
+    /// remaining reports.
     ///
     /// # Panics
     /// If a thread has panicked.
@@ -124,7 +127,7 @@ impl Drop for ParallelRenderers {
     }
 }
 
-/// A thread that renders.
+/// State of one rendering thread.
 struct RenderThread {
     recorder: Recorder,
     marker: Arc<RenderMarker>,
@@ -133,12 +136,12 @@ struct RenderThread {
     group: RenderedGroup,
 }
 
-/// Calls that are rendered and not published yet.
+/// Calls that were rendered and whose files do not have their final names yet.
 #[derive(Default)]
 struct RenderedGroup {
     calls: PreparedCalls,
     registrations: Vec<RegistrationPolicy>,
-    /// When the group is published at the latest; `None` if it is empty.
+    /// Latest time at which the group is published; `None` if the group is empty.
     due: Option<Instant>,
 }
 
@@ -164,7 +167,7 @@ impl RenderThread {
         self.marker.begin(&call.record.id);
         let prepared = self.recorder.prepare(&call, &spools);
         self.marker.end(&call.record.id);
-        // The memory of the spools is used again only when nobody holds them.
+        // The memory of the spools can be used again only when nobody holds them.
         drop(spools);
         self.report(RenderProgress::Read(call.legs));
         match prepared {
@@ -201,15 +204,18 @@ impl RenderedGroup {
     }
 }
 
-/// More threads than this would wait for the disk instead of a processor core.
+/// Maximum number of rendering threads. More threads would wait for the disk instead of a processor core.
 const MAX_THREADS: usize = 16;
-/// Calls that wait for a thread. Their spools take memory, so they are few.
+/// Number of calls that may wait for each thread. Their spools take memory, so they are few.
 const QUEUED_TASKS_A_THREAD: usize = 2;
-/// Calls that are published together: the sync of their folder is a small part of the work then.
+/// Maximum number of calls that are published together. With so many, the fsync of their folder is a small part of the
+/// work.
 const MAX_GROUP_CALLS: usize = 32;
-/// Files that wait open for the sync. A process may have 1,024: [`MAX_THREADS`] such groups.
+/// Maximum number of files of a group that stay open until their fsync. A process may have 1,024 open files, and there
+/// are [`MAX_THREADS`] groups.
 const MAX_GROUP_FILES: usize = 48;
-/// Longest time between the rendering of a call and its files' final names, e.g. when a capture is read from a pipe.
+/// Longest time between the rendering of a call and the final names of its files, e.g. when a capture is read from a
+/// pipe.
 const MAX_GROUP_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -247,7 +253,7 @@ mod tests {
         ParallelRenderers::start(&recorder, &marker).expect("threads")
     }
 
-    /// Renders calls. Returns the ids of the published ones, sorted, and whether an error was reported.
+    /// Renders `calls` calls. Returns the sorted ids of the published calls, and whether an error was reported.
     fn published(renderers: &mut ParallelRenderers, calls: usize) -> (Vec<String>, bool) {
         (0..calls).for_each(|number| renderers.render(call(number), &NoSpools));
         renderers.finish();
@@ -266,7 +272,7 @@ mod tests {
     #[test]
     fn every_call_is_reported_when_its_record_is_there() {
         let dir = tempfile::tempdir().expect("a folder");
-        // More than two groups for each thread.
+        // So many calls make more than two groups for each thread.
         let calls = 200;
         let (ids, failed) = published(&mut renderers(dir.path()), calls);
         let mut expected: Vec<String> = (0..calls).map(|number| call(number).record.id).collect();

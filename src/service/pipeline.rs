@@ -1,4 +1,5 @@
-//! The loop from source to decoder to engine to spool. Live capture and replay differ only in the source.
+//! Passes the frames of a capture source through decoder and engine to the spool. Live capture and replay differ only
+//! in the source.
 
 use crate::call::Engine;
 use crate::call::event::LegSink;
@@ -8,32 +9,32 @@ use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::drops::DropCounters;
 use crate::ops::taps::TapTraffic;
 
-/// Decoder and engine, driven by the events of a source.
+/// Decoder and engine, driven by the events of a capture source.
 pub struct Pipeline {
-    /// Turns frames into datagrams.
+    /// Decodes frames to datagrams and TCP streams.
     pub decoder: FrameDecoder,
-    /// Turns datagrams into calls.
+    /// The engine: finds the calls in datagrams and streams.
     pub engine: Engine,
-    /// Counts the decoded traffic, for a service that watches its mirror port.
+    /// Counters of the decoded traffic, for a service that watches its mirror port; `None` otherwise.
     pub(crate) traffic: Option<TrafficMonitor>,
-    /// Counts SIP and RTP of each interface, for a service that watches its mirror port.
+    /// Counters of SIP and RTP by interface, for a service that watches its mirror port.
     pub(crate) taps: TapTraffic,
-    /// Nanoseconds by which the source's timeline is ahead of the engine's timeline. The engine continues the timeline
-    /// of an earlier process, which ignored steps of the wall clock.
+    /// Difference between the timeline of the source and that of the engine, ns. The engine continues the timeline of
+    /// an earlier process, which ignored steps of the wall clock.
     ahead_ns: i64,
 }
 
 /// Result of one step of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PipelineStep {
-    /// An event was processed; more may follow.
+    /// An event of the source was processed; more may follow.
     More,
     /// The source has ended.
     End,
 }
 
 impl Pipeline {
-    /// Creates a pipeline around an engine. The engine may already know calls of an earlier process.
+    /// Creates a pipeline around an engine. The engine may already have calls that an earlier process left.
     pub fn new(engine: Engine) -> Self {
         Self {
             decoder: FrameDecoder::new(),
@@ -44,7 +45,7 @@ impl Pipeline {
         }
     }
 
-    /// Counts the traffic from now on, for a service that watches its mirror port.
+    /// Starts to count the traffic, for a service that watches its mirror port.
     pub fn watch_traffic(&mut self) {
         self.traffic = Some(TrafficMonitor::default());
     }
@@ -81,12 +82,13 @@ impl Pipeline {
         Ok(PipelineStep::More)
     }
 
-    /// Returns counts of everything that was dropped so far.
+    /// Returns counts of everything that capture, decoder and engine dropped so far.
     pub const fn drops(&self) -> DropCounters {
         DropCounters::of(self.decoder.counters(), self.engine.counters())
     }
 
-    /// Flushes decoder and engine at the end of the source, and ends the open calls.
+    /// Ends decoder and engine at the end of the source: passes on everything that they still hold, and ends the open
+    /// calls.
     pub fn end(&mut self, sink: &mut dyn LegSink) {
         let Self { decoder, engine, .. } = self;
         decoder.handle_end(&mut |decoded| engine.handle_decoded(&decoded, sink));

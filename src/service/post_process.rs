@@ -1,4 +1,5 @@
-//! The threads behind the engine: journal, rendering, delivery.
+//! The threads that work on calls after the engine: they store events in the journal, render recordings and start
+//! delivery.
 //!
 //! A call stays `ended` in the journal, and its packets stay in the spool, until its files are on the disk and its row
 //! is `complete`. Only then does delivery learn that the call is complete. Therefore a full or read-only disk delays a
@@ -49,32 +50,32 @@ pub struct PostProcessor {
     supervised: Vec<(&'static str, ThreadLife, Duration)>,
 }
 
-/// Everything besides the configuration that a [`PostProcessor`] needs.
+/// Everything that a [`PostProcessor`] needs besides the configuration.
 pub struct PostProcessTools {
     /// The journal, opened by [`super::recovery::open`].
     pub journal: Journal,
-    /// The spools.
+    /// Finds the spool files of the legs.
     pub store: DiskStore,
     /// Receives the alarms.
     pub alerts: Alerts,
-    /// The processes that render; `None`: calls are rendered in this process.
+    /// The processes that render calls; `None` means that calls are rendered in this process.
     pub render_workers: Option<RenderWorkers>,
     /// Pauses before a call whose files could not be written is tried again; the last one repeats.
     pub pauses: &'static [Duration],
 }
 
-/// A worker, and the tasks that wait for another try. Clones share the waiting tasks.
+/// A [`CallWorker`], and the tasks that wait for another try. Clones share the waiting tasks.
 #[derive(Clone)]
 struct RenderPool {
     worker: CallWorker,
     retries: Arc<Mutex<Vec<RetryTask>>>,
     pauses: &'static [Duration],
-    /// True if the process ends and no further call may be begun.
+    /// True if the process is about to end, so that no further call may be begun.
     is_abandoned: Arc<AtomicBool>,
 }
 
-/// Sends tasks to the threads that render. Calls with sound go first, so that a flood of unanswered calls delays none
-/// of them.
+/// Sends tasks to the rendering threads. Calls with sound are sent through a queue of their own, which is read first.
+/// So a flood of unanswered calls delays no call with sound.
 struct TaskQueue {
     sound: Sender<CallTask>,
     rest: Sender<CallTask>,
@@ -104,7 +105,7 @@ impl TaskQueue {
 }
 
 impl QueuedTasks {
-    /// Returns the next task, or an error if none comes within `patience`.
+    /// Returns the next task, or an error if none arrives within `patience`.
     fn next_within(&self, patience: Duration) -> Result<CallTask, RecvTimeoutError> {
         if let Ok(task) = self.sound.try_recv() {
             return Ok(task);
@@ -112,7 +113,7 @@ impl QueuedTasks {
         crossbeam_channel::select! {
             recv(self.sound) -> task => match task {
                 Ok(task) => Ok(task),
-                // Both halves are dropped together, so the other queue gets no further task either.
+                // Both senders are dropped together, so the other queue gets no further task either.
                 Err(_) => self.rest.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
             },
             recv(self.rest) -> task => match task {
@@ -124,21 +125,21 @@ impl QueuedTasks {
     }
 }
 
-/// A task that failed because files or rows could not be written.
+/// A task to be tried again, because files or journal rows could not be written.
 struct RetryTask {
     due: Instant,
-    /// Failed tries so far.
+    /// Number of failed tries so far.
     tries: usize,
     task: CallTask,
 }
 
-/// Work on one call.
+/// A task: work on one call.
 enum CallTask {
-    /// The call has ended: render everything that is not rendered yet, and publish it.
+    /// The call has ended: render what is not rendered yet, and publish it.
     Publish(Box<EndedCall>),
-    /// The call still lasts, and segments of its recording are full.
+    /// The call has not ended yet, and some segments of its recording are complete: render and publish them.
     Segments(Box<DueSegments>),
-    /// The call with this id still lasts, and a rule forbids to record it.
+    /// The call with this id has not ended yet, and a rule forbids to record it: remove its segments.
     Withdraw(String),
 }
 
@@ -152,7 +153,8 @@ impl CallTask {
     }
 }
 
-/// Returns the engine's configuration for a service: with the length of a segment, which depends on other sections.
+/// Returns the engine's configuration for a service. It includes the length of a segment, which depends on other
+/// sections of the configuration.
 pub fn engine_config(config: &Config) -> crate::call::config::Config {
     crate::call::config::Config { part_s: recorder(config).segment_seconds(), ..config.call.clone() }
 }
@@ -167,8 +169,8 @@ fn upload_limit(config: &Config) -> Option<u64> {
 }
 
 impl PostProcessor {
-    /// Starts the threads: the journal in the order of events, a pool that renders, delivery, record synchronisation
-    /// and maintenance.
+    /// Starts the threads: a thread that stores call events in the journal in their order, a pool of rendering threads,
+    /// delivery, record synchronisation and maintenance.
     ///
     /// # Errors
     /// When delivery or a thread cannot be started, or the spool or the journal cannot be read.
@@ -227,12 +229,12 @@ impl PostProcessor {
         Ok(Self { pool, threads, record_sync, maintenance, delivery, supervised })
     }
 
-    /// Settles calls of an earlier process that are in the journal but not in the spool any more. Such calls had no
-    /// media, were being set up, or ended before delivery learned about them. The engine waits for further messages of
-    /// calls that were in progress.
+    /// Ends or continues the calls of an earlier process that are in the journal but not in the spool. Such calls had
+    /// no media, were being set up, or ended before delivery got them. If a call was in progress, the engine waits for
+    /// its next message.
     ///
-    /// Calls in the spool are skipped, because the engine has read them back. `revived` holds the names of their legs,
-    /// and the ids of calls that ended while they were read.
+    /// Calls in the spool are skipped, because the engine has read them back. `revived` contains the names of their
+    /// legs, and the ids of calls that ended while their spools were read.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -264,7 +266,7 @@ impl PostProcessor {
         Ok(())
     }
 
-    /// Returns true if the journal knows a call as ended.
+    /// Returns true if the journal has this call as ended.
     pub fn is_over(&self, id: &str) -> bool {
         self.pool.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != CallStage::Live))
     }
@@ -274,19 +276,19 @@ impl PostProcessor {
         self.delivery.as_ref().map(DeliveryHandle::status_client)
     }
 
-    /// Returns true if delivery has ended by itself. Only a bug ends its thread.
+    /// Returns true if the delivery thread has ended by itself. Only a bug ends it.
     pub fn has_delivery_ended(&self) -> bool {
         self.delivery.as_ref().is_some_and(DeliveryHandle::is_finished)
     }
 
-    /// Adds the threads to those that are supervised.
+    /// Adds these threads to the supervised threads.
     pub fn supervise(&self, supervisor: &mut Supervisor) {
         for (name, life, limit) in &self.supervised {
             supervisor.watch(name, life.clone(), *limit);
         }
     }
 
-    /// Lets delivery use the login and key of another configuration.
+    /// Passes the login and the key of a changed configuration to delivery.
     pub fn reload(&self, config: &Config) {
         if let Some(delivery) = &self.delivery {
             delivery.reload(&config.pyrus);
@@ -298,13 +300,13 @@ impl PostProcessor {
         self.stop_within(Duration::MAX);
     }
 
-    /// Stops as [`PostProcessor::stop`] does. After `limit`, calls that are not rendered stay in the spool and the
+    /// Stops as [`PostProcessor::stop`] does. Calls that are not rendered within `limit` stay in the spool and the
     /// journal for the next start.
     pub fn stop_within(mut self, limit: Duration) {
         let threads = std::mem::take(&mut self.threads);
         if !join_within(threads, limit) {
-            // Each thread ends after its present call. A thread that takes longer ends with the process. The next start
-            // removes its half-written files and renders the calls again.
+            // Each thread ends after the call that it works on. A thread that takes longer is ended by the end of the
+            // process. The next start removes its half-written files and renders the calls again.
             self.pool.is_abandoned.store(true, Ordering::Relaxed);
             tracing::warn!("not every call is rendered: the next start goes on with them");
         }
@@ -321,7 +323,7 @@ impl PostProcessor {
     }
 }
 
-/// Writes the engine's events into the journal, in their order, and queues the tasks that follow from them.
+/// Stores the engine's events in the journal, in their order, and queues the tasks that follow from the events.
 fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQueue, mut topology: TopologyFile) {
     loop {
         worker.ticks.tick();
@@ -373,7 +375,7 @@ impl RenderPool {
         }
     }
 
-    /// Performs a task. If files or rows cannot be written, the task is tried again after a pause.
+    /// Performs a task. If files or journal rows cannot be written, the task is tried again after a pause.
     fn attempt(&self, task: CallTask, tries: usize) {
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| match &task {
             CallTask::Publish(call) => self.worker.publish(call),
@@ -384,7 +386,8 @@ impl RenderPool {
         let error = match done {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
-            // Another try would panic again. This thread goes on: it may be the only one that renders.
+            // The task panicked, and another try would panic again. This thread goes on, because it may be the only
+            // rendering thread.
             Err(_) => return alerts.raise_for(id, &AlarmCause::CallWorkPanicked),
         };
         let pause = self.pauses.get(tries).or(self.pauses.last()).copied().unwrap_or_default();
@@ -405,7 +408,7 @@ impl RenderPool {
     }
 }
 
-/// Builds the end of a call from its journal row alone, for a call of an earlier process without a spool.
+/// Builds the ended call from its journal rows alone, for a call of an earlier process that has no spool.
 fn call_without_spool(stored: StoredCall, legs: &[LegRow], registration: RegistrationPolicy) -> EndedCall {
     let mut record = stored.record;
     if stored.stage == CallStage::Live && record.verdict.is_none() {
@@ -439,16 +442,16 @@ fn render_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).clamp(1, MAX_RENDER_THREADS)
 }
 
-/// Pauses after each failure to write a call's files. A person frees a disk in minutes or in a day.
+/// Pauses after each failure to write a call's files. A person may need minutes or a day to free a full disk.
 pub const PAUSES: &[Duration] =
     &[Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)];
 
-/// Maximum number of threads that render. More threads would wait for the disk instead of a processor core.
+/// Maximum number of rendering threads. More threads would wait for the disk instead of a processor core.
 const MAX_RENDER_THREADS: usize = 4;
-/// Time that maintenance and the last update of the records get when the process ends.
+/// Time that the maintenance thread and the last update of the records get when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
-/// How often the tasks that wait for another try are checked.
+/// Interval between checks whether a waiting task is due for another try.
 const RETRY_CHECK: Duration = Duration::from_millis(500);
-/// Maximum number of tasks that wait in memory for another try, about 10 KiB each. Packets and rows of all calls are on
-/// the disk.
+/// Maximum number of tasks that wait in memory for another try, about 10 KiB each. More need not be kept: packets and
+/// journal rows of all calls are on the disk.
 const MAX_RETRIES: usize = 10_000;

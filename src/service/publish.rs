@@ -1,4 +1,4 @@
-//! Publishes an ended call: renders it, updates the journal, tells delivery, and finally clears the spool.
+//! Publishes an ended call: renders it, updates the journal, hands it to delivery, and finally removes its spool.
 
 use std::path::Path;
 
@@ -19,8 +19,8 @@ use crate::spool::scrub::scrub;
 impl CallWorker {
     /// Renders an ended call and hands it to delivery.
     ///
-    /// The order is files, journal row, delivery, spool. After a crash between two steps, the next try or the next start
-    /// finds everything needed to repeat the rest.
+    /// The order is: write the files, update the journal, hand over to delivery, remove the spool. After a crash
+    /// between two steps, the next try or the next start repeats the remaining steps.
     pub(super) fn publish(&self, call: &EndedCall) -> anyhow::Result<()> {
         let _lock = self.locks.lock(&call.record.id);
         let mut call = call.clone();
@@ -35,10 +35,10 @@ impl CallWorker {
                 RenderedCall { record: self.write_failed_record(&call, &how)?, broken }
             }
         };
-        // The journal may have refused the legs when the call ended.
+        // The legs may be missing in the journal, because it could not be written when the call ended.
         self.store_legs(&call)?;
-        // The webhook is queued before the call is complete: after a crash in between, the next try sends the same key
-        // again.
+        // The webhook message is queued before the call is marked complete. After a crash in between, the next try
+        // queues a message with the same key again.
         if let Some(outbox) = &self.outbox {
             notify::add_call(outbox, &record, wall_clock())?;
         }
@@ -52,7 +52,7 @@ impl CallWorker {
         log_finished(&record, self.is_delivering() && call.registration == RegistrationPolicy::Allowed);
         self.locks.forget(&record.id);
         let is_broken = |leg: &EndedLeg| match broken.is_empty() {
-            // A spool that cannot be read is kept together with the other spools of its call.
+            // If one spool cannot be read, it is kept together with the other spools of its call.
             true => record.problems.iter().any(|p| p.kind == ProblemKind::RenderError),
             false => broken.contains(&leg.leg),
         };
@@ -62,8 +62,8 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Writes the record of a call that the renderer cannot handle. Such a failure is a bug, so a further try would not
-    /// help. The call is delivered without its recording.
+    /// Writes the record of a call that the renderer cannot handle, without a recording, and hands it to delivery. Such
+    /// a failure is a bug, so a further try would not help.
     fn write_failed_record(&self, call: &EndedCall, how: &str) -> anyhow::Result<CallRecord> {
         let mut record = call.record.clone();
         record.verdict = Some(CallVerdict::Failed);
@@ -74,8 +74,8 @@ impl CallWorker {
         Ok(record)
     }
 
-    /// Removes the spools of a complete call, because the next start would read them back. With `recording.keep_pcap` a
-    /// copy is put beside the recording first.
+    /// Removes the spools of a complete call, because the next start would read them and continue the call. With
+    /// `recording.keep_pcap` a copy is put beside the recording first.
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);
@@ -94,8 +94,8 @@ impl CallWorker {
         }
     }
 
-    /// Removes the spools of calls that an earlier process completed but did not clear. The next start would read such
-    /// a call back, and render and deliver it a second time.
+    /// Removes the spools of calls that an earlier process completed without removing their spools. Otherwise the next
+    /// start would read such a call, and render and deliver it a second time.
     pub(super) fn clear_completed(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
             if path.metadata().is_ok_and(|file| file.len() == 0) {
@@ -114,8 +114,8 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Renames the spools of legs that could not be rendered, so that no start reads them. A later version may be able to
-    /// render them.
+    /// Renames the spools of legs that could not be rendered, so that the next start does not read them. A later
+    /// version may be able to render them.
     fn set_spools_aside(&self, call: &str, legs: &[EndedLeg]) {
         if legs.is_empty() {
             return;
@@ -130,7 +130,7 @@ impl CallWorker {
     }
 }
 
-/// Logs one line about a finished call, without numbers.
+/// Logs one line about a finished call, without telephone numbers.
 fn log_finished(record: &CallRecord, is_owed: bool) {
     let verdict = record.verdict.and_then(|v| serde_json::to_value(v).ok());
     let verdict = verdict.as_ref().and_then(|v| v.as_str()).unwrap_or("unknown");
@@ -139,7 +139,8 @@ fn log_finished(record: &CallRecord, is_owed: bool) {
     tracing::info!(call = record.id, verdict, seconds, delivery, "call finished");
 }
 
-/// Writes into the record which spool belongs to which leg, so that the call can be rendered again without the journal.
+/// Writes into the record which spool belongs to which leg. Thus the call can be rendered again even if the journal is
+/// lost.
 fn note_spools(call: &mut EndedCall) {
     for leg in &call.legs {
         if let Some(record) = call.record.legs.get_mut(leg.index) {
@@ -149,13 +150,13 @@ fn note_spools(call: &mut EndedCall) {
     }
 }
 
-/// Copies a spool, without secrets, to `kept`.
+/// Copies the spool file of a leg to `kept`, without keys and passwords.
 fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
     let part = kept.with_extension("pcapng.part");
     scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
         let _ = std::fs::remove_file(&part); // half a copy is of no use
     })?;
-    // The spool is removed next, so the copy must survive a power cut.
+    // The spool is removed next, so the copy must be on the disk before.
     kept.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 

@@ -1,4 +1,4 @@
-//! Keeps delivery state and holds in the call records beside the recordings up to date.
+//! Keeps the call records beside the recordings up to date: their delivery state, and holds (requests to keep a call).
 //!
 //! If the journal is lost, only the records show what Pyrus already has. Therefore a record says `owed` before delivery
 //! gets its call, and is written again when the delivery is done or parked.
@@ -23,10 +23,10 @@ pub(crate) const fn consent(registration: RegistrationPolicy) -> DeliveryConsent
     }
 }
 
-/// Writes hold and delivery state into a record that is about to be final.
+/// Writes hold and delivery state into a record before the record becomes final.
 ///
-/// The delivery state comes from the journal. If the journal has no job and the policy wants the call delivered, the
-/// record says `owed`.
+/// The delivery state comes from the journal. If the journal has no delivery job for the call and the policy wants it
+/// delivered, the record says `owed`.
 ///
 /// # Errors
 /// When the journal cannot be read.
@@ -47,8 +47,8 @@ pub(crate) fn mark(
 
 /// Rewrites the next batch of records that the journal marks as stale, in the order of their ids.
 ///
-/// The batch begins behind the id `after`, which is then moved to the batch's end. Returns the number of records; 0
-/// means that the round is complete, and the next call begins a new round.
+/// The batch begins after the call id `after`, which is then set to the last id of the batch. Returns the number of
+/// records; 0 means that all were seen, and the next call begins with the first id again.
 ///
 /// # Errors
 /// When the journal or a record cannot be written. The other records of the batch are written all the same, and the
@@ -67,7 +67,7 @@ pub(crate) fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String
 }
 
 fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyhow::Result<()> {
-    // An ended call gets its record when it is rendered; a live call has a record only if it has segments.
+    // An ended call gets its record when it is rendered. A live call has a record only if it has finished segments.
     let has_record = |call: &StoredCall| match call.stage {
         CallStage::Complete => true,
         CallStage::Live => !call.record.recordings.is_empty(),
@@ -85,8 +85,8 @@ fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyho
     Ok(journal.records_refreshed(std::slice::from_ref(stale))?)
 }
 
-/// Starts the thread that rewrites stale records. When it is stopped, the thread rewrites them a last time, so delivery
-/// must have ended before.
+/// Starts the thread that rewrites stale records. When it is stopped, the thread rewrites stale records a last time, so
+/// delivery must have ended before.
 ///
 /// # Errors
 /// When the thread cannot be started.
@@ -119,9 +119,9 @@ fn run(journal: &Journal, recorder: &Recorder, stop: &StopSignal) {
     }
 }
 
-/// Pause between two rounds.
+/// Pause between two batches.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Records in a batch.
+/// Number of records in a batch.
 const BATCH: u32 = 100;
 
 #[cfg(test)]

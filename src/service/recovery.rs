@@ -1,12 +1,12 @@
 //! Opens the journal, and rebuilds it if it is damaged or missing.
 //!
 //! A damaged journal is renamed, so that a person can examine it. A new journal is built from the records beside the
-//! recordings, which say what Pyrus already has of each call. A call without a record that began before the loss may or
-//! may not be registered in Pyrus; delivery handles both. Only requests in the last second before a crash that damaged
-//! the journal can be sent twice.
+//! recordings, which say what Pyrus already has of each call. A call that began before the loss and has no record may
+//! or may not be registered in Pyrus; delivery handles both. Only requests in the last second before a crash that
+//! damaged the journal can be sent twice.
 //!
-//! If the journal is found damaged while the service runs, the service marks it as condemned and ends. The next start
-//! rebuilds it.
+//! If the journal is found damaged while the service runs, the service marks the journal for rebuilding and ends. The
+//! next start rebuilds it.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,8 @@ use crate::recording::encrypt::encrypted_path;
 pub struct OpenedJournal {
     /// The journal.
     pub journal: Journal,
-    /// Text of an alarm if the journal was lost: how it was lost, and how many calls were restored.
+    /// Text of an alarm if the journal was lost: the cause, and the number of restored calls. `None` if it was not
+    /// lost.
     pub alarm: Option<String>,
 }
 
@@ -35,7 +36,7 @@ pub struct OpenedJournal {
 /// When the journal is of a newer version, or a file cannot be written.
 pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<OpenedJournal> {
     let file = config.dir.join(journal::FILE_NAME);
-    // An empty file was created and never written, or the file system lost its content.
+    // An empty file is treated as missing: it was created and never written, or the file system lost its content.
     let is_new = std::fs::metadata(&file).map_or(true, |file| file.len() == 0);
     let (journal, loss) = match open_unless_condemned(config, &file) {
         Ok(journal) if journal.is_rebuilding()? => {
@@ -69,10 +70,10 @@ fn open_unless_condemned(config: &Config, file: &Path) -> journal::JournalResult
     }
 }
 
-/// Returns true if there was a journal before.
+/// Returns true if there was a journal before, although its file is missing now.
 ///
-/// Any of these shows it: a damaged journal that was renamed, a record with a delivery, or records in folders of days,
-/// which only a service writes. A replay without delivery leaves records too, but never has a journal.
+/// Any of these shows it: a damaged journal that was renamed, a record with a delivery state, or records in folders of
+/// days, which only a service writes. A replay without delivery leaves records too, but never has a journal.
 fn was_lost(file: &Path, recordings: &Path) -> bool {
     let mut aside = file.as_os_str().to_owned();
     aside.push(".damaged-1");
@@ -83,7 +84,7 @@ fn was_lost(file: &Path, recordings: &Path) -> bool {
     Path::new(&aside).exists() || records(recordings).any(|path| had_journal(&path))
 }
 
-/// Enters every call that has a record into the journal. Returns the number of calls.
+/// Adds every call that has a record to the journal. Returns the number of calls.
 fn rebuild(journal: &Journal, recordings: &Path) -> anyhow::Result<usize> {
     journal.begin_rebuild(wall_clock())?;
     let mut count = 0;
@@ -111,7 +112,7 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     let is_gone = |record: &CallRecord| {
         !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
     };
-    // Retention has probably removed these recordings; only the lost journal knew the reason.
+    // Retention has probably removed these recordings. Only the lost journal had the reason.
     let gone: Vec<(String, &str)> =
         batch.iter().filter(|(record, _)| is_gone(record)).map(|(record, _)| (record.id.clone(), WAS_GONE)).collect();
     journal.mark_removed(&gone, wall_clock())?;
@@ -119,8 +120,8 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     Ok(())
 }
 
-/// Finds recordings that were encrypted after their record was written, and files that an interrupted encryption left
-/// over.
+/// Updates a record with recordings that were encrypted after the record was written. Adds the files that an
+/// interrupted encryption left to the journal.
 fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<()> {
     let mut leftovers = Vec::new();
     let mut is_behind = false;
@@ -152,13 +153,13 @@ fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<
     Ok(())
 }
 
-/// Reads a call record; returns `None` for any other file.
+/// Reads a call record; returns `None` if the file is not one.
 fn read_record(path: &Path) -> Option<CallRecord> {
     let record: CallRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     (!record.id.is_empty()).then_some(record)
 }
 
-/// Lists the JSON files in the folder of recordings and in its folders of days.
+/// Lists the JSON files in the folder of recordings and in its subfolders by day.
 fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let mut folders = vec![(folder.to_owned(), 0)];
     let mut files: Vec<PathBuf> = Vec::new();
@@ -180,9 +181,9 @@ fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Depth of the folders of days: `YYYY/MM/DD`.
+/// Depth of the subfolders by day: `YYYY/MM/DD`.
 const MAX_DEPTH: usize = 3;
-/// Reason of removal of a recording that was missing when the journal was rebuilt.
+/// Reason of removal in the journal for a recording that was missing when the journal was rebuilt.
 const WAS_GONE: &str = "it was missing already when the journal was rebuilt";
-/// Calls entered in one transaction.
+/// Number of calls added to the journal in one transaction.
 const BATCH: usize = 500;

@@ -1,18 +1,18 @@
-//! SIGHUP: which parts of a changed configuration are used at once, and which need a restart.
+//! Reload of the configuration (SIGHUP): decides which changed parts are used at once, and which need a restart.
 
 use crate::ops::config::Config;
 
-/// Parts of the configuration that changed.
+/// The parts of the configuration that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConfigChanges {
-    /// Parts that are used at once.
+    /// Names of the parts that are used at once.
     pub(crate) taken: Vec<&'static str>,
-    /// Parts that are used after a restart.
+    /// Names of the parts that are used only after a restart.
     pub(crate) needs_restart: Vec<&'static str>,
 }
 
 impl ConfigChanges {
-    /// Name of the part with login, person and key.
+    /// Name of the part with login, user id and security key for Pyrus.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
     /// Compares two configurations.
@@ -59,7 +59,7 @@ impl ConfigChanges {
     }
 }
 
-/// Returns the engine's configuration without the parts that have a name of their own or cannot be changed.
+/// Returns the engine's configuration without the parts that are listed under a name of their own or need a restart.
 fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::Config {
     let fixed = crate::call::config::Config::default();
     crate::call::config::Config {
@@ -73,7 +73,7 @@ fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::C
     }
 }
 
-/// Returns login, person and key of a configuration.
+/// Returns the login, the user id and the sources of the key of a configuration.
 fn login(config: &Config) -> (&str, Option<u64>, Option<&str>, Option<&std::path::Path>) {
     use secrecy::ExposeSecret as _;
     let pyrus = &config.pyrus;
@@ -91,7 +91,7 @@ fn without_login(config: &Config) -> crate::pyrus::config::Config {
     }
 }
 
-/// Compares two sections by their debug form, which holds every field.
+/// Returns true if two sections of the configuration differ. Compares their debug output, which contains every field.
 fn differs<S: std::fmt::Debug>(a: &S, b: &S) -> bool {
     format!("{a:?}") != format!("{b:?}")
 }

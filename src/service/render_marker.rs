@@ -1,8 +1,9 @@
 //! The marker of a replay: a file with the ids of the calls that are being rendered.
 //!
-//! A replay renders in its own process. A payload that crashes a decoder would crash every further run at the same
-//! call. So the file names each call while a thread renders it. If a start finds calls there, they are *suspects*: the
-//! earlier run crashed or was killed while it rendered them. Suspects are rendered in a worker process.
+//! A replay renders calls in its own process. Without a marker, a payload that crashes a decoder would crash every
+//! further run at the same call. So the file names each call while a thread renders it. The calls that the next run
+//! finds there are *suspects*: the earlier run crashed or was killed while it rendered them. Suspects are rendered in a
+//! worker process.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -10,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The marker of a folder. Several threads may use it.
+/// The marker file of an output folder. Several threads may use it.
 #[derive(Debug)]
 pub(crate) struct RenderMarker {
     path: PathBuf,
@@ -21,16 +22,16 @@ pub(crate) struct RenderMarker {
 #[derive(Debug)]
 struct RenderMarkerState {
     file: File,
-    /// Bytes of the file that hold the ids of suspects. The ids of `rendering` follow.
+    /// Length of the part of the file that holds the ids of suspects, bytes. The ids of `rendering` follow.
     suspect_bytes: u64,
-    /// Calls that are being rendered: one for each thread at most.
+    /// Ids of the calls that are being rendered: at most one for each thread.
     rendering: Vec<String>,
-    /// Ids of suspects that crashed their workers in this run.
+    /// Ids of suspects that crashed their worker processes in this run.
     broken: Vec<String>,
 }
 
 impl RenderMarker {
-    /// Opens the marker of an output folder, and reads the suspects.
+    /// Opens the marker file of an output folder, and reads the suspects.
     ///
     /// # Errors
     /// Fails if the file cannot be read or written.
@@ -50,36 +51,37 @@ impl RenderMarker {
         Ok(Self { path, suspects, state: Mutex::new(state) })
     }
 
-    /// Returns whether an earlier run crashed or was killed while it rendered a call.
+    /// Returns whether an earlier run left suspects: calls that it rendered when it crashed or was killed.
     pub(crate) fn has_suspects(&self) -> bool {
         !self.suspects.is_empty()
     }
 
-    /// Returns whether an earlier run crashed or was killed while it rendered this call.
+    /// Returns whether this call is a suspect: an earlier run crashed or was killed while it rendered the call.
     pub(crate) fn is_suspect(&self, id: &str) -> bool {
         self.suspects.iter().any(|suspect| suspect == id)
     }
 
-    /// Writes the id of a call that is rendered from now on.
+    /// Adds the id of a call that is being rendered from now on to the file.
     pub(crate) fn begin(&self, id: &str) {
         let mut state = self.lock();
         state.rendering.push(id.to_owned());
         state.write_rendering();
     }
 
-    /// Removes the id of a call whose rendering has ended.
+    /// Removes the id of a call whose rendering has ended from the file.
     pub(crate) fn end(&self, id: &str) {
         let mut state = self.lock();
         state.rendering.retain(|other| other != id);
         state.write_rendering();
     }
 
-    /// Records that a suspect crashed its worker, too.
+    /// Records that a suspect crashed its worker process, too.
     pub(crate) fn note_broken(&self, id: &str) {
         self.lock().broken.push(id.to_owned());
     }
 
-    /// Ends the run, because everything is rendered. Only the calls that crashed their workers stay suspects.
+    /// Ends the marking, because all calls are rendered. Only the calls that crashed their worker processes stay
+    /// suspects.
     pub(crate) fn finish(&self) {
         let broken = names(&self.lock().broken);
         if !broken.is_empty() {
@@ -96,7 +98,7 @@ impl RenderMarker {
 }
 
 impl RenderMarkerState {
-    /// Writes the ids of the calls that are being rendered.
+    /// Writes the ids of the calls that are being rendered to the file.
     fn write_rendering(&mut self) {
         let rendering = std::mem::take(&mut self.rendering);
         if let Err(error) = self.write(&rendering) {
@@ -105,7 +107,7 @@ impl RenderMarkerState {
         self.rendering = rendering;
     }
 
-    /// Writes ids behind those of the suspects, and cuts the file there. Returns the bytes written.
+    /// Writes ids after those of the suspects, and truncates the file there. Returns the number of bytes written.
     fn write(&mut self, ids: &[String]) -> io::Result<u64> {
         let text = names(ids);
         self.file.seek(SeekFrom::Start(self.suspect_bytes))?;
@@ -115,16 +117,16 @@ impl RenderMarkerState {
     }
 }
 
-/// Returns a line for each id.
+/// Returns the ids as text, each on a line of its own.
 fn names(ids: &[String]) -> String {
     ids.iter().map(|id| format!("{id}\n")).collect()
 }
 
-/// Name of the marker's folder in the output folder, as for the journal of a replay.
+/// Name of the folder, in the output folder, that contains the marker file and the journal of a replay.
 const FOLDER: &str = ".callspan";
 const NAME: &str = "rendering";
-/// Maximum number of suspects that are kept: the newest. A run that crashes or is killed adds up to one for each
-/// thread.
+/// Maximum number of suspects that are kept; the newest are kept. A run that crashes or is killed adds up to one for
+/// each thread.
 const MAX_SUSPECTS: usize = 256;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! [`CallRenderer`]: renders calls in a worker process, or in this process if there is no worker (`replay`, tests).
 //!
-//! A worker that crashes or hangs is replaced, and the call is tried once more. A leg that crashes two workers is set
-//! aside, and the call is rendered from its other legs. The packets of the leg are kept, and an alarm says so.
+//! A worker process that crashes or hangs is replaced, and the call is tried once more. If a leg crashes two workers,
+//! the call is rendered without this leg. The packets of the leg are kept, and an alarm says so.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
@@ -22,7 +22,7 @@ use crate::recording::Recorder;
 use crate::recording::recorder::RecordingError;
 use crate::spool::LegStore;
 
-/// Renders calls for one thread.
+/// Renders the calls of one thread.
 pub(crate) struct CallRenderer {
     recorder: Recorder,
     setup: Option<WorkerSetup>,
@@ -30,23 +30,23 @@ pub(crate) struct CallRenderer {
     ticks: TickCounter,
 }
 
-/// The worker processes.
+/// How worker processes are started: program and time limit.
 #[derive(Clone, Debug)]
 pub struct RenderWorkers {
-    /// The program: callspan itself.
+    /// Path of the program: callspan itself.
     pub program: PathBuf,
-    /// Time limit of a short call. Longer calls get more time.
+    /// Time limit for rendering a short call. Longer calls get more time.
     pub base_limit: Duration,
 }
 
 impl RenderWorkers {
-    /// Returns workers of this program, also after its file was replaced by an upgrade.
+    /// Returns the settings to start workers from the running program, even after an upgrade has replaced its file.
     pub fn of_this_program() -> Self {
         Self { program: PathBuf::from("/proc/self/exe"), base_limit: BASE_LIMIT }
     }
 }
 
-/// Program, time limit and settings of the workers.
+/// Program, time limit and settings of the worker processes.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSetup {
     pub(crate) workers: RenderWorkers,
@@ -56,13 +56,13 @@ pub(crate) struct WorkerSetup {
 /// A rendered call.
 pub(crate) struct RenderedCall {
     pub(crate) record: CallRecord,
-    /// Legs that cannot be rendered. The recording has none of their sound.
+    /// Legs that cannot be rendered. The recording contains none of their sound.
     pub(crate) broken: Vec<LegId>,
 }
 
 /// The reason why a call was not rendered.
 pub(crate) enum RenderFailure {
-    /// A file could not be written, or no worker could be started. A later try may succeed.
+    /// A file could not be written, or no worker process could be started. A later try may succeed.
     Passing(anyhow::Error),
     /// The renderer cannot handle the call; another try would fail again. The text says how it failed.
     Broken(String),
@@ -75,7 +75,8 @@ struct WorkerProcess {
 }
 
 impl CallRenderer {
-    /// Creates a renderer. Without `setup`, calls are rendered in this process.
+    /// Creates a renderer. If `setup` is `None`, calls are rendered in this process. `ticks` counts progress for the
+    /// supervision of threads.
     pub(crate) fn new(recorder: Recorder, setup: Option<WorkerSetup>, ticks: TickCounter) -> Self {
         Self { recorder, setup, worker: Mutex::new(None), ticks }
     }
@@ -85,9 +86,9 @@ impl CallRenderer {
         Self::new(self.recorder.clone(), self.setup.clone(), ticks)
     }
 
-    /// Renders an ended call, and writes its recording and its record.
+    /// Renders an ended call, and writes its recording and its call record.
     pub(crate) fn record(&self, call: &EndedCall, store: &dyn LegStore) -> Result<RenderedCall, RenderFailure> {
-        // A call without packets needs no decoder, so no worker.
+        // A call without packets needs no decoder, so it needs no worker process.
         let Some(setup) = self.setup.as_ref().filter(|_| !call.legs.is_empty()) else {
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(call, store)));
             return in_process(done).map(|record| RenderedCall { record, broken: Vec::new() });
@@ -103,7 +104,8 @@ impl CallRenderer {
         Ok(rendered)
     }
 
-    /// Renders and publishes the full segments of a live call. Returns the record with them, or `None` if there are none.
+    /// Renders and publishes the complete segments of a live call. Returns the record with these segments, or `None` if
+    /// no segment is complete.
     pub(super) fn record_segments(
         &self,
         due: &DueSegments,
@@ -120,8 +122,8 @@ impl CallRenderer {
         in_process(done)
     }
 
-    /// Lets a worker render a request. If a leg crashes workers and other legs are left, the request is repeated
-    /// without that leg. Returns the result with the legs that were set aside.
+    /// Lets a worker process render a request. If a leg crashes workers and other legs are left, the request is
+    /// repeated without that leg. Returns the result and the legs that were left out.
     fn render(&self, setup: &WorkerSetup, mut request: RenderRequest) -> Result<WorkerResult, RenderFailure> {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         let mut broken = Vec::new();
@@ -139,7 +141,7 @@ impl CallRenderer {
         }
     }
 
-    /// Lets up to [`TRIES`] workers try to render a request.
+    /// Lets a worker process render a request. Tries up to [`TRIES`] times, each time with a new worker.
     fn try_render(
         &self,
         worker: &mut Option<WorkerProcess>,
@@ -189,10 +191,10 @@ impl CallRenderer {
     }
 }
 
-/// Record of a request, if there is one, and the legs that were set aside.
+/// Result of a worker process: the record, if there is one, and the legs that were left out.
 type WorkerResult = (Option<CallRecord>, Vec<LegId>);
 
-/// Result of trying to render a request.
+/// Result of one attempt to render a request.
 enum RenderAttempt {
     /// The request was rendered: the record, or `None` if no segment can be made yet.
     Done(Option<Box<CallRecord>>),
@@ -200,7 +202,7 @@ enum RenderAttempt {
     Broken { leg: Option<u64>, how: String },
 }
 
-/// Notes in the record that a leg is missing in the recording.
+/// Notes in the record that a leg is missing in the recording, because it could not be rendered.
 fn note_broken_legs(record: &mut CallRecord) {
     record.problems.push(ProblemKind::RenderError.problem());
     let reason = record.verdict_reason.take().map(|reason| format!("{reason} ")).unwrap_or_default();
@@ -247,8 +249,8 @@ impl WorkerProcess {
         Ok(Self { child, requests, replies: receiver })
     }
 
-    /// Sends a request and waits for the result. `leg` is set to the leg that is being rendered. The error says how the
-    /// worker failed.
+    /// Sends a request to the worker process and waits for the result. Sets `leg` to the leg that the worker renders.
+    /// The error says how the worker failed.
     fn ask(
         &mut self,
         request: &RenderRequest,
@@ -278,9 +280,9 @@ impl WorkerProcess {
         }
     }
 
-    /// Ends the process. Returns how the worker failed, with the exit status if the process ended by itself.
+    /// Ends the worker process. Returns a text how it failed, with the exit status if the process ended by itself.
     fn end(mut self, how: &str) -> String {
-        // After the end of its output, the process needs a moment to exit.
+        // A process that closed its output needs a moment to exit.
         wait_for_exit(&self.child, WAIT_ROUND);
         if let Ok(Some(status)) = self.child.try_wait() {
             return status.to_string();
@@ -298,7 +300,7 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// Waits until a process has exited, at most for a time. Returns at once on a kernel without pidfd (before 5.3).
+/// Waits until a process has exited, at most for `limit`. Returns at once on a kernel without pidfd (before 5.3).
 fn wait_for_exit(child: &Child, limit: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let process = rustix::process::pidfd_open(rustix::process::Pid::from_child(child), PidfdFlags::empty());
@@ -307,7 +309,7 @@ fn wait_for_exit(child: &Child, limit: Duration) {
     let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
 }
 
-/// Says once how the workers of this process are confined.
+/// Logs once how the worker processes are confined.
 fn say_confinement(by_landlock: bool) {
     static SAID: Once = Once::new();
     SAID.call_once(|| match by_landlock {
@@ -321,13 +323,14 @@ fn say_confinement(by_landlock: bool) {
 
 /// Name of the hidden command that runs a worker.
 pub(crate) const COMMAND: &str = "render-worker";
-/// Maximum number of workers that a call may crash before the renderer gives up.
+/// Maximum number of worker processes that a leg may crash before it is given up.
 const TRIES: usize = 2;
-/// Maximum number of bytes of a reply. A record with hundreds of legs has some hundred KiB.
+/// Maximum length of a reply, bytes. A record with hundreds of legs has some hundred KiB.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
-/// Longest wait for a reply between two signs of life.
+/// Longest wait for a reply before progress is reported to the supervision of threads.
 const WAIT_ROUND: Duration = Duration::from_millis(500);
-/// Time limit of a call of any length, also on a machine that swaps.
+/// Time limit for rendering that every call gets at least, so that it suffices even on a machine that swaps.
 const BASE_LIMIT: Duration = Duration::from_secs(120);
-/// Rendering reads at least this many bytes a second; a core of 2015 reads ten times as many.
+/// Assumed minimum speed of rendering, bytes of the spool a second; it extends the time limit of long calls. A core of
+/// 2015 reads ten times as many.
 const SLOWEST_BYTES_PER_S: u64 = 1 << 20;

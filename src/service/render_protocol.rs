@@ -1,4 +1,4 @@
-//! The messages between the service and its render workers: one JSON line each way.
+//! The messages between the service and its render workers, each a line of JSON.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use crate::recording::config::{Config, RecordingFormat};
 use crate::recording::{FolderLayout, Recorder};
 use crate::spool::{LegSource, LegStore};
 
-/// First line to a worker: the folders that it may read and write, and how recordings are made. The line holds no
+/// First message to a worker: the folders that it may read and write, and how recordings are made. The line holds no
 /// secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WorkerSettings {
@@ -22,12 +22,12 @@ pub(crate) struct WorkerSettings {
     sample_rate: Option<u32>,
     part_hours: u32,
     max_segment_bytes: Option<u64>,
-    /// All files are in one folder (`replay`).
+    /// True if all files are in one folder (`replay`).
     is_flat: bool,
 }
 
 impl WorkerSettings {
-    /// Describes the recordings of a service, in folders by day.
+    /// Describes the recordings of a service, which are in folders by day.
     pub(super) fn new(spool_dir: PathBuf, recording: &Config, max_segment_bytes: Option<u64>) -> Self {
         Self {
             spool_dir,
@@ -40,7 +40,7 @@ impl WorkerSettings {
         }
     }
 
-    /// Describes the recordings of a replay, in one folder.
+    /// Describes the recordings of a replay, which are all in one folder.
     pub(crate) fn flat(spool_dir: PathBuf, recording: &Config, max_segment_bytes: Option<u64>) -> Self {
         Self { is_flat: true, ..Self::new(spool_dir, recording, max_segment_bytes) }
     }
@@ -58,17 +58,17 @@ impl WorkerSettings {
     }
 }
 
-/// Work for a worker: the call and the legs to render.
+/// Request to a worker: the call and the legs to render.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RenderRequest {
     pub(super) record: CallRecord,
     legs: Vec<RequestedLeg>,
     wall_offset_ns: i64,
-    /// Number of segments of a live call; `None` means the whole ended call.
+    /// Number of complete segments to render of a live call; `None` means the whole ended call.
     pub(super) parts: Option<u32>,
 }
 
-/// A leg with its spool.
+/// A leg to be rendered, with the file of its spool.
 #[derive(Debug, Serialize, Deserialize)]
 struct RequestedLeg {
     id: u64,
@@ -78,16 +78,16 @@ struct RequestedLeg {
     path: Option<PathBuf>,
 }
 
-/// Progress or result of a request.
+/// Reply of a worker: progress or the result of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum RenderReply {
-    /// The worker is in its sandbox; `by_landlock`: and can open files of its folders only.
+    /// The worker is in its sandbox. `by_landlock` is true if Landlock also limits it to the files of its folders.
     Confined { by_landlock: bool },
     /// The worker begins to render the leg with this id; a result follows.
     Reading(u64),
     /// The call was rendered: the record with its new recordings.
     Done(Box<CallRecord>),
-    /// No segment can be made yet.
+    /// The request was handled, but no segment is complete yet.
     Nothing,
     /// A file could not be written.
     Failed { path: String, errno: Option<i32>, text: String },
@@ -116,13 +116,13 @@ impl RenderRequest {
         Self { record: due.record.clone(), legs, wall_offset_ns: due.wall_offset_ns, parts: Some(due.parts) }
     }
 
-    /// Removes a leg that cannot be rendered. Returns whether another leg is left.
+    /// Removes a leg that cannot be rendered from the request. Returns whether another leg is left.
     pub(super) fn remove_leg(&mut self, id: u64) -> bool {
         self.legs.retain(|leg| leg.id != id);
         !self.legs.is_empty()
     }
 
-    /// Returns the size of all spools, bytes.
+    /// Returns the size of all spools of the request, bytes.
     pub(super) fn bytes(&self) -> u64 {
         let size = |leg: &RequestedLeg| Some(std::fs::metadata(leg.path.as_ref()?).ok()?.len());
         self.legs.iter().filter_map(size).sum()
@@ -177,8 +177,8 @@ fn requested_legs(legs: &[EndedLeg], store: &dyn LegStore) -> Vec<RequestedLeg> 
     legs.iter().map(requested).collect()
 }
 
-/// The spools of a request. Before a spool is read, the other process is told its leg, so that it knows which payload
-/// crashed this process.
+/// The spools of a request, in the worker. Before it reads a spool, the worker reports the leg to the service. If the
+/// worker crashes, the service knows which leg caused it.
 pub(super) struct RequestedSpools(HashMap<u64, PathBuf>);
 
 impl LegStore for RequestedSpools {

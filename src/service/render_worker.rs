@@ -56,7 +56,7 @@ fn handle(recorder: &Recorder, request: &RenderRequest) -> RenderReply {
     }
 }
 
-/// Switches the faulty decoder of the tests on, if the environment asks for it.
+/// Activates the faulty decoder that tests use, if the environment variable [`TEST_CODEC`] asks for it.
 #[cfg(debug_assertions)]
 pub(crate) fn switch_test_codec() {
     if std::env::var_os(TEST_CODEC).is_some() {
@@ -64,6 +64,6 @@ pub(crate) fn switch_test_codec() {
     }
 }
 
-/// Environment variable with which the tests switch the faulty decoder on.
+/// Name of the environment variable by which the tests activate the faulty decoder.
 #[cfg(debug_assertions)]
 pub(super) const TEST_CODEC: &str = "CALLSPAN_TEST_CODEC";

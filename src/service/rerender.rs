@@ -13,7 +13,7 @@ use crate::recording::encrypt::encrypted_path;
 use crate::spool::disk::DiskStore;
 use crate::spool::{self, LegSource, LegStore};
 
-/// Renders a call from its spool, or from the packets kept beside its recording, and updates the journal.
+/// Renders a call again from its spool, or from the packets kept beside its recording, and updates the journal.
 ///
 /// # Errors
 /// When the call is unknown or still lasts, none of its packets is kept, or a file cannot be written.
@@ -30,7 +30,7 @@ pub fn rerender(
 /// A function that renders a call, and writes its recording and its record.
 pub(super) type RenderCall<'a> = dyn Fn(&EndedCall, &dyn LegStore) -> anyhow::Result<CallRecord> + 'a;
 
-/// Renders a call again as [`rerender`] does, with another renderer.
+/// Renders a call again as [`rerender`] does, with the given rendering function.
 pub(super) fn rerender_by(
     journal: &Journal,
     recorder: &Recorder,
@@ -65,9 +65,9 @@ pub(super) fn rerender_by(
     };
     let record = render(&ended, &packets)?;
     match (registration, stored.stage) {
-        // Delivery waits for the recording of this call, or never learned about the call.
+        // Delivery still waits for the recording of this call, or never got the call.
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
-        // The call is not delivered: a rule forbids it, or the configuration excludes it.
+        // The call is not to be delivered: a rule forbids it, or the configuration excludes it.
         (None, CallStage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, CallStage::Complete)?,
         (None, _) => journal.put_call_for_delivery(&record, CallStage::Complete, RegistrationPolicy::Allowed)?,
     }
@@ -75,18 +75,18 @@ pub(super) fn rerender_by(
     Ok(record)
 }
 
-/// The packets of one call, in the spool or beside the recording.
+/// Where the packets of one call are: in the spool or beside the recording.
 struct CallPackets {
     legs: Vec<EndedLeg>,
-    /// Path of the packets by the leg's name.
+    /// Paths of the packet files, by leg name.
     paths: HashMap<String, PathBuf>,
-    /// First file of kept packets that is encrypted.
+    /// The first packet file that is encrypted, if there is one. It cannot be read.
     sealed: Option<PathBuf>,
 }
 
 impl CallPackets {
-    /// Returns the nanoseconds to add to the packets' capture times for wall-clock time in the record. They differ if the
-    /// wall clock was set between the start of the capture and the call.
+    /// Returns the offset from the packets' capture times to the wall-clock times of the record, ns. It is not zero if
+    /// the wall clock was set between the start of the capture and the call.
     fn wall_offset_ns(&self) -> anyhow::Result<i64> {
         for leg in &self.legs {
             if let Some(source) = self.source(leg) {
@@ -122,12 +122,12 @@ fn find_packets(
         packets.paths.insert(row.name.clone(), path);
         packets.legs.push(EndedLeg { leg: LegId(n), name: row.name, index, same_sides: row.same_sides });
     }
-    // The first leg is rendered: keep the choice that the engine made.
+    // The renderer uses the first leg, so the legs are sorted: the leg that the engine chose comes first.
     packets.legs.sort_by_key(|leg| !record.legs.get(leg.index).is_some_and(|l| l.rendered));
     Ok(packets)
 }
 
-/// Returns the record in the form that the engine made, without the results of rendering.
+/// Returns the record as the engine made it, without the results of rendering.
 fn as_ended(mut record: CallRecord) -> CallRecord {
     record.verdict = None;
     record.verdict_reason = None;
@@ -136,7 +136,7 @@ fn as_ended(mut record: CallRecord) -> CallRecord {
     record
 }
 
-/// Kinds of problems that rendering finds. They are removed before the call is rendered again.
+/// Kinds of problems that rendering finds. They are removed from the record before the call is rendered again.
 const BY_RENDERING: [ProblemKind; 7] = [
     ProblemKind::TornTail,
     ProblemKind::CutBySnaplen,

@@ -1,8 +1,8 @@
-//! Resumes calls after a restart: reads the spool of an earlier process back into the engine.
+//! Continues calls after a restart: passes the spool of an earlier process through the engine.
 //!
-//! A leg's spool holds its signalling from the first INVITE, and the engine's decisions about it. The decisions name
-//! the leg, its conversation and its transport. The engine then processes the signalling again, and the media packets
-//! that led to decisions. No packet is written twice. Time and memory do not grow with the length of the calls
+//! A leg's spool holds its signalling from the first INVITE, and the engine's decisions about it. The decisions
+//! identify the leg, its conversation and its transport. The engine processes the signalling again, and those media
+//! packets that led to decisions. No packet is written twice. Time and memory do not grow with the length of the calls
 //! ([`crate::spool::restore`]).
 
 use std::collections::{HashMap, HashSet};
@@ -20,11 +20,12 @@ use crate::spool::disk::DiskSpool;
 use crate::spool::restore::{self, RestorableLeg, RestoreItem, RestoreSequence};
 use crate::time::Timestamp;
 
-/// Reads the spool back into the engine. Returns the names of the legs that the engine knows again.
+/// Passes the spool of an earlier process through the engine. Returns the names of the legs that the engine has
+/// continued.
 ///
-/// A file that is no spool, such as a full disk can leave, is renamed. A damaged spool is read up to the damage.
-/// `is_over` returns true for the id of a conversation that the journal knows as ended. Legs of such a conversation that
-/// have no spool file of their own are skipped.
+/// A file that is no spool, e.g. one that a full disk left, is renamed. A damaged spool is read up to the damage.
+/// `is_over` returns true for the id of a conversation that the journal knows as ended. Legs of such a conversation
+/// that have no spool file of their own are skipped.
 ///
 /// # Errors
 /// When the folder cannot be read, or a spool is of a newer version.
@@ -44,8 +45,8 @@ pub fn resume(
             Ok(None) => break,
             Ok(Some((_, RestoreItem::Packet(packet)))) => engine.handle_datagram(&packet.datagram(), &mut sink),
             Ok(Some((leg, RestoreItem::Decided(decided)))) => {
-                // The time of a restart comes from the wall clock, which may be ahead. So a `Restart` must not advance
-                // the timers.
+                // The time of a restart comes from the wall clock, which may be ahead. So the decision `Restart` must
+                // not advance the timers of the engine.
                 if !matches!(decided.decision, Decision::Restart { .. }) {
                     engine.handle_timeout(decided.at(), &mut sink);
                 }
@@ -72,7 +73,8 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
     for path in store.list().map_err(folder)? {
         legs.extend(usable(restore::find(&path), &path)?);
     }
-    // A leg that got its own file stays in the rolling file until the rolling file is rewritten.
+    // A leg that got a file of its own is still in the rolling file (the file of all legs without media) until that is
+    // rewritten.
     let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
     let rolled = restore::find_pending(&store).unwrap_or_else(|error| {
         tracing::error!("{error}: calls that were being set up cannot be resumed");
@@ -82,7 +84,7 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
     Ok(legs)
 }
 
-/// Restores a leg of the earlier process in the engine. Its first INVITE identifies the leg.
+/// Restores a leg of the earlier process in the engine. The first INVITE identifies the leg.
 fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();
@@ -100,11 +102,12 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
     });
 }
 
-/// Turns a damaged spool into `None` and renames its file, so that a damaged spool does not prevent the start.
+/// Returns the result of reading a spool file. If the file is damaged, renames it and returns `None`, so that it does
+/// not prevent the start.
 fn usable<T>(read: Result<T, SpoolError>, path: &Path) -> Result<Option<T>, SpoolError> {
     match read {
         Ok(value) => Ok(Some(value)),
-        // A newer version or missing access rights concern all spools.
+        // An error by a newer version or missing access rights concerns all spools, so it ends the start.
         Err(error) if !is_damaged(&error) => Err(error),
         Err(error) => {
             tracing::error!("{error}: this spool is skipped and kept as .pcapng.failed");
@@ -127,17 +130,18 @@ fn is_damaged(error: &SpoolError) -> bool {
     }
 }
 
-/// Sink of the engine while the spool is read back.
+/// Receives the output of the engine while the spool is read.
 ///
-/// For a leg with a file it passes on only the decisions that may be missing in the file: `Start`, `End`, `Join` and
-/// `Restart`, which may stand there twice without harm. A leg without a file is written as if it were captured now.
+/// For a leg with a file, writes only the decisions that may be missing in the file: `Start`, `End`, `Join` and
+/// `Restart`. They may occur twice in a file without harm. For a leg without a file, writes everything, as for a new
+/// leg.
 struct ResumeSink<'a> {
     spool: &'a mut DiskSpool,
-    /// Legs with a file, by name.
+    /// Legs that have a spool file, by name.
     by_name: HashMap<&'a str, &'a RestorableLeg>,
-    /// Legs with a file. True: the file already holds the end of the leg.
+    /// Legs that have a spool file. The value is true if the file already contains the end of the leg.
     filed: HashMap<LegId, bool>,
-    /// Names of all legs that the engine opened.
+    /// Names of all legs that the engine has opened.
     names: HashSet<String>,
 }
 
@@ -170,7 +174,8 @@ impl LegSink for ResumeSink<'_> {
         use Decision::{End, Join, Restart, Start};
         let filed = self.filed.get(&leg).copied();
         if let (End { .. }, Some(false)) = (decision, filed) {
-            // Only a part of the media was read back, so the counts in `End` would be wrong without this mark.
+            // Only a part of the media was read back, so without this decision the packet counts in `End` would be
+            // taken as complete.
             self.spool.decide(leg, at, &Restart { away_ms: 0 });
         }
         if filed.is_none() || matches!(decision, Start | End { .. } | Join { .. } | Restart { .. }) {

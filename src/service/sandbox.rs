@@ -19,8 +19,9 @@ use rustix::thread::{
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// Puts this process into the sandbox, irrevocably. The process may read below `read` and `write`, and write below
-/// `write`. Returns true if Landlock enforces these folders; false if the kernel has no Landlock.
+/// Puts this process into the sandbox; this cannot be undone. Afterwards the process may read files in the folders
+/// `read` and `write`, and write files in the folders `write`. Returns true if Landlock enforces these folders; false
+/// if the kernel has no Landlock.
 ///
 /// # Errors
 /// When the kernel refuses a step that every supported kernel knows.
@@ -37,8 +38,8 @@ pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     Ok(is_held)
 }
 
-/// Drops every capability of the process. If the unit forbids to change capabilities, the process has none anyway,
-/// because the service has cleared its ambient set ([`keep_from_children`]).
+/// Drops every capability of the process. If the systemd unit forbids changes of capabilities, the process has none
+/// anyway, because the service has cleared its ambient set ([`keep_from_children`]).
 fn drop_capabilities() -> rustix::io::Result<()> {
     keep_from_children();
     let none = CapabilitySet::empty();
@@ -55,10 +56,11 @@ pub(crate) fn keep_from_children() {
     let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient set
 }
 
-/// Lets a program that `start` starts open packet sockets: the doctor looks at a port. Only the calling thread gets the ambient
-/// capability, and only until `start` returns.
+/// Calls `start`, and lets the program that it starts open packet sockets: the doctor needs them to look at a port.
+/// Only the calling thread gets the ambient capability, and only until `start` returns.
 pub(crate) fn with_packet_sockets<T>(start: impl FnOnce() -> T) -> T {
-    // Fails where the capability is not inheritable: a service that root started, whose children have it anyway.
+    // Fails if the capability cannot be inherited. This happens if root started the service by hand; then the program
+    // has the capability anyway.
     let _ = configure_capability_in_ambient_set(CapabilitySet::NET_RAW, true);
     let started = start();
     keep_from_children();
@@ -66,7 +68,7 @@ pub(crate) fn with_packet_sockets<T>(start: impl FnOnce() -> T) -> T {
 }
 
 /// Drops the capabilities that the service does not need, for the calling thread and the threads that it starts. The
-/// unit grants only the needed capabilities; a service started by root by hand, or in a container, has all.
+/// systemd unit grants only the needed capabilities; a service started by root by hand, or in a container, has all.
 pub(crate) fn drop_unneeded_capabilities() {
     let Ok(had) = capabilities(None) else { return };
     let permitted = had.permitted & NEEDED;
@@ -80,7 +82,7 @@ pub(crate) fn drop_unneeded_capabilities() {
 
 fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     let abi = ABI::V5;
-    // Access rights that an older kernel does not know are left out.
+    // Landlock leaves out the access rights that an older kernel does not know.
     let restriction = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
@@ -91,8 +93,8 @@ fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     Ok(restriction.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// Allows only the system calls that rendering needs. Every other call fails with EPERM. That stops an attacker as well
-/// as killing the process would, and a C library survives a call that it only tries.
+/// Allows only the system calls that rendering needs. Every other call fails with EPERM. An error stops an attacker as
+/// well as killing the process would, but a C library that only probes for a system call can go on.
 fn restrict_calls() -> anyhow::Result<()> {
     let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     let refused = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
@@ -102,21 +104,22 @@ fn restrict_calls() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The capabilities of a service: to open packet sockets, also when an interface comes back, and to read files of
-/// another user if root runs the service.
+/// The capabilities that the service needs: to open packet sockets, also when an interface comes back, and to read
+/// files of another user if root runs the service.
 const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FOWNER);
-/// Bytes of address space. Rendering takes constant memory, below 100 MiB.
+/// Maximum address space of the process, bytes. Rendering takes constant memory, below 100 MiB.
 const MAX_MEMORY: u64 = 1 << 30;
 /// Maximum number of open files: the pipes, a spool, and the segments of one recording.
 const MAX_FILES: u64 = 64;
-/// Rendering gives way to the capture.
+/// Scheduling priority (nice value) of rendering: lower than that of the capture.
 const NICENESS: i32 = 10;
 
-/// System calls of rendering: files, memory, time, and the end of the process. No socket, no process, no mount.
+/// System calls that rendering may use: files, memory, time, and the end of the process. None opens a socket, starts a
+/// process or mounts.
 const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,

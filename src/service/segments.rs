@@ -1,16 +1,17 @@
-//! Segments of a long call are recorded and delivered while the call still lasts. Records and Pyrus call them parts.
+//! Records and delivers the segments of a long call while the call is still in progress. In records and in Pyrus a
+//! segment is called a part.
 //!
 //! # Invariants
-//! - Only one thread works on a call at a time ([`super::call_locks`]): a segment in progress is finished before the
-//!   rest of the call is rendered.
-//! - The order is file, journal row, delivery, as for a whole call. After a crash before the row, the next start
-//!   renders the same file again, byte for byte. After a crash behind the row, the next start hands the segment to
-//!   delivery again.
+//! - Only one thread works on a call at a time ([`super::call_locks`]): a segment that is being rendered is finished
+//!   before the rest of the call is rendered.
+//! - The order is as for a whole call: write the file, add its row to the journal, hand the segment to delivery. After
+//!   a crash before the row, the next start renders the same file again, byte for byte. After a crash behind the row,
+//!   the next start hands the segment to delivery again.
 //! - Therefore every file gets a row, and every row has a file. Delivery identifies a segment by its number, so it
 //!   sends nothing twice.
-//! - A segment with a row is never rendered or written again; the final record takes it over from the row.
+//! - A segment with a row is never rendered or written again; the final record gets its data from the row.
 //! - If a rule forbids the call later, its segments are withdrawn: first the rows, then the files. Then delivery is
-//!   told, and sends no further segment. A segment that Pyrus already has stays there, and the record says so.
+//!   informed, and sends no further segment. A segment that Pyrus already has stays there, and the record says so.
 //! - Retention removes no segment of a call that is not complete.
 
 use std::path::Path;
@@ -25,7 +26,7 @@ use crate::delivery::{CallProgress, DeliveryJob};
 use crate::journal::{self, CallStage, Journal};
 
 impl CallWorker {
-    /// Renders and publishes the segments of a live call that are full and not published yet.
+    /// Renders and publishes the segments of a live call that are complete and not published yet.
     pub(super) fn publish_segments(&self, due: &DueSegments) -> anyhow::Result<()> {
         let id = &due.record.id;
         let _lock = self.locks.lock(id);
@@ -40,7 +41,7 @@ impl CallWorker {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => record,
             Err(RenderFailure::Passing(error)) => return Err(error),
-            // Another try would fail again. When the call ends, the rest is rendered or given up.
+            // Another try would fail again. The rest of the call is rendered, or given up, when the call ends.
             Err(RenderFailure::Broken(how)) => {
                 tracing::error!(call = id, "a part cannot be rendered because of a bug in callspan: {how}");
                 return Ok(());
@@ -58,7 +59,7 @@ impl CallWorker {
         self.write_live_record(&mut record, due.registration)
     }
 
-    /// Withdraws the segments of a live call that a rule forbids to record.
+    /// Removes the published segments of a live call that a rule forbids to record.
     pub(super) fn withdraw_segments(&self, id: &str) -> anyhow::Result<()> {
         let _lock = self.locks.lock(id);
         if !self.remove_segments(id)? {
@@ -69,8 +70,8 @@ impl CallWorker {
         self.write_live_record(&mut stored.record, RegistrationPolicy::Allowed)
     }
 
-    /// Takes the published segments over into a record that is about to be final. If a rule forbids the call, they are
-    /// removed instead. The caller holds the call's lock.
+    /// Adds the published segments to a record that is about to become final. If a rule forbids to record the call, the
+    /// segments are removed instead. The caller has locked the call.
     pub(super) fn settle_segments(&self, record: &mut CallRecord) -> anyhow::Result<()> {
         let excluded = record.verdict == Some(CallVerdict::Excluded);
         if excluded {
@@ -85,7 +86,7 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Removes the segments of a forbidden call. Returns true if there were any.
+    /// Removes the segments of a call that a rule forbids to record. Returns true if there were any.
     fn remove_segments(&self, id: &str) -> anyhow::Result<bool> {
         let Some(record) = self.journal.withdraw_segments(id, wall_clock(), FORBIDDEN)? else { return Ok(false) };
         for file in &record.recordings {
@@ -95,7 +96,8 @@ impl CallWorker {
         Ok(true)
     }
 
-    /// Writes the record of a live call beside its segments. If the journal is lost, this record replaces it.
+    /// Writes the record of a live call beside its segments. If the journal is lost, the call is restored from this
+    /// record.
     fn write_live_record(&self, record: &mut CallRecord, registration: RegistrationPolicy) -> anyhow::Result<()> {
         record_sync::mark(record, registration, self.policy.as_ref(), &self.journal)?;
         self.recorder.write_record(record)?;
@@ -103,9 +105,11 @@ impl CallWorker {
     }
 }
 
-/// Writes into the record of a forbidden call how many of its parts Pyrus has. Returns whether the record was changed.
+/// Writes into the record of a forbidden call how many of its segments Pyrus already has. Returns whether the record
+/// was changed.
 ///
-/// A request that was in flight when the parts were withdrawn may still succeed. Then this function is called again.
+/// A request to Pyrus that was in progress when the segments were removed may still succeed. Then this function is
+/// called again.
 pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -> journal::JournalResult<bool> {
     let job = journal.job(&record.id)?.and_then(|row| DeliveryJob::from_row(&row).ok());
     let sent = job.map_or(0, |job| job.attached_count());

@@ -1,4 +1,5 @@
-//! Raises an alarm at the centre when a site is silent, or when the index does not answer.
+//! Watches the sites of a central archive: raises an alarm when a site is silent, or when the database of the archive
+//! does not answer.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
 
-/// Starts the thread.
+/// Starts the watching thread.
 ///
 /// # Errors
 /// When the thread cannot be started.
@@ -39,7 +40,7 @@ pub(crate) fn start(config: ArchiveConfig, alerts: Alerts) -> anyhow::Result<Sto
     Ok(StoppableThread::start("sites", work)?)
 }
 
-/// Which sites are silent, and how long the index has been.
+/// The silent sites, and the time since which the database has not answered.
 #[derive(Debug)]
 struct SiteWatch {
     silent: BTreeSet<String>,
@@ -52,7 +53,7 @@ impl SiteWatch {
         Self { silent: BTreeSet::new(), answered_at: now, is_index_away: false }
     }
 
-    /// Takes an answer of the index. Returns the alarms to raise.
+    /// Handles an answer of the database. Returns the alarms to raise.
     fn update(&mut self, answer: Result<Vec<SiteState>, String>, now: Timestamp) -> Vec<(AlarmKind, String)> {
         let sites = match answer {
             Ok(sites) => sites,
@@ -69,7 +70,7 @@ impl SiteWatch {
         }
         let had_silent = !self.silent.is_empty();
         for site in &sites {
-            // A site that was added and never reported is being set up.
+            // A site that was added and has never reported is still being set up.
             let Some(seen_at) = site.seen_at else { continue };
             if now.since(seen_at) < SILENT_AFTER {
                 self.silent.remove(&site.site);
@@ -93,9 +94,9 @@ fn silent_detail(site: &SiteState, seen_at: Timestamp) -> String {
     )
 }
 
-/// Time without a sign of life after which a site counts as silent. A site reports once a minute.
+/// Time without a report after which a site counts as silent. A site reports once a minute.
 pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Pause between two questions to the index.
+/// Pause between two queries to the database.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Small files of the state folder that the capture thread makes: the status, and the hours with SIP. A thread of its own
-//! writes them, because a disk that does not answer must not hold up the capture.
+//! Writes small files in the state folder, e.g. the status and the hours with SIP. The capture thread makes their
+//! contents. A thread of its own writes them, because a disk that does not answer must not delay the capture.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -14,18 +14,18 @@ use anyhow::Context;
 use crate::ops::supervision::ThreadLife;
 use crate::ops::thread::{StopSignal, StoppableThread};
 
-/// Writes the newest contents of files. Older contents that were not written yet are replaced.
+/// Writes the newest contents of several files. Older contents of a file that were not written yet are replaced.
 #[derive(Debug)]
 pub(crate) struct StateFiles {
     waiting: WaitingFiles,
     thread: StoppableThread,
 }
 
-/// The newest contents by path. The capture thread holds the lock for a moment only.
+/// The newest contents that wait to be written, by path. The capture thread holds the lock for a moment only.
 type WaitingFiles = Arc<Mutex<BTreeMap<PathBuf, Vec<u8>>>>;
 
 impl StateFiles {
-    /// Starts the thread.
+    /// Starts the writing thread.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -36,17 +36,17 @@ impl StateFiles {
         Ok(Self { waiting, thread: thread.context("cannot start the thread of the state files")? })
     }
 
-    /// Takes new contents of a file. Never waits for a disk.
+    /// Sets the new contents of a file, to be written by the thread. Never waits for a disk.
     pub(crate) fn put(&self, path: PathBuf, contents: Vec<u8>) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(path, contents);
     }
 
-    /// Returns the signs of life of the thread.
+    /// Returns the progress counter of the thread, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.thread.life()
     }
 
-    /// Writes what waits, and stops the thread, for `limit` at most.
+    /// Writes the waiting contents and stops the thread. Waits for `limit` at most.
     pub(crate) fn stop_within(self, limit: Duration) {
         self.thread.stop_within(limit);
     }
@@ -58,7 +58,7 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
         let files = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for (path, contents) in files {
             if let Err(error) = replace(&path, &contents) {
-                // A full disk has an alarm of its own.
+                // No warning is needed: a full disk has an alarm of its own.
                 tracing::debug!(path = %path.display(), "the file cannot be written: {error}");
             }
         }
@@ -68,7 +68,7 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
     }
 }
 
-/// Replaces a file in one step. Only the owner can read it.
+/// Replaces a file in one step (write, then rename). Only the owner can read it.
 fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
@@ -102,7 +102,7 @@ mod tests {
     fn disk_that_does_not_answer_holds_up_neither_a_put_nor_the_stop() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");
-        // Opening a pipe that nobody reads waits, as a disk that does not answer.
+        // A pipe without a reader blocks whoever opens it, like a disk that does not answer.
         let pipe = dir.path().join("status.json.part");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let files = StateFiles::start().unwrap();

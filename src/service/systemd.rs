@@ -1,4 +1,4 @@
-//! Messages to systemd (sd_notify(3)): ready, signs of life, status, the stop.
+//! Sends messages to systemd (sd_notify(3)): the service is ready, is alive, its status, and that it stops.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt as _;
@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use super::clock::monotonic;
 
-/// The socket of systemd. Without systemd it takes every message and sends none.
+/// The socket for messages to systemd. If systemd did not start the process, messages are dropped.
 #[derive(Debug)]
 pub(crate) struct SystemdSocket(Option<(UnixDatagram, SocketAddr)>);
 
 impl SystemdSocket {
-    /// Opens a socket for messages to the address that the environment names. Nobody need listen there yet.
+    /// Opens a socket for messages to the address that the environment names. Succeeds even if nobody listens there
+    /// yet.
     pub(crate) fn of_environment() -> Self {
         let name = std::env::var_os("NOTIFY_SOCKET");
         Self(name.and_then(|name| open(name.as_bytes()).ok()))
     }
 
-    /// Returns true if systemd, or another program in its place, supervises this process.
+    /// Returns true if systemd, or another program with the same protocol, supervises this process.
     pub(crate) const fn is_supervised(&self) -> bool {
         self.0.is_some()
     }
@@ -44,7 +45,7 @@ impl SystemdSocket {
     }
 }
 
-/// Opens a socket for messages to a path, or to an abstract name that begins with `@`.
+/// Opens a socket for messages to a path, or to an abstract address that begins with `@`.
 fn open(name: &[u8]) -> std::io::Result<(UnixDatagram, SocketAddr)> {
     let address = match name {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
@@ -55,7 +56,7 @@ fn open(name: &[u8]) -> std::io::Result<(UnixDatagram, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// Longest wait for a place in the queue. systemd is given 90 s for a start and 60 s for a stop.
+/// Longest wait until the queue of the socket has room. systemd is given 90 s for a start and 60 s for a stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 const QUEUE_CHECK: Duration = Duration::from_millis(10);
 

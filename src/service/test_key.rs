@@ -1,4 +1,5 @@
-//! The key of the recorder's test calls, in the state folder: `run` makes it, `callspan test-call` reads it.
+//! Stores the secret key of the recorder's test calls in the state folder: `run` creates it, `callspan test-call` reads
+//! it. With the key the recorder recognizes its own test calls.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -7,7 +8,7 @@ use std::path::Path;
 
 use crate::call::test_call::{KEY_BYTES, TestCallKey};
 
-/// Reads the key.
+/// Reads the key from the state folder.
 ///
 /// # Errors
 /// When there is no key, or its file cannot be read.
@@ -17,7 +18,8 @@ pub(crate) fn load(state: &Path) -> io::Result<TestCallKey> {
     Ok(TestCallKey::new(bytes))
 }
 
-/// Reads the key, or creates one. Without a key, test calls are treated as any other call.
+/// Reads the key, or creates one. Returns `None` if neither is possible; then test calls are treated like any other
+/// call.
 pub(crate) fn load_or_create(state: &Path) -> Option<TestCallKey> {
     let key = load(state).or_else(|_| create(state));
     key.inspect_err(|error| tracing::warn!("the recorder will not know its test calls: {error}")).ok()

@@ -1,4 +1,5 @@
-//! `topology.json` in the state folder: the hosts that calls showed to be one machine. One line is one fact.
+//! The file `topology.json` in the state folder: which IP addresses belong to one machine, as earlier calls showed.
+//! Each line is one fact.
 //!
 //! The file saves a restarted service from learning the facts again. If the file cannot be read or written, only this
 //! advantage is lost.
@@ -12,22 +13,22 @@ use serde::{Deserialize, Serialize};
 use super::clock::monotonic;
 use crate::call::topology::MachinePair;
 
-/// One line of the file.
+/// One fact, i.e. one line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 enum StoredFact {
-    /// Two hosts are one machine.
+    /// Two IP addresses belong to one machine.
     OneMachine(MachinePair),
-    /// A fact of another version of callspan.
+    /// The fact was written by another version of callspan and is not known here.
     #[serde(other)]
     Unknown,
 }
 
-/// Writes the learnt facts, at most once in [`WRITE_PAUSE`].
+/// Writes the facts to the file, at most once in [`WRITE_PAUSE`].
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,
-    /// Newest facts that are not written yet.
+    /// Newest facts, if they are not written yet.
     pending: Option<Vec<MachinePair>>,
     written_at: Option<Instant>,
     /// Whether the last write failed. Only the first failure is logged.
@@ -35,25 +36,25 @@ pub(super) struct TopologyFile {
 }
 
 impl TopologyFile {
-    /// Returns the writer of the file in the state folder.
+    /// Creates the writer for the file in the state folder.
     pub(super) fn new(state: &Path) -> Self {
         Self { path: state.join(FILE_NAME), pending: None, written_at: None, has_failed: false }
     }
 
-    /// Takes the facts as they are now. Writes them, unless the last write was a moment ago.
+    /// Sets the current facts. Writes them at once, unless the file was written a moment ago.
     pub(super) fn update(&mut self, facts: Vec<MachinePair>) {
         self.pending = Some(facts);
         self.write_due();
     }
 
-    /// Writes facts that wait, if [`WRITE_PAUSE`] has passed.
+    /// Writes waiting facts, if [`WRITE_PAUSE`] has passed since the last write.
     pub(super) fn write_due(&mut self) {
         if self.written_at.is_none_or(|at| monotonic().duration_since(at) >= WRITE_PAUSE) {
             self.write();
         }
     }
 
-    /// Writes facts that wait, at once.
+    /// Writes waiting facts at once.
     pub(super) fn write(&mut self) {
         let Some(facts) = self.pending.take() else { return };
         self.written_at = Some(monotonic());
@@ -67,7 +68,8 @@ impl TopologyFile {
     }
 }
 
-/// Reads the facts of an earlier process. A missing file has none. A file that cannot be read is ignored with a warning.
+/// Reads the facts that an earlier process wrote. Returns none if there is no file. A file that cannot be read is
+/// ignored with a warning.
 pub(crate) fn load(state: &Path) -> Vec<MachinePair> {
     let path = state.join(FILE_NAME);
     match read(&path) {
@@ -103,11 +105,11 @@ fn replace_file(path: &Path, facts: &[MachinePair]) -> std::io::Result<()> {
     std::fs::rename(&part, path)
 }
 
-/// Name of the file in the state folder.
+/// Name of the file within the state folder.
 const FILE_NAME: &str = "topology.json";
-/// Shortest time between two writes. More frequent writes are not worth their cost.
+/// Shortest time between two writes. The facts can be learnt again, so more frequent writes are not worth their cost.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
-/// Bytes of the file that are read: more than all facts that the engine keeps.
+/// Maximum number of bytes read of the file: more than all facts that the engine keeps.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]

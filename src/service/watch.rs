@@ -20,7 +20,7 @@ use crate::ops::totals;
 use crate::pyrus::{DeliveryAnswer, StatusClient};
 use crate::time::Timestamp;
 
-/// Starts the thread. It checks at once and then every ten seconds.
+/// Starts the thread. It checks disks and delivery at once and then every ten seconds.
 ///
 /// # Errors
 /// When the thread cannot be started.
@@ -47,18 +47,18 @@ pub(crate) fn start(
     .context("cannot start the watch thread")
 }
 
-/// The number of calls still to be delivered, at the last check. Clones share the number.
+/// The number of calls still to be delivered, as of the last check. Clones share the number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwedCalls(Arc<AtomicUsize>);
 
 impl OwedCalls {
-    /// Returns the number of calls.
+    /// Returns the number of calls still to be delivered.
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Returns a watch on the folders that `run` writes to.
+/// Returns a watch on the disks of all folders to which `run` writes.
 pub fn disks(config: &Config) -> DiskWatch {
     DiskWatch::new([
         ("spool", config.spool.dir.clone()),
@@ -67,7 +67,7 @@ pub fn disks(config: &Config) -> DiskWatch {
     ])
 }
 
-/// Checks the disks and raises an alarm for each disk whose level has changed.
+/// Checks the disks. Raises an alarm for each disk whose free space has crossed a limit.
 pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
     for change in disks.check() {
         let kind = match change.level {
@@ -105,7 +105,7 @@ fn run(
     }
 }
 
-/// Detects the ends of hours and days, and summarizes their calls for the log.
+/// Detects that an hour or a day has ended, and summarizes its calls in a line for the log.
 #[derive(Debug)]
 struct PeriodLog {
     journal: Journal,
@@ -118,8 +118,8 @@ impl PeriodLog {
         Self { journal, hour: period(now, HOUR_S), day: period(now, DAY_S) }
     }
 
-    /// Returns a line for each hour and day that ended since the last check. An hour or day in which nothing ran has no
-    /// line.
+    /// Returns a log line for each hour and day that ended since the last check. There is no line for an hour or day in
+    /// which nothing happened.
     fn check(&mut self, now: Timestamp) -> Vec<String> {
         let (hour, day) = (period(now, HOUR_S), period(now, DAY_S));
         let mut lines = Vec::new();
@@ -152,21 +152,21 @@ fn period(at: Timestamp, seconds: i64) -> i64 {
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 86_400;
 
-/// Delivery problems for which an alarm was raised.
+/// The delivery problems for which an alarm was raised.
 #[derive(Debug, Default)]
 struct DeliveryAlarms {
-    /// Ids of calls with parked or dead deliveries.
+    /// Ids of calls whose delivery is parked (waits for a person) or dead (given up).
     troubles: BTreeSet<String>,
     blocked_by: Option<DeliveryBlocker>,
-    /// True: delivery waits for a journal that cannot be written.
+    /// True if delivery waits, because the journal cannot be written.
     waits_for_journal: bool,
 }
 
 impl DeliveryAlarms {
-    /// Compares delivery's answer with its last answer, and raises an alarm for each new problem and for recovery.
+    /// Compares the status of delivery with its last status, and raises an alarm for each new problem and for recovery.
     ///
-    /// A busy delivery is no problem; if it stays busy, the supervision of the threads notices. The end of delivery ends
-    /// the service, and the service says why.
+    /// A busy delivery is no problem; if it stays busy, the supervision of the threads notices. The end of delivery
+    /// ends the service, and the service says why.
     fn raise_changes(&mut self, answer: DeliveryAnswer, alerts: &Alerts) {
         let summary = match answer {
             DeliveryAnswer::Summary(summary) => *summary,
@@ -199,14 +199,14 @@ impl DeliveryAlarms {
             }
             troubles.insert(trouble.id.clone());
         }
-        // A call that recovered and fails again gets a new alarm.
+        // Storing the new list lets a call that recovered and fails again raise a new alarm.
         self.troubles = troubles;
     }
 }
 
-/// Pause between two checks.
+/// Pause between two checks of disks and delivery.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Longest wait for delivery's answer. The answer comes at once unless delivery waits for the journal.
+/// Longest wait for the status of delivery. It comes at once unless delivery waits for the journal.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

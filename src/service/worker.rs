@@ -1,4 +1,4 @@
-//! [`CallWorker`]: the journal, recorder, spool and delivery that every thread working on calls shares.
+//! [`CallWorker`]: the journal, recorder, spool and delivery, shared by all threads that work on calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
 use crate::spool::disk::DiskStore;
 
-/// Does the work on calls after the engine. Clones share the same journal, spool and locks.
+/// Does the work on calls that follows after the engine. Clones share the same journal, spool and locks.
 #[derive(Clone)]
 pub(super) struct CallWorker {
     pub(super) journal: Journal,
@@ -33,12 +33,12 @@ pub(super) struct CallWorker {
     pub(super) outbox: Option<Outbox>,
     /// Decides which calls are delivered; `None` if delivery is switched off.
     pub(super) policy: Option<DeliveryPolicy>,
-    /// Queue to the delivery thread; `None` if delivery is switched off.
+    /// Channel to the delivery thread; `None` if delivery is switched off.
     pub(super) updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     pub(super) locks: Arc<CallLocks>,
-    /// Renders in a worker process of the thread that owns this clone.
+    /// Renders calls in the worker process of the thread that owns this clone.
     pub(super) renderer: Arc<CallRenderer>,
-    /// Counts the rounds of the thread that owns this clone.
+    /// Progress counter of the thread that owns this clone, for the supervision of threads.
     pub(super) ticks: TickCounter,
 }
 
@@ -49,14 +49,16 @@ impl CallWorker {
         Self { renderer: Arc::new(self.renderer.for_thread(ticks.clone())), ticks, ..self.clone() }
     }
 
-    /// Removes a live call from the journal, because it was merged into another call. Delivery did not register it.
+    /// Removes a live call from the journal, because it was merged into another call. Delivery has not registered it in
+    /// Pyrus.
     pub(super) fn forget_absorbed(&self, id: &str) {
         if let Err(error) = self.journal.forget_live_call(id) {
             self.raise_journal_alarm(id, &error);
         }
     }
 
-    /// Stores new states of calls in the journal. Returns their records with the segments that the journal already has.
+    /// Stores new states of calls in the journal. Returns the records of these calls, completed with the segments that
+    /// the journal already has.
     pub(super) fn store_states(&self, states: &[CallState]) -> Vec<CallRecord> {
         let is_delivering = self.is_delivering();
         let calls: Vec<CallToStore<'_>> = states.iter().map(|state| to_store(state, is_delivering)).collect();
@@ -75,7 +77,7 @@ impl CallWorker {
         leg_rows(call).iter().try_for_each(|row| self.journal.put_leg(&call.record.id, row))
     }
 
-    /// Sends a call's record to the delivery thread.
+    /// Sends a call's record to the delivery thread, if calls are delivered.
     pub(super) fn update_delivery(
         &self,
         record: &CallRecord,
@@ -89,8 +91,8 @@ impl CallWorker {
         }
     }
 
-    /// Sends an update, and waits while the queue is full. A wait counts as progress, because it can last as long as a
-    /// disk is full. Returns false if delivery has ended.
+    /// Sends an update to the delivery thread, and waits while its queue is full. The wait counts as progress for the
+    /// supervision of threads, because it can last as long as a disk is full. Returns false if delivery has ended.
     #[expect(clippy::disallowed_methods, reason = "an IO module: a full queue is waited for")]
     fn send_patiently(&self, updates: &mpsc::Sender<CallUpdate>, mut update: CallUpdate) -> bool {
         loop {
@@ -132,5 +134,5 @@ fn leg_rows(call: &EndedCall) -> Vec<LegRow> {
     call.legs.iter().map(row).collect()
 }
 
-/// How often a full queue to delivery is checked.
+/// Interval between checks whether the full queue to the delivery thread has room.
 const QUEUE_CHECK: Duration = Duration::from_millis(5);
