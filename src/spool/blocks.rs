@@ -1,14 +1,14 @@
-//! Splits a spool into its blocks and their file offsets, without parsing the contents of the blocks.
+//! Splits a spool file into its pcapng blocks and their file offsets, without parsing the contents of the blocks.
 
 use std::io::{self, Read};
 
 use super::format;
 
-/// Reads one block after the other. Buffers one block and some read-ahead.
+/// Reads one block after the other. Holds one block and some bytes read ahead in memory.
 pub(super) struct BlockReader<R> {
     input: R,
     buffer: Vec<u8>,
-    /// Index in `buffer` of the next block; `offset` is the file offset of the same block.
+    /// Index in `buffer` of the next block. `offset` is the position of the same block in the file.
     from: usize,
     offset: u64,
 }
@@ -16,26 +16,26 @@ pub(super) struct BlockReader<R> {
 /// Result of reading the next block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextBlock<'a> {
-    /// File offset of a whole block, and its bytes with header and trailer.
+    /// A complete block: its file offset, and its bytes with header and trailer.
     Block(u64, &'a [u8]),
-    /// There are no more whole blocks.
+    /// There are no more complete blocks.
     End(BlocksEnd),
 }
 
 /// How a sequence of blocks ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlocksEnd {
-    /// The input ends after a whole block.
+    /// The input ends after a complete block.
     Clean,
-    /// The input ends within a block, or in zeros. A crash leaves zeros if the file grew but its bytes were not
-    /// written.
+    /// The input ends within a block, or with bytes that are zero. A crash leaves zeros if the file grew but its bytes
+    /// were not written.
     Torn,
-    /// Bytes that are not a block follow.
+    /// The next bytes are not a block.
     Broken,
 }
 
 impl<R: Read> BlockReader<R> {
-    /// Reads an input whose first byte is at `offset` of the file.
+    /// Creates a reader for an input whose first byte is at `offset` of the file.
     pub(super) fn new(input: R, offset: u64) -> Self {
         Self { input, buffer: Vec::new(), from: 0, offset }
     }
@@ -85,14 +85,14 @@ impl<R: Read> BlockReader<R> {
         Ok(NextBlock::End(BlocksEnd::Broken))
     }
 
-    /// Returns the 32-bit number at offset `at` of the next block. To be used only after `fill` returned true for these
-    /// bytes.
+    /// Returns the 32-bit number at byte `at` of the next block. May be called only after `fill` returned true for
+    /// these bytes.
     fn word(&self, at: usize) -> u32 {
         let b = &self.buffer[self.from + at..self.from + at + 4];
         u32::from_le_bytes([b[0], b[1], b[2], b[3]])
     }
 
-    /// Buffers `want` bytes of the next block. Returns false at the end of the input.
+    /// Reads until `want` bytes of the next block are in the buffer. Returns false at the end of the input.
     fn fill(&mut self, want: usize) -> io::Result<bool> {
         while self.buffer.len() - self.from < want {
             self.buffer.drain(..self.from);
@@ -114,7 +114,7 @@ impl<R: Read> BlockReader<R> {
     }
 }
 
-/// Bytes read from the input at once.
+/// Number of bytes read from the input at once.
 const READ_BYTES: usize = 32 * 1024;
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! A byte buffer made of chunks: it grows without moving its contents, and its chunks are reused.
 //!
-//! No block crosses a chunk, so that a reader can use the blocks where they are.
+//! No pcapng block crosses a chunk, so a reader can use the blocks without copying them.
 
 use std::io;
 
 use super::spill_file::{SpillFile, SpilledChunk};
 
-/// The spool of a leg in memory. Chunks that do not fit into memory are in a file.
+/// The spool of a leg in memory. If memory runs short, some of its chunks are in a file.
 #[derive(Debug, Default)]
 pub struct ChunkedBuf {
     chunks: Vec<SpoolChunk>,
 }
 
-/// A chunk of a spool.
+/// A chunk of a spool, in memory or in a file.
 #[derive(Debug)]
 pub(super) enum SpoolChunk {
     Memory(Vec<u8>),
@@ -59,7 +59,7 @@ impl ChunkedBuf {
         self.chunks.get(number)
     }
 
-    /// Returns the chunk for the next block, unless a new chunk must be added first.
+    /// Returns the chunk to which the next block is appended, unless a new chunk must be added first.
     pub(super) fn block_buf(&mut self) -> Option<&mut Vec<u8>> {
         match self.chunks.last_mut() {
             Some(SpoolChunk::Memory(chunk)) if chunk.len() + MIN_FREE_BYTES <= CHUNK_BYTES => Some(chunk),
@@ -67,7 +67,7 @@ impl ChunkedBuf {
         }
     }
 
-    /// Adds a chunk for the next blocks. Returns it.
+    /// Adds a chunk for the next blocks, and returns it.
     pub(super) fn add_chunk(&mut self, chunk: Vec<u8>) {
         self.chunks.push(SpoolChunk::Memory(chunk));
     }
@@ -100,6 +100,6 @@ impl ChunkedBuf {
 
 /// Size of a chunk in bytes: a little more than a second of G.711 in both directions.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
-/// A chunk with less free space, bytes, is not used for another block. The limit exceeds any packet of a single
+/// Minimum free space, bytes, with which a chunk is used for another block. The limit exceeds any packet of a single
 /// Ethernet frame. A longer block makes its chunk grow.
 const MIN_FREE_BYTES: usize = 2 * 1024;

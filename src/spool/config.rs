@@ -1,4 +1,4 @@
-//! Configuration section `[spool]`.
+//! The configuration section `[spool]`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Config {
     /// Folder of the spool files; created with mode 0700.
     pub dir: PathBuf,
-    /// Memory for chunks that wait to be written, MiB.
+    /// Memory for chunks that wait to be written to the disk, MiB.
     pub buffer_mib: u32,
     /// Interval between syncs of the file system, s. A power cut loses at most this much of the calls.
     pub sync_seconds: u32,

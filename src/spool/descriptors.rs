@@ -1,4 +1,4 @@
-//! File descriptors that the spool keeps for itself, so that nobody else in the process can use up the last ones.
+//! File descriptors that the spool reserves, so that other parts of the process cannot use up the last ones.
 //!
 //! The reserve is a few descriptors of `/dev/null`. When the process has no descriptor left, the spool closes a
 //! reserved descriptor and opens its own file instead.
@@ -9,21 +9,21 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// Descriptors kept for the spool.
+/// The reserved file descriptors.
 #[derive(Debug, Default)]
 pub(super) struct DescriptorReserve {
     spares: Vec<File>,
 }
 
 impl DescriptorReserve {
-    /// Takes the reserve.
+    /// Creates the reserve, and opens its descriptors.
     pub(super) fn take() -> Self {
         let mut this = Self::default();
         this.refill();
         this
     }
 
-    /// Fills the reserve again, as far as there are descriptors.
+    /// Fills the reserve again, as far as the process may open descriptors.
     pub(super) fn refill(&mut self) {
         while self.spares.len() < RESERVED {
             let Ok(spare) = File::open("/dev/null") else { return };
@@ -31,15 +31,15 @@ impl DescriptorReserve {
         }
     }
 
-    /// Opens a file, if need be with a descriptor of the reserve.
+    /// Opens a file by `open`. If no descriptor is left, gives up one of the reserve and tries again.
     ///
     /// # Errors
     /// Fails as `open` does. If [`is_shortage`] holds for the error, the reserve is used up, too.
     pub(super) fn open<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         loop {
             match open() {
-                // Another thread may take the descriptor that was freed. So the loop may close several reserved
-                // descriptors.
+                // Another thread may take the descriptor that was freed. So the loop may give up several descriptors of
+                // the reserve.
                 Err(error) if is_shortage(&error) && self.spares.pop().is_some() => {}
                 other => return other,
             }
@@ -59,7 +59,8 @@ pub(super) fn max_open_files() -> usize {
     (limit / 4).clamp(MIN_OPEN, MAX_OPEN)
 }
 
-/// Descriptors in reserve. One is enough to write all files, one after the other; the others save openings.
+/// Number of descriptors in reserve. One is enough to write all files, one after the other; more avoid opening files
+/// again and again.
 const RESERVED: usize = 8;
 /// Maximum number of files kept open: half of the usual limit of 1,024 per process.
 const MAX_OPEN: usize = 512;

@@ -19,7 +19,7 @@ pub(crate) struct SpoolPacket<'a> {
     pub(crate) at: Timestamp,
     /// Source endpoint.
     pub(crate) src: Endpoint,
-    /// Destination endpoint.
+    /// The bytes of the UDP payload to keep; they may be fewer than on the wire.
     pub(crate) dst: Endpoint,
     /// The bytes of the UDP payload to keep; may be shorter than on the wire.
     pub(crate) payload: &'a [u8],
@@ -46,7 +46,8 @@ pub(crate) fn put_header(out: &mut Vec<u8>) {
     put_u32(out, INTERFACE_LEN);
 }
 
-/// Appends a packet. Allocates only if `out` has to grow. Over IPv4 the UDP checksum is zero; [`fill_checksum`] sets it.
+/// Appends a packet as an enhanced packet block. Allocates only if `out` has to grow. Over IPv4 the UDP checksum is
+/// zero; [`fill_checksum`] sets it.
 pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let payload = &packet.payload[..packet.payload.len().min(MAX_PAYLOAD)];
     let wire_len = (packet.wire_len as usize).clamp(payload.len(), MAX_PAYLOAD);
@@ -145,8 +146,8 @@ fn ipv6_octets(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Returns the sum of the big-endian 16-bit words of at most 64 KiB, folded to 16 bits. Sums 32-bit words in machine
-/// order, which the compiler vectorizes; only the result is byte-swapped (RFC 1071 section 2).
+/// Returns the sum of the big-endian 16-bit words of at most 64 KiB, folded to 16 bits. Adds 32-bit words in the byte
+/// order of the machine, which the compiler vectorizes, and swaps the bytes of the sum only (RFC 1071 section 2).
 fn words_sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total: u64 = words.iter().map(|&w| u64::from(u32::from_le_bytes(w))).sum();
@@ -197,9 +198,9 @@ pub(crate) const BYTE_ORDER: u32 = 0x1A2B_3C4D;
 pub(crate) const LINKTYPE_RAW: u16 = 101;
 /// Private enterprise number for documentation (RFC 5612), because callspan has no number of its own.
 pub(crate) const ENTERPRISE: u32 = 32473;
-/// Distinguishes decisions from other custom blocks with the documentation number.
+/// Marks a custom block as a decision. Other programs may use the same documentation number.
 pub(crate) const MAGIC: [u8; 8] = *b"callspan";
-/// `if_tsresol` of ns timestamps: a power of ten.
+/// Value of `if_tsresol` for ns timestamps: a power of ten.
 pub(crate) const NANOSECONDS: u8 = 9;
 /// Length of an IPv4 header without options, bytes.
 pub(crate) const IPV4_LEN: usize = 20;
@@ -207,13 +208,13 @@ pub(crate) const IPV4_LEN: usize = 20;
 pub(crate) const IPV6_LEN: usize = 40;
 /// Length of a UDP header, bytes.
 pub(crate) const UDP_LEN: usize = 8;
-/// Bytes of an enhanced packet block besides the packet.
+/// Length of an enhanced packet block without its packet, bytes.
 pub(crate) const EPB_OVERHEAD: usize = 32;
-/// Bytes of a decision's custom block besides the JSON.
+/// Length of a decision's custom block without its JSON, bytes.
 pub(crate) const CUSTOM_OVERHEAD: usize = 28;
 /// IP protocol number of UDP.
 pub(crate) const UDP: u8 = 17;
-/// Longest UDP payload over IPv4, bytes. Longer messages, which came over TCP, are cut to this.
+/// Longest UDP payload over IPv4, bytes. Longer SIP messages, which came over TCP, are truncated to this length.
 const MAX_PAYLOAD: usize = 65_507;
 const SECTION_LEN: u32 = 28;
 const INTERFACE_LEN: u32 = 32;

@@ -26,7 +26,7 @@ impl BlockSpan {
     }
 }
 
-/// Index of a leg's file up to some offset.
+/// Index of a leg's file, from its beginning up to some file offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpoolIndex {
     /// Spans in file order.
@@ -41,18 +41,18 @@ pub(crate) struct SpoolIndex {
     wants_next_packet: bool,
 }
 
-/// Kind of a block, by its use in a restart.
+/// Kind of a block: decides whether a restart reads the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockKind {
-    /// A packet that is not media. A restart reads it.
+    /// A packet that is not media, e.g. SIP. A restart reads it.
     Signalling,
-    /// A media packet with only its header kept, e.g. DTMF. A restart reads it.
+    /// A media packet of which only the header was kept, e.g. DTMF. A restart reads it.
     CutMedia,
-    /// A decision. A restart reads it and the packet that follows.
+    /// A decision. A restart reads it and the next packet.
     Decision,
-    /// A media packet. A restart reads it only after a decision.
+    /// A media packet. A restart reads it only if it follows a decision.
     Media,
-    /// A header or an index. A restart does not read it.
+    /// A file header or an index. A restart does not read it.
     Other,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct IndexTracker {
     pub(super) index: SpoolIndex,
     /// Length of the file in bytes, including blocks that are not yet written.
     pub(super) length: u64,
-    /// File offset of the end of the newest index.
+    /// File offset of the end of the newest index in the file.
     indexed: u64,
 }
 
@@ -118,7 +118,7 @@ impl IndexTracker {
 }
 
 impl SpoolIndex {
-    /// Records in the index the facts that a decision gives about the whole leg.
+    /// Updates the index with the facts about the whole leg that a decision contains.
     pub(super) fn apply_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Begin { conversation, .. } | Decision::Join { conversation, .. } => {
@@ -143,7 +143,7 @@ impl SpoolIndex {
         self.spans.push(span);
     }
 
-    /// Merges the two neighbouring spans with the smallest gap between them.
+    /// Merges the two neighbouring spans that have the smallest gap between them.
     fn merge_nearest(&mut self) {
         let gap = |pair: &[BlockSpan]| pair[1].offset - pair[0].end();
         let nearest = self.spans.windows(2).enumerate().min_by_key(|(_, pair)| gap(pair)).map(|(at, _)| at);
@@ -155,7 +155,7 @@ impl SpoolIndex {
         }
     }
 
-    /// Appends the index as the block at `offset` of the file.
+    /// Appends the index as a block that starts at `offset` of the file.
     fn put(&self, out: &mut Vec<u8>, offset: u64) {
         let name = self.conversation.as_bytes();
         let name = name.get(..MAX_NAME).unwrap_or(name);
@@ -181,7 +181,8 @@ impl SpoolIndex {
         number(out, total as u32);
     }
 
-    /// Parses an index block at `offset` of its file. Returns `None` for another block, or an index of another offset.
+    /// Parses an index block that starts at `offset` of its file. Returns `None` for any other block, or for an index
+    /// that was written at another offset.
     pub(super) fn parse(block: &[u8], offset: u64) -> Option<Self> {
         let total = block.len();
         let is_whole =
@@ -214,22 +215,23 @@ impl SpoolIndex {
     }
 }
 
-/// Distinguishes an index from a decision.
+/// Marks a custom block as an index. Decisions have another mark.
 pub(super) const MAGIC: [u8; 8] = *b"callspix";
-/// Length of the fixed fields in bytes: offset, newest media, name length, number of spans, flags.
+/// Length of the fixed fields of an index, bytes: offset, newest media, name length, number of spans, flags.
 const FIXED_BYTES: usize = 28;
 const HAS_END: u32 = 1;
 const WANTS_NEXT_PACKET: u32 = 2;
 const SPAN_BYTES: usize = 24;
-/// Bytes between two indexes. An index takes some 200 bytes, i.e. half a percent of the file. A restart reads half of
-/// this interval per leg on average.
+/// Number of bytes written between two indexes. An index takes some 200 bytes, i.e. half a percent of the file. A
+/// restart reads half of this interval per leg on average.
 const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
-/// An index takes at most 1/32 of the file, also if it has many spans.
+/// Largest share of the file that indexes may take, as a divisor: 1/32. It matters if an index has many spans.
 const MAX_INDEX_SHARE: u64 = 32;
-/// Spans with a smaller gap, in bytes, are merged: five RTP packets cost less than another span.
+/// Largest gap between two spans, bytes, at which they are merged: reading five RTP packets costs less than another
+/// span.
 const MERGE_GAP_BYTES: u64 = 1_200;
-/// Spans of one leg; enough for a message every half minute for eight hours. Beyond it the nearest spans are merged, and
-/// a restart reads some RTP that it does not need.
+/// Maximum number of spans of one leg; enough for a message every half minute for eight hours. Beyond it the nearest
+/// spans are merged, and a restart reads some RTP that it does not need.
 const MAX_SPANS: usize = 1_024;
 /// Longest conversation id in an index, bytes. The engine's ids have 33 characters.
 const MAX_NAME: usize = 256;
@@ -275,7 +277,7 @@ mod tests {
         let spans = &tracker.index.spans;
         assert_eq!(spans.len(), MAX_SPANS);
         assert!(noted.iter().all(|at| spans.iter().any(|s| s.offset <= *at && at + 100 <= s.end())));
-        // The smallest gaps were merged first, so few bytes are read in vain.
+        // The smallest gaps were merged first, so few bytes are read unnecessarily.
         let read: u64 = spans.iter().map(|s| s.bytes).sum();
         assert!(read < 3_000 * 2_100, "{read}");
     }

@@ -1,8 +1,9 @@
 //! The files of legs. A disk error is treated as temporary: a chunk that cannot be written waits and is written later.
 //!
 //! # Invariants
-//! - The chunks of a leg are written in order, and each of them whole or not at all.
-//! - A leg with a failed chunk delays no other leg. Its chunks wait in memory; the capture thread limits their size.
+//! - The chunks of a leg are written in order, each completely or not at all.
+//! - A leg whose chunk cannot be written delays no other leg. Its chunks wait in memory; the capture thread limits
+//!   their size.
 //! - A file that somebody removed, or whose folder was removed, is created again. It begins with the header and the
 //!   first blocks, so that it can be rendered. The call is reported as having lost sound.
 //! - A chunk is given up only when the process ends, or when the call has ended and other files can be written
@@ -23,7 +24,7 @@ use super::storage::FolderMarker;
 use crate::call::errno::OsErrno;
 use crate::call::event::LegId;
 
-/// Files of legs. The least recently used are closed if too many are open.
+/// The files of all legs. If too many are open, the least recently used are closed.
 pub(super) struct LegFiles {
     dir: PathBuf,
     marker: Option<FolderMarker>,
@@ -32,13 +33,13 @@ pub(super) struct LegFiles {
     max_open: usize,
     reserve: DescriptorReserve,
     uses: u64,
-    /// Legs with chunks that could not be written, and the error of each.
+    /// Legs with chunks that could not be written yet, with the error of each leg.
     waiting: BTreeMap<LegId, WaitingLeg>,
-    /// Errors by which a leg lost sound.
+    /// Legs that lost sound because of a disk error, with this error.
     failures: HashMap<LegId, OsErrno, foldhash::fast::RandomState>,
     /// Files that could not be removed yet.
     removals: Vec<PathBuf>,
-    /// Time of the newest write that succeeded.
+    /// Time of the newest successful write.
     wrote_at: Option<Instant>,
     failure_count: u64,
 }
@@ -50,7 +51,7 @@ struct WaitingLeg {
     errno: OsErrno,
 }
 
-/// Chunks that a call to [`LegFiles`] has written or given up, for reuse.
+/// Chunks that were written or given up. Their memory can be reused.
 pub(super) type DoneChunks = Vec<Vec<u8>>;
 
 impl LegFiles {
@@ -71,7 +72,7 @@ impl LegFiles {
         }
     }
 
-    /// Adds a leg. For the file of an earlier process, `length` is the number of bytes of its whole blocks.
+    /// Adds a leg. For a file that an earlier process left, `length` is the length of its complete blocks, bytes.
     pub(super) fn open_leg(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
         self.legs.insert(leg, LegFile::new(path, length));
     }
@@ -122,12 +123,12 @@ impl LegFiles {
         done
     }
 
-    /// Returns and forgets the error by which a leg lost sound.
+    /// Returns and clears the disk error by which a leg lost sound.
     pub(super) fn take_failure(&mut self, leg: LegId) -> Option<OsErrno> {
         self.failures.remove(&leg)
     }
 
-    /// Returns whether chunks of a leg wait.
+    /// Returns whether chunks of a leg wait to be written.
     pub(super) fn is_waiting(&self, leg: LegId) -> bool {
         self.waiting.contains_key(&leg)
     }
@@ -137,7 +138,7 @@ impl LegFiles {
         !self.waiting.is_empty() || !self.removals.is_empty()
     }
 
-    /// Returns the error of the leg that waits longest.
+    /// Returns the disk error of the leg that has waited longest.
     pub(super) fn current_error(&self) -> Option<OsErrno> {
         self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
     }
@@ -147,8 +148,8 @@ impl LegFiles {
         let Self { dir, reserve, .. } = self;
         let folder = match reserve.open(|| File::open(&*dir)) {
             Ok(folder) => folder,
-            // Opening the folder failed, not the sync. Nothing is lost: the files are written, and the next sync comes
-            // soon.
+            // The folder could not be opened, so no sync failed. Nothing is lost: the files are written, and the next
+            // sync comes soon.
             Err(error) => return self.log_failure(&self.dir.clone(), &error),
         };
         let synced = rustix::fs::syncfs(&folder).map_err(io::Error::from);
@@ -165,7 +166,7 @@ impl LegFiles {
         }
     }
 
-    /// Opens a file of the folder that is no leg's file. If no descriptor is left, uses the reserve.
+    /// Opens a file of the folder that does not belong to a leg. If no descriptor is left, uses the reserve.
     pub(super) fn open_other<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         if self.marker.as_ref().is_some_and(|marker| marker.check().is_err()) {
             return Err(rustix::io::Errno::NODEV.into());
@@ -173,7 +174,7 @@ impl LegFiles {
         self.reserve.open(open)
     }
 
-    /// Logs the first failure and then one in [`LOG_EVERY`], because a full disk fails a thousand writes a second.
+    /// Logs the first failure and then every [`LOG_EVERY`]th, because a full disk fails a thousand writes a second.
     pub(super) fn log_failure(&mut self, path: &Path, error: &io::Error) {
         if self.failure_count.is_multiple_of(LOG_EVERY) {
             tracing::error!(path = %path.display(), %error, failures = self.failure_count + 1, "the spool cannot be written");
@@ -181,7 +182,7 @@ impl LegFiles {
         self.failure_count += 1;
     }
 
-    /// Writes the chunks of a leg until one fails.
+    /// Writes the waiting chunks of a leg until one cannot be written.
     fn write_chunks(&mut self, leg: LegId) -> DoneChunks {
         let mut done = DoneChunks::new();
         while let Some(written) = self.write_next_chunk(leg) {
@@ -200,7 +201,7 @@ impl LegFiles {
         done
     }
 
-    /// Writes the first chunk of a leg. Returns `None` if there is no chunk.
+    /// Writes the first waiting chunk of a leg. Returns `None` if no chunk waits.
     #[expect(clippy::disallowed_methods, reason = "how long a disk fails is no time of calls")]
     fn write_next_chunk(&mut self, leg: LegId) -> Option<io::Result<Vec<u8>>> {
         self.uses += 1;
@@ -290,16 +291,16 @@ impl LegFiles {
 struct LegFile {
     path: PathBuf,
     handle: Option<(File, u64)>,
-    /// Bytes of whole blocks in the file; `None` until the file was examined.
+    /// Length of the complete blocks in the file, bytes; `None` until the file was examined.
     length: Option<u64>,
     /// The header and the first blocks, for a file that must be created again.
     head: Vec<u8>,
     chunks: VecDeque<Vec<u8>>,
-    /// Whether the leg is to be closed after its chunks are written.
+    /// True if the leg is to be closed after its chunks are written.
     is_closed: bool,
-    /// Whether the file was written since the last sync.
+    /// True if the file was written since the last sync.
     is_unsynced: bool,
-    /// The error by which written blocks were lost.
+    /// Disk error by which blocks that had been written were lost.
     lost: Option<OsErrno>,
 }
 
@@ -309,7 +310,7 @@ impl LegFile {
         Self { path, handle: None, length, head, chunks, is_closed: false, is_unsynced: false, lost: None }
     }
 
-    /// Writes the first chunk and returns it. Returns `None` if there is no chunk.
+    /// Writes the first waiting chunk and returns it. Returns `None` if no chunk waits.
     fn write_first(
         &mut self,
         uses: u64,
@@ -317,8 +318,8 @@ impl LegFile {
         open: OpenFile<'_>,
     ) -> Option<io::Result<Vec<u8>>> {
         self.chunks.front()?;
-        // After an error the file is opened again. An old handle may stay unusable (ESTALE, or a disk that was mounted
-        // again).
+        // After an error the file is opened again, because the old handle may stay unusable (ESTALE, or a disk that was
+        // mounted again).
         let written = self.try_write(uses, reserve, open).inspect_err(|_| self.handle = None);
         Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
     }
@@ -327,8 +328,8 @@ impl LegFile {
         let length = self.prepare(uses, reserve, open)?;
         let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
         file.write_all(chunk).inspect_err(|_| {
-            // Part of a block would make the rest of the file unreadable. If the truncation fails, too, the next try
-            // repeats it.
+            // An incomplete block would make the rest of the file unreadable, so it is cut off. If the truncation
+            // fails, too, the next try repeats it.
             let _ = file.set_len(length);
         })?;
         self.length = Some(length + chunk.len() as u64);
@@ -339,7 +340,8 @@ impl LegFile {
         Ok(())
     }
 
-    /// Opens the file, if it is not open, and makes sure that it ends with its last whole block. Returns its length.
+    /// Opens the file, if it is not open, and makes sure that it ends with its last complete block. Returns its length
+    /// in bytes.
     fn prepare(&mut self, uses: u64, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<u64> {
         if let Some((file, used)) = &mut self.handle {
             let found = file.metadata()?;
@@ -356,13 +358,13 @@ impl LegFile {
         Ok(length)
     }
 
-    /// Truncates an opened file to its last whole block. Writes its beginning again if that is missing. Returns its
-    /// length.
+    /// Truncates an opened file to its last complete block. Writes the beginning of the file again if it is missing.
+    /// Returns the length in bytes.
     fn repair(&mut self, mut file: &File) -> io::Result<u64> {
         let found = file.metadata()?.len();
         let length = match self.length {
             Some(length) if found >= length => length,
-            // A file of an earlier process may end within a block. So may a file that somebody truncated.
+            // A file of an earlier process may end within a block. The same is true of a file that somebody truncated.
             _ => whole_blocks(&self.path, found)?,
         };
         if found > length {
@@ -382,7 +384,7 @@ impl LegFile {
     }
 }
 
-/// Opens the file at a path for appending.
+/// A function that opens the file at a path for appending.
 type OpenFile<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
 
 /// Opens a file for appending. Creates a missing folder again, unless its disk is missing.
@@ -400,7 +402,7 @@ fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<Fi
     })
 }
 
-/// Returns the length of the whole blocks of a file with `found` bytes.
+/// Returns the length of the complete blocks of a file that has `found` bytes.
 fn whole_blocks(path: &Path, found: u64) -> io::Result<u64> {
     if found == 0 {
         return Ok(0);
@@ -421,7 +423,7 @@ fn read_head(path: &Path) -> io::Result<Vec<u8>> {
     Ok(first_blocks(&bytes))
 }
 
-/// Returns the whole blocks at the beginning of a file, at most [`MAX_HEAD`] bytes.
+/// Returns the complete blocks at the beginning of a file, at most [`MAX_HEAD`] bytes.
 fn first_blocks(bytes: &[u8]) -> Vec<u8> {
     let mut blocks = BlockReader::new(bytes.get(..MAX_HEAD).unwrap_or(bytes), 0);
     while let Ok(NextBlock::Block(..)) = blocks.next() {}
@@ -443,7 +445,7 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
 const MAX_HEAD: usize = 8 * 1024;
 /// Time for which the file of an ended call is tried again while other files can be written, e.g. because of a bad sector.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
-/// Maximum number of files remembered for removal. The next start reads any others, and removes them after rendering.
+/// Maximum number of files that wait to be removed. The next start finds any others, renders them, and removes them.
 const MAX_REMOVALS: usize = 10_000;
 /// Number of failures from one log line to the next.
 const LOG_EVERY: u64 = 1_000;

@@ -22,37 +22,37 @@ use crate::call::event::{EndedLeg, KeptBytes, LegId, LegSink};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
-/// Spools of legs in memory or, above a limit, in a file.
+/// Spools of legs in memory or, above a memory limit, in a file.
 #[derive(Debug)]
 pub struct MemorySpool {
     legs: std::collections::HashMap<LegId, MemoryLegStage, foldhash::fast::RandomState>,
     chunks: ChunkPool,
 }
 
-/// The memory of all legs, and the file for the rest.
+/// The chunks of all legs in memory, and the file for chunks beyond the memory limit.
 #[derive(Debug)]
 struct ChunkPool {
-    /// Memory of all chunks, bytes.
+    /// Memory of all chunks in `spare` and in spools, bytes.
     used: usize,
     limit: usize,
     spill_dir: PathBuf,
     spill_file: Option<SpillFile>,
     errors: Vec<io::Error>,
-    /// Chunks to be reused. Their bytes count towards `used`, too.
+    /// Empty chunks to be reused. They count towards `used`, too.
     spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
 enum MemoryLegStage {
-    /// The leg had no media yet.
+    /// The leg has had no media so far.
     Pending(PendingLeg),
     Open(ChunkedBuf),
     Closed(Arc<ChunkedBuf>),
 }
 
 impl MemorySpool {
-    /// Creates a spool that holds up to `memory_mib` MiB in memory, besides one chunk for each leg, and the rest in a file in
-    /// `spill_dir`. Folder and file are created when they are needed.
+    /// Creates a spool that keeps up to `memory_mib` MiB in memory, in addition to one chunk for each leg. The rest
+    /// goes to a file in `spill_dir`. Folder and file are created when they are needed.
     pub fn new(memory_mib: u32, spill_dir: PathBuf) -> Self {
         let chunks = ChunkPool {
             used: 0,
@@ -65,13 +65,14 @@ impl MemorySpool {
         Self { legs: std::collections::HashMap::default(), chunks }
     }
 
-    /// Removes a leg that was rendered.
+    /// Removes the spool of a leg that was rendered.
     pub fn release(&mut self, leg: LegId) {
         match self.legs.remove(&leg) {
             Some(MemoryLegStage::Open(chunks)) => self.chunks.recycle(chunks),
             Some(MemoryLegStage::Closed(chunks)) => match Arc::try_unwrap(chunks) {
                 Ok(chunks) => self.chunks.recycle(chunks),
-                // Another reader still uses the chunks and frees them when it ends. Their slots in the file stay in use.
+                // Another reader still uses these chunks and frees them when it ends. Their places in the file are not
+                // reused.
                 Err(chunks) => self.chunks.used -= chunks.memory(),
             },
             Some(MemoryLegStage::Pending(_)) | None => {}
@@ -91,7 +92,7 @@ impl MemorySpool {
         Ok(Some(path))
     }
 
-    /// Returns the file errors since the last call.
+    /// Returns and clears the file errors since the last call.
     pub(crate) fn take_errors(&mut self) -> Vec<io::Error> {
         std::mem::take(&mut self.chunks.errors)
     }
@@ -128,8 +129,8 @@ impl ChunkPool {
         spool.add_chunk(chunk);
     }
 
-    /// Returns a chunk for the next blocks of a leg. Above the limit, the leg's last chunk goes to the file, and its memory
-    /// is used again.
+    /// Returns a chunk for the next blocks of a leg. Above the memory limit, writes the leg's last chunk to the file
+    /// and reuses its memory.
     fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
         if let Some(chunk) = self.spare.pop() {
             return chunk;
@@ -139,7 +140,7 @@ impl ChunkPool {
                 Ok(Some(chunk)) if chunk.capacity() == CHUNK_BYTES => return chunk,
                 Ok(Some(longer)) => self.used -= longer.capacity(),
                 Ok(None) => {}
-                // The spool of the leg stays in memory, even beyond the limit, because otherwise the call would be lost.
+                // The chunk stays in memory, even beyond the limit, because otherwise the call would be lost.
                 Err(error) => {
                     self.errors.push(error);
                     self.limit = usize::MAX;
@@ -158,7 +159,7 @@ impl ChunkPool {
         spool.spill_last(file)
     }
 
-    /// Takes the chunks of a removed leg back.
+    /// Takes the chunks of a removed leg for reuse.
     fn recycle(&mut self, spool: ChunkedBuf) {
         for chunk in spool.into_chunks() {
             match chunk {
@@ -224,13 +225,13 @@ impl LegStore for MemorySpool {
     }
 }
 
-/// Destination of a block.
+/// Where a block is appended: to a spool or to a leg without media.
 enum AppendTarget<'a> {
     Pending(&'a mut PendingLeg),
     Bytes(&'a mut Vec<u8>),
 }
 
-/// Whether an entry requires that its leg has a file.
+/// Whether a block requires that its leg has a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartsFile {
     Yes,
@@ -289,7 +290,7 @@ mod tests {
         for leg in 0..200 {
             spool.open(LegId(leg), &format!("leg{leg}"));
         }
-        // Three chunks each: 300 packets of 232 bytes are 68 KiB.
+        // Each leg needs three chunks: 300 packets of 232 bytes are 68 KiB.
         for n in 0..300 {
             (0..200).for_each(|leg| put(&mut spool, leg, f64::from(n) * 20.0));
         }
@@ -308,7 +309,7 @@ mod tests {
             spool.release(LegId(leg));
         }
         assert_eq!(spool.chunks.used, 0);
-        // The slots are used again.
+        // Places in the file are used again.
         let end = spool.chunks.spill_file.as_ref().expect("made").end();
         for leg in 1_000..1_200 {
             spool.open(LegId(leg), "again");

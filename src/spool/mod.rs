@@ -2,13 +2,14 @@
 //! blocks.
 //!
 //! # Invariants
-//! - A leg's file is a valid pcapng at every block boundary, so Wireshark opens it. A torn tail costs only the torn
-//!   block.
+//! - A leg's file is a valid pcapng at every block boundary, so Wireshark opens it. If a crash tears the end of the
+//!   file, only the torn block is lost.
 //! - A leg's file keeps the order of the calls to [`crate::call::event::LegSink`]. Timestamps are out of order by at
 //!   most [`crate::call::event::EARLY_WINDOW`], and [`reader::SpoolReader`] sorts within that window.
 //! - A leg without media has no file. Until media comes, its signalling is in the rolling file, which all such legs
 //!   share.
-//! - About every 32 KiB a leg's file has an index of the blocks that a restart must read. A restart reads no others.
+//! - About every 32 KiB a leg's file has an index of the blocks that a restart must read. A restart reads only these
+//!   blocks.
 //! - The capture thread never waits for a disk. It may drop packets, which it counts, but never decisions or events.
 
 #[cfg(feature = "service")]
@@ -52,12 +53,14 @@ pub trait LegStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
 }
 
-/// Returns the offset from the spool's timestamps to the wall clock, ns, from the first decision in the spool.
+/// Returns the offset from the spool's timestamps to the wall clock, ns. The offset is in the first decision of the
+/// spool.
 ///
 /// # Errors
 /// Fails if the spool cannot be read.
 pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
-    // The reader returns the first decision first, whatever its timestamp. So only a few seconds of the file are read.
+    // The reader returns the first decision before everything else, whatever its timestamp. So only a few seconds of
+    // the file are read.
     Ok(match source.open()?.next_entry()? {
         Some(reader::SpoolEntry::Decided(TimedDecision {
             decision: Decision::Begin { wall_offset_ns, .. }, ..
@@ -66,7 +69,7 @@ pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
     })
 }
 
-/// Returns the file name of a leg's spool. The replaced characters do not occur in names that the engine makes.
+/// Returns the file name of a leg's spool. Unsafe characters are replaced; names that the engine makes contain none.
 #[cfg(feature = "service")]
 fn file_name(leg_name: &str) -> String {
     let mut name: String =

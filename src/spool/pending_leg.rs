@@ -1,22 +1,23 @@
-//! A leg that has no file yet: its decisions, its first messages and its newest messages.
+//! A leg that has no spool file yet, because it had no media. It keeps its decisions, its first messages and its newest
+//! messages in memory.
 
 use super::format::{self, SpoolPacket};
 use crate::call::decision::TimedDecision;
 
-/// A leg that had no media so far.
+/// The blocks of a leg that has had no media so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingLeg {
     decisions: Vec<u8>,
-    /// Blocks of the first messages. They include an offer, and a restart recognizes the leg by the first of them.
+    /// Blocks of the first SIP messages. They contain an offer, and a restart recognizes the leg by the first message.
     first_messages: Vec<u8>,
-    /// Blocks of the newest messages.
+    /// Blocks of the newest SIP messages.
     newest_messages: Vec<u8>,
-    /// Earliest timestamp, ns.
+    /// Earliest timestamp of the blocks, ns.
     first_ns: Option<i64>,
 }
 
 impl PendingLeg {
-    /// Keeps a packet and returns its block. Drops the oldest of the newest messages if they exceed their limit.
+    /// Stores a packet and returns its block. Drops the oldest of the newest messages if they exceed their limit.
     pub(super) fn add_packet(&mut self, packet: &SpoolPacket<'_>) -> &[u8] {
         self.note_time(packet.at.as_nanos());
         if self.newest_messages.is_empty() && self.first_messages.len() < MAX_FIRST_MESSAGES {
@@ -29,9 +30,10 @@ impl PendingLeg {
         let block = self.newest_messages.len();
         format::put_packet(&mut self.newest_messages, packet);
         let mut from = 0;
-        // The newest message is kept whatever its length.
+        // At least the newest message is kept, whatever its length.
         while self.newest_messages.len() - from > MAX_NEWEST_MESSAGES && from < block {
-            // The spool wrote all these blocks. Bytes 4 to 7 of a block are its length.
+            // The lengths can be trusted, because the spool itself wrote these blocks. Bytes 4 to 7 of a block are its
+            // length.
             let Some(length) = self.newest_messages.get(from + 4..from + 8) else { break };
             from += u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         }
@@ -39,7 +41,7 @@ impl PendingLeg {
         &self.newest_messages[block - from..]
     }
 
-    /// Keeps a decision and returns its block.
+    /// Stores a decision and returns its block.
     pub(super) fn add_decision(&mut self, decided: &TimedDecision) -> &[u8] {
         self.note_time(decided.at_ns);
         let from = self.decisions.len();

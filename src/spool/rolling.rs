@@ -1,10 +1,13 @@
 //! The rolling file: signalling of all legs that have no file of their own, e.g. of calls that are ringing.
 //!
 //! It is a pcapng with the same blocks as a leg's file. A custom block with [`MAGIC`], a *tag*, names the leg of the
-//! blocks after it or says that a leg is removed. When the file has grown, it is rebuilt from the legs that still exist.
+//! blocks after it or says that a leg is removed. When the file has grown, it is rebuilt from the legs that still
+//! exist.
 //!
-//! Only a restart reads the file, to continue ringing calls. So the capture thread never waits for it: after a failed
-//! write the file is rebuilt later.
+//! Only a restart reads the file, to continue ringing calls. So the capture thread never waits for this file. If a
+//! write fails, the file is rebuilt later.
+//!
+//! A *pending* leg is a leg that has had no media, so it has no file of its own.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,13 +26,13 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct RollingBuffer {
     stage: RollingStage,
-    /// Blocks that are not yet in the file.
+    /// Blocks that are not written to the file yet.
     buffer: Vec<u8>,
-    /// Legs that are no longer pending but still in the file, and the time at which the first of them stopped being
+    /// Legs that are no longer pending but still in the file, and the time since which the first of them is no longer
     /// pending.
     removed: Vec<LegId>,
     removed_since: Timestamp,
-    /// Size of the file, bytes, now and at its last rebuild.
+    /// Size of the file, bytes: now, and at its last rebuild.
     size: usize,
     rebuilt_size: usize,
     /// Time when the file was last rebuilt.
@@ -38,27 +41,27 @@ pub(super) struct RollingBuffer {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum RollingStage {
-    /// The file of the earlier process was not read yet and must be kept.
+    /// The file that an earlier process left was not read yet, so it must not be changed.
     #[default]
     Inactive,
-    /// The file must be rebuilt.
+    /// The file is incomplete and must be rebuilt.
     Stale,
-    /// New blocks are appended to the file.
+    /// The file is complete. New blocks are appended to it.
     Current,
 }
 
-/// Write that is due for the rolling file.
+/// What is to be written to the rolling file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RollingDue {
     Nothing,
-    /// Append these bytes.
+    /// These bytes are to be appended.
     Append(Vec<u8>),
-    /// Rebuild the file from all pending legs.
+    /// The file is to be rebuilt from all pending legs.
     Rebuild,
 }
 
 impl RollingBuffer {
-    /// Starts to write the file, after the file of the earlier process was read.
+    /// Starts to write the file. The file of the earlier process must have been read.
     pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
     }
@@ -83,7 +86,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Removes a leg that is no longer pending. It stays in the file for [`REMOVAL_DELAY`].
+    /// Removes a leg that is no longer pending. Its blocks stay in the file for [`REMOVAL_DELAY`].
     pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp) {
         if self.stage == RollingStage::Current {
             if self.removed.is_empty() {
@@ -93,7 +96,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Takes the write that is due now.
+    /// Returns what is to be written now, and forgets it.
     pub(super) fn take_due(&mut self, now: Timestamp) -> RollingDue {
         if !self.removed.is_empty() && self.removed_since + REMOVAL_DELAY <= now {
             self.put_removed();
@@ -110,7 +113,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds tags that mark the legs that are no longer pending as removed.
+    /// Adds a tag for each leg that is no longer pending, so that a reader skips its blocks.
     pub(super) fn put_removed(&mut self) {
         self.removed.drain(..).for_each(|leg| put_tag(&mut self.buffer, REMOVED_TAG, leg));
     }
@@ -152,7 +155,7 @@ impl RollingFile {
         &self.path
     }
 
-    /// Creates the file that [`RollingFile::rebuild`] writes. Makes the folder again if it is gone.
+    /// Creates the file that [`RollingFile::rebuild`] writes. Creates the folder if it does not exist.
     pub(super) fn create(&self) -> io::Result<File> {
         let open = || {
             let mut options = std::fs::OpenOptions::new();
@@ -175,7 +178,7 @@ impl RollingFile {
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Err(io::Error::from_raw_os_error(NO_FILE)) };
-        // Part of a block would make the rest of the file unreadable, so after an error only a rebuild is accepted.
+        // An incomplete block would make the rest of the file unreadable, so after an error only a rebuild is accepted.
         let written = match file.metadata() {
             Ok(found) if found.nlink() == 0 => Err(io::Error::from_raw_os_error(NO_FILE)), // somebody removed the file
             Ok(_) => file.write_all(bytes),
@@ -194,7 +197,7 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("signalling.rolling")
 }
 
-/// Reads the blocks that an earlier process left, by leg. A damaged file is read up to the damage.
+/// Reads the blocks of each leg from the file that an earlier process left. A damaged file is read up to the damage.
 ///
 /// # Errors
 /// Fails if the file exists and cannot be read.
@@ -239,20 +242,20 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
     is_tag.then_some((kind, u64::from_le_bytes(*block[24..].first_chunk()?)))
 }
 
-/// Distinguishes a tag from a decision.
+/// Marks a custom block as a tag. Decisions have another mark.
 const MAGIC: [u8; 8] = *b"callsleg";
 /// Kind of a tag: the blocks that follow belong to this leg.
 const LEG_TAG: u32 = 1;
 /// Kind of a tag: the leg is no longer pending.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
-/// Error of an append to a file that is gone.
+/// Error number of an append to a file that does not exist any more.
 const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
-/// The file is rebuilt when it has this size, bytes, and has doubled since the last rebuild. So rebuilds at most double
-/// the bytes written.
+/// Size, bytes, from which on the file is rebuilt, if it has also doubled since the last rebuild. So rebuilds at most
+/// double the bytes written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
-/// Limit for blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, blocks are dropped and the
-/// file is rebuilt.
+/// Maximum size of blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, blocks are dropped and
+/// the file is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
 /// Time for which a leg that is no longer pending stays in the file. Afterwards the journal knows that its call ended.
 /// If the process is killed earlier, the next process reads the leg and its end again.
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(rolling.take_due(at(13)), RollingDue::Nothing);
         let expected: BTreeMap<u64, Vec<u8>> = [(1, [block(1), block(4)].concat()), (3, block(3))].into();
         assert_eq!(read(dir.path()).expect("readable"), expected);
-        // A torn tail costs only the torn blocks.
+        // If the end of the file is torn off, only the torn blocks are lost.
         let whole = std::fs::read(path(dir.path())).expect("there");
         for cut in 0..whole.len() {
             std::fs::write(path(dir.path()), &whole[..cut]).expect("written");

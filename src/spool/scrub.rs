@@ -1,8 +1,8 @@
 //! Copies a spool without keys and passwords, to be kept after delivery.
 //!
 //! SDES keys (`a=crypto`, RFC 4568) and the values of Authorization and Proxy-Authorization (RFC 3261 section 22) are
-//! overwritten with `x`. All lengths in the file stay the same. Decisions with SRTP keys are left out. Packets get the UDP
-//! checksum that the spool saves, except those with a secret.
+//! overwritten with `x`. All lengths in the file stay the same. Decisions with SRTP keys are left out. Packets get the
+//! UDP checksum that the spool omits, except those with a secret.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::format;
 
-/// Writes the scrubbed copy. A torn tail is left out.
+/// Writes a copy of a spool without keys and passwords. An incomplete block at the end is left out.
 ///
 /// # Errors
 /// Fails if a file cannot be read or written.
@@ -31,7 +31,7 @@ pub(crate) fn scrub(from: &Path, to: &Path) -> io::Result<()> {
     output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// Reads the next whole block. Returns false at the end or at a torn tail.
+/// Reads the next complete block into `block`. Returns false at the end, or if the last block is incomplete.
 fn read_block(input: &mut impl Read, block: &mut Vec<u8>) -> io::Result<bool> {
     block.clear();
     let mut head = [0; 8];
@@ -65,7 +65,7 @@ fn holds_keys(block: &[u8]) -> bool {
         || memchr::memmem::find(block, b"\"inline\"").is_some()
 }
 
-/// Overwrites the secrets in a packet. RTP payload looks like a secret line with a probability of 2^-80. Then the audio
+/// Overwrites the secrets in a packet. An RTP payload looks like a secret with a probability of 2^-80; then the audio
 /// of one packet is lost.
 fn mask_packet(block: &mut [u8]) {
     let mut at = 0;
@@ -87,10 +87,11 @@ fn mask_packet(block: &mut [u8]) {
     }
 }
 
-/// Overwrites the secret in a line: all bytes from `start`, or from the secret that is found. Returns whether there was
-/// a secret.
+/// Overwrites the secret in a line: all bytes from `start`, or from the position at which a secret is found. Returns
+/// whether there was a secret.
 fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
-    // The IP and UDP headers precede the first line. So the name of a secret header may be anywhere in that line.
+    // The IP and UDP headers precede the first line of the message. So in the first line, the name of a secret header
+    // may be at any position.
     let found = || {
         let starts = SECRET_LINES.iter().filter_map(|name| {
             let at = line.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name))?;
@@ -119,7 +120,7 @@ fn drop_checksum(block: &mut [u8]) {
 
 /// Beginnings of lines with a secret, in lower case.
 const SECRET_LINES: [&[u8]; 4] = [b"a=crypto:", b"authorization:", b"authorization :", b"a=key-mgmt:"];
-/// Bytes read or written at once.
+/// Number of bytes read or written at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
             let udp = at + 28 + format::IPV4_LEN;
             assert_eq!(spool[udp + 6..udp + 8], [0, 0]);
             let kept = scrubbed(&spool);
-            // The sum over pseudo header and datagram is all ones (RFC 768).
+            // The checksum is right if the sum over pseudo header and datagram is all ones (RFC 768).
             let datagram = &kept[udp..udp + format::UDP_LEN + payload.len()];
             let pseudo = [&kept[udp - 8..udp], &[0, 17], &(datagram.len() as u16).to_be_bytes()].concat();
             let words = [&pseudo, datagram, &vec![0; datagram.len() % 2]].concat();

@@ -9,17 +9,17 @@ use std::sync::Arc;
 
 use super::chunked_buf::CHUNK_BYTES;
 
-/// A file of slots, each for one chunk.
+/// A file that is divided into slots of equal size, each for one chunk.
 #[derive(Debug)]
 pub(super) struct SpillFile {
     file: Arc<File>,
-    /// Slots to be used again.
+    /// Numbers of the slots that are free again.
     free: Vec<u64>,
-    /// The first slot that was never used.
+    /// Number of the first slot that was never used.
     end: u64,
 }
 
-/// A chunk in the file.
+/// A chunk that is stored in the file.
 #[derive(Debug)]
 pub(super) struct SpilledChunk {
     file: Arc<File>,
@@ -36,10 +36,10 @@ impl SpillFile {
         Ok(Self { file: Arc::new(file), free: Vec::new(), end: 0 })
     }
 
-    /// Stores a chunk.
+    /// Stores a chunk in a free slot, or at the end of the file.
     pub(super) fn store(&mut self, bytes: &[u8]) -> io::Result<SpilledChunk> {
         let slots = slots_of(bytes.len());
-        // A longer chunk is rare: it goes to the end, where slots are contiguous.
+        // A chunk longer than a slot is rare. It goes to the end of the file, where slots are contiguous.
         let slot = if slots == 1 { self.free.pop() } else { None };
         let slot = slot.unwrap_or_else(|| {
             self.end += slots;
@@ -53,7 +53,7 @@ impl SpillFile {
         Ok(chunk)
     }
 
-    /// Returns the number of slots that the file has.
+    /// Returns the number of slots in the file.
     #[cfg(test)]
     pub(super) const fn end(&self) -> u64 {
         self.end
@@ -78,7 +78,7 @@ impl SpilledChunk {
     }
 }
 
-/// Creates or empties a file that only its owner may read. Creates the folder if it does not exist.
+/// Creates a file that only its owner may read; empties it if it exists. Creates the folder if it does not exist.
 pub(super) fn create_private(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;

@@ -1,7 +1,8 @@
-//! Marks the folders of a service, so that a disk that is not mounted, or another disk in its place, is noticed.
+//! Marks the folders of a service, so that a missing or exchanged disk is noticed.
 //!
-//! Each folder has a file [`FILE_NAME`] with the id of the folder and those of the service's other folders. A folder
-//! without its marker is used only if it is new, or if it is on the same file system as before, i.e. somebody emptied it.
+//! Each folder has a marker, the file [`FILE_NAME`], with the id of the folder and the ids of the service's other
+//! folders. A folder without its marker is used only if it is new, or if it is on the same file system as before, i.e.
+//! somebody emptied it.
 //!
 //! # Invariants
 //! - Nothing is written below the mount point of a file system that is missing.
@@ -19,7 +20,7 @@ use super::disk::make_private;
 /// A folder of the service, with the name of its configuration section.
 pub(crate) type StorageFolder<'a> = (&'static str, &'a Path);
 
-/// A folder is not on the file system that it was on.
+/// A folder is no longer on the file system on which it was before.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the {section} folder {} is not on its disk: {why}. Nothing is written there. If this disk is to be used from now on, \
@@ -35,7 +36,7 @@ pub(crate) struct StorageMissing {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct MarkerFile {
     folder: MarkedFolder,
-    /// The service's other folders.
+    /// Ids and disks of the service's other folders.
     others: Vec<MarkedFolder>,
 }
 
@@ -44,23 +45,23 @@ struct MarkedFolder {
     section: String,
     dir: PathBuf,
     id: String,
-    /// Mount point of the file system.
+    /// Mount point of the folder's file system.
     mount: PathBuf,
-    /// Id of the file system (statvfs(3)).
+    /// Id of the folder's file system (statvfs(3)).
     file_system: u64,
 }
 
 /// State of the marker of a folder.
 #[derive(Debug)]
 enum MarkerState {
-    /// There is no marker.
+    /// The folder has no marker.
     None,
-    /// The marker is empty: a person wants this disk to be used.
+    /// The marker is empty: a person wants this disk to be used from now on.
     Empty,
     There(MarkerFile),
 }
 
-/// Checks that each folder is on its disk. Writes nothing.
+/// Checks that each folder is on its file system. Writes nothing.
 ///
 /// # Errors
 /// Fails with the first folder that is not.
@@ -122,7 +123,8 @@ impl FolderMarker {
         }
     }
 
-    /// Checks that the folder is still on its disk. Creates the folder or its marker again if somebody removed it.
+    /// Checks that the folder is still on its file system. Creates the folder or its marker again if somebody removed
+    /// it.
     ///
     /// # Errors
     /// Fails if the disk is not mounted, or if another disk is mounted.
@@ -214,13 +216,13 @@ fn unmounted_in(dir: &Path, fstab: &str) -> Option<PathBuf> {
     let table = std::fs::read_to_string(fstab).ok()?;
     let points = table.lines().filter(|line| !line.trim_start().starts_with('#'));
     let points = points.filter_map(|line| line.split_whitespace().nth(1)).map(|point| point.replace("\\040", " "));
-    // The longest mount point belongs to the file system that should hold the folder.
+    // Of all mount points above the folder, the longest belongs to the file system that should hold it.
     let point = points.map(PathBuf::from).filter(|point| dir.starts_with(point)).max_by_key(|p| p.as_os_str().len())?;
     let is_mounted = point == Path::new("/") || point.parent().is_none_or(|above| device(above) != device(&point));
     (!is_mounted).then_some(point)
 }
 
-/// Name of the marker.
+/// Name of the marker file in each folder.
 pub(crate) const FILE_NAME: &str = ".callspan-storage";
 const FSTAB: &str = "/etc/fstab";
 
@@ -242,12 +244,12 @@ mod tests {
         check_all(&all).expect("unchanged");
         let marker = FolderMarker::of(&calls).expect("marked");
         marker.check().expect("unchanged");
-        // The file system is the same: somebody emptied the folder.
+        // The file system is the same, so somebody has emptied the folder.
         std::fs::remove_dir_all(&calls).expect("removed");
         check_all(&all).expect("emptied");
         marker.check().expect("emptied");
         assert!(marker_path(&calls).is_file(), "made again");
-        // The file system is another one, according to the marker of the other folder.
+        // The marker of the other folder shows that the file system is another one.
         std::fs::remove_file(marker_path(&calls)).expect("removed");
         let MarkerState::There(mut of_spool) = read(&spool) else { panic!("marked") };
         of_spool.others[0].file_system ^= 1;

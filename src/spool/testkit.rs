@@ -1,4 +1,4 @@
-//! Builds made-up spools for tests.
+//! Builds artificial spools for tests.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A spool that is being built.
+/// A spool under construction.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpoolBuilder {
     pub(crate) bytes: Vec<u8>,
     streams: u32,
 }
 
-/// 2026-11-23T07:00:00Z.
+/// Start of the artificial calls: 2026-11-23T07:00:00Z.
 pub(crate) const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
 
-/// Returns a time of the made-up call, in ms from its start.
+/// Returns the capture time `ms` milliseconds after [`T0`].
 pub(crate) fn at_ms(ms: f64) -> Timestamp {
     T0.offset((ms * 1e6).round() as i64)
 }
@@ -29,7 +29,7 @@ pub(crate) fn format_of(encoding: &str, clock_hz: u32) -> PayloadFormat {
     PayloadFormat { encoding: encoding.to_owned(), clock_hz, channels: 1, fmtp: String::new() }
 }
 
-/// An RTP packet.
+/// An RTP packet to be put into the spool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TestRtp<'a> {
     pub(crate) pt: u8,
@@ -62,7 +62,7 @@ impl SpoolBuilder {
         format::put_decision(&mut self.bytes, &TimedDecision { at_ns: at.as_nanos(), decision });
     }
 
-    /// Adds a stream of a side, with payload type 0 as PCMU and 8 as PCMA.
+    /// Adds an RTP stream of a side, in which payload type 0 is PCMU and 8 is PCMA. Returns the stream's number.
     pub(crate) fn stream(&mut self, at: Timestamp, side: Side) -> u32 {
         let stream = self.streams;
         self.streams += 1;
@@ -82,7 +82,7 @@ impl SpoolBuilder {
         self.raw(at, Self::flow(side), &packet, packet.len() as u32);
     }
 
-    /// Adds a packet with only its header kept.
+    /// Adds a packet of which only the header was kept.
     pub(crate) fn header_only(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: TestRtp<'_>) {
         let packet = Self::packet_bytes(stream, rtp);
         self.raw(at, Self::flow(side), &packet[..12], packet.len() as u32);

@@ -3,7 +3,7 @@
 //! Every disk error is treated as temporary. Chunks that cannot be written wait in memory (module `leg_files`) and are
 //! tried again after [`RETRY_PAUSES`]. New packets stay in memory up to `buffer_mib`; above that the capture thread
 //! drops and counts them. The end of a call waits until the call's packets are written. Updates of live calls do not
-//! wait, because a pop-up for a ringing phone must not be late.
+//! wait, because the notice of a ringing call must reach the user's screen at once.
 
 use std::collections::HashSet;
 use std::io;
@@ -23,7 +23,8 @@ use crate::call::record::CallProblem;
 
 /// Messages from the capture thread to the writer, handled in order.
 pub(super) enum WriterMessage {
-    /// A leg gets a file. For the file of an earlier process, `length` is the number of bytes of its whole blocks.
+    /// Create the file of a leg, or continue it. For a file of an earlier process, `length` is the length of its
+    /// complete blocks, bytes.
     OpenFile { leg: LegId, name: String, length: Option<u64> },
     /// Append blocks to a leg's file.
     Write { leg: LegId, bytes: Vec<u8> },
@@ -31,34 +32,34 @@ pub(super) enum WriterMessage {
     AppendRolling(Vec<u8>),
     /// Replace the contents of the rolling file.
     RebuildRolling(Vec<u8>),
-    /// A leg is closed.
+    /// Close the file of a leg.
     Close(LegId),
-    /// Remove a leg and its file. `name` is set if the leg is closed already.
+    /// Remove a leg and its file. `name` is set if the leg was closed before.
     Discard { leg: LegId, name: Option<String> },
-    /// Pass the event on after all earlier messages were written.
+    /// Pass a call event on after all earlier messages were written.
     Event(CallEvent),
-    /// Answer when all earlier messages that can be written are synced to disk.
+    /// Send an answer when all earlier messages that can be written are synced to disk.
     Flush(Sender<()>),
-    /// Sync all earlier messages and stop.
+    /// Sync all earlier messages to disk and stop.
     Stop,
 }
 
 /// State that the writer shares with the capture thread.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
-    /// Bytes that were sent to the writer and are not yet written.
+    /// Number of bytes that were sent to the writer but are not written yet.
     pub(super) queued: AtomicUsize,
-    /// The error for which chunks wait at present; 0 if none.
+    /// Number (errno) of the disk error that makes chunks wait at present; 0 if none.
     pub(super) errno: AtomicI32,
-    /// Set if a write to the rolling file failed.
+    /// True if a write to the rolling file failed.
     pub(super) has_rolling_failed: AtomicBool,
-    /// Count of the thread's rounds, which also grows while it waits for work. If the count stands still, the disk does
+    /// Counter of the writer thread's rounds. It also grows while the thread waits for work. If it stops, the disk does
     /// not answer.
     pub(super) rounds: Arc<AtomicU64>,
 }
 
 impl WriterState {
-    /// Returns the error for which chunks wait at present.
+    /// Returns the disk error that makes chunks wait at present.
     pub(super) fn current_error(&self) -> Option<OsErrno> {
         Some(OsErrno(self.errno.load(Ordering::Relaxed))).filter(|errno| errno.0 != 0)
     }
@@ -73,15 +74,15 @@ pub(super) struct SpoolWriter {
     pub(super) recycled: Sender<Vec<u8>>,
     pub(super) state: Arc<WriterState>,
     pub(super) files: LegFiles,
-    /// Signalling of legs without a file.
+    /// The rolling file: signalling of the legs that have no file.
     pub(super) rolling: RollingFile,
-    /// Events that wait until the files of their legs are written, in order.
+    /// Call events that wait until the files of their legs are written, in order.
     pub(super) held: Vec<CallEvent>,
-    /// Time of the next try to write waiting chunks, and the number of tries so far.
+    /// The next attempt to write waiting chunks; `None` if no chunk waits.
     pub(super) retry: Option<WriteRetry>,
 }
 
-/// The next try to write waiting chunks.
+/// Time of the next attempt to write waiting chunks, and the number of attempts so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WriteRetry {
     at: Instant,
@@ -155,7 +156,7 @@ impl SpoolWriter {
         false
     }
 
-    /// Returns written chunks to the capture thread.
+    /// Returns the memory of written chunks to the capture thread.
     fn recycle(&mut self, done: DoneChunks) {
         for mut bytes in done {
             self.state.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
@@ -164,7 +165,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Tries again to write waiting chunks, if it is time.
+    /// Tries again to write the waiting chunks, if the pause is over.
     fn retry_if_due(&mut self, now: Instant) {
         let errno = self.files.current_error().map_or(0, |errno| errno.0);
         self.state.errno.store(errno, Ordering::Relaxed);
@@ -183,7 +184,7 @@ impl SpoolWriter {
         self.retry = Some(WriteRetry { at: now + pause(tries + 1), tries: tries + 1 });
     }
 
-    /// Passes on the events that need not wait. The events of a call stay in order.
+    /// Passes on the events that need not wait any longer. The events of each call stay in order.
     fn release_events(&mut self) {
         if self.held.is_empty() {
             return;
@@ -201,7 +202,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Passes an event on, and adds the errors that cost the call sound.
+    /// Passes a call event on, and adds the disk errors that cost the call sound.
     fn pass_on(&mut self, mut event: CallEvent) {
         if let CallEvent::Ended(ended) = &mut event {
             for leg in &ended.legs {
@@ -216,7 +217,7 @@ impl SpoolWriter {
         let _ = self.events.send(event); // fails only while the process is ending
     }
 
-    /// Finishes a write to the rolling file. After an error the capture thread has the file rebuilt later.
+    /// Finishes a write to the rolling file. After an error the capture thread lets the file be rebuilt later.
     fn finish_rolling_write(&mut self, bytes: &Vec<u8>, result: io::Result<()>) -> bool {
         self.state.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
         let Err(error) = result else { return true };
@@ -255,8 +256,9 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
     }
 }
 
-/// Pauses between two tries to write what waits; the last one repeats. Most errors pass at once, a full disk does not.
+/// Pauses between two attempts to write waiting chunks; the last one repeats. Most errors end soon, but a full disk
+/// does not.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
-/// Time for which the end of the process waits for a disk.
+/// Time for which the end of the process waits for the disk.
 const LAST_TRIES: Duration = Duration::from_secs(1);

@@ -1,8 +1,8 @@
 //! The spool of `run`: the capture thread fills chunks of blocks, and a writer thread writes them to files.
 //!
-//! The capture thread never waits. If `buffer_mib` of chunks wait for the disk, packets are dropped and counted for
-//! their leg. [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never dropped,
-//! because they are few and the channel to the writer has no limit.
+//! The capture thread never waits. If chunks of more than `buffer_mib` wait for the disk, packets are dropped and
+//! counted for their leg. [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never
+//! dropped, because they are few and the channel to the writer has no limit.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -29,22 +29,22 @@ use crate::call::record::{CallProblem, ProblemKind};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
-/// The spool as the capture thread sees it. Dropping it writes all that is left and waits for the writer thread.
+/// The spool as the capture thread uses it. Dropping it writes everything to the disk and waits for the writer thread.
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
-    /// Legs with a chunk in progress, by the time of the chunk's first block.
+    /// Legs with an unfinished chunk, sorted by the time of the chunk's first block.
     chunk_order: VecDeque<(LegId, Timestamp)>,
     messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
     writer_state: Arc<WriterState>,
     limit: usize,
-    /// Closed legs with a file, until the end of their call is forwarded.
+    /// Closed legs that have a file. An entry is removed when the end of its call is forwarded.
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
     /// Signalling of the legs without a file.
     rolling: RollingBuffer,
-    /// Legs with a signalling message or a decision in their current chunk.
+    /// Legs with a signalling message or a decision in their unfinished chunk.
     urgent: Vec<LegId>,
-    /// Time of the newest input.
+    /// Capture time of the newest input.
     now: Timestamp,
     lost_total: u64,
     dir: PathBuf,
@@ -69,9 +69,9 @@ struct ClosedLeg {
 /// Packets of a leg that were dropped because too much waited for the disk.
 #[derive(Clone, Copy, Debug, Default)]
 struct LostPackets {
-    /// Packets dropped while the disk was slow but returned no error.
+    /// Number of packets dropped while the disk was slow but reported no error.
     by_us: u64,
-    /// Packets dropped while the disk returned an error, and the newest such error.
+    /// Number of packets dropped while the disk reported an error, and the newest such error.
     by_error: u64,
     errno: Option<OsErrno>,
 }
@@ -109,12 +109,12 @@ enum DiskLegStage {
 #[derive(Debug, Default)]
 struct WriteChunk {
     bytes: Vec<u8>,
-    /// Time of the first block.
+    /// Capture time of the first block in the chunk.
     since: Timestamp,
 }
 
 impl DiskLeg {
-    /// Returns the space in the leg's current chunk if it has room for `bytes` more.
+    /// Returns the leg's unfinished chunk if it has room for `bytes` more bytes.
     fn space(&mut self, bytes: usize) -> Option<ChunkSpace<'_>> {
         match &mut self.stage {
             DiskLegStage::HasFile(WriteChunk { bytes: chunk, .. })
@@ -172,7 +172,7 @@ impl DiskSpool {
         Ok((spool, event_rx))
     }
 
-    /// Sends chunks that are older than [`MAX_AGE`] to the writer. To be called some times a second.
+    /// Sends chunks that are older than [`MAX_AGE`] to the writer. The owner calls this some times a second.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
@@ -185,8 +185,8 @@ impl DiskSpool {
         self.flush_signalling();
     }
 
-    /// Sends all signalling and decisions to the writer. To be called after each input. A process that is killed
-    /// afterwards loses no message, so the next process knows every call and the addresses of its media.
+    /// Sends all signalling and decisions to the writer. The owner calls this after each input. A process that is
+    /// killed afterwards loses no message, so the next process knows every call and the addresses of its media.
     pub fn flush_signalling(&mut self) {
         for leg in std::mem::take(&mut self.urgent) {
             // If the disk is too slow, the chunks are sent after it has caught up.
@@ -197,12 +197,14 @@ impl DiskSpool {
         self.roll(self.now);
     }
 
-    /// Starts to write the rolling file, after the file of an earlier process was read.
+    /// Starts to write the rolling file (signalling of legs without media). The file of an earlier process must have
+    /// been read before.
     pub fn start_rolling_file(&mut self) {
         self.rolling.activate();
     }
 
-    /// Passes an event on after all earlier input was written. Adds lost packets to the record of an ended call.
+    /// Passes a call event on after all earlier input was written. Adds the number of lost packets to the record of an
+    /// ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
         // A row in the journal must not become durable before the SIP messages that caused it.
         self.flush_signalling();
@@ -219,8 +221,8 @@ impl DiskSpool {
         self.send(WriterMessage::Event(event));
     }
 
-    /// Continues a leg's file that an earlier process left. Its whole blocks are the first `length` bytes; new blocks
-    /// follow them.
+    /// Continues the file of a leg that an earlier process left. Its complete blocks are the first `length` bytes; new
+    /// blocks are appended there.
     pub(super) fn resume(&mut self, leg: LegId, name: &str, index: &SpoolIndex, length: u64) {
         let stage = DiskLegStage::HasFile(WriteChunk::default());
         let tracker = IndexTracker::resume(index.clone(), length);
@@ -251,7 +253,7 @@ impl DiskSpool {
         self.writer_state.queued.load(Ordering::Relaxed)
     }
 
-    /// Returns the count of the writer thread's rounds, which grows while the thread works or waits for work.
+    /// Returns the counter of the writer thread's rounds. It grows while the thread works or waits for work.
     pub fn writer_rounds(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.writer_state.rounds)
     }
@@ -282,7 +284,7 @@ impl DiskSpool {
         self.flush_signalling();
     }
 
-    /// Appends an index to each open file, so that the next start need not read the whole file.
+    /// Appends an index to each open file, so that the next start need not read whole files.
     fn put_indexes(&mut self) {
         for (leg, state) in &mut self.legs {
             if let DiskLegStage::HasFile(chunk) = &mut state.stage
@@ -296,7 +298,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends what is due for the rolling file.
+    /// Sends what must now be written to the rolling file to the writer.
     fn roll(&mut self, now: Timestamp) {
         if self.writer_state.has_rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();
@@ -319,7 +321,7 @@ impl DiskSpool {
         self.send(if is_new { WriterMessage::RebuildRolling(bytes) } else { WriterMessage::AppendRolling(bytes) });
     }
 
-    /// Sends the oldest chunk in progress, if it was not sent already.
+    /// Sends the oldest unfinished chunk to the writer, if it was not sent already.
     fn send_oldest(&mut self) {
         let Some((leg, since)) = self.chunk_order.pop_front() else { return };
         if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
@@ -329,7 +331,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends the current chunk of a leg.
+    /// Sends the unfinished chunk of a leg to the writer.
     fn send_leg(&mut self, leg: LegId) {
         if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
             && !chunk.bytes.is_empty()
@@ -348,7 +350,7 @@ impl DiskSpool {
         let _ = self.messages.send(message); // fails only after the writer panicked, which was logged
     }
 
-    /// Creates the file of a pending leg and puts the blocks kept so far into its first chunk.
+    /// Creates the file of a leg that had none, and puts the leg's blocks so far into the first chunk.
     fn start_file(&mut self, leg: LegId, at: Timestamp) {
         let Some(DiskLeg { name, stage, tracker, .. }) = self.legs.get_mut(&leg) else { return };
         let DiskLegStage::Pending(pending) = stage else { return };
@@ -364,8 +366,8 @@ impl DiskSpool {
         self.send(message);
     }
 
-    /// Returns space for `bytes` more in a leg's chunk. A full chunk is sent to the writer first. Returns `None` if the
-    /// packet must be dropped.
+    /// Returns a chunk of the leg with room for `bytes` more bytes. A full chunk is sent to the writer first. Returns
+    /// `None` if the packet must be dropped.
     fn space(&mut self, leg: LegId, bytes: usize, at: Timestamp, policy: DropPolicy) -> Option<ChunkSpace<'_>> {
         let Self { legs, chunk_order, messages, recycled, writer_state, limit, lost_total, .. } = self;
         let state = legs.get_mut(&leg)?;
@@ -416,7 +418,7 @@ impl LegSink for DiskSpool {
         let put = |mut space: ChunkSpace<'_>| {
             space.put(kind, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
         };
-        // 69 of 70 packets fit into the current chunk and need only one look-up.
+        // The common case comes first: 69 of 70 packets fit into the current chunk and need only one look-up.
         let Some(state) = self.legs.get_mut(&leg) else { return };
         if let Some(space) = state.space(size) {
             return put(space);
@@ -435,7 +437,8 @@ impl LegSink for DiskSpool {
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         let decided = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        // An end written by an earlier process is more accurate: after a restart only part of the file was read.
+        // If an earlier process wrote the decision `End`, it stays: after a restart only part of the file was read, so
+        // the counts of that `End` are more accurate.
         if state.tracker.index.has_end && matches!(decision, Decision::End { .. }) {
             return;
         }
@@ -456,7 +459,8 @@ impl LegSink for DiskSpool {
         let Some(state) = self.legs.remove(&leg) else { return };
         self.rolling.remove_leg(leg, self.now);
         if let DiskLegStage::HasFile(chunk) = state.stage {
-            // The engine closes every leg before it reports the end of the call. `forward` then removes the closed leg.
+            // The engine closes every leg before it reports the end of the call. [`DiskSpool::forward`] then removes
+            // the entry.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);
@@ -492,7 +496,7 @@ pub struct DiskStore {
 }
 
 impl DiskStore {
-    /// Returns the folder.
+    /// Returns the folder of the spool files.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -512,8 +516,8 @@ impl DiskStore {
         self.path(leg_name).with_extension("pcapng.failed")
     }
 
-    /// Returns the spool files in the folder, sorted by name. After a crash, they are the files that were not rendered
-    /// yet.
+    /// Returns the spool files in the folder, sorted by name. After a crash, these are the files of calls that were not
+    /// rendered yet.
     ///
     /// # Errors
     /// Fails if the folder cannot be read.
@@ -542,7 +546,7 @@ impl LegStore for DiskStore {
     }
 }
 
-/// Space for a leg's next block.
+/// Room in a chunk for the next block of a leg.
 struct ChunkSpace<'a> {
     bytes: &'a mut Vec<u8>,
     tracker: &'a mut IndexTracker,
@@ -556,7 +560,7 @@ impl ChunkSpace<'_> {
     }
 }
 
-/// Whether an entry may be dropped.
+/// Whether a block may be dropped when the disk is too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DropPolicy {
     Never,
@@ -574,9 +578,9 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// Age at which a chunk is sent to the writer. A crash of the process loses at most this much media, plus the time
 /// until the next call of [`DiskSpool::handle_timeout`].
 const MAX_AGE: Duration = Duration::from_millis(500);
-/// Empty chunks kept for reuse.
+/// Maximum number of empty chunks kept for reuse.
 const MAX_RECYCLED: usize = 4_096;
-/// Space reserved for a decision, bytes. A longer decision makes the chunk grow.
+/// Room that a decision needs in a chunk, bytes. A longer decision makes the chunk grow.
 const DECISION_BYTES: usize = 512;
 
 #[cfg(test)]

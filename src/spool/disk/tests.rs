@@ -29,7 +29,7 @@ fn begin(leg: &str) -> Decision {
     }
 }
 
-/// Returns the number of packets and of decisions in a leg's file.
+/// Returns the number of packets and the number of decisions in a leg's file.
 fn count(path: &Path) -> (usize, usize) {
     let mut reader = LegSource::File(path.to_owned()).open().unwrap();
     let mut counts = (0, 0);
@@ -67,7 +67,7 @@ fn first_media_creates_the_file_with_the_earlier_signalling() {
     spool.flush();
     assert_eq!(store.list().unwrap(), [store.path("with")]);
     assert_eq!(count(&store.path("with")), (3, 1));
-    // A rule excludes the call after the engine closed its legs.
+    // A rule excludes the call from recording after the engine closed its legs.
     let kept = std::fs::copy(store.path("with"), store.path("copy")).unwrap();
     assert!(kept > 0);
     spool.discard(LegId(1));
@@ -151,7 +151,8 @@ fn full_buffer_drops_and_counts_packets_but_keeps_decisions() {
     spool.forward(CallEvent::Ended(Box::new(ended)));
     let Ok(CallEvent::Ended(ended)) = events.recv() else { panic!("the event comes out") };
     let (packets, decisions) = count(&spool.store().path("leg"));
-    // A chunk of 16 KiB holds some 70 packets of 232 bytes. Without any buffer all further packets are dropped.
+    // A chunk of 16 KiB holds some 70 packets of 232 bytes. This test allows no waiting chunk, so all further packets
+    // are dropped.
     assert!(lost > 100 && packets as u64 + lost == 200, "{packets} written, {lost} lost");
     assert_eq!(decisions, 21);
     assert_eq!(ended.record.problems.len(), 1);
@@ -172,7 +173,7 @@ fn old_chunk_is_written_and_leg_continues_after_a_crash() {
         spool.store().path("leg")
     };
     assert_eq!(count(&path), (1, 1));
-    // Part of a block, as a power cut leaves it.
+    // The file ends with part of a block, as after a power cut.
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.extend_from_slice(&[6, 0, 0, 0, 200, 0, 0, 0, 1, 2, 3]);
     std::fs::write(&path, bytes).unwrap();

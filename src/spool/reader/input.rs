@@ -1,4 +1,6 @@
-//! [`SpoolInput`]: the bytes of a spool, in buffers that stay as long as packets in them wait.
+//! [`SpoolInput`]: the bytes of a spool, in buffers that are kept as long as a reader needs packets in them.
+//!
+//! A buffer with such packets is *held*.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -6,20 +8,20 @@ use std::sync::Arc;
 
 use super::super::chunked_buf::{ChunkedBuf, SpoolChunk};
 
-/// The bytes of a spool from the next block on, and the buffers of the packets that wait.
+/// The bytes of a spool from the next block on, and the buffers with packets that a reader still needs.
 pub(in crate::spool) struct SpoolInput {
     source: ByteSource,
     buffers: Vec<HeldBuffer>,
-    /// Buffers that nothing holds.
+    /// Indexes of the buffers that are not held, for reuse.
     free: Vec<usize>,
-    /// The buffer with the next block; `from` is the position in it.
+    /// Index of the buffer with the next block; `from` is the position in this buffer.
     at: usize,
     from: usize,
-    /// Bytes of all buffers that are held and not the input's own chunks.
+    /// Total size of the held buffers, bytes. Chunks of a spool in memory are not counted.
     held: usize,
 }
 
-/// Bytes of a packet in a buffer that is held for it.
+/// Bytes of a packet in a buffer. The buffer is held until [`SpoolInput::release`].
 #[derive(Debug)]
 pub(super) struct BlockBytes {
     buffer: usize,
@@ -34,27 +36,27 @@ impl BlockBytes {
 
 enum ByteSource {
     Stream(Box<dyn Read + Send>),
-    /// The chunks of a spool in memory, and the number of the next.
+    /// The chunks of a spool in memory, and the index of the next chunk.
     Chunks(Arc<ChunkedBuf>, usize),
 }
 
 #[derive(Debug, Default)]
 struct HeldBuffer {
-    /// Bytes that were read. Empty if the buffer is a chunk of the input.
+    /// Bytes read from the stream. Empty if the buffer stands for a chunk of a spool in memory.
     bytes: Vec<u8>,
-    /// Number of the input's chunk that this buffer is.
+    /// Index of the chunk of a spool in memory that this buffer stands for.
     chunk: Option<usize>,
-    /// Packets that wait.
+    /// Number of packets in the buffer that a reader still needs.
     packets: usize,
 }
 
 impl SpoolInput {
-    /// Reads a stream, e.g. a file.
+    /// Creates the input for a stream, e.g. a file.
     pub(in crate::spool) fn of_stream(stream: Box<dyn Read + Send>) -> Self {
         Self::new(ByteSource::Stream(stream))
     }
 
-    /// Reads a spool in memory. No block of it crosses a chunk.
+    /// Creates the input for a spool in memory, in which no block crosses a chunk.
     pub(super) fn of_chunks(chunks: Arc<ChunkedBuf>) -> Self {
         Self::new(ByteSource::Chunks(chunks, 0))
     }
@@ -63,24 +65,24 @@ impl SpoolInput {
         Self { source, buffers: vec![HeldBuffer::default()], free: Vec::new(), at: 0, from: 0, held: 0 }
     }
 
-    /// Returns the bytes that are buffered from the next block on.
+    /// Returns the bytes in the buffer from the next block on.
     #[inline]
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes_of(self.at)[self.from..]
     }
 
-    /// Goes on to the block after `length` bytes, which must be buffered.
+    /// Moves to the block after `length` bytes, which must be in the buffer.
     pub(super) fn skip(&mut self, length: usize) {
         self.from += length;
     }
 
-    /// Buffers `want` bytes of the next block. Returns false at the end of the input.
+    /// Reads until `want` bytes of the next block are in the buffer. Returns false at the end of the input.
     #[inline]
     pub(super) fn fill(&mut self, want: usize) -> io::Result<bool> {
         while self.rest().len() < want {
             let has_more = match &self.source {
                 ByteSource::Stream(_) => self.read_stream()?,
-                // A block that is cut at the end of its chunk has no rest.
+                // A block that is cut at the end of its chunk has no further bytes in the next chunk.
                 ByteSource::Chunks(..) => self.rest().is_empty() && self.next_chunk()?,
             };
             if !has_more {
@@ -90,24 +92,24 @@ impl SpoolInput {
         Ok(true)
     }
 
-    /// Holds bytes after the start of the next block, which must be buffered.
+    /// Holds bytes of the next block, given by their range in it. They must be in the buffer.
     pub(super) fn hold(&mut self, range: Range<usize>) -> BlockBytes {
         self.buffers[self.at].packets += 1;
         BlockBytes { buffer: self.at, range: self.from + range.start..self.from + range.end }
     }
 
-    /// Returns bytes that are held.
+    /// Returns the held bytes of a packet.
     pub(super) fn held(&self, bytes: &BlockBytes) -> &[u8] {
         &self.bytes_of(bytes.buffer)[bytes.range.clone()]
     }
 
-    /// Ends the hold of bytes.
+    /// Releases the held bytes of a packet.
     pub(super) fn release(&mut self, bytes: &BlockBytes) {
         self.buffers[bytes.buffer].packets -= 1;
         self.free_if_unused(bytes.buffer);
     }
 
-    /// Returns the memory of the buffers whose packets wait, besides the current one.
+    /// Returns the total size of the held buffers except the current one, bytes.
     pub(super) const fn held_bytes(&self) -> usize {
         self.held
     }
@@ -130,7 +132,7 @@ impl SpoolInput {
         }
     }
 
-    /// Reads more of a stream behind the buffered bytes. Returns false at its end.
+    /// Reads more bytes of a stream into the current buffer. Returns false at the end of the stream.
     fn read_stream(&mut self) -> io::Result<bool> {
         if self.buffers[self.at].packets > 0 {
             let tail = self.rest().to_vec();
@@ -141,13 +143,13 @@ impl SpoolInput {
             self.from = 0;
         }
         let ByteSource::Stream(stream) = &mut self.source else { return Ok(false) };
-        // Reads into the spare capacity, so that nothing has to be zeroed first.
+        // The spare capacity of the buffer is used, so that nothing has to be zeroed first.
         let buffer = &mut self.buffers[self.at].bytes;
         buffer.reserve(READ_BYTES);
         Ok(stream.take(READ_BYTES as u64).read_to_end(buffer)? > 0)
     }
 
-    /// Goes on to the next chunk of a spool in memory. Returns false at its end.
+    /// Moves to the next chunk of a spool in memory. Returns false at its end.
     fn next_chunk(&mut self) -> io::Result<bool> {
         let ByteSource::Chunks(chunks, next) = &mut self.source else { return Ok(false) };
         let (chunks, number) = (Arc::clone(chunks), *next);
@@ -161,7 +163,7 @@ impl SpoolInput {
         Ok(true)
     }
 
-    /// Makes an empty buffer the current one. Returns its number.
+    /// Makes an empty buffer the current one. Returns its index.
     fn next_buffer(&mut self) -> usize {
         let last = self.at;
         self.held += self.buffers[last].bytes.len();
@@ -174,7 +176,7 @@ impl SpoolInput {
         next
     }
 
-    /// Takes a buffer that is neither current nor held for use again.
+    /// Marks a buffer as free if it is neither current nor held.
     fn free_if_unused(&mut self, number: usize) {
         let buffer = &mut self.buffers[number];
         if buffer.packets > 0 || number == self.at {
@@ -187,5 +189,5 @@ impl SpoolInput {
     }
 }
 
-/// Bytes read from a stream at once.
+/// Number of bytes read from a stream at once.
 const READ_BYTES: usize = 64 * 1024;

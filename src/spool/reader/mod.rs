@@ -1,9 +1,10 @@
 //! Reads a spool: packets and decisions in order of time, in constant memory.
 //!
-//! Packets stay in the buffers into which they were read (module `input`), so a payload is not copied.
+//! A payload is not copied: it is returned from the buffer into which it was read (module `input`).
 //!
-//! The contents of a spool are not trusted. A torn tail is ignored and reported (`SpoolReader::torn_tail`). A damaged
-//! length ends the reading. Unknown blocks are skipped. Only decisions of a newer format are refused.
+//! The contents of a spool are not trusted. An incomplete block at the end, a *torn tail*, is ignored and reported
+//! (`SpoolReader::torn_tail`). A damaged length ends the reading. Unknown blocks are skipped. Only decisions of a newer
+//! format are refused.
 
 mod input;
 
@@ -23,7 +24,7 @@ use crate::call::event::EARLY_WINDOW;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The spool of a leg in memory or on disk. It can be opened several times.
+/// The spool of a leg, in memory or on disk. It can be read several times.
 #[derive(Clone, Debug)]
 pub enum LegSource {
     /// The spool is in memory.
@@ -66,31 +67,31 @@ pub enum SpoolError {
     /// The operating system reported an error.
     #[error("{path}: {source}")]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: String,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The file does not begin like a spool.
+    /// The beginning of the file is not that of a spool.
     #[error("{path} is not a spool: it does not begin with a little-endian pcapng section")]
     NotASpool {
-        /// The file.
+        /// Path of the file.
         path: String,
     },
-    /// The file was written by a newer callspan.
+    /// The file was written by a newer version of callspan.
     #[error(
         "{path} was written by a newer callspan (decision format {found}, this version reads up to {FORMAT}): render it with the newer version"
     )]
     TooNew {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Decision format of the file.
+        /// Version of the decision format in the file.
         found: u32,
     },
 }
 
 impl SpoolError {
-    /// Returns the error of the operating system, if it is one.
+    /// Returns the error of the operating system, if the reason is one.
     pub(crate) const fn io_error(&self) -> Option<&io::Error> {
         match self {
             Self::Io { source, .. } => Some(source),
@@ -99,12 +100,12 @@ impl SpoolError {
     }
 }
 
-/// An entry of a spool.
+/// An entry of a spool: a packet or a decision.
 #[derive(Clone, Debug)]
 pub enum SpoolEntry<'a> {
     /// A packet.
     Packet(PacketEntry<'a>),
-    /// A decision.
+    /// A decision of the engine.
     Decided(&'a TimedDecision),
 }
 
@@ -119,7 +120,7 @@ pub struct PacketEntry<'a> {
     pub(crate) dst: Endpoint,
     /// The kept bytes of the UDP payload.
     pub payload: &'a [u8],
-    /// Length of the UDP payload on the wire, bytes. Larger than `payload.len()` if the packet was cut.
+    /// Length of the UDP payload on the wire, bytes. Larger than `payload.len()` if the packet was truncated.
     pub(crate) wire_len: u32,
 }
 
@@ -127,7 +128,7 @@ pub struct PacketEntry<'a> {
 pub struct SpoolReader {
     input: SpoolInput,
     path: String,
-    /// Bytes of all whole blocks read so far.
+    /// Total length of the complete blocks read so far, bytes.
     valid: u64,
     end: SpoolEnd,
     seen_section: bool,
@@ -147,8 +148,8 @@ impl std::fmt::Debug for SpoolReader {
     }
 }
 
-/// Position of an entry in the reading order: by time, decisions first, then by position in the file. `entry` is the
-/// index into the reader's entries.
+/// Sort key of an entry: by time, decisions first, then by position in the file. `entry` is the index into the reader's
+/// entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReorderSlot {
     at_ns: i64,
@@ -157,7 +158,7 @@ struct ReorderSlot {
     entry: usize,
 }
 
-/// Sorts entries by time. Nearly all entries arrive in order and go to `in_order`; `late` sorts the others.
+/// Sorts entries by time. Nearly all entries arrive in order and are appended to `in_order`; `late` sorts the others.
 #[derive(Debug, Default)]
 struct ReorderQueue {
     in_order: VecDeque<ReorderSlot>,
@@ -197,13 +198,13 @@ impl ReorderQueue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpoolEnd {
     NotYet,
-    /// The spool ended after a whole block.
+    /// The spool ended after a complete block.
     Clean,
     /// The spool ended within a block, or at an impossible block length.
     Torn,
 }
 
-/// An entry that waits in the reorder queue.
+/// An entry that was read and waits in the reorder queue.
 #[derive(Debug)]
 enum BufferedEntry {
     Packet { head: SpoolPacketHeader, payload: BlockBytes },
@@ -266,17 +267,19 @@ impl SpoolReader {
         }))
     }
 
-    /// Returns whether the spool ended within a block. Known after the last entry.
+    /// Returns whether the spool ended within a block. Meaningful only after the last entry.
     pub fn torn_tail(&self) -> bool {
         self.end == SpoolEnd::Torn
     }
 
-    /// Returns the bytes of all whole blocks. A writer that continues the file must truncate it to this length.
+    /// Returns the total length of all complete blocks, bytes. A writer that continues the file must truncate it to
+    /// this length.
     pub fn valid_bytes(&self) -> u64 {
         self.valid
     }
 
-    /// Returns whether no entry still to be read can come before the earliest in the queue.
+    /// Returns whether the earliest entry in the queue can be returned, because no entry still to be read can be
+    /// earlier.
     fn is_next_ready(&self) -> bool {
         let Some(first) = self.queue.first() else { return false };
         self.newest_ns.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
@@ -330,7 +333,7 @@ impl SpoolReader {
             return Ok(());
         };
         let at_ns = decided.at_ns;
-        // `Begin` comes first, even if packets of early media have earlier timestamps.
+        // The decision `Begin` is returned first, even if packets of early media have earlier timestamps.
         let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
         self.enqueue(at_ns, 0, BufferedEntry::Decided(Box::new(decided)));
         Ok(())
@@ -352,13 +355,13 @@ impl SpoolReader {
         self.next_index += 1;
     }
 
-    /// Buffers `want` bytes of the next block. Returns false at the end of the input.
+    /// Reads until `want` bytes of the next block are in the buffer. Returns false at the end of the input.
     fn fill(&mut self, want: usize) -> Result<bool, SpoolError> {
         self.input.fill(want).map_err(|source| SpoolError::Io { path: self.path.clone(), source })
     }
 
-    /// Returns the 32-bit number at `offset` of the next block. To be used only after `fill` returned true for these
-    /// bytes.
+    /// Returns the 32-bit number at byte `offset` of the next block. May be called only after `fill` returned true for
+    /// these bytes.
     #[inline]
     fn u32_at(&self, offset: usize) -> u32 {
         let b = &self.input.rest()[offset..offset + 4];
@@ -386,7 +389,7 @@ pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Resul
     let found = match &decided {
         Some(TimedDecision { decision: Decision::Begin { format, .. }, .. }) => *format,
         Some(_) => return Ok(decided),
-        // A newer decision may not parse at all, but for these fields.
+        // A decision of a newer version may not parse, except for these fields.
         None => {
             let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
             if version.decision == "begin" { version.format } else { 0 }
@@ -442,8 +445,8 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
 const MAX_QUEUED: usize = 32 * 1024;
 /// Maximum number of payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
-/// Maximum number of bytes of buffers whose packets wait. The packets that may wait fill less, unless each lies in a
-/// buffer of its own.
+/// Maximum total size of held buffers, bytes. The packets that may wait need less, unless each is in a buffer of its
+/// own.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

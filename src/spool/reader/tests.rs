@@ -1,10 +1,11 @@
-//! Spools are read back in order, also after damage.
+//! Tests that spools are read back in order, also after damage.
 
 use super::*;
 use crate::call::record::Side;
 use crate::spool::testkit::{SpoolBuilder, T0, TestRtp, at_ms};
 
-/// Returns packets (as their timestamps in ms) and decisions (as their names) in order, and whether the tail was torn.
+/// Reads a spool. Returns the packets (as their timestamps in ms) and the decisions (as their names) in order, and
+/// whether the tail was torn.
 fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
     let mut reader =
         SpoolReader::new(SpoolInput::of_stream(Box::new(io::Cursor::new(bytes.to_vec()))), "test".to_owned());
@@ -110,7 +111,7 @@ fn newer_format_and_foreign_files_are_refused() {
     let mut spool = SpoolBuilder::new();
     let text = String::from_utf8_lossy(&spool.bytes).into_owned();
     let at = text.find("\"format\":1").unwrap();
-    // Offsets in the lossy text may differ from those in the bytes.
+    // The text is converted lossily, so its offsets may differ from those in the bytes.
     let at = spool.bytes.windows(10).position(|w| w == b"\"format\":1").unwrap_or(at);
     spool.bytes[at + 9] = b'9';
     let error = read(&spool.bytes).unwrap_err();
@@ -165,9 +166,9 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
         packets += 1;
     }
     assert_eq!(packets, 100_000);
-    // 5 s at 10 ms, and the entry that ends the window.
+    // The queue holds 5 s of packets at 10 ms, and the entry that ends the window.
     assert!(reader.entries.len() <= 503, "{} entries in the queue", reader.entries.len());
-    // 5 s are 116 KB.
+    // The packets of 5 s have 116 KB.
     assert!(reader.input.memory() <= 512 * 1024, "{} bytes", reader.input.memory());
 }
 
@@ -176,7 +177,7 @@ fn packets_far_apart_do_not_hold_all_of_a_spool_in_memory() {
     let mut spool = SpoolBuilder::new();
     for _ in 0..1_000 {
         packet(&mut spool, 20.0);
-        // A block of a kind that nobody knows.
+        // A custom block type that the reader does not know.
         let length: u32 = 60_000;
         spool.bytes.extend([9_u32, length].map(u32::to_le_bytes).as_flattened());
         spool.bytes.resize(spool.bytes.len() + length as usize - 12, 0);

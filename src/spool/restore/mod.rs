@@ -1,8 +1,8 @@
 //! Restores live calls after a restart from the spools that an earlier process left.
 //!
 //! [`find`] and [`find_pending`] return the legs, and [`RestoreSequence`] returns, in order of time, the packets and
-//! decisions that the engine must handle again. One file is open at a time. Of a file only its end and the spans of its
-//! index are read (module `index`); a file without a usable index is read once from its beginning.
+//! decisions that the engine must handle again. One file is open at a time. Only the end of a file and the spans that
+//! its index lists are read (module `index`); a file without a usable index is read once from its beginning.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -36,11 +36,11 @@ pub(crate) struct RestorableLeg {
     pub(crate) begun_at: Timestamp,
     /// Transport of the leg's signalling.
     pub(crate) transport: Transport,
-    /// Offset from the leg's timestamps to the wall clock, ns.
+    /// Offset from the leg's capture times to the wall clock, ns.
     pub(crate) wall_offset_ns: i64,
-    /// Time of the newest media packet.
+    /// Capture time of the newest media packet.
     pub(crate) last_media_at: Option<Timestamp>,
-    /// Rule by which the leg joined its conversation at first.
+    /// Rule by which the leg first joined its conversation.
     pub(crate) joined_by: Option<CorrelationRule>,
     /// One of the leg's first SIP messages.
     pub(crate) message: Option<RestoredPacket>,
@@ -49,13 +49,13 @@ pub(crate) struct RestorableLeg {
 
 #[derive(Clone, Debug)]
 enum LegLocation {
-    /// The leg has a file, whose whole blocks have `length` bytes.
+    /// The leg has a file. Its complete blocks have `length` bytes.
     File { path: PathBuf, index: SpoolIndex, length: u64 },
-    /// The leg had no media and no file. Its blocks are from the rolling file.
+    /// The leg had no media, so it has no file of its own. Its blocks are from the rolling file.
     Memory(Vec<u8>),
 }
 
-/// A packet as it was captured.
+/// A packet in the form in which it was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RestoredPacket {
     at: Timestamp,
@@ -66,7 +66,7 @@ pub(crate) struct RestoredPacket {
 }
 
 impl RestoredPacket {
-    /// Returns the packet as the decoder returned it.
+    /// Returns the packet in the form that the decoder gives to the engine.
     pub(crate) fn datagram(&self) -> UdpDatagram<'_> {
         let Self { at, src, dst, payload, wire_len } = self;
         UdpDatagram { at: *at, src: *src, dst: *dst, payload, wire_len: *wire_len, interface: 0 }
@@ -88,12 +88,12 @@ impl RestorableLeg {
         matches!(self.location, LegLocation::File { .. })
     }
 
-    /// Returns whether the leg's end is in its file.
+    /// Returns whether the file contains the decision that ends the leg.
     pub(crate) const fn has_end(&self) -> bool {
         matches!(self.location, LegLocation::File { index: SpoolIndex { has_end: true, .. }, .. })
     }
 
-    /// Continues the leg's file, if it has one.
+    /// Lets the new spool continue the leg's file, if the leg has one.
     pub(crate) fn resume(&self, spool: &mut DiskSpool, leg: LegId) {
         if let LegLocation::File { index, length, .. } = &self.location {
             spool.resume(leg, &self.name, index, *length);
@@ -135,7 +135,7 @@ impl RestorableLeg {
     }
 }
 
-/// Reads a leg's identity and index from its file.
+/// Reads the identity and the index of a leg from its file.
 ///
 /// # Errors
 /// Fails if the file cannot be read, is not a spool, or was written by a newer version.
@@ -161,12 +161,13 @@ pub(crate) fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
             head.add(block, path)?;
         }
     }
-    // The index covers the whole file, so its conversation is that of the newest `Join` decision.
+    // The index covers the whole file, so its conversation is that of the newest `Join` decision. That is used instead
+    // of the first one.
     head.joined = Some(index.conversation.clone()).filter(|id| !id.is_empty());
     Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
 
-/// Reads the legs in the rolling file.
+/// Reads the legs whose blocks are in the rolling file.
 ///
 /// # Errors
 /// Fails if the file exists and cannot be read.
@@ -185,7 +186,7 @@ pub(crate) fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, Spoo
     Ok(found)
 }
 
-/// Identity of a leg, from its first blocks.
+/// Identity of a leg, read from its first blocks.
 #[derive(Default)]
 struct FirstBlocks {
     begin: Option<TimedDecision>,
@@ -216,7 +217,7 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     let mut head = Vec::new();
     file.take(12).read_to_end(&mut head).map_err(failed)?;
     let expected = [format::SECTION.to_le_bytes(), format::BYTE_ORDER.to_le_bytes()];
-    // A crash may leave a file empty, or cut within its first four bytes. That is not an error.
+    // A crash may leave a file empty, or truncated within its first four bytes. That is not an error.
     let begun = head.len().min(4);
     if head[..begun] == expected[0][..begun] && head.get(8..12).is_none_or(|b| b == expected[1]) {
         return Ok(());
@@ -224,7 +225,8 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     Err(SpoolError::NotASpool { path: path.display().to_string() })
 }
 
-/// Returns the newest index of a file, extended to the end of the file, or `None` if there is no index near the end.
+/// Returns the newest index of a file, extended by the blocks that follow it, or `None` if there is no index near the
+/// end.
 fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
     for window in TAIL_BYTES {
         let from = bytes.saturating_sub(window);
@@ -246,13 +248,13 @@ fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracke
 }
 
 /// Parses an index at the beginning of `bytes` and extends it by the blocks that follow. Returns `None` if there is no
-/// index or no valid block sequence.
+/// index, or if no valid blocks follow it.
 fn continue_index(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>> {
     let mut blocks = BlockReader::new(bytes, offset);
     let NextBlock::Block(_, first) = blocks.next()? else { return Ok(None) };
     let Some(index) = SpoolIndex::parse(first, offset) else { return Ok(None) };
     let mut tracker = IndexTracker::resume(index, blocks.offset());
-    // A packet's payload may look like an index, but valid blocks do not follow it.
+    // A packet's payload may look like an index. But then no valid blocks follow it.
     Ok((index_blocks(&mut blocks, &mut tracker)? != BlocksEnd::Broken).then_some(tracker))
 }
 
@@ -281,7 +283,7 @@ fn index_blocks<R: io::Read>(blocks: &mut BlockReader<R>, tracker: &mut IndexTra
     }
 }
 
-/// Returns the kind and the timestamp, ns, of a block.
+/// Returns the kind of a block and its timestamp in ns.
 fn classify_block(block: &[u8]) -> (BlockKind, i64) {
     let body = block.get(8..block.len().saturating_sub(4)).unwrap_or_default();
     match block.first_chunk().map(|b| u32::from_le_bytes(*b)) {
@@ -296,7 +298,7 @@ fn classify_block(block: &[u8]) -> (BlockKind, i64) {
             }
         }
         Some(format::CUSTOM) => match reader::decision_json(body) {
-            // The timestamp is the first member of the JSON.
+            // Parsing the timestamp alone is possible because it is the first member of the JSON.
             Some(json) => (BlockKind::Decision, serde_json::from_slice::<DecisionTime>(json).map_or(0, |at| at.at_ns)),
             None => (BlockKind::Other, 0),
         },
@@ -337,7 +339,7 @@ pub(crate) struct RestoreSequence<'a> {
     legs: &'a [RestorableLeg],
     /// Spans that were not read yet, by the earliest timestamp that they may hold.
     unread: BinaryHeap<Reverse<UnreadSpan>>,
-    /// Entries that were read and not yet returned.
+    /// Entries that were read but not returned yet.
     queue: BinaryHeap<Reverse<QueuedItem>>,
     seen: u64,
 }
@@ -353,7 +355,7 @@ struct UnreadSpan {
 
 #[derive(Debug)]
 struct QueuedItem {
-    /// Sort key: timestamp, decisions first, then the order of reading.
+    /// Sort key of an entry: timestamp, decisions first, then the order of reading.
     order: (i64, u8, u64),
     leg: usize,
     item: RestoreItem,
@@ -380,7 +382,7 @@ impl Ord for QueuedItem {
 }
 
 impl<'a> RestoreSequence<'a> {
-    /// Creates the sequence for these legs; an index into `legs` identifies each leg.
+    /// Creates the sequence of the entries of these legs. Its output refers to a leg by the index into `legs`.
     pub(crate) fn new(legs: &'a [RestorableLeg]) -> Self {
         let mut this = Self { legs, unread: BinaryHeap::new(), queue: BinaryHeap::new(), seen: 0 };
         for (leg, found) in legs.iter().enumerate() {
@@ -449,8 +451,8 @@ impl<'a> RestoreSequence<'a> {
                 self.enqueue(unread.leg, block);
             }
         }
-        // Timestamps are out of order by at most the early window. So the rest of the span has no earlier timestamp
-        // than this.
+        // Timestamps are out of order by at most the early window. So no block in the rest of the span is earlier than
+        // this time.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
         self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
         Ok(())
@@ -476,12 +478,12 @@ const fn is_needed(decision: &Decision) -> bool {
 
 /// Offset of the magic in an index block.
 const INDEX_MAGIC_AT: usize = 12;
-/// Distances from the end of the file, bytes, within which an index is searched. The first is an index interval and a
-/// chunk; the last is twice the longest interval.
+/// Distances from the end of the file, bytes, within which an index is searched, one after the other. The first is the
+/// length of an index interval and a chunk; the last is twice the longest interval.
 const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
-/// Bytes of the file's first span that are read for the identity of the leg.
+/// Number of bytes of a file's first span that are read for the identity of the leg.
 const FIRST_BYTES: u64 = 128 * 1024;
-/// Bytes of a long span that are read at once.
+/// Number of bytes of a long span that are read at once.
 const READ_BYTES: u64 = 256 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A restart reads from a spool all that it needs, and no more.
+//! Tests that a restart reads from a spool all that it needs, and no more.
 
 use super::*;
 use crate::call::decision::{FORMAT, PayloadFormat};
@@ -70,7 +70,7 @@ fn talk(spool: &mut DiskSpool) {
     }
 }
 
-/// Returns the entries of legs as words; media packets as their time in ms.
+/// Returns the entries of legs as words; a media packet is its time in ms.
 fn entries(legs: &[RestorableLeg]) -> Vec<String> {
     let mut sequence = RestoreSequence::new(legs);
     let mut words = Vec::new();
@@ -131,7 +131,7 @@ fn torn_file_is_indexed_up_to_its_last_whole_block() {
         assert_found(&found);
         let expected = if cut < 116_000 { 7 } else { 5 };
         assert_eq!(entries(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
-        // Reading the file from its beginning yields the same length.
+        // Reading the whole file from its beginning must yield the same length.
         let tracker = whole_of(&torn);
         assert_eq!((length_of(&found), found.last_media_at.map(Timestamp::as_nanos)), tracker, "cut {cut}");
         let padded = [&whole[..whole.len() - cut], &[0; 9_000]].concat();
@@ -184,7 +184,8 @@ fn index_inside_a_packet_payload_is_ignored() {
     let before = find(&path).expect("a spool");
     let mut bytes = std::fs::read(&path).expect("there");
     let mut forged = Vec::new();
-    // The payload begins 68 bytes into the block: 28 of the block, 28 of IPv4 and UDP, 12 of RTP.
+    // The payload begins 68 bytes after the start of the block: 28 bytes of block header, 28 of IPv4 and UDP, 12 of
+    // RTP.
     let mut tracker = IndexTracker::resume(SpoolIndex::default(), bytes.len() as u64 + 68);
     tracker.put_index(&mut forged);
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
