@@ -1,4 +1,4 @@
-//! Configuration section `[recording]`. Its key `start` is in [`crate::call::config::Config`].
+//! The configuration section `[recording]`. Its key `start` is in [`crate::call::config::Config`].
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ impl RecordingFormat {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Returns the file name extension.
+    /// Returns the file name extension of the format.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Wav | Self::WavAlaw | Self::WavUlaw => "wav",
@@ -45,7 +45,7 @@ impl RecordingFormat {
         }
     }
 
-    /// Returns the sample rate, Hz, if the format allows only one: G.711 has 8,000.
+    /// Returns the sample rate, Hz, if the format allows only one; `None` otherwise. G.711 allows only 8,000.
     pub(crate) const fn fixed_rate(self) -> Option<u32> {
         match self {
             Self::WavAlaw | Self::WavUlaw => Some(8_000),
@@ -54,36 +54,37 @@ impl RecordingFormat {
     }
 }
 
-/// Whether recordings that Pyrus does not have may be removed to free disk space.
+/// Whether recordings that Pyrus does not have yet may be removed to free disk space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UndeliveredPolicy {
     /// Undelivered recordings are kept. While the disk is full, no new recordings are made.
     #[default]
     Keep,
-    /// Undelivered recordings are removed, but only after all others.
+    /// Undelivered recordings are removed too, but only after all others.
     Remove,
 }
 
-/// Configuration of recordings: where they are, and how long they are kept.
+/// Configuration of recordings: where they are stored, in which form and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Folder of the recordings; `run` adds `YYYY/MM/DD/`.
     pub dir: PathBuf,
-    /// Sample rate, Hz. `None` means 8,000, or 16,000 if a side has a wideband codec.
+    /// Sample rate, Hz. `None` means 16,000 if a side has a wideband codec, else 8,000.
     pub sample_rate: Option<u32>,
     /// File format.
     pub format: RecordingFormat,
-    /// Length of a segment, h; a longer call is cut into segments. 0 = no limit.
+    /// Length of a segment, hours; a longer call is cut into segments. 0 = no limit.
     pub part_hours: u32,
-    /// Age, days, after which recordings are removed unless delivery still needs them; 0 = never.
+    /// Age, days, after which recordings are removed unless they are still to be delivered; 0 = never.
     pub keep_days: u32,
-    /// Total size, GiB, above which the oldest recordings are removed unless delivery still needs them; 0 = no limit.
+    /// Total size, GiB, above which the oldest recordings are removed unless they are still to be delivered; 0 = no
+    /// limit.
     pub max_disk_gib: u32,
     /// Free disk space, GiB, below which the oldest delivered recordings are removed; 0 = never.
     pub min_free_gib: u32,
     /// Whether `max_disk_gib` and `min_free_gib` may remove recordings that Pyrus does not have.
     pub undelivered: UndeliveredPolicy,
-    /// Whether the spool (a pcapng file) of a delivered call is kept.
+    /// Whether the spool (a pcapng file) of a delivered call is kept beside its recording.
     pub keep_pcap: bool,
     /// Public keys to which recordings are encrypted after delivery. If empty, recordings are not encrypted.
     pub encrypt_to: Vec<AgeRecipient>,

@@ -1,6 +1,6 @@
 //! Encrypts recordings at rest (`recording.encrypt_to`), in the age format: <https://age-encryption.org/v1>.
 //!
-//! The recorder has only public keys, so it cannot read what it encrypted. Files are processed in chunks, so memory use
+//! The recorder has only public keys, so it cannot decrypt these files. Files are processed in chunks, so memory use
 //! does not depend on their size.
 
 use std::fmt;
@@ -22,16 +22,17 @@ use crate::text::hex;
 #[derive(Clone, PartialEq, Eq)]
 pub struct AgeRecipient(x25519::Recipient);
 
-/// Reasons why a text is not an [`AgeRecipient`]. The error does not contain the text, because it may be a secret.
+/// Reasons why a text is not an [`AgeRecipient`]. The error does not contain the text, because the text may be a secret
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
     /// The text is a secret key.
     #[error("this is a secret key")]
     Secret,
-    /// The text is an SSH key.
+    /// The text is an SSH key, which is not supported.
     #[error("this is an SSH key")]
     Ssh,
-    /// The text is something else, or its checksum shows a typing error.
+    /// The text is no key, or its checksum shows a typing error.
     #[error("this is not a public key of age")]
     Other,
 }
@@ -102,13 +103,13 @@ impl AgeIdentities {
 pub struct EncryptedFile {
     /// Size of the encrypted file.
     pub bytes: u64,
-    /// SHA-256 of the encrypted file, lower-case hex.
+    /// SHA-256 of the encrypted file, lower-case hexadecimal.
     pub sha256: String,
-    /// SHA-256 of the plain content, lower-case hex.
+    /// SHA-256 of the content before encryption, lower-case hexadecimal.
     pub plain_sha256: String,
 }
 
-/// Returns the path of the encrypted file.
+/// Returns the path of the encrypted file that belongs to a plain file.
 pub fn encrypted_path(plain: &Path) -> PathBuf {
     let mut name = plain.as_os_str().to_owned();
     name.push(".");
@@ -161,7 +162,7 @@ pub(crate) fn open_encrypted(path: &Path, identities: &AgeIdentities) -> io::Res
     let decryptor = Decryptor::new(file).map_err(wrong)?;
     let identities = identities.0.iter().map(|i| i as &dyn age::Identity);
     let mut inner = decryptor.decrypt(identities).map_err(wrong)?;
-    // Seeking to the end checks the last chunk, so a truncated file is refused here.
+    // Seeking to the end checks the last chunk, so that a truncated file is refused now and not while it is read.
     let bytes = inner.seek(SeekFrom::End(0))?;
     inner.seek(SeekFrom::Start(0))?;
     Ok(DecryptingReader { inner, bytes })
@@ -195,7 +196,7 @@ impl MediaSource for DecryptingReader {
     }
 }
 
-/// Counts and hashes the bytes that are read or written through it.
+/// Counts and hashes all bytes that are read or written through it.
 struct HashingStream<T> {
     inner: T,
     hash: Sha256,
@@ -241,9 +242,9 @@ impl<W: Write> Write for HashingStream<W> {
 pub(crate) const EXTENSION: &str = "age";
 /// Prefix of secret keys. age writes it in capitals and reads both cases.
 const SECRET_PREFIX: &str = "AGE-SECRET-KEY-";
-/// Bytes read at once: the chunk size of age.
+/// Number of bytes read at once: the chunk size of the age format.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Maximum number of bytes read of an identity file. A key has 74 characters.
+/// Maximum number of bytes read of an identity file (secret keys). A key has 74 characters.
 const MAX_IDENTITY_BYTES: u64 = 64 * 1024;
 
 #[cfg(test)]
@@ -260,7 +261,7 @@ mod tests {
     fn file_encrypted_to_two_keys_is_opened_by_either_key_only() {
         let dir = tempfile::tempdir().expect("a folder");
         let plain = dir.path().join("a.wav");
-        // More than three chunks of 64 KiB.
+        // The file is longer than three chunks of 64 KiB.
         let bytes: Vec<u8> = (0..200_001_u32).map(|n| (n % 251) as u8).collect();
         std::fs::write(&plain, &bytes).expect("written");
         let (keys, recipients): (Vec<_>, Vec<_>) = [key(), key()].into_iter().unzip();

@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 use crate::codec::CompandingLaw;
 
-/// Encodes a sample: sign, exponent and mantissa of its magnitude (G.711 tables 1a and 2a).
+/// Encodes a sample in A-law or mu-law: sign, exponent and mantissa of its magnitude (G.711 tables 1a and 2a).
 pub(crate) fn encode(law: CompandingLaw, sample: i16) -> u8 {
     match law {
         CompandingLaw::A => a_law(sample),
@@ -13,7 +13,7 @@ pub(crate) fn encode(law: CompandingLaw, sample: i16) -> u8 {
     }
 }
 
-/// Returns the WAV format tag.
+/// Returns the WAV format tag of a companding law.
 const fn wave_format_tag(law: CompandingLaw) -> u16 {
     match law {
         CompandingLaw::A => 6,

@@ -1,10 +1,11 @@
 //! Buffers and hashes a file while it is written, so that it need not be read again.
 //!
-//! The buffer holds whole pages and is written when full. So all writes but the last are aligned to pages of the page
-//! cache.
+//! The buffer holds whole pages and is written when full. So all writes except the last begin and end at page
+//! boundaries.
 //!
 //! A WAV header contains the length and is written again at the end. So the caller passes the final header in advance,
-//! and the hash starts with it. If another header is written in the end, there is no hash, and the file must be read.
+//! and the hash starts with it. If the file gets another header in the end, the hash is useless, and the file must be
+//! read again.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -14,34 +15,34 @@ use sha2::{Digest as _, Sha256};
 
 use crate::text::hex;
 
-/// A file that is hashed while it is written. Its last bytes are written by `flush`.
+/// A file that is hashed while it is written. Call `flush` to write its last bytes.
 pub(super) struct HashedFile {
     file: Arc<File>,
-    /// Position in the file of the first buffered byte.
+    /// Position in the file at which the buffered bytes are to be written.
     at: u64,
     buffer: Vec<u8>,
     hash: FileHash,
 }
 
-/// The hash of a file; usable after the file was closed.
+/// The hash of a [`HashedFile`]; usable after the file was closed.
 #[derive(Clone, Debug)]
 pub(super) struct FileHash(Arc<Mutex<FileHashState>>);
 
 #[derive(Debug)]
 struct FileHashState {
     hash: Sha256,
-    /// Bytes with which the finished file is expected to begin.
+    /// Header with which the finished file is expected to begin.
     expected: Vec<u8>,
-    /// Bytes with which the file begins now.
+    /// Bytes with which the file begins at present.
     head: Vec<u8>,
-    /// Number of hashed bytes.
+    /// Number of bytes hashed so far.
     end: u64,
-    /// Whether bytes after the header were written out of order, so that the hash is wrong.
+    /// True if bytes after the header were not written in order, so that the hash is useless.
     is_broken: bool,
 }
 
 impl HashedFile {
-    /// Wraps an empty file. `expected` is the final content of the header, i.e. of the bytes that may be written again.
+    /// Wraps an empty file. `expected` is the final header, i.e. those bytes that may be written a second time.
     pub(super) fn new(file: Arc<File>, expected: Vec<u8>) -> (Self, FileHash) {
         let end = expected.len() as u64;
         let state = FileHashState {
@@ -89,7 +90,7 @@ impl Seek for HashedFile {
 }
 
 impl FileHash {
-    /// Returns the size and the SHA-256 (lower-case hex) of the file, unless the hash is not known.
+    /// Returns the size and the SHA-256 (lower-case hex) of the file, or `None` if the hash is useless.
     pub(super) fn finish(&self) -> Option<(u64, String)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = !state.is_broken && state.head == state.expected;
@@ -118,7 +119,7 @@ impl FileHashState {
     }
 }
 
-/// Bytes written at once: a whole number of pages.
+/// Number of bytes written at once: a whole number of pages.
 const WRITE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -126,7 +127,8 @@ mod tests {
     use super::super::digest;
     use super::*;
 
-    /// Writes a file in pieces and then a part of it again. Returns the known hash and the digest of the file.
+    /// Writes a file in pieces, and then a part of it again. Returns the hash made while writing, and the hash made by
+    /// reading the file.
     fn written(expected: &[u8], pieces: &[&[u8]], again: (u64, &[u8])) -> (Option<(u64, String)>, (u64, String)) {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("file");

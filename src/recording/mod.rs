@@ -3,10 +3,10 @@
 //! A recording is cut into *segments* (the `part`s of the call record), one file each.
 //!
 //! # Invariants
-//! - A file under its final name is complete and synced to disk. Until then it has a name that ends in `.part`. Peaks are
-//!   not synced: they are only a convenience.
-//! - The segments of a recording adjoin to the sample. They are the same whether they are made during the call or after
-//!   its end (module `segmenter`).
+//! - A file under its final name is complete and synced to disk. Until then it has a name that ends in `.part`. Peaks
+//!   (the data of a waveform) are not synced: they are only a convenience.
+//! - Each segment of a recording begins with the sample after the last sample of the previous one. They are the same
+//!   whether they are made during the call or after its end (module `segmenter`).
 //! - The same call gives the same bytes: nothing here reads a clock.
 
 pub mod config;

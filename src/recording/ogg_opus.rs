@@ -1,9 +1,10 @@
-//! Writes Opus in Ogg (RFC 7845), with each channel as a stream of its own, so that neither leaks into the other.
+//! Writes Opus in Ogg (RFC 7845), with each channel as a stream of its own, so that one speaker is never heard on the
+//! channel of the other.
 //!
 //! At low rates a coupled stereo stream lets one channel leak into the other, because it encodes what both have in
 //! common. Channel mapping family 1 allows two uncoupled streams (section 5.1.1.2); all players that know the family
-//! decode them. The header gives the encoder's delay as pre-skip, and the last granule position trims the end
-//! (sections 4.2 and 4.4). So a player returns exactly the input samples. The same samples and name give the same bytes.
+//! decode them. The header gives the encoder's delay as pre-skip, and the last granule position trims the end (sections
+//! 4.2 and 4.4). So a player returns exactly the input samples. The same samples and name give the same bytes.
 
 use std::io::{self, Write};
 
@@ -20,18 +21,19 @@ pub(super) struct OggOpusWriter<W: Write> {
     frame_samples: usize,
     /// Interleaved samples that do not fill a packet yet.
     pending: Vec<i16>,
-    /// The last encoded packet. It is written when it is known whether it is the last in the file.
+    /// The last encoded packet. It is written later, because the last packet of the file is marked.
     last_packet: Option<Vec<u8>>,
     /// Packets encoded so far.
     packets: u64,
     /// Samples per channel received so far.
     samples: u64,
-    /// Samples to skip at the beginning, at 48 kHz.
+    /// Number of samples that a player skips at the beginning (pre-skip), at 48 kHz.
     pre_skip: u16,
 }
 
 impl<W: Write> OggOpusWriter<W> {
-    /// Starts a file. The serial number of its Ogg stream is derived from `name`.
+    /// Starts a file. The serial number of its Ogg stream is derived from `name`, so that equal input gives equal
+    /// bytes.
     pub(super) fn new(out: W, sample_rate: u32, name: &str) -> io::Result<Self> {
         let mut encoder = MSEncoder::new(sample_rate, 2, 0, &[0, 1], Application::Voip).map_err(io::Error::other)?;
         encoder.set_bitrate(Bitrate::Bits(BITRATE)).map_err(io::Error::other)?;
@@ -82,7 +84,7 @@ impl<W: Write> OggOpusWriter<W> {
         self.out.inner_mut().flush()
     }
 
-    /// Encodes the packet whose pending samples begin at index `from`, and writes the packet before it.
+    /// Encodes the packet whose samples begin at index `from` of `pending`, and writes the packet before it.
     fn encode(&mut self, from: usize) -> io::Result<()> {
         let samples = self.pending.get(from..from + 2 * self.frame_samples).unwrap_or_default();
         let packet = self.encoder.encode_vec(samples, MAX_PACKET_BYTES).map_err(io::Error::other)?;
@@ -110,8 +112,8 @@ fn head(pre_skip: u16, sample_rate: u32) -> Vec<u8> {
     out
 }
 
-/// Returns the comment header (RFC 7845 section 5.2). It names no software version, so that the same call gives the
-/// same bytes.
+/// Returns the comment header (RFC 7845 section 5.2). It names no software version, so that all versions write the same
+/// bytes for a call.
 fn tags() -> Vec<u8> {
     let vendor = b"callspan";
     let mut out = b"OpusTags".to_vec();
@@ -121,14 +123,14 @@ fn tags() -> Vec<u8> {
     out
 }
 
-/// Returns the FNV-1a hash of a name.
+/// Returns the FNV-1a hash of a name, as the serial number of the Ogg stream.
 fn serial(name: &str) -> u32 {
     name.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Clock of Ogg Opus, Hz, for any input rate.
+/// Clock of Ogg Opus, Hz, whatever the sample rate of the input.
 const CLOCK_HZ: u32 = 48_000;
-/// Packets per second, i.e. packets of 20 ms.
+/// Number of Opus packets per second: each has 20 ms.
 const FRAMES_A_SECOND: usize = 50;
 const PACKET_TICKS: u64 = 960;
 /// Bit rate of both channels, bit/s. 24 kbit/s per channel is transparent for telephone speech.
@@ -137,7 +139,7 @@ const BITRATE: i32 = 48_000;
 const COMPLEXITY: i32 = 5;
 /// Largest packet, bytes: two and a half times the average. It bounds the size of a file.
 const MAX_PACKET_BYTES: usize = 320;
-/// Maximum number of bytes per second: packets with their lacing values, and a page header.
+/// Maximum number of bytes written per second of sound: packets with their lacing values, and a page header.
 pub(super) const MAX_BYTES_A_SECOND: u64 = (FRAMES_A_SECOND * (MAX_PACKET_BYTES + 2) + 27) as u64;
 /// Maximum number of bytes of the two header pages and of additional packets at the end.
 pub(super) const HEADER_BYTES: u64 = 2_048;

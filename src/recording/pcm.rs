@@ -1,13 +1,13 @@
-//! Writes WAV files with 16-bit PCM. hound makes the header; the samples are written here, many at a time.
+//! Writes WAV files with 16-bit PCM. The crate hound makes the header; this module writes the samples, many at a time.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-/// Writes a PCM WAV file with a length given in advance. If the length comes out different, the header is written
-/// again.
+/// Writes a PCM WAV file whose length is given in advance. If the real length is different, the header is written again
+/// at the end.
 pub(super) struct PcmWriter<W: Write + Seek> {
     out: W,
     sample_rate: u32,
-    /// Samples per channel in the header.
+    /// Number of samples per channel that the header states.
     expected: u64,
     samples: u64,
     bytes: Vec<u8>,
@@ -22,7 +22,7 @@ impl<W: Write + Seek> PcmWriter<W> {
     pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         let samples = frames.as_flattened();
         self.bytes.resize(2 * samples.len(), 0);
-        // Arrays of a fixed length, so that the compiler vectorizes the loop.
+        // The loop works on arrays of a fixed length, so that the compiler vectorizes it.
         for (bytes, sample) in self.bytes.as_chunks_mut().0.iter_mut().zip(samples) {
             *bytes = sample.to_le_bytes();
         }
@@ -62,7 +62,7 @@ pub(super) fn header(sample_rate: u32, samples: u64) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Bytes of two 16-bit samples, one for each channel.
+/// Size of one sample of both channels, bytes: two 16-bit values.
 pub(super) const BYTES_A_SAMPLE: u64 = 4;
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
-//! Peaks of a recording for its waveform. They are made while the recording is written, and lie beside it (`.peaks`).
+//! Peaks of a recording for its waveform. They are made while the recording is written, and stored beside it
+//! (`.peaks`).
 //!
-//! A waveform is a convenience: the peaks are not synced to disk. A file that a power cut left empty counts as missing.
+//! A waveform is a convenience: the peaks are not synced to disk. A peaks file that is empty after a power cut counts
+//! as missing.
 //!
-//! Peaks show when somebody spoke. They are therefore removed with the recording, and before it is encrypted.
+//! Peaks show when somebody spoke. For privacy they are therefore removed with the recording, and before it is
+//! encrypted.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// The peaks of both channels. The recording is divided into pieces of equal length. Each piece has its lowest and
-/// highest sample, divided by 256.
+/// The peaks of both channels. The recording is divided into pieces of equal length; of each piece the lowest and
+/// highest sample is known, divided by 256.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RecordingPeaks {
     /// Left and right channel: lowest and highest sample of each piece.
@@ -38,14 +41,14 @@ pub(super) struct PeakFinder {
     expected: u64,
     pieces: u64,
     samples: u64,
-    /// Index of the piece to which the next sample belongs, and the sample index at which the following piece begins.
+    /// Number of the piece to which the next sample belongs, and the index of the first sample after this piece.
     piece: u64,
     piece_end: u64,
     channels: [Vec<(i16, i16)>; 2],
 }
 
 impl PeakFinder {
-    /// Creates a finder that divides `expected` samples per channel into up to `pieces` pieces.
+    /// Creates a finder for `expected` samples per channel, to be divided into at most `pieces` pieces.
     pub(super) fn new(expected: u64, pieces: u64) -> Self {
         let pieces = expected.min(pieces);
         let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
@@ -55,7 +58,7 @@ impl PeakFinder {
         finder
     }
 
-    /// Creates a finder for the file of peaks beside a recording of `samples` samples per channel.
+    /// Creates a finder for the `.peaks` file of a recording with `samples` samples per channel.
     pub(super) fn of_recording(samples: u64, sample_rate: u32) -> Self {
         let seconds = samples as f64 / f64::from(sample_rate.max(1));
         Self::new(samples, (seconds * PIECES_PER_S).ceil().clamp(1.0, MAX_PIECES) as u64)
@@ -82,12 +85,12 @@ impl PeakFinder {
         self.samples
     }
 
-    /// Returns the lowest and highest samples of the left and the right channel.
+    /// Returns the lowest and highest sample of each piece, for the left and the right channel.
     pub(super) fn into_channels(self) -> [Vec<(i16, i16)>; 2] {
         self.channels
     }
 
-    /// Returns the contents of the file beside the recording.
+    /// Returns the contents of the `.peaks` file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let [left, right] = &self.channels;
         let mut bytes = MAGIC.to_vec();
@@ -97,8 +100,8 @@ impl PeakFinder {
         bytes
     }
 
-    /// Widens the current piece. The loop has no branch, so that the compiler vectorizes it: every sample of a recording
-    /// passes here.
+    /// Widens the range of the current piece by more samples. The loop has no branch, so that the compiler vectorizes
+    /// it: every sample of a recording passes through it.
     fn widen(&mut self, frames: &[[i16; 2]]) {
         let (mut low, mut high) = ([i16::MAX; 2], [i16::MIN; 2]);
         for &[left, right] in frames {
@@ -131,9 +134,9 @@ pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
 
 /// First bytes of a `.peaks` file.
 const MAGIC: &[u8] = b"CSPEAKS1";
-/// Pieces per second of sound. Single words are visible, and the 32 bytes a second are 0.1 % of a WAV file.
+/// Number of pieces per second of sound. Single words are visible, and the 32 bytes a second are 0.1 % of a WAV file.
 const PIECES_PER_S: f64 = 8.0;
-/// Maximum number of pieces of a `.peaks` file: those of an hour. Longer recordings get longer pieces.
+/// Maximum number of pieces of a `.peaks` file: those of an hour. In a longer recording the pieces are longer.
 const MAX_PIECES: f64 = 28_800.0;
 /// Maximum number of bytes read of a `.peaks` file.
 const MAX_BYTES: u64 = 8 + 4 * 28_800;
@@ -142,7 +145,7 @@ const MAX_BYTES: u64 = 8 + 4 * 28_800;
 mod tests {
     use super::*;
 
-    /// Finds peaks sample by sample, with the definition of a piece.
+    /// Finds the peaks sample by sample, straight from the definition of a piece.
     fn plain(frames: &[[i16; 2]], expected: u64, pieces: u64) -> [Vec<(i16, i16)>; 2] {
         let pieces = pieces.min(expected);
         let mut out = [vec![(i16::MAX, i16::MIN); pieces as usize], vec![(i16::MAX, i16::MIN); pieces as usize]];
@@ -158,7 +161,8 @@ mod tests {
     #[test]
     fn pieces_are_the_same_however_the_samples_are_split() {
         let frames: Vec<[i16; 2]> = (0..5_003_u32).map(|n| [(n * 7_919) as i16, (n * 31) as i16]).collect();
-        // The recording is shorter than expected, as expected, or longer; and there are more pieces than samples.
+        // The cases: the recording is shorter than expected, as expected, or longer; and there are more pieces than
+        // samples.
         for (expected, pieces) in [(6_000, 7), (5_003, 11), (4_999, 40), (1_000, 1_000), (3, 8), (0, 5)] {
             for step in [1, 13, 160, 8_000] {
                 let mut finder = PeakFinder::new(expected, pieces);

@@ -1,7 +1,8 @@
 //! Publishes files: a file gets its final name only when it is complete and synced to disk.
 //!
-//! The files of a call, or of several calls, are published as a group. Each file is synced through the handle that wrote
-//! it if that is still open, so that no write error is missed. Then all get their names, and each folder is synced once.
+//! The files of a call, or of several calls, are published as a group. Each file is synced through the handle that
+//! wrote it if that is still open, so that no write error is missed. Then all files are renamed, and each folder is
+//! synced once.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::text::hex;
 
-/// Returns the name of a file until it is complete.
+/// Returns the `.part` name that a file has until it is complete.
 pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
@@ -26,22 +27,22 @@ pub(super) fn temporary_path(path: &Path) -> PathBuf {
 pub(super) struct PartFile {
     /// Final path of the file.
     path: PathBuf,
-    /// Handle that wrote the file; `None` after it was closed.
+    /// Handle by which the file is written; `None` after it was closed.
     file: Option<Arc<File>>,
     need: SyncNeed,
     is_published: bool,
 }
 
-/// Whether a file must be on the disk before it gets its name.
+/// Whether a file must be synced to the disk before it gets its final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SyncNeed {
     Synced,
-    /// The file may be empty after a power cut.
+    /// The file is not synced. It may be empty after a power cut.
     Unsynced,
 }
 
 impl PartFile {
-    /// Creates an empty file under the `.part` name of `path`. Returns it with the handle to write to it.
+    /// Creates an empty file under the `.part` name of `path`. Returns the file, and the handle to write to it.
     pub(super) fn create(path: PathBuf, need: SyncNeed) -> io::Result<(Self, Arc<File>)> {
         let file = Arc::new(create_private(&temporary_path(&path))?);
         Ok((Self { path, file: Some(Arc::clone(&file)), need, is_published: false }, file))
@@ -53,14 +54,14 @@ impl PartFile {
         self.file = None;
     }
 
-    /// Returns the final name.
+    /// Returns the final path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }
 
 impl PartFile {
-    /// Asks the system to begin writing the file to the disk, so that the later sync is short. A refusal does no harm.
+    /// Asks the system to begin writing the file to the disk, so that the later sync is short. An error does no harm.
     #[expect(unsafe_code, reason = "sync_file_range(2) has no safe form in std or rustix")]
     fn start_writeback(&self) {
         use std::os::fd::AsRawFd as _;
@@ -106,12 +107,12 @@ impl PublishGroup {
         self.0.append(&mut other.0);
     }
 
-    /// Returns the number of open files.
+    /// Returns the number of files of the group that are still open.
     pub(super) fn open_files(&self) -> usize {
         self.0.iter().filter(|part| part.file.is_some()).count()
     }
 
-    /// Publishes the files: fsync of each that needs it, all renames, fsync of each folder.
+    /// Publishes the files: fsync of each file that needs it, then all renames, then fsync of each folder.
     ///
     /// # Errors
     /// Fails with the file or folder for which the operating system refuses a step. No file gets its final name before
@@ -160,11 +161,11 @@ pub(crate) fn make_private_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a file with mode 0600, whatever the umask.
+/// Creates a file that only its owner can read (mode 0600), whatever the umask.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     let create = || OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path);
     let file = create().or_else(|error| match error.kind() {
-        // A file left by an earlier process would keep its mode, so it is removed and created again.
+        // An existing file, left by an earlier process, would keep its access mode, so it is removed and created again.
         io::ErrorKind::AlreadyExists => std::fs::remove_file(path).and_then(|()| create()),
         _ => Err(error),
     })?;
@@ -172,8 +173,8 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives a file or folder that root created to the owner of the folder around it. The service must be able to read and
-/// remove recordings that an administrator rendered again.
+/// Changes the owner of a file or folder that root created to the owner of its parent folder. The service must be able
+/// to read and remove recordings that an administrator rendered again.
 pub(crate) fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !rustix::process::geteuid().is_root() {
@@ -204,7 +205,7 @@ pub fn digest(path: &Path) -> io::Result<(u64, String)> {
     digest_of(&mut File::open(path)?)
 }
 
-/// Returns the size and the SHA-256 (lower-case hex) of an input.
+/// Returns the size and the SHA-256 (lower-case hex) of a stream of bytes.
 pub(super) fn digest_of(file: &mut dyn io::Read) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut bytes = 0;

@@ -1,14 +1,14 @@
-//! Voice quality of a side: the measurements of rendering, and an estimated MOS (ITU-T G.107).
+//! Voice quality of a side: what rendering measured, and an estimated MOS (ITU-T G.107).
 //!
-//! The estimate is the E-model with default values, the equipment impairment of the codec (G.113 appendix I), and the
-//! measured loss, assumed to be random. A passive listener cannot measure the mouth-to-ear delay, so
-//! [`ASSUMED_DELAY_MS`] is used. Wideband codecs use another scale (G.107.1) and get no estimate.
+//! The estimate is that of the E-model with default values. It uses the equipment impairment of the codec (G.113
+//! appendix I) and the measured loss, assumed to be random. A passive listener cannot measure the mouth-to-ear delay,
+//! so [`ASSUMED_DELAY_MS`] is used. Wideband codecs use another scale (G.107.1) and get no estimate.
 
 use crate::call::record::{CallProblem, ProblemKind, Side, SideRecord};
 use crate::codec::{Codec, EquipmentImpairment};
 use crate::render::{RenderReport, SideReport};
 
-/// Writes the measurements of rendering into the record of a side.
+/// Writes what rendering measured into the record of a side.
 pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
     side.concealed_ms = Some((report.concealed_us + 500) / 1_000);
     side.late = Some(report.late);
@@ -21,7 +21,7 @@ pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
     side.mos = if heard { main_codec(side).and_then(|codec| mos(codec, loss(side, report))) } else { None };
 }
 
-/// Finds a side that sent packets without any speech while the other side talked. Returns the side and the problem to
+/// Finds a side that sent packets without any speech while the other side talked. Returns this side and the problem to
 /// report.
 pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Option<(Side, CallProblem)> {
     let length_s = report.samples as f64 / f64::from(sample_rate.max(1));
@@ -39,13 +39,13 @@ pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Opt
 }
 
 /// Estimates the conversational MOS (G.107 appendix B) for a codec and a loss ratio, 0 to 1. Returns `None` for codecs
-/// without values in the table.
+/// without an equipment impairment in G.113.
 fn mos(codec: &str, loss: f64) -> Option<f64> {
     let EquipmentImpairment { ie, bpl } = Codec::from_name(codec)?.impairment()?;
     let percent = 100.0 * loss;
     // Effective equipment impairment (G.107 equation 7-29) with BurstR = 1, i.e. random loss.
     let effective = ie + (95.0 - ie) * percent / (percent + bpl);
-    // Delay impairment, usual approximation: 0.024 per ms below 177 ms.
+    // The delay impairment is approximated as usual: 0.024 per ms below 177 ms.
     let rating = (DEFAULT_RATING - 0.024 * ASSUMED_DELAY_MS - effective).clamp(0.0, 100.0);
     let mos = 1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6;
     Some(rounded(mos.clamp(1.0, 4.5), 100.0))
@@ -67,9 +67,9 @@ fn rounded(value: f64, by: f64) -> f64 {
 
 /// Assumed mouth-to-ear delay, ms: that of a good network.
 const ASSUMED_DELAY_MS: f64 = 150.0;
-/// Transmission rating R of G.107 with default values and no delay.
+/// Transmission rating factor R of G.107 with default values and no delay.
 const DEFAULT_RATING: f64 = 93.2;
-/// Recordings shorter than this, s, are not checked for one-way audio.
+/// Shortest recording, s, that is checked for one-way audio.
 const SHORT_S: f64 = 5.0;
 
 #[cfg(test)]
@@ -83,7 +83,8 @@ mod tests {
         // G.729: R = 78.6, MOS 3.97.
         assert_eq!(mos("G729", 0.0), Some(3.97));
         assert_eq!(mos("G729A", 0.0), Some(3.97), "an alias is the same codec");
-        // G.711 with 5 %: Ie = 95 * 5 / 30.1 = 15.78, R = 73.8, MOS 1 + 2.584 + 0.187.
+        // G.711 with 5 % loss: Ie = 95 * 5
+        // 30.1 = 15.78, R = 73.8, MOS 1 + 2.584 + 0.187.
         assert_eq!(mos("PCMU", 0.05), Some(3.77));
         assert!(mos("PCMU", 1.0).is_some_and(|mos| (1.0..1.5).contains(&mos)));
         assert_eq!(mos("OPUS", 0.0), None);

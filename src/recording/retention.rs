@@ -1,12 +1,13 @@
 //! Retention of recordings: removal by age, by total size, and when the disk is full.
 //!
 //! # Invariants
-//! - Recordings of held calls are never removed.
-//! - Recordings that delivery still needs are removed only if the configuration allows it, only to free space, and after
-//!   all others.
+//! - Recordings of calls that a person put on hold are never removed.
+//! - Recordings that are still to be delivered are removed only if the configuration allows it, only to free space, and
+//!   after all others.
 //! - Nothing is removed by age while the wall clock is not trusted ([`ClockTrust`]).
 //!
-//! The functions here only plan. The caller writes each removal into the journal before it removes files.
+//! The functions of this module only plan removals. The caller writes each removal into the journal before it removes
+//! files.
 
 use std::collections::HashSet;
 use std::io;
@@ -16,45 +17,45 @@ use std::time::Duration;
 use super::config::{Config, UndeliveredPolicy};
 use crate::time::Timestamp;
 
-/// A call whose recordings may be removed.
+/// A call with recordings that may be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalCandidate {
     /// Id of the call.
     pub(crate) id: String,
     /// Start of the call, if known.
     pub(crate) at: Option<Timestamp>,
-    /// Size of all files of the call.
+    /// Total size of the call's files, bytes.
     pub(crate) bytes: u64,
-    /// Cost of removing the call's recordings.
+    /// How much would be lost if the call's recordings were removed.
     pub(crate) cost: RemovalCost,
 }
 
-/// Cost of removing a call's recordings, the lowest first.
+/// How much is lost if a call's recordings are removed; the smallest loss first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RemovalCost {
-    /// Pyrus has the recordings.
+    /// Nothing is lost: Pyrus has the recordings.
     Nothing,
-    /// The recordings are the only copy, but are not to be delivered.
+    /// The only copy is lost. The recordings are not to be delivered.
     OnlyCopy,
-    /// The recordings are still to be delivered.
+    /// Recordings are lost that are still to be delivered.
     Owed,
-    /// Somebody holds the call, or it is not complete: removal is forbidden.
+    /// Removal is forbidden: a person put the call on hold, or the call is not complete.
     Held,
 }
 
 /// Reason for removing a call's recordings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalReason {
-    /// The call is older than `keep_days`.
+    /// The call is older than `keep_days` allows.
     Age,
-    /// The total size is above `max_disk_gib`.
+    /// The total size of all recordings is above `max_disk_gib`.
     Size,
-    /// Less than `min_free_gib` is free.
+    /// Less disk space than `min_free_gib` is free.
     Space,
 }
 
 impl RemovalReason {
-    /// Returns the text for the journal and for people.
+    /// Returns the reason as text, for the journal and for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Age => "older than recording.keep_days",
@@ -76,15 +77,15 @@ pub enum ClockTrust {
 /// Used and free disk space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// Size of all present recordings.
+    /// Total size of all present recordings, bytes.
     pub kept_bytes: u64,
     /// Free bytes on the disk of the recordings, if known.
     pub free_bytes: Option<u64>,
 }
 
 impl DiskUsage {
-    /// Returns whether no limit requires a removal, so that the calls need not be read. Always false if there is an age
-    /// limit.
+    /// Returns whether no removal is needed, so that the list of calls need not be read. Always false if there is an
+    /// age limit.
     pub(crate) fn is_within_limits(&self, config: &Config) -> bool {
         config.keep_days == 0
             && excess_bytes(config, self.kept_bytes) == 0
@@ -93,8 +94,8 @@ impl DiskUsage {
 }
 
 /// Plans the removals after which all limits hold again, in order of removal, at most [`MAX_REMOVALS`] of them. `walk`
-/// starts an iteration over the candidates, oldest first, those with an unknown start last. An iteration is not
-/// continued further than needed.
+/// starts an iteration over the candidates, oldest first, those with an unknown start last. An iteration reads no more
+/// candidates than needed.
 ///
 /// # Errors
 /// Fails if the iteration fails.
@@ -136,7 +137,7 @@ where
     Ok(removals.calls)
 }
 
-/// Chooses calls until `bytes` are freed: those with the lowest cost first, of equal cost the oldest.
+/// Chooses calls until `bytes` are freed: those with the smallest loss first, and of these the oldest first.
 fn choose_removals<I, E>(
     removals: &mut RemovalPlan,
     walk: &mut impl FnMut() -> I,
@@ -177,7 +178,7 @@ fn missing_free_bytes(config: &Config, free_bytes: Option<u64>) -> u64 {
     free_bytes.map_or(0, |free| (u64::from(config.min_free_gib) << 30).saturating_sub(free))
 }
 
-/// Calls chosen for removal so far.
+/// The calls chosen for removal so far, and their size.
 #[derive(Default)]
 struct RemovalPlan {
     calls: Vec<(String, RemovalReason)>,
@@ -198,7 +199,7 @@ impl RemovalPlan {
     }
 }
 
-/// Returns the bytes that this user can still write on the disk of a folder.
+/// Returns the number of free bytes that the current user can still write on the disk of a folder.
 ///
 /// # Errors
 /// Fails if the folder does not exist.
@@ -216,7 +217,7 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    /// Makes a call of one GiB per day, from 1 January 1970 on.
+    /// Returns test calls of one GiB each, one per day from 1 January 1970 on.
     fn calls(costs: &[RemovalCost]) -> Vec<RemovalCandidate> {
         let at = |day: usize| Some(Timestamp::from_secs(i64::try_from(day).expect("small") * 86_400));
         (0..)
@@ -259,7 +260,7 @@ mod tests {
             RemovalCost::Nothing,
         ]);
         let now = ClockTrust::Trusted(Timestamp::from_secs(10 * 86_400));
-        // Day 10 minus 6: c0 to c3 are older than day 4.
+        // On day 10 with a limit of 6 days, the calls c0 to c3 are older than day 4.
         assert_eq!(ids(&plan(&config(6, 0, 0), &calls, now, None)), ["c1", "c3"]);
         assert_eq!(ids(&plan(&config(6, 0, 0), &calls, ClockTrust::Unknown, None)), [""; 0]);
         assert_eq!(ids(&plan(&config(0, 0, 0), &calls, now, None)), [""; 0]);
@@ -274,9 +275,9 @@ mod tests {
             RemovalCost::Nothing,
             RemovalCost::Held,
         ]);
-        // Five GiB, three are allowed.
+        // There are five GiB of recordings, and three are allowed.
         assert_eq!(ids(&plan(&config(0, 3, 0), &all, ClockTrust::Unknown, None)), ["c1", "c3"]);
-        // One GiB is allowed, but calls that are owed or held are kept.
+        // One GiB is allowed, but calls that are still to be delivered or on hold are kept.
         assert_eq!(ids(&plan(&config(0, 1, 0), &all, ClockTrust::Unknown, None)), ["c0", "c1", "c3"]);
     }
 
@@ -301,7 +302,7 @@ mod tests {
     fn space_freed_by_age_counts_for_the_other_limits() {
         let all = calls(&[RemovalCost::Nothing; 5]);
         let now = ClockTrust::Trusted(Timestamp::from_secs(10 * 86_400));
-        // Age removes c0 to c3 (4 GiB), which is enough for both limits.
+        // The age limit removes c0 to c3 (4 GiB), which is enough for both other limits.
         let planned = plan(&config(6, 1, 4), &all, now, Some(0));
         assert!(planned.iter().all(|(_, why)| *why == RemovalReason::Age), "{planned:?}");
         assert_eq!(planned.len(), 4);
@@ -314,7 +315,7 @@ mod tests {
         let walk =
             || calls.iter().cloned().map(Ok::<_, std::convert::Infallible>).inspect(|_| seen.set(seen.get() + 1));
         let usage = DiskUsage { kept_bytes: calls.len() as u64 * GIB, free_bytes: None };
-        // Three GiB above the limit.
+        // The recordings are three GiB above the limit.
         let size = config(0, calls.len() as u32 - 3, 0);
         assert_eq!(super::plan(&size, walk, ClockTrust::Unknown, usage).expect("no error").len(), 3);
         assert_eq!(seen.get(), 3);

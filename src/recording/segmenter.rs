@@ -1,16 +1,18 @@
 //! Renders a leg into segments.
 //!
 //! # Invariants
-//! - Segment n spans from `starts_at + (n - 1) * segment_s` to `starts_at + n * segment_s`; the last ends with the call.
-//!   So segments adjoin to the sample, whenever they are made and at whatever sample rate.
-//! - All segments but the last depend only on the spool up to [`SEGMENT_SETTLE`] after their end. So a segment has the same
-//!   bytes whether it is made during the call, after its end, or from a replayed capture.
+//! - Segment n spans from `starts_at + (n - 1) * segment_s` to `starts_at + n * segment_s`; the last ends with the
+//!   call. So each segment begins with the sample after the previous one, whenever they are made and whatever their
+//!   sample rate.
+//! - All segments but the last depend only on the spool up to [`SEGMENT_SETTLE`] after their end. So a segment has the
+//!   same bytes whether it is made during the call, after its end, or from a replayed capture.
 //! - For each segment the call is decoded from its beginning. So decoders, keys and clocks have the same state as
-//!   without segments, and there is no seam. A call of n segments takes (n + 1) / 2 times the work.
+//!   without segments, and there is no seam. A call of n segments takes (n + 1)
+//! 2 times the work.
 //! - A segment has the sample rate that was needed up to its end. A call that changes to a wideband codec has segments
 //!   of two rates.
-//! - Finished segments are not changed. If another leg becomes the anchor leg later, the further segments are from that
-//!   leg, and the record says so.
+//! - Finished segments are not changed. If another leg becomes the anchor leg later, the following segments have the
+//!   sound of that leg, and the record says so.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,27 +29,27 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segmenter<'a> {
     pub(super) format: RecordingFormat,
-    /// Sample rate, Hz; `None` means the rate that the codecs need.
+    /// Sample rate, Hz; `None` means the lowest rate that suffices for the codecs.
     pub(super) sample_rate: Option<u32>,
-    /// Length of a segment, s.
+    /// Length of a segment, seconds.
     pub(super) segment_s: u64,
     pub(super) folder: &'a Path,
     pub(super) stem: &'a str,
     pub(super) channels: ChannelOrder,
 }
 
-/// Segments that were made before.
+/// Segments of the same recording that were made earlier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FinishedSegments {
     pub(super) count: u32,
-    /// Start of the first segment on the capture timeline; `None` if there are no segments.
+    /// Capture time at which the first segment starts; `None` if there are no segments.
     pub(super) starts_at: Option<Timestamp>,
 }
 
-/// How far to render.
+/// The time up to which a leg is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RenderUpTo {
-    /// Up to the end of this segment, during the call.
+    /// Up to the end of the segment with this number; the call is still in progress.
     Segment(u32),
     /// Up to the end of the call.
     End,
@@ -56,13 +58,13 @@ pub(super) enum RenderUpTo {
 /// The result of rendering a leg.
 #[derive(Debug)]
 pub(super) struct RenderedLeg {
-    /// Plan up to the end of the call or of the last segment.
+    /// The render plan up to the end of the call or of the last segment.
     pub(super) plan: RenderPlan,
-    /// Report from the beginning of the call.
+    /// The report on the sound from the beginning of the call.
     pub(super) report: RenderReport,
-    /// Whether anything was decoded.
+    /// Whether any sound was decoded.
     pub(super) is_heard: bool,
-    /// Whether a side can be heard by the measure of the verdict.
+    /// Whether a side can be heard, in the sense of the verdict (module `verdict`).
     pub(super) is_audible: bool,
     /// New segments; empty if nothing can be heard.
     pub(super) segments: Vec<NewSegment>,
@@ -112,7 +114,7 @@ impl Segmenter<'_> {
         Ok(RenderedLeg { plan, report, is_heard, is_audible, segments })
     }
 
-    /// Renders a leg from its beginning without writing a file.
+    /// Renders a leg from its beginning without writing a file, to measure its sound.
     pub(super) fn measure(
         &self,
         source: &LegSource,
@@ -123,7 +125,7 @@ impl Segmenter<'_> {
         render::render(&plan, source, &mut |_| Ok(()))
     }
 
-    /// Returns the plan and the number of the last segment.
+    /// Returns the render plan and the number of the last segment.
     fn last_segment_plan(
         &self,
         source: &LegSource,
@@ -144,7 +146,8 @@ impl Segmenter<'_> {
         Ok((plan, u32::try_from(last).unwrap_or(u32::MAX)))
     }
 
-    /// Returns the plan of a segment before the last, from the beginning of the call to the segment's end.
+    /// Returns the render plan for a segment before the last. It reaches from the beginning of the call to the
+    /// segment's end.
     fn segment_plan(&self, source: &LegSource, starts_at: Timestamp, number: u32) -> Result<RenderPlan, RenderError> {
         let ends_at = self.segment_start(starts_at, number.saturating_add(1));
         let options = RenderOptions { sample_rate: self.sample_rate, until: Some(ends_at + SEGMENT_SETTLE) };
@@ -158,7 +161,7 @@ impl Segmenter<'_> {
         starts_at + Duration::from_secs(seconds)
     }
 
-    /// Renders a plan and writes its last segment.
+    /// Renders a plan from its beginning, and writes its last segment to a file.
     fn write(
         &self,
         plan: &RenderPlan,

@@ -12,14 +12,14 @@ use super::peaks::{PeakFinder, peaks_path};
 use super::publish::{PartFile, PublishGroup, SyncNeed, digest, temporary_path, write_part};
 use crate::codec::CompandingLaw;
 
-/// Whether to swap the channels, because the leg's caller is the callee of the call.
+/// Whether the channels must be swapped, because the caller of the leg is the callee of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChannelOrder {
     Same,
     Swapped,
 }
 
-/// Writes a segment's file under its `.part` name.
+/// Writes the file of one segment under its `.part` name.
 pub(super) struct SegmentWriter {
     file: SegmentFile,
     channels: ChannelOrder,
@@ -28,20 +28,20 @@ pub(super) struct SegmentWriter {
     peaks: PeakFinder,
 }
 
-/// A file in progress, by format.
+/// The open file of a segment, by format.
 enum SegmentFile {
     Pcm(PcmWriter<HashedFile>),
     G711(G711Writer<HashedFile>),
     Opus(Box<OggOpusWriter<HashedFile>>),
 }
 
-/// Properties of a segment's file.
+/// Format and length of a segment's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentSpec {
     pub(super) format: RecordingFormat,
     pub(super) sample_rate: u32,
     pub(super) channels: ChannelOrder,
-    /// Expected samples per channel.
+    /// Expected number of samples per channel.
     pub(super) samples: u64,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct WrittenSegment {
 }
 
 impl SegmentWriter {
-    /// Starts the file of segment `number` (from 1) of the recording `stem`.
+    /// Starts the file of segment `number` (counted from 1) of the recording. `stem` begins all its file names.
     pub(super) fn new(folder: &Path, stem: &str, number: u32, spec: SegmentSpec) -> io::Result<Self> {
         let ending = spec.format.extension();
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
@@ -104,7 +104,7 @@ impl WrittenSegment {
         group.add(self.part);
         match write_part(peaks_path(&path), &self.peaks.to_bytes(), SyncNeed::Unsynced) {
             Ok(peaks) => group.add(peaks),
-            // The recording is complete. Only the waveform on the console page is missing.
+            // The recording itself is complete. Without its peaks, only the waveform on the console page is missing.
             Err(error) => tracing::warn!(path = %path.display(), "the peaks cannot be written: {error}"),
         }
         Ok((path, bytes, sha256))
@@ -112,7 +112,7 @@ impl WrittenSegment {
 }
 
 impl SegmentSpec {
-    /// Returns the expected final header, if the format writes its header again at the end; else nothing.
+    /// Returns the expected final header, if the format writes its header again at the end; otherwise no bytes.
     fn head(self) -> Vec<u8> {
         let laws = |law| u32::try_from(self.samples).map(|samples| g711::header(law, self.sample_rate, samples));
         match self.format {
@@ -152,8 +152,8 @@ impl SegmentFile {
     }
 }
 
-/// Returns the longest duration of a segment, s. If the sample rate is not set, assumes wideband, because a call may
-/// change to a wideband codec at any time.
+/// Returns the longest duration of a segment, seconds, for the size limit. If the configuration sets no sample rate,
+/// assumes wideband, because a call may change to a wideband codec at any time.
 pub(super) fn segment_seconds(
     format: RecordingFormat,
     part_hours: u32,
@@ -171,7 +171,7 @@ pub(super) fn segment_seconds(
     by_time.min(by_size).max(1)
 }
 
-/// Largest WAV file, bytes. Its size fields have 32 bits, which some readers take as signed.
+/// Largest WAV file, bytes. Its size fields have 32 bits, which some programs read as signed numbers.
 const MAX_WAV_BYTES: u64 = i32::MAX as u64;
 /// Maximum number of bytes of a WAV header.
 const HEADER_BYTES: u64 = 58;
@@ -187,7 +187,7 @@ mod tests {
         for format in
             [RecordingFormat::Wav, RecordingFormat::WavAlaw, RecordingFormat::WavUlaw, RecordingFormat::OggOpus]
         {
-            // Lengths: less than a second, more than one write to the file, and no samples.
+            // The lengths in samples: less than a second, more than one write to the file, and none.
             for samples in [5_000_u64, 40_000, 0] {
                 let spec = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
                 let mut writer = SegmentWriter::new(dir.path(), "call", 1, spec).expect("made");

@@ -1,4 +1,4 @@
-//! Derives the verdict of a call, i.e. whether it can be heard, and the reason for it.
+//! Derives the verdict of a call: whether the call can be heard, and if not, why.
 
 use std::collections::BTreeSet;
 
@@ -14,21 +14,21 @@ pub(crate) struct VerdictFacts {
     pub(crate) caller: SideFacts,
     /// Audio of the callee, if a leg was rendered.
     pub(crate) callee: SideFacts,
-    /// Media packets of the whole call.
+    /// Number of media packets of the whole call.
     pub(crate) packets: u64,
-    /// Whether media flowed between the hosts of the call, but on addresses that a NAT changed.
+    /// Whether media flowed between the hosts of the call, but between addresses that a NAT changed.
     pub(crate) is_behind_nat: bool,
-    /// The side whose packets contain no speech while the other side talks.
+    /// A side whose packets contain no speech although the other side talks; `None` if there is no such side.
     pub(crate) mute: Option<Side>,
-    /// The kind of fax that the call was, if it was one.
+    /// The kind of fax, if the call was a fax.
     pub(crate) fax: Option<FaxKind>,
-    /// The error that made rendering fail, if it failed.
+    /// The error with which rendering failed; `None` if it succeeded.
     pub(crate) failure: Option<String>,
-    /// Why this machine did not keep all packets of the call; `None` if it kept them.
+    /// The reason why this machine did not keep all packets of the call; `None` if it kept all.
     pub(crate) spool_loss: Option<String>,
 }
 
-/// How a call was found to be a fax.
+/// The evidence that a call is a fax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaxKind {
     /// T.38 replaced the audio.
@@ -51,16 +51,16 @@ pub(crate) enum AnswerState {
     BeganBefore,
 }
 
-/// Audio of a side in the recorded time of the call.
+/// Audio of one side during the recorded time of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SideFacts {
     /// How much of the side can be heard.
     pub(crate) audibility: Audibility,
-    /// Whether there were telephone-events.
+    /// Whether there were telephone-events (DTMF).
     pub(crate) events: bool,
-    /// Reasons why packets could not be decoded; not those of a few packets.
+    /// Reasons why packets could not be decoded. A reason that concerns only a few packets is left out.
     pub(crate) undecodable: BTreeSet<UndecodableReason>,
-    /// Whether packets were deliberately not kept, e.g. during a pause.
+    /// Whether the payload of packets was deliberately not kept, e.g. while the recording was paused.
     pub(crate) withheld: bool,
 }
 
@@ -70,7 +70,7 @@ pub(crate) enum Audibility {
     /// Nothing was decoded.
     #[default]
     Nothing,
-    /// Hardly anything was decoded, e.g. the packets before the encryption began.
+    /// Almost nothing was decoded, e.g. only the packets before the encryption began.
     AlmostNothing,
     /// Packets were decoded, and all of them are digital silence.
     Silence,
@@ -116,15 +116,15 @@ impl From<&SideReport> for SideFacts {
     }
 }
 
-/// Returns the reasons of packets without sound that explain a silent side. A few damaged packets explain nothing.
+/// Returns the reasons of undecodable packets that explain why a side is silent. A few damaged packets explain nothing.
 fn main_reasons(report: &SideReport) -> BTreeSet<UndecodableReason> {
     let packets = (report.decoded + report.comfort + report.undecodable()) as f64;
     let is_main = |count: u64| count as f64 >= MIN_REASON_SHARE * packets;
     report.silent.iter().filter(|(_, count)| is_main(**count)).map(|(reason, _)| reason.clone()).collect()
 }
 
-/// Returns the first verdict that applies, in the order of [`CallVerdict`], and the reason for people. Never returns
-/// `Excluded`, which only the engine decides.
+/// Returns the first verdict that applies, in the order of [`CallVerdict`], and the reason as a sentence for people.
+/// Never returns `Excluded`, which only the engine decides.
 pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     match (facts.caller.is_heard(), facts.callee.is_heard()) {
         (true, true) => {
@@ -163,7 +163,7 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     if let Some(failure) = &facts.failure {
         return (CallVerdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
     }
-    // Packets lost on this machine are named first. Otherwise a person would look for the fault at the switch.
+    // If this machine lost packets, that is named first. Otherwise a person would look for the fault at the switch.
     if let Some(loss) = &facts.spool_loss {
         return (CallVerdict::Failed, format!("No sound of the call could be kept: {loss}."));
     }
@@ -190,7 +190,8 @@ fn fax_note(facts: &VerdictFacts) -> &'static str {
     }
 }
 
-/// Returns why a side cannot be heard while the other can; `None` if the silent side is a fax machine that receives.
+/// Returns why a side cannot be heard while the other can, as a sentence; `None` if the silent side is a fax machine
+/// that receives.
 fn silent_side_reason(silent: &str, side: &SideFacts, facts: &VerdictFacts) -> Option<String> {
     let is_listening = facts.fax.is_some() && side.undecodable.is_empty();
     (!is_listening).then(|| silence_reason(silent, side, facts.spool_loss.as_deref()))
@@ -228,7 +229,7 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
     }
 }
 
-/// Returns why a side cannot be heard while the other can.
+/// Returns the reason why a side cannot be heard, as a sentence. `side` is the name of the side in the sentence.
 fn silence_reason(side: &str, facts: &SideFacts, spool_loss: Option<&str>) -> String {
     match facts.undecodable.iter().next() {
         None if facts.audibility == Audibility::Silence => {
@@ -275,17 +276,17 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
     }
 }
 
-/// A side is heard if sound was decoded for at least this share of the recorded time, or for [`MIN_HEARD_MS`]. A short
-/// greeting in a long call counts; the packets before a key agreement do not.
+/// Smallest share of the recorded time, 0 to 1, with decoded sound at which a side counts as heard. [`MIN_HEARD_MS`] is
+/// enough, too. A short greeting in a long call counts; the packets before a key agreement do not.
 const MIN_HEARD_SHARE: f64 = 0.02;
-/// A side with this much decoded sound, ms, is heard, however long the call is.
+/// Duration of decoded sound, ms, with which a side counts as heard, however long the call is.
 const MIN_HEARD_MS: f64 = 1_000.0;
-/// Smallest share of decoded packets, 0 to 1, among decoded and undecodable packets. With a smaller share a side has
-/// almost no sound.
+/// Smallest share of decoded packets, 0 to 1, among decoded and undecodable packets. With a smaller share a side counts
+/// as almost silent.
 const MIN_DECODED_SHARE: f64 = 0.05;
 /// Smallest share of a side's packets, 0 to 1, whose reason is named for a silent side.
 const MIN_REASON_SHARE: f64 = 0.05;
-/// Largest magnitude of digital silence: 8 in A-law, and the ripple of a resampler.
+/// Largest magnitude of a sample that counts as digital silence: 8 in A-law, and the ripple of a resampler.
 const SILENCE_PEAK: u32 = 16;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Verifies a finished file against its call record: size, hash and length, and that it can be decoded to its end.
 //!
-//! symphonia reads the files and decodes WAV. It has no Opus decoder, so libopus decodes the Opus packets. The decoded
-//! samples also give the peaks for a waveform.
+//! The crate symphonia reads the files and decodes WAV. It has no Opus decoder, so libopus decodes Opus. The decoded
+//! samples also yield the peaks for a waveform.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ use crate::call::record::RecordingFile;
 /// A file that matches its call record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedRecording {
-    /// Samples per channel.
+    /// Number of samples per channel.
     pub samples: u64,
     /// Lowest and highest sample of each interval, for the left and the right channel. The intervals have equal length.
     /// There are as many as requested, or fewer if the file has fewer samples.
@@ -36,7 +36,7 @@ pub enum VerifyError {
     /// The file does not exist or cannot be read.
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// The file has another size.
+    /// The size of the file differs from the record.
     #[error("it has {found} bytes, but the record says {expected}")]
     Size {
         /// Size of the file, bytes.
@@ -44,7 +44,7 @@ pub enum VerifyError {
         /// Size in the record, bytes.
         expected: u64,
     },
-    /// The file has another hash.
+    /// The hash (SHA-256) of the file differs from the record.
     #[error("it was changed: its SHA-256 differs from the record")]
     HashMismatch,
     /// The file is encrypted; only `verify_encrypted` can decode it.
@@ -53,17 +53,17 @@ pub enum VerifyError {
     /// The file cannot be decoded.
     #[error("it cannot be decoded: {0}")]
     Undecodable(String),
-    /// The decoded audio has another length.
+    /// The decoded audio is longer or shorter than the record says.
     #[error("it has {found} samples, but the times in the record say {expected}")]
     Length {
-        /// Samples per channel in the file.
+        /// Number of samples per channel in the file.
         found: u64,
-        /// Samples per channel by the times in the record.
+        /// Number of samples per channel that the times in the record give.
         expected: u64,
     },
 }
 
-/// Verifies a file against its entry in the record, and finds up to [`PEAKS`] peaks.
+/// Verifies a file against its entry in the record, and finds up to [`PEAKS`] peaks for a waveform.
 ///
 /// # Errors
 /// Returns the first mismatch.
@@ -174,7 +174,8 @@ fn decode_pcm(
     Ok(())
 }
 
-/// Decodes Opus. `delay` is the pre-skip at 48 kHz (RFC 7845 section 4.2); the last packet gives the samples to trim.
+/// Decodes an Opus file. `delay` is the pre-skip at 48 kHz (RFC 7845 section 4.2); the last packet states how many
+/// samples to trim at the end.
 fn decode_opus(
     reader: &mut dyn FormatReader,
     codec: &AudioCodecParameters,
@@ -191,7 +192,7 @@ fn decode_opus(
     let mut decoder = MSDecoder::new(sample_rate, streams, coupled, mapping).map_err(undecodable)?;
     let here = |ticks: u64| (ticks * u64::from(sample_rate) / OPUS_CLOCK_HZ) as usize;
     let mut skip = here(delay);
-    // Space for 120 ms, the longest packet.
+    // The buffer has space for 120 ms, the longest packet.
     let mut samples = vec![0; 2 * sample_rate as usize * 120 / 1_000];
     while let Some(packet) = reader.next_packet().map_err(undecodable)? {
         let count = decoder.decode(&packet.data, &mut samples, false).map_err(undecodable)?;

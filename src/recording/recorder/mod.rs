@@ -1,7 +1,7 @@
 //! Makes the files of a call: its recording and its call record.
 //!
-//! The anchor leg is rendered. If only one side of it can be heard, or none, another leg may be rendered instead.
-//! During a call, segments that are full are made (module `segmenter`).
+//! The sound is that of the anchor leg. If only one side of this leg can be heard, or none, another leg may be rendered
+//! instead. Complete segments are rendered while the call is still in progress (module `segmenter`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,27 +23,28 @@ use crate::spool::storage::FolderMarker;
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
-/// Makes the files of calls. It has no state, so several threads may use it.
+/// Makes the files of calls. It keeps no state between calls, so several threads may use it.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: Config,
-    /// Storage marker of the recordings' folder; `None` if no service writes to the folder.
+    /// Marker that shows whether the disk of the recordings' folder is mounted; `None` if no service writes to the
+    /// folder.
     marker: Option<FolderMarker>,
     layout: FolderLayout,
-    /// Largest file that Pyrus accepts, bytes.
+    /// Size of the largest file that Pyrus accepts, bytes.
     max_segment_bytes: Option<u64>,
 }
 
 /// Layout of the folder of recordings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FolderLayout {
-    /// All files are in the folder itself (`replay`).
+    /// All files are in one folder (`replay`).
     Flat,
-    /// Files are in `YYYY/MM/DD/` by the start of the call (`run`).
+    /// Files are in subfolders `YYYY/MM/DD/` by the start of the call (`run`).
     ByDay,
 }
 
-/// A file of a call could not be written. A later attempt may succeed, because the spool still exists.
+/// A file of a call could not be written. A later attempt may succeed, because the packets are still in the spool.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
 pub struct RecordingError {
@@ -53,16 +54,16 @@ pub struct RecordingError {
     pub(crate) source: io::Error,
 }
 
-/// Segments made during a call that have no final file names yet. Dropping them removes their files.
+/// Segments made during a call that do not have their final file names yet. Dropping this value removes their files.
 #[derive(Debug)]
 pub struct ReadySegments {
     segments: Vec<NewSegment>,
-    /// Index into `record.legs` of the rendered leg.
+    /// Index of the rendered leg in `record.legs`.
     leg: usize,
     wall_offset_ns: i64,
 }
 
-/// The files of ended calls, complete but without their final names. Dropping them removes the files.
+/// The files of ended calls: complete, but without their final names. Dropping this value removes the files.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedCalls {
     records: Vec<CallRecord>,
@@ -97,14 +98,14 @@ impl Recorder {
         Self { marker: FolderMarker::of(&config.dir), config, layout, max_segment_bytes }
     }
 
-    /// Returns the length of a segment, s.
+    /// Returns the length of a segment, seconds.
     pub fn segment_seconds(&self) -> u64 {
         let Config { format, part_hours, sample_rate, .. } = self.config;
         segments::segment_seconds(format, part_hours, self.max_segment_bytes, sample_rate)
     }
 
-    /// Renders the full segments of a live call that its record does not have yet. Returns `None` if there are none, or if
-    /// nothing can be heard so far.
+    /// Renders the complete segments of a live call that its record does not contain yet. Returns `None` if there are
+    /// none, or if nothing can be heard so far.
     ///
     /// # Errors
     /// Fails if a file cannot be written. A spool that cannot be read is no error here: it is read again at the end of
@@ -146,8 +147,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Renders an ended call, and publishes its recording, if it can be heard, and its record. Segments that the record has
-    /// already are not changed.
+    /// Renders an ended call, and publishes its recording, if it can be heard, and its record. Segments that the record
+    /// already contains are not changed.
     ///
     /// # Errors
     /// Fails if a file cannot be written; then only complete files are published.
@@ -170,7 +171,8 @@ impl Recorder {
             let facts = self.render_ended(ended, store, &mut record, &mut files)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // A note of the engine, e.g. on how it knows that the call was answered, follows the reason of the verdict.
+            // The engine may have left a note, e.g. how it knows that the call was answered. The note follows after the
+            // reason of the verdict.
             let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
@@ -178,7 +180,7 @@ impl Recorder {
         Ok(PreparedCalls { records: vec![record], files })
     }
 
-    /// Writes or replaces the sidecar record of a call.
+    /// Writes or replaces the call record file beside the recording.
     ///
     /// # Errors
     /// Fails if the file cannot be written.
@@ -190,7 +192,8 @@ impl Recorder {
         Ok(path)
     }
 
-    /// Writes the sidecar record and adds it to the files to be published. Returns its path.
+    /// Writes the call record file under its `.part` name and adds it to the files to be published. Returns its final
+    /// path.
     fn write_record_part(&self, record: &CallRecord, files: &mut PublishGroup) -> Result<PathBuf, RecordingError> {
         let path = self.folder(record).join(format!("{}.json", stem(record)));
         let mut json = serde_json::to_vec_pretty(record).map_err(|error| failed(&path, io::Error::other(error)))?;
@@ -199,7 +202,7 @@ impl Recorder {
         Ok(path)
     }
 
-    /// Creates the folder of a call's files, unless its disk is missing.
+    /// Creates the folder of a call's files. Fails if the disk of the folder is missing.
     fn make_folder(&self, folder: &Path) -> Result<(), RecordingError> {
         if let Some(Err(error)) = self.marker.as_ref().map(FolderMarker::check) {
             return Err(failed(folder, io::Error::other(error)));
@@ -246,7 +249,8 @@ impl Recorder {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());
             }
-            // Without an end in the spool, the stream times are from the record and already on the wall clock.
+            // If the spool has no end of the leg, the stream times come from the record, where they are already
+            // wall-clock times.
             let is_from_spool = rendered.plan.ended.is_some();
             let segments = apply_rendered(rendered, leg, record, &mut facts);
             files.append(self.complete(segments, ended.wall_offset_ns, record)?);
@@ -257,8 +261,8 @@ impl Recorder {
         Ok(facts)
     }
 
-    /// Renders the first leg that can be heard, or a later leg that has more of the call. If none can be heard, returns
-    /// the first leg, because the verdict should explain why the anchor leg is silent.
+    /// Renders the first leg that can be heard, or a later leg that contains more of the call. If none can be heard,
+    /// returns the first leg: the verdict should explain why the anchor leg is silent.
     fn render_best<'a>(
         &self,
         legs: &'a [EndedLeg],
@@ -287,7 +291,7 @@ impl Recorder {
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
         if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
-            // Removes the `.part` files of the first leg: those of the fuller leg have the same names.
+            // Dropping the first leg removes its `.part` files, because those of the better leg have the same names.
             drop(rendered);
             let rendered =
                 self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
@@ -298,8 +302,8 @@ impl Recorder {
         Ok(Some(ChosenLeg { rendered, leg, note: is_undecodable.then_some(UNDECODABLE_ANCHOR) }))
     }
 
-    /// Looks for a better leg if one side of the rendered leg has hardly any audio. A better leg has audio of both sides and
-    /// no less audio in total.
+    /// Looks for a better leg if one side of the rendered leg has hardly any audio. A better leg has audio of both
+    /// sides, and in total no less than the rendered leg.
     fn find_fuller_leg<'a>(
         &self,
         rendered: &RenderedLeg,
@@ -337,7 +341,7 @@ impl Recorder {
         }
     }
 
-    /// Adds segments to the record. Returns their files, which are about to be published.
+    /// Adds segments to the record. Returns their files, which the caller is about to publish.
     fn complete(
         &self,
         segments: Vec<NewSegment>,
@@ -379,7 +383,7 @@ fn apply_rendered(
     let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
     (facts.caller, facts.callee) = (left.into(), right.into());
     if rendered.plan.has_no_pause() {
-        // Without a pause of the recording, a missing payload means that the capture cut the packet.
+        // If the recording was never paused, a missing payload means that the capture truncated the packet.
         for side in [&mut facts.caller, &mut facts.callee].into_iter().filter(|side| side.withheld) {
             side.withheld = false;
             side.undecodable.insert(UndecodableReason::Cut);
@@ -400,7 +404,7 @@ fn apply_rendered(
     rendered.segments
 }
 
-/// A call to be rendered, and the point up to which it is rendered.
+/// A call to be rendered, and the time up to which it is rendered.
 #[derive(Clone, Copy, Debug)]
 struct RenderTask<'a> {
     record: &'a CallRecord,
@@ -408,19 +412,19 @@ struct RenderTask<'a> {
     up_to: RenderUpTo,
 }
 
-/// The leg chosen to be rendered, with its result.
+/// The leg chosen for the recording, with the result of its rendering.
 #[derive(Debug)]
 struct ChosenLeg<'a> {
     rendered: RenderedLeg,
     leg: &'a EndedLeg,
-    /// Sentence for the record if the chosen leg is not the anchor leg.
+    /// Sentence for the record that explains the choice; `None` if the anchor leg was chosen.
     note: Option<&'static str>,
 }
 
-/// Durations of audio in a leg, µs.
+/// Duration of audio in a leg, µs.
 #[derive(Clone, Copy, Debug)]
 struct HeardTime {
-    /// Duration of the side with less audio, µs.
+    /// Duration of audio of the side with less audio, µs.
     less_us: u64,
     sum_us: u64,
 }
@@ -430,7 +434,7 @@ fn heard_time(report: &RenderReport) -> HeardTime {
     HeardTime { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
 }
 
-/// Returns the finished segments in a record.
+/// Returns the segments that a record already contains.
 fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegments {
     FinishedSegments {
         count: record.recordings.iter().map(|r| r.part).max().unwrap_or(0),
@@ -438,7 +442,7 @@ fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegme
     }
 }
 
-/// Marks the leg whose audio is in the recording. Segments made during the call may be from another leg.
+/// Marks in the record the leg whose audio is in the recording. Segments made during the call may be from another leg.
 fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     let earlier = record.recordings.len();
     let other = earlier > 0 && record.legs.iter().enumerate().any(|(n, l)| l.rendered && n != leg.index);
@@ -453,7 +457,7 @@ fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     }
 }
 
-/// Writes the statistics of both sides into the record: those of the engine, and those of rendering.
+/// Writes the statistics of both sides into the record: the counts of the engine and the measurements of rendering.
 fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut CallRecord) {
     let mut sides = match &rendered.plan.ended {
         Some(ended) => SideRecords { caller: ended.sides[0].clone(), callee: ended.sides[1].clone() },
@@ -471,7 +475,8 @@ fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut Ca
     apply_losses(record, rendered.plan.recounted);
 }
 
-/// Corrects the problem that reports lost packets, if rendering counted the losses again after a restart.
+/// Corrects the problem that reports lost packets. After a restart, rendering counts the losses again (`recounted`),
+/// because the engine missed some packets.
 fn apply_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if recounted && lost == 0 {
@@ -485,7 +490,7 @@ fn apply_losses(record: &mut CallRecord, recounted: bool) {
     }
 }
 
-/// Shifts stream times from the capture timeline to the wall clock as of the start of the call.
+/// Converts the stream times from capture time to wall-clock time, by the offset `by_ns` at the start of the call.
 fn shift_streams(sides: &mut SideRecords, by_ns: i64) {
     for side in [Side::Caller, Side::Callee] {
         for stream in &mut sides.get_mut(side).streams {
@@ -514,14 +519,14 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
         (ProblemKind::TrailingBytes, quirk(PayloadQuirk::TrailingBytes)),
         (ProblemKind::OppositePhases, quirk(PayloadQuirk::OppositePhases)),
     ] {
-        // The engine has already counted the cut packets of the whole call.
+        // The engine has already counted the truncated packets of the whole call, so the problem is not added twice.
         if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(kind.with_packets(packets));
         }
     }
 }
 
-/// Returns the facts for the verdict that follow from the record alone.
+/// Returns those facts for the verdict that the record alone gives.
 fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     let refused = matches!(
         record.outcome,
@@ -547,7 +552,7 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     }
 }
 
-/// Returns the kind of fax that the signalling shows; `None` if the call is no fax.
+/// Returns the kind of fax that the signalling announced; `None` if the call is no fax.
 fn fax_of(record: &CallRecord) -> Option<FaxKind> {
     let faxes = || record.events.iter().filter(|event| event.kind == EventKind::Fax);
     let is_refused = |event: &EventRecord| event.detail.as_deref() == Some(T38_REFUSED);
@@ -558,7 +563,7 @@ fn fax_of(record: &CallRecord) -> Option<FaxKind> {
     }
 }
 
-/// Returns why sound of a call was not kept, if this problem is the reason.
+/// Returns the reason why sound of a call was not kept, if this problem is one.
 fn spool_loss(problem: CallProblem) -> Option<String> {
     let error = problem.errno.map(|errno| format!(" ({errno})")).unwrap_or_default();
     match problem.kind {
@@ -569,13 +574,13 @@ fn spool_loss(problem: CallProblem) -> Option<String> {
     }
 }
 
-/// Returns true if reading the spool may succeed later. A bad sector (EIO) or a missing file is permanent.
+/// Returns true if the spool may be readable later. A bad sector (EIO) or a missing file is permanent.
 fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.raw_os_error().is_some_and(|n| n != Errno::IO.raw_os_error() && n != Errno::NOENT.raw_os_error())
 }
 
-/// Returns the stem of a call's file names: its id, with any unexpected character replaced.
+/// Returns the beginning of a call's file names: the call id, in which unexpected characters are replaced.
 fn stem(record: &CallRecord) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     record.id.chars().map(safe).collect()
@@ -599,8 +604,8 @@ const UNDECODABLE_ANCHOR: &str =
 /// Sentence for the record if the anchor leg has the audio of one side only.
 const ONE_SIDED_ANCHOR: &str =
     "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
-/// A side with less audio than 1/10 of the recording counts as missing. Its few packets were sent before the media took
-/// another path, or are keep-alives that look like RTP.
+/// Divisor of the recording's length: a side with less audio than 1/10 of it counts as missing. Its few packets were
+/// sent before the media took another path, or are keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
 
 #[cfg(test)]

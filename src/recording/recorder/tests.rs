@@ -1,4 +1,4 @@
-//! Records ended calls whose spools the tests build.
+//! Tests that record ended calls. The tests build the spools of these calls.
 
 use super::*;
 use crate::call::decision::Decision;
@@ -15,13 +15,13 @@ impl LegStore for TestSpools {
     }
 }
 
-/// Makes a leg of 2 s, recorded from its beginning, with packets of 20 ms at a constant level from each speaker.
+/// Returns a leg of 2 s, recorded from its beginning. Each speaker sends packets of 20 ms with a constant level.
 fn leg(speakers: &[(Side, &str)]) -> LegSource {
     let speakers: Vec<_> = speakers.iter().map(|&(side, encoding)| (side, encoding, 0..100)).collect();
     leg_of(&speakers)
 }
 
-/// Makes a leg like [`leg`], with the range of the hundred packets that each speaker sends.
+/// Returns a leg like [`leg`], in which each speaker sends only some of the hundred packets, given as a range.
 fn leg_of(speakers: &[(Side, &str, std::ops::Range<u16>)]) -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
@@ -85,11 +85,11 @@ fn call_becomes_a_stereo_wav_and_record_reproducibly() {
         assert_eq!(bytes.len() as u64, file.bytes);
         let (spec, samples) = wav(&file.path);
         assert_eq!((spec.channels, spec.bits_per_sample, samples.len()), (2, 16, 32_000));
-        // mu-law 0x90 and 0xA0 (G.711 table 2a).
+        // The levels are those of the mu-law bytes 0x90 and 0xA0 (G.711 table 2a).
         assert_eq!((samples[800], samples[801]), (15_996, 7_932));
         assert_eq!(record.verdict, Some(CallVerdict::BothSides));
         assert!(record.legs[0].rendered);
-        // These are the counts of the engine, from the end of the leg.
+        // These counts are those of the engine, from the decision that ends the leg.
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (1, 2));
         let json = std::fs::read_to_string(dir.path().join("20261123T070000Z-abc.json")).unwrap();
         assert_eq!(serde_json::from_str::<CallRecord>(&json).unwrap(), record);
@@ -125,7 +125,8 @@ fn first_leg_that_can_be_heard_is_rendered() {
     assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
 }
 
-/// Records a call of these legs. Returns which leg was rendered, the record, and the first sample of each channel.
+/// Records a call with these legs. Returns for each leg whether it was rendered, the record, and the first sample of
+/// each channel.
 fn rendered_of(legs: Vec<LegSource>) -> (Vec<bool>, CallRecord, [i16; 2]) {
     let (ended, spools) = call(legs.into_iter().map(|leg| (leg, true)).collect());
     let dir = tempfile::tempdir().unwrap();
@@ -155,11 +156,11 @@ fn first_leg_is_kept_if_no_other_has_more_audio() {
     // The first leg has one side for the whole call. The second leg has both sides, for less than half of the call.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), half()]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
-    // The first leg has both sides, one of them for a fifth of the call, which is enough.
+    // The first leg has both sides. One of them speaks for a fifth of the call, which is enough.
     let little = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 40..60)]);
     let (legs, record, _) = rendered_of(vec![little, leg(&BOTH)]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::BothSides)));
-    // No leg has both sides.
+    // No leg has audio of both sides.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), leg(&BOTH[1..])]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
@@ -177,7 +178,7 @@ fn late_packets_are_a_problem_in_the_record() {
         };
         (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
         if side == Side::Callee {
-            // Both packets arrive 3 s late.
+            // Both packets arrive 3 s after their time.
             send(20, 3_400.0);
             send(21, 3_420.0);
         }
@@ -234,7 +235,7 @@ fn segments_adjoin_to_the_sample_and_hold_the_same_audio() {
     let dir = tempfile::tempdir().unwrap();
     let whole = recorder(dir.path()).record(&ended, &spools).unwrap();
     let (_, whole) = wav(&whole.recordings[0].path);
-    // 40,000 bytes have space for one second of 32,000 bytes.
+    // 40,000 bytes are enough for one second of sound (32,000 bytes).
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
     let record = Recorder::new(config, FolderLayout::ByDay, Some(40_000)).record(&ended, &spools).unwrap();
     let [first, second] = record.recordings.as_slice() else { panic!("two segments") };
@@ -255,7 +256,7 @@ fn unwritable_folder_is_an_error_that_names_the_path() {
     assert!(error.to_string().contains(&blocked.display().to_string()), "{error}");
 }
 
-/// Makes a leg of 40 s whose callee changes to G.722 at 36 s, on the same stream.
+/// Returns a leg of 40 s in which the callee changes to G.722 after 36 s, within the same RTP stream.
 fn leg_changing_to_wideband() -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
@@ -277,8 +278,8 @@ fn segment_has_the_sample_rate_needed_up_to_its_end() {
     let (ended, spools) = call(vec![(leg_changing_to_wideband(), true)]);
     let dir = tempfile::tempdir().unwrap();
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
-    // One second per segment: 64,000 bytes at 16 kHz and a header. G.722 comes at 36 s. A segment depends on packets
-    // up to half a minute after its end, so the later segments have 16 kHz.
+    // Segments of one second have 64,000 bytes at 16 kHz, and a header. G.722 begins after 36 s. A segment depends on
+    // packets up to half a minute after its end, so the later segments have 16 kHz.
     let recorder = Recorder::new(config, FolderLayout::Flat, Some(64_058));
     assert_eq!(recorder.segment_seconds(), 1);
     let record = recorder.record(&ended, &spools).unwrap();
@@ -315,7 +316,7 @@ fn finished_segments_stay_and_the_record_names_another_leg() {
     assert_eq!((first.len(), first[0].part), (1, 1));
     let again = DueSegments { record: live.clone(), ..due };
     assert!(recorder.render_segments(&again, &spools).unwrap().is_none(), "it is not made twice");
-    // At the end the other leg is the anchor leg, and its sides are swapped.
+    // When the call ends, the other leg is the anchor leg, and its sides are swapped.
     ended.legs.reverse();
     ended.record.take_parts(&live);
     let record = recorder.record(&ended, &spools).unwrap();
