@@ -1,4 +1,5 @@
-//! The causes of alarms, and the text of each. Title and message frame of an alarm are in `alarm_text`.
+//! The causes of alarms, and the sentence that describes each. The title of an alarm and the rest of its message are in
+//! `alarm_text`.
 
 use std::fmt;
 use std::path::Path;
@@ -8,21 +9,22 @@ use super::alerts::AlarmKind;
 
 /// The cause of an alarm, with the facts that its text names.
 pub(crate) enum AlarmCause<'a> {
-    /// A module below described the cause: the disk watch, a capture source, delivery, or a rule of the doctor.
+    /// Another module has already described the cause in a sentence: the disk watch, a capture source, delivery, or a
+    /// rule of the doctor.
     Described(AlarmKind, &'a str),
-    /// The thread of the archive panicked.
+    /// The thread that sends calls to the central archive panicked.
     ArchivePanicked,
-    /// The archive has failed for a long time.
+    /// The central archive has failed for a long time.
     ArchiveFailing { reason: &'a str },
-    /// The archive refused a call for good.
+    /// The central archive refused a call for good.
     CallNotArchived { reason: &'a str },
-    /// The archive takes calls again.
+    /// The central archive accepts calls again.
     ArchiveRecovered,
     /// Encryption of a recording failed and is tried again.
     RecordingNotEncrypted { error: &'a dyn fmt::Display },
-    /// A recording was changed after it was written.
+    /// Somebody changed a recording after it was written.
     RecordingChanged { file: &'a Path, call: &'a str },
-    /// A recording or its row could not be written.
+    /// A recording or its journal row could not be written; callspan tries again after `pause`.
     RecordingNotWritten { error: &'a dyn fmt::Display, pause: Duration },
     /// The packets that `recording.keep_pcap` keeps could not be copied.
     PacketsNotKept { error: &'a dyn fmt::Display },
@@ -30,17 +32,17 @@ pub(crate) enum AlarmCause<'a> {
     LegsNotRendered { legs: usize },
     /// The thread that works on a call panicked.
     CallWorkPanicked,
-    /// `calls render` asked for a call that cannot be rendered again.
+    /// A person asked by `calls render` to render a call again, but that failed.
     RequestedRenderFailed { error: &'a str },
     /// The journal could not be written.
     JournalNotWritten { error: &'a dyn fmt::Display },
-    /// Delivery waits for the journal.
+    /// Delivery waits, because the journal cannot be written.
     DeliveryWaitsForJournal { error: &'a str },
-    /// SQLite found the journal damaged while the service ran.
+    /// SQLite found the journal damaged while the service was running.
     JournalDamaged { damage: &'a str },
     /// Pyrus accepts calls again.
     PyrusRecovered,
-    /// The kernel or the card lost frames.
+    /// The kernel or the network card lost frames.
     FramesLost { by_kernel: u64, by_interface: u64 },
     /// A thread of the service makes no progress.
     ThreadStalled { name: &'a str, since: Duration },
@@ -71,7 +73,7 @@ impl AlarmCause<'_> {
 }
 
 impl fmt::Display for AlarmCause<'_> {
-    /// Writes the detail of the alarm: one sentence for the administrator.
+    /// Writes the description of the cause: one sentence for the administrator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Described(_, text) => f.write_str(text),

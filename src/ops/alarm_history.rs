@@ -1,7 +1,8 @@
-//! [`AlarmHistory`]: the last run of the alarm command for each kind, and the alarms held back since then.
+//! [`AlarmHistory`]: for each kind of alarm, when the alarm command last ran, and the alarms held back since then. An
+//! alarm is *held back* if the command ran for this kind a short while ago.
 //!
-//! The history can be kept in a file, so that a service that restarts every few seconds does not send an alarm every
-//! few seconds. If the file cannot be read or written, the pause ends with a restart.
+//! The history can be stored in a file. Then a service that restarts every few seconds does not send an alarm every few
+//! seconds. If the file cannot be read or written, a restart ends the pause.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -12,27 +13,27 @@ use serde::{Deserialize, Serialize};
 use super::alerts::{Alarm, AlarmKind};
 use crate::time::Timestamp;
 
-/// The last runs of the alarm command, and the alarms that are held back.
+/// For each kind of alarm, the last run of the alarm command and the alarms held back since then.
 #[derive(Debug)]
 pub(crate) struct AlarmHistory {
     kinds: HashMap<AlarmKind, KindHistory>,
-    /// File that keeps the history; `None`: the history ends with the process.
+    /// File that stores the history; `None` if the history ends with the process.
     file: Option<PathBuf>,
 }
 
-/// The last run of the command for a kind, and the alarms of the kind since then.
+/// The last run of the alarm command for one kind of alarm, and the alarms of this kind since then.
 #[derive(Debug)]
 struct KindHistory {
     last_run: Instant,
-    /// Wall clock of the last run, for the file.
+    /// Wall-clock time of the last run, for the file.
     last_run_at: Timestamp,
-    /// Newest alarm that was held back.
+    /// Newest alarm that was held back (not passed to the command).
     held: Option<Alarm>,
-    /// Number of alarms that were held back.
+    /// Number of alarms that were held back since the last run.
     count: u64,
 }
 
-/// One line of the history file.
+/// One line of the history file, about one kind of alarm.
 #[derive(Serialize, Deserialize)]
 struct StoredKind {
     kind: AlarmKind,
@@ -49,8 +50,8 @@ impl AlarmHistory {
         Self { kinds: HashMap::new(), file: None }
     }
 
-    /// Loads the history from a file. `wall` is the wall clock. Ignores runs that are older than `pause` or in the
-    /// future.
+    /// Loads the history from a file. `wall` is the wall clock. Ignores runs of the command that are older than `pause`
+    /// or in the future.
     #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the pause is measured")]
     pub(crate) fn load(file: PathBuf, wall: Timestamp, pause: Duration) -> Self {
         let text = std::fs::read(&file).ok().filter(|text| text.len() <= MAX_FILE_BYTES).unwrap_or_default();
@@ -59,27 +60,28 @@ impl AlarmHistory {
         let restored = stored.into_iter().map(|stored| {
             let last_run_at = Timestamp::from_nanos(stored.last_run_at_ns);
             let age = wall.since(last_run_at).min(pause);
-            // A wall clock that was set back must not silence the alarms for days.
+            // A run in the future is ignored, because a wall clock that was set back must not silence the alarms for
+            // days.
             let age = if last_run_at > wall { pause } else { age };
-            // Shortly after boot, the monotonic clock cannot express the time of the run. The pause then begins again.
+            // Shortly after boot, the monotonic clock cannot express the time of the run. Then the pause begins again.
             let last_run = now.checked_sub(age).unwrap_or(now);
             (stored.kind, KindHistory { last_run, last_run_at, held: stored.held, count: stored.count })
         });
         Self { kinds: restored.collect(), file: Some(file) }
     }
 
-    /// Returns true if a file keeps the history.
+    /// Returns true if a file stores the history.
     pub(crate) const fn is_durable(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Returns the moment at which the next alarm that was held back is due.
+    /// Returns the time at which the next held-back alarm is to be passed to the command.
     pub(crate) fn next_due(&self, pause: Duration) -> Option<Instant> {
         self.kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + pause).min()
     }
 
-    /// Returns the alarm if the command may run for it now; otherwise holds it back. `now` is the monotonic and the
-    /// wall clock.
+    /// Returns the alarm if the command may run for it now; otherwise holds the alarm back. `now` is the time on the
+    /// monotonic clock and on the wall clock.
     pub(crate) fn admit(&mut self, alarm: Alarm, now: (Instant, Timestamp), pause: Duration) -> Option<Alarm> {
         let (instant, wall) = now;
         let history = self.kinds.get_mut(&alarm.kind);
@@ -96,7 +98,7 @@ impl AlarmHistory {
         Some(Alarm { held_back, ..alarm })
     }
 
-    /// Removes and returns the alarms that were held back for `pause`, in order of time.
+    /// Removes and returns the held-back alarms whose `pause` is over, in order of time.
     pub(crate) fn take_due(&mut self, now: (Instant, Timestamp), pause: Duration) -> Vec<Alarm> {
         let (instant, wall) = now;
         let mut taken = Vec::new();
@@ -113,7 +115,7 @@ impl AlarmHistory {
         taken
     }
 
-    /// Writes the history to its file.
+    /// Writes the history with the held-back alarms to its file.
     pub(crate) fn save_held(&self) {
         let Some(file) = &self.file else { return };
         let stored: Vec<StoredKind> = self

@@ -1,4 +1,4 @@
-//! Kinds of alarms: their names in JSON, their levels in the log, and which alarm ends which.
+//! Kinds of alarms: their names in JSON, their levels in the log, and which kind ends which other kind.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,11 +11,11 @@ pub enum AlarmKind {
     DiskFull,
     /// The file system of a folder is mounted read-only, or cannot be read.
     DiskReadOnly,
-    /// A folder is not on its disk, because the disk is not mounted, or because another disk is.
+    /// A folder is not on its usual disk: the disk is not mounted, or another disk is mounted in its place.
     StorageMissing,
     /// The file system of a folder has enough free space again.
     DiskRecovered,
-    /// A recording or its journal row cannot be written; callspan tries again.
+    /// A recording or its journal row cannot be written; callspan keeps trying.
     RecordingFailed,
     /// A call could not be rendered; its packets are kept.
     RenderFailed,
@@ -23,43 +23,43 @@ pub enum AlarmKind {
     EncryptionFailed,
     /// A call cannot be delivered until a person acts.
     DeliveryParked,
-    /// A call cannot be completed in Pyrus.
+    /// A call cannot be completed in Pyrus; callspan has given it up.
     DeliveryDead,
     /// Pyrus refuses the login or the account.
     LoginRefused,
-    /// Pyrus cannot be reached; callspan tries again.
+    /// Pyrus cannot be reached; callspan keeps trying.
     PyrusAway,
     /// Pyrus accepts calls again.
     PyrusRecovered,
-    /// Calls cannot be archived; callspan tries again.
+    /// Calls cannot be sent to the central archive; callspan keeps trying.
     ArchiveFailing,
-    /// The archive takes calls again.
+    /// The central archive accepts calls again.
     ArchiveRecovered,
-    /// A site has sent no sign of life to the index. Raised by the console of the centre.
+    /// A site has not reported to the central archive for some time. The central console raises this alarm.
     SiteSilent,
-    /// Every site reports again.
+    /// Every site reports to the central archive again.
     SiteSilentOver,
     /// Frames were lost on this machine.
     CaptureDrops,
     /// A bounded table is full and calls or packets are dropped, for example by a flood of INVITEs.
     TablesFull,
-    /// An interface is down or its capture stopped.
+    /// An interface is down, or the capture on it has stopped.
     InterfaceDown,
     /// An interface is up again.
     InterfaceUp,
     /// The journal is damaged or cannot be written.
     JournalDamaged,
-    /// The service cannot start, or had to end; systemd restarts it.
+    /// The service cannot start or had to end; systemd restarts it.
     ServiceFailed,
-    /// No SIP arrives at an hour of the day that has SIP on other days.
+    /// No SIP arrives at an hour of the day at which SIP arrives on other days.
     MirrorSilent,
     /// SIP arrives again.
     MirrorSilentOver,
-    /// The mirror shows one direction of calls only.
+    /// The mirror port shows only one direction of calls.
     MirrorOneSided,
-    /// The mirror shows both directions again.
+    /// The mirror port shows both directions again.
     MirrorOneSidedOver,
-    /// RTP belongs to no call, or calls have no RTP.
+    /// RTP arrives that belongs to no call, or calls have no RTP.
     MediaUnheard,
     /// Calls have their RTP again.
     MediaUnheardOver,
@@ -76,7 +76,7 @@ pub enum AlarmKind {
 }
 
 impl AlarmKind {
-    /// Every kind.
+    /// All kinds of alarms.
     pub(super) const ALL: [Self; 34] = [
         Self::DiskLow,
         Self::DiskFull,

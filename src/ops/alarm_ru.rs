@@ -9,15 +9,15 @@ use crate::call::phrasebook::Phrasebook;
 use crate::call::reason_ru::{REASON_PHRASES, REASON_SENTENCES};
 use crate::delivery::reason_ru::{DELIVERY_PHRASES, DELIVERY_SENTENCES};
 
-/// Translations of the descriptions of alarms and of the steps of a test call. Alarms about the mirror quote findings, alarms
-/// about delivery quote its reasons.
+/// Translations of the descriptions of alarms and of the steps of a test call. Alarms about the mirror port quote
+/// findings of the doctor, and alarms about delivery quote reasons of delivery, so those translations are included.
 pub(crate) const ALARMS: Phrasebook = Phrasebook {
     sentences: &[ALARM_SENTENCES, TEST_CALL_SENTENCES, DELIVERY_SENTENCES, REASON_SENTENCES, FINDING_SENTENCES],
     phrases: &[ALARM_PHRASES, REASON_PHRASES, FINDING_PHRASES, DELIVERY_PHRASES],
     nouns: FINDING_NOUNS,
 };
 
-/// Returns the title of a kind: a few words for a subject line.
+/// Returns the Russian title of a kind of alarm: a few words for a subject line.
 pub(crate) const fn title(kind: AlarmKind) -> &'static str {
     match kind {
         AlarmKind::DiskLow => "на диске мало места",
@@ -59,7 +59,7 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
 
 const ALARM_SENTENCES: &[(&str, &str)] = &[
     ("this is a test of the alarms: nothing is wrong", "это проверка тревог: всё в порядке"),
-    // ops::disk and spool::storage
+    // Descriptions from the modules `ops::disk` and `spool::storage`.
     ("the {} folder {} cannot be read: {}", "папка {} ({}) не читается: {}"),
     (
         "the {} folder {} has enough free space again: {} MiB ({} %)",
@@ -81,7 +81,7 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "the {} folder {} is not on its disk: {}. Nothing is written there. If this disk is to be used from now on, run as root: truncate -s 0 {}",
         "папка {} ({}) не на своём диске: {}. Туда ничего не пишется. Если теперь нужен этот диск, выполните от root: truncate -s 0 {}",
     ),
-    // service
+    // Descriptions from the module `service`.
     (
         "no SIP for {} minutes at an hour at which earlier days had it: look at the mirror session of the switch (its source must be the port of the PBX, both directions), the cable and the PBX; `callspan doctor` checks the port",
         "нет SIP уже {} мин в час, когда в прежние дни он был: проверьте сессию зеркала на коммутаторе (источник — порт АТС, оба направления), кабель и АТС; порт проверит `callspan doctor`",
@@ -149,7 +149,7 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "frames were lost on this machine ({} in the kernel, {} in the interface): increase capture.buffer_mib, or give the machine more processor time",
         "на этой машине потеряны кадры (в ядре {}, в карте {}): увеличьте capture.buffer_mib или дайте машине больше процессорного времени",
     ),
-    // capture::live
+    // Descriptions from the module `capture::live`.
     ("{}: the interface is up again", "{}: интерфейс снова работает"),
     ("{}: capturing again", "{}: захват снова идёт"),
     ("{}: capture stopped ({}); it is tried again each second", "{}: захват остановился ({}); попытка каждую секунду"),
@@ -167,7 +167,7 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "интерфейс {} выключен: sudo ip link set dev {} up; попытка каждую секунду",
     ),
     ("interface {} is down: sudo ip link set dev {} up", "интерфейс {} выключен: sudo ip link set dev {} up"),
-    // ops::drops
+    // Descriptions from the module `ops::drops`.
     ("{} refused (the call table is full of live calls)", "{}: отказано (таблица полна идущих звонков)"),
     ("{} dropped in favour of newer INVITEs (a flood of INVITEs)", "{}: отброшено ради более новых (поток INVITE)"),
     ("{} refused (more streams than a call can have)", "{}: отказано (потоков больше, чем может быть у звонка)"),
@@ -277,7 +277,7 @@ const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
     ("another process works on the call", "над звонком работает другой процесс"),
 ];
 
-/// Phrases that are values in descriptions of alarms.
+/// Phrases that are inserted into descriptions of alarms.
 const ALARM_PHRASES: &[(&str, &str)] = &[
     ("spool", "буфера"),
     ("state", "состояния"),
@@ -342,7 +342,8 @@ mod tests {
         }
     }
 
-    /// Reads the sources that raise alarms: a literal with four words or more is a description or a part of one.
+    /// Searches the sources that raise alarms for texts. A string literal with four words or more is a description or a
+    /// part of one.
     #[test]
     fn every_description_of_an_alarm_has_a_translation() {
         let sources = [
@@ -362,7 +363,7 @@ mod tests {
         assert_translated(&ALARMS, (&sources, 60), 4, is_other);
     }
 
-    /// Texts for logs and for developers, and parts of sentences.
+    /// Returns true for texts that need no translation: for logs, for developers, or parts of sentences.
     fn is_other(literal: &str) -> bool {
         let parts = [
             "cannot start the",

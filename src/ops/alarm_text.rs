@@ -4,7 +4,7 @@ use super::alarm_ru;
 use super::alerts::{Alarm, AlarmKind};
 use crate::call::phrasebook::TextLanguage;
 
-/// Returns the title of a kind: a few words for a subject line.
+/// Returns the title of a kind of alarm: a few words for a subject line.
 pub(crate) const fn title(kind: AlarmKind) -> &'static str {
     match kind {
         AlarmKind::DiskLow => "little space left on a disk",
@@ -56,7 +56,7 @@ pub(crate) fn subject(appliance: &str, alarm: &Alarm, language: TextLanguage) ->
     format!("[{appliance}] {word}: {title}")
 }
 
-/// Returns the message of an alarm, without its subject.
+/// Returns the text of an alarm for mail and Telegram, without its subject line.
 pub(crate) fn message(alarm: &Alarm, language: TextLanguage) -> String {
     if language == TextLanguage::Ru {
         return russian_message(alarm);

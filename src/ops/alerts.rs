@@ -35,17 +35,17 @@ use super::supervision::ThreadLife;
 use super::thread::{PAUSE_AFTER_PANIC, StoppableThread, again_after_panic};
 use crate::time::Timestamp;
 
-/// Configuration section `[alerts]`.
+/// The configuration section `[alerts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Command that `/bin/sh -c` runs for each alarm; `None`: alarms are only logged.
+    /// Command that `/bin/sh -c` runs for each alarm; `None` if alarms are only logged.
     pub command: Option<String>,
-    /// Webhooks, mail and Telegram.
+    /// Other receivers of alarms: webhooks, mail and Telegram.
     pub notify: NotifyConfig,
-    /// Minutes without SIP after which an alarm is raised, at an hour of the day that had SIP on earlier days; 0:
-    /// never.
+    /// Minutes without SIP after which an alarm is raised, at an hour of the day that had SIP on earlier days; 0
+    /// switches the alarm off.
     pub mirror_silent_minutes: u32,
-    /// Minutes for which directions and media of the mirror are collected before they are judged.
+    /// Minutes for which traffic of the mirror port is counted before its directions and media are examined.
     pub mirror_window_minutes: u32,
 }
 
@@ -55,47 +55,49 @@ impl Default for Config {
     }
 }
 
-/// An alarm, in the form in which the command gets it.
+/// An alarm, in the form in which the command gets it as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Alarm {
-    /// Wall clock when the alarm was raised.
+    /// Wall-clock time at which the alarm was raised.
     pub(crate) at: Timestamp,
     /// Kind of the alarm.
     pub(crate) kind: AlarmKind,
-    /// Description for the administrator.
+    /// Description of the cause, for the administrator.
     pub(crate) detail: String,
-    /// Id of the call concerned.
+    /// Id of the call concerned; `None` if the alarm is not about a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) call: Option<String>,
-    /// Number of alarms of this kind that were held back since the command last ran for the kind.
+    /// Number of earlier alarms of this kind that the command did not get, because it had run for this kind a short
+    /// while before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) held_back: u64,
 }
 
-/// Raises alarms. Clones share the command and its pauses.
+/// Raises alarms. Clones share the alarm command and its pauses.
 #[derive(Clone, Debug)]
 pub struct Alerts {
     to_command: Option<Sender<Alarm>>,
     command: SharedCommand,
-    /// Webhooks, mail and Telegram.
+    /// Other receivers of alarms: webhooks, mail and Telegram.
     ways: Option<AlarmWays>,
     /// Alarms whose problem has not ended, the newest last; at most [`MAX_OPEN`].
     open: Arc<Mutex<VecDeque<Alarm>>>,
-    /// Signs of life of the thread.
+    /// Progress counter of the thread, for the supervision of threads.
     life: ThreadLife,
 }
 
-/// The command, which a reload of the configuration can replace.
+/// The alarm command. A reload of the configuration can replace it.
 type SharedCommand = Arc<RwLock<Option<String>>>;
 
-/// The thread that runs the command. It ends when the last [`Alerts`] is dropped.
+/// The thread that runs the alarm command. It ends when the last [`Alerts`] is dropped.
 #[derive(Debug)]
 pub struct AlarmRunner {
     thread: Option<JoinHandle<()>>,
 }
 
 impl Alerts {
-    /// Starts the thread. At the end of the program, alarms that are held back are passed to the command.
+    /// Starts the thread that runs the alarm command. When the program ends, alarms that are held back are passed to
+    /// the command.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
@@ -103,7 +105,7 @@ impl Alerts {
         Self::start_with(config, None, AlarmHistory::in_memory(), AlarmLimits::default())
     }
 
-    /// Starts the thread. A file in the folder `state` keeps the pauses across restarts.
+    /// Starts the thread that runs the alarm command. A file in the folder `state` keeps the pauses across restarts.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
@@ -132,18 +134,18 @@ impl Alerts {
         Ok((alerts, AlarmRunner { thread: Some(thread) }))
     }
 
-    /// Creates an [`Alerts`] without a command: alarms are only logged.
+    /// Creates an [`Alerts`] without a command: its alarms are only logged.
     pub fn only_logged() -> Self {
         let (command, open) = (SharedCommand::default(), Arc::default());
         Self { to_command: None, command, ways: None, open, life: ThreadLife::default() }
     }
 
-    /// Returns the signs of life of the thread.
+    /// Returns the progress counter of the thread, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.life.clone()
     }
 
-    /// Replaces the command and the other receivers. Alarms that wait are sent to the new ones.
+    /// Replaces the command and the other receivers. Alarms that still wait are sent to the new ones.
     pub(crate) fn reload(&self, config: &Config) {
         self.command.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.command);
         if let Some(ways) = &self.ways {
@@ -151,7 +153,7 @@ impl Alerts {
         }
     }
 
-    /// Starts the thread that sends the messages for webhooks, mail and Telegram, if these alarms have a state folder.
+    /// Starts the thread that sends the messages for webhooks, mail and Telegram, if there is a state folder.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
@@ -166,7 +168,7 @@ impl Alerts {
         open.iter().filter(|alarm| now.since(alarm.at) < OPEN_FOR).cloned().collect()
     }
 
-    /// Records an alarm for [`Alerts::open_alarms`].
+    /// Records an alarm as open, i.e. its problem has not ended. See [`Alerts::open_alarms`].
     fn note_open(&self, kind: AlarmKind, detail: &str, call: Option<&str>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|alarm| !kind.ends().contains(&alarm.kind));
@@ -181,7 +183,7 @@ impl Alerts {
         open.push_back(Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 });
     }
 
-    /// Runs the command for an alarm and waits for its end. Returns `None` if no command is configured.
+    /// Runs the alarm command for one alarm and waits for its end. Returns `None` if no command is configured.
     pub(crate) fn try_command(config: &Config, alarm: &Alarm) -> Option<std::io::Result<()>> {
         config.command.as_deref().map(|command| run_one(command, alarm, MAX_RUN))
     }
@@ -191,13 +193,13 @@ impl Alerts {
         self.log_and_send(cause.kind(), &cause.to_string(), None);
     }
 
-    /// Raises an alarm about a call. The detail may quote Pyrus and contain a phone number, so long runs of digits are
-    /// blanked.
+    /// Raises an alarm about a call. The description may quote Pyrus and contain a phone number, so long runs of digits
+    /// are blanked.
     pub(crate) fn raise_for(&self, call: &str, cause: &AlarmCause<'_>) {
         self.log_and_send(cause.kind(), &without_numbers(&cause.to_string()), Some(call.to_owned()));
     }
 
-    /// Returns true if alarms go anywhere else than to the log: to a command, webhook, mail or Telegram.
+    /// Returns true if alarms are not only logged but also sent: to a command, webhook, mail or Telegram.
     pub(crate) fn has_way(&self) -> bool {
         let has_command = || self.command.read().unwrap_or_else(PoisonError::into_inner).is_some();
         self.to_command.is_some() && (has_command() || self.ways.as_ref().is_some_and(AlarmWays::is_any))
@@ -229,8 +231,8 @@ impl Alerts {
 }
 
 impl AlarmRunner {
-    /// Waits until the command has run for every alarm raised, for [`LAST_RUNS`] at most. Every [`Alerts`] must have been
-    /// dropped.
+    /// Waits until the command has run for every raised alarm, at most for [`LAST_RUNS`]. Every [`Alerts`] must have
+    /// been dropped before.
     #[expect(
         clippy::disallowed_methods,
         reason = "an IO module: the end of the program is delayed for a limited time only"
@@ -283,12 +285,12 @@ fn run_all(
                     run(&alarm);
                 }
             }
-            // The newest alarm is the current state. Without it, the last alarm could say "recovered" although the
-            // problem has come back.
+            // Only the newest alarm of a kind is kept, because it is the current state. Otherwise the last alarm could
+            // say "recovered" although the problem has come back.
             Err(RecvTimeoutError::Timeout) => {
                 history.take_due((now(), wall_clock()), limits.pause).iter().for_each(run);
             }
-            // If there is a history file, the next start raises the alarms that are held back.
+            // If there is a history file, the next start passes the held-back alarms on.
             Err(RecvTimeoutError::Disconnected) if history.is_durable() => return history.save_held(),
             Err(RecvTimeoutError::Disconnected) => {
                 return history.take_due((now(), wall_clock()), Duration::ZERO).iter().for_each(run);
@@ -297,7 +299,8 @@ fn run_all(
     }
 }
 
-/// Waits after a panic of the thread. The thread ends with its senders, which the next round notices.
+/// Waits after a panic of the thread, so that a bug does not fill the log. If all senders are gone, the next round ends
+/// the thread.
 #[expect(clippy::disallowed_methods, reason = "an IO module: a bug must not fill the log")]
 fn pause_after_panic() -> bool {
     std::thread::sleep(PAUSE_AFTER_PANIC);
@@ -322,19 +325,20 @@ fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<(
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    // The line fits into the pipe (`MAX_DETAIL`). So this write does not block, even if the command never reads.
+    // The line fits into the buffer of the pipe ([`MAX_DETAIL`]). So this write does not block, even if the command
+    // never reads.
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&line));
     let status = wait(&mut child, max_run)?;
     match (status, written) {
         (None, _) => Err(std::io::Error::other(format!("it ran for more than {} s and was killed", max_run.as_secs()))),
         (Some(status), _) if !status.success() => Err(std::io::Error::other(status.to_string())),
-        // A failed write only means that the command did not read the line.
+        // A failed write only means that the command did not read its input, which is allowed.
         (Some(_), _) => Ok(()),
     }
 }
 
-/// Waits for the child. Returns its exit status, or `None` if it took longer than `max_run` and was killed with its
-/// children.
+/// Waits for the command to end. Returns its exit status, or `None` if it took longer than `max_run` and was killed
+/// with its children.
 #[expect(clippy::disallowed_methods, reason = "an IO module: a child process may run for a limited time only")]
 fn wait(child: &mut Child, max_run: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
     let begin = Instant::now();
@@ -353,7 +357,7 @@ fn wait(child: &mut Child, max_run: Duration) -> std::io::Result<Option<std::pro
     }
 }
 
-/// Returns the text with every run of [`NUMBER_DIGITS`] or more digits blanked, cut to [`MAX_DETAIL`] characters.
+/// Returns a text in which every run of [`NUMBER_DIGITS`] or more digits is blanked, cut to [`MAX_DETAIL`] characters.
 pub(super) fn without_numbers(text: &str) -> String {
     let mut clean = String::new();
     let mut digits = String::new();
@@ -375,27 +379,28 @@ const fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// Shortest time between two runs of the command for the same kind.
+/// Shortest time between two runs of the alarm command for the same kind of alarm.
 pub(crate) const PAUSE: Duration = Duration::from_secs(300);
-/// Longest run of the command; then it is killed.
+/// Longest run of the alarm command; then the command is killed.
 pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 /// Longest wait for the command when the program ends.
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
-/// File in the state folder with the last runs of the command, and with the alarms that are held back.
+/// Name of the file in the state folder with the last runs of the command and the held-back alarms.
 const HISTORY_FILE: &str = "alarms.json";
-/// Maximum number of open alarms that are remembered for the status.
+/// Maximum number of open alarms (those whose problem has not ended) that the status shows.
 const MAX_OPEN: usize = 50;
-/// Time for which an alarm without a recovery is shown.
+/// Time after which an alarm is no longer shown as open, for kinds that have no alarm about their end.
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
 /// Maximum number of alarms that wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
-/// Longest wait for an alarm, after which the thread gives a sign of life.
+/// Longest wait for an alarm. After it, the thread counts a round for the supervision of threads.
 const ROUND: Duration = Duration::from_secs(1);
 /// Interval at which a running command is checked for its end.
 const EXIT_CHECK: Duration = Duration::from_millis(50);
-/// Shortest run of digits that is blanked. Shorter numbers cannot be dialled from outside.
+/// Shortest run of digits that is blanked. Shorter runs are no outside telephone number.
 const NUMBER_DIGITS: usize = 6;
-/// Longest detail, characters. The whole line stays far below the 64 KiB that a pipe holds.
+/// Longest description of an alarm, characters. The whole line stays far below the 64 KiB that the buffer of a pipe
+/// holds.
 const MAX_DETAIL: usize = 1_000;
 
 #[cfg(test)]

@@ -9,44 +9,44 @@ use crate::spool::storage::FolderMarker;
 /// How full a file system is. A worse level compares as greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DiskLevel {
-    /// Enough free space.
+    /// There is enough free space.
     #[default]
     Fine,
-    /// Less than [`LOW_PERCENT`] or [`LOW_BYTES`] are free: a person has time to act.
+    /// Less than [`LOW_PERCENT`] or [`LOW_BYTES`] is free: a person has time to act.
     Low,
     /// Less than [`CRITICAL_PERCENT`] is free: recording will soon stop.
     Critical,
     /// Nothing can be written: the file system is mounted read-only or cannot be read.
     ReadOnly,
-    /// The folder is not on its disk, so nothing may be written.
+    /// The folder is not on its usual disk, so nothing may be written to it.
     Missing,
 }
 
 /// Size and free space of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DiskSpace {
-    /// Bytes that this process may still write.
+    /// Number of bytes that this process may still write.
     pub(crate) free: u64,
-    /// Size in bytes.
+    /// Size of the file system, bytes.
     pub(crate) total: u64,
     /// Whether the file system is mounted read-only.
     pub(crate) is_read_only: bool,
 }
 
-/// A folder whose level has changed.
+/// Report that the disk level of a folder has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskChange {
-    /// Configuration section of the folder: `spool`, `state`, `recording`.
+    /// Name of the folder's configuration section: `spool`, `state` or `recording`.
     pub section: &'static str,
-    /// The folder.
+    /// Path of the folder.
     pub path: PathBuf,
-    /// The new level.
+    /// The new level of the file system.
     pub level: DiskLevel,
     /// Description for the administrator.
     pub detail: String,
 }
 
-/// Watches the disk levels of folders, and reports changes.
+/// Watches the file systems of several folders, and reports changes of their levels.
 #[derive(Debug)]
 pub struct DiskWatch {
     folders: Vec<WatchedFolder>,
@@ -61,7 +61,7 @@ struct WatchedFolder {
 }
 
 impl DiskWatch {
-    /// Creates a watch on folders, each with the name of its configuration section.
+    /// Creates a watch on several folders, each with the name of its configuration section.
     pub fn new(folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
         let watched = |(section, path): (&'static str, PathBuf)| {
             let marker = FolderMarker::of(&path);
@@ -70,7 +70,7 @@ impl DiskWatch {
         Self { folders: folders.into_iter().map(watched).collect() }
     }
 
-    /// Checks every folder. Returns the folders whose level changed since the last check.
+    /// Checks the file system of every folder. Returns the folders whose level changed since the last check.
     pub fn check(&mut self) -> Vec<DiskChange> {
         let mut changes = Vec::new();
         for WatchedFolder { section, path, marker, level: before } in &mut self.folders {
@@ -106,7 +106,7 @@ pub(crate) fn disk_space(path: &Path) -> std::io::Result<DiskSpace> {
     })
 }
 
-/// Returns the level for this space.
+/// Returns the level that corresponds to this free space.
 pub(crate) fn level_of(space: DiskSpace) -> DiskLevel {
     let percent = |part: u64| u128::from(space.total) * u128::from(part) / 100;
     let free = u128::from(space.free);
@@ -141,12 +141,12 @@ fn sentence(section: &str, path: &Path, space: DiskSpace) -> String {
     }
 }
 
-/// Free share of the file system below which the level is low.
+/// Free share of the file system, %, below which the level is `Low`.
 pub(crate) const LOW_PERCENT: u64 = 10;
-/// Free bytes below which the level is low, even on a small disk. One hundred simultaneous calls fill this space in a few
-/// minutes.
+/// Free bytes below which the level is `Low`, even on a small disk. One hundred simultaneous calls fill this space in a
+/// few minutes.
 pub(crate) const LOW_BYTES: u64 = 1 << 30;
-/// Free share of the file system below which the level is critical.
+/// Free share of the file system, %, below which the level is `Critical`.
 pub(crate) const CRITICAL_PERCENT: u64 = 2;
 
 #[cfg(test)]

@@ -11,30 +11,30 @@ use crate::call::engine;
 use crate::decode;
 use crate::time::Timestamp;
 
-/// Counts since the start.
+/// Counts of dropped calls and packets since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropCounters {
-    /// Calls that were refused because every slot of the table held a live call.
+    /// Number of INVITEs that began no call, because the table of calls was full of live calls.
     pub calls_refused: u64,
-    /// INVITEs without any response that were replaced by newer INVITEs.
+    /// Number of calls (INVITEs without any response) that newer INVITEs replaced in a full table.
     pub calls_evicted: u64,
-    /// RTP packets beyond the number of streams that a call can have.
+    /// Number of RTP packets dropped because their call had too many streams.
     pub rtp_refused: u64,
-    /// RTP packets of no known call that the early-media buffer could not hold.
+    /// Number of RTP packets without a known call that the early-media buffer could not store.
     pub rtp_not_kept: u64,
-    /// TCP streams, or pieces of streams, beyond the number of streams that are reassembled at once.
+    /// Number of TCP streams, or pieces of streams, dropped because too many were being reassembled.
     pub tcp_refused: u64,
-    /// Datagrams that were dropped because fragments took too much memory.
+    /// Number of datagrams dropped because fragments took too much memory.
     pub fragments_refused: u64,
-    /// Datagrams with a missing or broken fragment.
+    /// Number of datagrams dropped because a fragment was missing or broken.
     pub fragments_incomplete: u64,
-    /// SIP messages that could not be parsed.
+    /// Number of SIP messages that could not be parsed.
     pub sip_unreadable: u64,
-    /// SIP messages over TCP that were too long: their body or the whole message was skipped.
+    /// Number of SIP messages over TCP that were too long: their body or the whole message was skipped.
     pub sip_oversized: u64,
-    /// Frames that the capture truncated.
+    /// Number of frames that the capture truncated.
     pub frames_cut: u64,
-    /// Frames with headers that could not be parsed.
+    /// Number of frames with headers that could not be parsed.
     pub frames_unreadable: u64,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum DropReason {
     Unreadable,
 }
 
-/// Finds the counters that grew since they were last reported.
+/// Finds the drop counters that grew since they were last reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DropAlarms {
     /// For each line of [`DropCounters::lines`]: capture time of the last report, and the count at that time.
@@ -86,7 +86,7 @@ impl DropCounters {
         *self == Self::default()
     }
 
-    /// Returns the number of drops because a table was full.
+    /// Returns the number of drops that happened because a table was full.
     pub(crate) const fn table_full(&self) -> u64 {
         self.calls_refused
             + self.calls_evicted
@@ -96,12 +96,12 @@ impl DropCounters {
             + self.fragments_refused
     }
 
-    /// Returns one clause for each count above zero, for people.
+    /// Returns a clause for people for each count above zero.
     pub(crate) fn clauses(&self) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.1 > 0).map(|(_, total, text)| clause(total, text)).collect()
     }
 
-    /// Returns each count with its reason and its text: the noun in the singular, and what happened.
+    /// Returns each count with its reason and its text. The text is the noun in the singular, and what happened to it.
     const fn lines(&self) -> [(DropReason, u64, [&'static str; 2]); LINES] {
         [
             (DropReason::Full, self.calls_refused, ["call", "refused (the call table is full of live calls)"]),
@@ -137,7 +137,7 @@ impl std::fmt::Display for DropCounters {
 }
 
 impl DropAlarms {
-    /// Returns a text for each counter that grew and was not reported within the last [`PAUSE`].
+    /// Returns a text for each counter that grew, unless the counter was reported within the last [`PAUSE`].
     pub(crate) fn take_new(&mut self, now: Timestamp, totals: &DropCounters) -> Vec<(DropReason, String)> {
         let mut grown = Vec::new();
         for (reported, (reason, total, text)) in self.reported.iter_mut().zip(totals.lines()) {
@@ -157,7 +157,7 @@ fn clause(total: u64, [noun, event]: [&str; 2]) -> String {
     format!("{total} {noun}{s} {event}")
 }
 
-/// Number of counters in [`DropCounters::lines`].
+/// Number of counters that [`DropCounters::lines`] returns.
 const LINES: usize = 11;
 /// Shortest time between two reports of the same counter. A flood lasts for hours; `/api/status` always has the counts.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3_600);

@@ -1,9 +1,9 @@
 //! Settings of the C library's heap.
 //!
 //! A rendering allocates and frees some MiB. With the default settings, the C library returns this memory to the system
-//! each time. The next call must then get every page again.
+//! each time. Then the rendering of the next call must get every page again.
 
-/// Makes the process keep the memory that it will need again. To be called before the first thread starts.
+/// Sets the C library so that the process keeps freed memory for reuse. Must be called before the first thread starts.
 pub(crate) fn keep_memory() {
     #[cfg(target_env = "gnu")]
     set(&[
@@ -22,8 +22,8 @@ fn set(settings: &[(libc::c_int, libc::c_int)]) {
     }
 }
 
-/// Smallest block that is mapped on its own and returned to the system when it is freed, bytes. The window of a
-/// channel, 6 s of samples, is smaller.
+/// Smallest block that is mapped by itself and returned to the system when it is freed, bytes. The window of a channel,
+/// 6 s of samples, is smaller.
 const MMAP_THRESHOLD: libc::c_int = 1 << 20;
 /// Free memory at the end of a heap above which it is returned to the system, bytes. The main thread and each rendering
 /// thread have a heap of their own.

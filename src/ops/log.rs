@@ -1,4 +1,4 @@
-//! Logging to standard error, as text or JSON, without phone numbers at the default level.
+//! Logging to standard error, as text or JSON, without phone numbers.
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ use super::output;
 /// Format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
     /// One JSON object per line.
@@ -49,8 +49,8 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<(
     started.map_err(|e| anyhow::anyhow!("logging cannot be started: {e}"))
 }
 
-/// Writes log lines to standard error. journald reads the priority of a line from `<N>` at its beginning (sd-daemon(3))
-/// and removes it.
+/// Writes log lines to standard error. For journald, a line begins with its priority as `<N>` (sd-daemon(3)), which
+/// journald removes.
 #[derive(Clone, Copy, Debug)]
 struct LogWriter {
     with_priority: bool,
@@ -68,7 +68,7 @@ impl<'w> MakeWriter<'w> for LogWriter {
     }
 }
 
-/// Writes one line with its prefix at once, so that lines of other threads cannot split it.
+/// Collects one line with its prefix and writes it at once, so that lines of other threads cannot split it.
 struct PrefixedLine {
     prefix: &'static str,
 }
@@ -102,8 +102,8 @@ fn is_journald() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal()
 }
 
-/// Sets the level from the configuration, one of the words of `log.level`. Does not override a level of the command
-/// line or the environment. Returns true if the level is used.
+/// Sets the log level that the configuration names. A level from the command line or the environment has precedence.
+/// Returns true if the configured level is used.
 pub(crate) fn set_level(level: &str) -> bool {
     let Some(switch) = SWITCH.get() else { return false };
     let filter = if level == "info" { DEFAULT_FILTER.to_owned() } else { format!("{level},{LIBRARIES}") };
@@ -111,7 +111,7 @@ pub(crate) fn set_level(level: &str) -> bool {
     switch(parsed)
 }
 
-/// Stores the function that replaces the filter, unless the command line has set the filter.
+/// Stores the function that replaces the log filter, unless the command line has set the filter for good.
 fn set_switch<S: 'static>(is_fixed: bool, handle: &reload::Handle<EnvFilter, S>) {
     let handle = handle.clone();
     if !is_fixed {
@@ -119,13 +119,13 @@ fn set_switch<S: 'static>(is_fixed: bool, handle: &reload::Handle<EnvFilter, S>)
     }
 }
 
-/// Replaces the filter of the log. Returns false if that failed.
+/// A function that replaces the filter of the log. It returns false on failure.
 type FilterSwitch = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
 
 static SWITCH: OnceLock<FilterSwitch> = OnceLock::new();
 
-/// Filter for libraries that log too much at `info`.
+/// Log filter for libraries that log too much at `info`.
 const LIBRARIES: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
 
-/// Default levels.
+/// The log filter without any configuration.
 const DEFAULT_FILTER: &str = "info,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";

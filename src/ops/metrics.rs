@@ -1,6 +1,6 @@
 //! Metrics of the service in the text format of Prometheus (version 0.0.4), made from the [`ServiceReport`].
 //!
-//! Labels contain no number, name or id of a call.
+//! Labels contain no telephone number, no name and no id of a call.
 
 use std::fmt::{Display, Write as _};
 
@@ -8,21 +8,21 @@ use super::self_test::SelfTestResult;
 use super::status::ServiceReport;
 use super::taps::TapReport;
 
-/// Content type of the text.
+/// Content type of the metrics in HTTP.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Facts from which the metrics are made.
+/// The facts from which the metrics are made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MeasuredFacts {
     /// Report of the service.
     pub(crate) report: ServiceReport,
-    /// Name of each folder, with the free and total bytes of its disk.
+    /// The name of each folder, with the free and the total bytes of its file system.
     pub(crate) disks: Vec<(&'static str, u64, u64)>,
-    /// Result of the last test call that was made with an alarm.
+    /// Result of the last test call that was made with `--alarm`.
     pub(crate) test_call: Option<SelfTestResult>,
 }
 
-/// Returns the metrics.
+/// Returns the metrics as text.
 pub(crate) fn text(facts: &MeasuredFacts) -> String {
     let mut out = MetricsText::default();
     info(&mut out, &facts.report);
@@ -124,13 +124,13 @@ fn calls(out: &mut MetricsText, report: &ServiceReport) {
     out.gauge("callspan_extensions_registered", "Extensions that registered.", report.extensions);
 }
 
-/// Text of metrics, family by family.
+/// The text of the metrics so far. A family is a metric with its help text and all its values.
 #[derive(Debug, Default)]
 struct MetricsText(String);
 
 impl MetricsText {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String never fails.
+        // Writing to a String never fails, so the result is ignored.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::time::Timestamp;
 
-    /// Facts that make every family.
+    /// Returns facts for which every metric has a value.
     fn all_facts(at: Option<Timestamp>) -> MeasuredFacts {
         MeasuredFacts {
             report: ServiceReport {

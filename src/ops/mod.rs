@@ -1,4 +1,4 @@
-//! Operation of the recorder: configuration, logs, alarms, counters, and the doctor.
+//! Operation of the recorder: configuration, logs, alarms, counters, and the doctor (diagnosis of a mirror port).
 
 pub(crate) mod alarm_cause;
 pub(crate) mod alarm_history;

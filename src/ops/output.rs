@@ -1,11 +1,11 @@
-//! Standard output and standard error.
+//! Writing of results to standard output and of messages to standard error.
 
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::text::error_chain;
 
-/// Writes a result to standard output. A closed pipe (`| head`) is no error: the command continues.
+/// Writes a result to standard output. A closed pipe, e.g. to `head`, is no error: the command continues.
 ///
 /// # Errors
 /// Fails if writing to standard output fails in another way, e.g. on a full disk.
@@ -25,7 +25,7 @@ pub(crate) fn note(text: &str) {
 }
 
 fn say(level: &str, text: &str) {
-    // A failure to write to standard error cannot be reported anywhere.
+    // If standard error cannot be written, there is no place to report it.
     let mut out = std::io::stderr().lock();
     let _ = if IS_JSON.load(Ordering::Relaxed) {
         writeln!(out, "{}", serde_json::json!({ "level": level, "message": text }))
@@ -34,7 +34,7 @@ fn say(level: &str, text: &str) {
     };
 }
 
-/// Sets whether messages are JSON objects.
+/// Sets whether messages on standard error are JSON objects.
 pub(crate) fn set_json(is_json: bool) {
     IS_JSON.store(is_json, Ordering::Relaxed);
     if is_json {
@@ -42,7 +42,7 @@ pub(crate) fn set_json(is_json: bool) {
     }
 }
 
-/// Returns whether messages are JSON objects.
+/// Returns whether messages on standard error are JSON objects.
 pub(crate) fn is_json() -> bool {
     IS_JSON.load(Ordering::Relaxed)
 }

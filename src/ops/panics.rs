@@ -1,7 +1,7 @@
 //! Panics of the service's threads, for an alarm: every panic is a bug.
 //!
-//! Threads survive a panic or end the service, and many panics cost one call or one request alone. In each case a person
-//! must know, so a hook notes all of them.
+//! Threads survive a panic or end the service, and many panics cost one call or one request alone. In each case a
+//! person must know, so a panic hook records all of them.
 
 use std::collections::VecDeque;
 use std::panic::PanicHookInfo;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::alerts::without_numbers;
 
-/// Notes the panics of this process from now on, beside the hook that prints them.
+/// Records the panics of this process from now on, in addition to printing them.
 pub(crate) fn watch() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -19,7 +19,7 @@ pub(crate) fn watch() {
     }));
 }
 
-/// Returns the panics since the last call: the thread, the reason and the line of the source.
+/// Returns the panics since the last call: name of the thread, reason, and line of the source.
 pub(crate) fn take_new() -> Vec<String> {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner).waiting.drain(..).collect()
 }
@@ -31,7 +31,7 @@ fn describe(thread: Option<&str>, panic: &PanicHookInfo<'_>) -> String {
     without_numbers(&format!("a bug in callspan, in the {thread} thread: {reason}{place}"))
 }
 
-/// The newest panics that nobody has asked for yet.
+/// The newest panics that [`take_new`] has not returned yet.
 #[derive(Debug)]
 struct NotedPanics {
     waiting: VecDeque<String>,
@@ -47,7 +47,7 @@ impl NotedPanics {
 }
 
 static NOTED: Mutex<NotedPanics> = Mutex::new(NotedPanics { waiting: VecDeque::new() });
-/// The alarm of a kind is passed on once in five minutes, so more texts are of no use.
+/// Maximum number of recorded panics. An alarm of a kind is sent once in five minutes, so more texts are of no use.
 const MAX_WAITING: usize = 8;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The result of the last test call that was made with an alarm (`callspan test-call --alarm`), in the state folder.
+//! The result of the last test call that was made with `callspan test-call --alarm`. It is stored in the state folder.
 //!
-//! The running service reads the result and raises the alarm itself. So this alarm goes to the same receivers as the others,
-//! and as often.
+//! The running service reads the result and raises the alarm. So this alarm goes to the same receivers as the other
+//! alarms, with the same pauses.
 
 use std::io;
 use std::path::Path;
@@ -14,16 +14,16 @@ use crate::time::Timestamp;
 /// Result of a test call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SelfTestResult {
-    /// Wall clock at the end of the test.
+    /// Wall-clock time at the end of the test call.
     pub(crate) at: Timestamp,
     /// Whether the call was recorded correctly.
     pub(crate) ok: bool,
-    /// The step at which the call was lost and the reason, or a text that all is well.
+    /// The step at which the call was lost and the reason, or a text that the call was recorded correctly.
     pub(crate) detail: String,
 }
 
 impl SelfTestResult {
-    /// Writes the result into the state folder, in one step.
+    /// Writes the result into the state folder (write, then rename).
     ///
     /// # Errors
     /// Fails if the file cannot be written.
@@ -47,13 +47,13 @@ pub(crate) struct SelfTestWatch {
 }
 
 impl SelfTestWatch {
-    /// Starts with the last result of an earlier process, which raised its alarm already.
+    /// Creates a watch. `last` is the result that an earlier process has already reported.
     pub(crate) const fn start(last: Option<SelfTestResult>) -> Self {
         Self { last }
     }
 
-    /// Compares the result in the state folder with the previous result. Returns the alarm to raise: for each failure,
-    /// and for the first success after a failure.
+    /// Compares the result in the state folder with the previous one. Returns the alarm to raise: for each failure, and
+    /// for the first success after a failure.
     pub(crate) fn update(&mut self, now: Option<SelfTestResult>) -> Option<(AlarmKind, String)> {
         let now = now.filter(|now| Some(now) != self.last.as_ref())?;
         let had_failed = self.last.as_ref().is_some_and(|last| !last.ok);

@@ -15,52 +15,52 @@ use crate::time::Timestamp;
 /// The state of the service, as the service reports it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServiceReport {
-    /// Version of the program.
+    /// Version of callspan.
     pub(crate) version: String,
-    /// Wall clock at the start of the service.
+    /// Wall-clock time at the start of the service.
     pub(crate) started_at: Timestamp,
-    /// Wall clock when this report was written.
+    /// Wall-clock time at which this report was written.
     pub(crate) at: Timestamp,
-    /// Names of the interfaces.
+    /// Names of the capture interfaces.
     pub(crate) source: String,
-    /// Whether an interface is up.
+    /// Whether at least one interface is up.
     pub(crate) is_capturing: bool,
-    /// Captured frames.
+    /// Number of captured frames.
     pub(crate) frames: u64,
-    /// Frames dropped by the kernel because its ring was full.
+    /// Number of frames dropped by the kernel because its buffer was full.
     pub(crate) dropped_by_kernel: u64,
-    /// Frames dropped by the network interface.
+    /// Number of frames dropped by the network interfaces.
     pub(crate) dropped_by_interface: u64,
-    /// Packets that the spool could not write.
+    /// Number of packets dropped because the spool could not write them.
     pub(crate) spool_lost: u64,
-    /// Counters of each interface.
+    /// Counters of each capture interface.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) taps: Vec<TapReport>,
-    /// SIP messages.
+    /// Number of SIP messages.
     pub(crate) sip_messages: u64,
-    /// RTP packets of known calls.
+    /// Number of RTP packets that belong to known calls.
     pub(crate) rtp_packets: u64,
-    /// RTP packets that belonged to no known call when they arrived.
+    /// Number of RTP packets that belonged to no known call when they arrived.
     pub(crate) rtp_unclaimed: u64,
-    /// Wall clock of the last SIP message.
+    /// Wall-clock time of the last SIP message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_sip_at: Option<Timestamp>,
-    /// Wall clock of the last RTP packet of a known call.
+    /// Wall-clock time of the last RTP packet of a known call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_rtp_at: Option<Timestamp>,
-    /// Live calls.
+    /// Number of calls in progress.
     pub(crate) calls_live: u64,
-    /// Calls ended since the start.
+    /// Number of calls that ended since the start.
     pub(crate) calls_ended: u64,
-    /// Dropped calls and packets since the start.
+    /// Counts of dropped calls and packets since the start.
     pub(crate) drops: DropCounters,
-    /// Calls that are still to be delivered to Pyrus.
+    /// Number of calls still to be delivered to Pyrus.
     pub(crate) owed: u64,
     /// Alarms whose problem has not ended, the newest last.
     pub(crate) alarms: Vec<Alarm>,
-    /// Addresses of the PBXs that were recognised.
+    /// Addresses that were recognised as PBXs.
     pub(crate) pbx_hosts: Vec<String>,
-    /// Number of extensions that registered.
+    /// Number of extensions whose registration was seen.
     pub(crate) extensions: u64,
 }
 
@@ -88,7 +88,7 @@ impl ServiceReport {
 }
 
 const FILE_NAME: &str = "status.json";
-/// Age of a report at which the service counts as stopped: six intervals.
+/// Age of the report at which the service counts as stopped: six intervals.
 const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Pause between two reports.
 pub(crate) const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,23 +1,23 @@
-//! Supervision: detects a thread that makes no progress, e.g. because a disk or a network folder does not respond, and a
-//! thread that has ended.
+//! Supervision: detects a thread that makes no progress, e.g. because a disk or a network folder does not respond, and
+//! a thread that has ended.
 //!
 //! Each thread increments a counter in every round of its loop, also while it waits for work. The capture thread
 //! compares the counters. If a counter stands still for too long, the capture thread stops notifying the watchdog of
 //! systemd (`WatchdogSec=`), and systemd restarts the service. A thread that has ended ends the service.
 //!
-//! A thread that strangers or other machines can keep busy, e.g. the console, raises the alarm too, but never stops the
-//! notification: a flood of requests must not restart the recorder.
+//! A thread that other machines can keep busy, e.g. that of the console, raises an alarm, too, but never causes a
+//! restart: a flood of requests must not restart the recorder.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Counts the rounds of a thread. Clones share the count.
+/// Counts the rounds of a thread's loop. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub struct TickCounter(Arc<AtomicU64>);
 
 impl TickCounter {
-    /// Counts a round.
+    /// Counts a round of the loop.
     pub fn tick(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -29,7 +29,7 @@ impl From<Arc<AtomicU64>> for TickCounter {
     }
 }
 
-/// Signs of life of a thread: its rounds, and whether it has ended. Clones share them.
+/// The progress of a thread: its count of rounds, and whether it has ended. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadLife {
     ticks: TickCounter,
@@ -37,12 +37,12 @@ pub struct ThreadLife {
 }
 
 impl ThreadLife {
-    /// Creates the signs of a thread whose rounds something else counts.
+    /// Creates the progress of a thread whose rounds are counted by `ticks`.
     pub(crate) fn of_ticks(ticks: TickCounter) -> Self {
         Self { ticks, has_ended: Arc::default() }
     }
 
-    /// Counts a round.
+    /// Counts a round of the thread's loop.
     pub fn tick(&self) {
         self.ticks.tick();
     }
@@ -68,7 +68,7 @@ impl Drop for LifeGuard {
     }
 }
 
-/// The threads that are supervised.
+/// The threads whose progress is checked.
 #[derive(Debug, Default)]
 pub struct Supervisor {
     threads: Vec<SupervisedThread>,
@@ -79,10 +79,10 @@ struct SupervisedThread {
     name: &'static str,
     life: ThreadLife,
     limit: Duration,
-    /// Systemd restarts the service if this thread makes no progress.
+    /// True if a stall of this thread lets systemd restart the service.
     is_vital: bool,
     seen: u64,
-    /// When the counter was last seen to have changed; `None` before the first check.
+    /// Time at which the count was last found changed; `None` before the first check.
     changed_at: Option<Instant>,
 }
 
@@ -93,23 +93,23 @@ pub struct StalledThread {
     pub name: &'static str,
     /// Time without progress.
     pub since: Duration,
-    /// Systemd restarts the service if this thread makes no progress.
+    /// True if the stall lets systemd restart the service.
     pub is_vital: bool,
 }
 
 impl Supervisor {
-    /// Supervises a further thread. `limit` is the longest time that a round of a healthy thread takes.
+    /// Adds a thread to those supervised. `limit` is the longest time that a round of a healthy thread takes.
     pub fn watch(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: true, seen: 0, changed_at: None });
     }
 
-    /// Supervises a further thread, without which calls are recorded and delivered all the same. A stall is reported, and
-    /// restarts nothing.
+    /// Adds a thread without which calls are still recorded and delivered. A stall of it is reported, but causes no
+    /// restart.
     pub fn watch_helper(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: false, seen: 0, changed_at: None });
     }
 
-    /// Compares all counters at the time `now`. Returns the threads beyond their limit.
+    /// Compares all counts at the time `now`. Returns the threads whose count has not changed within their limit.
     pub fn stalled(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.threads.iter_mut().filter_map(|thread| thread.stalled(now));
         stalled.collect()
@@ -134,12 +134,12 @@ impl SupervisedThread {
     }
 }
 
-/// Limit of a thread that only writes small pieces. A disk that takes longer for one piece is failing.
+/// Longest round of a thread that only writes small pieces. A disk that takes longer for one piece is failing.
 pub const SHORT_ROUND: Duration = Duration::from_secs(60);
-/// Limit of a thread that waits for other programs and machines: an alarm command, then a webhook, a mail (some ten commands of up
-/// to 10 s each) and Telegram.
+/// Longest round of a thread that waits for other programs and machines: an alarm command, then a webhook, a mail (some
+/// ten commands of up to 10 s each) and Telegram.
 pub const PATIENT_ROUND: Duration = Duration::from_secs(3 * 60);
-/// Limit of a thread that writes, copies or encrypts whole recordings between two rounds.
+/// Longest round of a thread that writes, copies or encrypts whole recordings between two counts.
 pub const LONG_ROUND: Duration = Duration::from_secs(15 * 60);
 
 #[cfg(test)]

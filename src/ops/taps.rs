@@ -1,4 +1,4 @@
-//! Counts what each capture interface (tap) shows, for the status, the metrics and the doctor.
+//! Counts what each capture interface (*tap*) shows, for the status, the metrics and the doctor.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,11 +6,11 @@ use crate::capture::TapCounters;
 use crate::decode::{DecodedItem, FrameDecoder, TcpStreamEvent};
 use crate::{rtp, sip};
 
-/// SIP and RTP by tap, as the decoder delivers them.
+/// Counts of SIP and RTP packets by tap, as the decoder delivers them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TapTraffic(Vec<TapTally>);
 
-/// SIP and RTP of one tap.
+/// Counts of SIP and RTP packets of one tap.
 #[derive(Clone, Copy, Debug, Default)]
 struct TapTally {
     sip: u64,
@@ -20,26 +20,27 @@ struct TapTally {
 /// Counters of one tap since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TapReport {
-    /// Name of the interface.
+    /// Name of the capture interface.
     pub(crate) name: String,
-    /// Whether the interface is up.
+    /// Whether the capture interface is up.
     pub(crate) is_up: bool,
-    /// Captured frames.
+    /// Number of captured frames.
     pub(crate) frames: u64,
-    /// SIP messages, and pieces of SIP over TCP, that this tap showed first.
+    /// Number of SIP messages, and pieces of SIP over TCP, that this tap showed before any other tap.
     pub(crate) sip: u64,
-    /// RTP packets, copies included.
+    /// Number of RTP packets, repeated packets included.
     pub(crate) rtp: u64,
-    /// Removed copies of packets that this or another tap had shown shortly before. RTP is not included.
+    /// Number of packets dropped because this or another tap had shown the same packet shortly before. RTP is not
+    /// included.
     pub(crate) copies: u64,
-    /// Frames dropped by the kernel because the ring of this tap was full.
+    /// Number of frames dropped by the kernel because the buffer of this tap was full.
     pub(crate) dropped_by_kernel: u64,
-    /// Frames dropped by the interface.
+    /// Number of frames dropped by the network interface.
     pub(crate) dropped_by_interface: u64,
 }
 
 impl TapTraffic {
-    /// Counts output of the decoder.
+    /// Counts one datagram or stream piece that the decoder delivered.
     pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => match rtp::classify(datagram.payload) {
@@ -88,19 +89,19 @@ impl TapTraffic {
 }
 
 impl TapReport {
-    /// Returns true if the tap showed traffic of calls: original packets, or copies of packets that this or another tap had
-    /// shown.
+    /// Returns true if the tap showed traffic of calls: packets that it showed first, or packets that a tap had shown
+    /// before.
     pub(crate) const fn shows_calls(&self) -> bool {
         self.sip + self.rtp + self.copies > 0
     }
 
-    /// Returns the frames that this machine lost.
+    /// Returns the number of frames of this tap that this machine lost.
     pub(crate) const fn lost(&self) -> u64 {
         self.dropped_by_kernel + self.dropped_by_interface
     }
 }
 
-/// Taps that are counted. A file can name any number of interfaces.
+/// Maximum number of taps that are counted. A capture file can name any number of interfaces.
 const MAX_TAPS: usize = 64;
 
 #[cfg(test)]

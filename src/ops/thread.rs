@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::supervision::ThreadLife;
 
-/// A running thread, and the sender that stops the thread when it is dropped.
+/// A running thread. Dropping this value stops the thread.
 #[derive(Debug)]
 pub(crate) struct StoppableThread<S = Sender<()>> {
     stop: S,
@@ -17,7 +17,7 @@ pub(crate) struct StoppableThread<S = Sender<()>> {
     life: ThreadLife,
 }
 
-/// The end of the stop channel inside the thread.
+/// Tells the thread to stop. It is passed to the thread's work.
 #[derive(Debug)]
 pub(crate) struct StopSignal {
     stopped: Receiver<()>,
@@ -25,20 +25,22 @@ pub(crate) struct StopSignal {
 }
 
 impl StopSignal {
-    /// Waits for `pause`, and counts a round. Returns true as soon as the thread must stop.
+    /// Waits for `pause`, and counts a round for the supervision of threads. Returns true as soon as the thread must
+    /// stop.
     pub(crate) fn is_stopped_within(&self, pause: Duration) -> bool {
         self.life.tick();
         self.stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
     }
 
-    /// Counts a round.
+    /// Counts a round for the supervision of threads.
     pub(crate) fn tick(&self) {
         self.life.tick();
     }
 }
 
 impl StoppableThread {
-    /// Starts a thread whose work checks a [`StopSignal`]. Work that panics begins again after [`PAUSE_AFTER_PANIC`].
+    /// Starts a thread whose work checks a [`StopSignal`]. If the work panics, it is started again after
+    /// [`PAUSE_AFTER_PANIC`].
     ///
     /// # Errors
     /// Fails if the operating system cannot start the thread.
@@ -60,13 +62,14 @@ impl StoppableThread {
     }
 }
 
-/// Does work, and does it again after a panic until `is_stopped`, which also waits, returns true.
+/// Runs `work`. If it panics, runs it again, until `is_stopped` returns true. `is_stopped` also makes the pause between
+/// two runs.
 pub(crate) fn again_after_panic(mut work: impl FnMut(), mut is_stopped: impl FnMut() -> bool) {
     while std::panic::catch_unwind(AssertUnwindSafe(&mut work)).is_err() && !is_stopped() {}
 }
 
 impl<S> StoppableThread<S> {
-    /// Starts a thread that ends by itself once `stop` is dropped, and counts its rounds in the [`ThreadLife`].
+    /// Starts a thread that ends by itself once `stop` is dropped. It counts its rounds in its [`ThreadLife`].
     ///
     /// # Errors
     /// Fails if the operating system cannot start the thread.
@@ -84,12 +87,12 @@ impl<S> StoppableThread<S> {
         Ok(Self { stop, thread, life })
     }
 
-    /// Returns the signs of life of the thread.
+    /// Returns the progress of the thread, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.life.clone()
     }
 
-    /// Stops the thread and waits for its end, for `limit` at most. A thread that works on a large file continues until
+    /// Stops the thread and waits for its end, at most for `limit`. A thread that works on a large file continues until
     /// the process ends.
     pub(crate) fn stop_within(self, limit: Duration) {
         drop(self.stop);
@@ -103,7 +106,7 @@ impl<S> StoppableThread<S> {
     }
 }
 
-/// Waits until all threads have ended, for `limit` at most. Returns true if all have ended.
+/// Waits until all threads have ended, at most for `limit`. Returns true if all have ended.
 #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the program is waited for")]
 pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool {
     let begin = std::time::Instant::now();
@@ -121,7 +124,7 @@ pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool
 
 /// Pause before work that panicked begins again, so that a bug does not fill the log.
 pub(crate) const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(10);
-/// Interval at which the end of a thread is checked.
+/// Interval between checks whether a thread has ended.
 const END_CHECK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

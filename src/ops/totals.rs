@@ -42,7 +42,8 @@ impl fmt::Display for VerdictTotals {
     }
 }
 
-/// Returns the totals of a period in one line: `214 calls: 198 both sides, 11 not answered; 209 delivered, 2 owed`.
+/// Returns the totals of a period (an hour or a day) in one line: `214 calls: 198 both sides, 11 not answered; 209
+/// delivered, 2 owed`.
 pub(crate) fn sentence(totals: &PeriodTotals) -> String {
     let mut verdicts = VerdictTotals::default();
     totals.verdicts.iter().for_each(|(verdict, calls)| verdicts.add_many(*verdict, *calls));
@@ -57,7 +58,8 @@ pub(crate) fn sentence(totals: &PeriodTotals) -> String {
     format!("{verdicts}{separator}{}", parts.join(", "))
 }
 
-/// Groups of verdicts in the line of totals. The last group is for calls without a verdict.
+/// Names of the groups of verdicts in the line of totals, with their verdicts. The last group counts calls without a
+/// verdict.
 const GROUPS: [(&str, &[CallVerdict]); 9] = [
     ("both sides", &[CallVerdict::BothSides]),
     ("one side", &[CallVerdict::CallerOnly, CallVerdict::CalleeOnly]),

@@ -1,4 +1,5 @@
-//! Second stage: fills the modules' structs from checked values, and checks rules that involve several keys.
+//! Second stage of loading a configuration: fills the modules' own structs from checked values, and checks rules that
+//! involve several keys.
 
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ use crate::ops::notify::config::{MailConfig, MailTls, NotifyConfig, NotifySecret
 use crate::pyrus::config::{DurationUnit, RatingType, RegisterAt, UploadVia};
 use crate::recording::config::{RecordingFormat, UndeliveredPolicy};
 
-/// Builds a configuration. Missing keys and contradictions are appended to `findings`.
+/// Builds a configuration from the values of a file. Missing keys and contradictions are appended to `findings`.
 pub(crate) fn build(
     raw: &RawConfig,
     purpose: ConfigPurpose,
@@ -52,7 +53,7 @@ pub(crate) fn build(
     config
 }
 
-/// Access to the values of one section.
+/// Access to the values of one section of the file.
 #[derive(Clone, Copy)]
 struct ConfigSection<'r> {
     raw: &'r RawConfig,
@@ -249,14 +250,14 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
             findings.push(ConfigFinding::warning(*line, what, "move the rule without conditions to the end"));
         }
         let Some(rule) = rule(group) else {
-            // A wrong action is reported by a finding of its own.
+            // If the action exists but is wrong, another finding already reports it.
             if !has_action {
                 let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
                 findings.push(ConfigFinding::mistake(*line, "this rule has no action", remedy));
             }
             continue;
         };
-        // A rule with only a wrong condition must not be reported as matching every call.
+        // A rule whose only condition is wrong must not be reported as matching every call.
         if *given == 1 {
             catch_all = catch_all.or(Some(*line));
         }
@@ -281,7 +282,7 @@ fn rule(group: &ConfigGroup) -> Option<CallRule> {
     })
 }
 
-/// Adds the headers that `[numbers]` and `[pyrus.mappings]` read to the headers that the engine keeps.
+/// Adds the headers whose values `[numbers]` and `[pyrus.mappings]` use to the headers that the engine keeps.
 fn keep_headers(raw: &RawConfig, config: &mut Config) {
     let used = config.call.numbers.clone();
     let sources = used.from_number.iter().chain(&used.to_number).chain(&used.internal_number);
@@ -289,7 +290,8 @@ fn keep_headers(raw: &RawConfig, config: &mut Config) {
         NumberSource::Header(name) => Some(name.clone()),
         NumberSource::From | NumberSource::To | NumberSource::RequestUri => None,
     });
-    // The two headers of the default order contain only numbers, which the record has anyway.
+    // The two headers of the default order contain only numbers, which the call record has anyway. So they are not
+    // added.
     let configured = ["from_number", "to_number", "internal_number"];
     let numbers_given = configured.iter().any(|key| raw.get("numbers", key).is_some());
     let wanted = from_numbers.filter(|_| numbers_given).chain(raw.mappings.iter().map(|(_, header, _)| header.clone()));
@@ -325,7 +327,7 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
     };
     let line = raw.line_of("pyrus");
     let mut missing = |key: &str, remedy: &str| {
-        // A wrong value of the key is reported by a finding of its own.
+        // If the key has a wrong value, another finding already reports it.
         let reported = findings.iter().any(|f| f.is_mistake() && f.what.contains(&format!("pyrus.{key}")));
         if !reported {
             findings.push(ConfigFinding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
@@ -361,7 +363,7 @@ fn archive(raw: &RawConfig, config: &mut Config) {
     section.set_switch("keep_until_archived", &mut archive.keep_until_archived);
 }
 
-/// Checks that an archive is complete: a site, an object store and an index.
+/// Checks that an archive is fully configured: it needs a site name, an object store and a database.
 fn archive_settings(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     let archive = &config.archive;
     let mut wrong = |key: &str, what: String, remedy: &str| {
@@ -405,8 +407,8 @@ fn pause_keys(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding
     let line = raw.get("calls", "pause_dtmf").or_else(|| raw.get("calls", "resume_dtmf")).map(|g| g.line);
     if !pause.dtmf.is_empty() && pause.dtmf.eq_ignore_ascii_case(&pause.resume_dtmf) {
         let what = "calls.pause_dtmf and calls.resume_dtmf are the same";
-        // Both legs of a call show the same key presses. With equal keys, the second leg would undo the effect of the
-        // first.
+        // Both legs of a call show the same key presses. If pausing and resuming had the same keys, the second leg
+        // would undo the effect of the first.
         findings.push(ConfigFinding::mistake(line, what, "choose different keys, for example \"*71\" and \"*72\""));
     }
     if pause.dtmf.is_empty() && !pause.resume_dtmf.is_empty() {
@@ -473,7 +475,7 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
     }
 }
 
-/// Warns of alarm receivers that lack a key, or that get a password unencrypted.
+/// Warns of receivers of alarms for which a key is missing, or to which a password would be sent unencrypted.
 fn incomplete_ways(raw: &RawConfig, mail: &MailConfig, telegram: &TelegramConfig, findings: &mut Vec<ConfigFinding>) {
     let mut warn = |key: &str, what: &str, remedy: &str| {
         let line = raw.get("alerts", key).map(|given| given.line);
@@ -495,7 +497,7 @@ fn incomplete_ways(raw: &RawConfig, mail: &MailConfig, telegram: &TelegramConfig
     }
 }
 
-/// Checks that console keys that need each other are given together.
+/// Checks that console keys that depend on each other are given together.
 fn certificate(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     let section = ConfigSection { raw, name: "console" };
     if config.console.metrics_listen.is_some() && config.console.listen.is_none() {

@@ -1,4 +1,4 @@
-//! Findings about a configuration: line, problem and remedy.
+//! A finding about a configuration: the line, the problem and the remedy.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,26 +12,26 @@ pub(crate) enum ConfigSeverity {
     Warning,
 }
 
-/// One problem in a configuration.
+/// One problem in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConfigFinding {
-    /// Mistake or warning.
+    /// Whether the finding is a mistake or a warning.
     pub(crate) severity: ConfigSeverity,
-    /// Line in the file, from 1; `None` if something is missing.
+    /// Line in the file, counted from 1; `None` if the problem is that something is missing.
     pub(crate) line: Option<usize>,
-    /// The problem. It never contains the value of a secret.
+    /// Description of the problem. It never contains the value of a secret.
     pub(crate) what: String,
-    /// How to solve the problem; may be empty.
+    /// Description how to solve the problem; may be empty.
     pub(crate) remedy: String,
 }
 
 impl ConfigFinding {
-    /// Creates a mistake at a line.
+    /// Creates a finding of severity `Mistake` at a line.
     pub(crate) fn mistake(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity: ConfigSeverity::Mistake, line: line.into(), what: what.into(), remedy: remedy.into() }
     }
 
-    /// Creates a warning at a line.
+    /// Creates a finding of severity `Warning` at a line.
     pub(crate) fn warning(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity: ConfigSeverity::Warning, line: line.into(), what: what.into(), remedy: remedy.into() }
     }
@@ -64,22 +64,22 @@ pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {}: {}", path.display(), io_reason(reason))]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Error of the operating system. It is part of the message, so it is not repeated as the source.
         reason: std::io::Error,
     },
-    /// The file has mistakes; all of them are listed.
+    /// The file has mistakes. All of them are listed in `findings`.
     #[error("{}", list(origin, findings))]
     Wrong {
-        /// Name of the configuration, for people.
+        /// Name of the configuration in the message, e.g. the path of the file.
         origin: String,
         /// Every mistake and warning, in the order of the lines.
         findings: Vec<ConfigFinding>,
     },
 }
 
-/// Explains an IO error, with a remedy where one is known.
+/// Returns an IO error in words, with a remedy if one is known.
 pub(crate) fn io_reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => String::from("the file does not exist; check the path"),

@@ -1,6 +1,6 @@
-//! Checks for `check-config` whether this user can write to the configured folders.
+//! Checks for `check-config` whether the configured folders can be written.
 //!
-//! The findings are warnings, because the service may run as another user.
+//! The findings are warnings, because the service may run as another user than the check.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,8 +11,8 @@ use super::plausible::relative;
 use super::raw::RawConfig;
 use crate::ops::disk::disk_space;
 
-/// Tries to write to each folder, and appends a warning for each failure. Also checks whether the service's user could
-/// write.
+/// Tries to write to each folder, and appends a warning for each failure. Also checks whether the user of the service
+/// could write.
 pub(crate) fn try_all(
     config: &Config,
     raw: &RawConfig,
@@ -34,11 +34,11 @@ pub(crate) fn try_all(
     free_space(config, raw, findings);
 }
 
-/// Returns problem and remedy of a folder that the service's user cannot write to. The check runs as root, who can
-/// write everywhere.
+/// Returns problem and remedy of a folder that the user of the service cannot write to. Needed because root, who
+/// usually runs the check, can write everywhere.
 fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
     let existing = dir.ancestors().find(|d| d.exists())?;
-    // systemd and systemd-tmpfiles create the folders of the unit.
+    // The folders that the systemd unit names are created by systemd with the right owner.
     let is_made_by_unit =
         existing != dir && UNIT_FOLDERS.iter().any(|own| dir.starts_with(own) && !existing.starts_with(own));
     if is_made_by_unit || user.may(existing, MODE_WRITE_AND_ENTER) {
@@ -48,7 +48,8 @@ fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
     Some((what, give_folder(dir)))
 }
 
-/// Returns the remedy that gives a folder to the service. The service must own no folder of the system.
+/// Returns the remedy that makes the service the owner of a folder. For a folder of the operating system, the remedy is
+/// another folder.
 fn give_folder(dir: &Path) -> String {
     match is_of_system(dir) {
         true => String::from("choose a folder below /var/lib/callspan"),
@@ -56,8 +57,8 @@ fn give_folder(dir: &Path) -> String {
     }
 }
 
-/// Returns true for the root of the file system, however it is written, and the folders of the system: with another owner or
-/// mode, other programs could not work any more.
+/// Returns true for the root of the file system and the folders of the operating system. If their owner or mode
+/// changed, other programs would fail. The path may be written in any form.
 fn is_of_system(dir: &Path) -> bool {
     let mut parts: Vec<Component<'_>> = Vec::new();
     for part in dir.components() {
@@ -71,7 +72,7 @@ fn is_of_system(dir: &Path) -> bool {
     plain.parent().is_none() || SYSTEM_FOLDERS.iter().any(|folder| plain == Path::new(folder))
 }
 
-/// Warns if the space that must stay free exceeds the disk, because every recording would then be removed at once.
+/// Warns if `min_free_gib` exceeds the size of the disk, because then every recording would be removed at once.
 fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let Ok(space) = disk_space(&config.recording.dir) else { return };
     let (wanted, total) = (u64::from(config.recording.min_free_gib), space.total >> 30);
@@ -84,7 +85,8 @@ fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding
     }
 }
 
-/// Returns true if the unit on this machine loads the systemd credential `name`. Only the service can read it.
+/// Returns true if the systemd unit on this machine loads the systemd credential `name`. Only the service can read a
+/// credential, so its content cannot be checked.
 pub(crate) fn unit_has_credential(name: &str) -> bool {
     let drop_ins = std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = UNIT_FILES.iter().map(PathBuf::from).chain(drop_ins);
@@ -100,7 +102,7 @@ fn loads_credential(unit: &str, name: &str) -> bool {
 }
 
 /// Returns problem and remedy of a folder that the systemd unit may not write to. The unit makes all folders except its
-/// own read-only (`ProtectSystem=strict`), so another folder needs a drop-in.
+/// own read-only (`ProtectSystem=strict`). So another folder needs a drop-in, i.e. an additional unit file.
 fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
     if allowed.iter().any(|folder| dir.starts_with(folder)) {
         return None;
@@ -117,33 +119,35 @@ fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
     Some((String::from(what), remedy))
 }
 
-/// Lists the folders that the unit may write to: its own folders, and the folders of drop-ins on this machine.
+/// Returns the folders that the systemd unit may write to: its own folders, and those that drop-ins on this machine
+/// add.
 fn unit_folders() -> Vec<PathBuf> {
     let drop_ins = std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path());
     let texts = drop_ins.filter_map(|path| std::fs::read_to_string(path).ok());
     UNIT_FOLDERS.iter().map(PathBuf::from).chain(texts.flat_map(|text| writable(&text))).collect()
 }
 
-/// Returns the folders of `ReadWritePaths=` lines. A path may begin with `-` and `+` (systemd.exec(5)).
+/// Returns the folders in the `ReadWritePaths=` lines of a unit file. A path may begin with `-` and `+`
+/// (systemd.exec(5)).
 fn writable(text: &str) -> Vec<PathBuf> {
     let values = text.lines().filter_map(|line| line.trim().strip_prefix("ReadWritePaths="));
     values.flat_map(str::split_whitespace).map(|path| PathBuf::from(path.trim_start_matches(['-', '+']))).collect()
 }
 
 /// Returns problem and remedy of a folder that cannot be written. callspan creates a missing folder at its start, so
-/// the nearest existing parent is tested.
+/// its nearest existing parent is tested instead.
 fn wrong_with(dir: &Path) -> Option<(String, String)> {
     let existing =
         dir.ancestors().find(|d| d.exists()).filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if !existing.is_dir() {
         return Some((format!("{} is a file", existing.display()), String::from("give the path of a folder")));
     }
-    // Only a write shows whether ACLs, read-only mounts and quotas allow it.
+    // The check writes a file, because only a write shows whether ACLs, read-only mounts and quotas allow it.
     let probe = existing.join(format!(".callspan-check-{}", std::process::id()));
     let tried = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
     match tried {
         Ok(_) => {
-            // If the removal fails, an empty file remains, which does no harm.
+            // If the test file cannot be removed, an empty file remains, which does no harm.
             let _ = std::fs::remove_file(&probe);
             None
         }
@@ -154,7 +158,7 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
     }
 }
 
-/// `StateDirectory` and `ReadWritePaths` of deploy/callspan.service.
+/// Folders of `StateDirectory` and `ReadWritePaths` in deploy/callspan.service.
 const UNIT_FOLDERS: [&str; 2] = ["/var/lib/callspan", "/var/spool/callspan"];
 /// Folders that belong to the system or to all users. A folder below them may belong to the service.
 const SYSTEM_FOLDERS: [&str; 26] = [
@@ -185,15 +189,15 @@ const SYSTEM_FOLDERS: [&str; 26] = [
     "/var/spool",
     "/var/tmp",
 ];
-/// Paths of the unit file; that of the administrator comes first.
+/// Possible paths of the unit file. That of the administrator has precedence, so it comes first.
 const UNIT_FILES: [&str; 3] = [
     "/etc/systemd/system/callspan.service",
     "/usr/lib/systemd/system/callspan.service",
     "/lib/systemd/system/callspan.service",
 ];
-/// Mode bits: create files in a folder.
+/// Mode bits that allow creating files in a folder: write and enter.
 const MODE_WRITE_AND_ENTER: u32 = 0o3;
-/// Folder of the drop-ins that `systemctl edit callspan` writes.
+/// Folder of the drop-in files that `systemctl edit callspan` writes.
 const DROP_INS: &str = "/etc/systemd/system/callspan.service.d";
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ pub(crate) enum KeyKind {
     Path,
     /// `true` or `false`.
     Switch,
-    /// A whole number from the first to the second bound, both included.
+    /// A whole number between the two bounds, both included.
     Number(u64, u64),
-    /// A list of whole numbers within the given bounds, both included.
+    /// A list of whole numbers between the two bounds, both included.
     Numbers(u64, u64),
     /// `"auto"` or one of the given numbers.
     AutoOr(&'static [u64]),
@@ -50,17 +50,17 @@ pub(crate) enum KeyKind {
     Address,
     /// `https://HOST`, or empty.
     SiteUrl,
-    /// An https URL with any path, or empty; http only to this machine.
+    /// An https URL with any path, or empty. An http URL is accepted only for this machine.
     HookUrl,
     /// `HOST:PORT`, or empty.
     HostPort,
-    /// One mail address, or a list of mail addresses.
+    /// One e-mail address, or a list of e-mail addresses.
     MailAddresses,
-    /// A header name, or `NAME: PATTERN`.
+    /// A SIP header name, or `NAME: PATTERN`.
     HeaderMatch,
     /// One public key of age, or a list of public keys.
     Recipients,
-    /// A table from field code to `header:NAME`.
+    /// A table that maps Pyrus field codes to `header:NAME`.
     Mappings,
 }
 
@@ -82,13 +82,13 @@ pub(crate) struct ConfigKey {
 }
 
 impl ConfigKey {
-    /// Returns `section.name`.
+    /// Returns the full name of the key: `section.name`.
     pub(crate) fn path(&self) -> String {
         format!("{}.{}", self.section, self.name)
     }
 }
 
-/// Every section and its description, in the order of the reference.
+/// Names and descriptions of all sections, in the order of the reference.
 pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("capture", "Source of live packets. `callspan replay` ignores this section."),
     ("calls", "End of a call, and what its record keeps."),
@@ -122,14 +122,14 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Every key, in the order of the reference. One line for each key, so that the list reads as a table.
+/// All keys, in the order of the reference. Each key has one line, so that the list reads as a table.
 #[rustfmt::skip]
 pub(crate) const KEYS: &[ConfigKey] = &[
     key("capture", "interface", KeyKind::Names, "", "", "Network interface at the mirror port, or a list of interfaces. Required by `callspan run`, unless hep_listen is set."),
     key("capture", "buffer_mib", KeyKind::Number(1, 2048), "64", "MiB", "Size of the kernel's packet ring for each interface. It holds the packets while callspan is busy."),
     key("capture", "hep_listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT (UDP) for agents that send SIP and RTP in HEP 3 (Homer), for example \"10.0.0.5:9060\": a telephone system, or a proxy that ends TLS. Whoever can send there can invent calls, so let the firewall admit the agents only. Empty: none."),
     key("capture", "sip_ports", KeyKind::Numbers(1, 65_535), "[5060]", "", "UDP ports on which every datagram is parsed as SIP, even with bytes before its first line. On other ports SIP is recognised by its first line."),
-    //
+    // Keys of the section `[calls]`.
     key("calls", "appliance", KeyKind::Text, "\"callspan\"", "", "Name of this recorder in call records. Call ids depend on it too."),
     key("calls", "silence_s", KeyKind::Number(5, 86_400), "300", "seconds", "A call without media for this time is over."),
     key("calls", "hold_s", KeyKind::Number(5, 604_800), "14400", "seconds", "The same time while the call is on hold."),
@@ -142,7 +142,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("calls", "pause_info", KeyKind::Text, "\"\"", "", "Content-Type of INFO requests that pause and resume by their body, for example \"application/x-recording\". Empty: none."),
     key("calls", "pause_dtmf", KeyKind::Keypad, "\"\"", "", "Telephone keys that pause the recording, pressed by either side, for example \"*71\". Pressed keys are never stored. Empty: none."),
     key("calls", "resume_dtmf", KeyKind::Keypad, "\"\"", "", "Telephone keys that resume the recording, for example \"*72\". They must differ from pause_dtmf."),
-    //
+    // Keys of the section `[numbers]`.
     key("numbers", "extension_pattern", KeyKind::Pattern, "\"xx,xxx,xxxx,xxxxx\"", "", "Pattern of extensions: x is one digit, * any characters, [2-4] a class. Separate several patterns by commas. Asterisk's patterns (_1XX, NXX, X.) are understood."),
     key("numbers", "extensions", KeyKind::Users, "[]", "", "Further extensions by name, for example \"reception\". Users whose phones register with SIP need not be listed."),
     key("numbers", "from_number", KeyKind::Sources, "[\"header:P-Asserted-Identity\", \"header:Remote-Party-ID\", \"from\"]", "", "The caller's number."),
@@ -153,14 +153,14 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("numbers", "international_prefix", KeyKind::Digits, "\"\"", "", "Prefix dialled before an international number, for example \"810\"."),
     key("numbers", "outside_prefix", KeyKind::Digits, "\"\"", "", "Digits that extensions dial for an outside line, for example \"9\". They are removed from the called number."),
     key("numbers", "withheld", KeyKind::Text, "\"anonymous\"", "", "Text in place of a withheld number that no header of from_number asserts."),
-    //
+    // Keys of the section `[spool]`.
     key("spool", "dir", KeyKind::Path, "\"/var/spool/callspan\"", "", "Folder of the packets. It is created with mode 0700, because it holds speech. A folder outside /var/lib/callspan and /var/spool/callspan needs a drop-in for the systemd unit (`systemctl edit callspan`: [Service] ReadWritePaths=FOLDER). The same applies to state.dir and recording.dir."),
     key("spool", "buffer_mib", KeyKind::Number(1, 4096), "64", "MiB", "Memory for packets that wait for the disk."),
     key("spool", "sync_seconds", KeyKind::Number(1, 300), "5", "seconds", "Interval at which packets are synced to the disk. A power cut loses at most this time."),
     key("spool", "memory_mib", KeyKind::Number(0, 65_536), "256", "MiB", "Size up to which the spool stays in memory. Used by `callspan replay` only."),
-    //
+    // Keys of the section `[state]`.
     key("state", "dir", KeyKind::Path, "\"/var/lib/callspan/state\"", "", "Folder of journal.sqlite. Another folder may need a drop-in: spool.dir explains it."),
-    //
+    // Keys of the section `[recording]`.
     key("recording", "dir", KeyKind::Path, "\"/var/lib/callspan/recordings\"", "", "Folder of the recordings; `callspan run` adds YYYY/MM/DD. Another folder may need a drop-in: spool.dir explains it."),
     key("recording", "start", KeyKind::Word(&["answer", "media"]), "\"answer\"", "", "Start of the recording. \"answer\": at the 200 OK. \"media\": at the first RTP packet of either side, including audio while the phone rang."),
     key("recording", "sample_rate", KeyKind::AutoOr(&[8000, 16_000]), "\"auto\"", "Hz", "\"auto\": 16000 if either side uses a wideband codec, else 8000. Or a fixed rate: 8000 or 16000."),
@@ -172,7 +172,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("recording", "remove_undelivered", KeyKind::Switch, "false", "", "true: min_free_gib and max_disk_gib may also remove recordings that Pyrus does not have. false: they never do, so a full disk stops new recordings instead."),
     key("recording", "encrypt_to", KeyKind::Recipients, "[]", "", "Public key of age (\"age1…\", made by age-keygen), or a list of keys. `callspan run` encrypts recordings to NAME.wav.age once they are delivered, or at once if they are not to be delivered. Kept packets are encrypted too. Without the secret key the recordings are lost. Keep it on another machine: callspan never needs it. Empty: nothing is encrypted."),
     key("recording", "keep_pcap", KeyKind::Switch, "false", "", "true: keep the packets of each call beside its recording, as a pcapng file for Wireshark. Keys and passwords are removed from it."),
-    //
+    // Keys of the section `[pyrus]`.
     key("pyrus", "enabled", KeyKind::Switch, "false", "", "true: `callspan run` delivers calls; login, a security key and account_id are required."),
     key("pyrus", "auth_url", KeyKind::Url, "\"https://accounts.pyrus.com/api/v4/auth\"", "", "Complete URL of the login. Change it for Pyrus on your own servers. https; http only to this machine."),
     key("pyrus", "login", KeyKind::Text, "", "", "Login of the bot. Give each recorder its own bot: a second login can end the session of the first."),
@@ -190,9 +190,9 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("pyrus", "call_duration_unit", KeyKind::Word(&["seconds", "minutes"]), "\"seconds\"", "", "Unit of the field CallDuration in your form."),
     key("pyrus", "outcome_field", KeyKind::Text, "\"\"", "", "Code of a form field that gets the outcome of a finished call: answered, abandoned, cancelled, busy, declined, no_answer, redirected, failed or unknown. Empty: none."),
     key("pyrus", "rating_type", KeyKind::Word(&["number", "text"]), "\"number\"", "", "Type of the field Rating in your form, if [pyrus.mappings] fills it from a header. \"number\" fits a field of type Choice."),
-    //
+    // Keys of the section `[pyrus.mappings]`.
     key("pyrus.mappings", "CODE", KeyKind::Mappings, "", "", "For example: Queue = \"header:X-Queue\"."),
-    //
+    // Keys of the section `[archive]`.
     key("archive", "site", KeyKind::Text, "\"\"", "", "Name of this site, unique in the archive: 1 to 40 lower-case letters, digits and hyphens. A box that replaces another takes over its name."),
     key("archive", "objects", KeyKind::Text, "\"\"", "", "Object store for the recordings: \"s3://BUCKET/PREFIX\" or \"file:///FOLDER\". The key of the site needs to put objects below SITE/, and nothing else."),
     key("archive", "endpoint", KeyKind::HookUrl, "", "", "URL of an object store that is not Amazon's."),
@@ -203,7 +203,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("archive", "index_password_file", KeyKind::Path, "", "", "File with the password of the role."),
     key("archive", "ca_file", KeyKind::Path, "", "", "PEM file with the certificates that both servers are checked against. Without it, those of the system."),
     key("archive", "keep_until_archived", KeyKind::Switch, "false", "", "Keep a recording until the archive has it, whatever [recording] says about age and space."),
-    //
+    // Keys of the section `[console]`.
     key("console", "listen", KeyKind::Listen, "\"\"", "", "ADDRESS:PORT to listen on. On another address than 127.0.0.1 and [::1], the console speaks TLS and everybody signs in (callspan user add). Empty: no console."),
     key("console", "metrics_listen", KeyKind::Listen, "\"\"", "", "Further ADDRESS:PORT for /metrics, /healthz and /readyz, for a Prometheus on another machine, for example \"10.0.0.5:9464\". Nothing else is served there, and nothing there has a number. Empty: only console.listen has them, for this machine."),
     key("console", "public_url", KeyKind::SiteUrl, "\"\"", "", "Address under which a proxy with TLS on this machine shows the console to others, for example \"https://calls.example.org\". Then every visitor must sign in (callspan user add). Empty: only this machine."),
@@ -211,7 +211,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("console", "certificate_key", KeyKind::Path, "", "", "Private key of console.certificate in PEM."),
     key("console", "trusted_proxy", KeyKind::Address, "\"\"", "", "Address of the proxy that signs people in, by LDAP or OIDC for example, and names them in console.trusted_header. Anybody at this address can be anybody. Empty: none."),
     key("console", "trusted_header", KeyKind::HeaderName, "\"\"", "", "Header in which that proxy names the user, for example \"X-Remote-User\". The role and scope are those of the user of this name (callspan user add NAME --no-password). The proxy must remove this header from requests of others."),
-    //
+    // Keys of the section `[alerts]`.
     key("alerts", "mirror_silent_minutes", KeyKind::Number(0, 1440), "15", "minutes", "Alarm mirror_silent when no SIP arrived for this time, at an hour that had SIP on earlier days. 0: never."),
     key("alerts", "mirror_window_minutes", KeyKind::Number(1, 60), "5", "minutes", "Time for which directions and media of the mirror are collected before they are judged. Alarms mirror_one_sided and media_unheard come after two such times in a row, and end after one without the finding."),
     key("alerts", "language", KeyKind::Word(&["en", "ru"]), "\"en\"", "", "Language of mail and Telegram: \"en\" or \"ru\". Webhooks and the command get English, whichever is set."),
@@ -230,13 +230,13 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("alerts", "telegram_token_file", KeyKind::Path, "", "", "File that holds only the token."),
     key("alerts", "telegram_url", KeyKind::HookUrl, "\"https://api.telegram.org\"", "", "Address of the Bot API."),
     key("alerts", "command", KeyKind::Text, "\"\"", "", "Command that /bin/sh runs for each alarm, at most once in five minutes for each kind. It reads one JSON line {at, kind, detail, call} from standard input. Empty: none."),
-    //
+    // Keys of the section `[webhook]`.
     key("webhook", "url", KeyKind::HookUrl, "\"\"", "", "Address that gets the record of each finished call as a POST with JSON {type, record}, tried again until it is taken. The header Idempotency-Key is the id of the call. Empty: none."),
     key("webhook", "secret", KeyKind::Secret, "", "", "Secret of the signature, as alerts.webhook_secret. Better keep it in secret_file."),
     key("webhook", "secret_file", KeyKind::Path, "", "", "File that holds only the secret."),
-    //
+    // Keys of the section `[log]`.
     key("log", "level", KeyKind::Word(&["error", "warn", "info", "debug", "trace"]), "\"info\"", "", "Level of the log. No level shows phone numbers. --log and CALLSPAN_LOG take precedence."),
-    //
+    // Keys of an entry of `[[rules]]`.
     key("rules", "action", KeyKind::Word(&["record", "exclude", "no_register"]), "", "", "Required. record: record and register. exclude: keep no audio. no_register: record, but do not register in Pyrus."),
     key("rules", "direction", KeyKind::Word(&["inbound", "outbound", "internal", "unknown"]), "", "", "Direction of the call."),
     key("rules", "number", KeyKind::Pattern, "", "", "Pattern that either number matches, for example \"+7495*\"."),
@@ -244,7 +244,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("rules", "header", KeyKind::HeaderMatch, "", "", "Header of the INVITE, for example \"X-Queue\". With a pattern, its value must match: \"X-Queue: vip*\"."),
 ];
 
-/// Explanation of number sources, which appears once in the reference.
+/// Explanation of the values of the kind `Sources`. It appears once in the reference.
 pub(crate) const ABOUT_SOURCES: &str =
     "Sources, in order of preference: \"header:NAME\", \"from\", \"to\" or \"request_uri\".";
 

@@ -1,5 +1,5 @@
 //! Checks for `check-config` whether this machine has the interfaces and the alarm command that the configuration
-//! names, and whether the service's user can read the files.
+//! names, and whether the user of the service can read the configured files.
 //!
 //! The findings are warnings, because the file may be checked on another machine.
 
@@ -17,21 +17,21 @@ use super::raw::RawConfig;
 pub(crate) struct CheckedMachine {
     /// Names of the network interfaces; empty if unknown.
     pub(crate) interfaces: Vec<String>,
-    /// The user of the service, if the package is installed.
+    /// The user under which the service runs; `None` if the package is not installed.
     pub(crate) service: Option<ServiceUser>,
 }
 
-/// A user without login, with its groups.
+/// A system user without login, with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceUser {
     /// User id.
     pub(crate) uid: u32,
-    /// Ids of all its groups.
+    /// Ids of all groups of the user.
     pub(crate) gids: Vec<u32>,
 }
 
 impl CheckedMachine {
-    /// Returns the machine that this process runs on.
+    /// Returns the facts about the machine on which this process runs.
     pub(crate) fn this() -> Self {
         let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
         let mut interfaces: Vec<String> =
@@ -41,7 +41,7 @@ impl CheckedMachine {
         Self { interfaces, service: ServiceUser::parse(&read("/etc/passwd"), &read("/etc/group")) }
     }
 
-    /// Appends a warning for each configured interface, command or file that this machine lacks.
+    /// Appends a warning for each configured interface, command or file that this machine does not have.
     pub(crate) fn check(&self, config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
         let mut warn = |section: &str, key: &str, what: String, remedy: String| {
             let line = raw.get(section, key).map(|g| g.line);
@@ -101,7 +101,7 @@ impl CheckedMachine {
         }
     }
 
-    /// Returns problem and remedy of an existing file that the service's user cannot read. ACLs are not checked.
+    /// Returns problem and remedy of an existing file that the user of the service cannot read. ACLs are not checked.
     fn unreadable(&self, path: &Path) -> Option<(String, String)> {
         let service = self.service.as_ref()?;
         let blocked_at = service.blocked_at(path)?;
@@ -118,7 +118,7 @@ impl CheckedMachine {
 }
 
 impl ServiceUser {
-    /// Finds the user in the texts of `/etc/passwd` and `/etc/group` (passwd(5), group(5)).
+    /// Finds the user of the service in the texts of `/etc/passwd` and `/etc/group` (passwd(5), group(5)).
     pub(crate) fn parse(passwd: &str, groups: &str) -> Option<Self> {
         let entry =
             passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&SERVICE_USER))?;
@@ -131,7 +131,8 @@ impl ServiceUser {
         Some(Self { uid, gids: std::iter::once(gid).chain(member_of).collect() })
     }
 
-    /// Returns the file, or the folder above it, that prevents this user from reading the file.
+    /// Returns the file or the parent folder whose mode prevents this user from reading the file; `None` if the user
+    /// can read it.
     pub(crate) fn blocked_at(&self, path: &Path) -> Option<PathBuf> {
         let mut folders: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
         folders.reverse();
@@ -139,7 +140,7 @@ impl ServiceUser {
         blocked.or_else(|| (!self.may(path, MODE_READ)).then_some(path)).map(Path::to_owned)
     }
 
-    /// Returns true if the mode bits grant all of `bits`, or if the file does not exist.
+    /// Returns true if the mode of a file grants this user all of `bits`, or if the file does not exist.
     pub(crate) fn may(&self, path: &Path, bits: u32) -> bool {
         let Ok(meta) = std::fs::metadata(path) else { return true };
         let granted = match meta.mode() {
@@ -158,7 +159,7 @@ fn hidden_by_unit(path: &Path) -> Option<(String, String)> {
     Some((what, String::from("move the file below /etc/callspan or /usr/local/bin")))
 }
 
-/// Returns the program of a simple command; `None` if only a shell can find it.
+/// Returns the program that a simple command runs; `None` if only a shell can find it.
 fn program_of(command: &str) -> Option<&str> {
     let is_assignment =
         |word: &str| word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.contains('/'));
@@ -194,17 +195,17 @@ fn wrong_interpreter(path: &Path) -> Option<(String, String)> {
         .then(|| (what, String::from("install it, or mend the first line of the script")))
 }
 
-/// `User=` of deploy/callspan.service.
+/// Value of `User=` in deploy/callspan.service.
 const SERVICE_USER: &str = "callspan";
-/// Pseudo interface of libpcap for all interfaces.
+/// Name by which libpcap captures on all interfaces.
 const ANY_INTERFACE: &str = "any";
-/// Mode bit: enter a folder.
+/// Mode bit that allows entering a folder.
 const MODE_ENTER: u32 = 0o1;
-/// Mode bit: read.
+/// Mode bit that allows reading a file.
 const MODE_READ: u32 = 0o4;
-/// `PATH` of systemd services (systemd.exec(5)).
+/// Folders in the `PATH` of systemd services (systemd.exec(5)).
 const SERVICE_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-/// Folders that deploy/callspan.service hides or replaces.
+/// Folders that deploy/callspan.service hides from the service or replaces by empty ones.
 const HIDDEN_FOLDERS: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 /// Commands that are built into the shell.
 const SHELL_WORDS: [&str; 20] = [

@@ -47,14 +47,14 @@ pub struct Config {
     pub console: ConsoleConfig,
     /// `[log]`.
     pub log: LogConfig,
-    /// The file that was loaded, as an absolute path, so that commands of the console can load it, too.
+    /// The file that was loaded, as an absolute path, so that commands that the console starts can load it, too.
     pub file: Option<PathBuf>,
 }
 
 /// Configuration section `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Log level of `run`, unless the command line or the environment sets it.
+    /// Log level of `run`, e.g. `info`. The command line or the environment overrides it.
     pub level: String,
 }
 
@@ -64,49 +64,50 @@ impl Default for LogConfig {
     }
 }
 
-/// Configuration section `[console]`.
+/// The configuration section `[console]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsoleConfig {
-    /// Address of the console; `None`: no console.
+    /// Address and port on which the console listens; `None` switches the console off.
     pub listen: Option<SocketAddr>,
-    /// Separate address for `/metrics`, `/healthz` and `/readyz`, for other machines.
+    /// Separate address and port for `/metrics`, `/healthz` and `/readyz`, so that other machines can read them.
     pub metrics_listen: Option<SocketAddr>,
-    /// URL under which a proxy with TLS shows the console to others, without a slash at its end.
+    /// URL under which users reach the console through a proxy with TLS, without a slash at its end.
     pub public_url: Option<String>,
-    /// Certificate chain in PEM; `None`: the console makes a certificate if it needs one.
+    /// Path of the certificate chain in PEM; `None` if the console is to make a certificate itself when it needs one.
     pub certificate: Option<PathBuf>,
-    /// Private key of the certificate in PEM.
+    /// Path of the private key of the certificate in PEM.
     pub certificate_key: Option<PathBuf>,
-    /// The proxy that signs people in.
+    /// A proxy that signs users in, so that the console does not ask for a password.
     pub trusted_proxy: Option<TrustedProxy>,
 }
 
-/// A proxy that signs users in, and gives their name in a header.
+/// A proxy that signs users in and passes their name in an HTTP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxy {
-    /// Address of the proxy.
+    /// IP address of the proxy.
     pub address: std::net::IpAddr,
-    /// Name of the header, lower case.
+    /// Name of the HTTP header with the user name, lower case.
     pub header: String,
 }
 
-/// The command that loads the configuration. It decides which keys are required.
+/// The command for which the configuration is loaded. It decides which keys are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigPurpose {
-    /// `replay`: nothing is required, and nothing is delivered.
+    /// For `replay`: no key is required, and nothing is delivered.
     Replay,
-    /// `replay --deliver`: login, key and account are required, whatever the value of `pyrus.enabled`.
+    /// For `replay --deliver`: login, key and account of Pyrus are required, whatever the value of `pyrus.enabled`.
     ReplayAndDeliver,
-    /// `run`: the interface is required, and with `pyrus.enabled` also login, key and account.
+    /// For `run`: the interface is required. If `pyrus.enabled` is true, login, key and account of Pyrus are required,
+    /// too.
     Run,
-    /// `check-config`: as `Run`, but a missing interface is only a warning, because `replay` needs none. Also tries to
-    /// write to the folders, and checks that this machine has the interfaces, files and programs.
+    /// For `check-config`: as for `run`, but a missing interface is only a warning, because `replay` needs none. Also
+    /// checks that the folders can be written, and that this machine has the interfaces, files and programs.
     Check,
-    /// Commands that only read the journal.
+    /// For commands that only read the journal: no key is required.
     Inspect,
 }
 
-/// Sources of secrets besides the configuration file.
+/// Places outside of the configuration file that may hold the security key of Pyrus.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SecretSources {
     /// Value of the environment variable `CALLSPAN_PYRUS_SECURITY_KEY`.
@@ -116,7 +117,7 @@ pub(crate) struct SecretSources {
 }
 
 impl SecretSources {
-    /// Returns the sources that this process has.
+    /// Returns the places that the environment of this process names.
     pub(crate) fn of_process() -> Self {
         Self {
             key_from_environment: std::env::var(secret::ENVIRONMENT_KEY).ok().map(SecretString::from),
@@ -125,17 +126,17 @@ impl SecretSources {
     }
 }
 
-/// A usable configuration, and warnings about it.
+/// A valid configuration, and warnings about it.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedConfig {
     /// The configuration.
     pub(crate) config: Config,
-    /// Findings that are warnings, in the order of the lines.
+    /// The warnings about the configuration, in the order of the lines.
     pub(crate) warnings: Vec<ConfigFinding>,
 }
 
 impl Config {
-    /// Loads a file, with the secrets of this process.
+    /// Loads a configuration file. Secrets may come from the environment of this process.
     ///
     /// # Errors
     /// Fails if the file cannot be read, or with every mistake in it.
@@ -148,7 +149,7 @@ impl Config {
         Ok(loaded)
     }
 
-    /// Loads a text. `origin` names the text in the error.
+    /// Loads a configuration from a text. `origin` names the text in error messages.
     ///
     /// # Errors
     /// Fails with every mistake in the text.
@@ -170,13 +171,13 @@ impl Config {
         finish(config, origin, findings)
     }
 
-    /// Returns the configuration of `replay` without a file: the defaults.
+    /// Returns the configuration that `replay` uses without a file: all defaults.
     pub(crate) fn default_for_replay() -> Self {
         Self::default()
     }
 
-    /// Returns the error of `replay --deliver` without a file. It lists the missing keys, because login and account
-    /// have no default.
+    /// Returns the error that `replay --deliver` shows without a file. It lists the missing keys, because login and
+    /// account have no default.
     ///
     /// # Errors
     /// Always fails.

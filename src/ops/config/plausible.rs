@@ -1,5 +1,5 @@
-//! Checks for valid values that are probably mistakes: placeholders, settings without effect, and settings that
-//! contradict each other.
+//! Finds valid values that are probably mistakes: placeholders, settings without effect, and settings that contradict
+//! each other.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::raw::RawConfig;
 use super::reference::sample_text;
 use super::{Config, ConfigPurpose};
 
-/// Returns true for the example values of the reference and of manuals, which are nobody's login, key or account.
+/// Returns true for the example values of the reference and of manuals. They are never a real login, key or account.
 pub(crate) fn is_placeholder(key: &str, value: &str) -> bool {
     let value = value.trim();
     let lower = value.to_lowercase();
@@ -17,7 +17,7 @@ pub(crate) fn is_placeholder(key: &str, value: &str) -> bool {
     value == sample_text("pyrus", key) || in_brackets || is_filler || PLACEHOLDERS.contains(&lower.as_str())
 }
 
-/// Appends warnings about settings that have no effect, or another effect than their author expects.
+/// Appends warnings about settings that have no effect, or another effect than the administrator expects.
 pub(crate) fn check(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let found = [
         hold_shorter_than_silence(config),
@@ -33,7 +33,7 @@ pub(crate) fn check(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigF
     }
 }
 
-/// Section, key, problem and remedy.
+/// A problem: section, key, description and remedy.
 type PlausibilityProblem = (&'static str, &'static str, String, String);
 
 fn problem(section: &'static str, key: &'static str, what: impl Into<String>, remedy: &str) -> PlausibilityProblem {
@@ -88,7 +88,8 @@ fn folder_used_twice(config: &Config) -> Option<PlausibilityProblem> {
     Some(problem(key, "dir", what, "give spool, state and recording a folder each"))
 }
 
-/// Returns problem and remedy of a path that depends on the folder in which callspan is started.
+/// Returns problem and remedy of a relative path, because its meaning depends on the folder in which callspan is
+/// started.
 pub(crate) fn relative(path: &Path) -> Option<(String, String)> {
     if path.is_absolute() {
         return None;
@@ -101,7 +102,8 @@ pub(crate) fn relative(path: &Path) -> Option<(String, String)> {
     Some((what, String::from("write the whole path, which begins with /")))
 }
 
-/// Appends a finding for each placeholder in `[pyrus]` if delivery is on. Otherwise calls would wait for a person.
+/// Appends a finding for each placeholder in `[pyrus]` if delivery is switched on. With a placeholder, no call could be
+/// delivered until a person corrects it.
 pub(crate) fn placeholders(config: &Config, raw: &RawConfig, purpose: ConfigPurpose, found: &mut Vec<ConfigFinding>) {
     use secrecy::ExposeSecret as _;
     if !config.pyrus.enabled || purpose == ConfigPurpose::Inspect {
@@ -126,7 +128,7 @@ pub(crate) fn placeholders(config: &Config, raw: &RawConfig, purpose: ConfigPurp
     }
 }
 
-/// Words that stand for a value in manuals and examples, in lower case.
+/// Words that stand for a value in manuals and examples (placeholders), in lower case.
 const PLACEHOLDERS: [&str; 13] = [
     "bot@example.com",
     "user@example.com",

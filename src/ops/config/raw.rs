@@ -1,4 +1,5 @@
-//! First stage: turns TOML text into values of the right kind, each with its line, and collects all mistakes.
+//! First stage of loading a configuration: turns TOML text into values of the right kind, each with its line, and
+//! collects all mistakes.
 //!
 //! The kind of each key comes from [`super::keys::KEYS`]. This stage does not know the meaning of a key.
 
@@ -15,17 +16,17 @@ use super::value;
 /// A value of the kind that its key accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigValue {
-    /// A text of any kind.
+    /// A text. Its form depends on the kind of the key.
     Text(String),
-    /// A switch.
+    /// `true` or `false`.
     Switch(bool),
-    /// A number.
+    /// A whole number.
     Number(u64),
     /// A list of texts.
     Texts(Vec<String>),
     /// A list of numbers.
     Numbers(Vec<u64>),
-    /// A list of lists of addresses.
+    /// A list of lists of IP addresses.
     AddressGroups(Vec<Vec<IpAddr>>),
 }
 
@@ -34,11 +35,11 @@ pub(crate) enum ConfigValue {
 pub(crate) struct GivenValue {
     /// The value.
     pub(crate) value: ConfigValue,
-    /// Line in the file, from 1.
+    /// Line in the file, counted from 1.
     pub(crate) line: usize,
 }
 
-/// The values of one section or one rule, by key.
+/// The values of one section or of one rule, by the name of the key.
 pub(crate) type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 
 /// One entry of `[[rules]]`.
@@ -46,24 +47,24 @@ pub(crate) type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 pub(crate) struct RawRule {
     /// Line of the rule's header.
     pub(crate) line: usize,
-    /// Valid values of the rule.
+    /// Valid values of the rule, by the name of the key.
     pub(crate) group: ConfigGroup,
-    /// Number of keys of the rule in the file, valid or not.
+    /// Number of keys that the rule has in the file, valid or not.
     pub(crate) given: usize,
-    /// Whether the rule has an action, valid or not.
+    /// Whether the rule has the key `action`, valid or not.
     pub(crate) has_action: bool,
 }
 
-/// The content of a configuration file.
+/// The content of a configuration file: the valid values of all sections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawConfig {
-    /// Values by section.
+    /// Valid values by section.
     pub(crate) sections: BTreeMap<&'static str, ConfigGroup>,
     /// Line of the header of each section.
     pub(crate) section_lines: BTreeMap<&'static str, usize>,
     /// Entries of `[[rules]]`.
     pub(crate) rules: Vec<RawRule>,
-    /// Entries of `[pyrus.mappings]`: field code, header name and line.
+    /// Entries of `[pyrus.mappings]`: field code in Pyrus, name of the SIP header, and line.
     pub(crate) mappings: Vec<(String, String, usize)>,
 }
 
@@ -79,7 +80,7 @@ impl RawConfig {
     }
 }
 
-/// Reads a text. Appends mistakes to `findings`; returns all other values.
+/// Reads a configuration text. Appends mistakes to `findings`; returns the valid values.
 pub(crate) fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = RawReader { text, findings, raw: RawConfig::default() };
@@ -87,7 +88,8 @@ pub(crate) fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let broken: Vec<ConfigFinding> =
         errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message())).collect();
     let RawReader { findings, raw, .. } = reader;
-    // The parser guesses the content of a broken line. Findings about a guess would confuse the reader.
+    // The TOML parser guesses the content of a line with a syntax error. Findings about a guess would confuse the
+    // reader, so they are removed.
     findings.retain(|f| !broken.iter().any(|b| b.line == f.line));
     findings.extend(broken);
     raw
@@ -171,7 +173,8 @@ impl RawReader<'_, '_> {
 
     fn rules(&mut self, rules: &DeArray<'_>, at: usize) {
         for rule in rules.iter() {
-            // The span of an entry in an array of tables is the span of its header.
+            // The parser reports the span of an entry in an array of tables as the span of its header. The line is
+            // corrected if a later one is known.
             let line = self.line(&rule.span()).max(at);
             match rule.get_ref() {
                 DeValue::Table(table) => {
@@ -226,7 +229,7 @@ impl RawReader<'_, '_> {
     }
 }
 
-/// Turns an error of the TOML parser into a finding with a remedy.
+/// Turns a syntax error of the TOML parser into a finding with a remedy.
 fn syntax(line: Option<usize>, message: &str) -> ConfigFinding {
     let remedy = if message.contains("duplicate key") {
         "keep only one; a section can appear only once, too"
@@ -242,21 +245,21 @@ fn syntax(line: Option<usize>, message: &str) -> ConfigFinding {
     ConfigFinding::mistake(line, format!("this is not TOML: {message}"), remedy)
 }
 
-/// Returns a name for an error. A name that is not made of letters and underscores can be a secret in the wrong place and
-/// is not shown.
+/// Returns a key name for an error message. Hides a name that does not consist of letters and underscores, because it
+/// can be a secret in the wrong place.
 fn shown_name(name: &str) -> &str {
     let is_word = name.len() <= MAX_NAME && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
     if is_word { name } else { "…" }
 }
 
-/// Longest name that is shown, bytes: longer than the longest key.
+/// Longest key name that is shown, bytes: longer than the longest valid name.
 const MAX_NAME: usize = 40;
 
 fn section_of(name: &str) -> Option<&'static str> {
     SECTIONS.iter().map(|(section, _)| *section).find(|s| *s == name)
 }
 
-/// Returns the section of a key name, if exactly one section has such a key.
+/// Returns the section that has a key of this name, if exactly one section has.
 fn home_of(name: &str) -> Option<&'static str> {
     let mut homes =
         KEYS.iter().filter(|k| k.name == name && k.kind != KeyKind::Mappings).map(|k: &ConfigKey| k.section);
@@ -264,7 +267,7 @@ fn home_of(name: &str) -> Option<&'static str> {
     homes.next().is_none().then_some(first)
 }
 
-/// Returns the known name that is most similar to the given name, if the given name may be a typing mistake for it.
+/// Returns the known name that is most similar to `given`, if `given` may be a misspelling of it.
 pub(crate) fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let given = given.to_lowercase();
     known

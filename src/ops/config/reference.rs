@@ -1,4 +1,4 @@
-//! The reference: the example configuration with every key, its default and its unit, made from [`KEYS`].
+//! Writes the reference: the example configuration with every key, its default and its unit, made from [`KEYS`].
 
 use super::keys::{ABOUT_SOURCES, ConfigKey, KEYS, KeyKind, SECTIONS};
 
@@ -74,7 +74,7 @@ pub(crate) fn sample_text(section: &str, name: &str) -> &'static str {
     key.map_or("", sample).trim_matches('"')
 }
 
-/// Appends a description as comment lines of at most [`WIDTH`] characters.
+/// Appends a description as comment lines that have at most [`WIDTH`] characters.
 fn comment(text: &mut String, sentence: &str) {
     let mut column = 0;
     for word in sentence.split(' ') {
@@ -89,7 +89,7 @@ fn comment(text: &mut String, sentence: &str) {
     text.push('\n');
 }
 
-/// Characters of a comment line.
+/// Maximum number of characters in a comment line.
 const WIDTH: usize = 100;
 
 const HEAD: &str = "\

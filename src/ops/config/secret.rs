@@ -1,4 +1,4 @@
-//! Finds the security key of Pyrus. The key is never part of a finding.
+//! Finds the security key of Pyrus in its possible sources. The key never becomes part of a finding.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -11,12 +11,13 @@ use super::finding::{ConfigFinding, io_reason};
 use super::raw::{ConfigValue, RawConfig};
 use crate::pyrus::config::Config;
 
-/// Environment variable that may hold the key.
+/// Name of the environment variable that may hold the security key.
 pub(crate) const ENVIRONMENT_KEY: &str = "CALLSPAN_PYRUS_SECURITY_KEY";
-/// Name of the systemd credential that may hold the key.
+/// Name of the systemd credential that may hold the security key.
 pub(crate) const CREDENTIAL: &str = "pyrus_security_key";
 
-/// Stores the key in `pyrus`. Sources in order: environment, `security_key_file`, `security_key`, systemd credential.
+/// Finds the security key and stores it in `pyrus`. The sources are tried in this order: environment,
+/// `security_key_file`, `security_key`, systemd credential.
 pub(crate) fn find(
     raw: &RawConfig,
     pyrus: &mut Config,
@@ -49,7 +50,7 @@ pub(crate) fn find(
     }
 }
 
-/// Returns a warning if the configuration file holds the key and every user can read the file.
+/// Returns a warning if the configuration file contains the security key and every user can read the file.
 pub(crate) fn inline_key_warning(path: &Path, text: &str) -> Option<ConfigFinding> {
     let at =
         text.lines().position(|l| l.trim_start().starts_with("security_key") && !l.contains("security_key_file"))?;
@@ -98,10 +99,10 @@ fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<Con
     }
 }
 
-/// Reads a key file, at most one byte more than a key may have. Refuses a pipe or a device, because reading it may
-/// never end.
+/// Reads a file with the security key, at most one byte more than a key may have. Refuses a pipe or a device, because
+/// reading it may never end.
 fn read_key(path: &Path) -> io::Result<String> {
-    // Without this flag, opening a pipe for reading would wait for a writer.
+    // With this flag, opening a pipe for reading does not wait for a writer.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     if file.metadata()?.is_dir() {

@@ -12,14 +12,14 @@ use crate::call::numbers::NumberPattern;
 use crate::call::topology::MAX_MACHINE_ADDRESSES;
 use crate::recording::encrypt::{AgeRecipient, RecipientError};
 
-/// Reason why a key does not accept a value.
+/// Reason why a configuration key does not accept a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ValueProblem {
-    /// The problem.
+    /// Description of the problem.
     pub(crate) what: String,
-    /// How to solve the problem.
+    /// Description how to solve the problem.
     pub(crate) remedy: String,
-    /// Byte range of the wrong list entry in the file; `None`: the whole value.
+    /// Byte range in the file of the wrong entry of a list; `None` if the whole value is wrong.
     pub(crate) span: Option<Range<usize>>,
 }
 
@@ -78,7 +78,7 @@ fn single(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProb
     text(key, value).and_then(|t| checked(key, t, check)).map(ConfigValue::Text)
 }
 
-/// Returns NAME of `header:NAME`.
+/// Returns the NAME in `header:NAME`; `None` for a text of another form.
 pub(crate) fn header_source(text: &str) -> Option<&str> {
     let name = text.strip_prefix("header:")?.trim();
     is_header_name(name).then_some(name)
@@ -116,7 +116,7 @@ fn kind_of(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> ValueProblem {
     ValueProblem::new(format!("{} is {is}", key.path()), format!("write {wanted}"))
 }
 
-/// Converts each entry of a list.
+/// Converts each entry of a list by `convert`.
 ///
 /// # Errors
 /// Fails with every wrong entry and its position in the file.
@@ -150,7 +150,7 @@ fn texts(
     each(key, value, "a list of texts, for example [\"one\", \"two\"]", convert).map(ConfigValue::Texts)
 }
 
-/// Converts a text, or a list of texts, to a list.
+/// Converts a text or a list of texts to a list.
 fn one_or_more(
     key: &ConfigKey,
     value: &DeValue<'_>,
@@ -272,7 +272,7 @@ fn path(text: &str) -> Result<(), ValueProblem> {
     Ok(())
 }
 
-/// Returns true for a token, the form of header names (RFC 3261 section 25.1).
+/// Returns true if the text has the form of SIP header names: a token (RFC 3261 section 25.1).
 fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
 }
@@ -333,7 +333,7 @@ fn header_match(text: &str) -> Result<(), ValueProblem> {
     NumberPattern::check_text(&value).map_err(|problem| ValueProblem::new(problem.what, problem.remedy))
 }
 
-/// Checks a public key of age. The error never repeats the text, which may be a secret key.
+/// Checks a public key of the program age. The error never repeats the text, because the text may be a secret key.
 fn recipient(text: &str) -> Result<(), ValueProblem> {
     match text.parse::<AgeRecipient>() {
         Ok(_) => Ok(()),

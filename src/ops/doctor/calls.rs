@@ -1,7 +1,8 @@
-//! Counts the calls on a mirror: sides with audio, keys, and codecs.
+//! Counts the calls that a mirror port shows: sides with audio, SRTP keys, and codecs.
 //!
-//! The engine decides about calls and streams. [`CallTally`] replaces the spool and counts the engine's decisions and
-//! ended calls. A packet counts as audio if a recording would contain it: complete, not encrypted, and with a decoder.
+//! The engine decides about calls and streams. [`CallTally`] takes the place of the spool, and counts the engine's
+//! decisions and the ended calls. A packet counts as audio if a recording would contain its sound: it is complete, not
+//! encrypted, and callspan has a decoder.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -16,19 +17,19 @@ use crate::render::codec::decoder_for;
 use crate::rtp;
 use crate::time::Timestamp;
 
-/// Counts calls and decisions about their streams. It keeps no packets, and forgets the streams of a leg when the leg
+/// Counts calls and decisions about their streams. It stores no packets, and forgets the streams of a leg when the leg
 /// ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CallTally {
-    /// All calls, including calls that were live at the end.
+    /// Number of calls, including those still in progress at the end of the observation.
     pub(crate) all: u64,
-    /// Answered calls that lasted long enough for audio.
+    /// Answered calls that lasted long enough to expect audio.
     pub(crate) talked: u64,
     /// Answered calls that ended too early to expect media.
     pub(crate) short: u64,
     /// Answered calls that became a fax: no audio is expected.
     pub(crate) faxes: u64,
-    /// Answered calls with RTP that no recording would contain.
+    /// Answered calls that had RTP, but no RTP that a recording would contain.
     pub(crate) unheard: u64,
     /// Answered calls with audio on both sides.
     pub(crate) both_sides: u64,
@@ -36,30 +37,30 @@ pub(crate) struct CallTally {
     pub(crate) one_side: u64,
     /// Answered calls without any RTP.
     pub(crate) silent: u64,
-    /// Calls among `silent` with media between their hosts on other addresses than announced.
+    /// Calls counted in `silent` that had media between their hosts, but at other addresses than the SDP announced.
     pub(crate) behind_nat: u64,
-    /// SRTP streams with keys in the signalling.
+    /// SRTP streams whose keys are in the signalling.
     pub(crate) with_keys: u64,
-    /// SRTP streams with keys agreed over DTLS.
+    /// SRTP streams whose keys were agreed over DTLS.
     pub(crate) dtls: u64,
-    /// ZRTP streams.
+    /// Streams of ZRTP, a key agreement within the media stream.
     pub(crate) zrtp: u64,
-    /// SRTP streams with keys that the mirror did not show.
+    /// SRTP streams whose keys the mirror port did not show.
     pub(crate) no_keys: u64,
-    /// The streams among `no_keys` that may still get keys, because their SDP answer has not been seen yet.
+    /// The streams counted in `no_keys` that may still get keys, because their SDP answer has not been seen yet.
     pub(super) keyless: BTreeSet<(LegId, u32)>,
     /// Number of streams by encoding name, for encodings without a decoder.
     pub(crate) unknown_codecs: BTreeMap<String, u64>,
-    /// Streams of the live legs; the index of a stream is its number.
+    /// Streams of the legs in progress. The position in the list is the number of the stream in its leg.
     pub(super) legs: HashMap<LegId, Vec<TalliedStream>>,
 }
 
-/// A stream of a live leg.
+/// A stream of a leg in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TalliedStream {
     flow: (Endpoint, Endpoint, Ssrc),
     side: Side,
-    /// Bit n: payload type n is audio with a decoder.
+    /// Bit n is set if payload type n is audio with a decoder.
     sound: u128,
     is_encrypted: bool,
     heard: u64,
@@ -92,7 +93,7 @@ impl CallTally {
         }
     }
 
-    /// Returns true if a side had audio in the leg that would be rendered.
+    /// Returns true if a side had audio in the leg that a recording would use.
     fn is_heard(&self, ended: &EndedCall, side: Side) -> bool {
         let streams = ended.legs.first().and_then(|leg| self.legs.get(&leg.leg)).into_iter().flatten();
         streams.filter(|s| s.side == side).map(|s| s.heard).sum::<u64>() >= MIN_HEARD
@@ -108,7 +109,8 @@ impl CallTally {
                 let flow = (*src, *dst, *ssrc);
                 let streams = self.legs.entry(leg).or_default();
                 match streams.get_mut(*stream as usize) {
-                    // The engine repeats the decision where a new segment of a long call begins.
+                    // The engine repeats the decision about a stream where a new segment of a long recording begins, so
+                    // a known stream is not counted again.
                     Some(known) => (known.flow, known.side) = (flow, *side),
                     None => streams.push(TalliedStream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
                 }
@@ -136,7 +138,8 @@ impl CallTally {
 
     fn note_format(&mut self, format: &PayloadFormat) {
         let name: String = format.encoding.chars().filter(char::is_ascii_graphic).take(MAX_NAME).collect();
-        // Telephone events are no audio, and RFC 2198 redundancy holds payloads of another encoding.
+        // Telephone-events are no audio. Redundant audio (RFC 2198) counts as audio, because it contains payloads of
+        // another encoding.
         let has_sound = !matches!(format.codec(), Some(Codec::TelephoneEvent | Codec::Red));
         let has_room = self.unknown_codecs.len() < MAX_CODECS || self.unknown_codecs.contains_key(&name);
         if has_sound && has_room && decoder_for(format).is_none() {
@@ -184,8 +187,8 @@ impl LegSink for CallTally {
     }
 }
 
-/// Returns true if packets of this format hold decodable audio. RFC 2198 redundancy contains audio; telephone events and
-/// comfort noise are none.
+/// Returns true if packets of this format contain audio that can be decoded. Redundant audio (RFC 2198) counts;
+/// telephone-events and comfort noise do not.
 fn is_sound(format: &PayloadFormat) -> bool {
     match format.codec() {
         Some(codec) if codec.accompanies_speech() => false,
@@ -207,7 +210,7 @@ fn talked(ended: &EndedCall) -> bool {
 const TALK: Duration = Duration::from_secs(2);
 /// Minimum number of packets with which a side counts as heard: 200 ms of 20 ms packets. Fewer may be sent by mistake.
 const MIN_HEARD: u64 = 10;
-/// Maximum number of different encoding names, because an SDP can invent any number of names.
+/// Maximum number of encoding names that are counted, because an SDP can invent any number of names.
 const MAX_CODECS: usize = 32;
 /// Maximum number of characters kept of an encoding name; longer than any registered name.
 const MAX_NAME: usize = 24;

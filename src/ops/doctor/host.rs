@@ -1,5 +1,5 @@
 //! State of this machine's network interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the
-//! machine. The parsing of the results is pure.
+//! machine; the functions that parse the results have no side effects.
 
 use std::process::Command;
 
@@ -8,24 +8,24 @@ use std::process::Command;
 pub(crate) struct HostInterface {
     /// Name of the interface.
     pub(crate) name: String,
-    /// Largest IP packet, in bytes.
+    /// Largest IP packet (MTU), bytes.
     pub(crate) mtu: Option<u32>,
-    /// Whether the link is up.
+    /// Whether the cable is connected and the link is up.
     pub(crate) has_carrier: Option<bool>,
-    /// Active offload features that merge packets.
+    /// Active offload features of the card that merge packets.
     pub(crate) joining: Vec<OffloadFeature>,
-    /// Result of the `ethtool` query.
+    /// Whether the program `ethtool` could be used.
     pub(crate) ethtool: EthtoolAnswer,
-    /// Frames in the card's receive ring: current and maximum size.
+    /// Size of the card's receive ring, frames: current and maximum.
     pub(crate) ring: Option<(u32, u32)>,
     /// Frames lost since the interface was set up.
     pub(crate) losses: CardLosses,
 }
 
-/// Result of a query of `ethtool`.
+/// Outcome of running the program `ethtool`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum EthtoolAnswer {
-    /// `ethtool` answered.
+    /// `ethtool` reported values.
     Answered,
     /// `ethtool` is not installed.
     Missing,
@@ -43,19 +43,19 @@ pub(crate) struct OffloadFeature {
     pub(crate) can_change: bool,
 }
 
-/// Frames that the card or its driver lost.
+/// Frames that the network card or its driver lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CardLosses {
-    /// Lost because the card's ring was full.
+    /// Frames lost because the card's receive ring was full.
     pub(crate) no_room: u64,
-    /// Damaged on the cable, e.g. with a wrong checksum.
+    /// Frames damaged on the cable, e.g. with a wrong checksum.
     pub(crate) damaged: u64,
 }
 
-/// The clock of this machine.
+/// Whether the clock of this machine is synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostClock {
-    /// A time service keeps the clock synchronised.
+    /// A time service, e.g. NTP, keeps the clock synchronised.
     Synchronised,
     /// Nothing keeps the clock synchronised.
     Alone,
@@ -64,7 +64,7 @@ pub(crate) enum HostClock {
 }
 
 impl HostInterface {
-    /// Queries this machine.
+    /// Queries this machine for the state of an interface.
     pub(crate) fn ask(name: &str) -> Self {
         let mut interface = Self {
             name: name.to_owned(),
@@ -84,7 +84,7 @@ impl HostInterface {
         interface
     }
 
-    /// Returns the state with only the frames lost since `before`.
+    /// Returns this state with the lost frames reduced to those lost since `before`.
     #[must_use]
     pub(crate) fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
@@ -100,7 +100,7 @@ impl CardLosses {
     fn ask(name: &str) -> Self {
         let count = |what: &str| sys::<u64>(name, &format!("statistics/{what}")).unwrap_or(0);
         Self {
-            // Drivers count lost frames in different counters.
+            // Drivers use different counters for frames lost to a full ring, so the largest one counts.
             no_room: count("rx_missed_errors").max(count("rx_fifo_errors")).max(count("rx_over_errors")),
             damaged: count("rx_crc_errors").max(count("rx_frame_errors")),
         }
@@ -108,7 +108,7 @@ impl CardLosses {
 }
 
 impl HostClock {
-    /// Queries the kernel.
+    /// Queries the kernel for the state of the clock.
     #[expect(unsafe_code, reason = "adjtimex(2) has no safe form in std")]
     pub(crate) fn ask() -> Self {
         // SAFETY: timex is a plain C struct of integers, for which all zeroes is a value; with `modes` 0 the call
@@ -126,7 +126,7 @@ impl HostClock {
     }
 }
 
-/// Parses the output of `ethtool -k`. Returns the active features that merge packets.
+/// Parses the output of `ethtool -k`. Returns the active offload features that merge packets.
 pub(crate) fn joining(text: &str) -> Vec<OffloadFeature> {
     let is_on = |line: &str, feature: &str| {
         let value = line.trim().strip_prefix(feature)?.strip_prefix(':')?.trim();
@@ -139,7 +139,7 @@ pub(crate) fn joining(text: &str) -> Vec<OffloadFeature> {
     FEATURES.iter().filter_map(find).collect()
 }
 
-/// Parses the output of `ethtool -g`. Returns the current and the largest size of the receive ring.
+/// Parses the output of `ethtool -g`. Returns the current and the largest size of the receive ring, frames.
 pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
     // "RX:" appears under "Pre-set maximums" and again under "Current hardware settings".
     let mut values = text.lines().filter_map(|line| line.trim().strip_prefix("RX:")?.trim().parse().ok());
@@ -147,9 +147,9 @@ pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
     Some((now, most))
 }
 
-/// Reads a value of an interface from `/sys/class/net`.
+/// Reads a value about an interface from `/sys/class/net`.
 fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
-    // A slash in the name would lead to another path.
+    // A slash in the interface name would lead to another path, so such a name is refused.
     if interface.contains('/') {
         return None;
     }
@@ -157,7 +157,7 @@ fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
 }
 
 fn ethtool(args: &[&str]) -> Result<String, EthtoolAnswer> {
-    // The PATH of many users does not contain the sbin folders.
+    // The `sbin` folders are tried, too, because the PATH of many users does not contain them.
     let asked = ["ethtool", "/usr/sbin/ethtool", "/sbin/ethtool"]
         .iter()
         .find_map(|program| Command::new(program).args(args).env("LC_ALL", "C").output().ok());

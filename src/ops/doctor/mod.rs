@@ -1,10 +1,11 @@
-//! Diagnosis of a mirror port: finds problems from counts of its traffic, and names the commands that solve them.
+//! The doctor, i.e. the diagnosis of a mirror port: finds problems by counting its traffic, and names the commands that
+//! solve them.
 //!
-//! [`traffic`] and [`calls`] count the output of decoder and engine; [`host`] queries this machine. Together they form an
-//! [`Observation`], which [`examine`] turns into [`DoctorFinding`]s.
+//! [`traffic`] and [`calls`] count the output of decoder and engine; [`host`] queries this machine. Together they form
+//! an [`Observation`], which [`examine`] turns into [`DoctorFinding`]s.
 //!
-//! Invariants: `examine` is a pure function of the observation, so every finding can be reproduced from a capture. A
-//! command of a finding names the observed interface.
+//! Invariants: the result of `examine` depends on the observation alone, so every finding can be reproduced from a
+//! capture. A command of a finding names the observed interface.
 
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ mod rules;
 pub(crate) mod russian;
 pub(crate) mod traffic;
 
-/// Severity of a finding, the worst first.
+/// Severity of a finding. The worst comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FindingSeverity {
@@ -33,16 +34,16 @@ pub(crate) enum FindingSeverity {
     Note,
 }
 
-/// A problem of the mirror, or information about it.
+/// A finding: a problem of the mirror port, or information about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct DoctorFinding {
-    /// Severity.
+    /// Severity of the finding.
     pub(crate) severity: FindingSeverity,
     /// Name of the finding for scripts. It stays the same between versions.
     pub(crate) kind: &'static str,
     /// Description with the counts.
     pub(crate) what: String,
-    /// Meaning and remedy; empty if nothing has to be done.
+    /// Explanation what the finding means and how to solve the problem; empty if nothing has to be done.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) remedy: String,
     /// Commands to run, in this order; may be empty.
@@ -50,10 +51,10 @@ pub(crate) struct DoctorFinding {
     pub(crate) commands: Vec<String>,
 }
 
-/// The source of an observation.
+/// What was observed: interfaces or files.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ObservedSource {
-    /// Live interfaces.
+    /// Live network interfaces.
     Live {
         /// State of the interfaces, in the order of the configuration.
         interfaces: Vec<host::HostInterface>,
@@ -66,16 +67,16 @@ pub(crate) enum ObservedSource {
     Files,
 }
 
-/// All facts that were counted during the observation.
+/// Everything that was counted during an observation of a mirror port or of capture files.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observation {
-    /// The observed source.
+    /// Whether interfaces or files were observed.
     pub(crate) subject: ObservedSource,
     /// Names of the interfaces or files.
     pub(crate) source: String,
     /// Capture time of the first event.
     pub(crate) first_at: Option<Timestamp>,
-    /// Seconds from the first to the last event.
+    /// Length of the observation: seconds from the first to the last event.
     pub(crate) seconds: f64,
     /// Counters of the source.
     pub(crate) capture: CaptureCounters,
@@ -87,16 +88,17 @@ pub(crate) struct Observation {
     pub(crate) traffic: traffic::TrafficSummary,
     /// Counts of calls.
     pub(crate) calls: calls::CallTally,
-    /// Pairs of hosts that are one machine, as calls showed.
+    /// Pairs of IP addresses that belong to one machine, as calls showed.
     pub(crate) machines: Vec<MachinePair>,
-    /// Counters of each interface; empty for files.
+    /// Counters of each network interface; empty for files.
     pub(crate) taps: Vec<super::taps::TapReport>,
-    /// Warnings of the source.
+    /// Warnings of the capture source.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Observation {
-    /// Returns the interface for commands: the first observed interface, or an example name for files.
+    /// Returns the name of the interface for suggested commands: the first observed interface, or an example name if
+    /// files were observed.
     fn interface(&self) -> &str {
         match &self.subject {
             ObservedSource::Live { interfaces, .. } => {
@@ -107,12 +109,12 @@ impl Observation {
     }
 }
 
-/// Returns the findings about directions and media. The service uses them to watch its mirror.
+/// Returns the findings about missing directions and missing media. The service uses them to watch its mirror port.
 pub(crate) fn mirror_findings(look: &Observation) -> Vec<DoctorFinding> {
     rules::mirror(look)
 }
 
-/// Returns the findings of an observation, the worst first.
+/// Returns all findings about an observation, the worst first.
 pub(crate) fn examine(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = rules::all(look);
     if look.subject == ObservedSource::Files {
@@ -140,7 +142,7 @@ impl DoctorFinding {
     }
 }
 
-/// Interface name in commands for a capture file, because its interface is unknown.
+/// Interface name in suggested commands if a capture file was observed, because its interface is unknown.
 const EXAMPLE_INTERFACE: &str = "eth1";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Output of the findings, as text and as JSON.
+//! Output of the doctor's findings, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub(crate) struct DoctorReport<'a> {
     pub(crate) seconds: f64,
     /// True if neither a problem nor a warning was found.
     pub(crate) healthy: bool,
-    /// The most important counts.
+    /// The most important counters of the observation.
     pub(crate) counts: ReportCounts,
     /// Counters of each interface, if there are several.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -28,10 +28,10 @@ pub(crate) struct DoctorReport<'a> {
     pub(crate) findings: &'a [DoctorFinding],
 }
 
-/// The most important counts.
+/// The most important counters of an observation.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct ReportCounts {
-    /// Frames seen.
+    /// Number of captured frames.
     pub(crate) frames: u64,
     /// Frames that this machine lost.
     pub(crate) frames_lost_here: u64,
@@ -39,17 +39,17 @@ pub(crate) struct ReportCounts {
     pub(crate) sip_messages: u64,
     /// RTP streams, of known calls or not.
     pub(crate) rtp_streams: u64,
-    /// RTP packets of these streams, without copies.
+    /// Number of RTP packets of these streams. The same packet delivered twice counts once.
     pub(crate) rtp_packets: u64,
     /// RTP packets missing in these streams, by their sequence numbers.
     pub(crate) rtp_lost: u64,
-    /// Copies of packets, RTP and others.
+    /// Number of packets that the mirror port delivered again (copies), RTP and others.
     pub(crate) duplicates: u64,
-    /// All calls.
+    /// Number of calls.
     pub(crate) calls: u64,
-    /// Answered calls that lasted long enough for audio.
+    /// Number of answered calls that lasted long enough to expect audio.
     pub(crate) calls_answered: u64,
-    /// Answered calls with audio on both sides.
+    /// Number of answered calls with audio on both sides.
     pub(crate) calls_both_sides: u64,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -
     }
 }
 
-/// Formats the report as text: one line of counts, then a block for each finding.
+/// Formats the report as text: one line of counters, then a block for each finding.
 pub(crate) fn text(report: &DoctorReport<'_>, language: TextLanguage) -> String {
     let c = report.counts;
     let state = if report.healthy { "healthy" } else { "needs attention" };
@@ -101,7 +101,7 @@ pub(crate) fn text(report: &DoctorReport<'_>, language: TextLanguage) -> String 
             if tap.copies == 1 { String::from("1 copy") } else { format!("{} copies", tap.copies) },
             count(tap.lost(), "frame"),
         );
-        // Writing to a String never fails.
+        // Writing to a String never fails, so the result is ignored.
         let _ = writeln!(text, "    {}: {}", tap.name, FINDINGS.shown(language, &counts));
     }
     for finding in report.findings {
@@ -116,7 +116,7 @@ fn block(text: &mut String, finding: &DoctorFinding, language: TextLanguage) {
         FindingSeverity::Warning => "warning",
         FindingSeverity::Note => "note",
     };
-    // Writing to a String never fails.
+    // Writing to a String never fails, so the result is ignored.
     let _ = writeln!(text, "{severity}: {} [{}]", FINDINGS.shown(language, &finding.what), finding.kind);
     if !finding.remedy.is_empty() {
         let _ = writeln!(text, "    {}", FINDINGS.shown(language, &finding.remedy));

@@ -39,7 +39,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ),
     ("{}, {}, {}, {}, {} lost on this machine", "{}, {}, {}, {}, на этой машине потеряно: {}"),
     ("(Replace eth1 by your mirror port.)", "(Вместо eth1 подставьте свой порт зеркала.)"),
-    // rules::machine
+    // Sentences from the module `rules::machine`.
     ("the kernel dropped {} because its ring was full", "ядро отбросило: {}, потому что его кольцо было заполнено"),
     (
         "This machine read the packets slower than the mirror sent them. Increase capture.buffer_mib, and check what else uses the processor.",
@@ -116,7 +116,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "If you capture on the PBX itself, switch segmentation offload off for the capture:",
         "Если захват идёт на самой АТС, выключите на это время разделение сегментов картой:",
     ),
-    // rules::media
+    // Sentences from the module `rules::media`.
     ("{} of SIP over TLS (port 5061), which cannot be read", "SIP поверх TLS (порт 5061), его нельзя прочитать: {}"),
     (
         "Calls signalled over TLS are not recorded. Mirror an unencrypted side of the PBX (usually the trunk), or use SIP over UDP or TCP inside your network. On Asterisk, in the endpoint of the trunk or telephone:",
@@ -203,7 +203,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "They are truncated, or a program sends other data to the SIP port. Inspect them in Wireshark (filter: sip).",
         "Они обрезаны, или какая-то программа шлёт на порт SIP другие данные. Посмотрите их в Wireshark (фильтр: sip).",
     ),
-    // rules::topology
+    // Sentences from the module `rules::topology`.
     (
         "{} and {} count as one machine: {} showed it, the last one at {}",
         "{} и {} считаются одной машиной: это показали: {}, последний — {}",
@@ -212,7 +212,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "Nothing has to be done. To keep it for ever, write calls.pbx_addresses = {}. If these are two machines, write {}.",
         "Делать ничего не нужно. Чтобы закрепить это, запишите calls.pbx_addresses = {}. Если это две машины, запишите {}.",
     ),
-    // rules::wire
+    // Sentences from the module `rules::wire`.
     ("the capture contains no frame", "в захвате нет ни одного кадра"),
     ("no frame arrived in {} s", "за {} с не пришло ни одного кадра"),
     (
@@ -351,7 +351,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are values in findings.
+/// Phrases that are inserted into findings.
 pub(crate) const FINDING_PHRASES: &[(&str, &str)] = &[
     ("healthy", "всё в порядке"),
     ("1 copy", "копий: 1"),
@@ -422,7 +422,8 @@ mod tests {
         }
     }
 
-    /// Reads the sources of the rules: a literal with four words or more is a finding, a remedy or a part of one.
+    /// Searches the sources of the rules for texts. A string literal with four words or more is a finding, a remedy or
+    /// a part of one.
     #[test]
     fn every_finding_has_a_translation() {
         let sources = [
@@ -434,7 +435,8 @@ mod tests {
         assert_translated(&FINDINGS, (&sources, 80), 4, is_other);
     }
 
-    /// Commands, and parts of sentences that stand in the table as wholes. Tests of the rules check the wholes.
+    /// Returns true for commands, and for parts of sentences. The table has the complete sentences; tests of the rules
+    /// check those.
     fn is_other(literal: &str) -> bool {
         let first = literal.split(' ').next().unwrap_or_default();
         let programs = [

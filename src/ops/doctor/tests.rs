@@ -5,7 +5,7 @@ use super::traffic::{DatagramCounts, HostPairs};
 use super::*;
 use crate::call::phrasebook::TextLanguage;
 
-/// Returns an observation of a healthy mirror: one call, both directions.
+/// Returns the observation of a healthy mirror port: one call, with both directions.
 fn healthy() -> Observation {
     let ways = HostPairs { pairs: 1, ..HostPairs::default() };
     Observation {
@@ -56,7 +56,7 @@ fn eth7() -> HostInterface {
     }
 }
 
-/// Returns the only finding of an observation.
+/// Returns the only finding about an observation.
 #[track_caller]
 fn only(look: &Observation) -> DoctorFinding {
     let findings = examined(look);
@@ -64,7 +64,7 @@ fn only(look: &Observation) -> DoctorFinding {
     findings.into_iter().next().expect("one")
 }
 
-/// Returns the findings of an observation, after a check that each can be shown in Russian.
+/// Returns the findings about an observation. Also checks that each finding can be shown in Russian.
 #[track_caller]
 fn examined(look: &Observation) -> Vec<DoctorFinding> {
     let findings = examine(look);
@@ -89,7 +89,8 @@ fn tap_without_calls_beside_one_with_calls_is_reported() {
     assert_eq!((finding.kind, finding.commands), ("silent_tap", vec![String::from("tcpdump -ni eth8 -c 5 udp")]));
     let text = report::text(&report::report(&look, &[]), TextLanguage::En);
     assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
-    // Neither has a call: that is another finding. One interface has no line of its own.
+    // If neither interface shows a call, another finding reports it. If there is only one interface, the report has no
+    // line for it.
     look.taps = vec![tap("eth7", 0), tap("eth8", 0)];
     assert!(kinds(&look).is_empty());
     look.taps = vec![tap("eth7", 990)];
@@ -152,7 +153,7 @@ fn kernel_drops_suggest_a_larger_ring_and_explain_the_gaps() {
     // The command sets four times the configured 64 MiB.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
-    // The ring is already at its maximum, so there is no command.
+    // The ring is already at its maximum, so no command is suggested.
     if let ObservedSource::Live { buffer_mib, .. } = &mut look.subject {
         *buffer_mib = 2048;
     }
@@ -183,7 +184,7 @@ fn gaps_without_local_loss_are_lost_before_us() {
 #[test]
 fn frame_longer_than_the_mtu_is_a_finding() {
     let mut look = live(eth7());
-    // A full Ethernet frame with two VLAN tags is not too long.
+    // A full Ethernet frame with two VLAN tags (1522 bytes) is not too long.
     look.decode.longest_frame = 1522;
     assert!(kinds(&look).is_empty());
     look.decode.longest_frame = 2962;
@@ -284,7 +285,8 @@ fn every_full_table_is_listed() {
 
 #[test]
 fn calls_heard_on_both_sides_show_that_no_direction_is_missing() {
-    // Address translation and asymmetric providers: the directions of a call are between different pairs of hosts.
+    // With address translation, or if a provider uses different addresses, the two directions of a call are between
+    // different pairs of hosts.
     let one_way = HostPairs { pairs: 2, one_way: 2, example: None };
     let mut look = healthy();
     (look.traffic.rtp_ways, look.traffic.sip_ways) = (one_way, one_way);

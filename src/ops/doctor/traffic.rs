@@ -1,7 +1,9 @@
-//! Counts the datagrams of a mirror without regard to calls: directions of signalling and media, copies, gaps, keys.
+//! Counts the datagrams of a mirror port without regard to calls: directions of signalling and media, copies, gaps, key
+//! agreements.
 //!
 //! RTP is recognised without SDP: enough packets with one SSRC and consecutive sequence numbers form a stream (RFC 3550
-//! appendix A.1). DNS and noise do not pass this test. All tables are bounded, and packets beyond a bound are counted.
+//! appendix A.1). DNS and random bytes do not pass this test. All tables are bounded, and packets beyond a bound are
+//! counted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,7 +21,7 @@ pub(crate) struct TrafficMonitor {
     streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
     last_at: Option<Timestamp>,
-    /// Start and length of the last time of at least [`SILENCE`] without any datagram.
+    /// Start and length of the newest period of at least [`SILENCE`] without any datagram.
     silence: Option<(Timestamp, Duration)>,
     step_ahead: Option<Duration>,
 }
@@ -29,20 +31,20 @@ pub(crate) struct TrafficMonitor {
 pub(crate) struct TrafficSummary {
     /// Counts of single datagrams.
     pub(crate) plain: DatagramCounts,
-    /// RTP packets in recognised streams, without copies.
+    /// Number of RTP packets in recognised streams. A packet delivered twice counts once.
     pub(crate) rtp_packets: u64,
-    /// Recognised RTP streams.
+    /// Number of recognised RTP streams.
     pub(crate) rtp_streams: u64,
-    /// Copies of RTP packets.
+    /// Number of RTP packets that the mirror port delivered again.
     pub(crate) rtp_copies: u64,
-    /// Sequence numbers missing in recognised streams.
+    /// Number of RTP packets missing in recognised streams, by their sequence numbers.
     pub(crate) rtp_lost: u64,
-    /// Longest silence in which the RTP sequence numbers and timestamps did not advance. The clock was set ahead by
-    /// this time.
+    /// Longest period without packets across which RTP sequence numbers and timestamps did not advance. The clock of
+    /// the capturing machine was set forward by this time.
     pub(crate) step_ahead: Option<Duration>,
-    /// Directions of the signalling between hosts.
+    /// Pairs of hosts with signalling, and its directions.
     pub(crate) sip_ways: HostPairs,
-    /// Directions of the media between hosts.
+    /// Pairs of hosts with media, and its directions.
     pub(crate) rtp_ways: HostPairs,
 }
 
@@ -51,52 +53,52 @@ pub(crate) struct TrafficSummary {
 pub(crate) struct DatagramCounts {
     /// All datagrams.
     pub(crate) datagrams: u64,
-    /// Datagrams with less payload than was on the wire.
+    /// Number of datagrams with less payload than was on the wire.
     pub(crate) cut: u64,
     /// SIP messages in datagrams, and chunks of SIP over TCP or WebSocket.
     pub(crate) sip: u64,
     /// SIP messages in truncated datagrams.
     pub(crate) sip_cut: u64,
-    /// Datagrams with several RTP packets.
+    /// Number of datagrams that contain several RTP packets.
     pub(crate) rtp_joined: u64,
     /// RTCP packets.
     pub(crate) rtcp: u64,
-    /// DTLS packets: key agreement in the media path (RFC 5764).
+    /// Number of DTLS packets: key agreement for SRTP (RFC 5764).
     pub(crate) dtls: u64,
     /// ZRTP packets (RFC 6189).
     pub(crate) zrtp: u64,
-    /// Packets of RTP streams and host pairs beyond the bounds of the tables.
+    /// Number of packets that were not counted, because a table of RTP streams or pairs of hosts was full.
     pub(crate) not_followed: u64,
 }
 
 /// Pairs of hosts, and the directions seen between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostPairs {
-    /// Pairs with enough traffic to judge.
+    /// Number of pairs with enough traffic to judge.
     pub(crate) pairs: u64,
-    /// Pairs with traffic in one direction only.
+    /// Number of these pairs with traffic in one direction only.
     pub(crate) one_way: u64,
-    /// The busiest pair with one direction only: sender and receiver.
+    /// The busiest pair with traffic in one direction only: sender and receiver.
     pub(crate) example: Option<(IpAddr, IpAddr)>,
 }
 
-/// RTP packets of one SSRC on one flow.
+/// Counters of the RTP packets with one SSRC on one flow.
 #[derive(Clone, Copy, Debug)]
 struct RtpFlow {
     newest: SequenceNumber,
     newest_at: Timestamp,
     newest_time: RtpTime,
-    /// Bit n is set if the packet n sequence numbers before the newest was seen.
+    /// Bit n is set if the packet n sequence numbers before the newest packet was seen.
     window: u64,
     packets: u64,
     expected: u64,
     copies: u64,
-    /// Number of sequence number jumps beyond plausible loss. With many jumps the stream is not RTP.
+    /// Number of jumps of the sequence number that are too large for loss. With many jumps, the stream is not RTP.
     jumps: u64,
 }
 
 impl TrafficMonitor {
-    /// Counts output of the decoder.
+    /// Counts one datagram or stream piece that the decoder delivered.
     pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => self.handle_datagram(datagram),
@@ -157,7 +159,7 @@ impl TrafficMonitor {
         }
     }
 
-    /// Returns whether a packet is RTP with the marker and a payload type of 64 to 95 (RFC 5761 section 4).
+    /// Returns whether a packet is RTP with the marker bit and a payload type of 64 to 95 (RFC 5761 section 4).
     fn is_marked_rtp(&self, datagram: &UdpDatagram<'_>) -> bool {
         let Ok(packet) = rtp::RtpPacket::parse_cut(datagram.payload) else { return false };
         self.streams.get(&(datagram.src, datagram.dst, packet.ssrc)).is_some_and(|stream| {
@@ -204,7 +206,7 @@ impl TrafficMonitor {
 }
 
 impl HostPairs {
-    /// Returns true if no pair has traffic in both directions.
+    /// Returns true if there are pairs, and none has traffic in both directions.
     pub(crate) const fn all_one_way(&self) -> bool {
         self.pairs > 0 && self.one_way == self.pairs
     }
@@ -215,8 +217,8 @@ impl RtpFlow {
         Self { newest: sequence, newest_at, newest_time, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
     }
 
-    /// Returns true if a packet after a silence continues the stream without a gap in sequence number and timestamp. The
-    /// timestamp of a sender that was on hold would have advanced.
+    /// Returns true if the packet after a silence continues the stream without a gap in sequence number and timestamp.
+    /// After a hold, the timestamp would have advanced.
     fn goes_on_with(&self, packet: &rtp::RtpPacket<'_>) -> bool {
         let ahead = packet.sequence.wrapping_sub(self.newest);
         let time_ahead = packet.time.0.wrapping_sub(self.newest_time.0);
@@ -235,7 +237,7 @@ impl RtpFlow {
             -63..=0 => {
                 let bit = 1_u64 << ahead.unsigned_abs();
                 if self.window & bit == 0 {
-                    // Packets before the first captured packet are not expected. They count when they arrive.
+                    // Packets sent before the first captured packet are not expected. They are added when they arrive.
                     self.expected = self.expected.max(self.packets + 1);
                     self.packets += 1;
                 } else {
@@ -257,14 +259,14 @@ impl RtpFlow {
     }
 }
 
-/// Returns the two endpoints in a fixed order, and 1 if they were swapped. Ports are ignored unless both endpoints are
-/// on the same host.
+/// Returns the two endpoints in a fixed order, and the direction as an index: 1 if they were swapped, else 0. Ports are
+/// ignored unless both endpoints are on the same host.
 fn pair(src: Endpoint, dst: Endpoint) -> ((Endpoint, Endpoint), usize) {
     let (src, dst) = if src.same_host(dst) { (src, dst) } else { (src.with_port(0), dst.with_port(0)) };
     if src <= dst { ((src, dst), 0) } else { ((dst, src), 1) }
 }
 
-/// Counts the pairs with at least `least` packets, and finds the busiest pair with one direction only.
+/// Counts the pairs with at least `least` packets, and finds the busiest pair with traffic in one direction only.
 fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u64) -> HostPairs {
     let mut ways = HostPairs::default();
     let mut busiest = 0;
@@ -276,7 +278,7 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
             _ => continue,
         };
         ways.one_way += 1;
-        // For equal counts the address decides, so that the same capture always names the same pair.
+        // If counts are equal, the address decides, so that the same capture always names the same pair.
         let rank = (there + back, from);
         if ways.example.is_none() || rank > (busiest, from) {
             busiest = there + back;
@@ -286,21 +288,25 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
     ways
 }
 
-/// RTP packets needed to check the directions of a pair: one second of 20 ms packets. Fewer may be the start or end of
-/// a call.
+/// Minimum number of RTP packets for checking the directions of a pair: one second of 20 ms packets. Fewer may be the
+/// start or end of a call.
 const MIN_RTP: u64 = 50;
-/// SIP messages needed to check the directions of a pair: INVITE, ACK and BYE of the shortest complete call.
+/// Minimum number of SIP messages for checking the directions of a pair: INVITE, ACK and BYE of the shortest complete
+/// call.
 const MIN_SIP: u64 = 3;
-/// Consecutive packets that form a stream. DNS packets, which can look like RTP, have no consecutive numbers.
+/// Number of consecutive packets that form a stream. DNS packets, which can look like RTP, have no consecutive numbers.
 const MIN_STREAM: u64 = 10;
-/// Largest jump that counts as loss: ten seconds of 20 ms packets. A larger jump is a restarted sender. RFC 3550 appendix
-/// A.1 accepts a minute, but a mirror that loses so much is reported by other findings.
+/// Largest jump of the sequence number that counts as loss, packets: ten seconds of 20 ms packets. A larger jump is a
+/// restarted sender. RFC 3550 appendix A.1 accepts a minute, but a mirror that loses so much is reported by other
+/// findings.
 const MAX_DROPOUT: i16 = 500;
-/// Shortest silence to examine: a mirror with a live call shows packets within a minute.
+/// Shortest silence to examine. A mirror port with a call in progress shows packets at least once a minute.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Largest gap of sequence numbers across a silence: one second of 20 ms packets.
+/// Largest gap of sequence numbers, packets, with which a stream continues after a silence: one second of 20 ms
+/// packets.
 const GOES_ON: u16 = 50;
-/// Largest gap of timestamps across a silence: 2 s at 48 kHz, 12 s at 8 kHz, both far below a minute.
+/// Largest gap of RTP timestamps, ticks, with which a stream continues after a silence: 2 s at 48 kHz, 12 s at 8 kHz,
+/// both far below a minute.
 const GOES_ON_TIME: u32 = 96_000;
 /// Maximum number of streams that are followed: ten thousand calls with several SSRCs each, 80 bytes for each stream.
 const MAX_STREAMS: usize = 65_536;

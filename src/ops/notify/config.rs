@@ -1,23 +1,24 @@
-//! Receivers of alarms and finished calls besides the alarm command: webhooks, mail and Telegram.
+//! Configuration of the receivers that get alarms and finished calls: webhooks, mail and Telegram. The alarm command is
+//! configured in `alerts`.
 
 use std::path::PathBuf;
 
 use crate::call::phrasebook::TextLanguage;
 
-/// The receivers in `[alerts]` and `[webhook]`.
+/// The receivers that the sections `[alerts]` and `[webhook]` name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifyConfig {
-    /// Value of `calls.appliance`, for subject lines.
+    /// Name of this recorder (`calls.appliance`), for subject lines.
     pub appliance: String,
-    /// Language of mail and Telegram. Webhooks are for programs and stay English.
+    /// Language of mail and Telegram. Webhooks are for programs and stay in English.
     pub(crate) language: TextLanguage,
     /// Webhook for alarms.
     pub alarms: Option<WebhookConfig>,
     /// Webhook for finished calls.
     pub calls: Option<WebhookConfig>,
-    /// Mail for alarms.
+    /// Mail server and addresses for alarms.
     pub mail: Option<MailConfig>,
-    /// Telegram for alarms.
+    /// Telegram chat for alarms.
     pub telegram: Option<TelegramConfig>,
 }
 
@@ -28,36 +29,36 @@ impl Default for NotifyConfig {
     }
 }
 
-/// A webhook.
+/// A webhook: a URL to which messages are posted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
     /// URL that accepts POST requests.
     pub url: String,
-    /// Secret for the signature of messages.
+    /// Secret with which messages are signed.
     pub secret: NotifySecret,
 }
 
-/// A mail server and the addresses.
+/// A mail server, and the addresses of a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailConfig {
     /// Server as `HOST:PORT`.
     pub server: String,
     /// Encryption of the connection.
     pub tls: MailTls,
-    /// Address of the sender.
+    /// Address in the From header of the mail.
     pub from: String,
-    /// Addresses of the receivers.
+    /// Addresses to which the mail is sent.
     pub to: Vec<String>,
-    /// Login name; empty: no login.
+    /// Login name at the server; empty if no login is needed.
     pub login: String,
-    /// Password of the login.
+    /// Password for the login.
     pub password: NotifySecret,
 }
 
 /// Encryption of the connection to a mail server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MailTls {
-    /// STARTTLS (RFC 3207). Without STARTTLS no mail is sent.
+    /// STARTTLS (RFC 3207). If the server does not offer it, no mail is sent.
     #[default]
     StartTls,
     /// TLS from the first byte (RFC 8314).
@@ -66,7 +67,7 @@ pub enum MailTls {
     None,
 }
 
-/// A chat of Telegram.
+/// A chat of Telegram, and the bot that writes to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelegramConfig {
     /// URL of the Bot API.
@@ -87,7 +88,7 @@ pub struct NotifySecret {
 }
 
 impl NotifySecret {
-    /// Returns the secret.
+    /// Returns the secret, from the configuration or from the file.
     ///
     /// # Errors
     /// When the file cannot be read or is empty.

@@ -1,4 +1,4 @@
-//! The JSON messages that webhooks get.
+//! The JSON messages that webhooks receive.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,15 +7,15 @@ use crate::call::record::CallRecord;
 use crate::ops::alarm_text;
 use crate::ops::alerts::Alarm;
 
-/// An alarm in the form that a webhook gets. The texts for mail and Telegram are made from it, too.
+/// An alarm in the form that a webhook receives. The texts for mail and Telegram are made from it, too.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct AlarmMessage {
-    /// Constant `alarm`.
+    /// Type of the message: always `alarm`.
     #[serde(rename = "type")]
     message_type: String,
-    /// Value of `calls.appliance`.
+    /// Name of this recorder (`calls.appliance`).
     pub(super) appliance: String,
-    /// Subject line in English. Mail and Telegram show their own.
+    /// Subject line in English. Mail and Telegram make their own in the configured language.
     pub(super) title: String,
     /// The alarm: `at`, `kind`, `detail`, `call`, `held_back`.
     #[serde(flatten)]
@@ -33,7 +33,7 @@ impl AlarmMessage {
     }
 }
 
-/// A finished call in the form that a webhook gets.
+/// A finished call in the form that a webhook receives.
 #[derive(Debug, Serialize)]
 pub(super) struct CallMessage<'r> {
     #[serde(rename = "type")]

@@ -1,7 +1,7 @@
 //! Sends alarms and finished calls to webhooks, mail and Telegram.
 //!
-//! Messages wait in the [`Outbox`] until their receiver takes them, also across restarts. An alarm that the outbox cannot
-//! take is sent at once, without another try.
+//! Messages are stored in the [`Outbox`] until their receiver accepts them, also across restarts. If the outbox cannot
+//! store an alarm, it is sent at once, and only once.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,24 +23,24 @@ mod sender;
 
 pub use config::NotifyConfig;
 
-/// Receiver of a message.
+/// The way on which a message is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotifyRoute {
     /// Webhook for alarms.
     AlarmWebhook,
     /// Webhook for finished calls.
     CallWebhook,
-    /// Mail.
+    /// Mail for alarms.
     Mail,
-    /// Telegram.
+    /// Telegram for alarms.
     Telegram,
 }
 
 impl NotifyRoute {
-    /// Every way, in the order in which they get their messages: alarms first.
+    /// All ways, in the order in which their messages are sent: alarms first.
     const ALL: [Self; 4] = [Self::AlarmWebhook, Self::Mail, Self::Telegram, Self::CallWebhook];
 
-    /// Returns the name in the outbox and in output.
+    /// Returns the name of the way in the outbox and in output.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::AlarmWebhook => "webhook",
@@ -60,7 +60,7 @@ impl NotifyRoute {
     }
 }
 
-/// The receivers of alarms. Clones share the configuration, which a reload can replace.
+/// The ways on which alarms are sent. Clones share the configuration, which a reload can replace.
 #[derive(Clone, Debug)]
 pub(crate) struct AlarmWays {
     config: Arc<RwLock<NotifyConfig>>,
@@ -68,7 +68,7 @@ pub(crate) struct AlarmWays {
 }
 
 impl AlarmWays {
-    /// Creates the receivers of a configuration. `state` is the folder of the outbox.
+    /// Creates the ways of a configuration. `state` is the folder of the outbox.
     pub(crate) fn new(config: NotifyConfig, state: &Path) -> Self {
         Self { config: Arc::new(RwLock::new(config)), state: state.to_owned() }
     }
@@ -78,7 +78,7 @@ impl AlarmWays {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// Returns true if any receiver of alarms is configured.
+    /// Returns true if any way for alarms is configured.
     pub(crate) fn is_any(&self) -> bool {
         NotifyRoute::of_alarms(&self.current()).next().is_some()
     }
@@ -87,7 +87,7 @@ impl AlarmWays {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds an alarm to the outbox for each receiver. If the outbox refuses it, sends the alarm at once.
+    /// Adds an alarm to the outbox once for each way. If the outbox cannot store it, sends the alarm at once.
     pub(crate) fn pass_on(&self, alarm: &Alarm) {
         let config = self.current();
         let key = format!("{:016x}{:08x}", alarm.at.as_micros(), fastrand::u32(..));
@@ -101,7 +101,7 @@ impl AlarmWays {
         }
     }
 
-    /// Sends an alarm to every receiver at once. Returns the result for each receiver.
+    /// Sends an alarm on every way at once. Returns each way's name and result.
     pub(crate) fn try_all(&self, alarm: &Alarm) -> Vec<(&'static str, Result<(), String>)> {
         let config = self.current();
         let body = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)).unwrap_or_default();
@@ -160,8 +160,8 @@ fn run(ways: &AlarmWays, stop: &StopSignal) {
     }
 }
 
-/// Sends the messages that are due, one try each. Alarms come before calls. A way that fails gets no further message in this
-/// round, so that it does not hold up the others.
+/// Sends the messages that are due, one try each. Alarms come before calls. After a failure on one way, its further
+/// messages wait for the next round, so that they do not delay the other ways.
 fn send_due(
     outbox: &mut Option<Outbox>,
     state: &Path,
@@ -185,7 +185,7 @@ fn send_due(
     Ok(())
 }
 
-/// Sends a message. Returns true if its receiver took it.
+/// Sends a message. Returns true if its receiver accepted it.
 fn send_one(
     outbox: &Outbox,
     config: &NotifyConfig,
@@ -205,7 +205,7 @@ fn send_one(
     Ok(false)
 }
 
-/// Returns the time of the next try; `None` if the message is a dead letter now.
+/// Returns the time of the next try; `None` if the message is given up (dead letter).
 fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Option<Timestamp> {
     let is_hopeless = !error.is_retryable() && message.tries + 1 >= REFUSALS;
     if is_hopeless || now.since(message.added_at) >= KEEP_TRYING {
@@ -217,7 +217,7 @@ fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Opt
 
 /// Pause between two reads of the outbox.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Maximum number of messages in one round.
+/// Maximum number of messages sent on each way in one round.
 const AT_ONCE: u32 = 20;
 /// Pauses after failed tries; the last one repeats.
 const PAUSES: [Duration; 6] = [
@@ -228,9 +228,9 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(1_800),
     Duration::from_secs(3_600),
 ];
-/// Number of refusals (e.g. HTTP 404) after which a message is a dead letter.
+/// Number of refusals (e.g. HTTP 404) after which a message is given up (dead letter).
 const REFUSALS: u32 = 5;
-/// Time after which a message that cannot be delivered is a dead letter: a long weekend.
+/// Time after which a message that cannot be delivered is given up (dead letter): a long weekend.
 const KEEP_TRYING: Duration = Duration::from_secs(4 * 86_400);
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::ops::alarm_text;
 use crate::text::{error_chain, hex};
 use crate::time::Timestamp;
 
-/// Sends messages, one at a time.
+/// Sends messages to webhooks, mail and Telegram, one at a time.
 pub(super) struct NotifySender {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
@@ -30,13 +30,13 @@ pub(super) enum NotifyError {
     /// The receiver cannot be reached, or is busy.
     #[error("{0}")]
     Away(String),
-    /// The receiver refuses the message, or the configuration is wrong.
+    /// The receiver refuses the message for good, or the configuration is wrong.
     #[error("{0}")]
     Refused(String),
 }
 
 impl NotifyError {
-    /// Returns true if another try can succeed without a person.
+    /// Returns true if a later try can succeed without the action of a person.
     pub(super) const fn is_retryable(&self) -> bool {
         matches!(self, Self::Away(_))
     }
@@ -44,7 +44,7 @@ impl NotifyError {
 
 impl NotifySender {
     pub(super) fn new() -> std::io::Result<Self> {
-        // Fails if a provider is installed already, which is no problem.
+        // The call fails if a crypto provider is installed already, which is no problem.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let http = reqwest::Client::builder()
@@ -76,7 +76,7 @@ impl NotifySender {
         }
     }
 
-    /// Posts a body with its key, time and signature.
+    /// Posts a message body to a webhook, with its key, time and signature as headers.
     fn post(&self, hook: &WebhookConfig, key: &str, body: &str, now: Timestamp) -> Result<(), NotifyError> {
         let seconds = now.as_micros() / MICROS;
         let mut request = self
@@ -107,7 +107,7 @@ impl NotifySender {
 
     fn finish(&self, request: reqwest::RequestBuilder) -> Result<(), NotifyError> {
         let status = self.runtime.block_on(async { request.send().await.map(|response| response.status()) });
-        // The URL of Telegram contains the token, so it is removed from the error.
+        // The URL of Telegram contains the secret token, so the URL is removed from the error.
         let status = status.map_err(|error| NotifyError::Away(error_chain(&error.without_url())))?;
         if status.is_success() {
             return Ok(());
@@ -119,7 +119,8 @@ impl NotifySender {
     }
 }
 
-/// Returns HMAC-SHA256 (RFC 2104) in hex over `TIMESTAMP.BODY`. The time prevents the replay of an intercepted message.
+/// Returns the signature of a message: HMAC-SHA256 (RFC 2104) over `TIMESTAMP.BODY`, hexadecimal. The time prevents the
+/// replay of an intercepted message.
 pub(super) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(format!("{seconds}.").as_bytes());

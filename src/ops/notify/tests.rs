@@ -10,7 +10,7 @@ use super::sender::signature;
 use super::*;
 use crate::ops::alerts::AlarmKind;
 
-/// A request that a test server got: first line, headers in lower case, body.
+/// A request that a test server received: first line, headers in lower case, body.
 #[derive(Debug)]
 struct SeenRequest {
     line: String,
@@ -25,7 +25,7 @@ impl SeenRequest {
     }
 }
 
-/// Serves HTTP. Each request gets the next status; the last status repeats.
+/// Starts an HTTP server. It answers each request with the next status; the last status repeats.
 fn http_server(statuses: &'static [u16]) -> (String, Receiver<SeenRequest>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -51,7 +51,7 @@ fn http_server(statuses: &'static [u16]) -> (String, Receiver<SeenRequest>) {
     (url, seen)
 }
 
-/// Accepts one mail by SMTP (RFC 5321), and returns the lines that the client sent.
+/// Starts a server that accepts one mail by SMTP (RFC 5321) and returns the lines that the client sent.
 fn mail_server() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -103,7 +103,7 @@ fn a_webhook_gets_each_alarm_signed_and_again_until_it_takes_it() {
     let (url, seen) = http_server(&[503, 200]);
     let state = tempfile::tempdir().unwrap();
     let config = NotifyConfig { appliance: "office".into(), alarms: Some(hook(url)), ..Default::default() };
-    // The first process ends after the receiver refused; the next one sends the same message again.
+    // The first process ends after the receiver has refused; the next process sends the same message again.
     let ways = AlarmWays::new(config.clone(), state.path());
     ways.pass_on(&alarm());
     let thread = ways.start().unwrap();
@@ -127,7 +127,7 @@ fn a_webhook_gets_each_alarm_signed_and_again_until_it_takes_it() {
 
 #[test]
 fn the_signature_is_hmac_sha256_over_time_and_body() {
-    // printf '7.{}' | openssl dgst -sha256 -hmac key
+    // Expected signature: printf '7.{}' | openssl dgst -sha256 -hmac key
     assert_eq!(signature("key", 7, "{}"), SIGNATURE_OF_OPENSSL);
 }
 
@@ -162,7 +162,7 @@ fn mail_and_telegram_get_the_text_and_errors_hide_the_token() {
     let body: serde_json::Value = serde_json::from_str(&told.body).unwrap();
     assert_eq!(body["chat_id"], "-100");
     assert!(body["text"].as_str().unwrap().contains("the disk of the spool is full"));
-    // The mail server is gone now, and Telegram refuses the token.
+    // The mail server does not exist any more, and Telegram refuses the token.
     let results = ways.try_all(&alarm());
     let refused = results[1].1.clone().unwrap_err();
     assert_eq!(refused, "the receiver answers HTTP 401");

@@ -1,9 +1,9 @@
-//! Tests typical mistakes in a configuration. Each finding must have the line, and words that lead to the remedy.
+//! Tests of typical mistakes in a configuration. Each finding must name the line and lead to the remedy.
 
 use super::super::machine::{CheckedMachine, ServiceUser};
 use super::*;
 
-/// A text, and the beginning and the end of the finding that it must give.
+/// A configuration text with a mistake, and the beginning and the end of the finding that it must cause.
 struct TypicalMistake {
     text: &'static str,
     begins: &'static str,
@@ -14,7 +14,7 @@ const fn mistake(text: &'static str, begins: &'static str, contains: &'static st
     TypicalMistake { text, begins, contains }
 }
 
-/// Mistakes that do not depend on the machine.
+/// Typical mistakes that do not depend on the machine.
 const MISTAKES: &[TypicalMistake] = &[
     mistake("[capture]\ninterface = eth1\n", "line 2: this is not TOML", "in double quotes"),
     mistake("[capture]\ninterface = “eth1”\n", "line 2: this is not TOML", "in double quotes"),
@@ -188,7 +188,7 @@ fn every_wrong_entry_of_a_list_has_its_own_line() {
 
 #[test]
 fn rule_with_a_wrong_condition_hides_no_later_rule() {
-    // The first rule would match every call only because its condition is misspelt.
+    // If the misspelt condition of the first rule were ignored, the rule would match every call.
     let text = "[[rules]]\nnumbr = \"1x\"\naction = \"exclude\"\n[[rules]]\nnumber = \"2x\"\naction = \"exclude\"\n";
     let found = findings(text);
     assert!(!found.iter().any(|f| f.contains("never reached")), "{found:?}");

@@ -47,7 +47,7 @@ fn example_is_a_valid_configuration() {
 
 #[test]
 fn reference_defaults_equal_the_defaults_of_the_code() {
-    // A file with every default written out must give the same configuration as an empty file.
+    // A file that states every default explicitly must give the same configuration as an empty file.
     let mut text = String::new();
     let mut section = "";
     for key in KEYS.iter().filter(|k| !k.default.is_empty()) {
@@ -58,7 +58,8 @@ fn reference_defaults_equal_the_defaults_of_the_code() {
         text.push_str(&format!("{} = {}\n", key.name, key.default));
     }
     let mut config = check(&text).expect("defaults are valid").config;
-    // A file with number headers keeps these headers in the record. Here they are the two headers of the default order.
+    // If the file names the sources of numbers, their headers are kept in the record. Here they are the two headers of
+    // the default order.
     assert_eq!(std::mem::take(&mut config.call.keep_headers), ["P-Asserted-Identity", "Remote-Party-ID"]);
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
 }
@@ -70,7 +71,7 @@ fn every_key_changes_the_configuration() {
     let ca_file = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(ca_file.path(), "-----BEGIN CERTIFICATE-----\n").expect("written");
     let file = format!("{:?}", key_file.path());
-    // Console keys that have no effect without another key.
+    // Console keys that have no effect alone, because they need another key.
     let halves = [
         ("certificate", format!("certificate_key = {file}")),
         ("certificate_key", format!("certificate = {file}")),
@@ -118,7 +119,7 @@ fn every_key_changes_the_configuration() {
                 let other = halves.iter().find(|(key, _)| *key == name).map_or("", |(_, other)| other);
                 (String::new(), &*format!("[console]\n{other}\n"))
             }
-            // A further key of a receiver needs the main key of that receiver.
+            // A further key of a receiver of alarms needs the main key of this receiver.
             ("alerts", name) if name.starts_with("mail_") && name != "mail_server" => {
                 let head = "[alerts]\nmail_server = \"mail.example:587\"\n";
                 (head.to_owned(), head)
@@ -275,7 +276,7 @@ fn secret_in_the_place_of_a_name_is_not_shown() {
     }
 }
 
-/// Pieces of configurations, well-formed and malformed.
+/// Pieces of configuration texts, well-formed and malformed.
 const PIECES: &[&str] = &[
     "[capture]\n",
     "[calls]\n",
@@ -540,7 +541,7 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     let identity = age::x25519::Identity::generate();
     let secret = identity.to_string().expose_secret().to_owned();
     let lower = secret.to_lowercase();
-    // The key is in quotes, in a list, without quotes, or given for the wrong configuration key.
+    // The security key is written in quotes, in a list, without quotes, or at the wrong configuration key.
     for line in [
         format!("encrypt_to = \"{secret}\""),
         format!("encrypt_to = [\"{}\", \"{lower}\"]", identity.to_public()),
@@ -566,7 +567,7 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     assert_eq!(check(&both).expect("valid").config.recording.encrypt_to.len(), 2);
 }
 
-/// Returns a public key with a secret key that nobody has.
+/// Returns a public key. Nobody has its secret key.
 fn public_key() -> String {
     age::x25519::Identity::generate().to_public().to_string()
 }

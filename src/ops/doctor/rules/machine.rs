@@ -1,4 +1,4 @@
-//! Findings about this machine: offload, lost frames, cable, clock.
+//! Rules about this machine: offload features of the card, lost frames, cable, clock.
 
 use super::host::{EthtoolAnswer, HostClock, HostInterface};
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count};
@@ -37,7 +37,7 @@ fn kernel_drops(look: &Observation) -> Option<DoctorFinding> {
     if more <= *buffer_mib {
         return Some(finding);
     }
-    // The command edits only [capture], because [spool] has a key of the same name.
+    // The command edits only the section `[capture]`, because `[spool]` has a key of the same name.
     let set = format!("sed -i '/^\\[capture\\]/,/^\\[/ s/^#* *buffer_mib *=.*/buffer_mib = {more}/' {CONFIG}");
     Some(finding.command(set).command("systemctl restart callspan"))
 }
@@ -52,7 +52,8 @@ fn carrier(interface: &HostInterface) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports offload features. Merged packets are longer than packets on the wire, and have the time of the last packet.
+/// Reports offload features of a network card that merge packets. A merged packet is longer than the packets on the
+/// wire, and has the time of the last of them.
 fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
     let (name, on) = (&interface.name, &interface.joining);
     if on.is_empty() {
@@ -137,7 +138,8 @@ fn clock_steps(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports a clock that was set ahead during a capture file. Only media proves it: streams continue without a gap.
+/// Reports a clock that was set ahead during a capture file. Media proves it: streams continue without a gap although
+/// the time jumps.
 fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
     let length = look.traffic.step_ahead?;
     let what = format!(
@@ -152,7 +154,7 @@ fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports capture times of a machine that booted without a battery-backed clock.
+/// Reports capture times before the year 2000. They come from a machine that booted without a battery-backed clock.
 fn never_set(look: &Observation) -> Option<DoctorFinding> {
     let first = look.first_at?;
     (first < YEAR_2000).then(|| {
@@ -163,7 +165,7 @@ fn never_set(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports frames that are longer than the link allows, which means that a card merged packets.
+/// Reports frames that are longer than the link allows. They show that a network card merged packets.
 fn long_frames(look: &Observation) -> Option<DoctorFinding> {
     let longest = look.decode.longest_frame;
     let live = match &look.subject {
@@ -217,13 +219,14 @@ fn times(number: u64) -> String {
     if number == 1 { String::from("once") } else { format!("{number} times") }
 }
 
-/// Bytes of a frame besides the IP packet: Ethernet header, four VLAN tags, and a checksum that some cards add.
+/// Bytes that a frame may have beyond its IP packet: Ethernet header, four VLAN tags, and a checksum that some cards
+/// add.
 const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
-/// Largest frame that Ethernet switches carry, with the headers of tunnels.
+/// Length of the largest frame that Ethernet switches carry, with the headers of tunnels, bytes.
 const JUMBO_MTU: u32 = 9_216 + 100;
-/// Largest value of `capture.buffer_mib`.
+/// Largest allowed value of `capture.buffer_mib`, MiB.
 const MAX_BUFFER_MIB: u32 = 2_048;
-/// An earlier capture time means that the clock was never set.
+/// Earliest plausible capture time. An earlier one means that the clock was never set.
 const YEAR_2000: Timestamp = Timestamp::from_secs(946_684_800);
-/// Configuration file of the package.
+/// Path of the configuration file that the package installs.
 const CONFIG: &str = "/etc/callspan/callspan.toml";

@@ -1,4 +1,4 @@
-//! Findings about signalling without media, media without signalling, encryption and codecs.
+//! Rules about signalling without media, media without signalling, encryption and codecs.
 
 use super::{DoctorFinding, FindingSeverity, Observation, count};
 
@@ -36,12 +36,13 @@ fn tls(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports TLS on other ports if media belongs to no call: the TLS streams may carry its signalling.
+/// Reports TLS on ports other than 5061 if there is media that belongs to no call: its signalling may be in the TLS
+/// streams.
 fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
     let streams = look.decode.streams;
     let other = streams.tls.saturating_sub(streams.sips);
     let unclaimed = look.engine.rtp_unclaimed;
-    // Without any readable SIP, `rtp_without_sip` mentions the TLS streams.
+    // If there is no readable SIP at all, the finding `rtp_without_sip` mentions the TLS streams.
     let is_told = look.traffic.plain.sip == 0 || streams.sips > 0;
     (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_told).then(|| {
         let what = format!(
@@ -63,7 +64,7 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     }
     let streams = count(seen.rtp_streams, "RTP stream");
     if seen.plain.sip == 0 {
-        // With SIP over TLS, the reason is known and has a finding of its own.
+        // If there is SIP over TLS, the reason is known and has a finding of its own, so this finding is less severe.
         let severity = if look.decode.streams.sips > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
         let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
             0 => String::new(),
@@ -80,7 +81,8 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
         );
     }
     let heard = look.engine.rtp_packets;
-    // A live check always sees media of calls that began earlier. Only media without any call is a problem.
+    // A live check always sees media of calls that began before it. So media without a call is a problem only if no
+    // media belongs to a call.
     (heard == 0 && look.engine.legs > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
@@ -116,7 +118,7 @@ pub(super) fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports calls whose media was seen, but on addresses that their signalling does not announce.
+/// Reports calls whose media was seen at other addresses than their signalling announces.
 fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
     let (hidden, talked) = (look.calls.behind_nat, look.calls.talked);
     (hidden > 0).then(|| {
@@ -129,10 +131,10 @@ fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports calls with audio on one side, unless the directions between hosts already explain it.
+/// Reports calls with audio on one side, unless another finding about missing directions explains them.
 pub(super) fn one_side(look: &Observation) -> Option<DoctorFinding> {
     let (calls, ways) = (&look.calls, look.traffic.rtp_ways);
-    // The finding `one_direction` reports a direction that is not mirrored.
+    // The finding `one_direction` reports that the mirror port shows only one direction. It explains the calls.
     if calls.one_side == 0 || ways.one_way > 0 {
         return None;
     }
@@ -164,7 +166,7 @@ fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports calls with RTP that a recording could not contain, unless another finding gives the reason.
+/// Reports calls with RTP that no recording would contain, unless another finding gives the reason.
 fn unheard(look: &Observation) -> Option<DoctorFinding> {
     let calls = &look.calls;
     let encrypted = calls.dtls + calls.zrtp + calls.no_keys > 0;
@@ -213,7 +215,7 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // These key agreements belong to calls that were not seen.
+    // The key agreements in this count belong to calls that were not seen.
     if parts.is_empty() && look.traffic.plain.dtls + look.traffic.plain.zrtp >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(look.traffic.plain.dtls + look.traffic.plain.zrtp, "packet")));
     }

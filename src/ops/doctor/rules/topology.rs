@@ -1,10 +1,10 @@
-//! Rule about hosts that are one machine, as calls showed.
+//! Rule about IP addresses that belong to one machine, as calls showed.
 
 use super::{DoctorFinding, FindingSeverity, Observation, count};
 use crate::call::topology::MachinePair;
 
-/// Reports each pair of hosts that counts as one machine because of calls, and the configuration line that makes it
-/// permanent.
+/// Reports each pair of IP addresses that calls showed to belong to one machine, and the configuration line that makes
+/// this permanent.
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     look.machines.iter().filter(|pair| pair.is_believed()).map(learnt).collect()
 }

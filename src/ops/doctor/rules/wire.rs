@@ -1,4 +1,4 @@
-//! Findings about the mirror itself: frames, directions, tunnels, fragments, copies, truncation.
+//! Rules about the mirror port itself: frames, directions, tunnels, fragments, copies, truncation.
 
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count, percent};
 use crate::decode::counters::TunnelCounters;
@@ -50,7 +50,7 @@ pub(super) fn nothing(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports interfaces without calls while another interface has some.
+/// Reports interfaces that show no calls while another interface shows some.
 fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
     let (with, without): (Vec<_>, Vec<_>) = look.taps.iter().partition(|tap| tap.shows_calls());
     let first = without.first().filter(|_| !with.is_empty())?;
@@ -66,7 +66,7 @@ fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports frames with an unsupported link type.
+/// Reports frames whose link type callspan cannot decode.
 fn link(look: &Observation) -> Option<DoctorFinding> {
     let unknown = look.decode.dropped.unknown_link;
     (unknown > 0).then(|| {
@@ -80,7 +80,7 @@ fn link(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports a mirror without SIP and RTP.
+/// Reports a mirror port that shows neither SIP nor RTP.
 fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     if seen.plain.sip > 0 || seen.rtp_streams > 0 || look.decode.streams.sips > 0 {
@@ -98,7 +98,7 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports traffic in only one of the two directions.
+/// Reports pairs of hosts of which the mirror port shows only one direction.
 pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
@@ -130,7 +130,7 @@ pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
         (true, false) => return None,
     };
     let finding = DoctorFinding::new(severity, "one_direction", what);
-    // Signalling in both directions shows that the port is mirrored in both directions.
+    // If signalling is seen in both directions, the port itself is mirrored in both directions.
     let port_is_halved = severity == FindingSeverity::Problem && (sip.pairs == 0 || sip.all_one_way());
     Some(if port_is_halved {
         finding
@@ -150,7 +150,7 @@ pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports truncated frames and datagrams.
+/// Reports frames and datagrams that were truncated.
 fn cut(look: &Observation) -> Option<DoctorFinding> {
     let (frames_cut, datagrams) = (look.decode.cut_frames, look.traffic.plain.cut);
     if frames_cut == 0 && datagrams == 0 {
@@ -183,10 +183,10 @@ fn cut(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports copies of packets. callspan drops all copies but the first.
+/// Reports packets that the mirror port delivered several times (copies). callspan drops all copies except the first.
 fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     let copies = look.decode.duplicates + look.traffic.rtp_copies;
-    // The copies include fragments and TCP, so the total must include them, too.
+    // The number of copies includes fragments and TCP, so the total must include them, too.
     let whole = look.traffic.plain.datagrams + look.decode.duplicates + look.decode.tcp;
     let share = percent(copies, whole);
     if copies < MIN_COPIES || share < MIN_COPIES_PERCENT {
@@ -245,7 +245,7 @@ fn fragments(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing RTP packets, if this machine did not lose packets itself.
+/// Reports missing RTP packets, if this machine itself lost none.
 fn loss(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
@@ -293,7 +293,7 @@ fn tunnels(look: &Observation) -> Option<DoctorFinding> {
     Some(DoctorFinding::new(FindingSeverity::Note, "tunnels", format!("the mirror uses tunnels: {}", parts.join(", "))))
 }
 
-/// Returns the kinds of tunnels seen, with the number of packets.
+/// Returns the kinds of tunnels that were seen, with their numbers of packets.
 fn tunnel_kinds(tunnels: &TunnelCounters) -> Vec<(&'static str, u64)> {
     let all = [
         ("GRE", tunnels.gre),
@@ -384,7 +384,7 @@ fn is_are_of(number: u64, noun: &str) -> String {
 const MIN_COPIES: u64 = 10;
 /// Smallest share of copies that causes a finding, %.
 const MIN_COPIES_PERCENT: f64 = 1.0;
-/// Share of copies that causes a warning, %: with one of three ports mirrored twice, the share is 25 %.
+/// Share of copies that causes a warning, %. If one of three ports is mirrored twice, the share is 25 %.
 const MANY_COPIES_PERCENT: f64 = 25.0;
 /// Minimum number of missing packets that cause a finding. Every network loses a few.
 const MIN_LOST: u64 = 20;
