@@ -1,9 +1,11 @@
-//! Finds the answering tone of a fax or modem: 2100 Hz for 2.6 to 4 s (ITU-T V.25, T.30 section 4.3.3.2).
+//! Finds the answering tone of a fax or modem in decoded sound: 2100 Hz for 2.6 to 4 s (ITU-T V.25, T.30 section
+//! 4.3.3.2).
 
 /// Searches one channel for the tone, 20 ms at a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AnswerToneSearch {
-    /// Number of pieces with the tone in the current run. A few pieces without the tone may lie between them.
+    /// Number of pieces (20 ms each) with the tone in the current run. A few pieces without the tone may lie between
+    /// them.
     run: u32,
     /// Number of pieces without the tone since the last piece with the tone.
     missed: u32,
@@ -11,8 +13,8 @@ pub(super) struct AnswerToneSearch {
 }
 
 impl AnswerToneSearch {
-    /// Examines a piece of 20 ms. `peak` is its largest magnitude, `energy` the sum of its squares. Few pieces of
-    /// speech have the crest factor of a sine, so the frequency is computed for few pieces.
+    /// Examines the next piece of 20 ms. `peak` is its largest magnitude, `energy` the sum of its squares. The
+    /// frequency is computed only if the ratio of peak to energy is that of a sine, which is rare in speech.
     pub(super) fn handle_piece(&mut self, samples: &[i16], rate_hz: u32, peak: u32, energy: u64) {
         if self.is_found {
             return;
@@ -25,7 +27,8 @@ impl AnswerToneSearch {
             self.is_found = self.run >= ENOUGH_PIECES;
         } else {
             self.missed += 1;
-            // An answering tone for echo cancellers turns its phase every 450 ms (ITU-T G.164).
+            // An answering tone that switches echo cancellers off inverts its phase every 450 ms (ITU-T G.164), so
+            // single pieces may fail.
             if self.missed > MAX_MISSED {
                 self.run = 0;
             }
@@ -38,7 +41,7 @@ impl AnswerToneSearch {
     }
 }
 
-/// Returns the share of the energy that the tone has, about 0 to 1 (Goertzel).
+/// Returns the share of the energy at the frequency of the tone, about 0 to 1 (Goertzel algorithm).
 fn tone_share(samples: &[i16], rate_hz: u32, energy: u64) -> f64 {
     let turn = 2.0 * (std::f64::consts::TAU * TONE_HZ / f64::from(rate_hz.max(1))).cos();
     let (mut last, mut before) = (0.0, 0.0);
@@ -50,24 +53,26 @@ fn tone_share(samples: &[i16], rate_hz: u32, energy: u64) -> f64 {
 }
 
 const TONE_HZ: f64 = 2_100.0;
-/// Smallest mean square of a piece with the tone: 300 squared, -41 dBov. Machines send loud tones.
+/// Smallest mean square of the samples in a piece with the tone: 300 squared, -41 dBov. Machines send loud tones.
 const QUIET_POWER: f64 = 300.0 * 300.0;
-/// Smallest ratio of the squared peak to the mean square. A sine has 2.
+/// Smallest ratio of the squared peak to the mean square of a piece with the tone. A sine has 2.
 const MIN_CREST: f64 = 1.7;
-/// Largest ratio of the squared peak to the mean square. Noise and companding raise it above 2.
+/// Largest ratio of the squared peak to the mean square of a piece with the tone. Noise and companding raise it above
+/// 2.
 const MAX_CREST: f64 = 2.6;
-/// Smallest share of the energy at 2100 Hz. A tone 15 Hz beside it, which V.25 allows, has a share of 0.74.
+/// Smallest share of the energy at 2100 Hz. A tone that deviates by 15 Hz, which V.25 allows, has a share of 0.74.
 const MIN_SHARE: f64 = 0.65;
-/// Pieces that prove the tone: one second. No voice holds this tone for so long.
+/// Number of pieces that prove the tone: one second. No voice holds this tone for so long.
 const ENOUGH_PIECES: u32 = 50;
-/// Maximum number of pieces in a row without the tone within a run.
+/// Maximum number of consecutive pieces without the tone within a run.
 const MAX_MISSED: u32 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Returns whether the tone is found in seconds of a sound, given by its sample at a moment in seconds.
+    /// Returns whether the tone is found in a sound that lasts `seconds`. `sound` returns the sample at a time in
+    /// seconds.
     fn is_found(seconds: f64, rate_hz: u32, sound: impl Fn(f64) -> f64) -> bool {
         let mut search = AnswerToneSearch::default();
         let samples: Vec<i16> = (0..(seconds * f64::from(rate_hz)) as u32)
@@ -86,14 +91,14 @@ mod tests {
         let sine = |hz: f64| move |t: f64| 6_000.0 * (std::f64::consts::TAU * hz * t).sin();
         for rate_hz in [8_000, 16_000] {
             assert!(is_found(2.6, rate_hz, sine(2_100.0)) && is_found(2.6, rate_hz, sine(2_112.0)));
-            // The phase turns every 450 ms.
+            // This answering tone inverts its phase every 450 ms.
             assert!(is_found(3.3, rate_hz, |t| sine(2_100.0)(t)
                 * if ((t / 0.45) as u32).is_multiple_of(2) { 1.0 } else { -1.0 }));
             assert!(!is_found(0.8, rate_hz, sine(2_100.0)), "a beep");
             for hz in [425.0, 1_000.0, 1_100.0, 2_000.0, 2_225.0] {
                 assert!(!is_found(5.0, rate_hz, sine(hz)), "{hz} Hz");
             }
-            // Two tones, as of a telephone key.
+            // Two simultaneous tones, like those of a telephone key.
             assert!(!is_found(5.0, rate_hz, |t| sine(2_100.0)(t) + sine(941.0)(t)));
         }
     }

@@ -3,8 +3,8 @@
 //! Quirk `wrong_clock`: some senders count RTP timestamps in milliseconds, or G.722 at 16000 Hz instead of the 8000 Hz
 //! of RFC 3551 section 4.5.2.
 //!
-//! Quirk `broken_stamps`: other senders always write the same timestamp, advance it by one a packet, or advance it by
-//! 20 ms for packets of 30 ms.
+//! Quirk `broken_stamps`: the timestamps of other senders never change, advance by one a packet, or advance by 20 ms
+//! for packets of 30 ms.
 //!
 //! The detector compares the timestamps of consecutive packets with the duration of their sound, if the codec gives it,
 //! and with their arrival.
@@ -13,25 +13,25 @@ use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
 use crate::net::SequenceNumber;
 
-/// The measure of the time between two packets of a format.
+/// How the time between two packets of a format is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MediaClock {
-    /// The RTP timestamps, at this clock in Hz.
+    /// By the RTP timestamps, with this clock in Hz.
     Clock(u32),
-    /// The sequence numbers and the durations of the packets, because the timestamps are useless.
+    /// By counting: the sequence numbers and the durations of the packets, because the timestamps are useless.
     Counted {
-        /// Duration of a packet whose length does not give it, ns.
+        /// Duration, ns, of a packet if its length does not give it.
         packet_ns: i64,
     },
 }
 
-/// One packet as seen by the detector.
+/// The facts about one packet that the detector uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockObservation {
     pub(super) at_ns: i64,
     pub(super) sequence: SequenceNumber,
     pub(super) time: u32,
-    /// Duration of its sound, ns; `None` if the codec does not give it.
+    /// Duration of the packet's sound, ns; `None` if the codec does not give it.
     pub(super) length_ns: Option<i64>,
 }
 
@@ -42,7 +42,7 @@ struct ArrivalSpacing {
     mean_ns: i64,
 }
 
-/// Collects timestamps and arrivals of one format until they prove a clock.
+/// Collects timestamps and arrival times of the packets of one format until they prove a clock.
 #[derive(Clone, Debug)]
 pub(super) struct ClockRateDetector {
     announced_hz: u32,
@@ -74,7 +74,8 @@ impl ClockRateDetector {
             && observation.sequence.wrapping_sub(last.sequence) == 1
         {
             let ticks = observation.time.wrapping_sub(last.time);
-            // RFC 3551 section 4.2 allows up to 200 ms a packet. A longer step is a pause or a jump of the timestamps.
+            // RFC 3551 section 4.2 allows up to 200 ms a packet. A longer step of the timestamp is a pause or a jump,
+            // so it is ignored.
             if ticks < MAX_STEP_TICKS {
                 self.arrivals_ns.push(observation.at_ns - last.at_ns);
                 self.ticks.push(ticks);
@@ -88,7 +89,7 @@ impl ClockRateDetector {
         self.ticks.len() >= ENOUGH_PAIRS
     }
 
-    /// Returns the clock that fits the packets seen so far.
+    /// Returns the measure that fits the packets seen so far.
     pub(super) fn media_clock(&self) -> MediaClock {
         if self.ticks.len() < MIN_PAIRS {
             return MediaClock::Clock(self.announced_hz);
@@ -105,7 +106,7 @@ impl ClockRateDetector {
             .unwrap_or_else(|| self.by_arrival(ticks, spacing))
     }
 
-    /// Returns the measure by sequence numbers, whatever the timestamps are. Comfort noise keeps its announced clock.
+    /// Returns the measure by counting, whatever the timestamps are. For comfort noise, returns the announced clock.
     pub(super) fn counted_clock(&self) -> MediaClock {
         let mean_ns = self.arrivals_ns.iter().sum::<i64>() / self.arrivals_ns.len().max(1) as i64;
         let packet_ns = match self.lengths_ns.is_empty() {
@@ -118,8 +119,8 @@ impl ClockRateDetector {
         }
     }
 
-    /// Returns the clock that agrees with the duration of the packets; `None` if neither timestamps nor arrival agree
-    /// with it.
+    /// Returns the measure that agrees with the duration of the packets; `None` if neither timestamps nor arrival times
+    /// agree with it. `ticks` is the usual step of the timestamps.
     fn by_length(&self, ticks: u32, length_ns: i64, spacing: ArrivalSpacing) -> Option<MediaClock> {
         let stamps_say = |hz: u32, percent: i64| near(ticks_ns(ticks, hz), length_ns, percent);
         if stamps_say(self.announced_hz, 2) {
@@ -128,15 +129,15 @@ impl ClockRateDetector {
         if let Some(hz) = KNOWN_CLOCKS_HZ.into_iter().find(|&hz| stamps_say(hz, 2)) {
             return Some(MediaClock::Clock(hz));
         }
-        // Jitter distorts the median of the arrival spacing; a pause distorts the mean.
+        // Jitter distorts the median of the time between arrivals; a pause distorts the mean. So one of both is enough.
         let arrives_so = near(spacing.median_ns, length_ns, 25) || near(spacing.mean_ns, length_ns, 25);
         let broken = ticks == 0 || (arrives_so && !stamps_say(self.announced_hz, 10));
         broken.then_some(MediaClock::Counted { packet_ns: length_ns })
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
-        // Packets that arrive closer are a burst. If a sender sends packets two at a time, the median is far from the
-        // mean. Neither spacing proves a clock.
+        // Packets that arrive closer than the minimum are a burst. If a sender sends packets two at a time, the median
+        // is far from the mean. In neither case do arrivals prove a clock.
         if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }
@@ -169,15 +170,16 @@ fn median<T: Ord + Copy>(values: &mut [T]) -> T {
 
 /// Number of packet pairs after which the clock is decided: two thirds of a second at 20 ms.
 const ENOUGH_PAIRS: usize = 32;
-/// With fewer packet pairs than this, the announced clock is used.
+/// Minimum number of packet pairs for a decision. With fewer, the announced clock is used.
 const MIN_PAIRS: usize = 8;
-/// Largest step between two timestamps that counts, ticks: 200 ms at 48 kHz.
+/// Largest step between two timestamps that is compared, ticks: 200 ms at 48 kHz.
 const MAX_STEP_TICKS: u32 = 9_600;
-/// Smallest spacing of arrivals that counts, ns. Packets that arrive closer are a burst, which proves nothing.
+/// Smallest time between arrivals that is compared, ns. Packets that arrive closer are a burst, which proves nothing.
 const MIN_SPACING_NS: i64 = 4_000_000;
-/// Every codec whose payload length does not give its duration has frames of whole 10 ms.
+/// Unit, ns, to which a duration found by arrival times is rounded. Every codec that needs this has frames of whole 10
+/// ms.
 const FRAME_NS: i64 = 10_000_000;
-/// Clocks that senders use, Hz: milliseconds, and the clocks of audio formats.
+/// Clocks that senders use, Hz: 1000 for milliseconds, and the clocks of audio formats.
 const KNOWN_CLOCKS_HZ: [u32; 7] = [1_000, 8_000, 16_000, 24_000, 32_000, 44_100, 48_000];
 
 #[cfg(test)]
@@ -188,7 +190,7 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the clock detected from forty packets of 20 ms, 0 to 4 ms late.
+    /// Returns the measure detected from forty packets of 20 ms that arrive 0 to 4 ms late.
     fn detected(announced: u32, ticks_a_packet: u32, length_ns: Option<i64>) -> MediaClock {
         let mut finder = ClockRateDetector::new(&format("OPUS", announced));
         for n in 0..40_u32 {
@@ -212,7 +214,7 @@ mod tests {
             assert_eq!(detected(8_000, 160, length), MediaClock::Clock(8_000));
             assert_eq!(detected(48_000, 960, length), MediaClock::Clock(48_000));
         }
-        // Packets of 30 ms that arrive in bursts; packets with bytes besides their sound.
+        // First case: packets of 30 ms that arrive in bursts. Second case: packets with bytes after their sound.
         assert_eq!(detected(8_000, 240, Some(30_000_000)), MediaClock::Clock(8_000));
         assert_eq!(detected(8_000, 160, Some(21_250_000)), MediaClock::Clock(8_000));
     }
@@ -236,7 +238,7 @@ mod tests {
                 );
             }
         }
-        // 107 ticks of 8 kHz are 13 ms. The packets hold 20 ms and arrive each 20 ms.
+        // 107 ticks of 8 kHz are 13 ms, but the packets contain 20 ms and arrive every 20 ms.
         assert_eq!(detected(8_000, 107, MS_20), MediaClock::Counted { packet_ns: 20_000_000 });
     }
 
@@ -244,7 +246,7 @@ mod tests {
     fn packet_bursts_do_not_change_the_announced_clock() {
         let mut finder = ClockRateDetector::new(&format("OPUS", 48_000));
         for n in 0..40_u32 {
-            // Four packets at once, each 80 ms.
+            // Four packets arrive at once, every 80 ms.
             let at_ns = i64::from(n / 4) * 80_000_000;
             finder.handle_packet(ClockObservation {
                 at_ns,

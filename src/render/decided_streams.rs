@@ -1,5 +1,5 @@
-//! The decisions about the streams of a leg, up to the entry of the spool that was read last. Each rendering pass
-//! follows them.
+//! The streams of a leg, as the decisions in the spool describe them up to the entry read last. Both rendering passes
+//! use them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType, Ssrc};
 use crate::spool::reader::PacketEntry;
 
-/// The streams and payload types decided so far. Each pass keeps its own.
+/// The streams and payload types that were decided so far. Each rendering pass has its own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DecidedStreams {
     by_flow: HashMap<(Endpoint, Endpoint, Ssrc), u32, foldhash::fast::FixedState>,
@@ -21,7 +21,7 @@ pub(super) struct DecidedStreams {
     keys: u32,
 }
 
-/// The decisions about one stream.
+/// What was decided about one stream.
 #[derive(Clone, Debug)]
 pub(super) struct DecidedStream {
     pub(super) side: Side,
@@ -29,24 +29,24 @@ pub(super) struct DecidedStream {
     pub(super) layer: MixLayer,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
-    /// The last keys, after the signalling ended the encryption. A sender may keep using them for a while, e.g. until
-    /// the answer (RFC 3264 section 8).
+    /// The last SRTP keys, after the signalling ended the encryption. A sender may still use them for a while, e.g.
+    /// until the answer (RFC 3264 section 8).
     pub(super) former_keys: Option<(SrtpContext, u32)>,
 }
 
 /// The encryption of a stream.
 #[derive(Clone, Debug)]
 pub(super) enum StreamProtection {
-    /// SRTP with keys from the signalling, and the number of the decision that contained the keys.
+    /// No encryption.
     Plain,
     /// SRTP with keys from the signalling, and the number of the decision that had them.
     Keys(SrtpContext, u32),
-    /// Encryption that callspan cannot undo.
+    /// Encryption that callspan cannot decrypt.
     Closed(UndecryptableReason),
 }
 
 impl DecidedStreams {
-    /// Applies a decision about streams.
+    /// Records a decision about streams. Ignores all other decisions.
     pub(super) fn handle_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Stream { stream, src, dst, ssrc, side } => {
@@ -99,7 +99,7 @@ impl DecidedStreams {
 }
 
 impl DecidedStream {
-    /// Replaces the protection and remembers the previous keys.
+    /// Replaces the protection of a stream, and keeps the previous keys as former keys.
     fn end_keys(&mut self, protection: StreamProtection) {
         if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
             self.former_keys = Some((context, decision));
@@ -108,7 +108,7 @@ impl DecidedStream {
 }
 
 /// Returns whether packets of a format get a playout time. A telephone-event repeats the timestamp of the event's start
-/// (RFC 4733 section 2.2.2) and would pull the timeline back.
+/// (RFC 4733 section 2.2.2) which would move the timeline back, so it gets none.
 pub(super) fn is_on_timeline(format: &PayloadFormat) -> bool {
     !format.is(Codec::TelephoneEvent) && format.clock_hz > 0
 }

@@ -2,10 +2,10 @@
 //!
 //! Sound may be written in any order within the window. If two streams of one side sound at once, the later stream
 //! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer. Digital silence
-//! does not replace the sound of another stream that talks on.
+//! does not replace the sound of another stream that continues.
 //!
-//! Streams of a further audio m-line do not replace those of the first one. They have a window of their own, and the sum
-//! of both is the channel.
+//! Streams of a further audio m-line do not replace those of the first one. They have a window of their own, and the
+//! sum of both is the channel.
 
 use std::io;
 
@@ -19,30 +19,30 @@ pub(crate) type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 #[derive(Debug)]
 pub(super) struct MixBuffer {
     rate_hz: u32,
-    /// Position of the first sample that was not flushed yet.
+    /// Position of the first sample in the window: the first that was not output yet.
     base: i64,
-    /// Number of samples of the whole recording.
+    /// Number of samples in the whole recording, per channel.
     total: i64,
     channels: [ChannelWindow; 2],
     /// Sound of further audio m-lines, for each channel.
     further: [ChannelWindow; 2],
-    /// Spans that stay silent, as positions: from, to.
+    /// Ranges of positions (from, to) that are output as silence.
     muted: Vec<(i64, i64)>,
     frames: Vec<[i16; 2]>,
     meters: [LevelMeter; 2],
 }
 
-/// The place where a stream writes.
+/// Where a stream writes in the mix buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MixTarget {
-    /// 0: left, 1: right.
+    /// Index of the channel: 0 is left, 1 is right.
     pub(super) channel: usize,
     pub(super) layer: MixLayer,
     /// Rank of the stream: if two streams of a layer sound at once, the higher rank wins.
     pub(super) rank: u16,
 }
 
-/// The audio m-lines of a side are mixed, each in its layer.
+/// Layer of a side's sound. Each audio m-line of a side belongs to a layer; the layers are added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MixLayer {
     /// The first m-line, or the only one.
@@ -55,12 +55,12 @@ pub(super) enum MixLayer {
 #[derive(Clone, Debug, Default)]
 struct ChannelWindow {
     samples: Vec<i16>,
-    /// Rank of the stream that wrote each sample; 0 if no stream did.
+    /// Rank of the stream that wrote each sample; 0 if no stream wrote it.
     ranks: Vec<u16>,
-    /// Silence that gave way to the sound of another stream, until it is known whether that stream talks on.
+    /// Silence that was not written because another stream had sound there. It is written later if that stream ends.
     withheld: Vec<WithheldSilence>,
-    /// Flushed samples at the front. They are removed once they are the larger part, so that a sample is moved once at
-    /// most.
+    /// Number of samples at the front that were already output. They are removed when they are the larger part, so that
+    /// each sample is moved at most once.
     flushed: usize,
 }
 
@@ -74,15 +74,16 @@ struct WithheldSilence {
 }
 
 impl ChannelWindow {
-    /// Keeps silence for later. Beyond [`MAX_WITHHELD`] it is dropped, and the other sound stays.
+    /// Stores silence for later. If there are [`MAX_WITHHELD`] pieces already, it is dropped, and the other sound
+    /// remains.
     fn withhold(&mut self, at: i64, rank: u16, samples: &[i16]) {
         if self.withheld.len() < MAX_WITHHELD {
             self.withheld.push(WithheldSilence { at, rank, samples: samples.to_vec() });
         }
     }
 
-    /// Writes the withheld silence that begins before a position, unless another stream talks on after it. `base` is the
-    /// position of the first sample of the window.
+    /// Writes the withheld silence that begins before a position, unless the sound of another stream continues after
+    /// it. `base` is the position of the first sample of the window.
     fn settle_silence(&mut self, base: i64, position: i64, talks_on: usize) {
         if self.withheld.is_empty() {
             return;
@@ -106,7 +107,7 @@ impl ChannelWindow {
         }
     }
 
-    /// Returns samples and ranks of the window up to sample `end`, which grows if needed.
+    /// Returns the samples and ranks of the window up to sample `end`. The window grows if needed.
     fn grow_to(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
         let end = self.flushed + end;
         if self.samples.len() < end {
@@ -116,7 +117,8 @@ impl ChannelWindow {
         (&mut self.samples[self.flushed..end], &mut self.ranks[self.flushed..end])
     }
 
-    /// Adds the front of the window to some samples, and moves it by as many. A window that nobody wrote to stays empty.
+    /// Adds the samples at the front of the window to `samples`, and moves the window by as many. A window to which
+    /// nothing was written stays empty.
     fn move_front_into(&mut self, samples: &mut [i16]) {
         if self.samples.is_empty() {
             return;
@@ -128,7 +130,7 @@ impl ChannelWindow {
         self.remove_front(count);
     }
 
-    /// Moves the front of the window by `count` samples, which must be in the window.
+    /// Moves the start of the window by `count` samples, which must be in the window.
     fn remove_front(&mut self, count: usize) {
         self.flushed += count;
         if self.flushed * 2 >= self.samples.len() {
@@ -154,7 +156,7 @@ impl MixBuffer {
         }
     }
 
-    /// Writes samples at a position. Samples outside the recording or already flushed are dropped. Returns how many
+    /// Writes samples at a position. Samples outside the recording or already output are dropped. Returns how many
     /// samples lie inside the recording.
     pub(super) fn write(&mut self, target: MixTarget, at: i64, samples: &[i16]) -> usize {
         let MixTarget { channel, layer, rank } = target;
@@ -205,7 +207,7 @@ impl MixBuffer {
         inside
     }
 
-    /// Flushes all samples before a position.
+    /// Outputs all samples before a position.
     ///
     /// # Errors
     /// When `out` fails.
@@ -247,13 +249,13 @@ impl MixBuffer {
         self.total
     }
 
-    /// Writes peak, clipping and talk time of a channel into its report.
+    /// Writes peak, clipping and talk time of a channel into the report of its side.
     pub(super) fn fill_report(&self, channel: usize, report: &mut SideReport) {
         self.meters[channel].fill_report(report);
     }
 }
 
-/// Returns whether samples are the silence of a codec without any noise.
+/// Returns whether the samples are digital silence, i.e. a codec's silence without any noise.
 fn is_digital_silence(samples: &[i16]) -> bool {
     samples.iter().all(|sample| sample.unsigned_abs() <= DIGITAL_SILENCE)
 }
@@ -265,7 +267,7 @@ struct LevelMeter {
     peak: u32,
     clipped: u64,
     samples: u64,
-    /// Energy and samples of the current 20 ms.
+    /// Energy and number of the samples in the current piece of 20 ms.
     energy: u64,
     count: u32,
     talk_energy: u64,
@@ -288,8 +290,8 @@ impl LevelMeter {
         }
     }
 
-    /// Adds samples. It sums over slices without a branch, so that the compiler vectorizes: every sample of a recording
-    /// passes here.
+    /// Adds samples. The loop has no branch, so that the compiler vectorizes it: every sample of a recording passes
+    /// through it.
     fn add(&mut self, mut samples: &[i16]) {
         let piece = (self.rate_hz / 50).max(1);
         while !samples.is_empty() {
@@ -308,7 +310,7 @@ impl LevelMeter {
                 if self.energy > TALK_POWER * u64::from(piece) {
                     self.talk_energy += self.energy;
                     self.talk_samples += u64::from(piece);
-                    // Only few pieces are split by a flush.
+                    // Usually all samples of a piece are in one slice, so this case is fast.
                     if now.len() == piece as usize {
                         self.answer_tone.handle_piece(now, self.rate_hz, peak, self.energy);
                     }
@@ -334,14 +336,16 @@ impl LevelMeter {
 /// The largest value of mu-law (G.711 table 2a); A-law has 32256. Sound that was clipped before encoding has these
 /// values.
 const FULL_SCALE: u32 = 32_124;
-/// Smallest mean square of talk: 184 squared, -45 dBov. Background noise is below it, quiet speech above it.
+/// Smallest mean square of a piece that counts as talk: 184 squared, -45 dBov. Background noise is below it, quiet
+/// speech above it.
 const TALK_POWER: u64 = 184 * 184;
-/// The smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats have 0.
+/// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
+/// have 0.
 const DIGITAL_SILENCE: u16 = 8;
 /// Maximum number of pieces of silence withheld on a channel: one per packet of 10 ms over the longest window, for
 /// three streams.
 const MAX_WITHHELD: usize = 4_800;
-/// Part of a second: a stream that sounds within a tenth of a second after a packet talks on.
+/// Fraction of a second (1/10) within which sound must follow for a stream to count as continuing.
 const TALKS_ON_PARTS: u32 = 10;
-/// Longest window, s. No network delay explains sound that lies further ahead.
+/// Longest window, seconds. No network delay explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;

@@ -1,4 +1,4 @@
-//! Reads RTP packets from the spool (RFC 3550 section 5.1), whole or cut after the header.
+//! Reads RTP packets from the spool (RFC 3550 section 5.1), complete or truncated after the header.
 
 use crate::net::{PayloadType, SequenceNumber, Ssrc};
 use crate::rtp;
@@ -18,14 +18,14 @@ pub(super) struct RtpHeaderFields {
     pub(super) ssrc: Ssrc,
 }
 
-/// The payload, as far as the spool has it.
+/// The payload of a packet, as far as the spool has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CapturedPayload<'a> {
-    /// The whole payload without padding.
+    /// The complete payload without padding.
     Whole(&'a [u8]),
     /// No payload: the engine did not keep it, e.g. during a pause.
     Withheld,
-    /// Part of the payload: the capture cut it, or header and length contradict each other.
+    /// Only a part of the payload: the capture truncated it, or header and length contradict each other.
     Damaged,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item =
     let mut parts = rtp::split_merged(packet.payload).peekable();
     std::iter::from_fn(move || {
         let payload = parts.next()?;
-        // Bytes that the capture cut are missing from the last packet.
+        // Bytes that the capture truncated are missing from the last packet.
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let wire_len = if parts.peek().is_some() { length.min(rest) } else { rest };
         rest -= wire_len;
@@ -48,7 +48,7 @@ pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item =
 /// Parses the fixed header. Returns `None` for bytes that are not RTP.
 pub(super) fn read_header(packet: &PacketEntry<'_>) -> Option<RtpHeaderFields> {
     let (fixed, _) = packet.payload.split_first_chunk::<12>()?;
-    // The engine stores no RTCP. The bytes 192 to 223 are payload types 64 to 95 with the marker.
+    // The engine stores no RTCP, so bytes 192 to 223 are the payload types 64 to 95 with the marker bit.
     if fixed[0] >> 6 != 2 {
         return None;
     }
@@ -65,21 +65,22 @@ pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> 
     let cut = (packet.payload.len() as u64) < u64::from(packet.wire_len);
     match (cut, rtp_rs::RtpReader::new(packet.payload)) {
         (false, Ok(reader)) => CapturedPayload::Whole(reader.payload()),
-        // Quirk `bad_padding`: the padding bit is set, but the last byte is no padding length. All of it is payload.
+        // Quirk `bad_padding`: the padding bit is set, but the last byte is no padding length. All these bytes are
+        // payload.
         (false, Err(RtpReaderError::PaddingLengthInvalid(_))) => {
             let body = header_bytes(packet.payload).and_then(|at| packet.payload.get(at..));
             body.map_or(CapturedPayload::Damaged, CapturedPayload::Whole)
         }
         (true, Ok(reader)) if reader.payload().is_empty() => CapturedPayload::Withheld,
-        // The padding length is in the last byte, which was cut. A header alone means that the engine withheld the
-        // payload.
+        // The padding length is in the last byte, which was truncated. If only the header is left, the engine has
+        // withheld the payload.
         (true, Err(_)) if header_only(packet.payload) => CapturedPayload::Withheld,
         _ => CapturedPayload::Damaged,
     }
 }
 
-/// Returns the bytes of the payload on the wire, without padding if the packet is whole; `None` when the header itself
-/// was cut.
+/// Returns the length of the payload on the wire, bytes, without padding if the packet is complete; `None` if the
+/// header itself was truncated.
 pub(super) fn payload_bytes(packet: &PacketEntry<'_>) -> Option<u32> {
     if let CapturedPayload::Whole(payload) = read_payload(packet) {
         return u32::try_from(payload.len()).ok();
@@ -93,12 +94,12 @@ fn header_only(bytes: &[u8]) -> bool {
     match (bytes.first(), header_bytes(bytes)) {
         (None, _) => false,
         (_, Some(length)) => bytes.len() <= length,
-        // The cut is inside the header: before the extension or in the extension's first word.
+        // The header is truncated: before its extension, or in the extension's first word.
         (Some(first), None) => bytes.len() <= 12 + 4 * usize::from(first & 15),
     }
 }
 
-/// Returns the bytes of header, CSRCs and extension; `None` when the extension's length was cut off.
+/// Returns the length of header, CSRCs and extension, bytes; `None` if the extension's length was truncated.
 fn header_bytes(bytes: &[u8]) -> Option<usize> {
     let first = bytes.first()?;
     let fixed = 12 + 4 * usize::from(first & 15);

@@ -15,20 +15,20 @@ pub enum UndecodableReason {
     UnknownPayloadType(PayloadType),
     /// The stream cannot be decrypted.
     Encrypted(UndecryptableReason),
-    /// The capture cut the packet, or its header contradicts its length.
+    /// The capture truncated the packet, or its header contradicts its length.
     Cut,
     /// The decoder refused the payload.
     Damaged,
 }
 
-/// A deviation of a payload from its announced format, known by its form.
+/// A deviation of a payload from its announced format, found by examining the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PayloadQuirk {
     /// AMR in the other alignment than announced (RFC 4867 section 4).
     AmrAlignment,
-    /// G.726 with the code words in the other order than announced.
+    /// G.726 with the code words in the opposite order (RFC 3551 instead of AAL2, or the reverse).
     G726Packing,
-    /// Bytes behind the last whole frame.
+    /// Additional bytes after the last whole frame.
     TrailingBytes,
     /// Two channels with opposite phases.
     OppositePhases,
@@ -37,15 +37,15 @@ pub enum PayloadQuirk {
 /// The reason why a stream cannot be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UndecryptableReason {
-    /// DTLS-SRTP: the keys never cross the wire in clear.
+    /// DTLS-SRTP: the keys are never sent in clear.
     DtlsSrtp,
-    /// ZRTP: the keys never cross the wire in clear.
+    /// ZRTP: the keys are never sent in clear.
     Zrtp,
-    /// SRTP without keys in the signalling that the mirror showed.
+    /// SRTP without keys in the signalling that was captured.
     NoKeys,
-    /// SRTP with keys that do not fit the packets.
+    /// SRTP packets that the announced keys cannot decrypt.
     WrongKeys,
-    /// SRTP with a suite that is not supported.
+    /// SRTP with a crypto suite that is not supported.
     Unsupported,
 }
 
@@ -62,23 +62,23 @@ impl From<MissingKeyReason> for UndecryptableReason {
 /// Counts and levels of one side, within the recorded part of the call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SideReport {
-    /// Packets that gave sound.
+    /// Number of packets that gave sound.
     pub decoded: u64,
-    /// Packets that gave no sound, by reason.
+    /// Number of packets that gave no sound, by reason.
     pub silent: BTreeMap<UndecodableReason, u64>,
-    /// Lost packets whose sound a later packet repeated (RFC 2198).
+    /// Number of lost packets whose sound a later packet repeated (RFC 2198).
     pub repaired: u64,
-    /// Packets whose payload the engine did not keep.
+    /// Number of packets whose payload the engine did not keep.
     pub withheld: u64,
-    /// Telephone-events.
+    /// Number of telephone-events.
     pub events: u64,
-    /// Packets that deviate from their announced format and were decoded all the same.
+    /// Number of packets that deviate from their announced format and were decoded nevertheless, by kind of deviation.
     pub quirks: BTreeMap<PayloadQuirk, u64>,
-    /// Comfort noise packets (RFC 3389).
+    /// Number of comfort noise packets (RFC 3389).
     pub comfort: u64,
-    /// Packets that came too late to be played.
+    /// Number of packets that arrived too late to be played.
     pub late: u64,
-    /// The longest run of packets that were lost or gave no sound.
+    /// The largest number of consecutive packets that were lost or gave no sound.
     pub burst_loss: u64,
     /// Duration of all sound, concealment and comfort noise included, microseconds.
     pub heard_us: u64,
@@ -89,9 +89,9 @@ pub struct SideReport {
     pub clock_drift_ppm: Option<f64>,
     /// The largest magnitude of a sample, 0 to 32768.
     pub peak: u32,
-    /// Root mean square of the 20 ms pieces with talk.
+    /// Root mean square of the samples in the 20 ms pieces with talk.
     pub talk_rms: f64,
-    /// Samples at full scale, or at the largest value of G.711.
+    /// Number of samples at full scale, or at the largest value of G.711.
     pub clipped: u64,
     /// Seconds with sound louder than -45 dBov.
     pub talk_s: f64,
@@ -101,9 +101,9 @@ pub struct SideReport {
     pub answer_tone: bool,
     /// Streams whose timestamps run on another clock than announced: SSRC, announced and true clock (Hz).
     pub wrong_clocks: Vec<(Ssrc, u32, u32)>,
-    /// Packets with sound whose timestamps are useless. They were placed by sequence number and duration.
+    /// Number of packets whose timestamps are useless. They were placed by sequence number and duration.
     pub broken_stamps: u64,
-    /// Packets of streams whose timestamps leap every few packets, whatever clock is assumed.
+    /// Number of packets in streams whose timestamps jump every few packets, whatever clock is assumed.
     pub scattered: u64,
 }
 
@@ -117,9 +117,9 @@ impl SideReport {
 /// The result of rendering a leg.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RenderReport {
-    /// Samples of each channel.
+    /// Number of samples in each channel.
     pub samples: u64,
-    /// The leg's caller (left) and callee (right).
+    /// The reports of the leg's caller (left) and callee (right).
     pub sides: [SideReport; 2],
     /// True if the spool ended in the middle of a block.
     pub torn_tail: bool,

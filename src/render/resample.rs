@@ -1,7 +1,7 @@
 //! Converts the sampling rate of one channel without delay.
 //!
-//! The delay of the FFT resampler (rubato) is removed: output sample `n` is the moment `n / to` of the input. The
-//! output is exactly as long as the input.
+//! The delay of the FFT resampler (rubato) is removed: output sample `n` belongs to the time `n
+//! to` of the input, in seconds. The output is exactly as long as the input.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
@@ -10,19 +10,19 @@ use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 pub struct Resampler {
     from_hz: u32,
     to_hz: u32,
-    /// `None` when both rates are equal.
+    /// The converter; `None` if both rates are equal.
     converter: Option<FftConverter>,
-    /// Input and output samples so far.
+    /// Numbers of input samples and of output samples so far.
     taken: u64,
     given: u64,
 }
 
 struct FftConverter {
     fft: Fft<f32>,
-    /// Input that does not fill a block yet.
+    /// Input samples that do not fill a block yet.
     pending: Vec<f32>,
     block: Vec<f32>,
-    /// Samples of the delay that are still to be dropped.
+    /// Number of output samples of the delay that are still to be dropped.
     delay: usize,
 }
 
@@ -48,8 +48,8 @@ impl Resampler {
         self.given += (out.len() - at) as u64;
     }
 
-    /// Ends the stream and appends the rest. All output is then exactly as long as all input, rounded to a sample. The
-    /// converter can be used again.
+    /// Ends the stream and appends the remaining output. In total, the output is then exactly as long as the input,
+    /// rounded to a sample. The converter can be used again.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
         let due = self.due();
         if let Some(converter) = &mut self.converter {
@@ -67,7 +67,7 @@ impl Resampler {
         (self.taken, self.given) = (0, 0);
     }
 
-    /// Returns the number of output samples that equal the input so far in duration.
+    /// Returns the number of output samples that have the same duration as the input so far.
     fn due(&self) -> u64 {
         let (from, to) = (u128::from(self.from_hz), u128::from(self.to_hz));
         ((u128::from(self.taken) * to + from / 2) / from) as u64
@@ -128,7 +128,7 @@ const fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Length of a block. With 32 ms, the step from pass band to stop band is about 120 Hz wide.
+/// Length of a block, ms. With 32 ms, the step from pass band to stop band is about 120 Hz wide.
 const BLOCK_MS: usize = 32;
 
 /// Longest block, samples. Rates with hardly a common factor would need blocks of up to a second, but a rate such as
@@ -174,7 +174,7 @@ mod tests {
                     let got = resampled(from, to, &tone(from, hz, 0.4), 160);
                     let expected = tone(to, hz, 0.4);
                     assert_eq!(got.len(), expected.len(), "{from} to {to}");
-                    // Rounding to 16 bits alone leaves 88 dB of this tone.
+                    // Rounding to 16 bits alone limits the ratio for this tone to 88 dB.
                     let snr = snr_db(to, &expected, &got);
                     assert!(snr > 60.0, "{from} to {to} at {hz} Hz: {snr:.1} dB");
                 }

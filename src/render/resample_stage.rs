@@ -3,18 +3,18 @@
 use super::mix_buffer::{MixBuffer, MixTarget};
 use super::resample::Resampler;
 
-/// Converts the sound of one decoder.
+/// Converts the sound of one decoder to the recording's rate.
 pub(super) struct ResampleStage {
     from_hz: u32,
     to_hz: u32,
     target: MixTarget,
-    /// `None` when both rates are equal, or when their ratio cannot be converted.
+    /// The resampler; `None` if both rates are equal, or if their ratio cannot be converted.
     resampler: Option<Resampler>,
     run: Option<ResampleRun>,
     scratch: Vec<i16>,
 }
 
-/// Contiguous sound that is being converted.
+/// Sound without a gap that is being converted.
 #[derive(Clone, Copy, Debug)]
 struct ResampleRun {
     /// Position of the next input sample, at the decoder's rate.
@@ -63,7 +63,7 @@ impl ResampleStage {
         }
     }
 
-    /// Returns the decoder's rate, Hz.
+    /// Returns the sampling rate of the decoder, Hz.
     pub(super) fn input_hz(&self) -> u32 {
         self.from_hz
     }

@@ -5,7 +5,7 @@
 //! sequence numbers and packet durations give the media time instead.
 //!
 //! A *track* is a set of packets with about the same lag. A jump of the timestamps begins a new track, e.g. a reset or
-//! a pause that the timestamps do not count. Both rendering passes feed the same packets in the same order and so get
+//! a pause that the timestamps do not count. Both rendering passes pass the same packets in the same order, so they get
 //! the same tracks.
 
 use crate::net::SequenceNumber;
@@ -15,7 +15,7 @@ use crate::net::SequenceNumber;
 pub(super) struct MediaPosition {
     /// Media time, ns.
     pub(super) media_ns: i64,
-    /// Lag: arrival (ns since the stream's first packet) minus media time.
+    /// Lag, ns: arrival (since the stream's first packet) minus media time.
     pub(super) lag_ns: i64,
     /// Number of the track.
     pub(super) track: usize,
@@ -40,16 +40,16 @@ pub(super) struct PacketTiming {
     pub(super) time: u32,
     /// Sequence number.
     pub(super) sequence: SequenceNumber,
-    /// The measure of the distance to the next packet.
+    /// How the distance from this packet to the next is measured.
     pub(super) unit: TimingUnit,
 }
 
-/// The measure of the distance between two packets.
+/// How the media time between two packets is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TimingUnit {
-    /// The difference of their RTP timestamps, at this clock in Hz.
+    /// By the difference of their RTP timestamps, with this clock in Hz.
     Ticks(u32),
-    /// The difference of their sequence numbers. This packet's sound lasts this long, ns.
+    /// By the difference of their sequence numbers. The value is the duration of this packet's sound, ns.
     Packets(i64),
 }
 
@@ -57,7 +57,7 @@ pub(super) enum TimingUnit {
 struct ClockBase {
     clock_hz: u32,
     media_ns: i64,
-    /// Ticks since this clock came into use.
+    /// Number of ticks since this clock is in use.
     ticks: i64,
     last: PacketTiming,
 }
@@ -69,8 +69,8 @@ struct TrackTail {
 }
 
 impl TimestampUnwrapper {
-    /// Returns the position of the next packet in order of arrival; `at_ns` is its arrival since the stream's first
-    /// packet.
+    /// Returns the position of the next packet. Must be called in order of arrival. `at_ns` is the arrival since the
+    /// stream's first packet, ns.
     pub(super) fn handle_packet(&mut self, at_ns: i64, timing: PacketTiming) -> MediaPosition {
         let media_ns = self.media_ns(at_ns, timing);
         let lag_ns = at_ns - media_ns;
@@ -105,12 +105,12 @@ impl TimestampUnwrapper {
             TimingUnit::Ticks(clock_hz) => {
                 let clock_hz = clock_hz.max(1);
                 if base.clock_hz != clock_hz {
-                    // RFC 7160: from this packet on, timestamps count another clock.
+                    // RFC 7160: from this packet on, timestamps count another clock, so the ticks start at 0 again.
                     base.rebase();
                     base.clock_hz = clock_hz;
                 }
-                // RFC 3550 section 5.1: timestamps wrap at 2^32. The shorter way round is taken, so packets may arrive
-                // in any order.
+                // RFC 3550 section 5.1: timestamps wrap at 2^32. The nearer of both possible values is used, so packets
+                // may arrive in any order.
                 base.ticks += i64::from(timing.time.wrapping_sub(last.time) as i32);
             }
             TimingUnit::Packets(length_ns) => {
@@ -138,7 +138,7 @@ impl ClockBase {
 }
 
 fn ticks_to_ns(ticks: i64, clock_hz: u32) -> i64 {
-    // 292 years of ticks. Only timestamps that jump for years could get there.
+    // The result overflows only after 292 years of ticks, i.e. if timestamps jump by years.
     scaled(ticks, 1_000_000_000, clock_hz.into()).unwrap_or(0).clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS)
 }
 
@@ -151,9 +151,10 @@ pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
     }
 }
 
-/// Packets whose lags differ by less are on one track. It is more than the jitter of any network that carries speech.
+/// Largest difference of the lags of packets on one track, ns. It exceeds the jitter of any network that carries
+/// speech.
 const SAME_TRACK_NS: i64 = 200_000_000;
 /// Largest media time, ns: keeps sums of media times far from overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
-/// Tracks of one stream: enough for a reset at each hold of a day-long call.
+/// Maximum number of tracks of one stream: enough for a reset at each hold of a day-long call.
 const MAX_TRACKS: usize = 4_096;

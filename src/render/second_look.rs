@@ -1,39 +1,40 @@
 //! Examines a stream again if its timeline shows that its timestamps do not fit its arrivals.
 //!
-//! A stream is doubtful if new tracks begin every few packets, or if its lag wanders farther than drift and jitter
+//! The *lag* of a packet is its arrival time minus its media time; a *track* is a group of packets with about the same
+//! lag. A stream is doubtful if new tracks begin every few packets, or if its lag changes by more than drift and jitter
 //! explain. The first pass then runs again for these streams, with the announced clock and with counted packets.
-//! Another clock replaces the detected one only if its lag is clearly steadier.
+//! Another clock replaces the detected one only if the lag is clearly steadier with it.
 //!
 //! Quirk `leaping_stamps`: a sender adds 20 ms to its timestamps every second while its packets leave evenly
 //! (FreeSWITCH issue 963).
 
 use super::timeline::LagTrack;
 
-/// The way in which the first pass finds the clock of a format.
+/// How the first pass finds the clock of a format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClockPolicy {
-    /// Timestamps, durations and arrivals decide.
+    /// The clock is detected from timestamps, durations and arrival times.
     #[default]
     Detect,
-    /// The announced clock, whatever the timestamps say.
+    /// The announced clock is used, whatever the timestamps are.
     Announced,
-    /// Sequence numbers and durations, where the format allows it.
+    /// Packets are counted: sequence numbers and durations give the time, if the format allows it.
     Counted,
 }
 
 impl ClockPolicy {
-    /// The policies to be tried in case of doubt, in their order.
+    /// The policies that are tried for a doubtful stream, in this order.
     pub(super) const ALTERNATIVES: [Self; 2] = [Self::Announced, Self::Counted];
 }
 
-/// How well timestamps and arrivals of a stream agree.
+/// How well the timestamps of a stream agree with its arrival times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TimelineFit {
     packets: u64,
     tracks: u64,
-    /// The largest range of the lag within a track, ns.
+    /// The largest change of the lag within a track, ns.
     wander_ns: i64,
-    /// The longest time from the first to the last packet of a track, ns.
+    /// The longest duration of a track from its first to its last packet, ns.
     span_ns: i64,
 }
 
@@ -59,28 +60,29 @@ impl TimelineFit {
         self.tracks >= MANY_TRACKS && self.packets < self.tracks * FEW_PACKETS
     }
 
-    /// Returns whether this timeline has clearly fewer tracks or less wander than another of the same packets.
+    /// Returns whether this timeline is clearly better than another of the same packets: it has fewer tracks, or its
+    /// lag changes less.
     pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
         let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
         fewer_tracks || (self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns)
     }
 
-    /// Returns the number of packets.
+    /// Returns the number of packets in all tracks.
     pub(super) fn packets(&self) -> u64 {
         self.packets
     }
 }
 
-/// A stream of fewer packets shows no trend; 1 s at 20 ms.
+/// Minimum number of packets of a stream that can be doubtful; 1 s at 20 ms. Fewer show no trend.
 const MIN_PACKETS: u64 = 50;
-/// Range of the lag that jitter explains, ns. If the second look confirms the clock, it only cost time.
+/// Change of the lag that jitter explains, ns. If the second look confirms the clock, it only cost time.
 const JITTER_NS: i64 = 25_000_000;
-/// Drift of the worst clocks, ppm.
+/// Drift of the worst clocks in devices, ppm.
 const MAX_DRIFT_PPM: i64 = 500;
-/// Wander of the lag, ns, that is accepted of a timeline with clearly fewer tracks.
+/// Change of the lag, ns, that is accepted for a timeline with clearly fewer tracks.
 const CALM_NS: i64 = 40_000_000;
 /// Minimum number of tracks (runs of packets with a steady lag) that make a stream doubtful. Holds and resets of a
 /// usual call make fewer.
 const MANY_TRACKS: u64 = 8;
-/// Mean packets of a track below which a stream is doubtful: a fifth of a second at 20 ms.
+/// Mean number of packets in a track below which a stream is doubtful: a fifth of a second at 20 ms.
 const FEW_PACKETS: u64 = 10;

@@ -12,7 +12,7 @@ use super::report::{RenderError, RenderReport};
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
-/// Reads a spool a second time and passes its sound to `out`, from sample 0 to the last, up to a second at once.
+/// Reads a spool a second time and passes its sound to `out`, from sample 0 to the last, at most one second at a time.
 ///
 /// # Errors
 /// When the spool cannot be read or `out` fails.
@@ -27,7 +27,8 @@ pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -
                     if packet.at > plan.ends_at + FLUSH_DELAY {
                         break;
                     }
-                    // Flush first, so that after a long pause the window lies around this packet.
+                    // Samples are output first, so that after a long pause the window of the mix buffer lies around
+                    // this packet.
                     if packet.at >= pass.next_flush {
                         pass.advance(packet.at, out)?;
                     }
@@ -39,7 +40,7 @@ pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -
     pass.finish(out)
 }
 
-/// The state of the second pass.
+/// The state of the second rendering pass.
 struct RenderPass<'a> {
     plan: &'a RenderPlan,
     known: DecidedStreams,
@@ -79,7 +80,7 @@ impl<'a> RenderPass<'a> {
         player.handle_packet(packet, head, inputs, &mut context);
     }
 
-    /// Advances all players to `now` and flushes the finished sound.
+    /// Advances all players to the time `now`, and outputs the finished samples.
     fn advance(&mut self, now: Timestamp, out: &mut SampleSink<'_>) -> Result<(), RenderError> {
         self.next_flush = now + FLUSH_INTERVAL;
         let finished = self.plan.position(now - FLUSH_DELAY) as i64;
@@ -117,9 +118,9 @@ impl<'a> RenderPass<'a> {
     }
 }
 
-/// Time from playout to flush: longer than the reordering in the player and the spool reader.
+/// Time after which samples are finished and output: longer than the reordering in the player and in the spool reader.
 const FLUSH_DELAY: Duration = Duration::from_secs(6);
-/// Pause after which comfort noise continues: packets on their way have arrived by then.
+/// Duration of a pause after which comfort noise is continued: delayed packets have arrived by then.
 const COMFORT_DELAY: Duration = Duration::from_secs(3);
-/// Interval between two flushes.
+/// Interval between two outputs of finished samples.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);

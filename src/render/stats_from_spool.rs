@@ -1,8 +1,8 @@
 //! Recounts the packets of a leg from its spool. The engine's own counts are incomplete after a restart during the
 //! call.
 //!
-//! The same statistics ([`StreamStats`]) over the same packets give the same numbers. Duplicates are an exception: no
-//! spool holds them, so only those since the restart are counted.
+//! The same statistics ([`StreamStats`]) over the same packets give the same numbers. Duplicates are an exception: the
+//! spool does not contain them, so only those since the restart are counted.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ struct PayloadTypeTally {
 }
 
 impl SpoolStats {
-    /// Counts the packets in a spool up to a moment. It is a pass of its own, because few calls need it.
+    /// Counts the packets in a spool up to a time. This is a separate reading of the spool, because few calls need it.
     ///
     /// # Errors
     /// When the spool cannot be read.
@@ -87,13 +87,13 @@ impl SpoolStats {
         }
     }
 
-    /// Returns whether a stream carries other media, e.g. video, on the flow of an audio stream.
+    /// Returns whether a stream carries other media, e.g. video, on the same flow as an audio stream.
     fn is_other_media(&self, stream: &StreamTally) -> bool {
         let has_codec = |s: &StreamTally| s.payloads.values().any(|payload| payload.codec_name.is_some());
         !has_codec(stream) && self.streams.values().any(|other| other.flow == stream.flow && has_codec(other))
     }
 
-    /// Replaces the engine's counts.
+    /// Replaces the engine's counts in the records of both sides.
     pub(super) fn replace_counts(&self, sides: &mut [SideRecord; 2]) {
         for side in [Side::Caller, Side::Callee] {
             let record = &mut sides[side.channel()];

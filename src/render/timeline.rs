@@ -1,20 +1,20 @@
 //! Computes the playout time of each packet of a stream.
 //!
-//! The network can only delay a packet. So the smallest lag within [`WINDOW_NS`] each way is the lag without jitter.
-//! The recording uses that lag and leaves jitter out. The steps for each track (see [`super::rtp_clock`]):
+//! The network can only delay a packet. So the smallest lag (arrival minus media time) within [`WINDOW_NS`] each way is
+//! the lag without jitter. The recording uses that lag and leaves jitter out. The steps for each track (see
+//! [`super::rtp_clock`]):
 //!
 //! 1. Packets are collected into bins of half a second, each with its smallest lag. A bin also ends where the lag
-//!    jumps, so that a step is known to the packet.
+//! jumps, so that the packet at which a step happens is known.
 //! 2. Bins are joined into *segments*. A new segment begins after a pause longer than the window. It also begins at a
-//!    lasting step of the lag by more than [`STEP_NS`] and the jitter around it, e.g. a new route. A step needs
-//!    [`MIN_STEP_PACKETS`] packets on each side, so a late packet is no step.
+//! lasting step of the lag by more than [`STEP_NS`] and the jitter around it, e.g. a new route. A step needs
+//! [`MIN_STEP_PACKETS`] packets on each side, so a late packet is no step.
 //! 3. In a segment, the smallest lag within the window is averaged over the window. The result is a line through knots.
-//!    It follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, 0.5
-//!    %.
+//! It follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, 0.5 %.
 
 use super::rtp_clock::{MediaPosition, scaled};
 
-/// Up to half a second of packets. Times are in ns.
+/// A bin: up to half a second of packets. Times are in ns.
 #[derive(Clone, Copy, Debug)]
 struct LagBin {
     first_index: u32,
@@ -24,11 +24,11 @@ struct LagBin {
     first_media: i64,
     last_media: i64,
     min_lag: i64,
-    /// Sum of all packets' lags.
+    /// Sum of the lags of all packets in the bin, ns.
     sum_lag: i128,
 }
 
-/// Collects the bins of one track.
+/// Collects the bins of one track, i.e. of packets with about the same lag.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LagTrack {
     bins: Vec<LagBin>,
@@ -46,7 +46,7 @@ pub(super) struct LagTimeline {
 #[derive(Clone, Debug, PartialEq)]
 struct TimelineSegment {
     first_index: u32,
-    /// Media time and lag, ns; at least one knot.
+    /// Points of the line through the lags: media time and lag, ns. There is at least one.
     knots: Vec<(i64, i64)>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct PlayoutOffset {
 }
 
 impl LagTrack {
-    /// Adds a packet; `at_ns` is its arrival since the stream's first packet.
+    /// Adds a packet. `at_ns` is the arrival since the stream's first packet, ns.
     pub(super) fn handle_packet(&mut self, at_ns: i64, position: &MediaPosition) {
         let (media, lag) = (position.media_ns, position.lag_ns);
         let jump = self.packets > 0 && (lag - self.last_lag).abs() > JUMP_NS;
@@ -92,12 +92,12 @@ impl LagTrack {
         });
     }
 
-    /// Returns the number of packets so far.
+    /// Returns the number of packets in the track so far.
     pub(super) fn packets(&self) -> u32 {
         self.packets
     }
 
-    /// Returns the first and the last arrival, ns.
+    /// Returns the arrival times of the first and the last packet, ns since the stream's first packet.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
         Some((self.bins.first()?.first_at, self.bins.last()?.last_at))
     }
@@ -107,13 +107,13 @@ impl LagTrack {
         self.bins.iter().map(|bin| bin.min_lag).min()
     }
 
-    /// Returns the range of the smallest lags of its bins, ns.
+    /// Returns the difference between the largest and the smallest of the bins' smallest lags, ns.
     pub(super) fn wander_ns(&self) -> i64 {
         let lags = || self.bins.iter().filter(|bin| bin.packets >= MIN_BIN_PACKETS).map(|bin| bin.min_lag);
         lags().max().zip(lags().min()).map_or(0, |(most, least)| most.saturating_sub(least))
     }
 
-    /// Returns the finished timeline.
+    /// Computes the timeline from the bins collected so far.
     pub(super) fn timeline(&self) -> LagTimeline {
         let segments = segments(&self.bins).into_iter();
         LagTimeline {
@@ -176,7 +176,7 @@ fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
     segments
 }
 
-/// Returns whether the lag changes for good at bin `k`.
+/// Returns whether the lag changes permanently at bin `k`.
 fn is_step(bins: &[LagBin], k: usize) -> bool {
     let at = bins[k].first_at;
     let back = BinGroup::of(bins[..k].iter().rev().take_while(|bin| bin.last_at > at - WINDOW_NS));
@@ -185,14 +185,14 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
     if packets < MIN_STEP_PACKETS {
         return false;
     }
-    // Of few packets, perhaps none came without jitter. With evenly spread jitter the largest is twice the mean.
+    // With few packets, perhaps none arrived without jitter. Evenly distributed jitter is at most twice its mean.
     let jitter = back.jitter().max(ahead.jitter());
     let step = STEP_NS.max(if packets < MANY_PACKETS { 2 * jitter } else { jitter });
     ahead.min_lag - back.min_lag > step
         || (back.min_lag - ahead.min_lag > step && bins[k].min_lag <= ahead.min_lag + step / 2)
 }
 
-/// Sums over the bins before or after a moment.
+/// Sums over the bins before or after a step.
 struct BinGroup {
     packets: u32,
     min_lag: i64,
@@ -208,7 +208,7 @@ impl BinGroup {
         })
     }
 
-    /// Returns the mean lag above the smallest lag.
+    /// Returns the jitter, ns: the mean lag minus the smallest lag.
     fn jitter(&self) -> i64 {
         (self.sum_lag / i128::from(self.packets.max(1))) as i64 - self.min_lag
     }
@@ -230,7 +230,8 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
         let sum: i128 = window.iter().map(|&lag| i128::from(lag)).sum();
         let lag = (sum / window.len().max(1) as i128) as i64; // lies between the smallest and the largest lag
         let media = bin.first_media.midpoint(bin.last_media);
-        // Reordering can swap the centres of two bins, but media time must grow along the line.
+        // Reordering can swap the centres of two bins, but media time must increase along the line. So such a knot is
+        // left out.
         if knots.last().is_none_or(|&(last, _)| media > last) {
             knots.push((media, lag));
         }
@@ -238,19 +239,20 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
     knots
 }
 
-/// Reach of the window each way. Jitter is over within it, and drift (500 ppm) is 1 ms.
+/// Distance in time, ns, over which the smallest lag is searched before and after a packet. Longer delays are rare, and
+/// drift (500 ppm) is 1 ms in this time.
 const WINDOW_NS: i64 = 2_000_000_000;
-/// Length of a bin.
+/// Length of a bin, ns.
 const BIN_NS: i64 = 500_000_000;
-/// A lasting change of the lag by this much is a step, not drift.
+/// Smallest lasting change of the lag, ns, that is a step and not drift.
 const STEP_NS: i64 = 20_000_000;
-/// A change of the lag between two packets by this much ends a bin.
+/// Change of the lag between two packets, ns, that ends a bin.
 const JUMP_NS: i64 = 15_000_000;
-/// A jump ends a bin only after this many packets. Otherwise jitter would make a bin of each packet.
+/// Minimum number of packets in a bin that a jump ends. Otherwise jitter would make a bin of each packet.
 const MIN_BIN_PACKETS: u32 = 5;
-/// A jump ends a bin only after this time, so that a flood of packets makes at most 25 bins a second.
+/// Minimum duration, ns, of a bin that a jump ends. So a flood of packets makes at most 25 bins a second.
 const MIN_BIN_NS: i64 = 40_000_000;
-/// Fewer packets than these do not prove a lag.
+/// Minimum number of packets on each side of a step. Fewer do not prove a lag.
 const MIN_STEP_PACKETS: u32 = 10;
-/// Of this many packets, at least one came nearly without jitter.
+/// Number of packets of which at least one arrives nearly without jitter.
 const MANY_PACKETS: u32 = 25;

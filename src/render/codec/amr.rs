@@ -1,4 +1,4 @@
-//! AMR and AMR-WB, with RTP payloads of RFC 4867, bandwidth-efficient and octet-aligned.
+//! Decodes AMR and AMR-WB in RTP payloads of RFC 4867, bandwidth-efficient and octet-aligned.
 
 use codec_core::codecs::amr::{AmrCodec, AmrFrameType, AmrPayloadCodec, AmrPayloadConfig, AmrPayloadFrame, AmrVariant};
 use codec_core::types::{CodecConfig, CodedFrame, FrameKind, VariableRateCodec};
@@ -9,12 +9,12 @@ use crate::codec::AmrBand;
 use crate::codec::amr_form::{AmrAlignment, AmrForm};
 use crate::render::report::PayloadQuirk;
 
-/// Decodes one AMR or AMR-WB stream.
+/// Decoder of one AMR or AMR-WB stream.
 pub(crate) struct AmrDecoder {
     codec: AmrCodec,
-    /// Payload decoder for the announced alignment.
+    /// Parser of payloads with the announced alignment.
     announced: AmrPayloadCodec,
-    /// Payload decoder for the other alignment; `None` for frame CRCs and robust sorting.
+    /// Parser of payloads with the other alignment; `None` with frame CRCs or robust sorting, which fix the alignment.
     other: Option<AmrPayloadCodec>,
     form: AmrForm,
     in_use: AmrAlignment,
@@ -23,7 +23,7 @@ pub(crate) struct AmrDecoder {
     mode: u8,
     dtx: DtxState,
     concealer: FrameConcealer,
-    /// Whether the last payload had bytes behind its frames.
+    /// Whether the last payload had stray bytes after its frames.
     has_stray_bytes: bool,
 }
 
@@ -63,7 +63,8 @@ impl AmrDecoder {
         })
     }
 
-    /// Decodes one frame of a payload. A frame that cannot be decoded is concealed, because its neighbours are good.
+    /// Decodes one frame of a payload. Conceals a frame that cannot be decoded, because the other frames of the payload
+    /// may be good.
     fn frame(&mut self, frame: AmrPayloadFrame, out: &mut Vec<i16>) {
         self.dtx = match frame.frame_type {
             AmrFrameType::Speech(_) => DtxState::Talking,
@@ -83,7 +84,8 @@ impl AmrDecoder {
         self.play(&coded, out);
     }
 
-    /// Appends exactly one frame of sound. A frame that the codec refuses is treated as lost.
+    /// Decodes a frame and appends exactly the duration of one frame. If the codec refuses the frame, it is treated as
+    /// lost.
     fn play(&mut self, coded: &CodedFrame, out: &mut Vec<i16>) {
         let lost = || CodedFrame { kind: FrameKind::Lost, mode: coded.mode, quality_ok: false, data: Vec::new() };
         let sound = self.codec.decode_frame(coded).or_else(|_| self.codec.decode_frame(&lost())).unwrap_or_default();

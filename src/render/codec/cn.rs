@@ -3,7 +3,7 @@
 use super::{DecodeError, SpeechDecoder};
 
 /// Generates the noise that comfort noise packets describe. Only the level is used. The spectral shape (reflection
-/// coefficients) is ignored: at the level of a quiet line it sounds like white noise.
+/// coefficients) is ignored: at the low level of line noise, white noise sounds the same.
 ///
 /// A packet has no duration, because the pause lasts until the next packet. So [`SpeechDecoder::decode`] gives no
 /// samples. It sets the level for [`SpeechDecoder::conceal`].
@@ -39,7 +39,7 @@ impl SpeechDecoder for ComfortNoiseDecoder {
 /// Generates white noise, the same in every run.
 #[derive(Clone, Debug)]
 pub(crate) struct NoiseGenerator {
-    /// Largest magnitude of a sample; 0: silence.
+    /// Largest magnitude of a sample; 0 means silence.
     peak: i32,
     state: u32,
 }
@@ -60,7 +60,7 @@ impl NoiseGenerator {
         self.peak = if minus_dbov >= 127 { 0 } else { peak as i32 };
     }
 
-    /// Appends noise.
+    /// Appends `samples` samples of noise.
     pub(crate) fn fill(&mut self, samples: usize, out: &mut Vec<i16>) {
         if self.peak == 0 {
             out.resize(out.len() + samples, 0);
@@ -86,10 +86,10 @@ impl Default for NoiseGenerator {
 /// The loudest comfort noise, -dBov. Comfort noise is background: a broken level must not drown speech.
 pub(crate) const LOUDEST_DBOV: u8 = 30;
 
-/// Ratio of peak to root mean square of a uniform distribution.
+/// Ratio of peak to root mean square for a uniform distribution, which the noise has.
 const SQRT_3: f64 = 1.732_050_807_568_877_2;
 
-/// Amplitude ratio of -1 dB. Multiplication gives the same bits on every machine, `powf` need not.
+/// Amplitude ratio of -1 dB. Repeated multiplication gives the same bits on every machine; `powf` may not.
 const ONE_DB_DOWN: f64 = 0.891_250_938_133_745_5;
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
             assert!(out.is_empty(), "a comfort noise packet has no length of its own");
             decoder.conceal(8000, None, &mut out);
             assert_eq!(out.len(), 8000);
-            // 1 dB of tolerance: integers are coarse at -60 dBov (root mean square 33).
+            // The test tolerates 1 dB, because integer samples are coarse at -60 dBov (root mean square 33).
             assert!((rms_dbov(&out) + f64::from(level)).abs() < 1.0, "{level}: {}", rms_dbov(&out));
         }
     }

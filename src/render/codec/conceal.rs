@@ -1,18 +1,18 @@
-//! Conceals lost packets: by pitch waveform replication for codecs without concealment, and by bounding the concealment
-//! of the others.
+//! Conceals lost packets. For codecs without concealment, repeats the last pitch periods; for the others, limits the
+//! duration of their own concealment.
 //!
-//! The method is that of G.711 Appendix I. It repeats one, then two, then three pitch periods. After 10 ms at full
+//! The method is that of G.711 Appendix I: it repeats one, then two, then three pitch periods. After 10 ms at full
 //! strength, the sound fades by a fifth each 10 ms. Appendix I delays all sound by 3.75 ms, to blend into a gap. Here
 //! nothing is delayed: the step at the gap's beginning is spread over the first quarter period.
 
-/// Length of concealment, ms; silence follows.
+/// Duration of concealment, ms; silence follows.
 pub const FADE_MS: u32 = 60;
 
-/// Length of a codec's comfort noise after a silence descriptor, s; silence follows. Senders refresh descriptors about
-/// each second. A hold of hours must not cost hours of synthesis.
+/// Duration of a codec's comfort noise after a silence descriptor, s; silence follows. Senders refresh descriptors
+/// about each second. A hold of hours must not cost hours of synthesis.
 pub const COMFORT_S: usize = 10;
 
-/// Keeps the most recent sound and extrapolates it into gaps.
+/// Stores the most recent sound and extends it into gaps.
 #[derive(Clone, Debug)]
 pub struct Concealer {
     rate_hz: u32,
@@ -24,25 +24,25 @@ pub struct Concealer {
 /// A gap that is being concealed.
 #[derive(Clone, Debug)]
 struct ConcealedGap {
-    /// Samples of concealment so far.
+    /// Number of samples of concealment generated in this gap so far.
     generated: usize,
     pitch: usize,
-    /// Difference between the last decoded sample and the sample that the repetition would have there. It fades within
-    /// a quarter period.
+    /// Difference between the last decoded sample and the repeated sound at the same point. It fades within a quarter
+    /// period, so that the gap begins without a step.
     step: f32,
-    /// One, two and three pitch periods. The last quarter period is blended into the period before, so that they repeat
-    /// without a step.
+    /// One, two and three pitch periods. The last quarter period is blended into the period before, so that the
+    /// repetition has no step.
     cycles: [Vec<f32>; 3],
 }
 
 impl Concealer {
-    /// Returns a concealer without history: concealment is silence.
+    /// Returns a concealer without previous sound. Until it gets some, its concealment is silence.
     pub fn new(rate_hz: u32) -> Self {
         let length = ms(rate_hz, HISTORY_MS);
         Self { rate_hz, history: vec![0; length], gap: None }
     }
 
-    /// Records the samples just decoded. After a gap, their beginning is blended with the concealment.
+    /// Stores the samples that were just decoded. After a gap, blends their beginning with the concealment.
     pub fn note_decoded(&mut self, samples: &mut [i16]) {
         if let Some(gap) = self.gap.take() {
             let overlap = self.overlap(&gap).min(samples.len());
@@ -80,7 +80,7 @@ impl Concealer {
         ConcealedGap { generated: 0, pitch, step, cycles }
     }
 
-    /// Returns the last `periods` pitch periods, blended at the end so that they repeat without a step.
+    /// Returns the last `periods` pitch periods, blended at the end so that their repetition has no step.
     fn cycle(&self, pitch: usize, periods: usize) -> Vec<f32> {
         let length = pitch * periods;
         let start = self.history.len() - length;
@@ -95,7 +95,7 @@ impl Concealer {
         cycle
     }
 
-    /// Returns the concealment at sample `at` of the gap.
+    /// Returns the concealment for sample number `at` of the gap.
     fn concealed_sample(&self, gap: &ConcealedGap, at: usize) -> f32 {
         let step_length = (gap.pitch / 4).max(1);
         let step = if at < step_length { gap.step * (1.0 - at as f32 / step_length as f32) } else { 0.0 };
@@ -111,7 +111,7 @@ impl Concealer {
         ((sample + step) * self.strength(at)).clamp(f32::from(i16::MIN), f32::from(i16::MAX))
     }
 
-    /// Returns the gain: 1 for 10 ms, then falling to 0 at [`FADE_MS`].
+    /// Returns the gain for sample number `at` of the gap: 1 for 10 ms, then falling to 0 at [`FADE_MS`].
     fn strength(&self, at: usize) -> f32 {
         let (full, end) = (ms(self.rate_hz, 10), ms(self.rate_hz, FADE_MS));
         match at {
@@ -121,14 +121,15 @@ impl Concealer {
         }
     }
 
-    /// Returns the length of the blend after a gap: a quarter period, and 4 ms more for each 10 ms of gap, up to 10 ms.
+    /// Returns the number of samples blended after a gap: a quarter period, and 4 ms more for each 10 ms of gap, up to
+    /// 10 ms.
     fn overlap(&self, gap: &ConcealedGap) -> usize {
         let longer = ms(self.rate_hz, 4) * (gap.generated / ms(self.rate_hz, 10)).saturating_sub(1);
         (gap.pitch / 4 + longer).min(ms(self.rate_hz, 10))
     }
 
-    /// Returns the lag, 5 to 15 ms, with the largest normalised cross-correlation over the last 20 ms. The search
-    /// compares every few samples first, then every sample around the best lag.
+    /// Returns the pitch period in samples: the lag of 5 to 15 ms with the largest normalised cross-correlation over
+    /// the last 20 ms. The search first compares every few samples, then every sample around the best lag.
     fn pitch(&self) -> usize {
         let (shortest, longest) = (ms(self.rate_hz, PITCH_MS.0), ms(self.rate_hz, PITCH_MS.1));
         let stride = (self.rate_hz / 4_000).max(1) as usize;
@@ -150,8 +151,8 @@ impl Concealer {
     }
 }
 
-/// Bounds a codec's own concealment: it fades speech to silence by [`FADE_MS`], ends comfort noise after [`COMFORT_S`],
-/// and cuts frames to the samples asked for.
+/// Limits a codec's own concealment: fades speech to silence by [`FADE_MS`], ends comfort noise after [`COMFORT_S`],
+/// and cuts frames to the requested number of samples.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameConcealer {
     rate_hz: u32,
@@ -160,17 +161,17 @@ pub(crate) struct FrameConcealer {
     rest: Vec<i16>,
 }
 
-/// Whether a sender is between talk spurts (discontinuous transmission), and so what fills a gap.
+/// State of discontinuous transmission (DTX). It decides what fills a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DtxState {
-    /// The sender transmits speech: a gap is filled with concealment that fades.
+    /// The sender transmits speech: a gap is filled with concealment that fades out.
     Talking,
     /// The last frame was a silence descriptor: a gap is filled with comfort noise for up to [`COMFORT_S`].
     Paused,
 }
 
 impl FrameConcealer {
-    /// Returns a concealer outside a gap.
+    /// Returns a concealer for the sampling rate `rate_hz`, not within a gap.
     pub(crate) const fn new(rate_hz: u32) -> Self {
         Self { rate_hz, generated: 0, rest: Vec::new() }
     }
@@ -214,8 +215,8 @@ impl FrameConcealer {
     }
 }
 
-/// Returns the sample `at` samples into the gap of a cycle that repeats. Cycles of two and three periods start in phase
-/// with the single period.
+/// Returns sample number `at` of the gap, for a cycle of pitch periods that is repeated. Cycles of two and three
+/// periods start in phase with the single period.
 fn repeated(cycle: &[f32], pitch: usize, at: usize) -> f32 {
     let phase = at % pitch;
     let period = (at / pitch) % (cycle.len() / pitch);
@@ -233,7 +234,7 @@ fn best(lags: impl Iterator<Item = usize>, score: impl Fn(usize) -> f32) -> usiz
     found.0
 }
 
-/// Fades the last 20 ms only: the codec's own concealment has faded before.
+/// Fades a sample in the last 20 ms of the concealment only, because the codec's own concealment has faded before.
 fn fade(sample: i16, at: usize, rate_hz: u32) -> i16 {
     let (end, length) = (ms(rate_hz, FADE_MS), ms(rate_hz, 20));
     let left = end.saturating_sub(at).min(length);
@@ -244,13 +245,14 @@ const fn ms(rate_hz: u32, ms: u32) -> usize {
     (rate_hz as u64 * ms as u64 / 1000) as usize
 }
 
-/// Pitch periods of 66 to 200 Hz (G.711 Appendix I section I.2.2).
+/// Shortest and longest pitch period, ms: 66 to 200 Hz (G.711 Appendix I section I.2.2).
 const PITCH_MS: (u32, u32) = (5, 15);
 
 /// Length of the sound that the pitch search compares, ms.
 const WINDOW_MS: u32 = 20;
 
-/// Length of the history, ms: three of the longest pitch periods and the blend before them. Appendix I has 48.75 ms.
+/// Length of the stored sound, ms: three of the longest pitch periods and the blend before them. Appendix I has 48.75
+/// ms.
 const HISTORY_MS: u32 = 49;
 
 #[cfg(test)]
@@ -276,8 +278,8 @@ mod tests {
             concealer.note_decoded(&mut tone(rate, 125.0, 0, second));
             let mut generated = Vec::new();
             concealer.conceal(rate as usize / 100, &mut generated);
-            // One period of 125 Hz is a whole number of samples at these rates, so 10 ms at full strength are nearly
-            // perfect.
+            // At these rates, one period of 125 Hz is a whole number of samples. So the first 10 ms of concealment are
+            // nearly perfect.
             let truth = tone(rate, 125.0, second, generated.len());
             assert!(snr_db(&truth, &generated) > 30.0, "{rate}: {}", snr_db(&truth, &generated));
         }

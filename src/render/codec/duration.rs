@@ -1,6 +1,6 @@
-//! Returns how long the sound of a payload lasts, from its frames.
+//! Computes how long the sound of a payload lasts, from its frames.
 //!
-//! The timeline relies on it where arrival times mislead, e.g. when a sender lets packets leave two at a time.
+//! The timeline relies on this duration where arrival times mislead, e.g. when a sender sends packets two at a time.
 
 use crate::call::decision::PayloadFormat;
 #[cfg(feature = "speex")]
@@ -22,6 +22,7 @@ pub(crate) fn duration_of_bytes(format: &PayloadFormat, bytes: u32) -> Option<i6
     (length_ns > 0).then_some(length_ns)
 }
 
-/// Frames of Speex last 20 ms. The decoder also plays frames of a payload that is damaged at its end.
+/// Duration of a Speex frame, ns. It is needed for a payload that is damaged at its end, because the decoder plays its
+/// first frames.
 #[cfg(feature = "speex")]
 const SPEEX_FRAME_NS: i64 = 20_000_000;

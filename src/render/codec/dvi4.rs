@@ -1,9 +1,10 @@
-//! DVI4: IMA ADPCM of 4 bits a sample. Each packet begins with the coder's state (RFC 3551 section 4.5.1).
+//! Decodes DVI4: IMA ADPCM with 4 bits a sample. Each packet begins with the state of the coder (RFC 3551 section
+//! 4.5.1).
 
 use super::conceal::Concealer;
 use super::{DecodeError, SpeechDecoder};
 
-/// Decodes one DVI4 stream. Packets do not depend on each other.
+/// Decoder of one DVI4 stream. Packets do not depend on each other.
 #[derive(Clone, Debug)]
 pub(crate) struct Dvi4Decoder {
     rate_hz: u32,
@@ -47,7 +48,7 @@ struct AdpcmState {
 }
 
 impl AdpcmState {
-    /// Decodes one code (IMA recommended practices 3.00, section 6).
+    /// Decodes one code of 4 bits (IMA recommended practices 3.00, section 6).
     fn next(&mut self, code: u8) -> i16 {
         let step = STEPS[self.index as usize];
         let mut difference = step >> 3;

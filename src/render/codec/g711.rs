@@ -1,4 +1,4 @@
-//! G.711: A-law and mu-law, one byte a sample (ITU-T G.711; RFC 3551 section 4.5.14).
+//! Decodes G.711: A-law and mu-law, one byte a sample (ITU-T G.711; RFC 3551 section 4.5.14).
 
 use super::conceal::Concealer;
 use super::stereo::StereoDownmix;
@@ -14,7 +14,7 @@ pub(crate) const fn linear_values(law: CompandingLaw) -> &'static [i16; 256] {
     }
 }
 
-/// Decodes one G.711 stream.
+/// Decoder of one G.711 stream.
 #[derive(Clone, Debug)]
 pub(crate) struct G711Decoder {
     table: &'static [i16; 256],

@@ -1,4 +1,4 @@
-//! G.722 at 64 kbit/s: two sub-bands of ADPCM, 16 kHz (ITU-T G.722; RFC 3551 section 4.5.2).
+//! Decodes G.722 at 64 kbit/s: two sub-bands of ADPCM, 16 kHz (ITU-T G.722; RFC 3551 section 4.5.2).
 //!
 //! Written from the Recommendation and bit-exact with it. Names in capitals are the blocks of its clause 6.2 (`INVQBL`,
 //! `UPPOL2`, …). The RTP clock is 8000 Hz although the sound has 16000 samples a second. RFC 3551 section 4.5.2 keeps
@@ -7,7 +7,7 @@
 use super::conceal::Concealer;
 use super::{DecodeError, SpeechDecoder};
 
-/// Decodes one G.722 stream in mode 1: six bits for the lower sub-band, two for the higher.
+/// Decoder of one G.722 stream in mode 1: six bits for the lower sub-band, two for the higher.
 #[derive(Clone, Debug)]
 pub(crate) struct G722Decoder {
     low: SubBandDecoder,
@@ -81,20 +81,20 @@ impl SpeechDecoder for G722Decoder {
 /// The adaptive predictor and quantizer of one sub-band.
 #[derive(Clone, Debug, Default)]
 struct SubBandDecoder {
-    /// NBL, NBH: logarithmic scale factor.
+    /// Logarithmic scale factor (NBL or NBH).
     log_scale: i32,
-    /// DETL, DETH: quantizer scale factor.
+    /// Quantizer scale factor (DETL or DETH).
     scale: i32,
-    /// SL, SH: predicted signal. SZ: the zeros' part of it.
+    /// Predicted signal (SL or SH), and its part from the zeros (SZ).
     predicted: i32,
     zeros: i32,
-    /// RLT, PLT: the last two reconstructed and partially reconstructed signals.
+    /// The last two reconstructed signals (RLT) and partially reconstructed signals (PLT).
     recon: [i32; 2],
     partial: [i32; 2],
-    /// A1, A2: pole coefficients; B1 to B6: zero coefficients.
+    /// Coefficients of the poles (A1, A2) and of the zeros (B1 to B6).
     poles: [i32; 2],
     zero: [i32; 6],
-    /// DLT: the last six quantized differences.
+    /// The last six quantized differences (DLT).
     diff: [i32; 6],
 }
 
@@ -198,7 +198,7 @@ const WL: [i32; 16] = [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538,
 /// Multipliers for the two-bit codes of the higher sub-band (WH indexed by RH2).
 const WH: [i32; 4] = [798, -214, 798, -214];
 
-/// Outputs of the inverse quantizers, by code.
+/// Outputs of the inverse quantizers, indexed by code.
 const QM2: [i32; 4] = [-7408, -1616, 7408, 1616];
 const QM4: [i32; 16] =
     [0, -20_456, -12_896, -8968, -6288, -4240, -2584, -1200, 20_456, 12_896, 8968, 6288, 4240, 2584, 1200, 0];

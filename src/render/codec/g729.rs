@@ -1,4 +1,4 @@
-//! G.729 at 8 kbit/s, with the silence descriptors of annex B (RFC 3551 section 4.5.6).
+//! Decodes G.729 at 8 kbit/s, with the silence descriptors of annex B (RFC 3551 section 4.5.6).
 //!
 //! The bit stream of annex A is that of the full codec, so one decoder serves both.
 
@@ -9,13 +9,13 @@ use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 use crate::render::report::PayloadQuirk;
 
-/// Decodes one G.729 stream.
+/// Decoder of one G.729 stream.
 pub(crate) struct G729Decoder {
     codec: G729Codec,
-    /// The silence descriptor of the current pause.
+    /// The silence descriptor of the current pause; `None` while the sender talks.
     sid: Option<[u8; SID_BYTES]>,
     concealer: FrameConcealer,
-    /// Whether the last payload had a byte behind its frames.
+    /// Whether the last payload had a stray byte after its frames.
     has_stray_byte: bool,
 }
 
@@ -29,7 +29,7 @@ impl G729Decoder {
     /// Decodes one frame: speech (10 bytes), a silence descriptor (2 bytes) or a lost frame (0 bytes).
     fn frame(&mut self, frame: &[u8], out: &mut Vec<i16>) {
         let mut samples = [0; FRAME];
-        // The library refuses other lengths only. The frame is then silent.
+        // The library refuses only frames of another length. Then the frame is silent.
         if self.codec.decode_to_buffer(frame, &mut samples).is_err() {
             samples.fill(0);
         }
@@ -68,7 +68,7 @@ impl SpeechDecoder for G729Decoder {
         let dtx = if self.sid.is_some() { DtxState::Paused } else { DtxState::Talking };
         concealer.fill(samples, dtx, out, |out| {
             frames += 1;
-            // The library falls silent after 10 lost frames. Repeating the descriptor keeps its noise going.
+            // The library falls silent after 10 lost frames. Passing it the descriptor again keeps its noise going.
             let sid = self.sid;
             let frame: &[u8] = match &sid {
                 Some(sid) if frames.is_multiple_of(SID_AGAIN) => sid,

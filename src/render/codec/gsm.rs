@@ -1,4 +1,4 @@
-//! GSM full rate at 13 kbit/s (GSM 06.10, ETSI EN 300 961; RTP framing of RFC 3551 section 4.5.8).
+//! Decodes GSM full rate at 13 kbit/s (GSM 06.10, ETSI EN 300 961; RTP framing of RFC 3551 section 4.5.8).
 //!
 //! Written from the standard. Its 16-bit arithmetic is normative, so every conforming decoder gives the same samples.
 //! Variable names in comments are those of its clause 5.3.
@@ -7,21 +7,21 @@ use super::conceal::Concealer;
 use super::{DecodeError, MAX_STRAY_BYTES, SpeechDecoder};
 use crate::render::report::PayloadQuirk;
 
-/// Decodes one GSM stream.
+/// Decoder of one GSM full rate stream.
 #[derive(Clone, Debug)]
 pub(crate) struct GsmDecoder {
-    /// drp: the reconstructed residual, 120 past samples and 40 of the current subframe.
+    /// The reconstructed residual (drp): 120 past samples and 40 of the current subframe.
     residual: [i16; HISTORY + SUBFRAME],
-    /// nrp: the last valid lag.
+    /// The last valid lag (nrp).
     lag: usize,
-    /// LARpp: log area ratios of the last frame.
+    /// Log area ratios of the last frame (LARpp).
     ratios: [i16; 8],
-    /// v: state of the synthesis lattice.
+    /// State of the synthesis lattice filter (v).
     lattice: [i16; 9],
-    /// msr: state of the de-emphasis filter.
+    /// State of the de-emphasis filter (msr).
     emphasis: i16,
     concealer: Concealer,
-    /// Whether the last payload had bytes behind its frames.
+    /// Whether the last payload had stray bytes after its frames.
     has_stray_bytes: bool,
 }
 
@@ -192,7 +192,7 @@ fn block_amplitude(code: i16) -> (i16, u32) {
     (FACTORS[mantissa as usize], (6 - exponent) as u32)
 }
 
-/// Returns half of the last bit that a right shift keeps, for rounding.
+/// Returns half of the lowest bit that a right shift keeps, to be added for rounding.
 fn half(shift: u32) -> i16 {
     if shift == 0 { 0 } else { 1 << (shift - 1) }
 }
@@ -211,10 +211,10 @@ const SUBFRAME: usize = 40;
 const HISTORY: usize = 120;
 const SIGNATURE: u8 = 0xD;
 
-/// Widths of the coded log area ratios.
+/// Numbers of bits of the eight coded log area ratios.
 const LAR_BITS: [usize; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
 
-/// Tables 5.1 and 5.2: B, MIC, INVA.
+/// Constants B, MIC and INVA of tables 5.1 and 5.2, for the log area ratios.
 const LAR_TABLE: [(i16, i16, i16); 8] = [
     (0, -32, 13_107),
     (0, -32, 13_107),
@@ -226,16 +226,16 @@ const LAR_TABLE: [(i16, i16, i16); 8] = [
     (-1144, -4, 29_708),
 ];
 
-/// Table 5.3b: QLB, the long-term gains.
+/// Long-term gains QLB of table 5.3b.
 const GAINS: [i16; 4] = [3277, 11_469, 21_299, 32_767];
 
-/// Table 5.6: FAC.
+/// Factors FAC of table 5.6, for the block maximum.
 const FACTORS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
 
-/// Interpolation between the ratios of the last frame (first argument) and of this frame.
+/// A function that interpolates between a ratio of the last frame (first argument) and of this frame.
 type LarBlend = fn(i16, i16) -> i16;
 
-/// Clause 5.2.9.1: the samples of each interpolation.
+/// Clause 5.2.9.1: ranges of samples, each with the interpolation that applies there.
 const SEGMENTS: [((usize, usize), LarBlend); 4] = [
     ((0, 13), |last, now| (last >> 2).saturating_add(now >> 2).saturating_add(last >> 1)),
     ((13, 27), |last, now| (last >> 1).saturating_add(now >> 1)),

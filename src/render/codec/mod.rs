@@ -1,8 +1,8 @@
-//! Decodes RTP payloads. A decoder is pure: payload in, samples out, no clock.
+//! Decodes RTP payloads. A decoder turns payloads into samples and reads no clock.
 //!
 //! # Invariants of every decoder
 //! - Any bytes may be a payload. The result is sound or a [`DecodeError`], after work bounded by the payload's length.
-//! - Concealment of lost packets fades: [`SpeechDecoder::conceal`] is silent after [`conceal::FADE_MS`] ms of
+//! - Concealment of lost packets fades out: [`SpeechDecoder::conceal`] is silent after [`conceal::FADE_MS`] ms of
 //!   concealment in a row.
 //! - After a silence descriptor, `conceal` gives comfort noise instead (RFC 3389, G.729 annex B, AMR SID). A codec's
 //!   own comfort noise lasts [`conceal::COMFORT_S`] seconds at most.
@@ -37,13 +37,13 @@ use crate::codec::{Codec, DecoderKind, fmtp};
 
 pub(crate) use duration::{duration_ns, duration_of_bytes};
 
-/// The reason why a payload gave no sound. Counted, never fatal.
+/// Reason why a payload gave no sound. Callers count it and continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The length fits no frame of the codec.
+    /// The length of the payload fits no frame of the codec.
     #[error("the payload's length fits no frame of the codec")]
     Length,
-    /// The decoder refused the content.
+    /// The decoder refused the content of the payload.
     #[error("the decoder refused the payload")]
     Content,
 }
@@ -129,10 +129,11 @@ fn mix(left: i16, right: i16) -> i16 {
     left.midpoint(right)
 }
 
-/// Bytes behind the last whole frame that are ignored. Devices pad a payload to a multiple of 2 or 4 bytes.
+/// Maximum number of bytes after the last whole frame that are ignored. Devices pad a payload to a multiple of 2 or 4
+/// bytes.
 const MAX_STRAY_BYTES: usize = 3;
 
-/// Sampling rates of uncompressed formats (RFC 3551 section 4.3), and others that devices use.
+/// Accepted sampling rates of uncompressed formats, Hz (RFC 3551 section 4.3), and others that devices use.
 const PCM_RATES_HZ: [u32; 8] = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 #[cfg(test)]

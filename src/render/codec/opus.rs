@@ -1,7 +1,7 @@
-//! Opus (RFC 6716; RTP payload RFC 7587), decoded by libopus directly to mono at 16 kHz.
+//! Decodes Opus (RFC 6716; RTP payload RFC 7587) with libopus directly to mono at 16 kHz.
 //!
-//! Each packet declares itself mono or stereo, so the `fmtp` line is ignored. libopus mixes stereo down. A second decoder
-//! watches the phases of stereo packets.
+//! Each packet declares itself mono or stereo, so the `fmtp` line is ignored. libopus mixes stereo down. For stereo
+//! packets, a second decoder checks whether both channels have opposite phases.
 
 use opus::{Channels, packet};
 
@@ -10,12 +10,12 @@ use super::stereo::StereoDownmix;
 use super::{DecodeError, SpeechDecoder};
 use crate::render::report::PayloadQuirk;
 
-/// Decodes one Opus stream.
+/// Decoder of one Opus stream.
 pub(crate) struct OpusDecoder {
     decoder: ::opus::Decoder,
     dtx: DtxState,
     concealer: FrameConcealer,
-    /// Decoder of both channels, from the first stereo packet on, and its output.
+    /// Second decoder for both channels, and its output; `None` until the first stereo packet.
     both: Option<Box<(::opus::Decoder, [i16; 2 * MAX_PACKET])>>,
     stereo: StereoDownmix,
 }
@@ -28,7 +28,8 @@ impl OpusDecoder {
         Some(Self { decoder, dtx, concealer, both: None, stereo: StereoDownmix::default() })
     }
 
-    /// Decodes both channels of a packet. If their phases are opposite, replaces the mean in `sound` by the left channel.
+    /// Checks the phases of both channels of a packet. If they are opposite, replaces their mean in `sound` by the left
+    /// channel.
     fn check_phases(&mut self, payload: &[u8], sound: &mut [i16]) {
         let is_stereo = payload.first().is_some_and(|toc| toc & STEREO_FLAG != 0);
         if is_stereo && self.both.is_none() {
@@ -46,8 +47,8 @@ impl OpusDecoder {
         }
     }
 
-    /// Restores the end of a gap from the packet after it (forward error correction). Returns false if that packet has
-    /// none.
+    /// Restores the lost sound at the end of a gap from the next packet (forward error correction). Returns false if
+    /// that packet has none.
     fn restore_by_fec(&mut self, gap: usize, next: Option<&[u8]>, out: &mut Vec<i16>) -> bool {
         let Some(next) = next.filter(|next| has_redundancy(next)) else { return false };
         let at = out.len();
@@ -109,8 +110,8 @@ impl SpeechDecoder for OpusDecoder {
     }
 }
 
-/// Returns whether a packet has a low bit-rate copy of the previous packet (RFC 6716 sections 4.2.3 and 4.2.4). The
-/// flag follows the activity bits of the first frame's SILK layer.
+/// Returns whether a packet contains a low bit-rate copy of the previous packet (RFC 6716 sections 4.2.3 and 4.2.4).
+/// The flag follows after the voice activity bits in the SILK layer of the first frame.
 fn has_redundancy(payload: &[u8]) -> bool {
     let Some(&toc) = payload.first() else { return false };
     if toc & 0x80 != 0 {
@@ -133,15 +134,15 @@ const STEREO_FLAG: u8 = 0x04;
 /// Length of the longest packet, samples: 120 ms (RFC 6716 section 3.2.5).
 const MAX_PACKET: usize = 1_920;
 
-/// Samples of 20 ms.
+/// Number of samples in 20 ms.
 const FRAME: usize = 320;
 
-/// Samples of 2.5 ms: libopus conceals in multiples of it.
+/// Number of samples in 2.5 ms. libopus conceals in multiples of it.
 const STEP: usize = 40;
 
 /// A payload of at most this length announces discontinuous transmission (RFC 7587 section 3.1.3; libopus opus_encode).
 const DTX_BYTES: usize = 2;
 
-/// Samples of 20 ms at 8 kHz. A frame of 10 or 20 ms has one SILK frame; 40 and 60 ms have two and three (RFC 6716
-/// section 4.2.2).
+/// Number of samples in 20 ms at 8 kHz, the longest SILK frame. A frame of 10 or 20 ms has one SILK frame; 40 and 60 ms
+/// have two and three (RFC 6716 section 4.2.2).
 const SILK_FRAME_AT_8K: usize = 160;

@@ -1,4 +1,4 @@
-//! Uncompressed samples: L16 and L8 (RFC 3551 sections 4.5.10 and 4.5.11).
+//! Decodes uncompressed samples: L16 and L8 (RFC 3551 sections 4.5.10 and 4.5.11).
 
 use super::conceal::Concealer;
 use super::stereo::StereoDownmix;
@@ -6,7 +6,7 @@ use super::{DecodeError, SpeechDecoder};
 use crate::codec::PcmWidth;
 use crate::render::report::PayloadQuirk;
 
-/// Decodes one stream of uncompressed samples.
+/// Decoder of one stream of uncompressed samples.
 #[derive(Clone, Debug)]
 pub(crate) struct PcmDecoder {
     width: PcmWidth,

@@ -1,4 +1,4 @@
-//! Speex, narrowband and wideband, decoded by the system's libspeex (the Speex codec manual; RTP payload RFC 5574).
+//! Decodes Speex, narrowband and wideband, with the system's libspeex (the Speex codec manual; RTP payload RFC 5574).
 //!
 //! libspeex 1.2.1 trusts its input. It decodes truncated packets, prints complaints to standard error, and misreads the
 //! bits after an empty layer. So this module splits packets itself, by the manual's bit allocation. libspeex gets one
@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 
-/// Decodes one Speex stream.
+/// Decoder of one Speex stream.
 pub(crate) struct SpeexDecoder {
     library: LibspeexDecoder,
     band: SpeexBand,
@@ -19,7 +19,7 @@ pub(crate) struct SpeexDecoder {
     concealer: FrameConcealer,
 }
 
-/// The layers to be decoded. Higher layers are skipped.
+/// The frequency band to be decoded. Layers for higher frequencies are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpeexBand {
     Narrow,
@@ -60,7 +60,7 @@ impl SpeechDecoder for SpeexDecoder {
                 }
             }
         }
-        // Frames before a fault are kept.
+        // The frames before a faulty one are kept.
         match (out.len() > at, end) {
             (true, _) => self.concealer.end_gap(),
             (false, SpeexStop::Regular) => return Err(DecodeError::Length),
@@ -82,7 +82,7 @@ impl SpeexBand {
         }
     }
 
-    /// Returns the samples of a frame: 20 ms.
+    /// Returns the number of samples in a frame of 20 ms.
     const fn frame(self) -> usize {
         self.rate_hz() as usize / 50
     }
@@ -98,18 +98,18 @@ pub(super) fn frames(clock_hz: u32, payload: &[u8]) -> i64 {
 /// The reason why a payload has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpeexStop {
-    /// All bits are read, or the terminator was read.
+    /// All bits were read, or the terminator was read.
     Regular,
-    /// The mode is unknown, or the frame is cut short.
+    /// The mode is unknown, or the frame is incomplete.
     Broken,
 }
 
 /// One frame in a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SpeexFrame {
-    /// The bits that the decoder of the band needs.
+    /// The range of bits in the payload that the decoder needs.
     bits: Range<usize>,
-    /// Whether a pause begins with this frame.
+    /// `Paused` if a pause of the sender begins with this frame.
     dtx: DtxState,
 }
 
@@ -149,20 +149,20 @@ impl SpeexBitReader<'_> {
         }
     }
 
-    /// Skips the rest of a narrowband frame. Returns whether it begins a pause.
+    /// Skips the rest of a narrowband frame. Returns whether a pause of the sender begins with it.
     fn narrow(&mut self, mode: usize) -> Result<DtxState, SpeexStop> {
         let length = NARROW_BITS.get(mode).ok_or(SpeexStop::Broken)? - MODE_BITS;
         if mode != NOISE_MODE {
             self.skip(length)?;
             return Ok(DtxState::Talking);
         }
-        // The last field of the noise mode. All ones announce that the following frames are not sent.
+        // The last field of a frame in the noise mode announces a pause if all its bits are ones.
         self.skip(length - 4)?;
         Ok(if self.take(4)? == 15 { DtxState::Paused } else { DtxState::Talking })
     }
 
-    /// Skips the wideband and the ultra-wideband layer, if any. Returns the end of the wideband layer. A tail too short
-    /// for a layer is padding.
+    /// Skips the wideband and the ultra-wideband layer, if present. Returns the position in bits of the end of the
+    /// wideband layer. Bits too few for a layer are padding.
     fn layers(&mut self) -> Result<usize, SpeexStop> {
         let mut first = self.at;
         for layer in 0.. {
@@ -210,7 +210,7 @@ impl SpeexBitReader<'_> {
     }
 }
 
-/// A libspeex decoder and its packet buffer.
+/// A decoder of libspeex and its packet buffer.
 struct LibspeexDecoder {
     state: NonNull<c_void>,
     packet: SpeexBits,
@@ -277,7 +277,7 @@ mod library {
         }
     }
 
-    // The parts of speex/speex.h and speex/speex_bits.h 1.2 in use. `build.rs` links the library.
+    // The declarations of speex/speex.h and speex/speex_bits.h 1.2 that this module uses. `build.rs` links the library.
     unsafe extern "C" {
         fn speex_lib_get_mode(mode: c_int) -> *const c_void;
         fn speex_decoder_init(mode: *const c_void) -> *mut c_void;
@@ -289,7 +289,7 @@ mod library {
     }
 }
 
-/// The C structure of a packet being read: libspeex's buffer, positions in it, and reserved space.
+/// The C structure `SpeexBits` of a packet being read: libspeex's buffer, positions in it, and reserved space.
 #[repr(C)]
 struct SpeexBits {
     chars: *mut c_char,
@@ -314,29 +314,29 @@ const ULTRA_WIDE_HZ: u32 = 32_000;
 /// Maximum number of frames in a packet: 640 ms. A packet with more frames is not speech (an empty frame takes 5 bits).
 const MAX_FRAMES: usize = 32;
 
-/// Capacity of libspeex's buffer. The largest frame, 844 bits, needs 106 bytes.
+/// Capacity of libspeex's buffer, bytes. The largest frame, 844 bits, needs 106 bytes.
 const MAX_BYTES: usize = 2_000;
 
-/// Samples of an ultra-wideband frame, the longest frame that libspeex writes.
+/// Number of samples in an ultra-wideband frame, the longest frame that libspeex writes.
 const MAX_FRAME: usize = 640;
 
-/// A frame begins with a 0 bit (a layer with a 1 bit) and its mode.
+/// Number of bits at the beginning of a frame: a 0 bit and the mode. A layer begins with a 1 bit and its mode.
 const MODE_BITS: usize = 5;
 
-/// Bits of a narrowband frame in each mode, including the [`MODE_BITS`].
+/// Number of bits of a narrowband frame in each mode, including the [`MODE_BITS`].
 const NARROW_BITS: [usize; 9] = [5, 43, 119, 160, 220, 300, 364, 492, 79];
 
-/// Bits of a layer in each mode. The first entry is the header: a 1 bit and the mode.
+/// Number of bits of a layer in each mode. The first entry is the header: a 1 bit and the mode.
 const LAYER_BITS: [usize; 5] = [4, 36, 112, 192, 352];
 
-/// The narrowband mode for noise.
+/// Number of the narrowband mode for noise.
 const NOISE_MODE: usize = 1;
 /// Mode numbers that mean something else: an application's message, a message of Speex, the end of the packet.
 const OWN_MESSAGE: usize = 13;
 const MESSAGE: usize = 14;
 const TERMINATOR: usize = 15;
 
-/// Bits of Speex messages, by half of their number.
+/// Numbers of bits of Speex messages, by half of the message number.
 const MESSAGE_BITS: [usize; 8] = [1, 4, 4, 4, 8, 16, 32, 64];
 
 #[cfg(test)]
@@ -346,7 +346,7 @@ mod tests {
 
     use super::*;
 
-    /// Packs (value, width) fields into bytes.
+    /// Packs fields of (value, number of bits) into bytes.
     fn packed(fields: &[(u64, usize)]) -> Vec<u8> {
         let bits: Vec<u8> =
             fields.iter().flat_map(|&(value, width)| (0..width).rev().map(move |at| (value >> at & 1) as u8)).collect();
@@ -387,7 +387,7 @@ mod tests {
         let empty = [NOTHING, (0b1000, 4), (0b1000, 4), NOTHING, (0b1000, 4), (0b1000, 4), END];
         assert_eq!(samples(8_000, &empty), Ok(320));
         assert_eq!(samples(32_000, &empty), Ok(640));
-        // A Speex message, number 12 with 32 bits, and an application's message with 2 bytes.
+        // The cases: a Speex message (number 12 with 32 bits), and an application's message with 2 bytes.
         assert_eq!(samples(8_000, &[(14, 5), (12, 4), (7, 32), NOTHING, END]), Ok(160));
         assert_eq!(samples(8_000, &[(13, 5), (2, 4), (0, 5 + 16), NOTHING, END]), Ok(160));
     }
@@ -425,7 +425,7 @@ mod tests {
     }
 
     proptest! {
-        // Failing cases of earlier runs are kept beside this file.
+        // Failing cases of earlier runs are stored in a file beside this one.
         #![proptest_config(ProptestConfig {
             failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
             ..ProptestConfig::default()

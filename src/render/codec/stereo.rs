@@ -1,11 +1,11 @@
 //! Mixes two channels to one.
 //!
 //! Quirk `opposite_phases`: an interface with a balanced line as stereo sends the same voice in both channels with
-//! opposite signs. Their mean is silent, so one channel is taken alone.
+//! opposite signs. The mean of both would be silent, so one channel is used alone.
 
 use super::mix;
 
-/// Mixes the channels of one stream and remembers their phases.
+/// Mixes the two channels of one stream, and remembers whether their phases are opposite.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StereoDownmix {
     is_opposite: bool,
@@ -21,7 +21,7 @@ impl StereoDownmix {
         }
     }
 
-    /// Compares the energy of the mean with that of the channels. Quiet sound changes nothing.
+    /// Compares the energy of the mean with that of the channels, to find opposite phases. Quiet sound changes nothing.
     pub(super) fn observe(&mut self, pairs: impl Iterator<Item = (i16, i16)>) {
         let (mut count, mut mean, mut both) = (0_i64, 0_i64, 0_i64);
         for (left, right) in pairs {
@@ -35,16 +35,16 @@ impl StereoDownmix {
         }
     }
 
-    /// Returns whether the phases of the last sound are opposite.
+    /// Returns whether the channels had opposite phases in the last sound that was loud enough.
     pub(super) fn is_opposite(&self) -> bool {
         self.is_opposite
     }
 }
 
-/// The mean of opposite channels has less than this part of their energy (-12 dB). Channels that have nothing in common
-/// keep a half.
+/// Smallest ratio of the energy of the channels to that of their mean at which phases are opposite (12 dB). Unrelated
+/// channels have a ratio of 2.
 const OPPOSITE_RATIO: i64 = 16;
-/// Smallest mean square at which the phases count: 50 squared, -56 dBov.
+/// Smallest mean square at which the phases are compared: 50 squared, -56 dBov.
 const QUIET_POWER: i64 = 50 * 50;
 
 #[cfg(test)]

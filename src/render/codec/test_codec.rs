@@ -1,11 +1,12 @@
-//! A decoder for tests that aborts, hangs or eats memory when a payload begins with an order to do so. Debug builds only.
+//! A faulty decoder for tests: it aborts, hangs or takes memory if a payload begins with a command to do so. Debug
+//! builds only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{DecodeError, SpeechDecoder};
 use crate::render::report::PayloadQuirk;
 
-/// Obeys the orders in payloads, and decodes all other payloads with another decoder.
+/// Executes the commands in payloads, and decodes all other payloads with another decoder.
 pub(crate) struct FaultyDecoder(pub(crate) Box<dyn SpeechDecoder>);
 
 impl SpeechDecoder for FaultyDecoder {
@@ -39,17 +40,17 @@ impl SpeechDecoder for FaultyDecoder {
     }
 }
 
-/// Switches the decoder on for this process.
+/// Activates the faulty decoder for this process.
 pub(crate) fn switch_on() {
     IS_ON.store(true, Ordering::Relaxed);
 }
 
-/// Returns true if the decoder is switched on.
+/// Returns true if the faulty decoder is active.
 pub(crate) fn is_on() -> bool {
     IS_ON.load(Ordering::Relaxed)
 }
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
-/// Length of an order, bytes.
+/// Length of a command in a payload, bytes.
 const ORDER_BYTES: usize = 8;

@@ -1,4 +1,4 @@
-//! Properties that every decoder must have.
+//! Tests of the properties that every decoder must have.
 
 use proptest::prelude::*;
 
@@ -94,7 +94,8 @@ proptest! {
                         if decoder.decode(payload, &mut out).is_err() {
                             prop_assert_eq!(out.len(), 3, "{} left something behind", name);
                         }
-                        // The most sound per byte: AMR's "no data" has 20 ms in 6 bits, Opus has 120 ms in 2 bytes.
+                        // The bound allows the most sound per byte: AMR's "no data" has 20 ms in 6 bits, Opus has 120
+                        // ms in 2 bytes.
                         let most = 3 + 320 * 32 + 8 * payload.len();
                         prop_assert!(out.len() <= most, "{}: {} samples of {} bytes", name, out.len(), payload.len());
                     }
@@ -112,7 +113,7 @@ proptest! {
 #[test]
 fn concealment_of_every_codec_is_silent_after_60_ms() {
     for (name, mut decoder) in every_decoder() {
-        // Some loud payload that the codec accepts.
+        // The test uses a loud payload that the codec accepts.
         let mut out = Vec::new();
         for length in [33, 10, 32, 38, 160, 60] {
             let mut payload: Vec<u8> = (0..length).map(|i| (i * 89 % 251) as u8).collect();
@@ -157,7 +158,7 @@ fn formats_without_decoder_are_unknown() {
 
 #[test]
 fn gap_after_a_silence_descriptor_is_comfort_noise_for_ten_seconds() {
-    // G.729 annex B: a descriptor of a moderate level (gain index 16), then nothing.
+    // G.729 annex B: a silence descriptor of a moderate level (gain index 16), then no packets.
     let mut decoder = decoder_for(&format("G729", 8_000, 1, "")).unwrap();
     let mut out = Vec::new();
     decoder.decode(&[0x00, 0x20], &mut out).unwrap();

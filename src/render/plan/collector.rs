@@ -1,4 +1,5 @@
-//! Collects the packets of one stream for its [`StreamPlan`]: the clock of each format, and the tracks.
+//! Collects the packets of one stream for its [`StreamPlan`]: the clock of each format, and the tracks (groups of
+//! packets with about the same delay).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -24,23 +25,23 @@ pub(super) struct StreamCollector {
     side: Side,
     ssrc: Ssrc,
     first_at: Timestamp,
-    /// Packets that wait until the clock of the oldest packet's format is known.
+    /// Packets that wait until the clock of the oldest packet's format is decided.
     pending: VecDeque<PendingPacket>,
     finders: HashMap<(PayloadType, u32), ClockRateDetector>,
     clocks: MediaClocks,
     formats_seen: HashSet<Arc<PayloadFormat>>,
     /// Format of the last packet.
     format: Option<Arc<PayloadFormat>>,
-    /// Whether that format has more than one packing.
+    /// Whether that format has several packings, i.e. is G.726.
     has_packings: bool,
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,
     policy: ClockPolicy,
-    /// The packing of G.726 formats.
+    /// The judges that find the packing of each G.726 format.
     pub(super) packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
 }
 
-/// A packet that waits, with its format's clock.
+/// A packet that waits until the clock of its format is decided.
 #[derive(Clone, Copy, Debug)]
 struct PendingPacket {
     packet: ArrivedPacket,
@@ -74,7 +75,7 @@ impl StreamCollector {
 
     /// Returns whether a packet is the first of its format.
     pub(super) fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
-        // The format is nearly always that of the previous packet, and comparing the pointers is enough.
+        // Usually the format is that of the previous packet. Then comparing the pointers is enough.
         if self.format.as_ref() == Some(format) {
             return false;
         }
@@ -83,7 +84,8 @@ impl StreamCollector {
         self.formats_seen.insert(Arc::clone(format))
     }
 
-    /// Returns whether the duration of a packet is needed: until its clock is known, or if packets are counted.
+    /// Returns whether the duration of a packet must be computed: until its clock is decided, or if the clock counts
+    /// packets.
     pub(super) fn needs_length(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
         !self.pending.is_empty() || !matches!(self.clocks.get(&(pt, format.clock_hz)), Some(MediaClock::Clock(_)))
     }
@@ -121,7 +123,7 @@ impl StreamCollector {
         }
     }
 
-    /// Decides the clock of a format from the packets so far.
+    /// Decides the clock of a format from its packets so far.
     fn fix_clock(&mut self, key: (PayloadType, u32)) -> MediaClock {
         let clock = match (self.policy, self.finders.get(&key)) {
             (ClockPolicy::Detect, Some(finder)) => finder.media_clock(),
@@ -141,7 +143,7 @@ impl StreamCollector {
         self.tracks[position.track].handle_packet(at_ns, &position);
     }
 
-    /// Places the packets that still wait for their clock.
+    /// Adds the packets that still wait for their clock to the tracks.
     pub(super) fn place_pending(&mut self) {
         while let Some(first) = self.pending.pop_front() {
             let clock = self.clocks.get(&first.key()).copied();
@@ -154,7 +156,7 @@ impl StreamCollector {
         TimelineFit::of(&self.tracks)
     }
 
-    /// Passes the payload of a G.726 packet to the judge of its packing.
+    /// Passes the payload of a G.726 packet to the judge that finds its packing.
     pub(super) fn judge_packing(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, packet: &PacketEntry<'_>) {
         if !self.has_packings {
             return;
@@ -193,7 +195,7 @@ impl StreamCollector {
     }
 }
 
-/// Returns the formats with a packing that differs from the announced one, each with the true format.
+/// Returns the formats whose packing differs from the announced one, each with the true format.
 fn corrections(
     packings: &[(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)],
 ) -> Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)> {

@@ -21,9 +21,9 @@ use plan_pass::PlanPass;
 /// Parameters of rendering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RenderOptions {
-    /// Samples per second; `None`: 8000, or 16000 when a side has a wideband codec.
+    /// Samples per second; `None` means 16000 if a side has a wideband codec, else 8000.
     pub sample_rate: Option<u32>,
-    /// Ignores everything spooled after this moment; `None`: renders all of it.
+    /// Time up to which the spool is rendered; `None` renders all of it.
     pub until: Option<Timestamp>,
 }
 
@@ -36,33 +36,33 @@ pub struct RenderPlan {
     pub ends_at: Timestamp,
     /// Samples per second.
     pub sample_rate: u32,
-    /// Samples of each channel; 0 when no part of the leg is to be recorded.
+    /// Number of samples in each channel; 0 if no part of the leg is to be recorded.
     pub samples: u64,
-    /// The engine's counts; `None` when the spool has no end of the leg.
+    /// The end of the leg with the engine's counts; `None` if the spool has no end of the leg.
     pub ended: Option<SpooledEnd>,
-    /// The streams by the number that the spool gives them.
+    /// The plans of the streams, by the number that a stream has in the spool.
     pub(super) streams: BTreeMap<u32, StreamPlan>,
-    /// Spans that stay silent, in order of time: from, to.
+    /// Periods (from, to) that are rendered as silence, in order of time.
     pub(super) pauses: Vec<(Timestamp, Timestamp)>,
     /// True if the spool ended in the middle of a block.
     pub torn_tail: bool,
-    /// True if at least one packet has a format with a decoder.
+    /// True if callspan has a decoder for the format of at least one packet.
     pub has_sound: bool,
     /// True if the counts in `ended` were taken from the spool, because the engine was restarted during the call.
     pub recounted: bool,
 }
 
-/// The end of a leg as the engine spooled it.
+/// The end of a leg, as the engine wrote it to the spool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpooledEnd {
-    /// The reason for the end.
+    /// Reason for the end of the leg.
     pub by: EndedBy,
-    /// The engine's counts of both sides, caller first.
+    /// The engine's counts for both sides, caller first.
     pub sides: [SideRecord; 2],
 }
 
 impl RenderPlan {
-    /// Sets the recorded span, in whole microseconds, in place of the one in the decisions.
+    /// Sets the recorded period, in whole microseconds. It replaces that of the decisions.
     pub(crate) fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
         self.starts_at = starts_at;
         self.ends_at = ends_at.max(starts_at);
@@ -75,7 +75,7 @@ impl RenderPlan {
         self.pauses.is_empty()
     }
 
-    /// Returns the position of a moment in samples from the start. It may lie outside the recording.
+    /// Returns the position of a time in samples from the start. It may be outside of the recording.
     pub(super) fn position(&self, at: Timestamp) -> f64 {
         at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9
     }
@@ -100,7 +100,7 @@ pub fn plan(source: &LegSource, options: &RenderOptions) -> Result<RenderPlan, R
     Ok(pass.finish(options, torn_tail))
 }
 
-/// Reads all entries up to a moment. Returns true if the spool ended in the middle of a block.
+/// Reads all entries of a spool up to a time. Returns true if the spool ended in the middle of a block.
 pub(super) fn read_until(
     source: &LegSource,
     until: Option<Timestamp>,
@@ -113,7 +113,7 @@ pub(super) fn read_until(
             SpoolEntry::Decided(decided) if decided.at() <= until => each(entry),
             SpoolEntry::Packet(packet) if packet.at <= until => each(entry),
             SpoolEntry::Decided(TimedDecision { decision: Decision::Begin { .. }, .. }) => {}
-            // Entries are in order of time: nothing earlier follows.
+            // Entries are sorted by time, so nothing earlier follows.
             SpoolEntry::Decided(_) | SpoolEntry::Packet(_) => break,
         }
     }

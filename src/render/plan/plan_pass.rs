@@ -1,4 +1,4 @@
-//! The state of the first pass: the recorded span, the pauses, and the streams.
+//! The state of the first rendering pass: the recorded period, the pauses, and the streams.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::rtp::redundancy;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
-/// The state of the first pass.
+/// The state of the first rendering pass.
 #[derive(Debug, Default)]
 pub(super) struct PlanPass {
     known: DecidedStreams,
@@ -27,12 +27,12 @@ pub(super) struct PlanPass {
     pauses: Vec<(Timestamp, Timestamp)>,
     last_packet_at: Option<Timestamp>,
     widest_hz: u32,
-    /// SRTP keys of the streams.
+    /// SRTP keys of each stream, with the times from which they apply.
     keys: BTreeMap<u32, Vec<(Timestamp, SrtpContext)>>,
-    /// True if the engine's counts are wrong.
+    /// True if the engine's counts of packets are wrong, so that they must be recounted.
     pub(super) is_miscounted: bool,
     policy: ClockPolicy,
-    /// Numbers of the streams that this pass examines; `None`: all.
+    /// Numbers of the streams that this pass examines; `None` means all.
     only: Option<BTreeSet<u32>>,
 }
 
@@ -71,7 +71,8 @@ impl PlanPass {
         for (n, packet) in packet::split_joined(datagram).enumerate() {
             self.handle_packet(&packet);
             if n > 0 {
-                // The datagram holds several packets. The engine counted only the first and took the others for lost.
+                // The datagram holds several packets. The engine counted only the first, and counted the others as
+                // lost.
                 self.is_miscounted = true;
             }
         }
@@ -88,13 +89,14 @@ impl PlanPass {
         let collector =
             self.streams.entry(number).or_insert_with(|| StreamCollector::new(known, packet.at, self.policy));
         if !matches!(known.protection, StreamProtection::Closed(_)) && collector.is_new(format) {
-            // One wideband codec makes the recording wideband. Comfort noise has no bandwidth of its own.
+            // One wideband codec makes the recording wideband. Comfort noise has no bandwidth of its own, so it does
+            // not count.
             self.widest_hz = self.widest_hz.max(sampling_rate_hz(known, format));
         }
         if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
             collector.judge_packing(head.pt, format, packet);
         }
-        // The duration costs as much as all the rest, and few packets need it.
+        // The duration is computed only for the few packets that need it, because it costs as much as all the rest.
         let arrival = if collector.needs_length(head.pt, format) {
             ArrivedPacket::with_length(packet, head, known)
         } else {
@@ -103,7 +105,8 @@ impl PlanPass {
         collector.handle_packet(arrival, format);
     }
 
-    /// Tries other clocks for streams with a doubtful timeline, and keeps a timeline that is clearly steadier.
+    /// Examines streams with a doubtful timeline again with other clocks, and uses the result if it is clearly
+    /// steadier.
     pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
         self.streams.values_mut().for_each(StreamCollector::place_pending);
         let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful());
@@ -133,7 +136,8 @@ impl PlanPass {
     }
 
     pub(super) fn finish(mut self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
-        // If the spool has no end of the leg, after a crash or with a torn tail, the last packet is the end.
+        // If the spool has no end of the leg (after a crash, or with a torn tail), the time of the last packet is the
+        // end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
             (Some(start), Some(end)) => (start.floor_micros(), end.floor_micros().max(start.floor_micros())),
@@ -167,7 +171,7 @@ impl PlanPass {
     }
 }
 
-/// Returns the sampling rate of the sound in packets of a format, in Hz; 0 when there is no decoder.
+/// Returns the sampling rate of the sound in packets of a format, Hz; 0 if callspan has no decoder.
 fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     let rate = |format: &PayloadFormat| codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
     if !format.is(Codec::Red) {
@@ -177,12 +181,12 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     within.map(rate).max().unwrap_or(0)
 }
 
-/// Longest recording: a week, longer than `calls.max_hours` allows. A damaged capture time must not make a file of
+/// Longest recording: a week, longer than `calls.max_hours` allows. A damaged capture time must not lead to a file of
 /// centuries.
 const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
 /// Maximum number of key changes of a stream. A call has a handful.
 const MAX_KEYS: usize = 64;
-/// Sampling rate of telephone speech.
+/// Sampling rate of narrowband telephone speech, Hz.
 const NARROW_HZ: u32 = 8_000;
-/// Sampling rate of wideband speech.
+/// Sampling rate of wideband speech, Hz.
 const WIDE_HZ: u32 = 16_000;

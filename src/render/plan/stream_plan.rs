@@ -1,4 +1,7 @@
 //! The playout times of one stream.
+//!
+//! A *track* is a group of packets with about the same delay; a *segment* is a part of a track in which sound continues
+//! without a gap (modules `rtp_clock` and `timeline`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use crate::render::timeline::{LagTimeline, PlayoutOffset};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
-/// The clock to be used for each pair of payload type and announced clock (Hz).
+/// The clock used for each pair of payload type and announced clock (Hz).
 pub(super) type MediaClocks = HashMap<(PayloadType, u32), MediaClock, foldhash::fast::FixedState>;
 
 /// The playout times of one stream.
@@ -23,17 +26,16 @@ pub(super) type MediaClocks = HashMap<(PayloadType, u32), MediaClock, foldhash::
 pub(in crate::render) struct StreamPlan {
     pub(in crate::render) side: Side,
     pub(in crate::render) ssrc: Ssrc,
-    /// Arrival of the first packet that has a playout time.
+    /// Arrival time of the first packet that has a playout time.
     pub(super) first_at: Timestamp,
     pub(super) clocks: MediaClocks,
     pub(super) tracks: Vec<LagTimeline>,
-    /// Maps a track of a few late packets to the track they belong to.
+    /// Maps a track that consists of a few late packets to the track to which these packets belong.
     pub(super) aliases: HashMap<usize, usize>,
     pub(in crate::render) drift_ppm: Option<f64>,
-    /// Number of packets, if a new track begins every few packets; else 0. Their sound is hardly at the moment at which
-    /// it was heard.
+    /// Number of packets, if a new track begins every few packets; else 0. Then the playout times are hardly right.
     pub(in crate::render) scattered_packets: u64,
-    /// SRTP keys of the stream in the order of their decisions, each with its time.
+    /// SRTP keys of the stream with the times of their decisions, in order of time.
     pub(super) keys: Vec<(Timestamp, SrtpContext)>,
     /// Announced formats, each with the true format of its payloads.
     pub(super) corrections: Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)>,
@@ -51,7 +53,7 @@ impl StreamPlan {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
         let (track, position) = match self.aliases.get(&position.track) {
-            // The packet takes the current segment of the track it belongs to.
+            // The packet belongs to the current segment of the track around it.
             Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
             None => (position.track, position),
         };
@@ -68,18 +70,18 @@ impl StreamPlan {
         self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
     }
 
-    /// Returns the keys that come into force soon after a moment, if any.
+    /// Returns the keys that apply soon after a time, if there are any.
     pub(in crate::render) fn coming_keys(&self, at: Timestamp) -> Option<&SrtpContext> {
         let is_soon = |since: Timestamp| since > at && since.since(at) < KEYS_AHEAD;
         self.keys.iter().find(|(since, _)| is_soon(*since)).map(|(_, context)| context)
     }
 
-    /// Returns whether the stream is SRTP at some time.
+    /// Returns whether the stream is SRTP at any time.
     pub(in crate::render) fn has_keys(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// Returns the formats whose timestamps run on another clock than announced: announced and true clock, Hz.
+    /// Returns the formats whose timestamps have another clock than announced: announced and true clock, Hz.
     pub(in crate::render) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
         let clocks = self.clocks.iter().filter_map(|(&(_, announced), clock)| match clock {
             MediaClock::Clock(hz) => Some((announced, *hz)),
@@ -90,7 +92,7 @@ impl StreamPlan {
         wrong
     }
 
-    /// Returns the clock of a format.
+    /// Returns the clock that is used for a format.
     pub(in crate::render) fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
         self.clocks.get(&(pt, format.clock_hz)).copied().unwrap_or(MediaClock::Clock(format.clock_hz))
     }
@@ -101,7 +103,7 @@ impl StreamPlan {
 pub(in crate::render) struct ArrivedPacket {
     pub(in crate::render) at: Timestamp,
     pub(in crate::render) head: RtpHeaderFields,
-    /// Duration of the sound, ns; `None` if the codec does not say it, if SRTP hides it, or if nobody asks for it.
+    /// Duration of the packet's sound, ns; `None` if the codec does not give it, SRTP hides it, or it is not needed.
     pub(in crate::render) length_ns: Option<i64>,
 }
 
@@ -135,12 +137,12 @@ impl ArrivedPacket {
     }
 }
 
-/// The moment at which a packet's sound was heard.
+/// The time at which a packet's sound is played, and the segment to which it belongs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::render) struct PlayoutTime {
     pub(in crate::render) at: Timestamp,
     pub(in crate::render) media_ns: i64,
-    /// Track and segment. Within a segment, sound continues without a gap or overlap.
+    /// Numbers of the track and of the segment in it. Within a segment, sound continues without a gap or overlap.
     pub(in crate::render) segment: (usize, usize),
 }
 

@@ -1,4 +1,5 @@
-//! Facts about the tracks of a stream: strays that belong to another track, and the drift of the sender's clock.
+//! Facts about the tracks of a stream (groups of packets with about the same delay): late packets that belong to
+//! another track, and the drift of the sender's clock.
 
 use std::collections::HashMap;
 
@@ -24,7 +25,8 @@ pub(super) fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
     aliases
 }
 
-/// Returns the drift of the sender's clock against the capture clock in ppm: the slope of the lag, by least squares.
+/// Returns the drift of the sender's clock against the capture clock in ppm. It is the slope of the lag (arrival time
+/// minus media time), by least squares.
 pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     let (&(first, lag), &(last, _)) = (knots.first()?, knots.last()?);
     if last - first < MIN_DRIFT_SPAN_NS {
@@ -36,16 +38,17 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     let (mx, my) = (sx / n, sy / n);
     let (sxy, sxx) =
         points().fold((0.0, 0.0), |(sxy, sxx), (x, y)| (sxy + (x - mx) * (y - my), sxx + (x - mx) * (x - mx)));
-    // The media time of a fast sender outruns arrival, so its lag shrinks.
+    // If the sender's clock is fast, its media time overtakes the arrival times, so the lag shrinks.
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 
-/// A track of fewer packets is a late packet and not a talk spurt.
+/// Minimum number of packets in a track that is a talk spurt. Fewer packets are just late.
 const MIN_TRACK_PACKETS: u32 = 3;
-/// Number of neighbouring tracks, each way, among which the surrounding track is searched.
+/// Number of tracks before and after a track among which the surrounding track is searched.
 const NEIGHBOURS: usize = 4;
-/// Largest lateness of a packet, ns. A later packet does not belong to the sound around it. The spool reader sorts
-/// packets up to this lateness.
+/// Largest lateness of a packet, ns. A packet with more delay does not belong to the sound around it. The spool reader
+/// sorts packets up to this lateness.
 const MAX_LATENESS_NS: i64 = 5_000_000_000;
-/// Over less than half a minute, a change of 1 ms in the network looks like a drift of 30 ppm.
+/// Shortest time over which drift is measured, ns. In less than half a minute, a change of 1 ms in the network looks
+/// like a drift of 30 ppm.
 const MIN_DRIFT_SPAN_NS: i64 = 30_000_000_000;

@@ -1,4 +1,4 @@
-//! The plan and the outputs that a player works with.
+//! The plan, the mix buffer and the report that the player of a stream uses.
 
 use crate::render::mix_buffer::MixBuffer;
 use crate::render::plan::RenderPlan;
@@ -6,7 +6,7 @@ use crate::render::report::SideReport;
 use crate::render::rtp_clock::scaled;
 use crate::time::Timestamp;
 
-/// The plan, and the outputs of a player.
+/// The plan of the leg, and the outputs of a player: mix buffer and report.
 pub(in crate::render) struct PlayContext<'a> {
     pub(in crate::render) plan: &'a RenderPlan,
     pub(in crate::render) buffer: &'a mut MixBuffer,
@@ -14,7 +14,7 @@ pub(in crate::render) struct PlayContext<'a> {
 }
 
 impl PlayContext<'_> {
-    /// Returns the position of a moment, in samples at a rate.
+    /// Returns the position of a time in the recording, in samples at the rate `rate_hz`.
     pub(super) fn position(&self, at: Timestamp, rate_hz: u32) -> f64 {
         let samples = at.nanos_since(self.plan.starts_at) as f64 * f64::from(rate_hz) / 1e9;
         samples.clamp(-MAX_POSITION, MAX_POSITION)
@@ -28,7 +28,7 @@ impl PlayContext<'_> {
         self.report.heard_us += self.inside_us(at, samples, rate_hz);
     }
 
-    /// Returns how many microseconds of `samples` samples at a position lie within the recording.
+    /// Returns how many microseconds of `samples` samples, played at position `at`, are inside the recording.
     pub(super) fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
         let total = i64::try_from(self.plan.samples).ok();
         let total = total.and_then(|total| scaled(total, rate_hz.into(), self.plan.sample_rate.into()));
@@ -37,5 +37,5 @@ impl PlayContext<'_> {
     }
 }
 
-/// Bound of positions, in samples: centuries away from the recording, and far from overflow of sums.
+/// Largest absolute position, in samples: centuries away from the recording, and far from overflow of sums.
 const MAX_POSITION: f64 = 1e15;

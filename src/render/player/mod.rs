@@ -40,16 +40,16 @@ pub(super) struct StreamPlayer {
     queue: BTreeMap<u64, QueuedPacket>,
     cursor: Option<PlayoutCursor>,
     srtp: Option<SrtpState>,
-    /// Decryption with the keys that come into force soon.
+    /// Decryption with the keys that apply soon; `None` if there are none.
     coming: Option<SrtpStream>,
-    /// Duration of the last unencrypted packet, ns; `None` before the first one, and after keys have decrypted a
-    /// packet.
+    /// Duration of the last unencrypted packet, ns; `None` before the first such packet, and after a packet was
+    /// decrypted.
     plain_ns: Option<i64>,
-    /// Packets in a row that the former keys did not open.
+    /// Number of consecutive packets that the former keys could not decrypt.
     former_failures: u32,
-    /// Payload buffers for reuse.
+    /// Empty payload buffers for reuse.
     spare: Vec<Vec<u8>>,
-    /// Buffer for a decrypted packet.
+    /// Buffer for the plain text of a decrypted packet.
     plain: Vec<u8>,
     sound: Vec<i16>,
 }
@@ -72,22 +72,22 @@ struct QueuedPacket {
 }
 
 enum PacketContent {
-    /// A payload, and the index of its decoder.
+    /// A payload with sound, and the index of its decoder.
     Sound { decoder: usize, payload: Vec<u8> },
-    /// No sound; the packet only has a sequence number.
+    /// The packet has no sound. Only its sequence number counts.
     Nothing,
 }
 
-/// The decisions and the plan of the stream being played.
+/// The decisions about a stream, and its plan.
 #[derive(Clone, Copy)]
 pub(super) struct StreamInputs<'a> {
     pub(super) known: &'a DecidedStream,
-    /// `None` when no packet of the stream has a playout time.
+    /// The plan of the stream; `None` if no packet of it has a playout time.
     pub(super) plan: Option<&'a StreamPlan>,
 }
 
 impl StreamPlayer {
-    /// Returns a player that writes to a channel.
+    /// Returns a player that writes to a channel of the mix buffer.
     pub(super) fn new(target: MixTarget) -> Self {
         Self {
             target,
@@ -123,7 +123,8 @@ impl StreamPlayer {
             ArrivedPacket::without_length(packet, head)
         };
         let playout = match (format, plan, clock) {
-            // The first pass unwrapped late and undecodable packets too, so both passes must.
+            // Late and undecodable packets are passed to the plan, too, because the first pass did the same. Both
+            // passes must see the same packets.
             (Some(format), Some(plan), Some(clock)) if is_on_timeline(format) => {
                 plan.playout_time(&mut self.unwrapper, arrival, clock)
             }
@@ -134,7 +135,7 @@ impl StreamPlayer {
         let Some(sequence) =
             self.order.extend(arrival.head.sequence, playout.map(|playout| SequenceMark::new(arrival.at, playout)))
         else {
-            // A late telephone-event has no sound that could be missing.
+            // A late telephone-event is not counted as late, because it has no sound that could be missing.
             context.report.late += u64::from(inside && playout.is_some());
             return;
         };
@@ -163,8 +164,8 @@ impl StreamPlayer {
         }
     }
 
-    /// Plays packets whose wait is over. Continues comfort noise up to `finished`, the position of the recording up to
-    /// which all sound has arrived.
+    /// Plays the packets that have waited long enough for earlier packets. Continues comfort noise up to `finished`,
+    /// the position of the recording up to which all sound has arrived.
     pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: i64, context: &mut PlayContext<'_>) {
         self.release(now, context);
         if let Some(cursor) = self.cursor
@@ -208,7 +209,7 @@ impl StreamPlayer {
 
 /// Longest time for which a packet waits for a missing earlier packet.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
-/// Maximum number of packets in the queue: 2 s at 10 ms are 200.
+/// Maximum number of packets in the reordering queue: 2 s at 10 ms are 200.
 const MAX_QUEUE: usize = 512;
 /// Longest comfort noise after one packet, s. Senders repeat these packets within seconds; a hold of hours is silence.
 const MAX_COMFORT_S: i64 = 10;

@@ -13,12 +13,12 @@ use crate::rtp::redundancy;
 /// A redundant block: the payload of an earlier packet.
 pub(super) struct RedundantPayload {
     decoder: usize,
-    /// Time by which the block's sound began earlier than the sound of this packet, ns.
+    /// Time by which the sound of the block is earlier than the sound of this packet, ns.
     earlier_ns: i64,
     payload: Vec<u8>,
 }
 
-/// The content of a packet: its own sound, and for RED the redundant blocks.
+/// The content of a packet: its own payload, and for RED also the redundant blocks.
 pub(super) struct UnpackedPayload {
     pub(super) content: PacketContent,
     /// Redundant blocks, oldest first.
@@ -26,7 +26,7 @@ pub(super) struct UnpackedPayload {
 }
 
 impl StreamPlayer {
-    /// Unpacks a RED payload. The blocks' payload types give their formats.
+    /// Unpacks a RED payload. The payload types of the blocks give their formats.
     pub(super) fn unpack_red(
         &mut self,
         payload: &[u8],
@@ -74,20 +74,21 @@ impl StreamPlayer {
         left
     }
 
-    /// Returns 0 if the sound so far ends at the packet's media time, else `lost`.
+    /// Returns the number of packets lost before this one: 0 if the sound so far ends exactly where this packet begins,
+    /// else `lost`.
     fn lost_before(&self, playout: PlayoutTime, lost: u64) -> u64 {
         let joins = |end: i64| (playout.media_ns - end).abs() < SAME_MOMENT_NS;
         if self.sound_end_ns(playout).is_some_and(joins) { 0 } else { lost }
     }
 
-    /// Returns the media time (ns) at which the sound of the packet's track ends so far.
+    /// Returns the media time, ns, at which the sound of the packet's track ends so far.
     fn sound_end_ns(&self, playout: PlayoutTime) -> Option<i64> {
         let cursor =
             self.cursor.filter(|cursor| cursor.segment.0 == playout.segment.0 && cursor.after != GapFill::Nothing)?;
         Some(cursor.media_end_ns)
     }
 
-    /// Returns the decoder's index for a payload type within RED.
+    /// Returns the index of the decoder for a payload type within RED.
     fn decoder_within(&mut self, known: &DecidedStream, pt: PayloadType, sample_rate: u32) -> Result<usize, NoSound> {
         let format =
             known.formats.get(&pt).and_then(Option::as_ref).ok_or(UndecodableReason::UnknownPayloadType(pt))?;

@@ -1,8 +1,8 @@
-//! Extends sequence numbers over the whole call (RFC 3550 appendix A.1).
+//! Extends the 16-bit sequence numbers of a stream over the whole call (RFC 3550 appendix A.1).
 //!
-//! A step of more than [`MAX_DROPOUT`] either way is a restart of the sequence. A smaller step back is either a late
-//! packet or a sender that restarts, e.g. from 0 at each hold. A late packet is not played, so the RTP timestamps
-//! decide between the two.
+//! A step of more than [`MAX_DROPOUT`] forward or back is a restart of the sequence. A smaller step back is a late
+//! packet, or a sender that restarts its numbers, e.g. from 0 at each hold. The RTP timestamps show which of them it
+//! is. A late packet is not played.
 
 use crate::net::SequenceNumber;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SequenceOrder {
     newest: Option<u64>,
-    /// Timing of the newest packet that had a playout time.
+    /// Arrival and media time of the newest packet that had a playout time.
     mark: Option<SequenceMark>,
     next: Option<u64>,
     /// The newest number before the last restart, and the number up to which it is remembered.
     before_restart: Option<(u64, u64)>,
-    /// Packets that were played without sound. They count as lost.
+    /// Number of packets that were played without sound. They count as lost.
     silent: u64,
 }
 
@@ -27,13 +27,13 @@ pub(super) struct SequenceOrder {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SequenceMark {
     media_ns: i64,
-    /// Arrival on the capture clock.
+    /// Arrival time of the packet.
     at: Timestamp,
     track: usize,
 }
 
 impl SequenceMark {
-    /// Returns the mark of a packet with a playout time.
+    /// Returns the mark of a packet that has a playout time.
     pub(super) fn new(at: Timestamp, playout: PlayoutTime) -> Self {
         Self { media_ns: playout.media_ns, at, track: playout.segment.0 }
     }
@@ -55,7 +55,7 @@ impl SequenceOrder {
             return Some(self.set_newest(FIRST_CYCLE + u64::from(sequence.0), mark));
         };
         let step = step_to(sequence, newest);
-        // The step leads back to the old numbering, which a single stray packet had interrupted.
+        // The step leads back to the old numbering, which a stray packet had interrupted.
         let returns = step != 1
             && self
                 .before_restart
@@ -79,7 +79,7 @@ impl SequenceOrder {
         self.next == Some(sequence)
     }
 
-    /// Records that a packet is played. Returns how many packets before it are missing.
+    /// Records that a packet is played. Returns the number of packets missing before it.
     pub(super) fn advance(&mut self, sequence: u64) -> u64 {
         let lost = self.next.map_or(0, |next| sequence.saturating_sub(next));
         self.next = Some(sequence + 1);
@@ -111,11 +111,11 @@ fn step_to(sequence: SequenceNumber, from: u64) -> i64 {
     i64::from(sequence.distance_from(SequenceNumber(from as u16)))
 }
 
-/// RFC 3550 appendix A.1: a larger step is a restart.
+/// Largest step forward, packets, that is no restart (RFC 3550 appendix A.1).
 const MAX_DROPOUT: i64 = 3_000;
-/// RFC 3550 appendix A.1: a packet this far back is not late but a restart; 2 s at 20 ms.
+/// Largest step back, packets, of a late packet; 2 s at 20 ms (RFC 3550 appendix A.1). A larger step is a restart.
 const MAX_MISORDER: i64 = 100;
-/// Packets up to this late are still sorted by the spool reader.
+/// Largest delay with which a packet is still sorted by the spool reader.
 const MAX_LATENESS: Duration = Duration::from_secs(5);
-/// Leaves room for packets before the first one.
+/// First extended number minus the 16-bit number. It leaves room for packets before the first one.
 const FIRST_CYCLE: u64 = 0x10_0000;

@@ -1,11 +1,12 @@
-//! Writes the sound of packets in sequence: decoding, adjustment to the playout time, concealment and comfort noise.
+//! Writes the sound of packets in the order of their sequence numbers: decoding, adjustment to the playout time,
+//! concealment and comfort noise.
 
 use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, StreamPlayer};
 use crate::codec::SilenceBehavior;
 use crate::render::plan::PlayoutTime;
 use crate::render::report::UndecodableReason;
 
-/// A packet's place in the sound: its playout time, and the number of packets missing before it.
+/// When a packet is played: its playout time, and the number of packets missing before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayTurn {
     pub(super) playout: PlayoutTime,
@@ -15,7 +16,7 @@ pub(super) struct PlayTurn {
 /// The result of playing a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PlayOutcome {
-    /// The sound of the payload lies outside the recorded span.
+    /// The sound of the payload is outside of the recorded period.
     Outside,
     Sound,
     Comfort,
@@ -23,7 +24,7 @@ pub(super) enum PlayOutcome {
     Refused,
 }
 
-/// The end of the sound written so far.
+/// Where the sound written so far ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayoutCursor {
     pub(super) decoder: usize,
@@ -32,24 +33,24 @@ pub(super) struct PlayoutCursor {
     pub(super) media_end_ns: i64,
     pub(super) segment: (usize, usize),
     pub(super) after: GapFill,
-    /// Concealment since the last decoded packet, in samples. A gap is concealed once, however many packets in it are
-    /// refused.
+    /// Number of samples of concealment since the last decoded packet. A gap is concealed once, however many packets in
+    /// it are refused.
     pub(super) concealed: i64,
 }
 
-/// The content of a gap after the last packet.
+/// What fills a gap after the last packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GapFill {
     Sound,
-    /// Comfort noise; `generated` samples of it were generated so far.
+    /// Comfort noise. `generated` counts its samples so far.
     Comfort {
         generated: i64,
     },
-    /// The packet had no sound: a gap after it stays silent.
+    /// Silence, because the packet before the gap had no sound.
     Nothing,
 }
 
-/// Samples to be made up, and the payload after them for forward error correction.
+/// The samples to be generated for a gap, and the payload after the gap for forward error correction.
 #[derive(Clone, Copy)]
 pub(super) struct GapRequest<'a> {
     pub(super) samples: usize,
@@ -78,7 +79,7 @@ impl StreamPlayer {
             PlayOutcome::Refused => {
                 *context.report.silent.entry(UndecodableReason::Damaged).or_default() +=
                     u64::from(context.is_inside(playout.at));
-                // The packet counts as lost, so that the next packet conceals it.
+                // A refused packet counts as lost, so that the next packet conceals it.
                 self.order.count_as_lost();
             }
         }
@@ -97,7 +98,8 @@ impl StreamPlayer {
     ) -> PlayOutcome {
         let PlayTurn { playout, lost } = turn;
         let rate = self.decoders[decoder].output.input_hz();
-        // The codec's own delay (look-ahead, filters) stays in: the listener hears it too and answers accordingly.
+        // The codec's own delay (look-ahead, filters) is not removed, because the listener heard the sound with this
+        // delay.
         let ideal = context.position(playout.at, rate);
         let continues = self.cursor.filter(|cursor| {
             cursor.decoder == decoder
@@ -164,7 +166,7 @@ impl StreamPlayer {
         let (count, next) = match (cursor.after, last.silence) {
             (GapFill::Comfort { generated }, _) => (gap.min(rate * MAX_COMFORT_S - generated), None),
             (_, SilenceBehavior::OwnDescriptor) if lost == 0 => (gap.min(rate * MAX_COMFORT_S), None),
-            // Forward error correction in the next packet describes the sound just before it.
+            // Forward error correction in the next packet restores the sound directly before it.
             _ if lost > 0 && decoder == cursor.decoder && gap <= longest => (gap, Some(payload)),
             _ if lost > 0 => (gap.min(longest), None),
             _ => return,
@@ -175,7 +177,7 @@ impl StreamPlayer {
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if lost > 0 && cursor.after == GapFill::Sound {
             context.report.concealed_us += context.inside_us(cursor.at, count as usize, rate as u32);
-            // If the packet after the gap is refused, too, the next gap begins here.
+            // If the packet after the gap is refused, too, the next gap begins where this one ended.
             self.cursor = Some(PlayoutCursor {
                 at: cursor.at + count,
                 media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),
@@ -197,8 +199,8 @@ impl StreamPlayer {
     }
 }
 
-/// Removes or inserts `by` samples where the change is least audible, so that the sound is at its playout time to the
-/// sample. Up to three quarters of a sample are ignored.
+/// Removes (`by` negative) or inserts `by` samples where the change is least audible, so that the sound is at its
+/// playout time to the sample. Up to three quarters of a sample are ignored.
 fn adjust_length(sound: &mut Vec<i16>, by: f64) {
     let count = by.abs().round() as usize;
     if by.abs() <= 0.75 || count == 0 || sound.len() < 8 * (count + 1) {
@@ -219,9 +221,9 @@ fn adjust_length(sound: &mut Vec<i16>, by: f64) {
     }
 }
 
-/// The longest concealment of lost packets.
+/// Longest concealment of lost packets, ms.
 const CONCEAL_MS: i64 = 60;
-/// Media times that differ by less are equal.
+/// Media times that differ by less than this, ns, count as equal.
 pub(super) const SAME_MOMENT_NS: i64 = 1_000_000;
 /// Largest deviation from the playout time, samples, that is adjusted without a step. Drift between two packets is
 /// less; a larger deviation is a step.

@@ -1,4 +1,5 @@
-//! Turns the bytes of a packet into a payload and its decoder: decrypts, removes RED, corrects the format.
+//! Turns the bytes of a packet into a payload and its decoder: decrypts it, unpacks redundant audio (RED), and corrects
+//! the format.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::spool::reader::PacketEntry;
 pub(super) enum NoSound {
     /// The engine did not keep the payload.
     Withheld,
-    /// A telephone-event.
+    /// The packet is a telephone-event.
     Event,
     Silent(UndecodableReason),
 }
@@ -32,7 +33,7 @@ impl From<UndecodableReason> for NoSound {
 }
 
 pub(super) struct SrtpState {
-    /// The number of the decision with the keys.
+    /// Number of the decision that contained the keys.
     decision: u32,
     stream: Option<SrtpStream>,
 }
@@ -89,8 +90,8 @@ impl StreamPlayer {
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload }, redundant: Vec::new() })
     }
 
-    /// Decrypts a packet into `plain` if the stream's former keys still open it. After [`MAX_FORMER_FAILURES`] failures
-    /// in a row, the former keys are not tried any more.
+    /// Decrypts a packet into `plain` with the keys that the stream had before its encryption ended. Returns true on
+    /// success. After [`MAX_FORMER_FAILURES`] failures in a row, the former keys are not tried any more.
     fn opens_with_former_keys(&mut self, packet: &PacketEntry<'_>, known: &DecidedStream) -> bool {
         let Some((context, decision)) = &known.former_keys else {
             self.former_failures = 0;
@@ -104,7 +105,8 @@ impl StreamPlayer {
         opened
     }
 
-    /// Decrypts a packet into `plain` if keys that come into force soon open it. A sender may use them from its offer on.
+    /// Decrypts a packet into `plain` with the keys that apply soon. Returns true on success. A sender may use new keys
+    /// from its offer on.
     fn opens_with_coming_keys(&mut self, packet: &PacketEntry<'_>, plan: Option<&StreamPlan>) -> bool {
         let Some(context) = plan.and_then(|plan| plan.coming_keys(packet.at)) else {
             self.coming = None;
@@ -119,14 +121,15 @@ impl StreamPlayer {
         self.coming.as_mut().is_some_and(|keys| keys.unprotect(packet.payload, &mut self.plain).is_ok())
     }
 
-    /// Returns whether a packet that no key opens is still unencrypted. The stream must have been unencrypted until the
-    /// keys came, and the payload must last as long as earlier ones. An authentication tag would make it longer.
+    /// Returns whether a packet that no key can decrypt is still unencrypted. The stream must have been unencrypted
+    /// until the keys were announced, and the payload must last as long as earlier payloads. An authentication tag
+    /// would make it longer.
     fn is_still_plain(&self, format: Option<&Arc<PayloadFormat>>, body: &[u8]) -> bool {
         let length_ns = format.and_then(|format| codec::duration_ns(format, body));
         length_ns.is_some() && length_ns == self.plain_ns
     }
 
-    /// Decrypts a packet into `plain`.
+    /// Decrypts a packet into `plain` with the current keys.
     fn unprotect(
         &mut self,
         packet: &PacketEntry<'_>,
@@ -136,7 +139,7 @@ impl StreamPlayer {
         let srtp = match &mut self.srtp {
             Some(srtp) if srtp.decision == decision => srtp,
             Some(SrtpState { decision: last, stream: Some(stream) }) => {
-                // If the new keys are invalid, the old keys stay in force for packets on their way.
+                // If the new keys are invalid, the old keys still apply to packets that arrive late.
                 let _ = stream.rekey(context);
                 *last = decision;
                 self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?
@@ -147,7 +150,7 @@ impl StreamPlayer {
         stream.unprotect(packet.payload, &mut self.plain).map_err(|_| UndecryptableReason::WrongKeys)
     }
 
-    /// Returns the index of a format's decoder.
+    /// Returns the index of the decoder for a format. Creates the decoder if there is none yet.
     pub(super) fn working_decoder(
         &mut self,
         pt: PayloadType,
@@ -174,8 +177,8 @@ impl StreamPlayer {
     }
 }
 
-/// Packets in a row that the former keys do not open: 1 s at 20 ms. Fewer can be damaged packets; so many mean that the
-/// sender has stopped using the keys.
+/// Number of consecutive packets that the former keys cannot decrypt, after which they are no longer tried: 1 s at 20
+/// ms. Fewer can be damaged packets.
 const MAX_FORMER_FAILURES: u32 = 50;
-/// Formats of one stream. A call has a handful.
+/// Maximum number of formats of one stream. A call has a handful.
 const MAX_FORMATS: usize = 32;

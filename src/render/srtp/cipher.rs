@@ -19,14 +19,15 @@ pub(super) struct SrtpSuite {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SrtpTransform {
-    /// AES in counter mode with HMAC-SHA1; the tag has `tag_bytes` bytes.
+    /// AES in counter mode with HMAC-SHA1; the authentication tag has `tag_bytes` bytes.
     Counter { tag_bytes: usize },
-    /// AES-GCM.
+    /// AES-GCM, which includes authentication.
     Gcm,
 }
 
 impl SrtpSuite {
-    /// Returns the suite with a name as in SDP. Drafts of RFC 6188 had `AES_CM_256_…`, and devices still send it.
+    /// Returns the suite with a name as in SDP. Drafts of RFC 6188 used the name `AES_CM_256_…`, which devices still
+    /// send.
     pub(super) fn named(name: &str) -> Option<Self> {
         let (cipher, tag) = match name.trim().to_ascii_uppercase().as_str() {
             "AEAD_AES_128_GCM" => return Some(Self { key_bytes: 16, mode: SrtpTransform::Gcm }),
@@ -87,7 +88,7 @@ impl SessionKeys {
         Self::from_session_keys(suite, &derived(0, suite.key_bytes), &derived(1, 20), &derived(2, suite.salt_bytes()))
     }
 
-    /// Returns a session with keys that were derived already.
+    /// Returns session keys that were derived elsewhere.
     pub(super) fn from_session_keys(suite: SrtpSuite, key: &[u8], authentication: &[u8], salt: &[u8]) -> Option<Self> {
         Some(match suite.mode {
             SrtpTransform::Counter { tag_bytes } => Self::Counter {
@@ -100,7 +101,8 @@ impl SessionKeys {
         })
     }
 
-    /// Decrypts into `out` with the first rollover count that gives the packet's tag. Returns that count.
+    /// Decrypts a packet into `out`. Tries rollover counts and uses the first for which the authentication tag is
+    /// right. Returns that count.
     pub(super) fn open(
         &self,
         packet: &[u8],
@@ -115,7 +117,8 @@ impl SessionKeys {
                 let body = rest.strip_suffix(mki).filter(|body| body.len() >= header.length)?;
                 let mut authenticated = authenticator.clone();
                 authenticated.update(body);
-                // The rollover count is authenticated last, so each guess costs two hash blocks.
+                // The rollover count is the last part of the authenticated bytes, so each guess costs only two hash
+                // blocks.
                 let fits = |rollover: &u32| {
                     let mut guess = authenticated.clone();
                     guess.update(&rollover.to_be_bytes());
@@ -230,12 +233,12 @@ impl GcmCipher {
     }
 }
 
-/// Both GCM suites use a full tag (RFC 7714 section 13.2).
+/// Length of the authentication tag of both GCM suites, bytes (RFC 7714 section 13.2).
 const GCM_TAG: usize = 16;
 
 #[cfg(test)]
 impl SessionKeys {
-    /// Encrypts an RTP packet, for tests.
+    /// Encrypts an RTP packet for tests.
     pub(super) fn seal(&self, packet: &[u8], rollover: u32, mki: &[u8]) -> Vec<u8> {
         let header = SrtpHeader::read(packet).expect("a test packet is RTP");
         let mut sealed = packet.to_vec();

@@ -1,8 +1,8 @@
 //! Decrypts SRTP (RFC 3711, 6188, 7714) with the keys from the signalling (SDES, RFC 4568).
 //!
-//! A recorder can join in mid-call, misses packets and sees duplicates. So the rollover counter, which is not on the
-//! wire, is guessed, and the authentication tag proves the guess. A duplicate is decrypted like any packet. Replaced
-//! keys stay valid for packets on their way.
+//! A recorder can join in mid-call, misses packets and sees duplicates. So the rollover counter (ROC), which packets do
+//! not contain, is guessed, and the authentication tag proves the guess. A duplicate is decrypted like any packet.
+//! Replaced keys remain valid for packets that arrive late.
 //!
 //! No type with a key implements `Debug` or `Display`, so no key can be printed.
 
@@ -14,42 +14,42 @@ use cipher::{SessionKeys, SrtpSuite};
 /// The reason why keys cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSrtpContext {
-    /// An unsupported crypto suite.
+    /// The crypto suite is not supported.
     #[error("the SRTP suite is not known")]
     Suite,
-    /// A key that is not base64 or whose length does not fit the suite.
+    /// A key is not base64, or its length does not fit the suite.
     #[error("an SRTP key does not fit its suite")]
     Key,
-    /// No key.
+    /// There is no key.
     #[error("no SRTP key is given")]
     NoKey,
 }
 
-/// The reason why a packet was not decrypted. Counted, never fatal.
+/// Reason why a packet was not decrypted. Callers count it and continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SrtpError {
-    /// Not an RTP packet, or too short for its tag.
+    /// The bytes are not an RTP packet, or too short for the authentication tag.
     #[error("this is no SRTP packet")]
     Malformed,
-    /// No key and rollover count gives the packet's tag.
+    /// The authentication tag is wrong for every key and every rollover count that was tried.
     #[error("no key fits the packet's authentication tag")]
     Authentication,
 }
 
-/// Decrypts the packets of one stream.
+/// Decrypts the SRTP packets of one stream.
 pub struct SrtpStream {
-    /// Sessions, those of the newest context first.
+    /// The keys in use, the newest first.
     keys: Vec<MasterKeySession>,
-    /// Packet index of each SSRC.
+    /// Packet index of each SSRC that was seen.
     sources: Vec<SsrcIndex>,
-    /// Packets in a row that no key opened.
+    /// Number of consecutive packets that no key could decrypt.
     refused: u32,
 }
 
 /// The session keys of one master key.
 struct MasterKeySession {
     session: SessionKeys,
-    /// Master key identifier as on the wire; empty when unused.
+    /// Master key identifier (MKI) as in the packets; empty if packets have none.
     mki: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ struct SsrcIndex {
 }
 
 impl SrtpStream {
-    /// Returns a stream with these keys.
+    /// Returns a decryptor with the given keys.
     ///
     /// # Errors
     /// When the suite is unknown or a key does not fit it.
@@ -70,8 +70,8 @@ impl SrtpStream {
         Ok(Self { keys: keys(context)?, sources: Vec::new(), refused: 0 })
     }
 
-    /// Adds new keys after a re-INVITE, to be tried first. The old keys stay for packets on their way. Rollover counts
-    /// continue; a sender that restarts from 0 is found by guessing.
+    /// Adds new keys after a re-INVITE, to be tried first. The old keys are kept for packets that arrive late. Rollover
+    /// counts continue; a sender that restarts from 0 is found by guessing.
     ///
     /// # Errors
     /// When the suite is unknown or a key does not fit it. The stream is then unchanged.
@@ -90,7 +90,8 @@ impl SrtpStream {
     pub fn unprotect(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), SrtpError> {
         let header = SrtpHeader::read(packet).ok_or(SrtpError::Malformed)?;
         let known = self.sources.iter().position(|source| source.ssrc == header.ssrc);
-        // With a wrong key every guess fails. After a while only each [`PATIENCE`]-th packet tries all of them.
+        // With a wrong key every guess fails. After [`PATIENCE`] failures, only each [`PATIENCE`]-th packet tries all
+        // guesses.
         let most = if self.refused < PATIENCE || self.refused.is_multiple_of(PATIENCE) {
             MAX_GUESS
         } else {
@@ -105,7 +106,8 @@ impl SrtpStream {
         Ok(())
     }
 
-    /// Tries each key with each guess. Returns the index of the key and the rollover count that fit.
+    /// Tries each key with each guess of the rollover count. Returns the index of the key and the rollover count that
+    /// fit.
     fn open(
         &self,
         packet: &[u8],
@@ -114,7 +116,7 @@ impl SrtpStream {
         out: &mut Vec<u8>,
     ) -> Option<(usize, u32)> {
         self.keys.iter().enumerate().find_map(|(at, key)| {
-            // A sender that never agreed to an MKI leaves it out.
+            // A sender that never agreed to use an MKI omits it from its packets.
             let with_mki = key.session.open(packet, header, &key.mki, guesses.iter(), out);
             let opened = match with_mki {
                 None if !key.mki.is_empty() => key.session.open(packet, header, &[], guesses.iter(), out),
@@ -137,7 +139,8 @@ impl SrtpStream {
         if rollover == source.rollover {
             source.highest = source.highest.max(header.sequence);
         } else if !behind || header.sequence < LATE_FROM {
-            // A higher count, or a restart of the sender; but not a late packet from before the last wrap.
+            // The index is updated for a higher number or after a restart of the sender, but not for a late packet from
+            // before the last wrap.
             (source.rollover, source.highest) = (rollover, header.sequence);
         }
     }
@@ -148,7 +151,7 @@ impl SrtpStream {
 struct SrtpHeader {
     ssrc: u32,
     sequence: u16,
-    /// Length in bytes, with CSRCs and extension. These bytes are authenticated but not encrypted.
+    /// Length of the header in bytes, with CSRCs and extension. These bytes are authenticated but not encrypted.
     length: usize,
 }
 
@@ -170,7 +173,7 @@ impl SrtpHeader {
     }
 }
 
-/// Candidate rollover counts, likeliest first.
+/// Rollover counts to be tried, the likeliest first.
 struct RolloverGuesses {
     first: u32,
     near: [Option<u32>; 3],
@@ -178,7 +181,7 @@ struct RolloverGuesses {
 }
 
 impl RolloverGuesses {
-    /// Returns the candidates around the known count (RFC 3711 section 3.3.1), or from 0 up for an unknown SSRC.
+    /// Returns the counts around the known count (RFC 3711 section 3.3.1), or from 0 up for an unknown SSRC.
     fn new(source: Option<SsrcIndex>, sequence: u16, most: u32) -> Self {
         let Some(source) = source else { return Self { first: 0, near: [None; 3], most } };
         let ahead = sequence.wrapping_sub(source.highest) < 0x8000;
@@ -242,26 +245,28 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Keys of one stream, offered at once or before a re-INVITE. Each failing packet tries them all.
+/// Maximum number of keys of one stream, offered at once or before a re-INVITE. A packet that cannot be decrypted tries
+/// all of them.
 const MAX_KEYS: usize = 8;
 
-/// SSRCs of one stream. The oldest is forgotten and would be found again by guessing.
+/// Maximum number of SSRCs of one stream. The oldest is forgotten; its packet index can be guessed again.
 const MAX_SOURCES: usize = 16;
 
-/// Rollover counts to try when the recorder joins in mid-call. At 50 packets/s the count rises each 22 minutes, so this
-/// covers 47 hours.
+/// Number of rollover counts to try when the recorder joins in mid-call. At 50 packets/s the count rises each 22
+/// minutes, so this covers 47 hours.
 const MAX_GUESS: u32 = 127;
 
-/// Rollover counts to try after [`PATIENCE`] packets failed: an hour's worth.
+/// Number of rollover counts to try after [`PATIENCE`] packets failed: an hour's worth.
 const MAX_GUESS_AFTER_FAILURES: u32 = 3;
 
-/// Failing packets in a row that may try everything: four seconds of speech.
+/// Number of consecutive packets that may fail with all guesses: four seconds of speech.
 const PATIENCE: u32 = 200;
 
-/// RFC 4568 section 9.1: at most 128 bytes.
+/// Maximum length of an MKI, bytes (RFC 4568 section 9.1).
 const MAX_MKI: usize = 128;
 
-/// A packet of the last cycle with a lower sequence number is not late: the sender restarted.
+/// Smallest 16-bit sequence number that can be a late packet from before the last wrap. A lower number means that the
+/// sender restarted.
 const LATE_FROM: u16 = 0x8000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Test vectors of the RFCs and of libsrtp, and streams as a recorder captures them.
+//! Tests with vectors of the RFCs and of libsrtp, and with streams as a recorder captures them.
 
 use super::cipher::{SessionKeys, SrtpSuite};
 use super::*;
@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
     sextets.collect()
 }
 
-/// Master key with salt; value and length of the MKI.
+/// A master key with salt, and the value and length of its MKI.
 type TestMasterKey<'a> = (&'a [u8], Option<(u64, u8)>);
 
 fn context(suite: &str, keys: &[TestMasterKey<'_>]) -> SrtpContext {

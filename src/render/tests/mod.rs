@@ -1,4 +1,4 @@
-//! Renders streams in which every 20 ms can be recognised, and checks the position of each.
+//! Tests that render streams in which every packet of 20 ms can be recognised, and check the position of each.
 
 use super::*;
 use crate::call::record::Side;
@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 mod redundancy;
 
-/// A sender of mu-law with a payload that shows the packet's number.
+/// A sender of mu-law whose payload shows the number of the packet.
 struct TestSender {
     stream: u32,
     side: Side,
@@ -50,7 +50,7 @@ impl TestSender {
         self.skip();
     }
 
-    /// Sends packets without a pause, starting at `from_ms`. Returns the end in ms.
+    /// Sends packets without a pause, the first at `from_ms`. Returns the time after the last packet, ms.
     fn talk(&mut self, spool: &mut SpoolBuilder, from_ms: f64, packets: u32) -> f64 {
         let mut now = from_ms;
         for _ in 0..packets {
@@ -61,7 +61,7 @@ impl TestSender {
     }
 }
 
-/// mu-law 0x80 is +32124. The levels below are far from it and from silence.
+/// The mu-law value of the click: +32124. The levels of the payloads are far from it and from silence.
 const CLICK: u8 = 0x80;
 
 fn level(number: u32) -> u8 {
@@ -92,7 +92,7 @@ fn rendered(spool: &SpoolBuilder) -> (RenderPlan, RenderReport, Vec<[i16; 2]>) {
     (plan, report, frames)
 }
 
-/// Returns the positions of a channel's clicks, ms.
+/// Returns the positions of the clicks in a channel, ms.
 fn clicks(frames: &[[i16; 2]], side: Side) -> Vec<f64> {
     let loud = frames.iter().enumerate().filter(|(_, frame)| frame[side.channel()] == 32_124);
     loud.map(|(n, _)| n as f64 / 8.0).collect()
@@ -154,7 +154,7 @@ fn pauses_keep_their_length_with_and_without_counting_timestamps() {
 fn jitter_and_a_late_first_packet_do_not_move_talk_spurts() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
-    // Up to 60 ms of jitter; every seventh packet is on time. The first packet is 55 ms late.
+    // The packets have up to 60 ms of jitter; every seventh is on time. The first packet is 55 ms late.
     for n in 0..200_u32 {
         let jitter = if n == 0 { 55 } else { (n * 37 % 7) * 10 };
         caller.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n) + f64::from(jitter)));
@@ -178,11 +178,11 @@ fn drift_of_500_ppm_is_followed_for_an_hour_without_steps() {
         }
         let (_, report, frames) = rendered(&ended(spool, 3_602_000.0));
         let got = clicks(&frames, Side::Caller);
-        // The smallest lag is taken over 2 s each way and averaged over as much: 1 ms of error, and 1 ms more at the
-        // ends.
+        // The smallest lag is searched over 2 s each way and averaged over as much. So the error is up to 1 ms, and 1
+        // ms more at the ends.
         assert_near(&got, &heard, 2.0);
         assert!((report.sides[0].clock_drift_ppm.unwrap() - ppm).abs() < 1.0);
-        // Single samples are removed or inserted; no position jumps.
+        // Only single samples are removed or inserted, so no position jumps.
         let steps = got.windows(2).map(|pair| ((pair[1] - pair[0]) * 8.0).round() as i64);
         assert!(steps.clone().all(|samples| (959..=961).contains(&samples)));
         let silent = frames.iter().skip(80).take(28_000_000).filter(|frame| frame[0] == 0).count();
@@ -227,7 +227,7 @@ fn reordered_and_duplicate_packets_are_played_once_in_order() {
         packets.push((at_ms(100.0 + 20.0 * f64::from(n)), caller.sequence, caller.time, caller.payload()));
         caller.skip();
     }
-    // Every tenth packet changes places with the next, and every fifteenth is duplicated.
+    // Every tenth packet is swapped with the next, and every fifteenth is sent twice.
     for n in (0..99).step_by(10) {
         let (a, b) = (packets[n].0, packets[n + 1].0);
         packets.swap(n, n + 1);
@@ -241,7 +241,7 @@ fn reordered_and_duplicate_packets_are_played_once_in_order() {
         }
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
-    // A packet that overtakes others before the lag is known sets the lag: 20 ms early is then correct.
+    // A packet that overtakes others before the lag is known determines the lag: 20 ms early is then correct.
     let got = clicks(&frames, Side::Caller);
     assert_eq!(got.len(), 100);
     let steps: Vec<f64> = got.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -295,15 +295,15 @@ fn jumping_timestamps_and_restarted_sequence_keep_positions() {
     caller.time = 5;
     now = caller.talk(&mut spool, now, 60);
     let (_, report, frames) = rendered(&ended(spool, now + 10.0));
-    // The small jump (123 ticks, 15 ms) is below a step, so the timeline follows it within some seconds.
+    // A jump by 123 ticks (15 ms) is less than a step, so the timeline follows it within some seconds.
     assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 300), 16.0);
     assert_eq!(report.sides[0].concealed_us, 0);
 }
 
 #[test]
 fn sequence_restarting_slightly_lower_loses_no_packets() {
-    // 60 is less than the restart threshold of RFC 3550 appendix A.1. There, timestamps that continue prove a restart
-    // and not a late packet.
+    // A step back by 60 is below the restart threshold of RFC 3550 appendix A.1. Then timestamps that continue prove a
+    // restart and not a late packet.
     for back in [60_u16, 400, 2_500] {
         for (pause_ms, stamps_jump) in [(0.0, 0), (0.0, 123_456_789), (31_000.0, 0), (31_000.0, 0x9000_0000)] {
             let mut spool = started();
@@ -335,7 +335,7 @@ fn late_packet_is_counted_and_moves_nothing() {
     let (sequence, time, payload) = (caller.sequence, caller.time, caller.payload());
     caller.skip();
     caller.talk(&mut spool, 2_120.0, 200);
-    // 3 s late, but the others waited only 2 s for it.
+    // This packet is 3 s late, but the others waited only 2 s for it.
     let rtp = TestRtp { pt: 0, sequence, time, payload: &payload };
     spool.rtp(at_ms(5_105.0), (caller.stream, caller.side), rtp);
     let (_, report, frames) = rendered(&ended(spool, 6_200.0));
@@ -358,7 +358,8 @@ fn burst_loss_is_reported_and_a_restart_is_no_loss() {
     }
     caller.sequence = caller.sequence.wrapping_add(20_000);
     now = caller.talk(&mut spool, now, 100);
-    // Single packets of an older numbering, e.g. keep-alives of a broken device, are no loss of the packets between.
+    // Single packets with older numbers, e.g. keep-alives of a broken device, do not mean that the packets between are
+    // lost.
     for _ in 0..5 {
         let payload = caller.payload();
         let rtp =
@@ -389,7 +390,8 @@ fn timestamps_in_milliseconds_are_detected_and_used() {
 
 #[test]
 fn useless_timestamps_are_replaced_by_packet_durations() {
-    // Timestamps of broken senders: constant, one a packet, 20 ms for packets of 30 ms, another clock.
+    // Functions that make the timestamps of broken senders: constant, one a packet, 20 ms for packets of 30 ms, another
+    // clock.
     type TestStamp = fn(u32) -> u32;
     let broken: [(&str, u32, TestStamp); 4] = [
         ("constant", 20, |_| 77),
@@ -403,7 +405,7 @@ fn useless_timestamps_are_replaced_by_packet_durations() {
         caller.ptime_ms = ptime_ms;
         let step = f64::from(ptime_ms);
         let mut expected = Vec::new();
-        // Jitter, and a pause of 5 s in which timestamps and sequence numbers stand still.
+        // The packets have jitter, and there is a pause of 5 s in which timestamps and sequence numbers do not advance.
         for n in 0..300_u32 {
             let pause = if n >= 200 { 5_000.0 } else { 0.0 };
             let heard = 100.0 + step * f64::from(n) + pause;
@@ -429,7 +431,7 @@ fn useless_timestamps_keep_gaps_and_positions_of_packets() {
         caller.time = 0;
         let at = 100.0 + 20.0 * f64::from(n);
         match n % 50 {
-            // Two packets are lost, and two change places.
+            // Two packets are lost, and two others are swapped.
             20 | 21 => caller.skip(),
             _ => caller.send(&mut spool, at_ms(at + if n % 50 == 30 { 25.0 } else { 0.0 })),
         }
@@ -451,8 +453,8 @@ fn telephone_events_and_withheld_payloads_are_silent_and_move_nothing() {
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     spool.payload(at_ms(0.0), caller.stream, 101, Some(format_of("TELEPHONE-EVENT", 8_000)));
     caller.talk(&mut spool, 100.0, 50);
-    // An event of 200 ms: ten packets with one timestamp. The sequence numbers continue, and so do the timestamps of
-    // the sound.
+    // An event of 200 ms consists of ten packets with one timestamp. The sequence numbers continue, and so do the
+    // timestamps of the sound.
     let stamp = caller.time;
     for n in 0..10 {
         let rtp = TestRtp { pt: 101, sequence: caller.sequence, time: stamp, payload: &[5, 10, 0, 160] };
@@ -508,7 +510,7 @@ fn pause_without_loss_is_silent_for_codecs_without_silence_descriptors() {
         let mut caller = TestSender::new(&mut spool, Side::Caller);
         spool.payload(at_ms(0.0), caller.stream, 97, Some(format_of(encoding, 8_000)));
         caller.pt = 97;
-        // Loud sound for 200 ms. Then the timestamps advance by 400 ms, and no packet is missing.
+        // After 200 ms of loud sound the timestamps advance by 400 ms, and no packet is missing.
         let payload: Vec<u8> = (0..bytes).map(|n| if n % 20 < 10 { 0xD4 } else { 0x2B }).collect();
         (0..10).for_each(|n| caller.send_as(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)), &payload));
         caller.time = caller.time.wrapping_add(400 * 8);
@@ -532,7 +534,7 @@ fn sound_outside_the_recorded_span_is_cut_to_the_sample() {
     assert_eq!(plan.samples, 490 * 8);
     assert_near(&clicks(&frames, Side::Caller), &every(15.0, 20.0, 24), 0.13);
     assert!(frames[0][0] != 0 && frames[490 * 8 - 1][0] != 0, "packets across the edges are cut, not dropped");
-    // 24 packets begin inside, and one began before.
+    // Of the packets that give sound, 24 begin inside the recorded period, and one began before.
     assert_eq!(report.sides[0].decoded, 25);
 }
 
@@ -583,7 +585,7 @@ fn wideband_side_makes_recording_wideband_and_narrowband_side_keeps_positions() 
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let callee = TestSender::new(&mut spool, Side::Callee);
     spool.payload(at_ms(0.0), callee.stream, 9, Some(format_of("G722", 8_000)));
-    // One click in 100 ms of silence, so that interpolation does not matter.
+    // The sound is one click in 100 ms of silence, so that interpolation does not matter.
     for n in 0..50_u32 {
         let mut payload = vec![0xFF; 160];
         if n % 5 == 0 {
@@ -623,7 +625,7 @@ fn paused_span_is_silent() {
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 20);
     spool.decide(at_ms(500.0), Decision::Pause);
-    // Payload that was kept by mistake is not played.
+    // Payload that was kept by mistake during the pause is not played.
     caller.talk(&mut spool, 500.0, 20);
     spool.decide(at_ms(900.0), Decision::Resume);
     caller.talk(&mut spool, 900.0, 20);

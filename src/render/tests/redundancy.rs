@@ -1,4 +1,4 @@
-//! Redundant audio (RFC 2198).
+//! Tests of redundant audio (RFC 2198).
 
 use super::*;
 
@@ -17,7 +17,7 @@ impl RedundantSender {
         Self { sender, before: Vec::new() }
     }
 
-    /// Sends the next packet, or loses it.
+    /// Sends the next packet, which is lost if `arrives` is false.
     fn send(&mut self, spool: &mut SpoolBuilder, at_ms_: f64, arrives: bool) {
         let payload = self.sender.payload();
         // RFC 2198 section 3: F bit, payload type 0, 160 ticks earlier, length; then the primary block's type.

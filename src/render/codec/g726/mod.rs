@@ -1,10 +1,10 @@
-//! G.726: ADPCM at 16, 24, 32 and 40 kbit/s, in both packings (ITU-T G.726; RFC 3551 section 4.5.4).
+//! Decodes G.726: ADPCM at 16, 24, 32 and 40 kbit/s, in both packings (ITU-T G.726; RFC 3551 section 4.5.4).
 //!
 //! Written from the formulas of the Recommendation's blocks (clause 4.2). Names in capitals are those blocks and
-//! signals. Where they count modulo a power of two, two's complement gives the same result.
+//! signals. Where the Recommendation counts modulo a power of two, two's complement gives the same result.
 //!
 //! The output is the linear signal SR (14 bits) on the 16-bit scale. The synchronous coding adjustment is left out: it
-//! serves only a chain of G.711 and G.726.
+//! is needed only for several conversions between G.711 and G.726 in a row.
 
 mod packing;
 
@@ -14,7 +14,7 @@ use crate::codec::{G726Packing, G726Rate};
 
 pub(crate) use packing::PackingJudge;
 
-/// Returns the bits of a code word, 2 to 5.
+/// Returns the number of bits in a code word, 2 to 5.
 const fn code_bits(rate: G726Rate) -> u32 {
     match rate {
         G726Rate::Two => 2,
@@ -24,7 +24,7 @@ const fn code_bits(rate: G726Rate) -> u32 {
     }
 }
 
-/// Returns quantizer output, scale factor multiplier and speed for each code magnitude.
+/// Returns the values of the quantizer for each code magnitude at a bit rate.
 const fn quantizer_levels(rate: G726Rate) -> &'static [QuantizerLevel] {
     match rate {
         G726Rate::Two => &LEVELS_2,
@@ -34,7 +34,7 @@ const fn quantizer_levels(rate: G726Rate) -> &'static [QuantizerLevel] {
     }
 }
 
-/// Decodes one G.726 stream.
+/// Decoder of one G.726 stream.
 #[derive(Clone, Debug)]
 pub(crate) struct G726Decoder {
     rate: G726Rate,
@@ -147,8 +147,8 @@ impl ScaleFactor {
     }
 }
 
-/// The speed of adaptation. `control` (AP) is 0 for data and 256 or more for speech. It follows the short and the long
-/// average of the quantizer's output (DMS, DML).
+/// The speed at which the scale factor adapts. `control` (AP) is 0 for data and 256 or more for speech. It follows the
+/// short and the long average of the quantizer's output (DMS, DML).
 #[derive(Clone, Copy, Debug, Default)]
 struct SpeedControl {
     control: i32,
@@ -184,7 +184,7 @@ struct AdaptivePredictor {
     /// B1 to B6, 14 fractional bits, and the differences they weight (DQ).
     zeros: [i32; 6],
     differences: [ShortFloat; 6],
-    /// Whether the last two partial signals (difference plus the zeros' prediction) were negative (PK).
+    /// Whether the last two partial signals (difference plus the prediction by the zeros) were negative (PK).
     below: [bool; 2],
     /// True if the signal may be a modem tone (TD).
     tone: bool,
@@ -222,7 +222,8 @@ impl AdaptivePredictor {
 
     /// Adapts the poles (XOR, UPA2, LIMC, UPA1, LIMD).
     fn adapt_poles(&mut self, partial: i32) {
-        // +1 if the sign equals the sign one and two samples ago, -1 if not, 0 for no signal (SIGPK).
+        // The factor is +1 if the sign equals the sign one or two samples ago, -1 if not, and 0 without a signal
+        // (SIGPK).
         let [one, two] = self.below.map(|below| match partial {
             0 => 0,
             _ if (partial < 0) == below => 1,
@@ -266,7 +267,7 @@ impl Default for ShortFloat {
 }
 
 impl ShortFloat {
-    /// Converts sign and magnitude (FLOATA, FLOATB).
+    /// Converts a sign and a magnitude to the short format (FLOATA, FLOATB).
     fn new(negative: bool, magnitude: i32) -> Self {
         let exponent = length(magnitude);
         let mantissa = if magnitude == 0 { 32 } else { (magnitude << 6) >> exponent };
@@ -287,7 +288,7 @@ impl ShortFloat {
     }
 }
 
-/// Returns the number of significant bits.
+/// Returns the number of significant bits of a magnitude.
 const fn length(magnitude: i32) -> i32 {
     (i32::BITS - magnitude.leading_zeros()) as i32
 }
@@ -301,7 +302,7 @@ const fn antilog(log: i32) -> i32 {
     (mantissa << 7) >> (14 - exponent)
 }
 
-/// The values of one code magnitude.
+/// The values of the quantizer for one code magnitude.
 #[derive(Clone, Copy, Debug)]
 struct QuantizerLevel {
     /// Logarithm of the quantized difference (DQLN), 7 fractional bits.

@@ -1,8 +1,9 @@
 //! Finds the order of the code words in a G.726 stream by decoding it both ways.
 //!
-//! Quirk `g726_packing`: many devices send `G726-32` with the code words in the order of `AAL2-G726-32` (RFC 3551 section
-//! 4.5.4 mentions such devices). Both orders decode without error. In the wrong order the sound resembles noise: a sample
-//! hardly depends on the sample before.
+//! Quirk `g726_packing`: many devices send `G726-32` with the code words in the order of `AAL2-G726-32` (RFC 3551
+//! section 4.5.4 mentions such devices). Both orders decode without error. In the wrong order the sound resembles
+//! noise, i.e. a sample hardly depends on the previous one. So the right order is the one in which samples can be
+//! predicted better.
 
 use super::G726Decoder;
 use crate::call::decision::PayloadFormat;
@@ -21,10 +22,10 @@ pub(crate) struct PackingJudge {
 #[derive(Debug)]
 struct JudgedPacking {
     decoder: G726Decoder,
-    /// Samples of loud payloads.
+    /// Number of samples of loud payloads compared so far.
     samples: u64,
     payloads: u64,
-    /// Sum of the prediction errors of loud payloads, in nepers of their energy.
+    /// Sum of the prediction errors of loud payloads, as a logarithm (nepers) of the share of their energy.
     error: f64,
 }
 
@@ -44,7 +45,7 @@ impl PackingJudge {
         })
     }
 
-    /// Compares both packings over a payload, until enough was heard.
+    /// Compares both packings over a payload, until enough sound was compared.
     pub(crate) fn handle_payload(&mut self, payload: &[u8]) {
         if self.announced.samples < ENOUGH_SAMPLES {
             self.announced.handle_payload(payload, &mut self.sound);
@@ -52,7 +53,7 @@ impl PackingJudge {
         }
     }
 
-    /// Returns the codec with the other packing, if the stream has that packing.
+    /// Returns the codec with the other packing, if the stream has that packing; otherwise `None`.
     pub(crate) fn true_codec(&self) -> Option<Codec> {
         let is_other = self.other.error()? < self.announced.error()? - MIN_DIFFERENCE;
         is_other.then_some(self.other_codec)
@@ -70,7 +71,7 @@ impl JudgedPacking {
             return;
         }
         let energy: f64 = sound.iter().map(|sample| f64::from(*sample).powi(2)).sum();
-        // Quiet sound is noise in either packing.
+        // Only loud payloads are compared, because quiet sound is noise in either packing.
         if energy > QUIET_POWER * sound.len() as f64 {
             self.samples += sound.len() as u64;
             self.payloads += 1;
@@ -84,7 +85,7 @@ impl JudgedPacking {
     }
 }
 
-/// Returns the share of the energy that linear prediction leaves, 0 to 1 (Levinson and Durbin).
+/// Returns the share of the energy that linear prediction cannot explain, 0 to 1 (Levinson-Durbin algorithm).
 fn prediction_error(sound: &[i16]) -> f64 {
     let lagged = |lag: usize| -> f64 {
         sound.iter().zip(sound.iter().skip(lag)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
@@ -105,16 +106,16 @@ fn prediction_error(sound: &[i16]) -> f64 {
     (error / energy).clamp(SMALLEST_ERROR, 1.0)
 }
 
-/// Smallest difference of the prediction errors, nepers, that decides. The packing with the smaller error is the true
-/// one.
+/// Smallest difference of the prediction errors, nepers, that is decisive. The packing with the smaller error is the
+/// true one.
 const MIN_DIFFERENCE: f64 = 0.2;
-/// Order of the prediction: the resonances of a voice below 4 kHz.
+/// Order of the linear prediction: enough for the resonances of a voice below 4 kHz.
 const ORDER: usize = 8;
 /// Lower bound of the prediction error. Without it, a pure tone would have an error of 0.
 const SMALLEST_ERROR: f64 = 1e-4;
-/// Smallest mean square of a loud payload: 100 squared, -50 dBov. Below it, quantization noise prevails.
+/// Smallest mean square of a loud payload: 100 squared, -50 dBov. Quieter sound consists mostly of quantization noise.
 const QUIET_POWER: f64 = 100.0 * 100.0;
 /// Minimum number of samples that decide the packing: a fifth of a second.
 const MIN_SAMPLES: u64 = 1_600;
-/// Samples after which no further payload is compared: ten seconds of sound prove the packing.
+/// Number of samples after which no further payload is compared: ten seconds of sound prove the packing.
 const ENOUGH_SAMPLES: u64 = 80_000;

@@ -1,4 +1,4 @@
-//! G.726 against the ITU test sequences, and both packings.
+//! Tests of G.726 with the ITU test sequences, and of both packings.
 
 use super::super::g711::linear_values;
 use super::*;
@@ -40,7 +40,8 @@ fn every_itu_sequence_gives_the_recommended_output() {
     };
     let mut compared = 0;
     for (rate, kbit) in [(G726Rate::Two, 16), (G726Rate::Three, 24), (G726Rate::Four, 32), (G726Rate::Five, 40)] {
-        // Normal and overload sequences, from A-law (a) and mu-law (m), to the same law and to the other law (x, c).
+        // The sequences: normal (rn) and overload (rv), from A-law (a) and mu-law (m), to the same law and to the other
+        // law (x, c).
         for kind in ["rn", "rv"] {
             for (input, output, law) in [
                 ("fa", "fa", CompandingLaw::A),
@@ -87,7 +88,8 @@ fn decode_to_law(decoder: &mut G726Decoder, law: CompandingLaw, code: usize) -> 
     }
 }
 
-/// Returns the nearest code word. Of two equally near, it is the smaller in magnitude, as in G.711's decision values.
+/// Returns the code word nearest to a signal. Of two equally near ones, returns that of the smaller magnitude, as the
+/// decision values of G.711 require.
 fn compress(law: CompandingLaw, signal: i16) -> u8 {
     // COMPRESS uses a magnitude of 15 bits, in which -32768 has magnitude 0.
     let signal = match (signal, law) {
@@ -116,7 +118,7 @@ fn compress(law: CompandingLaw, signal: i16) -> u8 {
     }
 }
 
-/// Returns the next code word up or down in value. Mu-law's two zeros are one step.
+/// Returns the next code word, up or down by value. The two zeros of mu-law count as one value.
 fn neighbour(law: CompandingLaw, code: u8, step: i32) -> u8 {
     let table = linear_values(law);
     let mut order: Vec<u8> = (0..=255).collect();
@@ -125,7 +127,7 @@ fn neighbour(law: CompandingLaw, code: u8, step: i32) -> u8 {
     let value = table[usize::from(code)];
     let at = order.iter().position(|&other| table[usize::from(other)] == value).unwrap() as i32;
     let next = order[(at + step).clamp(0, order.len() as i32 - 1) as usize];
-    // Of the two zeros, the one with the sign of this code.
+    // Of the two zeros, the one with the sign of this code is returned.
     if table[usize::from(next)] == 0 { code & 0x80 | 0x7F } else { next }
 }
 

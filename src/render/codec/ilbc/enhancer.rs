@@ -1,18 +1,19 @@
-//! The enhancer (RFC 3951 section 4.6): makes voiced residual more periodic. It averages neighbouring pitch periods, as
-//! far as a bound on the change allows. It looks ahead, so the sound is delayed by [`IlbcMode::delay`].
+//! The enhancer of iLBC (RFC 3951 section 4.6): makes the residual of voiced speech more periodic. It averages
+//! neighbouring pitch periods, as far as a bound on the change allows. It looks ahead, so the sound is delayed by
+//! [`IlbcMode::delay`].
 
 use super::tables::{HALF_BAND, QUARTERS};
 use super::{IlbcMode, ResidualSource};
 
-/// The enhancer of one stream.
+/// State of the enhancer for one stream.
 #[derive(Clone, Debug)]
 pub(super) struct Enhancer {
     mode: IlbcMode,
-    /// The most recent residual. Its end is the newest decoded sample.
+    /// The most recent residual, ending with the newest decoded sample.
     past: Vec<f32>,
-    /// The pitch period of each [`BLOCK`] of the past, in samples.
+    /// The pitch period of each [`BLOCK`] of `past`, in samples.
     periods: [usize; BLOCKS],
-    /// Source of the last frame.
+    /// Whether the last frame was decoded or concealed.
     source: ResidualSource,
 }
 
@@ -39,7 +40,7 @@ impl Enhancer {
         (0..new).flat_map(|block| self.block(first + block * BLOCK)).collect()
     }
 
-    /// Returns every second sample of the past, after a low pass with a delay of 3 samples.
+    /// Returns every second sample of `past`, after a low-pass filter with a delay of 3 samples.
     fn halved(&self) -> Vec<f32> {
         let at = |i: usize| i.checked_sub(HALF_BAND.len() - 1).and_then(|i| self.past.get(i)).copied();
         let filtered =
@@ -48,7 +49,7 @@ impl Enhancer {
         (0..PAST / 2).map(|n| filtered(2 * n + HALF_BAND.len() / 2)).collect()
     }
 
-    /// Returns one enhanced block.
+    /// Returns the enhanced block that begins at sample `start` of `past`.
     fn block(&self, start: usize) -> [f32; BLOCK] {
         let centre: [f32; BLOCK] = std::array::from_fn(|i| self.past[start + i]);
         let mut around = [0.0; BLOCK];
@@ -58,10 +59,10 @@ impl Enhancer {
         mix(&centre, &around)
     }
 
-    /// Adds up to three pitch periods before or after a block. Nearer periods have more weight.
+    /// Returns the weighted sum of up to three pitch periods before or after a block. Nearer periods have more weight.
     fn gather(&self, start: usize, centre: &[f32; BLOCK], direction: SearchDirection, around: &mut [f32; BLOCK]) {
         let mut from = start as f32;
-        // The block with the pitch period for the next step.
+        // The block nearest to the current position gives the pitch period for the next step.
         let mut block = nearest(from + (BLOCK - 1) as f32 / 2.0, middle);
         for weight in WEIGHTS {
             let expected = match direction {
@@ -84,7 +85,8 @@ impl Enhancer {
     }
 
     /// Returns the segment near `expected` that is most similar to the block, to a quarter sample, and the position for
-    /// the next step. The RFC rounds half a sample down before the search and counts from one sample later after it.
+    /// the next step. As in the RFC, half a sample is rounded down before the search, and positions after it count from
+    /// one sample later.
     fn refine(&self, centre: &[f32; BLOCK], expected: f32) -> (f32, [f32; BLOCK]) {
         let rounded = (expected - 0.5) as usize;
         let first = rounded.saturating_sub(SLOP);
@@ -102,7 +104,7 @@ impl Enhancer {
         (at as f32 / 4.0 + 1.0, std::array::from_fn(|i| between(&self.past, at + 4 * i as isize, TAPS)))
     }
 
-    /// Blends the concealed end of the past, which was not output yet, into an extrapolation backwards from the new
+    /// Blends the concealed end of `past`, which was not output yet, into an extrapolation backwards from the new
     /// frame.
     fn join(&mut self, residual: &[f32]) {
         let (edge, length) = (PAST - residual.len(), self.mode.delay());
@@ -118,7 +120,8 @@ impl Enhancer {
                 lag = other;
             }
         }
-        // Backwards from the boundary: first the new frame's first period, then the concealed sound itself.
+        // The extrapolation backwards from the boundary consists of the first pitch period of the new frame, and then
+        // of the concealed sound itself.
         let before: Vec<f32> = (0..length)
             .map(|back| match lag.checked_sub(back + 1) {
                 Some(at) => residual[at],
@@ -132,7 +135,7 @@ impl Enhancer {
         for (back, sample) in before.into_iter().enumerate() {
             let place = &mut self.past[edge - 1 - back];
             let weight = (back + 1) as f32 / (length + 1) as f32;
-            // The limit ends within the last samples, so that there is no step at the new frame.
+            // The limit of the gain ends within the last samples, so that there is no step at the new frame.
             let limit = factor + (1.0 - factor) * (1.0 - back as f32 / LIMIT_ENDS).max(0.0);
             *place = weight * *place + (1.0 - weight) * limit * sample;
         }
@@ -146,7 +149,7 @@ enum SearchDirection {
     Onward,
 }
 
-/// Moves a block towards the mean of its neighbours, as far as its energy allows. The difference has at most [`CHANGE`]
+/// Moves a block towards the mean of its neighbours without changing its energy. The difference has at most [`CHANGE`]
 /// of the block's energy.
 fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     let product = |a: &[f32; BLOCK], b: &[f32; BLOCK]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -156,7 +159,7 @@ fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     if change <= CHANGE * own {
         return around.map(|sample| scale * sample);
     }
-    // The combination of both vectors that has the block's energy and reaches the bound.
+    // The result is that combination of both vectors which has the energy of the block and just reaches the bound.
     let own = own.max(1.0);
     let spread = (mean * own - both * both) / (own * own);
     let (a, b) = if spread > 1e-4 {
@@ -168,7 +171,7 @@ fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     std::array::from_fn(|i| a * around[i] + b * centre[i])
 }
 
-/// Returns the lag, in halved samples, at which half a block is most similar to the samples before it.
+/// Returns the lag, in samples at half the rate, at which half a block is most similar to the samples before it.
 fn lag(halved: &[f32], start: usize) -> usize {
     let now = &halved[start..start + BLOCK / 2];
     let mut best = (LAGS.0, f32::NEG_INFINITY);
@@ -183,10 +186,10 @@ fn lag(halved: &[f32], start: usize) -> usize {
     best.0
 }
 
-/// Interpolates a row of samples at a position in quarter samples, using up to `reach` samples each side. Beyond the
-/// row there is silence.
+/// Interpolates samples at a position in quarter samples, using up to `reach` samples on each side. Samples beyond the
+/// ends count as silence.
 fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
-    // The filters interpolate at fractions before a sample.
+    // The interpolation filters are for positions a fraction before a sample, so the position is split that way.
     let (whole, before) = (quarter.div_euclid(4) + isize::from(quarter.rem_euclid(4) > 0), (4 - quarter).rem_euclid(4));
     let at = |i: isize| usize::try_from(i).ok().and_then(|i| samples.get(i)).copied().unwrap_or_default();
     let taps = QUARTERS[before as usize].iter().zip(-TAPS / 2..=TAPS / 2);
@@ -194,7 +197,7 @@ fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
     taps.map(|(tap, i)| (tap, whole + i)).filter(|(_, i)| reached.contains(i)).map(|(tap, i)| tap * at(i)).sum()
 }
 
-/// Returns the block with the position nearest to `to`.
+/// Returns the number of the block whose position is nearest to `to`.
 fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     let mut best = (0, f32::INFINITY);
     for block in 0..BLOCKS {
@@ -206,32 +209,32 @@ fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     best.0
 }
 
-/// Returns the middle of a block of the past, in samples.
+/// Returns the middle of a block of `past`, in samples.
 fn middle(block: usize) -> f32 {
     (block * BLOCK) as f32 + HALF_BLOCK
 }
 
-/// Samples that are enhanced at once.
+/// Number of samples that are enhanced at once.
 const BLOCK: usize = 80;
 const HALF_BLOCK: f32 = 40.0;
-/// Blocks in the past: three of a frame and five before it.
+/// Number of blocks in `past`: three of a frame and five before it.
 const BLOCKS: usize = 8;
 const PAST: usize = BLOCKS * BLOCK;
-/// Pitch lags in halved samples: 68 to 400 Hz.
+/// Range of pitch lags, in samples at half the rate: 68 to 400 Hz.
 const LAGS: (usize, usize) = (10, 59);
-/// Pitch period before the first frame.
+/// Pitch period assumed before the first frame, in samples at half the rate.
 const FIRST_PERIOD: usize = 40;
-/// Taps of the interpolation.
+/// Number of taps of the interpolation filters.
 const TAPS: isize = 7;
-/// Reach of the pitch search around the expected position, in samples.
+/// Distance from the expected position within which a similar segment is searched, samples.
 const SLOP: usize = 2;
-/// Reach of the interpolation over an edge, in samples.
+/// Number of samples that the interpolation may use beyond an edge.
 const OVERHANG: f32 = 2.0;
-/// A raised cosine over seven periods, from the middle outward.
+/// Weights of the neighbouring periods: a raised cosine over seven periods, from the middle outward.
 const WEIGHTS: [f32; 3] = [0.853_553_4, 0.5, 0.146_446_6];
 /// Bound of a block's change, as a share of its energy.
 const CHANGE: f32 = 0.05;
-/// Samples over which the limit of a blend ends.
+/// Number of samples over which the limit of a blend's gain ends.
 const LIMIT_ENDS: f32 = 10.0;
 
 #[cfg(test)]
@@ -265,7 +268,7 @@ mod tests {
             input.chunks(160).flat_map(|frame| enhancer.enhance(frame, ResidualSource::Decoded)).collect();
         let error: f32 = (1_000..output.len()).map(|n| (output[n] - input[n - 40]).powi(2)).sum();
         let energy: f32 = input[960..].iter().map(|s| s * s).sum();
-        // The bound is reached, so the change is CHANGE of the energy.
+        // The change reaches its bound, so its energy is CHANGE times that of the block.
         assert!(error > energy * 0.02 && error <= energy * CHANGE * 1.05, "{}", error / energy);
     }
 }

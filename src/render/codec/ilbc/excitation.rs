@@ -6,7 +6,7 @@ use super::lsf::LpcCoefficients;
 use super::tables::{CODEBOOK_FILTER, GAINS_3, STATE_LEVELS, STATE_PEAK};
 use super::{ORDER, SUBFRAME};
 
-/// Decodes the residual of a frame. `filters` are those of its subframes.
+/// Decodes the residual of a frame. `filters` are the prediction filters of its subframes.
 pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f32> {
     let mut residual = vec![0.0; filters.len() * SUBFRAME];
     let state = start_state(frame, &filters[frame.start.subframe]);
@@ -24,7 +24,7 @@ pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f3
             to += length;
         }
         GrowthDirection::Back => {
-            // Decodes in reversed time.
+            // The samples before are decoded in reversed time.
             let known = CodebookMemory::of(residual[from..to].iter(), memory);
             let before = &mut residual[from - length..from];
             known.vector(shape, before);
@@ -54,7 +54,7 @@ enum GrowthDirection {
 fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     let length = frame.levels.len();
     let peak = 10.0f32.powf(STATE_PEAK[frame.peak % STATE_PEAK.len()]) / 4.5;
-    // Time runs backwards through the filter. The response after the state's end is added to its beginning.
+    // The filter runs backwards in time. The response after the end of the start state is added to its beginning.
     let quantized = frame.levels.iter().rev().map(|&level| peak * STATE_LEVELS[level % STATE_LEVELS.len()]);
     let input: Vec<f32> = quantized.chain(std::iter::repeat_n(0.0, length)).collect();
     let mut output = vec![0.0; input.len()];
@@ -69,18 +69,19 @@ fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     (0..length).rev().map(|n| output[n] + output[n + length]).collect()
 }
 
-/// The decoded residual next to the missing part, nearest sample last. Unknown samples are silence.
+/// The decoded residual next to the missing part, nearest sample last. Samples that were not decoded yet count as
+/// silence.
 struct CodebookMemory(Vec<f32>);
 
 impl CodebookMemory {
-    /// Collects `length` samples, starting with the nearest.
+    /// Creates the memory from `length` samples. The iterator yields the nearest sample first.
     fn of<'a>(nearest_first: impl Iterator<Item = &'a f32>, length: usize) -> Self {
         let mut samples: Vec<f32> = nearest_first.copied().chain(std::iter::repeat(0.0)).take(length).collect();
         samples.reverse();
         Self(samples)
     }
 
-    /// Adds up the three codebook stages (section 4.4).
+    /// Adds the vectors of the three codebook stages to `out` (section 4.4).
     fn vector(&self, shape: &CodebookVector, out: &mut [f32]) {
         out.fill(0.0);
         for (vector, gain) in shape.vectors.into_iter().zip(gains(shape.gains)) {
@@ -93,7 +94,7 @@ impl CodebookMemory {
     /// filtered memory (section 3.6.3).
     fn entry(&self, index: usize, length: usize) -> Vec<f32> {
         let stretches = self.0.len() - length + 1;
-        // Blends exist for whole subframes only.
+        // Blended entries exist for whole subframes only.
         let half = stretches + if length == SUBFRAME { SUBFRAME / 2 } else { 0 };
         if index < half { stretch(&self.0, index, length) } else { stretch(&self.filtered(), index - half, length) }
     }
@@ -121,8 +122,8 @@ fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     (0..length).map(blend).collect()
 }
 
-/// Decodes the gains of the three stages. Each is relative to the previous gain, which counts as at least 0.1 (section
-/// 3.6.4.2). Steps are multiples of 2^-14, as in the standard's tables.
+/// Decodes the gains of the three stages. Each gain is relative to the previous one, which counts as at least 0.1
+/// (section 3.6.4.2). Steps are multiples of 2^-14, as in the standard's tables.
 fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
     let step = |value: f32| (value * 16_384.0).round() / 16_384.0;
     let first = step(0.0375 * (first + 1) as f32);
@@ -131,10 +132,11 @@ fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
     [first, second, third]
 }
 
-/// Samples of codebook memory for whole subframes, and for the remainder of the start state's two subframes.
+/// Number of samples in the codebook memory, for whole subframes and for the remainder of the start state's two
+/// subframes.
 const MEMORY: usize = 147;
 const SHORT_MEMORY: usize = 85;
-/// Samples over which a repetition is blended.
+/// Number of samples over which a repetition is blended.
 const SEAM: usize = 5;
 
 #[cfg(test)]
@@ -153,7 +155,8 @@ mod tests {
         let memory = CodebookMemory::of(ramp.iter().rev(), MEMORY);
         assert_eq!(memory.entry(0, 40), ramp[200..]);
         assert_eq!(memory.entry(107, 40), ramp[93..133]);
-        // The last 20 samples twice. The last five of the first copy are blended into the samples before.
+        // The entry consists of the last 20 samples, twice. The last five of the first copy are blended into the
+        // samples before.
         let twice = memory.entry(108, 40);
         assert_eq!((twice[0], twice[15], twice[20], twice[39]), (220.0, 235.0, 220.0, 239.0));
         assert!((twice[16] - (236.0 - 0.2 * 20.0)).abs() < 1e-3, "{}", twice[16]);

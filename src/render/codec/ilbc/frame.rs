@@ -1,22 +1,22 @@
-//! Unpacks the bits of a frame (RFC 3951 section 3.8). Each parameter is split into three classes by sensitivity to
-//! errors. The classes follow one another.
+//! Unpacks the bits of an iLBC frame (RFC 3951 section 3.8). The bits of each parameter are divided into three classes
+//! by their sensitivity to errors. The frame contains one class after the other.
 
 use super::IlbcMode;
 
-/// The parameters of a frame.
+/// The parameters of an iLBC frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IlbcFrame {
-    /// Codebook indices of one or two LSF vectors.
+    /// Codebook indices of one or two vectors of line spectral frequencies (LSF).
     pub(super) spectra: Vec<[usize; 3]>,
     /// Position of the start state.
     pub(super) start: StartStatePosition,
     /// Largest sample of the start state, a 6-bit index.
     pub(super) peak: usize,
-    /// Samples of the start state, 3-bit indices.
+    /// Quantized samples of the start state, as 3-bit indices.
     pub(super) levels: Vec<usize>,
-    /// The remainder of the two subframes with the start state.
+    /// Codebook vector for the remainder of the two subframes with the start state.
     pub(super) rest: CodebookVector,
-    /// The other subframes: first those after the start state in time, then those before it.
+    /// Codebook vectors of the other subframes: first those after the start state in time, then those before it.
     pub(super) subframes: Vec<CodebookVector>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct StartStatePosition {
     pub(super) end: StartStateEnd,
 }
 
-/// The end of the two subframes that the start state is aligned to.
+/// Whether the start state is aligned to the beginning or to the end of its two subframes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartStateEnd {
     First,
@@ -89,10 +89,10 @@ fn widen(index: usize) -> usize {
     }
 }
 
-/// Bits of a parameter in each of the three classes.
+/// Numbers of bits of a parameter in each of the three classes.
 type ClassBits = [u8; 3];
 
-/// The parameters of a frame, in order (RFC 3951 table 3.2).
+/// Bits of all parameters of a frame, in order (RFC 3951 table 3.2).
 #[derive(Debug)]
 pub(super) struct FrameLayout {
     spectra: &'static [ClassBits],
@@ -100,7 +100,7 @@ pub(super) struct FrameLayout {
     start: [ClassBits; 3],
     /// Number of samples of the start state.
     levels: usize,
-    /// Vectors and gains of the remainder of the start state's subframes.
+    /// Codebook vectors and gains for the remainder of the start state's subframes.
     rest: [ClassBits; 6],
     vectors: &'static [ClassBits],
     gains: &'static [ClassBits],
@@ -190,7 +190,8 @@ mod tests {
     fn layout_fills_the_frame_except_for_the_lost_frame_bit() {
         for mode in [IlbcMode::Twenty, IlbcMode::Thirty] {
             let bits = |class: usize| mode.layout().fields().map(|widths| usize::from(widths[class])).sum::<usize>();
-            // RFC 3951 table 3.2: 48, 64 and 191 bits of 304; 64, 96 and 239 of 400.
+            // Expected numbers of bits in the three classes (RFC 3951 table 3.2): 48, 64 and 191 of 304 bits; 64, 96
+            // and 239 of 400.
             let expected = if mode == IlbcMode::Twenty { [48, 64, 191] } else { [64, 96, 239] };
             assert_eq!([bits(0), bits(1), bits(2)], expected);
             assert_eq!(expected.iter().sum::<usize>() + 1, mode.bytes() * 8);

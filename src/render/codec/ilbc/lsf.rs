@@ -10,13 +10,13 @@ pub(super) type LsfVector = [f32; ORDER];
 /// Coefficients 1 to 10 of a prediction filter. Coefficient 0 is 1.
 pub(super) type LpcCoefficients = [f32; ORDER];
 
-/// Returns the start of the interpolation before the first frame.
+/// Returns the frequencies from which the interpolation starts in the first frame.
 pub(super) fn mean() -> LsfVector {
     LSF_MEAN.map(radians)
 }
 
-/// Returns the filters of a frame's subframes, interpolated from the last frame's LSF vector to this frame's. Replaces
-/// `last` with the latter.
+/// Returns the prediction filters of a frame's subframes. They are interpolated from `last`, the LSF vector of the last
+/// frame, to that of this frame, which replaces `last`.
 pub(super) fn filters(mode: IlbcMode, spectra: &[[usize; 3]], last: &mut LsfVector) -> Vec<LpcCoefficients> {
     let lines: Vec<LsfVector> = spectra.iter().map(|&indices| settled(look_up(indices))).collect();
     let filter = |(from, to, weight): (&LsfVector, &LsfVector, f32)| {
@@ -49,8 +49,8 @@ fn radians(code: i16) -> f32 {
     f32::from(code) * LSF_UNIT
 }
 
-/// Separates frequencies that are too close or cross by 50 Hz, so that the filter is stable (section 3.2.5). It runs
-/// twice, as in the encoder.
+/// Separates frequencies that are too close or in the wrong order by 50 Hz, so that the filter is stable (section
+/// 3.2.5). It runs twice, as in the encoder.
 fn settled(mut lines: LsfVector) -> LsfVector {
     for _ in 0..2 {
         for i in 0..ORDER - 1 {
@@ -79,7 +79,7 @@ fn to_filter(lines: &LsfVector) -> LpcCoefficients {
                 whole[i] += middle * whole[i - 1] + if i > 1 { whole[i - 2] } else { 0.0 };
             }
         }
-        // The polynomial is symmetrical: half of it suffices.
+        // The polynomial is symmetrical, so half of it suffices.
         polynomial.copy_from_slice(&whole[..=ORDER / 2]);
     }
     let at = |polynomial: &[f32; ORDER / 2 + 1], i: usize| polynomial[i.min(ORDER - i)];
@@ -92,7 +92,7 @@ fn to_filter(lines: &LsfVector) -> LpcCoefficients {
     })
 }
 
-/// 50 Hz in radians per sample.
+/// Minimum distance of two frequencies: 50 Hz in radians per sample.
 const APART: f32 = 0.039;
 const LOWEST: f32 = 0.01;
 const HIGHEST: f32 = std::f32::consts::PI - 0.0016;
@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn evenly_spread_lines_are_a_flat_spectrum() {
-        // Frequencies at k * pi / 11 belong to the filter 1.
+        // Equally spaced frequencies k * pi
+        // 11 give the filter with no effect (all coefficients 0).
         let lines = std::array::from_fn(|i| (i + 1) as f32 * std::f32::consts::PI / 11.0);
         assert!(to_filter(&lines).iter().all(|c| c.abs() < 1e-5), "{:?}", to_filter(&lines));
     }

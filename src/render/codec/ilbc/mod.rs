@@ -1,10 +1,10 @@
-//! iLBC at 13.33 and 15.2 kbit/s (RFC 3951; RTP payload RFC 3952).
+//! Decodes iLBC at 13.33 and 15.2 kbit/s (RFC 3951; RTP payload RFC 3952).
 //!
 //! Written from the RFC's text with the values of its tables, in floating point. A frame depends on the previous frame
-//! only through its spectrum and the filter memories. The residual of each frame begins with a coded *start state* and
-//! grows from it in both directions.
+//! only through its spectrum and the filter memories. The *residual* is the excitation of the synthesis filter. In each
+//! frame a part of it, the *start state*, is coded first; decoding grows from there in both directions.
 //!
-//! The RFC's enhancer is on, as in telephones, so the recording has the sound that the listener heard. It delays by 5
+//! The RFC's enhancer is used, as in telephones, so the recording has the sound that the listener heard. It delays by 5
 //! or 10 ms. A decoder without enhancer (ffmpeg) gives other samples: the voice is a few tenths of a dB fainter, and
 //! the noise between the harmonics stays.
 
@@ -23,12 +23,12 @@ use frame::{FrameLayout, IlbcFrame};
 use lsf::{LpcCoefficients, LsfVector};
 use packet_loss::LossConcealment;
 
-/// Frame length.
+/// Frame length of an iLBC stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IlbcMode {
-    /// 20 ms in 38 bytes.
+    /// Frames of 20 ms in 38 bytes.
     Twenty,
-    /// 30 ms in 50 bytes.
+    /// Frames of 30 ms in 50 bytes.
     Thirty,
 }
 
@@ -44,7 +44,7 @@ impl IlbcMode {
         let other = if self == Self::Twenty { Self::Thirty } else { Self::Twenty };
         let modes = || [self, other].into_iter();
         let fits = |mode: &Self| length > 0 && length.is_multiple_of(mode.bytes());
-        // Quirk `trailing_bytes`: a few bytes behind good frames.
+        // Quirk `trailing_bytes`: a few stray bytes follow good frames.
         let almost_fits = |mode: &Self| length > mode.bytes() && length % mode.bytes() <= MAX_STRAY_BYTES;
         modes().find(fits).or_else(|| modes().find(almost_fits))
     }
@@ -83,13 +83,13 @@ impl IlbcMode {
     }
 }
 
-/// Decodes one iLBC stream.
+/// Decoder of one iLBC stream.
 #[derive(Clone, Debug)]
 pub(crate) struct IlbcDecoder {
     announced: IlbcMode,
     state: IlbcState,
     concealer: FrameConcealer,
-    /// Whether the last payload had bytes behind its frames.
+    /// Whether the last payload had stray bytes after its frames.
     has_stray_bytes: bool,
 }
 
@@ -132,15 +132,15 @@ impl SpeechDecoder for IlbcDecoder {
     }
 }
 
-/// State that continues from frame to frame.
+/// State of the decoder that continues from frame to frame.
 #[derive(Clone, Debug)]
 struct IlbcState {
     mode: IlbcMode,
     last_lsf: LsfVector,
-    /// Filters of the last frame. The enhancer's delay leaves some of them unused.
+    /// Synthesis filters of the last frame. Because of the enhancer's delay, some of them are used in the next frame.
     filters: Vec<LpcCoefficients>,
     loss: LossConcealment,
-    /// `None` only in tests that compare with decoders without enhancer.
+    /// The enhancer; `None` only in tests that compare with decoders without enhancer.
     enhancer: Option<Enhancer>,
     /// The last samples of the synthesis filter, newest first.
     synthesized: [f32; ORDER],
@@ -169,7 +169,7 @@ impl IlbcState {
 
     fn conceal(&mut self, out: &mut Vec<i16>) {
         let residual = self.loss.conceal();
-        // The spectrum of the last subframe continues.
+        // For a lost frame, the filter of the last subframe is used again.
         let last = self.filters.last().copied().unwrap_or_default();
         self.output_residual(residual, ResidualSource::Concealed, vec![last; self.mode.subframes()], out);
     }
@@ -190,7 +190,8 @@ impl IlbcState {
         }
     }
 
-    /// Synthesizes samples. The residual has `late` subframes of the last frame, then subframes of this frame.
+    /// Synthesizes samples. The residual begins with `late` subframes of the last frame; subframes of this frame
+    /// follow.
     fn synthesize(&mut self, residual: &[f32], late: usize, filters: Vec<LpcCoefficients>, out: &mut Vec<i16>) {
         let last = std::mem::replace(&mut self.filters, filters);
         let filters = last[last.len() - late..].iter().chain(&self.filters);
@@ -209,7 +210,7 @@ impl IlbcState {
     }
 }
 
-/// The source of a residual.
+/// Whether a residual was decoded or concealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResidualSource {
     Decoded,
@@ -236,7 +237,7 @@ impl HighPassFilter {
 
 const ORDER: usize = 10;
 const SUBFRAME: usize = 40;
-/// Bound of the decoded signal, far above the amplitude of 16-bit speech.
+/// Bound of the decoded signal. It is far above the amplitude of 16-bit speech.
 const MAX_AMPLITUDE: f32 = 1e6;
 const HIGH_PASS_ZEROS: [f32; 3] = [0.939_805_8, -1.879_583_4, 0.939_805_8];
 const HIGH_PASS_POLES: [f32; 2] = [-1.933_073_5, 0.935_892];

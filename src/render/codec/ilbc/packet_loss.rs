@@ -1,12 +1,12 @@
-//! Conceals lost frames (RFC 3951 section 4.5): repeats the last pitch period, mixed with noise by how unvoiced the
-//! speech was, and fades with every frame.
+//! Conceals lost frames (RFC 3951 section 4.5): repeats the last pitch period and fades with every frame. The less
+//! periodic the speech was, the more noise is mixed in.
 
-/// Keeps the residual needed for concealment.
+/// State of concealment: the residual from which lost frames are extrapolated.
 #[derive(Clone, Debug)]
 pub(super) struct LossConcealment {
-    /// Residual of the last frame, decoded or concealed.
+    /// Residual of the last frame, whether decoded or concealed.
     last: Vec<f32>,
-    /// Concealed frames in a row.
+    /// Number of consecutive concealed frames so far.
     frames: u32,
     pitch: PitchEstimate,
     random: u32,
@@ -62,7 +62,7 @@ impl LossConcealment {
         residual
     }
 
-    /// Returns how far back the next noise sample is taken from: 50 to 119 samples.
+    /// Returns how many samples back the next noise sample is taken from: 50 to 119.
     fn next_pick(&mut self) -> usize {
         self.random = self.random.wrapping_mul(69_069).wrapping_add(1) & 0x7FFF_FFFF;
         50 + self.random as usize % 70
@@ -83,7 +83,7 @@ fn pitch(residual: &[f32]) -> PitchEstimate {
             best = (lag, likeness, product / (own * other).sqrt().max(1.0));
         }
     }
-    // Voiced above a correlation of 0.49, unvoiced below 0.16.
+    // Speech counts as fully voiced above a correlation of 0.49, and as unvoiced below 0.16.
     PitchEstimate { lag: best.0, voiced: ((best.2.max(0.0).sqrt() - 0.4) / 0.3).clamp(0.0, 1.0) }
 }
 
@@ -98,14 +98,14 @@ fn gain(samples: usize) -> f32 {
     }
 }
 
-/// Pitch lags: 67 to 400 Hz. The longest lag leaves [`WINDOW`] samples in a frame of 20 ms.
+/// Range of pitch lags, samples: 67 to 400 Hz. The longest lag leaves [`WINDOW`] samples in a frame of 20 ms.
 const LAGS: (usize, usize) = (20, 100);
-/// Samples that the pitch search compares.
+/// Number of samples that the pitch search compares.
 const WINDOW: usize = 60;
 const MIN_REPEATED: usize = 80;
-/// Gain within a frame: first, second and third 10 ms.
+/// Gains within a frame: for the first, second and third 10 ms.
 const WITHIN: [f32; 3] = [1.0, 0.95, 0.9];
-/// A residual with a lower root mean square has no pitch worth repeating.
+/// Smallest root mean square of a residual with a pitch worth repeating.
 const FAINT: f32 = 30.0;
 
 #[cfg(test)]

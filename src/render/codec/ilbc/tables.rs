@@ -1,6 +1,6 @@
-//! Tables of iLBC (RFC 3951): codebooks and filters.
+//! Tables of iLBC (RFC 3951): codebooks and filters. LSF are line spectral frequencies.
 
-/// Start of the LSF interpolation, in units of [`LSF_UNIT`] radians.
+/// LSF from which the interpolation starts, in units of [`LSF_UNIT`] radians.
 pub(super) const LSF_MEAN: [i16; 10] = [2308, 3652, 5434, 7885, 10_255, 12_559, 15_160, 17_513, 20_328, 22_752];
 
 /// One step of the LSF codebooks, in radians.
@@ -16,7 +16,7 @@ pub(super) const STATE_PEAK: [f32; 64] = [
     3.442793, 3.490801, 3.542514, 3.604064, 3.66605, 3.740994, 3.830749, 3.93877, 4.101764,
 ];
 
-/// Samples of the start state, by a 3-bit index.
+/// Values of the start state's samples, by a 3-bit index.
 pub(super) const STATE_LEVELS: [f32; 8] =
     [-3.719849, -2.17749, -1.130005, -0.309692, 0.444214, 1.329712, 2.436279, 3.983887];
 
@@ -27,7 +27,7 @@ pub(super) const GAINS_3: [f32; 8] = [-1.0, -0.659973, -0.330017, 0.0, 0.25, 0.5
 pub(super) const CODEBOOK_FILTER: [f32; 8] =
     [-0.033691, 0.08374, -0.144043, 0.713379, 0.806152, -0.184326, 0.108887, -0.03418];
 
-/// Low pass before downsampling by two, for the enhancer's pitch search.
+/// Coefficients of the low-pass filter before downsampling by two, for the enhancer's pitch search.
 pub(super) const HALF_BAND: [f32; 7] = [-0.06665, 0.125, 0.31665, 0.414063, 0.31665, 0.125, -0.06665];
 
 /// Interpolation filters of seven taps. Row n gives the signal n quarters of a sample before the middle sample.
@@ -38,7 +38,7 @@ pub(super) const QUARTERS: [[f32; 7]; 4] = [
     [0.018799, -0.106445, 0.862061, 0.28833, -0.076904, 0.015625, -0.018799],
 ];
 
-/// LSF 1 to 3, by a 6-bit index.
+/// Codebook of LSF 1 to 3, by a 6-bit index.
 pub(super) const LSF_LOW: [[i16; 3]; 64] = [
     [1273, 2238, 3696],
     [3199, 5309, 8209],
@@ -106,7 +106,7 @@ pub(super) const LSF_LOW: [[i16; 3]; 64] = [
     [2552, 4757, 6870],
 ];
 
-/// LSF 4 to 6, by a 7-bit index.
+/// Codebook of LSF 4 to 6, by a 7-bit index.
 pub(super) const LSF_MIDDLE: [[i16; 3]; 128] = [
     [10905, 12917, 14578],
     [9503, 11485, 14485],
@@ -238,7 +238,7 @@ pub(super) const LSF_MIDDLE: [[i16; 3]; 128] = [
     [8029, 9618, 11909],
 ];
 
-/// LSF 7 to 10, by a 7-bit index.
+/// Codebook of LSF 7 to 10, by a 7-bit index.
 pub(super) const LSF_HIGH: [[i16; 4]; 128] = [
     [13973, 17644, 19647, 22474],
     [14722, 16522, 20035, 22134],
