@@ -1,4 +1,5 @@
-//! Jobs of the central archive: the objects that it has of each call, and those that it still needs.
+//! The work for the central archive: for each call, the job that copies it to the archive. A job says which objects the
+//! archive has and which it still needs.
 
 use rusqlite::{OptionalExtension, Row as SqlRow, params};
 
@@ -7,27 +8,27 @@ use super::{Journal, JournalResult};
 use crate::archive::{ArchiveJob, ArchiveStage};
 use crate::time::Timestamp;
 
-/// Number of calls that the archive still needs, and of calls that it cannot take.
+/// Numbers of the calls that the archive does not have yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveBacklog {
-    /// Calls of which something is still to be stored.
+    /// Number of calls of which something is still to be sent.
     pub(crate) owed: u64,
-    /// Calls that a person must look at.
+    /// Number of calls that the archive refused, so that a person must look at them.
     pub(crate) refused: u64,
 }
 
-/// The calls of a period that the archive needs.
+/// Which calls of a period are to be sent to the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveExtent {
-    /// Those that it does not have, as the journal knows.
+    /// Only the calls that the archive does not have, according to the journal.
     Missing,
-    /// All of them: its index was lost. Recordings that are stored are not sent again.
+    /// All calls, because the database of the archive was lost. Recordings that are stored are not sent again.
     All,
 }
 
 impl Journal {
-    /// Starts or ends the list of calls for the archive. While there is a list, each change of a complete call enters it.
-    /// `keeps_recordings`: a recording is not removed before the archive has it.
+    /// Starts or ends the list of calls to be archived. While there is a list, each change of a complete call adds the
+    /// call to it. If `keeps_recordings` is true, no recording is removed before the archive has it.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -50,8 +51,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Enters the complete calls that began in a period, also those that were recorded before there was an archive.
-    /// Returns the number of calls that the archive needs because of this.
+    /// Adds the complete calls that began in a period to the list, including those recorded before an archive was
+    /// configured. Returns the number of calls that are now to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -72,7 +73,7 @@ impl Journal {
         )?)
     }
 
-    /// Returns jobs of complete calls that are due, those that wait for the longest time first.
+    /// Returns jobs of complete calls that are due, at most `limit`. Those that have waited longest come first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -88,7 +89,7 @@ impl Journal {
         Ok(jobs)
     }
 
-    /// Writes a job durably. A change of the call that came meanwhile stays owed.
+    /// Writes a job durably. If the call changed since the job was read, the new change remains to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -114,8 +115,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Raises the change number of a call above the number in the archive's index. Changes that come in the meantime
-    /// stay owed.
+    /// Raises the change number of a call by `by`, so that it exceeds the number in the archive's database. Changes in
+    /// the meantime remain to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -127,7 +128,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Counts the calls that the archive still needs.
+    /// Counts the calls that are still to be sent to the archive.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -163,8 +164,9 @@ impl Journal {
         Ok(found.optional()?)
     }
 
-    /// Returns the ids and changes of the calls that the archive has, in the order of their ids, after a given id. The
-    /// stage of a call that has changed since is [`ArchiveStage::Owed`]: its objects may be those of the later change.
+    /// Returns the ids and changes of the calls that the archive has, in the order of their ids, after a given id. A
+    /// call that has changed since has the stage [`ArchiveStage::Owed`]: its listed objects may belong to the later
+    /// change.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -1,4 +1,4 @@
-//! Calls, their legs and their recordings.
+//! The journal's rows of calls, their legs and their recordings.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
@@ -9,19 +9,19 @@ use crate::call::event::RegistrationPolicy;
 use crate::call::record::{CallOutcome, CallRecord, CallVerdict, DeliveryState};
 use crate::time::Timestamp;
 
-/// Stage of a call in the journal.
+/// How far the recorder has processed a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallStage {
     /// The call is in progress.
     Live,
-    /// The call is over, but its audio is still to be rendered.
+    /// The call is over, but its recording is still to be made.
     Ended,
     /// The call's record is final.
     Complete,
 }
 
 impl CallStage {
-    /// Returns the word that the database uses.
+    /// Returns the word for the stage in the database.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -62,7 +62,7 @@ pub enum SpoolFileState {
 }
 
 impl SpoolFileState {
-    /// Returns the word that the database uses.
+    /// Returns the word for the state in the database.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -82,7 +82,7 @@ impl SpoolFileState {
     }
 }
 
-/// A leg's spool file.
+/// A leg of a call, with the state of its spool file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegRow {
     /// File name without its extension.
@@ -91,11 +91,11 @@ pub struct LegRow {
     pub index: u32,
     /// Whether the leg's caller is the caller of the call record.
     pub same_sides: bool,
-    /// State of the file.
+    /// State of the spool file.
     pub state: SpoolFileState,
 }
 
-/// A state of a call that the engine reported.
+/// A new state of a call, as the engine reported it.
 #[derive(Debug)]
 pub(crate) struct CallToStore<'a> {
     /// Record of the call without its finished segments.
@@ -104,7 +104,7 @@ pub(crate) struct CallToStore<'a> {
     pub(crate) stage: CallStage,
     /// Legs with a spool file; none for a live call.
     pub(crate) legs: Vec<LegRow>,
-    /// If set, the call is to be announced to delivery with this policy.
+    /// Policy with which the call is to be announced to delivery; `None` if it is not to be announced.
     pub(crate) announce_as: Option<RegistrationPolicy>,
 }
 
@@ -119,17 +119,17 @@ pub struct CallFilter {
     pub number: Option<String>,
     /// The internal extension is exactly this.
     pub extension: Option<String>,
-    /// The call has one of these verdicts; empty: any or none.
+    /// The call has one of these verdicts; an empty list accepts every call.
     pub verdicts: Vec<CallVerdict>,
-    /// The call has one of these outcomes; empty: any.
+    /// The call has one of these outcomes; an empty list accepts every call.
     pub outcomes: Vec<CallOutcome>,
-    /// Shortest length, s. Calls that were not answered have none.
+    /// Minimum length of the call, s. Calls that were not answered have no length.
     pub min_s: Option<u32>,
-    /// Greatest length, s.
+    /// Maximum length of the call, s.
     pub max_s: Option<u32>,
     /// The delivery to Pyrus has this state.
     pub delivery: Option<DeliveryState>,
-    /// At most this many calls, the newest.
+    /// Maximum number of calls; the newest are returned.
     pub limit: Option<u32>,
 }
 
@@ -146,8 +146,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes or replaces a call that is still to be announced to delivery. Until [`Journal::mark_announced`] the call is
-    /// among [`Journal::calls_to_announce`].
+    /// Writes or replaces a call that delivery must still get. Until [`Journal::mark_announced`],
+    /// [`Journal::calls_to_announce`] returns the call.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -166,7 +166,7 @@ impl Journal {
     }
 
     /// Writes or replaces calls that may already have finished segments, in one transaction, and returns the merged
-    /// records. Segments in a stored record are kept.
+    /// records. Segments that a stored record already lists are kept.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -178,7 +178,7 @@ impl Journal {
         Ok(records)
     }
 
-    /// Removes a live call that turned out to be part of another call. A call that delivery knows stays.
+    /// Removes a live call that turned out to be part of another call. Does nothing if delivery already has the call.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is removed.
@@ -203,9 +203,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Enters segments that were made while the call was in progress, and returns the merged record. `live` is the call's
-    /// record with all its segments; the rest of the stored record is not changed. Returns `None` if the call is already
-    /// complete.
+    /// Stores the segments of a recording that were made while the call was in progress, and returns the merged record.
+    /// `live` is the call's record with all its segments; the rest of the stored record is not changed. Returns `None`
+    /// if the call is already complete.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -232,8 +232,9 @@ impl Journal {
         Ok(Some(record))
     }
 
-    /// Withdraws the segments of a call that a rule excludes: marks them as removed, before their files are, and writes the
-    /// reason into the record. Returns the record as it was before, with its recordings, or `None` if it had no recordings.
+    /// Marks the segments of a call that a rule excludes as removed, and writes the reason into the record. The caller
+    /// removes the files afterwards. Returns the record as it was before, with its recordings, or `None` if it had no
+    /// recordings.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -308,7 +309,7 @@ impl Journal {
         self.select("stage <> 'complete' ORDER BY id", &[])
     }
 
-    /// Returns calls in order of their start, all at once. `call_pages` returns them in pages.
+    /// Returns calls in order of their start, all at once. [`Journal::call_pages`] returns them in pages.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -353,7 +354,8 @@ impl Journal {
         Ok(connection.query_row(&sql, params_from_iter(values), place).optional()?)
     }
 
-    /// Returns the calls that an SQL condition selects. `tail` must be constant; input from outside goes into `values`.
+    /// Returns the calls that an SQL condition selects. `tail` must be a constant text; input from outside may only be
+    /// in `values`.
     fn select(&self, tail: &str, values: &[Value]) -> JournalResult<Vec<StoredCall>> {
         let connection = self.lock();
         let mut statement = connection.prepare(&format!("SELECT stage, record FROM calls WHERE {tail}"))?;
@@ -364,7 +366,7 @@ impl Journal {
     }
 }
 
-/// A position in the order of calls.
+/// A position in the order of calls by their start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallCursor {
     begin: i64,
@@ -414,7 +416,7 @@ impl Iterator for CallPages<'_> {
     }
 }
 
-/// Returns the SQL condition of a filter and the values of its parameters.
+/// Returns a filter as an SQL condition, and the values of its parameters.
 fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
     let mut conditions = vec![String::from("1")];
     let mut values: Vec<Value> = Vec::new();
@@ -456,8 +458,9 @@ fn words_of<T: Serialize>(values: &[T]) -> JournalResult<Vec<String>> {
     values.iter().map(serde_word).collect()
 }
 
-/// Returns the LIKE pattern that finds a number in any notation. Only the digits count, and of long numbers the last
-/// [`SIGNIFICANT_DIGITS`]. So `8 (495) 300-90-80` finds `+74953009080`. Text without digits is searched unchanged.
+/// Returns the LIKE pattern that finds a number in any notation. Only the digits are compared, and of long numbers only
+/// the last [`SIGNIFICANT_DIGITS`]. So `8 (495) 300-90-80` finds `+74953009080`. Text without digits is searched
+/// unchanged.
 fn number_pattern(written: &str) -> String {
     let digits: String = written.chars().filter(char::is_ascii_digit).collect();
     let digits = digits.trim_start_matches('0');
@@ -468,8 +471,9 @@ fn number_pattern(written: &str) -> String {
     format!("%{plain}%")
 }
 
-/// Returns the SQL source from which the calls of a filter are read. If a number matches few calls, they are found by
-/// the number. All others are read by the time index, because sorting would take the memory that pages save.
+/// Returns the SQL text that decides how the calls of a filter are found. If the number in the filter matches few
+/// calls, they are found by the number. Otherwise the time index is used, because sorting many calls would take much
+/// memory.
 fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'static str> {
     let Some(number) = &filter.number else { return Ok(BY_BEGIN) };
     let mut statement =
@@ -478,7 +482,7 @@ fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'stati
     Ok(if found <= FEW_CALLS { "" } else { BY_BEGIN })
 }
 
-/// Writes a call and returns its merged record, without the state of its delivery.
+/// Writes a call and returns its merged record. The record does not contain the state of the delivery.
 fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> JournalResult<CallRecord> {
     let mut record = call.record.clone();
     for leg in &call.legs {
@@ -486,7 +490,7 @@ fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> Jo
     }
     if let Some((_, earlier)) = stored_call(connection, &record.id)? {
         record.take_parts(&earlier);
-        // A live call has a verdict only if its segments were withdrawn. It keeps that verdict.
+        // A live call has a verdict only if its segments were removed because of a rule. It keeps that verdict.
         if call.stage == CallStage::Live && record.verdict.is_none() {
             (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
         }
@@ -535,7 +539,8 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Call
     connection.prepare_cached(PUT_NUMBERS)?.execute(params![record.id, numbers])?;
     let at = retention::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
-        // The path differs if the call was rendered again, in another format or after it was encrypted.
+        // The path differs if the call was rendered again, in another format or after its file was encrypted. Then the
+        // old file is listed for removal.
         connection.prepare_cached(ADD_OLD_PATH_TO_LEFTOVERS)?.execute(params![record.id, file.part, file.path])?;
         connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![file.path])?;
         connection.prepare_cached(PUT_RECORDING)?.execute(params![
@@ -590,7 +595,7 @@ pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_micros)
 }
 
-/// Whole seconds from the answer to the end; NULL without an answer.
+/// SQL expression for the length of a call: whole seconds from the answer to the end; NULL without an answer.
 const LENGTH_S: &str =
     "(SELECT s.length_s FROM call_search s WHERE s.begin = coalesce(calls.invited_at, calls.answered_at,
     calls.ended_at, 0) AND s.id = calls.id)";
@@ -598,7 +603,8 @@ const PUT_CALL: &str =
     "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-/// Writes the numbers of a call. Unchanged numbers, as in most updates of a call, do not touch the index.
+/// Writes the numbers of a call to the index of numbers. Most updates of a call do not change its numbers and leave the
+/// index as it is.
 const PUT_NUMBERS: &str = "INSERT INTO call_numbers (call_id, numbers) VALUES (?1, ?2)
     ON CONFLICT (call_id) DO UPDATE SET numbers = ?2 WHERE numbers <> ?2";
 
@@ -609,17 +615,18 @@ const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes,
 const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
     SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";
 
-/// Start of a call, µs; later events stand in for an INVITE that was not seen. Matches the index `calls_by_begin`.
+/// SQL expression for the start of a call, µs. Without a captured INVITE, later events replace it. The text must match
+/// the index `calls_by_begin`.
 pub(super) const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
-/// Forces the use of the time index, because sorting all calls would take the memory that pages save.
+/// SQL clause that forces the use of the time index, because sorting all calls would take much memory.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
-/// Selects calls with a number, by the index over all pieces of numbers.
+/// SQL condition that selects calls with a number, by the index over all pieces of numbers.
 const HAS_NUMBER: &str = "id IN (SELECT call_id FROM call_numbers WHERE n IN
     (SELECT rowid FROM call_digits WHERE numbers LIKE ?))";
-/// Digits that identify a number in any notation: those of a national number in most countries.
+/// Number of last digits that identify a number in any notation: those of a national number in most countries.
 const SIGNIFICANT_DIGITS: usize = 10;
 /// Maximum number of calls that are sorted in memory, where they take a few MiB. More calls are read in the order of
 /// the time index.
 const FEW_CALLS: u32 = 2000;
-/// Calls in a page. They take a few MiB of memory.
+/// Number of calls in a page. They take a few MiB of memory.
 pub(crate) const PAGE: u32 = 500;

@@ -1,4 +1,4 @@
-//! Configuration section `[state]`.
+//! The configuration section `[state]`.
 
 use std::path::PathBuf;
 

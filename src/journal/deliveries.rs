@@ -1,4 +1,4 @@
-//! Deliveries to Pyrus.
+//! The journal's rows of deliveries to Pyrus.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
@@ -9,7 +9,7 @@ use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow, JobStage};
 use crate::time::Timestamp;
 
 impl Journal {
-    /// Writes delivery rows durably, all or none.
+    /// Writes rows of delivery durably: all of them or, on failure, none.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -78,7 +78,7 @@ impl Journal {
         Ok(codes)
     }
 
-    /// Returns the reason why no call can be delivered, if there is one.
+    /// Returns the reason why no call can be delivered at present; `None` if calls can be delivered.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -87,7 +87,7 @@ impl Journal {
         Ok(connection.query_row("SELECT value FROM meta WHERE key = 'alarm'", [], |row| row.get(0)).optional()?)
     }
 
-    /// Requests that the service, which may be another process, retries a delivery at once.
+    /// Asks the service, which may be another process, to try a delivery again at once.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -96,7 +96,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes the ids of deliveries that somebody requested to be retried; each request is returned once.
+    /// Returns and removes the ids of the deliveries that somebody asked to try again.
     ///
     /// # Errors
     /// Fails if SQLite fails.

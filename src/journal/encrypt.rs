@@ -1,6 +1,7 @@
 //! Encryption at rest: finds calls that still have plain files, and replaces a plain file with its encrypted file.
 //!
-//! The steps for each file are ordered so that a crash leaves no file without a row:
+//! The steps for each file are ordered so that a crash leaves no file without a row: A *leftover* is a file that may
+//! exist without a row. The journal lists the leftovers.
 //!
 //! 1. The path of the encrypted file becomes a leftover ([`Journal::add_leftovers`]).
 //! 2. The encrypted file is written.
@@ -17,26 +18,27 @@ use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
 use crate::call::record::CallRecord;
 
-/// The encrypted file of a recording's segment.
+/// The encrypted file of a segment of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncryptedRecording {
-    /// Number of the segment, from 1.
+    /// Number of the segment, counted from 1.
     pub part: u32,
-    /// Path of the plain file, as in its row.
+    /// Path of the plain file that was encrypted, as in its row.
     pub plain_path: String,
-    /// SHA-256 of the plain file, lower-case hex.
+    /// SHA-256 of the plain file, lower-case hexadecimal.
     pub plain_sha256: String,
     /// Path of the encrypted file.
     pub path: String,
     /// Size of the encrypted file, bytes.
     pub bytes: u64,
-    /// SHA-256 of the encrypted file, lower-case hex.
+    /// SHA-256 of the encrypted file, lower-case hexadecimal.
     pub sha256: String,
 }
 
 impl Journal {
-    /// Returns complete calls whose files may be encrypted now. Pyrus must have the recordings or not need them, and
-    /// the sidecar record must say so. The ids are sorted, begin after `after`, and are at most `limit`.
+    /// Returns the ids of complete calls whose files may be encrypted now. Pyrus must have the recordings or not need
+    /// them, and the record file beside the recording must say so. The ids are sorted and begin after `after`; there
+    /// are at most `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -47,7 +49,7 @@ impl Journal {
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Records that a call has no plain file left. Rendering the call again clears this mark.
+    /// Marks a call as having no plain file left. Rendering the call again clears this mark.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -56,8 +58,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Changes the row and the record of a recording to the encrypted file and makes the plain file a leftover. Returns
-    /// false, and changes nothing, if the row no longer names the plain file.
+    /// Changes the row and the record of a recording to the encrypted file and lists the plain file as a leftover to be
+    /// removed. Returns false, and changes nothing, if the row no longer names the plain file.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -94,7 +96,7 @@ impl Journal {
         Ok(true)
     }
 
-    /// Makes the plain path of kept packets the leftover instead of the encrypted path. Kept packets have no row to
+    /// Lists the plain file of kept packets as a leftover, instead of the encrypted file. Kept packets have no row to
     /// change.
     ///
     /// # Errors
@@ -107,7 +109,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds paths of files that may exist without a row. The next start removes these files.
+    /// Lists files that may exist without a row (leftovers). The next start removes these files.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -124,7 +126,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns at most `limit` paths of files that may exist without a row.
+    /// Returns at most `limit` paths of leftovers, i.e. files that may exist without a row.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -135,7 +137,7 @@ impl Journal {
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Forgets leftovers after their files were durably removed.
+    /// Removes paths from the list of leftovers. Their files must have been removed durably.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -152,7 +154,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Marks the sidecar record of a call as stale, so that it is written again.
+    /// Marks the record file beside a recording as stale, so that it is written again.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -171,8 +173,9 @@ fn put_leftover(connection: &Connection, path: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Calls with a parked or dead delivery stay plain, because a person may request another attempt. So do calls with a
-/// stale sidecar record. If the journal were lost, such a call would be sent again from its plain file.
+/// SQL that selects the calls to encrypt. Calls with a parked or dead delivery stay unencrypted, because a person may
+/// request another attempt. So do calls with a stale record file: if the journal were lost, such a call would be sent
+/// again from its plain file.
 const CALLS_TO_ENCRYPT: &str = "SELECT c.id FROM calls c WHERE c.sealed = 0 AND c.stage = 'complete' AND c.id > ?1
     AND NOT EXISTS (SELECT 1 FROM untold u WHERE u.call_id = c.id)
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = c.id AND d.stage <> 'done')

@@ -3,20 +3,21 @@
 //! # Invariants
 //!
 //! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes. It is the
-//!    `external_id` in Pyrus and the stem of the call's file names.
-//! 2. **Intent before deed.** A delivery's row that says "registering" or "attaching" is durable (WAL,
-//!    `synchronous=FULL`) before the first byte of that request is sent. The answer is durable before the next request
-//!    of the same call. So a row found in one of these stages at start-up is *ambiguous*: Pyrus may or may not have
-//!    taken the request. Every other row says exactly what Pyrus has.
-//! 3. **No file without a row, no row without a file.** A recording is entered, with its size and SHA-256, after its
-//!    rename and the fsync of its folder. A file to be removed is marked here first. A file that changes its name (when
-//!    it is encrypted) has both names here: the current one in its row, the old one among the leftovers to be removed.
-//! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into it, so that a later
-//!    process can finish it.
-//! 5. **No secret is stored.** Neither the Pyrus key nor a token is ever written here. Phone numbers are, so the file
-//!    has mode 0600.
+//! `external_id` in Pyrus and the beginning of the call's file names.
+//! 2. **A request is announced before it is sent.** A delivery's row that says "registering" or "attaching" is durable
+//! (WAL, `synchronous=FULL`) before the first byte of that request is sent. The answer is durable before the next
+//! request of the same call. So a row found in one of these stages at start-up is *ambiguous*: Pyrus may or may not
+//! have carried out the request. Every other row says exactly what Pyrus has.
+//! 3. **No file without a row, no row without a file.** A recording gets its row, with its size and SHA-256, after its
+//! rename and the fsync of its folder. A file to be removed is marked in the journal first. When a file changes its
+//! name (by encryption), the journal has both names: the current one in its row, the old one in the list of leftovers,
+//! i.e. files to be removed.
+//! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into the row, so that a later
+//! process can finish the delivery.
+//! 5. **No secret is stored.** Neither the Pyrus key nor a token is ever written to the journal. Phone numbers are, so
+//! the file has mode 0600.
 //! 6. **The version is in the file** (`user_version`). An older version is migrated in one transaction, a newer one is
-//!    refused.
+//! refused.
 //!
 //! One process writes through one connection behind a mutex; [`Journal`] is a handle to it and can be cloned. Other
 //! processes may read, and add requests, at the same time (WAL).
@@ -59,11 +60,11 @@ pub(crate) use totals::PeriodTotals;
 #[derive(Clone, Debug)]
 pub struct Journal {
     connection: Arc<Mutex<Connection>>,
-    /// The first message of SQLite that reported a damaged file.
+    /// The first message by which SQLite reported that the file is damaged; empty if there was none.
     damage: Arc<OnceLock<String>>,
 }
 
-/// The locked connection. If SQLite reported damage, dropping the guard passes the report on to the [`Journal`].
+/// The locked connection. If SQLite reported damage, dropping the guard stores the report in the [`Journal`].
 struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     damage: &'j OnceLock<String>,
@@ -93,7 +94,7 @@ impl Drop for JournalGuard<'_> {
 
 thread_local! {
     /// The message of SQLite that reported damage while this thread held the connection. Dropping the [`JournalGuard`]
-    /// takes it over, so that no method of the journal has to handle it.
+    /// stores the message, so no method of the journal has to handle it.
     static DAMAGE_SEEN: Cell<Option<String>> = const { Cell::new(None) };
 }
 
@@ -103,7 +104,7 @@ pub enum Error {
     /// The folder or file cannot be created or opened.
     #[error("the journal {path} cannot be opened: {source}")]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
@@ -141,7 +142,7 @@ pub enum Error {
     Damaged {
         /// Path of the journal.
         path: PathBuf,
-        /// The first finding of the integrity check.
+        /// The first problem that the integrity check found.
         detail: String,
     },
     /// Any other error of SQLite.
@@ -205,13 +206,13 @@ impl Journal {
         Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
     }
 
-    /// Returns the damage that SQLite reported since the journal was opened. Writes after that are not reliable, so the
+    /// Returns the damage that SQLite reported since the journal was opened. Later writes are not reliable, so the
     /// process should end after [`Journal::mark_damaged`].
     pub fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
     }
 
-    /// Marks the journal as damaged: the next start sets it aside and creates a new one. The mark is needed because damage
+    /// Marks the journal as damaged: the next start renames it and creates a new one. The mark is needed because damage
     /// found in use may not show in the integrity check at start-up.
     ///
     /// # Errors
@@ -259,7 +260,7 @@ impl Journal {
     fn set_up(mut connection: Connection, path: &Path) -> JournalResult<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(|e| damaged_or_sql(e, path))?;
-        // FULL: a commit is on the disk when it returns (invariant 2). With NORMAL in WAL mode it would not be.
+        // FULL: a commit is on the disk when it returns (invariant 2). With NORMAL, WAL mode does not guarantee this.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         schema::check_version(&connection)?;
@@ -273,7 +274,8 @@ impl Journal {
         Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
     }
 
-    /// Locks the connection. A poisoned lock is usable, because an unfinished transaction is rolled back when it is dropped.
+    /// Locks the connection. The lock can be used even if a thread panicked while holding it, because an unfinished
+    /// transaction is rolled back when it is dropped.
     fn lock(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         DAMAGE_SEEN.set(None); // discards a message left by another journal that is closed
@@ -302,7 +304,7 @@ fn make_private(dir: &Path, file: &Path) -> std::io::Result<()> {
     std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
 }
 
-/// Name of the journal file in `[state] dir`.
+/// Name of the journal file in the folder `[state] dir`.
 pub const FILE_NAME: &str = "journal.sqlite";
 
 /// Name of the file that marks the journal as damaged.

@@ -1,4 +1,4 @@
-//! Searches along the time: the first calls after a moment, and the calls of each slot of a day.
+//! Searches by time: the first calls after a time, and the number of calls in each slot of a day.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use super::search::{CallSearch, HeardClass, SqlCondition, calls_of};
 use super::{Journal, JournalResult};
 use crate::time::Timestamp;
 
-/// Number of calls of a class that began in a slot of time.
+/// Number of calls of one class that began in one slot of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotCount {
-    /// Begin of the slot.
+    /// Start of the slot.
     pub begin: Timestamp,
-    /// How much of the calls can be heard.
+    /// Class of these calls: how much of them can be heard.
     pub class: HeardClass,
     /// Number of calls.
     pub calls: u64,
 }
 
 impl Journal {
-    /// Returns the oldest calls that a search finds, oldest first. With `since`, the calls nearest to that moment are read
-    /// from the index, and no others.
+    /// Returns the oldest calls that a search finds, oldest first. With `since`, only the calls nearest to that time
+    /// are read, by the time index.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -33,7 +33,8 @@ impl Journal {
         calls_of(&self.lock(), &sql, condition.values)
     }
 
-    /// Counts the calls that a search finds, by slots of this length since the epoch and by class, in the order of time.
+    /// Counts the calls that a search finds, by class and by slots of the given length since the Unix epoch. The result
+    /// is in the order of time.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -1,7 +1,9 @@
-//! The outbox: messages for webhooks, mail and Telegram that are still to be sent, in `outbox.sqlite` in the state folder.
+//! The outbox: messages for webhooks, mail and Telegram that are still to be sent, in `outbox.sqlite` in the state
+//! folder.
 //!
-//! The outbox is a file of its own, because an alarm about a damaged journal must get out, too. A message stays until
-//! its receiver has accepted it. A message that is not tried any more is a dead letter, which a person can send again.
+//! The outbox is a file of its own, because an alarm about a damaged journal must be sent, too. A message stays in the
+//! outbox until its receiver has accepted it. A message that was given up is a *dead letter*, which a person can send
+//! again. The *route* of a message is the way on which it is sent, e.g. the alarm webhook.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,38 +17,38 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox(Arc<Mutex<Connection>>);
 
-/// A message that is due.
+/// A message that is due to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutboxMessage {
-    /// Number of the message.
+    /// Number of the message in the outbox.
     pub(crate) n: i64,
-    /// Name of the route by which the message is sent, e.g. of a webhook.
+    /// Name of the route on which the message is sent.
     pub(crate) route: String,
-    /// Key by which the receiver recognizes repetitions.
+    /// Key by which the receiver recognizes a repetition of the message.
     pub(crate) key: String,
     /// Content of the message, JSON.
     pub(crate) body: String,
-    /// Failed tries so far.
+    /// Number of failed tries so far.
     pub(crate) tries: u32,
-    /// Wall clock at which the message was added.
+    /// Wall-clock time at which the message was added.
     pub(crate) added_at: Timestamp,
 }
 
-/// Messages in the outbox.
+/// Numbers of messages in the outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct OutboxCounts {
-    /// Messages that will be tried again.
+    /// Number of messages that will be tried again.
     pub(crate) owed: u64,
-    /// Dead letters: messages that are not tried again.
+    /// Number of dead letters, i.e. messages that were given up.
     pub(crate) dead: u64,
-    /// Error by which the newest dead letter was refused.
+    /// Error of the newest dead letter; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_error: Option<String>,
 }
 
 impl Outbox {
-    /// Opens the outbox in the state folder, and creates it if needed. A damaged file is set aside; any other error, e.g. of a
-    /// full disk, leaves it where it is.
+    /// Opens the outbox in the state folder, and creates it if needed. A damaged file is renamed; after any other
+    /// error, e.g. of a full disk, the file stays as it is.
     ///
     /// # Errors
     /// Fails if the file cannot be opened or created.
@@ -80,8 +82,9 @@ impl Outbox {
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
-    /// Adds a message, durably. A message with the same way and key is kept as it is. A full outbox drops its oldest dead
-    /// letter, or without one its oldest message. Returns true if a message was dropped that was still to be sent.
+    /// Adds a message, durably. If the outbox has a message with the same route and key, that one is kept. If the
+    /// outbox is full, the oldest dead letter is dropped, or else the oldest message. Returns true if a message was
+    /// dropped that was still to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -99,7 +102,7 @@ impl Outbox {
         Ok(has_dropped)
     }
 
-    /// Returns the messages of a way that are due, the longest due first.
+    /// Returns the messages of a route that are due, at most `limit`. Those due for longest come first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -131,7 +134,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Records a failed try. `next` is the time of the next try; `None`: the message becomes a dead letter.
+    /// Records a failed try. `next` is the time of the next try; with `None` the message becomes a dead letter.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -142,7 +145,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Makes messages of ways that are not among `known` dead letters, e.g. those that a newer version left.
+    /// Makes dead letters of the messages whose route is not among `known`, e.g. those that a newer version left.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -154,7 +157,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Lets every dead letter be sent again. Returns their number.
+    /// Schedules every dead letter to be sent again. Returns their number.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -163,7 +166,7 @@ impl Outbox {
         Ok(self.lock().execute(sql, params![now.as_micros()])?)
     }
 
-    /// Counts the messages.
+    /// Counts the messages in the outbox.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -184,16 +187,16 @@ impl Outbox {
     }
 }
 
-/// Prevents other users from reading the file, because records contain phone numbers.
+/// Prevents other users from reading the file, because its messages contain phone numbers.
 fn restrict(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)); // the folder has mode 0700
 }
 
 const FILE_NAME: &str = "outbox.sqlite";
-/// Damaged files that are kept; the last one is replaced.
+/// Maximum number of damaged files that are kept. Beyond it, the last one is replaced.
 const MAX_ASIDE: u32 = 9;
-/// Maximum number of messages: a day of a busy office with a receiver that is away, about 100 MB.
+/// Maximum number of messages: a day of a busy office whose receiver does not answer, about 100 MB.
 const MAX_MESSAGES: u32 = 20_000;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outbox (
@@ -257,7 +260,7 @@ mod tests {
         Outbox::open(dir.path()).unwrap().add("calls", "a", "{}", at(10)).unwrap();
         let path = dir.path().join(FILE_NAME);
         let held = dir.path().join("held");
-        // A folder in its place: an error of the file system, no damage.
+        // A folder with the name of the file causes an error of the file system and no damage.
         std::fs::rename(&path, &held).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(Outbox::open(dir.path()).is_err());

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::Journal;
 
 impl Journal {
-    /// Creates the reserve if it does not exist. On a full disk the service starts without a reserve.
+    /// Creates the reserve file if it does not exist. On a full disk the service starts without a reserve.
     pub(crate) fn make_reserve(&self) {
         let Some(path) = self.reserve_path() else { return };
         if path.metadata().is_ok_and(|found| found.len() == RESERVE_BYTES as u64) {
@@ -18,14 +18,14 @@ impl Journal {
         }
         let mut options = std::fs::OpenOptions::new();
         let made = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        // A sparse file would take no space, so the bytes are written.
+        // The bytes are really written, because a sparse file would reserve no space.
         let made = made.and_then(|mut file| file.write_all(&vec![1; RESERVE_BYTES]).and_then(|()| file.sync_all()));
         if let Err(error) = made {
             tracing::warn!(path = %path.display(), "no space can be reserved for the end of the service: {error}");
         }
     }
 
-    /// Removes the reserve, so that the journal can be written. Returns whether there was one.
+    /// Removes the reserve file, so that the journal can be written. Returns whether there was one.
     pub(crate) fn free_reserve(&self) -> bool {
         let removed = self.reserve_path().ok_or(io::ErrorKind::NotFound.into()).and_then(std::fs::remove_file);
         removed.is_ok()
@@ -39,5 +39,6 @@ impl Journal {
 }
 
 const RESERVE_NAME: &str = "journal.reserve";
-/// Size of the reserve, bytes: some hundred rows of deliveries, and the pages that SQLite needs for its write-ahead log.
+/// Size of the reserve, bytes: enough for some hundred rows of deliveries, and the pages that SQLite needs for its
+/// write-ahead log.
 const RESERVE_BYTES: usize = 256 * 1024;

@@ -1,4 +1,5 @@
-//! Retention: recordings and their removal, holds, and calls that are still to be announced to delivery.
+//! Retention: the recordings and their removal, holds (requests of a person to keep a call), and calls that delivery
+//! must still get.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
@@ -10,7 +11,7 @@ use crate::call::record::RetentionHold;
 use crate::delivery::JobStage;
 use crate::time::Timestamp;
 
-/// Selects the recordings that are present, with the columns that [`read_recording`] reads.
+/// SQL that selects the recordings that are present, with the columns that [`read_recording`] reads.
 macro_rules! recordings {
     () => {
         "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256, r.plain_sha256, r.at,
@@ -24,26 +25,26 @@ macro_rules! recordings {
     };
 }
 
-/// The file of a recording's segment.
+/// The file of a segment of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingRow {
     /// Id of the call.
     pub(crate) call_id: String,
-    /// Number of the segment, from 1.
+    /// Number of the segment, counted from 1.
     pub(crate) part: u32,
     /// Path of the file.
     pub path: String,
     /// Size of the file, bytes.
     pub bytes: u64,
-    /// SHA-256 of the file, lower-case hex.
+    /// SHA-256 of the file, lower-case hexadecimal.
     pub sha256: String,
-    /// SHA-256 of the plain content, lower-case hex, if the file is encrypted.
+    /// SHA-256 of the content before encryption, lower-case hexadecimal; `None` if the file is not encrypted.
     pub plain_sha256: Option<String>,
     /// Start of the call, if known.
     pub(crate) at: Option<Timestamp>,
-    /// Whether Pyrus has the call or still needs it.
+    /// Whether the recording is still needed for the delivery to Pyrus.
     pub(crate) need: DeliveryNeed,
-    /// Whether removal is forbidden, because somebody holds the call or because it is not complete.
+    /// Whether removal is forbidden: somebody placed a hold on the call, or the call is not complete.
     pub is_held: bool,
 }
 
@@ -68,8 +69,8 @@ pub(crate) struct LegOwner {
 }
 
 impl Journal {
-    /// Records that delivery has taken over calls. From now on the delivery row of a call says whether it is still to
-    /// be delivered.
+    /// Records that delivery has got these calls. From now on the delivery row of a call says whether it is still to be
+    /// delivered.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -82,7 +83,7 @@ impl Journal {
         Ok(transaction.commit()?)
     }
 
-    /// Returns the calls, of any stage, that are still to be announced to delivery.
+    /// Returns the calls, of any stage, that delivery must still get.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -192,7 +193,7 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Returns the size of all present recordings in bytes.
+    /// Returns the total size of all present recordings, bytes.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -204,8 +205,8 @@ impl Journal {
         Ok(u64::try_from(sum).unwrap_or(0))
     }
 
-    /// Marks the recordings of calls as removed, each call with its reason, and returns the paths of their files. To be
-    /// called before the files are removed.
+    /// Marks the recordings of calls as removed, each call with its reason, and returns the paths of their files. Must
+    /// be called before the files are removed.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -267,7 +268,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Requests that the service, which may be another process, renders a call again.
+    /// Asks the service, which may be another process, to render a call again.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -276,7 +277,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes the calls that somebody requested to be rendered again; each request is returned once.
+    /// Returns and removes the ids of the calls that somebody asked to render again.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -359,15 +360,15 @@ fn read_recording(row: &SqlRow<'_>) -> rusqlite::Result<RecordingRow> {
     })
 }
 
-/// Returns the sort key of a call's start, µs. A call with an unknown start counts as the newest.
+/// Returns the start of a call as sort key, µs. A call with an unknown start is sorted as the newest.
 pub(super) fn micros_or_last(at: Option<Timestamp>) -> i64 {
     at.map_or(i64::MAX, Timestamp::as_micros)
 }
 
 const RECORDINGS_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY r.part");
-/// Selects the recordings after a row, in the order of the index `recordings_present`.
+/// SQL that selects the recordings after a given row, in the order of the index `recordings_present`.
 const RECORDINGS_AFTER: &str =
     concat!(recordings!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
 
-/// Rows read at once. The journal is locked for a few milliseconds.
+/// Number of rows read at once. The journal is locked for a few milliseconds.
 const PAGE: u32 = 1_000;

@@ -1,4 +1,4 @@
-//! The tables, their version, and the migrations from older versions.
+//! The tables of the journal, their version, and the migrations from older versions.
 
 use rusqlite::{Connection, params};
 
@@ -7,13 +7,13 @@ use super::{Error, JournalResult, search};
 /// Schema version that this program writes (`PRAGMA user_version`).
 pub(crate) const VERSION: i64 = 8;
 
-/// Refuses a file that a newer program wrote. An older or empty file is accepted.
+/// Refuses a file that a newer version of callspan wrote. An older or empty file is accepted.
 pub(super) fn check_version(connection: &Connection) -> JournalResult<()> {
     let found = version(connection)?;
     if found > VERSION { Err(Error::Newer { found, known: VERSION }) } else { Ok(()) }
 }
 
-/// Refuses every version but [`VERSION`], for processes that must not migrate.
+/// Refuses every schema version except [`VERSION`], for processes that must not migrate.
 pub(super) fn check_current(connection: &Connection) -> JournalResult<()> {
     check_version(connection)?;
     let found = version(connection)?;
@@ -53,10 +53,11 @@ fn version(connection: &Connection) -> JournalResult<i64> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-/// Step n migrates from version n to n + 1. A released step is never changed.
+/// SQL of the migrations. Step n migrates from version n to n + 1. A released step is never changed.
 const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5, V6, V7, V8];
 
-/// Times are µs since the Unix epoch. The words in `stage` and `state` come from the enums in Rust.
+/// First version of the tables. Times are µs since the Unix epoch. The words in `stage` and `state` are those of the
+/// enums in Rust.
 const V1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
@@ -119,7 +120,7 @@ CREATE TABLE dropped_codes (
 ) STRICT;
 ";
 
-/// Adds holds, removal times, and the calls that are still to be announced to delivery.
+/// Adds holds, removal times, and the calls that delivery must still get.
 const V2: &str = "
 CREATE TABLE holds (
     call_id     TEXT PRIMARY KEY,
@@ -140,7 +141,7 @@ CREATE INDEX recordings_present ON recordings (call_id) WHERE state = 'present';
 CREATE INDEX legs_by_name ON legs (name);
 ";
 
-/// Adds the list of stale sidecar records.
+/// Adds the list of stale record files.
 const V3: &str = "
 CREATE TABLE stale_records (
     id          TEXT PRIMARY KEY,           -- calls.id
@@ -169,8 +170,8 @@ DROP INDEX calls_by_time;
 CREATE INDEX calls_by_begin ON calls (coalesce(invited_at, answered_at, ended_at, 0), id);
 ";
 
-/// Adds an index over all pieces of three or more characters of both numbers. It has row ids of its own, because those of
-/// `calls` can change.
+/// Adds an index over all pieces of three or more characters of both numbers. The index has row ids of its own, because
+/// those of `calls` can change.
 const V6: &str = "
 CREATE TABLE call_numbers (
     n           INTEGER PRIMARY KEY,
@@ -194,7 +195,7 @@ CREATE TRIGGER call_numbers_changed AFTER UPDATE ON call_numbers BEGIN
 END;
 ";
 
-/// Adds the narrow table that searches read from end to end.
+/// Adds the narrow table that searches read completely.
 const V7: &str = "
 CREATE TABLE call_search (
     begin       INTEGER NOT NULL,           -- as in calls_by_begin
@@ -213,7 +214,7 @@ CREATE TABLE call_search (
 CREATE INDEX deliveries_by_stage ON deliveries (id, stage);
 ";
 
-/// Adds the jobs of the central archive. The triggers enter each change of a complete call while there is an archive.
+/// Adds the jobs of the central archive. While an archive is used, triggers add each change of a complete call.
 const V8: &str = "
 CREATE TABLE archive_jobs (
     call_id     TEXT PRIMARY KEY,

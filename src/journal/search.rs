@@ -1,4 +1,4 @@
-//! Search of calls. A narrow table beside the calls holds only the columns that searches read, so that a search can read
+//! Search of calls. An additional narrow table contains only the columns that searches compare. So a search can read
 //! all rows: 200,000 calls take about 30 MiB.
 
 use rusqlite::functions::FunctionFlags;
@@ -11,10 +11,10 @@ use crate::call::numbers::NumberPattern;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, DeliveryState, ProblemKind};
 use crate::time::Timestamp;
 
-/// How much of a call can be heard, in the classes of the day summary.
+/// How much of a call can be heard, in the classes that the console shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeardClass {
-    /// Both sides can be heard, and no packets were lost on this machine.
+    /// Both sides can be heard, and this machine lost no packets.
     Both,
     /// One side can be heard.
     One,
@@ -22,18 +22,18 @@ pub enum HeardClass {
     Nothing,
     /// The media is encrypted.
     Locked,
-    /// This machine lost a part of the media, or all of it.
+    /// This machine lost a part of the media or all of it.
     Lost,
-    /// A rule excludes the call.
+    /// A rule excludes the call from recording.
     Excluded,
-    /// Nobody answered.
+    /// Nobody answered the call.
     Unanswered,
-    /// The call is not complete yet.
+    /// The call is in progress, or its recording is still to be made.
     Pending,
 }
 
 impl HeardClass {
-    /// All classes, in the order of the day summary.
+    /// All classes, in the order in which the console shows them.
     pub const ALL: [Self; 8] = [
         Self::Both,
         Self::One,
@@ -45,7 +45,7 @@ impl HeardClass {
         Self::Pending,
     ];
 
-    /// Returns the word that the database, the API and the addresses of pages use.
+    /// Returns the word for the class in the database, the API and page addresses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Both => "both",
@@ -59,7 +59,7 @@ impl HeardClass {
         }
     }
 
-    /// Returns the class with this word.
+    /// Returns the class with this word; `None` for an unknown word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == word)
     }
@@ -84,9 +84,9 @@ impl HeardClass {
 /// The calls that an account may see. Every query of the console is limited to a scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallScope {
-    /// Patterns of extensions that the account may see; empty: every extension.
+    /// Patterns of the extensions that the account may see; an empty list allows every extension.
     pub extensions: Vec<String>,
-    /// Directions of calls that the account may see; empty: every direction.
+    /// Directions of the calls that the account may see; an empty list allows every direction.
     pub directions: Vec<CallDirection>,
 }
 
@@ -99,38 +99,39 @@ pub struct CallSearch {
     pub since: Option<Timestamp>,
     /// The call started before this time.
     pub until: Option<Timestamp>,
-    /// Seconds of the day, UTC, from and to. The range may include midnight.
+    /// Range of the time of day in which the call started, in seconds of the UTC day. It may include midnight.
     pub time_of_day: Option<(u32, u32)>,
-    /// Digits; each of these texts must be contained in a number of the call.
+    /// Texts of digits; each must be contained in a number of the call.
     pub numbers: Vec<String>,
-    /// Lower-case texts; each must be contained in the name of a party.
+    /// Lower-case texts; each must be contained in the name of a caller or callee.
     pub words: Vec<String>,
-    /// Only these calls, at most [`MAX_IDS`]; `None`: all.
+    /// The call has one of these ids, at most [`MAX_IDS`]; `None` accepts every call.
     pub ids: Option<Vec<String>>,
-    /// Patterns, one of which the extension must match; empty: every extension.
+    /// The call's extension matches one of these patterns; an empty list accepts every call.
     pub extensions: Vec<String>,
     /// Direction of the call.
     pub direction: Option<CallDirection>,
-    /// Any of these outcomes; empty: every outcome.
+    /// The call has one of these outcomes; an empty list accepts every call.
     pub outcomes: Vec<CallOutcome>,
     /// How much of the call can be heard.
     pub heard: Option<HeardClass>,
     /// State of the delivery to Pyrus.
     pub delivery: Option<DeliveryState>,
-    /// Shortest length of the call, s.
+    /// Minimum length of the call, s.
     pub min_s: Option<u32>,
-    /// Greatest length of the call, s.
+    /// Maximum length of the call, s.
     pub max_s: Option<u32>,
-    /// Name of the site that recorded the call, in the index of several sites. A journal has one site and ignores it.
+    /// Name of the site that recorded the call. It is used in the central archive; a journal has one site and ignores
+    /// it.
     pub site: Option<String>,
 }
 
 /// A page of calls, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct FoundCalls {
-    /// The calls.
+    /// The calls of the page.
     pub calls: Vec<StoredCall>,
-    /// Start, µs, and id of the last call in the page, if there are older calls.
+    /// Start (µs) and id of the last call in the page; `None` if there are no older calls.
     pub next: Option<(i64, String)>,
 }
 
@@ -199,7 +200,7 @@ impl Journal {
         if found.is_none() { Ok(None) } else { stored(&connection, id) }
     }
 
-    /// Writes many complete calls in one transaction.
+    /// Writes many complete calls in one transaction, for measurements.
     #[cfg(test)]
     pub(crate) fn put_calls_for_measurement(&self, records: &[CallRecord]) -> JournalResult<()> {
         let mut connection = self.lock();
@@ -247,7 +248,7 @@ fn stored(connection: &Connection, id: &str) -> JournalResult<Option<StoredCall>
     found.map(|(stage, json)| with_delivery(connection, &stage, &json)).transpose()
 }
 
-/// The conditions of a query, joined by AND, and their values.
+/// The conditions of an SQL query, joined by AND, and their values.
 pub(super) struct SqlCondition {
     parts: Vec<String>,
     pub(super) values: Vec<Value>,
@@ -338,9 +339,9 @@ impl SqlCondition {
     }
 }
 
-/// Adds `number_matches(pattern, number, …)` to a connection: true if one of the numbers matches. The patterns are
-/// those of the call rules ([`NumberPattern`]), so that the same pattern means the same numbers in a scope and in a
-/// rule.
+/// Adds the SQL function `number_matches(pattern, number, …)` to a connection. It returns true if one of the numbers
+/// matches. The patterns are those of the call rules ([`NumberPattern`]), so that the same pattern means the same
+/// numbers in a scope and in a rule.
 pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("number_matches", -1, flags, |context| {
@@ -352,8 +353,8 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Writes the search row of a call. `put_call` does this before it replaces the row in `calls`, because the old row
-/// still has the old start, which is the key.
+/// Writes the search row of a call. `put_call` calls this before it replaces the row in `calls`: the old row contains
+/// the old start, which is the key of the old search row.
 pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
     remove_search_row(connection, &record.id)?;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);
@@ -374,14 +375,14 @@ pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> Jo
     Ok(())
 }
 
-/// Removes the row of a call by its key. The call's own row must still be there.
+/// Removes the search row of a call. The call's row in `calls` must still exist, because it gives the key.
 fn remove_search_row(connection: &Connection, id: &str) -> JournalResult<()> {
     let sql = format!("DELETE FROM call_search WHERE id = ?1 AND begin = (SELECT {BEGIN} FROM calls WHERE id = ?1)");
     connection.prepare_cached(&sql)?.execute(params![id])?;
     Ok(())
 }
 
-/// Removes a call from the tables of the search. Called before the call's own row is removed.
+/// Removes a call from the tables of the search. Must be called before the call's row in `calls` is removed.
 pub(super) fn remove_call(connection: &Connection, id: &str) -> JournalResult<()> {
     remove_search_row(connection, id)?;
     connection.execute(
@@ -410,7 +411,7 @@ fn numbers(record: &CallRecord) -> String {
     all.into_iter().flatten().map(digits).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the names of the parties in lower case.
+/// Returns the names of caller and callee in lower case.
 fn names(record: &CallRecord) -> String {
     let all = [&record.from_name, &record.to_name];
     all.into_iter().flatten().map(|name| name.to_lowercase()).collect::<Vec<_>>().join("\n")
@@ -419,7 +420,7 @@ fn names(record: &CallRecord) -> String {
 const PUT_ROW: &str = "INSERT OR REPLACE INTO call_search (begin, id, length_s, direction, outcome, heard, extension,
     from_extension, to_extension, numbers, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-/// Problems by which this machine lost a part of a recording of both sides.
+/// Problems that mean that this machine lost a part of the media.
 const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::LostByUs,
     ProblemKind::RestartGap,
@@ -428,8 +429,8 @@ const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::TornTail,
 ];
 
-/// Maximum number of ids of a search; SQLite takes 32,766 values.
+/// Maximum number of ids in a search; SQLite accepts 32,766 values.
 pub const MAX_IDS: usize = 10_000;
 
-/// Seconds of a day.
+/// Number of seconds in a day.
 const DAY_S: u32 = 86_400;

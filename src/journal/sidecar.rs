@@ -1,5 +1,5 @@
-//! Sidecar records, i.e. the JSON files beside the recordings: finding the stale ones, and rebuilding a lost journal
-//! from them.
+//! Sidecar records, i.e. the JSON call records beside the recordings: finds those that are out of date, and rebuilds a
+//! lost journal from them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -9,7 +9,7 @@ use crate::call::record::CallRecord;
 use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
-/// A call whose sidecar record is older than the state of its delivery.
+/// A call whose sidecar record is out of date, because the state of its delivery has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StaleRecord {
     /// Id of the call.
@@ -19,7 +19,8 @@ pub(crate) struct StaleRecord {
 }
 
 impl Journal {
-    /// Returns the calls whose sidecar record is stale, in order of their ids, after `after`, at most `limit`.
+    /// Returns the calls whose sidecar record is out of date, sorted by id, beginning after the id `after`, at most
+    /// `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -32,7 +33,8 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Records that these sidecar records were written again. A record that changed once more meanwhile stays stale.
+    /// Records that these sidecar records were written again. A record whose call has changed again meanwhile remains
+    /// out of date.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -48,7 +50,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Starts to rebuild a journal that was lost at `at`; until [`Journal::end_rebuild`] it is incomplete.
+    /// Starts to rebuild a journal that was lost at the time `at`. Until [`Journal::end_rebuild`], the new journal is
+    /// incomplete.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -61,7 +64,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Enters calls and their deliveries from sidecar records. Calls that the journal already has are not changed.
+    /// Adds calls and their deliveries from sidecar records. Calls that the journal already has are not changed.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -72,7 +75,7 @@ impl Journal {
             if calls::is_there(&transaction, &record.id)? {
                 continue;
             }
-            // Only the record of a call in progress has no verdict; it lies beside the segments made so far.
+            // Only the record of a call in progress has no verdict. It was written with the segments made so far.
             let stage = if record.verdict.is_some() { CallStage::Complete } else { CallStage::Live };
             calls::put_call(&transaction, record, stage)?;
             put_legs(&transaction, record)?;
@@ -87,7 +90,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Ends the rebuild after all sidecar records were entered.
+    /// Ends the rebuild after all sidecar records were added.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -96,7 +99,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns whether a rebuild was begun and not ended, i.e. whether a crash interrupted it.
+    /// Returns whether a crash has interrupted a rebuild, i.e. it was begun and not ended.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -114,7 +117,7 @@ impl Journal {
     }
 }
 
-/// Writes the legs of a call that have kept packets (`keep_pcap`, or because rendering failed).
+/// Writes the legs of a call of which packets were kept (`keep_pcap`, or because rendering failed).
 fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
     for (index, leg) in (0_u32..).zip(&record.legs) {
         let Some(name) = &leg.spool else { continue };
@@ -124,7 +127,7 @@ fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Marks the sidecar record of a call as stale.
+/// Marks the sidecar record of a call as out of date.
 pub(super) fn put_stale_record(connection: &Connection, id: &str) -> rusqlite::Result<()> {
     connection
         .prepare_cached(

@@ -164,7 +164,7 @@ fn damage_found_by_any_statement_is_reported_by_every_handle() {
     journal.lock().execute_batch("PRAGMA shrink_memory").unwrap(); // empties the cache, so that the file is read
     journal.call("call-1").unwrap_err();
     assert!(other.damage().unwrap().contains("malformed"), "{:?}", other.damage());
-    // A journal marked as damaged is set aside even if the damage no longer shows.
+    // A journal that was marked as damaged is renamed, even if the damage can no longer be found.
     std::fs::write(&path, bytes).unwrap();
     Journal::mark_damaged(&config, other.damage().unwrap()).unwrap();
     assert!(Journal::damage_mark(&config).unwrap().contains("malformed"));
@@ -189,7 +189,7 @@ fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
     journal.mark_encrypted("sealed").unwrap();
     assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["done", "no delivery"]);
     assert_eq!(journal.calls_to_encrypt("done", 10).unwrap(), ["no delivery"]);
-    // Rendering the call again makes a plain file.
+    // Rendering the call again makes an unencrypted file.
     journal.put_call(&record("sealed", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.calls_to_encrypt("no delivery", 10).unwrap(), ["sealed"]);
 }
@@ -208,7 +208,7 @@ fn a_live_call_that_another_absorbed_leaves_no_row() {
     assert_eq!(left, [false, true, true], "Pyrus knows the second, and the third is over");
     let untold = journal.calls_to_announce().unwrap();
     assert!(untold.iter().all(|(call, _)| call.record.id != "lone"));
-    // A later call may have the same id.
+    // A later call may have the id of the removed one.
     journal.put_call(&record("lone", 20), CallStage::Live).unwrap();
     assert!(journal.call("lone").unwrap().is_some());
 }
@@ -222,7 +222,8 @@ fn renamed_recording_makes_its_old_path_a_leftover() {
     other.recordings[0].path = "a.ogg".into();
     journal.put_call(&other, CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.wav"]);
-    // The call is rendered to its old path again before the old file was removed. So the path is no leftover any more.
+    // The call is rendered to its old path again before the old file was removed. So the file must not be removed as a
+    // leftover.
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.ogg"]);
 }

@@ -1,4 +1,4 @@
-//! Totals of a period, for the log and `callspan status`.
+//! Totals of the calls in a period, for the log and `callspan status`.
 
 use rusqlite::params;
 
@@ -7,18 +7,18 @@ use crate::call::record::{CallVerdict, DeliveryState};
 use crate::delivery::JobStage;
 use crate::time::Timestamp;
 
-/// Calls that began in a period.
+/// Totals of the calls that began in a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeriodTotals {
     /// Number of calls by verdict. Calls without a verdict are live or still to be rendered.
     pub(crate) verdicts: Vec<(Option<CallVerdict>, u64)>,
-    /// Calls that Pyrus has.
+    /// Number of calls that Pyrus has.
     pub(crate) delivered: u64,
-    /// Calls that are still to be delivered.
+    /// Number of calls still to be delivered.
     pub(crate) owed: u64,
-    /// Calls with a parked delivery, which a person must decide.
+    /// Number of calls with a parked delivery, about which a person must decide.
     pub(crate) parked: u64,
-    /// Calls that cannot be completed in Pyrus.
+    /// Number of calls whose delivery was given up.
     pub(crate) dead: u64,
 }
 
@@ -60,7 +60,7 @@ impl Journal {
         Ok(totals)
     }
 
-    /// Returns the bytes of the recordings whose calls began at or after a time.
+    /// Returns the total size of the recordings of calls that began at or after a time, bytes.
     ///
     /// # Errors
     /// Fails if SQLite fails.
