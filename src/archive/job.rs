@@ -1,4 +1,5 @@
-//! The job of one call: the objects to store, then the row of the index.
+//! The job that archives one call: stores its recordings as objects, then writes its row in the index (the PostgreSQL
+//! database of the archive).
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,96 +8,99 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// A recording as an object of the archive.
+/// A recording, as an object of the central archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ArchivedObject {
-    /// Number of the recording's part, from 1.
+    /// Number of the recording's segment (part), counted from 1.
     pub(crate) part: u32,
     /// Path of the file on this machine.
     pub(crate) path: String,
-    /// Key in the object store, below the prefix of the site.
+    /// Key of the object in the object store, below the prefix of the site.
     pub(crate) key: String,
-    /// Size of the file.
+    /// Size of the file, bytes.
     pub(crate) bytes: u64,
     /// SHA-256 of the file, lower-case hex.
     pub(crate) sha256: String,
-    /// Whether the object store has the recording.
+    /// Whether the object store has the recording already.
     #[serde(default)]
     pub(crate) stored: bool,
 }
 
-/// Stage of a job.
+/// Stage of an archiving job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ArchiveStage {
-    /// A recording or the row of the index is still to be stored.
+    /// A recording, or the row of the index, is still to be stored.
     #[default]
     Owed,
     /// The archive has this state of the call.
     Done,
-    /// The archive cannot take this state of the call; a person must look at it.
+    /// The archive cannot accept this state of the call; a person must look at it.
     Refused,
 }
 
 /// The next thing to do for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveStep {
-    /// Create the object at this position in [`ArchiveJob::objects`], unless the store has one under its key.
+    /// Create the object at this position in [`ArchiveJob::objects`], unless the store already has an object under this
+    /// key.
     Put(usize),
     /// Compare the object at this position in [`ArchiveJob::objects`] with the object that the store has under its key.
     Compare(usize),
-    /// Write the row of the index.
+    /// Write the call's row in the index.
     Index,
 }
 
-/// The reason why a step was not done.
+/// The reason why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveFailure {
-    /// The archive does not answer or refuses the access. Trying again later can help.
+    /// The archive does not answer, or denies access. A later attempt may succeed.
     Passing(String),
-    /// The file is gone, or its content is not what the journal says. A missing file may come back with its disk.
+    /// The file is missing, or its content differs from what the journal says. A missing file may be available later,
+    /// when its disk is mounted again.
     File(String),
-    /// The archive can never take this state of the call.
+    /// The archive can never accept this state of the call.
     Unacceptable(String),
-    /// The store has another object under the key.
+    /// The store already has another object under the key.
     Different,
 }
 
 /// The outcome of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveOutcome {
-    /// The step was done: the object is stored, the objects are equal, the row is written.
+    /// The step succeeded: the object is stored, the objects are equal, or the row is written.
     Done,
-    /// The store has an object under the key already.
+    /// The store already has an object under the key.
     AlreadyThere,
-    /// The index has a later change of the call, with this number: it was written before the journal was lost.
+    /// The index has a later change of the call, with this number. It was written before the journal was lost.
     Behind(u64),
-    /// The step was not done.
+    /// The step failed.
     Failed(ArchiveFailure),
 }
 
-/// The archiving of one call.
+/// The job that archives one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveJob {
     /// Id of the call.
     pub(crate) call_id: String,
-    /// Number of the call's change that is being archived.
+    /// Number of the change of the call that is being archived.
     pub(crate) change: u64,
-    /// Stage of archiving this change.
+    /// Stage of the archiving of this change.
     pub(crate) stage: ArchiveStage,
     /// The recordings of the call.
     pub(crate) objects: Vec<ArchivedObject>,
-    /// Failed attempts since the last success.
+    /// Number of failed attempts since the last success.
     pub(crate) attempts: u32,
-    /// Time of the next attempt; `None`: at once.
+    /// Time of the next attempt; `None` means at once.
     pub(crate) next_at: Option<Timestamp>,
-    /// The reason for waiting or for the refusal.
+    /// The reason why the job waits, or why the archive refused the call.
     pub(crate) note: Option<String>,
-    /// Position in `objects` of a recording to compare with the object that the store already has under its key.
+    /// Position in `objects` of a recording that is still to be compared with the object that the store already has
+    /// under its key.
     pub(crate) comparing: Option<usize>,
 }
 
 impl ArchiveJob {
-    /// Sets the recordings that the call has now. An object that is stored already stays stored.
+    /// Sets the recordings that the call has now. Recordings that are already stored are still marked as stored.
     pub(crate) fn set_objects(&mut self, mut objects: Vec<ArchivedObject>) {
         for object in &mut objects {
             object.stored = self.objects.iter().any(|known| known.stored && known.key == object.key);
@@ -162,8 +166,8 @@ fn pause_after(attempts: u32) -> Duration {
     doubled.min(LONGEST_PAUSE)
 }
 
-/// Returns the key of a recording: `SITE/YYYY/MM/DD/CALL/PART-CHECKSUM.EXTENSION`. A recording that is rendered again has
-/// another checksum, so that its key is free.
+/// Returns the key of a recording: `SITE/YYYY/MM/DD/CALL/PART-CHECKSUM.EXTENSION`. A recording that was rendered again
+/// has another checksum, so it gets another key.
 pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &ArchivedObject) -> String {
     let day = begin.to_rfc3339_secs();
     let day = day.get(..10).unwrap_or("0000-00-00").replace('-', "/");
@@ -174,11 +178,12 @@ pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &A
     format!("{site}/{day}/{call_id}/{}-{checksum}.{extension}{seal}", object.part)
 }
 
-/// Attempts to read a file before a person is told: about an hour, in which a disk may come back.
+/// Number of attempts to read a file before a person is informed: about an hour, in which a missing disk may be mounted
+/// again.
 const FILE_ATTEMPTS: u32 = 14;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// Number of doublings after which a pause surely exceeds the longest pause.
+/// Number of doublings after which a pause exceeds the longest pause in any case.
 const MAX_DOUBLINGS: u32 = 10;
-/// Characters of the checksum in a key: 64 bits, beside the call id.
+/// Number of characters of the checksum in a key. They are 64 bits, in addition to the call id.
 const KEY_CHECKSUM_CHARS: usize = 16;

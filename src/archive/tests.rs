@@ -1,4 +1,5 @@
-//! The machine against a store and an index that fail before and after each effect, and a recorder that is killed.
+//! Tests of the state machine with a store and an index that fail before and after each effect, and with a recorder
+//! that is killed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +13,7 @@ struct FaultyArchive {
     objects: BTreeMap<String, String>,
     /// Objects that were created, counted by key.
     creations: BTreeMap<String, u32>,
-    /// Row of each call: the number of its change, and the keys of its objects.
+    /// The row of each call in the index: the number of its change, and the keys of its objects.
     rows: BTreeMap<String, (u64, Vec<String>)>,
 }
 
@@ -93,7 +94,7 @@ fn every_recording_is_stored_once_whatever_fails() {
             let healthy = round > 200;
             let n = random.usize(..saved.len());
             if !healthy && random.u8(..) < 20 {
-                // The call is rendered again, or its delivery went on.
+                // The call was rendered again, or its delivery made progress.
                 saved[n].change += 1;
                 saved[n].stage = ArchiveStage::Owed;
                 let call = saved[n].call_id.clone();
@@ -102,7 +103,7 @@ fn every_recording_is_stored_once_whatever_fails() {
                 }
             }
             if !healthy && random.u8(..) < 5 {
-                // The journal is lost and made again from the records.
+                // The journal is lost and rebuilt from the records.
                 saved[n] = ArchiveJob { call_id: saved[n].call_id.clone(), change: 1, ..ArchiveJob::default() };
             }
             now = now + Duration::from_secs(random.u64(1..900));
