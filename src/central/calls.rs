@@ -1,4 +1,4 @@
-//! Reads calls of all sites from the index, for the console of the centre.
+//! Reads the calls of all sites from the index (the PostgreSQL database of the archive), for the central console.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,42 +12,42 @@ use crate::call::record::CallRecord;
 use crate::journal::{CallScope, CallSearch, CallStage, FoundCalls, HeardClass, StoredCall};
 use crate::time::Timestamp;
 
-/// State of a site, as it reports itself.
+/// State of a site, as the site itself reported it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SiteState {
     /// Name of the site.
     pub(crate) site: String,
-    /// Last sign of life.
+    /// Time of the last report; `None` if there was none.
     pub(crate) seen_at: Option<Timestamp>,
     /// Version of callspan at the site.
     pub(crate) version: Option<String>,
-    /// Calls that the site still has to send.
+    /// Number of calls that the site still has to send.
     pub(crate) backlog: u64,
-    /// Calls that a person at the site must look at.
+    /// Number of calls that the archive refused, so that a person at the site must look at them.
     pub(crate) refused: u64,
-    /// Counters of its recorder; `Null` from an older callspan.
+    /// Counters of the site's recorder; `Null` from an older callspan.
     pub(crate) health: Value,
-    /// Start of its newest call.
+    /// Start of the newest call from the site.
     pub(crate) newest: Option<Timestamp>,
 }
 
-/// The same call, as another site heard it.
+/// The same call, as another site recorded it.
 #[derive(Clone, Debug)]
 pub(crate) struct OtherSiteCall {
-    /// Name of the fact that relates the two: `session_id`, `call_id` or `correlation_header`.
+    /// Name of the fact that shows that both are the same call: `session_id`, `call_id` or `correlation_header`.
     pub(crate) why: String,
-    /// Its record.
+    /// Call record of the other site.
     pub(crate) record: CallRecord,
 }
 
-/// A call that two sites registered in Pyrus, or none of those that heard it.
+/// A call that two sites recorded and both or neither registered in Pyrus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnerConflict {
-    /// The two sites.
+    /// Names of the two sites.
     pub(crate) sites: [String; 2],
-    /// Ids of the call at these sites.
+    /// Ids of the call at the two sites.
     pub(crate) ids: [String; 2],
-    /// Whether both registered it; otherwise none did.
+    /// True if both sites registered the call, false if neither did.
     pub(crate) is_double: bool,
 }
 
@@ -77,7 +77,7 @@ impl ArchiveIndex {
             )
         };
         let found: Vec<String> = condition.lookups().iter().map(look_up).collect();
-        // A call that several look-ups find is one row.
+        // A call that several look-ups find is returned once.
         let sql = format!(
             "SELECT {COLUMNS} FROM ({}) f JOIN callspan.calls c ON c.site = f.site AND c.id = f.id
              ORDER BY c.begin_at DESC, c.id DESC LIMIT {count}",
@@ -107,7 +107,7 @@ impl ArchiveIndex {
         Ok(rows.iter().filter_map(count).collect())
     }
 
-    /// Returns a call by its id if it is within a scope.
+    /// Returns a call by its id, if it is within a scope (the calls that an account may see).
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -123,7 +123,7 @@ impl ArchiveIndex {
         self.rows(&sql, &condition).await?.first().map(stored).transpose()
     }
 
-    /// Returns the same call as other sites heard it, within a scope.
+    /// Returns the records of other sites about the same call, within a scope.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -145,7 +145,7 @@ impl ArchiveIndex {
         rows.iter().map(|row| Ok(OtherSiteCall { why: row.get(5), record: stored(row)?.record })).collect()
     }
 
-    /// Returns all sites in the order of their names.
+    /// Returns the states of all sites, sorted by name.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -166,14 +166,14 @@ impl ArchiveIndex {
         Ok(rows.iter().map(site).collect())
     }
 
-    /// Returns the newest calls since a time that two sites registered in Pyrus, or none.
+    /// Returns the newest calls since a time that two sites recorded and both or neither registered in Pyrus.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
     pub(crate) async fn owner_conflicts(&mut self, since: Timestamp) -> Result<Vec<OwnerConflict>, ArchiveError> {
         let mut condition = IndexCondition::default();
         let since = condition.value(system_time(since));
-        // Not from the view pyrus_owners, which looks up each call by itself.
+        // The view pyrus_owners is not used, because it looks up each call separately.
         let sql = format!(
             "WITH keys AS (SELECT c.site, c.id, c.begin_at, c.pyrus_task IS NOT NULL AS has_task,
                     unnest(c.call_ids || c.session_ids || ARRAY(SELECT h FROM unnest(c.header_ids) h
@@ -204,7 +204,7 @@ impl ArchiveIndex {
     }
 }
 
-/// Returns the call of a row with the [`COLUMNS`].
+/// Returns the call in a row that has the [`COLUMNS`].
 fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     let wrong = |error: serde_json::Error| ArchiveError::Index(format!("a record in the index is wrong: {error}"));
     let mut record: CallRecord = serde_json::from_str(row.get(3)).map_err(wrong)?;
@@ -229,16 +229,16 @@ fn timestamp(at: SystemTime) -> Timestamp {
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Columns of a call: site, start in µs, id, record, recordings.
+/// SQL list of the columns that make a call: site, start in µs, id, record, recordings.
 const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigint, c.id, c.record::text,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
-/// Maximum number of calls that are counted: more are of no use to a person, and counting all of many years takes
+/// Maximum number of calls that are counted. A higher count is of no use, and counting the calls of many years takes
 /// minutes.
 pub(crate) const MAX_COUNTED: u32 = 200_000;
-/// Maximum number of sites that show the same call.
+/// Maximum number of other sites whose record of a call is shown.
 const MAX_OTHER_SITES: u32 = 8;
-/// Maximum number of calls of the list of conflicts.
+/// Maximum number of calls in the list of conflicts.
 const MAX_CONFLICTS: u32 = 50;
-/// The year 9999; PostgreSQL knows times up to 294276.
+/// Latest time in a query, µs: the year 9999. PostgreSQL supports times up to the year 294276.
 const LATEST_MICROS: u64 = 253_402_300_799_000_000;

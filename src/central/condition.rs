@@ -1,4 +1,4 @@
-//! The conditions of a search as SQL of PostgreSQL.
+//! The conditions of a search, as SQL for PostgreSQL.
 
 use tokio_postgres::types::ToSql;
 
@@ -6,7 +6,7 @@ use super::calls::system_time;
 use crate::call::numbers::NumberPattern;
 use crate::journal::{CallSearch, MAX_IDS};
 
-/// A value of a query.
+/// A value in an SQL query.
 type IndexValue = Box<dyn ToSql + Sync + Send>;
 
 /// Conditions on `callspan.calls c`, joined by AND, and their values.
@@ -14,12 +14,13 @@ type IndexValue = Box<dyn ToSql + Sync + Send>;
 pub(super) struct IndexCondition {
     parts: Vec<String>,
     values: Vec<IndexValue>,
-    /// Condition that an extension is one of a short list of plain extensions, and the value of each of these.
+    /// A condition on the extension that can be looked up by an index, and the values to look up. It exists if the
+    /// search names a few extensions without wildcards.
     plain_extensions: Option<(String, Vec<String>)>,
 }
 
 impl IndexCondition {
-    /// Returns the conditions of a search.
+    /// Returns the conditions of a search as SQL.
     pub(super) fn of(search: &CallSearch) -> Self {
         let mut condition = Self::default();
         condition.add_extensions(&search.scope.extensions);
@@ -46,18 +47,18 @@ impl IndexCondition {
         condition
     }
 
-    /// Adds a value. Returns its placeholder.
+    /// Adds a value. Returns its placeholder in the SQL text.
     pub(super) fn value(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
         self.values.push(Box::new(value));
         format!("${}", self.values.len())
     }
 
-    /// Adds a condition.
+    /// Adds a condition, given as SQL.
     pub(super) fn add(&mut self, part: String) {
         self.parts.push(part);
     }
 
-    /// Returns the conditions; `true` if there is none.
+    /// Returns all conditions as SQL; `true` if there is none.
     pub(super) fn sql(&self) -> String {
         let plain = self.plain_extensions.as_ref().map(|(condition, _)| condition.as_str());
         joined(self.parts.iter().map(String::as_str).chain(plain))
@@ -88,8 +89,8 @@ impl IndexCondition {
         }
     }
 
-    /// Adds the condition that an extension of the call matches one of the patterns. A short list of plain extensions is
-    /// looked up by index ([`Self::lookups`]); other patterns are compared row by row.
+    /// Adds the condition that an extension of the call matches one of the patterns. A short list of extensions without
+    /// wildcards is looked up by an index ([`Self::lookups`]); other patterns are compared row by row.
     fn add_extensions(&mut self, patterns: &[String]) {
         if patterns.is_empty() {
             return;
@@ -108,14 +109,15 @@ impl IndexCondition {
         if self.plain_extensions.is_some() || count > MAX_LOOKUPS {
             return self.add(condition);
         }
-        // A parameter that a query does not use has no type, so both forms use the list.
+        // PostgreSQL cannot find the type of a parameter that a query does not use. So both forms of the condition use
+        // the list.
         let each = (1..=count).map(|n| format!("({list}::text[])[{n}]")).collect();
         self.plain_extensions = Some((condition, each));
     }
 
-    /// Returns the conditions of each index look-up; together they find the same calls as [`Self::sql`]. Without a short
-    /// list of plain extensions there is one look-up. The planner would read all calls for an extension that is rare,
-    /// because it cannot know that.
+    /// Returns the conditions of each index look-up. Together they find the same calls as [`Self::sql`]. Without a
+    /// short list of extensions there is one look-up. Separate look-ups are needed because PostgreSQL would read all
+    /// calls for an extension that is rare.
     pub(super) fn lookups(&self) -> Vec<String> {
         let parts = || self.parts.iter().map(String::as_str);
         let Some((_, extensions)) = &self.plain_extensions else { return vec![joined(parts())] };
@@ -126,7 +128,7 @@ impl IndexCondition {
     fn add_any(&mut self, column: &str, words: Vec<String>) {
         match words.as_slice() {
             [] => {}
-            // Only a comparison with one value can use the order of an index.
+            // Only a comparison with a single value can use the order of an index.
             [word] => {
                 let word = self.value(word.clone());
                 self.add(format!("{column} = {word}"));
@@ -139,7 +141,7 @@ impl IndexCondition {
     }
 }
 
-/// Joins conditions; `true` if there is none.
+/// Joins conditions by AND; returns `true` if there is none.
 fn joined<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let parts: Vec<&str> = parts.collect();
     if parts.is_empty() { String::from("true") } else { parts.join(" AND ") }
@@ -150,7 +152,7 @@ fn word<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Escapes a text for LIKE, and removes NUL, which no text of PostgreSQL holds.
+/// Escapes a text for LIKE, and removes NUL characters, which PostgreSQL cannot store.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars().filter(|c| *c != '\0') {
@@ -162,11 +164,11 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Columns with an extension of the call.
+/// Columns that contain an extension of the call.
 const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
-/// Maximum number of extensions that are looked up one by one.
+/// Maximum number of extensions that are looked up separately.
 const MAX_LOOKUPS: usize = 16;
-/// Seconds of a day.
+/// Number of seconds in a day.
 const DAY_S: u32 = 86_400;
 
 #[cfg(test)]

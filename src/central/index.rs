@@ -1,4 +1,4 @@
-//! The index in PostgreSQL.
+//! The index of the archive: a PostgreSQL database with one row for each call of every site.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ use crate::call::record::CallRecord;
 use crate::journal::ArchiveBacklog;
 use crate::text::error_chain;
 
-/// A connection to the index. It connects when it is needed, and again after it was lost.
+/// A connection to the index. It is opened when it is needed, and again after it was lost.
 #[derive(Debug)]
 pub(crate) struct ArchiveIndex {
     config: PostgresConfig,
@@ -30,32 +30,32 @@ pub(crate) struct ArchiveIndex {
     client: Option<Client>,
 }
 
-/// A call in the index.
+/// A call, as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedCall {
     /// Id of the call.
     pub(crate) id: String,
-    /// Number of the change that the index has.
+    /// Number of the call's change that the index has.
     pub(crate) change: u64,
-    /// Keys and checksums of the call's recordings, in the order of the parts.
+    /// Keys and checksums of the call's recordings, in the order of the segments.
     pub(crate) recordings: Vec<IndexedRecording>,
 }
 
-/// A recording in the index.
+/// A recording, as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedRecording {
-    /// Number of the part, from 1.
+    /// Number of the segment (part), counted from 1.
     pub(crate) part: u32,
     /// Key in the object store.
     pub(crate) key: String,
-    /// Size of the object.
+    /// Size of the object, bytes.
     pub(crate) bytes: u64,
     /// SHA-256 of the object, lower-case hex.
     pub(crate) sha256: String,
 }
 
 impl ArchiveIndex {
-    /// Prepares the connection that the configuration describes.
+    /// Prepares the connection that the configuration describes. Does not connect yet.
     ///
     /// # Errors
     /// When the URL is wrong, or the file with the password cannot be read.
@@ -93,13 +93,14 @@ impl ArchiveIndex {
         }
     }
 
-    /// Drops a connection whose server is silent, so that the next attempt makes a new one.
+    /// Drops the connection if its server did not answer, so that the next attempt opens a new one. Returns the error
+    /// as the outcome of a step.
     fn fail_silent(&mut self, error: &ArchiveError) -> ArchiveOutcome {
         self.client = None;
         ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string()))
     }
 
-    /// Tells the index that this site is alive, and its backlog of calls to send.
+    /// Reports to the index that this site is alive, and how many calls it still has to send.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -116,7 +117,7 @@ impl ArchiveIndex {
         Ok(())
     }
 
-    /// Tells the index the counters of this site's recorder. An index of an older callspan does not take them.
+    /// Reports the counters of this site's recorder to the index. The index of an older callspan does not accept them.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -126,7 +127,7 @@ impl ArchiveIndex {
         Ok(())
     }
 
-    /// Replaces the names of SIP headers that identify a call at every site.
+    /// Replaces the list of SIP headers whose values identify the same call at every site.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -142,7 +143,7 @@ impl ArchiveIndex {
         Ok(())
     }
 
-    /// Brings the schema to the newest version, in one transaction. Returns the versions before and after.
+    /// Updates the schema to the newest version, in one transaction. Returns the versions before and after.
     ///
     /// # Errors
     /// When the index does not answer, refuses, or was migrated by a newer callspan.
@@ -150,7 +151,8 @@ impl ArchiveIndex {
         self.client().await?;
         let Some(client) = &mut self.client else { return Err(ArchiveError::Index(String::from("not connected"))) };
         let transaction = client.transaction().await.map_err(|e| index_error(&e))?;
-        // Two migrations at once wait for each other. A step that writes a large index anew takes longer than a statement of a call may.
+        // Only one migration runs at a time; another one waits. A step that rebuilds a large index takes longer than
+        // the usual time limit of a statement.
         transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(|e| index_error(&e))?;
         transaction.batch_execute("SELECT pg_advisory_xact_lock(7264773)").await.map_err(|e| index_error(&e))?;
         transaction.batch_execute(VERSIONS).await.map_err(|e| index_error(&e))?;
@@ -177,8 +179,8 @@ impl ArchiveIndex {
         Ok((found, MIGRATIONS.len()))
     }
 
-    /// Adds a site, and the role that writes for it. A site that is there already gets the new password. The server gets
-    /// a SCRAM verifier, so that no log of it holds the password.
+    /// Adds a site, and the PostgreSQL role that writes for it. A site that exists already gets the new password. The
+    /// server gets only a SCRAM verifier, so that no log of it contains the password.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -228,7 +230,7 @@ impl ArchiveIndex {
         row.as_ref().map(read_call).transpose()
     }
 
-    /// Returns the record of a call of a site as JSON; `None` if the index has no such call.
+    /// Returns the call record of a site's call as JSON; `None` if the index has no such call.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -281,7 +283,7 @@ fn tls(ca_file: Option<&PathBuf>) -> Result<rustls::ClientConfig, ArchiveError> 
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Returns the call of a row of [`INDEXED_CALL`].
+/// Returns the call in a row that [`INDEXED_CALL`] selects.
 fn read_call(row: &IndexRow) -> Result<IndexedCall, ArchiveError> {
     Ok(IndexedCall {
         id: row.get(0),
@@ -297,13 +299,13 @@ pub(super) fn read_recordings(json: &str) -> Result<Vec<IndexedRecording>, Archi
     Ok(rows.into_iter().map(|(part, key, bytes, sha256)| IndexedRecording { part, key, bytes, sha256 }).collect())
 }
 
-/// Returns the result of a request, or an error if the server is silent for longer than [`SILENCE`].
+/// Returns the result of a request, or an error if the server does not answer within [`SILENCE`].
 pub(super) async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ArchiveError> {
     let silent = || ArchiveError::Index(format!("PostgreSQL is silent for {} s", SILENCE.as_secs()));
     tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
 }
 
-/// Returns why a row was not written. Values that PostgreSQL cannot hold are refused for ever (SQLSTATE classes 22, 23
+/// Returns why a row was not written. Values that PostgreSQL cannot store are refused for good (SQLSTATE classes 22, 23
 /// and 54, PostgreSQL manual, appendix A).
 fn put_failure(error: &PostgresError) -> ArchiveFailure {
     let text = index_error(error).to_string();
@@ -315,7 +317,7 @@ fn put_failure(error: &PostgresError) -> ArchiveFailure {
     }
 }
 
-/// Returns true if every host of the configuration is this machine, so that nobody can overhear the connection.
+/// Returns true if every configured host is this machine, so that nobody can intercept the connection.
 fn is_on_this_machine(config: &PostgresConfig) -> bool {
     // If the configuration has an address and a host name, the connection goes to the address.
     let are_local = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
@@ -328,7 +330,7 @@ fn is_on_this_machine(config: &PostgresConfig) -> bool {
         })
 }
 
-/// Returns the error without its DETAIL, which can contain the numbers of a call.
+/// Returns the text of an error without its DETAIL, which can contain the numbers of a call.
 pub(super) fn index_error(error: &PostgresError) -> ArchiveError {
     ArchiveError::Index(match error.as_db_error() {
         Some(refusal) => format!("{} ({})", refusal.message(), refusal.code().code()),
@@ -336,7 +338,7 @@ pub(super) fn index_error(error: &PostgresError) -> ArchiveError {
     })
 }
 
-/// Replaces NUL in texts, which jsonb cannot hold. A header off a mirror can contain any character.
+/// Replaces NUL characters in texts, which jsonb cannot store. A captured SIP header can contain any character.
 fn without_nul(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(text.replace('\0', "\u{fffd}")),
@@ -348,25 +350,25 @@ fn without_nul(value: Value) -> Value {
     }
 }
 
-/// Quotes a text as a literal (PostgreSQL manual, 4.1.2.1).
+/// Quotes a text as an SQL literal (PostgreSQL manual, 4.1.2.1).
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Quotes a name (PostgreSQL manual, 4.1.1).
+/// Quotes a name as an SQL identifier (PostgreSQL manual, 4.1.1).
 fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Selects id, change and recordings of calls.
+/// SQL that selects id, change and recordings of calls.
 const INDEXED_CALL: &str = "SELECT c.id, c.change,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text FROM callspan.calls c";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for an answer. A server that accepts the connection and then says nothing must not hold the thread for
-/// hours.
+/// Longest wait for an answer. A server that accepts the connection and then does not answer must not block the thread
+/// for hours.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Ends a statement in the server that waits for a lock or a sick disk.
+/// Connection options by which the server ends a statement that waits too long, e.g. for a lock or a failing disk.
 const STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s -c standard_conforming_strings=on";
 
 #[cfg(test)]

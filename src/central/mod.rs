@@ -1,7 +1,7 @@
 //! The clients of the central archive: an object store with the recordings of many sites, and an index in PostgreSQL.
 //!
-//! A site needs little: its object store key may put objects below `SITE/`, and its PostgreSQL role may execute two
-//! functions. Neither can read, so that a stolen box opens nothing of other sites.
+//! A site has few rights: its object store key may only create objects below `SITE/`, and its PostgreSQL role may only
+//! execute a few functions. Neither can read, so a stolen recorder gives no access to other sites.
 
 pub(crate) mod calls;
 mod condition;
@@ -22,7 +22,7 @@ pub(crate) enum ArchiveError {
     /// A file with a secret or a certificate cannot be read.
     #[error("{path} cannot be read: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: std::path::PathBuf,
         /// The error of the operating system.
         source: std::io::Error,

@@ -1,4 +1,4 @@
-//! The object store.
+//! The object store with the recordings of all sites.
 
 use std::io::Read;
 use std::ops::Range;
@@ -22,7 +22,7 @@ use super::config::Config;
 use crate::archive::{ArchiveFailure, ArchiveOutcome, ArchivedObject};
 use crate::text::{error_chain, hex};
 
-/// The object store of an archive.
+/// A client of the object store.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectArchive {
     store: Arc<dyn ObjectStore>,
@@ -35,7 +35,7 @@ impl ObjectArchive {
     /// When a setting is wrong, or a file cannot be read.
     pub(crate) fn open(config: &Config) -> Result<Self, ArchiveError> {
         if let Some(folder) = config.objects.strip_prefix("file://") {
-            // The folder is never created: under a mount point without its disk, copies would fill the system's disk.
+            // The folder is never created. If its disk is not mounted, the copies would fill the disk of the system.
             if !Path::new(folder).is_dir() {
                 return Err(ArchiveError::Setting(format!(
                     "the folder {folder} of archive.objects does not exist: mount its disk, or create the folder there"
@@ -57,7 +57,7 @@ impl ObjectArchive {
         })
     }
 
-    /// Creates an object from its file, unless there is one under its key.
+    /// Creates an object from its file, unless the store already has an object under its key.
     pub(crate) async fn put_new(&self, object: &ArchivedObject) -> ArchiveOutcome {
         let limit = CONNECT_TIMEOUT + Duration::from_secs(object.bytes / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);
         tokio::time::timeout(limit, self.put_in_time(object)).await.unwrap_or_else(|_| {
@@ -71,8 +71,8 @@ impl ObjectArchive {
         let stored = if object.bytes > MAX_SINGLE_PUT {
             match self.store.head(&key).await {
                 Ok(_) => return ArchiveOutcome::AlreadyThere,
-                // An access key that may only write cannot look whether the object exists. The checksum in the object's
-                // key makes a second upload harmless.
+                // An access key that may only write cannot check whether the object exists. A second upload does no
+                // harm, because the key contains the checksum of the content.
                 Err(
                     StoreError::NotFound { .. }
                     | StoreError::PermissionDenied { .. }
@@ -98,7 +98,7 @@ impl ObjectArchive {
         stored.map_or_else(ArchiveOutcome::Failed, |()| ArchiveOutcome::Done)
     }
 
-    /// Uploads a large file in pieces. Nothing is visible under the key before the last piece.
+    /// Uploads a large file in pieces. The object becomes visible only after the last piece.
     async fn put_in_pieces(&self, key: &ObjectPath, object: &ArchivedObject) -> Result<(), ArchiveFailure> {
         let mut file = std::fs::File::open(&object.path).map_err(|e| file_failure(object, &e.to_string()))?;
         let upload = self.store.put_multipart(key).await.map_err(|e| passing(&e))?;
@@ -169,7 +169,7 @@ impl ObjectArchive {
     }
 }
 
-/// Sends a file in pieces, and checks its checksum against the journal.
+/// Sends a file in pieces, and compares its checksum with that in the journal.
 async fn send_pieces(
     upload: &mut WriteMultipart,
     file: &mut std::fs::File,
@@ -205,7 +205,7 @@ fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveErro
         .with_region(&config.region)
         .with_access_key_id(&config.access_key)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        // The job tries again; a request that hangs must not hold up the other calls.
+        // The job itself is tried again later. A request that hangs must not delay the other calls.
         .with_retry(RetryConfig { max_retries: 1, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() });
     if let Some(path) = &config.secret_key_file {
         let secret =
@@ -218,7 +218,7 @@ fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveErro
     Ok(Arc::new(builder.build().map_err(|e| store_error(&e))?))
 }
 
-/// Reads a file, and checks its checksum against the journal.
+/// Reads a file, and compares its checksum with that in the journal.
 fn read_checked(object: &ArchivedObject) -> Result<PutPayload, ArchiveFailure> {
     let content = std::fs::read(Path::new(&object.path)).map_err(|e| file_failure(object, &e.to_string()))?;
     if hex(&Sha256::digest(&content)) != object.sha256 {
@@ -240,15 +240,15 @@ fn store_error(error: &StoreError) -> ArchiveError {
 }
 
 const CHANGED: &str = "its content is not what the journal says; run `callspan calls verify`";
-/// Largest object that is sent in one request. Only such a request can refuse to replace an object. Half an hour of
-/// stereo WAV at 8 kHz has 58 MB.
+/// Largest object that is sent in one request, bytes. Only a single request can refuse to replace an existing object.
+/// Half an hour of stereo WAV at 8 kHz has 58 MB.
 const MAX_SINGLE_PUT: u64 = 64 << 20;
 const PIECE_BYTES: usize = 8 << 20;
 const PIECES_UNDER_WAY: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Slowest line that is worth trying: 128 kbit/s.
+/// Speed of the slowest line that is supported, bytes/s: 128 kbit/s.
 const LOWEST_BYTES_A_SECOND: u64 = 16_000;
-/// Time that a store may take for its answer, in addition to the transfer time.
+/// Time that a store may take for its answer, in addition to the transfer time, s.
 const SLOWEST_ANSWER_S: u64 = 300;
-/// Time limit of one request: the largest object over the slowest line.
+/// Time limit of one request: the largest object over the slowest line, and the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(MAX_SINGLE_PUT / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);

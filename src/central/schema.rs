@@ -1,12 +1,12 @@
 //! The schema of the index in PostgreSQL, version by version.
 //!
-//! A site's role may execute `callspan.put_call`, `callspan.report_site` and `callspan.report_health`, and nothing else.
-//! They take the site from the role, so that no site can write or read rows of another.
+//! A site's role may execute `callspan.put_call`, `callspan.report_site` and `callspan.report_health`, and nothing
+//! else. These functions derive the site from the role, so that no site can write or read the rows of another.
 
-/// Steps of the schema, as SQL. Step n migrates from version n to n + 1. A released step is never changed.
+/// SQL of the schema's migrations. Step n migrates from version n to n + 1. A released step is never changed.
 pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
-/// Creates the table of versions, before any step.
+/// SQL that creates the table of versions, before any migration.
 pub(super) const VERSIONS: &str = "
 CREATE SCHEMA IF NOT EXISTS callspan;
 CREATE TABLE IF NOT EXISTS callspan.versions (
@@ -144,8 +144,8 @@ REVOKE ALL ON FUNCTION callspan.own_site(), callspan.put_call(bigint, jsonb, jso
     callspan.report_site(text, bigint, bigint) FROM PUBLIC;
 ";
 
-/// Adds what the console of the centre searches by, the health of sites, and correlation headers. Ids are ordered by
-/// bytes, as in a journal.
+/// Adds the columns that the central console searches by, the health of sites, and correlation headers. Ids are sorted
+/// by bytes, as in a journal.
 const V2: &str = r#"
 DROP VIEW callspan.pyrus_owners;
 DROP VIEW callspan.same_calls;
