@@ -1,4 +1,4 @@
-//! One call to deliver to Pyrus: its state, and which request comes next.
+//! The delivery of one call to Pyrus: its state, and the decision which request is next.
 //!
 //! The JSON keys are part of the journal's format. Where a Rust name differs, `serde(rename)` keeps the key.
 
@@ -11,13 +11,13 @@ use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, D
 use crate::delivery::row::{JobRow, JobStage};
 use crate::time::Timestamp;
 
-/// Whether the call is still in progress, and whether its record is final.
+/// Progress of a call: in progress, over, or with a final record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallProgress {
     /// The call is in progress.
     Live,
-    /// The call is over; its recordings are not rendered yet.
+    /// The call is over, but its recordings are not rendered yet.
     Ended,
     /// The call is over, and its record lists all its recordings.
     Complete,
@@ -29,25 +29,26 @@ pub enum DeliveryConsent {
     /// The settings in `[pyrus]` decide.
     #[default]
     ByConfig,
-    /// A rule with `no_register` forbids it.
+    /// A rule with `no_register` in the configuration forbids the registration.
     Forbidden,
 }
 
-/// A new or changed call, as the recorder hands it to delivery.
+/// A new or changed call, as the recorder passes it to delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallUpdate {
-    /// The present call record.
+    /// The call record with the present state of the call.
     pub record: CallRecord,
-    /// Whether the call is still in progress.
+    /// Progress of the call.
     pub progress: CallProgress,
     /// Whether the call may be registered.
     pub consent: DeliveryConsent,
 }
 
-/// A call to deliver. The journal stores it as JSON; the delivery can be finished from this value alone.
+/// The delivery of one call. The journal stores it as JSON. It contains everything that is needed to finish the
+/// delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryJob {
-    /// The call's id. It is `external_id` in every request, also after a restart.
+    /// The call's id. Every request contains it as `external_id`, also after a restart.
     pub(crate) id: String,
     /// Whether the call is still in progress.
     pub(crate) progress: CallProgress,
@@ -55,9 +56,9 @@ pub struct DeliveryJob {
     pub(crate) facts: PyrusCallFacts,
     /// Whether the call is registered in Pyrus.
     pub(crate) registration: PyrusRegistration,
-    /// The recordings, by number.
+    /// The recordings of the call, sorted by number.
     pub(crate) parts: Vec<DeliveryPart>,
-    /// Whether the job continues, and when.
+    /// Whether the job continues, and at which time.
     #[serde(rename = "standing")]
     pub(crate) status: JobStatus,
     /// Counts of failed attempts.
@@ -70,21 +71,22 @@ pub struct DeliveryJob {
     pub(crate) possible_duplicates: u32,
     /// Message of the last failure or warning, for the administrator.
     pub(crate) note: Option<String>,
-    /// Whether Pyrus knows the end of the call. Jobs of earlier versions count as settled.
+    /// Whether Pyrus knows the end of the call. Jobs from earlier versions of callspan count as settled.
     #[serde(default, skip_serializing_if = "EndNotice::is_settled")]
     pub(crate) end: EndNotice,
     /// Person whom Pyrus made responsible, from the registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) responsible: Option<String>,
-    /// True if a `no_register` rule was found to apply after the job had begun. Nothing more is sent, whatever changes.
+    /// True if a `no_register` rule was found to apply after the job had begun. Then nothing more is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forbidden: bool,
 }
 
-/// Call data for Pyrus. The first registration freezes the numbers, so every request contains the same text.
+/// Data about the call for Pyrus. The numbers do not change after the registration, so every request contains the same
+/// text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PyrusCallFacts {
-    /// Inbound, outbound, internal or unknown.
+    /// Direction of the call: inbound, outbound, internal or unknown.
     pub(crate) direction: CallDirection,
     /// Number of the caller.
     pub(crate) from: Option<String>,
@@ -100,10 +102,10 @@ pub(crate) struct PyrusCallFacts {
     pub(crate) duration_s: Option<f64>,
     /// SIP header fields that the configuration maps to form fields, by name.
     pub(crate) headers: BTreeMap<String, String>,
-    /// Extension that spoke last, also after a transfer. It is no number of the registration, so it may change.
+    /// Extension that spoke last, also after a transfer. It may change after the registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) operator: Option<String>,
-    /// Outcome of a call that is over: the word of the call record.
+    /// Outcome of a call that is over, by its word in the call record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<String>,
 }
@@ -114,10 +116,11 @@ pub(crate) struct PyrusCallFacts {
 pub(crate) enum PyrusRegistration {
     /// Not registered.
     Owed,
-    /// The request is in flight. After a restart this becomes [`PyrusRegistration::Unsure`].
+    /// The request to register was sent and has no response yet. After a restart this becomes
+    /// [`PyrusRegistration::Unsure`].
     Sending,
-    /// A request was sent and its outcome is unknown. It is not repeated while a recording is expected: attaching that
-    /// recording by `external_id` alone shows whether the call is registered.
+    /// A request to register was sent, and its outcome is unknown. If a recording is expected, the request is not
+    /// repeated: attaching the recording by `external_id` alone will show whether the call is registered.
     Unsure,
     /// Registered.
     Known {
@@ -129,13 +132,13 @@ pub(crate) enum PyrusRegistration {
 /// A recording file, or a slice of a file that is too large for the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryPart {
-    /// Number within the call: 1 for the first recording; slices have numbers from 100,000.
+    /// Number of the part within the call: 1 for the first recording; slices have numbers from 100,000.
     pub(crate) number: u32,
     /// Path of the file.
     pub(crate) path: String,
     /// Size of the upload in bytes.
     pub(crate) bytes: u64,
-    /// The samples to send; `None` means the whole file.
+    /// The range of samples to send; `None` means the whole file.
     #[serde(rename = "cut", default, skip_serializing_if = "Option::is_none")]
     pub(crate) slice: Option<WavSlice>,
     /// Progress of the upload.
@@ -143,48 +146,49 @@ pub(crate) struct DeliveryPart {
 }
 
 impl DeliveryPart {
-    /// Marks the part as attached although the upload's id is unknown.
+    /// Marks the part as attached although its id in Pyrus is unknown.
     fn mark_attached(&mut self) {
         let unknown = UploadReceipt { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
         self.state = PartState::Attached(unknown);
     }
 
-    /// Returns true if Pyrus has no data of this part, so that another file may replace its file.
+    /// Returns true if Pyrus has nothing of this part yet, so that its file may be replaced by another.
     const fn is_replaceable(&self) -> bool {
         matches!(self.state, PartState::Waiting | PartState::Dead { .. })
     }
 
-    /// Returns the sort key within the call: the number of the recording, then the position in the file.
+    /// Returns the sort key of the part within the call: the number of the recording, then the position in the file.
     pub(crate) fn sort_key(&self) -> (u32, u64) {
         self.slice.map_or((self.number, 0), |slice| (slice.part_number, slice.offset_bytes))
     }
 }
 
-/// Progress of one recording.
+/// Progress of the upload of one part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum PartState {
-    /// Not uploaded.
+    /// The part was not uploaded yet.
     Waiting,
-    /// The upload is in flight. After a restart it begins again; Pyrus removes the unused file.
+    /// The upload is in progress. After a restart it begins again; Pyrus deletes the unused file.
     Uploading,
-    /// The file is in Pyrus and belongs to no task yet.
+    /// Pyrus has the file, but it is not attached to a task yet.
     Uploaded(UploadReceipt),
-    /// The attach request is in flight. After a restart it is repeated with the same file.
+    /// The request to attach the file was sent and has no response yet. After a restart it is repeated with the same
+    /// file.
     Attaching(UploadReceipt),
     /// The file is attached to the task.
     Attached(UploadReceipt),
-    /// The file is sent in slices, each a part of its own.
+    /// The file is sent in slices, each as a part of its own.
     Split,
     /// The file will not be sent.
     Dead {
-        /// The reason, for the administrator.
+        /// The reason as a sentence for the administrator.
         #[serde(rename = "why")]
         reason: String,
     },
 }
 
-/// An uploaded file, as Pyrus confirmed it.
+/// Data about an uploaded file, as Pyrus confirmed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UploadReceipt {
     /// Id that Pyrus gave the file.
@@ -202,12 +206,12 @@ pub(crate) enum JobStatus {
     /// The job continues.
     #[serde(rename = "going")]
     Active {
-        /// End of the pause after a failure, if there was a failure.
+        /// End of the pause after a failure; `None` without a failure.
         not_before: Option<Timestamp>,
     },
-    /// The administrator must act. The job is retried at long intervals.
+    /// The administrator must act. Until then the job is retried at long intervals.
     Parked {
-        /// The reason, for the administrator.
+        /// The reason as a sentence for the administrator.
         #[serde(rename = "why")]
         reason: String,
         /// Time of the next retry.
@@ -215,9 +219,9 @@ pub(crate) enum JobStatus {
         /// Number of consecutive times the job was parked.
         times: u32,
     },
-    /// The job was given up.
+    /// The job was given up. Nothing more is sent.
     Dead {
-        /// The reason, for the administrator.
+        /// The reason as a sentence for the administrator.
         #[serde(rename = "why")]
         reason: String,
     },
@@ -226,17 +230,18 @@ pub(crate) enum JobStatus {
 /// Counts of failed attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RetryCounts {
-    /// Consecutive failures of the present step.
+    /// Number of consecutive failures of the present step.
     pub(crate) attempts: u32,
-    /// Consecutive failures of the present step with an error that allows few repeats.
+    /// Number of consecutive failures of the present step with an error that allows only a few repeats.
     pub(crate) limited: u32,
     /// Number of consecutive attempts of the present step that failed because Pyrus refused the token.
     pub(crate) reauthorised: u32,
-    /// Registrations repeated because Pyrus did not know the call when a file was attached.
+    /// Number of registrations that were repeated because Pyrus did not know the call when a file was attached.
     pub(crate) reregistered: u32,
-    /// Uploads repeated because Pyrus did not know the file when it was attached.
+    /// Number of uploads that were repeated because Pyrus did not know the file when it was attached.
     pub(crate) reuploaded: u32,
-    /// Registrations repeated without knowing the outcome of the first (calls without a recording).
+    /// Number of registrations that were repeated although the outcome of the first is unknown (calls without a
+    /// recording).
     pub(crate) blind_repeats: u32,
 }
 
@@ -245,11 +250,12 @@ pub(crate) struct RetryCounts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EndNotice {
-    /// No request with the end succeeded yet.
+    /// Pyrus does not know the end: no request with it has succeeded yet.
     Untold,
-    /// The request is in flight. After a restart it is not repeated: a repeat might become a second comment.
+    /// The request with the end was sent and has no response yet. After a restart it is not repeated: a repeat might
+    /// become a second comment.
     Sending,
-    /// Pyrus knows the end, or refuses to take it without a recording.
+    /// Pyrus knows the end, or refuses it for a call without a recording.
     #[default]
     Settled,
 }
@@ -260,13 +266,14 @@ impl EndNotice {
     }
 }
 
-/// Whether requests contain the form fields.
+/// Whether requests contain the form fields of Pyrus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FormFieldMode {
     /// The fields are sent.
     Sent,
-    /// The fields are left out, because Pyrus refused a value. A call without fields is better than no call.
+    /// The fields are left out, because Pyrus refused a value. Delivering a call without fields is better than not
+    /// delivering it.
     #[serde(rename = "left_out")]
     Omitted,
 }
@@ -276,16 +283,16 @@ pub(crate) enum FormFieldMode {
 pub(crate) enum DeliveryStep {
     /// Register the call.
     Register,
-    /// Upload the recording at this index of [`DeliveryJob::parts`].
+    /// Upload the part at this index of [`DeliveryJob::parts`].
     Upload(usize),
-    /// Attach the uploaded recording at this index to the task.
+    /// Attach the uploaded part at this index of [`DeliveryJob::parts`] to the task.
     Attach(usize),
-    /// Add the end of a call without recording to the task.
+    /// Send the end of a call without a recording to its task.
     TellEnd,
 }
 
 impl DeliveryJob {
-    /// Creates the job of a call that Pyrus must know.
+    /// Creates the job of a call that is to be delivered.
     pub fn new(record: &CallRecord, progress: CallProgress) -> Self {
         let mut job = Self {
             id: record.id.clone(),
@@ -307,8 +314,8 @@ impl DeliveryJob {
     }
 
     /// Rebuilds the job from the call record, after the journal was lost. Returns `None` if the record says that
-    /// nothing had to be delivered. Completed deliveries stay complete. All others count as ambiguous: recordings are
-    /// attached by `external_id` alone, and the call is registered only if Pyrus does not know it.
+    /// nothing had to be delivered. Completed deliveries stay complete. Of all others it is unknown what Pyrus has:
+    /// recordings are attached by `external_id` alone, and the call is registered only if Pyrus does not know it.
     pub fn from_record(record: &CallRecord) -> Option<Self> {
         let progress = if record.verdict.is_some() { CallProgress::Complete } else { CallProgress::Live };
         let mut job = Self::new(record, progress);
@@ -336,7 +343,7 @@ impl DeliveryJob {
         Some(job)
     }
 
-    /// Updates the job from the call record. Numbers that were sent stay the same. Recordings are only added or
+    /// Updates the job from the call record. Numbers that were sent already do not change. Recordings are only added or
     /// replaced, unless a rule now excludes the call.
     pub(crate) fn update(&mut self, record: &CallRecord, progress: CallProgress) {
         self.progress = self.progress.max(progress);
@@ -368,7 +375,7 @@ impl DeliveryJob {
                     path: recording.path.clone(),
                     bytes: recording.bytes,
                     slice: None,
-                    // An encrypted file cannot be sent.
+                    // An encrypted file cannot be sent to Pyrus.
                     state: match recording.plain_sha256 {
                         None => PartState::Waiting,
                         Some(_) => PartState::Dead { reason: String::from(ENCRYPTED) },
@@ -386,8 +393,8 @@ impl DeliveryJob {
         self.parts.sort_by_key(DeliveryPart::sort_key);
     }
 
-    /// Removes all parts that are not attached. Pyrus deletes files that were uploaded and never attached. An attach
-    /// request in flight cannot be cancelled.
+    /// Removes all parts that are not attached. Pyrus deletes files that were uploaded and never attached. A request to
+    /// attach that was sent cannot be cancelled.
     fn discard_unsent_parts(&mut self) {
         self.parts.retain(|p| match p.state {
             PartState::Waiting | PartState::Uploading | PartState::Uploaded(_) | PartState::Dead { .. } => false,
@@ -409,12 +416,12 @@ impl DeliveryJob {
         self.status = JobStatus::Dead { reason: String::from(reason) };
     }
 
-    /// Returns the number of attached files.
+    /// Returns the number of files that are attached in Pyrus.
     pub(crate) fn attached_count(&self) -> usize {
         self.parts.iter().filter(|p| matches!(p.state, PartState::Attached(_))).count()
     }
 
-    /// Returns the job as a restarted process must see it: requests in flight have an unknown outcome.
+    /// Returns the job in the form for a restarted process: requests that had no response have an unknown outcome.
     pub(crate) fn after_restart(mut self, now: Timestamp) -> Self {
         if self.registration == PyrusRegistration::Sending {
             self.registration = PyrusRegistration::Unsure;
@@ -432,7 +439,8 @@ impl DeliveryJob {
         if self.end == EndNotice::Sending {
             self.end = EndNotice::Settled;
         }
-        // The administrator often restarts after a repair. Also, a stored time may come from a wrong clock.
+        // Pauses are ended by a restart, because the administrator often restarts after a repair. Also, a stored time
+        // may come from a wrong clock.
         match &mut self.status {
             JobStatus::Active { not_before } => *not_before = None,
             JobStatus::Parked { retry_at, .. } => *retry_at = now,
@@ -441,8 +449,8 @@ impl DeliveryJob {
         self
     }
 
-    /// Returns the next request, due at [`DeliveryJob::not_before`]. Returns `None` while a request of this job is in
-    /// flight, or until the call record changes.
+    /// Returns the next request, to be sent at [`DeliveryJob::not_before`] or later. Returns `None` while a request of
+    /// this job has no response yet, or if only a change of the call record can cause a request.
     pub(crate) fn step(&self) -> Option<DeliveryStep> {
         if matches!(self.status, JobStatus::Dead { .. }) {
             return None;
@@ -459,7 +467,8 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns true if the end of the call is known here and not in Pyrus, and no recording will carry it there.
+    /// Returns true if Pyrus does not know the end of the call, although the call is over, and no recording will tell
+    /// it.
     fn owes_end(&self) -> bool {
         self.end == EndNotice::Untold
             && self.progress == CallProgress::Complete
@@ -469,8 +478,8 @@ impl DeliveryJob {
             && self.open_part().is_none()
     }
 
-    /// Returns true if an unanswered registration must be repeated. Without a recording to attach, only a repeat can
-    /// ensure that the call is registered. It is done once.
+    /// Returns true if a registration without a response must be repeated, although Pyrus may have carried it out. This
+    /// happens once, for a call without a recording: there, only a repeat can ensure that the call is registered.
     pub(crate) fn is_blind_repeat(&self) -> bool {
         self.registration == PyrusRegistration::Unsure
             && self.progress == CallProgress::Complete
@@ -478,7 +487,7 @@ impl DeliveryJob {
             && self.retries.blind_repeats == 0
     }
 
-    /// Returns the earliest time of the next request.
+    /// Returns the earliest time of the next request; `None` means at once.
     pub(crate) fn not_before(&self) -> Option<Timestamp> {
         match self.status {
             JobStatus::Active { not_before } => not_before,
@@ -487,7 +496,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns true if no request remains. A call in progress is never settled.
+    /// Returns true if nothing remains to be sent. The job of a call in progress is never settled.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.status, JobStatus::Dead { .. })
             || (self.progress == CallProgress::Complete
@@ -497,7 +506,7 @@ impl DeliveryJob {
                 && self.end != EndNotice::Sending)
     }
 
-    /// Returns the reason why the call or a recording will be missing in Pyrus.
+    /// Returns the reason why the call or a recording will be missing in Pyrus; `None` if nothing will be missing.
     pub(crate) fn failure_reason(&self) -> Option<&str> {
         if let JobStatus::Dead { reason } = &self.status {
             return Some(reason);
@@ -508,7 +517,7 @@ impl DeliveryJob {
         })
     }
 
-    /// Returns the id of the task in Pyrus.
+    /// Returns the id of the call's task in Pyrus, if it is known.
     pub(crate) fn task_id(&self) -> Option<u64> {
         match self.registration {
             PyrusRegistration::Known { task_id } => task_id,
@@ -516,7 +525,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns the stage of the job.
+    /// Returns the stage of the delivery, for people and queries.
     pub(crate) fn stage(&self) -> JobStage {
         if self.is_settled() {
             return if self.failure_reason().is_some() { JobStage::Dead } else { JobStage::Done };
@@ -584,15 +593,15 @@ impl DeliveryJob {
     }
 }
 
-/// Returns true if no person answered the call.
+/// Returns true if nobody answered the call.
 pub(crate) fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == CallOutcome::Abandoned
 }
 
-/// Reason of a job that a `no_register` rule ended before the call was registered.
+/// Reason text of a job that a `no_register` rule ended before the call was registered.
 const FORBIDDEN: &str = "a no_register rule in the configuration excludes this call from Pyrus; nothing was sent";
-/// Reason of a job that a `no_register` rule ended while the outcome of the registration was unknown.
+/// Reason text of a job that a `no_register` rule ended while the outcome of the registration was unknown.
 const FORBIDDEN_UNSURE: &str = "a no_register rule in the configuration excludes this call from Pyrus, but an earlier registration may have succeeded: check in the form whether the call is there";
 
-/// Reason of a part whose file is encrypted.
+/// Reason text of a part whose file is encrypted.
 const ENCRYPTED: &str = "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE) and attach it to the task by hand";

@@ -1,17 +1,19 @@
-//! Delivery of calls to Pyrus: a pure state machine between the call records and the HTTP client.
+//! Delivery of calls to Pyrus (a task system): a state machine without side effects, between the call records and the
+//! HTTP client.
 //!
-//! [`DeliveryMachine`] has one [`DeliveryJob`] for each call. It takes changed calls
-//! ([`DeliveryMachine::handle_call`]) and outcomes of requests ([`DeliveryMachine::handle_outcome`]). It returns the
-//! next request ([`DeliveryMachine::poll_action`]) and the rows to store ([`DeliveryMachine::poll_row`]).
+//! [`DeliveryMachine`] has one [`DeliveryJob`] for each call. It takes changed calls ([`DeliveryMachine::handle_call`])
+//! and outcomes of requests ([`DeliveryMachine::handle_outcome`]). It returns the next request
+//! ([`DeliveryMachine::poll_action`]) and the rows to store ([`DeliveryMachine::poll_row`]).
 //!
-//! Rules for the driver:
+//! A delivery is *parked* if a person must act before it can succeed, and *dead* if it was given up. Rules for the code
+//! that drives the machine:
 //!
-//! 1. **All rows must be polled and durable before a [`DeliveryAction`] is executed.** The row of the job announces
-//!    the request, so a restart knows that its outcome is uncertain.
+//! 1. **All rows must be polled and durable before a [`DeliveryAction`] is executed.** The row of the job announces the
+//! request, so a restart knows that its outcome is uncertain.
 //! 2. Each action gets exactly one [`RequestOutcome`].
 //! 3. After a restart the rows are loaded with [`DeliveryMachine::load`].
 //!
-//! *Time* in this module is the driver's clock, as a [`crate::time::Timestamp`] that never runs backwards. It is
+//! *Time* in this module is the clock of that code, as a [`crate::time::Timestamp`] that never runs backwards. It is
 //! **not** the capture clock: the calls of an old capture are delivered today. Capture times occur only in request
 //! bodies.
 //!

@@ -1,4 +1,7 @@
-//! Rate of requests: pauses after failures, the rate limit, the circuit breaker, and the limit of `auth` requests.
+//! Limits the rate of requests: pauses after failures, the rate limit of Pyrus, the circuit breaker, and the limit of
+//! `auth` requests.
+//!
+//! The *circuit breaker* stops all requests but single ones when Pyrus cannot be reached.
 
 use std::time::Duration;
 
@@ -16,18 +19,18 @@ pub struct DeliveryTuning {
     pub park: Duration,
     /// Longest pause of a parked job.
     pub park_max: Duration,
-    /// First pause after a "too many requests" response that names no time. It doubles each time.
+    /// First pause after a "too many requests" response that names no time. It doubles with each such response.
     pub wait: Duration,
     /// Longest pause after a "too many requests" response that names no time.
     pub wait_max: Duration,
-    /// Maximum number of requests in flight.
+    /// Maximum number of requests that wait for their response at the same time.
     pub max_in_flight: usize,
-    /// Consecutive failures to reach Pyrus that open the circuit breaker. While it is open, one request at a time
-    /// probes.
+    /// Number of consecutive failures to reach Pyrus that open the circuit breaker. While it is open, only one request
+    /// at a time is sent.
     pub breaker_failures: u32,
     /// Number of tokens that may be fetched before [`DeliveryTuning::auth_interval`] applies.
     pub auth_burst: u32,
-    /// Minimum interval between further token requests.
+    /// Shortest interval between token requests after the first ones ([`DeliveryTuning::auth_burst`]).
     pub auth_interval: Duration,
 }
 
@@ -48,18 +51,18 @@ impl Default for DeliveryTuning {
     }
 }
 
-/// The request rate of the whole client. All requests share it, because Pyrus counts them per account.
+/// The rate at which requests may be sent. All requests share it, because Pyrus counts them per account.
 #[derive(Debug)]
 pub(super) struct RequestPacer {
     tuning: DeliveryTuning,
     rng: fastrand::Rng,
-    /// End of the pause after "too many requests".
+    /// End of the pause after a "too many requests" response; `None` without a pause.
     paused_until: Option<Timestamp>,
-    /// Consecutive "too many requests" responses that name no time.
+    /// Number of consecutive "too many requests" responses that name no time.
     unspecified_waits: u32,
-    /// Requests left in the present rate-limit window, as far as known, and the end of the window.
+    /// Number of requests left in the present window of the rate limit, and the end of the window; `None` if unknown.
     window: Option<(i64, Timestamp)>,
-    /// Consecutive failures to reach Pyrus.
+    /// Number of consecutive failures to reach Pyrus.
     failures_to_reach: u32,
     probe_at: Timestamp,
     auth_credit: u32,
@@ -71,7 +74,7 @@ pub(super) struct RequestPacer {
 pub(super) enum SendPermission {
     Now,
     At(Timestamp),
-    /// A request may be sent after the request in flight has ended.
+    /// A request may be sent only after the present request has ended.
     AfterAnswer,
 }
 
@@ -90,22 +93,23 @@ impl RequestPacer {
         }
     }
 
-    /// Counts a sent request.
+    /// Counts a request that was sent.
     pub(super) fn handle_sent(&mut self) {
         if let Some((remaining, _)) = &mut self.window {
             *remaining -= 1;
         }
     }
 
-    /// Reads the rate-limit headers of a response. Pyrus may not have counted the requests that are still in flight.
+    /// Reads the rate-limit headers of a response. Pyrus may not have counted the requests that still wait for their
+    /// response.
     pub(super) fn handle_rate_headers(&mut self, now: Timestamp, rate: &RateLimitHeaders, in_flight: usize) {
         let remaining = rate.remaining.as_ref().and_then(|r| r.trim().parse::<i64>().ok());
         let reset = rate.reset.as_ref().and_then(|r| seconds(r));
         if let (Some(remaining), Some(reset)) = (remaining, reset) {
-            // The header has whole seconds. One second more avoids sending a fraction too early.
+            // The header has whole seconds, so one second is added to avoid sending too early.
             let end = now + reset.min(MAX_WINDOW) + Duration::from_secs(1);
             let left = remaining - i64::try_from(in_flight).unwrap_or(i64::MAX);
-            // Responses may overtake each other. Of one window, the lowest number of requests left is the newest.
+            // Responses may overtake each other. Within a window, the lowest number of requests left is the newest.
             self.window = Some(match self.window {
                 Some((known, end)) if now < end => (known.min(left), end),
                 _ => (left, end),
@@ -113,7 +117,7 @@ impl RequestPacer {
         }
     }
 
-    /// Pauses all requests after a "too many requests" response.
+    /// Pauses all requests after a "too many requests" response. `said` is the time that the response names.
     pub(super) fn handle_rate_limited(&mut self, now: Timestamp, said: Option<Duration>) {
         let wait = said.unwrap_or_else(|| doubled(self.tuning.wait, self.unspecified_waits, self.tuning.wait_max));
         self.unspecified_waits = if said.is_some() { 0 } else { self.unspecified_waits.saturating_add(1) };
@@ -123,12 +127,12 @@ impl RequestPacer {
         self.window = None; // the pause is newer information than the window
     }
 
-    /// Records that Pyrus responded, with success or with an error.
+    /// Records that Pyrus responded, whether with success or with an error.
     pub(super) fn handle_reached(&mut self) {
         self.failures_to_reach = 0;
     }
 
-    /// Records a response other than "too many requests".
+    /// Records a response that is not "too many requests".
     pub(super) fn handle_within_rate(&mut self) {
         self.unspecified_waits = 0;
     }
@@ -140,20 +144,20 @@ impl RequestPacer {
         self.probe_at = now + self.backoff(over);
     }
 
-    /// Returns a pause with full jitter: a random time up to 1 s * 2^failures, at most 5 min. Jitter keeps many clients
-    /// from retrying at the same moment.
+    /// Returns a random pause of up to 1 s * 2^failures, at most 5 min. The randomness keeps many clients from retrying
+    /// at the same moment.
     pub(super) fn backoff(&mut self, failures: u32) -> Duration {
         let top = doubled(self.tuning.backoff, failures, self.tuning.backoff_max);
         let nanos = u64::try_from(top.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.rng.u64(0..=nanos)).max(top.min(MIN_BACKOFF))
     }
 
-    /// Returns the pause of a job that was parked `times` times before.
+    /// Returns the pause of a job that is parked for the (`times` + 1)-th time.
     pub(super) fn park_pause(&self, times: u32) -> Duration {
         doubled(self.tuning.park, times, self.tuning.park_max)
     }
 
-    /// Permits one `auth` request, or returns the time of the next permission.
+    /// Permits one `auth` request and counts it, or returns the time at which the next is permitted.
     pub(super) fn take_auth(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         while self.auth_credit < self.tuning.auth_burst && self.auth_credit_at + self.tuning.auth_interval <= now {
             self.auth_credit += 1;
@@ -193,12 +197,12 @@ impl RequestPacer {
         SendPermission::Now
     }
 
-    /// Returns true if the circuit breaker is open: one request at a time probes whether Pyrus is back.
+    /// Returns true if the circuit breaker is open: one request at a time tests whether Pyrus can be reached again.
     pub(super) const fn is_unreachable(&self) -> bool {
         self.failures_to_reach >= self.tuning.breaker_failures
     }
 
-    /// Returns true if a pause is in effect, or if the rate-limit window is used up.
+    /// Returns true if a pause is in effect, or if no request is left in the window of the rate limit.
     pub(super) fn is_rate_limited(&self, now: Timestamp) -> bool {
         self.paused_until.is_some_and(|until| now < until)
             || self.window.is_some_and(|(remaining, end)| remaining <= 0 && now < end)
@@ -213,8 +217,8 @@ fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
     first.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(most)
 }
 
-/// Shortest pause. Full jitter alone could return zero.
+/// Shortest pause. The random time alone could be zero.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Longest accepted rate-limit window. The window of the API has 10 minutes.
+/// Longest window of the rate limit that is accepted. The API has windows of 10 minutes.
 const MAX_WINDOW: Duration = Duration::from_secs(900);

@@ -10,15 +10,15 @@ use super::job::{
 use crate::call::config::RegistrationMoment;
 use crate::call::record::{CallDirection, CallRecord};
 
-/// The moment at which a call is registered.
+/// The time at which a call is registered in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
     /// As soon as an extension is known, or when a person answers. An unanswered call is registered at its end.
     #[default]
     Auto,
-    /// As [`RegisterAt::Auto`], and as soon as any telephone rings: a ring group has no single extension.
+    /// As [`RegisterAt::Auto`], but already when any telephone rings: a ring group has no single extension.
     Ringing,
-    /// At the INVITE, after the settle time.
+    /// At the INVITE, after a time in which the numbers of the call become known.
     Invite,
     /// At the answer.
     Answer,
@@ -27,7 +27,7 @@ pub enum RegisterAt {
 }
 
 impl RegisterAt {
-    /// Returns the moment from which a call in progress may be registered.
+    /// Returns the earliest time in a call in progress at which it may be registered.
     pub const fn moment(self) -> RegistrationMoment {
         match self {
             Self::Auto => RegistrationMoment::PersonKnown,
@@ -64,7 +64,7 @@ pub enum RatingType {
 pub struct DeliveryPolicy {
     /// `account_id` of the telephony extension that is connected to the form.
     pub account_id: String,
-    /// When calls are registered.
+    /// Time at which calls are registered.
     pub register_at: RegisterAt,
     /// Directions of the calls to register.
     pub directions: Vec<CallDirection>,
@@ -76,15 +76,15 @@ pub struct DeliveryPolicy {
     pub header_mappings: BTreeMap<String, String>,
     /// Unit of `CallDuration`.
     pub duration_unit: DurationUnit,
-    /// Code of the form field that gets the outcome of the call; `None`: the outcome is not sent.
+    /// Code of the form field that gets the outcome of the call; `None` if the outcome is not sent.
     pub outcome_field: Option<String>,
     /// JSON type of the value of the field `Rating`.
     pub rating_type: RatingType,
-    /// Largest file to upload, in bytes.
+    /// Size of the largest file to upload, bytes.
     pub max_upload_bytes: u64,
 }
 
-/// Body of `integrations/call`.
+/// Body of the request `integrations/call`, which registers a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CallBody {
     /// `account_id` of the telephony extension.
@@ -96,27 +96,27 @@ pub(crate) struct CallBody {
     /// Extension that took part in the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) internal_number: Option<String>,
-    /// The call's id.
+    /// The call's id, by which Pyrus recognizes repeated requests.
     pub(crate) external_id: String,
-    /// Form fields.
+    /// Form fields with their values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mappings: Vec<FieldMapping>,
 }
 
-/// Body of `integrations/attachcallrecord`.
+/// Body of the request `integrations/attachcallrecord`, which attaches a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AttachBody {
     /// `account_id` of the telephony extension.
     pub(crate) account_id: String,
-    /// Id of the task. An unknown id is left out; 0 is never sent.
+    /// Id of the task; `None` if unknown, then it is left out. 0 is never sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) task_id: Option<u64>,
-    /// The call's id.
+    /// The call's id, by which Pyrus finds the call.
     pub(crate) external_id: String,
-    /// Id of the uploaded file; `None` adds only the form fields.
+    /// Id of the uploaded file. With `None` the request adds only the form fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) record_file: Option<String>,
-    /// Form fields.
+    /// Form fields with their values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mappings: Vec<FieldMapping>,
 }
@@ -124,9 +124,9 @@ pub(crate) struct AttachBody {
 /// A form field with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FieldMapping {
-    /// Code of the field.
+    /// Code of the form field.
     pub(crate) code: String,
-    /// The value.
+    /// Value of the form field.
     pub(crate) value: String,
     /// Whether the value is sent as a JSON number. All other values are strings, because the official SDKs send no
     /// other type.
@@ -147,7 +147,7 @@ impl Serialize for FieldMapping {
 }
 
 impl DeliveryPolicy {
-    /// Returns true if the call must be registered now. To be called after each change of the call until it returns
+    /// Returns true if the call must be registered now. Must be called after each change of the call until it returns
     /// true.
     pub(crate) fn is_due(&self, record: &CallRecord, progress: CallProgress, consent: DeliveryConsent) -> bool {
         if consent == DeliveryConsent::Forbidden || !self.wants_direction(record.direction) {
@@ -163,7 +163,7 @@ impl DeliveryPolicy {
     }
 
     /// Returns true if calls in this direction are registered. A call of unknown direction is registered only if both
-    /// inbound and outbound calls are, because it has an outside party.
+    /// inbound and outbound calls are, because it has a party outside our PBX.
     fn wants_direction(&self, direction: CallDirection) -> bool {
         self.directions.contains(&direction)
             || (direction == CallDirection::Unknown
@@ -171,7 +171,7 @@ impl DeliveryPolicy {
                 && self.directions.contains(&CallDirection::Outbound))
     }
 
-    /// Builds the registration of a call.
+    /// Builds the request that registers a call.
     pub(crate) fn call_body(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> CallBody {
         let number = |n: &Option<String>| {
             let known = n.as_deref().map(bounded).filter(|number| !number.trim().is_empty());
@@ -187,7 +187,7 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Returns whether a form field tells the end of a call.
+    /// Returns whether a form field contains a fact that is known only at the end of a call.
     pub(crate) fn tells_end(&self, code: &str) -> bool {
         matches!(code, "CallEndTime" | "CallDuration") || self.outcome_field.as_deref() == Some(code)
     }
@@ -207,7 +207,7 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Returns the form fields that have a value.
+    /// Returns the form fields for which there is a value.
     fn mappings(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> Vec<FieldMapping> {
         if job.form_fields == FormFieldMode::Omitted {
             return Vec::new();
@@ -232,13 +232,13 @@ impl DeliveryPolicy {
             .collect()
     }
 
-    /// Returns the value of a field code that Pyrus defines for calls.
+    /// Returns the value of a form field that Pyrus defines for calls, by its code.
     fn value(&self, facts: &PyrusCallFacts, code: &str) -> Option<String> {
-        // Pyrus calls the outside party the client, whether it called or was called. The operator is the extension that
-        // spoke last, else our number.
+        // Pyrus calls the party outside our PBX the client, whether it called or was called. The operator is the
+        // extension that spoke last, else our number.
         let (client, our_number) = match facts.direction {
             CallDirection::Outbound => (&facts.to, &facts.from),
-            // The capture began during the call, so only the extension is certain.
+            // The capture began during the call, so only the extension is known for certain.
             CallDirection::Unknown if facts.internal.is_some() && facts.internal == facts.from => {
                 (&facts.to, &facts.from)
             }
@@ -265,17 +265,17 @@ impl DeliveryPolicy {
     }
 }
 
-/// Makes a text acceptable to Pyrus: one line, at most [`MAX_VALUE_CHARS`] characters.
+/// Converts a text to the form that Pyrus accepts: one line, at most [`MAX_VALUE_CHARS`] characters.
 fn bounded(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.trim().chars().take(MAX_VALUE_CHARS).collect()
 }
 
-/// Code of the field for the rating of a service, which a header of the PBX may fill.
+/// Code of the form field for a rating of the service, which a header of the PBX may contain.
 const RATING: &str = "Rating";
 
 /// Longest value of a form field in characters ("300 symbols max" in the telephony API).
 const MAX_VALUE_CHARS: usize = 300;
 
-/// Number that is sent when none is known. The API requires `from_number` and `to_number`.
+/// Text that is sent in place of an unknown number. The API requires `from_number` and `to_number`.
 const UNKNOWN_NUMBER: &str = "unknown";

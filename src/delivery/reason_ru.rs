@@ -1,16 +1,16 @@
-//! Reasons and advice of delivery in Russian.
+//! Reasons and advice about deliveries in Russian.
 //!
 //! # Invariant
 //! Every sentence in the modules that write reasons has a translation; a test reads their sources.
 
 use crate::call::phrasebook::Phrasebook;
 
-/// Translations of the reasons of parked and dead calls, of notes, and of the alarm about the login. The text of Pyrus itself
-/// stays as Pyrus wrote it.
+/// Translations of the reasons of parked and dead calls, of notes, and of the alarm about the login. Texts from Pyrus
+/// itself are not translated.
 pub(crate) const DELIVERY_REASONS: Phrasebook =
     Phrasebook { sentences: &[DELIVERY_SENTENCES], phrases: &[DELIVERY_PHRASES], nouns: &[] };
 
-/// Sentences of delivery.
+/// Sentences about deliveries, in English and Russian.
 pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
     ("(Pyrus: {}", "(Pyrus: {}"),
     ("no connection ({}); the request is repeated automatically", "нет соединения ({}); запрос повторяется сам"),
@@ -207,7 +207,7 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are values in sentences of delivery.
+/// Phrases that are inserted into the sentences.
 pub(crate) const DELIVERY_PHRASES: &[(&str, &str)] = &[
     ("no response within {}", "нет ответа за {}"),
     ("the upload stalled for {}", "загрузка остановилась на {}"),
@@ -239,7 +239,8 @@ mod tests {
         );
     }
 
-    /// Reads the sources of the modules that write reasons: a literal with four words or more is a sentence or a phrase.
+    /// Searches the sources of the modules that write reasons for texts. A string literal with four words or more is a
+    /// sentence or a phrase.
     #[test]
     fn every_reason_of_delivery_has_a_translation() {
         let sources = [
@@ -254,7 +255,7 @@ mod tests {
         assert_translated(&DELIVERY_REASONS, (&sources, 50), 4, is_other);
     }
 
-    /// Texts for developers, and parts of sentences.
+    /// Returns true for texts for developers, and for parts of sentences.
     fn is_other(literal: &str) -> bool {
         let parts = [
             "I/O module",

@@ -1,4 +1,4 @@
-//! The rows that hold the state of all deliveries. They are plain values; the journal stores them in SQL.
+//! The rows that store the state of all deliveries. They are plain values; the module `journal` stores them in SQL.
 
 use serde::Deserialize;
 
@@ -8,9 +8,9 @@ use crate::time::Timestamp;
 /// A row that must be durable before the next request is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryRow {
-    /// The state of one delivery.
+    /// The state of one delivery (one call).
     Job(JobRow),
-    /// A form field that Pyrus refuses.
+    /// A form field that Pyrus refuses. Later requests leave it out.
     Dropped(DroppedCode),
     /// The reason why no call can be delivered, for the administrator. `None` ends the alarm.
     Alarm(Option<String>),
@@ -19,23 +19,23 @@ pub enum DeliveryRow {
 /// The state of one delivery: columns for people and queries, and the whole job as `body`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobRow {
-    /// The call's id, which is `external_id` in Pyrus.
+    /// The call's id, which is the `external_id` in Pyrus.
     pub id: String,
     /// Stage of the delivery.
     pub stage: JobStage,
     /// Id of the task in Pyrus.
     pub task_id: Option<u64>,
-    /// Pyrus's id of the last upload.
+    /// Id that Pyrus gave to the last uploaded file.
     pub guid: Option<String>,
-    /// MD5 of the last upload, lower-case hex.
+    /// MD5 of the last uploaded file, lower-case hexadecimal.
     pub md5: Option<String>,
-    /// Consecutive failures of the present step.
+    /// Number of consecutive failures of the present step.
     pub attempts: u32,
-    /// Earliest time of the next request.
+    /// Earliest time of the next request; `None` means at once.
     pub next_at: Option<Timestamp>,
-    /// The last failure or warning and its remedy, for the administrator.
+    /// Description of the last failure or warning and its remedy, for the administrator.
     pub note: Option<String>,
-    /// The job as JSON.
+    /// The whole job as JSON.
     pub body: String,
 }
 
@@ -61,7 +61,7 @@ pub enum JobStage {
     Done,
     /// The delivery waits for an administrator.
     Parked,
-    /// The delivery failed and is not tried any more.
+    /// The delivery was given up.
     Dead,
 }
 
@@ -101,12 +101,12 @@ impl JobStage {
         Self::ALL.into_iter().find(|stage| stage.as_str() == word)
     }
 
-    /// Returns true if nothing remains to be delivered.
+    /// Returns true if nothing remains to be delivered in this stage.
     pub(crate) const fn is_settled(self) -> bool {
         matches!(self, Self::Done | Self::Dead)
     }
 
-    /// Returns the state of the delivery in a call record.
+    /// Returns the state that call records show for this stage.
     pub(crate) const fn delivery_state(self) -> DeliveryState {
         match self {
             Self::Done => DeliveryState::Done,
@@ -120,9 +120,9 @@ impl JobStage {
 /// A field code that Pyrus refused. Later requests leave it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedCode {
-    /// The code, e.g. `CallDuration`.
+    /// Code of the form field, e.g. `CallDuration`.
     pub code: String,
-    /// When Pyrus refused the code.
+    /// Time at which Pyrus refused the code.
     pub at: Timestamp,
     /// The warning for the administrator.
     pub reason: String,
@@ -134,7 +134,7 @@ impl JobRow {
         self.stage.is_settled()
     }
 
-    /// Converts the row to the `delivery` member of a call record.
+    /// Converts the row to the member `delivery` of a call record.
     pub(crate) fn to_record(&self) -> DeliveryRecord {
         let state = self.stage.delivery_state();
         let attached = if state == DeliveryState::Done { Vec::new() } else { self.attached() };
@@ -144,7 +144,7 @@ impl JobRow {
 
     /// Returns the person whom Pyrus made responsible.
     fn responsible(&self) -> Option<String> {
-        /// The member of the stored job's JSON that `responsible` needs.
+        /// The member of the stored job's JSON with the responsible person.
         #[derive(Deserialize)]
         struct StoredResponsible {
             #[serde(default)]
@@ -155,7 +155,7 @@ impl JobRow {
 
     /// Returns the numbers of the recordings that are completely attached.
     pub(crate) fn attached(&self) -> Vec<u32> {
-        /// The members of the stored job's JSON that `attached` needs.
+        /// The members of the stored job's JSON that list the attached recordings.
         #[derive(Deserialize)]
         struct StoredJob {
             parts: Vec<StoredPart>,

@@ -1,6 +1,6 @@
 //! Splits recordings that the server finds too large into slices. Each slice is uploaded as a WAV file of its own; the
 //! recording on disk stays whole. A proxy may refuse files below the limit that Pyrus documents, without naming its own
-//! limit. So the limit is found by halving, and is remembered for later files.
+//! limit. So the limit is searched by halving the size, and the result is used for later files.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,20 +19,20 @@ pub(crate) struct WavSlice {
     pub(crate) bytes: u64,
 }
 
-/// Returns the next upload limit to try, in bytes, after a file of `refused_bytes` was refused. Returns `None` if the
+/// Returns the next upload size to try, in bytes, after a file of `refused_bytes` was refused. Returns `None` if the
 /// file is too small to be halved.
 pub(crate) fn halved_limit(refused_bytes: u64) -> Option<u64> {
     let samples = refused_bytes.saturating_sub(HEADER_BYTES).div_ceil(2).next_multiple_of(FRAME_BYTES);
     (samples >= MIN_SLICE_BYTES).then_some(samples + HEADER_BYTES)
 }
 
-/// Returns true if the file can be sliced. An Ogg file cannot be cut between samples.
+/// Returns true if the file of a part can be split. An Ogg file cannot be cut between samples.
 pub(crate) fn can_be_split(part: &DeliveryPart) -> bool {
     part.path.ends_with(".wav")
 }
 
-/// Replaces a part by slices of at most `limit` bytes each, including headers. A whole file stays as a part in state
-/// [`PartState::Split`]; a slice is removed.
+/// Replaces a part by slices of at most `limit` bytes each, including headers. The part of a whole file is kept in
+/// state [`PartState::Split`]; a slice that is split again is removed.
 pub(crate) fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
     let Some(at) = job.parts.iter().position(|p| p.number == number) else { return };
     let part = job.parts[at].clone();
@@ -67,7 +67,7 @@ pub(crate) fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
     job.parts.sort_by_key(DeliveryPart::sort_key);
 }
 
-/// Returns the position of a slice among the slices of its recording, from 1.
+/// Returns the number of a slice among the slices of its recording, counted from 1.
 pub(crate) fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
     1 + job
         .parts
@@ -79,9 +79,10 @@ pub(crate) fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
 
 /// Number of the first slice. No call has this many recordings.
 const FIRST_SLICE_NUMBER: u32 = 100_000;
-/// Size of our WAV header with 16-bit samples. The G.711 header is a few bytes longer; the last slice is then shorter.
+/// Size of the WAV header for 16-bit samples, bytes. The G.711 header is a few bytes longer, so its last slice is
+/// shorter.
 const HEADER_BYTES: u64 = 44;
-/// Bytes of one sample of both channels (16 bits each). Slices begin at a multiple of it.
+/// Size of one sample of both channels, bytes (16 bits each). Slices begin at a multiple of this size.
 const FRAME_BYTES: u64 = 4;
 /// Smallest slice, bytes: half a minute of speech. A server that refuses smaller files accepts no recordings.
 const MIN_SLICE_BYTES: u64 = 1 << 20;

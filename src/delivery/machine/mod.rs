@@ -1,4 +1,4 @@
-//! The state machine of delivery: which request is next, and what its outcome changes.
+//! The state machine of delivery: decides which request is next, and what the outcome of a request changes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,20 +20,20 @@ mod report;
 use report::FinishedCounts;
 pub use report::{DeliveryBlocker, DeliverySummary, TroubledCall};
 
-/// Identifies a request. Ids are not reused while the process runs.
+/// Identifies a request. Ids are not used again while the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ActionId(u64);
 
-/// Identifies a token by the order of fetching. The machine never sees the token itself.
+/// Identifies an access token by the order in which the tokens are fetched. The machine never sees the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TokenId(u64);
 
 /// A request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryAction {
-    /// Id with which the outcome is reported.
+    /// Id of the request, with which its outcome is reported.
     pub(crate) id: ActionId,
-    /// The token to send. For [`PyrusRequest::Auth`] it is the id of the token to be fetched.
+    /// The token to send with the request. For [`PyrusRequest::Auth`] it is the id of the token to be fetched.
     pub(crate) token: TokenId,
     /// The endpoint and the body.
     pub(crate) request: PyrusRequest,
@@ -42,27 +42,27 @@ pub struct DeliveryAction {
 /// The endpoint and the body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PyrusRequest {
-    /// `auth`: fetches a token.
+    /// To `auth`: fetches a token.
     Auth,
-    /// `integrations/call`: registers a call.
+    /// To `integrations/call`: registers a call.
     Register(CallBody),
-    /// `files/upload`: uploads a recording.
+    /// To `files/upload`: uploads a recording.
     Upload {
         /// Path of the recording.
         path: String,
         /// File name in Pyrus: ASCII, with the extension `.wav` or `.ogg`.
         name: String,
-        /// The samples to send as a WAV file of their own; `None` means the whole file.
+        /// The range of samples to send as a WAV file of their own; `None` means the whole file.
         slice: Option<WavSlice>,
     },
-    /// `integrations/attachcallrecord`: attaches an uploaded file to the call's task, or adds only the form fields.
+    /// To `integrations/attachcallrecord`: attaches an uploaded file to the call's task, or adds only the form fields.
     Attach(AttachBody),
 }
 
-/// The next thing that the executor must do.
+/// What the executor (the code that sends requests) must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextAction {
-    /// Send this request, after all rows are durable.
+    /// Send this request, after all changed rows are durable.
     Send(DeliveryAction),
     /// Wait until this time, or until a call changes or an outcome arrives.
     WaitUntil(Timestamp),
@@ -70,13 +70,14 @@ pub enum NextAction {
     Idle,
 }
 
-/// The state machine of delivery. It performs no I/O; [`crate::delivery`] has the rules for its driver.
+/// The state machine of delivery. It performs no I/O; the documentation of [`crate::delivery`] has the rules for the
+/// code that uses it.
 #[derive(Debug)]
 pub struct DeliveryMachine {
     policy: DeliveryPolicy,
     pacer: RequestPacer,
     jobs: BTreeMap<String, JobEntry>,
-    /// Jobs with a next request, in the order in which they are served.
+    /// Keys of the jobs that have a next request, in the order in which they are served.
     ready: BTreeSet<ReadyKey>,
     in_flight: BTreeMap<ActionId, InFlightRequest>,
     last_action: u64,
@@ -84,26 +85,26 @@ pub struct DeliveryMachine {
     dropped_codes: BTreeMap<String, DroppedCode>,
     unsaved_jobs: BTreeSet<String>,
     rows: VecDeque<DeliveryRow>,
-    /// Set while Pyrus refuses the account or its form, which affects every call.
+    /// Active while Pyrus refuses the account or its form. Then no call can be delivered.
     account_hold: RefusalHold,
-    /// Message of the newest request without a response. The next response clears it.
+    /// Message about the newest request without a response. The next response clears it.
     last_failure: Option<String>,
-    /// The outage message, after several consecutive requests could not reach Pyrus.
+    /// Message about an outage, after several consecutive requests could not reach Pyrus.
     outage: Option<String>,
     alarm: Option<String>,
-    /// When the journal was lost. Calls that began earlier may be registered in Pyrus already.
+    /// Time at which the journal was lost. Calls that began earlier may already be registered in Pyrus.
     journal_lost_at: Timestamp,
-    /// Largest upload in bytes since the server refused a file as too large.
+    /// Largest upload that the server accepts, bytes; known after the server refused a file as too large.
     learned_limit: Option<u64>,
     finished: FinishedCounts,
 }
 
-/// A refusal that affects every call and that only the administrator can fix. Until then single requests probe at long
-/// intervals.
+/// A refusal by Pyrus that affects every call and that only the administrator can fix. Until then, single requests test
+/// at long intervals whether it is over.
 #[derive(Debug, Default)]
 struct RefusalHold {
     reason: Option<String>,
-    /// Number of consecutive refused requests.
+    /// Number of consecutive requests that were refused.
     times: u32,
     until: Timestamp,
 }
@@ -115,24 +116,25 @@ struct JobEntry {
     origin: JobOrigin,
 }
 
-/// Whether anything had to be delivered when this process first saw the job.
+/// Whether something had to be delivered when this process first got the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobOrigin {
     Owed,
     Settled,
 }
 
-/// Key of a job that has a next request. The order of the fields is the order in which jobs are served.
+/// Key of a job that has a next request. Jobs are served in the order of these keys, so the order of the fields
+/// matters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReadyKey {
     /// Earliest time of the request.
     due: Timestamp,
     urgency: RequestUrgency,
-    /// The call's id. It begins with the time of the call, so older calls come first.
+    /// The call's id. It begins with the time of the call, so older calls are served first.
     id: String,
 }
 
-/// Order of requests that are due at the same time.
+/// Priority of requests that are due at the same time. The first variant is sent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum RequestUrgency {
     /// Registration of a call in progress: the operator's telephone may be ringing.
@@ -142,7 +144,7 @@ enum RequestUrgency {
     Normal,
 }
 
-/// A request in flight.
+/// A request that was sent and has no response yet.
 #[derive(Debug)]
 struct InFlightRequest {
     token: TokenId,
@@ -157,7 +159,7 @@ enum RequestPurpose {
 
 #[derive(Clone, Debug)]
 enum JobRequest {
-    /// The registration, with its state before the request.
+    /// A registration. Holds the state of the registration before the request.
     Register(PyrusRegistration),
     Upload(u32),
     Attach(u32),
@@ -165,15 +167,15 @@ enum JobRequest {
     TellEnd,
 }
 
-/// The access token of the client.
+/// The access token of the HTTP client, as far as the machine knows it.
 #[derive(Debug, Default)]
 struct ClientToken {
     state: ClientTokenState,
     last: u64,
-    /// Consecutive failures to fetch or use a token.
+    /// Number of consecutive failures to fetch or use a token.
     failures: u32,
     not_before: Timestamp,
-    /// Set while Pyrus refuses the login.
+    /// Active while Pyrus refuses the login.
     hold: RefusalHold,
 }
 
@@ -185,7 +187,7 @@ enum ClientTokenState {
     Have(TokenId, TokenProof),
 }
 
-/// Whether Pyrus has accepted the token in any request yet.
+/// Whether Pyrus has accepted the token in any request so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TokenProof {
     Fresh,
@@ -193,7 +195,7 @@ enum TokenProof {
 }
 
 impl DeliveryMachine {
-    /// Creates an empty machine. `seed` determines the jitter of pauses.
+    /// Creates a machine without jobs. `seed` determines the random part of pauses.
     pub fn new(policy: DeliveryPolicy, tuning: DeliveryTuning, seed: u64) -> Self {
         Self {
             policy,
@@ -216,7 +218,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Loads jobs from the journal. Returns the rows that cannot be parsed; they are not changed.
+    /// Loads jobs from rows of the journal. Returns the rows that cannot be parsed; they are not changed.
     pub(crate) fn load(&mut self, now: Timestamp, rows: impl IntoIterator<Item = JobRow>) -> Vec<JobRow> {
         let mut unreadable = Vec::new();
         for row in rows {
@@ -234,21 +236,21 @@ impl DeliveryMachine {
         unreadable
     }
 
-    /// Loads the state that concerns the client as a whole.
+    /// Loads the state that concerns all calls: the refused form fields and the alarm.
     pub(crate) fn load_client(&mut self, dropped: impl IntoIterator<Item = DroppedCode>, alarm: Option<String>) {
         self.dropped_codes.extend(dropped.into_iter().map(|d| (d.code.clone(), d)));
         self.alarm = alarm;
     }
 
     /// Records that the journal was lost at `lost_at` and rebuilt. A call that began earlier may have been registered
-    /// without a surviving job. It counts as [`PyrusRegistration::Unsure`]: its recording is attached by `external_id`
-    /// alone, and the call is registered only if Pyrus does not know it.
+    /// although it has no job any more. It counts as [`PyrusRegistration::Unsure`]: its recording is attached by
+    /// `external_id` alone, and the call is registered only if Pyrus does not know it.
     pub(crate) fn load_journal_loss(&mut self, lost_at: Timestamp) {
         self.journal_lost_at = lost_at;
     }
 
-    /// Takes a new or changed call. The driver must first load the call's row if [`DeliveryMachine::contains`] returns
-    /// false, because delivered calls are not kept in memory.
+    /// Handles a new or changed call. The caller must first load the call's row if [`DeliveryMachine::contains`]
+    /// returns false, because delivered calls are not kept in memory.
     pub fn handle_call(&mut self, update: &CallUpdate) {
         let CallUpdate { record, progress, consent } = update;
         match self.jobs.get_mut(&record.id) {
@@ -272,7 +274,7 @@ impl DeliveryMachine {
         self.requeue(&record.id);
     }
 
-    /// Retries a parked or dead job immediately, at the administrator's request.
+    /// Retries a parked or dead job at once, because the administrator asked for it.
     pub(crate) fn handle_retry(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id).filter(|entry| !entry.job.is_forbidden) else { return };
         let job = &mut entry.job;
@@ -288,20 +290,20 @@ impl DeliveryMachine {
         self.requeue(id);
     }
 
-    /// Lets a delivery that Pyrus refused log in again at once: login or key were changed.
+    /// Ends the pause of a delivery whose login Pyrus refused, because login or key were changed.
     pub(crate) fn handle_new_credentials(&mut self) {
         self.token.hold.until = Timestamp::EPOCH;
         self.account_hold.until = Timestamp::EPOCH;
     }
 
-    /// Returns the next action.
+    /// Returns the next action for the executor.
     pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
         loop {
             let Some(ReadyKey { due, urgency, id }) = self.ready.first().cloned() else { return NextAction::Idle };
             if due > now {
                 return NextAction::WaitUntil(due);
             }
-            // A ringing call must not wait behind long uploads.
+            // The registration of a ringing call may exceed the limit, because it must not wait for long uploads.
             let max_in_flight = self.pacer.tuning().max_in_flight
                 + if urgency == RequestUrgency::Ringing { MAX_EXTRA_URGENT } else { 0 };
             if self.in_flight.len() >= max_in_flight {
@@ -351,7 +353,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Returns the next row to store. It must be polled until `None` before an action is executed.
+    /// Returns the next row to store. Before an action is executed, it must be called until it returns `None`.
     pub fn poll_row(&mut self) -> Option<DeliveryRow> {
         if let Some(row) = self.rows.pop_front() {
             return Some(row);
@@ -369,7 +371,7 @@ impl DeliveryMachine {
         self.jobs.contains_key(id)
     }
 
-    // ---- requests
+    // The functions that start requests.
 
     fn start_auth(&mut self, now: Timestamp) -> NextAction {
         let not_before = self.token.not_before.max(self.token.hold.until);
@@ -385,8 +387,8 @@ impl DeliveryMachine {
         NextAction::Send(self.start_request(token, PyrusRequest::Auth, RequestPurpose::Auth))
     }
 
-    /// Starts the next request of a job; the changed row announces it. Returns `None` if no request is needed after
-    /// all.
+    /// Starts the next request of a job, and changes the job's row to announce it. Returns `None` if no request is
+    /// needed after all.
     fn start_job_request(&mut self, id: &str, token: TokenId) -> Option<DeliveryAction> {
         let dropped: BTreeSet<String> = self.dropped_codes.keys().cloned().collect();
         let job = &mut self.jobs.get_mut(id).expect("what is ready is a job").job;
@@ -444,9 +446,9 @@ impl DeliveryMachine {
         DeliveryAction { id, token, request }
     }
 
-    // ---- bookkeeping
+    // The functions that keep track of jobs and rows.
 
-    /// Puts a changed job into the ready queue or removes it, and marks its row as unsaved.
+    /// Adds a changed job to the queue of ready jobs or removes it, and marks its row to be stored.
     fn requeue(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
         give_up_unconfirmed(&mut entry.job);
@@ -490,24 +492,24 @@ impl RequestPurpose {
     }
 }
 
-/// A request of a job, ready to send.
+/// A request of a job that is ready to be sent.
 struct StartedRequest {
     request: PyrusRequest,
     kind: JobRequest,
-    /// Codes of the form fields in the request.
+    /// Codes of the form fields that the request contains.
     codes: Vec<String>,
 }
 
-/// Size limits of an upload, in bytes.
+/// Limits for the size of an upload, bytes.
 #[derive(Clone, Copy)]
 struct UploadLimits {
-    /// Limit from the configuration. Larger files are never sent.
+    /// Limit from the configuration, bytes. Larger files are never sent.
     configured: u64,
-    /// Limit found after the server refused a file. Larger files are sent in slices.
+    /// Limit found after the server refused a file, bytes. Larger files are sent in slices.
     learned: Option<u64>,
 }
 
-/// Starts the upload of the part at index `at`. Returns `None` if the part is too large: it is then split or given up.
+/// Starts the upload of the part at index `at`. If the part is too large, splits it or gives it up, and returns `None`.
 fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Option<StartedRequest> {
     let part = job.parts.get(at).expect("a step names a part that is there");
     let (number, path, slice) = (part.number, part.path.clone(), part.slice);
@@ -536,8 +538,8 @@ fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Optio
     Some(StartedRequest { request, kind: JobRequest::Upload(number), codes: Vec::new() })
 }
 
-/// Gives up a call without a recording after the registration and its repeat stayed unconfirmed. Only a person can
-/// check.
+/// Gives up a call without a recording after neither the registration nor its repeat got a response. Only a person can
+/// find out whether Pyrus has the call.
 fn give_up_unconfirmed(job: &mut DeliveryJob) {
     let is_hopeless = job.registration == PyrusRegistration::Unsure
         && job.progress == CallProgress::Complete
@@ -552,7 +554,7 @@ fn give_up_unconfirmed(job: &mut DeliveryJob) {
     }
 }
 
-/// Drops the header fields that no form field needs.
+/// Removes those header fields from a job that no form field needs.
 fn retain_mapped(policy: &DeliveryPolicy, job: &mut DeliveryJob) {
     job.facts.headers.retain(|name, _| policy.header_mappings.values().any(|wanted| wanted.eq_ignore_ascii_case(name)));
 }
@@ -561,5 +563,5 @@ fn start_time(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
-/// Number of registrations of ringing calls that may exceed the limit of requests in flight.
+/// Number of registrations of ringing calls that may exceed the limit of simultaneous requests.
 const MAX_EXTRA_URGENT: usize = 2;

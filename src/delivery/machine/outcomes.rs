@@ -1,4 +1,4 @@
-//! Handles the outcomes of requests.
+//! Handles the outcomes of requests to Pyrus.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::delivery::verdict::{
 use crate::time::Timestamp;
 
 impl DeliveryMachine {
-    /// Updates rate limits and the outage state, which concern all requests.
+    /// Updates the rate limits and the state of an outage, which concern all requests.
     pub(super) fn update_pacer(&mut self, now: Timestamp, outcome: &RequestOutcome, assessment: &OutcomeAssessment) {
         if let (RequestOutcome::Response(response), false) =
             (outcome, matches!(assessment.verdict, ResponseVerdict::Wait(_)))
@@ -69,7 +69,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Discards a refused token, once. If no request had accepted the token, the next one is fetched after a pause.
+    /// Discards a token that Pyrus refused. If no request had succeeded with this token, the next one is fetched after
+    /// a pause.
     pub(super) fn update_token(&mut self, now: Timestamp, used: TokenId, assessment: &OutcomeAssessment) {
         let ClientTokenState::Have(current, proof) = self.token.state else { return };
         if current != used {
@@ -93,7 +94,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Holds all calls if Pyrus refuses the account, and releases them after a success.
+    /// Stops all calls if Pyrus refuses the account, and continues them after a success.
     pub(super) fn update_account_hold(
         &mut self,
         now: Timestamp,
@@ -153,8 +154,8 @@ impl DeliveryMachine {
         if let (FailureConsequence::Later, Some(pause)) = (&consequence, retry_after) {
             self.pacer.handle_rate_limited(now, Some(pause));
         }
-        // A server may refuse a token (401) before it reads the body. The reset that follows can destroy that response.
-        // So every second upload that ends without a response gets a new token.
+        // A server may refuse a token (401) before it reads the body of an upload, and then reset the connection. The
+        // reset can destroy that response. So every second upload that ends without a response gets a new token.
         if matches!(kind, JobRequest::Upload(_)) && code == NO_RESPONSE && attempts % 2 == 1 && self.token.is_idle() {
             self.token.state = ClientTokenState::None;
         }
@@ -178,7 +179,7 @@ impl DeliveryMachine {
         true
     }
 
-    /// Applies the consequence of a failed request to its job.
+    /// Changes a job according to the consequence of its failed request.
     fn apply_consequence(
         &mut self,
         now: Timestamp,
@@ -216,7 +217,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Stores the field codes that occur in `text` as unacceptable. Later requests leave them out.
+    /// Stores those field codes that occur in `text` as refused by Pyrus. Later requests leave them out.
     fn drop_codes(&mut self, now: Timestamp, text: &str, sent: &[String], reason: &str) {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let named: BTreeSet<&str> = text.split(|c| !is_word(c)).collect();
@@ -231,7 +232,7 @@ impl DeliveryMachine {
 
     fn update_alarm(&mut self) {
         let alarm = self.token.hold.reason.as_ref().or(self.account_hold.reason.as_ref()).or(self.outage.as_ref());
-        // The first reason of an outage stays, because every change of the reason would raise another alarm.
+        // The first reason of an outage is kept, because every change of the reason would raise another alarm.
         if self.outage.is_some() && self.alarm.is_some() && alarm == self.outage.as_ref() {
             return;
         }
@@ -243,7 +244,7 @@ impl DeliveryMachine {
 }
 
 impl RefusalHold {
-    /// Starts the hold, or prolongs it after another refused request.
+    /// Starts the refusal, or prolongs it after another refused request.
     fn extend(&mut self, until: Timestamp, reason: String) {
         self.until = until;
         self.times = self.times.saturating_add(1);
@@ -251,11 +252,11 @@ impl RefusalHold {
     }
 }
 
-/// The consequence of a failed request for its job.
+/// What a failed request means for its job.
 enum FailureConsequence {
-    /// Retry at once, or as soon as the whole client may send.
+    /// The request is repeated at once, or as soon as requests may be sent at all.
     Again,
-    /// Retry after a growing pause.
+    /// The request is repeated after a growing pause.
     Later,
     Park,
     Dead,
@@ -271,7 +272,7 @@ impl From<VerdictFallback> for FailureConsequence {
     }
 }
 
-/// Records the success of a request in its job.
+/// Records in a job that its request has succeeded.
 fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, now: Timestamp) {
     job.status = JobStatus::Active { not_before: None };
     job.retries.attempts = 0;
@@ -307,7 +308,7 @@ fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, n
     }
 }
 
-/// Returns whether a repeat of the same request cannot succeed.
+/// Returns whether the verdict means that a repeat of the same request cannot succeed.
 const fn is_refusal(verdict: &ResponseVerdict) -> bool {
     matches!(
         verdict,
@@ -320,16 +321,17 @@ const fn is_refusal(verdict: &ResponseVerdict) -> bool {
     )
 }
 
-/// Takes back the progress of a request that failed, or whose outcome is unknown.
+/// Sets back the progress of a job whose request failed or has an unknown outcome.
 fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) {
     let perhaps = matches!(verdict, ResponseVerdict::Backoff { effect: RequestEffect::Possible, .. });
     match kind {
-        // Not repeated: a second comment in the task would be worse than a missing end.
+        // The end of the call is not sent again after an unknown outcome: a second comment in the task would be worse
+        // than a missing end.
         JobRequest::TellEnd => job.end = if perhaps { EndNotice::Settled } else { EndNotice::Untold },
         JobRequest::Register(_) if perhaps => job.registration = PyrusRegistration::Unsure,
         JobRequest::Register(before) => {
             if *before == PyrusRegistration::Unsure {
-                // The repeat had no effect, so it may be made again.
+                // The repeat of the registration had no effect, so it may be made again.
                 job.retries.blind_repeats = 0;
                 job.possible_duplicates = job.possible_duplicates.saturating_sub(1);
             }
@@ -382,8 +384,8 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
                 job.retries.reregistered = job.retries.reregistered.saturating_add(1);
             }
             if job.retries.reregistered > most {
-                // From now on the job looks the call up by `external_id` only. A new registration in each retry would
-                // create a task every hour until the administrator acts.
+                // From now on the call is identified by `external_id` only and not registered again. Otherwise each
+                // retry would create another task until the administrator acts.
                 job.registration = PyrusRegistration::Unsure;
                 return FailureConsequence::Park;
             }
@@ -403,8 +405,8 @@ fn find_part(job: &mut DeliveryJob, number: u32) -> Option<&mut DeliveryPart> {
     job.parts.iter_mut().find(|p| p.number == number)
 }
 
-/// Begin of the note of a job whose task did not get the end of the call.
+/// Beginning of the note in a job whose task did not get the end of the call.
 const END_NOT_TOLD: &str = "Pyrus did not take the end of this call, which has no recording";
 
-/// Uploads repeated because Pyrus did not know the file. After these the job is parked.
+/// Maximum number of uploads that are repeated because Pyrus did not know the file. After them the job is parked.
 const MAX_REUPLOADS: u32 = 3;

@@ -1,4 +1,4 @@
-//! The state of delivery for people and for the program's other modules.
+//! The state of delivery, for people and for other modules.
 
 use std::collections::VecDeque;
 
@@ -6,29 +6,30 @@ use super::{DeliveryMachine, JobEntry, JobOrigin, RequestPurpose};
 use crate::delivery::job::JobStatus;
 use crate::time::Timestamp;
 
-/// The state of delivery.
+/// Numbers of calls by the state of their delivery, and problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliverySummary {
-    /// Calls delivered since the process started.
+    /// Number of calls delivered since the process started.
     pub done: usize,
-    /// Calls that were already delivered when the process started, and were reported again.
+    /// Number of calls that were already delivered when the process started, and that the recorder reported again.
     pub already: usize,
-    /// Calls that wait for their end or for their recording.
+    /// Number of calls that wait for their end or for their recording.
     pub waiting: usize,
-    /// Calls with a request in flight or due.
+    /// Number of calls with a request that is in progress or due.
     pub owed: usize,
-    /// Calls that need the administrator.
+    /// Calls whose delivery is parked: the administrator must act.
     pub parked: Vec<TroubledCall>,
-    /// Calls that were given up: the call or a recording is missing in Pyrus. The newest [`MAX_DEAD_KEPT`] are listed.
+    /// Calls whose delivery was given up: the call or a recording is missing in Pyrus. At most [`MAX_DEAD_KEPT`], the
+    /// newest.
     pub dead: Vec<TroubledCall>,
-    /// Requests that were repeated because Pyrus gave no definite response to the first attempt. Pyrus may have carried
-    /// them out twice.
+    /// Number of requests that were repeated because Pyrus gave no definite response to the first attempt. Pyrus may
+    /// have carried them out twice.
     pub possible_duplicates: u64,
-    /// The reason why no call can be delivered, for the administrator.
+    /// The reason why no call can be delivered, as a sentence for the administrator; `None` if calls can be delivered.
     pub alarm: Option<String>,
-    /// Message of the newest request, if it got no response.
+    /// Message about the newest request, if it got no response.
     pub last_failure: Option<String>,
-    /// Kind of the alarm, if there is one.
+    /// What stops the delivery of all calls; `None` if nothing does.
     pub blocked_by: Option<DeliveryBlocker>,
     /// Codes of form fields that Pyrus refused.
     pub dropped_codes: Vec<String>,
@@ -45,17 +46,17 @@ pub enum DeliveryBlocker {
     Unreachable,
 }
 
-/// A parked or dead call.
+/// A call whose delivery is parked or was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TroubledCall {
     /// The call's id.
     pub id: String,
-    /// The reason, for the administrator.
+    /// The reason, as a sentence for the administrator.
     pub reason: String,
 }
 
 #[derive(Debug, Default)]
-/// Results of jobs that left the memory.
+/// Counts of the jobs that were finished and removed from memory.
 pub(super) struct FinishedCounts {
     pub(super) done: usize,
     pub(super) already: usize,
@@ -65,8 +66,8 @@ pub(super) struct FinishedCounts {
 }
 
 impl DeliveryMachine {
-    /// Returns true if no request is in flight, and if none can succeed before a person acts, a call ends, or a
-    /// recording comes.
+    /// Returns true if no request is in progress, and none can succeed before a person acts, a call ends, or a
+    /// recording is made.
     pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.is_empty()
             && self.unsaved_jobs.is_empty()
@@ -109,18 +110,18 @@ impl DeliveryMachine {
         self.finished.successes
     }
 
-    /// Returns true if a rate limit forbids requests now.
+    /// Returns true if a rate limit forbids requests at the time `now`.
     pub(crate) fn is_rate_limited(&self, now: Timestamp) -> bool {
         self.pacer.is_rate_limited(now)
     }
 
-    /// Returns the unfinished jobs.
+    /// Returns the jobs in memory, i.e. the unfinished ones.
     #[cfg(test)]
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &crate::delivery::job::DeliveryJob> {
         self.jobs.values().map(|e| &e.job)
     }
 
-    /// Returns the kind of the alarm. The order of the checks is that of the alarm's text.
+    /// Returns what stops the delivery of all calls. The order of the checks is the same as for the alarm's text.
     fn blocked_by(&self) -> Option<DeliveryBlocker> {
         if self.token.hold.reason.is_some() {
             Some(DeliveryBlocker::Login)
@@ -139,7 +140,7 @@ impl DeliveryMachine {
         self.in_flight.values().any(|f| matches!(&f.purpose, RequestPurpose::Job { id: other, .. } if other == id))
     }
 
-    /// Removes a settled job from memory. The journal keeps its row.
+    /// Removes a finished job from memory. Its row stays in the journal.
     pub(super) fn retire(&mut self, id: &str) {
         let Some(JobEntry { job, queued, origin }) = self.jobs.remove(id) else { return };
         if let Some(queued) = queued {
@@ -160,5 +161,5 @@ impl DeliveryMachine {
     }
 }
 
-/// Maximum number of dead calls in the summary. The journal has all of them.
+/// Maximum number of dead (given up) calls in the summary. The journal has all of them.
 pub(crate) const MAX_DEAD_KEPT: usize = 1_000;

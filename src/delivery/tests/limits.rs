@@ -1,4 +1,4 @@
-//! Rate limits, outages and refusals that concern all calls.
+//! Tests of rate limits, outages and refusals that concern all calls.
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn requests_do_not_exceed_the_rest_of_the_window() {
     let flying: Vec<DeliveryAction> = (0..3).map(|_| action(&mut m, at(0))).collect();
     let NextAction::WaitUntil(until) = m.poll_action(at(0)) else { panic!("the window is used up") };
     assert_eq!(until, at(101)); // whole seconds in the header: one more
-    // A response that was overtaken says 2. It was sent before the last two requests.
+    // A response that arrived late says that 2 requests are left. It was sent before the last two requests were made.
     m.handle_outcome(at(1), flying[0].id, &with("2"));
     assert_eq!(m.poll_action(at(1)), NextAction::WaitUntil(until));
     m.handle_outcome(at(1), flying[1].id, &with("1"));
@@ -96,9 +96,9 @@ fn during_an_outage_one_request_at_a_time_probes() {
         }
     }
     assert_eq!(most, 1);
-    // Full jitter up to 300 s gives 150 s on average: 576 attempts in a day.
+    // A random pause of up to 300 s lasts 150 s on average: 576 attempts in a day.
     assert!((400..900).contains(&tries), "{tries} tries in a day");
-    // Pyrus is back: all calls are delivered.
+    // Pyrus can be reached again, and all calls are delivered.
     let back = now;
     loop {
         run(&mut m, now);
@@ -133,7 +133,7 @@ fn refused_account_is_probed_by_one_request_for_all_calls() {
         let NextAction::WaitUntil(then) = m.poll_action(now) else { panic!("a pause") };
         now = then;
     }
-    // Attempts at 0, 15 and 45 minutes, then each hour: 3 + 23 in a day.
+    // There are attempts after 0, 15 and 45 minutes, and then each hour: 3 + 23 in a day.
     assert_eq!(tries, 26);
     run(&mut m, now);
     while let NextAction::WaitUntil(then) = m.poll_action(now) {

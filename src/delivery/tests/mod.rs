@@ -131,7 +131,7 @@ fn job(machine: &DeliveryMachine) -> &DeliveryJob {
     machine.jobs().next().expect("a job")
 }
 
-/// Creates a machine that has a token already, so the next action is the request of a call.
+/// Creates a machine that already has a token, so that its next action is the request of a call.
 fn logged_in() -> DeliveryMachine {
     let mut m = machine();
     m.handle_call(&call("z", CallProgress::Complete, 0));
@@ -246,7 +246,7 @@ fn parked_call_is_retried_after_15_30_then_every_60_minutes() {
         now = then;
     }
     assert_eq!(run(&mut m, now), "call");
-    // A restart retries at once, because the administrator may have fixed the problem.
+    // After a restart the request is repeated at once, because the administrator may have fixed the problem.
     let mut m = logged_in();
     m.handle_call(&call("b", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));
@@ -304,7 +304,7 @@ fn a_late_no_register_rule_ends_the_delivery() {
     assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage, m.jobs().count()), (JobStage::Done, 0));
-    // A new rendering, or a retry by the administrator, changes nothing.
+    // Neither a new rendering nor a retry by the administrator changes this.
     assert!(m.load(at(2), [row]).is_empty());
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");
@@ -334,7 +334,7 @@ fn recording_that_was_too_large_is_sent_after_a_smaller_rendering() {
     assert_eq!(run(&mut m, at(0)), "call");
     let dead = rows(&mut m).pop().unwrap();
     assert_eq!(dead.stage, JobStage::Dead);
-    // The recording is rendered again in another format: another name, and small enough.
+    // The recording was rendered again in another format: it has another name and is small enough.
     assert!(m.load(at(1), [dead]).is_empty());
     update.record.recordings[0].path = "/r/a.ogg".into();
     update.record.recordings[0].bytes = 100_000;

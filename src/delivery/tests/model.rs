@@ -1,22 +1,22 @@
-//! Runs random calls with faults, crashes and restarts against a model of Pyrus in memory. At the end each call must be
-//! registered and attached exactly once where the outcomes were definite.
+//! Runs random calls with faults, crashes and restarts against a model of Pyrus in memory. At the end, each call must
+//! be registered and its recording attached exactly once, unless a request had an uncertain outcome.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// The state of the modelled Pyrus.
+/// The state of a simulated Pyrus.
 #[derive(Default)]
 struct PyrusModel {
     /// Number of registrations by `external_id`.
     calls: BTreeMap<String, u32>,
-    /// Path of each uploaded file by guid.
+    /// Path of each uploaded file, by the id that Pyrus gave it.
     files: BTreeMap<String, String>,
-    /// Number of attachments by path.
+    /// Number of times that each file was attached, by path.
     attached: BTreeMap<String, u32>,
     token: u64,
     made: u64,
-    /// Guid in the last attach request, by path.
+    /// Id of the file in the last attach request, by path.
     named: BTreeMap<String, String>,
     /// Number of requests with an uncertain outcome, by call id or path.
     unsure: BTreeMap<String, u32>,
@@ -102,7 +102,7 @@ impl SimulatedProcess {
         }
     }
 
-    /// Hands over a call as the executor does.
+    /// Passes a call to the machine as the executor does.
     fn hand_over(&mut self, update: CallUpdate) {
         let id = update.record.id.clone();
         if !self.machine.contains(&id) {
@@ -113,7 +113,8 @@ impl SimulatedProcess {
         self.persist();
     }
 
-    /// Crashes the process and restarts it from its stored rows. All calls are handed over again, delivered calls too.
+    /// Crashes the process and restarts it from its stored rows. All calls are passed to it again, including delivered
+    /// ones.
     fn crash(&mut self) {
         self.machine = DeliveryMachine::new(policy(), DeliveryTuning::default(), self.rng.u64(..));
         let owed: Vec<JobRow> = self.disk.values().filter(|r| !r.is_settled()).cloned().collect();
@@ -195,7 +196,7 @@ impl SimulatedProcess {
         };
         self.machine.handle_outcome(self.now, action.id, &reply);
         if faults == FaultLevel::Wild && self.rng.u8(..50) == 0 {
-            // The outcome was handled but not stored. The next process does not know it.
+            // The outcome was handled but not stored, so the restarted process does not know it.
             pyrus.note_unsure(&action.request);
             self.crash();
         } else {
@@ -275,5 +276,6 @@ fn definite_outcomes_deliver_every_call_exactly_once() {
     }
 }
 
-/// Number of random runs: about 10 s without optimisation. `CALLSPAN_MODEL_SEEDS` overrides it.
+/// Number of random runs, about 10 s without compiler optimisation. The environment variable `CALLSPAN_MODEL_SEEDS`
+/// overrides it.
 const SEEDS: u64 = 2_000;

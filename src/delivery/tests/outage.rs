@@ -1,10 +1,11 @@
-//! Pyrus is unreachable for a day and then gets ten thousand calls.
+//! Test: Pyrus is unreachable for a day and then gets ten thousand calls.
 
 use std::collections::VecDeque;
 
 use super::*;
 
-/// Pyrus with its rate limit of 5,000 requests in windows of 600 s. Each response has the rate headers.
+/// A simulated Pyrus with a rate limit of 5,000 requests in windows of 600 s. Each response has the headers about the
+/// limit.
 #[derive(Default)]
 struct RateLimitedPyrus {
     window: i64,
@@ -45,7 +46,7 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
     let mut m = machine();
     let mut handed_over = 0;
     let mut now = at(0);
-    // One call every 8.64 s; every second call has a recording. Each attempt fails after a second.
+    // There is one call every 8.64 s; every second call has a recording. Each attempt fails after a second.
     let mut tries = 0;
     while handed_over < CALLS {
         let due = at(i64::from(handed_over) * DAY_S / i64::from(CALLS));
@@ -64,11 +65,11 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
         }
         rows(&mut m);
     }
-    // At most 300 s between two attempts, 150 s on average, plus the first short pauses.
+    // Two attempts are at most 300 s apart, 150 s on average. The first pauses are shorter.
     assert!((288..1_200).contains(&tries), "{tries} tries in a day");
     let summary = m.summary();
     assert_eq!((summary.owed, summary.blocked_by), (CALLS as usize, Some(DeliveryBlocker::Unreachable)));
-    // Pyrus is back. Each request takes 200 ms.
+    // Pyrus can be reached again. Each request takes 200 ms.
     let mut pyrus = RateLimitedPyrus::default();
     let mut flying: VecDeque<DeliveryAction> = VecDeque::new();
     let (begin, mut registered) = (now, Vec::new());
@@ -93,7 +94,8 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
         rows(&mut m);
     }
     assert_eq!((m.summary().done, pyrus.refused), (CALLS as usize, 0));
-    // Calls with a recording first, then the others; in both the oldest call first. Odd calls have a recording.
+    // Calls with a recording are delivered first, then the others; of both, the oldest call first. Odd calls have a
+    // recording.
     let is_odd = |id: &String| id.ends_with(['1', '3', '5', '7', '9']);
     assert!(registered.is_sorted_by_key(|id| (!is_odd(id), id.clone())), "the oldest call first");
     assert_eq!(registered.len(), CALLS as usize, "each once");

@@ -1,4 +1,4 @@
-//! Registration of a call: its moment, and the fields of its body.
+//! Tests of the registration of a call: its time, and the fields of its body.
 
 use super::*;
 
@@ -125,7 +125,8 @@ fn call_that_was_registered_while_it_rang_gets_its_end_once() {
     m.handle_outcome(at(0), told.id, &good(&told.request));
     assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
     assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
-    // Pyrus may refuse that, or the answer may be lost: the call is delivered all the same, and nothing is repeated.
+    // Pyrus may refuse the request with the end, or the response may be lost. The call still counts as delivered, and
+    // nothing is repeated.
     for reply in [http(400, r#"{"error_code":"unrecognized_attachment_id"}"#), http(500, "")] {
         let mut m = logged_in();
         let told = end(&mut m);
@@ -133,7 +134,7 @@ fn call_that_was_registered_while_it_rang_gets_its_end_once() {
         assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
         assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
     }
-    // With its recording the end needs no request of its own.
+    // For a call with a recording, the end needs no request of its own.
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     run(&mut m, at(0));

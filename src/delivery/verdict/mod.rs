@@ -1,19 +1,20 @@
-//! Decides what a response of Pyrus means. The functions are pure: status, `error_code` and body in,
-//! [`ResponseVerdict`] out.
+//! Decides what a response of Pyrus means. The functions have no side effects: they turn status, `error_code` and body
+//! into a [`ResponseVerdict`].
 //!
 //! Pyrus "attempts to return the most appropriate HTTP status", and may send status 200 with an error. So the decision
-//! looks at `error_code` first, then at the other members of the body, then at the status. Error texts change and may
-//! be in Russian. Only one text is read: that of `invalid_field_mapping_code`, which lists field codes.
+//! looks at `error_code` first, then at the other members of the body, then at the status. The texts of errors change
+//! and may be in Russian, so they are not examined. The only exception is the text of `invalid_field_mapping_code`,
+//! which lists field codes.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// The endpoint of a request.
+/// The endpoint of the Pyrus API to which a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PyrusEndpoint {
-    /// `auth`: login.
+    /// `auth`: fetches a token.
     Auth,
     /// `integrations/call`: registration of a call.
     Call,
@@ -28,18 +29,18 @@ pub(crate) enum PyrusEndpoint {
 pub(crate) enum RequestOutcome {
     /// An HTTP response arrived.
     Response(PyrusResponse),
-    /// No response arrived.
+    /// No response arrived, or the request was not sent.
     Failed(RequestFailure),
 }
 
-/// An HTTP response of Pyrus.
+/// An HTTP response from Pyrus.
 #[derive(Clone)]
 pub(crate) struct PyrusResponse {
     /// HTTP status code.
     pub(crate) status: u16,
     /// Header fields about the rate limit.
     pub(crate) rate: RateLimitHeaders,
-    /// The body. The body of an `auth` response contains the token and must never be logged.
+    /// Body of the response. The body of an `auth` response contains the token and must never be logged.
     pub(crate) body: Vec<u8>,
     /// MD5 of the uploaded bytes, lower-case hex. `None` if the response came before the whole file was sent, or for
     /// other endpoints.
@@ -59,61 +60,62 @@ pub(crate) struct RateLimitHeaders {
     pub(crate) remaining: Option<String>,
     /// `X-RateLimit-Reset`: seconds until the next window.
     pub(crate) reset: Option<String>,
-    /// `Retry-After`, usually in seconds.
+    /// `Retry-After`: the pause to wait, usually in seconds.
     pub(crate) retry_after: Option<String>,
 }
 
-/// Reasons why a request got no response. Each has a message for the administrator.
+/// Reasons why a request got no response. Each contains a message for the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestFailure {
     /// Nothing was sent, e.g. because of DNS, a refused connection or TLS.
     NotSent(String),
-    /// At least a part of the request was sent. Pyrus may have carried it out.
+    /// At least a part of the request was sent, so Pyrus may have carried it out.
     Unanswered(String),
-    /// The recording is gone.
+    /// The file of the recording does not exist any more.
     NoFile(String),
-    /// The operating system does not let the recording be read now, e.g. no descriptor is left or its disk hangs.
+    /// The operating system cannot read the recording at present, e.g. because no file descriptor is left or its disk
+    /// hangs.
     FileError(String),
     /// The request would break a security rule, e.g. send the token to a foreign host.
     Refused(String),
 }
 
-/// The next step after a request.
+/// The decision what follows from the outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseVerdict {
-    /// The request succeeded.
+    /// The request succeeded. Holds the data of the response.
     Done(ResponseData),
-    /// Fetch a new token and repeat the request once. If the new token is refused, too, use the fallback.
+    /// Fetch a new token and repeat the request once. If the new token is refused, too, the given fallback applies.
     Reauth(VerdictFallback),
     /// The rate limit was exceeded. Wait for this time; `None` if the response names no time.
     Wait(Option<Duration>),
-    /// Repeat after a growing pause.
+    /// Repeat the request after a growing pause.
     Backoff {
         /// Whether Pyrus may have carried out the request.
         effect: RequestEffect,
-        /// Limit of the repeats; `None` means no limit.
+        /// Limit of the number of repeats; `None` means no limit.
         limit: Option<RetryLimit>,
     },
-    /// The uploaded file is gone: upload it again.
+    /// Pyrus does not have the uploaded file any more: upload it again.
     Reupload,
-    /// The call is not registered: register it again, at most this number of times.
+    /// Pyrus does not know the call: register it again, at most this number of times.
     Reregister(u32),
-    /// Repeat once without form fields.
+    /// Repeat the request once without form fields.
     WithoutFields,
-    /// The administrator must act.
+    /// Park the call: the administrator must act.
     Park,
-    /// The file is too large: send it in slices.
+    /// The file is too large for the server: send it in slices.
     TooLarge,
-    /// Give up: the request can never succeed.
+    /// Give the call up: the request can never succeed.
     Dead,
 }
 
-/// Limit of the repeats of a request.
+/// Limit of the number of repeats of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetryLimit {
-    /// Number of repeats.
+    /// Maximum number of repeats.
     pub(crate) retries: u32,
-    /// The verdict after the last repeat.
+    /// What follows if the last repeat fails, too.
     pub(crate) fallback: VerdictFallback,
 }
 
@@ -126,14 +128,14 @@ pub(crate) enum RequestEffect {
     Possible,
 }
 
-/// The verdict when repeats did not help.
+/// What follows if repeats did not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictFallback {
-    /// Repeat after a growing pause.
+    /// Repeat the request after a growing pause.
     Backoff,
-    /// The administrator must act.
+    /// Park the call: the administrator must act.
     Park,
-    /// Give up.
+    /// Give the call up.
     Dead,
 }
 
@@ -148,30 +150,30 @@ pub(crate) struct ResponseData {
     pub(crate) guid: Option<String>,
     /// MD5 of the uploaded file, lower-case hex, from `files/upload`.
     pub(crate) md5: Option<String>,
-    /// Error text that lists the form fields which Pyrus refused.
+    /// Error text in which Pyrus lists the form fields that it refused.
     pub(crate) unacceptable_fields: Option<String>,
     /// True if the response contains an error although the request succeeded.
     pub(crate) has_warning: bool,
 }
 
-/// A verdict with its reason.
+/// The assessment of an outcome: the verdict and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutcomeAssessment {
-    /// The next step.
+    /// What follows from the outcome.
     pub(crate) verdict: ResponseVerdict,
-    /// HTTP status and error code for the log. It contains no free text.
+    /// HTTP status and error code, for the log. Contains no free text.
     pub(crate) code: String,
-    /// The reason for the administrator: the remedy and the response of Pyrus.
+    /// Explanation for the administrator: the remedy and the response of Pyrus.
     pub(crate) reason: String,
     /// True if Pyrus could not be reached.
     pub(crate) is_unreachable: bool,
     /// Whether other calls would get the same response.
     pub(crate) scope: VerdictScope,
-    /// Pause from `Retry-After`, for verdicts with a pause.
+    /// Pause that the response requests by `Retry-After`, for verdicts with a pause.
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// The calls that a response concerns.
+/// Which calls a response concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictScope {
     /// Only the call of the request.
@@ -244,7 +246,7 @@ fn assess_response(endpoint: PyrusEndpoint, response: &PyrusResponse) -> Outcome
     }
 }
 
-/// Returns the verdict for an `error_code`. The codes are in the order of the Pyrus reference.
+/// Returns the verdict for an `error_code` that is documented. The codes are in the order of the Pyrus reference.
 fn verdict_by_code(
     endpoint: PyrusEndpoint,
     response: &PyrusResponse,
@@ -283,7 +285,7 @@ fn verdict_by_code(
         | "task_limit_exceeded" => ResponseVerdict::Park,
         "too_large_request_length" | "attachment_too_big" => ResponseVerdict::TooLarge,
         "empty_file" => ResponseVerdict::Dead,
-        // A broken transfer can cause this once.
+        // An interrupted transfer can cause these errors once.
         "no_file_in_request" | "bad_multipart_content" | "max_file_name_length_exceeded" => ResponseVerdict::Backoff {
             effect: RequestEffect::None,
             limit: Some(RetryLimit { retries: 1, fallback: Fallback::Dead }),
@@ -304,7 +306,7 @@ fn verdict_by_code(
     }
 }
 
-/// Returns the verdict for an `error_code` that is not in the table. Pyrus adds codes over time.
+/// Returns the verdict for an `error_code` that callspan does not know. Pyrus adds codes over time.
 fn verdict_by_unknown_code(endpoint: PyrusEndpoint, response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
     match response.status {
         200..=299 if endpoint == PyrusEndpoint::Call && body.id("task_id").is_some() => {
@@ -386,7 +388,7 @@ const fn verdict_without_result(endpoint: PyrusEndpoint) -> ResponseVerdict {
     }
 }
 
-/// Returns success if the MD5 in the response matches the sent bytes. Pyrus sends it in upper or lower case.
+/// Returns success if the MD5 in the response is that of the sent bytes. Pyrus sends it in upper or lower case.
 fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
     let theirs = body.text("md5_hash").map(str::to_ascii_lowercase);
     match (&response.sent_md5, theirs) {
@@ -399,11 +401,11 @@ fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseV
     }
 }
 
-/// Replaces verdicts that make no sense for the endpoint, e.g. a new token after a failed login.
+/// Replaces verdicts that make no sense for an endpoint, e.g. fetching a new token after a failed login.
 fn restrict_to_endpoint(endpoint: PyrusEndpoint, verdict: ResponseVerdict) -> ResponseVerdict {
     let is_integration = matches!(endpoint, PyrusEndpoint::Call | PyrusEndpoint::Attach);
     match verdict {
-        // Logins and registrations cannot be split.
+        // The requests to log in and to register cannot be split.
         ResponseVerdict::TooLarge if !matches!(endpoint, PyrusEndpoint::Upload | PyrusEndpoint::Attach) => {
             restrict_to_endpoint(endpoint, ResponseVerdict::Dead)
         }
@@ -442,7 +444,8 @@ pub(super) fn seconds(header: &str) -> Option<Duration> {
     header.trim().parse::<u32>().ok().map(|s| Duration::from_secs(u64::from(s)))
 }
 
-/// Returns whether a repeat may create a duplicate. A second upload does no harm; a second call or attach request does.
+/// Returns whether a repeat of a request may create a duplicate. A second upload does no harm; a second registration or
+/// attach request does.
 const fn possible_effect(endpoint: PyrusEndpoint) -> RequestEffect {
     match endpoint {
         PyrusEndpoint::Call | PyrusEndpoint::Attach => RequestEffect::Possible,
@@ -467,7 +470,7 @@ fn scope(code: Option<&str>, status: u16) -> VerdictScope {
     }
 }
 
-/// Returns the explanation of a known error, with the remedy if the administrator can do anything.
+/// Returns the explanation of a known error, with the remedy if the administrator can do something.
 fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
     Some(match code {
         Some("invalid_credentials") => {
@@ -554,7 +557,7 @@ fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
     })
 }
 
-/// Returns the explanation of an error without a known remedy.
+/// Returns the explanation of an error for which no remedy is known.
 const fn default_remedy(verdict: &ResponseVerdict) -> &'static str {
     match verdict {
         ResponseVerdict::Done(_) => "the request succeeded with a warning",
@@ -575,12 +578,12 @@ const fn default_remedy(verdict: &ResponseVerdict) -> &'static str {
 
 /// The parsed body of a response.
 enum ResponseBody {
-    /// Empty, or `null`.
+    /// The body is empty, or `null`.
     Empty,
     Object(Map<String, Value>),
     /// JSON that is neither an object nor `null`.
     Other,
-    /// Anything else, e.g. HTML or truncated JSON.
+    /// The body is something else, e.g. HTML or truncated JSON.
     NotJson,
 }
 
@@ -605,13 +608,14 @@ impl ResponseBody {
         self.text("error_code")
     }
 
-    /// Returns a member that is a non-empty string.
+    /// Returns a member of the body that is a non-empty string.
     fn text(&self, key: &str) -> Option<&str> {
         let Self::Object(map) = self else { return None };
         map.get(key)?.as_str().filter(|t| !t.is_empty())
     }
 
-    /// Returns the name of the person whom Pyrus made responsible. The member can be absent, `null` or empty.
+    /// Returns the name of the person whom Pyrus made responsible. Returns `None` if the member is absent, `null` or
+    /// empty.
     fn responsible(&self) -> Option<String> {
         let Self::Object(map) = self else { return None };
         let person = map.get("responsible_person")?.as_object()?;
@@ -626,7 +630,8 @@ impl ResponseBody {
         Some(one_line(&name).chars().take(MAX_NAME_CHARS).collect())
     }
 
-    /// Returns a member that is an id: a number, or a string of digits as older servers send it. 0 means no id.
+    /// Returns a member of the body that is an id: a number, or a string of digits as older servers send it. Returns
+    /// `None` for 0, which means no id.
     fn id(&self, key: &str) -> Option<u64> {
         let Self::Object(map) = self else { return None };
         let id = match map.get(key)? {
@@ -644,7 +649,8 @@ fn loggable_code(code: &str) -> &str {
     if is_word { code } else { "(odd error_code)" }
 }
 
-/// Makes text from Pyrus safe to store and display: one line, at most [`MAX_REASON_CHARS`].
+/// Converts a text from Pyrus to a form that is safe to store and display: one line, at most [`MAX_REASON_CHARS`]
+/// characters.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS).collect()
 }
@@ -652,10 +658,10 @@ fn one_line(text: &str) -> String {
 /// Value of [`OutcomeAssessment::code`] for a request that was sent, at least in part, and got no response.
 pub(super) const NO_RESPONSE: &str = "no response";
 
-/// Repeats of an upload whose recording cannot be read. With growing pauses they last for hours: a full table of descriptors, a
-/// disk that hangs or a remount ends, a defective sector does not.
+/// Maximum number of repeats of an upload whose recording cannot be read. With growing pauses they last for hours. In
+/// this time, most problems of a disk end; a defective sector does not.
 const FILE_RETRIES: u32 = 12;
-/// Closing words of a failure reason that needs no person.
+/// End of a reason text for a failure after which nobody needs to act.
 const REPEATED: &str = "the request is repeated automatically";
 
 /// Longest reason, characters. Pyrus limits its error texts to 300; the remedy comes before them.
@@ -664,10 +670,10 @@ const MAX_REASON_CHARS: usize = 600;
 /// Longest name of a responsible person, in characters.
 const MAX_NAME_CHARS: usize = 200;
 
-/// Shortest wait. `Retry-After: 0` must not cause a busy loop.
+/// Shortest accepted pause. `Retry-After: 0` must not cause a busy loop.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// Longest wait. The rate-limit window has 10 minutes, so a longer time is an error of the server.
+/// Longest accepted pause. The rate-limit window has 10 minutes, so a longer time is an error of the server.
 const MAX_WAIT: Duration = Duration::from_secs(900);
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ fn done() -> ResponseVerdict {
     ResponseVerdict::Done(ResponseData::default())
 }
 
-/// Each code of the table with the endpoints where it can occur. `None` means all endpoints except `auth`.
+/// Returns each documented code with its status, its expected verdict, and the endpoint where it can occur. `None`
+/// means all endpoints except `auth`.
 fn table() -> Vec<(&'static str, u16, Option<PyrusEndpoint>, ResponseVerdict)> {
     use VerdictFallback as Fallback;
     vec![
@@ -94,7 +95,8 @@ fn error_code_decides_the_verdict_whatever_the_status() {
     for (code, status, endpoint, expected) in table() {
         let endpoints = endpoint.map_or(vec![Call, Upload, Attach], |e| vec![e]);
         for endpoint in endpoints {
-            // Pyrus only "attempts to return the most appropriate status", so the code decides.
+            // Pyrus only "attempts to return the most appropriate status", so the code must decide whatever the status
+            // is.
             for status in [status, 200, 400] {
                 let body = format!(r#"{{"error":"Ошибка","error_code":"{code}"}}"#);
                 assert_eq!(verdict(endpoint, status, &body), expected, "{code} at {endpoint:?} as {status}");
