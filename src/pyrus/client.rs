@@ -21,9 +21,9 @@ use crate::text::error_chain;
 /// Time limits of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeouts {
-    /// Limit for the connection, including TLS.
+    /// Limit for opening the connection, including TLS.
     pub connect: Duration,
-    /// Limit for a JSON request with its response.
+    /// Limit for a request with a JSON body, including its response.
     pub json: Duration,
     /// Longest time without progress of an upload. The proxy in front of Pyrus gives up after 40 s; its status 504 must
     /// arrive first.
@@ -43,7 +43,7 @@ impl Default for RequestTimeouts {
     }
 }
 
-/// The HTTP client. It keeps the key and the token and never shows them.
+/// The HTTP client. It stores the security key and the token, and never shows them.
 pub(crate) struct PyrusClient {
     http: reqwest::Client,
     auth_url: AuthUrl,
@@ -58,7 +58,8 @@ pub(crate) struct PyrusClient {
 struct LoginCredentials {
     login: String,
     key: SecretString,
-    /// The file that contains the key, if any. It is read again at each login, so a new key needs no restart.
+    /// The file that contains the security key, if one is configured. It is read again at each login, so a new key
+    /// needs no restart.
     key_file: Option<PathBuf>,
     person_id: Option<u64>,
 }
@@ -72,7 +73,7 @@ impl LoginCredentials {
     }
 }
 
-/// A token and the URLs that it may be sent to.
+/// A token, and the URLs to which it may be sent.
 struct TokenSession {
     id: TokenId,
     bearer: HeaderValue,
@@ -80,8 +81,8 @@ struct TokenSession {
 }
 
 impl TokenSession {
-    /// Masks the token in the text of a response. A server that quotes the request must not bring the token into log or
-    /// journal.
+    /// Masks the token in the text of a response. If a server quotes the request, the token must not get into the log
+    /// or journal.
     fn without_token(&self, outcome: RequestOutcome) -> RequestOutcome {
         let RequestOutcome::Response(mut answer) = outcome else { return outcome };
         let bearer = self.bearer.as_bytes();
@@ -91,7 +92,7 @@ impl TokenSession {
     }
 }
 
-/// Replaces a token in a text.
+/// Replaces every occurrence of the token in a text.
 fn without(text: Vec<u8>, token: &[u8]) -> Vec<u8> {
     let mut places = memchr::memmem::find_iter(&text, token).filter(|_| !token.is_empty()).peekable();
     if places.peek().is_none() {
@@ -122,7 +123,7 @@ impl std::fmt::Debug for PyrusClient {
 }
 
 impl PyrusClient {
-    /// Creates the client: reads the key and the CA file and prepares TLS. Sends nothing.
+    /// Creates the client: reads the security key and the CA file, and prepares TLS. Sends nothing.
     ///
     /// # Errors
     /// Returns an error if a setting is wrong or a file cannot be read.
@@ -143,7 +144,7 @@ impl PyrusClient {
         })
     }
 
-    /// Replaces login, key and person for the next login.
+    /// Replaces login, security key and person id for the next login.
     ///
     /// # Errors
     /// Returns an error if there is no key or its file cannot be read; the old values remain.
@@ -153,8 +154,8 @@ impl PyrusClient {
         Ok(())
     }
 
-    /// Sends a request and returns its outcome; failures are outcomes too. The token is taken when this function is
-    /// called, because it may be replaced before the future is polled.
+    /// Sends a request and returns its outcome; failures are outcomes, too. The token is read when this function is
+    /// called and not when the future is polled, because it may be replaced in between.
     pub(crate) fn execute(self: Arc<Self>, action: DeliveryAction) -> impl Future<Output = RequestOutcome> + Send {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let session = session.filter(|s| s.id == action.token);
@@ -241,7 +242,8 @@ impl PyrusClient {
         let UploadForm { form, length, progress } = match UploadForm::open(path, slice, name).await {
             Ok(made) => made,
             Err(e) => {
-                // An error without a number is not of the operating system: the file is empty, or no recording.
+                // An error without an error number does not come from the operating system: the file is empty, or it is
+                // no recording.
                 let is_gone = e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error().is_none();
                 let text = unreadable(path, &e.to_string());
                 let failure = if is_gone { RequestFailure::NoFile(text) } else { RequestFailure::FileError(text) };
@@ -280,8 +282,8 @@ impl PyrusClient {
         }
     }
 
-    /// Returns when the upload has stalled: no byte was taken for `upload_idle`, or no response came after the last
-    /// byte. The second limit includes the time in which the system sends its buffered bytes.
+    /// Waits until the upload stalls: no byte was sent for `upload_idle`, or no response arrived after the last byte.
+    /// The second limit includes the time in which the system sends its buffered bytes.
     async fn watch_for_stall(&self, progress: &UploadProgress, length: u64) {
         let interval = self.timeouts.upload_idle / 10;
         let longest_wait =
@@ -347,14 +349,14 @@ fn key(config: &Config) -> Result<SecretString, Error> {
     Ok(key)
 }
 
-/// Reads the key from a file. Returns `None` if the file is missing or does not contain exactly one line.
+/// Reads the security key from a file. Returns `None` if the file is missing or does not contain exactly one line.
 fn read_key(path: &Path) -> Option<SecretString> {
     let text = std::fs::read_to_string(path).ok()?;
     let key = text.trim();
     (!key.is_empty() && key.lines().count() == 1).then(|| SecretString::from(key.to_owned()))
 }
 
-/// Reads a response of at most [`MAX_RESPONSE_BYTES`]. A longer body is cut and is then no valid JSON.
+/// Reads a response of at most [`MAX_RESPONSE_BYTES`]. A longer body is truncated, so that it is no valid JSON.
 async fn read_response(mut response: Response) -> RequestOutcome {
     let status = response.status().as_u16();
     let rate = rate_headers(response.headers());
@@ -390,7 +392,7 @@ fn rate_headers(headers: &HeaderMap) -> RateLimitHeaders {
 }
 
 fn failure(e: reqwest::Error) -> RequestFailure {
-    // Only host and port are logged: the rest of an upload URL may grant access to the file.
+    // Only host and port are logged, because the rest of an upload URL may grant access to the file.
     let host = e.url().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     let e = e.without_url();
     if !e.is_connect() && !e.is_builder() {
@@ -418,17 +420,17 @@ async fn sleep(time: Duration) {
 /// UTF-8 byte order mark. JSON parsers reject it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Longest response that is read. Real responses have a few hundred bytes.
+/// Longest response that is read, bytes. Real responses have a few hundred bytes.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// Slowest acceptable upload. A slower one cannot keep up with stereo G.711 in real time.
+/// Slowest acceptable upload, bytes/s. A slower one cannot keep up with stereo G.711 in real time.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
 
 /// Maximum number of bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).
 const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
-/// Lifetime of idle connections, shorter than on most servers. A request into a closing connection has an unknown
-/// outcome.
+/// Lifetime of idle connections, shorter than on most servers. If the server closes a connection while a request is
+/// sent on it, the outcome of the request is unknown.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

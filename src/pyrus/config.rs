@@ -1,4 +1,4 @@
-//! The `[pyrus]` section of the configuration.
+//! The configuration section `[pyrus]`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use secrecy::SecretString;
 use crate::call::record::CallDirection;
 pub use crate::delivery::{DurationUnit, RatingType, RegisterAt};
 
-/// The host that receives uploads.
+/// The host to which recordings are uploaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UploadVia {
     /// The files host if the `auth` response names one, else the API host.
     #[default]
     Auto,
-    /// Always the files host.
+    /// Always the host for files that the `auth` response names.
     Files,
     /// Always the API host.
     Api,
@@ -25,19 +25,19 @@ pub enum UploadVia {
 pub struct Config {
     /// Whether calls are delivered.
     pub enabled: bool,
-    /// Complete URL of `auth`.
+    /// Complete URL of the endpoint `auth`.
     pub auth_url: String,
     /// Login of the bot.
     pub login: String,
-    /// Key of the bot. `None` if it is read from `security_key_file`.
+    /// Security key of the bot. `None` if it is read from `security_key_file`.
     pub security_key: Option<SecretString>,
-    /// File that contains the key.
+    /// File that contains the security key.
     pub security_key_file: Option<PathBuf>,
-    /// Id of the person, required only if the login has several Pyrus accounts.
+    /// Id of the person (account) to log in as. Required only if the login has several Pyrus accounts.
     pub person_id: Option<u64>,
     /// `account_id` of the telephony extension that is connected to the form.
     pub account_id: String,
-    /// When calls are registered.
+    /// Time at which calls are registered.
     pub register_at: RegisterAt,
     /// Directions of the calls to register.
     pub directions: Vec<CallDirection>,
@@ -47,15 +47,15 @@ pub struct Config {
     pub send_mappings: Vec<String>,
     /// Codes of further form fields, each with the name of the SIP header field that fills it.
     pub mappings: BTreeMap<String, String>,
-    /// PEM file with a private CA.
+    /// PEM file with the certificate of a private CA.
     pub ca_file: Option<PathBuf>,
-    /// The host that receives uploads.
+    /// The host to which recordings are uploaded.
     pub upload_via: UploadVia,
-    /// Largest upload in MiB.
+    /// Size of the largest file to upload, MiB.
     pub max_upload_mib: u32,
     /// Unit of the `CallDuration` field.
     pub call_duration_unit: DurationUnit,
-    /// Code of the form field that gets the outcome of the call.
+    /// Code of the form field that gets the outcome of the call; `None` if the outcome is not sent.
     pub outcome_field: Option<String>,
     /// JSON type of the value of the field `Rating`.
     pub rating_type: RatingType,

@@ -1,5 +1,5 @@
-//! The loop that drives [`DeliveryMachine`]: it takes calls and outcomes, stores rows in the journal, and sends
-//! requests.
+//! The loop that drives [`DeliveryMachine`]: it passes calls and outcomes to the machine, stores rows in the journal,
+//! and sends requests.
 //!
 //! The loop has one thread with its own async runtime. Journal writes block it for a fraction of a millisecond;
 //! requests run as concurrent tasks.
@@ -26,14 +26,14 @@ use crate::delivery::{
 use crate::journal::Journal;
 use crate::time::Timestamp;
 
-/// Settings that are not in the configuration file.
+/// Settings of delivery that are not in the configuration file. Tests change them.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliverySetup {
-    /// Pauses and limits.
+    /// Pauses and limits between requests.
     pub tuning: DeliveryTuning,
     /// Time limits of requests.
     pub timeouts: RequestTimeouts,
-    /// Seed of the jitter.
+    /// Seed of the random part of pauses.
     pub seed: u64,
 }
 
@@ -43,23 +43,23 @@ impl Default for DeliverySetup {
     }
 }
 
-/// Running delivery. Dropping the handle stops delivery, as [`DeliveryHandle::shutdown`] does.
+/// The running delivery. Dropping this handle stops delivery, as [`DeliveryHandle::shutdown`] does.
 #[derive(Debug)]
 pub struct DeliveryHandle {
     updates: mpsc::Sender<CallUpdate>,
     commands: mpsc::UnboundedSender<DeliveryCommand>,
-    /// True once the program is stopping. The loop then stops waiting for a journal that cannot be written.
+    /// True if the program is about to end. Then the loop no longer waits for a journal that cannot be written.
     is_stopping: Arc<AtomicBool>,
     health: Arc<DeliveryHealth>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The state of the delivery thread that other threads can read while the thread does not answer.
+/// The part of the delivery thread's state that other threads can read even if the thread does not answer.
 #[derive(Debug, Default)]
 struct DeliveryHealth {
-    /// Rounds of the thread, also while it waits.
+    /// Counter of the thread's rounds, which also grows while the thread waits.
     rounds: Arc<AtomicU64>,
-    /// The error of the journal that the thread waits for, since its second failure.
+    /// Error of the journal for which the thread waits; set after the second failure in a row.
     journal_error: Mutex<Option<String>>,
 }
 
@@ -73,14 +73,14 @@ impl DeliveryHealth {
     }
 }
 
-/// Asks for the state of delivery, from any thread. Created by [`DeliveryHandle::status_client`].
+/// Asks the delivery thread for its status, from any other thread. Created by [`DeliveryHandle::status_client`].
 #[derive(Clone, Debug)]
 pub struct StatusClient {
     commands: mpsc::UnboundedSender<DeliveryCommand>,
     health: Arc<DeliveryHealth>,
 }
 
-/// An answer of the delivery thread to a request for its state.
+/// Answer of the delivery thread to a question for its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryAnswer {
     /// The present state of delivery.
@@ -93,7 +93,7 @@ pub(crate) enum DeliveryAnswer {
     Ended,
 }
 
-/// Decision of a caller whether to wait further for delivery.
+/// Decision of a caller whether to continue waiting for delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitDecision {
     /// The caller waits on.
@@ -120,7 +120,7 @@ impl DeliveryHandle {
         Self::start_with(config, journal, DeliverySetup::default())
     }
 
-    /// Starts the delivery thread with other pauses and time limits.
+    /// Starts the delivery thread with the given pauses and time limits.
     ///
     /// # Errors
     /// Returns the same errors as [`DeliveryHandle::start`].
@@ -164,7 +164,7 @@ impl DeliveryHandle {
     }
 
     /// Sends a new or changed call to delivery. Blocks while [`UPDATE_QUEUE_LENGTH`] updates are queued, so it must not
-    /// be called in an async task. An update that is lost because delivery ended is sent again at the next start.
+    /// be called in an async task. If delivery has ended, the update is lost, but the next start sends it again.
     pub fn send_update(&self, update: CallUpdate) {
         if self.updates.blocking_send(update).is_err() {
             tracing::error!("delivery has ended; the call is delivered after the next start");
@@ -176,15 +176,15 @@ impl DeliveryHandle {
         self.updates.clone()
     }
 
-    /// Waits until every job is done, parked, dead, or waits for a live call. Gives up once no request has succeeded
-    /// for `patience` and none is in flight. Unfinished jobs then remain in the journal. Updates sent before are
-    /// included.
+    /// Waits until every job is done, parked, dead, or waits for the end of a live call. Gives up if no request has
+    /// succeeded for `patience` and none is in progress. Unfinished jobs then remain in the journal. Updates sent
+    /// before are included.
     pub fn run_until_settled(&self, patience: Duration) -> DeliverySummary {
         self.run_until_settled_or_stopped(patience, &mut |_| WaitDecision::Continue)
     }
 
-    /// Waits as [`DeliveryHandle::run_until_settled`] does. `look` is called five times a second with the time waited
-    /// so far and decides whether to continue.
+    /// Waits as [`DeliveryHandle::run_until_settled`] does. Calls `look` five times a second with the time waited so
+    /// far; its result decides whether to continue.
     #[expect(clippy::disallowed_methods, reason = "an I/O module: measures how long a caller has waited")]
     pub(crate) fn run_until_settled_or_stopped(
         &self,
@@ -216,24 +216,24 @@ impl DeliveryHandle {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Returns a client that asks for the state of delivery.
+    /// Returns a client by which other threads can ask for the status of delivery.
     pub(crate) fn status_client(&self) -> StatusClient {
         StatusClient { commands: self.commands.clone(), health: Arc::clone(&self.health) }
     }
 
-    /// Returns the count of the thread's rounds, which grows while delivery works or waits.
+    /// Returns the counter of the thread's rounds. It grows while delivery works or waits.
     pub(crate) fn rounds(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.health.rounds)
     }
 
-    /// Replaces login, key and person by those of `config`. A delivery that waits because Pyrus refused them goes on at
-    /// once.
+    /// Replaces login, security key and person id by those of `config`. If delivery waits because Pyrus refused the old
+    /// ones, it continues at once.
     pub(crate) fn reload(&self, config: &Config) {
         let _ = self.commands.send(DeliveryCommand::Reload(Box::new(config.clone()))); // fails if delivery has ended
     }
 
-    /// Stops delivery. Starts no further request and waits a few seconds for those in flight. Requests without an
-    /// outcome are resolved at the next start.
+    /// Stops delivery. Sends no further request, and waits a few seconds for the responses of those already sent. The
+    /// next start finds out what became of the others.
     pub(crate) fn shutdown(self) -> DeliverySummary {
         let summary = self.status_client().summary_within(SHUTDOWN_GRACE).unwrap_or_default();
         drop(self);
@@ -248,7 +248,7 @@ impl DeliveryHandle {
 }
 
 impl StatusClient {
-    /// Returns the state of delivery. Returns `None` if delivery does not answer in time.
+    /// Returns the status of delivery. Returns `None` if delivery does not answer within `patience`.
     pub(crate) fn summary_within(&self, patience: Duration) -> Option<DeliverySummary> {
         match self.ask_within(patience) {
             DeliveryAnswer::Summary(summary) => Some(*summary),
@@ -256,7 +256,7 @@ impl StatusClient {
         }
     }
 
-    /// Asks for the state of delivery, and waits for the answer for `patience`.
+    /// Asks for the status of delivery, and waits for the answer at most for `patience`.
     pub(crate) fn ask_within(&self, patience: Duration) -> DeliveryAnswer {
         let (answer, waiting) = crossbeam_channel::bounded(1);
         if self.commands.send(DeliveryCommand::Summary(answer)).is_err() {
@@ -283,7 +283,7 @@ impl Drop for DeliveryHandle {
     }
 }
 
-/// Extracts the delivery settings from the configuration.
+/// Returns the settings for [`DeliveryMachine`] from the configuration.
 pub fn policy(config: &Config) -> DeliveryPolicy {
     DeliveryPolicy {
         account_id: config.account_id.clone(),
@@ -308,39 +308,39 @@ struct DeliveryDriver {
     in_flight: JoinSet<(ActionId, RequestOutcome)>,
     is_stopping: Arc<AtomicBool>,
     health: Arc<DeliveryHealth>,
-    /// Rows that the journal has not accepted yet.
+    /// Rows that are not stored in the journal yet.
     unsaved: Vec<DeliveryRow>,
 }
 
-/// Whether rows have been stored.
+/// Whether rows were stored durably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowDurability {
     Durable,
-    /// The journal refused the rows and the program is stopping. No request may be sent any more.
+    /// The journal refused the rows and the program is about to end. No request may be sent any more.
     GivenUp,
 }
 
-/// Whether the job of a call has been loaded from the journal.
+/// Result of loading the job of a call from the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobRecall {
     Loaded,
-    /// The journal cannot be read and the program is stopping.
+    /// The journal cannot be read, and the program is about to end.
     Unknown,
 }
 
-/// A caller that waits for delivery to settle.
+/// A caller that waits until delivery has nothing left to do.
 struct SettleWaiter {
     patience: Duration,
     /// Number of successful requests at the last check.
     successes: u64,
-    /// Time at which `successes` last changed, or a rate limit was last in effect.
+    /// Time at which `successes` last changed, or at which a rate limit was last in effect.
     progress_at: Timestamp,
     patience_is_over: bool,
     answer: Sender<DeliverySummary>,
 }
 
 impl SettleWaiter {
-    /// Checks whether delivery still makes progress.
+    /// Checks whether delivery made progress since the last check.
     fn update_patience(&mut self, machine: &DeliveryMachine, now: Timestamp) {
         let successes = machine.successes();
         if self.successes != successes || machine.is_rate_limited(now) {
@@ -359,8 +359,8 @@ impl DeliveryDriver {
             if let Some(waiting) = &mut waiting {
                 waiting.update_patience(&self.machine, self.clock.now());
             }
-            // A caller without patience waits only for requests in flight, e.g. a long upload. No further request is
-            // sent.
+            // A caller without patience waits only for requests that were already sent, e.g. a long upload. No further
+            // request is sent.
             let wake = match &waiting {
                 Some(waiting) if waiting.patience_is_over => None,
                 _ => self.send_due_requests().await,
@@ -386,7 +386,7 @@ impl DeliveryDriver {
         self.stop().await;
     }
 
-    /// Sends all requests that are due. Returns the time until the next one.
+    /// Sends all requests that are due. Returns the time until the next one is due.
     async fn send_due_requests(&mut self) -> Option<Duration> {
         loop {
             let now = self.clock.now();
@@ -399,7 +399,8 @@ impl DeliveryDriver {
                 NextAction::Send(action) => {
                     let id = action.id;
                     let reply = Arc::clone(&self.client).execute(action);
-                    // A panic is a bug here and leaves the outcome unknown. The job must not stay in flight for ever.
+                    // A panic is a bug and leaves the outcome of the request unknown. Without handling it, the job
+                    // would wait for ever.
                     let reply = AssertUnwindSafe(reply).catch_unwind();
                     self.in_flight.spawn(async move { (id, reply.await.unwrap_or_else(|_| panicked())) });
                 }
@@ -409,7 +410,7 @@ impl DeliveryDriver {
         }
     }
 
-    /// Stores the changed rows. Repeats until the journal accepts them, because no request may be sent before.
+    /// Stores the changed rows. Repeats this until the journal accepts them, because no request may be sent before.
     async fn store_rows(&mut self) -> RowDurability {
         while let Some(row) = self.machine.poll_row() {
             log_row(&row);
@@ -465,7 +466,7 @@ impl DeliveryDriver {
         }
     }
 
-    /// Loads the job of a call that was settled before this start.
+    /// Loads the job of a call that was finished before this start.
     async fn load_job(&mut self, id: &str) -> JobRecall {
         while !self.machine.contains(id) {
             match self.journal.job(id) {
@@ -510,7 +511,8 @@ impl DeliveryDriver {
     fn handle_finished_request(&mut self, finished: Result<(ActionId, RequestOutcome), tokio::task::JoinError>) {
         match finished {
             Ok((id, reply)) => self.machine.handle_outcome(self.clock.now(), id, &reply),
-            // A task ends early only with the runtime. The next start treats its request as unanswered.
+            // A task ends early only when the runtime is shut down. The next start treats its request as one without a
+            // response.
             Err(e) => tracing::debug!(error = %e, "a request was ended"),
         }
     }
@@ -614,20 +616,20 @@ async fn sleep(time: Duration) {
 /// Length of the queue of call updates. A full queue blocks the sender.
 pub(crate) const UPDATE_QUEUE_LENGTH: usize = 1024;
 
-/// Updates whose rows are stored together.
+/// Maximum number of updates whose rows are stored together.
 const UPDATE_BATCH: usize = 256;
 
-/// Interval in which a waiting caller may end the wait.
+/// Interval at which a waiting caller can decide to stop waiting.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Interval in which retry requests from other processes are read.
+/// Interval at which requests of other processes to retry a delivery are read.
 const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Pause before the journal is tried again.
+/// Pause before a failed write to the journal is tried again.
 const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Number of failed journal writes between two log lines: one line a minute.
 const JOURNAL_LOG_INTERVAL: u32 = 60;
 
-/// Time that requests in flight get when the program stops.
+/// Time that requests already sent get to finish when the program ends.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

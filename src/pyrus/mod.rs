@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //!
-//! 1. Key and token appear in no log, error, journal row or URL. The token stays in memory. It is sent only to hosts
-//!    that the configuration or the `auth` response names and that [`urls`] accepts.
+//! 1. Security key and token appear in no log, error, journal row or URL. The token stays in memory. It is sent only to
+//! hosts that the configuration or the `auth` response names and that [`urls`] accepts.
 //! 2. Requests use https; http is allowed for loopback only. Redirects are not followed.
 //! 3. Every request has a time limit and every response a size limit. Uploads use constant memory.
 //! 4. The client decides nothing; [`crate::delivery::verdict`] interprets the responses.
@@ -23,15 +23,15 @@ pub use executor::{DeliveryHandle, DeliverySetup, StatusClient};
 /// Reasons why delivery cannot start. Failed requests are not errors but [`crate::delivery::RequestOutcome`]s.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting is missing or wrong.
+    /// A setting is missing or invalid.
     #[error("[pyrus] {0}")]
     Config(String),
-    /// The key file cannot be read.
+    /// The file with the security key cannot be read.
     #[error("[pyrus] security_key_file {path} cannot be read: {source}")]
     KeyFile {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The CA file cannot be used.
@@ -45,10 +45,10 @@ pub enum Error {
     /// TLS or the HTTP client cannot be set up.
     #[error("the HTTPS client cannot be set up: {0}; install the package ca-certificates if it is missing")]
     Http(String),
-    /// The thread or its runtime cannot be started.
+    /// The delivery thread or its async runtime cannot be started.
     #[error("the delivery thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
-    /// The journal failed.
+    /// The journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] crate::journal::Error),
 }

@@ -1,4 +1,4 @@
-//! The body of an upload: streams one file with a known length and computes its MD5.
+//! The body of an upload: streams one file with a known length, and computes its MD5.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use tokio_util::io::ReaderStream;
 use crate::delivery::WavSlice;
 use crate::text::hex;
 
-/// A multipart form with one recording.
+/// A multipart form that contains one recording.
 pub(super) struct UploadForm {
     pub(super) form: Form,
     /// Length of the file part in bytes.
@@ -31,7 +31,7 @@ struct UploadCounters {
     bytes: u64,
     length: u64,
     moved_at: Instant,
-    /// Error of reading the recording, which ended the body.
+    /// Error of reading the recording, if it ended the upload.
     read_error: Option<String>,
 }
 
@@ -59,13 +59,13 @@ impl UploadProgress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).read_error.clone()
     }
 
-    /// Returns the time since the HTTP client took the last byte. Returns `None` once all bytes were taken.
+    /// Returns the time since the HTTP client last took a byte to send. Returns `None` after all bytes were taken.
     pub(super) fn stalled(&self) -> Option<Duration> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.bytes < inner.length).then(|| inner.moved_at.elapsed())
     }
 
-    /// Returns the MD5 in lower-case hex. Returns `None` before all bytes were sent.
+    /// Returns the MD5 of the sent bytes, lower-case hexadecimal. Returns `None` before all bytes were sent.
     pub(super) fn md5(&self) -> Option<String> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.bytes == inner.length).then(|| hex(&inner.md5.clone().finalize()))
@@ -91,7 +91,7 @@ impl UploadForm {
         let length = header.len() as u64 + samples;
         let progress = UploadProgress::new(length);
         let (counted, failed) = (progress.clone(), progress.clone());
-        // `take` keeps a growing file within the announced length.
+        // `take` limits a file that still grows to the announced length.
         let body = std::io::Cursor::new(header).chain(file.take(samples));
         let stream = ReaderStream::with_capacity(body, CHUNK_BYTES)
             .inspect_ok(move |chunk| counted.add(chunk))
@@ -126,8 +126,8 @@ async fn slice_header(file: &mut tokio::fs::File, slice: WavSlice, file_bytes: u
     // The RIFF size counts all bytes after the size field.
     put(4, size + data as u32 - 8);
     put(data - 4, size);
-    // G.711 files have a "fact" chunk with the number of samples per channel. Each frame has one byte for each of two
-    // channels.
+    // G.711 files have a "fact" chunk with the number of samples per channel. Each of the two channels has one byte per
+    // sample.
     if let Some(fact) = memchr::memmem::find(&header, b"fact") {
         let at = fact + 8;
         if let Some(field) = header.get_mut(at..at + 4) {
@@ -138,8 +138,8 @@ async fn slice_header(file: &mut tokio::fs::File, slice: WavSlice, file_bytes: u
     Ok((header, bytes))
 }
 
-/// Longest header to search. Our headers have 44 or 58 bytes.
+/// Number of bytes at the beginning of a file that are searched for the header. Our headers have 44 or 58 bytes.
 const MAX_HEADER_BYTES: usize = 256;
 
-/// Size of a read. 300 MiB took 0.13 s with 256 KiB, and 2.4 s with the 8 KiB of `Part::file`.
+/// Number of bytes read at once. 300 MiB took 0.13 s with 256 KiB, and 2.4 s with the 8 KiB of `Part::file`.
 const CHUNK_BYTES: usize = 256 * 1024;

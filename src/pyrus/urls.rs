@@ -1,10 +1,10 @@
-//! Builds the URLs of requests and decides which hosts may receive the token. Pure.
+//! Builds the URLs of requests, and decides which hosts may receive the token. Has no side effects.
 
 use reqwest::Url;
 
 use super::config::UploadVia;
 
-/// The configured `auth` URL and the API base derived from it.
+/// The configured `auth` URL, and the base URL of the API derived from it.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthUrl {
     auth: Url,
@@ -23,7 +23,7 @@ pub(crate) struct RequestUrls {
 }
 
 impl AuthUrl {
-    /// Parses `auth_url`.
+    /// Parses the configured `auth_url`.
     ///
     /// # Errors
     /// Returns a message for the administrator.
@@ -40,7 +40,7 @@ impl AuthUrl {
         Ok(Self { auth, api })
     }
 
-    /// Returns the URL of `auth`.
+    /// Returns the URL of the endpoint `auth`.
     pub(crate) const fn auth(&self) -> &Url {
         &self.auth
     }
@@ -98,8 +98,8 @@ impl AuthUrl {
         Ok(text.trim().trim_end_matches('/').to_owned())
     }
 
-    /// Returns true if the token may be sent to this host: the same host, a sibling such as `accounts.pyrus.com` and
-    /// `api.pyrus.com`, or loopback for loopback.
+    /// Returns true if the token may be sent to the host of `url`. It must be the same host or a sibling (as
+    /// `accounts.pyrus.com` and `api.pyrus.com`); or both must be loopback.
     fn is_same_site(&self, url: &Url) -> bool {
         if self.is_loopback() {
             return is_loopback(url);
@@ -108,7 +108,8 @@ impl AuthUrl {
         if ours == theirs {
             return true;
         }
-        // The parent domain is the host without its first label. It must have two labels and be no IP address.
+        // The parent domain is the host without its first label. It must have at least two labels and must not be an IP
+        // address.
         let is_name = |host: &str| host.bytes().any(|b| b.is_ascii_alphabetic()) && !host.starts_with('[');
         let parent = |host: &str| host.split_once('.').map(|(_, rest)| rest.to_owned()).filter(|p| p.contains('.'));
         is_name(ours) && is_name(theirs) && parent(ours).is_some() && parent(ours) == parent(theirs)
@@ -188,7 +189,7 @@ mod tests {
         assert!(targets(local, Some("http://127.0.0.1:9/v4/"), Some("http://localhost:7/")).is_ok());
         assert!(targets(local, Some("http://10.0.0.1/v4/"), None).is_err());
         assert!(targets(local, Some("https://api.pyrus.com/v4/"), None).is_err());
-        // Hosts that share only a top-level domain, or addresses of one network, are foreign.
+        // Hosts that share only a top-level domain, or IP addresses in one network, count as foreign.
         assert!(targets("https://pyrus.example/api/v4/auth", Some("https://evil.example/v4"), None).is_err());
         assert!(targets("https://10.0.0.1/api/v4/auth", Some("https://11.0.0.1/v4"), None).is_err());
     }
