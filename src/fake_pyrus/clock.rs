@@ -1,13 +1,14 @@
-//! The virtual clock of the fake. Token lifetimes, rate windows, orphaned files and time stamps follow it.
+//! The virtual clock of the fake Pyrus. Token lifetimes, rate windows, removal of unused files and time stamps follow
+//! this clock.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::options::ClockMode;
 
-/// A clock that begins at the real time. It can be advanced, and runs on with real time unless it is frozen.
+/// A clock that begins at the real time. Tests can advance it. It runs with real time unless it is frozen.
 #[derive(Debug)]
 pub(super) struct VirtualClock {
-    /// Virtual time at the moment `since`, as time since the Unix epoch.
+    /// Virtual time, since the Unix epoch, at the real time `since`.
     base: Duration,
     since: Instant,
     mode: ClockMode,
@@ -48,7 +49,7 @@ pub(super) fn text(at: Duration) -> String {
     }
 }
 
-/// Returns the real time. Waits use it, and so does the search for requests that crossed a reply on the network.
+/// Returns the real time. It is used for waits, and for finding requests that were sent before the client got a reply.
 #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and waits in real time")]
 pub(super) fn real_now() -> Instant {
     Instant::now()

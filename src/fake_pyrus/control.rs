@@ -1,4 +1,4 @@
-//! The control paths: HTTP counterparts of the methods of the fake, e.g. for `curl`.
+//! The control paths: HTTP counterparts of the methods of [`super::FakePyrus`], e.g. for `curl`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,20 +14,21 @@ use super::server::{ServerShared, read_small};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptFile {
-    /// Options that differ: in a script file from the defaults, in a request from the present values.
+    /// Options to change, by name. In a script file the others have their defaults; in a request the others stay as
+    /// they are.
     pub options: serde_json::Map<String, Value>,
-    /// Whether queued steps are removed first.
+    /// Whether queued steps are removed before new ones are added.
     pub clear: bool,
     /// Steps to append to the queues, in order.
     pub steps: Vec<ScriptStep>,
 }
 
-/// A fault step and the endpoint that it belongs to.
+/// A fault step, and the endpoint whose requests it affects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScriptStep {
-    /// The requests that the step applies to.
+    /// The endpoint whose requests the step affects.
     pub endpoint: FakeEndpoint,
-    /// The step.
+    /// The fault step.
     #[serde(flatten)]
     pub step: FaultStep,
 }
@@ -45,7 +46,7 @@ pub(super) async fn exchange(shared: &ServerShared, conn: &mut HttpConnection, h
     head.last()
 }
 
-/// Returns the options with some JSON members replaced.
+/// Returns the options, with the members of `over` replacing those of the same name.
 pub(super) fn overlay(options: &FakeOptions, over: &serde_json::Map<String, Value>) -> Result<FakeOptions, String> {
     let Ok(Value::Object(mut all)) = serde_json::to_value(options) else {
         return Err("the options are no object".into());
@@ -131,7 +132,7 @@ fn change(shared: &ServerShared, body: &[u8]) -> Result<Value, String> {
     Ok(json!({}))
 }
 
-/// Returns a recording or a range of it. Media players request ranges when they seek (RFC 9110 section 14).
+/// Returns a recording or a range of its bytes. Media players request ranges when they seek (RFC 9110 section 14).
 fn file(shared: &ServerShared, guid: &str, head: &RequestHead) -> FakeReply {
     let found = shared.world().store.file(guid).cloned();
     let Some((file, bytes)) = found.and_then(|f| f.bytes.clone().map(|b| (f, b))) else {
@@ -152,7 +153,8 @@ fn file(shared: &ServerShared, guid: &str, head: &RequestHead) -> FakeReply {
     FakeReply { status: 206, body, ..reply }.with_header("Content-Range", stands)
 }
 
-/// Parses `bytes=A-` or `bytes=A-B` into a non-empty half-open range.
+/// Parses the header `bytes=A-` or `bytes=A-B`. Returns the start, and the end after the last byte; `None` if the range
+/// is empty.
 fn range(header: &str, size: usize) -> Option<(usize, usize)> {
     let (from, to) = header.strip_prefix("bytes=")?.split_once('-')?;
     let from: usize = from.parse().ok()?;

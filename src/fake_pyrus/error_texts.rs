@@ -1,9 +1,9 @@
-//! Error texts. The codes are those of Pyrus. The real texts of telephony errors are not public, so these are invented
-//! and nothing may depend on them.
+//! Error texts of the fake Pyrus. The codes are those of Pyrus. The real texts of telephony errors are not public, so
+//! these texts are invented. Nothing may depend on them.
 
 use super::options::ErrorLanguage;
 
-/// Returns the text of an error code.
+/// Returns the text for an error code.
 pub(super) fn text(code: &str, lang: ErrorLanguage) -> &'static str {
     let (en, ru) = both(code);
     match lang {

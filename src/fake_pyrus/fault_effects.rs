@@ -1,4 +1,5 @@
-//! Applies a [`FaultStep`] to a request: whether the request takes effect, the reply, and how the reply is sent.
+//! Applies a fault ([`FaultStep`]) to a request: decides whether the request takes effect, which reply it gets, and how
+//! the reply is sent.
 
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use super::options::ErrorLanguage;
 use super::reply::{FakeReply, ReplyMode};
 use super::routes::no_such_resource;
 
-/// The effect of a fault before the body is read.
+/// What a fault does before the body of the request is read.
 pub(super) enum EarlyAction {
-    /// No effect.
+    /// Nothing.
     None,
     /// Send this reply and close the connection.
     Reply(FakeReply),
@@ -22,10 +23,10 @@ pub(super) enum EarlyAction {
     Stop(u64, BodyStop),
 }
 
-/// How reading of a body stops.
+/// How the reading of a body is ended by a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyStop {
-    /// The fake stays silent for [`STALL`].
+    /// The fake sends and reads nothing for [`STALL`].
     Stall,
     /// The connection is reset (TCP RST).
     Reset,
@@ -42,14 +43,14 @@ pub(super) fn early(step: Option<&FaultStep>, lang: ErrorLanguage) -> EarlyActio
     }
 }
 
-/// Returns true if the request takes effect in spite of the script step.
+/// Returns true if the request takes effect although a fault applies to it.
 pub(super) fn works(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| {
         s.when() == FaultTiming::After || matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_))
     })
 }
 
-/// Returns the change of state that the step brings before or after the request's effect.
+/// Returns the change of state that the step causes at the given moment: before or after the request's effect.
 pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<WorldChange> {
     match step {
         Some(FaultStep { fault: PyrusFault::Change(change), .. }) if step.map(FaultStep::when) == Some(moment) => {
@@ -64,7 +65,7 @@ pub(super) fn is_honest(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_)))
 }
 
-/// Returns the reply and how to send it. `earned` is the genuine reply if the request took effect.
+/// Returns the reply, and how to send it. `earned` is the genuine reply if the request took effect, else `None`.
 pub(super) fn reply(
     step: Option<&FaultStep>,
     earned: Option<FakeReply>,
@@ -135,7 +136,7 @@ fn replacement(fault: &PyrusFault, lang: ErrorLanguage) -> Option<FakeReply> {
     })
 }
 
-/// Spoils one detail of the genuine reply.
+/// Changes one detail of the genuine reply so that it is wrong.
 fn spoil(fault: &PyrusFault, reply: FakeReply) -> FakeReply {
     if *fault == PyrusFault::WrongContentType {
         return FakeReply { content_type: Some("text/html; charset=utf-8"), ..reply };

@@ -1,5 +1,6 @@
-//! The fault script: a queue of [`FaultStep`]s for each endpoint. Each request takes one step; with an empty queue it
-//! is served normally. A step says whether the request still takes effect, so tests can produce ambiguous outcomes.
+//! The fault script: a queue of [`FaultStep`]s for each endpoint. Each request takes one step from the queue; if the
+//! queue is empty, the request is served normally. A step says whether the request takes effect in spite of the fault.
+//! So tests can produce outcomes that the client cannot know.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -9,11 +10,11 @@ use serde_json::Value;
 
 use super::options::seconds;
 
-/// The endpoint of a request. Steps for [`FakeEndpoint::Other`] apply to all other paths.
+/// The endpoint of a request. [`FakeEndpoint::Other`] stands for all other paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FakeEndpoint {
-    /// `POST …/auth`: login.
+    /// `POST …/auth`: fetches a token.
     Auth,
     /// `POST …/files/upload`: upload of a recording.
     Upload,
@@ -21,65 +22,65 @@ pub enum FakeEndpoint {
     Call,
     /// `POST …/integrations/attachcallrecord`: attaching an uploaded file.
     Attach,
-    /// Any other path.
+    /// Any path that is none of these endpoints.
     Other,
 }
 
-/// Whether the fault comes before or after the request's effect.
+/// Whether the fault happens before or after the request takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultTiming {
-    /// The fault replaces the effect of the request. A [`WorldChange`] happens before the request is served normally.
+    /// The request does not take effect, because of the fault. A [`WorldChange`] happens before the request, which is
+    /// then served normally.
     Before,
-    /// The request takes effect, then the fault hides that from the client. A [`WorldChange`] happens after the
-    /// request.
+    /// The request takes effect, and the fault hides this from the client. A [`WorldChange`] happens after the request.
     After,
 }
 
-/// A step of the script.
+/// A step of the fault script.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
     /// The fault.
     pub fault: PyrusFault,
-    /// When the fault comes. If absent, the default of the fault applies ([`FaultStep::new`]).
+    /// When the fault happens. If absent, the default of the fault applies ([`FaultStep::new`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<FaultTiming>,
-    /// Number of requests that the step applies to. `u32::MAX` means no limit.
+    /// Number of requests to which the step applies. `u32::MAX` means no limit.
     #[serde(default = "once")]
     pub times: u32,
 }
 
 impl FaultStep {
-    /// Creates a step with the default timing of its fault: after the effect if the fault spoils a good reply, else
-    /// before the effect.
+    /// Creates a step with the default timing of its fault: after the request takes effect if the fault changes a
+    /// genuine reply, else before.
     pub fn new(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: None, times: 1 }
     }
 
-    /// Creates a step whose fault replaces the request's effect.
+    /// Creates a step in which the request does not take effect.
     pub fn before(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: Some(FaultTiming::Before), times: 1 }
     }
 
-    /// Creates a step whose fault comes after the request's effect.
+    /// Creates a step whose fault happens after the request takes effect.
     pub fn after(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: Some(FaultTiming::After), times: 1 }
     }
 
-    /// Returns the step for this number of requests.
+    /// Returns the step, changed to apply to this number of requests.
     #[must_use]
     pub fn times(self, times: u32) -> FaultStep {
         FaultStep { times, ..self }
     }
 
-    /// Returns the step for all further requests.
+    /// Returns the step, changed to apply to all further requests.
     #[must_use]
     pub fn forever(self) -> FaultStep {
         self.times(u32::MAX)
     }
 
-    /// Returns when the fault comes.
+    /// Returns when the fault happens.
     pub fn when(&self) -> FaultTiming {
         self.when.unwrap_or_else(|| self.fault.natural_when())
     }
@@ -138,15 +139,16 @@ pub enum PyrusFault {
     Unavailable,
     /// Status 504 with HTML.
     GatewayTimeout,
-    /// Silence for this time, then the reply (timing "after") or a closed connection ("before").
+    /// The fake waits for this time. Then it sends the reply (timing "after") or closes the connection ("before").
     HangBeforeHeaders(#[serde(with = "seconds")] Duration),
-    /// The head of the reply, silence for this time, then the body (timing "after") or a closed connection ("before").
+    /// The fake sends the head of the reply and waits for this time. Then it sends the body (timing "after") or closes
+    /// the connection ("before").
     HangAfterHeaders(#[serde(with = "seconds")] Duration),
     /// The body of the reply is sent at this rate, in bytes per second.
     Drip(u32),
     /// The body of the request is read at this rate, in bytes per second.
     SlowRead(u32),
-    /// Reading of the upload stops after this number of bytes.
+    /// The fake stops reading the upload after this number of bytes.
     StallUploadAfter(u64),
     /// The connection is reset (TCP RST) after the whole request was read.
     ResetAfterRequest,
@@ -154,9 +156,9 @@ pub enum PyrusFault {
     ResetAfterUploadBytes(u64),
     /// The connection is closed (TCP FIN) after the whole request was read.
     CloseWithoutReply,
-    /// The body is shorter than its `Content-Length`.
+    /// The body of the reply is shorter than its `Content-Length`.
     TruncatedBody,
-    /// A chunked reply whose second chunk has a malformed size.
+    /// The reply is chunked, and its second chunk has a malformed size.
     BadChunk,
     /// Status 200 with a truncated JSON object.
     InvalidJson,
@@ -168,19 +170,19 @@ pub enum PyrusFault {
     WrongContentType,
     /// Status 307 with this location.
     Redirect(String),
-    /// Upload: the reply has the MD5 of other bytes.
+    /// The reply to an upload has the MD5 of other bytes.
     WrongMd5,
-    /// Upload: the reply has no `guid`.
+    /// The reply to an upload has no `guid`.
     NoGuid,
-    /// Auth: the reply has no `access_token`.
+    /// The reply to `auth` has no `access_token`.
     NoToken,
     /// Status 202 with `{"Message":…}`, as old servers on premises reply to unknown paths.
     #[serde(rename = "message_202")]
     Message202,
-    /// The listener of the endpoint refuses connections for this time; for `upload` it is the files host. The fault
-    /// takes effect when it reaches the head of the queue, because a refused connection is no request.
+    /// The listener of the endpoint refuses connections for this time (for `upload`, the listener of the files host).
+    /// This begins when the step becomes the first in the queue, because a refused connection is no request.
     RefuseConnections(#[serde(with = "seconds")] Duration),
-    /// Auth: the reply names these URLs.
+    /// The reply to `auth` names these URLs.
     HttpApiUrl {
         /// Value of `api_url`.
         api_url: String,
@@ -252,38 +254,38 @@ impl PyrusFault {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScriptedBody {
-    /// JSON.
+    /// A JSON value.
     Json(Value),
-    /// HTML. If absent, the page of a proxy for the status.
+    /// An HTML page. If absent, the page of a proxy for the status.
     Html(Option<String>),
     /// An empty body.
     #[default]
     Empty,
-    /// Text with the content type `text/plain`.
+    /// A text with the content type `text/plain`.
     Raw(String),
 }
 
-/// A change of the fake's state that the client did not cause.
+/// A change of the fake's state that the client did not cause, e.g. by a person in Pyrus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorldChange {
     /// All tokens are revoked.
     DropAllTokens,
-    /// The file with this guid is removed. `null` removes all files that no task references.
+    /// The file with this id is removed. `null` removes all files that no task uses.
     DeleteFile(Option<String>),
-    /// The owners of all accounts disable calls.
+    /// The owners of all accounts switch the acceptance of calls off.
     DisableWebhook,
-    /// The owners of all accounts enable calls.
+    /// The owners of all accounts switch the acceptance of calls on.
     EnableWebhook,
     /// The virtual clock advances by this time.
     ClockAdvance(#[serde(with = "seconds")] Duration),
     /// Another client of this login fetches a token, which may revoke the oldest one.
     IssueToken(String),
-    /// The key of a user changes. The user's tokens are revoked.
+    /// The security key of a user changes. The user's tokens are revoked.
     SecurityKey {
         /// Login of the user.
         login: String,
-        /// The new key.
+        /// The new security key.
         key: String,
     },
     /// An administrator blocks or unblocks a user.
@@ -297,18 +299,18 @@ pub enum WorldChange {
     CloseTask(u64),
     /// The task is deleted together with its calls.
     DeleteTask(u64),
-    /// The call with this `external_id` is forgotten. Attaching to it fails with `unrecognized_call_id`.
+    /// The call with this `external_id` is deleted. Attaching to it fails with `unrecognized_call_id`.
     ForgetCall(String),
 }
 
-/// The queues of script steps of all endpoints.
+/// The queues of fault steps of all endpoints.
 #[derive(Debug, Default)]
 pub(super) struct FaultScript {
     queues: BTreeMap<FakeEndpoint, VecDeque<FaultStep>>,
 }
 
 impl FaultScript {
-    /// Appends a step. Returns false if the queue is full.
+    /// Appends a step to the queue of an endpoint. Returns false if the queue is full.
     pub(super) fn push(&mut self, endpoint: FakeEndpoint, step: FaultStep) -> bool {
         let queue = self.queues.entry(endpoint).or_default();
         if queue.len() >= MAX_STEPS {
@@ -335,7 +337,7 @@ impl FaultScript {
         Some(step)
     }
 
-    /// Removes the steps at the head of the queues that close listeners. Returns their endpoints and durations.
+    /// Removes those steps from the heads of the queues that close listeners. Returns their endpoints and durations.
     pub(super) fn take_refusals(&mut self) -> Vec<(FakeEndpoint, Duration)> {
         let mut found = Vec::new();
         for (endpoint, queue) in &mut self.queues {
@@ -356,7 +358,7 @@ fn once() -> u32 {
     1
 }
 
-/// Accepts `"reset": 7` as well as `"reset": "7"`.
+/// Deserializes a text that may also be given as a number: `"reset": 7` as well as `"reset": "7"`.
 fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(from)? {
         Value::Null => None,
@@ -369,5 +371,5 @@ fn unauthorized() -> u16 {
     401
 }
 
-/// Longest queue. A longer script is a mistake.
+/// Maximum length of a queue. A longer script is a mistake.
 const MAX_STEPS: usize = 100_000;

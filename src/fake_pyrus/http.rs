@@ -1,6 +1,6 @@
-//! HTTP/1.1 over a TCP stream (RFC 9112). The fake reads and writes the bytes itself, because faults need it: a reset
-//! after n bytes, a wrong length, a malformed chunk size. It also must see whether a client sends `Content-Length` or
-//! chunks. TLS and upgrades are not supported.
+//! HTTP/1.1 over a TCP stream (RFC 9112). The fake uses no HTTP library, because faults need control of the bytes: a
+//! reset after n bytes, a wrong length, a malformed chunk size. The fake also must know whether a client sends
+//! `Content-Length` or chunks. TLS and upgrades are not supported.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::reply::{FakeReply, PAD_HEAD, PAD_TAIL, ReplyMode, head_bytes};
 
-/// An accepted connection with the bytes that were read and not used yet.
+/// An accepted connection, with bytes that were read and not used yet.
 #[derive(Debug)]
 pub(super) struct HttpConnection {
     stream: TcpStream,
@@ -23,7 +23,7 @@ pub(super) struct HttpConnection {
 pub(super) enum RequestHeadError {
     /// The client closed the connection or was silent for too long.
     Closed,
-    /// The bytes are not an HTTP request; the reason as text.
+    /// The bytes are not an HTTP request. Holds the reason as text.
     Malformed(&'static str),
 }
 
@@ -31,18 +31,18 @@ pub(super) enum RequestHeadError {
 #[derive(Clone, Debug)]
 pub(super) struct RequestHead {
     pub(super) method: String,
-    /// Path and query as sent.
+    /// Path and query as the client sent them.
     pub(super) target: String,
     pub(super) headers: Vec<(String, String)>,
     minor: u8,
 }
 
-/// How the end of a request's body is found.
+/// How the end of a request's body is found (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
-    /// `Content-Length` in bytes, or 0 without this header.
+    /// By `Content-Length` in bytes; 0 without this header.
     Length(u64),
-    /// `Transfer-Encoding: chunked`.
+    /// By chunks: `Transfer-Encoding: chunked`.
     Chunked,
 }
 
@@ -50,13 +50,13 @@ pub(super) enum BodyFraming {
 #[derive(Debug)]
 pub(super) struct RequestBody {
     framing: BodyFraming,
-    /// Bytes left of the body, or of the present chunk.
+    /// Number of bytes left to read of the body, or of the present chunk.
     left: u64,
-    /// Bytes of content read so far.
+    /// Number of bytes of content read so far.
     pub(super) received: u64,
     /// Reading rate in bytes per second; `None` means unlimited.
     pub(super) pace: Option<u32>,
-    /// Number of bytes after which reading stops.
+    /// Number of bytes after which reading stops; `None` reads everything.
     pub(super) stop_after: Option<u64>,
     ended: bool,
 }
@@ -66,33 +66,33 @@ pub(super) struct RequestBody {
 pub(super) enum BodyError {
     /// The client closed the connection.
     Closed,
-    /// No byte came for [`BODY_IDLE`].
+    /// No byte arrived for [`BODY_IDLE`].
     Idle,
     /// The chunked encoding is malformed.
     Malformed,
-    /// `stop_after` bytes were read.
+    /// Reading stopped as requested, after `stop_after` bytes.
     Stopped,
 }
 
-/// How far a reply was sent.
+/// How the sending of a reply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyDelivery {
-    /// The reply was sent and the connection stays open.
+    /// The reply was sent completely, and the connection stays open.
     Whole,
-    /// The reply was sent and the connection closes.
+    /// The reply was sent completely, and the connection closes.
     Last,
-    /// The reply was spoiled on purpose, or the client closed the connection.
+    /// The reply was not sent completely, by a fault or because the client closed the connection.
     Broken,
 }
 
 impl HttpConnection {
     pub(super) fn new(stream: TcpStream) -> HttpConnection {
-        // Small replies must not wait for the client's delayed ACK.
+        // Small replies are sent at once and do not wait for the client's delayed ACK.
         let _ = stream.set_nodelay(true);
         HttpConnection { stream, buf: Vec::new() }
     }
 
-    /// Reads the head of the next request. The future may be dropped and the method called again; no bytes are lost.
+    /// Reads the head of the next request. If the future is dropped and the method called again, no bytes are lost.
     pub(super) async fn read_head(&mut self) -> Result<RequestHead, RequestHeadError> {
         loop {
             let skip = self.buf.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
@@ -159,7 +159,7 @@ impl HttpConnection {
         Ok(Some(piece))
     }
 
-    /// Performs the wait before a reply. Returns false if no reply follows.
+    /// Performs the wait that a fault requests before a reply. Returns false if no reply is to be sent.
     pub(super) async fn before_reply(&mut self, manner: ReplyMode) -> bool {
         match manner {
             ReplyMode::HangBefore(wait) => self.hang(wait).await.is_ok(),
@@ -176,7 +176,8 @@ impl HttpConnection {
         }
     }
 
-    /// Sends a reply, after [`HttpConnection::before_reply`]. `last` says whether the connection closes after it.
+    /// Sends a reply. [`HttpConnection::before_reply`] must have been called. `last` says whether the connection closes
+    /// afterwards.
     pub(super) async fn send(&mut self, reply: &FakeReply, manner: ReplyMode, last: ConnectionReuse) -> ReplyDelivery {
         match self.try_send(reply, manner, last).await {
             Ok(sent) => sent,
@@ -184,7 +185,7 @@ impl HttpConnection {
         }
     }
 
-    /// Makes the connection end with TCP RST instead of FIN.
+    /// Lets the connection end with TCP RST instead of FIN.
     fn reset_on_drop(&self) {
         let _ = self.stream.set_zero_linger();
     }
@@ -246,8 +247,8 @@ impl HttpConnection {
         Ok(())
     }
 
-    /// Closes the connection as nginx does: FIN, then a short wait, so that the reset that follows does not destroy the
-    /// reply. Little is read meanwhile, so that a client with more data is still writing.
+    /// Closes the connection as nginx does: sends FIN, then waits briefly, so that the following reset does not destroy
+    /// the reply. Almost nothing is read meanwhile, so that a client with more data is still writing.
     async fn close_early(&mut self) {
         let _ = self.stream.shutdown().await;
         let mut bin = vec![0; READ_SIZE];
@@ -409,16 +410,16 @@ fn half(body: &[u8]) -> &[u8] {
     body.get(..body.len() / 2).unwrap_or_default()
 }
 
-/// Largest request head. nginx allows 32 KiB; real requests have less than 2 KiB.
+/// Largest request head, bytes. nginx allows 32 KiB; real requests have less than 2 KiB.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
-/// Longest line with a chunk size and extensions.
+/// Longest line with a chunk size and extensions, bytes.
 const MAX_LINE: usize = 4096;
 const READ_SIZE: usize = 64 * 1024;
-/// Time-out for the next request, as in nginx (`keepalive_timeout`).
+/// Time for which a connection waits for the next request, as in nginx (`keepalive_timeout`).
 const HEAD_IDLE: Duration = Duration::from_secs(75);
-/// Time-out for the body, as in nginx (`client_body_timeout`).
+/// Time for which the fake waits for the next byte of a body, as in nginx (`client_body_timeout`).
 pub(super) const BODY_IDLE: Duration = Duration::from_secs(60);
 const EARLY_DISCARD: usize = 256 * 1024;
-/// Wait after an early reply, long enough for the client to read it.
+/// Wait after a reply that was sent before the body was read. It is long enough for the client to read the reply.
 const EARLY_LINGER: Duration = Duration::from_millis(100);

@@ -2,12 +2,12 @@
 //! `integrations/attachcallrecord`. It runs in the test process on random loopback ports ([`FakePyrus`]) or from the
 //! shell ([`serve()`]).
 //!
-//! - Behaviour that Pyrus does not document is an option ([`FakeOptions`]). Tests run with every value.
+//! - Where Pyrus does not document its behaviour, an option decides ([`FakeOptions`]). Tests run with every value.
 //! - Faults are scripted for each endpoint, before or after the request's effect ([`FaultStep`]).
-//! - Mistakes of the client are *violations*. They are recorded and do not change the reply
+//! - Mistakes of the client are *violations* of the API. They are recorded, and do not change the reply
 //!   ([`FakePyrus::violations`]).
-//! - Token lifetimes, rate windows and orphaned files follow a virtual clock ([`FakePyrus::advance`]). Waits of faults
-//!   use real time, because the client's time-outs do.
+//! - Token lifetimes, rate windows and *orphans* (files that no task uses) follow a virtual clock
+//!   ([`FakePyrus::advance`]). Waits of faults use real time, because the client's time-outs do.
 //! - Memory is bounded: at most 64 MiB of a file and 512 MiB in total are kept; the rest is only hashed.
 //!
 //! The fake proves nothing about undocumented behaviour: status codes of telephony errors, repeated call and attach
@@ -59,15 +59,15 @@ use world::{FakeWorld, ListenerUrls};
 /// Reasons why the fake cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum FakeError {
-    /// The address cannot be listened on.
+    /// The fake cannot listen on an address.
     #[error("cannot listen on {address}: {source}{}", remedy(.source))]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Error of the system.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The runtime or the thread cannot be started.
+    /// The async runtime or the thread cannot be started.
     #[error("cannot start the fake Pyrus: {0}")]
     Start(#[source] std::io::Error),
     /// The script file cannot be read.
@@ -75,7 +75,7 @@ pub enum FakeError {
     ReadScript {
         /// Path of the file.
         path: std::path::PathBuf,
-        /// Error of the system.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The script file is not valid.
@@ -83,12 +83,12 @@ pub enum FakeError {
     BadScript {
         /// Path of the file.
         path: std::path::PathBuf,
-        /// Description of the problem, with its position.
+        /// Description of the problem, with its position in the file.
         reason: String,
     },
 }
 
-/// A running fake Pyrus. Dropping it stops it.
+/// A running fake Pyrus. Dropping this value stops it.
 pub struct FakePyrus {
     shared: Arc<ServerShared>,
     urls: ListenerUrls,
@@ -122,18 +122,18 @@ impl FakePyrus {
         world.set_options(options);
     }
 
-    /// Appends a step to the queue of an endpoint.
+    /// Appends a fault step to the queue of an endpoint.
     pub fn script(&self, endpoint: FakeEndpoint, step: impl Into<FaultStep>) {
         self.shared.world().script.push(endpoint, step.into());
         self.shared.apply_refusals_and_wait();
     }
 
-    /// Removes all queued steps.
+    /// Removes all queued fault steps.
     pub fn clear_script(&self) {
         self.shared.world().script.clear();
     }
 
-    /// Changes the state of the fake, as a person or another client could.
+    /// Changes the state of the fake as a person or another client of Pyrus could.
     pub fn change(&self, change: WorldChange) {
         self.shared.world().change(&change);
     }
@@ -148,27 +148,27 @@ impl FakePyrus {
         self.shared.world().clock.now()
     }
 
-    /// Announces that the client under test was restarted, so another `auth` request is no violation.
+    /// Announces that the tested client was restarted. Then its next `auth` request is no violation.
     pub fn client_restarted(&self) {
         self.shared.world().checker.client_restarted();
     }
 
-    /// Returns a snapshot of the state.
+    /// Returns a snapshot of the fake's state.
     pub fn state(&self) -> FakeState {
         self.shared.world().state()
     }
 
-    /// Returns the violations so far.
+    /// Returns the violations (mistakes of the client) so far.
     pub fn violations(&self) -> Vec<String> {
         self.shared.world().checker.violations()
     }
 
-    /// Removes all violations, e.g. after expected ones.
+    /// Removes all recorded violations, e.g. after those that a test expects.
     pub fn clear_violations(&self) {
         self.shared.world().checker.clear();
     }
 
-    /// Returns the finished requests in the order of their ends, at most the last 50,000.
+    /// Returns the finished requests in the order in which they ended; at most the last 50,000.
     pub fn log(&self) -> Vec<RequestLogEntry> {
         self.shared.world().log()
     }
@@ -178,7 +178,7 @@ impl FakePyrus {
         format!("{}api/v4/auth", self.urls.accounts)
     }
 
-    /// Returns the base URL of the API: as named in the cloud's `auth` reply, or `…/api/v4/` on premises.
+    /// Returns the base URL of the API: that in the `auth` reply of the cloud, or `…/api/v4/` of a server on premises.
     pub fn api_url(&self) -> String {
         match self.shared.world().options.mode {
             PyrusMode::Cloud => self.urls.api.clone(),

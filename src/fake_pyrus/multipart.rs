@@ -6,22 +6,22 @@ use sha2::Sha256;
 
 use crate::text::hex;
 
-/// The content of an upload's body.
+/// The content of an upload's body, as far as it was parsed.
 #[derive(Debug, Default)]
 pub(super) struct ParsedUpload {
     /// Headers of the parts, in order.
     pub(super) parts: Vec<PartHeader>,
-    /// Size in bytes of the first part that has a file name.
+    /// Size of the first part that has a file name, bytes.
     pub(super) size: u64,
     pub(super) md5: String,
     pub(super) sha256: String,
-    /// Content of the file. `None` if it is larger than the limit.
+    /// Content of the file. `None` if the file is larger than the limit.
     pub(super) bytes: Option<Vec<u8>>,
     /// True if the closing boundary was found.
     pub(super) complete: bool,
     /// Number of bytes after the closing boundary, without one CRLF.
     pub(super) epilogue: u64,
-    /// The reason why the body is not valid, if it is not.
+    /// The reason why the body is not valid multipart; `None` if it is valid.
     pub(super) malformed: Option<&'static str>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct PartHeader {
 /// The parser state.
 #[derive(Debug)]
 pub(super) struct MultipartParser {
-    /// CRLF, two hyphens, and the boundary.
+    /// The delimiter between parts: CRLF, two hyphens, and the boundary.
     delimiter: Vec<u8>,
     buf: Vec<u8>,
     state: MultipartState,
@@ -49,14 +49,14 @@ pub(super) struct MultipartParser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MultipartState {
     Preamble,
-    /// The parser is behind a delimiter: either `--` or a new part follows.
+    /// After a delimiter: either `--` or a new part follows.
     Boundary,
     Header,
-    /// The parser is in the content of the file.
+    /// Within the content of the file.
     File,
-    /// The parser is in the content of another part.
+    /// Within the content of another part.
     Skip,
-    /// The parser is behind the closing delimiter, before the CRLF of its line.
+    /// After the closing delimiter, before the CRLF of its line.
     Closing,
     Epilogue,
     Broken,
@@ -93,7 +93,7 @@ impl MultipartParser {
         self.upload.bytes.as_ref().map_or(0, |b| b.len() as u64)
     }
 
-    /// Drops the kept content. From now on the file is only hashed.
+    /// Drops the stored content of the file. From now on the file is only hashed.
     pub(super) fn stop_keeping(&mut self) {
         self.upload.bytes = None;
     }
@@ -108,7 +108,7 @@ impl MultipartParser {
         self.upload
     }
 
-    /// Parses one element. Returns false if more bytes are needed.
+    /// Parses the next element of the body. Returns false if more bytes are needed.
     fn step(&mut self) -> bool {
         match self.state {
             MultipartState::Preamble | MultipartState::File | MultipartState::Skip => self.content(),
@@ -136,7 +136,7 @@ impl MultipartParser {
     fn content(&mut self) -> bool {
         let (end, found) = match memchr::memmem::find(&self.buf, &self.delimiter) {
             Some(at) => (at, true),
-            // A delimiter may begin at the end of the buffer.
+            // The end of the buffer is kept, because a delimiter may begin there.
             None => (self.buf.len().saturating_sub(self.delimiter.len() - 1), false),
         };
         if self.state == MultipartState::File {

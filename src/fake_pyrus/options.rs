@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// All options of the fake. In JSON every member is optional and durations are in seconds.
+/// All options of the fake. In JSON, every member is optional, and durations are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeOptions {
-    /// The kind of Pyrus installation.
+    /// Kind of the simulated Pyrus installation.
     pub mode: PyrusMode,
-    /// Whether accounts, API and files have listeners of their own. A client that assumes a single host then fails. It
-    /// is read only at the start.
+    /// Whether accounts, API and files have listeners of their own. Then a client that assumes a single host fails.
+    /// This option is read only at the start.
     pub split_hosts: bool,
     /// Whether the URLs in the `auth` reply end with a slash.
     pub url_slash: UrlSlash,
@@ -20,25 +20,25 @@ pub struct FakeOptions {
     pub logic_error_status: u16,
     /// HTTP status of `invalid_field_mapping_code`: 200 or 400.
     pub mapping_error_status: u16,
-    /// Whether a reply to a call with `invalid_field_mapping_code` contains `task_id`.
+    /// Whether a reply with the error `invalid_field_mapping_code` to a call contains `task_id`.
     pub mapping_error_task_id: bool,
     /// Body of the reply to a successful attach request.
     pub attach_ok_body: AttachOkBody,
     /// JSON type of `task_id` and `user_id`.
     pub id_style: IdStyle,
-    /// Case of `md5_hash`.
+    /// Case of the letters in `md5_hash`.
     pub md5_case: Md5Case,
-    /// Effect of registering the same `account_id` and `external_id` again.
+    /// Effect of registering a call again, i.e. with the same `account_id` and `external_id`.
     pub repeat_call: RepeatCall,
-    /// Whether attach requests need `account_id`.
+    /// Whether requests to attach a file need `account_id`.
     pub attach_requires_account: bool,
-    /// When a call gets a task of its own.
+    /// Which calls get a task of their own.
     pub task_policy: TaskPolicy,
-    /// Value of `responsible_person` if no work phone matches.
+    /// Value of `responsible_person` if the number called is nobody's work phone.
     pub responsible_empty: ResponsibleEmpty,
-    /// Error code for an attach request with an unknown `task_id`.
+    /// Error code for a request to attach to an unknown `task_id`.
     pub unknown_task_error: UnknownTaskError,
-    /// Largest upload in bytes.
+    /// Size of the largest accepted upload, bytes.
     pub max_upload: u64,
     /// How a larger upload is refused.
     pub too_large: TooLargeReply,
@@ -47,17 +47,18 @@ pub struct FakeOptions {
     pub token_ttl: Duration,
     /// Maximum number of valid tokens of a user. A further token revokes the oldest.
     pub max_tokens_per_user: usize,
-    /// Rate limit of a user.
+    /// Limit of the rate of requests of a user.
     pub rate_limit: RateLimit,
-    /// Real time after a 429 in which further requests are no violation: concurrent requests may cross the reply.
+    /// Real time after a reply 429 in which further requests are no violation, because the client may have sent them
+    /// before it got the reply.
     #[serde(with = "seconds")]
     pub rate_grace: Duration,
-    /// Lifetime of a file that no task references, by the virtual clock.
+    /// Lifetime of a file that no task uses, by the virtual clock.
     #[serde(with = "seconds")]
     pub orphan_ttl: Duration,
-    /// Whether an attach request that is refused for its file format still fills the form fields.
+    /// Whether a request to attach whose file format is refused still fills the form fields.
     pub bad_format_applies_mappings: bool,
-    /// Whether an attach request without a file fills the form fields; the reference does not say.
+    /// Whether a request to attach without a file fills the form fields; the reference of Pyrus does not say.
     pub fields_without_file: bool,
     /// Maximum number of attachments of a task (`too_many_attachments`).
     pub max_attachments: usize,
@@ -65,15 +66,15 @@ pub struct FakeOptions {
     pub max_comments: usize,
     /// Language of error texts.
     pub error_lang: ErrorLanguage,
-    /// Whether the virtual clock runs by itself.
+    /// Whether the virtual clock runs with real time.
     pub clock: ClockMode,
     /// Whether the old telephony API (`/v4/calls`, removed by Pyrus in 2024) is served.
     pub legacy_calls: bool,
-    /// Id of the first task.
+    /// Id that the first task gets.
     pub first_task_id: u64,
-    /// Seed of guids and tokens, for repeatable runs.
+    /// Seed of random ids and tokens, for repeatable runs.
     pub seed: Option<u64>,
-    /// The users.
+    /// The users who can log in.
     pub users: Vec<FakeUser>,
     /// The connected telephony extensions.
     pub accounts: Vec<FakeAccount>,
@@ -130,7 +131,7 @@ pub enum PyrusMode {
     Cloud,
     /// On premises: everything is under `/api/v4` of one host, and the `auth` reply names no URLs.
     Onprem,
-    /// On premises in a version without telephony: those paths reply 202 with `{"Message":…}`.
+    /// On premises in a version without telephony: its paths reply 202 with `{"Message":…}`.
     LegacyOnprem,
 }
 
@@ -173,7 +174,7 @@ pub enum IdStyle {
     Mixed,
 }
 
-/// Case of `md5_hash`.
+/// Case of the letters in `md5_hash`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Md5Case {
@@ -188,25 +189,25 @@ pub enum Md5Case {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RepeatCall {
-    /// A further comment in the task. It counts as a duplicate.
+    /// Adds a further comment to the task. It counts as a duplicate.
     #[default]
     Comment,
-    /// A silent update.
+    /// Updates the call without a visible change.
     Update,
 }
 
-/// When a call gets a task of its own.
+/// Which calls get a task of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskPolicy {
-    /// A call from a number that has an open task becomes a comment of this task.
+    /// A call from a number that has an open task gets no task, but becomes a comment of this task.
     #[default]
     SameFromOpenTask,
     /// Every call gets a new task.
     AlwaysNew,
 }
 
-/// Value of `responsible_person` if nobody was found.
+/// Value of `responsible_person` if no responsible person was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponsibleEmpty {
@@ -219,7 +220,7 @@ pub enum ResponsibleEmpty {
     Object,
 }
 
-/// Error code for an attach request with an unknown `task_id`.
+/// Error code for a request to attach to an unknown `task_id`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownTaskError {
@@ -252,24 +253,24 @@ pub enum ErrorLanguage {
     Ru,
 }
 
-/// Whether the virtual clock runs by itself.
+/// Whether the virtual clock runs with real time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockMode {
-    /// It runs with real time and can be advanced.
+    /// The clock runs with real time, and tests can advance it.
     #[default]
     Running,
-    /// The clock stands still until a test advances it.
+    /// The clock advances only when a test advances it.
     Frozen,
 }
 
-/// Rate limit of a user in a fixed window of virtual time.
+/// Rate limit of a user: a number of requests in a fixed window of virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// Number of requests in a window.
+    /// Maximum number of requests in a window.
     pub requests: u32,
-    /// Length of the window.
+    /// Length of a window, in virtual time.
     #[serde(with = "seconds")]
     pub window: Duration,
 }
@@ -280,9 +281,9 @@ pub struct RateLimit {
 pub struct FakeUser {
     /// Login of a person or a bot.
     pub login: String,
-    /// The API key. It appears in no snapshot, log or reply.
+    /// The security key. It appears in no snapshot, log or reply.
     pub security_key: String,
-    /// Ids of the Pyrus accounts behind this login. With several, `auth` needs `person_id`.
+    /// Ids of the Pyrus accounts (persons) of this login. If there are several, `auth` needs `person_id`.
     pub person_ids: Vec<u64>,
     /// Whether an administrator has blocked the user.
     pub blocked: bool,
@@ -303,13 +304,13 @@ impl Default for FakeUser {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeAccount {
-    /// Id of the account in the external system.
+    /// Id of the account, as the recorder sends it (`account_id`).
     pub account_id: String,
     /// Id of the form that receives the calls.
     pub form_id: u64,
-    /// Whether the owner of the form accepts calls. If not, the error is `webhook_is_disabled`.
+    /// Whether the owner of the form accepts calls. If not, calls are refused with `webhook_is_disabled`.
     pub webhook_enabled: bool,
-    /// Codes of the form's fields.
+    /// Codes of the fields that the form has.
     pub allowed_codes: Vec<String>,
 }
 
@@ -324,17 +325,17 @@ impl Default for FakeAccount {
     }
 }
 
-/// A Pyrus user who can be responsible for a call.
+/// A person in Pyrus who can become responsible for a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FakePerson {
-    /// Id of the user.
+    /// Id of the person.
     pub user_id: u64,
     /// First name.
     pub first_name: String,
     /// Last name.
     pub last_name: String,
-    /// Numbers of the "Work phone" field. Replies contain the first.
+    /// Numbers in the "Work phone" field of the person. Replies contain the first.
     pub work_phones: Vec<String>,
 }
 

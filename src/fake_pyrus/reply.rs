@@ -1,4 +1,4 @@
-//! A reply of the fake, and the mode of sending it.
+//! A reply of the fake, and the ways of sending it.
 
 use std::time::Duration;
 
@@ -18,32 +18,32 @@ pub(super) struct FakeReply {
 pub(super) enum ReplyMode {
     /// The reply is sent normally.
     Normal,
-    /// Silence, then the reply.
+    /// The fake waits, then sends the reply.
     HangBefore(Duration),
-    /// Silence, then the connection closes.
+    /// The fake waits, then closes the connection.
     HangThenClose(Duration),
-    /// Head, silence, body.
+    /// The fake sends the head of the reply, waits, and sends the body.
     HangAfter(Duration),
-    /// Head, silence, then the connection closes.
+    /// The fake sends the head of the reply, waits, and closes the connection.
     HangAfterThenClose(Duration),
-    /// The body at this rate, in bytes per second.
+    /// The body is sent at this rate, in bytes per second.
     Drip(u32),
-    /// Half of the body that `Content-Length` announces.
+    /// Only half of the body that `Content-Length` announces is sent.
     Truncated,
-    /// A chunked body whose second chunk has no valid size.
+    /// The body is chunked, and its second chunk has no valid size.
     BadChunk,
-    /// A body `{"pad":"xxx…"}` of this number of bytes.
+    /// The body is `{"pad":"xxx…"}` with this number of bytes.
     Huge(u64),
     /// No reply; the connection is closed (TCP FIN).
     Close,
     /// No reply; the connection is reset (TCP RST).
     Reset,
-    /// The reply before the body is read; the connection closes while the client still writes.
+    /// The reply is sent before the request's body is read. The connection closes while the client still writes.
     Early,
 }
 
 impl ReplyMode {
-    /// Returns true if a patient client receives the complete reply.
+    /// Returns true if a client that waits long enough receives the complete reply.
     pub(super) fn is_whole(self) -> bool {
         !matches!(
             self,

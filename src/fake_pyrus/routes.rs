@@ -1,7 +1,7 @@
-//! The endpoints except those of telephony, which are in the module `telephony`.
+//! The endpoints of the fake except those of telephony, which are in the module `telephony`.
 //!
-//! The order of checks is everywhere: route, token, rate limit, body, account, webhook, required parameters, lookup,
-//! file, mappings.
+//! Every endpoint checks in this order: path, token, rate limit, body, account, acceptance of calls, required
+//! parameters, lookup, file, form fields.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use super::reply::FakeReply;
 use super::state::{FakeStore, TokenValidity};
 use super::world::FakeWorld;
 
-/// The listener that received a request.
+/// The host (listener) that received a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiHost {
-    /// The accounts host: `auth`; on premises everything.
+    /// The accounts host: serves `auth`; on premises it serves everything.
     Accounts,
     /// The API host.
     Api,
@@ -30,7 +30,7 @@ pub enum ApiHost {
     One,
 }
 
-/// The endpoint that a path belongs to.
+/// The endpoint to which a path belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PyrusRoute {
     Auth,
@@ -39,7 +39,7 @@ pub(super) enum PyrusRoute {
     Attach,
     /// A telephony path on a server without telephony.
     NoTelephony(FakeEndpoint),
-    /// A path under `/v4/calls`, with the rest of the path.
+    /// A path below `/v4/calls` (the old telephony API). Holds the rest of the path.
     LegacyCalls(String),
     Unknown,
 }
@@ -52,12 +52,12 @@ pub(super) enum RequestPayload {
     TooLarge,
 }
 
-/// A reply, with data for the log and for the violation checks.
+/// A reply, with data for the log and for finding violations.
 #[derive(Debug)]
 pub(super) struct RouteResult {
     pub(super) reply: FakeReply,
     pub(super) code: Option<String>,
-    /// Summary of the request for people who read the log.
+    /// Summary of the request, for people who read the log.
     pub(super) note: String,
 }
 
@@ -114,7 +114,7 @@ impl PyrusRoute {
 }
 
 impl FakeWorld {
-    /// Carries out a request and returns its reply.
+    /// Executes a request and returns its reply.
     pub(super) fn answer(&mut self, route: &PyrusRoute, head: &RequestHead, payload: RequestPayload) -> RouteResult {
         let now = self.clock.now();
         self.store.sweep(self.options.orphan_ttl, now);
@@ -162,12 +162,12 @@ impl FakeWorld {
         RouteResult { reply: no_such_resource(status, head.path()), code: None, note: "no such path here".into() }
     }
 
-    /// Replies with a telephony error.
+    /// Returns the reply with a telephony error.
     pub(super) fn refusal(&self, code: &str) -> RouteResult {
         self.error(self.options.logic_error_status, code)
     }
 
-    // -- auth --
+    // The endpoint `auth`.
 
     fn auth(&mut self, payload: RequestPayload, now: Duration) -> RouteResult {
         let body = match parse_object(payload) {
@@ -220,7 +220,8 @@ impl FakeWorld {
         }
     }
 
-    /// Counts a request in the rate window of its user. Returns the rate headers and whether the limit is exceeded.
+    /// Counts a request in the rate window of its user. Returns the headers about the rate limit, and whether the limit
+    /// is exceeded.
     fn count_rate(&mut self, login: &str, now: Duration) -> (Vec<(String, String)>, bool) {
         let limit = self.options.rate_limit;
         let (began, used) = self.rates.entry(login.to_owned()).or_insert((now, 0));
@@ -241,7 +242,7 @@ impl FakeWorld {
         (headers, over)
     }
 
-    // -- files --
+    // The endpoint `files/upload`.
 
     fn upload(&mut self, login: &str, payload: RequestPayload, now: Duration) -> RouteResult {
         let upload = match payload {
@@ -274,7 +275,7 @@ impl FakeWorld {
     }
 }
 
-/// Makes the reply of ASP.NET to an unknown path. It has no `error_code`.
+/// Returns the reply that ASP.NET gives for an unknown path. It has no `error_code`.
 pub(super) fn no_such_resource(status: u16, path: &str) -> FakeReply {
     let path: String = path.chars().take(200).collect();
     FakeReply::json(
@@ -301,7 +302,7 @@ pub(super) fn parse_object(payload: RequestPayload) -> Result<Map<String, Value>
     serde_json::from_slice(&bytes).map_err(|_| "invalid_json")
 }
 
-/// Returns a member as text. Numbers are converted; an empty string counts as absent.
+/// Returns a member of a JSON object as text. Numbers are converted; an empty string counts as absent.
 pub(super) fn text_of(body: &Map<String, Value>, name: &str) -> Option<String> {
     match body.get(name)? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
@@ -319,5 +320,5 @@ pub(super) fn wrong_method(head: &RequestHead) -> RouteResult {
     RouteResult { reply: FakeReply::json(405, &json!({"Message": text})), code: None, note: "wrong method".into() }
 }
 
-/// Longest file name. The real limit is unknown; this is the limit of most file systems.
+/// Longest file name, bytes. The real limit is unknown; this is the limit of most file systems.
 const MAX_FILE_NAME: usize = 255;

@@ -41,7 +41,8 @@ pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send
     let script = script.as_deref().map(read_script).transpose()?.unwrap_or_default();
     let out = Arc::new(Mutex::new(out));
     let fake = start(listen, &script, &out)?;
-    // The reader of the banner may send the signal at once.
+    // The signal handlers are installed before the banner is written, because the reader of the banner may send a
+    // signal at once.
     wait_for_signal(|| write_line(&out, &banner(&fake)))?;
     write_line(&out, "stopped\n");
     Ok(())
@@ -58,7 +59,8 @@ fn start<W: Write + Send + 'static>(
     let one = [(ListenerRole::Both(ApiHost::One), listen)];
     let fake = match split(listen).filter(|_| options.split_hosts) {
         Some(listeners) => match FakePyrus::start_at(options.clone(), &listeners, Some(observer(out))) {
-            // The first port was requested and is required; the other two may be missing.
+            // The first port was requested, so it must be free. If one of the other two is not, everything is on the
+            // first.
             Err(FakeError::Listen { address, .. }) if address != listen => {
                 write_line(out, &format!("{address} is taken: all on {listen}\n"));
                 FakePyrus::start_at(options.clone(), &one, Some(observer(out)))

@@ -1,4 +1,4 @@
-//! The listeners, and the path of a request from its bytes to its reply.
+//! The listeners of the fake, and the processing of a request from its bytes to its reply.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,11 +28,11 @@ pub(super) struct ServerShared {
     world: Mutex<FakeWorld>,
     gates: Vec<(ApiHost, watch::Sender<Duration>)>,
     connections: Semaphore,
-    /// Bytes kept of unfinished uploads.
+    /// Number of bytes stored of unfinished uploads.
     under_way: AtomicU64,
-    /// Number of times that a listener was closed.
+    /// Number of times that a fault closed a listener.
     closings: AtomicU64,
-    /// Called for each finished request.
+    /// Function that is called for each finished request.
     observer: Option<RequestObserver>,
 }
 
@@ -72,24 +72,25 @@ impl ServerShared {
         }
     }
 
-    /// Locks the state. A test that panicked while it held the lock leaves it consistent enough to inspect.
+    /// Locks the state. The lock works even if a test panicked while it held it, because the state is consistent enough
+    /// to inspect.
     pub(super) fn world(&self) -> MutexGuard<'_, FakeWorld> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the listeners that the script closes now, and waits until they are closed. Must not run on the server's
-    /// thread.
+    /// Closes the listeners that the fault script closes now, and waits until they are closed. Must not be called on
+    /// the server's thread.
     pub(super) fn apply_refusals_and_wait(&self) {
         let before = self.closings.load(Ordering::Acquire);
         let signalled = self.apply_refusals();
         let until = real_now() + CLOSING;
-        // A listener that is closed already gets the signal only when it opens again. Hence the time limit.
+        // A listener that is already closed reacts only when it opens again. So the wait has a time limit.
         while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
             std::thread::yield_now();
         }
     }
 
-    /// Closes the listeners that the script closes now. Returns their number.
+    /// Closes the listeners that the fault script closes now. Returns their number.
     pub(super) fn apply_refusals(&self) -> u64 {
         let mut signalled = 0;
         let (refusals, mode) = {
@@ -114,7 +115,7 @@ impl ServerShared {
 
     fn gate(&self, role: ListenerRole) -> watch::Receiver<Duration> {
         let gate = self.gates.iter().find(|(host, _)| Some(*host) == role.host());
-        // The control listener has no gate. A channel without a sender never changes.
+        // No fault closes the control listener. Its channel has no sender, so it never changes.
         gate.map_or_else(|| watch::channel(Duration::ZERO).1, |(_, gate)| gate.subscribe())
     }
 
@@ -130,7 +131,7 @@ pub(super) fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
     bind(at)?.listen(BACKLOG)
 }
 
-/// Accepts connections for ever.
+/// Accepts connections until the fake stops.
 pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener, role: ListenerRole) {
     let mut gate = shared.gate(role);
     loop {
@@ -138,8 +139,8 @@ pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener,
             biased;
             wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                // The clone has seen the same changes as this loop, so a closing in between also ends the new
-                // connection.
+                // The clone of the receiver has seen the same changes as this loop. So if the listener is closed in
+                // between, the new connection ends, too.
                 Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, role, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file descriptors: wait until some are free
             },
@@ -176,7 +177,7 @@ async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) ->
 fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // A small buffer lets a writer of an upload notice slow reading.
+    // With a small receive buffer, a client that uploads notices slow reading soon.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(at)?;
     Ok(socket)
@@ -294,7 +295,7 @@ fn cut_short(
             world.note(ticket, "bad chunks");
             (FakeReply::proxy_page(400), ReplyMode::Normal)
         }
-        // This is no violation: a client may be killed during an upload.
+        // This is no violation by the client: it may be killed during an upload.
         BodyError::Closed | BodyError::Stopped => {
             world.note(ticket, &format!("the client left after {} bytes of the body", body.received));
             (FakeReply::default(), ReplyMode::Close)
@@ -325,7 +326,7 @@ async fn finish(
     if sent == ReplyDelivery::Whole { ConnectionReuse::KeepAlive } else { ConnectionReuse::Close }
 }
 
-/// Reads a body: uploads through the parser, other bodies into memory. Both are bounded.
+/// Reads a body: an upload through the multipart parser, any other body into memory. Both have a size limit.
 async fn read_payload(
     shared: &ServerShared,
     conn: &mut HttpConnection,
@@ -358,14 +359,14 @@ async fn read_payload(
     Ok(if body.received > MAX_JSON { RequestPayload::TooLarge } else { RequestPayload::Bytes(bytes) })
 }
 
-/// The share of one unfinished upload in the memory limit.
+/// The memory that one unfinished upload uses of the common limit.
 struct MemoryShare<'a> {
     under_way: &'a AtomicU64,
     mine: u64,
 }
 
 impl MemoryShare<'_> {
-    /// Sets the share to `bytes`. Returns false if all uploads together exceed the limit.
+    /// Sets the memory of this upload to `bytes`. Returns false if all uploads together exceed the limit.
     fn set(&mut self, bytes: u64) -> bool {
         self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
         self.mine = bytes;
@@ -379,7 +380,7 @@ impl Drop for MemoryShare<'_> {
     }
 }
 
-/// Reads the body of a control request. Returns `None` if it is too large or broken.
+/// Reads the body of a control request. Returns `None` if the body is too large or malformed.
 pub(super) async fn read_small(conn: &mut HttpConnection, head: &RequestHead) -> Option<Vec<u8>> {
     let mut body = RequestBody::new(head.framing().ok()?);
     let _ = conn.encourage(head).await;
@@ -393,11 +394,11 @@ pub(super) async fn read_small(conn: &mut HttpConnection, head: &RequestHead) ->
     Some(bytes)
 }
 
-/// Maximum number of connections. A plain process has 1,024 file descriptors.
+/// Maximum number of connections. A process may have 1,024 file descriptors by default.
 const MAX_CONNECTIONS: usize = 900;
 /// Time limit for closing a listener. A longer wait means that it is closed already.
 const CLOSING: Duration = Duration::from_secs(3);
 const BACKLOG: u32 = 1024;
 const RECEIVE_BUFFER: u32 = 128 * 1024;
-/// Largest JSON body. Real bodies (eight mappings of 300 characters) have 10 KiB.
+/// Largest JSON body, bytes. Real bodies (eight fields of 300 characters) have 10 KiB.
 const MAX_JSON: u64 = 1024 * 1024;

@@ -14,7 +14,7 @@ use super::options::{FakeAccount, FakeOptions, FakePerson, TaskPolicy};
 /// A snapshot of the state, without keys and tokens.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FakeState {
-    /// Virtual time of the snapshot.
+    /// Virtual time at which the snapshot was taken.
     pub at: String,
     /// The users.
     pub users: Vec<UserSnapshot>,
@@ -24,13 +24,13 @@ pub struct FakeState {
     pub accounts: Vec<FakeAccount>,
     /// The people with their work phones.
     pub people: Vec<FakePerson>,
-    /// The tasks, by id.
+    /// The tasks, sorted by id.
     pub tasks: Vec<PyrusTask>,
-    /// The registered calls, in order.
+    /// The registered calls, in the order of registration.
     pub calls: Vec<RegisteredCall>,
-    /// The existing uploaded files, in order.
+    /// The uploaded files that still exist, in the order of upload.
     pub files: Vec<StoredFile>,
-    /// Number of requests by endpoint, including requests with a fault.
+    /// Number of requests by endpoint, including those affected by a fault.
     pub requests: BTreeMap<FakeEndpoint, u64>,
     /// Number of calls registered twice with a visible comment, and of files attached twice.
     pub duplicates: u64,
@@ -49,18 +49,18 @@ impl FakeState {
         self.tasks.iter().find(|t| t.task_id == task_id)
     }
 
-    /// Returns the file with this guid.
+    /// Returns the file with this id.
     pub fn file(&self, guid: &str) -> Option<&StoredFile> {
         self.files.iter().find(|f| f.guid == guid)
     }
 }
 
-/// A user without the key.
+/// A user, without the security key.
 #[derive(Clone, Debug, Serialize)]
 pub struct UserSnapshot {
     /// Login of the user.
     pub login: String,
-    /// Ids of the Pyrus accounts behind the login.
+    /// Ids of the Pyrus accounts (persons) of the login.
     pub person_ids: Vec<u64>,
     /// Whether an administrator has blocked the user.
     pub blocked: bool,
@@ -71,7 +71,7 @@ pub struct UserSnapshot {
 pub struct TokenSnapshot {
     /// Login of the token's user.
     pub login: String,
-    /// Virtual time of the issue.
+    /// Virtual time at which the token was issued.
     pub issued: String,
     /// Whether the token is valid.
     pub life: TokenValidity,
@@ -81,11 +81,11 @@ pub struct TokenSnapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenValidity {
-    /// Valid.
+    /// The token is valid.
     Active,
-    /// Expired: `token_ttl` has passed.
+    /// The token has expired: `token_ttl` has passed.
     Expired,
-    /// Revoked by a newer token, a new key or the script.
+    /// The token was revoked by a newer token, a new key or the fault script.
     Revoked,
 }
 
@@ -96,7 +96,7 @@ pub struct PyrusTask {
     pub task_id: u64,
     /// `account_id` of the telephony extension.
     pub account_id: String,
-    /// Id of the form.
+    /// Id of the form to which the task belongs.
     pub form_id: u64,
     /// `from_number` of the first call.
     pub from: String,
@@ -106,7 +106,7 @@ pub struct PyrusTask {
     pub open: bool,
     /// `user_id` of the responsible person.
     pub responsible: Option<u64>,
-    /// The comments, in order.
+    /// The comments, in the order in which they were made.
     pub comments: Vec<TaskComment>,
     /// The attached recordings.
     pub attachments: Vec<TaskAttachment>,
@@ -123,7 +123,7 @@ pub struct TaskComment {
     pub kind: CommentKind,
     /// `external_id` of the call, if known.
     pub external_id: Option<String>,
-    /// Guid of the file, if there is one.
+    /// Id of the attached file, if there is one.
     pub guid: Option<String>,
 }
 
@@ -157,7 +157,7 @@ pub struct TaskAttachment {
 pub struct RegisteredCall {
     /// `account_id` of the telephony extension.
     pub account_id: String,
-    /// The call's id in the external system.
+    /// The call's id, given by the recorder.
     pub external_id: Option<String>,
     /// Id of the call's task.
     pub task_id: u64,
@@ -167,7 +167,7 @@ pub struct RegisteredCall {
     pub to: String,
     /// Extension that took part in the call.
     pub internal: Option<String>,
-    /// Number of registrations.
+    /// Number of times that the call was registered.
     pub registered: u32,
 }
 
@@ -188,9 +188,9 @@ pub struct StoredFile {
     pub sha256: String,
     /// Virtual time of the upload.
     pub created: String,
-    /// Whether a task references the file.
+    /// Whether a task uses the file.
     pub referenced: bool,
-    /// Content. `None` for a file over 64 MiB, or once 512 MiB are kept.
+    /// Content of the file. `None` if the file is larger than 64 MiB, or if 512 MiB are stored already.
     #[serde(skip)]
     pub bytes: Option<Arc<Vec<u8>>>,
 }
@@ -211,7 +211,7 @@ pub(super) struct FakeStore {
     tasks: BTreeMap<u64, PyrusTask>,
     calls: Vec<RegisteredCall>,
     by_external_id: HashMap<(String, String), usize>,
-    /// The newest task, by `account_id` and `from_number`.
+    /// Id of the newest task, by `account_id` and `from_number`.
     latest_task: HashMap<(String, String), u64>,
     files: Vec<(Duration, StoredFile)>,
     file_index: HashMap<String, usize>,
@@ -240,7 +240,7 @@ impl FakeStore {
         }
     }
 
-    // -- tokens --
+    // Methods for tokens.
 
     pub(super) fn issue_token(&mut self, login: &str, options: &FakeOptions, now: Duration) -> String {
         let value = format!("gAAAAA{}", (0..40).map(|_| self.rng.alphanumeric()).collect::<String>());
@@ -292,7 +292,7 @@ impl FakeStore {
         self.tokens.iter().enumerate().filter(|(_, t)| active(t)).map(|(i, _)| i).collect()
     }
 
-    // -- calls and tasks --
+    // Methods for calls and tasks.
 
     pub(super) fn find_call(&self, account_id: Option<&str>, external_id: &str) -> Option<RegisteredCall> {
         match account_id {
@@ -323,7 +323,7 @@ impl FakeStore {
         }
     }
 
-    /// Returns the task for a new call, and creates it if necessary. The flag is true for a new task.
+    /// Returns the id of the task for a new call, and true if the task was created for it.
     pub(super) fn task_for(&mut self, account: &FakeAccount, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
         let key = (account.account_id.clone(), from.to_owned());
         if policy == TaskPolicy::SameFromOpenTask
@@ -354,7 +354,7 @@ impl FakeStore {
         self.calls.push(call);
     }
 
-    // -- files --
+    // Methods for files.
 
     pub(super) fn add_file(&mut self, owner: &str, name: &str, upload: ParsedUpload, now: Duration) -> StoredFile {
         let guid = self.guid();
@@ -386,7 +386,7 @@ impl FakeStore {
         }
     }
 
-    /// Removes files that no task references and that have reached the lifetime `ttl`.
+    /// Removes files that no task uses and that have reached the lifetime `ttl`.
     pub(super) fn sweep(&mut self, ttl: Duration, now: Duration) {
         let old = |created: &Duration| now.saturating_sub(*created) >= ttl;
         // The files are in the order of their creation, so recent files need no check.
@@ -417,7 +417,7 @@ impl FakeStore {
 
     pub(super) fn guid(&mut self) -> String {
         let r = self.rng.u128(..);
-        // RFC 9562: version 4, variant 10.
+        // RFC 9562: bits for version 4 and variant 10 are set.
         let r = (r & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
         let hex = format!("{r:032x}");
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();

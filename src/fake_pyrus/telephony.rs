@@ -1,4 +1,4 @@
-//! The endpoints `integrations/call` and `integrations/attachcallrecord`, and the API that they replaced.
+//! The endpoints `integrations/call` and `integrations/attachcallrecord`, and the old API that they replaced.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::state::{CommentKind, RegisteredCall, TaskAttachment, TaskComment};
 use super::world::FakeWorld;
 
 impl FakeWorld {
-    // -- integrations/call --
+    // The endpoint `integrations/call`.
 
     pub(super) fn call(&mut self, body: &Map<String, Value>, now: Duration) -> RouteResult {
         let account = match self.account(text_of(body, "account_id").as_deref()) {
@@ -103,7 +103,7 @@ impl FakeWorld {
         }
     }
 
-    /// Formats an id as a string if the option is `String` or `also`, else as a number.
+    /// Returns an id in JSON: a string if the option `id_style` is `String` or `also`, else a number.
     fn id(&self, id: u64, also: IdStyle) -> Value {
         if self.options.id_style == IdStyle::String || self.options.id_style == also {
             id.to_string().into()
@@ -128,7 +128,7 @@ impl FakeWorld {
         RouteResult { reply, code: Some(code.into()), note }
     }
 
-    // -- integrations/attachcallrecord --
+    // The endpoint `integrations/attachcallrecord`.
 
     pub(super) fn attach(&mut self, login: &str, body: &Map<String, Value>, now: Duration) -> RouteResult {
         let account_id = text_of(body, "account_id");
@@ -184,7 +184,7 @@ impl FakeWorld {
         self.attached(task_id, &bad, note)
     }
 
-    /// Fills form fields without attaching a file, as far as the option allows that.
+    /// Fills form fields without attaching a file, if the options allow that.
     fn add_fields(&mut self, task_id: u64, body: &Map<String, Value>, allowed: &[String]) -> RouteResult {
         if !self.options.fields_without_file {
             return self.refusal("unrecognized_attachment_id");
@@ -212,7 +212,7 @@ impl FakeWorld {
         answer
     }
 
-    /// Finds the task, and the `external_id` of the call if known. The first identifier in the body decides.
+    /// Finds the task, and the `external_id` of the call if known. The first identifier that the body contains decides.
     fn find_task(
         &mut self,
         account: Option<&FakeAccount>,
@@ -243,7 +243,7 @@ impl FakeWorld {
         self.account(Some(&account_id)).ok()
     }
 
-    // -- the API of before 2024 --
+    // The old API, which Pyrus removed in 2024.
 
     pub(super) fn legacy_calls(&mut self, tail: &str, head: &RequestHead, payload: RequestPayload) -> RouteResult {
         let body = match parse_object(payload) {
@@ -293,7 +293,7 @@ impl FakeWorld {
     }
 }
 
-/// Fills the form fields. Returns the codes that the form lacks.
+/// Fills the form fields of a task. Returns the codes that the form does not have.
 fn fill(fields: &mut BTreeMap<String, String>, body: &Map<String, Value>, allowed: &[String]) -> Vec<String> {
     let mut bad = Vec::new();
     for mapping in body.get("mappings").and_then(Value::as_array).into_iter().flatten() {

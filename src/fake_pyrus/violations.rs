@@ -1,4 +1,4 @@
-//! Finds *violations*: mistakes of the client that do not change the reply.
+//! Finds *violations*, i.e. mistakes of the client. They do not change the reply.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use super::multipart::ParsedUpload;
 #[derive(Debug, Default)]
 pub(super) struct StrictChecker {
     violations: Vec<String>,
-    /// Number of violations beyond the limit.
+    /// Number of violations that were not stored, because there were too many.
     uncounted: u64,
-    /// Logins with a token that no reply has refused yet.
+    /// Logins whose newest token was not refused in any reply yet.
     content: HashSet<String>,
-    /// Number of `auth` requests in flight, by login.
+    /// Number of `auth` requests without a reply yet, by login.
     auth_under_way: HashMap<String, u32>,
-    /// End of the pause that a 429 imposed (virtual time), and when the 429 was sent (real time), by login.
+    /// By login: the end of the pause that a reply 429 demands (virtual time), and when it was sent (real time).
     silence: HashMap<String, (Duration, Instant)>,
-    /// Call and attach requests that got their final reply, with its status.
+    /// Requests to register or attach that got a final reply, with the status of the reply.
     settled: HashMap<String, u16>,
 }
 
@@ -52,7 +52,7 @@ impl StrictChecker {
         self.silence.clear();
     }
 
-    // -- auth --
+    // Checks of `auth` requests.
 
     pub(super) fn auth_begins(&mut self, request: u64, login: &str, token_is_good: bool) {
         let under_way = self.auth_under_way.entry(login.to_owned()).or_default();
@@ -74,7 +74,7 @@ impl StrictChecker {
         }
     }
 
-    /// Records that a reply refused the token.
+    /// Records that a reply refused a token.
     pub(super) fn token_refused(&mut self, login: Option<&str>) {
         match login {
             Some(login) => _ = self.content.remove(login),
@@ -82,7 +82,7 @@ impl StrictChecker {
         }
     }
 
-    // -- rate --
+    // Checks of the rate of requests.
 
     pub(super) fn limited(&mut self, login: &str, until: Duration, sent_at: Instant) {
         self.silence.insert(login.to_owned(), (until, sent_at));
@@ -98,7 +98,7 @@ impl StrictChecker {
         }
     }
 
-    // -- repeats --
+    // Checks of repeated requests.
 
     pub(super) fn check_repeat(&mut self, request: u64, key: &str) {
         if let Some(status) = self.settled.get(key) {
@@ -114,20 +114,20 @@ impl StrictChecker {
         self.settled.insert(key, status);
     }
 
-    /// Forgets final replies, e.g. of a call that Pyrus no longer knows: the call may be registered again.
+    /// Forgets final replies, e.g. of a call that Pyrus does not know any more: the call may be registered again.
     pub(super) fn unsettle(&mut self, prefix: &str) {
         self.settled.retain(|key, _| !key.starts_with(prefix));
     }
 }
 
-/// When a request arrived (real time), and the tolerated delay after a 429.
+/// When a request arrived (real time), and how long after a 429 requests are tolerated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArrivalTime {
     pub(super) at: Instant,
     pub(super) grace: Duration,
 }
 
-/// Returns the mistakes in a JSON body.
+/// Returns the mistakes in the JSON body of a request.
 pub(super) fn json_faults(endpoint: FakeEndpoint, body: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     let members = match endpoint {
@@ -208,7 +208,7 @@ fn mapping_faults(mapping: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Returns the mistakes in an upload.
+/// Returns the mistakes in the body of an upload.
 pub(super) fn upload_faults(upload: &ParsedUpload) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(reason) = upload.malformed {

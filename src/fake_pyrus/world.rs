@@ -1,4 +1,5 @@
-//! The state behind the server's lock: options, clock, tables, script, violations, log. No method waits.
+//! The whole state behind the server's lock: options, clock, tables, fault script, violations, log. No method of it
+//! waits.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use super::violations::{self, ArrivalTime, StrictChecker};
 /// A finished request. It contains no token and no key.
 #[derive(Clone, Debug, Serialize)]
 pub struct RequestLogEntry {
-    /// Number of the request.
+    /// Number of the request, in the order of arrival.
     pub n: u64,
     /// Virtual time of arrival.
     pub at: String,
@@ -30,21 +31,21 @@ pub struct RequestLogEntry {
     pub endpoint: FakeEndpoint,
     /// HTTP method.
     pub method: String,
-    /// Path and query without token and key.
+    /// Path and query, without token and security key.
     pub target: String,
-    /// Header fields as sent, but `Authorization` is redacted.
+    /// Header fields as sent, except that the value of `Authorization` is redacted.
     pub headers: Vec<(String, String)>,
-    /// The JSON body, but `security_key` is redacted.
+    /// The JSON body, in which `security_key` is redacted.
     pub body: Option<Value>,
     /// Name and size in bytes of an uploaded file.
     pub upload: Option<(String, u64)>,
     /// The fault step that applied to the request.
     pub fault: Option<FaultStep>,
-    /// HTTP status of the reply; absent if none was sent.
+    /// HTTP status of the reply; `None` if no reply was sent.
     pub status: Option<u16>,
     /// Error code of the reply.
     pub error_code: Option<String>,
-    /// Summary for people.
+    /// Summary of the result, for people.
     pub outcome: String,
 }
 
@@ -65,7 +66,7 @@ pub(super) struct FakeWorld {
     pub(super) store: FakeStore,
     pub(super) script: FaultScript,
     pub(super) checker: StrictChecker,
-    /// Start of the rate window and number of requests in it, by login.
+    /// By login: the start of the rate window, and the number of requests in it.
     pub(super) rates: HashMap<String, (Duration, u32)>,
     pub(super) urls: ListenerUrls,
     log: VecDeque<RequestLogEntry>,
@@ -78,11 +79,11 @@ pub(super) struct RequestTicket {
     pub(super) route: PyrusRoute,
     pub(super) step: Option<FaultStep>,
     entry: RequestLogEntry,
-    /// Login of the request's token.
+    /// Login of the user whose token the request had.
     login: Option<String>,
-    /// Login in an `auth` request.
+    /// Login that an `auth` request names.
     auth_of: Option<String>,
-    /// Key under which the final reply is remembered.
+    /// Key under which the final reply to the request is stored; `None` if repeats of it are allowed.
     key: Option<String>,
     body: Option<serde_json::Map<String, Value>>,
 }
@@ -108,9 +109,10 @@ impl FakeWorld {
         }
     }
 
-    // -- a request's way --
+    // The functions that a request passes through, in their order.
 
-    /// Begins a request after its head was read: counts it, takes a script step, checks the header fields.
+    /// Begins a request after its head was read: counts it, takes a step of the fault script, and checks the header
+    /// fields.
     pub(super) fn begin(&mut self, host: ApiHost, head: &RequestHead, came: Instant) -> RequestTicket {
         let route = PyrusRoute::of(self.options.mode, host, head.path());
         let endpoint = route.endpoint();
@@ -142,7 +144,8 @@ impl FakeWorld {
         RequestTicket { route, step, entry, login, auth_of: None, key: None, body: None }
     }
 
-    /// Processes a request after its body was read. It takes effect unless the script prevents that. Returns the reply.
+    /// Processes a request after its body was read, and returns the reply. The request takes effect unless a fault
+    /// prevents that.
     pub(super) fn work(
         &mut self,
         ticket: &mut RequestTicket,
@@ -165,7 +168,7 @@ impl FakeWorld {
         fault_effects::reply(step.as_ref(), answer.map(|a| a.reply), self.options.error_lang)
     }
 
-    /// Ends a request just before its reply is sent, and remembers what the client learns from it.
+    /// Ends a request just before its reply is sent, and records what the client learns from the reply.
     pub(super) fn finish(
         &mut self,
         ticket: &mut RequestTicket,
@@ -194,12 +197,12 @@ impl FakeWorld {
         }
     }
 
-    /// Sets the summary of a request without a reply of its own.
+    /// Sets the summary of a request that gets no reply.
     pub(super) fn note(&mut self, ticket: &mut RequestTicket, what: &str) {
         ticket.entry.outcome = what.to_owned();
     }
 
-    // -- from outside --
+    // Functions for tests and control requests.
 
     pub(super) fn set_options(&mut self, new: FakeOptions) {
         if new.clock != self.options.clock {
@@ -243,7 +246,7 @@ impl FakeWorld {
         self.log.iter().cloned().collect()
     }
 
-    // -- strictness --
+    // Checks for violations.
 
     fn check_head(&mut self, n: u64, host: ApiHost, route: &PyrusRoute, head: &RequestHead) {
         let mut found: Vec<String> = Vec::new();
@@ -378,7 +381,7 @@ impl FakeWorld {
     }
 }
 
-/// Returns the key under which the final reply to a call or attach request is remembered.
+/// Returns the key under which the final reply to a request to register or attach is stored.
 fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
     let text = |name: &str| text_of(body, name).unwrap_or_default();
     match endpoint {
@@ -390,7 +393,8 @@ fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> 
     }
 }
 
-/// Returns the pause that a 429 imposes: `Retry-After`, else the reset time within limits, else one minute.
+/// Returns the pause that a reply 429 demands: `Retry-After`, else the time until the window ends if it is plausible,
+/// else one minute.
 fn asked_pause(reply: &FakeReply) -> Duration {
     let header = |name: &str| reply.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
     let seconds = header("retry-after").or_else(|| header("x-ratelimit-reset")).and_then(|v| v.parse::<i64>().ok());
@@ -418,7 +422,7 @@ fn redact_body(body: &serde_json::Map<String, Value>) -> Value {
     Value::Object(body)
 }
 
-/// Error codes after which a new token is legitimate.
+/// Error codes after which the client may fetch a new token.
 const TOKEN_CODES: [&str; 6] = [
     "token_not_specified",
     "invalid_token",
@@ -427,7 +431,7 @@ const TOKEN_CODES: [&str; 6] = [
     "authorization_error",
     "invalid_application_id",
 ];
-/// Error codes after which a repeat of the same request is useless.
+/// Error codes after which a repeat of the same request is a violation.
 const FINAL_CODES: [&str; 5] = [
     "invalid_field_mapping_code",
     "unsupported_record_file_format",
@@ -435,7 +439,7 @@ const FINAL_CODES: [&str; 5] = [
     "invalid_json",
     "empty_body",
 ];
-/// Shortest key that is searched for in texts. Shorter keys would match by chance.
+/// Shortest security key that is searched for in texts, bytes. Shorter keys would match by chance.
 const MIN_SECRET: usize = 4;
-/// Longest log. An entry has about 1 KiB.
+/// Maximum number of entries in the log, about 1 KiB each.
 const MAX_LOG: usize = 50_000;
