@@ -1,4 +1,5 @@
-//! Access: every request passes [`guard`], which checks Host and Origin, finds the account, and checks the CSRF token.
+//! Access control: every request passes through [`guard`], which checks Host and Origin, finds the account, and checks
+//! the CSRF token.
 
 use std::sync::PoisonError;
 
@@ -20,28 +21,29 @@ use crate::text::percent_encode;
 /// The account that sent a request, and the language of its pages.
 #[derive(Clone, Debug)]
 pub(super) struct Viewer {
-    /// The account.
+    /// The account that sent the request.
     pub(super) user: UserAccount,
-    /// Token that forms repeat; `None` without a session.
+    /// CSRF token that forms must repeat; `None` without a session.
     pub(super) csrf: Option<String>,
     /// Language of the pages.
     pub(super) lang: Lang,
     /// Path and query of the request, for links to the same page in the other language.
     pub(super) here: String,
-    /// The proof by which the account is known.
+    /// How the account was proven.
     pub(super) origin: ViewerOrigin,
-    /// The installation whose pages are shown.
+    /// Whether the pages of one recorder or of a central archive are shown.
     pub(super) place: ConsolePlace,
-    /// Counts beside the entries of the navigation.
+    /// Counts shown beside the entries of the navigation.
     pub(super) counts: NavCounts,
 }
 
-/// Counts beside the entries of the navigation, for administrators: others may not know how many calls they do not see.
+/// Counts shown beside the entries of the navigation. Only administrators get them, because other users may not know
+/// how many calls are hidden from them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NavCounts {
-    /// Calls under way.
+    /// Number of live calls.
     pub(super) live: usize,
-    /// Alarms whose problem has not ended.
+    /// Number of alarms whose problem has not ended.
     pub(super) alarms: usize,
 }
 
@@ -52,27 +54,27 @@ impl NavCounts {
     }
 }
 
-/// The proof by which the account of a request is known.
+/// How the account of a request was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ViewerOrigin {
-    /// No proof: only the sign-in page is shown.
+    /// Not at all: only the sign-in page is shown.
     Nobody,
-    /// The connection comes from this machine, and the console has no users.
+    /// The connection comes from this machine, and the console has no users yet.
     ThisMachine,
-    /// The cookie of a session.
+    /// By the cookie of a session.
     Session,
-    /// The header of the trusted proxy.
+    /// By the header of the trusted proxy.
     Proxy,
-    /// The token of a program.
+    /// By an API token of a program.
     Token,
 }
 
-/// Address of the client of a connection.
+/// IP address of the client of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerAddress(pub(super) std::net::IpAddr);
 
 impl Viewer {
-    /// Returns whether the viewer is on this machine, without an account.
+    /// Returns whether the viewer is on this machine and has no account.
     pub(super) const fn is_local(&self) -> bool {
         matches!(self.origin, ViewerOrigin::ThisMachine)
     }
@@ -124,11 +126,11 @@ async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Re
 
 /// The credentials that a request contains.
 enum Credentials {
-    /// A token of a program. If the token is wrong, no other credentials are tried.
+    /// An API token of a program. If it is wrong, no other credentials are tried.
     Token(String),
     /// The user name in the header of the trusted proxy.
     Proxy(String),
-    /// The cookie of a session, if the request has one.
+    /// The cookie of a session; `None` if the request has no credentials.
     Cookie(Option<String>),
 }
 
@@ -147,7 +149,8 @@ impl Credentials {
     }
 }
 
-/// Returns the account of a request. Without users, and on loopback only, this is the account of the local machine.
+/// Returns the account of a request. While the console has no users, a request from this machine has the account of the
+/// local administrator.
 async fn identify(
     state: &ConsoleState,
     credentials: Credentials,
@@ -198,7 +201,7 @@ fn anonymous(request: &Request, place: ConsolePlace) -> Viewer {
     }
 }
 
-/// Checks the CSRF token, which is in a header or in the form. Returns the request with its body.
+/// Checks the CSRF token, which is in a header or in a form field. Returns the request with its body.
 async fn with_csrf_checked(request: Request, csrf: &str) -> Result<Request, Box<Response>> {
     let is_right = |given: &str| password::is_same_secret(given, csrf);
     if request.headers().get(CSRF_HEADER).and_then(|v| v.to_str().ok()).is_some_and(is_right) {
@@ -223,8 +226,9 @@ fn sign_in_first(uri: &Uri) -> Response {
     Redirect::to(&format!("/login?next={}", percent_encode(here, b"/"))).into_response()
 }
 
-/// Returns whether a request comes from a page of another site, or names a host that is not ours. A foreign page can
-/// post to any address, and can resolve its own name to ours. But it cannot hide its Origin or Host.
+/// Returns whether a request comes from a page of another site, or names a host that is not the console's. A page of
+/// another site can send requests to any address, and can resolve its own name to the console's address. But it cannot
+/// hide its Origin or Host.
 fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let public = site.public_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, host)| host);
@@ -237,15 +241,15 @@ fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_ours(host)))
 }
 
-/// Returns true for a bare IP address and for the name of this machine, because a foreign page has a host name of its
-/// own.
+/// Returns true for a bare IP address and for the name of this machine, because a page of another site has another host
+/// name.
 fn is_address_or(host: &str, machine: &str) -> bool {
     let name = name_of(host);
     let is_machine = name.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(machine));
     is_local(host) || name.parse::<std::net::IpAddr>().is_ok() || (is_machine && !machine.is_empty())
 }
 
-/// Returns the name or address of `name:port`.
+/// Returns the host in `host:port`.
 fn name_of(host: &str) -> &str {
     match host.strip_prefix('[') {
         // `[::1].evil.example` is a foreign name, not an IPv6 address.
@@ -262,20 +266,20 @@ pub(super) fn is_local(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Returns the name of the session's cookie. The prefix `__Host-` needs https, so plain HTTP on loopback uses no
-/// prefix.
+/// Returns the name of the cookie with the session token. The prefix `__Host-` needs https, so plain HTTP on loopback
+/// uses no prefix.
 pub(super) fn session_cookie(state: &ConsoleState) -> &'static str {
     if state.site.is_https { "__Host-callspan" } else { "callspan" }
 }
 
-/// Returns a cookie of a request.
+/// Returns the value of a cookie in a request.
 pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let all = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Returns the response to a request for which the journal or the accounts failed. The log has the details.
+/// Returns the response if the journal or the accounts cannot be read. The log has the details.
 pub(super) fn failed(error: &StateError) -> Response {
     tracing::error!("the console cannot answer a request: {error}");
     refused(
@@ -300,9 +304,9 @@ pub(super) fn missing(viewer: Option<&Viewer>, is_api: bool) -> Response {
     }
 }
 
-/// Maximum number of bytes of the body of a request, which is a form.
+/// Maximum length of a request's body, bytes. It is a form.
 pub(super) const MAX_BODY: usize = 16 * 1024;
-/// Seconds for which the browser keeps the language.
+/// Time for which the browser stores the cookie with the language, seconds: a year.
 const YEAR_S: u32 = 31_536_000;
 /// Header in which scripts repeat the CSRF token.
 const CSRF_HEADER: &str = "x-csrf-token";
@@ -314,8 +318,8 @@ const SECURITY_HEADERS: [(&str, &str); 6] = [
          connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
-    // With `no-referrer`, a browser sends `Origin: null` with the console's own forms, and the origin check would
-    // refuse them.
+    // The value `no-referrer` is not used: with it a browser sends `Origin: null` with the console's own forms, and the
+    // origin check would refuse them.
     ("referrer-policy", "same-origin"),
     ("x-frame-options", "DENY"),
     ("cross-origin-opener-policy", "same-origin"),

@@ -1,5 +1,5 @@
-//! Changes of a call. Administrators request a retry, a hold or a release, which the service reads from the journal.
-//! Accounts with the right to do so write notes and tags.
+//! Changes of a call. Administrators request a retry of the delivery, a hold or a release; the service reads the
+//! requests from the journal. Accounts with the right to do so write notes and tags.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -43,7 +43,7 @@ impl CallChange {
     }
 }
 
-/// The form of a change.
+/// Fields of the form for a change.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChangeForm {
@@ -51,11 +51,11 @@ pub(super) struct ChangeForm {
     why: String,
     /// Text of a note or tag.
     text: String,
-    /// Number of the note to remove.
+    /// Number of the note or tag to remove.
     n: Option<i64>,
 }
 
-/// Carries out a change. A browser is sent back to the page of the call; a program gets JSON.
+/// Carries out a change. The response sends a browser back to the page of the call; a program gets JSON.
 pub(super) async fn change(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -133,7 +133,7 @@ async fn remark(
     state.with_accounts(work).await
 }
 
-/// Requests a retry, a hold or a release from the service, through the journal.
+/// Requests a retry of the delivery, a hold or a release from the service, through the journal.
 async fn request(
     state: &ConsoleState,
     viewer: &Viewer,
@@ -157,5 +157,5 @@ async fn request(
     Ok(done.await.map_err(|_| StateError::Panicked)??)
 }
 
-/// Maximum number of characters of a reason.
+/// Maximum length of the reason for a hold, characters.
 const MAX_REASON: usize = 200;

@@ -1,14 +1,14 @@
-//! Scripts, styles and images of the pages, embedded in the binary.
+//! Scripts, styles and images of the pages. The binary contains them.
 
 use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// Returns a file.
+/// Responds with an embedded file.
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
     let found = ASSETS.iter().find(|(known, _, _)| *known == name);
     let Some((_, kind, text)) = found else { return StatusCode::NOT_FOUND.into_response() };
-    // A new version of a file has the same name, so the browser must ask each time.
+    // A new version of a file has the same name, so the browser must check each time whether the file has changed.
     ([(header::CONTENT_TYPE, *kind), (header::CACHE_CONTROL, "no-cache")], *text).into_response()
 }
 

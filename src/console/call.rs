@@ -1,4 +1,4 @@
-//! One call: its page, its JSON, its peaks, and its rows of the audit.
+//! One call in the console: its page, its JSON, its peaks, and its rows of the audit.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -21,35 +21,35 @@ use crate::time::Timestamp;
 /// All facts that the page of a call shows.
 #[derive(Debug, Default)]
 pub(super) struct CallFacts {
-    /// The record.
+    /// Call record.
     pub(super) record: CallRecord,
-    /// Delivery of the call to Pyrus.
+    /// Delivery of the call to Pyrus; `None` if this machine does not deliver the call.
     pub(super) job: Option<JobRow>,
-    /// When and why the files were removed.
+    /// Time and reason of the removal of the call's files; `None` if they were not removed.
     pub(super) removed: Option<(Timestamp, String)>,
     /// Related calls that the account may see.
     pub(super) related: Vec<CallRecord>,
-    /// The same call as other sites heard it, which the account may see.
+    /// Records of other sites about the same call, as far as the account may see them.
     pub(super) elsewhere: Vec<OtherSiteCall>,
     /// Peaks of each segment; `None` if the file is encrypted or has no peaks.
     pub(super) peaks: Vec<Option<RecordingPeaks>>,
-    /// Numbers of the legs with kept packets, from 1.
+    /// Numbers of the legs of which packets were kept, counted from 1.
     pub(super) packets: Vec<u32>,
     /// Notes and tags.
     pub(super) notes: Vec<CallNote>,
-    /// Rows of the audit about the call.
+    /// Rows of the audit about the call: who listened to it.
     pub(super) heard_by: Vec<AuditEntry>,
-    /// Beginning of the URL of a Pyrus task.
+    /// URL of a Pyrus task without the task id.
     pub(super) task_url: Option<String>,
 }
 
-/// Parameters of the peaks.
+/// Query parameters of the request for peaks.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PeaksQuery {
     n: Option<usize>,
 }
 
-/// Returns the page.
+/// Responds with the page of a call.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -62,7 +62,7 @@ pub(super) async fn page(
     }
 }
 
-/// Returns the record.
+/// Responds with the call record as JSON.
 pub(super) async fn api(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -75,7 +75,7 @@ pub(super) async fn api(
     }
 }
 
-/// Returns the record as a file.
+/// Responds with the call record as a file to download.
 pub(super) async fn download_record(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -97,7 +97,7 @@ pub(super) async fn download_record(
     }
 }
 
-/// Returns the peaks of all segments as JSON: for each segment a list of `[left low, left high, right low, right
+/// Responds with the peaks of all segments as JSON: for each segment a list of `[left low, left high, right low, right
 /// high]`.
 pub(super) async fn peaks(
     State(state): State<ConsoleState>,
@@ -105,7 +105,7 @@ pub(super) async fn peaks(
     Path(id): Path<String>,
     Query(query): Query<PeaksQuery>,
 ) -> Response {
-    // A waveform shows when somebody spoke, so it needs the right to hear the call.
+    // Peaks show when somebody spoke, so they need the right to hear the call.
     if !viewer.user.may(AccountRight::Play) {
         return access::missing(None, true);
     }
@@ -124,7 +124,7 @@ pub(super) async fn peaks(
     Json(serde_json::json!({ "parts": facts.peaks.iter().map(part).collect::<Vec<_>>() })).into_response()
 }
 
-/// Returns who listened to a call, as JSON.
+/// Responds with the list of those who listened to a call, as JSON.
 pub(super) async fn audit(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -137,7 +137,7 @@ pub(super) async fn audit(
     }
 }
 
-/// Returns a record within the scope of an account.
+/// Returns a call record, if the call is in the scope of the account.
 pub(super) async fn record(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallRecord>, StateError> {
     if !viewer.user.may(AccountRight::List) {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The list of calls as a page, JSON and CSV.
+//! The list of calls, as a page, JSON and CSV.
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,24 +17,24 @@ use crate::journal::{CallSearch, HeardClass, MAX_IDS};
 use crate::service::clock::wall_clock;
 use crate::text::without_formula;
 
-/// A page of the list, with the counts of the whole search.
+/// A page of the list, with the counts of the whole search result.
 #[derive(Debug, Default)]
 pub(super) struct FoundPage {
     /// Calls, newest first.
     pub(super) calls: Vec<CallRecord>,
-    /// Start, µs, and id of the last call in the page, if there are older calls.
+    /// Start (µs) and id of the last call in the page; `None` if there are no older calls.
     pub(super) next: Option<(i64, String)>,
-    /// Number of calls in each class, without the filter by class.
+    /// Number of calls in each class. The filter by class is not applied to these counts.
     pub(super) counts: Vec<(HeardClass, u64)>,
     /// Range of time that was searched.
     pub(super) range: DayRange,
     /// The search text as the console understood it.
     pub(super) read_as: String,
-    /// Beginning of the URL of a Pyrus task.
+    /// URL of a Pyrus task without the task id.
     pub(super) task_url: Option<String>,
 }
 
-/// The list as JSON.
+/// The JSON form of the list.
 #[derive(Debug, Serialize)]
 struct CallList<'a> {
     total: u64,
@@ -46,23 +46,23 @@ struct CallList<'a> {
 }
 
 impl FoundPage {
-    /// Returns the number of calls of a class.
+    /// Returns the number of calls in a class.
     pub(super) fn count(&self, class: HeardClass) -> u64 {
         self.counts.iter().find(|(known, _)| *known == class).map_or(0, |(_, count)| *count)
     }
 
-    /// Returns the number of calls.
+    /// Returns the number of calls in all classes.
     pub(super) fn total(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 }
 
-/// Redirects to the list.
+/// Redirects the start page to the list of calls.
 pub(super) async fn home() -> Redirect {
     Redirect::to("/calls")
 }
 
-/// Returns the page. The script gets only the results.
+/// Responds with the page. A request of the page's script gets only the results.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -79,7 +79,7 @@ pub(super) async fn page(
     }
 }
 
-/// Returns the list as JSON, or as CSV if the client asks for it.
+/// Responds with the list as JSON, or as CSV if the client asks for it.
 pub(super) async fn api(
     state: State<ConsoleState>,
     viewer: Extension<Viewer>,
@@ -103,7 +103,7 @@ pub(super) async fn api(
     }
 }
 
-/// Returns the number of calls in each class as JSON.
+/// Responds with the number of calls in each class as JSON.
 pub(super) async fn report(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -122,7 +122,7 @@ pub(super) async fn report(
     }
 }
 
-/// Returns all calls of a search as CSV, at most [`MAX_CSV`].
+/// Responds with all calls of a search as CSV, at most [`MAX_CSV`].
 pub(super) async fn csv(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -155,14 +155,14 @@ pub(super) async fn csv(
     ([(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, name)], text).into_response()
 }
 
-/// The calls that a request reads at once.
+/// How many calls a request reads at once, and with which counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PageSize {
-    /// A page with its day summary.
+    /// A page of calls, with the counts of all classes.
     Page,
-    /// A page of a CSV.
+    /// A part of a CSV file, without counts.
     Csv,
-    /// The day summary.
+    /// Only the counts of all classes.
     CountsOnly,
 }
 
@@ -176,7 +176,7 @@ impl PageSize {
     }
 }
 
-/// Searches within the scope of the account.
+/// Searches calls within the scope of the account.
 async fn find(
     state: &ConsoleState,
     viewer: &Viewer,
@@ -196,7 +196,7 @@ async fn find(
             let range = query.range(now, newest);
             (search.since, search.until) = (range.since, range.until);
             search.time_of_day = query.time_of_day(range.since.unwrap_or(now));
-            // A CSV has many pages and shows no counts.
+            // A CSV file shows no counts, and they would be computed for each of its parts.
             let counts = match size {
                 PageSize::Csv => Vec::new(),
                 PageSize::Page | PageSize::CountsOnly => {
@@ -217,7 +217,7 @@ async fn find(
         .await
 }
 
-/// Returns the calls that have all tags of a text (`#complaint`); `None` if it has no tag.
+/// Returns the ids of the calls that have all tags in a text (e.g. `#complaint`); `None` if the text has no tag.
 async fn tagged(state: &ConsoleState, text: &str) -> Result<Option<Vec<String>>, StateError> {
     let tags: Vec<String> =
         text.split_whitespace().filter_map(|word| word.strip_prefix('#')).map(str::to_owned).collect();
@@ -264,20 +264,20 @@ fn csv_row(record: &CallRecord) -> String {
     row
 }
 
-/// Returns a CSV field that no spreadsheet computes as a formula.
+/// Returns a CSV field in a form that no spreadsheet computes as a formula.
 pub(super) fn csv_field(text: &str) -> String {
     crate::text::csv_field(&without_formula(text))
 }
 
 /// Maximum number of tags in a search.
 const MAX_TAGS: usize = 4;
-/// Calls on a page.
+/// Number of calls on a page.
 const PAGE: u32 = 50;
-/// Calls read at once for a CSV.
+/// Number of calls read at once for a CSV file.
 const CSV_PAGE: u32 = 1_000;
-/// Maximum number of rows of a CSV: a year of a small office, some 50 MiB of text.
+/// Maximum number of rows in a CSV file: a year of a small office, some 50 MiB of text.
 const MAX_CSV: usize = 200_000;
-/// Request header by which the script asks for the results only.
+/// Request header by which the page's script asks for the results only.
 const FRAGMENT: &str = "x-fragment";
 
 const CSV_COLUMNS: [&str; 14] = [

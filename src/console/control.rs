@@ -28,26 +28,26 @@ use crate::ops::drops::DropCounters;
 /// Counters of the service, as `GET /api/status` returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct ServiceStatus {
-    /// Captured frames.
+    /// Number of captured frames.
     pub(crate) frames: u64,
-    /// Frames dropped by the kernel because its ring was full.
+    /// Number of frames dropped by the kernel because its buffer was full.
     pub(crate) dropped_by_kernel: u64,
-    /// Frames dropped by the network interface.
+    /// Number of frames dropped by the network interfaces.
     pub(crate) dropped_by_interface: u64,
-    /// RTP packets that belong to known calls.
+    /// Number of RTP packets that belong to known calls.
     pub(crate) rtp_packets: u64,
-    /// Live calls.
+    /// Number of live calls.
     pub(crate) calls_live: usize,
-    /// Live legs.
+    /// Number of legs of live calls.
     pub(crate) legs_live: usize,
-    /// Calls ended since the start.
+    /// Number of calls that ended since the start.
     pub(crate) calls_ended: u64,
-    /// Alarms whose problem has not ended.
+    /// Number of alarms whose problem has not ended.
     pub(crate) alarms: usize,
-    /// Dropped calls and packets since the start.
+    /// Counts of dropped calls and packets since the start.
     #[serde(rename = "left_aside")]
     pub(crate) drops: DropCounters,
-    /// Calls that still have to be delivered to Pyrus; absent if the journal cannot be read at the moment.
+    /// Number of calls still to be delivered to Pyrus; absent if the journal cannot be read at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) owed: Option<usize>,
 }
@@ -57,13 +57,13 @@ pub(crate) struct ServiceStatus {
 pub(crate) struct PauseRequest {
     /// Id of the call.
     pub(crate) id: String,
-    /// Pause or resume.
+    /// Whether to pause or to resume the recording.
     pub(crate) order: PauseAction,
     pub(super) reply: oneshot::Sender<Option<bool>>,
 }
 
 impl PauseRequest {
-    /// Sends the reply: whether the call is paused now, or `None` if no live call has this id.
+    /// Sends the reply to the request: whether the recording is paused now, or `None` if no live call has this id.
     pub(crate) fn answer(self, paused: Option<bool>) {
         let _ = self.reply.send(paused); // the client may have closed its connection
     }
@@ -88,8 +88,8 @@ pub(super) async fn resume(state: State<ConsoleState>, viewer: Extension<Viewer>
     control(state.0, viewer.0, id.0, PauseAction::Resume).await
 }
 
-/// Sends a request of an account to the capture thread. A call outside the account's scope is treated like an unknown
-/// call.
+/// Handles a request of an account to pause or resume a call. A call outside the account's scope is treated like an
+/// unknown call.
 async fn control(state: ConsoleState, viewer: Viewer, id: String, order: PauseAction) -> Response {
     if !viewer.is_local() {
         if !viewer.user.may(AccountRight::Live) {

@@ -1,5 +1,5 @@
-//! Runs the doctor from the health page: the same program watches each mirror port for half a minute and reports its
-//! findings.
+//! Runs the doctor from the health page: the command `callspan doctor` watches each mirror port for half a minute and
+//! reports its findings.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,14 +20,14 @@ use super::text::Lang;
 use crate::ops::doctor::russian::FINDINGS;
 use crate::service::sandbox;
 
-/// The report of the doctor about one port.
+/// The report of the doctor about one port, as far as the page shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct DoctorAnswer {
     findings: Vec<AnsweredFinding>,
 }
 
-/// A finding in the JSON of `callspan doctor`.
+/// A finding, as `callspan doctor --json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct AnsweredFinding {
@@ -37,7 +37,7 @@ struct AnsweredFinding {
     commands: Vec<String>,
 }
 
-/// Watches all captured ports for [`SECONDS`], and returns a page with the findings.
+/// Watches all captured ports for [`SECONDS`], and responds with a page of findings.
 pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return access::missing(Some(&viewer), false);
@@ -109,7 +109,7 @@ fn findings(lang: Lang, findings: &[AnsweredFinding]) -> Markup {
     }
 }
 
-/// Time for which the doctor watches a port, s.
+/// Time for which the doctor watches a port, seconds.
 const SECONDS: &str = "30";
 /// Maximum number of ports that are watched.
 const MAX_PORTS: usize = 8;
@@ -130,7 +130,8 @@ echo '{"healthy": false, "findings": [{"severity": "problem", "kind": "x", "what
 "#;
         std::fs::write(&program, script).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
-        // A child process of another test may keep the script open for writing for a moment (ETXTBSY).
+        // Starting the script is repeated, because a child process of another test may keep it open for writing for a
+        // moment (ETXTBSY).
         let answers = loop {
             let answers = ask(&program, &[String::from("eth1"), String::from("eth2")]);
             if !format!("{answers:?}").contains("Text file busy") {

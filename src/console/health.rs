@@ -1,4 +1,4 @@
-//! The health page: what needs a person, the last 24 hours, mirror, delivery, disks, and the test call.
+//! The health page: problems that need a person, the last 24 hours, mirror port, delivery, disks, and the test call.
 
 use std::sync::PoisonError;
 
@@ -26,39 +26,39 @@ use crate::ops::taps::TapReport;
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
-/// State of the recorder.
+/// State of the recorder that the health page shows.
 #[derive(Debug, Default)]
 struct HealthFacts {
     status: ServiceStatus,
     /// Alarms whose problem has not ended, the newest first.
     alarms: Vec<Alarm>,
-    /// Result of the last test call with an alarm.
+    /// Result of the last test call that was made with `--alarm`.
     test: Option<SelfTestResult>,
-    /// Calls of the last 24 hours, by class.
+    /// Number of calls in the last 24 hours, by class.
     day: Vec<(HeardClass, u64)>,
-    /// Calls of the strip, by time and class.
+    /// Numbers of calls for the strip of the last 24 hours, by time and class.
     slots: Vec<SlotCount>,
-    /// Number of deliveries that are owed, parked and dead.
+    /// Number of deliveries that are still to be made, parked (waiting for a person) and dead (given up).
     deliveries: [u64; 3],
-    /// Reason why no call can be delivered.
+    /// Reason why no call can be delivered; `None` if calls can be delivered.
     blocked: Option<String>,
-    /// Size of all recordings, bytes.
+    /// Total size of all recordings, bytes.
     kept_bytes: u64,
-    /// Name of each folder, with the free and total bytes of its disk.
+    /// Name of each folder, with the free and the total bytes of its file system.
     disks: Vec<(&'static str, u64, u64)>,
     newest: Option<Timestamp>,
-    /// Interfaces of the running service.
+    /// Reports about the capture interfaces (taps) of the running service.
     taps: Vec<TapReport>,
     now: Timestamp,
 }
 
-/// Something that a person must do.
+/// A problem that a person must solve.
 #[derive(Debug)]
 struct HealthTask {
     /// CSS class of the notice: `bad` or `warn`.
     colour: &'static str,
     text: Markup,
-    /// A command, setting or address.
+    /// A command, setting or page address that solves the problem.
     todo: Option<String>,
 }
 
@@ -117,7 +117,7 @@ impl HealthFacts {
         self.alarms.iter().any(|alarm| kinds.contains(&alarm.kind))
     }
 
-    /// Returns the tasks that no open alarm names already.
+    /// Returns the problems that a person must solve, except those that an open alarm already shows.
     fn tasks(&self, lang: Lang) -> Vec<HealthTask> {
         let mut tasks = Vec::new();
         let mut add = |colour, text: Markup, todo: &str| {
@@ -207,7 +207,7 @@ fn show(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
     pages::shell(viewer, t("Health", "Состояние"), NavEntry::Health, &[], &body)
 }
 
-/// Returns the notice of an open alarm.
+/// Returns the notice about an alarm whose problem has not ended.
 fn alarm(state: &ConsoleState, viewer: &Viewer, alarm: &Alarm) -> Markup {
     let lang = viewer.lang;
     let t = |en, ru| lang.of_two(en, ru);
@@ -293,7 +293,7 @@ fn disks(lang: Lang, facts: &HealthFacts) -> Markup {
     }
 }
 
-/// Returns the test call, and facts about this machine.
+/// Returns the part of the page about the test call and about this machine.
 fn box_facts(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
     let lang = viewer.lang;
     let t = |en, ru| lang.of_two(en, ru);
@@ -313,7 +313,7 @@ fn fact(name: &str, value: &str) -> Markup {
     html! { dt { (name) } dd { (value) } }
 }
 
-/// Returns the counters of a tap in one line.
+/// Returns the counters of a capture interface (tap) in one line.
 fn tap_counts(lang: Lang, tap: &TapReport) -> String {
     let state = if tap.is_up { "" } else { lang.of_two("down; ", "не работает; ") };
     let (copies, lost) = (lang.of_two("copies", "копий"), lang.of_two("lost", "потеряно"));
@@ -341,7 +341,7 @@ fn ports(lang: Lang, names: &[String]) -> String {
 }
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// Free space of a disk, %, below which a person must act.
+/// Free share of a disk, %, below which a person must act.
 const LOW_PERCENT: u64 = 5;
 /// Maximum number of open alarms that are shown.
 const MAX_ALARMS: usize = 20;

@@ -25,9 +25,9 @@ pub(super) struct CallLadder {
 /// A message between two hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderMessage {
-    /// Capture time.
+    /// Capture time of the message.
     pub(super) at: Timestamp,
-    /// Number of the leg, from 1.
+    /// Number of the leg in the call record, counted from 1.
     pub(super) leg: usize,
     /// Index of the sender in [`CallLadder::machines`].
     pub(super) from: usize,
@@ -35,12 +35,12 @@ pub(super) struct LadderMessage {
     pub(super) to: usize,
     /// Method or status as in SIP, e.g. `INVITE` or `486`.
     pub(super) text: String,
-    /// Whether the record knows the sender. The sender of a BYE may be unknown.
+    /// False if the record does not say who sent the message. This happens for some BYEs.
     pub(super) is_directed: bool,
 }
 
 impl CallLadder {
-    /// Makes the ladder diagram of a call record.
+    /// Creates the ladder diagram of a call record.
     pub(super) fn of(record: &CallRecord) -> Self {
         let mut ladder = Self::default();
         for (n, leg) in (1..).zip(record.legs.iter().take(MAX_LEGS)) {
@@ -75,8 +75,8 @@ impl CallLadder {
         }
     }
 
-    /// Adds hold, resume and transfer. The record has their side but not their leg. So they are drawn from the host at
-    /// the end of that side's chain of legs.
+    /// Adds the messages of holds, resumes and transfers. The record has their side but not their leg. So they are
+    /// drawn at the outermost host of that side.
     fn add_events(&mut self, record: &CallRecord) {
         for event in &record.events {
             let text = match event.kind {
@@ -112,7 +112,8 @@ impl CallLadder {
     }
 }
 
-/// Returns the answered leg at the end of a side's chain, i.e. whose host on that side has no further leg.
+/// Returns the answered leg that is outermost on a side: its host on that side has no further leg. `at` is the time of
+/// the event.
 fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     let is_open =
         |leg: &&LegRecord| leg.answered_at.is_some_and(|from| from <= at) && leg.ended_at.is_none_or(|to| at <= to);
@@ -143,7 +144,7 @@ fn who_ended(leg: &LegRecord, record: &CallRecord) -> Option<Side> {
     }
 }
 
-/// Returns the ladder of a call as JSON.
+/// Responds with the ladder diagram of a call as JSON.
 pub(super) async fn api(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -160,7 +161,7 @@ pub(super) async fn api(
 const MAX_LEGS: usize = 16;
 /// Maximum number of messages in the diagram.
 const MAX_MESSAGES: usize = 60;
-/// Legs that end within this time before or after the end of the call ended with the call.
+/// Largest time between the ends of a leg and of the call for which both count as ended together.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Levels of live calls, from the capture thread to the live pages. The capture thread measures only while a page listens.
+//! Levels of live calls, from the capture thread to the live pages. The capture thread measures levels only while a
+//! live page is open.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::call::engine::levels::{CallLevels, VoiceLevel};
 
-/// The newest levels, and the number of pages that listen.
+/// The newest levels, and the number of open live pages.
 #[derive(Debug, Default)]
 pub(super) struct LevelBoard {
     listeners: AtomicUsize,
@@ -16,23 +17,23 @@ pub(super) struct LevelBoard {
 /// Levels of both sides by the id of the call.
 type LevelsOfCalls = HashMap<String, [Option<VoiceLevel>; 2]>;
 
-/// A page that listens, until it is dropped.
+/// An open live page. It counts as open until this value is dropped.
 #[derive(Debug)]
 pub(super) struct LevelListener(Arc<LevelBoard>);
 
 impl LevelBoard {
-    /// Counts a page until the result is dropped.
+    /// Counts a live page as open until the returned value is dropped.
     pub(super) fn listen(board: &Arc<Self>) -> LevelListener {
         board.listeners.fetch_add(1, Ordering::Relaxed);
         LevelListener(Arc::clone(board))
     }
 
-    /// Returns whether a page listens.
+    /// Returns whether a live page is open.
     pub(super) fn is_wanted(&self) -> bool {
         self.listeners.load(Ordering::Relaxed) > 0
     }
 
-    /// Replaces the levels.
+    /// Replaces the levels by newer ones.
     pub(super) fn publish(&self, levels: Vec<CallLevels>) {
         let levels = levels.into_iter().map(|call| (call.id, call.sides)).collect();
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(levels);
@@ -40,8 +41,8 @@ impl LevelBoard {
 }
 
 impl LevelListener {
-    /// Returns the levels of these calls as JSON: `{"ID":[72,null]}`, caller and callee. A number is per cent, -1 packets
-    /// without a level, null silence of the wire.
+    /// Returns the levels of these calls as JSON: `{"ID":[72,null]}`, caller and callee. A number is the level in per
+    /// cent; -1 means packets without a known level, and null means no packets.
     pub(super) fn json(&self, ids: &[String]) -> String {
         let newest = Arc::clone(&self.0.newest.lock().unwrap_or_else(PoisonError::into_inner));
         let number = |level: Option<VoiceLevel>| match level {

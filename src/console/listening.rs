@@ -1,4 +1,5 @@
-//! Listenings: a browser requests a recording in many ranges, and the audit gets one row for all of them.
+//! Listenings. A browser requests a recording in many ranges; all these requests are one *listening* with one row in
+//! the audit.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,7 @@ use super::access::Viewer;
 use super::accounts::AuditAction;
 use crate::time::Timestamp;
 
-/// One person who listens to one segment of a recording.
+/// Identifies a listening: one person who plays or downloads one segment of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ListeningKey {
     who: String,
@@ -20,7 +21,7 @@ pub(super) struct ListeningKey {
 }
 
 impl ListeningKey {
-    /// Returns the key of a request.
+    /// Returns the key of the listening to which a request belongs.
     pub(super) fn of(viewer: &Viewer, call_id: &str, part: u32, action: AuditAction) -> Self {
         Self {
             who: viewer.user.name.clone(),
@@ -40,7 +41,7 @@ pub(super) struct Listenings {
 }
 
 impl Listenings {
-    /// Returns whether a request belongs to a listening that has a row in the audit. Prolongs that listening.
+    /// Returns whether a request belongs to a listening that already has a row in the audit. If so, renews its time.
     pub(super) fn goes_on(&self, key: &ListeningKey, now: Timestamp) -> bool {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get_mut(key) {
@@ -64,7 +65,7 @@ impl Listenings {
     }
 }
 
-/// A request after a pause of this length is a new listening.
+/// Length of a pause after which a request begins a new listening.
 const PAUSE: Duration = Duration::from_secs(10 * 60);
 /// Maximum number of listenings that are remembered.
 const MAX_LISTENINGS: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Live calls: a page, and its rows as server-sent events.
+//! Live calls: the page, and its updates as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::text::clock_time;
 use crate::call::record::{CallRecord, EventKind, Side};
 use crate::service::clock::wall_clock;
 
-/// Returns the page.
+/// Responds with the page of live calls.
 pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.may(AccountRight::Live) {
         return access::missing(Some(&viewer), false);
@@ -37,8 +37,8 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     pages::shell(&viewer, t("Live", "Сейчас"), NavEntry::Live, &["live.js"], &body).into_response()
 }
 
-/// Returns the rows if they changed, and the levels. The stream ends after [`STREAM_TIME`]: the browser connects again by itself,
-/// and the session and its rights are checked anew.
+/// Responds with a stream of events: the rows of the table if they changed, and the levels. The stream ends after
+/// [`STREAM_TIME`]. Then the browser connects again by itself, so that the session and its rights are checked again.
 #[expect(clippy::disallowed_methods, reason = "the period between two looks at the live calls")]
 pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.may(AccountRight::Live) {
@@ -63,24 +63,24 @@ pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer):
     Sse::new(stream::unfold(stream, next)).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// The events of one page. The capture thread measures levels as long as it lives.
+/// The event stream of one open page. While it exists, the capture thread measures levels.
 struct LiveStream {
     state: ConsoleState,
     viewer: Viewer,
     levels: LevelListener,
     rounds: u32,
-    /// Rows that the page shows.
+    /// Rows of the table that the page shows, as HTML.
     rows: String,
     /// Ids of the calls that the page shows.
     ids: Vec<String>,
 }
 
 impl LiveStream {
-    /// Returns the next event: in each [`ROUNDS`]th round the rows if they changed, else the levels.
+    /// Returns the next event: in every [`ROUNDS`]th round the rows if they changed, otherwise the levels.
     async fn round(&mut self) -> Option<Event> {
         let reads_calls = self.rounds.is_multiple_of(ROUNDS);
         self.rounds = self.rounds.wrapping_add(1);
-        // The journal may be closed for a moment. A later round reads it again.
+        // If the journal cannot be read for a moment, a later round reads it again.
         if reads_calls && let Ok(calls) = live_calls(&self.state, &self.viewer).await {
             let text = rows(&self.viewer, &calls).into_string();
             self.ids = calls.into_iter().map(|call| call.id).collect();
@@ -150,7 +150,8 @@ fn row(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns the levels of a call, which the script fills. L and R are the channels of the recording.
+/// Returns the HTML element for the levels of a call, which the page's script fills. L and R are the channels of the
+/// recording.
 fn levels(viewer: &Viewer, id: &str) -> Markup {
     let lang = viewer.lang;
     html! {
@@ -163,11 +164,11 @@ fn levels(viewer: &Viewer, id: &str) -> Markup {
     }
 }
 
-/// Longest time of a stream. A user who signed out, or whose rights were taken, sees no call for longer.
+/// Longest time of a stream. It limits for how long a user who signed out or lost rights still sees calls.
 const STREAM_TIME: Duration = Duration::from_secs(60);
-/// Interval between two events.
+/// Interval between two events of a stream.
 const PERIOD: Duration = Duration::from_millis(250);
-/// Events between two reads of the journal, which is read once a second.
+/// Number of events between two reads of the journal, which is read once a second.
 const ROUNDS: u32 = 4;
-/// Maximum number of calls on the page. Those that last longest come first.
+/// Maximum number of calls on the page. The calls that have lasted longest are shown.
 const MAX_CALLS: u32 = 200;

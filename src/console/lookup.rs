@@ -1,5 +1,5 @@
-//! Explains why a call is missing: finds the calls of a number in a range of time, each with its verdict, or else the
-//! nearest calls.
+//! The page that explains why a call is missing. It finds the calls of a number in a range of time, each with its
+//! verdict, or else the nearest calls of this number.
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use crate::journal::{CallSearch, HeardClass};
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
-/// The question.
+/// Parameters of the question why a call is missing.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct WhyQuery {
@@ -28,10 +28,10 @@ pub(super) struct WhyQuery {
     to: String,
 }
 
-/// The answer.
+/// The answer to the question why a call is missing.
 #[derive(Debug, Default)]
 struct WhyAnswer {
-    /// Begin and end of the requested range of time.
+    /// Start and end of the requested range of time.
     range: (Timestamp, Timestamp),
     /// Digits that were searched for.
     digits: Vec<String>,
@@ -39,7 +39,7 @@ struct WhyAnswer {
     calls: Vec<CallRecord>,
     /// Nearest calls of the number before and after the range.
     nearest: Vec<CallRecord>,
-    /// Number of calls of any number in the range, by class.
+    /// Number of calls of all numbers in the range, by class.
     others: Vec<(HeardClass, u64)>,
 }
 
@@ -48,7 +48,7 @@ impl WhyAnswer {
         self.others.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
     }
 
-    /// Returns the word of the answer for the API.
+    /// Returns the word for the answer in the API.
     fn code(&self) -> &'static str {
         let all = self.others.iter().map(|(_, count)| count).sum::<u64>();
         match (self.calls.is_empty(), all) {
@@ -59,7 +59,7 @@ impl WhyAnswer {
     }
 }
 
-/// Returns the page.
+/// Responds with the page.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -74,7 +74,7 @@ pub(super) async fn page(
     }
 }
 
-/// Returns the answer as JSON.
+/// Responds with the answer as JSON.
 pub(super) async fn api(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -189,7 +189,7 @@ fn sentence(viewer: &Viewer, answer: &WhyAnswer) -> String {
     }
 }
 
-/// Returns one call that was found, with the reason of its verdict and advice.
+/// Returns the HTML for one call that was found: the reason of its verdict, and advice.
 fn found(viewer: &Viewer, record: &CallRecord) -> Markup {
     let (name, colour) = pages::class_mark(HeardClass::of(record));
     let t = |en, ru| viewer.lang.of_two(en, ru);
@@ -270,5 +270,5 @@ fn causes(viewer: &Viewer, query: &WhyQuery, answer: &WhyAnswer) -> Markup {
 
 /// Maximum number of calls of the number that are shown.
 const MAX_CALLS: u32 = 20;
-/// Number of nearest calls before the range, and after it.
+/// Number of nearest calls shown before the range, and as many after it.
 const NEAREST: u32 = 3;

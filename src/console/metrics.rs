@@ -1,4 +1,5 @@
-//! `/metrics` for Prometheus, `/healthz` and `/readyz`. They need no login, because they contain no number, name or id.
+//! `/metrics` for Prometheus, `/healthz` and `/readyz`. They need no login, because they contain no phone number, no
+//! name and no call id.
 //!
 //! The console serves them to this machine only. `console.metrics_listen` opens a further address that serves only
 //! them.
@@ -21,7 +22,7 @@ use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
 
-/// Folders of the service from which the metrics are read.
+/// The folders of the service from whose files the metrics are made.
 #[derive(Clone, Debug)]
 pub(super) struct MeasuredFolders {
     state: PathBuf,
@@ -30,7 +31,7 @@ pub(super) struct MeasuredFolders {
 }
 
 impl MeasuredFolders {
-    /// Returns the folders of a configuration.
+    /// Returns the folders that a configuration names.
     pub(super) fn of(config: &Config) -> Self {
         Self {
             state: config.journal.dir.clone(),
@@ -53,7 +54,7 @@ impl MeasuredFolders {
     }
 }
 
-/// Returns the routes for any client: the address of `console.metrics_listen`.
+/// Returns the routes for the address `console.metrics_listen`, which any client may use.
 pub(super) fn routes(folders: MeasuredFolders) -> Router {
     Router::new()
         .route("/metrics", get(text))
@@ -62,7 +63,8 @@ pub(super) fn routes(folders: MeasuredFolders) -> Router {
         .with_state(folders)
 }
 
-/// Returns the routes for clients on this machine: the address of the console, which a proxy may show to others.
+/// Returns the routes for the address of the console. Only clients on this machine may use them, because a proxy may
+/// show that address to others.
 pub(super) fn local_routes(folders: MeasuredFolders) -> Router {
     routes(folders).layer(middleware::from_fn(only_local))
 }
@@ -76,7 +78,7 @@ async fn only_local(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Returns true if a proxy passed the request on, whatever Host the request names.
+/// Returns true if a proxy forwarded the request, whatever Host the request names.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
@@ -88,7 +90,7 @@ async fn text(State(folders): State<MeasuredFolders>) -> Response {
     }
 }
 
-/// Responds whether the service makes progress: the capture thread writes its report every few seconds.
+/// Responds whether the service works. It does if the report that it writes every few seconds is recent.
 async fn health(State(folders): State<MeasuredFolders>) -> Response {
     let facts = measure(folders).await;
     let is_alive = facts.is_some_and(|facts| facts.report.is_alive(wall_clock()));
@@ -114,7 +116,7 @@ fn verdict(result: Result<(), &'static str>) -> Response {
     }
 }
 
-/// Reads the folders on a thread for blocking work.
+/// Reads the files of the folders on a thread for blocking work.
 async fn measure(folders: MeasuredFolders) -> Option<MeasuredFacts> {
     tokio::task::spawn_blocking(move || folders.facts()).await.ok()
 }

@@ -1,4 +1,4 @@
-//! The description of the API (OpenAPI 3.1) and a page of examples. Both are made from one table.
+//! The description of the API (OpenAPI 3.1), and a page of examples. Both are made from the same table.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -10,26 +10,26 @@ use super::access::Viewer;
 use super::pages::{self, NavEntry};
 use super::server::ConsoleState;
 
-/// A request of the API.
+/// One operation of the API.
 struct ApiOperation {
-    /// `get` or `post`.
+    /// HTTP method: `get` or `post`.
     method: &'static str,
-    /// Path, with `{}` parts.
+    /// Path of the request, with parameters in `{}`.
     path: &'static str,
-    /// English and Russian sentence about the purpose of the request.
+    /// Purpose of the request, in an English and a Russian sentence.
     does: [&'static str; 2],
-    /// Parameters of the query, or fields of the form of a POST.
+    /// Query parameters, or form fields of a POST.
     parameters: &'static [&'static str],
     /// Media type of the response.
     answer: &'static str,
 }
 
-/// Returns the description of the API.
+/// Responds with the description of the API as JSON.
 pub(super) async fn description() -> Response {
     Json(document()).into_response()
 }
 
-/// Returns the page of examples.
+/// Responds with the page of examples.
 pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let public = state.site.public_url.clone();
@@ -55,7 +55,7 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     pages::shell(&viewer, "API", NavEntry::Other, &[], &body).into_response()
 }
 
-/// Returns a command that sends the request.
+/// Returns a `curl` command that sends the request.
 fn example(operation: &ApiOperation, site: &str) -> String {
     let path = operation.path.replace("{id}", "ID").replace("{part}", "1").replace("{leg}", "1");
     let fields = match (operation.method, operation.parameters) {

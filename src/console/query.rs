@@ -1,5 +1,4 @@
-//! The search as people write it: one text, filters, and a range of days. The URL of the page contains the whole
-//! search.
+//! The search as users write it: one text, filters, and a range of days. The URL of the page contains the whole search.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +9,11 @@ use crate::journal::{CallScope, CallSearch, HeardClass};
 use crate::text::percent_encode;
 use crate::time::Timestamp;
 
-/// Parameters of a search, as the form sends them. Unknown values do not filter.
+/// Parameters of a search, as the form sends them. Unknown values are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct CallsQuery {
-    /// Number, name or extension.
+    /// Text of the search: number, name or extension.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) q: String,
     /// Range of days: `today`, `yesterday`, `7`, `30`, `all`. If empty: the newest day, or all days if there is a text.
@@ -26,34 +25,34 @@ pub(super) struct CallsQuery {
     /// Last day, `2026-11-27`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) to: String,
-    /// Begin of the time of day, `13:00`.
+    /// Start of the time of day, e.g. `13:00`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t1: String,
-    /// End of the time of day.
+    /// End of the time of day, e.g. `14:00`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t2: String,
-    /// Direction.
+    /// Direction of the call, as its word in the call record.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) direction: String,
-    /// Outcome: `answered`, `unanswered`, or a word of the record.
+    /// Outcome of the call: `answered`, `unanswered`, or a word of the call record.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) outcome: String,
-    /// Class of the day summary, i.e. how much of a call can be heard.
+    /// Class of the call, i.e. how much of it can be heard.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) heard: String,
-    /// State of the delivery.
+    /// State of the delivery, as its word in the call record.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) delivery: String,
-    /// Pattern of the extension.
+    /// Pattern of the extension, e.g. `1xx`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) ext: String,
-    /// Shortest length, minutes.
+    /// Minimum length of the call, minutes.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) min: String,
-    /// Greatest length, minutes.
+    /// Maximum length of the call, minutes.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) max: String,
-    /// Name of a site, at the centre.
+    /// Name of a site, in a central archive.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) site: String,
     /// Position in the list: start, µs, and id of the last call on the previous page.
@@ -62,7 +61,7 @@ pub(super) struct CallsQuery {
 }
 
 impl CallsQuery {
-    /// Returns the search, without its days.
+    /// Returns the conditions of the search, without the range of days.
     pub(super) fn to_search(&self, scope: CallScope, codes: &DiallingCodes) -> CallSearch {
         let (numbers, words) = read_text(&self.q, codes);
         let minutes = |text: &str| text.trim().replace(',', ".").parse::<f64>().ok().filter(|m| *m >= 0.0);
@@ -82,7 +81,7 @@ impl CallsQuery {
         }
     }
 
-    /// Returns the range of time. `now` is the present, `newest` the start of the newest call.
+    /// Returns the range of time to search. `now` is the present time, `newest` the start of the newest call.
     pub(super) fn range(&self, now: Timestamp, newest: Option<Timestamp>) -> DayRange {
         let (from, to) = (parse_day(&self.from), parse_day(&self.to));
         if from.is_some() || to.is_some() {
@@ -101,7 +100,7 @@ impl CallsQuery {
         }
     }
 
-    /// Returns the times of day as seconds of the day in UTC.
+    /// Returns the range of the time of day, in seconds of the UTC day. `near` decides the offset of the local time.
     pub(super) fn time_of_day(&self, near: Timestamp) -> Option<(u32, u32)> {
         let (from, to) = (parse_time(&self.t1), parse_time(&self.t2));
         if from.is_none() && to.is_none() {
@@ -113,13 +112,13 @@ impl CallsQuery {
         (from != to).then_some((from, to)) // from midnight to midnight is the whole day
     }
 
-    /// Returns the cursor.
+    /// Returns the position in the list from the parameter `cursor`.
     pub(super) fn before(&self) -> Option<(i64, String)> {
         let (begin, id) = self.cursor.split_once(' ').or_else(|| self.cursor.split_once('~'))?;
         Some((begin.parse().ok()?, id.to_owned()))
     }
 
-    /// Returns the URL of this search with changes.
+    /// Returns the URL of this search after changes by `change`.
     pub(super) fn link(&self, path: &str, change: impl FnOnce(&mut Self)) -> String {
         let mut other = Self { cursor: String::new(), ..self.clone() };
         change(&mut other);
@@ -132,7 +131,7 @@ impl CallsQuery {
         if text.is_empty() { path.to_owned() } else { format!("{path}?{text}") }
     }
 
-    /// Returns the number of filters that are set, besides the text and the days.
+    /// Returns the number of filters that are set, not counting the text and the days.
     pub(super) fn filters(&self) -> usize {
         let all = [
             &self.site,
@@ -149,7 +148,7 @@ impl CallsQuery {
     }
 }
 
-/// A range of days.
+/// A range of time that consists of whole days.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct DayRange {
     pub(super) since: Option<Timestamp>,
@@ -157,13 +156,13 @@ pub(super) struct DayRange {
 }
 
 impl DayRange {
-    /// Returns the day of a time.
+    /// Returns the day that contains a time.
     pub(super) fn of_day(at: Timestamp) -> Self {
         let day = local(at).date();
         Self { since: Some(midnight(day)), until: day.tomorrow().ok().map(midnight) }
     }
 
-    /// Returns the day, if the range is one day.
+    /// Returns the start of the day if the range is one day, else `None`.
     pub(super) fn single_day(self) -> Option<Timestamp> {
         let since = self.since?;
         (Self::of_day(since) == self).then_some(since)
@@ -192,7 +191,7 @@ fn is_number(text: &str) -> bool {
     text.chars().all(is_part) && text.contains(|c: char| c.is_ascii_digit())
 }
 
-/// Returns the digits that all notations of a number share, i.e. without the dialling codes before it.
+/// Returns the digits that all notations of a number have in common, i.e. without dialling codes.
 fn digits_of(text: &str, codes: &DiallingCodes) -> String {
     let digits: String = text.chars().filter(|c| c.is_ascii_digit() || *c == '*').collect();
     let is_international = text.trim_start().starts_with('+');
@@ -230,13 +229,13 @@ fn word<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
 }
 
-/// Parses a day, `2026-11-27` or `27.11.2026`.
+/// Parses a day such as `2026-11-27` or `27.11.2026`.
 pub(super) fn parse_day(text: &str) -> Option<jiff::civil::Date> {
     let text = text.trim();
     text.parse().ok().or_else(|| jiff::civil::Date::strptime("%d.%m.%Y", text).ok())
 }
 
-/// Parses a time of day, `13:00` or `13`, into seconds.
+/// Parses a time of day such as `13:00` or `13`. Returns seconds since midnight.
 pub(super) fn parse_time(text: &str) -> Option<u32> {
     let mut parts = text.trim().split(':');
     let hours: u32 = parts.next()?.trim().parse().ok().filter(|h| *h <= 24)?;
@@ -244,20 +243,20 @@ pub(super) fn parse_time(text: &str) -> Option<u32> {
     Some(hours * 3_600 + minutes * 60)
 }
 
-/// Returns the first moment of a day in the zone of this machine.
+/// Returns the first time of a day in the time zone of this machine.
 pub(super) fn midnight(day: jiff::civil::Date) -> Timestamp {
     let zoned = day.to_zoned(jiff::tz::TimeZone::system());
     zoned.map_or(Timestamp::EPOCH, |zoned| Timestamp::from_micros(zoned.timestamp().as_microsecond()))
 }
 
-/// Encodes a value of a query.
+/// Encodes a value for the query of a URL.
 pub(super) fn encoded(text: &str) -> String {
     percent_encode(text, b"")
 }
 
-/// Maximum number of characters of a search.
+/// Maximum length of a search text, characters.
 const MAX_TEXT: usize = 200;
-/// Maximum number of words of a search.
+/// Maximum number of words in a search text.
 const MAX_WORDS: usize = 8;
 /// Minimum number of digits of a number without its codes.
 const SUBSCRIBER_DIGITS: usize = 7;

@@ -1,4 +1,4 @@
-//! Explains correlation rules in the language of a page.
+//! Explains correlation rules (why a leg or call belongs to another) in the language of a page.
 
 use super::text::Lang;
 use crate::call::correlation_rule::CorrelationRule;
@@ -13,7 +13,7 @@ impl Lang {
     }
 }
 
-/// Returns the Russian sentence of a rule.
+/// Returns the Russian sentence that explains a rule.
 pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
     match rule {
         CorrelationRule::SameDialog => "Call-ID и тег From совпадают: один диалог в двух местах сети.",

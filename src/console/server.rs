@@ -1,4 +1,7 @@
-//! The HTTP server: a thread of its own with limits for connections, headers and bodies.
+//! The HTTP server of the console: it has a thread of its own, and limits for connections, headers and bodies.
+//!
+//! A *central* console (of the centre) shows the calls of all sites from a central archive instead of those of one
+//! recorder.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -37,7 +40,7 @@ use crate::ops::supervision::ThreadLife;
 use crate::ops::thread::{PAUSE_AFTER_PANIC, StoppableThread, again_after_panic};
 use crate::service::clock::{monotonic, wall_clock};
 
-/// Why the console could not be started.
+/// Reasons why the console cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConsoleError {
     /// The certificate cannot be read or made.
@@ -51,12 +54,12 @@ pub(crate) enum ConsoleError {
     /// The accounts cannot be opened.
     #[error(transparent)]
     Accounts(#[from] AccountError),
-    /// The archive of all sites cannot be opened.
+    /// The central archive cannot be opened.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
 }
 
-/// The running console. It stops when it is dropped.
+/// The running console. Dropping this value stops it.
 pub(crate) struct ConsoleServer {
     addr: SocketAddr,
     tls: Option<ConsoleTls>,
@@ -78,12 +81,12 @@ pub(super) struct ConsoleState {
     pub(super) site: Arc<SiteFacts>,
     pub(super) listenings: Arc<Listenings>,
     pub(super) levels: Arc<LevelBoard>,
-    /// Permits one run of the doctor, or one test call, at a time.
+    /// Permit for a run of the doctor or a test call: only one of them runs at a time.
     pub(super) doctor: Arc<Semaphore>,
     /// Secret for the CSRF tokens of users whom the trusted proxy signs in. It is new at each start.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
-    /// The archive of all sites, at the centre.
+    /// The central archive; `None` if the console shows one recorder.
     pub(super) centre: Option<Arc<CentralArchive>>,
 }
 
@@ -94,7 +97,7 @@ pub(super) struct SiteFacts {
     pub(super) public_url: Option<String>,
     /// Whether browsers reach the console by https, which `__Host-` cookies need.
     pub(super) is_https: bool,
-    /// Whether other machines can connect.
+    /// Whether other machines can connect to the console.
     pub(super) is_open_to_network: bool,
     /// Whether a person on this machine needs no account while the console has no users.
     pub(super) is_open_to_this_machine: bool,
@@ -104,21 +107,21 @@ pub(super) struct SiteFacts {
     pub(super) trusted_proxy: Option<TrustedProxy>,
     /// Configured name of the recorder.
     pub(super) appliance: String,
-    /// Folders of recordings and spool.
+    /// Folders of the recordings and of the spool.
     pub(super) folders: [PathBuf; 2],
-    /// Folder with the report of the service.
+    /// State folder, with the report of the service.
     pub(super) state_folder: PathBuf,
     /// Names of the captured interfaces.
     pub(super) interfaces: Vec<String>,
     /// Configuration file of the service.
     pub(super) config_file: Option<PathBuf>,
-    /// Beginning of the URL of a Pyrus task.
+    /// URL of a Pyrus task without the task id.
     pub(super) task_url: Option<String>,
-    /// Dialling codes before a number: international prefix, national prefix, country code.
+    /// Dialling codes of this site, by which the search finds a number in any notation.
     pub(super) dialling: DiallingCodes,
 }
 
-/// Dialling codes before a number.
+/// The dialling codes that may precede a number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DiallingCodes {
     /// International prefix, e.g. `00` or `810`.
@@ -155,8 +158,8 @@ impl SiteFacts {
     }
 }
 
-/// Returns the beginning of the URL of a task. Tasks of the cloud are on pyrus.com, all others on the host of the
-/// login.
+/// Returns the URL of a Pyrus task without the task id. Tasks of the cloud are on pyrus.com, all others on the host of
+/// the login.
 fn task_url(auth_url: &str) -> String {
     let (scheme, rest) = auth_url.split_once("://").unwrap_or(("https", auth_url));
     let host = rest.split('/').next().unwrap_or(rest);
@@ -165,7 +168,8 @@ fn task_url(auth_url: &str) -> String {
 }
 
 impl ConsoleState {
-    /// Runs a query of calls on a thread for blocking work: of the journal, or of the index of all sites.
+    /// Runs a query of calls on a thread for blocking work. It reads the journal, or the database of the central
+    /// archive.
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -177,7 +181,7 @@ impl ConsoleState {
         self.read_journal(move |journal| query(journal)).await
     }
 
-    /// Runs a query of the index of all sites on a thread for blocking work.
+    /// Runs a query of the central archive's database on a thread for blocking work.
     pub(super) async fn read_centre<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -189,13 +193,13 @@ impl ConsoleState {
         tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?
     }
 
-    /// Returns the installation whose pages are shown.
+    /// Returns whether the console shows one recorder or a central archive.
     pub(super) const fn place(&self) -> ConsolePlace {
         if self.centre.is_some() { ConsolePlace::Centre } else { ConsolePlace::Recorder }
     }
 
-    /// Runs a query of the journal on a thread for blocking work. Journal handles are reused, because opening reads the
-    /// schema.
+    /// Runs a query of the journal on a thread for blocking work. Journal handles are reused, because opening one reads
+    /// the schema.
     pub(super) async fn read_journal<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -240,19 +244,19 @@ impl ConsoleState {
     }
 }
 
-/// Why the journal or the accounts did not answer.
+/// Reasons why the journal, the accounts or the archive did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StateError {
-    /// The journal failed.
+    /// The journal reported an error.
     #[error(transparent)]
     Journal(#[from] journal::Error),
-    /// The archive of all sites failed.
+    /// The central archive reported an error.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// This console shows one recorder, not the archive of all sites.
+    /// This console shows one recorder and no central archive.
     #[error("this console has no archive")]
     NoArchive,
-    /// The accounts failed.
+    /// The accounts reported an error.
     #[error(transparent)]
     Accounts(AccountError),
     /// The thread panicked, which is a bug.
@@ -269,7 +273,7 @@ impl ConsoleServer {
         Self::start_over(listen, config, None)
     }
 
-    /// Starts the console of the centre, over the archive of all sites.
+    /// Starts a central console, which shows the calls of a central archive.
     ///
     /// # Errors
     /// Fails with a [`ConsoleError`].
@@ -315,7 +319,7 @@ impl ConsoleServer {
         };
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let (stop, stopped) = watch::channel(());
-        // The metrics are those of a recorder.
+        // The metrics are those of a recorder, so a central console has none.
         let router = match state.place() {
             ConsolePlace::Recorder => router(state).merge(metrics::local_routes(folders.clone())),
             ConsolePlace::Centre => centre_router(state),
@@ -330,12 +334,12 @@ impl ConsoleServer {
         Ok(Self { addr, metrics_addr, tls, requests, status, levels, thread: Some(thread.map_err(failed)?) })
     }
 
-    /// Returns the signs of life of the console's thread.
+    /// Returns the progress counter of the console's thread, for the supervision of threads.
     pub(crate) fn life(&self) -> Option<ThreadLife> {
         self.thread.as_ref().map(StoppableThread::life)
     }
 
-    /// Returns the next request, if there is one. Never waits.
+    /// Returns the next request to pause or resume a call, if there is one. Never waits.
     pub(crate) fn poll_request(&self) -> Option<PauseRequest> {
         self.requests.try_recv().ok()
     }
@@ -345,12 +349,12 @@ impl ConsoleServer {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
-    /// Returns whether a page shows live calls and wants their levels.
+    /// Returns whether an open page shows live calls, so that levels must be measured.
     pub(crate) fn wants_levels(&self) -> bool {
         self.levels.is_wanted()
     }
 
-    /// Sets the levels that live pages show.
+    /// Sets the levels that pages of live calls show.
     pub(crate) fn publish_levels(&self, levels: Vec<CallLevels>) {
         self.levels.publish(levels);
     }
@@ -365,7 +369,7 @@ impl ConsoleServer {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)
     }
 
-    /// Returns the SHA-256 fingerprint of a certificate that this machine made, as browsers show it.
+    /// Returns the SHA-256 fingerprint of the certificate, as browsers show it, if this machine made the certificate.
     pub(crate) fn own_fingerprint(&self) -> Option<&str> {
         self.tls.as_ref().filter(|tls| tls.is_self_made).map(|tls| tls.fingerprint.as_str())
     }
@@ -392,7 +396,7 @@ fn bind(at: SocketAddr) -> Result<TcpListener, ConsoleError> {
     Ok(listener)
 }
 
-/// Serves the console and the metrics until the stop, and counts rounds.
+/// Serves the console and the metrics until they are stopped, and counts rounds for the supervision of threads.
 async fn serve_all(
     (listener, metrics_listener): &(TcpListener, Option<TcpListener>),
     (router, acceptor): &(Router, Option<TlsAcceptor>),
@@ -407,8 +411,8 @@ async fn serve_all(
     }
 }
 
-/// Counts a round each second in which the thread and one of its threads for blocking work respond. Queries that all
-/// wait for a disk end the count.
+/// Counts a round for the supervision of threads in each second in which this thread and a thread for blocking work
+/// respond. If all queries wait for a disk, the count stops.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
 async fn give_signs_of_life(life: &ThreadLife) {
     loop {
@@ -429,7 +433,8 @@ fn is_stopped_within(stopped: &watch::Receiver<()>, pause: Duration) -> bool {
     is_stopped()
 }
 
-/// Serves the connections of a listener. Without a listener, never ends. Tries again while no descriptor is left.
+/// Serves the connections of a listener. Without a listener, waits for ever. If no file descriptor is left, tries again
+/// later.
 #[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
 async fn serve_on(listener: Option<&TcpListener>, router: Router, tls: Option<TlsAcceptor>) {
     let Some(listener) = listener else { return std::future::pending().await };
@@ -483,7 +488,7 @@ where
     let _ = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
 }
 
-/// Returns the routes of a recorder.
+/// Returns the routes of a console for one recorder.
 fn router(state: ConsoleState) -> Router {
     let routes = Router::new()
         .route("/calls/{id}/packets/{leg}", get(sound::packets))
@@ -502,19 +507,19 @@ fn router(state: ConsoleState) -> Router {
     guarded(routes.merge(common_routes()), state)
 }
 
-/// Returns the routes of the centre. It has no live calls, no packets and no recorder of its own.
+/// Returns the routes of a central console. It shows no live calls and no packets.
 fn centre_router(state: ConsoleState) -> Router {
     let routes = Router::new().route("/sites", get(sites::page)).route("/api/v1/sites", get(sites::api));
     guarded(routes.merge(common_routes()), state)
 }
 
-/// Adds the checks of every request.
+/// Adds the checks that every request must pass.
 fn guarded(routes: Router<ConsoleState>, state: ConsoleState) -> Router {
     let guard = middleware::from_fn_with_state(state.clone(), access::guard);
     routes.fallback(access::not_found).layer(DefaultBodyLimit::max(access::MAX_BODY)).layer(guard).with_state(state)
 }
 
-/// Returns the routes of a recorder and of the centre.
+/// Returns the routes that both kinds of console have.
 fn common_routes() -> Router<ConsoleState> {
     Router::new()
         .route("/", get(calls::home))
@@ -546,7 +551,7 @@ fn common_routes() -> Router<ConsoleState> {
         .route("/api/v1/openapi.json", get(openapi::description))
 }
 
-/// Maximum number of connections at once: 50 listeners with a few each. Further connections wait.
+/// Maximum number of simultaneous connections: 50 users with a few each. Further connections wait.
 const MAX_CONNECTIONS: usize = 512;
 /// Maximum number of threads for queries and files. Each may use 19 MiB for a password hash while a user signs in.
 const MAX_BLOCKING: usize = 8;
@@ -554,9 +559,9 @@ const MAX_BLOCKING: usize = 8;
 const MAX_JOURNALS: usize = 4;
 /// Longest time for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of bytes of the head of a request.
+/// Maximum length of the head of a request, bytes.
 const MAX_HEAD: usize = 32 * 1024;
-/// Interval of the signs of life.
+/// Interval at which rounds are counted for the supervision of threads.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after accepting a connection failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

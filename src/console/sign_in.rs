@@ -1,4 +1,4 @@
-//! Sign-in with growing pauses after wrong passwords, and sign-out.
+//! Sign-in, with growing pauses after wrong passwords, and sign-out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ pub(super) struct NextPage {
     next: Option<String>,
 }
 
-/// The form of the sign-in page.
+/// Fields of the form on the sign-in page.
 #[derive(Deserialize)]
 pub(super) struct SignInForm {
     #[serde(default)]
@@ -36,7 +36,7 @@ pub(super) struct SignInForm {
     next: Option<String>,
 }
 
-/// Pauses after wrong passwords, for each user name.
+/// Pauses after wrong passwords, by user name.
 #[derive(Debug)]
 pub(super) struct SignInPauses {
     names: Mutex<HashMap<String, FailedTries>>,
@@ -57,8 +57,9 @@ impl Default for SignInPauses {
 }
 
 impl SignInPauses {
-    /// Begins a try of a name, and with it the pause that holds if the try fails: 1 s at first, twice as long after each
-    /// further try. Returns the pause, or the rest of an earlier pause in which no try is allowed.
+    /// Begins an attempt to sign in, and with it the pause that applies if the attempt fails: 1 s at first, twice as
+    /// long after each further attempt. Returns the pause, or an error with the rest of an earlier pause in which no
+    /// attempt is allowed.
     fn begin_try(&self, name: &str, now: Timestamp) -> Result<Duration, Duration> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= MAX_NAMES {
@@ -82,12 +83,12 @@ impl SignInPauses {
     }
 }
 
-/// Shows the form.
+/// Responds with the sign-in page.
 pub(super) async fn page(Extension(viewer): Extension<Viewer>, Query(next): Query<NextPage>) -> Response {
     pages::sign_in(&viewer, &local_path(next.next), None).into_response()
 }
 
-/// Checks name and password, and opens a session.
+/// Checks name, password and second factor, and opens a session.
 pub(super) async fn sign_in(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -96,7 +97,7 @@ pub(super) async fn sign_in(
     let next = local_path(form.next.clone());
     let name: String = form.user.trim().chars().take(64).collect();
     let permit = Arc::clone(&state.pauses.hashing).acquire_owned().await.ok();
-    // The pause begins before the check, so that many tries at once do not share one pause.
+    // The pause begins before the password is checked, so that many simultaneous attempts do not share one pause.
     let pause = match state.pauses.begin_try(&name, wall_clock()) {
         Ok(pause) => pause,
         Err(rest) => {
@@ -137,7 +138,7 @@ async fn open_session(
         .await
 }
 
-/// Ends the session.
+/// Ends the session of the request.
 pub(super) async fn sign_out(State(state): State<ConsoleState>, headers: HeaderMap) -> Response {
     let name = access::session_cookie(&state);
     if let Some(token) = access::cookie(&headers, name).map(str::to_owned) {
@@ -151,7 +152,7 @@ pub(super) async fn sign_out(State(state): State<ConsoleState>, headers: HeaderM
     ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response()
 }
 
-/// Returns the path to which the browser goes. A URL of another site is not followed.
+/// Returns the path to which the browser goes after the sign-in. A URL of another site is refused.
 fn local_path(next: Option<String>) -> String {
     let is_local = |path: &String| {
         path.starts_with('/') && !path.starts_with("//") && !path.contains('\\') && !path.contains(char::is_control)
@@ -159,7 +160,7 @@ fn local_path(next: Option<String>) -> String {
     next.filter(is_local).unwrap_or_else(|| String::from("/calls"))
 }
 
-/// Longest pause. An attacker who guesses passwords must not lock a user out for the day.
+/// Longest pause. It is short, because an attacker who guesses passwords must not lock a user out for the day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum number of user names with a pause that are remembered.
 const MAX_NAMES: usize = 1_000;

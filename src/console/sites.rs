@@ -1,5 +1,5 @@
-//! The page of the centre about its sites: last sign of life, backlog, losses, version; and calls whose owner in Pyrus is
-//! not clear.
+//! The page of a central console about its sites: last report, backlog, losses, version. It also lists calls that
+//! several sites or none registered in Pyrus.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use crate::service::clock::wall_clock;
 use crate::service::site_watch::SILENT_AFTER;
 use crate::time::Timestamp;
 
-/// Sites, and calls that two of them registered, or none.
+/// The states of the sites, and the calls that two sites recorded and both or neither registered in Pyrus.
 #[derive(Debug, Default)]
 struct SitesFacts {
     now: Timestamp,
@@ -29,7 +29,7 @@ impl SitesFacts {
     }
 }
 
-/// Returns the page.
+/// Responds with the page about the sites.
 pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return access::missing(Some(&viewer), false);
@@ -40,7 +40,7 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     }
 }
 
-/// Returns the sites as JSON.
+/// Responds with the states of the sites as JSON.
 pub(super) async fn api(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return access::missing(None, true);
@@ -131,5 +131,5 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
     }
 }
 
-/// Time for which conflicts are looked for: the calls of a day of 500 sites are compared in about a second.
+/// Period in which conflicting calls are searched: the calls of a day of 500 sites are compared in about a second.
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

@@ -1,4 +1,4 @@
-//! Sound and packets of a call: byte ranges, ETag, and the audit row before the first byte.
+//! Sends the sound and the kept packets of a call, in byte ranges, after the row in the audit was written.
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::source::CentralArchive;
 use crate::call::record::{CallRecord, RecordingFile};
 use crate::service::clock::wall_clock;
 
-/// Query parameters of the sound.
+/// Query parameters of a request for sound.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SoundQuery {
     /// If present, the browser saves the file.
@@ -29,9 +29,9 @@ pub(super) struct SoundQuery {
 
 /// Where the bytes of a file are.
 enum StoredBytes {
-    /// On a disk of this machine.
+    /// In a file on this machine.
     File(PathBuf),
-    /// In the archive of all sites: the key of an object and its size.
+    /// In the central archive: the key of an object, and its size in bytes.
     Object(Arc<CentralArchive>, String, u64),
 }
 
@@ -40,7 +40,7 @@ struct SentFile {
     bytes: StoredBytes,
     kind: &'static str,
     etag: String,
-    /// Name under which the browser saves it.
+    /// Name under which the browser saves the file; `None` to play it.
     save_as: Option<String>,
 }
 
@@ -51,7 +51,7 @@ enum ByteRange {
     Whole,
     /// From the first to the last byte, both included.
     Part(u64, u64),
-    /// The range lies outside the file.
+    /// The range is outside of the file.
     Unsatisfiable,
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn sound(
     };
     let sent = SentFile { bytes, kind, etag: format!("\"{}\"", file.sha256), save_as: query.download.map(|_| name) };
     let action = if sent.save_as.is_some() { AuditAction::Downloaded } else { AuditAction::Played };
-    // The audit row is durable before the file is opened. A player requests many ranges, which are one listening.
+    // The audit row is durable before the file is opened. A player requests many ranges, which get only one row.
     let listening = ListeningKey::of(&viewer, &id, part, action);
     if !state.listenings.goes_on(&listening, wall_clock()) {
         if let Err(error) = state.record(&viewer, action, Some(&id), &format!("part {part}")).await {
@@ -132,14 +132,15 @@ pub(super) async fn packets(
     send(SentFile { bytes, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as }, &headers).await
 }
 
-/// Returns the name of a recording at its site, without the folder: the key of an object has a name of its own.
+/// Returns the file name that a recording had at its site, because the key of its object has another name.
 fn name_at_centre(record: &CallRecord, file: &RecordingFile) -> String {
     let extension = file.path.rsplit('/').next().and_then(|name| name.split_once('.')).map_or("bin", |(_, e)| e);
     let part = if record.recordings.len() > 1 { format!(".part{}", file.part) } else { String::new() };
     format!("{}{part}.{extension}", record.id)
 }
 
-/// Returns the file with the kept packets of a leg, `ID.LEG.pcapng` beside the recording; it may be encrypted.
+/// Returns the path of the kept packets of a leg: `ID.LEG.pcapng` beside the recording, possibly encrypted. Returns
+/// `None` if there are none.
 pub(super) fn kept_packets(record: &CallRecord, leg: u32) -> Option<PathBuf> {
     let folder = FilePath::new(&record.recordings.first()?.path).parent()?;
     let plain = folder.join(format!("{}.{leg}.pcapng", record.id));
@@ -153,7 +154,7 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, sent.etag)]).into_response();
     }
     let Some(length) = sent.bytes.length().await else { return access::missing(None, true) };
-    // If the client has another version of the file, it gets the whole file instead of a range (RFC 9110 section
+    // If the client has an older version of the file, it gets the whole file instead of a range (RFC 9110 section
     // 13.1.5).
     let is_same = text(header::IF_RANGE).is_none_or(|tag| tag == sent.etag);
     let range = text(header::RANGE).filter(|_| is_same).map_or(ByteRange::Whole, |range| parse_range(range, length));
@@ -188,7 +189,7 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
 }
 
 impl StoredBytes {
-    /// Returns the number of bytes; `None` if the file is gone.
+    /// Returns the size of the file, bytes; `None` if the file does not exist any more.
     async fn length(&self) -> Option<u64> {
         match self {
             Self::File(path) => tokio::fs::metadata(path).await.ok().filter(|found| found.is_file()).map(|f| f.len()),
@@ -196,7 +197,8 @@ impl StoredBytes {
         }
     }
 
-    /// Returns `count` bytes from a position as the body of a response; `None` if the file is gone.
+    /// Returns `count` bytes from the position `from` on as the body of a response; `None` if the file does not exist
+    /// any more.
     async fn body(&self, from: u64, count: u64) -> Option<Body> {
         if count == 0 {
             return Some(Body::empty());
@@ -234,7 +236,7 @@ fn parse_range(text: &str, length: u64) -> ByteRange {
     }
 }
 
-/// Bytes read at once.
+/// Number of bytes read at once.
 const CHUNK: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where the console reads calls: the journal of this recorder, or the index of all sites.
+//! Where the console reads calls: from the journal of this recorder, or from the database of the central archive.
 
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
@@ -14,26 +14,26 @@ use crate::delivery::row::JobRow;
 use crate::journal::{CallScope, CallSearch, FoundCalls, HeardClass, Journal, StoredCall};
 use crate::time::Timestamp;
 
-/// The installation whose pages are shown.
+/// Whether the console shows one recorder or a central archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ConsolePlace {
-    /// One recorder: its journal, its live calls, its health.
+    /// One recorder, with its journal, its live calls and its health.
     #[default]
     Recorder,
-    /// The centre: the calls of all sites, without live calls and without changes at a site.
+    /// A central archive with the calls of all sites, without live calls and without changes of calls.
     Centre,
 }
 
-/// A result of a source.
+/// Result of a query.
 pub(super) type SourceResult<T> = Result<T, StateError>;
 
-/// A place to read calls from. Every query of calls is limited to the scope of an account.
+/// A source of calls. Every query of calls is limited to the scope of an account.
 pub(super) trait CallSource {
     /// Returns a page of the calls that a search finds, newest first, older than `before`.
     fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> SourceResult<FoundCalls>;
 
-    /// Returns the oldest calls that a search finds, oldest first. Without an order of its own, a source reads at most
-    /// [`MAX_AFTER`] calls to find them.
+    /// Returns the oldest calls that a search finds, oldest first. A source that can list calls only from the newest on
+    /// reads at most [`MAX_AFTER`] calls for this.
     fn first_calls(&self, search: &CallSearch, limit: u32) -> SourceResult<Vec<StoredCall>> {
         let mut calls = self.search(search, None, MAX_AFTER)?.calls;
         calls.reverse();
@@ -44,16 +44,16 @@ pub(super) trait CallSource {
     /// Returns the number of calls that a search finds, for each class.
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>>;
 
-    /// Returns a call by its id if it is within a scope.
+    /// Returns a call by its id, if it is within the scope.
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>>;
 
     /// Returns the delivery of a call, if this machine delivers it.
     fn job(&self, id: &str) -> SourceResult<Option<JobRow>>;
 
-    /// Returns when and why the files of a call were removed.
+    /// Returns the time and reason of the removal of a call's files; `None` if they were not removed.
     fn removed(&self, id: &str) -> SourceResult<Option<(Timestamp, String)>>;
 
-    /// Returns the same call as other sites heard it, within a scope.
+    /// Returns the records of other sites about the same call, within a scope.
     fn at_other_sites(&self, record: &CallRecord, scope: &CallScope) -> SourceResult<Vec<OtherSiteCall>>;
 }
 
@@ -87,13 +87,13 @@ impl CallSource for Journal {
     }
 }
 
-/// The archive of all sites: connections to its index, and its object store.
+/// The central archive: connections to its database, and its object store.
 #[derive(Debug)]
 pub(super) struct CentralArchive {
     config: ArchiveConfig,
-    /// Recordings of all sites.
+    /// The object store with the recordings of all sites.
     pub(super) objects: ObjectArchive,
-    /// Connections that no request uses.
+    /// Open connections that no request uses at present.
     idle: Mutex<Vec<ArchiveIndex>>,
 }
 
@@ -125,14 +125,14 @@ impl CentralArchive {
     }
 }
 
-/// One connection to the index, for one request.
+/// One connection to the archive's database, used for one request.
 pub(super) struct CentralReader {
     index: RefCell<ArchiveIndex>,
     runtime: Handle,
 }
 
 impl CentralReader {
-    /// Waits for an answer of the index.
+    /// Runs a query of the archive's database and waits for its answer.
     pub(super) fn ask<T>(
         &self,
         query: impl AsyncFnOnce(&mut ArchiveIndex) -> Result<T, ArchiveError>,
@@ -168,7 +168,7 @@ impl CallSource for CentralReader {
     }
 }
 
-/// Maximum number of calls that are read to find the oldest ones, by a source that lists the newest first only.
+/// Maximum number of calls that are read to find the oldest ones, if a source can list calls only from the newest on.
 const MAX_AFTER: u32 = 500;
-/// Maximum number of connections to the index that are kept open.
+/// Maximum number of connections to the archive's database that are kept open.
 const MAX_CONNECTIONS: usize = 4;

@@ -1,4 +1,4 @@
-//! Pages about the audit and the users.
+//! The pages about the audit and the users.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ use super::query::{midnight, parse_day};
 use super::server::{ConsoleState, StateError};
 use super::text::date_time;
 
-/// Parameters of the audit.
+/// Query parameters of the audit page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AuditQuery {
@@ -28,7 +28,7 @@ pub(super) struct AuditQuery {
     before: Option<i64>,
 }
 
-/// Returns the audit page.
+/// Responds with the audit page.
 pub(super) async fn audit_page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -43,7 +43,7 @@ pub(super) async fn audit_page(
     }
 }
 
-/// Returns the audit as JSON.
+/// Responds with the audit as JSON.
 pub(super) async fn audit_api(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -58,7 +58,7 @@ pub(super) async fn audit_api(
     }
 }
 
-/// Returns the audit as CSV.
+/// Responds with the audit as CSV.
 pub(super) async fn audit_csv(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -140,7 +140,7 @@ fn show_audit(viewer: &Viewer, query: &AuditQuery, rows: &[AuditEntry]) -> Marku
     pages::shell(viewer, t("Who listened", "Кто слушал"), NavEntry::Other, &[], &body)
 }
 
-/// Returns the list of users.
+/// Responds with the page that lists the users.
 pub(super) async fn users_page(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.may_audit() {
         return access::missing(Some(&viewer), false);
@@ -181,7 +181,7 @@ pub(super) async fn users_page(State(state): State<ConsoleState>, Extension(view
     pages::shell(&viewer, t("Users", "Пользователи"), NavEntry::Other, &[], &body).into_response()
 }
 
-/// Rows of the audit on a page.
+/// Number of rows of the audit on a page.
 const PAGE: u32 = 50;
-/// Maximum number of rows of a CSV.
+/// Maximum number of rows in a CSV file.
 const MAX_CSV: u32 = 100_000;

@@ -1,5 +1,5 @@
-//! Makes a test call from the health page: the same program sends it through a card of this machine, follows it to its
-//! recording and names the step at which it was lost.
+//! Makes a test call from the health page: the command `callspan test-call` sends it through a network card of this
+//! machine, follows it to its recording, and names the step at which it was lost.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,11 +21,11 @@ use crate::ops::alarm_ru::ALARMS;
 use crate::ops::self_test::SelfTestResult;
 use crate::service::sandbox;
 
-/// The form of a test call.
+/// Fields of the form for a test call.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct TestCallForm {
-    /// Name of the card that sends.
+    /// Name of the network card that sends the test call.
     interface: String,
 }
 
@@ -34,12 +34,12 @@ pub(super) struct TestCallForm {
 #[serde(default)]
 struct TestCallAnswer {
     ok: bool,
-    /// Id of the call, if it reached the journal.
+    /// Id of the test call, if it reached the journal.
     call: Option<String>,
     steps: Vec<AnsweredStep>,
 }
 
-/// A step in this result.
+/// A step of a test call, as the command prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct AnsweredStep {
@@ -48,7 +48,7 @@ struct AnsweredStep {
     detail: String,
 }
 
-/// Makes a test call, and returns a page with its steps.
+/// Makes a test call, and responds with a page of its steps.
 pub(super) async fn make(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -76,7 +76,7 @@ pub(super) async fn make(
     page(&viewer, (&form.interface, is_own), &answer).into_response()
 }
 
-/// Runs the command. If it fails, returns its last words.
+/// Runs the command `callspan test-call`. If it fails, returns the end of its output.
 fn call(program: &Path, config: &Path, card: &str) -> Result<TestCallAnswer, String> {
     let mut command = Command::new(PathBuf::from(program));
     command.args(["test-call", "--json", "--interface", card, "--config"]).arg(config);
@@ -87,7 +87,7 @@ fn call(program: &Path, config: &Path, card: &str) -> Result<TestCallAnswer, Str
     serde_json::from_slice(&output.stdout).map_err(|_| said)
 }
 
-/// Returns the section of the health page: the last result, and the form.
+/// Returns the part of the health page about test calls: the last result, and the form.
 pub(super) fn section(state: &ConsoleState, viewer: &Viewer, last: Option<&SelfTestResult>) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let cards = cards();
@@ -113,7 +113,7 @@ pub(super) fn section(state: &ConsoleState, viewer: &Viewer, last: Option<&SelfT
     }
 }
 
-/// `is_own` says whether the recorder captures on the card.
+/// Returns the page with the result of a test call. `is_own` says whether the recorder captures on the network card.
 fn page(viewer: &Viewer, (card, is_own): (&str, bool), answer: &Result<TestCallAnswer, String>) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let is_ok = answer.as_ref().is_ok_and(|answer| answer.ok);
@@ -155,7 +155,7 @@ fn step_note(viewer: &Viewer, step: &AnsweredStep) -> Markup {
     html! { p { span class={ "v " (colour) } { (pages::mark(mark)) b { (name) } } " " (viewer.lang.translated(&ALARMS, &step.detail)) } }
 }
 
-/// Returns the network cards of this machine, without loopback.
+/// Returns the names of the network cards of this machine, without loopback.
 fn cards() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(CARDS) else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -186,7 +186,8 @@ exit 1
 "#;
         std::fs::write(&program, script).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
-        // A child process of another test may keep the script open for writing for a moment (ETXTBSY).
+        // Starting the script is repeated, because a child process of another test may keep it open for writing for a
+        // moment (ETXTBSY).
         let run = |card: &str| loop {
             let answer = call(&program, Path::new("/etc/x.toml"), card);
             if !format!("{answer:?}").contains("Text file busy") {

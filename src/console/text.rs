@@ -1,4 +1,5 @@
-//! Languages of the pages. Both texts stand side by side in the code, so that no translation can be missing.
+//! The texts of the pages in both languages. Each text is written in both languages at the same place in the code, so
+//! that no translation can be missing.
 
 use axum::extract::Request;
 use axum::http::header;
@@ -44,7 +45,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text in this language.
+    /// Returns that of the two texts which is in this language.
     pub(super) const fn of_two<'t>(self, en: &'t str, ru: &'t str) -> &'t str {
         match self {
             Self::En => en,
@@ -81,7 +82,7 @@ impl Lang {
         if self == Self::Ru { text.replace('.', ",") } else { text }
     }
 
-    /// Returns the text for a class of the day summary.
+    /// Returns the text for a class of calls, i.e. how much of a call can be heard.
     pub(super) const fn heard(self, class: HeardClass) -> &'static str {
         match class {
             HeardClass::Both => self.of_two("both sides", "обе стороны"),
@@ -146,7 +147,8 @@ impl Lang {
         }
     }
 
-    /// Returns a text of the program with its language. A text of another version stays English.
+    /// Returns the translation of an English text of the program, marked with its language. A text without translation,
+    /// e.g. of another version, stays English.
     pub(super) fn translated(self, book: &Phrasebook, english: &str) -> Markup {
         let russian = if self == Self::Ru { book.text_and_commands(english) } else { None };
         match russian {
@@ -241,7 +243,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for a defect.
+    /// Returns the text for a problem of a recording.
     pub(super) const fn problem(self, kind: ProblemKind) -> &'static str {
         match kind {
             ProblemKind::LostByUs => self.of_two("packets lost by this recorder", "пакеты потеряны регистратором"),
@@ -323,7 +325,7 @@ pub(super) fn iso_day(at: Timestamp) -> String {
     local(at).strftime("%Y-%m-%d").to_string()
 }
 
-/// Formats the zone of this machine: its name and its offset.
+/// Formats the time zone of this machine: its name and its offset from UTC.
 pub(super) fn zone(at: Timestamp) -> String {
     local(at).strftime("%Z, UTC%:z").to_string()
 }

@@ -1,4 +1,5 @@
-//! TLS of the console: the configured certificate, or one that is made at the first start and kept in the state folder.
+//! TLS of the console: the configured certificate, or a certificate that is made at the first start and stored in the
+//! state folder.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -15,24 +16,24 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::ops::config::ConsoleConfig;
 
-/// The certificate of the console, ready to serve.
+/// The certificate of the console, ready for use.
 #[derive(Clone)]
 pub(super) struct ConsoleTls {
-    /// Makes TLS connections from TCP connections.
+    /// Accepts TLS on TCP connections.
     pub(super) acceptor: TlsAcceptor,
     /// SHA-256 of the certificate, as browsers show it.
     pub(super) fingerprint: String,
-    /// Whether this machine made the certificate, so that browsers ask once whether to trust it.
+    /// True if this machine made the certificate itself. Then browsers ask the user once whether to trust it.
     pub(super) is_self_made: bool,
 }
 
-/// Why the console has no certificate.
+/// Reasons why the console has no certificate.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     /// A file cannot be read or written.
     #[error("{0}: {1}")]
     Io(PathBuf, std::io::Error),
-    /// A file holds no certificate or key.
+    /// A file contains no certificate or no key.
     #[error("{0} holds no certificate or private key in PEM: {1}")]
     Pem(PathBuf, String),
     /// Certificate and key do not belong together, or the certificate cannot be made.
@@ -54,7 +55,8 @@ impl ConsoleTls {
         }
     }
 
-    /// Returns the certificate in the state folder. Makes a new one if there is none, or if it expires soon.
+    /// Returns the certificate that is stored in the state folder. Makes a new one if there is none, or if it expires
+    /// soon.
     fn kept(config: &ConsoleConfig, folder: &Path) -> Result<Self, TlsError> {
         let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|name| folder.join(name));
         let age = std::fs::metadata(&certificate).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
@@ -106,7 +108,7 @@ fn names(config: &ConsoleConfig) -> Vec<String> {
     names
 }
 
-/// Makes a certificate and its key, both in PEM.
+/// Makes a certificate and its private key, both in PEM.
 fn make(names: &[String]) -> Result<[String; 2], TlsError> {
     let made = rcgen::generate_simple_self_signed(names);
     let made = made.map_err(|error| TlsError::Unusable(error.to_string()))?;
@@ -128,9 +130,9 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     Sha256::digest(certificate).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
-/// Name of the certificate in the state folder.
+/// Name of the certificate file in the state folder.
 const CERTIFICATE_FILE: &str = "console-certificate.pem";
-/// Name of the certificate's key file.
+/// Name of the file with the certificate's private key.
 const KEY_FILE: &str = "console-key.pem";
 /// Age at which a certificate is replaced. Browsers distrust certificates that are valid for more than 825 days.
 const RENEWED_AFTER: Duration = Duration::from_secs(700 * 86_400);

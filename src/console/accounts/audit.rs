@@ -1,4 +1,4 @@
-//! The audit: who listened to which call, and which other actions an account took.
+//! The audit log: who listened to which call, and which other actions an account took.
 
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params, params_from_iter};
@@ -11,19 +11,19 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AuditAction {
-    /// Requested the sound of a call.
+    /// Played a recording.
     Played,
     /// Downloaded a recording.
     Downloaded,
     /// Downloaded a list of calls.
     Listed,
-    /// Opened a session.
+    /// Signed in.
     SignedIn,
-    /// Gave a wrong password.
+    /// Tried to sign in with a wrong password.
     WrongPassword,
-    /// Requested a retry, a hold or a release.
+    /// Requested a retry of a delivery, or placed or released a hold on a call.
     Changed,
-    /// Paused or resumed a recording.
+    /// Paused or resumed the recording of a live call.
     Paused,
     /// Wrote or removed a note or tag.
     Noted,
@@ -48,13 +48,13 @@ impl AuditAction {
 /// A row of the audit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AuditEntry {
-    /// Number of the row. Later rows have higher numbers.
+    /// Number of the row; later rows have higher numbers.
     pub(crate) n: i64,
-    /// Wall clock of the action.
+    /// Wall-clock time of the action.
     pub(crate) at: Timestamp,
     /// Name of the user.
     pub(crate) who: String,
-    /// Word of the action in the database.
+    /// Action, as its word in the database.
     pub(crate) action: String,
     /// Id of the call, if the action concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,23 +64,23 @@ pub(crate) struct AuditEntry {
     pub(crate) detail: Option<String>,
 }
 
-/// Conditions for rows of the audit.
+/// Conditions that select rows of the audit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuditFilter {
-    /// Only rows of this user.
+    /// Selects only rows about this user.
     pub(crate) who: Option<String>,
-    /// Only rows of this call.
+    /// Selects only rows about this call.
     pub(crate) call_id: Option<String>,
-    /// Only rows with this action.
+    /// Selects only rows with this action.
     pub(crate) action: Option<String>,
-    /// Only rows at this time or later.
+    /// Selects only rows at this time or later.
     pub(crate) since: Option<Timestamp>,
-    /// Only rows before the row with this number.
+    /// Selects only rows before the row with this number.
     pub(crate) before: Option<i64>,
 }
 
 impl Accounts {
-    /// Adds a row to the audit. It is on the disk when this returns.
+    /// Adds a row to the audit. When the function returns, the row is on the disk.
     ///
     /// # Errors
     /// Fails if SQLite fails; the action must then not be done.
@@ -99,8 +99,9 @@ impl Accounts {
         Ok(())
     }
 
-    /// Adds a sign-in that failed to the audit. Tries of a name within an hour are one row with their number, and so are the
-    /// tries of all names that nobody has: strangers must not fill the disk, and a password typed as a name is not kept.
+    /// Adds a sign-in that failed to the audit. Failures of a name within an hour share one row, which counts them.
+    /// Failures with unknown names share a row, too: they must not fill the disk, and a password typed as a name must
+    /// not be stored.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -115,7 +116,7 @@ impl Accounts {
             "SELECT n FROM audit WHERE action = 'wrong_password' AND who = ?1 AND at > ?2 ORDER BY n DESC LIMIT 1";
         let row: Option<i64> = transaction.query_row(newest, params![who, first], |row| row.get(0)).optional()?;
         match row {
-            // The cast reads the number at the beginning of the detail.
+            // The SQL cast reads the count at the beginning of the detail.
             Some(n) => transaction.execute(
                 "UPDATE audit SET detail = (CAST(coalesce(detail, '1') AS INTEGER) + 1) || ' tries until ' || ?2 WHERE n = ?1",
                 params![n, now.to_rfc3339_secs()],
@@ -167,7 +168,7 @@ impl Accounts {
     }
 }
 
-/// Stands in the audit for every name that nobody has. No user can have this name.
+/// Name that the audit shows for all unknown user names. No user can have this name.
 pub(crate) const UNKNOWN_NAME: &str = "(unknown)";
-/// Time in which failed sign-ins of a name are one row, ns: an hour.
+/// Time in which failed sign-ins of a name share one row, ns: an hour.
 const TRIES_NS: i64 = 3_600 * 1_000_000_000;

@@ -1,9 +1,9 @@
 //! Accounts of the console: users, sessions and the audit, in a database of their own (`console.sqlite`).
 //!
 //! # Invariants
-//! 1. A password is stored as an argon2id hash, a session as the SHA-256 of its token. So a copy of the file gives no
-//!    access.
-//! 2. An audit row is durable (`synchronous=FULL`) when [`Accounts::record`] returns. Sound is sent after that.
+//! 1. A password is stored as an argon2id hash, a session as the SHA-256 of its token. So a copy of the database gives
+//! no access to the console.
+//! 2. An audit row is durable (`synchronous=FULL`) when [`Accounts::record`] returns. Only then is sound sent.
 //! 3. Audit rows are only added. They name calls by id, never by number.
 
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -32,18 +32,18 @@ pub(crate) struct Accounts {
     connection: Arc<Mutex<Connection>>,
 }
 
-/// Why the accounts cannot be used.
+/// Reasons why the accounts cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AccountError {
     /// The folder or file cannot be created or opened.
     #[error("the accounts of the console ({path}) cannot be opened: {source}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: String,
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// SQLite failed.
+    /// SQLite reported an error.
     #[error("the accounts of the console: {0}")]
     Sql(#[from] rusqlite::Error),
     /// A newer callspan wrote the file.
@@ -51,15 +51,15 @@ pub(crate) enum AccountError {
         "the accounts of the console have version {0}, which is newer than this callspan: install the newer one again"
     )]
     Newer(i64),
-    /// A name or password is not acceptable.
+    /// A name or password is not acceptable. Holds the reason.
     #[error("{0}")]
     Refused(&'static str),
-    /// A pattern of the scope can never match.
+    /// A pattern of extensions in a scope can never match.
     #[error("the pattern of extensions \"{pattern}\": {what}; {remedy}")]
     Pattern {
         /// The pattern.
         pattern: String,
-        /// The problem.
+        /// Description of the problem.
         what: String,
         /// How to write the pattern correctly.
         remedy: String,
@@ -93,12 +93,13 @@ impl Accounts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A poisoned lock is usable, because an unfinished transaction is rolled back.
+        // The lock can be used even if a thread panicked while holding it, because an unfinished transaction is rolled
+        // back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Makes the tables, or brings them to [`VERSION`]. The console and a command can open new accounts at the same moment.
+/// Makes the tables, or brings them to [`VERSION`]. Works even if the console and a command do this at the same moment.
 fn migrate(connection: &mut Connection) -> Result<(), AccountError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     match version_of(&transaction)? {
@@ -114,10 +115,10 @@ fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Version of the tables.
+/// Version of the tables that this program uses.
 const VERSION: i64 = 2;
 
-/// Times are µs since the Unix epoch.
+/// First version of the tables. Times are µs since the Unix epoch.
 const V1: &str = "
 CREATE TABLE IF NOT EXISTS users (
     name        TEXT PRIMARY KEY,
@@ -146,7 +147,7 @@ CREATE INDEX IF NOT EXISTS audit_by_call ON audit (call_id, n) WHERE call_id IS 
 PRAGMA user_version = 1;
 ";
 
-/// Adds second factors, tokens of programs, and notes.
+/// Adds second factors, API tokens of programs, and notes.
 const V2: &str = "
 ALTER TABLE users ADD COLUMN totp TEXT;                             -- secret in base32; NULL: none
 ALTER TABLE users ADD COLUMN totp_step INTEGER NOT NULL DEFAULT 0;  -- a code is accepted once: step of the last one
@@ -173,12 +174,13 @@ CREATE INDEX IF NOT EXISTS notes_by_tag ON notes (text) WHERE kind = 'tag';
 PRAGMA user_version = 2;
 ";
 
-/// Finds the row of a name whose sign-ins fail. An older callspan can use the file with it, so the version stays.
+/// SQL of an index that finds the row of a name whose sign-ins fail. An older callspan can use a file with this index,
+/// so the version is not raised.
 const FAILED_SIGN_INS: &str =
     "CREATE INDEX IF NOT EXISTS failed_sign_ins ON audit (who, n) WHERE action = 'wrong_password'";
-/// Name of the file, beside the journal.
+/// Name of the database file, in the folder of the journal.
 const FILE_NAME: &str = "console.sqlite";
-/// Longest wait for another process that writes.
+/// Longest wait for another process that writes to the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Notes and tags of calls.
+//! Notes and tags that users write about calls.
 
 use rusqlite::params;
 use serde::Serialize;
@@ -16,18 +16,18 @@ pub(crate) enum NoteKind {
     Tag,
 }
 
-/// A note or tag of a call.
+/// A note or tag about a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CallNote {
     /// Number of the note. Later notes have higher numbers.
     pub(crate) n: i64,
-    /// Wall clock at which the note was written.
+    /// Wall-clock time at which the note was written.
     pub(crate) at: Timestamp,
-    /// Name of the account that wrote it.
+    /// Name of the account that wrote the note.
     pub(crate) who: String,
-    /// Note or tag.
+    /// Whether this is a note or a tag.
     pub(crate) kind: NoteKind,
-    /// The text.
+    /// Text of the note, or the word of the tag.
     pub(crate) text: String,
 }
 
@@ -41,7 +41,7 @@ impl NoteKind {
 }
 
 impl Accounts {
-    /// Adds a note or tag. Tags are kept once, in lower case and without spaces.
+    /// Adds a note or tag. A tag is stored only once for a call, in lower case and without spaces.
     ///
     /// # Errors
     /// Refuses an empty text and more than [`MAX_NOTES`] of a call; fails if SQLite fails.
@@ -119,7 +119,7 @@ impl Accounts {
     }
 }
 
-/// Maximum number of characters of a note.
+/// Maximum length of a note, characters.
 const MAX_TEXT: usize = 2_000;
 /// Maximum number of notes and tags of a call.
 const MAX_NOTES: i64 = 200;

@@ -23,8 +23,8 @@ pub(crate) fn hash(password: &str) -> Result<String, AccountError> {
     Ok(hash.map_err(|error| AccountError::Crypto(error.to_string()))?.to_string())
 }
 
-/// Returns whether a password belongs to a hash. Without a hash the check takes as long, so that its duration does not
-/// reveal which user names exist.
+/// Returns whether a password belongs to a hash. Without a hash the check takes the same time, so that its duration
+/// does not reveal which user names exist.
 pub(crate) fn matches(password: &str, hash: Option<&str>) -> bool {
     let hash = hash.filter(|hash| *hash != NO_PASSWORD);
     let parsed = PasswordHash::new(hash.unwrap_or(NOBODY));
@@ -48,7 +48,8 @@ pub(crate) fn token_hash(token: &str) -> String {
 
 /// Compares two secrets in a time that does not depend on the position of their first difference.
 pub(crate) fn is_same_secret(a: &str, b: &str) -> bool {
-    // The hashes of different texts differ from the first byte on, however similar the texts are.
+    // The hashes of different texts differ from the first byte on, even if the texts are similar. So their comparison
+    // reveals nothing about the texts.
     token_hash(a) == token_hash(b)
 }
 
@@ -65,14 +66,14 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], AccountError> {
 
 /// Memory of a hash, KiB. OWASP requires at least 19 MiB with two passes, and a recorder has little memory to spare.
 const MEMORY_KIB: u32 = 19 * 1024;
-/// Passes over the memory.
+/// Number of passes of argon2id over the memory.
 const PASSES: u32 = 2;
 /// Minimum number of characters of a password.
 const MIN_LENGTH: usize = 10;
-/// Maximum number of bytes of a password, which limits the time of hashing.
+/// Maximum length of a password, bytes. It limits the time of hashing.
 const MAX_BYTES: usize = 256;
-/// Value in place of the hash, for a user whom only the trusted proxy signs in.
+/// Value stored instead of a hash, for a user whom only the trusted proxy signs in.
 pub(super) const NO_PASSWORD: &str = "!";
-/// Hash that matches no password. With the real parameters, checking it takes the time of a real hash.
+/// Hash that matches no password. It has the real parameters, so checking it takes the time of a real check.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

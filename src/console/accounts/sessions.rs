@@ -11,21 +11,21 @@ use crate::time::Timestamp;
 /// A new session.
 #[derive(Clone, Debug)]
 pub(crate) struct NewSession {
-    /// Value of the cookie. Only its hash is stored.
+    /// Value of the session cookie. Only its hash is stored.
     pub(crate) token: String,
 }
 
 /// A session that was found by its cookie.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
-    /// The user.
+    /// The user of the session.
     pub(crate) user: UserAccount,
-    /// Token that every form repeats.
+    /// CSRF token that every form must repeat.
     pub(crate) csrf: String,
 }
 
 impl Accounts {
-    /// Opens a session of a user. Removes expired sessions.
+    /// Opens a session for a user. Removes expired sessions.
     ///
     /// # Errors
     /// Fails if SQLite fails or the kernel gives no random bytes.
@@ -57,7 +57,7 @@ impl Accounts {
         Ok(found.optional()?)
     }
 
-    /// Ends a session.
+    /// Ends a session, given by its cookie.
     ///
     /// # Errors
     /// Fails if SQLite fails.

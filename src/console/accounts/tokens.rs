@@ -1,4 +1,4 @@
-//! API tokens for programs, each with a scope and an expiry of its own.
+//! API tokens for programs. Each has its own scope (the calls that it may see) and its own expiry.
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -9,9 +9,9 @@ use crate::time::Timestamp;
 /// An API token, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiToken {
-    /// Name, role, scope and rights. The audit shows the name.
+    /// Name, role, scope and rights of the token. The audit shows the name.
     pub(crate) account: UserAccount,
-    /// Wall clock at which the token expires.
+    /// Wall-clock time at which the token expires.
     pub(crate) expires_at: Timestamp,
 }
 
@@ -44,7 +44,7 @@ impl Accounts {
         Ok(text)
     }
 
-    /// Returns the token with this text, if it has not expired. Its name in the audit begins with `token:`.
+    /// Returns the token with this text, if it has not expired. The audit shows its name with the prefix `token:`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -61,7 +61,7 @@ impl Accounts {
         }))
     }
 
-    /// Returns all tokens, by name.
+    /// Returns all tokens, sorted by name.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -86,5 +86,5 @@ fn read_token(row: &rusqlite::Row<'_>) -> rusqlite::Result<ApiToken> {
 }
 
 const COLUMNS: &str = "name, role, extensions, directions, rights, expires_at";
-/// Beginning of every token, so that scanners for leaked secrets find it.
+/// First characters of every token, by which scanners for leaked secrets find it.
 const PREFIX: &str = "callspan_";

@@ -6,7 +6,7 @@ use sha1::Sha1;
 use super::{AccountError, password};
 use crate::time::Timestamp;
 
-/// The secret of an account, shared with an authenticator app. Never printed by `Debug`.
+/// The secret of an account, shared with an authenticator app. `Debug` never prints it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct TotpSecret([u8; SECRET_BYTES]);
 
@@ -17,7 +17,7 @@ impl std::fmt::Debug for TotpSecret {
 }
 
 impl TotpSecret {
-    /// Makes a new secret.
+    /// Creates a new random secret.
     ///
     /// # Errors
     /// Fails if the kernel gives no random bytes.
@@ -25,7 +25,7 @@ impl TotpSecret {
         Ok(Self(password::random()?))
     }
 
-    /// Parses the text of [`TotpSecret::to_base32`].
+    /// Parses a secret from the text that [`TotpSecret::to_base32`] returns.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut bytes = Vec::new();
         let (mut bits, mut count) = (0_u32, 0);
@@ -49,7 +49,7 @@ impl TotpSecret {
         self.0.chunks(5).map(group).collect()
     }
 
-    /// Returns the URI that an app reads from a QR code.
+    /// Returns the URI that an authenticator app reads from a QR code.
     pub(crate) fn to_uri(&self, user: &str) -> String {
         format!("otpauth://totp/callspan:{user}?secret={}&issuer=callspan", self.to_base32())
     }
@@ -79,9 +79,9 @@ impl TotpSecret {
     }
 }
 
-/// Bytes of a secret: RFC 4226 section 4 recommends 160 bits.
+/// Length of a secret, bytes: RFC 4226 section 4 recommends 160 bits.
 const SECRET_BYTES: usize = 20;
-/// Length of a time step, s.
+/// Length of a time step, seconds.
 const STEP_S: i64 = 30;
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn codes_are_those_of_rfc_6238() {
         let secret = TotpSecret(*b"12345678901234567890");
-        // Appendix B, the last six of its eight digits.
+        // Test values of RFC 6238 appendix B: the last six of its eight digits.
         for (seconds, code) in [(59, "287082"), (1_111_111_109, "081804"), (2_000_000_000, "279037")] {
             let now = Timestamp::from_secs(seconds);
             assert_eq!(secret.step_of(code, now), Some(seconds / 30));

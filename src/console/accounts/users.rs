@@ -1,4 +1,4 @@
-//! Users: names, roles and scopes.
+//! Users of the console: their names, roles, rights and scopes. A scope is the set of calls that an account may see.
 
 use rusqlite::{OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -10,44 +10,44 @@ use crate::call::record::CallDirection;
 use crate::journal::CallScope;
 use crate::time::Timestamp;
 
-/// Role of an account.
+/// Role of an account. It decides what the account may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AccountRole {
-    /// Sees, hears and changes everything.
+    /// May see, hear and change everything.
     Admin,
-    /// Sees and hears the calls of a scope.
+    /// May see and hear the calls of its scope.
     Listener,
-    /// Sees all calls and the audit, and hears nothing.
+    /// May see all calls and the audit, but hear nothing.
     Auditor,
 }
 
-/// A right of a listener.
+/// A right that a listener may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AccountRight {
-    /// Sees calls.
+    /// May see calls.
     List,
-    /// Plays recordings.
+    /// May play recordings.
     Play,
-    /// Downloads recordings and records.
+    /// May download recordings and call records.
     Download,
-    /// Sees calls under way, and pauses them.
+    /// May see live calls and pause their recording.
     Live,
-    /// Writes notes and tags.
+    /// May write notes and tags.
     Notes,
 }
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserAccount {
-    /// Name, unique.
+    /// Unique name.
     pub(crate) name: String,
     /// Role.
     pub(crate) role: AccountRole,
-    /// Calls that a listener may see. Other roles see all.
+    /// Calls that a listener may see. Other roles may see all calls.
     pub(crate) scope: CallScope,
-    /// Rights of a listener.
+    /// Rights of a listener. Other roles have fixed rights.
     pub(crate) rights: Vec<AccountRight>,
 }
 
@@ -62,12 +62,12 @@ impl AccountRole {
 }
 
 impl UserAccount {
-    /// Returns the account that a person on this machine has while the console has no users.
+    /// Returns the administrator account for a person on this machine, while the console has no users.
     pub(crate) fn of_this_machine() -> Self {
         Self { name: String::from("local"), role: AccountRole::Admin, scope: CallScope::default(), rights: Vec::new() }
     }
 
-    /// Checks name and scope.
+    /// Checks that name and scope are acceptable.
     ///
     /// # Errors
     /// Refuses a name with other characters than allowed, and a pattern that matches no extension.
@@ -77,7 +77,7 @@ impl UserAccount {
             return Err(AccountError::Refused("a name has 1 to 64 letters, digits or . _ - @"));
         }
         if self.scope.extensions.iter().any(|pattern| pattern.trim().is_empty()) {
-            // An empty pattern would be stored as an empty list, which means every extension.
+            // An empty pattern is refused, because it would be stored as an empty list, which means every extension.
             return Err(AccountError::Refused("a pattern of extensions is empty; leave --extensions out for all"));
         }
         for pattern in &self.scope.extensions {
@@ -98,7 +98,7 @@ impl UserAccount {
         }
     }
 
-    /// Returns whether the account has a right. An auditor may list calls but not hear them.
+    /// Returns whether the account has a right. An auditor may list calls, but not hear them.
     pub(crate) fn may(&self, right: AccountRight) -> bool {
         match self.role {
             AccountRole::Admin => true,
@@ -119,7 +119,7 @@ impl UserAccount {
 }
 
 impl Accounts {
-    /// Returns whether there is any user.
+    /// Returns whether the console has any users.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -138,7 +138,7 @@ impl Accounts {
         self.put_hash(user, &password::hash(password)?, now)
     }
 
-    /// Adds a user without a password, whom only the trusted proxy signs in.
+    /// Adds a user without a password. Only the trusted proxy can sign this user in.
     ///
     /// # Errors
     /// Refuses a name that is not acceptable; fails if SQLite fails.
@@ -147,7 +147,7 @@ impl Accounts {
         self.put_hash(user, password::NO_PASSWORD, now)
     }
 
-    /// Sets or removes the second factor of a user.
+    /// Sets or removes the second factor (authenticator app) of a user.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -157,7 +157,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Returns whether a code is right for a user, or whether the user needs no code. Each code is accepted only once.
+    /// Returns whether a code of the second factor is right, or whether the user has no second factor. Each code is
+    /// accepted only once.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -216,7 +217,7 @@ impl Accounts {
         Ok(connection.execute("DELETE FROM users WHERE name = ?1", params![name])? > 0)
     }
 
-    /// Returns all users, by name.
+    /// Returns all users, sorted by name.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -243,19 +244,20 @@ impl Accounts {
     }
 }
 
-/// Columns that [`read_user`] reads, from the table `u`.
+/// SQL list of the columns that [`read_user`] reads, from the table `u`.
 pub(super) const COLUMNS: &str = "u.name, u.role, u.extensions, u.directions, u.rights";
 
-/// Reads a user from five columns.
+/// Reads a user from five columns of a row, beginning with column `at`.
 pub(super) fn read_user(row: &Row<'_>, at: usize) -> rusqlite::Result<UserAccount> {
     let list = |n: usize| row.get::<_, String>(at + n).map(|text| split(&text));
-    // An unknown role, written by a newer version, has no rights.
+    // A role that is unknown, because a newer version wrote it, gives no rights.
     let role = match row.get::<_, String>(at + 1)?.as_str() {
         "admin" => AccountRole::Admin,
         "auditor" => AccountRole::Auditor,
         _ => AccountRole::Listener,
     };
-    // An unknown word, written by a newer version, must not widen the scope. An empty list would mean every direction.
+    // An unknown direction, written by a newer version, makes the row invalid. If it were left out, an empty list would
+    // mean every direction.
     let directions = list(3)?.iter().map(|word| parse_word(word).unwrap_or(CallDirection::Unknown)).collect();
     let rights = list(4)?.iter().filter_map(|word| right(word)).collect();
     Ok(UserAccount { name: row.get(at)?, role, scope: CallScope { extensions: list(2)?, directions }, rights })
@@ -278,5 +280,5 @@ pub(super) fn words<T: Serialize>(values: &[T]) -> String {
     values.iter().filter_map(word).collect::<Vec<_>>().join(",")
 }
 
-/// Maximum number of bytes of a name.
+/// Maximum length of a name, bytes.
 const MAX_NAME: usize = 64;

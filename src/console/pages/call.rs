@@ -1,4 +1,4 @@
-//! The page of a call.
+//! HTML of the page of a call.
 
 use maud::{Markup, html};
 
@@ -15,7 +15,7 @@ use crate::central::calls::OtherSiteCall;
 use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::journal::HeardClass;
 
-/// Returns the page.
+/// Returns the page of a call.
 pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let record = &facts.record;
     let time = super::calls::start(record).map(clock_time).unwrap_or_default();
@@ -31,7 +31,7 @@ pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
         }
     };
     let name = format!("{} {time}, {}", viewer.lang.of_two("Call", "Звонок"), caller(viewer, record));
-    // The script with the key comes first, because the player asks it for the sound.
+    // The script for the key comes first, because the player gets the decrypted sound from it.
     let scripts: &[&str] = if is_locked(record) { &["unlock.js", "player.js"] } else { &["player.js"] };
     shell(viewer, &name, NavEntry::Calls, scripts, &body)
 }
@@ -143,7 +143,7 @@ fn is_locked(record: &CallRecord) -> bool {
     record.recordings.iter().any(|file| file.plain_sha256.is_some())
 }
 
-/// Returns the form for the listener's own key; the script shows it.
+/// Returns the form in which the listener enters a secret key; the page's script shows it.
 fn unlock(viewer: &Viewer) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     html! {
@@ -383,7 +383,8 @@ fn kept(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns the same call as other sites heard it, and whether it is in Pyrus once.
+/// Returns the part of the page about other sites: their records of the same call, and whether exactly one site
+/// registered it in Pyrus.
 fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     if facts.elsewhere.is_empty() {
@@ -407,7 +408,7 @@ fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns the name of the SIP field that two calls share.
+/// Returns the name of the SIP header by which two calls were found to be the same.
 fn same_fact(why: &str) -> &'static str {
     match why {
         "session_id" => "Session-ID",
@@ -416,7 +417,8 @@ fn same_fact(why: &str) -> &'static str {
     }
 }
 
-/// Returns the legs of a call at all sites as one record, and the site of each leg. At a recorder no leg has a site.
+/// Returns a record with the legs of a call at all sites, and the name of the site of each leg. The names are empty if
+/// the console shows a single recorder.
 fn legs_of_all_sites(facts: &CallFacts) -> (CallRecord, Vec<String>) {
     let mut merged = facts.record.clone();
     if facts.elsewhere.is_empty() {

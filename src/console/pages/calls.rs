@@ -1,4 +1,4 @@
-//! The list of calls: search form, day summary, rows.
+//! HTML of the list of calls: search form, counts by class, rows.
 
 use maud::{Markup, html};
 
@@ -14,7 +14,7 @@ use crate::journal::HeardClass;
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
-/// Returns the page.
+/// Returns the page with the list of calls.
 pub(in super::super) fn page(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let body = html! {
@@ -101,7 +101,7 @@ fn pair(label: &str, first: (&str, &str, &str), second: (&str, &str, &str), lang
     }
 }
 
-/// Returns the part of the page that changes while a person types.
+/// Returns the results, i.e. the part of the page that changes while a user types.
 pub(in super::super) fn results(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     html! {
         (summary(viewer, query, found))
@@ -212,7 +212,7 @@ fn table(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     }
 }
 
-/// Returns the time by which a call is listed.
+/// Returns the time by which a call is sorted and shown.
 pub(in super::super) fn start(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
@@ -241,7 +241,7 @@ fn row(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns the reason why sound of the call is missing, if any is.
+/// Returns the reason why sound of the call is missing; nothing if no sound is missing.
 fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
     let class = HeardClass::of(record);
     let is_quiet = matches!(class, HeardClass::Both | HeardClass::Unanswered | HeardClass::Pending);

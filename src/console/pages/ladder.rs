@@ -6,7 +6,7 @@ use super::super::ladder::{CallLadder, LadderMessage};
 use super::super::text::{Lang, clock_time};
 use crate::time::Timestamp;
 
-/// Returns the drawing and the list.
+/// Returns the ladder diagram as a drawing and as a list.
 pub(super) fn ladder(lang: Lang, ladder: &CallLadder) -> Markup {
     if ladder.messages.is_empty() {
         return html! {};
@@ -61,7 +61,8 @@ fn words(lang: Lang, message: &LadderMessage) -> String {
     }
 }
 
-/// Returns the time of the first message. For later messages, returns the time since the message before.
+/// Returns the time of message `n`: of the first message the time of day, of later ones the time since the message
+/// before.
 fn time(lang: Lang, ladder: &CallLadder, n: usize) -> String {
     let at: Timestamp = ladder.messages[n].at;
     match n.checked_sub(1).and_then(|before| ladder.messages.get(before)) {
@@ -72,13 +73,13 @@ fn time(lang: Lang, ladder: &CallLadder, n: usize) -> String {
 
 /// Width of the drawing, SVG units.
 const WIDTH: u32 = 720;
-/// Width of the column for times.
+/// Width of the column for times, SVG units.
 const LEFT: u32 = 80;
-/// Width of the column for leg numbers.
+/// Width of the column for leg numbers, SVG units.
 const RIGHT: u32 = 56;
-/// Vertical position of the first row.
+/// Vertical position of the first row, SVG units.
 const TOP: u32 = 50;
-/// Height of a row.
+/// Height of a row, SVG units.
 const ROW: u32 = 24;
 /// Maximum number of hosts in a drawing. More would overlap, so only the list is shown.
 const MAX_COLUMNS: usize = 5;

@@ -1,4 +1,4 @@
-//! HTML that several pages share: the frame, marks, parties, pages without content.
+//! HTML that several pages share: the frame with the navigation, symbols, names of callers, error pages.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ mod notes;
 pub(super) mod strip;
 pub(super) mod waveform;
 
-/// The entries of the navigation.
+/// The entries of the navigation. A page names its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NavEntry {
     /// List of calls.
@@ -31,13 +31,13 @@ pub(super) enum NavEntry {
     Live,
     /// Health of the recorder.
     Health,
-    /// The sites, at the centre.
+    /// Sites, on the pages of a central archive.
     Sites,
-    /// A page without an entry.
+    /// For a page without an entry in the navigation.
     Other,
 }
 
-/// Returns a page in its frame. `scripts` are names of assets.
+/// Returns a complete page with the navigation. `scripts` are names of embedded files.
 pub(super) fn shell(viewer: &Viewer, title: &str, nav: NavEntry, scripts: &[&str], body: &Markup) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     html! {
@@ -113,7 +113,7 @@ fn top(viewer: &Viewer, nav: NavEntry) -> Markup {
     }
 }
 
-/// Returns the address of the same page in another language.
+/// Returns the address of the current page in another language.
 fn with_language(here: &str, lang: &str) -> String {
     let (path, query) = here.split_once('?').unwrap_or((here, ""));
     let rest: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang=")).collect();
@@ -142,12 +142,12 @@ fn key_list(viewer: &Viewer) -> Markup {
     }
 }
 
-/// Returns a symbol of the sprite.
+/// Returns a symbol of the SVG sprite.
 pub(super) fn mark(name: &str) -> Markup {
     marked(name, "")
 }
 
-/// Returns a symbol of the sprite with a further CSS class.
+/// Returns a symbol of the SVG sprite with an additional CSS class.
 pub(super) fn marked(name: &str, class: &str) -> Markup {
     // `name` and `class` are constants of the program, so they need no escaping.
     PreEscaped(format!("<svg class=\"m {class}\" aria-hidden=\"true\"><use href=\"#m-{name}\"/></svg>"))
@@ -158,7 +158,7 @@ pub(super) fn csrf(viewer: &Viewer) -> Markup {
     html! { @if let Some(token) = &viewer.csrf { input type="hidden" name="csrf" value=(token); } }
 }
 
-/// Returns the symbol and the colour of a class.
+/// Returns the symbol and the CSS colour of a class of calls.
 pub(super) const fn class_mark(class: HeardClass) -> (&'static str, &'static str) {
     match class {
         HeardClass::Both => ("both", "ok"),
@@ -172,7 +172,7 @@ pub(super) const fn class_mark(class: HeardClass) -> (&'static str, &'static str
     }
 }
 
-/// Returns the verdict of a call: its mark and its words.
+/// Returns the verdict of a call: its symbol and its text.
 pub(super) fn verdict(viewer: &Viewer, record: &CallRecord) -> Markup {
     let class = HeardClass::of(record);
     let (mut name, colour) = class_mark(class);
@@ -188,7 +188,7 @@ pub(super) fn verdict(viewer: &Viewer, record: &CallRecord) -> Markup {
     html! { span class={ "v " (colour) } { (mark(name)) span { (words) } } }
 }
 
-/// Returns a number as people read it. Only Russian numbers are grouped; all others stay unchanged.
+/// Returns a number in the form in which people read it. Only Russian numbers are grouped; all others are not changed.
 pub(super) fn number(text: &str) -> String {
     match text.strip_prefix("+7").map(|rest| (rest, rest.len())) {
         Some((rest, 10)) if rest.bytes().all(|b| b.is_ascii_digit()) => {
@@ -198,12 +198,12 @@ pub(super) fn number(text: &str) -> String {
     }
 }
 
-/// Returns the caller in words.
+/// Returns the text for the caller of a call.
 pub(super) fn caller(viewer: &Viewer, record: &CallRecord) -> String {
     record.from.as_deref().map_or_else(|| viewer.lang.of_two("number withheld", "номер скрыт").to_owned(), number)
 }
 
-/// Returns the called number, and the extension that answered if it is another one.
+/// Returns the text for the called number, and the extension that answered if it differs.
 pub(super) fn callee(viewer: &Viewer, record: &CallRecord) -> String {
     let to = record.to.as_deref().map_or_else(|| viewer.lang.of_two("unknown", "неизвестно").to_owned(), number);
     match &record.internal {
@@ -230,7 +230,7 @@ pub(super) fn missing(viewer: &Viewer) -> Markup {
     shell(viewer, t("Not found", "Не найдено"), NavEntry::Calls, &[], &body)
 }
 
-/// Returns the sign-in page. `pause` is the time until the next attempt is accepted.
+/// Returns the sign-in page. `pause` is the time until the next attempt is accepted, if the last one failed.
 pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let other = if viewer.lang.code() == "ru" { ("en", "English") } else { ("ru", "Русский") };
@@ -266,7 +266,7 @@ pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> M
     shell(viewer, t("Sign in", "Вход"), NavEntry::Other, &[], &body)
 }
 
-/// Returns an action of the audit in words.
+/// Returns the text for an action in the audit.
 pub(super) fn action_words(lang: super::text::Lang, action: &str) -> &str {
     match action {
         "played" => lang.of_two("listened", "слушал"),

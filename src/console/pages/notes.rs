@@ -1,4 +1,4 @@
-//! Notes and tags on the page of a call.
+//! HTML of the notes and tags on the page of a call.
 
 use maud::{Markup, html};
 

@@ -1,4 +1,4 @@
-//! The strip of the last 24 hours: how much of the calls could be heard, in quarters of an hour.
+//! The strip of the last 24 hours: a bar that shows for each quarter of an hour how well its calls could be heard.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use super::mark;
 use crate::journal::{HeardClass, SlotCount};
 use crate::time::Timestamp;
 
-/// State of a quarter of an hour, or of several with the same state.
+/// State of a slot (a quarter of an hour), or of several slots with the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
-    /// No call began that should have been heard.
+    /// No call began that should be audible.
     Quiet,
-    /// Most calls were heard.
+    /// Most calls could be heard on both sides.
     Heard,
-    /// Most calls lacked a side or all sound.
+    /// Most calls lacked one side or all sound.
     OneSided,
-    /// This machine lost a part of a call.
+    /// This machine lost a part of at least one call.
     Lost,
 }
 
-/// A range of the strip with one state.
+/// Consecutive slots of the strip with the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StripRange {
     from: Timestamp,
@@ -68,13 +68,13 @@ impl SlotState {
     }
 }
 
-/// Returns the begin of the strip that ends now: a quarter of an hour, less than 24 hours and a quarter ago.
+/// Returns the start of the strip that ends now: the start of a quarter of an hour, about 24 hours ago.
 pub(in super::super) fn begin(now: Timestamp) -> Timestamp {
     let slot = SLOT.as_micros() as i64;
     Timestamp::from_micros(now.as_micros().div_euclid(slot) * slot) - SLOT * (SLOTS - 1)
 }
 
-/// Returns the strip and its legend.
+/// Returns the strip and its legend as HTML.
 pub(in super::super) fn strip(lang: Lang, counts: &[SlotCount], now: Timestamp) -> Markup {
     let all = ranges(counts, now);
     let start = begin(now);
@@ -119,7 +119,7 @@ fn ranges(counts: &[SlotCount], now: Timestamp) -> Vec<StripRange> {
     all
 }
 
-/// Returns the hours with a label: every fourth hour of the day, not at the right edge.
+/// Returns the times that get a label: every fourth hour of the day, but not near the right edge.
 fn hours(now: Timestamp) -> Vec<Timestamp> {
     let all = (0..SLOTS).map(|n| begin(now) + SLOT * n);
     let is_labelled = |at: &Timestamp| {
@@ -130,7 +130,7 @@ fn hours(now: Timestamp) -> Vec<Timestamp> {
     all.filter(is_labelled).collect()
 }
 
-/// Returns the strip in words: the times that were not heard whole.
+/// Returns the strip as text for screen readers: the times at which calls could not be heard completely.
 fn label(lang: Lang, all: &[StripRange]) -> String {
     let hour = |at: Timestamp| local(at).strftime("%-H:%M").to_string();
     let bad = all.iter().filter(|range| matches!(range.state, SlotState::OneSided | SlotState::Lost));
@@ -145,9 +145,9 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
 
 /// Length of a slot.
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
-/// Slots of a strip: the last begins less than a quarter of an hour ago.
+/// Number of slots in a strip. The last slot begins less than a quarter of an hour ago.
 const SLOTS: u32 = 96;
-/// Room of the label at the right edge, also on a telephone.
+/// Time at the right edge that is kept free for the label "now", so that it fits even on a telephone.
 const LABEL_MARGIN: Duration = Duration::from_secs(10_800);
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The waveform: both voices on one timeline, with the events of the call. One SVG without script.
+//! The waveform of a recording: both voices on one timeline, with the events of the call. It is one SVG drawing without
+//! script.
 
 use std::fmt::Write as _;
 
@@ -9,44 +10,44 @@ use super::super::text::{Lang, length};
 use crate::call::record::{CallRecord, EventKind, Side};
 use crate::time::Timestamp;
 
-/// A mark on the timeline of a recording. Positions are in s from the begin of the timeline.
+/// A mark on the timeline of a recording. Positions are in seconds from the start of the timeline.
 #[derive(Clone, Debug, PartialEq)]
 pub(in super::super) struct TimelineMark {
     /// Kind of the mark, which decides how it is drawn.
     pub(in super::super) kind: MarkKind,
-    /// Begin of the mark, s.
+    /// Start of the mark, seconds.
     pub(in super::super) from: f64,
-    /// End of the mark, s, if it lasts.
+    /// End of the mark, seconds; `None` for an event at a single time.
     pub(in super::super) to: Option<f64>,
-    /// The side that caused the event.
+    /// The side that caused the event; `None` if unknown or both.
     pub(in super::super) side: Option<Side>,
-    /// Details of the event.
+    /// Text with details of the event.
     pub(in super::super) detail: Option<String>,
 }
 
 /// Kind of a mark, and how it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum MarkKind {
-    /// A hold: a hatched band.
+    /// A hold, drawn as a hatched band.
     Hold,
-    /// A pause of the recording: a dashed box.
+    /// A pause of the recording, drawn as a dashed box.
     Pause,
-    /// DTMF keys: one dot for each key.
+    /// DTMF keys, drawn as one dot for each key.
     Keys,
-    /// Begin of a segment: a double line.
+    /// Start of the segment with this number, drawn as a double line.
     Part(u32),
-    /// Any other event: a dashed line.
+    /// Any other event, drawn as a dashed line.
     Event(EventKind),
 }
 
 /// The timeline of a recording: its segments one after the other.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Timeline {
-    /// Begin and end of each segment, s.
+    /// Start and end of each segment on the timeline, seconds.
     pub(in super::super) parts: Vec<(f64, f64)>,
-    /// Time of the first sample of each segment.
+    /// Wall-clock time of the first sample of each segment.
     starts: Vec<Timestamp>,
-    /// Marks on the timeline, in order.
+    /// Marks on the timeline, sorted by their start.
     pub(in super::super) marks: Vec<TimelineMark>,
 }
 
@@ -74,12 +75,12 @@ impl Timeline {
         line
     }
 
-    /// Returns the length, s.
+    /// Returns the length of the timeline, seconds.
     pub(in super::super) fn end(&self) -> f64 {
         self.parts.last().map_or(0.0, |(_, to)| *to)
     }
 
-    /// Returns the position of a time on the timeline, s.
+    /// Returns the position of a wall-clock time on the timeline, seconds.
     fn place(&self, at: Timestamp) -> f64 {
         let part = self.starts.iter().rposition(|start| *start <= at).unwrap_or(0);
         let (Some((from, to)), Some(start)) = (self.parts.get(part), self.starts.get(part)) else { return 0.0 };
@@ -123,7 +124,7 @@ impl Timeline {
     }
 }
 
-/// Reduces a channel to at most `pieces` pieces, each with the lowest and highest sample of the pieces that it
+/// Reduces the peaks of a channel to at most `pieces` pieces. Each gets the lowest and highest sample of those that it
 /// replaces.
 pub(in super::super) fn reduced(channel: &[(i8, i8)], pieces: usize) -> Vec<(i8, i8)> {
     let count = pieces.min(channel.len());
@@ -135,7 +136,7 @@ pub(in super::super) fn reduced(channel: &[(i8, i8)], pieces: usize) -> Vec<(i8,
     (0..count).map(piece).collect()
 }
 
-/// Returns the waveform.
+/// Returns the waveform as SVG.
 pub(in super::super) fn waveform(lang: Lang, facts: &CallFacts, line: &Timeline) -> Markup {
     let end = line.end().max(0.001);
     let percent = |s: f64| format!("{:.3}%", (s / end * 100.0).clamp(0.0, 100.0));
@@ -184,7 +185,7 @@ fn ticks(end: f64, percent: &dyn Fn(f64) -> String) -> Markup {
     }
 }
 
-/// Returns the lane of a channel: the waveforms of the segments beside each other.
+/// Returns the drawing of one channel: the waveforms of all segments beside each other.
 fn lane(facts: &CallFacts, line: &Timeline, channel: usize, class: &str, y: u32) -> Markup {
     let end = line.end().max(0.001);
     let mut path = String::new();
@@ -207,7 +208,7 @@ fn lane(facts: &CallFacts, line: &Timeline, channel: usize, class: &str, y: u32)
     }
 }
 
-/// Returns the drawn height of a sample, 0 to 50. The square root makes quiet voices visible.
+/// Returns the height at which a sample is drawn, 0 to 50. The square root makes quiet voices visible.
 fn lifted(sample: i8) -> f64 {
     (f64::from(sample).abs() / 128.0).sqrt() * 50.0 * f64::from(sample).signum()
 }
@@ -248,13 +249,13 @@ fn shares(lang: Lang, facts: &CallFacts) -> Markup {
     html! { text.mutedt x="6" y="260" { (text) } }
 }
 
-/// Maximum number of pieces of the whole waveform: about the pixels of a wide screen.
+/// Maximum number of pieces in the drawing of the whole recording: about the pixels of a wide screen.
 pub(in super::super) const PIECES: usize = 700;
 /// Maximum number of marks on the timeline.
 const MAX_MARKS: usize = 200;
-/// DTMF keys within this time share one mark, s.
+/// Longest time between DTMF keys that share one mark, seconds.
 const KEYS_TOGETHER_S: f64 = 5.0;
-/// Seconds between two ticks.
+/// Possible distances between two ticks of the time axis, seconds.
 const TICK_STEPS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];
 
 #[cfg(test)]

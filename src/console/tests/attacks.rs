@@ -10,8 +10,8 @@ use crate::journal::{CallStage, Journal};
 fn session_of_an_attacker_is_not_taken_over_at_sign_in() {
     let office = Office::with_calls(&["120"]);
     office.add("anna", AccountRole::Admin, &[]);
-    // Session fixation: the attacker plants a cookie. The sign-in gives a new cookie, and the planted one gives no
-    // access.
+    // Session fixation: an attacker sets a cookie in the victim's browser. The sign-in creates a new cookie, and the
+    // attacker's cookie gives no access.
     let planted = format!("callspan={}", "a".repeat(64));
     let head = format!("Cookie: {planted}\r\n");
     let answer = office.ask("POST /login", &head, "user=anna&password=correct+horse");
@@ -94,7 +94,8 @@ fn paths_and_ids_reach_no_file_and_no_foreign_call() {
             assert!(!answer.body.contains("secret.pcapng") && !answer.body.contains("SQLite"), "{id}{form}");
         }
     }
-    // The attacker counts ids up. Calls outside the scope get the same response as ids that never existed.
+    // An attacker tries one call id after the other. Calls outside the scope get the same response as ids that never
+    // existed.
     let [foreign, unknown] =
         [FOREIGN, "20261118T000001Z-221"].map(|id| office.get(&format!("/calls/{id}/sound/1"), &cookie));
     assert_eq!((foreign.status, &foreign.body), (404, &unknown.body));
@@ -164,8 +165,8 @@ fn large_heads_and_bodies_are_refused() {
     assert_eq!(office.ask("POST /login", "", &body).status, 401);
 }
 
-/// A client that sends its request head byte by byte keeps a connection for ten seconds. Other clients are served
-/// meanwhile.
+/// Tests that a client which sends its request head byte by byte keeps a connection for ten seconds only. Other clients
+/// are served meanwhile.
 #[test]
 fn slow_heads_are_cut_off_and_others_are_answered() {
     let office = Office::with_calls(&["120"]);

@@ -1,5 +1,5 @@
-//! Tests the pages in a real Chromium. A test fails on a violation of the Content-Security-Policy, an error in the
-//! browser's console, or a finding of axe.
+//! Tests of the pages in a real Chromium. A test fails on a violation of the Content-Security-Policy, an error in the
+//! browser's console, or a finding of axe (accessibility).
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn call_is_found_opened_and_heard_in_chromium() {
     browser.press("form button.primary");
     browser.wait("document.querySelectorAll('.calls a.go').length === 3");
     browser.look("calls");
-    // While a person types, the search changes the page and its URL.
+    // While a user types, the search changes the page and its URL.
     browser.write("#q", "8 495 300-00-00");
     browser.wait("document.querySelectorAll('.calls a.go').length === 1");
     assert!(browser.run("return location.search").as_str().unwrap_or_default().contains("q=8"));

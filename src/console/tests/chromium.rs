@@ -1,4 +1,5 @@
-//! A real Chromium, driven by chromedriver. `CALLSPAN_SCREENSHOTS` names a folder for pictures of the pages.
+//! A real Chromium, controlled by chromedriver, for tests. The environment variable `CALLSPAN_SCREENSHOTS` names a
+//! folder for pictures of the pages.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -149,7 +150,7 @@ impl Browser {
         self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
     }
 
-    /// Fails if the browser reported an error.
+    /// Checks that the browser reported no error.
     pub(super) fn is_quiet(&self) {
         let log = self.post("/se/log", &json!({ "type": "browser" }));
         let severe: Vec<&Value> = log.as_array().into_iter().flatten().filter(|row| row["level"] == "SEVERE").collect();
@@ -174,16 +175,17 @@ impl Drop for Browser {
     }
 }
 
-/// The checks of axe-core. A test loads them into the page in spite of its Content-Security-Policy.
+/// The checks of axe-core for accessibility. A test loads them into the page in spite of its Content-Security-Policy.
 const AXE: &str = include_str!("../../../tests/vendor/axe-core/axe.min.js");
 
-/// Returns the findings of axe: rule, and the first elements.
+/// JavaScript that returns the findings of axe: each rule, and its first elements.
 const RUN_AXE: &str = "
     const done = arguments[0];
     axe.run().then(r => done(r.violations.map(v => [v.id, ...v.nodes.slice(0, 3).map(n => n.html.slice(0, 200) + n.failureSummary)])),
         e => done([String(e)]));";
 
-/// Returns English sentences of a Russian page: three Latin words that neither a language nor a code marks.
+/// JavaScript that returns English sentences in a Russian page: three Latin words that are marked neither as a language
+/// nor as code.
 const ENGLISH: &str = r"
     if (document.documentElement.lang !== 'ru') return [];
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];

@@ -1,4 +1,4 @@
-//! Tests the ways to sign in: TLS, second factor, API tokens, and the trusted proxy.
+//! Tests of the ways to sign in: TLS, second factor, API tokens, and the trusted proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::service::clock::wall_clock;
 
 type TlsStream = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
 
-/// Connects by TLS, and trusts the certificate in the state folder only.
+/// Connects by TLS, trusting only the certificate in the state folder.
 fn by_tls(office: &Office) -> TlsStream {
     let mut roots = rustls::RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(office.dir.path().join("console-certificate.pem"));
@@ -104,7 +104,7 @@ fn token_opens_its_scope_until_it_ends() {
     for wrong in [&old, "callspan_0000", ""] {
         assert_eq!(ask(wrong, "/api/v1/calls").status, 401, "{wrong}");
     }
-    // A valid session does not make up for a wrong token.
+    // A valid session does not help if a wrong token is sent, too.
     let cookie = office.sign_in("anna");
     let both = format!("Authorization: Bearer wrong\r\nCookie: {cookie}\r\n");
     assert_eq!(office.ask("GET /api/v1/calls", &both, "").status, 401);
@@ -165,5 +165,5 @@ fn fifty_listeners_at_once_get_whole_recordings_and_a_row_each() {
     assert_eq!(office.played(&id), LISTENERS);
 }
 
-/// Number of listeners at once, each with a session of its own.
+/// Number of simultaneous users, each with a session of its own.
 const LISTENERS: usize = 50;

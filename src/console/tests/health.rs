@@ -1,4 +1,4 @@
-//! The health page: alarms in both languages, the strip, and the test call.
+//! Tests of the health page: alarms in both languages, the strip of the last 24 hours, and the test call.
 
 use super::*;
 use crate::ops::alerts::{Alarm, AlarmKind};
@@ -10,7 +10,7 @@ fn alarm(kind: AlarmKind, detail: &str) -> Alarm {
 }
 
 impl Office {
-    /// Writes a status with an alarm about the mirror, a failed test call and a live call.
+    /// Writes a status file with an alarm about the mirror port, a failed test call and a live call.
     pub(super) fn raise_alarms(&self) {
         let one_sided = "RTP is seen in one direction only (for example from 203.0.113.10 to 10.9.0.11). The mirror copies only one \
              direction of the port, so recordings would have one side. Mirror both directions. On a Cisco switch: no monitor \
@@ -72,7 +72,7 @@ fn open_alarms_and_the_test_call_are_shown_in_the_language_of_the_page() {
     ] {
         assert!(russian.contains(words), "{words}: {russian}");
     }
-    // A text of another version stays as it is, and its language is marked.
+    // A text written by another version is shown unchanged, and its language is marked.
     assert!(russian.contains("lang=\"en\">2 of 3 answered calls"), "{russian}");
 }
 
@@ -132,6 +132,6 @@ fn calls_after_a_moment_and_by_slot_are_found_in_their_order() {
     assert_eq!(extensions, ["121", "220"], "the nearest first");
     let slots = journal.count_by_slot(&CallSearch::default(), Duration::from_secs(120)).expect("counted");
     let counts: Vec<_> = slots.iter().map(|slot| (slot.begin.as_micros() / 1_000_000 % 120, slot.calls)).collect();
-    // 1,795,000,000 s lie 40 s after the begin of a slot.
+    // 1,795,000,000 s are 40 s after the start of a slot.
     assert_eq!(counts, [(0, 2), (0, 2)], "{slots:?}");
 }

@@ -1,4 +1,5 @@
-//! The live page: levels of both sides, only of the calls in the scope, and only while a page listens.
+//! Tests of the live page: it shows the levels of both sides, only for calls in the scope, and only while a page is
+//! open.
 
 use super::*;
 use crate::call::Engine;

@@ -25,7 +25,7 @@ fn console() -> (ConsoleServer, tempfile::TempDir) {
     (ConsoleServer::start("127.0.0.1:0".parse().expect("an address"), &config).expect("serves"), dir)
 }
 
-/// Sends a request, answers it in place of the capture thread by `answer`, and returns status and body.
+/// Sends a request. `answer` replies in place of the capture thread. Returns status and body of the response.
 fn ask(console: &ConsoleServer, request: &str, answer: impl Fn(&PauseRequest) -> Option<bool> + Sync) -> (u16, String) {
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
@@ -116,7 +116,7 @@ fn metrics_and_health_need_no_login_here_and_are_refused_to_a_proxy() {
     let (status, body) = get("/metrics", "");
     assert!(status == 200 && body.contains("\ncallspan_frames_total 7\n"), "{body}");
     assert!(body.contains("callspan_disk_free_bytes{folder=\"state\"} "), "{body}");
-    // A proxy shows the console to other machines, and these pages need no login.
+    // A proxy shows the console to other machines. These pages need no login, so the proxy gets none of them.
     assert_eq!(get("/metrics", "X-Forwarded-For: 198.51.100.7\r\n").0, 403);
     let foreign = "GET /metrics HTTP/1.1\r\nHost: calls.example.org\r\nConnection: close\r\n\r\n";
     assert_eq!(ask(&console, foreign, |_| None).0, 403);
@@ -157,7 +157,7 @@ pub(super) struct Office {
     dir: tempfile::TempDir,
 }
 
-/// An answer: status, head, body.
+/// A response: status, head, body.
 struct Answer {
     status: u16,
     head: String,
@@ -165,12 +165,12 @@ struct Answer {
 }
 
 impl Office {
-    /// Opens an office with the inbound calls of these extensions, each with a recording of 100 bytes.
+    /// Creates an office with one inbound call for each of these extensions, each with a recording of 100 bytes.
     pub(super) fn with_calls(extensions: &[&str]) -> Self {
         Self::with_console(extensions, crate::ops::config::ConsoleConfig::default())
     }
 
-    /// Opens such an office with a configured console.
+    /// Creates such an office whose console has these settings.
     pub(super) fn with_console(extensions: &[&str], settings: crate::ops::config::ConsoleConfig) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let journal = journal::config::Config { dir: dir.path().to_owned() };
@@ -205,7 +205,8 @@ impl Office {
         self.console.addr()
     }
 
-    /// Writes the recording of the first call: 400 Hz left, 1,000 Hz right, with its peaks. Returns the id of the call.
+    /// Writes a recording for the first call of an extension: 400 Hz left, 1,000 Hz right, with its peaks. Returns the
+    /// id of the call.
     pub(super) fn write_tones(&self, extension: &str) -> String {
         let record = call(self.dir.path(), 0, extension);
         let spec = hound::WavSpec {
@@ -226,7 +227,7 @@ impl Office {
         record.id
     }
 
-    /// Returns the number of listens in the audit of a call.
+    /// Returns how often the audit says that a call was played.
     pub(super) fn played(&self, id: &str) -> usize {
         let filter = crate::console::accounts::AuditFilter { call_id: Some(id.to_owned()), ..Default::default() };
         self.accounts().audit(&filter, 100).expect("rows").len()
@@ -256,7 +257,7 @@ impl Office {
         self.ask(&format!("GET {path}"), &format!("Cookie: {cookie}\r\n"), "")
     }
 
-    /// Signs in, and returns the cookie.
+    /// Signs a user in, and returns the session cookie.
     fn sign_in(&self, name: &str) -> String {
         let answer = self.ask("POST /login", "", &format!("user={name}&password=correct+horse"));
         assert_eq!(answer.status, 303, "{}", answer.body);
@@ -470,7 +471,7 @@ fn search_finds_a_call_by_every_spelling_name_and_filter() {
 fn counts_and_scope_agree_with_the_calls_found() {
     let office = Office::with_calls(&["120", "121", "220", "1200"]);
     let journal = Journal::open_read_only(&office.config.journal).expect("a journal");
-    // The patterns of the rules, Asterisk's among them: N is 2 to 9, Z is 1 to 9, X. is two digits or more.
+    // The patterns that rules accept, including those of Asterisk: N is 2 to 9, Z is 1 to 9, X. is two digits or more.
     let patterns = [
         ("1xx", 2),
         ("[1-2]2x", 3),
@@ -580,7 +581,7 @@ fn description_of_the_api_is_served_and_examples_name_each_request() {
     }
 }
 
-/// Returns the processor time of all threads of this process. Other processes do not affect it.
+/// Returns the processor time of all threads of this process, ms. Other processes do not affect it.
 fn processor_ms() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
     let used = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("schedstat")).ok();

@@ -1,4 +1,4 @@
-//! An office with replayed captures as calls, delivered to a fake Pyrus.
+//! An office for tests: replayed captures as calls, delivered to a fake Pyrus.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::journal::{CallSearch, CallStage, Journal};
 use crate::ops::config::Config;
 
 impl Office {
-    /// Opens an office with a call of each capture in [`CAPTURES`].
+    /// Creates an office with a call of each capture in [`CAPTURES`].
     pub(super) fn with_replayed_calls() -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let options = FakeOptions::default();
@@ -38,7 +38,7 @@ impl Office {
         Self::open(dir, config)
     }
 
-    /// Encrypts the recording of a call for a new key, and returns the id of the call and the key.
+    /// Encrypts the recording of an extension's call for a new key. Returns the id of the call and the secret key.
     pub(super) fn encrypt(&self, extension: &str) -> (String, String) {
         let mut record = super::call(self.dir.path(), 0, extension);
         let file = &mut record.recordings[0];
@@ -65,7 +65,8 @@ impl Office {
     }
 }
 
-/// A whole call, one with hold, with keys, transferred, of a group, cancelled, busy, encrypted with its key, and one side.
+/// Names of captures: a complete call, and calls with hold, with keys, transferred, of a group, cancelled, busy,
+/// encrypted with its key, and with one side only.
 const CAPTURES: [&str; 8] = [
     "g711a_direct",
     "hold_resume_direct",
