@@ -1,4 +1,5 @@
-//! `callspan alerts`: tests the receivers of alarms, and sends dead letters again.
+//! `callspan alerts`: tests the ways on which alarms are sent, and sends dead letters (messages that were given up)
+//! again.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use crate::ops::notify::AlarmWays;
 use crate::ops::output;
 use crate::service::clock::wall_clock;
 
-/// Arguments of `alerts`.
+/// Arguments of `callspan alerts`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct AlertsArgs {
@@ -27,12 +28,12 @@ pub(crate) struct AlertsArgs {
     command: AlertsCommand,
 }
 
-/// The commands of `alerts`.
+/// The subcommands of `callspan alerts`.
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum AlertsCommand {
-    /// Send one test alarm by every configured way, and show which ones took it.
+    /// Send one test alarm to every configured receiver, and show which of them accepted it.
     Test,
-    /// Send messages again that their receivers refused (dead letters).
+    /// Send messages again that were given up because their receivers refused them (dead letters).
     Retry,
 }
 

@@ -1,4 +1,4 @@
-//! `callspan archive`: sends calls of this site to the central archive, and brings calls back from it.
+//! `callspan archive`: sends calls of this site to the central archive, and fetches calls from it.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -21,7 +21,7 @@ use crate::service::archive::{Archiver, is_sealed};
 use crate::service::lock;
 use crate::time::Timestamp;
 
-/// Arguments of `archive`.
+/// Arguments of `callspan archive`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = ARCHIVE_HELP)]
 pub(crate) struct ArchiveArgs {
@@ -33,7 +33,7 @@ pub(crate) struct ArchiveArgs {
     pub(crate) command: ArchiveCommand,
 }
 
-/// The commands of `archive`.
+/// The subcommands of `callspan archive`.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ArchiveCommand {
     /// Send calls that were recorded before there was an archive, and calls that the archive refused.
@@ -42,7 +42,7 @@ pub(crate) enum ArchiveCommand {
     Restore(ArchiveRestoreArgs),
 }
 
-/// Arguments of `archive push`.
+/// Arguments of `callspan archive push`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ArchivePushArgs {
     /// First moment, for example 2026-01-01. Calls that began earlier are not sent.
@@ -56,7 +56,7 @@ pub(crate) struct ArchivePushArgs {
     pub(crate) again: bool,
 }
 
-/// Arguments of `archive restore`.
+/// Arguments of `callspan archive restore`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ArchiveRestoreArgs {
     /// Name of the site; default: archive.site.
@@ -110,7 +110,7 @@ fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
     Ok(if left.owed + left.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Sends what is due until nothing is, or until the archive fails. Returns the number of calls that were sent.
+/// Sends calls until none is due any more, or until the archive fails. Returns the number of calls that were sent.
 async fn send_all(config: &Config, journal: Journal) -> anyhow::Result<u64> {
     let before = journal.archive_backlog()?.owed;
     let mut archiver = Archiver::open(&config.archive, journal.clone(), is_sealed(config))?;

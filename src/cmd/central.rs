@@ -1,4 +1,4 @@
-//! `callspan central`: sets up and checks the index of a central archive.
+//! `callspan central`: sets up and checks the index (the PostgreSQL database) of a central archive.
 
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::journal::{Journal, config::Config as JournalConfig};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 
-/// Arguments of `central`.
+/// Arguments of `callspan central`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = CENTRAL_HELP)]
 pub(crate) struct CentralArgs {
@@ -27,7 +27,7 @@ pub(crate) struct CentralArgs {
     pub(crate) command: CentralCommand,
 }
 
-/// The commands of `central`.
+/// The subcommands of `callspan central`.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum CentralCommand {
     /// Create the schema of the index, or bring it to the version of this callspan.
@@ -42,7 +42,7 @@ pub(crate) enum CentralCommand {
     Verify(CentralVerifyArgs),
 }
 
-/// Arguments of `central verify`.
+/// Arguments of `callspan central verify`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CentralVerifyArgs {
     /// Name of a site and the folder of its journal, or of a copy of it. Repeat it for each site.
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &CentralArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Runs the work of a command that uses the archive.
+/// Runs async work to its end, for a command that uses the archive.
 ///
 /// # Errors
 /// When the system starts no runtime, or the work fails.
@@ -127,15 +127,15 @@ async fn verify(config: &Config, args: &CentralVerifyArgs) -> anyhow::Result<Exi
     Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// The result of comparing one site.
+/// Counts from the comparison of a site's journal with the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SiteComparison {
     calls: u64,
     differences: u64,
 }
 
-/// Compares the calls that the journal counts as archived with the rows of the index. Both are read in the order of the
-/// ids, so that only a page of each is in memory. Prints each difference.
+/// Compares the calls that are archived according to the journal with the rows of the index, and prints each
+/// difference. Both are read in the order of the call ids, so only a page of each is in memory.
 async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -> anyhow::Result<SiteComparison> {
     let mut compared = SiteComparison::default();
     let mut rows = IndexRows::of(site);
@@ -170,8 +170,8 @@ async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -
     Ok(compared)
 }
 
-/// Prints a row that the journal does not count as archived. Returns 1 if that is a difference. An older journal of a
-/// replaced box knew other calls; the index keeps them.
+/// Prints a row of the index that is not archived according to the journal. Returns the number of differences, 0 or 1.
+/// It is no difference if the journal does not know the call: an earlier recorder of the site may have archived it.
 fn report_extra(journal: &Journal, site: &str, row: &IndexedCall) -> anyhow::Result<u64> {
     if journal.call(&row.id)?.is_none() || journal.archive_job(&row.id)?.is_some() {
         return Ok(0);
@@ -180,7 +180,7 @@ fn report_extra(journal: &Journal, site: &str, row: &IndexedCall) -> anyhow::Res
     Ok(1)
 }
 
-/// The rows of a site in the order of their ids, read page by page.
+/// Reads the rows of a site from the index page by page, in the order of the call ids.
 struct IndexRows<'a> {
     site: &'a str,
     after: String,
@@ -222,7 +222,7 @@ fn difference(job: &ArchiveJob, row: Option<&IndexedCall>) -> Option<String> {
     (ours != theirs).then(|| String::from("the index names other recordings"))
 }
 
-/// Reads every object of a site. Returns the number of those that are missing or differ.
+/// Reads every object of a site. Returns the number of objects that are missing or differ from the index.
 async fn compare_objects(objects: &ObjectArchive, index: &mut ArchiveIndex, site: &str) -> anyhow::Result<u64> {
     let (mut after, mut wrong) = (String::new(), 0);
     loop {
@@ -241,7 +241,7 @@ async fn compare_objects(objects: &ObjectArchive, index: &mut ArchiveIndex, site
     }
 }
 
-/// Parses the name of a site, which is part of keys and of a role name.
+/// Parses the name of a site. Only characters are accepted that object keys and role names allow.
 fn site_name(text: &str) -> Result<String, String> {
     match crate::central::config::is_site_name(text) {
         true => Ok(text.to_owned()),
@@ -254,9 +254,9 @@ fn site_journal(text: &str) -> Result<(String, PathBuf), String> {
     Ok((site_name(site)?, PathBuf::from(folder)))
 }
 
-/// Rows in one answer of the index.
+/// Number of rows in one answer of the index.
 pub(super) const PAGE: u32 = 1_000;
-/// Minimum number of characters of a password that nobody types.
+/// Minimum length of a site's password, characters. A person never types it.
 const LEAST_PASSWORD: usize = 16;
 
 const CENTRAL_HELP: &str = "\

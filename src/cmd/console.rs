@@ -1,4 +1,4 @@
-//! `callspan console`: the pages of the centre over the central archive.
+//! `callspan console`: serves the central console, i.e. the pages with the calls of a central archive.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::ops::{log, output};
 use crate::service::systemd::SystemdSocket;
 use crate::service::{lock, site_watch};
 
-/// Arguments of `console`.
+/// Arguments of `callspan console`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = CONSOLE_HELP)]
 pub(crate) struct ConsoleArgs {
@@ -72,7 +72,7 @@ fn announce(console: &ConsoleServer, config: &Config) {
     SystemdSocket::of_environment().tell("READY=1");
 }
 
-/// Time for the last messages of alarms. All others wait for the next start.
+/// Time that the last messages about alarms get to be sent when the process ends. The next start sends the others.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 
 const CONSOLE_HELP: &str = "\

@@ -1,7 +1,7 @@
-//! `callspan demo`: recording and delivery without any configuration.
+//! `callspan demo`: shows recording and delivery without any configuration.
 //!
-//! A captured call inside the binary is replayed as by `replay --deliver`, and delivered to a fake Pyrus inside this
-//! process. The demo fails unless the fake Pyrus has exactly the recording that the call record names.
+//! The binary contains a captured call. It is replayed as by `replay --deliver`, and delivered to a fake Pyrus in this
+//! process. The demo fails unless the fake Pyrus then has exactly the recording that the call record names.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a configuration with 102 as the only extension. So the call from 101 is inbound, and its task is created
+/// Returns a configuration in which 102 is the only extension. So the call from 101 is inbound, and its task is created
 /// while 102 rings.
 fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     let user = options.users.first().context("the fake Pyrus has a user")?;
@@ -83,8 +83,8 @@ fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Creates the wanted folder, or a numbered folder beside it. A folder of an earlier demo cannot be used again, because its
-/// journal would prevent a second delivery.
+/// Creates the folder `wanted`, or a folder with a number added to its name if that exists. A folder of an earlier demo
+/// cannot be used again, because its journal would prevent a second delivery.
 fn free_folder(wanted: &Path) -> anyhow::Result<PathBuf> {
     for n in 1..=MAX_FOLDERS {
         let dir = if n == 1 { wanted.to_owned() } else { PathBuf::from(format!("{}-{n}", wanted.display())) };
@@ -122,7 +122,7 @@ fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::
     Ok(text)
 }
 
-/// Checks that exactly the file on disk is attached to the task, once.
+/// Checks that the task has exactly one attachment, which equals the file on disk.
 fn ensure_attached(task: &PyrusTask, state: &FakeState, recording: &RecordingFile) -> anyhow::Result<()> {
     let attached = task.attachments.iter().filter_map(|a| state.file(&a.guid));
     let same = attached.filter(|f| f.sha256 == recording.sha256).count();
@@ -154,13 +154,13 @@ fn indented(text: &mut String, block: &str) {
     }
 }
 
-/// A call of eight seconds (G.711, two voices) between two telephones; see fixtures/README.md.
+/// Capture of a call of eight seconds (G.711, two voices) between two telephones; see fixtures/README.md.
 const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture.pcap");
 
 /// Interval at which the signals are checked.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Maximum number of demo folders in one folder.
+/// Maximum number of demo folders beside each other.
 const MAX_FOLDERS: u32 = 100;
 
 const INTRODUCTION: &str = "\
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn built_in_capture_is_a_pcap_file() {
-        // Little-endian pcap with microseconds: magic a1b2c3d4.
+        // The capture is a little-endian pcap file with microseconds: magic a1b2c3d4.
         assert_eq!(CAPTURE.get(..4), Some(&[0xd4, 0xc3, 0xb2, 0xa1][..]));
     }
 

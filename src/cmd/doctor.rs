@@ -25,7 +25,8 @@ use crate::ops::taps::TapTraffic;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
-/// Runs the command. Findings are results, so the exit status only shows whether the check could be carried out.
+/// Runs the command. A finding is a result and no failure, so the exit status only shows whether the check could be
+/// carried out.
 ///
 /// # Errors
 /// Fails if the interface cannot be opened, the file is not a capture, or the configuration is wrong.
@@ -62,7 +63,7 @@ fn observe_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Observati
         match watch.step(&mut source) {
             Ok(true) => {}
             Ok(false) => break,
-            // A truncated file is checked up to its truncation.
+            // A truncated file is examined up to the point where it was truncated.
             Err(error) => {
                 watch.warnings.push(error.to_string());
                 break;
@@ -100,7 +101,7 @@ fn observe_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
     Ok(watch.finish(&mut source, subject))
 }
 
-/// The decoder, the engine and the counters of the doctor, fed by one source.
+/// The decoder, the engine and the counters of the doctor, driven by the events of one source.
 struct DoctorRun {
     decoder: FrameDecoder,
     engine: Engine,

@@ -1,4 +1,4 @@
-//! Language of the sentences that the commands print, from `--lang`, else from the environment.
+//! Language of the sentences that the commands print. It comes from `--lang`, else from the environment.
 
 use std::sync::OnceLock;
 
@@ -9,7 +9,7 @@ use crate::console::russian_rule;
 use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::ops::alarm_ru::ALARMS;
 
-/// Language of sentences. Labels, words for scripts and JSON are the same in both.
+/// Language of sentences. Labels, words for scripts and JSON are the same in both languages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CliLanguage {
     /// English.
@@ -19,7 +19,7 @@ pub(crate) enum CliLanguage {
 }
 
 impl CliLanguage {
-    /// Sets the language of this process: the given language, else that of the environment.
+    /// Sets the language of this process: `given`, or else the language of the environment.
     pub(crate) fn choose(given: Option<Self>) {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let of_environment = || ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(variable);
@@ -32,7 +32,8 @@ impl CliLanguage {
         *CHOSEN.get().unwrap_or(&Self::En)
     }
 
-    /// Returns the reason of a verdict in this language. A sentence of another version stays English.
+    /// Returns the reason of a verdict in this language. A sentence without translation, e.g. of another version, stays
+    /// English.
     pub(crate) fn reason(self, reason: &str) -> String {
         match self {
             Self::Ru => russian_reason(reason).unwrap_or_else(|| reason.to_owned()),
@@ -40,7 +41,7 @@ impl CliLanguage {
         }
     }
 
-    /// Returns this language for the texts of alarms, findings and delivery.
+    /// Returns the type that alarms, findings and delivery use for this language.
     pub(crate) const fn of_texts(self) -> TextLanguage {
         match self {
             Self::En => TextLanguage::En,
@@ -48,7 +49,7 @@ impl CliLanguage {
         }
     }
 
-    /// Returns the reason of a delivery in this language.
+    /// Returns a reason text of delivery in this language.
     pub(crate) fn delivery(self, reason: &str) -> String {
         DELIVERY_REASONS.shown(self.of_texts(), reason)
     }
@@ -58,7 +59,7 @@ impl CliLanguage {
         ALARMS.shown(self.of_texts(), detail)
     }
 
-    /// Returns the sentence that explains why a leg belongs to its call.
+    /// Returns the sentence that explains why a leg belongs to its call, in this language.
     pub(crate) const fn rule(self, rule: CorrelationRule) -> &'static str {
         match self {
             Self::En => rule.sentence(),

@@ -1,7 +1,7 @@
-//! The commands. Results go to standard output, everything else to standard error.
+//! The commands of the program. Results go to standard output, everything else to standard error.
 //!
-//! Exit status: 0 success; 1 the work failed or calls still have to be delivered; 2 the command line or the configuration
-//! is wrong.
+//! Exit status: 0 success; 1 the work failed or calls still have to be delivered; 2 the command line or the
+//! configuration is wrong.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ pub(crate) struct Cli {
     pub(crate) command: CallspanCommand,
 }
 
-/// The commands.
+/// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CallspanCommand {
     /// Turn capture files into recordings and call records.
@@ -66,9 +66,9 @@ pub(crate) enum CallspanCommand {
     Calls(calls::CallsArgs),
     /// Show the service at a glance: mirror, calls, losses, disks, delivery, alarms.
     Status(status::StatusArgs),
-    /// Try the ways by which alarms leave the machine.
+    /// Test the ways on which alarms are sent, or send refused messages again.
     Alerts(alerts::AlertsArgs),
-    /// Send a made-up call through the mirrored port; say at which step it is lost.
+    /// Send a made-up call through the mirrored port, and show at which step it is lost.
     TestCall(test_call::TestCallArgs),
     /// Check a mirror port or a capture file; list problems with the commands that solve them.
     Doctor(DoctorArgs),
@@ -78,7 +78,7 @@ pub(crate) enum CallspanCommand {
     User(user::UserArgs),
     /// Add, list and remove tokens with which programs use the API of the console.
     Token(user::TokenArgs),
-    /// Show who listened to which call, and what else was done in the console.
+    /// Show who listened to which call, and what else users did in the console.
     Audit(user::AuditArgs),
     /// Send calls to the central archive of several sites, or bring them back.
     Archive(archive::ArchiveArgs),
@@ -96,7 +96,7 @@ pub(crate) enum CallspanCommand {
     Demo(DemoArgs),
 }
 
-/// Arguments of `replay`.
+/// Arguments of `callspan replay`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = REPLAY_HELP)]
 pub(crate) struct ReplayArgs {
@@ -120,7 +120,7 @@ pub(crate) struct ReplayArgs {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// Arguments of `run`.
+/// Arguments of `callspan run`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct RunArgs {
@@ -132,7 +132,7 @@ pub(crate) struct RunArgs {
     pub(crate) drain: u64,
 }
 
-/// Arguments of `check-config`.
+/// Arguments of `callspan check-config`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = CHECK_HELP)]
 pub(crate) struct CheckConfigArgs {
@@ -144,7 +144,7 @@ pub(crate) struct CheckConfigArgs {
     pub(crate) example: bool,
 }
 
-/// Arguments of `doctor`.
+/// Arguments of `callspan doctor`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = DOCTOR_HELP)]
 pub(crate) struct DoctorArgs {
@@ -165,7 +165,7 @@ pub(crate) struct DoctorArgs {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// Arguments of `fake-pyrus`.
+/// Arguments of `callspan fake-pyrus`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = FAKE_HELP)]
 pub(crate) struct FakePyrusArgs {
@@ -177,7 +177,7 @@ pub(crate) struct FakePyrusArgs {
     pub(crate) script: Option<PathBuf>,
 }
 
-/// Arguments of `package-files`.
+/// Arguments of `callspan package-files`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PackageFilesArgs {
     /// Folder for man/ and completions/; created if missing.
@@ -185,7 +185,7 @@ pub(crate) struct PackageFilesArgs {
     pub(crate) out: PathBuf,
 }
 
-/// Arguments of `demo`.
+/// Arguments of `callspan demo`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Folder for the recording; created if missing.
@@ -203,7 +203,7 @@ pub fn main() -> ExitCode {
     main_with(std::env::args_os())
 }
 
-/// Forbids core dumps, because the memory of this process holds the security key, the token and speech.
+/// Forbids core dumps, because the memory of this process contains the security key, the token and speech.
 fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     // If the kernel refuses, `LimitCORE=0` in the systemd unit still applies.
@@ -214,7 +214,7 @@ fn forbid_core_dumps() {
 pub(crate) fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        // `--help` and `--version` arrive here, too, as errors with exit status 0.
+        // For clap, `--help` and `--version` are errors, too, with exit status 0.
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };

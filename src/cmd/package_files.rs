@@ -29,7 +29,7 @@ fn write_all(out: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Name of the binary.
+/// Name of the program in man pages and completions.
 const NAME: &str = "callspan";
 
 #[cfg(test)]

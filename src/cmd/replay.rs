@@ -49,7 +49,7 @@ pub struct ReplayRequest {
     pub config: Config,
     /// Folder for WAV, JSON, spool and journal.
     pub out: PathBuf,
-    /// Whether to deliver to Pyrus, too, and to wait until no pending delivery can succeed any more.
+    /// Whether to deliver the calls to Pyrus, too. Then the replay waits until no further delivery can succeed.
     pub deliver: bool,
 }
 
@@ -58,9 +58,9 @@ pub struct ReplayRequest {
 pub struct ReplayOutcome {
     /// Call records in the order of `invited_at`.
     pub records: Vec<CallRecord>,
-    /// Number of calls that still have to be delivered, or that need a person.
+    /// Number of calls still to be delivered, or whose delivery needs a person.
     pub owed: usize,
-    /// Whether a part of a file was not read, because it contains invalid data.
+    /// Whether a part of a file was not read, because the data there is invalid.
     pub is_unread: bool,
     /// Warnings, printed before the results.
     pub warnings: Vec<String>,
@@ -109,7 +109,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     run.finish()
 }
 
-/// Returns a renderer for calls that crashed an earlier replay. It renders each of them in a worker process.
+/// Returns a renderer for calls that crashed an earlier replay. It renders each of these calls in a worker process.
 fn isolated_renderer(out: &Path, recording: &recording::config::Config, limit: Option<u64>) -> CallRenderer {
     let recorder = Recorder::new(recording.clone(), FolderLayout::Flat, limit);
     let settings = WorkerSettings::flat(out.join(SPOOL_FOLDER), recording, limit);
@@ -117,7 +117,8 @@ fn isolated_renderer(out: &Path, recording: &recording::config::Config, limit: O
     CallRenderer::new(recorder, Some(setup), TickCounter::default())
 }
 
-/// Removes files that a killed replay left in this folder. They are not needed, because the capture files still exist.
+/// Removes files that a killed replay left in the output folder. They are not needed, because the capture files still
+/// exist.
 fn remove_leftovers(out: &Path) {
     recordings::remove_half_written_in(out, clock::wall_clock());
     let spool = out.join(SPOOL_FOLDER);
@@ -136,7 +137,7 @@ struct ReplayRun {
     renderers: ParallelRenderers,
     spool: MemorySpool,
     recorder: Recorder,
-    /// Renders the calls that crashed an earlier replay.
+    /// Renderer for the calls that crashed an earlier replay; `None` if there are none.
     isolated: Option<CallRenderer>,
     marker: Arc<RenderMarker>,
     delivery: Option<ReplayDelivery>,
@@ -171,7 +172,7 @@ impl ReplayRun {
 
     fn take_events(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.pipeline.engine.poll_event() {
-            // Only ended calls matter here. Updates of a call are useful only while it is live.
+            // Only ended calls are handled here. Updates are useful only while a call is live.
             if let CallEvent::Ended(ended) = event {
                 self.take_call(*ended)?;
             }
@@ -197,7 +198,8 @@ impl ReplayRun {
         self.take_reports()
     }
 
-    /// Releases the spools of rendered calls and takes the records of published ones.
+    /// Handles the reports of the rendering threads: releases spools that were read, and stores the records of
+    /// published calls.
     fn take_reports(&mut self) -> anyhow::Result<()> {
         while let Some(report) = self.renderers.poll_report() {
             match report {
@@ -221,7 +223,8 @@ impl ReplayRun {
         Ok(())
     }
 
-    /// Renders a call in a worker process, because an earlier run ended while it was rendered. Also returns a warning.
+    /// Renders a call in a worker process, because an earlier run ended while it rendered this call. Returns the record
+    /// and a warning.
     fn render_isolated(&self, isolated: &CallRenderer, ended: &EndedCall) -> anyhow::Result<(CallRecord, String)> {
         let id = &ended.record.id;
         let spools = self.spools_in_files(ended)?;
@@ -261,7 +264,7 @@ impl ReplayRun {
         Ok(HandedSpools(files))
     }
 
-    /// Returns a note about dropped packets, or about the reason why no call was found.
+    /// Returns a note about dropped packets, or about why no call was found.
     fn dropped(&self) -> Option<String> {
         let totals = self.pipeline.drops();
         let rtp = self.pipeline.engine.counters().rtp_unclaimed;
@@ -295,9 +298,9 @@ impl ReplayRun {
     }
 }
 
-/// Delivery of a replay. Its journal is in the output folder.
+/// The delivery of a replay. Its journal is in the output folder.
 struct ReplayDelivery {
-    /// Lock of the output folder. It prevents a second replay into the folder, which would deliver every call twice.
+    /// Lock of the output folder. It prevents a second replay to the same folder, which would deliver every call twice.
     _lock: FolderLock,
     journal: Journal,
     policy: DeliveryPolicy,
@@ -325,7 +328,7 @@ impl ReplayDelivery {
         Ok(())
     }
 
-    /// Waits for delivery, and writes its results into the records.
+    /// Waits for the deliveries, and writes their results into the records.
     fn settle(self, records: &mut [CallRecord], recorder: &Recorder) -> anyhow::Result<DeliverySummary> {
         let summary = self.wait()?;
         for record in records {
@@ -341,8 +344,7 @@ impl ReplayDelivery {
         Ok(summary)
     }
 
-    /// Waits until no pending delivery can succeed any more, until [`PATIENCE`] is over, or until a signal (Ctrl-C)
-    /// arrives.
+    /// Waits until no further delivery can succeed, until [`PATIENCE`] is over, or until a signal (Ctrl-C) arrives.
     fn wait(&self) -> anyhow::Result<DeliverySummary> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -410,20 +412,20 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
 
-/// Verdict reason of a call that crashes the renderer.
+/// Reason of the verdict for a call that crashes the renderer.
 const BROKEN: &str =
     "The call could not be rendered because of a bug in callspan; its packets are in the capture. Please report it.";
-/// RTP packets that indicate a call: one second of both sides. Fewer packets may look like RTP by chance.
+/// Number of RTP packets that indicate a call: one second of both sides. Fewer may look like RTP by chance.
 const RTP_OF_A_CALL: u64 = 100;
-/// Number of frames between two updates of the progress. Each update reads the clock.
+/// Number of frames between two updates of the progress bar. Each update reads the clock.
 const STEPS_PER_PROGRESS: u64 = 4096;
-/// Number of steps between two looks at the reports of the rendering threads: about a tenth of a second of ten calls.
+/// Number of frames between two checks for reports of the rendering threads: about a tenth of a second of ten calls.
 const STEPS_PER_REPORT: u64 = 128;
 /// Time without a successful request after which this run stops waiting. The next run continues the delivery.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time after which a note explains the wait.
+/// Time of waiting after which a note explains the wait.
 const TELL_AFTER: Duration = Duration::from_secs(3);
-/// Folder in the output folder for legs that do not fit into memory.
+/// Path, in the output folder, of the folder for spools that do not fit into memory.
 pub(crate) const SPOOL_FOLDER: &str = ".callspan/spool";
-/// Folder in the output folder for the journal of delivery.
+/// Path, in the output folder, of the folder for the journal.
 pub(crate) const JOURNAL_FOLDER: &str = ".callspan";

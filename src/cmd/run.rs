@@ -1,8 +1,8 @@
 //! `callspan run`: the service.
 //!
-//! The main thread captures, runs the engine and fills the chunks of the spool. The spool's thread writes the chunks.
-//! The threads of [`post_process`] turn ended calls into files and deliver them. No thread waits for a later thread in
-//! this order.
+//! The main thread captures, runs the engine and fills the chunks of the spool. The spool's thread writes the chunks to
+//! the disk. The threads of [`post_process`] make files of ended calls and deliver them. In this order, no thread waits
+//! for a thread after it.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -77,12 +77,12 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// Flags that the signal handlers set.
+/// Flags that the signal handlers of the process set.
 #[derive(Clone, Copy)]
 struct ServiceSignals<'a> {
-    /// SIGTERM or SIGINT: the service must end.
+    /// Set by SIGTERM or SIGINT: the service must end.
     stop: &'a AtomicBool,
-    /// SIGHUP: the configuration must be read again.
+    /// Set by SIGHUP: the configuration must be read again.
     reload: &'a AtomicBool,
 }
 
@@ -134,19 +134,19 @@ struct RunningService {
     alerts: Alerts,
     journal: Journal,
     config: Config,
-    /// Key of the recorder's own test calls.
+    /// Secret key by which the recorder recognizes its own test calls.
     test_key: Option<TestCallKey>,
     supervisor: Supervisor,
-    /// Threads without progress at the last check; an alarm was raised for each.
+    /// Names of the threads without progress at the last check. An alarm was raised for each.
     stalled: Vec<&'static str>,
     owed: OwedCalls,
     systemd: SystemdSocket,
-    /// Status line that was last sent to systemd.
+    /// Status line that systemd got last.
     status_line: String,
     console: Option<ConsoleServer>,
     _locks: [FolderLock; 2],
     spooled_at: Timestamp,
-    /// Capture time of the last levels.
+    /// Capture time at which levels were last published.
     levels_at: Timestamp,
     reported_at: Timestamp,
     reported: CaptureCounters,
@@ -163,10 +163,10 @@ impl RunningService {
         let folders: [StorageFolder<'_>; 3] =
             [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
         storage::check_all(&folders)?;
-        // Two services with the same spool would render each other's calls and deliver every call twice.
+        // A second service with the same folders would render the same calls and deliver every call twice.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         storage::mark_all(&folders);
-        // The console starts first, because a port in use must not end a service with running threads.
+        // The console is started before the other threads, because it fails if its port is in use.
         let console = config.console.listen.map(|at| ConsoleServer::start(at, config)).transpose()?;
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         let is_rebuilt = alarm.is_some();
@@ -292,7 +292,7 @@ impl RunningService {
         Ok(())
     }
 
-    /// Continues to capture until no call is live, for at most `patience` of capture time.
+    /// Continues to capture until no call is live, at most for `patience` of capture time.
     fn drain(&mut self, source: &mut dyn CaptureSource, patience: Duration) -> anyhow::Result<()> {
         let until = self.pipeline.engine.now() + patience;
         while self.pipeline.engine.live_calls() > 0 && self.pipeline.engine.now() < until {
@@ -335,8 +335,8 @@ impl RunningService {
         Ok(step)
     }
 
-    /// Ends the service if the journal is damaged: the next start rebuilds the journal, and systemd restarts the service
-    /// (Restart=on-failure). No call is lost: calls without a journal row stay in the spool.
+    /// Ends the service if the journal is damaged: the next start rebuilds the journal, and systemd restarts the
+    /// service (Restart=on-failure). No call is lost, because calls without a journal row stay in the spool.
     fn check_journal(&self) -> anyhow::Result<()> {
         let Some(damage) = self.journal.damage() else { return Ok(()) };
         let cause = AlarmCause::JournalDamaged { damage };
@@ -345,8 +345,8 @@ impl RunningService {
         anyhow::bail!(cause.to_string())
     }
 
-    /// Ends the service if a thread has ended by itself, because its work would be missing without notice. systemd
-    /// restarts the service (Restart=on-failure).
+    /// Ends the service if a thread has ended by itself, because its work would be missing unnoticed. systemd restarts
+    /// the service (Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
         for panic in panics::take_new() {
             self.alerts.raise(&AlarmCause::Described(AlarmKind::ThreadFailed, &panic));
@@ -361,8 +361,8 @@ impl RunningService {
         }
     }
 
-    /// Reads the configuration again, and applies the parts that need no restart. A configuration with a mistake
-    /// changes nothing.
+    /// Reads the configuration again, and applies the changes that need no restart. If the configuration has a mistake,
+    /// nothing changes.
     fn reload(&mut self, file: &Path) {
         let new = match super::load_config(Some(file), ConfigPurpose::Run) {
             Ok(new) => new,
@@ -381,7 +381,7 @@ impl RunningService {
         }
         // The note is printed at every log level, because a person has requested the reload.
         output::note(&format!("callspan: the configuration was read again; {}", changes.sentence()));
-        // The other settings stay as they were at the start, so that the next reload reports them again.
+        // The other settings are not replaced, so that the next reload reports their changes again.
         let (call, alerts, log) = (new.call, new.alerts, new.log);
         let fixed = &self.config.call;
         self.config.call = CallConfig {
@@ -396,7 +396,7 @@ impl RunningService {
         (pyrus.security_key, pyrus.security_key_file) = (new.pyrus.security_key, new.pyrus.security_key_file);
     }
 
-    /// Notifies the watchdog of systemd, unless a vital thread makes no progress, and updates the status line.
+    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Updates the status line.
     fn show_life(&mut self, source: &mut dyn CaptureSource) {
         let stalled = self.supervisor.stalled(clock::monotonic());
         if !stalled.iter().any(|thread| thread.is_vital) {
@@ -415,7 +415,7 @@ impl RunningService {
         }
     }
 
-    /// Raises alarms about the mirror port.
+    /// Checks the mirror port at the end of each time window, and raises alarms about it.
     fn check_mirror(&mut self) {
         let Self { pipeline, mirror, alerts, state_files, config, .. } = self;
         if let Some(contents) = mirror.take_file() {
@@ -428,7 +428,7 @@ impl RunningService {
         }
     }
 
-    /// Gives the report that `callspan status` reads to the thread that writes it.
+    /// Makes the report that `callspan status` reads, and passes it to the thread that writes files.
     fn write_status(&mut self, source: &mut dyn CaptureSource) {
         let now = clock::wall_clock();
         if now.since(self.status.at) < REPORT_INTERVAL {
@@ -468,7 +468,7 @@ impl RunningService {
         }
     }
 
-    /// Handles the pause and resume requests of the local API.
+    /// Handles the pause and resume requests that the console received.
     fn handle_api_requests(&mut self) {
         let Some(console) = &self.console else { return };
         let engine = &mut self.pipeline.engine;
@@ -479,7 +479,7 @@ impl RunningService {
         }
     }
 
-    /// Measures levels while a page shows the live calls.
+    /// Measures the levels of live calls while a page shows them.
     fn publish_levels(&mut self) {
         let Some(console) = &self.console else { return };
         let is_wanted = console.wants_levels();
@@ -507,7 +507,7 @@ impl RunningService {
         });
     }
 
-    /// Raises alarms about frames and packets lost since the last call of this function.
+    /// Raises alarms about frames and packets that were lost since the last call of this function.
     fn report(&mut self, source: &mut dyn CaptureSource) {
         for warning in source.take_warnings() {
             match &warning {
@@ -515,7 +515,7 @@ impl RunningService {
                     self.alerts.raise(&AlarmCause::Described(AlarmKind::InterfaceUp, text));
                 }
                 CaptureWarning::InterfaceDown(text) => {
-                    // Missing packets of live calls were lost on this machine, not before it.
+                    // The engine must know that missing packets of live calls were lost on this machine.
                     self.pipeline.engine.handle_local_loss();
                     self.alerts.raise(&AlarmCause::Described(AlarmKind::InterfaceDown, text));
                 }
@@ -543,7 +543,7 @@ impl RunningService {
         }
     }
 
-    /// Stops all threads after their work is written. Live calls stay in the spool for the next start.
+    /// Stops all threads after they have written their work. Live calls stay in the spool for the next start.
     fn stop(mut self, source: &mut dyn CaptureSource) {
         self.report(source);
         let counters = source.counters();
@@ -574,32 +574,34 @@ impl RunningService {
     }
 }
 
-/// Raises the limit of open files. Up to 512 spools are open at once, besides recordings and connections, and the usual
-/// soft limit is 1,024.
+/// Raises the limit of open files of the process. Up to 512 spool files are open at once, besides recordings and
+/// connections, and the usual soft limit is 1,024.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If a sandbox refuses, the old limit remains. Opening a file reports an error when the limit is reached.
+    // If a sandbox refuses this, the old limit remains. Opening a file reports an error when the limit is reached.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Interval at which old chunks are sent to the disk.
 const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
-/// Time for which a stop reads the frames that wait in the kernel. Usually no frame waits for longer than 20 ms.
+/// Longest time for which a stopping service reads the frames that wait in the kernel. Usually no frame waits for
+/// longer than 20 ms.
 const STOP_READING: Duration = Duration::from_millis(500);
-/// Time for which a stop continues to render. If every step takes all of its time, a stop takes 10 s. These are 0.5 s
-/// for waiting frames, 1 s for the last writes, 1 s for rendering, 4 s for requests in flight, 2 s for records, and 1.5
-/// s for messages.
+/// Longest time for which a stopping service continues to render. If every step of the stop takes its longest time, the
+/// stop takes 10 s: 0.5 s for waiting frames, 1 s for the last writes, 1 s for rendering, 4 s for requests in flight, 2
+/// s for records, and 1.5 s for messages.
 const STOP_RENDERING: Duration = Duration::from_secs(1);
-/// Time for the archive to finish its present step. Every step can be interrupted and repeated.
+/// Longest time for which a stopping service waits for the present step of the archive thread. Every step can be
+/// interrupted and repeated.
 const STOP_ARCHIVE: Duration = Duration::from_millis(100);
-/// Time for the last write of the state files, which begins when the stop does.
+/// Longest time for which a stopping service waits for the last write of the state files.
 const STOP_STATE_FILES: Duration = Duration::from_millis(100);
-/// Time for the last messages of a service that ends. All others wait for the next start.
+/// Longest time for which a stopping service sends its last messages about alarms. The next start sends the others.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
-/// Pause between two levels of the live calls.
+/// Interval between two measurements of the levels of live calls.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(250);
-/// Interval of housekeeping, which checks losses and threads.
+/// Interval between two checks of losses and threads.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// File in the state folder that remembers the hours with SIP.
+/// Name of the file in the state folder that stores the hours with SIP.
 const MIRROR_FILE: &str = "mirror.json";

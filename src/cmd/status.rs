@@ -1,4 +1,4 @@
-//! `callspan status`: the service at a glance.
+//! `callspan status`: shows the state of the service on one page.
 //!
 //! The command reads the report of the service, the journal and the disks. It needs neither the console nor the
 //! network.
@@ -27,7 +27,7 @@ use crate::service::clock::wall_clock;
 use crate::service::topology_file;
 use crate::time::Timestamp;
 
-/// Arguments of `status`.
+/// Arguments of `callspan status`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct StatusArgs {
@@ -49,22 +49,22 @@ struct StatusView {
     /// Totals of the calls of the last 24 hours, in one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_day: Option<String>,
-    /// Reason why no call can be delivered.
+    /// Reason why no call can be delivered; `None` if calls can be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_alarm: Option<String>,
     disks: Vec<DiskView>,
-    /// Pairs of addresses that are one machine, as calls showed.
+    /// Pairs of IP addresses that belong to one machine, as calls showed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     machines: Vec<MachinePair>,
-    /// Messages for webhooks, mail and Telegram that are not sent yet.
+    /// Numbers of messages for webhooks, mail and Telegram that were not sent yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     outbox: Option<OutboxCounts>,
-    /// Result of the last test call of the timer.
+    /// Result of the last test call that was made with `--alarm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     test_call: Option<SelfTestResult>,
 }
 
-/// Free space of one folder.
+/// Free space on the disk of one folder.
 #[derive(Debug, Serialize)]
 struct DiskView {
     folder: &'static str,
@@ -118,7 +118,8 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
     }
 }
 
-/// Counts the messages that wait in the outbox. A site without webhook, mail and Telegram has none.
+/// Counts the messages in the outbox. Returns `None` if there is no outbox, because no webhook, mail or Telegram is
+/// configured.
 fn outbox(config: &Config) -> Option<OutboxCounts> {
     let counts = Outbox::open_existing(&config.journal.dir)?.counts().ok()?;
     (counts.owed + counts.dead > 0).then_some(counts)
@@ -131,7 +132,7 @@ fn text(view: &StatusView, now: Timestamp) -> String {
         Some(report) => service(&mut text, report, view.running, now),
         None => text.push_str("service    not running, and it has never run with this configuration\n"),
     }
-    // Writing to a String never fails.
+    // Writing to a String never fails, so the result is ignored.
     if let Some(line) = &view.last_day {
         let _ = writeln!(text, "last day   {line}");
     }
@@ -213,7 +214,7 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     }
 }
 
-/// Returns the line of a tap.
+/// Returns the line of text about a capture interface (tap).
 fn tap_line(tap: &TapReport) -> String {
     let state = if tap.is_up { "" } else { " DOWN," };
     format!(
@@ -227,7 +228,7 @@ fn tap_line(tap: &TapReport) -> String {
     )
 }
 
-/// Returns the time since `at` in its largest unit, e.g. `3 h`.
+/// Returns the time since `at` in the largest fitting unit, e.g. `3 h`.
 fn ago(now: Timestamp, at: Timestamp) -> String {
     let seconds = now.since(at).as_secs();
     match seconds {
@@ -238,7 +239,7 @@ fn ago(now: Timestamp, at: Timestamp) -> String {
     }
 }
 
-/// Days that are not counted: a year.
+/// Number of days from which on the time until a disk is full is not shown: a year.
 const MANY_DAYS: u64 = 366;
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 

@@ -1,6 +1,6 @@
 //! Prints calls as a table, with a line of totals.
 //!
-//! The cells hold text from the wire. Control characters are replaced, so that a SIP header cannot control the terminal.
+//! The cells contain captured text. Control characters are replaced, so that a SIP header cannot control the terminal.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::terminal::paint::TextTone;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict};
 pub(crate) use crate::ops::totals::VerdictTotals;
 
-/// Formats the table and its line of totals.
+/// Formats call records as a table with its line of totals.
 pub(crate) fn table(records: &[CallRecord], style: &TextStyle) -> String {
     let mut text = String::new();
     if !records.is_empty() {
@@ -128,7 +128,8 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if bad(c) { '?' } else { c }).collect()
 }
 
-/// Returns the width of each column: its widest cell, or less in the columns of [`SPARE`] if the terminal is narrower.
+/// Returns the width of each column, characters: that of its widest cell. If the terminal is too narrow, the columns of
+/// [`SPARE`] get less.
 fn fit(rows: &[[String; COLUMNS]], width: Option<usize>) -> [usize; COLUMNS] {
     let mut widths = [0; COLUMNS];
     for row in rows {
@@ -152,7 +153,7 @@ fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS], st
     for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
         let gap = if column == 0 { "" } else { GAP };
         let cut = cut(cell, width, column == FILE);
-        // Writing to a String never fails.
+        // Writing to a String never fails, so the result is ignored.
         let _ = match column {
             DURATION => write!(text, "{gap}{cut:>width$}"),
             VERDICT => write!(text, "{gap}{}", style.paint.tone(&format!("{cut:<width$}"), tone)),
@@ -163,7 +164,8 @@ fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS], st
     text.push('\n');
 }
 
-/// Cuts a cell to `width` characters with an ellipsis. `keep_end` keeps the end, the important part of a path.
+/// Cuts a cell to `width` characters with an ellipsis. If `keep_end` is true, the end is kept, which is the important
+/// part of a path.
 fn cut(cell: &str, width: usize, keep_end: bool) -> String {
     let length = cell.chars().count();
     if length <= width {
@@ -183,7 +185,7 @@ const DURATION: usize = 4;
 const VERDICT: usize = 6;
 const FILE: usize = 7;
 const GAP: &str = "  ";
-/// Columns that shrink on a narrow terminal, in this order, with their smallest width, characters.
+/// Columns that are made narrower on a narrow terminal, in this order, each with its smallest width in characters.
 const SPARE: [(usize, usize); 3] = [(FILE, 24), (2, 8), (1, 8)];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `callspan user` and `callspan audit`: accounts of the console, and who listened to which call.
+//! `callspan user` and `callspan audit`: manage the accounts of the console, and show who listened to which call.
 
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::ops::config::ConfigPurpose;
 use crate::ops::output;
 use crate::service::clock::wall_clock;
 
-/// Where the accounts are.
+/// Arguments that say where the accounts are stored.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AccountsPlace {
     /// Configuration file with the folder of the journal; the accounts are beside it.
@@ -29,11 +29,11 @@ pub(crate) struct AccountsPlace {
     pub(crate) state: Option<PathBuf>,
 }
 
-/// Arguments of `user`.
+/// Arguments of `callspan user`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = USER_HELP)]
 pub(crate) struct UserArgs {
-    /// Where the accounts are.
+    /// Where the accounts are stored.
     #[command(flatten)]
     pub(crate) place: AccountsPlace,
     /// The command to run.
@@ -41,7 +41,7 @@ pub(crate) struct UserArgs {
     pub(crate) command: UserCommand,
 }
 
-/// The commands of `user`.
+/// The subcommands of `callspan user`.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum UserCommand {
     /// Add a user, or replace one. The password is asked for, or read from standard input.
@@ -56,7 +56,7 @@ pub(crate) enum UserCommand {
     },
 }
 
-/// Name, role and scope of a new user or token.
+/// Arguments that give name, role and scope of a new user or token.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ScopeArgs {
     /// Name, shown in the audit.
@@ -76,7 +76,7 @@ pub(crate) struct ScopeArgs {
     pub(crate) rights: Vec<AccountRight>,
 }
 
-/// Arguments of `user add`.
+/// Arguments of `callspan user add`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UserAddArgs {
     /// Name, role and scope.
@@ -90,11 +90,11 @@ pub(crate) struct UserAddArgs {
     pub(crate) no_password: bool,
 }
 
-/// Arguments of `token`.
+/// Arguments of `callspan token`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = TOKEN_HELP)]
 pub(crate) struct TokenArgs {
-    /// Where the accounts are.
+    /// Where the accounts are stored.
     #[command(flatten)]
     pub(crate) place: AccountsPlace,
     /// The command to run.
@@ -102,14 +102,14 @@ pub(crate) struct TokenArgs {
     pub(crate) command: TokenCommand,
 }
 
-/// The commands of `token`.
+/// The subcommands of `callspan token`.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Add a token, and print it once.
     Add(TokenAddArgs),
     /// List the tokens, without their texts.
     List,
-    /// Remove a token. It opens nothing from then on.
+    /// Remove a token. From then on it gives no access.
     Remove {
         /// Name of the token.
         #[arg(value_name = "NAME")]
@@ -117,22 +117,22 @@ pub(crate) enum TokenCommand {
     },
 }
 
-/// Arguments of `token add`.
+/// Arguments of `callspan token add`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TokenAddArgs {
     /// Name, role and scope.
     #[command(flatten)]
     pub(crate) scope: ScopeArgs,
-    /// Days after which the token opens nothing, 1 to 3660.
+    /// Days after which the token expires, 1 to 3660.
     #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_660))]
     pub(crate) days: u32,
 }
 
-/// Arguments of `audit`.
+/// Arguments of `callspan audit`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = AUDIT_HELP)]
 pub(crate) struct AuditArgs {
-    /// Where the accounts are.
+    /// Where the accounts are stored.
     #[command(flatten)]
     pub(crate) place: AccountsPlace,
     /// Only rows of this user.
@@ -155,7 +155,7 @@ pub(crate) struct AuditArgs {
     pub(crate) utc: bool,
 }
 
-/// Runs `user`.
+/// Runs `callspan user`.
 ///
 /// # Errors
 /// Fails if the accounts cannot be read or written, or if a name or password is refused.
@@ -180,7 +180,7 @@ pub(crate) fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `audit`.
+/// Runs `callspan audit`.
 ///
 /// # Errors
 /// Fails if the accounts cannot be read.
@@ -222,7 +222,7 @@ fn add_user(accounts: &Accounts, add: &UserAddArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs `token`.
+/// Runs `callspan token`.
 ///
 /// # Errors
 /// Fails if the accounts cannot be read or written, or if a name or scope is refused.
@@ -274,7 +274,7 @@ fn open(place: &AccountsPlace) -> anyhow::Result<Accounts> {
     Ok(Accounts::open(&folder)?)
 }
 
-/// Reads a password: one line of standard input. A terminal does not show it.
+/// Reads a password: one line of standard input. At a terminal the input is not shown.
 fn read_password() -> anyhow::Result<String> {
     let input = std::io::stdin();
     let mut line = String::new();
@@ -312,7 +312,7 @@ Examples:
   callspan token add crm --role listener --extensions 1xx --rights list,play --days 90
   curl -H 'Authorization: Bearer callspan_...' http://127.0.0.1:8080/api/v1/calls";
 
-/// Seconds of a day.
+/// Number of seconds in a day.
 const DAY_S: u64 = 86_400;
 
 const AUDIT_HELP: &str = "\

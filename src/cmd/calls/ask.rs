@@ -1,7 +1,7 @@
 //! The requests of `calls`: `retry`, `render`, `hold` and `release`.
 //!
-//! They are written into the journal for the running service. Without a running service, this process does `render`
-//! itself.
+//! The command writes a request into the journal, from which the running service reads it. If no service is running,
+//! the command executes `render` itself.
 
 use std::process::ExitCode;
 
@@ -59,8 +59,8 @@ pub(super) fn render(place: &JournalLocation, ids: &[String]) -> anyhow::Result<
     for id in ids {
         known(&journal, id)?;
     }
-    // If both locks can be taken, no service is running: it would hold them, to render in the spool folder and deliver
-    // from the state folder.
+    // A running service holds the locks of the spool folder and the state folder. If both can be taken, no service is
+    // running.
     let taken = lock::acquire(&place.config.spool.dir).and_then(|s| Ok((s, lock::acquire(&place.config.journal.dir)?)));
     let _locks = match taken {
         Ok(locks) => locks,
@@ -115,8 +115,8 @@ pub(super) fn release(place: &JournalLocation, ids: &[String]) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a note for a call that is already in Pyrus. Pyrus cannot replace a recording, and the effect of a second
-/// attachment is not documented, so a person must decide.
+/// Returns a note for a call that Pyrus already has. Pyrus cannot replace a recording, and it is not documented what a
+/// second attachment does. So a person must decide.
 fn not_sent_again(record: &CallRecord) -> String {
     match (record.delivery.state, record.delivery.task_id) {
         (DeliveryState::Done, task) if !record.recordings.is_empty() => format!(

@@ -1,4 +1,4 @@
-//! `callspan calls`: shows and changes the journal, also while the service runs.
+//! `callspan calls`: shows the calls in the journal and requests changes, also while the service runs.
 //!
 //! Requests to the service (retry, render, hold) are written into the journal. The service reads them within seconds.
 
@@ -22,7 +22,7 @@ mod play;
 mod show;
 mod verify;
 
-/// Arguments of `calls`.
+/// Arguments of `callspan calls`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct CallsArgs {
@@ -43,7 +43,7 @@ pub(crate) struct CallsArgs {
     pub(crate) command: CallsCommand,
 }
 
-/// The commands of `calls`.
+/// The subcommands of `callspan calls`.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum CallsCommand {
     /// List calls, then what a person must do.
@@ -64,7 +64,7 @@ pub(crate) enum CallsCommand {
     Release(CallIdArgs),
 }
 
-/// Conditions of `calls list`; all given conditions must match.
+/// Filters of `calls list`. A call must meet all filters that are given.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ListFilters {
     /// Calls that began at or after this time, local or with --utc in UTC: 2026-11-23, 2026-11-23T14:05 or RFC 3339.
@@ -102,7 +102,7 @@ pub(crate) struct ListFilters {
     pub(crate) csv: bool,
 }
 
-/// The id of a call.
+/// Argument of subcommands that take one call.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CallIdArg {
     /// Id of the call, as `calls list` shows it.
@@ -110,7 +110,7 @@ pub(crate) struct CallIdArg {
     pub(crate) id: String,
 }
 
-/// Arguments of `calls play`.
+/// Arguments of `callspan calls play`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PlayArgs {
     /// Id of the call, as `calls list` shows it.
@@ -121,7 +121,7 @@ pub(crate) struct PlayArgs {
     pub(crate) part: u32,
 }
 
-/// The ids of calls.
+/// Argument of subcommands that take several calls.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CallIdArgs {
     /// Ids of the calls, as `calls list` shows them.
@@ -129,7 +129,7 @@ pub(crate) struct CallIdArgs {
     pub(crate) ids: Vec<String>,
 }
 
-/// Arguments of `calls retry`.
+/// Arguments of `callspan calls retry`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RetryArgs {
     /// Ids of the calls, as `calls list` shows them.
@@ -140,7 +140,7 @@ pub(crate) struct RetryArgs {
     pub(crate) all: bool,
 }
 
-/// Arguments of `calls verify`.
+/// Arguments of `callspan calls verify`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// Ids of the calls to check [default: all calls].
@@ -154,7 +154,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) peaks: Option<u32>,
 }
 
-/// Arguments of `calls hold`.
+/// Arguments of `callspan calls hold`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HoldArgs {
     /// Id of the call, as `calls list` shows it.
@@ -168,7 +168,7 @@ pub(crate) struct HoldArgs {
 /// The folders of journal, spool and recordings.
 struct JournalLocation {
     config: Config,
-    /// True for the output folder of a `replay`, which has all files in one folder and no service.
+    /// True if this is the output folder of a `replay`: all files are in one folder, and no service runs.
     of_replay: bool,
 }
 
@@ -219,7 +219,7 @@ impl JournalLocation {
     }
 }
 
-/// Returns a call, or an error that explains where to find the ids.
+/// Returns a call by its id, or an error that explains where to find the ids.
 fn known(journal: &Journal, id: &str) -> anyhow::Result<StoredCall> {
     let call = journal.call(id).context("the journal cannot be read")?;
     match call {
@@ -277,12 +277,12 @@ fn length(text: &str) -> Result<u32, String> {
     seconds.ok_or_else(wrong)
 }
 
-/// Returns a path for messages, without control characters.
+/// Returns a path for messages. Control characters are replaced.
 fn shown(path: &Path) -> String {
     table::printable(&path.display().to_string())
 }
 
-/// Maximum number of pieces of a waveform: more than the pixels of a screen, and at most a few MiB of text.
+/// Maximum number of pieces of a waveform: more than a screen has pixels, and at most a few MiB of text.
 const MAX_PEAKS: i64 = 100_000;
 
 const HELP: &str = "\

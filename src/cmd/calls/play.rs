@@ -10,7 +10,7 @@ use crate::call::record::{CallRecord, RecordingFile};
 use crate::cmd::EXIT_FAILED;
 use crate::ops::output;
 
-/// A program that plays files.
+/// An audio player: a program that plays files.
 struct SoundPlayer {
     program: &'static str,
     args: &'static [&'static str],
@@ -80,7 +80,8 @@ fn has_sound_card() -> bool {
     has_card || has_server || std::env::var_os("PULSE_SERVER").is_some()
 }
 
-/// Audio players. Those of a sound server come first, because they mix with the sound of other programs.
+/// Known audio players. Those that use a sound server are tried first, because they mix with the sound of other
+/// programs.
 const PLAYERS: [SoundPlayer; 5] = [
     SoundPlayer { program: "pw-play", args: &[], plays_ogg: true },
     SoundPlayer { program: "paplay", args: &[], plays_ogg: true },

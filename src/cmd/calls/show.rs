@@ -1,4 +1,4 @@
-//! `calls list` and `calls show`: print calls, and the tasks that need a person.
+//! `calls list` and `calls show`: print calls, and the problems that need a person.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::output;
 use crate::time::Timestamp;
 
-/// Prints the list, then parked and dead calls with the reason, then a line of totals. Works page by page, so that the
-/// memory does not grow with the list.
+/// Prints the list, then the calls whose delivery is parked or dead with the reason, then a line of totals. Reads the
+/// calls page by page, so the memory does not grow with the list.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, style: &TextStyle) -> anyhow::Result<()> {
     let after = journal.cursor_before_newest(filter)?;
     let mut totals = ListTotals::default();
@@ -47,7 +47,7 @@ pub(super) fn list(journal: &Journal, filter: &CallFilter, style: &TextStyle) ->
     output::result(&format!("{totals}\n"))
 }
 
-/// Line of totals, e.g. `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
+/// Counts for the line of totals, e.g. `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
 #[derive(Clone, Debug, Default)]
 struct ListTotals {
     verdicts: table::VerdictTotals,
@@ -99,7 +99,7 @@ fn trouble(text: &mut String, record: &CallRecord) {
     let _ = writeln!(text, "  {}  {}", record.id, table::printable(&CliLanguage::current().delivery(why)));
 }
 
-/// A row of the list, with the colours of its verdict and its delivery.
+/// A row of the list, with the colours of its verdict and of its delivery state.
 struct ListRow {
     cells: [String; COLUMNS],
     tones: (TextTone, TextTone),
@@ -162,8 +162,8 @@ pub(super) fn begin(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
-/// Formats rows in columns as wide as their widest cell so far. A narrow terminal shortens the numbers, but never the
-/// id, which is in the last column.
+/// Formats rows in columns. Each column is as wide as its widest cell so far. On a narrow terminal numbers are
+/// shortened, but never the id in the last column.
 fn columns(text: &mut String, rows: &[ListRow], widest: &mut [usize; COLUMNS], style: &TextStyle) {
     for row in rows {
         for (width, cell) in widest.iter_mut().zip(&row.cells) {
@@ -209,7 +209,7 @@ pub(super) fn show(place: &JournalLocation, id: &str, style: &TextStyle) -> anyh
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the record of a call.
+/// Prints the record of a call as JSON.
 pub(super) fn show_json(place: &JournalLocation, id: &str) -> anyhow::Result<ExitCode> {
     let call = known(&place.open_read_only()?, id)?;
     output::result(&format!("{}\n", output::escaped_json(&serde_json::to_string(&call.record)?)))?;
@@ -310,5 +310,5 @@ const FROM: usize = 2;
 const TO: usize = 3;
 const VERDICT: usize = 7;
 const DELIVERY: usize = 9;
-/// Minimum number of characters that a number keeps on a narrow terminal.
+/// Minimum number of characters of a number that a narrow terminal shows.
 const LEAST: usize = 8;

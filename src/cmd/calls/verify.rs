@@ -52,7 +52,7 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
         found.extend(strays(place, &journal, &files)?);
     }
     if !found.is_empty() && is_service_running(place) {
-        // The service may be about to rename a file or to write its journal row.
+        // A finding may be wrong: the service may be about to rename a file or to write its journal row.
         std::thread::sleep(SETTLE);
         found = confirm(found, place, &journal)?;
     }
@@ -84,7 +84,7 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Checks the findings a second time, and returns those that remain.
+/// Checks the files with a finding a second time, and returns the findings that remain.
 fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) -> anyhow::Result<Vec<FileFinding>> {
     let again = strays(place, journal, &journal.recordings()?)?;
     let mut confirmed = Vec::new();
@@ -95,7 +95,8 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
                 let row = journal.recordings_of(call)?.into_iter().find(|row| Path::new(&row.path) == finding.path);
                 match row.map(|row| check_file(&row, journal, &VerifyDepth::default())).transpose()? {
                     Some(FileCheck::Problem(_)) => true,
-                    // The second check covered only the content, not the audio of an encrypted file.
+                    // The second check did not decode the encrypted file, so it cannot disprove a finding about its
+                    // audio.
                     Some(FileCheck::NotDecoded) => !finding.what.starts_with("is missing"),
                     Some(FileCheck::Intact(_)) | None => false,
                 }
@@ -108,7 +109,7 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
     Ok(confirmed)
 }
 
-/// Returns whether a service is running with this journal.
+/// Returns whether a service is running that uses this journal.
 fn is_service_running(place: &JournalLocation) -> bool {
     !place.of_replay && lock::is_held(&place.config.journal.dir)
 }
@@ -128,17 +129,17 @@ fn recordings_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<Record
 
 /// Result of the check of one file.
 enum FileCheck {
-    /// The file is unchanged. Has the file's entry in the call record, if the record still has it.
+    /// The file is unchanged. Holds its entry in the call record, if the record still lists the file.
     Intact(Option<(RecordingFile, VerifiedRecording)>),
-    /// The file is unchanged and encrypted. Its audio was not checked without the key.
+    /// The file is encrypted and unchanged. Its audio was not checked, because no key was given.
     NotDecoded,
-    /// The file is missing or changed. Has a description of the problem.
+    /// The file is missing or changed. Holds a description of the problem.
     Problem(String),
 }
 
-/// A file that is missing, changed or unknown.
+/// A problem: a file that is missing, changed, or belongs to no call.
 struct FileFinding {
-    /// Id of the call; `None` for a file that belongs to no call.
+    /// Id of the call; `None` if the file belongs to no call.
     call: Option<String>,
     path: PathBuf,
     what: String,
@@ -157,7 +158,7 @@ impl FileFinding {
 /// How thoroughly files are checked.
 #[derive(Clone, Copy, Debug, Default)]
 struct VerifyDepth<'a> {
-    /// Number of waveform peaks per channel to compute.
+    /// Number of waveform peaks to compute per channel; `None` computes none.
     peaks: Option<u32>,
     /// Secret keys that open encrypted files. Without them, an encrypted file is not decoded.
     identities: Option<&'a AgeIdentities>,
@@ -200,7 +201,7 @@ fn check_file(row: &RecordingRow, journal: &Journal, depth: &VerifyDepth<'_>) ->
     })
 }
 
-/// Prints the waveform of a file, so that a page can draw it without reading the audio.
+/// Prints the waveform of a file as JSON.
 fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &VerifiedRecording) -> anyhow::Result<()> {
     let [left, right] = &verified.peaks;
     let line = serde_json::json!({
@@ -214,9 +215,9 @@ fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &Verifi
     output::result(&format!("{line}\n"))
 }
 
-/// Finds files in the folder of recordings that belong to no call, for example half-written files after a crash.
+/// Finds files in the folder of recordings that belong to no call, e.g. half-written files after a crash.
 fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) -> anyhow::Result<Vec<FileFinding>> {
-    // A half-written file that is newer than the start of the running service is still being written by the service.
+    // A half-written file that was changed after the service started is still being written by the service.
     let service_began = is_service_running(place).then(|| lock::taken_at(&place.config.journal.dir)).flatten();
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
     let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();
@@ -264,7 +265,7 @@ fn stray(
             Some(String::from("is left over from an interrupted encryption; the service removes it"))
         }
         _ if is_sound(&name) && !rows.contains(path) => match journal.call(call_of(&name))? {
-            // The file may be newer than the rows that were read.
+            // The file may have been created after the rows were read, so the journal is read again.
             Some(call) if call.record.recordings.iter().any(|r| Path::new(&r.path) == path) => None,
             _ => Some(String::from("belongs to no call of the journal")),
         },
@@ -276,11 +277,11 @@ fn stray(
     })
 }
 
-/// Returns the call id in a file name. An id contains no dot.
+/// Returns the call id at the beginning of a file name. An id contains no dot.
 fn call_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(id, _)| id)
 }
 
-/// Time between the first and the second check of a file while a service runs. Between the rename of a file and its
-/// journal row, some milliseconds pass.
+/// Time between the first and the second check of a file while a service runs. The service needs some milliseconds
+/// between the rename of a file and the writing of its journal row.
 const SETTLE: Duration = Duration::from_secs(2);

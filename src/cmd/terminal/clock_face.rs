@@ -13,22 +13,22 @@ pub(crate) struct DisplayZone {
 }
 
 impl DisplayZone {
-    /// Returns UTC, or the zone of this machine (`TZ`, `/etc/localtime`).
+    /// Returns UTC if `utc` is true, else the time zone of this machine (`TZ`, `/etc/localtime`).
     pub(crate) fn of(utc: bool) -> Self {
         if utc { Self::utc() } else { Self { zone: TimeZone::system(), is_utc: false } }
     }
 
-    /// Returns UTC.
+    /// Returns the zone UTC.
     pub(crate) fn utc() -> Self {
         Self { zone: TimeZone::UTC, is_utc: true }
     }
 
-    /// Formats a time: `2026-11-23 10:08:54+03:00`, in UTC `2026-11-23 07:08:54Z`.
+    /// Formats a time such as `2026-11-23 10:08:54+03:00`; in UTC `2026-11-23 07:08:54Z`.
     pub(crate) fn show(&self, at: Timestamp) -> String {
         match jiff::Timestamp::from_microsecond(at.as_micros()) {
             Ok(moment) if self.is_utc => moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
             Ok(moment) => moment.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string(),
-            // Years after 9999 have no local form.
+            // Years after 9999 cannot be shown in local time, so they are shown in UTC.
             Err(_) => at.to_rfc3339_secs(),
         }
     }
@@ -39,12 +39,12 @@ impl DisplayZone {
     }
 }
 
-/// A time that a person gave as a filter.
+/// A time that a user gave on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenTime {
     /// A time with a zone.
     Exact(Timestamp),
-    /// A time without a zone. It is in the zone in which the tables are printed.
+    /// A time without a zone. It is in the zone in which times are printed.
     Reading(DateTime),
 }
 
@@ -62,8 +62,8 @@ impl GivenTime {
             .map_err(|_| String::from("write 2026-11-23, 2026-11-23T14:05 or RFC 3339 with a zone"))
     }
 
-    /// Returns the moment. If a change of the clocks skips the time, returns the later moment; if it repeats the time,
-    /// the earlier one.
+    /// Returns the time as a timestamp. When clocks are set forward or back, a local time may not exist or exist twice.
+    /// Then the later or the earlier timestamp is returned, respectively.
     pub(crate) fn in_zone(self, zone: &DisplayZone) -> Timestamp {
         match self {
             Self::Exact(at) => at,
@@ -108,7 +108,8 @@ mod tests {
         for exact in ["2026-11-23T10:08:54Z", "2026-11-23T12:08:54+02:00", "2026-11-23 10:08:54Z"] {
             assert_eq!(given(exact, &moscow), "2026-11-23T10:08:54Z");
         }
-        // On this night the clocks went from 2 to 3. Half past two is what a clock shows that was not set.
+        // On this night the clocks went from 2 to 3. So half past two did not exist; a clock that was not set shows
+        // this time.
         assert_eq!(given("2026-03-29 02:30", &zone("CET-1CEST,M3.5.0,M10.5.0/3")), "2026-03-29T01:30:00Z");
         assert!(GivenTime::parse("yesterday").is_err());
     }

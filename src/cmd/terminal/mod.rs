@@ -1,4 +1,4 @@
-//! Style of results for people: local time, colours, progress.
+//! Style of results for people: time zone, colours, progress bar.
 
 pub(crate) mod clock_face;
 pub(crate) mod paint;
@@ -7,10 +7,10 @@ pub(crate) mod progress;
 use clock_face::DisplayZone;
 use paint::Paint;
 
-/// The style of a table or a page.
+/// Style in which tables and texts are printed.
 #[derive(Clone, Debug)]
 pub(crate) struct TextStyle {
-    /// Width of the terminal, characters; `None`: no text is cut.
+    /// Width of the terminal, characters; `None` if no text is to be cut.
     pub(crate) width: Option<usize>,
     /// Time zone of the printed times.
     pub(crate) zone: DisplayZone,

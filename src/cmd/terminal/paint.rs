@@ -1,4 +1,4 @@
-//! Colours of results, only at a terminal.
+//! Colours in results. They are used only at a terminal.
 
 use clap::builder::styling::{AnsiColor, Style};
 
@@ -10,12 +10,12 @@ pub(crate) struct Paint {
     is_on: bool,
 }
 
-/// The meaning of a coloured text.
+/// Meaning of a text, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TextTone {
     /// The value is as it should be.
     Good,
-    /// Style of an unusual value that is no error.
+    /// The value is unusual, but no error.
     Odd,
     /// A person must act, or something is lost.
     Bad,
@@ -24,13 +24,13 @@ pub(crate) enum TextTone {
 }
 
 impl Paint {
-    /// Returns colours if standard output is a terminal and the user wants colours.
+    /// Returns whether to use colours: only if standard output is a terminal and the user wants colours.
     pub(crate) fn of_stdout() -> Self {
         use std::io::IsTerminal as _;
         Self { is_on: std::io::stdout().is_terminal() && output::wants_colour() }
     }
 
-    /// Colours the words that begin lines about problems.
+    /// Colours the words at the beginning of lines that mark problems.
     pub(crate) fn findings(self, text: &str) -> String {
         if !self.is_on {
             return text.to_owned();
@@ -42,7 +42,7 @@ impl Paint {
         text.split_inclusive('\n').map(line).collect()
     }
 
-    /// Returns the text in the colour of its tone, if there are colours.
+    /// Returns the text in the colour of its tone, or unchanged if no colours are used.
     pub(crate) fn tone(self, text: &str, tone: TextTone) -> String {
         let colour = match tone {
             TextTone::Good => AnsiColor::Green,
@@ -58,7 +58,7 @@ impl Paint {
     }
 }
 
-/// Words at the beginning of lines of `doctor` and `status`.
+/// Words at the beginning of lines of `doctor` and `status`, with their tones.
 const FINDING_WORDS: [(&str, TextTone); 3] =
     [("PROBLEM", TextTone::Bad), ("ALARM", TextTone::Bad), ("warning", TextTone::Odd)];
 

@@ -1,26 +1,26 @@
-//! A progress bar on standard error, if standard error is a terminal.
+//! A progress bar on standard error. It is shown only if standard error is a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Progress bar of a long command. The bar disappears when it is dropped.
+/// The progress bar of a long command. The bar disappears when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct CommandProgress {
     bar: ProgressBar,
 }
 
 impl CommandProgress {
-    /// Starts a bar that counts bytes.
+    /// Starts a bar that counts bytes up to `total`.
     pub(crate) fn of_bytes(total: u64) -> Self {
         Self::start(total, "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left")
     }
 
-    /// Starts a bar that counts items. `name` is their name in the plural.
+    /// Starts a bar that counts items up to `total`. `name` is their name in the plural.
     pub(crate) fn of_things(total: u64, name: &str) -> Self {
         Self::start(total, &format!("{{bar:30}} {{pos}} of {{len}} {name}, {{eta}} left"))
     }
 
     fn start(total: u64, template: &str) -> Self {
-        // Without a terminal, and with --log-json, nothing is drawn.
+        // Without a terminal, or with --log-json, nothing is drawn.
         let target =
             if crate::ops::output::is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
@@ -29,12 +29,12 @@ impl CommandProgress {
         Self { bar }
     }
 
-    /// Sets how many bytes or items are done.
+    /// Sets the number of bytes or items that are done.
     pub(crate) fn set(&self, done: u64) {
         self.bar.set_position(done);
     }
 
-    /// Adds one item that is done.
+    /// Increases the number of items that are done by one.
     pub(crate) fn add(&self) {
         self.bar.inc(1);
     }

@@ -32,7 +32,7 @@ mod tones;
 mod trace;
 mod wire;
 
-/// Arguments of `test-call`.
+/// Arguments of `callspan test-call`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct TestCallArgs {
@@ -68,14 +68,14 @@ pub(crate) struct TestCallArgs {
     json: bool,
 }
 
-/// The result, as `--json` prints it.
+/// The result of a test call, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct TestCallView {
     ok: bool,
-    /// First step that failed.
+    /// First step that failed; `None` if the call was recorded correctly.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost_at: Option<TestStep>,
-    /// Id of the call in the journal.
+    /// Id of the call in the journal, if it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<String>,
     steps: Vec<StepResult>,
@@ -157,7 +157,7 @@ fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
 }
 
 /// Waits for the next report of the service, so that frames from before the call do not count as frames of the call.
-/// Returns the known report if there is no next one in time.
+/// Returns the report `known` if no newer one is written in time.
 #[expect(clippy::disallowed_methods, reason = "another process writes the report")]
 fn newer_report(state: &Path, known: ServiceReport) -> ServiceReport {
     let (asked_at, until) = (wall_clock(), monotonic() + REPORT_PATIENCE);
@@ -172,7 +172,7 @@ fn newer_report(state: &Path, known: ServiceReport) -> ServiceReport {
     known
 }
 
-/// Time for webhook, mail and Telegram to take an alarm.
+/// Longest time to wait until webhook, mail and Telegram accept an alarm.
 const SEND_PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time to wait for a report. The service writes one every five seconds.
 const REPORT_PATIENCE: Duration = Duration::from_secs(12);
@@ -196,7 +196,7 @@ fn send(args: &TestCallArgs, config: &Config, before: ServiceReport, key: &TestC
     Ok(SentCall { call_id, at, rtp, talk, before })
 }
 
-/// Stores the result for the running service, which raises the alarm. Without a service, raises the alarm here.
+/// Stores the result for the running service, which raises the alarm. If no service runs, raises the alarm here.
 fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
     let state = &config.journal.dir;
     let failed = view.steps.iter().find(|step| !step.ok);
@@ -235,7 +235,7 @@ fn text(view: &TestCallView) -> String {
     text
 }
 
-/// Parses a phone number of the command line.
+/// Parses a phone number given on the command line.
 fn number(text: &str) -> Result<String, String> {
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "+*#.-_".contains(c));
     match (1..=32).contains(&text.len()) && is_plain {
@@ -244,7 +244,7 @@ fn number(text: &str) -> Result<String, String> {
     }
 }
 
-/// Port of SIP (RFC 3261 section 19.1.2).
+/// Default port of SIP (RFC 3261 section 19.1.2).
 const SIP_PORT: u16 = 5060;
 
 const HELP: &str = "\

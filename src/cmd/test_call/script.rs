@@ -12,14 +12,14 @@ use super::tones::tone_packet;
 use crate::call::record::Side;
 use crate::call::test_call::TEST_CALL_HEADER;
 
-/// The facts that distinguish one test call from another.
+/// The facts about a test call that differ from call to call.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptFacts<'a> {
-    /// Numbers of caller and callee.
+    /// Phone numbers of caller and callee.
     pub(super) numbers: [&'a str; 2],
     /// UDP port of the SIP messages.
     pub(super) sip_port: u16,
-    /// Time from the answer to the BYE.
+    /// Time between the answer and the BYE.
     pub(super) talk: Duration,
     /// Call-ID.
     pub(super) call_id: &'a str,
@@ -27,10 +27,10 @@ pub(super) struct ScriptFacts<'a> {
     pub(super) proof: &'a str,
 }
 
-/// A packet to send.
+/// A packet to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptedPacket {
-    /// Time after the INVITE.
+    /// Time at which the packet is sent, after the INVITE.
     pub(super) at: Duration,
     /// The side that sends the packet.
     pub(super) sender: Side,
@@ -40,7 +40,7 @@ pub(super) struct ScriptedPacket {
     pub(super) payload: Vec<u8>,
 }
 
-/// Source and destination port.
+/// Source and destination port of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PacketPorts {
     /// Port of the sender.
@@ -80,7 +80,8 @@ pub(super) fn rtp_count(talk: Duration) -> u32 {
     ms / PTIME_MS
 }
 
-/// Returns the address of a side. Documentation addresses (RFC 5737) belong to no host, so nobody answers the call.
+/// Returns the IP address of a side. It is a documentation address (RFC 5737), which no host has, so nobody answers the
+/// call.
 pub(super) const fn host(side: Side) -> Ipv4Addr {
     match side {
         Side::Caller => Ipv4Addr::new(192, 0, 2, 11),
@@ -113,12 +114,12 @@ fn media(side: Side, from: Duration, count: u32) -> impl Iterator<Item = Scripte
     })
 }
 
-/// Identifiers of the dialog.
+/// Identifiers that the messages of the dialog contain.
 struct ScriptDialog<'a> {
     facts: &'a ScriptFacts<'a>,
     from: typed::From,
     to: typed::To,
-    /// Branch of the INVITE; each other request has its own.
+    /// Via branch of the INVITE. Each other request has a branch of its own.
     branch: String,
 }
 
@@ -205,11 +206,11 @@ fn uri(user: Option<&str>, side: Side, port: u16) -> Uri {
     }
 }
 
-/// Times of the messages after the INVITE, as if a person answered at once.
+/// Time of the response 100 after the INVITE. With the other times it gives a call that a person answers at once.
 const TRYING: Duration = Duration::from_millis(20);
 const RINGING: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_millis(1_000);
-/// Pause between messages that follow each other at once, e.g. 200 and ACK.
+/// Pause between messages that directly follow each other, e.g. 200 and ACK.
 const STEP: Duration = Duration::from_millis(20);
 /// Payload type of G.711 A-law (RFC 3551 table 4).
 const PCMA: u8 = 8;

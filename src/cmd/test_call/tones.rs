@@ -1,4 +1,4 @@
-//! The tone of each side, and the measurement of the tones in a recording.
+//! The test tone of each side, and the measurement of the tones in a recording.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -9,15 +9,15 @@ use crate::codec::CompandingLaw;
 use crate::recording::g711;
 use crate::recording::verify::{VerifyError, decode};
 
-/// Shares of the energy of each channel at the tone of each side, 0 to 1: `[channel][side]`.
+/// Share of the energy that each channel has at the tone of each side, 0 to 1: `[channel][side]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ToneShares {
     shares: [[f64; 2]; 2],
-    /// Samples of each channel.
+    /// Number of samples in each channel.
     pub(super) samples: u64,
 }
 
-/// Returns the payload of packet `number` of a side.
+/// Returns the payload of RTP packet number `number` of a side.
 pub(super) fn tone_packet(side: Side, number: u32) -> Vec<u8> {
     let length = u64::from(PTIME_MS) * RATE / 1_000;
     let first = u64::from(number) * length;
@@ -48,19 +48,19 @@ pub(super) fn measure(path: &Path, sample_rate: u32) -> Result<ToneShares, Verif
 }
 
 impl ToneShares {
-    /// Returns true if the left channel has only the caller's tone, and the right channel only the callee's.
+    /// Returns true if the left channel contains only the caller's tone, and the right channel only the callee's.
     pub(super) fn is_right(&self) -> bool {
         let [left, right] = self.shares;
         left[0] > MOST && right[1] > MOST && left[1] < LITTLE && right[0] < LITTLE
     }
 
-    /// Returns true if each channel has the tone of the other side.
+    /// Returns true if each channel contains the tone of the other side.
     pub(super) fn is_swapped(&self) -> bool {
         let [left, right] = self.shares;
         left[1] > MOST && right[0] > MOST
     }
 
-    /// Returns the sides with their own tone missing in their channel.
+    /// Returns the sides whose tone is missing in their own channel.
     pub(super) fn missing(&self) -> Vec<Side> {
         [Side::Caller, Side::Callee]
             .into_iter()
@@ -69,8 +69,8 @@ impl ToneShares {
     }
 }
 
-/// Returns the share of the energy at a frequency (in cycles per sample), by Goertzel's algorithm in short windows. So
-/// a gap or a correction of the clock affects only its own window.
+/// Returns the share of the energy at a frequency (in cycles per sample), by Goertzel's algorithm. The windows are
+/// short, so a gap or a correction of the clock affects only one window.
 fn share(samples: &[f64], frequency: f64) -> f64 {
     let coefficient = 2.0 * (TAU * frequency).cos();
     let (mut tone, mut all) = (0.0, 0.0);
@@ -85,7 +85,8 @@ fn share(samples: &[f64], frequency: f64) -> f64 {
     if all > 0.0 { tone / all } else { 0.0 }
 }
 
-/// Returns the frequency of a side's tone, Hz. The two are far apart, no harmonics of each other, and no DTMF tones.
+/// Returns the frequency of a side's tone, Hz. The frequencies of both sides are far apart, no harmonics of each other,
+/// and no DTMF tones.
 const fn frequency(side: Side) -> f64 {
     match side {
         Side::Caller => 500.0,
@@ -93,15 +94,16 @@ const fn frequency(side: Side) -> f64 {
     }
 }
 
-/// Samples per second of G.711.
+/// Sampling rate of G.711, Hz.
 const RATE: u64 = 8_000;
-/// Amplitude of the tones: 10 dB below full scale.
+/// Amplitude of the tones in 16-bit samples: 10 dB below full scale.
 const LEVEL: f64 = 10_000.0;
-/// Samples of a window: 100 ms at 8 kHz, 50 ms at 16 kHz. A window has whole periods of both tones.
+/// Number of samples in a window: 100 ms at 8 kHz, 50 ms at 16 kHz. A window has whole periods of both tones.
 const WINDOW: usize = 800;
-/// Smallest share of the own tone with which it counts as heard. Silence before the first packet has no energy.
+/// Smallest share of energy with which a side's tone counts as present in its channel. Silence before the first packet
+/// has no energy.
 const MOST: f64 = 0.8;
-/// Largest share of the other tone with which it counts as absent: -20 dB.
+/// Largest share of energy with which the other side's tone counts as absent: -20 dB.
 const LITTLE: f64 = 0.01;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Searches for the record of the test call, and names the first step that failed.
+//! Follows the test call through the recorder, and names the first step that failed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,21 +14,21 @@ use crate::ops::status::ServiceReport;
 use crate::service::clock::{monotonic, wall_clock};
 use crate::time::Timestamp;
 
-/// Steps of a call from the card to Pyrus, in their order.
+/// Steps of a test call on its way from the network card to Pyrus, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TestStep {
     /// The service runs and captures.
     Recorder,
-    /// The card sent the packets.
+    /// The network card sent the packets.
     Send,
-    /// The mirror showed the signalling of both directions.
+    /// The mirror port showed the signalling of both directions.
     Mirror,
-    /// The mirror showed the RTP of both directions.
+    /// The mirror port showed the RTP of both directions.
     Media,
     /// The spool and the recording were written.
     Recording,
-    /// The recording has the tone of each side in its channel.
+    /// The recording has the tone of each side in the channel of this side.
     Sound,
     /// Pyrus accepts calls, and accepted this call if it was to be delivered.
     Delivery,
@@ -57,32 +57,32 @@ pub(super) struct StepResult {
     pub(super) detail: String,
 }
 
-/// A failed step: the reason and the remedy.
+/// Text about a failed step: the reason and the remedy.
 type StepError = String;
 
-/// The check of a step.
+/// A step, and the function that checks it.
 type StepCheck<'a> = (TestStep, &'a dyn Fn() -> Result<String, StepError>);
 
-/// Facts of the call as it was sent.
+/// Facts about the test call as it was sent.
 #[derive(Clone, Debug)]
 pub(super) struct SentCall {
-    /// Call-ID.
+    /// Call-ID of the test call.
     pub(super) call_id: String,
-    /// Wall clock before the first packet.
+    /// Wall-clock time before the first packet was sent.
     pub(super) at: Timestamp,
-    /// RTP packets of each side.
+    /// Number of RTP packets that each side sent.
     pub(super) rtp: u64,
-    /// Time from the answer to the BYE.
+    /// Time between the answer and the BYE.
     pub(super) talk: Duration,
     /// Report of the service before the call.
     pub(super) before: ServiceReport,
 }
 
-/// Follows a call through the recorder.
+/// Follows a test call through the recorder.
 pub(super) struct CallTrace<'a> {
     /// Configuration of the recorder.
     pub(super) config: &'a Config,
-    /// The call.
+    /// The test call.
     pub(super) sent: &'a SentCall,
     /// Longest time to wait for the record, and then for Pyrus.
     pub(super) patience: Duration,
@@ -107,7 +107,7 @@ impl CallTrace<'_> {
             (TestStep::Sound, &|| self.sound(&stored.record)),
             (TestStep::Delivery, &|| self.delivery(&id)),
         ];
-        // If the spool could not be written, this explains the failure of all later steps.
+        // If the spool could not be written, that explains the failure of all later steps.
         if let Some(error) = spool_error(&stored.record) {
             self.add(steps, TestStep::Recording, Err(error));
             return Some(id);
@@ -128,8 +128,8 @@ impl CallTrace<'_> {
         ok
     }
 
-    /// Waits until the call is in the journal and `is_ready` holds. After `patience`, returns the call in its present
-    /// state.
+    /// Waits until the journal has the call and `is_ready` returns true for it. After `patience`, returns the call in
+    /// its present state, if the journal has it.
     #[expect(clippy::disallowed_methods, reason = "another process works on the call")]
     fn wait_for(&self, patience: Duration, is_ready: impl Fn(&StoredCall) -> bool) -> Option<StoredCall> {
         let until: Instant = monotonic() + patience;
@@ -149,8 +149,7 @@ impl CallTrace<'_> {
         calls.into_iter().find(|call| call.record.legs.iter().any(|leg| leg.sip_call_id == self.sent.call_id))
     }
 
-    /// Explains why the journal does not have the call, by comparing the counters of the service before and after the
-    /// call.
+    /// Explains why the journal does not have the call. Compares the counters of the service before and after the call.
     fn why_not_seen(&self) -> StepError {
         let Ok(after) = ServiceReport::read(&self.config.journal.dir) else {
             return String::from("the service has no report any more: look at `systemctl status callspan`");
@@ -228,7 +227,7 @@ impl CallTrace<'_> {
         Ok(format!("call {} has both sides, {seconds:.1} s", record.id))
     }
 
-    /// Returns the newest alarm of the service that explains missing files.
+    /// Returns the newest alarm of the service that explains why files are missing.
     fn storage_alarm(&self, report: &ServiceReport) -> Option<String> {
         let alarm = report.alarms.iter().rev().find(|alarm| STORAGE_ALARMS.contains(&alarm.kind))?;
         Some(format!("{}: {}", alarm.kind.name(), alarm.detail))
@@ -275,7 +274,7 @@ impl CallTrace<'_> {
     }
 }
 
-/// Checks that the messages of both directions were seen.
+/// Checks that the SIP messages of both directions were captured.
 fn mirror(record: &CallRecord) -> Result<String, StepError> {
     let is_answered = record.legs.iter().any(|leg| leg.sip_status.is_some());
     let callee = record.ringing_at.is_some() || is_answered;
@@ -323,7 +322,7 @@ const fn side_name(side: Side) -> &'static str {
     }
 }
 
-/// Alarms that explain a recording that was not written.
+/// Kinds of alarms that explain why a recording was not written.
 const STORAGE_ALARMS: [AlarmKind; 6] = [
     AlarmKind::DiskFull,
     AlarmKind::DiskReadOnly,
@@ -335,11 +334,13 @@ const STORAGE_ALARMS: [AlarmKind; 6] = [
 const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processor time";
 /// Pause between two reads of the journal.
 const POLL: Duration = Duration::from_millis(250);
-/// Tolerance for times, because the wall clock may be set during the call.
+/// Tolerance for comparing wall-clock times, because the wall clock may be set during the call.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
-/// Maximum number of frames that a card receives during a call without any mirror: broadcasts and neighbour discovery.
+/// Maximum number of frames that a network card without a mirrored port receives during a call: broadcasts and
+/// neighbour discovery.
 const FEW_FRAMES: u64 = 20;
-/// Loss from which a listener hears it, %.
+/// Share of lost packets, %, from which on a listener hears the loss.
 const MAX_LOSS_PERCENT: u64 = 1;
-/// Largest difference in length between the call and its recording, s. The switch and the kernel add milliseconds.
+/// Largest difference in length between the call and its recording, seconds. The switch and the kernel cause
+/// differences of milliseconds.
 const MAX_LENGTH_ERROR_S: f64 = 0.5;

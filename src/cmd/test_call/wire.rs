@@ -1,4 +1,4 @@
-//! Sends the packets of the made-up call through network cards, each at its time.
+//! Sends the packets of the test call through network cards, each at its time.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use pcap::{Active, Capture};
 use super::script::{ScriptedPacket, host};
 use crate::call::record::Side;
 
-/// The cards that send: the caller's and the callee's.
+/// The network cards that send the packets: the caller's and the callee's.
 pub(super) struct SendingCards {
     caller: SendingCard,
-    /// Card of the callee; `None`: one card sends both halves.
+    /// Card that sends the callee's packets; `None` if one card sends both sides.
     callee: Option<SendingCard>,
 }
 
@@ -22,7 +22,7 @@ struct SendingCard {
 }
 
 impl SendingCards {
-    /// Opens the cards.
+    /// Opens the network cards for sending.
     ///
     /// # Errors
     /// Fails if a card does not exist or is down, or if the privilege is missing.
@@ -90,11 +90,11 @@ fn hardware_address(text: &str) -> Option<[u8; 6]> {
     bytes?.try_into().ok()
 }
 
-/// Hardware address that no host has (locally administered). A switch sends a frame to it to all ports.
+/// Destination hardware address that no host has (locally administered). A switch sends a frame to it to all ports.
 const NOBODY: [u8; 6] = [0x02, b'c', b's', b'p', b'a', b'n'];
-/// Time to live of the packets, as telephones set it.
+/// Time to live of the IP packets. Telephones use the same value.
 const TTL: u8 = 64;
-/// Wait after the last packet, so that the card sends it.
+/// Wait after the last packet, so that the card can send it.
 const AFTER: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
