@@ -6,10 +6,10 @@
 //!
 //! 1. The job of a call is durable in the journal before its next [`ArchiveStep`] is executed.
 //! 2. Every step can be repeated. An object is only ever created, never replaced, and its key contains the checksum of
-//! its content. A row of the index is replaced by an equal or newer one only.
+//!    its content. A row of the index is replaced by an equal or newer one only.
 //! 3. All objects are stored before the row that names them is written.
 //! 4. The archive may be unreachable for any time: a job waits and is tried again, but the recorder never waits for the
-//! archive.
+//!    archive.
 
 mod job;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! HEP 3 (Homer Encapsulation Protocol, draft-hep3): SIP and RTP that an agent sends to the recorder by UDP, instead of a
-//! mirror. The agent can be a telephone system, or a proxy that ends TLS.
+//! HEP 3 (Homer Encapsulation Protocol, draft-hep3): SIP and RTP that an agent sends to the recorder by UDP, instead of
+//! a mirror. The agent can be a telephone system, or a proxy that ends TLS.
 //!
 //! Each packet becomes a raw IP frame with the addresses that the agent saw. Its capture time is its arrival at the
 //! recorder, because the clock of the agent may differ.

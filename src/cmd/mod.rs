@@ -37,15 +37,15 @@ pub(crate) mod user;
 #[derive(Debug, Parser)]
 #[command(name = "callspan", version, after_help = HELP, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Log level for standard error: error, warn, info, debug, trace, or a list of MODULE=LEVEL. Phone numbers are never
-    /// logged.
+    /// Log level for standard error: error, warn, info, debug, trace, or a list of MODULE=LEVEL. Phone numbers are
+    /// never logged.
     #[arg(long, global = true, value_name = "LEVEL", env = "CALLSPAN_LOG")]
     pub(crate) log: Option<String>,
     /// Log one JSON object per line.
     #[arg(long, global = true, env = "CALLSPAN_LOG_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) log_json: bool,
-    /// Language of sentences: reasons of verdicts and of delivery, alarms, findings, steps of a test call [default: from
-    /// LC_ALL, LC_MESSAGES or LANG].
+    /// Language of sentences: reasons of verdicts and of delivery, alarms, findings, steps of a test call [default:
+    /// from LC_ALL, LC_MESSAGES or LANG].
     #[arg(long, global = true, value_name = "LANG", value_enum)]
     pub(crate) lang: Option<CliLanguage>,
     /// The command to run.

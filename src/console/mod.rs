@@ -3,16 +3,17 @@
 //! HTML is made on the server ([`maud`]) and works without JavaScript. The same code answers requests to `/api/v1` with
 //! JSON.
 //!
+//! A *scope* is the set of calls that an account may see.
+//!
 //! # Invariants
-//! - A *scope* is the set of calls that an account may see.
 //! 1. A call is read only by `source::CallSource` and `Journal::live_calls`, which take the scope of the account. A
-//! call outside the scope and an unknown call give the same 404.
+//!    call outside the scope and an unknown call give the same 404.
 //! 2. The audit row of a listen or download is on the disk before the first byte of sound is sent.
 //! 3. No page has inline script or style, and the Content-Security-Policy forbids both. Text from captured packets is
-//! always escaped.
+//!    always escaped.
 //! 4. Other machines reach the console only by TLS (its own or that of a proxy, `console.public_url`) and with an
-//! account. While the console has no users, listens on loopback only and has no proxy, any person on this machine is an
-//! administrator.
+//!    account. While the console has no users, listens on loopback only and has no proxy, any person on this machine is
+//!    an administrator.
 
 mod access;
 pub(crate) mod accounts;

@@ -157,7 +157,8 @@ fn blank(packet: &mut [u8], at: &[usize]) {
     }
 }
 
-/// Largest time between a packet and its duplicate. Real duplicates follow within a few ms; 50 ms is a tenth of SIP's T1.
+/// Largest time between a packet and its duplicate. Real duplicates follow within a few ms; 50 ms is a tenth of SIP's
+/// T1.
 pub(super) const WINDOW: Duration = Duration::from_millis(50);
 /// Size of the ring buffer, bytes: 50 ms at 600 Mbit/s without RTP.
 const RING_BYTES: usize = 4 << 20;

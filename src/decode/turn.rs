@@ -1,10 +1,10 @@
-//! Media that a TURN server relays (RFC 8656): takes the peer's packets out of ChannelData messages and of Send and Data
-//! indications.
+//! Media that a TURN server relays (RFC 8656): takes the peer's packets out of ChannelData messages and of Send and
+//! Data indications.
 //!
-//! A client behind a NAT exchanges its media with the server, which forwards it from and to the relayed address that the
-//! client announces in its SDP. If the mirror showed the allocation and the channel binding, the unwrapped packet gets the
-//! relayed address and the peer's address, as on the other side of the server. Otherwise it keeps those of the client and
-//! of the server.
+//! A client behind a NAT exchanges its media with the server, which forwards it from and to the relayed address that
+//! the client announces in its SDP. If the mirror showed the allocation and the channel binding, the unwrapped packet
+//! gets the relayed address and the peer's address, as on the other side of the server. Otherwise it keeps those of the
+//! client and of the server.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

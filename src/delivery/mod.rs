@@ -9,7 +9,7 @@
 //! that drives the machine:
 //!
 //! 1. **All rows must be polled and durable before a [`DeliveryAction`] is executed.** The row of the job announces the
-//! request, so a restart knows that its outcome is uncertain.
+//!    request, so a restart knows that its outcome is uncertain.
 //! 2. Each action gets exactly one [`RequestOutcome`].
 //! 3. After a restart the rows are loaded with [`DeliveryMachine::load`].
 //!

@@ -192,8 +192,8 @@ impl DeliveryPolicy {
         matches!(code, "CallEndTime" | "CallDuration") || self.outcome_field.as_deref() == Some(code)
     }
 
-    /// Builds the request that attaches an uploaded file, or that adds only the form fields. While the registration is uncertain, only `external_id`
-    /// identifies the call.
+    /// Builds the request that attaches an uploaded file, or that adds only the form fields. While the registration is
+    /// uncertain, only `external_id` identifies the call.
     pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: Option<&str>, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),

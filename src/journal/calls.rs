@@ -337,7 +337,8 @@ impl Journal {
         Ok(CallPages { journal: self, sql, values, after: Some(after) })
     }
 
-    /// Returns the cursor just before the newest calls that the filter's limit allows; `None` if the limit covers all calls.
+    /// Returns the cursor just before the newest calls that the filter's limit allows; `None` if the limit covers all
+    /// calls.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -3,21 +3,21 @@
 //! # Invariants
 //!
 //! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes. It is the
-//! `external_id` in Pyrus and the beginning of the call's file names.
+//!    `external_id` in Pyrus and the beginning of the call's file names.
 //! 2. **A request is announced before it is sent.** A delivery's row that says "registering" or "attaching" is durable
-//! (WAL, `synchronous=FULL`) before the first byte of that request is sent. The answer is durable before the next
-//! request of the same call. So a row found in one of these stages at start-up is *ambiguous*: Pyrus may or may not
-//! have carried out the request. Every other row says exactly what Pyrus has.
+//!    (WAL, `synchronous=FULL`) before the first byte of that request is sent. The answer is durable before the next
+//!    request of the same call. So a row found in one of these stages at start-up is *ambiguous*: Pyrus may or may not
+//!    have carried out the request. Every other row says exactly what Pyrus has.
 //! 3. **No file without a row, no row without a file.** A recording gets its row, with its size and SHA-256, after its
-//! rename and the fsync of its folder. A file to be removed is marked in the journal first. When a file changes its
-//! name (by encryption), the journal has both names: the current one in its row, the old one in the list of leftovers,
-//! i.e. files to be removed.
+//!    rename and the fsync of its folder. A file to be removed is marked in the journal first. When a file changes its
+//!    name (by encryption), the journal has both names: the current one in its row, the old one in the list of
+//!    leftovers, i.e. files to be removed.
 //! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into the row, so that a later
-//! process can finish the delivery.
+//!    process can finish the delivery.
 //! 5. **No secret is stored.** Neither the Pyrus key nor a token is ever written to the journal. Phone numbers are, so
-//! the file has mode 0600.
+//!    the file has mode 0600.
 //! 6. **The version is in the file** (`user_version`). An older version is migrated in one transaction, a newer one is
-//! refused.
+//!    refused.
 //!
 //! One process writes through one connection behind a mutex; [`Journal`] is a handle to it and can be cloned. Other
 //! processes may read, and add requests, at the same time (WAL).
@@ -166,8 +166,8 @@ impl From<rusqlite::Error> for Error {
 pub(crate) type JournalResult<T> = std::result::Result<T, Error>;
 
 impl Journal {
-    /// Opens `journal.sqlite` in the configured folder and creates both if needed. The folder gets mode 0700 and the file
-    /// 0600, because the journal holds phone numbers.
+    /// Opens `journal.sqlite` in the configured folder and creates both if needed. The folder gets mode 0700 and the
+    /// file 0600, because the journal holds phone numbers.
     ///
     /// # Errors
     /// Fails with [`Error::Damaged`] if the integrity check fails, or with another [`Error`].

@@ -169,8 +169,8 @@ impl Journal {
         }
     }
 
-    /// Returns the next recordings that are present after the given row, oldest call first, at most `limit` of them. The
-    /// journal is not locked between two such pages.
+    /// Returns the next recordings that are present after the given row, oldest call first, at most `limit` of them.
+    /// The journal is not locked between two such pages.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -243,8 +243,8 @@ impl Journal {
             .optional()?)
     }
 
-    /// Returns the paths of recordings that were marked as removed since a time. A crash may have left their files, because
-    /// the mark is written before a file is removed.
+    /// Returns the paths of recordings that were marked as removed since a time. A crash may have left their files,
+    /// because the mark is written before a file is removed.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -3,7 +3,7 @@
 //! Invariants:
 //!
 //! 1. Security key and token appear in no log, error, journal row or URL. The token stays in memory. It is sent only to
-//! hosts that the configuration or the `auth` response names and that [`urls`] accepts.
+//!    hosts that the configuration or the `auth` response names and that [`urls`] accepts.
 //! 2. Requests use https; http is allowed for loopback only. Redirects are not followed.
 //! 3. Every request has a time limit and every response a size limit. Uploads use constant memory.
 //! 4. The client decides nothing; [`crate::delivery::verdict`] interprets the responses.

@@ -73,8 +73,8 @@ impl UploadProgress {
 }
 
 impl UploadForm {
-    /// Opens the recording and creates a form with the single part `file`. The length is known in advance, because Pyrus
-    /// requires a Content-Length.
+    /// Opens the recording and creates a form with the single part `file`. The length is known in advance, because
+    /// Pyrus requires a Content-Length.
     ///
     /// # Errors
     /// Returns an error if the file cannot be opened or is empty, or if the slice cannot be cut from it.

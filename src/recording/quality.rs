@@ -83,8 +83,7 @@ mod tests {
         // G.729: R = 78.6, MOS 3.97.
         assert_eq!(mos("G729", 0.0), Some(3.97));
         assert_eq!(mos("G729A", 0.0), Some(3.97), "an alias is the same codec");
-        // G.711 with 5 % loss: Ie = 95 * 5
-        // 30.1 = 15.78, R = 73.8, MOS 1 + 2.584 + 0.187.
+        // G.711 with 5 % loss: Ie = 95 * 5 / 30.1 = 15.78, R = 73.8, MOS 1 + 2.584 + 0.187.
         assert_eq!(mos("PCMU", 0.05), Some(3.77));
         assert!(mos("PCMU", 1.0).is_some_and(|mos| (1.0..1.5).contains(&mos)));
         assert_eq!(mos("OPUS", 0.0), None);

@@ -7,8 +7,8 @@
 //! - All segments but the last depend only on the spool up to [`SEGMENT_SETTLE`] after their end. So a segment has the
 //!   same bytes whether it is made during the call, after its end, or from a replayed capture.
 //! - For each segment the call is decoded from its beginning. So decoders, keys and clocks have the same state as
-//!   without segments, and there is no seam. A call of n segments takes (n + 1)
-//! 2 times the work.
+//!   without segments, and there is no seam. A call of n segments takes (n + 1) / 2 times
+//!   the work.
 //! - A segment has the sample rate that was needed up to its end. A call that changes to a wideband codec has segments
 //!   of two rates.
 //! - Finished segments are not changed. If another leg becomes the anchor leg later, the following segments have the

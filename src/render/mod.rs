@@ -5,9 +5,8 @@
 //! of some seconds in memory. The plan takes about 100 bytes for each second of a side.
 //!
 //! # Invariants
-//! - Sample n stands for the moment `starts_at + n
-//! sample_rate` of the capture clock, in both channels. A channel has exactly `round((ends_at - starts_at) *
-//! sample_rate)` samples.
+//! - Sample n stands for the moment `starts_at + n / sample_rate` of the capture clock, in both channels. A channel has
+//!   exactly `round((ends_at - starts_at) * sample_rate)` samples.
 //! - A packet's playout time is its arrival without network jitter; the module `timeline` has the method. Loss,
 //!   silence, hold, a new SSRC, a new format or an RTP timestamp never move the sound that follows.
 //! - Rendering follows the decisions of the engine in the spool and makes no decisions itself.

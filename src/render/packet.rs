@@ -30,7 +30,8 @@ pub(super) enum CapturedPayload<'a> {
 }
 
 /// Splits a datagram into its RTP packets, nearly always one. A network card can join several into one datagram (see
-/// [`rtp::split_merged`]). The engine counts such a datagram as one packet, because a search in each would slow the hot path.
+/// [`rtp::split_merged`]). The engine counts such a datagram as one packet, because a search in each would slow the hot
+/// path.
 pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketEntry<'a>> {
     let packet = *packet;
     let mut rest = packet.wire_len;

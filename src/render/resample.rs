@@ -1,7 +1,7 @@
 //! Converts the sampling rate of one channel without delay.
 //!
-//! The delay of the FFT resampler (rubato) is removed: output sample `n` belongs to the time `n
-//! to` of the input, in seconds. The output is exactly as long as the input.
+//! The delay of the FFT resampler (rubato) is removed: output sample `n` belongs to the time
+//! `n / to` of the input, in seconds. The output is exactly as long as the input.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};

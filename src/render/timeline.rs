@@ -5,12 +5,13 @@
 //! [`super::rtp_clock`]):
 //!
 //! 1. Packets are collected into bins of half a second, each with its smallest lag. A bin also ends where the lag
-//! jumps, so that the packet at which a step happens is known.
+//!    jumps, so that the packet at which a step happens is known.
 //! 2. Bins are joined into *segments*. A new segment begins after a pause longer than the window. It also begins at a
-//! lasting step of the lag by more than [`STEP_NS`] and the jitter around it, e.g. a new route. A step needs
-//! [`MIN_STEP_PACKETS`] packets on each side, so a late packet is no step.
+//!    lasting step of the lag by more than [`STEP_NS`] and the jitter around it, e.g. a new route. A step needs
+//!    [`MIN_STEP_PACKETS`] packets on each side, so a late packet is no step.
 //! 3. In a segment, the smallest lag within the window is averaged over the window. The result is a line through knots.
-//! It follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, 0.5 %.
+//!    It follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, about
+//!    0.5 %.
 
 use super::rtp_clock::{MediaPosition, scaled};
 

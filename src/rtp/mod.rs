@@ -200,8 +200,8 @@ const SSRC_AT: usize = 8;
 /// Length of a STUN header, bytes (RFC 8489 section 5).
 const STUN_HEADER_LEN: usize = 20;
 
-/// Length of a DTLS record header (RFC 6347 section 4.1): type, version (0xfefd or 0xfeff; 0x0100 in old drafts), epoch,
-/// sequence number, length.
+/// Length of a DTLS record header (RFC 6347 section 4.1): type, version (0xfefd or 0xfeff; 0x0100 in old drafts),
+/// epoch, sequence number, length.
 const DTLS_HEADER_LEN: usize = 13;
 
 /// Magic cookie of ZRTP packets (RFC 6189 section 5).

@@ -58,7 +58,8 @@ const MAX_BLOCKS: usize = 8;
 mod tests {
     use super::*;
 
-    /// The example of RFC 2198 section 7 with shorter payloads: DVI4 (PT 5) is primary, LPC (PT 7) is 160 ticks earlier.
+    /// The example of RFC 2198 section 7 with shorter payloads: DVI4 (PT 5) is primary, LPC (PT 7) is 160 ticks
+    /// earlier.
     const PACKET: [u8; 10] = [0x87, 0x02, 0x80, 0x03, 0x05, b'l', b'p', b'c', b'd', b'v'];
 
     #[test]

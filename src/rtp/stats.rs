@@ -66,8 +66,8 @@ impl Default for StreamStats {
 }
 
 impl StreamStats {
-    /// Counts one packet of the stream. `clock_hz` is the clock rate of its payload type in Hz; 0 if unknown, then jitter
-    /// is not computed.
+    /// Counts one packet of the stream. `clock_hz` is the clock rate of its payload type in Hz; 0 if unknown, then
+    /// jitter is not computed.
     pub(crate) fn handle(
         &mut self,
         at: Timestamp,
@@ -326,8 +326,8 @@ const fn slot(extended: u64) -> usize {
     (extended % WINDOW as u64) as usize
 }
 
-/// Folds a timestamp to 16 bits, which halves the size of the window. Two different timestamps are equal after folding with
-/// a probability of 1 in 65,536.
+/// Folds a timestamp to 16 bits, which halves the size of the window. Two different timestamps are equal after folding
+/// with a probability of 1 in 65,536.
 const fn fold(time: RtpTime) -> u16 {
     (time.0 ^ (time.0 >> 16)) as u16
 }

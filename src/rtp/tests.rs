@@ -148,8 +148,8 @@ fn packet_shown_twice_by_the_mirror_counts_once() {
 #[test]
 fn restart_with_equal_numbers_after_silence_is_not_a_duplicate() {
     let mut s = StreamStats::default();
-    // 4 s of audio, 10 s of hold without packets, then 4 s of audio that use the same sequence numbers and timestamps again.
-    // The mirror delivers each packet twice.
+    // 4 s of audio, 10 s of hold without packets, then 4 s of audio that use the same sequence numbers and timestamps
+    // again. The mirror delivers each packet twice.
     for slot in (0..200).chain(700..900_u32) {
         let number = slot % 700;
         for copy in 0..2 {

@@ -1,5 +1,5 @@
-//! Session descriptions (RFC 8866) as far as a recorder needs them: endpoints, directions, payload formats and keys of the
-//! media.
+//! Session descriptions (RFC 8866) as far as a recorder needs them: endpoints, directions, payload formats and keys of
+//! the media.
 //!
 //! A cleaner removes the lines that a recorder does not need and that `sdp-types` would reject. Then `sdp-types` parses
 //! the rest. A malformed attribute is ignored, because the other attributes are still valid.
@@ -57,8 +57,8 @@ impl SessionDescription {
     }
 }
 
-/// The o= line (RFC 8866 section 5.2). Descriptions with the same origin and version are equal. A higher version is a new
-/// offer or answer (RFC 3264 section 8).
+/// The o= line (RFC 8866 section 5.2). Descriptions with the same origin and version are equal. A higher version is a
+/// new offer or answer (RFC 3264 section 8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOrigin {
     /// Session id, unique among the sessions of the origin.

@@ -1,5 +1,5 @@
-//! The maintenance thread: retention, encryption of delivered recordings, files that an earlier process left half-written,
-//! and calls that a person asked to render again. [`super::watch`] watches the disks.
+//! The maintenance thread: retention, encryption of delivered recordings, files that an earlier process left
+//! half-written, and calls that a person asked to render again. [`super::watch`] watches the disks.
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;

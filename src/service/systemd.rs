@@ -34,8 +34,8 @@ impl SystemdSocket {
         }
     }
 
-    /// Sends a message without waiting. Returns false if the queue of the socket is full: a systemd that is busy or hangs must
-    /// not hold up the capture.
+    /// Sends a message without waiting. Returns false if the queue of the socket is full: a systemd that is busy or
+    /// hangs must not hold up the capture.
     pub(crate) fn try_tell(&self, message: &str) -> bool {
         let Some((socket, address)) = &self.0 else { return true };
         match socket.send_to_addr(message.as_bytes(), address) {

@@ -25,9 +25,9 @@ pub struct SipUri {
     pub(crate) text: String,
     /// The scheme.
     pub(crate) scheme: UriScheme,
-    /// User part, or the number of a `tel:` URI, percent-decoded and without password. Parameters after a telephone number
-    /// (e.g. `;npdi;rn=`, RFC 4694) are in `params`. After any other user they are part of the user (RFC 4475 section
-    /// 3.1.1.9).
+    /// User part, or the number of a `tel:` URI, percent-decoded and without password. Parameters after a telephone
+    /// number (e.g. `;npdi;rn=`, RFC 4694) are in `params`. After any other user they are part of the user (RFC 4475
+    /// section 3.1.1.9).
     pub user: Option<String>,
     /// Host name or address, an IPv6 address without brackets; empty for `tel:`.
     pub host: String,

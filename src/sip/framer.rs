@@ -99,8 +99,8 @@ impl SipFramer {
         }
     }
 
-    /// Handles lost bytes. A message with complete headers is passed to `out` with a truncated body. Reading continues at
-    /// the next start line or frame.
+    /// Handles lost bytes. A message with complete headers is passed to `out` with a truncated body. Reading continues
+    /// at the next start line or frame.
     pub fn gap(&mut self, out: &mut dyn FnMut(&[u8])) {
         self.flush(out);
         match &mut self.state {
@@ -338,7 +338,8 @@ impl SipFramer {
         self.consume(bytes);
     }
 
-    /// Skips line ends (keep-alives, RFC 5626 section 3.5.1), and the NULs and blanks that some stacks put between messages.
+    /// Skips line ends (keep-alives, RFC 5626 section 3.5.1), and the NULs and blanks that some stacks put between
+    /// messages.
     fn skip_line_ends(&mut self) {
         let ends = self.unread().iter().take_while(|b| matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t')).count();
         if ends > 0 {

@@ -43,8 +43,8 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     bytes.get(start..end).unwrap_or_default()
 }
 
-/// Splits text at separators outside quoted strings and angle brackets. The parts are trimmed and empty parts are dropped:
-/// `;;,;,,` of RFC 4475 section 3.1.2.1 has no parts.
+/// Splits text at separators outside quoted strings and angle brackets. The parts are trimmed and empty parts are
+/// dropped: `;;,;,,` of RFC 4475 section 3.1.2.1 has no parts.
 pub(super) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {

@@ -170,8 +170,8 @@ impl<'a> SipMessage<'a> {
         self.raw_values(name).map(text).collect()
     }
 
-    /// Returns all values of a list header: the headers with this name, split at commas outside quoted strings and angle
-    /// brackets (RFC 3261 section 7.3.1).
+    /// Returns all values of a list header: the headers with this name, split at commas outside quoted strings and
+    /// angle brackets (RFC 3261 section 7.3.1).
     pub fn values(&self, name: &str) -> Vec<String> {
         self.headers(name)
             .iter()

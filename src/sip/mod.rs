@@ -1,13 +1,13 @@
-//! Parses SIP messages: a tolerant, lazy parser (RFC 3261), framing of byte streams (RFC 3261 section 18.3, RFC 7118), and
-//! typed header values.
+//! Parses SIP messages: a tolerant, lazy parser (RFC 3261), framing of byte streams (RFC 3261 section 18.3, RFC 7118),
+//! and typed header values.
 //!
 //! A recorder never answers, so it accepts every message that clearly belongs to one dialog. It tolerates compact
 //! names, folding, bare LF, foreign character sets, a missing Content-Length, and invalid header lines. It rejects
 //! other messages with a reason ([`SipParseError`]): no Call-ID, two different Call-IDs, a CSeq with another method,
 //! contradicting lengths.
 //!
-//! Invariants: no input causes a panic, and all sizes are limited by named constants. A [`SipMessage`] borrows its bytes. It
-//! allocates only its header table and values that must be unfolded or decoded.
+//! Invariants: no input causes a panic, and all sizes are limited by named constants. A [`SipMessage`] borrows its
+//! bytes. It allocates only its header table and values that must be unfolded or decoded.
 
 mod address;
 mod body;

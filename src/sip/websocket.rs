@@ -188,8 +188,8 @@ struct WebSocketHeader {
 }
 
 impl WebSocketHeader {
-    /// Parses the frame header at the start of `bytes` (RFC 6455 section 5.2). Returns `None` if it is incomplete and an
-    /// error if it is invalid.
+    /// Parses the frame header at the start of `bytes` (RFC 6455 section 5.2). Returns `None` if it is incomplete and
+    /// an error if it is invalid.
     fn parse(bytes: &[u8]) -> Option<Result<Self, ()>> {
         let &[first, second, ref rest @ ..] = bytes else { return None };
         let (last, compressed) = (first & 0x80 != 0, first & 0x40 != 0);

@@ -1,10 +1,10 @@
 //! Index of the blocks in a leg's file that a restart must read, i.e. all but most RTP packets.
 //!
-//! An hour of a call is 80 MiB, but a restart needs only some 20 KiB of it: signalling, decisions, the packet after each
-//! decision (it triggered the decision), and packets with only their header kept (DTMF events). Runs of these blocks are
-//! *spans*. About every [`INDEX_INTERVAL_BYTES`] the list of all spans so far is written into the file, as a custom block
-//! with [`MAGIC`]. A restart reads this index at the end of the file, and then only the spans. The index is checked
-//! against the file; a file without an index is read from its beginning.
+//! An hour of a call is 80 MiB, but a restart needs only some 20 KiB of it: signalling, decisions, the packet after
+//! each decision (it triggered the decision), and packets with only their header kept (DTMF events). Runs of these
+//! blocks are *spans*. About every [`INDEX_INTERVAL_BYTES`] the list of all spans so far is written into the file, as a
+//! custom block with [`MAGIC`]. A restart reads this index at the end of the file, and then only the spans. The index
+//! is checked against the file; a file without an index is read from its beginning.
 
 use super::format::{self, CUSTOM_OVERHEAD, padded};
 use crate::call::decision::Decision;

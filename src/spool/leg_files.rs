@@ -443,7 +443,8 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
 /// Maximum number of bytes kept of a file's beginning. They hold the header, the decisions and the messages of a usual
 /// call setup.
 const MAX_HEAD: usize = 8 * 1024;
-/// Time for which the file of an ended call is tried again while other files can be written, e.g. because of a bad sector.
+/// Time for which the file of an ended call is tried again while other files can be written, e.g. because of a bad
+/// sector.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of files that wait to be removed. The next start finds any others, renders them, and removes them.
 const MAX_REMOVALS: usize = 10_000;

@@ -1,5 +1,5 @@
-//! The file for the chunks of `replay`'s spool that do not fit into memory. It has no name, so nothing is left of it when
-//! the process dies.
+//! The file for the chunks of `replay`'s spool that do not fit into memory. It has no name, so nothing is left of it
+//! when the process dies.
 
 use std::fs::File;
 use std::io;

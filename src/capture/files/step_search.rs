@@ -1,7 +1,7 @@
 //! Decides whether the clock of a file was set between two frames, by the frames that follow.
 //!
-//! A jump of the stamps can be disorder between cores, or a pause. A clock that was set stays set: all later frames have
-//! the new time. RTP streams show the exact size, because their packets have a known spacing.
+//! A jump of the stamps can be disorder between cores, or a pause. A clock that was set stays set: all later frames
+//! have the new time. RTP streams show the exact size, because their packets have a known spacing.
 
 use super::lookahead::LookaheadReader;
 use super::reader::FileFrameHeader;

@@ -236,8 +236,8 @@ fn two_files_with_the_same_clock_step_share_it() {
     let a = classic(0xa1b2_c3d4, false, &[(1000, 0, b"a"), (1002, 0, b"a"), (402, 0, b"a"), (404, 0, b"a")]);
     let b = classic(0xa1b2_c3d4, false, &[(1001, 0, b"b"), (403, 0, b"b")]);
     let (frames, steps, _) = read_all(&[a, b]);
-    // File b jumps from 1001 to 403. The clock was set back by 600 s, as file a shows. Both jumps are reported as one step:
-    // the first one in the merge, in file b at 1001.
+    // File b jumps from 1001 to 403. The clock was set back by 600 s, as file a shows. Both jumps are reported as one
+    // step: the first one in the merge, in file b at 1001.
     assert_eq!(steps, [(1001 * SEC, -598 * SEC)]);
     assert_eq!(frames.len(), 6);
     assert_eq!(frames.last().unwrap().0, (404 + 598) * SEC);

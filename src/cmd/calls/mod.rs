@@ -79,10 +79,12 @@ pub(crate) struct ListFilters {
     /// Calls of this extension.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) extension: Option<String>,
-    /// Calls with one of these verdicts: both_sides, caller_only, callee_only, excluded, not_answered, encrypted, unknown_codec, no_media, failed.
+    /// Calls with one of these verdicts: both_sides, caller_only, callee_only, excluded, not_answered, encrypted,
+    /// unknown_codec, no_media, failed.
     #[arg(long, value_name = "WORD,…", value_delimiter = ',', value_parser = word::<CallVerdict>)]
     pub(crate) verdict: Vec<CallVerdict>,
-    /// Calls with one of these outcomes: answered, abandoned, cancelled, busy, declined, no_answer, redirected, failed, unknown.
+    /// Calls with one of these outcomes: answered, abandoned, cancelled, busy, declined, no_answer, redirected, failed,
+    /// unknown.
     #[arg(long, value_name = "WORD,…", value_delimiter = ',', value_parser = word::<CallOutcome>)]
     pub(crate) outcome: Vec<CallOutcome>,
     /// Answered calls of at least this length: seconds, or M:SS, or H:MM:SS.
@@ -149,7 +151,8 @@ pub(crate) struct VerifyArgs {
     /// File with secret keys of age, to check the audio of encrypted recordings too. No decrypted data is written.
     #[arg(long, value_name = "FILE")]
     pub(crate) identity: Option<PathBuf>,
-    /// With --json, print a waveform for each intact file: the lowest and highest sample of N equal pieces, left and right.
+    /// With --json, print a waveform for each intact file: the lowest and highest sample of N equal pieces, left and
+    /// right.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_PEAKS))]
     pub(crate) peaks: Option<u32>,
 }

@@ -1,4 +1,5 @@
-//! `callspan test-call`: proves that a call through the mirrored port is recorded, or names the step at which it is lost.
+//! `callspan test-call`: proves that a call through the mirrored port is recorded, or names the step at which it is
+//! lost.
 //!
 //! One made-up call is sent through a network card: SIP messages of both sides, and RTP with a tone for each side. Then
 //! the command searches the folders of the running service for the call's record. The recorder recognizes the call by a

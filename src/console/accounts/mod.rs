@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! 1. A password is stored as an argon2id hash, a session as the SHA-256 of its token. So a copy of the database gives
-//! no access to the console.
+//!    no access to the console.
 //! 2. An audit row is durable (`synchronous=FULL`) when [`Accounts::record`] returns. Only then is sound sent.
 //! 3. Audit rows are only added. They name calls by id, never by number.
 

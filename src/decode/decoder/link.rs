@@ -40,8 +40,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Decodes a BSD loopback header: an address family in either byte order. Its value for IPv6 differs between systems,
-    /// so the version field of the IP header decides.
+    /// Decodes a BSD loopback header: an address family in either byte order. Its value for IPv6 differs between
+    /// systems, so the version field of the IP header decides.
     pub(super) fn loopback(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         match (be32(data, 0), data.get(4..)) {
             (Some(family), Some(rest)) if family.min(family.swap_bytes()) <= MAX_ADDRESS_FAMILY => {

@@ -28,8 +28,8 @@ pub struct DecoderLimits {
     pub fragment_bytes: usize,
     /// Maximum number of incomplete datagrams.
     pub fragment_datagrams: usize,
-    /// Time limit for an incomplete datagram. Fragments are sent together, and IP ids repeat after 65,536 datagrams: the
-    /// 60 s of RFC 8200 would join fragments of different datagrams.
+    /// Time limit for an incomplete datagram. Fragments are sent together, and IP ids repeat after 65,536 datagrams:
+    /// the 60 s of RFC 8200 would join fragments of different datagrams.
     pub fragment_age: Duration,
     /// Maximum number of TCP streams that are tracked, SIP or not; about 150 bytes each. A stream is one direction.
     pub tcp_streams: usize,

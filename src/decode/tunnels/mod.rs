@@ -162,8 +162,8 @@ fn teredo(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 }
 
 /// Parses VXLAN (RFC 7348 section 5): the I flag is set, all other bits are reserved. With a group policy
-/// (draft-smith-vxlan-group-policy) the header has the G flag, two more flags and the group. Linux on port 8472 uses the
-/// same header.
+/// (draft-smith-vxlan-group-policy) the header has the G flag, two more flags and the group. Linux on port 8472 uses
+/// the same header.
 fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, frame) = data.split_first_chunk::<8>()?;
     let is_header = match head {

@@ -128,8 +128,8 @@ impl DiskLeg {
 }
 
 impl DiskSpool {
-    /// Creates the folder with mode 0700 and starts the writer thread. The receiver yields the events that were passed to
-    /// [`DiskSpool::forward`].
+    /// Creates the folder with mode 0700 and starts the writer thread. The receiver yields the events that were passed
+    /// to [`DiskSpool::forward`].
     ///
     /// # Errors
     /// Fails if the folder cannot be created or the thread cannot be started.
@@ -511,7 +511,8 @@ impl DiskStore {
         self.dir.join(file_name(leg_name))
     }
 
-    /// Returns the path to which a leg's file is moved if its call could not be rendered, so that the next start skips it.
+    /// Returns the path to which a leg's file is moved if its call could not be rendered, so that the next start skips
+    /// it.
     pub(crate) fn failed_path(&self, leg_name: &str) -> PathBuf {
         self.path(leg_name).with_extension("pcapng.failed")
     }

@@ -103,8 +103,7 @@ mod tests {
 
     #[test]
     fn evenly_spread_lines_are_a_flat_spectrum() {
-        // Equally spaced frequencies k * pi
-        // 11 give the filter with no effect (all coefficients 0).
+        // Equally spaced frequencies k * pi / 11 give the filter with no effect (all coefficients 0).
         let lines = std::array::from_fn(|i| (i + 1) as f32 * std::f32::consts::PI / 11.0);
         assert!(to_filter(&lines).iter().all(|c| c.abs() < 1e-5), "{:?}", to_filter(&lines));
     }
