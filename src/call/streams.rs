@@ -1,6 +1,6 @@
 //! RTP streams of a leg: one per SSRC and flow (RFC 3550).
 
-use crate::call::content::StreamWatch;
+use crate::call::content::{StreamWatch, WatchedVoice};
 use crate::call::decision::PayloadFormat;
 use crate::call::engine::levels::StreamLevel;
 use crate::call::keys::LegKey;
@@ -305,11 +305,10 @@ impl RtpStream {
         is_speech(encoding).then_some(encoding)
     }
 
-    /// Returns payload type and encoding of the newest packet, if it is a voice. Redundant audio does not count,
-    /// because it repeats earlier voice.
-    pub(crate) fn plain_voice(&self) -> Option<(PayloadType, &str)> {
+    /// Returns the voice that the newest packet carries. Redundant audio does not count, because it repeats earlier voice.
+    pub(crate) fn plain_voice(&self) -> Option<WatchedVoice<'_>> {
         let payload = self.formats.current().filter(|payload| payload.within.is_empty() && !payload.secret)?;
-        Some((payload.pt, payload.voice()?.encoding.as_str()))
+        Some(WatchedVoice { pt: payload.pt, encoding: payload.voice()?.encoding.as_str() })
     }
 
     /// Accepts a gap before the next packet without counting losses: the packets of the gap are in the spool, and

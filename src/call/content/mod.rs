@@ -49,6 +49,15 @@ pub(crate) struct StreamEnds {
     pub(crate) to: [Endpoint; 2],
 }
 
+/// The voice in a stream that is to be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WatchedVoice<'a> {
+    /// Payload type of the voice.
+    pub(crate) pt: PayloadType,
+    /// Encoding name of the payload format, e.g. `PCMA`.
+    pub(crate) encoding: &'a str,
+}
+
 /// Two legs that carry the same sound through one machine. The sound arrives at the machine on the leg `cause` and
 /// leaves it on the leg `effect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +158,13 @@ impl ContentIndex {
         &mut self,
         old: Option<StreamWatch>,
         ends: StreamEnds,
-        (pt, encoding): (PayloadType, &str),
+        voice: WatchedVoice<'_>,
         at: Timestamp,
     ) -> Option<StreamWatch> {
         if let Some(old) = old {
             self.end_watch(old.id.get());
         }
-        let block = block_bytes(encoding)?;
+        let block = block_bytes(voice.encoding)?;
         if self.watches.len() >= MAX_WATCHES {
             return None;
         }
@@ -166,7 +175,7 @@ impl ContentIndex {
         let id = NonZeroU32::new(self.last_id)?;
         self.watches.insert(id.get(), WatchState { ends, recent: [0; RECENT_BLOCKS], spent: 0 });
         self.legs.entry(ends.leg).or_default().watches.push(id.get());
-        Some(StreamWatch { id, pt, block, until: at + WATCH_TIME })
+        Some(StreamWatch { id, pt: voice.pt, block, until: at + WATCH_TIME })
     }
 
     /// Examines a voice payload of a watched stream. Returns whether the watch continues. New relays are added to

@@ -1,7 +1,7 @@
 use super::*;
 use crate::net::Endpoint;
 
-const PCMA: (PayloadType, &str) = (PayloadType(8), "PCMA");
+const PCMA: WatchedVoice<'_> = WatchedVoice { pt: PayloadType(8), encoding: "PCMA" };
 
 /// Capture time at which every test begins.
 const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -181,11 +181,10 @@ fn watches_and_pairs_are_bounded_and_forgotten() {
     world.index.forget_leg(LegId(2));
     assert_eq!(world.index.sizes(), (0, 0));
     assert!(world.index.legs.is_empty());
-    assert_eq!(
-        world.index.watch(None, stream(1, Side::Caller, 1, 5), (PayloadType(101), "TELEPHONE-EVENT"), BEGIN),
-        None
-    );
-    assert_eq!(world.index.watch(None, stream(1, Side::Caller, 1, 5), (PayloadType(101), "RED"), BEGIN), None);
+    for encoding in ["TELEPHONE-EVENT", "RED"] {
+        let voice = WatchedVoice { pt: PayloadType(101), encoding };
+        assert_eq!(world.index.watch(None, stream(1, Side::Caller, 1, 5), voice, BEGIN), None, "{encoding}");
+    }
 }
 
 #[test]

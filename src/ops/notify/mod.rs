@@ -15,7 +15,7 @@ use crate::journal::JournalResult;
 use crate::journal::outbox::{Outbox, OutboxMessage};
 use crate::time::Timestamp;
 use messages::AlarmMessage;
-use sender::{NotifyError, NotifySender};
+use sender::{MessageText, NotifyError, NotifySender};
 
 pub mod config;
 mod messages;
@@ -92,10 +92,11 @@ impl AlarmWays {
         let config = self.current();
         let key = format!("{:016x}{:08x}", alarm.at.as_micros(), fastrand::u32(..));
         let Ok(body) = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)) else { return };
+        let message = MessageText { key: &key, body: &body };
         let outbox = Outbox::open(&self.state);
         for route in NotifyRoute::of_alarms(&config) {
             let taken = outbox.as_ref().is_ok_and(|outbox| outbox.add(route.name(), &key, &body, alarm.at).is_ok());
-            if !taken && let Err(error) = send_now(&config, route, (&key, &body), alarm.at) {
+            if !taken && let Err(error) = send_now(&config, route, message, alarm.at) {
                 tracing::warn!(way = route.name(), "an alarm could not be sent, and the outbox takes none: {error}");
             }
         }
@@ -105,7 +106,8 @@ impl AlarmWays {
     pub(crate) fn try_all(&self, alarm: &Alarm) -> Vec<(&'static str, Result<(), String>)> {
         let config = self.current();
         let body = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)).unwrap_or_default();
-        let send = |route: NotifyRoute| send_now(&config, route, ("test", &body), alarm.at);
+        let message = MessageText { key: "test", body: &body };
+        let send = |route: NotifyRoute| send_now(&config, route, message, alarm.at);
         NotifyRoute::of_alarms(&config).map(|route| (route.name(), send(route))).collect()
     }
 
@@ -122,8 +124,8 @@ impl AlarmWays {
 /// Adds a finished call to the outbox.
 ///
 /// # Errors
-/// When the outbox cannot be written: the call must be tried again. A receiver that is away for long never stops calls: a full
-/// outbox drops its oldest message.
+/// Fails if the outbox cannot be written; the caller must try the call again later. A receiver that is away for long
+/// never stops calls: a full outbox drops its oldest message.
 pub(crate) fn add_call(outbox: &Outbox, record: &CallRecord, now: Timestamp) -> anyhow::Result<()> {
     let body = serde_json::to_string(&messages::CallMessage::new(record))?;
     if outbox.add(NotifyRoute::CallWebhook.name(), &record.id, &body, now)? {
@@ -132,7 +134,7 @@ pub(crate) fn add_call(outbox: &Outbox, record: &CallRecord, now: Timestamp) -> 
     Ok(())
 }
 
-fn send_now(config: &NotifyConfig, route: NotifyRoute, message: (&str, &str), now: Timestamp) -> Result<(), String> {
+fn send_now(config: &NotifyConfig, route: NotifyRoute, message: MessageText<'_>, now: Timestamp) -> Result<(), String> {
     let sender = NotifySender::new().map_err(|error| error.to_string())?;
     sender.send(config, route, message, now).map_err(|error| error.to_string())
 }
@@ -193,7 +195,8 @@ fn send_one(
     route: NotifyRoute,
     message: &OutboxMessage,
 ) -> JournalResult<bool> {
-    let Err(error) = sender.send(config, route, (&message.key, &message.body), wall_clock()) else {
+    let text = MessageText { key: &message.key, body: &message.body };
+    let Err(error) = sender.send(config, route, text, wall_clock()) else {
         outbox.remove(message.n)?;
         return Ok(true);
     };

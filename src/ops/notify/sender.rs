@@ -24,6 +24,15 @@ pub(super) struct NotifySender {
     http: reqwest::Client,
 }
 
+/// A message to send, as text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MessageText<'a> {
+    /// Key by which the receiver recognizes a repetition of the message.
+    pub(super) key: &'a str,
+    /// The message as JSON.
+    pub(super) body: &'a str,
+}
+
 /// Reason why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotifyError {
@@ -57,18 +66,18 @@ impl NotifySender {
         Ok(Self { runtime, http })
     }
 
-    /// Sends a message, given by its key and body. `now` is part of the signature.
+    /// Sends a message. `now` is part of the signature.
     pub(super) fn send(
         &self,
         config: &NotifyConfig,
         route: NotifyRoute,
-        (key, body): (&str, &str),
+        message: MessageText<'_>,
         now: Timestamp,
     ) -> Result<(), NotifyError> {
-        let alarm = || serde_json::from_str(body).map_err(|error| NotifyError::Refused(error.to_string()));
+        let alarm = || serde_json::from_str(message.body).map_err(|error| NotifyError::Refused(error.to_string()));
         match (route, &config.alarms, &config.calls, &config.mail, &config.telegram) {
             (NotifyRoute::AlarmWebhook, Some(hook), ..) | (NotifyRoute::CallWebhook, _, Some(hook), ..) => {
-                self.post(hook, key, body, now)
+                self.post(hook, message, now)
             }
             (NotifyRoute::Mail, _, _, Some(mail), _) => send_mail(mail, &alarm()?, config.language),
             (NotifyRoute::Telegram, .., Some(telegram)) => self.tell(telegram, &alarm()?, config.language),
@@ -77,7 +86,8 @@ impl NotifySender {
     }
 
     /// Posts a message body to a webhook, with its key, time and signature as headers.
-    fn post(&self, hook: &WebhookConfig, key: &str, body: &str, now: Timestamp) -> Result<(), NotifyError> {
+    fn post(&self, hook: &WebhookConfig, message: MessageText<'_>, now: Timestamp) -> Result<(), NotifyError> {
+        let MessageText { key, body } = message;
         let seconds = now.as_micros() / MICROS;
         let mut request = self
             .http
