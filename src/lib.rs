@@ -40,8 +40,12 @@
 //! - **endpoint**: an IP address and a port ([`net::Endpoint`]).
 //! - **flow**: the packets from one endpoint to another endpoint.
 //! - **hop**: one pair of hosts that exchange the SIP messages of a dialog, e.g. provider and PBX.
+//! - **machine**: one PBX, proxy or telephone; it may have several IP addresses (*hosts*). Which addresses belong to one
+//!   machine is configured or learnt.
 //! - **mirror port**: the switch port (SPAN) that copies the traffic to the recorder. It can lose, double, cut or reorder
 //!   frames.
+//! - **tap**: one source of live frames: a network interface, or the socket for HEP agents.
+//! - **hole**: bytes of a TCP stream that were not captured, while later bytes were.
 //!
 //! Signalling (RFC 3261) and media (RFC 3264, RFC 3550):
 //!
@@ -53,7 +57,13 @@
 //! - **side**: an end of a leg ([`call::record::Side`]). The *caller* sent the first INVITE and is the left channel; the
 //!   *callee* received it and is the right channel.
 //! - **conversation**, **call**: the legs that belong together, with one call record.
-//! - **correlation**: the decision to which conversation a new leg belongs.
+//! - **correlation**: the decision to which conversation a new leg belongs. The leg **joins** that conversation.
+//! - **cause** of a leg: the leg on which a machine received the call that it then sent on, e.g. a PBX that rings a
+//!   telephone for a caller.
+//! - **evidence**: the finding of one rule of correlation that a leg belongs to a conversation. A **weak join** rests on
+//!   numbers alone; until other evidence confirms it, the leg can leave the conversation again.
+//! - **announced** call: an event has reported the call to journal and delivery.
+//! - **recording session**: a call in which an SBC or telephone sends the sound of another call to a recorder (SIPREC).
 //! - **anchor leg**: the leg that supplies sound and times of the conversation.
 //! - **extension**: a number of our own PBX; **outside** numbers are all others.
 //! - **directed pickup**: an extension answers a call that rings at another extension.
@@ -66,6 +76,8 @@
 //! - **telephone-event**: RTP packets that carry DTMF digits (RFC 4733).
 //! - **redundant audio**: RTP packets that repeat earlier audio (RED, RFC 2198).
 //! - **concealment**: sound that replaces lost packets.
+//! - **media time**: the time that the RTP timestamps of a stream give; the **lag** of a packet is its arrival minus its
+//!   media time. A **track** is a set of packets of about the same lag.
 //! - **media timeout**: the end of a call after a time without media, because no BYE was captured.
 //!
 //! Recording and delivery:
@@ -73,6 +85,7 @@
 //! - **decision**: a result of the engine about a leg, stored in its spool file, so that rendering repeats no signalling
 //!   logic ([`call::decision::Decision`]).
 //! - **spool**: the pcapng files with the packets and decisions of the legs.
+//! - **render worker**: a process without rights that decodes the packets of one call.
 //! - **segment**: one file of a long recording (`part` in the call record).
 //! - **record**, **call record**: the JSON description of a call ([`call::record::CallRecord`]).
 //! - **verdict**: the summary in a record whether the call can be heard, and if not, why
@@ -80,6 +93,13 @@
 //! - **problem**: a defect of a recording or record ([`call::record::ProblemKind`]).
 //! - **journal**: the SQLite database of the service.
 //! - **hold** of a record: a request to keep the files of a call ([`call::record::RetentionHold`]).
+//! - **leftover**: a file that is to be removed, because no row of the journal names it.
+//! - **parked** delivery: a person must act before the delivery can succeed. A **dead** delivery was given up.
+//! - **dead letter**: a message to a webhook, mail or Telegram that was given up.
+//! - **held-back** alarm: the alarm command did not run for this alarm, because it ran for the same kind shortly before.
+//! - **site**: one recorder of several that copy their calls to a **central archive**: an object store with the
+//!   recordings, and an **index**, a PostgreSQL database with one row for each call.
+//! - **scope**: the set of calls that an account of the console may see.
 
 #![cfg_attr(not(feature = "service"), allow(dead_code, reason = "the service uses more of the core"))]
 
