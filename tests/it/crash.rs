@@ -28,7 +28,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn callspan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // The environment of the test machine must not change the result.
+    // The result must not depend on the environment of the test machine.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -73,8 +73,8 @@ pub(crate) fn pyrus(fake: &FakePyrus) -> String {
     )
 }
 
-/// Every call is in Pyrus exactly once, with its recording exactly once, unless a kill left an answer unheard; that
-/// must then be written down as a possible duplicate.
+/// Checks that every call is in Pyrus exactly once, with its recording exactly once. If a kill left a request without
+/// its answer, the call may be there twice, but must then be recorded as a possible duplicate.
 pub(crate) fn assert_delivered((fake, identity): (&FakePyrus, &Identity), journal: &Journal, calls: &[CallRecord]) {
     let state = fake.state();
     let mut possible = 0;
@@ -121,7 +121,7 @@ fn assert_no_halves(dir: &Path) {
 
 // ---- replay
 
-/// Twelve calls that overlap, two seconds each, as a capture.
+/// Writes a capture with twelve calls that overlap, two seconds each.
 fn capture(dir: &Path) -> (PathBuf, usize) {
     let mut packets = Vec::new();
     for n in 0..CALLS {
@@ -152,7 +152,7 @@ fn replay_killed_at_random_moments_delivers_every_call_once() {
     while kills > 0 {
         let fake = fake();
         let config = dir.path().join(format!("{round}.toml"));
-        // No memory for the spool: files are left behind by a kill.
+        // The spool has no memory, so a kill leaves files behind.
         std::fs::write(&config, format!("[spool]\nmemory_mib = 0\n{}", pyrus(&fake))).expect("written");
         let out = dir.path().join(format!("calls-{round}"));
         let args = ["replay", "-c", text(&config), "--deliver", "--out", text(&out), text(&capture)];
@@ -197,12 +197,12 @@ pub(crate) fn complete(journal: &Journal) -> Vec<CallRecord> {
 
 // ---- run
 
-/// A call on the wire, at the moments at which its frames were really sent. A busy machine sends late.
+/// A call on the wire, with the times at which its frames were really sent. A busy machine sends late.
 #[derive(Clone, Debug)]
 pub(crate) struct SentCall {
     begun: Instant,
     ended: Instant,
-    /// Moments of the caller's RTP packets.
+    /// Times of the caller's RTP packets.
     media: Vec<Instant>,
 }
 
@@ -249,7 +249,7 @@ pub(crate) fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, SentCall> {
     }
 }
 
-/// Starts the service and waits until it hears.
+/// Starts the service and waits until it captures.
 pub(crate) fn start(config: &Path) -> (Child, Arc<Mutex<String>>) {
     let mut child = callspan(&["run", "-c", text(config)]).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let mut lines = BufReader::new(child.stderr.take().expect("piped"));
@@ -299,7 +299,8 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     for _ in 0..kills {
         let (mut child, _) = start(&config);
         let begin = now();
-        // A new call begins each 700 ms, so a short life ends in the first second of a call that it heard begin.
+        // A new call begins each 700 ms, so a service that is killed soon ends in the first second of a call that it
+        // captured from the beginning.
         pause(Duration::from_millis(if rng.bool() { rng.u64(300..1_500) } else { rng.u64(50..5_500) }));
         child.kill().expect("ours");
         lives.push((begin, now()));
@@ -339,7 +340,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         let call_id = CallFrames { number: *number, length: LENGTH }.call_id();
         let of_it: Vec<_> = records.iter().filter(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).collect();
         assert!(of_it.len() <= 1, "seed {seed}: {call_id} has {} records", of_it.len());
-        // The life that heard the INVITE. The last one, which is not killed, is not among them.
+        // The run of the service that captured the INVITE. The last run, which is not killed, is not in the list.
         let Some((_, killed)) = lives.iter().find(|(from, to)| sent.begun >= *from && sent.begun + ON_ITS_WAY < *to)
         else {
             continue;
@@ -349,7 +350,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
             let age = killed.saturating_duration_since(sent.begun);
             panic!("seed {seed}: {call_id} was heard for {heard:?}, killed at an age of {age:?}, and has no record");
         };
-        // Each kill in the call may cost the last second.
+        // Each kill during the call may lose the last second.
         let kills = lives.iter().filter(|(_, to)| *to > sent.begun && *to < sent.ended + ON_ITS_WAY).count();
         let kept = PACKET * u32::try_from(record.sides.caller.packets).expect("few");
         let lost = heard.saturating_sub(kept + STARTING);
@@ -363,12 +364,12 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         if whole {
             heard_whole += 1;
             let seconds = record.recordings.iter().map(|r| r.duration_s).sum::<f64>();
-            // The wire of the test is not exact, its sound is: 50 packets a second.
+            // The timing of the test's network is inexact, but its sound is exact: 50 packets a second.
             assert!((seconds - LENGTH.as_secs_f64()).abs() < 0.5, "seed {seed}: {call_id} has {seconds} s");
         }
     }
     assert!(kills < 20 || young > 0, "no call was killed in its first second");
-    // A life may be too short for a whole call; of twenty some are not.
+    // A run may be too short for a whole call, but of twenty runs at least one is long enough.
     assert!(kills < 20 || heard_whole > 0, "{} calls sent, none heard from its begin to its end", sent.len());
     drop(journal);
     assert_no_halves(dir.path());
@@ -378,7 +379,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     assert_rendered_again(&config, &records, &identity);
 }
 
-/// Sends frames at their moments after the begin.
+/// Sends frames at their times, counted from the call of this function.
 fn send(wire: &str, frames: Vec<(Duration, Vec<u8>)>) {
     let mut device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
     let begin = now();
@@ -390,7 +391,7 @@ fn send(wire: &str, frames: Vec<(Duration, Vec<u8>)>) {
     }
 }
 
-/// G.711 A-law by its definition: even bits turned, sign, exponent, mantissa.
+/// Returns the sample of a G.711 A-law code by the definition: every second bit inverted, sign, exponent, mantissa.
 fn alaw(code: u8) -> f64 {
     let code = code ^ 0x55;
     let (exponent, mantissa) = (i32::from(code >> 4 & 7), i32::from(code & 15));
@@ -398,7 +399,7 @@ fn alaw(code: u8) -> f64 {
     f64::from(if code & 0x80 == 0 { -magnitude } else { magnitude })
 }
 
-/// Where in a channel a packet of a talk lies, if it is there within `far` samples of `near`.
+/// Returns the position of a packet of a call in a channel, if the packet is within `far` samples of `near`.
 fn find(channel: &[f64], sound: &[u8], (near, far): (i64, i64)) -> Option<i64> {
     let sound: Vec<f64> = sound.iter().map(|code| alaw(*code)).collect();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -419,7 +420,7 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
     let talks = CallFrames { number: 1, length: Duration::from_secs(11) };
     let rings = CallFrames { number: 2, length: Duration::from_secs(2) };
     let mut frames = talks.frames();
-    // The second call is answered when the recorder is there again.
+    // The second call is answered after the recorder has started again.
     let answer_later = |(at, frame): (Duration, Vec<u8>)| {
         (if at > Duration::from_millis(30) { at + Duration::from_secs(8) } else { at }, frame)
     };
@@ -464,7 +465,7 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
             let at = |n: u16, lag: i64, far: i64| {
                 find(&channel, &talk.sound(n, side as u32), (i64::from(n) * 160 + lag, far))
             };
-            // The first packet was sent 2 ms after the answer, and the wire of the test took its time.
+            // The first packet was sent 2 ms after the answer, and the test's network took its time.
             let first =
                 (0..packets).find_map(|n| Some(at(n, 16, 400)? - i64::from(n) * 160)).expect("something was heard");
             let places: Vec<Option<i64>> = (0..packets).map(|n| at(n, first, 48)).collect();
@@ -479,9 +480,9 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
             }
             let [hole] = holes.as_slice() else { panic!("{of}, side {side}: {holes:?} packets are missing") };
             let hole_ms = 20 * *hole as u64;
-            // Up to the moment at which the capture was opened again, which is before the spool was read.
+            // The gap lasts until the capture was opened again, which is before the spool was read.
             assert!(gap.ms.is_some_and(|ms| ms.abs_diff(hole_ms) < 1_000), "{of}: {gap:?}, {hole_ms} ms are missing");
-            // Single packets may be missing where the wire of the test did not keep up.
+            // Single packets may be missing if the test's network did not keep up.
             let is_hole = |n: &usize| places[*n..].iter().take(*hole).all(Option::is_none);
             let from = (0..places.len()).find(is_hole).expect("a hole") * 160 + 1_600;
             let silent = &channel[from..from + hole * 160 - 2_000];
@@ -497,7 +498,7 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
     }
 }
 
-/// In `.ci/long` only: it takes as long as the call.
+/// Runs in `.ci/long` only, because it takes as long as the call.
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
 fn a_long_call_killed_at_random_has_each_segment_once() {
@@ -509,7 +510,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (fake, identity) = (fake(), Identity::generate());
     let dir = tempfile::tempdir().expect("temporary folder");
-    // 1 MiB of 64,000 bytes a second: a segment is 16 s, and is made half a minute later.
+    // 1 MiB at 64,000 bytes a second: a segment has 16 s, and is written half a minute later.
     let config = on_wire(dir.path(), &wire)
         .set("spool", "sync_seconds = 1")
         .set("recording", "sample_rate = 16000")
@@ -534,7 +535,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     let journal_config = callspan::journal::config::Config { dir: dir.path().join("state") };
     while !talker.is_finished() {
         let (mut child, _) = start(&config);
-        // The first life must hear the call begin.
+        // The first run must capture the beginning of the call.
         pause(Duration::from_millis(if lives == 0 { 5_000 } else { rng.u64(2_000..9_000) }));
         child.kill().expect("ours");
         child.wait().expect("ours");
@@ -581,7 +582,8 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     assert_eq!(verified.status.code(), Some(0), "seed {seed}: {}", said(&verified));
 }
 
-/// `keep_pcap`: every recording has its packets beside it, and from them, decrypted, the same recording can be made again.
+/// Checks `keep_pcap`: every recording has its packets beside it, and the decrypted packets give the same recording
+/// again.
 fn assert_rendered_again(config: &Path, records: &[CallRecord], identity: &Identity) {
     let record = records.iter().find(|r| !r.recordings.is_empty()).expect("one that was heard");
     let sealed = Path::new(&record.recordings[0].path);
@@ -594,7 +596,7 @@ fn assert_rendered_again(config: &Path, records: &[CallRecord], identity: &Ident
     assert!(plain(&sealed.with_extension(""), identity) == before, "the same sound");
 }
 
-/// The bytes of a file, decrypted if it is encrypted.
+/// Returns the bytes of a file, decrypted if it is encrypted.
 fn plain(path: &Path, identity: &Identity) -> Vec<u8> {
     let bytes = std::fs::read(path).expect("readable");
     if path.extension().is_none_or(|e| e != "age") {
@@ -603,7 +605,7 @@ fn plain(path: &Path, identity: &Identity) -> Vec<u8> {
     age::decrypt(identity, &bytes).expect("encrypted to this key")
 }
 
-/// Recordings and kept packets that are still to be encrypted.
+/// Returns the number of recordings and kept packets that are still to be encrypted.
 fn plain_files(dir: &Path) -> usize {
     let mut folders = vec![dir.join("recordings")];
     let mut count = 0;
@@ -618,8 +620,8 @@ fn plain_files(dir: &Path) -> usize {
     count
 }
 
-/// Returns true for a call with only its first messages captured, the others being lost in kills. It rings for an hour
-/// and its leg has no spool.
+/// Returns whether only the first messages of a call were captured, because the others were lost in kills. Such a call
+/// rings for an hour, and its leg has no spool.
 fn only_rings(call: &StoredCall) -> bool {
     call.stage == CallStage::Live && call.record.answered_at.is_none()
 }
@@ -640,17 +642,19 @@ pub(crate) fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
     false
 }
 
-/// From the answer to the BYE of a call on the wire.
+/// Time from the answer to the BYE of a call.
 const LENGTH: Duration = Duration::from_millis(1_500);
-/// The long call has five segments. Three of them are due before its end.
+/// Length of the long call: five segments. Three of them are due before its end.
 const LONG: Duration = Duration::from_secs(80);
 /// Time between the starts of two calls.
 const BETWEEN: Duration = Duration::from_millis(700);
-/// Time from the wire to the spool: the kernel's ring and a slow machine. No program can keep a frame that it did not get.
+/// Time from the network to the spool: the kernel's ring buffer and a slow machine. A program cannot keep a frame that
+/// it did not get.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
-/// Sound that a kill may cost.
+/// Maximum time of sound that a kill may lose.
 const LAST_SECOND: Duration = Duration::from_secs(1);
-/// Sound that a start may cost: the capture says that it listens a moment before the test notes the time.
+/// Maximum time of sound that a start may lose: the service reports that it captures a moment before the test notes the
+/// time.
 const STARTING: Duration = Duration::from_millis(200);
-/// Sound in an RTP packet of the calls.
+/// Duration of the sound in an RTP packet.
 const PACKET: Duration = Duration::from_millis(20);

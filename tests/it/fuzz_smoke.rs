@@ -1,4 +1,4 @@
-//! The fuzz targets over mutated fixtures, with the same mutations in every run.
+//! Runs the fuzz targets over mutated fixtures, with the same mutations in every run.
 //!
 //! `tests/fuzz/run.sh` runs the same targets for ten minutes each, guided by coverage.
 
@@ -9,7 +9,7 @@ mod targets;
 
 use std::path::Path;
 
-/// Runs a target over its seeds and `TRIES` mutations of them.
+/// Runs a target over its seeds and [`TRIES`] mutations of them.
 fn run(name: &str) {
     let target = targets::target(name).unwrap_or_else(|| panic!("{name} is a target"));
     let seeds = seeds::seeds(name, Path::new(env!("CARGO_MANIFEST_DIR")));
@@ -25,7 +25,7 @@ fn run(name: &str) {
     }
 }
 
-/// One change, of the kinds that fuzzers make.
+/// Changes an input in one of the ways in which fuzzers do.
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut fastrand::Rng) {
     let len = input.len().max(1);
     let (a, b) = (random.usize(..len), random.usize(..len));
@@ -77,11 +77,11 @@ fn the_seed_of_a_spool_has_sound_in_it() {
     assert!(plan.has_sound && plan.samples > 0, "{plan:?}");
 }
 
-/// A few seconds in all, unoptimised.
+/// Number of mutations of each target: a few seconds in all in a debug build.
 const TRIES: usize = 1_500;
-/// Any number does; the same one finds the same things.
+/// Seed of the random mutations. Any number will do, but it must not change.
 const SEED: u64 = 20_261_123;
-/// As long as what the ten-minute run tries.
+/// Maximum size of an input, bytes, as in the ten-minute run.
 const MAX_INPUT: usize = 16_384;
-/// Values at which lengths and counters turn.
+/// Values at which lengths and counters overflow or change their meaning.
 const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, 0xfe, b'\r', b'\n'];

@@ -1,5 +1,5 @@
-//! Metamorphic tests of the decoder: a capture is changed as each kind of mirror would change it, and the decoded
-//! datagrams stay the same.
+//! Metamorphic tests of the decoder: a capture is changed as each kind of mirror port would change it, and the decoded
+//! datagrams must stay the same.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ const ALICE: [u8; 4] = [10, 9, 0, 11];
 const BOB: [u8; 4] = [10, 9, 0, 12];
 const MS: i64 = 1_000_000;
 
-/// A call as Ethernet frames: an INVITE longer than the MTU, its answer, 50 RTP packets each way, RTCP, BYE.
+/// Returns a call as Ethernet frames: an INVITE longer than the MTU, its answer, 50 RTP packets each way, RTCP, BYE.
 fn clean_call() -> Vec<CapturedFrame> {
     let mut packets = Vec::new();
     let mut id = 0_u16;
@@ -40,7 +40,7 @@ fn clean_call() -> Vec<CapturedFrame> {
     packets
 }
 
-/// The decoded capture: datagrams in order, and the bytes of each TCP stream with marks for gaps and ends.
+/// A decoded capture: datagrams in order, and the bytes of each TCP stream with marks for gaps and ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct DecodedTraffic {
     datagrams: Vec<(i64, String, String, Vec<u8>)>,
@@ -66,7 +66,7 @@ fn hear_file(bytes: &[u8]) -> (DecodedTraffic, DecodeCounters) {
 }
 
 impl DecodedTraffic {
-    /// Equality, with a message that can be read.
+    /// Checks that two results are equal, with a readable message if not.
     fn assert_same(&self, expected: &Self, name: &str) {
         let key = |d: &(i64, String, String, Vec<u8>)| format!("{} {} -> {} {} bytes", d.0, d.1, d.2, d.3.len());
         for (got, wanted) in self.datagrams.iter().zip(&expected.datagrams) {
@@ -99,7 +99,7 @@ fn hear(packets: &[CapturedFrame]) -> (DecodedTraffic, DecodeCounters) {
     hear_file(&packets::write_pcap(packets::ETHERNET, packets))
 }
 
-/// Each frame through `f`, written with this link type, has to decode like the clean call.
+/// Changes each frame by `f` and checks that the capture with this link type decodes like the unchanged call.
 fn check(name: &str, link: u16, f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> DecodeCounters {
     let clean = clean_call();
     let (expected, _) = hear(&clean);
@@ -160,7 +160,8 @@ fn fragments_in_order_reversed_doubled_and_under_tunnels_show_the_same_call() {
     });
 }
 
-/// Lets the first of equal RTP frames through: their copies are the engine's business.
+/// Returns a filter that keeps only the first of several equal RTP frames, because the engine removes their copies, not
+/// the decoder.
 fn is_not_rtp_copy() -> impl FnMut(&Vec<u8>) -> bool {
     let mut last = Vec::new();
     move |frame| {
@@ -171,7 +172,7 @@ fn is_not_rtp_copy() -> impl FnMut(&Vec<u8>) -> bool {
     }
 }
 
-/// The beginning of each call of the fixtures: signalling, its answer and some media.
+/// Returns the beginning of each call of the fixtures: signalling, its answer and some media.
 fn fixtures() -> Vec<(String, Vec<CapturedFrame>)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls");
     let files = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path().join("capture.pcap"));
@@ -183,7 +184,7 @@ fn fixtures() -> Vec<(String, Vec<CapturedFrame>)> {
     files.filter(|path| path.exists()).map(read).collect()
 }
 
-/// Name, link type, and the function that changes a frame.
+/// Name of a mirror, link type of its capture, and the function that changes a frame.
 type MirrorKind = (&'static str, u16, fn(&[u8]) -> Vec<Vec<u8>>);
 
 #[test]
@@ -211,7 +212,7 @@ fn real_calls_decode_the_same_under_tags_tunnels_and_fragments() {
     }
 }
 
-/// Name, delay of the copy in ns, and the function that changes the copy.
+/// Name of a mirror, delay of its copies in ns, and the function that changes a copy.
 type DuplicateKind = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
 
 #[test]

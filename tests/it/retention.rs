@@ -1,4 +1,5 @@
-//! Removal of recordings by age and by free space, holds, and the lock that allows one service for each spool.
+//! Removal of recordings by age and by free space, holds on calls, and the lock that allows only one service for each
+//! spool.
 
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,21 +14,21 @@ use callspan::delivery::row::{JobRow, JobStage};
 use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
-/// More than any disk of the tests has.
+/// A minimum of free space, GiB, that no test machine has.
 const FULL: u32 = 1_048_576;
 
-/// Folders of a service that captures on the loopback interface, where no calls are.
+/// Folders of a service that captures on the loopback interface, on which there are no calls.
 struct RetentionSetup {
     dir: tempfile::TempDir,
 }
 
 impl RetentionSetup {
-    /// Retention must not depend on the free space of the test machine.
+    /// Creates a setup in which the free space of the test machine does not matter.
     fn new(lines: &[(&'static str, &str)]) -> Self {
         Self::on_a_disk(0, lines)
     }
 
-    /// Where so much must stay free.
+    /// Creates a setup with a minimum of free space.
     fn on_a_disk(min_free_gib: u32, lines: &[(&'static str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let toml = ServiceToml::new(dir.path())
@@ -46,12 +47,12 @@ impl RetentionSetup {
         Journal::open(&callspan::journal::config::Config { dir: self.dir.path().join("state") }).expect("a journal")
     }
 
-    /// A finished call with a recording of a kibibyte, and its record.
+    /// Adds a finished call with a recording of 1 KiB, and its record. Returns the path of the recording.
     fn call(&self, id: &str, delivery: Option<&str>) -> PathBuf {
         self.call_in(&format!("{id}.wav"), delivery)
     }
 
-    /// The same with a file of this name: the id and its ending.
+    /// Like [`RetentionSetup::call`], with a file name: the call's id and an ending.
     fn call_in(&self, name: &str, delivery: Option<&str>) -> PathBuf {
         let (id, ending) = name.split_once('.').expect("it has an ending");
         let folder = self.dir.path().join("recordings/2026/11/23");
@@ -155,7 +156,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
-    // More than any disk has free, so every disk counts as nearly full.
+    // The minimum is more than any disk has, so the disk counts as nearly full.
     let place = RetentionSetup::on_a_disk(FULL, &[]);
     let delivered = place.call("20261123T000001Z-a", Some("done"));
     let kept: Vec<PathBuf> = vec![
@@ -191,7 +192,7 @@ fn an_empty_spool_file_is_removed_at_the_start() {
     let place = RetentionSetup::new(&[]);
     let spool = place.dir.path().join("spool");
     std::fs::create_dir(&spool).expect("made");
-    // As a kill between its making and its first bytes leaves it.
+    // An empty file, as left by a kill between its creation and its first bytes.
     let empty = spool.join("20261123T120937Z-d6f23b02eb7825d3.pcapng");
     std::fs::write(&empty, b"").expect("written");
     let _service = place.start();
@@ -301,7 +302,7 @@ fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_other
     assert_eq!(place.journal().kept_bytes().expect("readable"), 0);
 }
 
-/// Whoever writes makes the service read again what is in the file.
+/// Waits for the end of the service. Repeats `disturb`, which writes to the journal so that the service reads it again.
 #[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
 fn wait_for_end(service: &mut RunningService, mut disturb: impl FnMut()) -> Option<i32> {
     let end = Instant::now() + Duration::from_secs(60);
@@ -323,12 +324,12 @@ fn a_journal_damaged_in_service_is_rebuilt_by_the_next_start() {
     let held = place.call("20261123T000002Z-b", None);
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), Some("case 17")).expect("written");
     let mut service = place.start();
-    // The journal is not the only one that knows of the hold.
+    // The hold must be in the record, too, not only in the journal.
     wait_until("the record says that it is held", || {
         let json = std::fs::read_to_string(held.with_extension("json")).expect("there");
         json.contains("case 17")
     });
-    // Another process, as `callspan calls hold` is one: it has read what it needs before the file is damaged.
+    // Another process, such as `callspan calls hold`, that has read its pages before the file is damaged.
     let beside = place.journal();
     beside.hold("20261123T000001Z-a", Timestamp::from_secs(1), None).expect("written");
     let file = place.dir.path().join("state/journal.sqlite");
@@ -346,7 +347,7 @@ fn a_journal_damaged_in_service_is_rebuilt_by_the_next_start() {
     drop(beside);
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("an admin was told");
     assert!(alarms.contains("journal_damaged") && alarms.contains("the journal is damaged"), "{alarms}");
-    // As systemd does.
+    // Starts again, as systemd does.
     let _again = place.start();
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("there");
     assert!(place.dir.path().join("state/journal.sqlite.damaged-1").exists(), "{alarms}");

@@ -1,12 +1,14 @@
-//! Circles between the files of a class: a file that calls methods of another file, which calls methods of the first.
+//! Finds circles between the files of one type: a file that calls methods of another file, which calls methods of the
+//! first.
 //!
-//! A class that is spread over many files is read file by file only if the files stand in an order.
+//! If the `impl` blocks of a type are spread over many files, they can be read file by file only if the files stand in
+//! an order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{before_tests, read, root, walk, without_comments_and_strings};
 
-/// Files that may call each other in a circle.
+/// Maximum number of files that may call each other in a circle.
 const MOST_IN_A_CIRCLE: usize = 3;
 
 #[test]
@@ -36,7 +38,7 @@ fn a_circle_of_calls_is_found() {
     assert_eq!(circles(&calls(&files)), BTreeSet::from([circle]));
 }
 
-/// Returns the files with whose methods each file works, by calls on `self`.
+/// Returns, for each file, the files with methods that it calls on `self`.
 fn calls(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
     let mut owners: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
     let blocks: Vec<(&str, String, String)> = files
@@ -65,7 +67,7 @@ fn calls(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>>
     calls
 }
 
-/// Returns the class and the text of each `impl` block of a formatted file.
+/// Returns the type and the text of each `impl` block of a formatted file.
 fn impls(text: &str) -> Vec<(String, String)> {
     let code = without_comments_and_strings(before_tests(text));
     let mut found: Vec<(String, String)> = Vec::new();

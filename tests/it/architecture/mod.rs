@@ -25,17 +25,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spool", &["capture", "decode", "rtp", "call"]),
     ("render", &["rtp", "call", "spool"]),
     ("recording", &["call", "spool", "render"]),
-    // The pure machine: what a call is. It declares the rows in which its state is kept.
+    // The state machine of delivery, without effects. It declares the rows in which its state is stored.
     ("delivery", &["call"]),
-    // Another pure machine: what the central archive has of a call.
+    // The state machine of the central archive, without effects.
     ("archive", &[]),
     // Stores the rows that delivery and archive declare.
     ("journal", &["call", "recording", "delivery", "archive"]),
-    // The clients of the archive.
+    // The clients of the central archive.
     ("central", &["call", "recording", "journal", "archive"]),
-    // The executor: the machine and what stands behind it, no capture.
+    // The HTTP client executes the actions of delivery. It knows nothing of capture.
     ("pyrus", &["call", "recording", "journal", "delivery"]),
-    // A fake that shared code with what it tests would agree with its mistakes.
+    // The fake shares no code with the client that it tests, or both would have the same mistakes.
     ("fake_pyrus", &[]),
     (
         "ops",
@@ -75,7 +75,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ops",
         ],
     ),
-    // Pages over the journal, or over the central archive; `service` for its clock.
+    // Pages over the journal or the central archive. Uses `service` for its clock.
     ("console", &["call", "recording", "journal", "delivery", "central", "ops", "service"]),
     (
         "cmd",
@@ -109,7 +109,7 @@ const BASE: &[&str] = &["codec", "net", "text", "time"];
 const IO: &[&str] =
     &["capture", "spool", "recording", "journal", "pyrus", "central", "fake_pyrus", "ops", "service", "console", "cmd"];
 
-/// Paths of effects.
+/// Paths of the standard library and of crates that have effects.
 const EFFECTS: &[&str] = &[
     "std::fs",
     "std::process",
@@ -257,7 +257,7 @@ fn structs(text: &str) -> Vec<(String, usize)> {
     found
 }
 
-/// Fields of a struct. One with more is several things.
+/// Maximum number of fields of a struct. A struct with more fields should be several structs.
 const MAX_FIELDS: usize = 12;
 
 #[test]
@@ -290,7 +290,7 @@ fn imported_modules_and_super_are_resolved() {
 }
 
 struct SourceFile {
-    /// Path below `src/`.
+    /// Path of the file below `src/`.
     name: String,
     module: String,
     paths: BTreeSet<String>,

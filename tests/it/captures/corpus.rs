@@ -1,7 +1,8 @@
-//! Captures by others, from the folder `pcaps` of `CALLSPAN_CORPUS`; they may not be shipped.
+//! Tests with captures made by others, from the folder `pcaps` of `CALLSPAN_CORPUS`. Their licences do not allow to
+//! ship them.
 //!
-//! `oracle.json` has the opinion of tshark, which can be wrong. [`EXCEPTIONS`] lists each difference with its reason; an
-//! exception that no longer occurs fails the test.
+//! `oracle.json` has the results of tshark, which can be wrong. [`EXCEPTIONS`] lists each known difference with its
+//! reason. An exception that no longer occurs fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,10 +12,11 @@ use serde::Deserialize;
 
 use crate::support::captures::{replay_files, try_replay_files};
 
-/// (file, stream, difference, reason).
+/// A known difference: file, stream, difference, reason.
 type OracleException = (&'static str, &'static str, &'static str, &'static str);
 
-/// We are right in each of them, by a count of the packets on those ports in the capture.
+/// Known differences from tshark. In each of them callspan is right, by a count of the packets on those ports in the
+/// capture.
 const EXCEPTIONS: &[OracleException] = &[
     (
         "kuko6+mtaa-sip-proxy/hovor_rtp.pcapng",
@@ -54,10 +56,11 @@ const EXCEPTIONS: &[OracleException] = &[
     ),
 ];
 
-/// Media on its way when the BYE passed: a telephone that hangs up goes on for a few packets, and they are not counted.
+/// Maximum number of media packets of a stream after the BYE. A telephone sends a few more packets after it hangs up,
+/// and callspan does not count them.
 const AFTER_BYE: u64 = 12;
 
-/// A call as tshark sees it. Without a Call-ID: RTP without a call.
+/// A call as tshark reports it. Without a Call-ID it stands for RTP that belongs to no call.
 #[derive(Debug, Deserialize)]
 struct OracleCall {
     call_id: Option<String>,
@@ -97,14 +100,14 @@ fn captures_by_others_give_the_calls_codecs_and_packets_of_the_oracle() {
     assert_eq!(differences, known);
 }
 
-/// Every Call-ID of an INVITE is in a record, and no other.
+/// Compares the Call-IDs: each INVITE's must be in a record, and no others. Returns the differences.
 fn calls(opinions: &[OracleCall], records: &[CallRecord]) -> Vec<(String, String)> {
     let ours: BTreeSet<&str> = records.iter().flat_map(|r| &r.legs).map(|l| l.sip_call_id.as_str()).collect();
     let theirs: BTreeSet<&str> = opinions.iter().filter_map(|o| o.call_id.as_deref()).collect();
     ours.symmetric_difference(&theirs).map(|id| (id.to_string(), String::from("call of one opinion only"))).collect()
 }
 
-/// A record has the streams of its anchor leg: those of the other legs have no counterpart here.
+/// Compares the streams. A record has only the streams of its anchor leg, so those of other legs are not compared.
 fn streams(opinions: &[OracleCall], records: &[CallRecord]) -> Vec<(String, String)> {
     let mut ours = BTreeMap::new();
     for s in
@@ -140,7 +143,7 @@ fn streams(opinions: &[OracleCall], records: &[CallRecord]) -> Vec<(String, Stri
     differences
 }
 
-/// The oracle writes `PCMU/8000/1:390`.
+/// Returns whether a list of tshark contains a codec, e.g. `PCMU` in `PCMU/8000/1:390`.
 fn names(codecs: &[String], codec: &str) -> bool {
     codecs.iter().any(|c| c.split(['/', ':']).next().is_some_and(|name| name.eq_ignore_ascii_case(codec)))
 }
@@ -154,7 +157,7 @@ fn no_capture_by_others_panics_and_other_files_are_refused() {
     assert!(files.len() > 100, "{} files", files.len());
     for file in files {
         if let Err(refused) = try_replay_files(std::slice::from_ref(&file)) {
-            // Only these: a Network Monitor file, a raw dump, lists of origins.
+            // Only these files may be refused: a Network Monitor file, a raw dump, lists of origins.
             let why = refused.to_string();
             assert!(why.contains("is no capture") || why.contains("cannot"), "{}: {why}", file.display());
             println!("{why}");

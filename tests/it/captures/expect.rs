@@ -1,4 +1,4 @@
-//! `expect.json`: facts of a call that its endpoints know, independent of callspan.
+//! The file `expect.json` beside a capture: facts about a call that its endpoints know, independent of callspan.
 
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
 use callspan::time::Timestamp;
@@ -12,7 +12,7 @@ struct ExpectFile {
     calls: Vec<ExpectedCall>,
 }
 
-/// A call. Times are right to a millisecond.
+/// Expected values of a call. Times are exact to a millisecond.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpectedCall {
@@ -29,12 +29,12 @@ pub(crate) struct ExpectedCall {
     ended_at: Timestamp,
     verdict: CallVerdict,
     legs: usize,
-    /// `kind side`, in order.
+    /// Events as `KIND SIDE`, in the order of time.
     #[serde(default)]
     events: Vec<String>,
     pub(crate) codec: Option<String>,
     sample_rate: Option<u32>,
-    /// Of the rendered leg.
+    /// Streams of the rendered leg.
     #[serde(default)]
     pub(crate) streams: Vec<ExpectedStream>,
 }
@@ -48,11 +48,11 @@ pub(crate) struct ExpectedStream {
     pub(crate) dst: String,
     ssrc: String,
     packets: u64,
-    /// The played file, where the codec prevents a comparison with the packets themselves.
+    /// The played file, for codecs whose packets cannot be compared with the recording themselves.
     pub(crate) played: Option<PlayedFile>,
 }
 
-/// A file of fixtures/truth, and when its first sample was heard.
+/// A file of fixtures/truth, and the time at which its first sample was heard.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlayedFile {

@@ -14,7 +14,7 @@ mod expect;
 
 macro_rules! fixtures {
     ($($name:ident)*) => {
-        /// The folders of fixtures/calls, each with a test of its own name.
+        /// Names of the folders of fixtures/calls. Each folder has a test of the same name.
         const FIXTURES: &[&str] = &[$(stringify!($name)),*];
         $(#[test] fn $name() { check(stringify!($name)); })*
     };
@@ -73,7 +73,7 @@ fn check(name: &str) {
     }
 }
 
-/// The record lies beside the recording, and says of it what is true.
+/// Checks that the record lies beside the recording, and that its facts about the recording are true.
 fn check_files(replayed: &ReplayResult, record: &CallRecord) {
     let json = std::fs::read_to_string(replayed.out.path().join(format!("{}.json", record.id))).unwrap();
     assert_eq!(&serde_json::from_str::<CallRecord>(&json).unwrap(), record);
@@ -160,7 +160,7 @@ fn lay(
     }
 }
 
-/// A file of fixtures/truth at 8 kHz.
+/// Returns the samples of a file of fixtures/truth, resampled to 8 kHz.
 fn speech(wav: &str) -> Vec<i16> {
     let mut wav = hound::WavReader::open(fixture(&format!("truth/{wav}"))).unwrap();
     let samples: Vec<i16> = wav.samples().map(Result::unwrap).collect();

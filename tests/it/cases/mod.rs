@@ -17,17 +17,17 @@ use serde_json::Value;
 use crate::support::captures::{fixture, replay_with};
 use tones::channel_tones;
 
-/// Cases that fail today: beginning of the file name, letter and words of the cause.
+/// Cases that fail today: beginning of the file name, and the cause in a letter and words.
 const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
-/// One situation of `expect.json`.
+/// One case of `expect.json`.
 #[derive(Deserialize)]
 struct CaseFile {
     file: String,
     situation: String,
     expected: String,
     checks: Vec<serde_json::Map<String, Value>>,
-    /// Values of the `[numbers]` section, if the situation needs them.
+    /// Values of the `[numbers]` section of the configuration, if the case needs them.
     numbers: Option<CaseNumbers>,
 }
 
@@ -108,7 +108,7 @@ fn differences(check: &serde_json::Map<String, Value>, records: &[CallRecord]) -
     out
 }
 
-/// Compares one value of a check with a record. Returns whether it fits, and the value of the record.
+/// Compares one value of a check with a record. Returns whether they are equal, and the record's value.
 fn compare(name: &str, wanted: &Value, record: &CallRecord, json: &Value) -> (bool, Value) {
     match name {
         "dur" => {
@@ -137,5 +137,5 @@ fn compare(name: &str, wanted: &Value, record: &CallRecord, json: &Value) -> (bo
     }
 }
 
-/// Largest difference of a duration, seconds.
+/// Maximum difference of a duration, seconds.
 const DURATION_TOLERANCE_S: f64 = 0.15;

@@ -1,9 +1,9 @@
-//! The tones of a recording's channel, in their order.
+//! Finds the tones in a channel of a recording, in their order.
 
 use callspan::call::record::CallRecord;
 
-/// Returns the tones in Hz of one channel of a record's recordings, in their order. `pauses` says whether a pause between
-/// two tones counts as the tone 0.
+/// Returns the frequencies in Hz of the tones in one channel of a record's recordings, in their order. If `pauses` is
+/// true, a pause between two tones counts as the tone 0.
 pub fn channel_tones(record: &CallRecord, channel: usize, pauses: bool) -> Vec<u32> {
     let mut windows = Vec::new();
     for recording in &record.recordings {
@@ -26,7 +26,7 @@ pub fn channel_tones(record: &CallRecord, channel: usize, pauses: bool) -> Vec<u
     first.zip(last).map_or_else(Vec::new, |(first, last)| out[first..=last].to_vec())
 }
 
-/// Returns the tone of a window: 0 for silence, `None` if no tone has most of its energy.
+/// Returns the frequency of the tone in a window: 0 for silence, `None` if no tone has most of the energy.
 fn tone_of(window: &[f64], rate: f64) -> Option<u32> {
     let energy: f64 = window.iter().map(|s| s * s).sum();
     if energy / (window.len() as f64) < SILENCE_AMPLITUDE * SILENCE_AMPLITUDE {
@@ -48,13 +48,13 @@ fn power(window: &[f64], hz: f64, rate: f64) -> f64 {
     re * re + im * im
 }
 
-/// Windows of 100 ms: each multiple of 100 Hz has whole periods in a window.
+/// Number of windows in a second. In 100 ms each multiple of 100 Hz has whole periods.
 const WINDOWS_PER_SECOND: usize = 10;
-/// A tone that is shorter than 200 ms is a transition.
+/// Minimum length of a tone, windows. A shorter one is a transition between tones.
 const TONE_WINDOWS: usize = 2;
-/// A pause counts from one second on.
+/// Minimum length of a pause, windows: one second.
 const PAUSE_WINDOWS: usize = 10;
-/// Largest amplitude (root mean square) of silence, of 32,768.
+/// Maximum amplitude (root mean square) of silence, of 32,768.
 const SILENCE_AMPLITUDE: f64 = 50.0;
-/// Smallest share of its energy that a window has in one tone.
+/// Minimum share of a window's energy that is in one tone.
 const TONE_SHARE: f64 = 0.7;

@@ -1,4 +1,5 @@
-//! Three recorders in network namespaces and one centre, while links, servers and rights fail.
+//! Three recorders in network namespaces and one central archive, while network connections, servers and access rights
+//! fail.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,16 +16,16 @@ use crate::support::call_frames::CallFrames;
 use crate::support::configuration::configuration;
 use callspan::fake_pyrus::FakeOptions;
 
-/// Calls of each recorder, all at once.
+/// Number of calls of each recorder, all at once.
 const CALLS: u32 = 12;
 /// Length of each call.
 const LENGTH: Duration = Duration::from_secs(3);
-/// Longest wait for a state. Failed steps are repeated after 5, 10, 20 and 40 s.
+/// Maximum wait for a state. Failed steps are repeated after 5, 10, 20 and 40 s.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// Number of the first call of a recorder.
+/// Environment variable with the number of the first call of a recorder.
 const FIRST: &str = "CALLSPAN_TEST_FIRST";
 
-/// Plays [`CALLS`] calls at once onto `tap0`.
+/// Plays [`CALLS`] calls at once onto `tap0`. Runs in a process of its own, in the namespace.
 #[test]
 #[ignore = "a helper: it sends, and needs an interface to send on"]
 fn talker() {
@@ -40,7 +41,8 @@ fn talker() {
     }
 }
 
-/// Relays the loopback of a namespace to the centre, because only loopback may speak http with the object store.
+/// Relays a port of the namespace's loopback to the object store, because the recorder uses http on loopback only. Runs
+/// in a process of its own.
 #[test]
 #[ignore = "a helper: it relays in a namespace"]
 fn line() {
@@ -57,7 +59,7 @@ fn line() {
     }
 }
 
-/// A relay in front of the bucket. While it is full, it answers 507 to everything.
+/// A relay in front of the object store. While the store "is full", the relay answers 507 to every request.
 struct FullBucket {
     port: u16,
     is_full: Arc<AtomicBool>,
@@ -91,7 +93,7 @@ fn relay(mut client: TcpStream, port: u16, is_full: &AtomicBool) {
     join(client, server);
 }
 
-/// Copies both directions until one side ends.
+/// Copies bytes in both directions until one side ends the connection.
 fn join(mut client: TcpStream, mut server: TcpStream) {
     let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else { return };
     std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
@@ -105,13 +107,13 @@ struct Branch {
     folder: tempfile::TempDir,
     namespace: NetworkNamespace,
     pyrus: Child,
-    /// The relay to the object store.
+    /// The process that relays to the object store.
     line: Child,
     service: Option<LiveService>,
 }
 
 impl Branch {
-    /// `octet` makes its network: the centre is 10.77.OCTET.1.
+    /// Starts a recorder. `octet` selects its network: the central archive has the address 10.77.OCTET.1.
     fn start(name: &'static str, octet: u8, central: &Central, endpoint_port: u16) -> Self {
         let namespace = NetworkNamespace::new(name);
         let (here, there) = (format!("cc{octet}h{}", std::process::id() % 10_000), format!("cc{octet}b"));
@@ -197,7 +199,7 @@ fn run_ip(args: &[&str]) {
     assert!(output.status.success(), "ip {args:?}: {}", text(&output));
 }
 
-/// Waits until a state is reached. Returns whether it was.
+/// Waits at most [`PATIENCE`] for a state. Returns whether it was reached.
 fn reached(mut is_reached: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
@@ -211,7 +213,7 @@ fn reached(mut is_reached: impl FnMut() -> bool) -> bool {
 
 /// Address of the object store in each namespace.
 const STORE: &str = "127.0.0.1:9000";
-/// Address of the object store at the centre.
+/// Environment variable with the address of the object store at the central archive.
 const CENTRE: &str = "CALLSPAN_TEST_CENTRE";
 /// Address of the fake of Pyrus in each namespace.
 const PYRUS: &str = "127.0.0.1:8088";
@@ -241,7 +243,8 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
         use_key(&branch.config(), branch.folder.path(), key);
         branch.record();
     }
-    // East loses its line to the object store, west's bucket is full, north's rights are revoked.
+    // The recorder east loses its connection to the object store, the bucket of west is full, the rights of north are
+    // revoked.
     run_ip(&["-n", &branches[0].namespace.0, "link", "set", "cc1b", "down"]);
     full.is_full.store(true, Ordering::Relaxed);
     let revoke = "ALTER ROLE callspan_north NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -9,7 +9,7 @@ use super::{Central, Moto, Site, callspan, text};
 use callspan::call::record::CallRecord;
 use callspan::journal::CallStage;
 
-/// A running console of the centre.
+/// A running `callspan console` of the central archive.
 struct CentralConsole {
     process: Child,
     port: u16,
@@ -62,7 +62,7 @@ impl CentralConsole {
         self.ask("GET", path, "")
     }
 
-    /// Sends a request with further header lines, each with its end.
+    /// Sends a request with further header lines, each with its line end.
     fn ask(&self, method: &str, path: &str, headers: &str) -> HttpAnswer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("listens");
         let head = format!(
@@ -80,7 +80,7 @@ impl CentralConsole {
         HttpAnswer { status, head, body }
     }
 
-    /// Adds a token with a scope. Returns its header line.
+    /// Creates an API token with a scope. Returns its header line.
     fn token(&self, name: &str, arguments: &[&str]) -> String {
         let command = [&["token", "add", name, "--role", "listener", "-c", &self.config], arguments].concat();
         let output = callspan(&command, "");
@@ -112,7 +112,7 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Two sites whose calls are in the archive: one call that both heard, and one of the north.
+/// Returns two sites with calls in the archive: one call that both sites heard, and one more call of the site "north".
 fn two_sites(central: &Central) -> (Site, Site, [CallRecord; 3]) {
     let (north, south) = (central.add("north"), central.add("south"));
     let shared = north.record(1, "shared@trunk", b"0123456789 north");
@@ -178,7 +178,7 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     let console = CentralConsole::start(&central);
     check_search_and_sound(&console, &calls);
 
-    // Pages of a recorder are not here.
+    // Pages that only a recorder has.
     for path in ["/live", "/health", "/api/v1/status", "/metrics"] {
         assert_eq!(console.get(path).status, 404, "{path}");
     }
@@ -186,7 +186,7 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     let held = console.ask("POST", &format!("/calls/{}/hold", calls[0].id), form);
     assert_eq!(held.status, 404, "{}", held.text());
 
-    // A site tells its health with its own role; one that does not is silent.
+    // A site reports its health with its own database role. A site that does not report is shown as silent.
     let report = "SELECT callspan.report_site('9.9.9', 7, 1);
         SELECT callspan.report_health('{\"lost\": 42, \"alarms\": [\"disk_low\"]}')";
     central.postgres.sql("callspan_north", report).expect("allowed");
@@ -198,14 +198,14 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     assert_eq!((&sites[0]["health"]["lost"], &sites[1]["silent"]), (&42.into(), &true.into()), "{sites}");
     let page = console.get("/sites").text();
     assert!(page.contains("1 site is silent") && page.contains("disk_low") && !page.contains("not at all"), "{page}");
-    // The call that both heard is of this week, and none registered it.
+    // The call that both sites heard is of this week, and no site registered it in Pyrus.
     central.postgres.sql("postgres", "UPDATE callspan.calls SET begin_at = now()").expect("changed");
     assert!(console.get("/sites").text().contains("not at all"));
     let both = "UPDATE callspan.calls SET pyrus_task = 1";
     central.postgres.sql("postgres", both).expect("changed");
     assert!(console.get("/sites").text().contains("twice"));
 
-    // The index restarts, and the console goes on.
+    // The index restarts, and the console continues to work.
     central.postgres.stop();
     let away = console.get("/api/v1/calls?day=all");
     assert_eq!(away.status, 503, "{}", away.text());

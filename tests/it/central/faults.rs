@@ -1,4 +1,4 @@
-//! Rights of a site's key in S3, and kills while calls are sent.
+//! Access rights of a site's key in S3, and kills while calls are sent.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Gives a configuration another key of the object store.
+/// Puts another key of the object store into a configuration.
 pub(super) fn use_key(config: &std::path::Path, folder: &std::path::Path, key: &AccessKey) {
     let secret = folder.join(format!("secret-{}", key.id));
     std::fs::write(&secret, &key.secret).expect("written");
@@ -74,7 +74,7 @@ fn the_key_of_a_stolen_box_reads_nothing_and_writes_below_its_own_prefix_only() 
         let verified = central.verify(site);
         assert!(verified.status.success(), "{}", text(&verified));
     }
-    // The thief has the key of the north, and even the rights of the centre in the index.
+    // The thief has the key of the site north, and even the rights of the central console in the index.
     let stolen = central.folder.path().join("stolen.toml");
     std::fs::copy(central.config(), &stolen).expect("copied");
     use_key(&stolen, north.folder.path(), &north_key);
@@ -84,20 +84,20 @@ fn the_key_of_a_stolen_box_reads_nothing_and_writes_below_its_own_prefix_only() 
             callspan(&["archive", "restore", "-c", &stolen.display().to_string(), "--site", site, "--out", &out], "");
         assert!(text(&restored).contains("0 of 1 calls restored"), "{}", text(&restored));
     }
-    // With the key of the north nothing is put below the south.
+    // The key of north cannot create an object below the folder of south.
     use_key(&south.config(), south.folder.path(), &north_key);
     south.record(2, "e@f", b"forged");
     let forged = south.push();
     assert!(text(&forged).contains("0 calls sent, 1 still to send"), "{}", text(&forged));
     assert_eq!(moto.keys().len(), 2, "{:?}", moto.keys());
-    // A revoked key costs no call: with the right one the call is sent.
+    // A revoked key loses no call: with a valid key the call is sent later.
     use_key(&south.config(), south.folder.path(), &south_key);
     let pushed = south.push();
     assert!(text(&pushed).contains("0 still to send"), "{}", text(&pushed));
     assert!(central.verify(&south).status.success());
 }
 
-/// Starts `archive push` and kills it after a time. Returns whether it had ended by itself.
+/// Starts `archive push` and kills it after a time. Returns whether it had ended before.
 fn push_and_kill(site: &Site, after: Duration) -> bool {
     let mut push = Command::new(env!("CARGO_BIN_EXE_callspan"))
         .args(["archive", "push", "--since", "2026-01-01", "-c", &site.config().display().to_string()])
@@ -118,7 +118,7 @@ fn push_and_kill(site: &Site, after: Duration) -> bool {
     ignore = "needs PostgreSQL 15 and moto_server (pip install 'moto[server]')"
 )]
 fn kills_at_any_moment_leave_each_recording_once() {
-    /// Calls that wait at least when a push begins.
+    /// Minimum number of calls that wait when a push begins.
     const WAITING: u32 = 30;
     let moto = Moto::start();
     let central = Central::start_with(Some(&moto));

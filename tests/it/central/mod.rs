@@ -1,4 +1,4 @@
-//! The central archive: a real PostgreSQL and an object store, and recorders whose calls reach both.
+//! The central archive: a real PostgreSQL server and an object store, and sites that send calls to both.
 
 #![expect(clippy::disallowed_methods, reason = "waits for a server")]
 
@@ -14,7 +14,7 @@ use callspan::call::record::{CallRecord, LegRecord, RecordingFile};
 use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
-/// A PostgreSQL server of its own, on a socket in a folder of its own.
+/// A PostgreSQL server for one test, with socket and data in a folder of the test.
 struct Postgres {
     folder: tempfile::TempDir,
     programs: PathBuf,
@@ -71,7 +71,7 @@ impl Postgres {
         format!("postgresql://{role}@/postgres?host={}", self.socket())
     }
 
-    /// Runs SQL as a role. Returns the rows, or the error.
+    /// Runs SQL as a database role. Returns the rows, or the error.
     fn sql(&self, role: &str, sql: &str) -> Result<String, String> {
         let output = Command::new(self.programs.join("psql"))
             .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url(role)])
@@ -88,7 +88,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Returns the folder of the newest PostgreSQL's programs.
+/// Returns the folder with the programs of the newest installed PostgreSQL.
 fn postgres_programs() -> Option<PathBuf> {
     let mut found: Vec<_> =
         std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|e| e.path().join("bin")).collect();
@@ -96,7 +96,7 @@ fn postgres_programs() -> Option<PathBuf> {
     found.pop()
 }
 
-/// A recorder's folders: a journal with calls, and their recordings.
+/// The folders of a recorder: a journal with calls, and their recordings.
 struct Site {
     folder: tempfile::TempDir,
     name: &'static str,
@@ -123,7 +123,7 @@ impl Site {
         Journal::open(&callspan::journal::config::Config { dir: self.folder.path().join("state") }).expect("a journal")
     }
 
-    /// Records a call: writes a file, and a row as the service does.
+    /// Records a call: writes a file, and a row in the journal as the service does.
     fn record(&self, n: u32, call_id: &str, sound: &[u8]) -> CallRecord {
         let begin = Timestamp::from_secs(1_772_359_200); // 2026-03-01T10:00:00Z
         let id = format!("20260301T1000{n:02}Z-{}{n:04x}", self.name);
@@ -160,11 +160,11 @@ impl Site {
     }
 }
 
-/// The centre: PostgreSQL, and a folder as the object store.
+/// The central archive: a PostgreSQL server, and a folder in place of an object store.
 struct Central {
     postgres: Postgres,
     folder: tempfile::TempDir,
-    /// Lines of [archive] that name the object store.
+    /// Lines of the `[archive]` section that name the object store.
     objects: String,
 }
 
@@ -173,7 +173,7 @@ impl Central {
         Self::start_with(None)
     }
 
-    /// Starts with a folder as the object store, or with a bucket.
+    /// Starts an archive, with a bucket of `moto` or with a folder as the object store.
     fn start_with(moto: Option<&Moto>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("objects")).expect("new");
@@ -262,7 +262,7 @@ fn calls_of_two_sites_reach_the_archive_and_come_back() {
     let repeated = north.push();
     assert!(text(&repeated).contains("0 calls sent, 0 still to send"), "{}", text(&repeated));
 
-    // A row, an object and a changed call that are wrong are each found.
+    // A row, an object and a changed call that are wrong are each reported.
     let key = central
         .postgres
         .sql("postgres", "SELECT key FROM callspan.recordings WHERE site = 'north' ORDER BY key LIMIT 1");
@@ -375,7 +375,7 @@ fn a_recording_that_retention_removed_stays_in_the_archive() {
     assert!(central.verify(&north).status.success());
 }
 
-/// A journal that was lost and made again counts its changes from 1. The index has later numbers.
+/// A journal that was lost and rebuilt counts its changes from 1 again, but the index has higher numbers.
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn a_change_after_a_lost_journal_reaches_the_index() {
@@ -428,7 +428,7 @@ fn a_folder_without_its_disk_is_named_and_not_created() {
     assert!(!folder.exists());
 }
 
-/// An index of PostgreSQL holds about 2.7 kB; a Call-ID off a mirror may be longer.
+/// An index entry of PostgreSQL has at most about 2.7 kB; a captured Call-ID may be longer.
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn a_long_call_id_reaches_the_index() {
@@ -446,7 +446,7 @@ fn a_long_call_id_reaches_the_index() {
     assert!(pushed.status.success(), "{}", text(&pushed));
 }
 
-/// Any character can come off a mirror; jsonb holds every one but NUL.
+/// Captured text may contain any character; jsonb stores every character but NUL.
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn a_header_with_nul_reaches_the_index() {
@@ -461,14 +461,14 @@ fn a_header_with_nul_reaches_the_index() {
     assert_eq!(header.expect("a row"), "sales\u{fffd}\u{1}\\u0000");
 }
 
-/// Enters changes of calls for the archive, as the running service does.
+/// Queues changed calls for the archive, as the running service does.
 fn switch_archive_on(site: &Site) {
     let database = rusqlite::Connection::open(site.folder.path().join("state").join(callspan::journal::FILE_NAME));
     let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES ('archive', 'on')";
     database.expect("a journal").execute(sql, []).expect("changed");
 }
 
-/// The S3 store is a server that we did not write: moto.
+/// Tests the S3 store with moto, a server that others wrote.
 #[test]
 #[cfg_attr(
     not(all(has_postgres, has_moto)),
@@ -535,7 +535,7 @@ fn an_index_that_lost_rows_gets_them_again() {
     assert!(text(&restored).contains("1 of 2 calls restored"), "{}", text(&restored));
     assert!(text(&restored).contains("call unknown: the archive has no such call"), "{}", text(&restored));
     assert_eq!(std::fs::read_dir(&out).expect("restored").count(), 2);
-    // A row that the journal does not count as archived is a difference.
+    // A row that is not archived according to the journal is reported as a difference.
     forget_job(&north, &calls[1].id);
     let found = text(&central.verify(&north));
     assert!(found.contains(&format!("call {}: the journal does not know", calls[1].id)), "{found}");
@@ -561,7 +561,7 @@ fn no_log_of_the_server_holds_the_password_of_a_site() {
     let log = std::fs::read_to_string(format!("{}/log", central.postgres.socket())).expect("a log");
     assert!(log.contains("ALTER ROLE") && log.contains("SCRAM-SHA-256$"), "{log}");
     assert!(!log.contains("0123456789abcdef"), "the password is in the log");
-    // The role signs in with the password, and with no other.
+    // The database role signs in with the password, and with no other.
     north.record(1, "a@b", b"sound");
     for (password, is_right) in [("0123456789abcdeX", false), ("0123456789abcdef", true)] {
         let file = north.folder.path().join("password");
@@ -576,7 +576,7 @@ fn no_log_of_the_server_holds_the_password_of_a_site() {
     }
 }
 
-/// Makes the journal forget which objects are stored, like a kill before the outcome was durable.
+/// Makes the journal forget which objects are stored, as after a kill before the result was durable.
 fn forget_objects(site: &Site) {
     let database = rusqlite::Connection::open(site.folder.path().join("state").join(callspan::journal::FILE_NAME));
     database.expect("a journal").execute("UPDATE archive_jobs SET objects = '[]', archived = 0", []).expect("changed");
@@ -592,7 +592,7 @@ impl Moto {
         Self::start_on("127.0.0.1")
     }
 
-    /// Starts a server that other network namespaces reach, too.
+    /// Starts a moto server that other network namespaces can reach.
     fn start_for_all() -> Self {
         Self::start_on("0.0.0.0")
     }
@@ -619,13 +619,13 @@ impl Moto {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Puts an object under the key of the recording.
+    /// Creates an object under the key of a recording.
     fn put(&self, sha256: &str, day: &str, id: &str, content: &[u8]) {
         let key = format!("/calls/archive/{day}/{id}/1-{}.wav", &sha256[..16]);
         assert!(self.request("PUT", &key, content).is_some_and(|answer| answer.contains("200")));
     }
 
-    /// Calls the API of users and keys. Returns the answer.
+    /// Calls the IAM API (users and keys). Returns the answer.
     fn iam(&self, form: &str) -> String {
         let form = format!("{form}&Version=2010-05-08");
         let answer = self.ask("POST", "/", "iam", form.as_bytes()).expect("answers");
@@ -633,13 +633,13 @@ impl Moto {
         answer
     }
 
-    /// Checks the rights of every request from now on.
+    /// Makes the server check access rights for all further requests.
     fn enforce_rights(&self) {
         let answer = self.ask("POST", "/moto-api/reset-auth", "s3", b"0").expect("answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
-    /// Returns the keys of all objects, whatever the rights.
+    /// Returns the keys of all objects, regardless of access rights.
     fn keys(&self) -> Vec<String> {
         let answer = self.ask("GET", "/moto-api/data.json", "s3", b"").expect("answers");
         let (_, json) = answer.split_once("\r\n\r\n").expect("a body");
@@ -652,7 +652,7 @@ impl Moto {
         self.ask(method, path, "s3", body)?.lines().next().map(str::to_owned)
     }
 
-    /// Sends a request to a service. Returns the whole answer.
+    /// Sends a signed request to a service of moto. Returns the whole answer.
     fn ask(&self, method: &str, path: &str, service: &str, body: &[u8]) -> Option<String> {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;

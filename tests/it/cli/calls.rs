@@ -9,7 +9,7 @@ use callspan::journal::Journal;
 
 fn run(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // The environment of the test machine must not change the result.
+    // The result must not depend on the environment of the test machine.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command.output().expect("the binary runs")
@@ -23,7 +23,7 @@ fn said(args: &[&str], code: i32) -> String {
     format!("{stdout}{stderr}")
 }
 
-/// A folder in which a capture with one call was delivered to a fake Pyrus.
+/// A folder with the output of a capture with one call, delivered to a fake Pyrus.
 struct DeliveredCapture {
     dir: tempfile::TempDir,
     fake: FakePyrus,
@@ -125,7 +125,7 @@ fn filters_leave_out_what_they_do_not_name() {
     replayed.calls(&["list", "--verdict", "lost"], 2);
 }
 
-/// Runs `calls` with the environment of a person somewhere.
+/// Runs `callspan calls` with the environment of a user, e.g. language and time zone.
 fn calls_with(replayed: &DeliveredCapture, environment: &[(&str, &str)], args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
     command.arg("calls").args(args).args(["--state", &replayed.out()]).envs(environment.iter().copied());
@@ -146,7 +146,7 @@ fn times_are_local_with_offset_and_json_is_utc() {
     assert!(calls_with(&replayed, &tokyo, &["show", &record.id]).contains("+09:00\n"));
     let json = calls_with(&replayed, &tokyo, &["list", "--json"]);
     assert_eq!(serde_json::from_str::<CallRecord>(&json).expect("a record"), record);
-    // The same reading of a clock is another moment in another zone.
+    // The same clock time is another moment in another time zone.
     let shown = listed.lines().nth(1).expect("a call")[..19].to_owned();
     assert_eq!(calls_with(&replayed, &tokyo, &["list", "--json", "--from", &shown]).lines().count(), 1);
     assert_eq!(calls_with(&replayed, &tokyo, &["list", "--json", "--utc", "--from", &shown]).lines().count(), 0);
@@ -246,7 +246,7 @@ fn calls_behind_a_refused_login_name_the_remedy() {
 fn a_retry_is_taken_up_by_the_next_start() {
     let replayed = DeliveredCapture::delivered();
     let id = replayed.record().id;
-    // As if Pyrus had refused the recording for good.
+    // Sets the state that a delivery has after Pyrus refused the recording for good.
     let journal = replayed.journal();
     let mut row = journal.job(&id).expect("readable").expect("registered");
     let mut job: serde_json::Value = serde_json::from_str(&row.body).expect("JSON");
@@ -283,7 +283,7 @@ fn verify_gives_the_peaks_for_a_waveform() {
     );
     assert!(sum.contains("\"whole\":1"), "{sum}");
 
-    // The same from the file itself, as another reader gives it.
+    // The same waveform, computed from the file by another WAV reader.
     let mut reader = hound::WavReader::open(&file.path).expect("a WAV");
     let samples: Vec<i16> = reader.samples::<i16>().map(|s| s.expect("a sample")).collect();
     let frames = samples.as_chunks::<2>().0;
@@ -298,7 +298,7 @@ fn verify_gives_the_peaks_for_a_waveform() {
         assert_eq!(waveform["peaks"][name], serde_json::Value::Array(pieces.collect()), "{name}");
         assert!(waveform["peaks"][name].as_array().is_some_and(|p| p.iter().any(|p| p[1].as_i64() > Some(1_000))));
     }
-    // A file that is not whole has no waveform.
+    // A damaged file has no waveform.
     std::fs::remove_file(&file.path).expect("removed");
     assert!(!replayed.calls(&["verify", id, "--json", "--peaks", "40"], 1).contains("peaks"));
 }

@@ -1,4 +1,5 @@
-//! `callspan doctor` over captures with one fault each: it reports that fault with its command, and no other.
+//! Runs `callspan doctor` over captures with one fault each: it must report that fault with its remedy, and no other
+//! fault.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,7 +12,7 @@ fn doctor(args: &[&str]) -> Output {
     command.output().expect("the binary runs")
 }
 
-/// The clean call of the fixtures: 838 frames, SIP and G.711 both ways between 10.9.0.11 and 10.9.0.12.
+/// Returns the intact call of the fixtures: 838 frames, SIP and G.711 both ways between 10.9.0.11 and 10.9.0.12.
 fn call() -> Vec<CapturedFrame> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
     packets::read_pcap(&std::fs::read(path).expect("shipped"))
@@ -31,7 +32,7 @@ fn look_at(packets: &[CapturedFrame]) -> serde_json::Value {
     look(&packets::write_pcap(packets::ETHERNET, packets))
 }
 
-/// Kinds and severities of the findings.
+/// Returns the kinds and severities of the findings.
 fn kinds(report: &serde_json::Value) -> Vec<(String, String)> {
     let text = |v: &serde_json::Value| v.as_str().expect("a text").to_owned();
     let findings = report["findings"].as_array().expect("a list");
@@ -113,7 +114,7 @@ fn every_packet_twice_is_half_copies_whichever_kind_it_is() {
 #[test]
 fn frames_cut_by_the_snap_length_ask_for_whole_frames() {
     let mut pcap = Vec::from(&packets::write_pcap(packets::ETHERNET, &[])[..]);
-    // A snap length of 96 bytes, as old tcpdump had: RTP loses sound, SIP its session description.
+    // A snap length of 96 bytes, the default of old versions of tcpdump: RTP loses sound, SIP its session description.
     for p in call() {
         let kept = p.data.len().min(96);
         pcap.extend(((p.at_ns / 1_000_000_000) as u32).to_le_bytes());
@@ -207,7 +208,8 @@ fn gaps_in_the_media_are_lost_before_us() {
     assert_finds(&report, &[("lost_before_us", "warning")]);
 }
 
-/// Packets of one stream that follow each other, as a card or kernel that joins UDP hands them on: `count` in one frame.
+/// Returns packets of one stream as a network card or kernel with UDP receive offload delivers them: `count` in one
+/// frame.
 fn joined(packets: &[CapturedFrame], count: usize) -> Vec<CapturedFrame> {
     let mut out = only(packets, is_sip);
     for host in [11, 12] {
@@ -282,7 +284,7 @@ fn a_clock_set_ahead_is_reported_and_a_hold_is_not() {
         report["findings"].to_string().contains("about 7200 s")
             || report["findings"].to_string().contains("about 7199 s")
     );
-    // The same silence, but the senders' clocks went on: 7,200 s at 8 kHz.
+    // The same silence, but the senders' RTP clocks continue: 7,200 s at 8 kHz.
     for p in &mut packets[half..] {
         if !is_sip(&p.data) && is_ipv4_udp(&p.data) && p.data.len() > 200 {
             let time = u32::from_be_bytes(p.data[46..50].try_into().expect("four bytes"));
@@ -307,7 +309,7 @@ fn stamps_of_a_clock_that_was_never_set_are_told() {
 
 #[test]
 fn a_one_sided_call_is_found_between_hosts_that_talk_both_ways() {
-    // The callee's sound goes elsewhere: other ports, as of another call between the same hosts.
+    // The callee's sound goes to other ports, as if it belonged to another call between the same hosts.
     let packets = packets::each(&call(), |f| {
         let mut f = f.to_vec();
         if is_ipv4_udp(&f) && !is_sip(&f) && source(&f) == [10, 9, 0, 12] {
@@ -331,7 +333,7 @@ fn sound_that_is_cut_or_has_no_decoder_is_not_heard() {
     let report = look_at(&cut);
     assert_finds(&report, &[("cut_by_mirror", "problem"), ("tunnels", "note")]);
     assert_eq!((&report["counts"]["calls_answered"], &report["counts"]["calls_both_sides"]), (&1.into(), &0.into()));
-    // Payload type 8 by another name, in as many bytes.
+    // Payload type 8 gets another encoding name of the same length.
     let renamed = packets::each(&call(), |f| {
         let mut f = f.to_vec();
         while let Some(at) = find(&f, b"PCMA/8000") {
@@ -377,7 +379,7 @@ fn time_and_name_service_beside_a_call_are_no_encrypted_media() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cases/doctor/healthy_call_and_4_ntp_replies.pcap");
     let report = look(&std::fs::read(path).expect("shipped"));
     assert_finds(&report, &[]);
-    // 400 queries with every possible first byte of their random id, and replies of time servers of every stratum.
+    // 400 DNS queries with every possible first byte of their random id, and replies of NTP servers of every stratum.
     let mut frames = call();
     let at = frames.remove(10);
     let mut others = vec![at.clone()];

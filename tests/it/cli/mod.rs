@@ -14,7 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 fn callspan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // The environment of the test machine must not change the result.
+    // The result must not depend on the environment of the test machine.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command
@@ -95,7 +95,7 @@ fn check_config_of_a_good_file_is_0_and_prints_its_warnings() {
     let (_file_dir, path) = file("good.toml", &good);
     let output = run(&["check-config", text(&path)]);
     assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
-    // The folders of a test are none of the unit's: three warnings, and nothing else.
+    // The folders of a test are not those of the systemd unit: three warnings, and nothing else.
     let said = stdout(&output);
     assert!(said.starts_with(&format!("{} can be used, with these warnings:\n", path.display())), "{said}");
     assert_eq!(said.lines().skip(1).filter(|l| l.contains(&format!("ReadWritePaths={base}/"))).count(), 3, "{said}");
@@ -178,8 +178,8 @@ fn fake_pyrus_says_where_it_listens_and_ends_well_on_sigterm() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// The kernel gives the files of a process in /proc to root when the process may not be dumped (proc(5)): seen best on one
-/// that is not root's.
+/// A process that may not be dumped has root as owner of its files in /proc (proc(5)). This is visible only if the
+/// process is not root's.
 #[test]
 fn no_crash_writes_the_memory_of_the_process_to_a_disk() {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -229,7 +229,7 @@ fn a_script_with_a_mistake_is_told_with_its_place() {
     assert!(stderr(&output).contains("stepps") && stderr(&output).contains("line 1"), "{}", stderr(&output));
 }
 
-/// A command that runs until it is stopped. Stopped when dropped.
+/// A command that runs until it is stopped. Dropping this stops the command.
 struct RunningCommand {
     child: Child,
     lines: BufReader<Box<dyn Read>>,
@@ -246,7 +246,7 @@ impl RunningCommand {
         Self { child, lines: BufReader::new(Box::new(stdout)) }
     }
 
-    /// The next line that has this word.
+    /// Waits for the next line of output that contains this word, and returns it.
     fn line_with(&mut self, word: &str) -> String {
         let mut line = String::new();
         while self.lines.read_line(&mut line).expect("readable") > 0 {
@@ -266,13 +266,13 @@ impl RunningCommand {
 
 impl Drop for RunningCommand {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The user of Debian that owns nothing.
+/// Id of the user "nobody" of Debian, which owns no files.
 const NOBODY: u32 = 65_534;
 
 #[test]

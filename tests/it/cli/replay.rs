@@ -1,4 +1,4 @@
-//! `callspan replay` and `callspan demo`: files, exit status, output.
+//! The commands `callspan replay` and `callspan demo`: files, exit status, output.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ fn expect_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
 }
 
-/// 101 calls 102, G.711 A-law: one call of eight seconds, see fixtures/README.md.
+/// Returns the path of a capture: 101 calls 102, G.711 A-law, one call of eight seconds (fixtures/README.md).
 fn capture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap")
 }
@@ -27,7 +27,7 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("temporary folder")
 }
 
-/// The files with this extension directly in a folder, by name.
+/// Returns the files with this extension directly in a folder, sorted by name.
 fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).expect("the folder is there").map(|e| e.expect("readable").path());
     let mut files: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == extension)).collect();
@@ -214,7 +214,7 @@ fn a_reader_that_goes_away_costs_no_recording() {
     assert_eq!(files(out.path(), "wav").len(), 1);
 }
 
-/// A configuration for a fake Pyrus, in a folder of its own; 102 is ours, so the call is inbound.
+/// Writes a configuration for a fake Pyrus into its own folder. 102 is an extension, so the call is inbound.
 fn configuration(dir: &Path, fake: &FakePyrus, key: &str) -> PathBuf {
     let options = FakeOptions::default();
     let text = format!(
@@ -269,7 +269,7 @@ fn a_login_refused_by_pyrus_is_status_1_with_the_remedy() {
     assert_eq!(files(&out, "wav").len(), 1, "the recording is there nevertheless");
 }
 
-/// The capture with each frame cut to `snap` bytes, as an old tcpdump wrote it.
+/// Returns the capture with each frame cut to `snap` bytes, as by an old tcpdump.
 fn cut_frames(snap: usize) -> Vec<u8> {
     let bytes = std::fs::read(capture()).expect("fixture");
     let mut out = bytes[..24].to_vec();
@@ -298,7 +298,7 @@ fn a_capture_whose_signalling_is_cut_says_why_there_is_no_call() {
     for wanted in ["no call, but", "838 frames cut", "806 RTP packets without a signalled call", "`callspan doctor`"] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
-    // A clean capture has nothing to say.
+    // An intact capture causes no message.
     let output = run(&["replay", "--out", text(&out.path().join("clean")), text(&capture())]);
     assert_eq!(stderr(&output), "");
 }
@@ -307,7 +307,8 @@ fn a_capture_whose_signalling_is_cut_says_why_there_is_no_call() {
 fn sound_cut_by_the_snap_length_stands_once_in_the_record() {
     let out = folder();
     let file = out.path().join("cut.pcap");
-    // SIP fits into 1,000 bytes a frame; cut at 200 the sound of 160 bytes is not whole, but signalling would be cut too.
+    // SIP messages fit into 1,000 bytes a frame. Cut at 200 bytes, the 160 bytes of sound are incomplete, but
+    // signalling would be cut too.
     let (whole, cut) = (std::fs::read(capture()).expect("fixture"), cut_frames(200));
     std::fs::write(&file, with_whole_sip(&whole, &cut)).expect("written");
     let output = run(&["replay", "--json", "--out", text(&out.path().join("calls")), text(&file)]);
@@ -326,7 +327,7 @@ fn sound_cut_by_the_snap_length_stands_once_in_the_record() {
     assert!(stderr(&output).contains("frames cut by the snap length"), "{}", stderr(&output));
 }
 
-/// The frames of `cut`, but those of SIP (port 5060) whole.
+/// Returns the frames of `cut`, except that frames of SIP (port 5060) are whole.
 fn with_whole_sip(whole: &[u8], cut: &[u8]) -> Vec<u8> {
     let mut out = whole[..24].to_vec();
     let (mut a, mut b) = (&whole[24..], &cut[24..]);
@@ -343,7 +344,7 @@ fn with_whole_sip(whole: &[u8], cut: &[u8]) -> Vec<u8> {
 #[test]
 fn an_unreachable_pyrus_is_named_and_ctrl_c_prints_the_table() {
     let dir = folder();
-    // A port on which nobody listens: bound once and given back.
+    // A port on which no program listens: it was opened and closed again.
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
     let config = dir.path().join("callspan.toml");
     let words = format!(
@@ -379,7 +380,7 @@ fn the_demo_shows_the_call_its_task_and_where_the_recording_lies() {
     for wanted in ["both sides", "Boris Orlov is responsible", "CallDuration = 8", "attached: ", text(&wav)] {
         assert!(said.contains(wanted), "{wanted} is not in:\n{said}");
     }
-    // Once more in the same place: a folder beside it.
+    // A second run in the same place writes into another folder.
     expect_code(&run(&["demo", "--out", text(&out)]), 0);
     assert!(dir.path().join("demo-2").is_dir());
 }

@@ -1,4 +1,4 @@
-//! Calls of real endpoints: the decoded speech of each codec has the offset of the speech that was played.
+//! Calls of real endpoints: the speech decoded from each codec must be at the time of the speech that was played.
 
 use callspan::call::decision::{SrtpContext, SrtpKey};
 use callspan::render::resample::Resampler;
@@ -6,10 +6,11 @@ use callspan::render::srtp::SrtpStream;
 
 use super::{corpus, decoder, words};
 
-/// An RTP packet of a capture: sender's last address byte, and the packet.
+/// An RTP packet of a capture: last byte of the sender's address, and the packet.
 type SentRtp = (u8, Vec<u8>);
 
-/// RTP on UDP port 20000 of a classic little-endian pcap of Ethernet and IPv4, which is what these captures are.
+/// Returns the RTP packets on UDP port 20000 of a classic little-endian pcap file with Ethernet and IPv4, the format of
+/// these captures.
 pub(super) fn rtp_of(pcap: &[u8]) -> Vec<SentRtp> {
     let (mut packets, mut at) = (Vec::new(), 24);
     while let Some(header) = pcap.get(at..at + 16) {
@@ -25,7 +26,7 @@ pub(super) fn rtp_of(pcap: &[u8]) -> Vec<SentRtp> {
     packets
 }
 
-/// The words of SDP that begin with `start`, each once.
+/// Returns the words of the SDP that begin with `start`, each once.
 fn sdp_values(pcap: &[u8], start: &str) -> Vec<String> {
     let text = String::from_utf8_lossy(pcap);
     let mut values: Vec<String> =
@@ -43,7 +44,7 @@ fn resampled(samples: &[i16], from_hz: u32) -> Vec<i16> {
     out
 }
 
-/// Milliseconds by which `heard` lags `played` (both 8 kHz), and their correlation there.
+/// Returns the milliseconds by which `heard` lags `played` (both 8 kHz), and their correlation at this lag.
 fn lag(played: &[i16], heard: &[i16]) -> (f64, f64) {
     let window = 800..24_000; // the marker tone and the speech after it
     let played: Vec<f64> = played[window.clone()].iter().map(|&s| f64::from(s)).collect();
@@ -61,7 +62,7 @@ fn lag(played: &[i16], heard: &[i16]) -> (f64, f64) {
     best
 }
 
-/// Both sides of a capture: (who, lag in ms, correlation).
+/// Returns for each side of a capture: name, lag in ms, correlation.
 fn sides(name: &str, encoding: &str, clock: u32, pt: u8) -> [(&'static str, f64, f64); 2] {
     let pcap = corpus(&format!("captures/{name}.pcap"));
     let suite = "AES_256_CM_HMAC_SHA1_80";
@@ -83,7 +84,7 @@ fn sides(name: &str, encoding: &str, clock: u32, pt: u8) -> [(&'static str, f64,
                     &plain
                 }
             };
-            // An answer to a keep-alive or the end of a call may carry nothing.
+            // The answer to a keep-alive and the last packet of a call may be empty.
             decoder.decode(&packet[12..], &mut heard).unwrap();
             count += 1;
         }

@@ -6,7 +6,7 @@ use crate::codecs::{decoder, fixture};
 const CLASS_A: [usize; 9] = [42, 49, 55, 58, 61, 75, 65, 81, 39];
 const CLASS_A_WB: [usize; 10] = [54, 64, 72, 72, 72, 72, 72, 72, 72, 40];
 
-/// A frame of an octet-aligned packet: its entry in the table of contents, and its octets.
+/// A frame of an octet-aligned packet: its entry in the table of contents, and its bytes.
 type AmrFrame = (u8, Vec<u8>);
 
 /// The arrangement of frames in a packet (RFC 4867 section 4.4).
@@ -16,7 +16,7 @@ struct AmrPacking {
     sorted: bool,
 }
 
-/// Octets of each frame type.
+/// Number of bytes of each frame type.
 const OCTETS: [usize; 9] = [12, 13, 15, 17, 19, 20, 26, 31, 5];
 const OCTETS_WB: [usize; 10] = [17, 23, 32, 36, 40, 46, 50, 58, 60, 5];
 
@@ -52,8 +52,8 @@ fn packed(frames: &[AmrFrame], class_a: &[usize], AmrPacking { with_crc, sorted 
     out
 }
 
-/// RFC 4867 section 4.4.2: the remainder by 1 + x^2 + x^3 + x^4 + x^8, as a division on paper; its octet has the bits in
-/// the other order.
+/// Returns the CRC of RFC 4867 section 4.4.2: the remainder by 1 + x^2 + x^3 + x^4 + x^8, computed bit by bit. The bits
+/// of the result are in reverse order.
 fn check_sum(octets: &[u8], bits: usize) -> u8 {
     let mut rest: Vec<bool> = (0..bits + 8).map(|n| n < bits && octets[n / 8] << (n % 8) & 0x80 != 0).collect();
     for n in 0..bits {
@@ -124,7 +124,7 @@ fn g729_with_ten_frames_and_a_final_descriptor_decodes_the_same() {
     for many in [2, 3, 6, 10, 20] {
         assert!(decode(&mut frames.chunks(10 * many)) == expected, "{many} frames a packet");
     }
-    // Nine frames and a silence descriptor: ten of 10 ms.
+    // Nine speech frames and a silence descriptor, 10 ms each.
     let with_descriptor = [&frames[..90], &[0x5A, 0x10]].concat();
     let apart: Vec<&[u8]> = frames[..90].chunks(10).chain([&[0x5A, 0x10][..]]).collect();
     let together = decode(&mut [&with_descriptor[..]].into_iter());

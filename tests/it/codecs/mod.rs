@@ -1,8 +1,8 @@
-//! Decoders against the standards' vectors and independent decoders.
+//! Decoders against the test vectors of the standards and against independent decoders.
 //!
-//! The ITU's licence does not allow to ship its vectors. These tests read them from the folder that `CALLSPAN_CORPUS`
-//! names (with `codecs/` and `captures/` in it) and are ignored without it. The unit tests of each codec and the
-//! fixtures in `fixtures/codecs` run everywhere.
+//! The ITU's licence does not allow to ship its test vectors. These tests read the vectors from the folder that
+//! `CALLSPAN_CORPUS` names (with `codecs/` and `captures/` in it), and are ignored without it. The unit tests of each
+//! codec and the fixtures in `fixtures/codecs` run everywhere.
 
 mod captures;
 mod frames;
@@ -28,7 +28,7 @@ fn words(bytes: &[u8]) -> Vec<i16> {
     bytes.as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect()
 }
 
-/// Decodes in packets of `size` bytes.
+/// Decodes a payload in packets of `size` bytes.
 fn decode(decoder: &mut dyn SpeechDecoder, payload: &[u8], size: usize) -> Vec<i16> {
     let mut out = Vec::new();
     for packet in payload.chunks(size) {
@@ -59,7 +59,7 @@ fn g722_is_bit_exact_with_the_itu_vector() {
     assert_eq!(decode(&mut *decoder("G722", 8000, ""), &codes, 160), expected);
 }
 
-/// A fixture: payloads of real speech and what an independent decoder made of them.
+/// Returns a fixture: payloads of real speech, and the samples that an independent decoder made of them.
 fn fixture(name: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/codecs");
     let read = |suffix: &str| std::fs::read(folder.join(format!("{name}.{suffix}"))).unwrap();
@@ -82,7 +82,7 @@ fn decode_fixture(name: &str, decoder: &mut dyn SpeechDecoder) -> (Vec<i16>, Vec
     (out, expected)
 }
 
-/// Speech power over the power of the difference; infinite where there is none.
+/// Returns the power of the speech over the power of the difference, in dB; infinite if there is no difference.
 fn snr_db(expected: &[i16], got: &[i16]) -> f64 {
     let power = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
     let signal = power(&mut expected.iter().map(|&s| f64::from(s)));
@@ -104,7 +104,8 @@ fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
         ("g726_40", "G726-40"),
         ("aal2_g726_24", "AAL2-G726-24"),
         ("aal2_g726_32", "AAL2-G726-32"),
-        // Every code word, full scale and any bytes: where speech never goes and rounding, limits and overflow differ.
+        // Every code word, full scale and random bytes: values that speech never has, at which rounding, limits and
+        // overflow differ.
         ("pcma_all", "PCMA"),
         ("pcmu_all", "PCMU"),
         ("g722_hard", "G722"),
@@ -122,7 +123,7 @@ fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
     }
 }
 
-/// As [`decode_fixture`], but an empty payload is a moment when nothing was sent.
+/// Like [`decode_fixture`], but an empty payload stands for a time when nothing was sent.
 fn decode_with_pauses(name: &str, decoder: &mut dyn SpeechDecoder, frame: usize) -> (Vec<i16>, Vec<i16>) {
     let (payloads, expected) = fixture(name);
     let mut out = Vec::new();
@@ -137,7 +138,8 @@ fn decode_with_pauses(name: &str, decoder: &mut dyn SpeechDecoder, frame: usize)
 
 #[test]
 fn g729_is_within_30_db_of_an_independent_decoder() {
-    // bcg729 is no reference to the bit either: both are fixed point, and differ in the postfilter's rounding.
+    // The output of bcg729 is not exact to the bit either: both decoders use fixed point and round the postfilter
+    // differently.
     let (got, expected) = decode_fixture("g729", &mut *decoder("G729", 8000, ""));
     assert_eq!(got.len(), expected.len());
     assert!(snr_db(&expected, &got) >= 30.0, "{}", snr_db(&expected, &got));
@@ -166,7 +168,7 @@ fn amr_wb_is_within_40_db_in_every_mode_and_packing() {
 
 #[test]
 fn ilbc_is_within_60_db_of_the_rfcs_own_decoder() {
-    // The same arithmetic in floating point in another order; the enhancer is on in both.
+    // The reference computes the same in floating point, in another order. Its enhancer is on, too.
     for (name, fmtp) in [("ilbc_20", "mode=20"), ("ilbc_30", "mode=30")] {
         let (got, expected) = decode_fixture(name, &mut *decoder("iLBC", 8000, fmtp));
         assert_eq!(got.len(), expected.len(), "{name}");
@@ -198,7 +200,7 @@ fn opus_hears_a_lost_packet_again_from_the_next() {
         }
         assert_eq!(out.len(), expected.len());
     }
-    // Speech is not repeatable, so guessing is far worse than the low-rate copy.
+    // Speech does not repeat, so concealment is far worse than the redundant copy at a low rate.
     let lost = |samples: &[i16]| -> Vec<i16> { samples.chunks(320).skip(5).step_by(10).flatten().copied().collect() };
     let (with, without) = (snr_db(&lost(&expected), &lost(&with)), snr_db(&lost(&expected), &lost(&without)));
     assert!(with > without + 3.0 && with > 3.0, "with {with:.1} dB, without {without:.1} dB");
@@ -207,7 +209,8 @@ fn opus_hears_a_lost_packet_again_from_the_next() {
 #[cfg(feature = "speex")]
 #[test]
 fn speex_is_exactly_that_of_libspeex_in_its_modes() {
-    // The wide decoder of the ultra-wide fixture leaves its highest layer out, and so does the one that made it.
+    // For the ultra-wideband fixture a wideband decoder is used, which leaves out the highest layer. So did the decoder
+    // that made the expected samples.
     for (name, clock) in [("speex", 8_000), ("speex_wb", 16_000), ("speex_uwb", 32_000), ("speex_dtx", 8_000)] {
         let (got, expected) = decode_fixture(name, &mut *decoder("SPEEX", clock, ""));
         assert!(expected.iter().any(|s| s.abs() > 1000), "{name}: the fixture is speech");
@@ -232,8 +235,8 @@ fn g722_of_full_scale_is_clipped_as_another_decoder_does() {
     }
 }
 
-/// How near two kinds of concealment come to the speech that was lost: mean over 10 ms frames in or after a gap of the
-/// signal-to-noise ratio, each held between -10 and 35 dB as is usual for a segmental one.
+/// Returns how near concealment comes to the speech that was lost: the mean signal-to-noise ratio in dB over the frames
+/// of 10 ms in or after a gap. Each frame's ratio is limited to -10 to 35 dB, as usual for a segmental ratio.
 fn segmental_snr_db(speech: &[i16], heard: &[i16], frames: &[usize]) -> f64 {
     let snr = |&frame: &usize| {
         let range = frame * 80..frame * 80 + 80;
@@ -249,7 +252,7 @@ fn lost_g711_is_concealed_as_well_as_by_appendix_i() {
     for (losses, reference) in [("fe10.g192", "f2_10.raw"), ("fe10_2.g192", "f2_10_2.raw")] {
         let speech = corpus(&format!("{folder}/f2.le"));
         let speech = words(&speech);
-        // One word for each frame of 10 ms, over and over.
+        // Each bit says whether a frame of 10 ms is lost; the pattern repeats.
         let lost: Vec<bool> =
             words(&corpus(&format!("{folder}/{losses}"))).iter().map(|&word| word == 0x6B20).collect();
         let reference = words(&corpus(&format!("{folder}/{reference}")));

@@ -1,4 +1,4 @@
-//! The packets of the shipped calls, decoded by our decoders and by independent ones (Debian: `ffmpeg`,
+//! The packets of the shipped calls, decoded by callspan's decoders and by independent ones (Debian packages `ffmpeg`,
 //! `libbcg729-dev`).
 
 use std::io::Write;
@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use super::captures::rtp_of;
 use super::{decoder, snr_db, words};
 
-/// A side of a shipped call: sequence, RTP time and payload of each packet of a payload type, in order of arrival.
+/// Returns the packets of one side of a shipped call with a payload type, in order of arrival: RTP time and payload of
+/// each.
 fn side(call: &str, host: u8, pt: u8) -> Vec<(u32, Vec<u8>)> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/calls/{call}/capture.pcap"));
     let packets = rtp_of(&std::fs::read(path).unwrap());
@@ -31,7 +32,7 @@ fn ours(encoding: &str, fmtp: &str, side: &[(u32, Vec<u8>)]) -> Vec<i16> {
     out
 }
 
-/// Runs a program on this standard input and returns its standard output.
+/// Runs a program with `input` on its standard input and returns its standard output.
 fn piped(program: &std::ffi::OsStr, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut command = Command::new(program);
     let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -49,7 +50,7 @@ fn ffmpeg(format: &str, input: &[u8]) -> Vec<i16> {
     words(&piped("ffmpeg".as_ref(), &arguments, input))
 }
 
-/// Frames of G.729 by bcg729, through a program that is compiled for it.
+/// Decodes frames of G.729 with bcg729, by a program that is compiled for this test.
 fn bcg729(frames: &[&[u8]]) -> Vec<i16> {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("bcg729");
@@ -104,8 +105,8 @@ fn g729_annex_b_of_a_call_is_within_30_db_of_bcg729() {
 #[test]
 #[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn amr_of_a_call_is_within_28_db_of_ffmpeg() {
-    // ffmpeg computes in floating point; the standard's arithmetic is of integers, and the stored fixtures are the same to
-    // the bit as opencore's.
+    // ffmpeg computes in floating point, the standard in integers. The stored fixtures are equal to the output of
+    // opencore to the bit.
     for host in [11, 12] {
         let side = side("amr_direct", host, 96);
         // One frame in a packet, bandwidth-efficient: request (4 bits), type and quality (6), the frame. A file has
@@ -132,7 +133,7 @@ fn amr_of_a_call_is_within_28_db_of_ffmpeg() {
 #[test]
 #[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn ilbc_of_a_call_is_that_of_ffmpeg_but_for_the_enhancer() {
-    // ffmpeg has none. It comes out 10 ms later, and may change a twentieth of the residual's energy (13 dB).
+    // ffmpeg has no enhancer. Its output comes 10 ms later, and may differ by a twentieth of the energy (13 dB).
     let delay = 80;
     for host in [11, 12] {
         let side = side("ilbc_direct", host, 96);

@@ -1,4 +1,4 @@
-//! Requests without a definite answer: Pyrus may have done the work or not, and it must be done once.
+//! Requests without a definite answer: Pyrus may have carried them out or not, and each must take effect once.
 
 use std::time::Duration;
 

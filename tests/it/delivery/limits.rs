@@ -1,4 +1,4 @@
-//! Rate limits: those that Pyrus requests, and our own.
+//! Rate limits: those that Pyrus requests, and callspan's own.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ fn after_429_the_client_waits_for_the_requested_time() {
         (said("2"), Duration::from_secs(2)),
         (said("0"), Duration::from_secs(1)), // at least one second
         (PyrusFault::RateLimited { reset: Some("7".into()), retry_after: Some(1) }, Duration::from_secs(1)),
-        // Nothing usable: 600 ms in these tests, 60 s in the product.
+        // No usable value: the default wait, 600 ms in these tests and 60 s in the product.
         (said("-5"), Duration::from_millis(600)),
         (said("abc"), Duration::from_millis(600)),
         (PyrusFault::RateLimited { reset: None, retry_after: None }, Duration::from_millis(600)),
     ];
     for (fault, least) in cases {
-        // 1 at a time, so that none is on its way when the window begins; the grace covers nothing.
+        // One request at a time, so that none is being sent when the window begins.
         let mut world =
             DeliveryFixture::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
         world.setup.tuning.max_in_flight = 1;

@@ -35,7 +35,8 @@ fn an_early_refusal_is_read_during_a_large_upload() {
     call.record.recordings[0].bytes = std::fs::metadata(path).unwrap().len();
     assert_eq!(world.deliver([call]).done, 1);
     let [auths, calls, uploads, attaches] = world.requests();
-    // The reset that follows may wipe out the answer: then it takes a third upload to ask for a new token.
+    // The connection reset after the answer may remove the answer. Then a third upload is needed to request a new
+    // token.
     assert!((2..=3).contains(&uploads) && auths <= 2, "{auths} auths, {uploads} uploads");
     assert_eq!((calls, attaches), (1, 1));
     world.assert_delivered_once("a");
@@ -94,12 +95,12 @@ fn a_revoked_key_is_reported_and_a_new_one_needs_no_restart() {
     each_error_status(|mut world| {
         let file = world.dir.path().join("key");
         std::fs::write(&file, "secret\n").expect("written");
-        // As the configuration gives it: the key, and the file that it was read from.
+        // The configuration has the key and the file from which it was read.
         world.config.security_key_file = Some(file.clone());
         let handle = world.start();
         handle.send_update(world.recorded("a"));
         assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
-        // Somebody makes a new key in Pyrus: the old one and its tokens are worth nothing from now on.
+        // A person makes a new key in Pyrus, which makes the old key and its tokens invalid.
         world.fake.change(WorldChange::SecurityKey { login: "bot@callspan".into(), key: "another".into() });
         handle.send_update(world.recorded("b"));
         let summary = handle.run_until_settled(PATIENCE);

@@ -121,7 +121,7 @@ fn a_recording_that_is_gone_parks_the_call_and_says_which() {
     world.assert_delivered_once("a");
 }
 
-/// Returns a WAV as callspan writes it. Its samples count up, so a lost, doubled or moved byte is found.
+/// Returns a WAV file as callspan writes it. The samples count up, so a lost, doubled or moved byte is found.
 fn counting_wav(world: &DeliveryFixture, frames: u32) -> Vec<u8> {
     let path = world.dir.path().join("a.wav");
     let spec = hound::WavSpec {
@@ -160,7 +160,7 @@ fn a_recording_too_large_for_the_server_is_attached_in_pieces() {
         }
         assert!(joined == whole[44..], "in order, and not a sample is missing");
         assert!(std::fs::read(world.dir.path().join("a.wav")).expect("it stays as it is") == whole);
-        // Told again after a restart, nothing is sent again.
+        // After a restart nothing is sent again.
         world.deliver([call]);
         assert_eq!(world.requests()[1..], [1, 6, 4]);
     }

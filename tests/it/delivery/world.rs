@@ -1,4 +1,4 @@
-//! The fake Pyrus, a journal and an executor for one test.
+//! A fake Pyrus, a journal and an executor for one test.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use callspan::pyrus::config::Config;
 use callspan::pyrus::{DeliveryHandle, DeliverySetup, RequestTimeouts};
 use callspan::time::Timestamp;
 
-/// A fake Pyrus, a journal on disk and recordings.
+/// A fake Pyrus, a journal on disk, and a folder with recordings.
 pub(crate) struct DeliveryFixture {
     pub(crate) fake: FakePyrus,
     pub(crate) dir: tempfile::TempDir,
@@ -42,7 +42,7 @@ impl DeliveryFixture {
         DeliveryHandle::start_with(&self.config, self.journal(), self.setup).expect("an executor")
     }
 
-    /// Tells of these calls and waits until all is settled.
+    /// Gives these calls to delivery and waits until no delivery can proceed any further.
     pub(crate) fn deliver(&self, calls: impl IntoIterator<Item = CallUpdate>) -> DeliverySummary {
         let handle = self.start();
         for call in calls {
@@ -53,7 +53,7 @@ impl DeliveryFixture {
         summary
     }
 
-    /// A recording with so many bytes of sound that differ from call to call.
+    /// Writes a recording with this number of bytes of sound, which differ from call to call. Returns its path.
     pub(crate) fn wav(&self, name: &str, bytes: usize) -> PathBuf {
         let path = self.dir.path().join(format!("{name}.wav"));
         let seed = name.bytes().map(u64::from).sum();
@@ -63,7 +63,7 @@ impl DeliveryFixture {
         path
     }
 
-    /// A complete answered call with a recording.
+    /// Returns a complete answered call with a recording.
     pub(crate) fn recorded(&self, id: &str) -> CallUpdate {
         let path = self.wav(id, 40_000);
         let mut update = unanswered(id);
@@ -75,7 +75,7 @@ impl DeliveryFixture {
         update
     }
 
-    /// Waits until the fake has seen so many requests at this endpoint.
+    /// Waits until the fake has received this number of requests at an endpoint.
     pub(crate) fn wait_for(&self, endpoint: FakeEndpoint, requests: u64) {
         self.wait_until(|w| w.fake.state().requests(endpoint) >= requests);
     }
@@ -95,7 +95,7 @@ impl DeliveryFixture {
         [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| state.requests(e))
     }
 
-    /// The call is registered once and has its recording once, byte for byte.
+    /// Checks that the call is registered once and has its recording once, byte for byte.
     pub(crate) fn assert_delivered_once(&self, id: &str) {
         let state = self.fake.state();
         let calls: Vec<_> = state.calls.iter().filter(|c| c.external_id.as_deref() == Some(id)).collect();
@@ -115,7 +115,7 @@ impl DeliveryFixture {
     }
 }
 
-/// The body of a test, once for each status in which Pyrus may send its own errors.
+/// Runs a test once for each HTTP status with which Pyrus may report its own errors.
 pub(crate) fn each_error_status(test: impl Fn(DeliveryFixture)) {
     for status in [400, 200] {
         test(DeliveryFixture::new(FakeOptions {
@@ -127,7 +127,7 @@ pub(crate) fn each_error_status(test: impl Fn(DeliveryFixture)) {
     }
 }
 
-/// A complete call that nobody answered, from outside to extension 200.
+/// Returns a complete unanswered call from outside to extension 200.
 pub(crate) fn unanswered(id: &str) -> CallUpdate {
     let record = CallRecord {
         schema: 1,
@@ -161,7 +161,7 @@ pub(crate) fn part(number: u32, path: &std::path::Path) -> RecordingFile {
     }
 }
 
-/// The product's pauses, about a hundred times shorter.
+/// Returns a configuration with pauses about a hundred times shorter than the product's.
 fn fast() -> DeliverySetup {
     let ms = Duration::from_millis;
     DeliverySetup {
@@ -185,13 +185,13 @@ fn fast() -> DeliverySetup {
     }
 }
 
-/// Real sockets take real time.
+/// Waits in real time, because the sockets are real.
 #[expect(clippy::disallowed_methods, reason = "a test of sockets and threads waits for them")]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// 2021-12-23T00:11:32Z, the example of the API's page.
+/// Beginning of the calls, seconds since 1970: 2021-12-23T00:11:32Z, from the example in the API's documentation.
 pub(crate) const START_S: i64 = 1_640_218_292;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! A client that sends exact bytes, and a session of well-formed requests on top of it.
+//! A client that sends exact bytes, and a session of well-formed requests that uses it.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 pub const ACCOUNT: &str = "uniqueID12345";
 
-/// A reply, possibly cut.
+/// A reply, possibly incomplete.
 #[derive(Clone, Debug, Default)]
 pub struct HttpReply {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
-    /// The connection ended before `Content-Length` bytes.
+    /// Whether the connection ended before `Content-Length` bytes were received.
     pub short: bool,
 }
 
@@ -40,17 +40,17 @@ pub fn connect(url: &str) -> TcpStream {
     stream
 }
 
-/// `127.0.0.1:PORT` of a URL.
+/// Returns `HOST:PORT` of a URL.
 pub fn host(url: &str) -> &str {
     url.strip_prefix("http://").and_then(|u| u.split('/').next()).expect("a http URL")
 }
 
-/// Path of a URL.
+/// Returns the path of a URL.
 pub fn path(url: &str) -> &str {
     &url["http://".len() + host(url).len()..]
 }
 
-/// Reads one reply; an error when the connection ends before its head is whole.
+/// Reads one reply. Fails if the connection ends before the head is complete.
 pub fn read_reply(stream: &mut TcpStream) -> std::io::Result<HttpReply> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
@@ -84,7 +84,7 @@ pub fn read_reply(stream: &mut TcpStream) -> std::io::Result<HttpReply> {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own. Returns the reply.
 pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<HttpReply> {
     let mut stream = connect(url);
     let mut head = format!("{method} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", path(url), host(url));
@@ -113,7 +113,7 @@ pub fn post_json(url: &str, token: Option<&str>, body: &Value) -> std::io::Resul
     request("POST", url, &headers, body.to_string().as_bytes())
 }
 
-/// A multipart body with one file.
+/// Returns a multipart body with one file.
 pub fn multipart(name: &str, content: &[u8]) -> Vec<u8> {
     let mut body = format!(
         "--xYzZy\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: audio/wav\r\n\r\n"
@@ -124,7 +124,7 @@ pub fn multipart(name: &str, content: &[u8]) -> Vec<u8> {
     body
 }
 
-/// A well-behaved client with a token.
+/// A client that keeps to the protocol, with an access token.
 pub struct PyrusSession<'a> {
     pub fake: &'a FakePyrus,
     pub token: String,
@@ -163,7 +163,7 @@ impl<'a> PyrusSession<'a> {
         format!("{}v4/files/upload", self.fake.files_url())
     }
 
-    /// Uploads a small recording; its guid.
+    /// Uploads a small recording. Returns its GUID.
     pub fn guid(&self) -> String {
         self.upload("call.wav", b"RIFF").json()["guid"].as_str().expect("a guid").to_owned()
     }
@@ -196,13 +196,13 @@ pub fn attach_body(external_id: &str, guid: &str) -> Value {
     json!({"account_id": ACCOUNT, "external_id": external_id, "record_file": guid})
 }
 
-/// The object with one member more, or another one.
+/// Returns the object with one member added or replaced.
 pub fn with(mut body: Value, name: &str, value: Value) -> Value {
     body[name] = value;
     body
 }
 
-/// The object without a member.
+/// Returns the object without one member.
 pub fn without(mut body: Value, name: &str) -> Value {
     body.as_object_mut().expect("an object").remove(name);
     body

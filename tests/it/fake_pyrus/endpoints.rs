@@ -1,4 +1,4 @@
-//! Each endpoint: its effect and its answer under each condition, compared with golden bodies.
+//! Each endpoint of the fake Pyrus: its effect and its answer under each condition, compared with stored bodies.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Each fault: its bytes on the wire, and whether the request takes effect.
+//! Each fault that the fake Pyrus can simulate: its bytes on the wire, and whether the request takes effect.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::fake_pyrus::client::{HttpReply, PyrusSession, auth, connect, get, host, multipart, path};
 use crate::fake_pyrus::{fake, no_violation};
 
-/// The reply to a call under a fault, and whether the call is known afterwards.
+/// Registers a call under a fault. Returns the reply, and whether the fake has registered the call.
 fn call(
     fake: &FakePyrus,
     session: &PyrusSession<'_>,
@@ -160,7 +160,7 @@ fn an_upload_can_be_cut_stalled_or_read_slowly() {
     no_violation(&fake);
 }
 
-/// The head and the first part's header of an upload of so many bytes.
+/// Sends the head of an upload of this size and the header of its first part.
 fn start_upload(session: &PyrusSession<'_>, size: usize) -> TcpStream {
     let url = session.upload_url();
     let mut stream = connect(&url);

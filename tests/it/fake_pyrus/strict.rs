@@ -1,4 +1,4 @@
-//! A client that breaks the protocol gets the real reply, and the violation is reported.
+//! A client that breaks the protocol gets the same reply as from Pyrus, and the fake reports the violation.
 
 use std::io::{Read as _, Write as _};
 
@@ -10,7 +10,7 @@ use crate::fake_pyrus::client::{
 };
 use crate::fake_pyrus::{fake, no_violation};
 
-/// Exactly one violation, that says so; then none.
+/// Checks that the fake has reported exactly one violation with these words, and removes it.
 fn caught(fake: &FakePyrus, what: &str) {
     let found = fake.violations();
     assert!(found.len() == 1 && found[0].contains(what), "expected {what:?}, found {found:?}");
@@ -43,7 +43,7 @@ fn wrong_json_members_are_caught() {
         assert_eq!(session.call_with(&body).status, 200, "{what}");
         caught(&fake, what);
     }
-    // The example of the reference has a number for the rating.
+    // In the example of the API's reference the rating is a number.
     let fits = json!([{"code": "RatingComment", "value": "я".repeat(300)}, {"code": "Rating", "value": 5}]);
     session.call_with(&with(call_body("9"), "mappings", fits));
     no_violation(&fake);

@@ -1,4 +1,4 @@
-//! Each switch has its effect.
+//! Each switch of the fake Pyrus (a variant of undocumented behaviour) has its effect.
 
 use callspan::fake_pyrus::{
     AttachOkBody, ClockMode, IdStyle, PyrusMode, RepeatCall, ResponsibleEmpty, TaskPolicy, TooLargeReply,

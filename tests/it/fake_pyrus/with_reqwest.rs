@@ -1,4 +1,4 @@
-//! The fake with the HTTP client of the product.
+//! The fake Pyrus with the HTTP client that the product uses.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn early_replies_reach_a_client_that_is_still_writing() {
         fake.script(FakeEndpoint::Upload, fault);
         match upload(&client, &fake, &token, 50_000_000).await {
             Ok(reply) => assert_eq!(reply.status(), status),
-            // The reset may overtake the reply: what a client must live with.
+            // The connection reset may arrive before the reply; a client must expect this.
             Err(error) => assert!(error.is_request() || error.is_body(), "{error:?}"),
         }
         assert_eq!(fake.log().last().and_then(|l| l.status), Some(status));

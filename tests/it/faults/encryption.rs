@@ -1,4 +1,5 @@
-//! Recordings are encrypted after delivery to Pyrus (`recording.encrypt_to`), whatever interrupts it.
+//! Recordings are encrypted after delivery to Pyrus (`recording.encrypt_to`), even if the encryption is interrupted at
+//! any step.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ fn decrypt(path: &Path, identity: &Identity) -> Vec<u8> {
     bytes
 }
 
-/// Waits until the one call is encrypted and the record beside it says so; nothing may be left over then.
+/// Waits until the call is encrypted and the record beside it says so. Checks that no leftover remains.
 fn encrypted(place: &FaultSetup, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the recording is encrypted and its record says so", || {
@@ -59,7 +60,7 @@ fn encrypted(place: &FaultSetup, journal: &Journal) -> CallRecord {
     record
 }
 
-/// The endings of the files of the one call, without its id.
+/// Returns the file names of the call without its id.
 fn names(place: &FaultSetup, id: &str) -> Vec<String> {
     let ending = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
@@ -68,7 +69,7 @@ fn names(place: &FaultSetup, id: &str) -> Vec<String> {
     below(&place.config.recording.dir).iter().map(ending).collect()
 }
 
-/// `callspan calls …` with the folders of the place.
+/// Runs `callspan calls` with the folders of the setup.
 fn calls(place: &FaultSetup, args: &[&str]) -> Output {
     let config = ServiceToml::new(place.dir.path())
         .set("spool", &format!("dir = {:?}", place.config.spool.dir))
@@ -131,7 +132,8 @@ fn verified(place: &FaultSetup, record: &CallRecord, identity: &Identity) {
     std::fs::write(path, whole).expect("written");
 }
 
-/// Only with decrypted packets; the recording is plain then, and the encrypted one is not left lying about.
+/// Renders the call again, which needs the decrypted packets. The new recording is plain, and the old encrypted one is
+/// removed.
 fn rendered_again(place: &FaultSetup, record: &CallRecord, (packets, identity): (&Path, &Identity), plain: &[u8]) {
     let output = calls(place, &["render", &record.id]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -142,7 +144,7 @@ fn rendered_again(place: &FaultSetup, record: &CallRecord, (packets, identity): 
     assert!(said(&output).contains("is already in Pyrus (task "), "{}", said(&output));
     let wav = Path::new(&record.recordings[0].path).with_extension("");
     assert!(std::fs::read(wav).expect("there") == plain, "the same sound");
-    // The service encrypts it again, and the packets with it; Pyrus keeps what it has.
+    // The service encrypts the new recording and the packets again. Pyrus keeps the recording that it has.
     let station = TestRecorder::start(place);
     assert_eq!(encrypted(place, &station.journal).id, record.id);
     until("the packets are encrypted, too", || names(place, &record.id) == [".1.pcapng.age", ".json", ".wav.age"]);
@@ -180,16 +182,16 @@ fn what_is_owed_stays_plain_until_pyrus_has_it() {
     assert_eq!(place.sent(), [1, 1, 1]);
 }
 
-/// How far an earlier process had come with the recording when it was killed.
+/// Step at which an earlier process was killed while it encrypted the recording.
 #[derive(Clone, Copy, Debug)]
 enum EncryptionCrash {
-    /// Half of the encrypted file is there, under its name or not.
+    /// Half of the encrypted file is written, under its temporary or final name.
     WhileWriting,
-    /// All of it is there; the row says the plain one.
+    /// The encrypted file is complete, but the journal's row still names the plain file.
     BeforeTheRow,
-    /// The row says the encrypted one; the plain one is still there.
+    /// The row names the encrypted file, and the plain file still exists.
     BeforeTheRemoval,
-    /// It is gone; its name is still among the leftovers.
+    /// The plain file is removed, but is still in the list of leftovers.
     BeforeItsNameWasForgotten,
 }
 
@@ -212,7 +214,7 @@ fn a_crash_at_any_step_keeps_files_and_rows_paired() {
         let plain = std::fs::read(&record.recordings[0].path).expect("there");
         half_way(&journal, &record, (&recipients, killed));
         drop(journal);
-        // Also where encryption was turned off meanwhile, nothing stays that no row knows.
+        // Even if encryption was turned off meanwhile, no file remains that no row names.
         let station = TestRecorder::start(&place);
         until("what was left over is gone", || station.journal.leftovers(1).expect("readable").is_empty());
         let rows = station.journal.recordings().expect("readable");
@@ -231,7 +233,7 @@ fn a_crash_at_any_step_keeps_files_and_rows_paired() {
     }
 }
 
-/// Does what the service does, up to a point.
+/// Encrypts the recording as the service does, up to the step of the crash.
 fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[AgeRecipient], EncryptionCrash)) {
     let recording = &record.recordings[0];
     let plain = Path::new(&recording.path);
@@ -270,7 +272,7 @@ fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
     let file = &record.recordings[0];
     let plain = Path::new(&file.path).with_extension("");
     let lose = || std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
-    // As it is.
+    // The state is left as it is.
     lose();
     let station = TestRecorder::start(&place);
     assert!(station.alarm.is_some());
@@ -283,7 +285,7 @@ fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
     until("the plain file is gone", || !plain.exists());
     assert_eq!(encrypted(&place, &station.journal), record);
     station.stop();
-    // The record beside it is of the moment before.
+    // The record beside the recording is from before the encryption.
     lose();
     let mut before = record.clone();
     before.recordings[0].path = plain.display().to_string();

@@ -1,4 +1,4 @@
-//! Makes file operations fail in a process of the test's own: a small library that is built and preloaded.
+//! Makes file operations fail in a process of the test: a small library is built and preloaded (`LD_PRELOAD`).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -7,13 +7,13 @@ use std::process::Command;
 
 use crate::support::process::is_own_process_with;
 
-/// Decides which file operations fail. The library has the file mapped into memory.
+/// Decides which file operations fail. The preloaded library has the same file mapped into memory.
 pub(crate) struct FileFaults {
     control: File,
 }
 
 impl FileFaults {
-    /// Returns the faults in the process of this test. Everywhere else runs that process and returns `None`.
+    /// Returns the faults if this is the process for this test. Otherwise runs that process and returns `None`.
     #[track_caller]
     pub(crate) fn of_own_process(test: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -31,14 +31,14 @@ impl FileFaults {
         Some(Self { control })
     }
 
-    /// Counts only operations below this folder.
+    /// Counts only file operations below this folder.
     pub(crate) fn watch(&self, folder: &Path) {
         let mut name = folder.as_os_str().as_encoded_bytes().to_vec();
         name.resize(1_000, 0);
         self.control.write_all_at(&name, 20).expect("written");
     }
 
-    /// Counts the syncs of files and folders below this folder, and begins at 0.
+    /// Counts the syncs of files and folders below this folder, from 0.
     pub(crate) fn count_syncs(&self, folder: &Path) {
         self.watch(folder);
         self.control.write_all_at(&[0; 4], SYNCS_AT).expect("written");
@@ -49,7 +49,7 @@ impl FileFaults {
         self.read(SYNCS_AT)
     }
 
-    /// Lets `count` operations fail from number `first` on, and begins to count at 0.
+    /// Makes `count` operations fail, from the operation number `first` on. Operations are counted from 0 again.
     pub(crate) fn fail(&self, errno: i32, first: u32, count: u32) {
         self.stop();
         let words = [first, count, 0, 0].map(u32::to_le_bytes);
@@ -57,7 +57,7 @@ impl FileFaults {
         self.control.write_all_at(&errno.to_le_bytes(), 0).expect("written");
     }
 
-    /// Lets nothing fail any more.
+    /// Makes no operation fail any more.
     pub(crate) fn stop(&self) {
         self.control.write_all_at(&[0; 4], 0).expect("written");
     }
@@ -67,7 +67,7 @@ impl FileFaults {
         self.read(12)
     }
 
-    /// Returns how many of them failed.
+    /// Returns the number of operations that failed.
     pub(crate) fn failed(&self) -> u32 {
         self.read(16)
     }
@@ -87,6 +87,6 @@ fn build(library: &Path) {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
-/// Where the library counts syncs.
+/// Offset in the mapped file at which the library counts syncs.
 const SYNCS_AT: u64 = 1_020;
 const CONTROL: &str = "CALLSPAN_FAULTS";

@@ -1,5 +1,5 @@
-//! Every error of the operating system at every file operation in turn. An error that passes costs nothing. An error that
-//! stays costs at most sound, and the record names it.
+//! Injects every error of the operating system at every file operation in turn. A temporary error may lose nothing. A
+//! lasting error may lose only sound, and the record must say so.
 //!
 //! `CALLSPAN_FAULT_RUNS` sets the number of random runs of the whole recorder, `CALLSPAN_SEED` their faults.
 
@@ -22,11 +22,12 @@ use crate::faults::failing_files::FileFaults;
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, call, until};
 use crate::support::process::is_own_process;
 
-/// What open, write, fsync, rename and unlink can answer: EPERM, ENOENT, EINTR is retried by the standard library, EIO,
-/// ENOMEM, EACCES, EBUSY, ENODEV, ENFILE, EMFILE, EFBIG, ENOSPC, EROFS, ETIMEDOUT, ESTALE, EDQUOT.
+/// Errors that open, write, fsync, rename and unlink can return: EPERM, ENOENT, EIO, ENOMEM, EACCES, EBUSY, ENODEV,
+/// ENFILE, EMFILE, EFBIG, ENOSPC, EROFS, ETIMEDOUT, ESTALE, EDQUOT. EINTR is left out, because the standard library
+/// retries it.
 const ERRORS: [i32; 15] = [1, 2, 5, 12, 13, 16, 19, 23, 24, 27, 28, 30, 110, 116, 122];
 const LEGS: u64 = 3;
-/// Packets of each leg, 20 ms each: three chunks.
+/// Packets of each leg, 20 ms each, so that a leg has three chunks in the spool.
 const PACKETS: i64 = 60;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -107,8 +108,8 @@ fn record_calls(dir: &Path, mut after: impl FnMut(&mut DiskSpool)) -> Vec<CallRe
     records
 }
 
-/// Returns the media packets in a leg's file, and whether it begins with what a restart needs and ends with a whole block.
-/// A file that is missing has none.
+/// Returns the number of media packets in a leg's file, and whether the file begins with the blocks that a restart
+/// needs and ends with a whole block. A missing file has no packets.
 fn kept(dir: &Path, leg: u64) -> (i64, bool) {
     let path = dir.join("spool").join(format!("{}.pcapng", name(leg)));
     let Ok(mut reader) = LegSource::File(path).open() else { return (0, false) };
@@ -151,7 +152,8 @@ fn each_error_at_each_operation_of_the_spool_passes() {
         run(errno, first);
         failed += faults.failed();
     }
-    // The last operations may be fewer in a run, because the writer thread has its own pace.
+    // The number of operations differs between runs, because the writer thread runs in parallel. So the last operations
+    // may not occur.
     let (all, len) = (operations * ERRORS.len() as u32, ERRORS.len() as u32);
     assert!(failed + 5 * len >= all, "{failed} of {all} operations failed");
 }
@@ -222,7 +224,8 @@ fn the_spool_writes_when_others_use_up_all_descriptors() {
     assert!((0..100).all(|leg| kept(dir.path(), leg) == (PACKETS, true)));
 }
 
-/// The shipped call through spool, recordings and journal, with a random error at a random operation for a random time.
+/// Runs the shipped call through spool, recordings and journal, with a random error at a random operation for a random
+/// time.
 #[test]
 #[cfg_attr(not(has_c_compiler), ignore = "needs cc")]
 fn an_error_anywhere_in_the_recorder_loses_no_call() {
@@ -262,7 +265,7 @@ fn an_error_anywhere_in_the_recorder_loses_no_call() {
     }
 }
 
-/// A complete call waits for Pyrus, and each operation with which its recording is read fails once.
+/// A complete call waits for delivery, and each file operation that reads its recording fails once.
 #[test]
 #[cfg_attr(not(has_c_compiler), ignore = "needs cc")]
 fn an_error_while_delivery_reads_a_recording_passes() {
@@ -300,7 +303,7 @@ fn an_error_while_delivery_reads_a_recording_passes() {
     let operations = run(0, 0);
     assert!(operations >= 3, "{operations} operations: the file is opened, looked at and read");
     for first in 0..operations {
-        // A file that is gone (ENOENT) is a case for a person.
+        // A missing file (ENOENT) needs a person.
         let errors: Vec<i32> = ERRORS.into_iter().filter(|errno| *errno != 2).collect();
         run(*rng.choice(&errors).expect("some"), first);
         assert_eq!(faults.failed(), 1, "operation {first}");

@@ -14,7 +14,7 @@ use callspan::time::Timestamp;
 
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, beside, call, capture, delivered, until};
 
-/// Overwrites the pages behind the header, as a dying disk would.
+/// Overwrites the pages behind the header, as a failing disk would.
 fn damage(file: &Path) {
     let mut bytes = std::fs::read(file).expect("a journal");
     assert!(bytes.len() > 8_192);
@@ -36,7 +36,7 @@ fn a_damaged_journal_is_kept_and_delivered_calls_are_not_resent() {
     assert_eq!(place.sent(), [1, 1, 1]);
     let file = place.config.journal.dir.join("journal.sqlite");
     damage(&file);
-    // The same packets once more: the call comes back under the same id, as after a crash before its spool was removed.
+    // The same packets again: the call gets the same id, as after a crash before its spool was removed.
     let mut station = TestRecorder::start(&place);
     let alarm = station.alarm.clone().expect("an admin is told");
     assert!(alarm.contains("damaged") && alarm.contains("1 calls"), "{alarm}");
@@ -130,12 +130,12 @@ fn a_missing_journal_is_rebuilt_without_delivery_too() {
 fn a_journal_lost_during_a_call_costs_no_call_or_task() {
     let place = FaultSetup::new();
     let mut station = TestRecorder::start(&place);
-    // Ringing and answered: registered, and nothing but the journal knows it.
+    // The call rings and is answered: it is registered in Pyrus, and only the journal knows this.
     station.hear(500);
     crate::faults::station::until("it is registered", || place.sent()[0] == 1);
     station.stop();
     std::fs::remove_dir_all(&place.config.journal.dir).expect("removed");
-    // Somebody's copy of an older journal would do the same; here a damaged one is what was left.
+    // An old copy of the journal would have the same effect; here the journal is damaged.
     std::fs::create_dir(&place.config.journal.dir).expect("made");
     std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
     let mut station = TestRecorder::start(&place);
@@ -147,7 +147,7 @@ fn a_journal_lost_during_a_call_costs_no_call_or_task() {
     assert_eq!(place.fake.state().tasks.len(), 1);
 }
 
-/// Repeats what `callspan run` does with a damaged journal: marks it, stops, and starts again.
+/// Repeats the reaction of `callspan run` to a damaged journal: marks it, stops, and starts again.
 #[test]
 fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
     let place = FaultSetup::new();
@@ -169,7 +169,7 @@ fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
         let _ = beside.hold("x", Timestamp::from_secs(n), None); // what another process writes is read anew
         station.journal.damage().is_some()
     });
-    // The call ends while nothing can be written down.
+    // The call ends while nothing can be written to the journal.
     station.hear(ALL);
     Journal::mark_damaged(&place.config.journal, station.journal.damage().expect("just seen")).expect("written");
     station.stop();
@@ -261,5 +261,5 @@ fn a_second_replay_with_a_damaged_or_removed_journal_sends_nothing() {
     assert_eq!(sent(), [1, 1, 1]);
 }
 
-/// Frames of the capture that hold its answer and not its BYE.
+/// Number of frames of the capture that include the answer and not the BYE.
 const ANSWERED: usize = 100;

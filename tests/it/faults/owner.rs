@@ -1,4 +1,4 @@
-//! Files that a person makes beside the service.
+//! Files that another user makes in the folders of the service.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Worker processes that die, hang or eat memory in mid-render, by payloads that a decoder for tests obeys.
+//! Worker processes that crash, hang or use too much memory while they render. A decoder for tests does so on an order
+//! in the payload.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,12 +25,13 @@ fn workers(dir: &Path) -> RenderWorkers {
     RenderWorkers { program: script, base_limit: Duration::from_secs(5) }
 }
 
-/// Writes the capture of a call with an order to the decoder in mid-call.
+/// Writes the capture of a call with an order to the test decoder in the middle of the call.
 fn faulty_capture(dir: &Path, order: &[u8; 8]) -> PathBuf {
     faulty_capture_of(dir, "g711a_direct", order, "")
 }
 
-/// Writes the capture `call` with an order in the media that this host sends; of any host if it is empty.
+/// Writes the capture `call` with an order to the test decoder in the media of one host; of any host if `host` is
+/// empty.
 fn faulty_capture_of(dir: &Path, call: &str, order: &[u8; 8], host: &str) -> PathBuf {
     let mut packets = frames(call);
     let is_media = |data: &[u8]| udp_of(data).is_some_and(|(src, _, payload)| is_rtp(payload) && src.starts_with(host));
@@ -111,7 +113,7 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn leg_that_ends_the_decoder_is_set_aside_and_the_other_leg_is_heard() {
     let mut place = FaultSetup::new();
-    // The caller's leg, which would be rendered first.
+    // Address of the caller's leg, which would be rendered first.
     let caller = "10.9.0.11:";
     place.captures = vec![faulty_capture_of(place.dir.path(), "pbx_b2bua_both_legs_ulaw", b"TESTABRT", caller)];
     place.workers = Some(workers(place.dir.path()));
@@ -130,10 +132,10 @@ fn leg_that_ends_the_decoder_is_set_aside_and_the_other_leg_is_heard() {
     assert_eq!((kept, left), (1, 0), "{names:?}");
 }
 
-/// Healthy calls that are replayed beside the faulty one, several at once.
+/// Intact calls that are replayed beside the faulty one, several at once.
 const HEALTHY: [&str; 5] = ["gsm_direct", "g722_direct", "g711u_direct", "ilbc_direct", "opus_direct"];
 
-/// Replays the faulty call and the healthy ones. Returns the output, and the verdicts of the call records that are there.
+/// Replays the faulty call and the intact ones. Returns the output, and the verdicts of all call records.
 fn replay(dir: &Path, faulty: &Path) -> (Output, Vec<(Option<CallVerdict>, usize)>) {
     let out = dir.join("out");
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
@@ -168,7 +170,7 @@ fn replay_that_a_payload_ended_names_the_call_and_renders_the_others() {
         let warnings: Vec<&str> = said.lines().filter(|line| line.contains(EARLIER_RUN)).collect();
         let faulty = warnings.iter().filter(|line| line.contains("It ends the renderer and has no recording"));
         assert_eq!(faulty.count(), 1, "{said}");
-        // Only the first run isolates the calls that were rendered beside the faulty one, too.
+        // In the first run, the calls that were rendered at the same time are isolated, too.
         assert!(run == 1 || warnings.len() == 1, "{said}");
     }
 }
@@ -176,7 +178,7 @@ fn replay_that_a_payload_ended_names_the_call_and_renders_the_others() {
 /// Part of the warning about a call that is rendered in a worker.
 const EARLIER_RUN: &str = "an earlier run ended while it rendered this or another call";
 
-/// Asks a worker of its own to render a leg from this file. Returns its replies.
+/// Starts a worker and asks it to render a leg from this file. Returns its replies.
 fn replies_about(spool: &Path, recordings: &Path, leg: &Path) -> Vec<serde_json::Value> {
     let settings = serde_json::json!({
         "spool_dir": spool, "recording_dir": recordings, "format": "wav", "sample_rate": null, "part_hours": 0,

@@ -1,4 +1,4 @@
-//! The parts of `callspan run`, fed from a capture file instead of an interface.
+//! The parts of `callspan run`, which read a capture file in place of a network interface.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,14 +19,14 @@ use callspan::service::resume;
 use callspan::spool::disk::DiskSpool;
 use secrecy::SecretString;
 
-/// Folders, a fake Pyrus, and a configuration for them.
+/// Folders, a fake Pyrus, and a configuration for both.
 pub(crate) struct FaultSetup {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) fake: FakePyrus,
     pub(crate) config: Config,
-    /// The processes that render; `None`: calls are rendered in the process of the test.
+    /// The worker processes that render; `None`: calls are rendered in the process of the test.
     pub(crate) workers: Option<RenderWorkers>,
-    /// The captures that are heard.
+    /// The captures to read.
     pub(crate) captures: Vec<PathBuf>,
 }
 
@@ -39,7 +39,7 @@ impl FaultSetup {
         config.spool.dir = dir.path().join("spool");
         config.journal.dir = dir.path().join("state");
         config.recording.dir = dir.path().join("calls");
-        // How full the disk of the tests is says nothing.
+        // The result must not depend on the free space of the test machine.
         config.recording.min_free_gib = 0;
         config.call.numbers.extension_pattern = String::from("102");
         config.pyrus.enabled = true;
@@ -54,7 +54,7 @@ impl FaultSetup {
         Self { dir, fake, config, workers: None, captures: vec![capture()] }
     }
 
-    /// The kinds of the alarms so far.
+    /// Returns the kinds of the alarms so far.
     pub(crate) fn alarms(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.path().join("alarms")).unwrap_or_default();
         let kind =
@@ -62,14 +62,14 @@ impl FaultSetup {
         text.lines().filter_map(kind).collect()
     }
 
-    /// Registrations, uploads and attachments that Pyrus was asked for.
+    /// Returns the numbers of registrations, uploads and attachments that Pyrus was asked for.
     pub(crate) fn sent(&self) -> [u64; 3] {
         let state = self.fake.state();
         [FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| state.requests(e))
     }
 }
 
-/// The parts of the service, at work.
+/// The running parts of the service.
 pub(crate) struct TestRecorder {
     pub(crate) journal: Journal,
     pub(crate) alarm: Option<String>,
@@ -82,7 +82,7 @@ pub(crate) struct TestRecorder {
 }
 
 impl TestRecorder {
-    /// Starts as `run` does.
+    /// Starts all parts as `callspan run` does.
     pub(crate) fn start(place: &FaultSetup) -> Self {
         let config = &place.config;
         let opened = recovery::open(&config.journal, &config.recording.dir).expect("a journal");
@@ -120,14 +120,14 @@ impl TestRecorder {
         }
     }
 
-    /// Adopts what is in the journal once more; these ended while the spool was read back.
+    /// Adopts the live calls of the journal once more. The calls `ended` ended while the spool was read.
     pub(crate) fn adopt(&mut self, ended: &[&str]) {
         let ended = ended.iter().map(|id| String::from(*id)).collect();
         self.finisher.adopt(&mut self.pipeline.engine, &ended).expect("the journal can be read");
         self.forward();
     }
 
-    /// Hears so many frames of the capture.
+    /// Reads the next `frames` frames of the capture.
     pub(crate) fn hear(&mut self, frames: usize) {
         for _ in 0..frames {
             if self.pipeline.step(&mut *self.source, &mut self.spool).expect("readable") == PipelineStep::End {
@@ -140,14 +140,14 @@ impl TestRecorder {
         }
     }
 
-    /// Does not hear so many frames of the capture.
+    /// Skips the next `frames` frames of the capture, as if they had been lost.
     pub(crate) fn skip(&mut self, frames: usize) {
         for _ in 0..frames {
             self.source.next_event().expect("readable");
         }
     }
 
-    /// Nothing comes for a minute: the ticks of a silent wire.
+    /// Simulates a minute without packets.
     pub(crate) fn hear_nothing(&mut self) {
         for _ in 0..600 {
             let now = self.pipeline.engine.now() + Duration::from_millis(100);
@@ -162,7 +162,7 @@ impl TestRecorder {
         }
     }
 
-    /// Ends as `run` does at SIGTERM.
+    /// Stops as `callspan run` does at SIGTERM.
     pub(crate) fn stop(mut self) {
         self.spool.flush();
         self.spool.shutdown();
@@ -172,25 +172,25 @@ impl TestRecorder {
     }
 }
 
-/// 101 calls 102, G.711 A-law: one call of eight seconds, see fixtures/README.md.
+/// Returns the path of a capture: 101 calls 102, G.711 A-law, one call of eight seconds (fixtures/README.md).
 pub(crate) fn capture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap")
 }
 
-/// Nobody waits a minute in a test.
+/// Pauses between tries, shorter than in the product.
 const PAUSES: &[Duration] = &[Duration::from_millis(100)];
 
-/// More frames than the capture has.
+/// A number of frames that is higher than that of the capture.
 pub(crate) const ALL: usize = 100_000;
 
-/// The one call of the journal.
+/// Returns the only call of the journal.
 pub(crate) fn call(journal: &Journal) -> Option<StoredCall> {
     let mut calls = journal.calls(&CallFilter::default()).ok()?;
     assert!(calls.len() <= 1, "{} calls", calls.len());
     calls.pop()
 }
 
-/// Waits until the call is complete and delivered, and gives the record that lies beside its recording.
+/// Waits until the call is complete and delivered. Returns the record beside its recording.
 pub(crate) fn delivered(place: &FaultSetup, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the call is delivered and its record says so", || {
@@ -201,14 +201,14 @@ pub(crate) fn delivered(place: &FaultSetup, journal: &Journal) -> CallRecord {
     record.expect("just seen")
 }
 
-/// The record beside the recording.
+/// Returns the record beside the recording.
 pub(crate) fn beside(recordings: &Path, id: &str) -> Option<CallRecord> {
     let name = std::ffi::OsString::from(format!("{id}.json"));
     let path = below(recordings).into_iter().find(|p| p.file_name() == Some(&name))?;
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -229,7 +229,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A small file system in memory, unmounted when dropped.
+/// A small file system in memory. Dropping this unmounts it.
 pub(crate) struct TmpfsMount {
     at: PathBuf,
 }
@@ -248,7 +248,7 @@ impl TmpfsMount {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Takes all the room that is left; it comes back when the file is removed.
+    /// Writes a file that takes all free space. Removing the file frees the space again.
     pub(crate) fn fill(&self) -> PathBuf {
         use std::io::Write as _;
         let path = self.at.join("filler");

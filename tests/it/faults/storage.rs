@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::faults::station::{TmpfsMount, below, until};
 use crate::support::configuration::ServiceToml;
 
-/// Writes a configuration with three folders; that of recordings is `calls`.
+/// Writes a configuration with three folders; recordings are in `calls`.
 fn configuration(dir: &Path) -> PathBuf {
     ServiceToml::new(dir)
         .set("capture", "interface = \"lo\"")
@@ -23,7 +23,7 @@ fn run(config: &Path) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs")
 }
 
-/// Starts the service and waits until it captures. Returns it and the rest of its log.
+/// Starts the service and waits until it captures. Returns its process and the thread that reads the rest of its log.
 fn started(config: &Path) -> (Child, std::thread::JoinHandle<String>) {
     let mut child = run(config);
     let mut lines = BufReader::new(child.stderr.take().expect("piped"));
@@ -54,7 +54,7 @@ fn a_recording_disk_that_is_not_mounted_is_noticed() {
     std::fs::create_dir(&calls).expect("made");
     let mount = TmpfsMount::new(&calls, 1_024);
     let (child, _) = started(&config);
-    // The disk goes away while the service runs.
+    // The disk is unmounted while the service runs.
     drop(mount);
     let alarms = || std::fs::read_to_string(dir.path().join("alarms")).unwrap_or_default();
     until("the alarm names the mount", || {
@@ -64,14 +64,14 @@ fn a_recording_disk_that_is_not_mounted_is_noticed() {
     });
     stop(child);
     assert_eq!(below(&calls), Vec::<PathBuf>::new(), "nothing is written underneath");
-    // It is still away at the next start.
+    // It is still not mounted at the next start.
     let mut child = run(&config);
     let mut log = String::new();
     child.stderr.take().expect("piped").read_to_string(&mut log).expect("text");
     assert_eq!(child.wait().expect("ours").code(), Some(1), "{log}");
     assert!(log.contains("recording folder") && log.contains(&format!("{} is not mounted", calls.display())), "{log}");
     assert_eq!(below(&calls), Vec::<PathBuf>::new(), "nothing is written underneath");
-    // Another disk in its place is used only when a person says so.
+    // Another disk in its place is used only after a person allows it.
     let _other = TmpfsMount::new(&calls, 1_024);
     let mut child = run(&config);
     log.clear();

@@ -1,11 +1,12 @@
-//! Counts the syncs that each promise needs. A sync that is missing is data lost in a power cut; one too many is time.
+//! Counts the syncs to disk that each guarantee needs. A missing sync loses data in a power cut; a needless one costs
+//! time.
 
 use callspan::journal::CallStage;
 
 use crate::faults::failing_files::FileFaults;
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, call, until};
 
-/// Syncs of a published call: recording, record, and their folder. Peaks are not synced.
+/// Number of syncs of a published call: recording, record, and their folder. Peaks (waveform data) are not synced.
 const PUBLISHED: u32 = 3;
 
 #[test]
@@ -22,17 +23,17 @@ fn recording_and_record_are_synced_before_the_call_is_complete() {
     assert_eq!(faults.syncs(), PUBLISHED);
 }
 
-/// A recorder without delivery, whose own rows need further syncs.
+/// Returns a setup without delivery, because rows of delivery need further syncs.
 fn setup() -> FaultSetup {
     let mut setup = FaultSetup::new();
     setup.config.pyrus.enabled = false;
     setup
 }
 
-/// Hears the call and waits until it is complete.
+/// Reads the whole call and waits until it is complete.
 fn complete(mut recorder: TestRecorder) {
     recorder.hear(ALL);
     until("the call is complete", || call(&recorder.journal).is_some_and(|call| call.stage == CallStage::Complete));
-    // The recorder is left running: its end is not part of the call.
+    // The recorder is not stopped, because its end is not part of the call.
     std::mem::forget(recorder);
 }

@@ -1,6 +1,8 @@
-//! Alarms about the mirror, and the webhook of finished calls, of a whole `callspan run` on a virtual wire.
+//! Alarms about the mirror port, and the webhook of finished calls, of a complete `callspan run` on a virtual
+//! interface.
 //!
-//! The alarms take two windows to be raised and one to end. With the shortest window, a minute, each test takes four minutes.
+//! An alarm takes two windows to be raised and one to end. With the shortest window, a minute, each test takes four
+//! minutes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -28,8 +30,8 @@ fn calls_without_rtp_are_an_alarm_until_they_have_it() {
     raised_and_over("cu", is_sip, ["media_unheard", "media_unheard_over"]);
 }
 
-/// Sends one call after another. At first only the frames that `keeps` allows are on the wire, until the first alarm; then
-/// all are.
+/// Sends one call after another. Until the first alarm only the frames that `keeps` selects are sent, then all frames.
+/// Checks that the alarms of these kinds are raised and end.
 fn raised_and_over(name: &str, keeps: fn(&[u8]) -> bool, kinds: [&str; 2]) {
     let wire = VethPair::new(name);
     let dir = tempfile::tempdir().expect("a folder");
@@ -82,8 +84,8 @@ fn wait_for_kind(told: &Path, kind: &str) -> Option<()> {
     None
 }
 
-/// The webhook of finished calls gets a call again after HTTP 500, with the same key. A call that it always refuses is a dead
-/// letter, also over a restart, until a person sends it again.
+/// After HTTP 500 the webhook of finished calls gets the call again, with the same key. A call that it always refuses
+/// becomes a dead letter and stays one over a restart, until a person sends it again.
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
 fn finished_call_reaches_the_webhook_after_failures_and_as_a_revived_dead_letter() {
@@ -146,7 +148,7 @@ fn wait_until_dead(config: &Path) {
     }
 }
 
-/// A message at the webhook.
+/// A message that the webhook received.
 struct HookedMessage {
     key: String,
     signature: String,
@@ -154,7 +156,7 @@ struct HookedMessage {
     body: String,
 }
 
-/// Serves HTTP with the status that is set.
+/// Starts an HTTP server that answers with the current value of `status`.
 fn receiver(status: Arc<AtomicU16>) -> (String, Receiver<HookedMessage>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
@@ -221,9 +223,9 @@ fn send(interface: &str, call: CallFrames, keeps: impl Fn(&[u8]) -> bool) {
     }
 }
 
-/// `alerts.mirror_window_minutes` of these tests.
+/// Value of `alerts.mirror_window_minutes` in these tests.
 const WINDOW: Duration = Duration::from_secs(60);
-/// The watch looks every few seconds, and a busy machine is late.
+/// Additional time: mirror ports are checked every few seconds, and a busy machine is late.
 const SLACK: Duration = Duration::from_secs(20);
-/// For a call to be finished and its message to be sent.
+/// Maximum wait until a call is finished and its message is sent.
 const PATIENCE: Duration = Duration::from_secs(60);

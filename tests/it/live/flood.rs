@@ -54,10 +54,10 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
         wait_until("the scan is over and its memory is free", || resident_mib(pid) < before + LEFT_MIB);
         println!("resident {} MiB, {:.0} s after the flood", resident_mib(pid), sent.flooded.elapsed().as_secs_f64());
     }
-    // Once more, and the service is stopped with everything still queued.
+    // A second flood, and the service is stopped while packets are still queued.
     flood(&wire.talkers, invites, REAL);
     if !is_measured {
-        // A debug build may be far behind the wire, and a stop does not wait for all that it has not read.
+        // A debug build may be far behind, and a stop does not wait for packets that were not read yet.
         let answered = |call: &StoredCall| is_real(&call.record) && call.record.answered_at.is_some();
         wait_until("the real calls are heard", || {
             all().iter().filter(|call| answered(call)).count() == 2 * REAL as usize
@@ -89,7 +89,7 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
     let single =
         records.iter().filter(|r| !is_real(r) && r.problems.iter().all(|p| scan_attempts(p).is_none())).count();
     println!("scan records: {attempts:?}; {single} records of single attempts");
-    // Each start counts a source anew, and so does the minute in which the flood began.
+    // The count of a source begins anew at each start, and in the minute in which the flood began.
     assert!(single <= 4 * ALLOWED as usize, "{single} attempts have records of their own");
     // Every second INVITE is refused. Attempts without any response are under way for minutes.
     let expected = if is_measured { invites } else { invites / 2 };
@@ -107,15 +107,16 @@ fn scan_attempts(problem: &callspan::call::record::CallProblem) -> Option<u64> {
     problem.packets.filter(|_| problem.kind == ProblemKind::Scan)
 }
 
-/// Moments of a flood.
+/// End times of a flood.
 struct SentFlood {
-    /// The last BYE of a real call.
+    /// Time of the last BYE of a real call.
     ended: Instant,
-    /// The last INVITE.
+    /// Time of the last INVITE.
     flooded: Instant,
 }
 
-/// Sends INVITEs that nobody answers, every second one refused, [`RATE`] a second, and [`REAL`] calls from `first` on in their midst.
+/// Sends [`RATE`] INVITEs a second; every second one is refused, the others get no response. Sends [`REAL`] calls at the same
+/// time, numbered from `first`.
 fn flood(end: &str, invites: u32, first: u32) -> SentFlood {
     let mut device = pcap::Capture::from_device(end).expect("ours").open().expect("root");
     let mut frames: Vec<(Duration, Vec<u8>)> = Vec::new();
@@ -143,7 +144,7 @@ fn flood(end: &str, invites: u32, first: u32) -> SentFlood {
     SentFlood { ended: begin + ended, flooded: Instant::now() }
 }
 
-/// Returns an INVITE of the scanner, or the response to it, as a frame.
+/// Returns an INVITE of the scanner, or the response to one, as a frame.
 fn attempt(n: u64, start: &str, is_response: bool) -> Vec<u8> {
     let tag = if is_response { ";tag=r" } else { "" };
     let text = format!(
@@ -198,15 +199,15 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// INVITEs of the scanner in a second.
+/// Number of INVITEs of the scanner in a second.
 const RATE: u32 = 10_000;
-/// Real calls beside it.
+/// Number of real calls during the flood.
 const REAL: u32 = 3;
-/// From the answer to the BYE of a real call: in the midst of the flood.
+/// Time from the answer to the BYE of a real call, so that it is in the middle of the flood.
 const TALK: Duration = Duration::from_millis(1_500);
-/// `calls.scan_per_minute`.
+/// Value of `calls.scan_per_minute`.
 const ALLOWED: u32 = 120;
-/// The engine keeps 40,000 legs of a few KiB.
+/// Maximum memory, MiB: the engine keeps 40,000 legs of a few KiB.
 const MOST_MIB: u64 = 512;
-/// Free memory that the allocator keeps.
+/// Maximum memory after the flood, MiB: the allocator keeps some free memory.
 const LEFT_MIB: u64 = 128;

@@ -25,7 +25,7 @@ use callspan::call::record::{CallOutcome, CallRecord, CallVerdict, EndedBy, Prob
 const CALL: &str = "g711a_direct";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A network namespace with a pair of interfaces, `tap0` and `mirror0`; gone when dropped.
+/// A network namespace with a pair of interfaces, `tap0` and `mirror0`. Dropping this removes it.
 pub(crate) struct NetworkNamespace(pub(crate) String);
 
 impl NetworkNamespace {
@@ -69,7 +69,7 @@ fn configuration(dir: &Path, interface: &str) -> PathBuf {
     crate::support::configuration::configuration(dir, interface, "[pyrus]\nenabled = false\n")
 }
 
-/// A running service, with the lines of its standard error. Killed when dropped.
+/// A running service, with the lines of its standard error. Dropping this kills it.
 pub(crate) struct LiveService {
     child: Child,
     lines: Receiver<String>,
@@ -95,7 +95,7 @@ impl LiveService {
         }
     }
 
-    /// SIGTERM; the exit status and all that was said.
+    /// Sends SIGTERM and waits for the end. Returns the exit status and the lines of standard error.
     pub(crate) fn stop(mut self) -> (Option<i32>, Vec<String>) {
         signal("-TERM", &self.child.id().to_string());
         let status = self.child.wait().unwrap();
@@ -111,14 +111,15 @@ impl Drop for LiveService {
     }
 }
 
-/// Where the sender says when it sent each frame: ns since the epoch, one a line.
+/// Environment variable with a file in which the sender stores when it sent each frame: ns since the epoch, one a line.
 const SENT: &str = "CALLSPAN_TEST_SENT";
 
-/// The service that is to be stopped for a moment in mid-call, while more comes than its ring holds.
+/// Environment variable with the process id of the service, which the sender suspends in the middle of the call while
+/// more frames come than the ring buffer holds.
 const STOPPED: &str = "CALLSPAN_TEST_STOPPED";
 
-/// Plays the call onto `tap0`, in real time. Run by [`a_call_on_the_wire_becomes_its_record_and_recording`] and others
-/// inside the namespace.
+/// Plays the call onto `tap0` in real time. [`a_call_on_the_wire_becomes_its_record_and_recording`] and other tests run
+/// this in the namespace.
 #[test]
 #[ignore = "a helper: it sends, and needs an interface to send on"]
 fn sender() {
@@ -131,7 +132,7 @@ fn sender() {
         match &stopped {
             Some(pid) if n == packets.len() / 2 => {
                 signal("-STOP", pid);
-                // 6 MiB that nobody wants.
+                // 6 MiB of frames that are no traffic of calls.
                 let noise = [[0xFF; 12].as_slice(), &[0x12, 0x34], &[0; 1_386]].concat();
                 (0..4_500).for_each(|_| out.sendpacket(&noise[..]).unwrap());
             }
@@ -151,7 +152,7 @@ fn signal(name: &str, pid: &str) {
     assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
 }
 
-/// Packets of the call for which there is no room in the ring: a quarter of a second.
+/// Number of packets of the call for which the ring buffer has no room: a quarter of a second.
 const LOST: usize = 25;
 
 fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
@@ -186,7 +187,7 @@ fn a_call_on_the_wire_becomes_its_record_and_recording() {
     while files_with(&recordings, "json").is_empty() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
-    // The report is written every five seconds.
+    // The state file is written every five seconds.
     std::thread::sleep(Duration::from_secs(6));
     let config = dir.path().join("callspan.toml");
     let status = Command::new(program()).args(["status", "--json", "-c"]).arg(&config).output().unwrap();
@@ -230,7 +231,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
         .set("alerts", &format!("command = \"cat >> {}\"", alarms.display()))
         .set("pyrus", "enabled = false")
         .write();
-    // `ip netns exec` becomes the program: its process is the service's.
+    // `ip netns exec` replaces itself by the program, so the process is the service.
     let mut run = namespace.command(&program());
     run.args(["run", "-c"]).arg(&config);
     let mut service = LiveService::start(run);
@@ -252,7 +253,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
     let record: CallRecord = serde_json::from_str(&std::fs::read_to_string(&jsons[0]).unwrap()).unwrap();
     assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     let lost = record.sides.caller.lost + record.sides.callee.lost;
-    // RTP of both, and what stood in the ring's last blocks.
+    // RTP packets of both sides, and those in the last blocks of the ring buffer.
     assert!((10..=LOST as u64 + 5).contains(&lost), "{lost} lost of about {LOST}");
     let problems: Vec<_> = record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect();
     assert_eq!(problems, [("lost_by_us", Some(lost))]);
@@ -260,7 +261,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
     assert!(told.lines().any(|line| line.contains("\"capture_drops\"")), "an alarm says so: {told}");
 }
 
-/// Each voice is where the sender sent it, whatever it was late.
+/// Checks that each packet's sound is at the time at which it was sent, however late it was.
 fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
     let log = std::fs::read_to_string(log).unwrap();
     let stamps = log.lines().map(|line| line.parse().unwrap());
@@ -279,7 +280,7 @@ fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
         let score = judge(&channel, &tracks[side], &tracks[1 - side]);
         println!("{score:?}");
         assert!(score.windows >= 7 && score.lost == 0 && score.missing_ms == 0 && score.leak < 0.15, "{score:?}");
-        // The kernel stamps a frame a little after the sender looked at its clock.
+        // The kernel's timestamp is a little later than the sender's clock reading.
         assert!(score.lag_ms.abs() < 5.0 && score.spread_ms < 5.0, "{score:?}");
     }
 }
@@ -311,7 +312,7 @@ fn an_interface_that_goes_down_is_reported_and_captured_again() {
     let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
     assert!(last.contains("rtp=806") && last.contains("left_aside=nothing"), "the whole call after it: {last}");
     let told = std::fs::read_to_string(&alarms).unwrap();
-    // The disk of the machine may have something to say as well.
+    // Other lines may concern the disk of the test machine.
     let of_interface = |line: &&str| line.contains("\"interface_");
     let kinds: Vec<bool> = told.lines().filter(of_interface).map(|l| l.contains("\"interface_down\"")).collect();
     assert_eq!(kinds, [true, false], "down, then up: {told}");
@@ -329,7 +330,7 @@ fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
         .set("pyrus", "enabled = false")
         .write();
     let mut run = namespace.command(&program());
-    // systemd's socket, which nobody listens on here.
+    // The socket of systemd, on which no process listens here.
     run.env("NOTIFY_SOCKET", dir.path().join("notify")).args(["run", "-c"]).arg(&config);
     let mut service = LiveService::start(run);
     service.wait_for("waiting for mirror0, usb0");
@@ -463,5 +464,6 @@ fn a_service_of_root_keeps_only_the_capabilities_that_it_needs() {
     assert_eq!(service.stop().0, Some(0));
 }
 
-/// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER and CAP_NET_RAW (linux/capability.h).
+/// The capabilities that the service needs: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER and
+/// CAP_NET_RAW (linux/capability.h).
 const NEEDED: u64 = 0b1111 | 1 << 13;

@@ -41,7 +41,7 @@ fn day_of_calls_and_faults_leaves_the_service_as_it_was() {
         let (stop, end) = (Arc::clone(&stop), wire.talkers.clone());
         move || talk(&end, &stop)
     });
-    // Two thirds of the time one process lives, so that its memory can be compared.
+    // One process runs for two thirds of the time, so that its memory use can be compared.
     let (mut child, _) = start(&config);
     let begin = Instant::now();
     pause(length / 10);
@@ -126,7 +126,7 @@ impl Resources {
     }
 }
 
-/// A disk that can be full. Removed when dropped.
+/// A disk that can be filled. Dropping this removes it.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
@@ -156,6 +156,6 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Calls that are owed at any time, because they have just ended.
+/// Maximum number of calls that are not finished at any time, because they have just ended.
 const FEW: usize = 10;
 const FILL: &str = "fill";

@@ -1,4 +1,4 @@
-//! `callspan run` on two capture interfaces at once.
+//! `callspan run` with two taps, i.e. capture interfaces, at once.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::support::configuration::configuration;
 use crate::support::veth::VethPair;
 use callspan::call::record::{CallRecord, CallVerdict};
 
-/// Two taps with their senders.
+/// Two network namespaces, each with a tap and a sender.
 struct TwoTaps {
     wires: [VethPair; 2],
     out: Vec<pcap::Capture<pcap::Active>>,
@@ -41,7 +41,7 @@ impl TwoTaps {
     }
 }
 
-/// Returns whether the caller sent a frame.
+/// Returns whether the caller sent the frame.
 fn is_of_caller(frame: &[u8]) -> bool {
     frame[26..30] == [10, 9, 0, 11]
 }
@@ -92,16 +92,16 @@ fn halves_on_two_taps_are_one_call_and_copies_between_taps_are_removed() {
         assert_eq!((packets(record), record.legs.len()), ([(100, 0), (100, 0)], 1), "{:?}", record.sides);
         assert!(record.problems.is_empty(), "{:?}", record.problems);
     }
-    // The report is written every five seconds.
+    // The state file is written every five seconds.
     std::thread::sleep(Duration::from_secs(6));
     let config = dir.path().join("callspan.toml");
     let output = Command::new(program()).args(["status", "--json", "-c"]).arg(config).output().unwrap();
     let view: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let taps_seen = view["service"]["taps"].as_array().unwrap();
     let count = |name: &str| taps_seen.iter().map(|tap| tap[name].as_u64().unwrap()).collect::<Vec<_>>();
-    // Half of call 1 and all of call 2; half of call 1 and all of calls 2 and 3.
+    // First tap: half of call 1 and all of call 2. Second tap: half of call 1 and all of calls 2 and 3.
     assert_eq!(count("rtp"), [300, 500], "{view:#}");
-    // Each of the 18 messages once, whichever tap was read first; the 6 copies of call 2 are removed.
+    // Each of the 18 messages is counted once, whichever tap was read first; the 6 copies of call 2 are removed.
     assert_eq!((count("sip").iter().sum::<u64>(), count("copies").iter().sum::<u64>()), (18, 6), "{view:#}");
     assert!(taps_seen.iter().all(|tap| tap["is_up"] == true));
     assert_eq!(taps_seen[1]["name"], taps.wires[1].recorder.as_str());

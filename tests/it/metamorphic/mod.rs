@@ -1,6 +1,7 @@
-//! Metamorphic tests of whole calls: a capture is changed as another network or mirror would change it.
+//! Metamorphic tests of whole calls: a capture is changed in ways in which another network or mirror port would change
+//! it.
 //!
-//! The call keeps its id, its sound to the byte, and its record except for fields that describe the transport.
+//! The call must keep its id, each byte of its sound, and its record except for fields that describe the transport.
 
 use crate::support::captures::{ReplayResult, frames, replay_bytes, replay_packets};
 use crate::support::packets::{self, CapturedFrame, OverIpv6};
@@ -13,9 +14,9 @@ mod spool;
 
 const MS: i64 = 1_000_000;
 
-/// One call without a PBX, one with both legs, one over TCP: each disguise is tried on these.
+/// Calls on which all changes are tried: one without a PBX, one with both legs, one over TCP.
 const CALLS: [&str; 3] = ["g711a_direct", "pbx_b2bua_both_legs_ulaw", "tcp_signalling"];
-/// Every call with G.711; what costs little is tried on all of them.
+/// All calls with G.711, on which the cheap changes are tried.
 const ALL_CALLS: [&str; 11] = [
     "blind_transfer_refer_pbx",
     "dtmf_rfc4733_direct",
@@ -29,7 +30,7 @@ const ALL_CALLS: [&str; 11] = [
     "ring_group_fork_pbx",
     "tcp_signalling",
 ];
-/// Calls over UDP without a PBX, for what rewrites SIP.
+/// Calls over UDP without a PBX, on which changes of SIP are tried.
 const UDP_CALLS: [&str; 3] = ["g711a_direct", "hold_resume_direct", "blind_transfer_refer_pbx"];
 
 /// The parts of a record that must stay the same, and the sound.
@@ -54,9 +55,9 @@ impl ComparableCall {
         clean
     }
 
-    /// Equality, with a message that can be read.
+    /// Checks that two calls are equal, with a readable message if not.
     fn assert_same(&self, other: &Self, what: &str) {
-        // The sound first without its hash: what else differs says more.
+        // The sound is compared first and without its hash, because other differences explain more.
         let records = |e: &Self| -> Vec<CallRecord> {
             let mut records = e.records.clone();
             records.iter_mut().flat_map(|r| &mut r.recordings).for_each(|f| f.sha256.clear());
@@ -67,7 +68,7 @@ impl ComparableCall {
     }
 }
 
-/// RFC 3550 counts jitter, and what comes out of order, in the order of arrival.
+/// Returns the call without jitter and packets out of order, which RFC 3550 counts in the order of arrival.
 fn whatever_the_order(mut essence: ComparableCall) -> ComparableCall {
     for record in &mut essence.records {
         for side in [&mut record.sides.caller, &mut record.sides.callee] {
@@ -77,7 +78,7 @@ fn whatever_the_order(mut essence: ComparableCall) -> ComparableCall {
     essence
 }
 
-/// A record without what says how it came here: source, paths, transport, copies.
+/// Returns a record without the fields that depend on the transport: source, paths, protocol, copies.
 fn without_the_way(mut record: CallRecord) -> CallRecord {
     record.source.clear();
     for recording in &mut record.recordings {
@@ -92,7 +93,7 @@ fn without_the_way(mut record: CallRecord) -> CallRecord {
     record
 }
 
-/// The same, and without addresses and order of arrival.
+/// Like [`without_the_way`], and without addresses and the order of arrival.
 fn without_addresses(mut record: CallRecord) -> CallRecord {
     for leg in &mut record.legs {
         (leg.caller_addr, leg.callee_addr) = (None, None);
@@ -104,7 +105,7 @@ fn without_addresses(mut record: CallRecord) -> CallRecord {
     record
 }
 
-/// Name, and the function that changes a capture.
+/// Name of a change, and the function that applies it to a capture.
 type CaptureRewrite = (&'static str, fn(&[CapturedFrame]) -> Vec<u8>);
 
 fn check(calls: &[&str], disguises: &[CaptureRewrite]) {
@@ -179,7 +180,7 @@ fn every_tunnel_shows_the_same_call() {
 
 #[test]
 fn fragments_in_every_order_show_the_same_call() {
-    // RTP of 20 ms of G.711 is 180 bytes of UDP payload and header: three fragments of up to 64 bytes.
+    // RTP with 20 ms of G.711 is 180 bytes of UDP payload and header: three fragments of up to 64 bytes.
     fn permuted(frame: &[u8], order: [usize; 3]) -> Vec<Vec<u8>> {
         let pieces = packets::fragmented(frame, 64);
         match pieces.len() {
@@ -323,7 +324,7 @@ fn a_fragment_that_is_lost_costs_its_own_packet_and_nothing_else() {
     for p in &packets {
         let mut pieces = packets::fragmented(&p.data, 64);
         rtp += u32::from(carries_rtp(p));
-        // Of the hundredth packet of sound the piece in the middle.
+        // The middle piece of the hundredth RTP packet is lost.
         if carries_rtp(p) && rtp == 100 {
             pieces.remove(1);
         }
@@ -338,7 +339,7 @@ fn a_fragment_that_is_lost_costs_its_own_packet_and_nothing_else() {
     let (heard, whole) = (samples(&shown.wav(record)), samples(&clean.sound[0]));
     assert_eq!(heard.len(), whole.len(), "nothing after it moved");
     let other = heard.iter().zip(&whole).filter(|(a, b)| a != b).count();
-    // 20 ms are concealed; what concealment leaves behind dies away within another 40 ms.
+    // 20 ms are concealed; the effect of the concealment ends within another 40 ms.
     assert!((1..=60 * 8).contains(&other), "{other} samples differ");
 }
 
@@ -385,7 +386,7 @@ fn a_tcp_stream_opened_before_the_capture_is_read_midway() {
     let name = "g711a_direct";
     let clean = ComparableCall::clean(name);
     for cut in [100, 1460] {
-        // The end of an older message stands before the first one of each direction.
+        // The end of an older message stands before the first message of each direction.
         let mut seen = std::collections::HashSet::new();
         let under_way = rewrite::sip(&frames(name), |p, m| match seen.insert(p.data[26..30].to_vec()) {
             true => [b"er-Agent: old\r\nContent-Length: 12\r\n\r\na=sendrecv\r\n".as_slice(), m].concat(),
@@ -427,7 +428,7 @@ fn the_same_capture_twice_gives_the_same_bytes() {
     }
 }
 
-/// Returns the parts of a record that do not depend on the first message of the call.
+/// Checks the parts of a record that do not depend on the first message of the call.
 fn assert_same_call(shown: &ReplayResult, clean: &ComparableCall, what: &str) {
     let (record, wanted) = (shown.only(), &clean.records[0]);
     let core = |r: &CallRecord| (r.from.clone(), r.to.clone(), r.internal.clone(), r.outcome, r.verdict, r.ended_by);

@@ -16,7 +16,7 @@ use callspan::service::maintenance::RetentionCandidates;
 use callspan::service::recovery;
 use callspan::time::Timestamp;
 
-/// A delivered call of a minute with one recording, one call each five minutes.
+/// Returns a delivered call of a minute with one recording; one call begins each five minutes.
 fn record(n: u32, dir: &Path) -> CallRecord {
     let at = Timestamp::from_secs(1_700_000_000 + i64::from(n) * 300);
     let id = format!("{}-{n:012x}", at.to_rfc3339_secs().replace(['-', ':'], ""));
@@ -66,7 +66,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Does something, and says how long it took.
+/// Runs `work` and prints how long it took.
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let (begun, before) = (now(), rss_kib());
     let done = work();

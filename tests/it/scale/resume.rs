@@ -32,7 +32,7 @@ fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
     DiskSpool::start(&config).expect("a spool")
 }
 
-/// The hop of a leg: from outside to the PBX, from the PBX to a telephone.
+/// Returns the hop of a leg: from outside to the PBX, or from the PBX to a telephone.
 fn hop(leg: u32) -> (Endpoint, Endpoint) {
     let (outside, pbx, phone) = ([10, 1, 0, 1], [10, 1, 0, 2], [10, 1, 0, 3]);
     if leg.is_multiple_of(2) {
@@ -42,7 +42,7 @@ fn hop(leg: u32) -> (Endpoint, Endpoint) {
     }
 }
 
-/// Own ports for each leg: 8,000 an address.
+/// Returns a media endpoint for one leg only; each address has 8,000 ports.
 fn media(leg: u32, side: u32) -> Endpoint {
     let host = [10, 2 + side as u8, (leg / 8_000) as u8, 1];
     Endpoint::v4(host, 10_000 + (leg % 8_000) as u16 * 2)
@@ -71,7 +71,7 @@ fn sip(leg: u32, way: (Endpoint, Endpoint), start: &str, cseq: &str, media: Opti
     .into_bytes()
 }
 
-/// Fills a spool with the first seconds of calls, as a process leaves it that is killed.
+/// Writes a spool with the first seconds of calls, in the state in which a killed process leaves it.
 fn leave(folder: &Path, legs: u32, seconds: u32) -> Vec<String> {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
@@ -117,12 +117,12 @@ fn leave(folder: &Path, legs: u32, seconds: u32) -> Vec<String> {
     spool.flush();
     let mut ids: Vec<String> = engine.live_ids().map(str::to_owned).collect();
     ids.sort();
-    // No farewell: what is written at an orderly end is not.
+    // The spool is not closed, because an orderly end writes more.
     std::mem::forget(spool);
     ids
 }
 
-/// Starts again; gives how long it took, and how many bytes were read.
+/// Starts an engine from the spool. Returns how long this took, and how many bytes were read.
 fn come_up(folder: &Path, legs: u32, ids: &[String]) -> (Duration, u64) {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
@@ -143,7 +143,7 @@ fn handles(folder: &Path) -> usize {
     all.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(|file| file.starts_with(folder)).count()
 }
 
-/// By this process, from whatever file.
+/// Returns the number of bytes that this process has read from files.
 fn bytes_read() -> u64 {
     let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     text.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok()).unwrap_or(0)
@@ -177,7 +177,7 @@ fn a_restart_reads_no_more_for_longer_calls() {
         );
         reads.push(read);
     }
-    // Of a leg its end (52 KiB) and its signalling, twice.
+    // Of each leg, its end (52 KiB) and its signalling are read, twice.
     assert!(reads.iter().all(|read| *read < u64::from(legs) * 80 * 1024), "{reads:?}");
 }
 
