@@ -24,7 +24,7 @@ fn fixture(name: &str) -> Vec<Vec<u8>> {
     payloads
 }
 
-/// The fixtures are 1.2 s long, that is 60 times 20 ms: an element is 20 ms.
+/// The fixtures are 1.2 s long, i.e. 60 times 20 ms: an element is 20 ms.
 fn decoding(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode 20 ms");
     group.throughput(Throughput::Elements(60)).sample_size(20);
@@ -92,7 +92,7 @@ fn resampling(c: &mut Criterion) {
     group.finish();
 }
 
-/// The packet's tag is wrong on purpose in the second: then each roll-over count is tried.
+/// In the second bench the packet's tag is wrong, so every roll-over counter is tried.
 fn decrypting(c: &mut Criterion) {
     // The reference packet of libsrtp's srtp_driver and its key.
     let inline = "4fl6DT4Bi+DWT6MsBt5BOQ7Gda1Jiv7rtpYLOqvm".to_owned();

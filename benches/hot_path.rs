@@ -1,6 +1,7 @@
 //! Measures the cost of one RTP packet of a known call on the capture thread: decode, look-up, spool append.
 //!
-//! `cargo bench --bench hot_path`: processor time of the capture thread. Each packet belongs to the next of N calls in turn, as on a wire.
+//! `cargo bench --bench hot_path`: processor time of the capture thread. Each packet belongs to the next of N calls in
+//! turn, as on a wire.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// Accepts everything and keeps nothing.
+/// A sink that discards everything.
 struct Nowhere;
 
 impl LegSink for Nowhere {
@@ -32,12 +33,12 @@ impl LegSink for Nowhere {
     fn discard(&mut self, _leg: LegId) {}
 }
 
-/// The bench runs for days of capture time: no call may reach its length limit.
+/// Returns a configuration without a length limit, because the bench runs for days of capture time.
 fn endless() -> Config {
     Config { max_hours: 1_000_000, ..Config::default() }
 }
 
-/// Answered G.711 calls, each with a frame that gets a new sequence number and timestamp for each packet.
+/// Answered G.711 calls. Each has a frame that gets a new sequence number and timestamp for each packet.
 struct World {
     frames: Vec<Vec<u8>>,
     next: usize,
@@ -122,7 +123,7 @@ fn feed(decoder: &mut FrameDecoder, engine: &mut Engine, sink: &mut dyn LegSink,
 
 type Address = ([u8; 4], u16);
 
-/// Signalling and media addresses of both ends.
+/// Returns the signalling and media addresses of both ends.
 fn addresses(call: u32) -> [Address; 4] {
     let [_, a, b, c] = call.to_be_bytes();
     [([10, a, b, c], 5_060), ([10, 200, 0, 1], 5_060), ([10, a, b, c], 4_000), ([10, 200, 1 + b, c], 10_000)]
@@ -156,7 +157,7 @@ fn rtp(call: u32) -> Vec<u8> {
     out
 }
 
-/// Ethernet, IPv4, UDP: the UDP payload begins at byte 42.
+/// Returns a frame of Ethernet, IPv4 and UDP: the UDP payload begins at byte 42.
 fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     out.extend([0x45, 0]);
@@ -172,9 +173,10 @@ fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Bytes of the voices.
+/// Number of bytes of the voices.
 const VOICE_BYTES: usize = 65_536;
-/// Packets of a call that are surely watched: 48 blocks of the 2 of a packet, one in eight.
+/// Number of packets of a call that are surely watched for content evidence: 48 blocks of two in a packet, one block in
+/// eight.
 const WATCHED_PACKETS: u64 = 150;
 
 fn hot_path(c: &mut Criterion) {
@@ -270,7 +272,7 @@ fn hot_path(c: &mut Criterion) {
     group.finish();
 }
 
-/// A wire is not as fast as a loop: the writer gets its time, as it would between the packets.
+/// Waits until the writer thread has written, as it would between packets of a network.
 #[expect(clippy::disallowed_methods, reason = "a bench waits for the disk")]
 fn wait_for(spool: &DiskSpool) {
     while spool.queued_bytes() > 0 {
@@ -278,7 +280,7 @@ fn wait_for(spool: &DiskSpool) {
     }
 }
 
-/// Processor time of this thread for some work: who else uses the machine counts for less than on the wall's clock.
+/// Returns the processor time of this thread for some work, which other processes influence less than wall-clock time.
 fn spent(work: impl FnOnce()) -> Duration {
     let begin = thread_time();
     work();
@@ -296,7 +298,7 @@ fn thread_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Packets between two looks at the writer: a tenth of a second of 5,000 calls.
+/// Packets between two waits for the writer: a tenth of a second of 5,000 calls.
 const ROUND: u64 = 50_000;
 
 criterion_group!(benches, hot_path);

@@ -1,8 +1,8 @@
-//! One stage of the way of a packet, for a count of its instructions: `benches/instruction_budget.py` runs it in callgrind
+//! One stage of a packet's processing, to count its instructions: `benches/instruction_budget.py` runs it in callgrind
 //! with two numbers of rounds and takes the difference.
 //!
-//! The stages follow each other: `frames` makes frames and nothing else, `decode` also decodes them, `lookup` also finds
-//! their calls, and `append` also writes them to a spool in memory. `render` renders a call of a minute in each round.
+//! The stages build on each other: `frames` only makes frames, `decode` also decodes them, `lookup` also finds their
+//! calls, and `append` also writes them to a spool in memory. `render` renders a call of a minute in each round.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
 
@@ -29,7 +29,7 @@ use traffic::Trunk;
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let [stage, rounds] = args.as_slice() else {
-        // `cargo test --benches` only asks whether it runs.
+        // `cargo test --benches` only checks that the bench runs.
         STAGES.iter().try_for_each(|stage| run(stage, 1_000))?;
         println!("stages: {}", STAGES.join(", "));
         return Ok(());
@@ -80,7 +80,7 @@ fn through_engine(frames: u32, sink: &mut dyn LegSink) {
     assert_eq!(engine.counters().rtp_unclaimed, 0);
 }
 
-/// Accepts everything and keeps nothing.
+/// A sink that discards everything.
 struct Nowhere;
 
 impl LegSink for Nowhere {
@@ -121,7 +121,8 @@ fn renders(rounds: u32) -> Result<(), Box<dyn Error>> {
 }
 
 const STAGES: [&str; 5] = ["frames", "decode", "lookup", "append", "render"];
-/// Calls of the trunk. So few stay in the caches: the count does not depend on them, but the run is shorter.
+/// Number of calls. So few stay in the processor's caches; the instruction count does not depend on it, but the run is
+/// shorter.
 const CALLS: u32 = 20;
-/// Renders in one run: `cargo test --benches` passes the rounds of a packet.
+/// Maximum number of renders in one run: `cargo test --benches` passes the number of rounds for packets.
 const MAX_RENDERS: u32 = 20;

@@ -1,7 +1,9 @@
-//! Live capture of many calls: `cargo bench --bench live` (as root) makes a network namespace with a pair of virtual
-//! interfaces, plays 3,000 G.711 calls of 40 s (300,000 packets a second) onto one end in real time, and lets `callspan
-//! run` capture at the other. `-- 1000x20` takes another shape. The sender and the kernel's copy to the mirror port use the
-//! same processors as the recorder, so what is heard here without loss is less than a machine of its own can hear.
+//! Live capture of many calls: `cargo bench --bench live` (as root). It makes a network namespace with a pair of
+//! virtual interfaces and plays 3,000 G.711 calls of 40 s (300,000 packets a second) onto one end in real time.
+//! `callspan run` captures at the other end. `-- 1000x20` sets 1,000 calls of 20 s.
+//!
+//! The sender and the kernel's copy to the mirror port use the same processors as the recorder, so a machine that only
+//! records can capture more.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
@@ -25,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if args.iter().any(|arg| arg == SEND) {
         return Ok(send(&trunk)?);
     }
-    // `cargo test --benches` has no business with interfaces.
+    // `cargo test --benches` must not touch interfaces.
     if args.iter().any(|arg| arg == "--bench") { measure(&trunk, &args) } else { Ok(()) }
 }
 
@@ -57,7 +59,7 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
     if !sender.status.success() {
         return Err(String::from_utf8_lossy(&sender.stderr).into_owned().into());
     }
-    // The renderers finish what the calls' ends gave them.
+    // The renderers finish the calls that have ended.
     let until = Instant::now() + Duration::from_secs(300);
     while records(folder.path()).len() < trunk.calls as usize && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(200));
@@ -88,7 +90,7 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// User and system time of a process and its threads so far, seconds.
+/// Returns the user and system time of a process and its threads so far, seconds.
 fn cpu(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
@@ -120,7 +122,7 @@ fn configuration(folder: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// A process that is ended when dropped.
+/// A process. Dropping this ends it.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -130,7 +132,7 @@ impl Drop for Ended {
     }
 }
 
-/// A network namespace with `tap0` and `mirror0`; gone when dropped.
+/// A network namespace with `tap0` and `mirror0`. Dropping this removes it.
 struct Namespace(String);
 
 impl Namespace {
@@ -192,7 +194,7 @@ fn send(trunk: &Trunk) -> io::Result<()> {
     Ok(())
 }
 
-/// A packet socket that sends many frames with one call.
+/// A packet socket that sends many frames with one system call.
 struct Wire {
     socket: libc::c_int,
     frames: Vec<Vec<u8>>,
@@ -204,7 +206,7 @@ struct Wire {
 impl Wire {
     fn open(interface: &str) -> io::Result<Self> {
         let name = std::ffi::CString::new(interface)?;
-        // SAFETY: the name ends with a zero, the address is as long as is said, and plain numbers may be zero.
+        // SAFETY: the name ends with a zero, the address has the given length, and zero is valid for all fields.
         unsafe {
             let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
             let mut address: libc::sockaddr_ll = std::mem::zeroed();
@@ -224,7 +226,7 @@ impl Wire {
             .iter_mut()
             .map(|frame| libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() })
             .collect();
-        // SAFETY: plain numbers and null pointers are a message without anything.
+        // SAFETY: zeros and null pointers are a valid empty message.
         let mut messages: Vec<libc::mmsghdr> = pieces.iter().map(|_| unsafe { std::mem::zeroed() }).collect();
         for (message, piece) in messages.iter_mut().zip(&mut pieces) {
             message.msg_hdr.msg_iov = piece;
@@ -251,9 +253,9 @@ impl Wire {
     }
 }
 
-/// The argument that makes this program the sender, inside the namespace.
+/// Argument with which this program is the sender, inside the namespace.
 const SEND: &str = "--send";
-/// Frames handed over with one call.
+/// Maximum number of frames passed with one system call.
 const BATCH: usize = 64;
-/// Frames so near go together: a switch's port has a queue, too.
+/// Frames within this time are sent together, as from the queue of a switch's port.
 const TOGETHER: Duration = Duration::from_micros(500);

@@ -1,5 +1,5 @@
-//! Memory of calls under way: `cargo bench --bench memory` puts 10,000 G.711 calls through engine and spool, as `run`
-//! does, and says how much more the process holds when all of them talk. `-- 2000` takes another number of calls.
+//! Memory of calls under way: `cargo bench --bench memory` passes 10,000 G.711 calls through engine and spool, as `run`
+//! does, and prints how much memory the process needs when all of them talk. `-- 2000` sets another number of calls.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
 
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let is_bench = args.iter().any(|arg| arg == "--bench");
     let named = args.iter().find_map(|arg| arg.parse().ok());
     let calls = named.unwrap_or(if is_bench { 10_000 } else { 100 });
-    // They begin within 10 s, and all of them talk from then on.
+    // The calls begin within 10 s, and then all of them talk.
     let trunk = Trunk { calls, length: Duration::from_secs(60), spread: Duration::from_secs(10) };
     let folder = tempfile::tempdir()?;
     let config = spool::config::Config { dir: folder.path().into(), ..Default::default() };
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             spool.handle_timeout(at);
             seen.look(after, &engine, &spool);
         }
-        // This is faster than time: the writer gets its own, as it would between the packets.
+        // The bench is faster than real time, so it waits for the writer thread.
         while spool.queued_bytes() > WAITING {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -62,10 +62,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Memory of the process at some moments.
+/// Memory of the process at several times.
 #[derive(Default)]
 struct Seen {
-    /// After the first packet: the generator and the tables of fixed size are there.
+    /// After the first packet: the generator and the tables of fixed size are allocated.
     before: Option<u64>,
     most: u64,
     queued: usize,
@@ -95,15 +95,15 @@ impl Seen {
     }
 }
 
-/// Resident memory, bytes.
+/// Returns the resident memory, bytes.
 fn rss() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
-/// When every call has talked for some seconds.
+/// Time at which every call has talked for some seconds.
 const LOOK_AT: Duration = Duration::from_secs(20);
-/// A tenth of a second of what 3,000 calls bring.
+/// Maximum number of bytes that wait for the writer: a tenth of a second of 3,000 calls.
 const WAITING: usize = 8 << 20;
-/// As often as in `run`.
+/// Interval of the engine's timers, as in `run`.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);

@@ -1,9 +1,10 @@
 //! The whole job: `callspan replay` of a capture of many G.711 calls, from the packets to the published files.
 //!
-//! `cargo bench --bench whole_job` measures 1,000 calls of 8 s and 300 calls of 3 min; other shapes are named as
-//! `-- 1000x8`, and `-- --in DIR` keeps the captures there. `1000x8@1` begins all calls within a second, so that they are
-//! under way at once. `--write` writes the captures and measures nothing (`benches/speed.sh`). CPU time is that of the process in user and system mode: it
-//! does not depend on who else uses the machine as much as the time on the wall does. Nothing is asserted of it.
+//! `cargo bench --bench whole_job` measures 1,000 calls of 8 s and 300 calls of 3 min; other shapes are named as `--
+//! 1000x8`, and `-- --in DIR` keeps the captures there. `1000x8@1` begins all calls within a second, so that they are
+//! under way at once. `--write` writes the captures and measures nothing (`benches/speed.sh`). CPU time is that of the
+//! process in user and system mode: it does not depend on who else uses the machine as much as the time on the wall
+//! does. Nothing is asserted of it.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
 
@@ -54,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     start(folder.path())
 }
 
-/// How soon the smallest capture is done: what a start costs.
+/// Measures the time for the smallest capture, i.e. the cost of a start.
 fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
     let capture = folder.join("small.pcap");
     let trunk = Trunk { calls: 1, length: Duration::from_secs(1), spread: Duration::ZERO };
@@ -68,14 +69,14 @@ fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads the shape of a trunk: calls, their seconds and, if given, the seconds in which they begin.
+/// Reads the shape of a trunk: calls, their seconds and, if given, the seconds within which they begin.
 fn shape(arg: &str) -> Option<Trunk> {
     let (shape, spread) = arg.split_once('@').map_or((arg, None), |(shape, spread)| (shape, Some(spread)));
     let (calls, seconds) = shape.split_once('x')?;
     let length = Duration::from_secs(seconds.parse().ok()?);
     let spread = match spread {
         Some(spread) => Duration::from_secs(spread.parse().ok()?),
-        // As many at once as begin while one lasts: two fifths.
+        // Two fifths of the calls are under way at once.
         None => length * 5 / 2,
     };
     Some(Trunk { calls: calls.parse().ok()?, length, spread })
@@ -84,7 +85,7 @@ fn shape(arg: &str) -> Option<Trunk> {
 fn measure(trunk: &Trunk, capture: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     println!("{} G.711 calls of {} s, {} MiB", trunk.calls, trunk.length.as_secs(), capture.metadata()?.len() >> 20);
     for run in 1..=RUNS {
-        // A folder of its own for each: some file systems look long for an inode right after many were freed.
+        // Each run has its own folder: some file systems search long for an inode soon after many were freed.
         let out = out.with_extension(format!("{}-{run}", trunk.calls));
         let took = replay(capture, &out)?;
         let made = std::fs::read_dir(&out)?.flatten().filter(|f| f.path().extension().is_some_and(|e| e == "wav"));
@@ -117,7 +118,7 @@ fn replay(capture: &Path, out: &Path) -> Result<Took, Box<dyn Error>> {
     Ok(Took { user: after.0 - user, system: after.1 - system, wall })
 }
 
-/// User and system time of all commands so far, and the most memory that one of them had, bytes.
+/// Returns the user and system time of all commands so far, and the largest memory of one of them, bytes.
 #[expect(unsafe_code, reason = "getrusage(2) has no safe form in std")]
 fn usage() -> (Duration, Duration, u64) {
     // SAFETY: the structure is plain numbers, and the call fills it.

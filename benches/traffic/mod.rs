@@ -1,7 +1,7 @@
-//! A trunk: many G.711 calls, mixed in time as on a wire, frame by frame.
+//! A trunk: many G.711 calls, interleaved in time as on a network, frame by frame.
 //!
-//! Calls begin evenly; each has a dialog of its own, ports of its own, and both voices at 50 packets a second. Of the
-//! sound about half is speech (noise of changing level) and half the silence of who listens.
+//! Calls begin evenly; each has its own dialog and ports, and both voices at 50 packets a second. About half of the
+//! sound is speech (noise of changing level) and half is silence.
 
 #![allow(dead_code, unreachable_pub, reason = "each bench uses some of it, as a module of its own")]
 
@@ -14,11 +14,11 @@ use std::time::Duration;
 /// Calls on a trunk.
 #[derive(Clone, Copy, Debug)]
 pub struct Trunk {
-    /// How many.
+    /// Number of calls.
     pub calls: u32,
-    /// From the answer of each to its BYE.
+    /// Time from the answer of each call to its BYE.
     pub length: Duration,
-    /// From the first INVITE to the last.
+    /// Time from the first INVITE to the last.
     pub spread: Duration,
 }
 
@@ -36,7 +36,7 @@ enum Step {
 }
 
 impl Trunk {
-    /// Seconds of call of all.
+    /// Returns the sum of the lengths of all calls, seconds.
     pub fn call_seconds(&self) -> f64 {
         f64::from(self.calls) * self.length.as_secs_f64()
     }
@@ -61,7 +61,7 @@ impl Trunk {
         Ok(())
     }
 
-    /// Writes them as a pcap with ns stamps.
+    /// Writes the frames as a pcap file with ns timestamps.
     ///
     /// # Errors
     /// When `out` fails.
@@ -85,7 +85,7 @@ impl Trunk {
 /// One call and the frame that it sent last.
 struct Call {
     number: u32,
-    /// Template of each side's packets.
+    /// Template of each side's RTP frames.
     sound: [Vec<u8>; 2],
     other: Vec<u8>,
 }
@@ -130,7 +130,7 @@ impl Call {
             Step::Invite => (Step::Ringing, us(20_000)),
             Step::Ringing => (Step::Answer, RING - us(20_000)),
             Step::Answer => (Step::Ack, us(1_000)),
-            // The sides' packets come at moments of their own.
+            // The packets of the two sides have different times.
             Step::Ack => (Step::Sound(0, 0), us(1_000 + u64::from(self.number) * 997 % 10_000)),
             Step::Sound(n, 0) => (Step::Sound(n, 1), us(7_000)),
             Step::Sound(..) if at + us(13_000) >= RING + length => (Step::Bye, us(13_000)),
@@ -140,7 +140,7 @@ impl Call {
         })
     }
 
-    /// A message from a side: 0 the line outside, 1 the PBX.
+    /// Returns a message from a side: 0 the outside line, 1 the PBX.
     fn sip(&self, side: usize, start: &str, cseq: &str, media: Option<Address>) -> Vec<u8> {
         let n = self.number;
         let tag = if start.starts_with("INVITE") { "" } else { ";tag=b" };
@@ -167,7 +167,7 @@ impl Call {
 
 type Address = (Ipv4Addr, u16);
 
-/// Where a side of a call hears: 10,000 calls an address.
+/// Returns the media address of a side of a call: 10,000 calls an address.
 fn media(number: u32, side: u8) -> Address {
     let host = 1 + (number / 10_000) as u8;
     (Ipv4Addr::new(10, 10 + side, 0, host), 10_000 + (number % 10_000) as u16 * 2)
@@ -181,7 +181,7 @@ impl Voice {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut sound = Vec::with_capacity(VOICE_PACKETS * 160);
         for n in 0..VOICE_PACKETS {
-            // Turns of 1.3 s; an A-law code with its lowest segments only is a quiet one (G.711 table 1a).
+            // Each side talks for 1.3 s in turn; an A-law code of the lowest segments is quiet (G.711 table 1a).
             let speaks = n / 65 % 2 == 0;
             let quiet = rng.u8(2..6) << 4;
             sound.extend((0..160).map(|_| if speaks { 0x55 ^ (rng.u8(..) & (0x8F | quiet)) } else { 0xD5 }));
@@ -195,7 +195,7 @@ impl Voice {
     }
 }
 
-/// Ethernet, IPv4, UDP without a checksum (RFC 768 allows it).
+/// Returns a frame of Ethernet, IPv4 and UDP without a checksum (RFC 768 allows this).
 fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     let length = |more: usize| (payload.len() as u16 + more as u16).to_be_bytes();
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0];
@@ -214,11 +214,11 @@ fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Of the first frame, s since the epoch.
+/// Time of the first frame, s since the epoch.
 const T0: u32 = 1_795_417_200;
-/// From the INVITE to its answer.
+/// Time from the INVITE to its answer.
 const RING: Duration = Duration::from_millis(1_500);
-/// Where the RTP header begins in a frame.
+/// Offset of the RTP header in a frame.
 const RTP: usize = 42;
-/// 41 s of sound.
+/// Number of packets of the sound: 41 s.
 const VOICE_PACKETS: usize = 2_048;

@@ -1,6 +1,7 @@
 //! The recording of a long call in segments, which are rendered and delivered while the call lasts.
 //!
-//! The parts of `callspan run` work in this process. Time is that of the packets, so a segment of 30 s is full at once.
+//! The parts of `callspan run` work in the process of the test. Time comes from the packets, so a segment of 30 s is
+//! complete at once.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,11 +26,11 @@ use secrecy::SecretString;
 /// Size limit of a file: 1 MiB is 32 s of 16-bit stereo at 8 kHz.
 const UPLOAD_MIB: u32 = 1;
 const PART_MS: f64 = 32_000.0;
-/// The answer, sample 0.
+/// Time of the answer, i.e. of sample 0.
 const ANSWER_MS: f64 = 1_000.0;
-/// A part is closed so long after its end.
+/// Time after the end of a segment at which it is rendered.
 const SETTLE_MS: f64 = 30_000.0;
-/// The BYE: four full parts and one of 17 s.
+/// Time of the BYE: four full segments and one of 17 s.
 const BYE_MS: f64 = 146_000.0;
 
 struct SegmentSetup {
@@ -63,14 +64,14 @@ impl SegmentSetup {
         Self { dir, fake, config }
     }
 
-    /// Names of the files that Pyrus has in its tasks, in the order of their coming.
+    /// Returns the names of the files in the tasks of Pyrus, in the order of their arrival.
     fn attached(&self) -> Vec<String> {
         let state = self.fake.state();
         state.tasks.iter().flat_map(|t| t.attachments.iter().map(|a| a.name.clone())).collect()
     }
 }
 
-/// The parts of the service, at work.
+/// The running parts of the service.
 struct LongCallRecorder {
     journal: Journal,
     engine: Engine,
@@ -111,14 +112,14 @@ impl LongCallRecorder {
         }
     }
 
-    /// Returns the packets between two moments, the second excluded.
+    /// Passes the packets between two times to the recorder, the second time excluded.
     fn hear_between(&mut self, packets: &[SentDatagram], from_ms: f64, to_ms: f64) {
         let heard = packets.iter().filter(|p| p.at >= at_ms(from_ms) && p.at < at_ms(to_ms));
         self.hear(heard.map(datagram));
     }
 
     #[expect(clippy::disallowed_methods, reason = "so does the restart")]
-    /// Ten seconds of a silent wire. A restart took the wall clock for the moment at which it goes on.
+    /// Waits ten seconds without packets. After a restart, time continues from the wall clock.
     fn wait(&mut self) {
         let restarted = Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = if self.restarted { self.engine.now().max(restarted) } else { self.engine.now() };
@@ -139,7 +140,7 @@ impl LongCallRecorder {
         calls.pop()
     }
 
-    /// Waits until so many parts are in the row of the call, which is live.
+    /// Waits until the row of the live call has this number of segments.
     fn until_parts(&self, count: usize) -> CallRecord {
         until("the parts are in the journal", || self.call().is_some_and(|c| c.record.recordings.len() >= count));
         let stored = self.call().unwrap();
@@ -173,8 +174,8 @@ fn datagram(packet: &SentDatagram) -> UdpDatagram<'_> {
     }
 }
 
-/// Two people on a network with 30 ms of jitter and 1 % of loss; the caller's clock is fast by 150 ppm, the callee is
-/// silent for three seconds across the end of the first part.
+/// Returns a call on a network with 30 ms of jitter and 1 % of loss. The caller's clock is fast by 150 ppm. The callee
+/// is silent for three seconds across the end of the first segment.
 fn long_call() -> MirroredTraffic {
     let mut wire = MirroredTraffic::answered();
     let mut rng = fastrand::Rng::with_seed(7);
@@ -196,12 +197,13 @@ fn long_call() -> MirroredTraffic {
     wire
 }
 
-/// When a part is made: a packet came a second after it is due.
+/// Returns the time at which a segment is rendered: a packet comes a second after the segment is due.
 fn due_ms(part: u32) -> f64 {
     ANSWER_MS + PART_MS * f64::from(part) + SETTLE_MS + 1_500.0
 }
 
-/// All that is said of a call's files is true, they abut, and together they are the call as one file would be.
+/// Checks that the record's facts about the files are true, that each file begins where the last one ended, and that
+/// together they equal one long file.
 fn assert_whole(record: &CallRecord, wire: MirroredTraffic) {
     let whole = phones::record(wire);
     let parts: Vec<_> = record.recordings.iter().map(|r| r.part).collect();
@@ -226,7 +228,7 @@ fn assert_whole(record: &CallRecord, wire: MirroredTraffic) {
     );
 }
 
-/// Every file of the folder is in the record or its peaks, or is the record.
+/// Checks that every file of the folder is named in the record, is a file of peaks, or is the record.
 fn assert_no_strangers(place: &SegmentSetup, record: &CallRecord) {
     let mut known: Vec<PathBuf> = record.recordings.iter().map(|r| PathBuf::from(&r.path)).collect();
     let peaks: Vec<PathBuf> = known.iter().map(|path| path.with_extension("peaks")).collect();
@@ -302,7 +304,8 @@ fn a_replay_of_the_same_call_gives_parts_of_the_same_bytes() {
 fn a_restart_between_parts_loses_and_doubles_nothing() {
     let place = SegmentSetup::new();
     let packets = long_call().sorted();
-    // Stopped after the first part, in the middle of the second, and when the third is full but not due.
+    // The recorder is stopped after the first segment, in the middle of the second, and when the third is full but not
+    // due.
     let stops = [0.0, due_ms(1), due_ms(1) + 7_000.0, due_ms(3) - 5_000.0, BYE_MS + 1.0];
     let parts = [1, 1, 2];
     for (n, span) in stops.windows(2).enumerate() {
@@ -322,7 +325,7 @@ fn a_restart_between_parts_loses_and_doubles_nothing() {
         });
         let mut record = station.until_complete();
         station.stop();
-        // The hole of each restart is that of this test's clock; the packets are all there.
+        // The gap of each restart comes from the clock of this test; no packet is missing.
         record.problems.retain(|p| p.kind != callspan::call::record::ProblemKind::RestartGap);
         assert_whole(&record, long_call());
         assert_no_strangers(&place, &record);
@@ -347,7 +350,7 @@ fn a_segment_without_a_row_is_entered_by_the_next_start() {
     station.hear_between(&packets, due_ms(1), due_ms(2));
     let second = PathBuf::from(&station.until_parts(2).recordings[1].path);
     station.stop();
-    // As if the crash had come after the second file got its name and before its row, with a third begun.
+    // The crash came after the second file got its name and before its row was written; a third file was begun.
     std::fs::remove_dir_all(&place.config.journal.dir).unwrap();
     copy(&before, &place.config.journal.dir);
     assert!(second.is_file());
@@ -447,7 +450,7 @@ fn a_rule_that_forbids_the_call_later_takes_its_parts_away() {
     station.stop();
     assert_eq!((record.verdict, record.recordings.len(), files.len()), (Some(CallVerdict::Excluded), 0, 0));
     assert_eq!(below(&place.config.recording.dir), [file.with_extension("json")]);
-    // The request for the part may have been under way when the call ended.
+    // The request for the segment may have been under way when the call ended.
     let delivered = place.attached().len();
     let reason = journal.call(&record.id).unwrap().unwrap().record.verdict_reason.unwrap();
     assert_eq!(reason.contains("had been delivered before"), delivered == 1, "{delivered}: {reason}");
@@ -479,7 +482,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -500,5 +503,5 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Nobody waits a minute in a test.
+/// Pauses between tries, shorter than in the product.
 const PAUSES: &[Duration] = &[Duration::from_millis(100)];

@@ -1,7 +1,7 @@
-//! Malformed SIP: own messages after RFC 4475 and RFC 5118 (`fixtures/sip/torture`), and the RFCs' own messages from the
-//! folder `torture` of `CALLSPAN_CORPUS`.
+//! Malformed SIP: messages of this project like those of RFC 4475 and RFC 5118 (`fixtures/sip/torture`), and the RFCs'
+//! own messages from the folder `torture` of `CALLSPAN_CORPUS`.
 //!
-//! Each message goes through the parser and the engine. None may open a recording without a call.
+//! Each message goes through the parser and the engine. No message may begin a recording without a call.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ use callspan::sip::framer::SipFramer;
 use callspan::sip::{SipFraming, SipMessage, SipMethod, SipParseError};
 use callspan::time::Timestamp;
 
-/// The treatment that a passive recorder must give a message.
+/// The result that is expected for a message.
 #[derive(Clone, Copy, Debug)]
 enum TortureExpectation {
-    /// Must be taken.
+    /// The message must be accepted.
     Parse,
     /// Must be refused for this reason.
     Refuse(SipParseError),
-    /// May be either by the catalogue; this is what we do, so that a change is seen.
+    /// The catalogue allows both; this is the present result, so that a change is noticed.
     Lenient(Option<SipParseError>),
 }
 use TortureExpectation::{Lenient, Parse, Refuse};
@@ -98,7 +98,7 @@ const RFC5118: [&str; 12] = [
     "4.10_ipv6-correct-abnf-2-colons",
 ];
 
-/// Our own.
+/// Messages of this project, with their expected results.
 const OURS: [(&str, TortureExpectation); 27] = [
     ("wild_spaces", Parse),
     ("odd_method", Parse),
@@ -178,10 +178,10 @@ fn no_message_of_the_rfcs_opens_a_ghost_recording() {
     assert_no_ghosts_together(&all);
 }
 
-/// The result of messages between two hosts, one second apart.
+/// The results of messages between two hosts, one second apart.
 struct TortureOutcome {
     calls: Vec<EndedCall>,
-    /// Legs with a spool to render.
+    /// Number of legs with a spool to render.
     spools: usize,
     read: u64,
 }
@@ -216,7 +216,7 @@ fn through_the_engine(messages: &[Vec<u8>]) -> TortureOutcome {
     TortureOutcome { spools: calls.iter().map(|c| c.legs.len()).sum(), calls, read: engine.counters().sip_messages }
 }
 
-/// A refused message leaves nothing; a taken one at most one call, of which nobody heard anything.
+/// Checks that a refused message leaves nothing, and an accepted one at most one call without sound.
 #[track_caller]
 fn assert_no_ghost(name: &str, bytes: &[u8], verdict: TortureExpectation) {
     let became = through_the_engine(&[bytes.to_vec()]);
@@ -226,7 +226,7 @@ fn assert_no_ghost(name: &str, bytes: &[u8], verdict: TortureExpectation) {
     }
     assert!(became.calls.len() <= 1, "{name}: {:#?}", became.calls);
     let m = message(bytes);
-    // Only an INVITE and what answers one are calls, and only a 2xx begins one that may have sound.
+    // Only an INVITE and its responses make a call, and only a 2xx a call that may have sound.
     let is_invite = m.cseq().is_some_and(|c| c.method == SipMethod::Invite);
     assert!(is_invite || became.calls.is_empty(), "{name}: {:#?}", became.calls);
     let is_answer = bytes.starts_with(b"SIP/2.0 2");
@@ -234,7 +234,7 @@ fn assert_no_ghost(name: &str, bytes: &[u8], verdict: TortureExpectation) {
     assert_unheard(name, &became.calls);
 }
 
-/// The same together: what one left behind must not make a call of the next.
+/// Checks the same for all messages together: the remains of one message must not make a call of the next one.
 #[track_caller]
 fn assert_no_ghosts_together(messages: &[Vec<u8>]) {
     let became = through_the_engine(messages);
@@ -311,7 +311,7 @@ fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
     let bytes = read(&folder, "lwsdisp");
     assert_eq!(message(&bytes).from().unwrap().display.as_deref(), Some("caller"));
     let bytes = read(&folder, "longreq");
-    // Counted in the file: 34 times SIP/2.0/UDP.
+    // The number of Via values in the file, counted by hand.
     assert_eq!(message(&bytes).values("Via").len(), 34);
     let bytes = read(&folder, "semiuri");
     assert_eq!(message(&bytes).request_uri().unwrap().user.as_deref(), Some("user;par=u@example.net"));
@@ -326,13 +326,13 @@ fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
     let bytes = read(&folder, "mpart01");
     assert!(message(&bytes).sdp().is_none());
 
-    // No Content-Length: the description reaches to the end of the datagram.
+    // No Content-Length: the session description extends to the end of the datagram.
     let bytes = read(&folder, "inv2543");
     let m = message(&bytes);
     assert!(m.from().unwrap().tag().is_none() && m.via_branch().is_none());
     assert_eq!(callspan::sdp::parse(&m.sdp().unwrap()).unwrap().media[0].port, 49217);
 
-    // A Content-Length beyond the datagram: what is there, marked as cut.
+    // A Content-Length beyond the datagram: the body is the rest of the datagram, marked as cut.
     let bytes = read(&folder, "clerr");
     let m = message(&bytes);
     assert!(m.body_cut());

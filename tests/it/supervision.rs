@@ -27,7 +27,7 @@ fn start(config: &Path, notify: &Path) -> Child {
         .unwrap()
 }
 
-/// The socket of systemd.
+/// The socket that systemd would listen on, and the messages so far.
 struct NotifySocket(UnixDatagram, Vec<String>);
 
 impl NotifySocket {
@@ -116,13 +116,13 @@ fn state_folder_that_does_not_answer_holds_up_no_capture() {
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "[pyrus]\nenabled = false\n");
     std::fs::create_dir(dir.path().join("state")).unwrap();
-    // Opening a pipe that nobody reads waits, as a disk that does not answer.
+    // Opening a pipe without a reader blocks, like a disk that does not answer.
     let pipe = dir.path().join("state/status.json.part");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
     let child = start(&config, &dir.path().join("notify"));
     systemd.wait_for("READY=1");
-    // The capture thread gives the signs of life, two a second. The status is written at once and after 5 s.
+    // The capture thread sends two signs of life a second. The status is written at once and after 5 s.
     for _ in 0..14 {
         systemd.1.clear();
         systemd.wait_for("WATCHDOG=1");
@@ -132,7 +132,7 @@ fn state_folder_that_does_not_answer_holds_up_no_capture() {
     assert_eq!(status, Some(0), "{said}");
 }
 
-/// Returns the effective capabilities of a child of a process, if it has one with this word in its command line.
+/// Returns the effective capabilities of a process's child with this word in its command line, if there is one.
 fn capabilities_of_child(parent: u32, word: &str) -> Option<String> {
     std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
         let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
@@ -151,7 +151,7 @@ fn doctor_of_the_console_may_capture_with_the_privileges_of_the_unit() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config =
         configuration(dir.path(), &format!("[console]\nlisten = \"127.0.0.1:{port}\"\n[pyrus]\nenabled = false\n"));
-    // The program may lie where only root can go.
+    // The program may be in a folder that only root can enter.
     let program = dir.path().join("callspan");
     std::fs::copy(env!("CARGO_BIN_EXE_callspan"), &program).unwrap();
     for path in [dir.path(), &config, &program] {
@@ -192,7 +192,7 @@ fn doctor_of_the_console_may_capture_with_the_privileges_of_the_unit() {
     assert_eq!(status, Some(0), "{said}");
 }
 
-/// In `.ci/long` only: a thread counts as stuck after a minute or three.
+/// Runs in `.ci/long` only: a thread counts as stuck after one to three minutes.
 #[test]
 #[cfg_attr(not(all(may_add_namespaces, has_python)), ignore = "needs root and python3: holds single threads")]
 fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
@@ -207,7 +207,7 @@ fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
     let mut child = start(&config, &dir.path().join("notify"));
     systemd.wait_for("READY=1");
     systemd.wait_for("WATCHDOG=1");
-    // Each thread's name as the operating system knows it, and as the alarm says it.
+    // Each thread's name in the operating system, and in the alarm.
     let names = [
         ("spool", "spool"),
         ("watch", "watch"),
@@ -220,7 +220,8 @@ fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
         ("pyrus", "delivery"),
     ];
     let stopped = names.map(|(thread, _)| StoppedThread::of(child.id(), thread));
-    // Nobody reads what the service tells systemd, either. That must not hold up the capture thread, which raises the alarms.
+    // No process reads the messages to systemd, either. This must not block the capture thread, which raises the
+    // alarms.
     std::thread::sleep(Duration::from_secs(3 * 60 + 10));
     while systemd.0.recv(&mut [0; 1_000]).is_ok() {}
     std::thread::sleep(Duration::from_secs(2)); // four signs of life
@@ -237,7 +238,7 @@ fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
     }
 }
 
-/// One thread of a process that a debugger holds; the other threads run on. It goes on when this is dropped.
+/// One thread of a process, stopped by a debugger while the other threads run. Dropping this lets the thread continue.
 struct StoppedThread {
     debugger: Child,
     _output: std::process::ChildStdout,
@@ -267,13 +268,13 @@ impl StoppedThread {
 
 impl Drop for StoppedThread {
     fn drop(&mut self) {
-        // The kernel lets go of the thread when its debugger ends.
+        // The kernel releases the thread when its debugger ends.
         self.debugger.kill().unwrap();
         self.debugger.wait().unwrap();
     }
 }
 
-/// In `.ci/long` only: a thread counts as stuck after a minute.
+/// Runs in `.ci/long` only: a thread counts as stuck after a minute.
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
 fn thread_that_a_disk_holds_up_ends_the_signs_of_life() {
@@ -284,7 +285,7 @@ fn thread_that_a_disk_holds_up_ends_the_signs_of_life() {
     let alarms = dir.path().join("alarms");
     let rest = format!("[pyrus]\nenabled = false\n[alerts]\ncommand = \"cat >> {}\"\n", alarms.display());
     let config = configuration(dir.path(), &rest);
-    // Opening a pipe that nobody reads waits, as a disk that does not answer.
+    // Opening a pipe without a reader blocks, like a disk that does not answer.
     let pipe = dir.path().join("spool/signalling.new");
     std::fs::create_dir(dir.path().join("spool")).unwrap();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());

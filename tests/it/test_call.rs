@@ -1,5 +1,5 @@
-//! `callspan test-call` in an office of network namespaces: a switch, two telephones' ports, a mirror, a recorder, a fake
-//! Pyrus. One link of the chain is cut at a time, and the command must name it.
+//! The command `callspan test-call` in an office of network namespaces: a switch, two telephones' ports, a mirror port,
+//! a recorder, a fake Pyrus. Each test breaks one link of this chain, and the command must name it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,15 +11,15 @@ use crate::faults::station::TmpfsMount;
 use crate::live::{LiveService, NetworkNamespace, ip, program};
 use crate::support::configuration::ServiceToml;
 
-/// Traffic that the mirror shows, as selectors of `tc … u32`.
+/// Traffic that the mirror port shows, as selectors of `tc … u32`.
 const EVERYTHING: &[&str] = &["match u32 0 0"];
 const CALLER_ONLY: &[&str] = &["match ip src 192.0.2.11/32"];
 const CALLEE_ONLY: &[&str] = &["match ip src 192.0.2.12/32"];
 const SIGNALLING_ONLY: &[&str] = &["match ip dport 5060 0xffff"];
 const RTP_OF_CALLER_MISSING: &[&str] = &["match ip dport 5060 0xffff", "match ip src 192.0.2.12/32"];
 
-/// A switch with the ports `sw1` and `sw2`, whose other ends `phone1` and `phone2` send. The port `sw1` is mirrored to the
-/// recorder's card `mirror0`.
+/// A switch with the ports `sw1` and `sw2`, whose other ends `phone1` and `phone2` send. The port `sw1` is mirrored to
+/// the recorder's card `mirror0`.
 struct TestOffice {
     namespace: NetworkNamespace,
     dir: tempfile::TempDir,
@@ -64,10 +64,10 @@ impl TestOffice {
             .write();
     }
 
-    /// Shows these packets at the mirror, in both directions of the port.
+    /// Makes the mirror port show these packets, in both directions of the port.
     fn mirror(&self, selectors: &[&str]) {
         for direction in ["ingress", "egress"] {
-            // Fails while there is no filter yet.
+            // The command fails if there is no filter yet.
             let _ =
                 Command::new("tc").args(["-n", &self.namespace.0, "filter", "del", "dev", "sw1", direction]).output();
             for (preference, selector) in selectors.iter().enumerate() {
@@ -93,7 +93,8 @@ impl TestOffice {
         service
     }
 
-    /// Makes a test call of two seconds. Returns the step at which it was lost, the detail of the last step, and the status.
+    /// Makes a test call of two seconds. Returns the step at which it was lost, the detail of the last step, and the
+    /// exit status.
     fn call(&self, more: &[&str]) -> (Option<String>, String, Option<i32>) {
         let mut command = self.namespace.command(&program());
         command.args([
@@ -168,7 +169,7 @@ fn a_stopped_recorder_is_named_and_raises_the_alarm_of_the_timer() {
     crate::faults::station::until("it is over", || told().contains("\"test_call_passed\""));
     let (status, said) = service.stop();
     assert_eq!(status, Some(0), "{said:#?}");
-    // A clean stop is known at once only by the age of the report: half a minute.
+    // Without the process, the age of the state file shows its end only after half a minute.
     let state = office.dir.path().join("state");
     let report = std::fs::read_to_string(state.join("status.json")).unwrap();
     let mut report: Value = serde_json::from_str(&report).unwrap();
@@ -237,7 +238,7 @@ fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
 fn a_silent_mirror_raises_its_alarm_within_the_configured_minute_and_ends_it() {
     let office = TestOffice::new("tc-silent");
     office.mirror(EVERYTHING);
-    // The same hour of earlier days had SIP in every slot of ten minutes.
+    // In the same hour of earlier days there was SIP in every ten minutes.
     let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 86_400;
     let slots: Vec<u16> = (0..144).collect();
     let days = serde_json::json!({ (today - 7).to_string(): slots, (today - 1).to_string(): slots });

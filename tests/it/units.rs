@@ -1,4 +1,5 @@
-//! The systemd units: exposure as `systemd-analyze security` judges it, and the addresses that the service may reach.
+//! The systemd units: their exposure as computed by `systemd-analyze security`, and the addresses that the service may
+//! reach.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ fn network(text: &str) -> (IpAddr, u32) {
     (address.parse().expect("an address"), bits.parse().expect("a length"))
 }
 
-/// Returns the first bits of an address; the family is part of them.
+/// Returns the first bits of an address, with the address family.
 fn prefix(address: IpAddr, bits: u32) -> (bool, u128) {
     match address {
         IpAddr::V4(v4) => (true, u128::from(v4.to_bits().checked_shr(32 - bits.min(32)).unwrap_or(0))),

@@ -1,10 +1,10 @@
-//! Inputs to begin with, made from the fixtures: a real call, real payloads, real messages.
+//! The first inputs for the fuzzer, made from the fixtures: a real call, real payloads, real messages.
 
 use std::path::Path;
 
 use super::targets::{FORMATS, joined};
 
-/// The first inputs of a target. `root` is the folder of the package.
+/// Returns the first inputs of a target. `root` is the folder of the package.
 pub(crate) fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
     let fixtures = root.join("fixtures");
     match target {
@@ -31,7 +31,7 @@ pub(crate) fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
     }
 }
 
-/// A SIP message as an agent sends it in HEP 3.
+/// Returns a SIP message as an agent sends it in HEP 3.
 fn hep(message: &[u8]) -> Vec<u8> {
     let chunk = |kind: u8, value: &[u8]| {
         let length = u16::try_from(6 + value.len()).expect("short").to_be_bytes();
@@ -50,7 +50,7 @@ fn hep(message: &[u8]) -> Vec<u8> {
     [b"HEP3", &length[..], &chunks].concat()
 }
 
-/// The frames of the shipped call: a little-endian pcap of Ethernet.
+/// Returns the frames of the shipped call, a little-endian pcap file of Ethernet.
 fn call(fixtures: &Path) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(fixtures.join(CALL)).expect("shipped");
     let mut frames = Vec::new();
@@ -68,18 +68,18 @@ fn is_sip(frame: &[u8]) -> bool {
     frame.get(34..36) == Some(&5060_u16.to_be_bytes()) || frame.get(36..38) == Some(&5060_u16.to_be_bytes())
 }
 
-/// UDP payload of an IPv4 frame without options.
+/// Returns the UDP payload of an IPv4 frame without options.
 fn payload(frame: &[u8]) -> &[u8] {
     let total = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
     &frame[42..14 + total]
 }
 
-/// The SIP messages of the call.
+/// Returns the SIP messages of the call.
 fn messages(fixtures: &Path) -> Vec<Vec<u8>> {
     call(fixtures).iter().filter(|f| is_sip(f)).map(|f| payload(f).to_vec()).collect()
 }
 
-/// Signalling and some of the media, in order.
+/// Returns the signalling and some of the media, in order.
 fn some(call: &[Vec<u8>], media: usize) -> Vec<&Vec<u8>> {
     let is_udp = |f: &&Vec<u8>| f.get(12..14) == Some(&[8, 0]) && f.get(23) == Some(&17);
     let step = (call.len() / media).max(1);
@@ -131,7 +131,7 @@ fn fragments() -> Vec<Vec<u8>> {
     vec![joined(&in_order), joined(&mixed), joined(&[in_order.to_vec(), mixed.to_vec()].concat())]
 }
 
-/// Payloads of each codec, behind the byte that chooses it.
+/// Returns payloads of each codec, each after the byte that selects the codec.
 fn codecs(fixtures: &Path) -> Vec<Vec<u8>> {
     let named = |number: usize| match FORMATS[number] {
         ("AMR", _, _, "") => "amr",
@@ -155,13 +155,13 @@ fn codecs(fixtures: &Path) -> Vec<Vec<u8>> {
     };
     let seed = |number: usize| {
         let bytes = std::fs::read(fixtures.join("codecs").join(format!("{}.rtp", named(number)))).expect("shipped");
-        // The files are pieces already.
+        // The files are single payloads already.
         [&[number as u8][..], &bytes[..bytes.len().min(600)]].concat()
     };
     (0..FORMATS.len()).map(seed).collect()
 }
 
-/// A spool of three packets with the decisions before them: pcapng with custom blocks of JSON.
+/// Returns a spool of three packets with the decisions before them: pcapng with custom blocks of JSON.
 fn spool() -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let padded = body.len().next_multiple_of(4);
@@ -200,7 +200,7 @@ fn spool() -> Vec<u8> {
     out
 }
 
-/// One section, one interface, one packet.
+/// Returns a pcapng file with one section, one interface, one packet.
 fn pcapng() -> Vec<u8> {
     spool()
 }
@@ -212,13 +212,13 @@ fn body(message: &[u8]) -> Vec<u8> {
 
 fn files(folder: &Path, extension: &str) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = std::fs::read_dir(folder).expect("shipped").flatten().map(|e| e.path()).collect();
-    // The order of a folder is that of the day; the seeds are to be the same each time.
+    // The order of files in a folder may differ; the seeds must be the same each time.
     paths.sort();
     let wanted = paths.iter().filter(|p| p.extension().is_some_and(|e| e == extension));
     wanted.map(|p| std::fs::read(p).expect("shipped")).collect()
 }
 
 const CALL: &str = "calls/g711a_direct/capture.pcap";
-/// Of the custom blocks in a spool.
+/// Enterprise number of the custom blocks in a spool.
 const ENTERPRISE: u32 = 32_473;
 const SECTION: u32 = 0x0a0d_0d0a;

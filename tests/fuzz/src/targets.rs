@@ -1,8 +1,8 @@
-//! The fuzz targets: any bytes into everything that reads what others wrote. A target panics when it is wrong.
+//! The fuzz targets: each passes any bytes to a part that reads data from outside. A target panics if it finds a fault.
 //!
 //! An input is a list of *pieces*, each with its length in front (see [`Pieces`]), so that a fuzzer can cut, swap and
-//! repeat frames, segments and packets as such. Every target checks what must hold of any input: bounds are kept, what
-//! is handed on lies inside what came in, and a split input gives what the unsplit one gives.
+//! repeat frames, segments and packets. Every target checks facts that hold for any input: bounds are kept, output lies
+//! inside the input, and a split input gives the same result as the whole one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +24,10 @@ use callspan::sip::{self, SipFraming, SipMessage};
 use callspan::spool::reader::{LegSource, SpoolEntry};
 use callspan::time::Timestamp;
 
-/// A target and its name.
+/// The name of a target, and the target.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub(crate) const TARGETS: [Target; 11] = [
     ("frames", frames),
     ("fragments", fragments),
@@ -42,7 +42,7 @@ pub(crate) const TARGETS: [Target; 11] = [
     ("hep", hep),
 ];
 
-/// Any bytes as HEP 3. A packet that is accepted lies inside the datagram, and its frame holds it.
+/// Reads any bytes as HEP 3. An accepted packet must lie inside the datagram, and its frame must contain the packet.
 fn hep(input: &[u8]) {
     let mut frame = Vec::new();
     for piece in Pieces(input).chain([input]) {
@@ -53,12 +53,12 @@ fn hep(input: &[u8]) {
     }
 }
 
-/// The target of this name.
+/// Returns the target of this name.
 pub(crate) fn target(name: &str) -> Option<fn(&[u8])> {
     TARGETS.iter().find(|(n, _)| *n == name).map(|(_, target)| *target)
 }
 
-/// Pieces of an input, each with a length of two bytes in front. The last piece may be shorter.
+/// The pieces of an input, each with a length of two bytes in front. The last piece may be shorter.
 pub(crate) struct Pieces<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Pieces<'a> {
@@ -72,7 +72,7 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// The input that [`Pieces`] takes apart into these.
+/// Returns the input that [`Pieces`] splits into these pieces.
 pub(crate) fn joined(pieces: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::new();
     for piece in pieces {
@@ -83,7 +83,7 @@ pub(crate) fn joined(pieces: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-/// Whole frames of any link type through the decoder. The first byte of a piece is the link type, the second ms.
+/// Decodes frames of any link type. The first byte of a piece is the link type, the second the ms since the last frame.
 fn frames(input: &[u8]) {
     let mut decoder = FrameDecoder::with_limits(SMALL);
     let mut at = T0;
@@ -95,7 +95,7 @@ fn frames(input: &[u8]) {
     end(&mut decoder, at);
 }
 
-/// Fragments of IPv4 and IPv6, always well-formed in all but offsets, lengths and order: reassembly.
+/// Reassembles fragments of IPv4 and IPv6, well-formed except for offsets, lengths and order.
 fn fragments(input: &[u8]) {
     let mut decoder = FrameDecoder::with_limits(SMALL);
     let mut at = T0;
@@ -112,7 +112,7 @@ fn fragments(input: &[u8]) {
     end(&mut decoder, at);
 }
 
-/// Segments of two directions of TCP, in any order and overlap, into SIP messages.
+/// Reads SIP messages from segments of two TCP directions, in any order and overlap.
 fn tcp(input: &[u8]) {
     let mut decoder = FrameDecoder::with_limits(SMALL);
     let mut framers = [SipFramer::default(), SipFramer::default()];
@@ -121,7 +121,7 @@ fn tcp(input: &[u8]) {
         let [how, sequence, flags, payload @ ..] = piece else { continue };
         at = at + Duration::from_millis(u64::from(how >> 1));
         let backward = how & 1 == 1;
-        // Steps of 16, so that overlaps, holes and the turn of the sequence number are near.
+        // Steps of 16, so that overlaps, holes and the wrap of the sequence number are frequent.
         let sequence = 0xffff_fc00_u32.wrapping_add(u32::from(*sequence) * 16);
         let packet = segment(backward, sequence, *flags, payload);
         feed(&mut decoder, at, LinkType::RawIp, &packet, &mut |decoded| {
@@ -138,7 +138,7 @@ fn tcp(input: &[u8]) {
     end(&mut decoder, at);
 }
 
-/// A byte stream cut anywhere gives the messages of the uncut one. The first piece says where to cut.
+/// Checks that a byte stream cut anywhere gives the messages of the uncut stream. The first piece determines the cuts.
 fn framing(input: &[u8]) {
     let mut pieces = Pieces(input);
     let (Some(cuts), stream) = (pieces.next(), pieces.0) else { return };
@@ -147,7 +147,7 @@ fn framing(input: &[u8]) {
         for chunk in chunks {
             framer.push(chunk, &mut |m| messages.push(m.to_vec()));
         }
-        // A WebSocket amid other bytes is found where a piece begins with a frame: there a cut does matter.
+        // A WebSocket frame among other bytes is found only at the beginning of a piece, so a cut matters there.
         let is_found_by_piece = framer.transport() == Transport::Ws && framer.skipped() > 0;
         framer.end(&mut |m| messages.push(m.to_vec()));
         (is_found_by_piece, messages)
@@ -166,12 +166,12 @@ fn framing(input: &[u8]) {
     whole.iter().for_each(|m| message(m));
 }
 
-/// One SIP message, both ways of framing, every getter.
+/// Reads one SIP message in both ways of framing, and calls every getter.
 fn sip(input: &[u8]) {
     message(input);
 }
 
-/// A session description, and what the engine makes of it.
+/// Reads a session description, and passes it to the engine's negotiation.
 fn sdp(input: &[u8]) {
     if let Ok(session) = sdp::parse(input) {
         let _ = AudioDescription::from_session(&session);
@@ -179,7 +179,7 @@ fn sdp(input: &[u8]) {
     }
 }
 
-/// Payloads into a decoder. The first byte chooses it; a piece of one byte conceals so many samples instead.
+/// Decodes payloads. The first byte selects the decoder; a piece of one byte is a number of samples to conceal.
 fn codecs(input: &[u8]) {
     let Some((choice, rest)) = input.split_first() else { return };
     let (encoding, clock_hz, channels, fmtp) = FORMATS[usize::from(*choice) % FORMATS.len()];
@@ -197,7 +197,7 @@ fn codecs(input: &[u8]) {
         if decoder.decode(payload, &mut out).is_err() {
             assert_eq!(out, [7], "a refused payload leaves no sound");
         }
-        // Eight frames of silence descriptors of 20 ms from each byte would still be within this.
+        // Even eight frames of silence descriptors of 20 ms from each byte are within this bound.
         assert!(out.len() <= 1 + (payload.len() + 1) * 8 * 960, "{encoding}: {} of {}", out.len(), payload.len());
         let _ = redundancy::blocks(payload);
         out.clear();
@@ -205,7 +205,7 @@ fn codecs(input: &[u8]) {
     }
 }
 
-/// A spool that anybody may have damaged: read, planned and, when it is short, rendered.
+/// Reads and plans a spool with any damage and, if it is short, renders it.
 fn spool(input: &[u8]) {
     let source = LegSource::Memory(Arc::new(input.to_vec().into()));
     let Ok(mut reader) = source.open() else { return };
@@ -232,9 +232,9 @@ fn spool(input: &[u8]) {
     }
 }
 
-/// A capture file: pcap, pcapng, gzip.
+/// Reads a capture file: pcap, pcapng, gzip.
 fn capture(input: &[u8]) {
-    // One file for each process, in memory where the system has such a folder.
+    // One file for each process, in memory if the system has such a folder.
     let folder = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
     let path = folder.join(format!("callspan-fuzz-{}.pcap", std::process::id()));
     std::fs::write(&path, input).expect("the folder of temporary files can be written");
@@ -251,7 +251,7 @@ fn capture(input: &[u8]) {
     std::fs::remove_file(&path).expect("it is ours");
 }
 
-/// The whole engine: datagrams, streams, time and clock steps between a few addresses, in any order.
+/// Runs the whole engine: datagrams, streams, time and clock steps between a few addresses, in any order.
 fn engine(input: &[u8]) {
     let limits = EngineLimits { legs: 16, early_bytes: 1 << 14, streams: 8, rtp_streams: 64, tombstones: 16 };
     let mut engine = Engine::with_limits(callspan::call::config::Config::default(), "fuzz", limits);
@@ -339,7 +339,7 @@ fn end(decoder: &mut FrameDecoder, at: Timestamp) {
     decoder.handle_end(&mut |_| {});
 }
 
-/// `how`: bit 0 IPv6, bit 1 more fragments, bits 2 and 3 the pair of addresses.
+/// Returns an IP fragment. `how`: bit 0 IPv6, bit 1 more fragments, bits 2 and 3 the pair of addresses.
 fn fragment(how: u8, id: u8, offset: u16, payload: &[u8]) -> Vec<u8> {
     let (host, more) = (how >> 2 & 3, how & 2 != 0);
     let mut out;
@@ -379,13 +379,13 @@ fn chunk<'a>((at, src, dst): (Timestamp, Endpoint, Endpoint), event: TcpStreamEv
     TcpStreamChunk { at, src, dst, event, interface: 0 }
 }
 
-/// The addresses of the shipped call, its signalling and its media, and as many of strangers.
+/// Returns an address of the shipped call's signalling or media, or one of as many other addresses.
 fn endpoint(number: u8) -> Endpoint {
     let (host, port) = (11 + (number & 1), [5060, 20_000, 20_001, 40_000][usize::from(number >> 1 & 3)]);
     Endpoint::v4([10, if number & 8 == 0 { 9 } else { 8 }, 0, host], port)
 }
 
-/// Legs that were opened and not yet closed.
+/// The legs that were opened and not yet closed.
 #[derive(Default)]
 struct Sink {
     open: std::collections::BTreeSet<LegId>,
@@ -412,7 +412,7 @@ impl LegSink for Sink {
     }
 }
 
-/// Codecs by the first byte of an input of [`codecs`]; the order is that of their seeds.
+/// Codecs by the first byte of an input of [`codecs`], in the order of their seeds.
 pub(crate) const FORMATS: [(&str, u32, u8, &str); 20] = [
     ("PCMA", 8_000, 1, ""),
     ("PCMU", 8_000, 1, ""),
@@ -436,7 +436,7 @@ pub(crate) const FORMATS: [(&str, u32, u8, &str); 20] = [
     ("ILBC", 8_000, 1, "mode=30"),
 ];
 
-/// 2026-11-23T07:00:00Z.
+/// Time of the first packet: 2026-11-23T07:00:00Z.
 const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
 const SMALL: decode::DecoderLimits = decode::DecoderLimits {
     fragment_bytes: 1 << 18,
@@ -455,7 +455,7 @@ const LINKS: [LinkType; 8] = [
     LinkType::Other(7),
     LinkType::Ethernet,
 ];
-/// From the next packet to beyond the longest timer.
+/// Pauses before the next packet, up to more than the longest timer.
 const PAUSES: [Duration; 8] = [
     Duration::ZERO,
     Duration::from_millis(20),
@@ -466,10 +466,10 @@ const PAUSES: [Duration; 8] = [
     Duration::from_secs(400),
     Duration::from_secs(90_000),
 ];
-/// A slow decoder must not make an input slow.
+/// Maximum number of payloads of an input, so that a slow decoder does not make the input slow.
 const MAX_PAYLOADS: usize = 64;
-/// Ten seconds at 16 kHz.
+/// Maximum number of samples: ten seconds at 16 kHz.
 const MAX_SAMPLES: u64 = 160_000;
 const MAX_EVENTS: usize = 100_000;
-/// Upper bound of the frames that the reader of files may return.
+/// Maximum size of a frame that the reader of capture files may return, bytes.
 const MAX_FRAME: usize = 1 << 26;

@@ -168,7 +168,7 @@ fn an_invite_that_nothing_answers_ends_with_a_verdict() {
     assert_eq!(record.verdict_reason.as_deref(), Some("No final answer to the INVITE was seen."));
 }
 
-/// Two phones ring; each sends early media of its own (voices 2 and 3); the second one answers.
+/// Makes a call to two telephones; each sends its own early media (voices 2 and 3), and the second one answers.
 fn forked() -> (Scene, i64, i64, i64) {
     let mut scene = Scene::new();
     let mut caller = ScenePhone::new("+79990000001", 1);
@@ -216,7 +216,7 @@ fn a_second_fork_that_answers_too_is_hung_up_and_changes_nothing() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.connect(call);
-    // Branch "late" answers as well; the caller acknowledges and hangs it up (RFC 3261 section 13.2.2.4).
+    // The branch "late" answers as well; the caller acknowledges and ends it (RFC 3261 section 13.2.2.4).
     let late = sdp(ip(3, 10_000), 1, "8 101", &[]);
     let cseq = scene.get(call).invite_cseq[0];
     scene.response(
@@ -245,7 +245,7 @@ fn a_late_response_of_another_fork_changes_nothing() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.connect(call);
-    // A mirror of two ports shows the early dialog of the other telephone after the answer.
+    // A mirror of two ports may show the early dialog of the other telephone after the answer.
     let late = MessageChange::Sdp(sdp(ip(3, 10_000), 1, "8 101", &[]));
     let cseq = MessageChange::CSeq(scene.get(call).invite_cseq[0]);
     scene.response(call, Side::Callee, (183, "INVITE"), &[MessageChange::Branch("late"), late, cseq]);
@@ -334,7 +334,8 @@ fn a_dialog_used_again_at_once_after_its_bye_keeps_the_second_calls_sound() {
     hears(second, (3, 4), two_talks, two_ends);
 }
 
-/// An extension calls outside, is refused with this status, and calls again after `ms`, as a new telephone at `host` would.
+/// Plays a call of an extension to outside that is refused with `status`, and a second call `ms` later to the host
+/// `to_host` and the number `to`. Returns the outcomes of the records.
 fn tried_again(status: u16, ms: i64, to_host: u8, to: &str) -> Vec<CallOutcome> {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let one = scene.dialog(&mut ours, &mut outside);
@@ -360,7 +361,7 @@ fn a_refused_invite_tried_again_with_a_new_call_id_is_one_call() {
 #[test]
 fn a_person_who_dials_again_makes_another_call() {
     let (refused, answered) = (CallOutcome::Failed, CallOutcome::Answered);
-    // Later than a machine would; after a refusal by a person; to the same telephone that is unavailable.
+    // Later than a machine would try again; after a refusal by a person; to the same telephone, which is unavailable.
     assert_eq!(tried_again(488, 3_000, 1, "+79990000001"), [refused, answered]);
     assert_eq!(tried_again(486, 300, 1, "+79990000001"), [CallOutcome::Busy, answered]);
     assert_eq!(tried_again(603, 300, 4, "+79990000001"), [CallOutcome::Declined, answered]);

@@ -1,5 +1,5 @@
-//! Content evidence: voices whose bytes a PBX passes on join legs that signalling cannot join, and part legs that numbers
-//! joined wrongly. Music, tones, conferences and transcoded legs prove nothing.
+//! Content evidence: if a PBX forwards the bytes of voices, equal bytes join legs that signalling cannot join, and
+//! separate legs that numbers joined wrongly. Music, tones, conferences and transcoded legs prove nothing.
 
 use callspan::call::config::{Config, RegistrationMoment};
 use callspan::call::correlation_rule::CorrelationRule;
@@ -14,7 +14,7 @@ use crate::support::scenario::{DialogId, Scene, ScenePhone};
 /// The caller's number as the PBX writes it towards its telephones.
 const REWRITTEN: &str = "0451234567";
 
-/// A PBX with two addresses that rewrites the numbers. Each party has a voice of its own.
+/// A PBX with two addresses that rewrites the numbers. Each party has its own voice.
 struct RewritingPbx {
     scene: Scene,
     outside: ScenePhone,
@@ -39,20 +39,20 @@ impl RewritingPbx {
         }
     }
 
-    /// The trunk's leg and the telephone's leg of an inbound call. They share neither a host nor a number.
+    /// Makes the trunk's leg and the telephone's leg of an inbound call. They share neither a host nor a number.
     fn inbound(&mut self) -> (DialogId, DialogId) {
         let a = self.scene.leg(&mut self.outside, &mut self.wan, [OUTSIDE, DID]);
         (a, self.scene.leg(&mut self.lan, &mut self.e200, [REWRITTEN, "200"]))
     }
 
-    /// As [`RewritingPbx::inbound`], from the other caller to 201.
+    /// Like [`RewritingPbx::inbound`], from the other caller to 201.
     fn second_inbound(&mut self) -> (DialogId, DialogId) {
         let a = self.scene.leg(&mut self.other, &mut self.wan, ["+79990000002", DID]);
         (a, self.scene.leg(&mut self.lan, &mut self.e201, [REWRITTEN, "201"]))
     }
 }
 
-/// The voices of two bridged calls at once.
+/// Plays the voices of two bridged calls at once.
 fn bridge_both(scene: &mut Scene, [a, b]: [DialogId; 2], [c, d]: [DialogId; 2], ms: i64) {
     let voices = |scene: &Scene, a, b| (scene.get(a).voices[0], scene.get(b).voices[1]);
     let ((l, r), (l2, r2)) = (voices(scene, a, b), voices(scene, c, d));
@@ -62,7 +62,7 @@ fn bridge_both(scene: &mut Scene, [a, b]: [DialogId; 2], [c, d]: [DialogId; 2], 
     scene.sound(&[first, second].concat(), ms);
 }
 
-/// The rules that joined the legs of a call.
+/// Returns the rules that joined the legs of a call.
 fn joined_by(played: &PlayedScene, scene: &Scene, first: DialogId) -> Vec<CorrelationRule> {
     call_of(played, scene, first).record.legs.iter().filter_map(|leg| leg.joined_by).collect()
 }
@@ -82,12 +82,12 @@ fn legs_without_a_common_host_or_number_are_joined_by_their_content() {
     assert_eq!((record.from.as_deref(), record.legs.len()), (Some(OUTSIDE), 2));
     assert_eq!(joined_by(&played, &site.scene, a), [CorrelationRule::MediaContent]);
     hears(played.only(), (1, 2), talks, ended);
-    // The trunk's leg was shown as a live call while it rang, and never as answered.
+    // The trunk's leg was a live call of its own while it rang, but never as answered.
     assert_eq!(played.absorbed.len(), 1);
     let of_absorbed = played.told.iter().filter(|(_, live)| live.record.id == played.absorbed[0]);
     assert!(of_absorbed.clone().count() > 0 && of_absorbed.clone().all(|(_, live)| live.record.answered_at.is_none()));
     assert_ne!(played.absorbed[0], record.id);
-    // Two such calls of different parties make the addresses known as one machine. This is the first.
+    // Two such calls of different parties show that the addresses are one machine. This is the first.
     let pairs: Vec<(u32, bool)> = played.learnt.iter().map(|pair| (pair.seen, pair.is_believed())).collect();
     assert_eq!(pairs, [(2, false)], "its content counts twice, its moments not again");
 }
@@ -140,8 +140,8 @@ fn two_calls_at_once_are_each_joined_to_their_own_telephone() {
     }
 }
 
-/// Two callers without a number reach 200 and 201 through one PBX with one address, in the same moments. Which telephone
-/// rings for whom cannot be known before they talk.
+/// Two callers without a number reach 200 and 201 through one PBX with one address, at the same time. Which telephone
+/// rings for which caller cannot be known before they talk.
 #[test]
 fn callers_without_a_number_are_told_apart_by_their_content() {
     let mut scene = Scene::noisy();
@@ -224,8 +224,8 @@ fn a_telephone_that_rings_late_is_found_by_its_content() {
     hears(call, (1, 2), talks, ended);
 }
 
-/// The trunk's leg names no extension, but delivery registers a call that was not sent in when it is answered. The voices
-/// begin later, and prove too late that the extension's leg is the same call.
+/// The trunk's leg names no extension, but delivery registers an outbound call when it is answered. The voices begin
+/// later, and prove too late that the extension's leg is the same call.
 #[test]
 fn a_call_to_outside_that_is_registered_already_is_related_and_not_absorbed() {
     let mut site = RewritingPbx::new(Scene::noisy());
@@ -252,8 +252,8 @@ fn calls_that_are_registered_at_the_invite_are_related_and_stay_two() {
     assert_eq!(first.record.relations[0].why, CorrelationRule::MediaContent);
 }
 
-/// Two calls of one number come at once, and each telephone is answered together with both callers. The numbers join the
-/// telephones the wrong way round.
+/// Two calls of one number come at once, and each telephone is answered together with both callers. The numbers join
+/// the telephones the wrong way round.
 #[test]
 fn a_telephone_that_a_guess_gave_to_the_wrong_caller_moves_to_its_voice() {
     for swapped in [false, true] {

@@ -100,7 +100,7 @@ fn a_queue_rings_its_operator_long_after_it_answered_the_caller() {
     let answered = scene.connect(a);
     let waits = scene.now();
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 10_000);
-    // 200 is rung for three seconds in vain, then 201 takes it.
+    // Extension 200 rings for three seconds in vain, then 201 answers.
     scene.invite_and_ring(b);
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 3_000);
     scene.cancel(b);
@@ -115,7 +115,7 @@ fn a_queue_rings_its_operator_long_after_it_answered_the_caller() {
         (Some("201"), CallOutcome::Answered, 3)
     );
     assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), Some(at(taken))));
-    // Music that the caller heard while waiting is part of the sound.
+    // Music that the caller hears while waiting is part of the sound.
     hears(played.only(), (1, MUSIC), waits, waits + 10_000);
     hears(played.only(), (1, 3), talks, ended);
 }
@@ -196,7 +196,8 @@ fn click_to_call_is_outbound_and_the_extension_is_the_caller() {
     hears(played.only(), (2, 1), talks, ended);
 }
 
-/// Two calls between the same numbers at the same time through one PBX.
+/// Plays two calls between the same numbers at the same time through one PBX. Returns the Call-IDs of each call's legs,
+/// and the extension.
 fn parallel(interleaved: bool) -> Vec<(Vec<String>, Option<String>)> {
     let mut office = Office::new();
     let (a1, a2) = (office.inbound(), office.inbound());
@@ -225,7 +226,7 @@ fn simultaneous_calls_between_the_same_numbers_are_never_merged() {
     let calls = parallel(false);
     let legs: Vec<Vec<&str>> = calls.iter().map(|(legs, _)| legs.iter().map(String::as_str).collect()).collect();
     assert_eq!(legs, [["call-0@scene", "call-2@scene"], ["call-1@scene", "call-3@scene"]]);
-    // Ambiguous legs stay unassigned: no call has legs of two callers.
+    // No call may have legs of two callers, so ambiguous legs become calls of their own.
     for (legs, _) in parallel(true) {
         let callers = legs.iter().filter(|id| ["call-0@scene", "call-1@scene"].contains(&id.as_str())).count();
         assert!(callers <= 1, "{legs:?}");
@@ -267,7 +268,7 @@ fn unchanged_media_correlates_legs_whatever_the_numbers() {
     let a = office.inbound();
     let b = office.scene.leg(&mut office.pbx, &mut office.e200, ["5551234", "200"]);
     let scene = &mut office.scene;
-    // The PBX passes the descriptions on: both legs announce the two phones' own addresses.
+    // The PBX forwards the session descriptions: both legs announce the addresses of the two telephones.
     let media = [scene.get(a).media[0], scene.get(b).media[1]];
     (scene.at(a).media, scene.at(b).media) = (media, media);
     scene.invite(a);
@@ -351,7 +352,7 @@ fn a_leg_after_both_calls_were_announced_is_only_related() {
     scene.connect(a);
     scene.connect(b);
     scene.wait(1_000);
-    // Both calls were announced. Now the PBX connects their media: a re-INVITE announces the other telephone.
+    // Both calls were announced by events. Now the PBX connects their media: a re-INVITE announces the other telephone.
     let phone = scene.get(b).media[1];
     scene.at(a).media[1] = phone;
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
@@ -368,7 +369,7 @@ fn a_leg_after_both_calls_were_announced_is_only_related() {
 
 #[test]
 fn with_header_is_a_message_of_its_own() {
-    // The builder's own check: a header given to one message stays with it.
+    // Tests the builder: a header given to one message is not in the next one.
     let mut scene = Scene::new();
     let (mut a, mut b) = (ScenePhone::new("100", 1), ScenePhone::new("200", 2));
     let call = scene.dialog(&mut a, &mut b);
@@ -378,14 +379,14 @@ fn with_header_is_a_message_of_its_own() {
     assert!(texts[0].contains("X-Once: 1\r\n") && !texts[1].contains("X-Once"));
 }
 
-/// Returns the packets with the INVITE of this leg moved behind all packets of the next 100 ms.
+/// Returns the packets in a changed order: the INVITE of this leg comes `late_ms` late, with its own timestamp.
 fn with_late_invite(scene: &Scene, leg: DialogId, late_ms: i64) -> Vec<ScenePacket> {
     let call_id = format!("Call-ID: {}\r\n", scene.get(leg).call_id);
     let (there, mut packets) = (scene.get(leg).sip[1], scene.packets());
     let is_it = |p: &ScenePacket| {
         p.payload.starts_with(b"INVITE ") && p.dst == there && String::from_utf8_lossy(&p.payload).contains(&call_id)
     };
-    // Stable: all else stays in order, and every packet keeps its stamp.
+    // The sort is stable: all other packets stay in order, and every packet keeps its timestamp.
     packets.sort_by_key(|p| p.at.offset(if is_it(p) { late_ms * 1_000_000 } else { 0 }));
     packets
 }
@@ -419,7 +420,7 @@ fn an_invite_seen_after_the_answer_elsewhere_belongs_to_the_call() {
         scene.invite_and_ring(leg);
     }
     scene.wait(5_000);
-    // The answers to it are late as well.
+    // The responses to the INVITE are late, too.
     scene.invite(c);
     scene.answer(b);
     scene.wait(60);

@@ -40,7 +40,7 @@ fn a_plain_call_is_recorded_on_both_sides_in_full() {
     assert_eq!((record.outcome, record.ended_by), (CallOutcome::Answered, Some(EndedBy::Callee)));
     assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     assert_eq!((record.answered_at, record.ended_at), (Some(at(answered)), Some(at(ended))));
-    // INVITE at 0, 100 and 180 a step later each, one second of ringing, the 200.
+    // INVITE at 0 ms, 100 and 180 each a step later, one second of ringing, then 200.
     assert_eq!((record.invited_at, record.ringing_at), (Some(at(0)), Some(at(2 * STEP_MS))));
     assert_eq!(answered, 3 * STEP_MS + 1_000);
     hears(call, (1, 2), talks, ended);
@@ -52,7 +52,7 @@ fn renegotiation_never_swaps_the_channels() {
         for method in ["INVITE", "UPDATE"] {
             let (mut scene, call, _) = direct();
             scene.talk(call, 1_000);
-            // The renegotiating side moves its media to another port.
+            // The side that renegotiates moves its media to another port.
             let moved = scene.get(call).media[side.channel()].with_port(30_000);
             scene.at(call).media[side.channel()] = moved;
             scene.renegotiate(call, side, method, (&[], &[]));
@@ -144,7 +144,7 @@ fn a_refused_offer_leaves_the_old_session() {
     scene.at(call).media[0] = old;
     let refused = scene.now();
     scene.talk(call, 2_000);
-    // Packets between other hosts and the rejected address do not belong to this call.
+    // Packets from other hosts to the rejected address do not belong to this call.
     let stranger = (ip(60, 4_000), old.with_port(31_000));
     scene.rtp(&[(6, stranger)], 400);
     let ended = scene.bye(call, Side::Caller);
@@ -169,7 +169,7 @@ fn glare_491_refuses_both_offers_and_a_later_one_holds() {
     }
     let refused = scene.now();
     scene.talk(call, 2_000);
-    // Both old addresses are the session's again; a stranger's packets to the refused one are not of the call.
+    // Both old addresses are in force again; other packets to the refused one are not of the call.
     let stranger = (ip(60, 4_000), old[0].with_port(31_000));
     scene.rtp(&[(6, stranger)], 400);
     let settled = scene.now();
@@ -240,7 +240,7 @@ fn a_session_that_nobody_refreshes_ends_when_its_timer_has_run_out() {
     let played = play(&scene);
     let record = &played.only().record;
     assert_eq!(record.ended_by, Some(EndedBy::SessionExpired));
-    // It ended when it was last heard, not when the timer ran out: the last packet is 20 ms before the silence.
+    // The call ended with its last packet, 20 ms before the silence, not when the timer ran out.
     assert_eq!(record.ended_at, Some(at(silent - 20)));
 }
 
@@ -512,7 +512,7 @@ fn early_media_is_part_of_the_recording_when_it_starts_with_media() {
 
 #[test]
 fn a_call_captured_from_a_reinvite_has_unknown_direction() {
-    // The callee's hold is the first message that is seen: the call itself was inbound.
+    // The callee's hold is the first captured message, but the call was inbound.
     for side in [Side::Caller, Side::Callee] {
         let (mut scene, mut outside, mut ours) = outside_and_200();
         let call = scene.dialog(&mut outside, &mut ours);
@@ -549,7 +549,7 @@ fn the_next_call_replaces_one_with_a_lost_bye() {
     // The last packet was sent 20 ms before.
     let silent = scene.now() - 20;
     scene.wait(3_000);
-    // The BYE is not seen; both telephones use the same ports again.
+    // The BYE is not captured; both telephones use the same ports again.
     let (_, mut outside, mut ours) = outside_and_200();
     let next = scene.dialog(&mut outside, &mut ours);
     let media = scene.get(call).media;
@@ -563,7 +563,7 @@ fn the_next_call_replaces_one_with_a_lost_bye() {
     assert_eq!((two.record.ended_by, two.record.ended_at), (Some(EndedBy::Caller), Some(at(ended))));
 }
 
-/// A call and its continuation.
+/// Returns a call and its continuation.
 fn told_apart(played: &PlayedScene) -> [&PlayedCall; 2] {
     assert_eq!(played.calls.len(), 2);
     let (second, first): (Vec<_>, Vec<_>) = played.calls.iter().partition(|c| {
@@ -572,7 +572,7 @@ fn told_apart(played: &PlayedScene) -> [&PlayedCall; 2] {
     [first[0], second[0]]
 }
 
-/// Both sides are silent for so long, without a hold; then they talk again, and one hangs up.
+/// Plays a call with a silence of both sides without a hold; then they talk again, and one hangs up.
 fn silent_for(ms: i64) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();

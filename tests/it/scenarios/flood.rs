@@ -10,12 +10,12 @@ use crate::scenarios::direct;
 use crate::support::playback::{NullSink, WatchedSink, scene_ms};
 use crate::support::scenario::{STEP_MS, ScenePacket, at, ip};
 
-/// One INVITE of a scanner: a Call-ID, tag and number of its own.
+/// Returns an INVITE of a scanner with its own Call-ID, tag and called number.
 fn scan(n: u32) -> Vec<u8> {
     scan_of(n, &format!("9{n}"))
 }
 
-/// One that asks for this number.
+/// Returns an INVITE of a scanner to this number.
 fn scan_of(n: u32, number: &str) -> Vec<u8> {
     format!(
         "INVITE sip:{number}@10.0.0.9 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.5:5060;branch=z9hG4bK{n}\r\nFrom: <sip:{n}@203.0.113.5>;tag=s{n}\r\n\
@@ -81,18 +81,18 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
         | CallEvent::Absorbed(_)
         | CallEvent::Learnt(_) => None,
     }));
-    // The real call is whole: 30 s of 20 ms packets from each side, and not one of the noise.
+    // The real call is complete: 30 s of 20 ms packets from each side, and no packet of the noise.
     let real = calls.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");
     assert_eq!([real.record.sides.caller.packets, real.record.sides.callee.packets], [1_500, 1_500]);
     assert_eq!((real.record.ended_by, real.record.ended_at.map(scene_ms)), (Some(EndedBy::Caller), Some(ended)));
     assert_eq!(real.legs.len(), 1, "one spool");
     assert!(calls.iter().all(|c| std::ptr::eq(c, real) || c.legs.is_empty()), "no spool of a scan");
     assert_eq!(sink.media.len(), 3_000);
-    // Every table stayed within its bound: two timers a leg (its own and its conversation's settling).
+    // Every table was within its bound: two timers a leg (one for the leg, one for the correlation of its call).
     assert!(most.0 <= 2_000 && most.1 <= 4_001 && most.2 <= 4_000 && most.3 <= 1 << 20, "{most:?}");
     let counters = engine.counters();
     assert_eq!((counters.legs, counters.legs_refused), (u64::from(scans) + 1, 0));
-    // Beyond the 120 that the rate allows at once, all are in the one record of the scan.
+    // All attempts beyond the 120 that the rate allows are in the single record of the scan.
     let scan = calls.iter().find(|c| c.record.problems.iter().any(|p| p.kind == ProblemKind::Scan)).expect("a scan");
     let attempts = scan.record.problems[0].packets.expect("a number");
     assert!(
@@ -104,7 +104,7 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     assert!(reason.starts_with(&format!("scan: {attempts} attempts from 203.0.113.5 in ")), "{reason}");
     assert_eq!((scan.record.from.as_deref(), scan.record.to.as_deref()), (None, None));
     assert!(calls.len() <= 2 + 130, "{} records", calls.len());
-    // Told while they lived: the real call, and no suspect.
+    // Events of live calls: those of the real call, and none of suspected scans.
     assert!(told < 2 * 130, "{told}");
     let tables = engine.tables();
     assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.correlation_keys, tables.timers], [0; 5]);
@@ -150,7 +150,7 @@ fn answered_call_of_a_scanning_source_is_a_call_like_any_other() {
     let ended = scene.bye(call, Side::Caller);
     let mut packets = scene.packets();
     let (src, dst) = (packets[0].src, packets[0].dst);
-    // 300 attempts from the address of the caller in the second before the call, while the rate allows ten a minute.
+    // 300 attempts from the caller's address in the second before the call, while the rate allows ten a minute.
     let began = at(answered - 2_000);
     packets.extend((0..300).map(|n| ScenePacket {
         at: began.offset(i64::from(n) * 1_000_000),

@@ -11,7 +11,7 @@ fn events(record: &CallRecord) -> Vec<(&str, Option<Side>)> {
     record.events.iter().map(|e| (e.kind.as_str(), e.side)).collect()
 }
 
-/// One call: 2 s of talk, a hold of `hold_ms` by `by` (offer and answer with these lines), 2 s of talk.
+/// Plays a call: 2 s of talk, a hold of `hold_ms` by `by` (offer and answer with these attributes), 2 s of talk.
 fn held(by: Side, lines: (&str, &str), hold_ms: i64) {
     let (mut scene, call, _) = direct();
     scene.talk(call, 2_000);
@@ -37,7 +37,7 @@ fn held(by: Side, lines: (&str, &str), hold_ms: i64) {
 
 #[test]
 fn a_hold_of_any_length_moves_nothing_that_comes_after_it() {
-    // 80 ms, 2.5 s, 31 s and 121 s are where named recorders break.
+    // Lengths of holds at which other recorders fail: 80 ms, 2.5 s, 31 s and 121 s.
     for hold_ms in [80, 2_500, 31_000, 121_000] {
         held(Side::Caller, ("a=sendonly", "a=recvonly"), hold_ms);
     }

@@ -1,4 +1,4 @@
-//! Live calls in the journal of a process that was killed, and whose signalling is not in the spool.
+//! Live calls in the journal of a killed process, with no signalling in the spool.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::scenarios::Office;
 use crate::support::playback::{NullSink, WatchedSink};
 use crate::support::scenario::{Scene, at};
 
-/// Hears the packets of a scene from one moment to another. Returns the records of live calls and of ended calls.
+/// Passes the packets of a scene between two times to an engine. Returns the records of live calls and of ended calls.
 fn hear(engine: &mut Engine, scene: &Scene, (from_ms, to_ms): (i64, i64)) -> (Vec<CallRecord>, Vec<CallRecord>) {
     let mut sink = WatchedSink::new(NullSink);
     for packet in scene.packets().iter().filter(|p| p.at >= at(from_ms) && p.at < at(to_ms)) {
@@ -33,7 +33,7 @@ fn records(engine: &mut Engine) -> (Vec<CallRecord>, Vec<CallRecord>) {
     (live, ended)
 }
 
-/// Starts an engine after a kill: the journal has this record, and the spool has nothing.
+/// Starts an engine after a kill: the journal has this record, and the spool is empty.
 fn restarted(left: &CallRecord, now_ms: i64) -> Engine {
     let mut engine = Engine::new(Config::default(), "restarted");
     let record = CallRecord { verdict: Some(CallVerdict::NotAnswered), ..left.clone() };

@@ -1,4 +1,4 @@
-//! Events of an open call: the right numbers at the right moment.
+//! Events of an open call: the right numbers at the right time.
 
 use callspan::call::record::{CallOutcome, Side};
 

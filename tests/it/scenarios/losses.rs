@@ -1,4 +1,4 @@
-//! Lost packets and who lost them: the network, the capture on this machine, or a clock that was set.
+//! Lost packets and the cause of the loss: the network, the capture on this machine, or a step of the clock.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
@@ -21,12 +21,12 @@ fn with_a_hole() -> (Vec<ScenePacket>, i64) {
     (packets, ended + STEP_MS)
 }
 
-/// (kind, packets) of the problems.
+/// Returns kind and packets of each problem.
 fn problems(record: &CallRecord) -> Vec<(&str, Option<u64>)> {
     record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect()
 }
 
-/// Returns the record of the call after `tell` changed the engine in the middle of it.
+/// Returns the record of the call if `tell` changes the engine in the middle of the call.
 fn told_in_the_middle(packets: &[ScenePacket], tell: impl Fn(&mut Engine)) -> CallRecord {
     let mut engine = Engine::new(Config::default(), "losses");
     let (before, after) = packets.split_at(packets.len() / 2);
@@ -57,7 +57,7 @@ fn gaps_are_ours_when_this_machine_lost_frames() {
     let (packets, _) = with_a_hole();
     let record = told_in_the_middle(&packets, Engine::handle_local_loss);
     assert_eq!(problems(&record), [("lost_by_us", Some(10))]);
-    // Told twice, it is one problem.
+    // Reported twice, it is one problem.
     let record = told_in_the_middle(&packets, |engine| {
         engine.handle_local_loss();
         engine.handle_local_loss();
@@ -72,7 +72,7 @@ fn losses_before_a_call_are_no_problem_of_the_call() {
     let ended = scene.bye(call, Side::Caller);
     let played = play_packets(&scene.packets(), ended + STEP_MS, Config::default());
     assert_eq!(problems(&played.only().record), []);
-    // Lost when no call was under way: none of this call.
+    // Packets that were lost while there was no call are not counted for this call.
     let mut engine = Engine::new(Config::default(), "losses");
     engine.handle_local_loss();
     scene.packets().iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut NullSink));
@@ -107,7 +107,7 @@ fn a_call_with_both_voices_is_answered_without_a_200() {
     let is_text = |p: &ScenePacket, words: &[u8]| p.payload.starts_with(words);
     packets.retain(|p| p.payload[0] & 0xC0 == 0x80 || is_text(p, b"INVITE") || is_text(p, b"SIP/2.0 1"));
     assert!(packets.iter().any(|p| is_text(p, b"SIP/2.0 180")), "it rang");
-    // Before, it was under way for an hour, and then not answered.
+    // Before, the call counted as under way for an hour, and then as not answered.
     for (silence_s, later) in [(300, 310_000), (5, 10_000)] {
         let config = Config { silence_s, ..Config::default() };
         let played = play_packets(&packets, ended + later, config);
@@ -117,7 +117,7 @@ fn a_call_with_both_voices_is_answered_without_a_200() {
         assert!(record.ended_at.is_some_and(|at_| at_ <= at(ended)));
         assert_eq!(problems(record)[0].0, "answer_not_seen");
     }
-    // One voice alone may be ringback: a phone that rings for an hour.
+    // A voice of one side only may be the ringing tone of a telephone that rings for an hour.
     let voice = scene.flow(call, Side::Callee).0;
     packets.retain(|p| p.payload[0] & 0xC0 != 0x80 || p.src == voice);
     assert!(

@@ -1,5 +1,5 @@
-//! One machine with two addresses, further devices of an extension, and proxies that carry telephones and trunk: legs that
-//! must be joined, and their neighbours that must not.
+//! One machine with two addresses, several devices of an extension, and proxies that forward the calls of both
+//! telephones and trunk: legs that must be joined, and similar legs that must not.
 
 use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
@@ -9,7 +9,7 @@ use crate::scenarios::{DID, OUTSIDE, related};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// A PBX with one address to the provider and one to the telephones.
+/// A PBX with one address for the provider and one for the telephones.
 struct TwoAddresses {
     scene: Scene,
     outside: ScenePhone,
@@ -59,7 +59,7 @@ fn facts(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
     (record.direction, record.internal.as_deref(), record.outcome)
 }
 
-/// Both legs are answered, talk, and end together.
+/// Answers both legs, lets the parties talk, and ends both legs together.
 fn talk(mut site: TwoAddresses, a: DialogId, b: DialogId) -> (PlayedScene, [i64; 2]) {
     site.scene.connect_through(a, b, 2_000);
     let times = site.scene.bridge_until_bye(a, b, 3_000, Side::Caller);
@@ -213,7 +213,7 @@ fn a_leg_that_ends_alone_is_split_off_with_its_sound() {
     let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
     site.scene.invite(a);
     site.scene.invite_and_ring(b);
-    // A voice menu answers the caller of one call, and a person takes the other.
+    // A voice menu answers one call, and a person answers the other.
     site.scene.answer(a);
     site.scene.wait(3_000);
     site.scene.answer(b);
@@ -229,7 +229,7 @@ fn a_leg_that_ends_alone_is_split_off_with_its_sound() {
 #[test]
 fn the_extension_comes_along_with_a_session_id() {
     let mut site = TwoAddresses::new();
-    // The PBX changes both numbers, so nothing but the header links the legs.
+    // The PBX changes both numbers, so only the header links the legs.
     let (a, b) = (site.inbound(OUTSIDE), site.rings_200("+79990000077"));
     for d in [a, b] {
         let header = "Session-ID: 0123456789abcdef0123456789abcdef;remote=00000000000000000000000000000000";
@@ -241,8 +241,8 @@ fn the_extension_comes_along_with_a_session_id() {
     assert_eq!(joined_by(record), [None, Some(CorrelationRule::SessionId)]);
 }
 
-/// A proxy on host 8 carries telephones and trunk; the PBX on host 9 is behind it. Returns the four legs of an outbound
-/// call.
+/// Makes an outbound call through a proxy on host 8, which forwards the calls of both telephones and trunk; the PBX on
+/// host 9 is behind it. Returns the four legs.
 fn hairpin(scene: &mut Scene, phone: &mut ScenePhone, outside: &mut ScenePhone) -> [DialogId; 4] {
     let (mut proxy, mut pbx) = (ScenePhone::new("proxy", 8), ScenePhone::new(DID, 9));
     let number = outside.user.clone();
@@ -377,7 +377,7 @@ fn a_refer_claims_no_later_call_of_another_caller() {
     scene.invite_and_ring(c);
     scene.refuse(c, 486, &[]);
     scene.wait(2_000);
-    // Only the PBX's leg of the next call is mirrored.
+    // Of the next call, only the leg from the PBX to the telephone is mirrored.
     let d = scene.leg(&mut pbx, &mut e201, ["202", "201"]);
     scene.connect(d);
     scene.talk(d, 2_000);

@@ -7,7 +7,7 @@ use crate::scenarios::{DID, OUTSIDE, Office};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone};
 
-/// Numbers of each record, sorted.
+/// Returns direction, called number and number of legs of each record, sorted by number.
 fn called(played: &PlayedScene) -> Vec<(CallDirection, String, usize)> {
     let row = |c: &crate::support::playback::PlayedCall| {
         (c.record.direction, c.record.to.clone().unwrap_or_default(), c.record.legs.len())
@@ -45,8 +45,8 @@ fn a_call_through_a_proxy_whose_hop_to_the_pbx_is_missing_is_one_call() {
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
 }
 
-/// A dialler on the PBX's host calls two numbers in the office's name. The leg of the second one to the provider is
-/// captured before its cause.
+/// A dialler on the PBX's host calls two numbers and shows the office's number. The leg of the second call to the
+/// provider is captured before the leg that caused it.
 fn campaign() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let (mut pbx, mut provider) = (ScenePhone::new(DID, 9), ScenePhone::new("", 1));
@@ -91,7 +91,7 @@ fn a_device_that_a_push_message_wakes_belongs_to_the_ringing_call() {
     scene.cancel(a);
     let played = play(&scene);
     let record = &played.only().record;
-    // Both devices are extension 200, which missed the call.
+    // Both devices belong to extension 200, which missed the call.
     assert_eq!((record.internal.as_deref(), record.outcome), (Some("200"), CallOutcome::Cancelled));
     assert_eq!(record.legs[2].joined_by, Some(CorrelationRule::AnotherDevice));
 }

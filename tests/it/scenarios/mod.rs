@@ -1,5 +1,5 @@
-//! Call flows that no capture has, written with the scenario builder. They check the record, the recorded sound, and the
-//! events while the call is open.
+//! Call flows of which there is no capture, written with the scenario builder. They check the record, the recorded
+//! sound, and the events while the call is open.
 
 mod attempts;
 mod content;
@@ -36,12 +36,12 @@ use callspan::call::record::{CallRecord, Side};
 use crate::support::playback::{PlayedCall, PlayedScene};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// An outside caller (voice 1), an extension (voice 2), and a scene.
+/// Returns a scene, an outside caller (voice 1) and extension 200 (voice 2).
 fn outside_and_200() -> (Scene, ScenePhone, ScenePhone) {
     (Scene::new(), ScenePhone::new("+79990000001", 1), ScenePhone::new("200", 2))
 }
 
-/// A direct call of the two, answered: (scene, dialog, ms of the answer).
+/// Makes a direct call of the two, which is answered. Returns the scene, the dialog, and the ms of the answer.
 fn direct() -> (Scene, DialogId, i64) {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
@@ -49,7 +49,8 @@ fn direct() -> (Scene, DialogId, i64) {
     (scene, call, answered)
 }
 
-/// An outside caller (voice 1), a PBX on host 9 (its own voice 5: music and prompts), extensions 200 (2) and 201 (3).
+/// An outside caller (voice 1), a PBX on host 9 (voice 5: music and prompts), and the extensions 200 (voice 2) and 201
+/// (voice 3).
 struct Office {
     scene: Scene,
     outside: ScenePhone,
@@ -60,7 +61,7 @@ struct Office {
 
 const OUTSIDE: &str = "+79990000001";
 const DID: &str = "+74953009080";
-/// The PBX plays this voice.
+/// Voice that the PBX plays.
 const MUSIC: u8 = 5;
 
 impl Office {
@@ -74,12 +75,12 @@ impl Office {
         }
     }
 
-    /// The trunk's leg of an inbound call.
+    /// Adds the trunk's leg of an inbound call.
     fn inbound(&mut self) -> DialogId {
         self.scene.leg(&mut self.outside, &mut self.pbx, [OUTSIDE, DID])
     }
 
-    /// The leg by which the PBX rings an extension for the outside caller.
+    /// Adds the leg by which the PBX rings extension 200 for the outside caller.
     fn rings_200(&mut self) -> DialogId {
         self.scene.leg(&mut self.pbx, &mut self.e200, [OUTSIDE, "200"])
     }
@@ -89,14 +90,14 @@ impl Office {
         self.scene.leg(&mut self.pbx, &mut self.e201, [OUTSIDE, "201"])
     }
 
-    /// An outbound call: the leg of 200 and the trunk's, with the office's number on it.
+    /// Adds the legs of an outbound call: the leg of 200, and the trunk's leg with the office's number.
     fn outbound(&mut self) -> [DialogId; 2] {
         let a = self.scene.leg(&mut self.e200, &mut self.pbx, ["200", OUTSIDE]);
         [a, self.scene.leg(&mut self.pbx, &mut self.outside, [DID, OUTSIDE])]
     }
 
-    /// 200 consults 201 through the PBX for `ms` while the caller of `a` hears music. Returns both legs of the
-    /// consultation and the ms of its first packet.
+    /// Extension 200 consults 201 through the PBX for `ms` while the caller of `a` hears music. Returns both legs of
+    /// the consultation and the ms of its first packet.
     fn consult(&mut self, a: DialogId, ms: i64) -> (DialogId, DialogId, i64) {
         let Self { scene, pbx, e200, e201, .. } = self;
         let (c, d) = (scene.leg(e200, pbx, ["200", "201"]), scene.leg(pbx, e201, ["200", "201"]));
@@ -107,14 +108,14 @@ impl Office {
         (c, d, begins)
     }
 
-    /// A short inbound call that shows which host is the PBX.
+    /// Plays a short inbound call, which shows which host is the PBX.
     fn plain_call(&mut self) {
         let (a, b) = self.connected();
         self.scene.bridge(a, b, 400);
         self.scene.bye_all(&[a, b], Side::Caller);
     }
 
-    /// An inbound call through the PBX that 200 has answered: both legs.
+    /// Makes an inbound call through the PBX that 200 has answered. Returns both legs.
     fn connected(&mut self) -> (DialogId, DialogId) {
         let (a, b) = (self.inbound(), self.rings_200());
         self.scene.connect_through(a, b, 2_000);

@@ -1,4 +1,4 @@
-//! Media whose addresses are not those of its signalling: NAT on either side, asymmetric senders, host names, NAT64,
+//! Media with addresses other than its signalling announces: NAT on either side, asymmetric senders, host names, NAT64,
 //! multicast, and private or reused addresses that several calls announce at once.
 
 use callspan::call::config::Config;
@@ -15,12 +15,12 @@ fn endpoint(text: &str) -> Endpoint {
     text.parse().unwrap()
 }
 
-/// A phone with this voice that signals from an endpoint.
+/// Returns a phone with this voice that sends SIP from an endpoint.
 fn phone(user: &str, voice: u8, sip: &str) -> ScenePhone {
     ScenePhone { sip: endpoint(sip), ..ScenePhone::new(user, voice) }
 }
 
-/// Ends of a call: where each side signals, what it announces, and the flow on which it sends.
+/// The addresses of a call: endpoints of the signalling, announced media addresses, and the flows of the media.
 struct NatCall<'a> {
     name: &'a str,
     sip: [&'a str; 2],
@@ -29,7 +29,7 @@ struct NatCall<'a> {
 }
 
 impl NatCall<'_> {
-    /// The same call with the other side as the caller.
+    /// Returns the same call with the other side as the caller.
     fn reversed(&self) -> Self {
         let ([a, b], [c, d], [e, f]) = (self.sip, self.announced, self.sends);
         NatCall { name: self.name, sip: [b, a], announced: [d, c], sends: [f, e] }
@@ -49,7 +49,7 @@ impl NatCall<'_> {
     }
 }
 
-/// Calls whose media needs more than the announced addresses.
+/// Calls in which media addresses differ from the announced ones.
 const NAT_CALLS: [NatCall<'_>; 7] = [
     NatCall {
         name: "PBX with an external address and a media host of its own, telephone behind another NAT",
@@ -148,7 +148,7 @@ fn a_host_name_or_a_zone_in_the_description_hides_no_media() {
         let mut packets = scene.packets();
         for packet in &mut packets {
             if let Ok(text) = String::from_utf8(packet.payload.clone()) {
-                // The length of the body changes: without the header, the body is the rest of the datagram.
+                // The body becomes longer: without Content-Length, the body is the rest of the datagram.
                 let lines = text.split("\r\n").filter(|line| !line.starts_with("Content-Length"));
                 packet.payload = change(lines.collect::<Vec<_>>().join("\r\n")).into_bytes();
             }
@@ -172,8 +172,8 @@ fn the_sender_tells_the_sides_of_a_multicast_address() {
     hears(play(&scene).only(), (1, 2), talks, ended);
 }
 
-/// Two tenants whose telephones announce the same private address; the second call begins `after_ms` after the answer of
-/// the first and ends before it. `sides` are those of the telephones.
+/// Plays the calls of two tenants with telephones that announce the same private address. The second call begins
+/// `after_ms` after the answer of the first and ends before it. `sides` are the sides of the telephones.
 fn tenants(sides: [Side; 2], after_ms: i64, holds: bool) -> (PlayedScene, [[i64; 2]; 2]) {
     let mut scene = Scene::new();
     let begin = |scene: &mut Scene, n: usize| {
@@ -235,7 +235,7 @@ fn two_tenants_with_one_private_address_are_never_joined_or_ended_by_each_other(
     }
 }
 
-/// Two telephones behind one NAT announce the same port at host names; the PBX announces the address of its NAT.
+/// Two telephones behind one NAT announce the same port at host names; the PBX announces the address of its own NAT.
 #[test]
 fn presumed_addresses_of_two_calls_are_told_apart_by_the_pbx_or_not_used() {
     let mut scene = Scene::new();
@@ -257,7 +257,7 @@ fn presumed_addresses_of_two_calls_are_told_apart_by_the_pbx_or_not_used() {
         })
         .collect();
     scene.rtp(&flows, 2_000);
-    // Nothing tells to whose call this belongs.
+    // No fact tells to which call these packets belong.
     scene.rtp(&[(7, (endpoint("203.0.113.99:9000"), endpoint("198.51.100.7:4000")))], 500);
     let ended = scene.bye_all(&calls, Side::Caller);
     let played = play(&scene);
@@ -270,7 +270,7 @@ fn presumed_addresses_of_two_calls_are_told_apart_by_the_pbx_or_not_used() {
     }
 }
 
-/// A call whose BYE is lost, and `wait_ms` later another call at the same PBX port.
+/// Plays a call without its BYE, and `wait_ms` later another call at the same PBX port.
 fn port_used_again(holds: bool, goes_on: bool) -> PlayedScene {
     let mut scene = Scene::new();
     let mut pbx = ScenePhone::new("84951112233", 9);
@@ -310,7 +310,7 @@ fn a_port_used_again_ends_the_call_whose_bye_was_lost_and_no_other() {
     assert_eq!(ended_by(&port_used_again(false, true)), Some(EndedBy::Caller), "its media goes on");
 }
 
-/// The PBX signals from a public address and has its media behind a NAT: no address of the signalling is on the wire.
+/// The PBX signals from a public address and has its media behind a NAT, so no announced media address is in a packet.
 fn unmatched(stranger: bool) -> PlayedScene {
     let mut scene = Scene::new();
     let (mut home, mut pbx) = (phone("201", 1, "198.51.100.7:61060"), phone("84953001111", 2, "203.0.113.5:5060"));

@@ -1,4 +1,5 @@
-//! Offers that wait for their answer, and refused ones (RFC 3264 sections 4 and 8): what holds meanwhile.
+//! Offers that wait for their answer, and refused offers (RFC 3264 sections 4 and 8): the session description that is
+//! in force meanwhile.
 
 use callspan::call::record::Side;
 
@@ -7,7 +8,8 @@ use crate::scenarios::direct;
 use crate::support::playback::play;
 use crate::support::scenario::{MessageChange, RtpSender, ip, sdp};
 
-/// A re-INVITE or UPDATE that gives payload type 8 another meaning is pending for `pending_ms`, then refused.
+/// Plays a call in which a re-INVITE or UPDATE gives payload type 8 another meaning. The offer is pending for
+/// `pending_ms`, then refused.
 fn refused(by: Side, method: &str, pending_ms: i64, status: u16) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
@@ -46,7 +48,7 @@ fn media_follows_an_offer_before_its_answer_is_captured() {
     for by in [Side::Caller, Side::Callee] {
         let (mut scene, call, _) = direct();
         scene.talk(call, 1_000);
-        // The offerer moves to another address and allows payload type 97; the other side obeys before its 200.
+        // The offerer moves to another address and allows payload type 97; the other side uses both before its 200.
         let moved = ip(50, 30_000);
         scene.at(call).media[by.channel()] = moved;
         let offer = sdp(moved, 9, "97 8", &["a=rtpmap:97 PCMA/8000"]);

@@ -1,5 +1,5 @@
-//! Features of office PBXs: follow-me by the trunk, queues that try again, session border controllers, trunks that write
-//! numbers their own way, conferences, voice mail.
+//! Features of office PBXs: follow-me over the trunk, queues that try again, session border controllers, trunks that
+//! write numbers in their own form, conferences, voice mail.
 
 use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 
@@ -10,7 +10,8 @@ use crate::support::scenario::{DialogId, ScenePhone, at};
 
 const MOBILE: &str = "+79161234567";
 
-/// A call rings 200 and, by the trunk that brought it, 200's mobile, under the name `from`; the mobile takes it.
+/// Plays a call that rings 200 and, by the trunk on which it came, the mobile of 200 under the name `from`. The mobile
+/// answers.
 fn follow_me(from: &str) -> (PlayedScene, [i64; 3]) {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
@@ -64,7 +65,7 @@ fn an_outbound_answer_during_an_inbound_call_is_unrelated() {
     let (a, b) = (office.inbound(), office.rings_200());
     let Office { scene, pbx, .. } = &mut office;
     let mut customer = ScenePhone::new("+79990000777", 4);
-    // A telephone that the mirror does not see makes an outbound call.
+    // A telephone that the mirror does not show makes an outbound call.
     let x = scene.leg(pbx, &mut customer, [DID, "+79990000777"]);
     for leg in [a, b, x] {
         scene.invite_and_ring(leg);
@@ -147,7 +148,7 @@ fn a_border_controller_and_a_pbx_make_one_three_leg_call() {
         let mut office = Office::new();
         let Office { scene, outside, pbx, e200, .. } = &mut office;
         let mut border = ScenePhone::new(DID, 7);
-        // It takes the plus away.
+        // The trunk removes the plus.
         let [theirs, did] = [OUTSIDE, DID].map(|n| &n[1..]);
         let legs = if inbound {
             let first = scene.leg(outside, &mut border, [OUTSIDE, DID]);
@@ -194,7 +195,7 @@ fn trunks_that_write_the_callers_number_their_own_way_bring_one_call() {
     ] {
         let mut office = Office::new();
         let Office { scene, outside, pbx, e200, .. } = &mut office;
-        // The trunk's account in place of the called number.
+        // The trunk's account replaces the called number.
         let a = scene.leg(outside, pbx, [trunk, "mango-4711"]);
         let b = scene.leg(pbx, e200, [phone, "200"]);
         scene.invite(a);
@@ -244,7 +245,7 @@ fn those_who_dial_in_to_a_conference_are_calls_of_their_own() {
         scene.leg(outside, pbx, [OUTSIDE, DID]),
         scene.leg(e200, pbx, ["200", "800"]),
         scene.leg(e201, pbx, ["201", "800"]),
-        // The fourth is called by the conference.
+        // The conference calls the fourth participant.
         scene.leg(pbx, &mut ScenePhone::new("202", 6), ["800", "202"]),
     ];
     for leg in legs {
@@ -332,7 +333,7 @@ fn a_caller_sent_to_voice_mail_was_answered_by_nobody() {
     scene.invite(a);
     scene.invite_and_ring(b);
     scene.wait(3_000);
-    // The telephone rings no longer when the code is answered.
+    // The telephone does not ring any more when the feature code is answered.
     scene.cancel(b);
     scene.wait(300);
     let c = scene.leg(e201, pbx, ["201", "*97"]);

@@ -1,4 +1,4 @@
-//! Unusual senders and networks: each case broke a named recorder. One call must survive it.
+//! Unusual senders and networks. In each case another recorder failed; callspan must record the call in full.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
@@ -78,7 +78,7 @@ fn header_extensions_with_an_audio_level_are_no_sound() {
             p.payload.splice(12..12, [0xbe, 0xde, 0, 1, 0x10, 0x2a, 0, 0]);
         }
     });
-    // Two-byte form, and an id that nobody announced.
+    // The two-byte form, and an extension id that was not announced.
     heard_through(|p| {
         if is_rtp(p) {
             p.payload[0] |= 0x10;
@@ -146,7 +146,7 @@ fn the_same_ssrc_on_both_sides_is_two_voices() {
     assert_eq!([sides.caller.duplicates, sides.callee.duplicates], [0, 0]);
 }
 
-/// Both legs of a PBX that passes RTP on as it is: same SSRC, numbers and times.
+/// Plays both legs of a PBX that forwards RTP unchanged: same SSRC, sequence numbers and timestamps.
 fn passed_on(office: &mut Office, a: DialogId, b: DialogId) {
     for (from, to) in [(a, b), (b, a)] {
         let (source, copy) = if from == a { (Side::Caller, Side::Caller) } else { (Side::Callee, Side::Callee) };
@@ -180,7 +180,7 @@ fn a_ring_group_that_gets_the_same_early_media_is_heard_once() {
     for d in [a, b, c] {
         office.scene.progress(d);
     }
-    // The PBX plays the same stream to the caller and to both telephones while they ring.
+    // The PBX sends the same stream to the caller and to both ringing telephones.
     let early = office.scene.now();
     let template = {
         let flow = office.scene.flow(a, Side::Callee);
@@ -203,7 +203,7 @@ fn a_ring_group_that_gets_the_same_early_media_is_heard_once() {
     let record = &played.only().record;
     hears(played.only(), (1, 2), talks, ended);
     assert_eq!((record.internal.as_deref(), record.outcome), (Some("200"), CallOutcome::Answered));
-    // The anchor is the trunk's leg: 1 s of music and 2 s of the operator; the caller spoke for 2 s.
+    // The anchor leg is the trunk's: 1 s of music and 2 s of the operator; the caller talks for 2 s.
     assert_eq!([record.sides.caller.packets, record.sides.callee.packets], [100, 150]);
     assert_eq!([record.sides.caller.duplicates, record.sides.callee.duplicates], [0, 0]);
 }
@@ -244,7 +244,7 @@ fn a_bye_that_nobody_answers_ends_the_call() {
     let talks = scene.now();
     scene.talk(call, 2_000);
     let ended = scene.now();
-    // Sent again as RFC 3261 asks, for the other side is gone.
+    // The request is retransmitted as RFC 3261 requires, because the other side does not answer.
     for pause in [0, 500, 1_000, 2_000] {
         scene.wait(pause);
         scene.request(call, Side::Callee, "BYE", &[crate::support::scenario::MessageChange::CSeq(501)]);
@@ -274,7 +274,7 @@ fn thousands_of_short_calls_leave_nothing_behind() {
     for n in 0..calls {
         let mut scene = Scene::mute();
         scene.set_now(i64::from(n) * 1_500);
-        // Ports come again every hundred calls, as a PBX uses them.
+        // Ports are used again after a hundred calls, as a PBX does.
         let port = 10_000 + (n % 100) as u16 * 4;
         let (mut a, mut b) = (ScenePhone::new("101", 1), ScenePhone::new("102", 2));
         (a.next_port, b.next_port) = (port, port);
@@ -293,7 +293,7 @@ fn thousands_of_short_calls_leave_nothing_behind() {
     engine.handle_end_of_capture(&mut NullSink);
     count(&mut engine);
     assert_eq!((ended, heard), (calls, calls));
-    // A leg outlives its BYE by some seconds: a handful of 1.5 s calls is in the tables at once, never more.
+    // A leg is kept for some seconds after its BYE, so only a few calls of 1.5 s are in the tables at once.
     assert!(most.0 <= 64 && most.1 <= 256 && most.2 <= 256, "{most:?}");
     let tables = engine.tables();
     assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.media_addresses, tables.flows], [0; 5]);

@@ -1,5 +1,5 @@
-//! Calls that reach another telephone without REFER and Replaces: feature codes, directed pickup, a re-INVITE inside the
-//! PBX; and calls that the PBX originates.
+//! Calls that reach another telephone without REFER and Replaces: feature codes, directed pickup, a re-INVITE inside
+//! the PBX; and calls that the PBX begins.
 
 use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 
@@ -47,7 +47,8 @@ fn a_leg_for_a_caller_still_talking_is_a_related_call() {
     scene.bridge(a, b, 1_000);
     scene.invite(c);
     scene.answer(c);
-    // No leg ends within the settle time: this could be a second call from the same number without its trunk leg.
+    // No leg ends within the time for correlation, so this could be a second call from the same number without its
+    // trunk leg.
     let both = [(1, a, Side::Caller), (2, a, Side::Callee), (4, c, Side::Caller), (3, c, Side::Callee)];
     scene.sound(&both, 3_000);
     scene.bye_all(&[c, a], Side::Caller);
@@ -64,7 +65,7 @@ fn a_consultation_by_feature_code_is_related_to_its_call() {
     let (a, b) = office.connected();
     let Office { scene, pbx, e201, .. } = &mut office;
     scene.bridge(a, b, 2_000);
-    // 200 pressed a code on the same leg: the PBX calls 201 in the name of 200.
+    // 200 dials a feature code on the same leg: the PBX calls 201 in the name of 200.
     let c = scene.leg(pbx, e201, ["200", "201"]);
     scene.at(c).voices[0] = 2;
     scene.invite_and_ring(c);
@@ -92,12 +93,12 @@ fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     office.scene.bridge(a, b, 2_000);
     let holds = office.scene.now();
     office.scene.hold(b, Side::Callee);
-    // 200 consults 201 through the PBX and presses "transfer": no REFER, only what the PBX does about it.
+    // 200 consults 201 through the PBX and transfers by a key of the telephone: no REFER, only the messages of the PBX.
     let (c, d, consults) = office.consult(a, 2_000);
     let scene = &mut office.scene;
     scene.bye(b, Side::Caller);
     scene.bye(c, Side::Callee);
-    // A re-INVITE announces each side to the other, to the trunk with another port of the PBX.
+    // A re-INVITE announces each side to the other; to the trunk with another port of the PBX.
     let offer = scene.sdp(d, Side::Caller, &[]);
     let identity = format!("P-Asserted-Identity: <sip:{OUTSIDE}@10.0.0.9>");
     scene.request(d, Side::Caller, "INVITE", &[MessageChange::Sdp(offer), MessageChange::Header(&identity)]);
@@ -203,8 +204,8 @@ fn a_code_that_could_mean_two_ringing_calls_is_related_to_both() {
     }
 }
 
-/// A call rings 200. 201 dials `code`; the PBX answers it, and what `after` writes. Two seconds later 200's own caller
-/// would be answered, if at all.
+/// Plays a call that rings 200. 201 dials `code`; the PBX answers that, and then `after` adds messages. Returns the
+/// scene, the three legs, and the ms at which they talk.
 fn code_while_it_rings(code: &str, after: fn(&mut Scene, [DialogId; 3])) -> (Scene, [DialogId; 3], i64) {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
@@ -236,7 +237,7 @@ fn a_group_pickup_is_related_to_the_call_it_answers() {
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, &scene, a), call_of(&played, &scene, c));
     assert!(related(&one.record, &two.record));
-    // The PBX does not say to 200's telephone why it stops ringing.
+    // The PBX does not tell 200's telephone why it stops ringing.
     assert_eq!((one.record.outcome, one.record.internal.as_deref()), (CallOutcome::Answered, Some("201")));
     assert_eq!(one.record.operator_answered_at, Some(at(taken)));
     hears(one, (1, 3), talks, talks + 3_000);
@@ -268,7 +269,7 @@ fn a_group_pickup_is_related_to_a_queued_call_completed_elsewhere() {
 
 #[test]
 fn a_pickup_code_is_unrelated_to_calls_it_does_not_answer() {
-    // The code of the mailbox, or of a pick-up that came too late.
+    // The code of the mailbox, or of a pickup that came too late.
     let cases: [fn(&mut Scene, [DialogId; 3]); 2] = [
         |scene, [a, b, _]| {
             scene.wait(2_500);
@@ -325,7 +326,7 @@ fn a_slow_feature_code_transfer_is_related_to_the_first_call() {
     let scene = &mut office.scene;
     let talks = scene.now();
     scene.bridge(a, b, 2_000);
-    // The PBX rings 201 under the caller's number, and lets 200 go only when 201 has taken it.
+    // The PBX rings 201 under the caller's number, and ends the leg of 200 only after 201 has answered.
     scene.invite_and_ring(c);
     scene.bridge(a, b, 2_000);
     scene.answer(c);
@@ -372,7 +373,7 @@ fn an_outside_party_that_was_called_is_transferred_in_the_same_call() {
     hears(played.only(), (3, 1), taken, ended);
 }
 
-/// The PBX calls 200 under the name `from`, then the outside party for it.
+/// The PBX calls 200 under the name `from`, then the outside party for 200.
 fn click_to_call(from: &str) -> (Scene, [i64; 3]) {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, .. } = &mut office;
@@ -431,7 +432,7 @@ fn a_click_to_call_whose_far_end_is_busy_was_not_answered() {
 
 #[test]
 fn an_anonymous_caller_is_no_click_to_call() {
-    // The trunk's leg of the first call is not mirrored, nor is the phone's of the second.
+    // Neither the trunk's leg of the first call nor the telephone's leg of the second call is mirrored.
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, .. } = &mut office;
     let a = scene.leg(pbx, e200, ["anonymous", "200"]);
@@ -449,7 +450,7 @@ fn an_anonymous_caller_is_no_click_to_call() {
 fn an_ambiguous_pbx_call_is_not_taken_for_click_to_call() {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, e201 } = &mut office;
-    // 201 dials a short code for the number: its leg and the trunk's share no number.
+    // 201 dials a short code for the number, so its leg and the trunk's leg share no number.
     let x = scene.leg(e201, pbx, ["201", "5551234"]);
     let a = scene.leg(pbx, e200, ["200", "200"]);
     let b = scene.leg(pbx, outside, [DID, OUTSIDE]);

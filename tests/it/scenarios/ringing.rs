@@ -1,4 +1,4 @@
-//! Telephones that a PBX rings for a caller, in sequence or in parallel, and calls that nobody answers.
+//! Telephones that a PBX rings for a caller, in sequence or in parallel, and calls that no party answers.
 
 use callspan::call::config::{CallRule, Config, RuleAction};
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
@@ -12,7 +12,8 @@ fn who(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
     (record.direction, record.internal.as_deref(), record.outcome)
 }
 
-/// 200 rings for 15 s in vain, then 201 takes the call; the caller hears nothing but ringing until then.
+/// Plays a call in which 200 rings for 15 s in vain, then 201 answers. Until then the caller hears only the ringing
+/// tone.
 fn hunted(config: Config) -> (PlayedScene, i64, i64) {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
@@ -75,7 +76,7 @@ fn a_pbx_may_think_for_seconds_before_it_rings_anybody() {
     let (a, b) = (office.inbound(), office.rings_200());
     let scene = &mut office.scene;
     scene.invite(a);
-    // It looks the caller up somewhere: longer than the 2 s in which legs are joined by their times alone.
+    // The PBX looks the caller up in a directory, longer than the 2 s in which legs are joined by their times alone.
     scene.wait(3_000);
     scene.invite_and_ring(b);
     scene.ring(a);
@@ -110,7 +111,7 @@ fn an_ambiguous_leg_is_related_to_both_waiting_calls() {
     assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
 }
 
-/// The calls of the scene: the Call-IDs of the legs of each, in the order in which they came.
+/// Returns the Call-IDs of each call's legs, in the order of the calls.
 fn legs(played: &PlayedScene) -> Vec<Vec<String>> {
     played.calls.iter().map(|c| c.record.legs.iter().map(|l| l.sip_call_id.clone()).collect()).collect()
 }
@@ -164,7 +165,7 @@ fn hunting_and_a_second_call_from_one_number_stay_separate() {
     scene.invite(a2);
     scene.invite_and_ring(b2);
     scene.wait(1_000);
-    // 200 gives up. 201 could be rung for either of the two.
+    // 200 gives up. 201 could ring for either of the two callers.
     scene.cancel(b1);
     scene.invite(c1);
     scene.answer(c1);
@@ -197,8 +198,8 @@ fn an_ambiguous_leg_is_not_assigned_to_a_newer_call() {
     assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
 }
 
-/// A second call of the same number comes while a ring group of the first one is being rung, and its own extension
-/// The third leg comes 10 ms later and could belong to either call.
+/// While a ring group rings for one call, a second call from the same number begins and rings its own extension. The
+/// third leg comes 10 ms later and could belong to either call.
 #[test]
 fn a_leg_within_a_ringing_burst_is_not_the_new_calls() {
     let mut office = Office::new();
@@ -256,7 +257,7 @@ fn a_ring_group_of_sixty_is_one_call() {
 #[test]
 fn hanging_up_during_the_announcement_is_abandoned_with_a_known_pbx() {
     let mut office = Office::new();
-    // An ordinary call shows which host is the PBX, and that the mirror shows whom it rings.
+    // An ordinary call shows which host is the PBX, and that the mirror shows the telephones that it rings.
     office.plain_call();
     office.scene.wait(60_000);
     let mut caller = ScenePhone::new("+79990000555", 4);
@@ -298,7 +299,7 @@ fn a_menu_then_an_extension_is_one_call_with_a_person() {
 
 #[test]
 fn a_lone_trunk_leg_does_not_show_who_answered() {
-    // Only the trunk is mirrored: whether a machine or a person took the call cannot be known.
+    // Only the trunk is mirrored: whether a machine or a person answered cannot be known.
     let mut scene = Scene::new();
     let (mut provider, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
     provider.sip = callspan::net::Endpoint::v4([203, 0, 113, 7], 5060);
@@ -353,7 +354,7 @@ fn an_announcement_after_a_refused_trunk_is_recorded_as_unanswered() {
 fn a_mailbox_after_a_mobile_that_nobody_answered_is_recorded() {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e201, .. } = &mut office;
-    // 201 calls 200, who has all calls sent to a mobile.
+    // 201 calls 200, which forwards all calls to a mobile.
     let a = scene.leg(e201, pbx, ["201", "200"]);
     let mobile = scene.leg(pbx, outside, ["201", OUTSIDE]);
     scene.ring_through(a, mobile);
@@ -370,7 +371,7 @@ fn a_mailbox_after_a_mobile_that_nobody_answered_is_recorded() {
 
 #[test]
 fn an_outbound_call_over_a_second_trunk_is_one_call() {
-    // At once, and after longer than the 2 s in which legs are joined by their times alone.
+    // At once, and after more than the 2 s in which legs are joined by their times alone.
     for fails_after_ms in [500, 4_000] {
         let mut office = Office::new();
         let [a, first] = office.outbound();
@@ -459,7 +460,7 @@ fn a_call_forwarded_to_a_mobile_names_no_extension() {
     hears(played.only(), (1, 4), talks, ended);
 }
 
-/// A call that comes in by the trunk and is sent out by the same trunk, to a mobile.
+/// Plays a call that comes in by the trunk and is forwarded by the same trunk to a mobile.
 fn sent_back(from: &str, after_ms: i64) -> (PlayedScene, i64, i64) {
     let mut office = Office::new();
     let a = office.inbound();
@@ -480,7 +481,7 @@ fn sent_back(from: &str, after_ms: i64) -> (PlayedScene, i64, i64) {
 
 #[test]
 fn a_call_forwarded_over_the_same_trunk_is_one_call() {
-    // With the caller's number, or with the office's own and a Diversion; at once, or after ringing somewhere.
+    // With the caller's number, or with the office's own and a Diversion; at once, or after another telephone rang.
     for (from, after_ms) in [(OUTSIDE, 0), (DID, 0), (OUTSIDE, 15_000)] {
         let (played, talks, ended) = sent_back(from, after_ms);
         let record = &played.only().record;
@@ -492,7 +493,7 @@ fn a_call_forwarded_over_the_same_trunk_is_one_call() {
 
 #[test]
 fn a_call_in_return_is_no_forwarded_one() {
-    // The office calls the outside party while that one calls the office: each by the other's number.
+    // The office calls the outside party while the outside party calls the office, each by the other's number.
     let mut office = Office::new();
     let a = office.inbound();
     let Office { scene, outside, pbx, .. } = &mut office;
@@ -517,7 +518,7 @@ fn a_retry_with_a_new_tag_stays_an_outbound_call() {
     let call = scene.dialog(&mut ours, &mut outside);
     scene.invite(call);
     scene.refuse(call, 401, &[]);
-    // The password comes with a From tag of its own.
+    // The request with the password has a From tag of its own.
     scene.at(call).tags = ["again".to_owned(), "taken".to_owned()];
     scene.connect(call);
     let talks = scene.now();
@@ -611,7 +612,7 @@ fn a_second_call_during_ringing_is_separate() {
     scene.invite(a1);
     scene.invite_and_ring(b1);
     scene.wait(500);
-    // The same number again, which the PBX takes into its menu: no telephone rings for it.
+    // The same number calls again and reaches the PBX's voice menu: no telephone rings.
     scene.invite(a2);
     scene.answer(a2);
     scene.wait(2_000);
@@ -625,7 +626,7 @@ fn a_second_call_during_ringing_is_separate() {
 
 #[test]
 fn two_callers_through_a_proxy_to_one_number_are_two_calls() {
-    // The proxy keeps the dialled number in To; the leg that it sends on is seen before the one that it got.
+    // The proxy keeps the dialled number in To; the leg that it sends is captured before the leg that it received.
     let mut office = Office::new();
     let (x, a, b) = (office.inbound(), office.inbound(), office.rings_200());
     let scene = &mut office.scene;

@@ -7,7 +7,7 @@ use crate::scenarios::{DID, OUTSIDE, Office};
 use crate::support::playback::{play, play_with};
 use crate::support::scenario::{Scene, ScenePhone};
 
-/// A direct call with these headers in its INVITE, answered and hung up.
+/// Plays a direct call with these headers in its INVITE, which is answered and ends.
 fn direct(from: &mut ScenePhone, to: &mut ScenePhone, headers: &[&str], config: Config) -> CallRecord {
     let mut scene = Scene::new();
     let call = scene.dialog(from, to);
@@ -46,7 +46,7 @@ fn what_the_network_says_of_a_diverted_call_is_kept() {
     // Without a Diversion, the first entry of History-Info names the party called first (RFC 7044).
     let record = direct(&mut a, &mut b, &headers[1..], Config::default());
     assert_eq!(record.diverted_from.as_deref(), Some("+74953009080"));
-    // An entry that is alone is the call itself.
+    // A single entry names the call itself.
     let record = direct(&mut a, &mut b, &["History-Info: <sip:200@x>;index=1"], Config::default());
     assert_eq!((record.diverted_from, record.called_party, record.referred_by), (None, None, None));
 }
@@ -92,7 +92,7 @@ fn the_trunks_leg_alone_is_inbound_where_the_pbx_is_known() {
     let mut office = Office::new();
     // An ordinary call shows which host is the PBX.
     office.plain_call();
-    // An hour later the trunk's leg of another call is all that is seen: the PBX itself took it (a fax, a mailbox).
+    // An hour later only the trunk's leg of another call is captured: the PBX itself answered (a fax, a mailbox).
     office.scene.wait(3_600_000);
     let mut caller = ScenePhone::new("+79990000555", 4);
     let trunk = office.scene.leg(&mut caller, &mut office.pbx, ["+79990000555", DID]);
@@ -100,7 +100,7 @@ fn the_trunks_leg_alone_is_inbound_where_the_pbx_is_known() {
     scene.connect(trunk);
     scene.talk(trunk, 400);
     scene.bye(trunk, Side::Caller);
-    // And one that the PBX makes.
+    // A call that the PBX makes.
     let out = scene.leg(&mut office.pbx, &mut caller, [DID, "+79990000555"]);
     scene.connect(out);
     scene.bye(out, Side::Caller);
@@ -136,13 +136,13 @@ fn a_caller_who_withholds_the_number_is_named_by_the_configured_word() {
     );
     let private = direct(&mut a, &mut b, &["Privacy: id"], Config::default());
     assert_eq!(private.from.as_deref(), Some("anonymous"));
-    // The network may vouch for the number all the same. It does so towards those that it trusts with it (RFC 3325).
+    // The network may assert the number although it is hidden, towards parties that it trusts (RFC 3325).
     let asserted = "P-Asserted-Identity: <sip:+79990000001@x>";
     for headers in [&[asserted][..], &[asserted, "Privacy: id"]] {
         let record = direct(&mut a, &mut b, headers, Config::default());
         assert_eq!(record.from.as_deref(), Some(OUTSIDE));
     }
-    // A telephone only prefers its identity; nobody vouches for it.
+    // A telephone only prefers its identity; no network asserts it.
     let preferred =
         direct(&mut a, &mut b, &["P-Preferred-Identity: <sip:+79990000001@x>", "Privacy: id"], Config::default());
     assert_eq!(preferred.from.as_deref(), Some("anonymous"));

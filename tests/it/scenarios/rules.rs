@@ -1,4 +1,4 @@
-//! The `[[rules]]` of the configuration: which calls are recorded and which are registered at Pyrus.
+//! The `[[rules]]` of the configuration: which calls are recorded and which are registered in Pyrus.
 
 use callspan::call::config::{CallRule, Config, RuleAction};
 use callspan::call::event::RegistrationPolicy;
@@ -17,7 +17,7 @@ fn with(rules: Vec<CallRule>) -> Config {
     Config { rules, ..Config::default() }
 }
 
-/// A direct inbound call of one second with early media, under these rules.
+/// Plays a direct inbound call of one second with early media, under these rules.
 fn direct(headers: &[&str], rules: Vec<CallRule>) -> PlayedScene {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
@@ -80,7 +80,8 @@ fn a_call_that_must_not_be_registered_is_recorded_all_the_same() {
     assert!(played.told.iter().all(|(_, live)| live.registration == RegistrationPolicy::Forbidden));
 }
 
-/// A direct inbound call with a header of `callspan test-call`, under a recorder with the key of sevens.
+/// Plays a direct inbound call with a header of `callspan test-call`. The header is signed with the key `key`; the
+/// recorder's key is all sevens.
 fn test_call(order: TestCallOrder, key: u8) -> PlayedScene {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
@@ -108,7 +109,7 @@ fn a_test_call_of_this_recorder_is_recorded_and_registered_only_if_asked() {
     }
 }
 
-/// A call through the PBX that waits 1 s with music, then rings 200 in vain and is taken by 201.
+/// Plays a call through the PBX that waits 1 s with music, then rings 200 in vain and is answered by 201.
 fn through_pbx(rules: Vec<CallRule>) -> (PlayedScene, [DialogId; 3]) {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());

@@ -1,4 +1,4 @@
-//! A PBX with several addresses: they are one machine by configuration, or after some calls have shown it.
+//! A PBX with several addresses, which are one machine by configuration or after some calls have shown it.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::support::scenario::{DialogId, Scene, ScenePhone};
 const WAN: [u8; 4] = [198, 51, 100, 10];
 const LAN: [u8; 4] = [10, 1, 0, 1];
 
-/// A PBX with one address to the provider and one to the telephones.
+/// A PBX with one address for the provider and one for the telephones.
 struct Site {
     scene: Scene,
     provider: ScenePhone,
@@ -37,13 +37,13 @@ impl Site {
         }
     }
 
-    /// The trunk's leg of an inbound call of this caller, and the leg by which the PBX rings 200.
+    /// Adds the trunk's leg of an inbound call of this caller, and the leg by which the PBX rings 200.
     fn inbound(&mut self, caller: &str) -> [DialogId; 2] {
         let a = self.scene.leg(&mut self.provider, &mut self.wan, [caller, DID]);
         [a, self.scene.leg(&mut self.lan, &mut self.e200, [caller, "200"])]
     }
 
-    /// An inbound call that 200 answers.
+    /// Plays an inbound call that 200 answers.
     fn answered_call(&mut self, caller: &str) {
         let [a, b] = self.inbound(caller);
         self.scene.connect_through(a, b, 1_000);
@@ -52,14 +52,14 @@ impl Site {
         self.scene.wait(3_000);
     }
 
-    /// Calls of three callers, which show that both addresses are one machine.
+    /// Plays calls of three callers, which show that both addresses are one machine.
     fn teach(&mut self) {
         for n in 0..3 {
             self.answered_call(&format!("+7999111000{n}"));
         }
     }
 
-    /// The PBX answers the caller with music. Twelve seconds later it rings 200.
+    /// Plays a call that the PBX answers with music; twelve seconds later it rings 200.
     fn queue_call(&mut self) {
         let [a, b] = self.inbound(OUTSIDE);
         self.wait_in_queue(a, 12_000);
@@ -84,7 +84,7 @@ impl Site {
     }
 }
 
-/// Direction, caller, extension, and the rules that joined the legs.
+/// Returns direction, caller, extension, and the rules that joined the legs.
 fn facts(record: &CallRecord) -> (CallDirection, &str, &str, Vec<&str>) {
     let rules = record.legs.iter().filter_map(|leg| leg.joined_by).map(|by| by.as_str()).collect();
     let (from, internal) = (record.from.as_deref().unwrap_or_default(), record.internal.as_deref().unwrap_or_default());

@@ -183,7 +183,8 @@ fn a_transfer_that_nobody_takes_ends_like_any_other_call() {
 #[test]
 fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     let mut office = Office::new();
-    // The mirror shows the office only: 200 talks to the outside, asks 201, and connects the two.
+    // The mirror shows the telephones of the office only: 200 talks to the outside party, consults 201, and connects
+    // the two.
     let b = office.rings_200();
     office.scene.connect(b);
     office.scene.talk(b, 2_000);
@@ -197,7 +198,7 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     office.scene.bridge(c, d, 2_000);
     office.scene.bye(b, Side::Callee);
     office.scene.bye(c, Side::Caller);
-    // Now the outside is heard on 201's leg.
+    // Now the outside party is heard on the leg of 201.
     let talks = office.scene.now();
     office.scene.sound(&[(1, d, Side::Caller), (3, d, Side::Callee)], 20_000);
     let ended = office.scene.bye(d, Side::Caller);
@@ -209,7 +210,7 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     assert!(related(&after.record, &consultation.record), "{:?}", after.record.related);
 }
 
-/// A NOTIFY about the REFER in this dialog, with the status of the target.
+/// Sends a NOTIFY about the REFER in this dialog, with the status of the transfer target.
 fn notify(scene: &mut Scene, d: DialogId, side: Side, status: &str) {
     let state = MessageChange::Header("Event: refer\r\nSubscription-State: terminated;reason=noresource");
     let body = MessageChange::Body("message/sipfrag", format!("SIP/2.0 {status}\r\n"));
@@ -217,8 +218,8 @@ fn notify(scene: &mut Scene, d: DialogId, side: Side, status: &str) {
     scene.response(d, side.other(), (200, "NOTIFY"), &[]);
 }
 
-/// 200 transfers the caller to 201, whose leg is not seen; the PBX reports `status`. The caller hangs up, calls again
-/// `later_ms` after the report, and reaches 201. Returns the number of records.
+/// Extension 200 transfers the caller to 201, and the leg of 201 is not captured; the PBX reports `status`. The caller
+/// hangs up, calls again `later_ms` after the report, and reaches 201. Returns the number of records.
 fn calls_again_after(status: &str, later_ms: i64) -> usize {
     let mut office = Office::new();
     let (a, b) = office.connected();
@@ -253,7 +254,7 @@ fn a_transfer_that_is_tried_again_goes_on_in_the_same_call() {
     scene.refuse(c, 486, &[]);
     notify(scene, b, Side::Caller, "486 Busy Here");
     scene.bridge(a, b, 2_000);
-    // The second time 201 is free. The PBX reports success before it calls, as some do.
+    // The second time 201 is free. The PBX reports success before it calls, as some PBXs do.
     scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
     notify(scene, b, Side::Caller, "200 OK");
     scene.bye(b, Side::Caller);

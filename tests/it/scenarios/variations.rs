@@ -1,4 +1,5 @@
-//! Calls drawn by seed: machines with several addresses, customers behind NAT, order, timing and lost messages.
+//! Random calls made from a seed: machines with several addresses, customers behind NAT, order, timing and lost
+//! messages.
 
 use callspan::call::config::Config;
 use callspan::call::record::{CallDirection, CallOutcome, Side};
@@ -8,11 +9,11 @@ use fastrand::Rng;
 use crate::support::playback::{PlayedCall, PlayedScene, play_packets, play_restarted, play_with_clock_step};
 use crate::support::scenario::{DialogId, ExpectedSound, SLOT_MS, Scene, ScenePacket, ScenePhone};
 
-/// Seeds that are played of each kind, unless `CALLSPAN_VARIATIONS` has another number.
+/// Number of seeds for each kind of calls, unless the environment variable `CALLSPAN_VARIATIONS` has another number.
 const SEEDS: u64 = 24;
 const DID: &str = "+74953009080";
 
-/// A conversation that must come out.
+/// A conversation that must have a record.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub direction: CallDirection,
@@ -20,25 +21,25 @@ pub(super) struct Wanted {
     pub from: String,
     pub to: String,
     pub internal: String,
-    /// Voices of caller and callee, if it was answered.
+    /// Voices of caller and callee, if the call was answered.
     pub voices: Option<[u8; 2]>,
     /// A second voice of the callee's side, after a transfer.
     pub then: Option<u8>,
 }
 
 impl Wanted {
-    /// An answered call of these numbers and voices.
+    /// Returns an answered call with these numbers and voices.
     pub(super) fn answered(direction: CallDirection, numbers: [&str; 3], voices: [u8; 2]) -> Self {
         let [from, to, internal] = numbers.map(str::to_owned);
         Self { direction, outcome: CallOutcome::Answered, from, to, internal, voices: Some(voices), then: None }
     }
 
-    /// The same call without an answer.
+    /// Returns the same call without an answer.
     pub(super) fn unanswered(self, outcome: CallOutcome) -> Self {
         Self { outcome, voices: None, ..self }
     }
 
-    /// The voices of left and right.
+    /// Returns the voices of the left and the right channel.
     fn sound(&self) -> [Vec<u8>; 2] {
         let Some([left, right]) = self.voices else { return [Vec::new(), Vec::new()] };
         let mut right = vec![right];
@@ -48,7 +49,7 @@ impl Wanted {
     }
 }
 
-/// The voices of one channel.
+/// Returns the voices that are heard in one channel.
 fn voices(call: &PlayedCall, channel: usize) -> Vec<u8> {
     let Some(sound) = &call.sound else { return Vec::new() };
     let sound = &sound[channel];
@@ -56,7 +57,7 @@ fn voices(call: &PlayedCall, channel: usize) -> Vec<u8> {
     let slots = (sound.samples.len() as i64).div_euclid(8 * SLOT_MS) + 2;
     let mut heard: Vec<u8> = (first..first + slots)
         .filter_map(|slot| {
-            // The edge of a stretch of sound looks like a softer voice, but not at three moments.
+            // At the edge of a voice the sound resembles a softer voice, but not at three moments.
             let middle = slot * SLOT_MS + SLOT_MS / 2;
             let heard = [-40, 0, 40].map(|ms| sound.judge(middle + ms));
             match heard[0] {
@@ -70,7 +71,8 @@ fn voices(call: &PlayedCall, channel: usize) -> Vec<u8> {
     heard
 }
 
-/// Finds a fault of what was played: each wanted conversation is one record, and has both of its voices and no other.
+/// Returns a fault of the played calls, if there is one: each wanted conversation must have one record with both of its
+/// voices and no others.
 pub(super) fn fault(played: &PlayedScene, wanted: &[Wanted]) -> Option<String> {
     let summary: Vec<_> = played
         .calls
@@ -104,14 +106,14 @@ pub(super) fn fault(played: &PlayedScene, wanted: &[Wanted]) -> Option<String> {
     Some(format!("missing {missing:?} in {summary:?}"))
 }
 
-/// Returns the id of a live call that came to no record: it would leave a task in Pyrus.
+/// Returns the id of a live call without a record, which would leave a task in Pyrus forever.
 fn id_without_record(played: &PlayedScene) -> Option<&str> {
     let ids = played.told.iter().map(|(_, live)| live.record.id.as_str());
     let is_known = |id: &&str| played.calls.iter().any(|c| c.record.id == **id);
     ids.filter(|id| !is_known(id)).find(|id| !played.absorbed.iter().any(|absorbed| absorbed == id))
 }
 
-/// Plays each seed and shows the first faults, with their number.
+/// Plays each seed. Fails with the first faults and the number of faults.
 #[track_caller]
 pub(super) fn each_seed(kind: &str, play_seed: impl Fn(u64) -> Option<String>) {
     let seeds = std::env::var("CALLSPAN_VARIATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
@@ -121,7 +123,7 @@ pub(super) fn each_seed(kind: &str, play_seed: impl Fn(u64) -> Option<String>) {
     assert!(faults.is_empty(), "{} of {seeds} seeds fail:\n{first}", faults.len());
 }
 
-/// One message of the first dialog that is not mirrored.
+/// Removes one message of the first dialog, as if it were not mirrored.
 pub(super) fn lose(packets: &mut Vec<ScenePacket>, call_id: &str, start: &str) {
     let is_lost = |p: &ScenePacket| {
         let text = String::from_utf8_lossy(&p.payload);
@@ -140,21 +142,21 @@ pub(super) fn play_without(scene: &Scene, call_id: &str, start: Option<&str>) ->
     play_packets(&packets, scene.now() + 60_000, Config::default())
 }
 
-/// How the recorder hears the packets.
+/// Disturbances while the recorder captures the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mirror {
-    /// All of them.
+    /// No disturbance.
     Whole,
-    /// The recorder is stopped and started again at a moment.
+    /// The recorder is stopped and started again.
     Restarted,
-    /// The wall clock is set at a moment.
+    /// The wall clock is set.
     ClockStep,
-    /// The telephones register at a moment.
+    /// The telephones register (REGISTER).
     Registers,
 }
 
 impl Mirror {
-    /// Plays packets of a scene.
+    /// Plays the packets of a scene with this disturbance.
     pub(super) fn play(self, packets: &[ScenePacket], scene: &Scene, legs: &[DialogId], rng: &mut Rng) -> PlayedScene {
         let (end, moment) = (scene.now() + 60_000, rng.i64(0..scene.now()));
         match self {
@@ -171,7 +173,7 @@ impl Mirror {
     }
 }
 
-/// A REGISTER of each telephone at the host with which it shares a leg, and its 200.
+/// Returns a REGISTER of each telephone at the host with which it shares a leg, and the 200.
 fn registrations(scene: &Scene, legs: &[DialogId], moment: i64) -> Vec<ScenePacket> {
     let mut registers = Scene::new();
     registers.set_now(moment);
@@ -196,14 +198,14 @@ fn registrations(scene: &Scene, legs: &[DialogId], moment: i64) -> Vec<ScenePack
     registers.packets()
 }
 
-/// Plays a scene as a mirror port may show it: one message of one of these legs is lost, and the messages of another one
-/// come a little late. Returns the faults of the mirror, too.
+/// Plays a scene as a mirror port may show it: one message of one of these legs is lost, and the messages of another
+/// leg are a little late. Returns the result, and the disturbances in words.
 pub(super) fn play_disturbed(scene: &Scene, legs: &[DialogId], rng: &mut Rng, mirror: Mirror) -> (PlayedScene, String) {
     let (packets, faults) = disturbed(scene, legs, rng);
     (mirror.play(&packets, scene, legs, rng), faults)
 }
 
-/// The packets of [`play_disturbed`].
+/// Returns the packets that [`play_disturbed`] plays, and the disturbances in words.
 pub(super) fn disturbed(scene: &Scene, legs: &[DialogId], rng: &mut Rng) -> (Vec<ScenePacket>, String) {
     let mut packets = scene.packets();
     let lost = [None, Some("SIP/2.0 100"), Some("SIP/2.0 180"), Some("ACK"), Some("BYE")][rng.usize(0..5)];
@@ -227,7 +229,7 @@ pub(super) fn phone(user: &str, sip: Endpoint, voice: u8) -> ScenePhone {
     ScenePhone { sip, voice, ..ScenePhone::new(user, voice) }
 }
 
-/// An address of a site in the drawn family.
+/// Returns an address of a site, IPv4 or IPv6.
 pub(super) fn address(v6: bool, net: u8, host: u8) -> Endpoint {
     if v6 {
         format!("[2001:db8:{net}::{host}]:5060").parse().expect("an address")
@@ -238,11 +240,11 @@ pub(super) fn address(v6: bool, net: u8, host: u8) -> Endpoint {
     }
 }
 
-/// A PBX with an address to the trunk and one to the telephones; maybe a border controller is in front.
+/// A PBX with one address for the trunk and one for the telephones, possibly behind a session border controller.
 struct Site {
     scene: Scene,
     provider: ScenePhone,
-    /// In the order from trunk to telephones: the address that receives, and the one that sends on.
+    /// For each machine from trunk to telephones: the address that receives, and the address that sends on.
     hops: Vec<[ScenePhone; 2]>,
     lan_v6: bool,
 }
@@ -262,7 +264,7 @@ impl Site {
         Self { scene: Scene::noisy(), provider, hops, lan_v6 }
     }
 
-    /// The legs of a call in the order of their INVITEs.
+    /// Makes the legs of a call in the order of their INVITEs.
     fn legs(&mut self, inbound: bool, outside: &str, telephone: &mut ScenePhone, voice: u8) -> Vec<DialogId> {
         let user = telephone.user.clone();
         self.provider.voice = voice;
@@ -295,7 +297,7 @@ impl Site {
     }
 }
 
-/// Voices on every leg of an answered call, then a BYE on each.
+/// Plays voices on every leg of an answered call, then ends each leg by a BYE.
 pub(super) fn talk(scene: &mut Scene, legs: &[DialogId], ms: i64, by: Side) {
     let both = |d: &DialogId| {
         let [a, b] = scene.get(*d).voices;
@@ -306,7 +308,7 @@ pub(super) fn talk(scene: &mut Scene, legs: &[DialogId], ms: i64, by: Side) {
     scene.bye_all(legs, by);
 }
 
-/// A machine with several addresses: calls at once, in both directions, answered or not.
+/// Plays simultaneous calls through a machine with several addresses, in both directions, answered or not.
 fn several_addresses(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut site = Site::draw(&mut rng);
@@ -363,7 +365,7 @@ fn machines_with_several_addresses() {
     each_seed("several addresses", several_addresses);
 }
 
-/// A hosted PBX; customers behind NAT announce equal private addresses.
+/// Plays calls of a hosted PBX with customers behind NAT who announce equal private addresses.
 fn equal_private_addresses(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::noisy();

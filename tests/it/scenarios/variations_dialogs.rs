@@ -1,4 +1,4 @@
-//! Calls drawn by seed: forks and forwarded branches, attempts that are repeated, Call-IDs that are used again.
+//! Random calls made from a seed: forks and forwarded branches, repeated attempts, reused Call-IDs.
 
 use callspan::call::record::{CallDirection, Side};
 use fastrand::Rng;
@@ -11,7 +11,7 @@ fn wanted_inbound(internal: &str, voice: u8) -> Wanted {
     Wanted::answered(CallDirection::Inbound, [OUTSIDE, DID, internal], [1, voice])
 }
 
-/// The PBX rings several telephones, and maybe a mobile outside; one of the telephones answers.
+/// Plays calls for which the PBX rings several telephones, and maybe a mobile outside; one of the telephones answers.
 fn forked(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::noisy();
@@ -31,7 +31,7 @@ fn forked(seed: u64) -> Option<String> {
         legs.push(leg);
     }
     if rng.bool() {
-        // A branch that is forwarded outside and never answers.
+        // A branch that is forwarded to an outside number and never answers.
         let leg = scene.leg(&mut pbx, &mut outside, [OUTSIDE, "+79990000077"]);
         legs.push(leg);
     }
@@ -65,7 +65,7 @@ fn forks_and_branches_that_do_not_answer() {
     each_seed("forks", forked);
 }
 
-/// One dialog of 200 with the outside, through no PBX.
+/// Makes one dialog of 200 with an outside party, without a PBX.
 fn outbound(scene: &mut Scene, to: &str) -> DialogId {
     let (mut e200, mut trunk) = (phone("200", ip(2, 5060), 2), ScenePhone::new(to, 1));
     scene.leg(&mut e200, &mut trunk, ["200", to])
@@ -75,7 +75,7 @@ fn wanted_outbound(to: &str) -> Wanted {
     Wanted::answered(CallDirection::Outbound, ["200", to, "200"], [2, 1])
 }
 
-/// Some digits are dialled at a time (RFC 3578), or an attempt is refused and tried again at once.
+/// Plays calls that are dialled digit by digit (RFC 3578), or refused and tried again at once.
 fn tried_again(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::noisy();
@@ -120,7 +120,7 @@ fn tried_again(seed: u64) -> Option<String> {
         .map(|f| format!("status {status}, new tag {new_tag}, tries {tries}: {f}"))
 }
 
-/// A 180 whose To has no tag.
+/// Adds a 180 with a To header without tag.
 fn untagged_ring(scene: &mut Scene, d: DialogId) {
     let tag = format!(";tag={}", scene.get(d).tags[1]);
     scene.ring(d);
@@ -132,7 +132,7 @@ fn numbers_in_parts_and_attempts_tried_again() {
     each_seed("tried again", tried_again);
 }
 
-/// A telephone uses its Call-ID again, and maybe its tag, after the BYE of the call before.
+/// Plays calls of a telephone that uses its Call-ID again, and maybe its tag, after the BYE of the previous call.
 fn used_again(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::noisy();

@@ -1,4 +1,4 @@
-//! Calls drawn by seed: the numbers that name parties, and messages that are written in uncommon ways.
+//! Random calls made from a seed: numbers of the parties, and messages that are written in uncommon ways.
 
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 use callspan::net::Endpoint;
@@ -19,7 +19,7 @@ struct Office {
 impl Office {
     fn draw(rng: &mut Rng) -> Self {
         let (v6, two) = (rng.bool(), rng.u8(0..3) == 0);
-        // The PBX is at the provider's network or at the telephones'.
+        // The PBX is in the provider's network or in that of the telephones.
         let pbx = if two { address(v6, 1, 10) } else { address(v6, 2, 10) };
         Self {
             scene: Scene::noisy(),
@@ -69,7 +69,7 @@ impl Office {
     }
 }
 
-/// Emergency numbers and other short ones outside, in both directions.
+/// Plays calls from and to emergency numbers and other short outside numbers.
 pub(super) fn short_numbers(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut office = Office::draw(&mut rng);
@@ -81,7 +81,7 @@ pub(super) fn short_numbers(seed: u64, mirror: Mirror) -> Option<String> {
     let dialled = if sos { "urn:service:sos" } else { short };
     let (mut packets, faults) = disturbed(&office.scene, &legs, &mut rng);
     for packet in packets.iter_mut().filter(|_| sos) {
-        // The scenario builder writes users of SIP URIs only.
+        // The scenario builder writes only SIP URIs with a user.
         let text = String::from_utf8_lossy(&packet.payload).into_owned();
         if text.contains("Call-ID: ") {
             packet.payload = with_service(&text, short).into_bytes();
@@ -122,7 +122,8 @@ fn short_numbers_outside() {
     each_seed("short numbers", |seed| short_numbers(seed, Mirror::Whole));
 }
 
-/// An extension hides its number; the network vouches for an outside caller in one or two URIs.
+/// Plays calls of an extension that hides its number, and of an outside caller for whom the network asserts one or two
+/// URIs.
 pub(super) fn identities(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut office = Office::draw(&mut rng);
@@ -166,7 +167,8 @@ fn hidden_and_asserted_numbers() {
     each_seed("identities", |seed| identities(seed, Mirror::Whole));
 }
 
-/// The PBX registers its number with the provider; a voice menu answers, or a telephone rings. A REGISTER may come in mid-call.
+/// Plays calls of a PBX that registers its number with the provider. A voice menu answers, or a telephone rings. A
+/// REGISTER may come during a call.
 pub(super) fn registered_trunk(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut office = Office::draw(&mut rng);
@@ -213,7 +215,7 @@ fn numbers_that_the_trunk_registers() {
     each_seed("registered trunk", |seed| registered_trunk(seed, Mirror::Whole));
 }
 
-/// A border controller sends the sound of a call to a recorder (SIPREC).
+/// Plays a call, and the sound of the call that a session border controller sends to a recorder (SIPREC).
 pub(super) fn recorded_elsewhere(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut office = Office::draw(&mut rng);
@@ -259,7 +261,8 @@ fn calls_that_a_border_controller_records() {
     each_seed("SIPREC", |seed| recorded_elsewhere(seed, Mirror::Whole));
 }
 
-/// The session description is in a multipart body, maybe a nested one, or names no address but candidates.
+/// Plays calls with the session description in a multipart body, possibly a nested one, or without an address except in
+/// ICE candidates.
 pub(super) fn bodies(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut office = Office::draw(&mut rng);
@@ -286,7 +289,7 @@ pub(super) fn bodies(seed: u64, mirror: Mirror) -> Option<String> {
     fault(&played, &[want]).map(|f| format!("{faults}, wrapped {wrapped}, ice {ice}: {f}"))
 }
 
-/// A description as a message change, in as many multipart bodies.
+/// Returns a session description within `wrapped` multipart bodies, as a change to a message.
 fn body(sdp: String, wrapped: u8) -> MessageChange<'static> {
     let part = |kind: &str, body: &str, mark: &str| {
         format!(
@@ -318,7 +321,8 @@ fn answer(scene: &mut Scene, leg: DialogId, wrapped: u8, ice: bool) {
     scene.request(leg, Side::Caller, "ACK", &[]);
 }
 
-/// The description of a side; with `ice`, its address is 0.0.0.0 and a candidate names the real one (RFC 8840).
+/// Returns the session description of a side. With `ice`, its address is 0.0.0.0 and a candidate has the real one (RFC
+/// 8840).
 fn description(scene: &mut Scene, leg: DialogId, side: Side, ice: bool) -> String {
     if !ice {
         return scene.sdp(leg, side, &[]);

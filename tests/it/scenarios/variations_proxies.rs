@@ -1,4 +1,4 @@
-//! Calls drawn by seed: a proxy that carries telephones and trunk, with the PBX behind it.
+//! Random calls made from a seed: a proxy that forwards the calls of telephones and trunk, with the PBX behind it.
 
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 use fastrand::Rng;
@@ -7,7 +7,7 @@ use super::DID;
 use super::variations::{Mirror, Wanted, address, each_seed, fault, phone, play_disturbed, talk};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// A call through the proxy.
+/// Kind of a call through the proxy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Inbound,
@@ -24,7 +24,7 @@ struct Hosts {
 }
 
 impl Hosts {
-    /// Two hops of one dialog: to the proxy and from it, or from the PBX to it and on. The proxy leaves the media alone.
+    /// Makes two hops of one dialog: to the proxy and from the proxy. The media does not pass through the proxy.
     fn through(&mut self, ends: [&mut ScenePhone; 2], numbers: [&str; 2], voices: [u8; 2]) -> [DialogId; 2] {
         let [from, to] = ends;
         let a = self.scene.leg(from, &mut self.proxy, numbers);
@@ -41,7 +41,7 @@ impl Hosts {
     }
 }
 
-/// Calls at once through the proxy; the mirror may miss one hop of each dialog.
+/// Plays simultaneous calls through the proxy; the mirror may miss one hop of each dialog.
 pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let v6 = rng.bool();
@@ -49,7 +49,7 @@ pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
     let pbx = phone(DID, address(v6, 2, 10), 7);
     let mut site = Hosts { scene: Scene::noisy(), proxy, pbx, v6 };
     let (mut wanted, mut legs, mut end) = (Vec::new(), Vec::new(), 0);
-    // A mirror misses the same hops of all calls: none, one, those of the PBX's port, or all others.
+    // The mirror misses the same hops of all calls: none, one, those at the PBX's port, or all others.
     let hidden = [[2, 2], [0, 2], [1, 2], [2, 0], [2, 1], [0, 1], [1, 0]][rng.usize(0..7)];
     let rewrites = rng.bool();
     for n in 0..rng.u8(1..=3) {
@@ -73,7 +73,7 @@ pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
             for leg in seen.iter().rev() {
                 scene.answer(*leg);
             }
-            // Each dialog's media takes one way, whatever the hops of its signalling.
+            // The media of each dialog takes one path, whatever the hops of its signalling.
             let dialogs: Vec<DialogId> =
                 own.chunks(2).filter_map(|d| seen.iter().find(|s| d.contains(s))).copied().collect();
             let both = |d: &DialogId| {
@@ -98,7 +98,7 @@ pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
     fault(&played, &wanted).map(|f| format!("{faults}, hidden {hidden:?}, rewrites {rewrites}: {f}"))
 }
 
-/// The four hops of a call.
+/// Makes the four hops of a call.
 fn begin(site: &mut Hosts, kind: Kind, n: u8, rewrites: bool) -> Vec<DialogId> {
     let (outside, user, other) = (format!("+7999000000{n}"), format!("20{n}"), format!("21{n}"));
     let [left, right] = [2 * n, 2 * n + 1];
@@ -143,7 +143,7 @@ fn proxies_that_carry_telephones_and_trunk() {
     each_seed("proxy with the PBX behind it", |seed| through_a_proxy(seed, Mirror::Whole));
 }
 
-/// Calls from the PBX's own host to different numbers at once: a dialler, or the PBX's click-to-call.
+/// Plays simultaneous calls from the PBX's own host to different numbers: a dialler, or click-to-call.
 pub(super) fn started_on_the_pbx(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let v6 = rng.bool();
@@ -196,14 +196,14 @@ fn calls_that_are_started_on_the_pbx() {
     each_seed("started on the PBX", |seed| started_on_the_pbx(seed, Mirror::Whole));
 }
 
-/// Click-to-call for several extensions at once: the PBX calls the extension first, then the number.
+/// Plays click-to-call for several extensions at once: the PBX calls the extension first, then the number.
 pub(super) fn clicked(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let v6 = rng.bool();
     let mut scene = Scene::noisy();
     let (mut pbx, mut provider) = (phone(DID, address(v6, 2, 10), 7), phone("", address(v6, 1, 200), 7));
     let (mut wanted, mut legs, mut end) = (Vec::new(), Vec::new(), 0);
-    // The name under which the PBX calls the extension: the number that is called next, or its own.
+    // The name under which the PBX calls the extension: the number that is called next, or the PBX's own.
     let names_number = rng.u8(0..3) > 0;
     for n in 0..rng.u8(1..=3) {
         let (outside, user) = (format!("+7999000000{n}"), format!("20{n}"));

@@ -1,5 +1,5 @@
-//! The kinds of calls that are drawn by seed, with a restart of the recorder, a step of the wall clock, or REGISTERs in
-//! mid-call. The records must be the same as without.
+//! All kinds of random calls, with a restart of the recorder, a step of the wall clock, or REGISTERs during the calls.
+//! The records must be the same as without.
 
 use super::variations::{Mirror, each_seed};
 use super::{
@@ -26,7 +26,7 @@ const KINDS: [Kind; 14] = [
     ("bodies", numbers::bodies),
 ];
 
-/// Plays a kind that the seed chooses.
+/// Plays a kind of calls that the seed selects.
 fn any_kind(seed: u64, mirror: Mirror) -> Option<String> {
     let (name, play_seed) = KINDS[(seed % KINDS.len() as u64) as usize];
     play_seed(seed, mirror).map(|fault| format!("{name}: {fault}"))

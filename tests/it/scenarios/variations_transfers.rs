@@ -1,4 +1,4 @@
-//! Calls drawn by seed: transfers by REFER while strangers call the same extensions.
+//! Random calls made from a seed: transfers by REFER while other callers reach the same extensions.
 
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 use fastrand::Rng;
@@ -42,7 +42,7 @@ impl Desk {
         leg
     }
 
-    /// Both legs carry the caller's voice and that of the telephone of the second leg.
+    /// Answers both legs. Both carry the caller's voice and the voice of the second leg's telephone.
     fn connect(&mut self, a: DialogId, b: DialogId, rng: &mut Rng) {
         self.pair(a, b);
         self.scene.ring_through(a, b);
@@ -51,7 +51,7 @@ impl Desk {
         self.scene.answer(a);
     }
 
-    /// The customer calls and talks to 101. Returns the trunk leg and the telephone's leg.
+    /// Makes a call of the customer, who talks to 101. Returns the trunk's leg and the telephone's leg.
     fn customer_talks_to_101(&mut self, ms: i64, rng: &mut Rng) -> [DialogId; 2] {
         let a = self.call_from_outside(CUSTOMER, 0);
         let b = self.rings(0, CUSTOMER, 0);
@@ -65,14 +65,14 @@ impl Desk {
         self.scene.at(a).voices[1] = right;
     }
 
-    /// The voices of a conversation on both legs.
+    /// Plays the voices of a conversation on both legs.
     fn talk(&mut self, a: DialogId, b: DialogId, ms: i64) {
         self.pair(a, b);
         self.scene.bridge(a, b, ms);
     }
 }
 
-/// 101 transfers the customer to 102 at once; a stranger calls 102, or another number, at that time.
+/// Plays calls in which 101 transfers the customer to 102 without asking, while a stranger calls 102 or another number.
 pub(super) fn blind(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
@@ -137,7 +137,7 @@ fn blind_transfers_beside_strangers() {
     each_seed("blind transfer", |seed| blind(seed, Mirror::Whole));
 }
 
-/// 101 consults 102 and connects the customer to it, while a stranger calls 103.
+/// Plays calls in which 101 consults 102 and connects the customer to 102, while a stranger calls 103.
 pub(super) fn attended(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
@@ -187,7 +187,7 @@ fn attended_transfers_beside_strangers() {
     each_seed("attended transfer", |seed| attended(seed, Mirror::Whole));
 }
 
-/// Two operators transfer their customers to the same extension at once, or to two extensions.
+/// Plays two operators who transfer their customers at once, to the same extension or to two extensions.
 pub(super) fn two_at_once(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
@@ -240,7 +240,7 @@ fn two_transfers_at_once() {
     each_seed("two transfers", |seed| two_at_once(seed, Mirror::Whole));
 }
 
-/// A customer who is transferred and gives up while the target rings.
+/// Plays a customer who is transferred and hangs up while the target rings.
 pub(super) fn given_up(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);

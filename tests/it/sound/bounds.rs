@@ -1,6 +1,7 @@
-//! The accuracy of the timeline on whole calls. Each 200 ms of speech is searched around the moment it was sent.
+//! The accuracy of the timeline on whole calls. Each 200 ms of speech is searched in the recording around the time at
+//! which it was sent.
 //!
-//! The tests bound offset and spread for each kind of network, and the missing speech by the lost packets.
+//! The tests limit offset and spread for each kind of network, and the missing speech by the number of lost packets.
 
 use callspan::call::config::Config;
 use callspan::call::record::{CallVerdict, Side};
@@ -96,13 +97,13 @@ fn speech_keeps_its_place_after_pauses_of_any_length() {
             }
             wire.bye(end + 10.0);
             let name = format!("pause of {pause_ms} ms, {sides} sides, stamps run on: {stamps_run_on}");
-            // With both silent for 20 minutes the call would be over by silence, as configured.
+            // With both sides silent for 20 minutes, the default configuration would end the call.
             let config = Config { silence_s: 3_600, ..Config::default() };
             let mut stage = EngineWithSpool::new(config);
             stage.play(&wire.sorted());
             let recorded = stage.finish();
             assert_eq!(recorded.frames.len(), ((end + 10.0 - 1_000.0) * 8.0) as usize);
-            // Of what the other says meanwhile a little is enough.
+            // A little of the other side's speech is enough.
             for talk in &mut talks {
                 talk.said.retain(|s| s.heard_ms < 6_000.0 || s.heard_ms >= again);
             }
@@ -133,7 +134,7 @@ fn comfort_noise_a_hold_another_codec_and_another_ssrc_move_nothing() {
     talks[1].run(&mut wire, (5_000.0, 12_000.0), 0.0, |_| PacketFate::default());
     wire.reinvite(12_000.0, "sendonly");
     wire.reinvite(52_000.0, "sendrecv");
-    // Afterwards the caller has another SSRC, stamps and sequence; the callee goes on in PCMA.
+    // Afterwards the caller has another SSRC, timestamps and sequence; the callee continues in PCMA.
     talks[0].phone.ssrc = 0xABCD;
     (talks[0].phone.sequence, talks[0].phone.time) = (7, 99);
     talks[1].rest(40_000.0);
@@ -204,13 +205,13 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
         talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| PacketFate::default());
     }
     let caller = &mut talks[0];
-    // Seven in a row are lost, then two; one comes 3 s late: the others wait 2 s for it.
+    // Seven packets in a row are lost, then two; one comes 3 s late: the jitter buffer waits 2 s for it.
     caller.run(&mut wire, (4_000.0, 6_000.0), 0.0, |n| PacketFate {
         lost: (10..17).contains(&n) || (50..52).contains(&n),
         late_ms: if n == 80 { 3_000.0 } else { 0.0 },
         twice: false,
     });
-    // 50 samples at the ends of mu-law: what was clipped before it was coded.
+    // 50 samples at the ends of the mu-law range: the sound was clipped before it was coded.
     let mut payload = caller.phone.payload();
     payload[40..90].fill(0x80);
     payload[60] = 0x00;
@@ -226,19 +227,20 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
         let side = record.sides.get(side);
         (side.late, side.burst_loss, side.clipped_samples, side.concealed_ms)
     };
-    // 60 ms of the seven, 40 of the two, 20 of the one.
+    // 60 ms are concealed for the seven, 40 ms for the two, 20 ms for the one.
     assert_eq!(counts(Side::Caller), (Some(1), Some(7), Some(50), Some(120)));
     assert_eq!(counts(Side::Callee), (Some(0), Some(0), Some(0), Some(0)));
     // 32124 of 32768.
     assert_eq!(record.sides.caller.peak_dbfs, Some(-0.2));
     let problems: Vec<_> = record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect();
-    // Ten were not there in time: seven, two and the late one.
+    // Ten packets were not there in time: seven, two and the late one.
     assert_eq!(problems, [("lost_before_us", Some(10)), ("late", Some(1))]);
 }
 
 #[test]
 fn sequence_numbers_that_restart_at_each_hold_lose_nothing() {
-    // Once within the 10 s in which copies are known again, once after; the stamps go on, or begin again too.
+    // A stream repeats once within the 10 s in which copies are recognised, once after; the timestamps continue, or
+    // repeat too.
     for (first_ms, stamps_too) in [(6_000.0, false), (6_000.0, true), (24_000.0, false), (24_000.0, true)] {
         let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
         (talks[0].phone.sequence, talks[0].phone.time) = (0, 0);

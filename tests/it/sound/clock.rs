@@ -19,7 +19,7 @@ use crate::support::phones::{EngineWithSpool, MirroredTraffic, RecordedCall, Sen
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 
-/// Two calls, one after the other: the first from 0 to 12 s, the second from 20 to 26 s.
+/// Returns two calls: the first from 0 to 12 s, the second from 20 to 26 s.
 fn two_calls() -> Vec<SentDatagram> {
     let mut packets = Vec::new();
     for (from, to, name) in [(0.0, 12_000.0, "made-up"), (20_000.0, 26_000.0, "another")] {
@@ -57,7 +57,7 @@ fn played(packets: &[SentDatagram], steps: &[(f64, i64)]) -> (EngineWithSpool, V
     (stage, calls)
 }
 
-/// Every time of a record, by whatever name, is a text that begins with a date.
+/// Collects every time in a record: each text that begins with a date.
 fn times(value: &serde_json::Value, out: &mut Vec<String>) {
     match value {
         serde_json::Value::String(text) if text.starts_with("2026-") && text.ends_with('Z') => out.push(text.clone()),
@@ -90,7 +90,7 @@ fn a_clock_step_changes_only_the_next_call() {
         assert_eq!(first.frames.len(), 11 * 8_000, "{steps:?}");
         assert!(first.frames == plain[0].frames && second.frames == plain[1].frames, "{steps:?}: the same sound");
         assert_eq!(without_the_step(&first.record), without_the_step(&plain[0].record), "{steps:?}");
-        // Of the second each time is moved by the same, and nothing else is different.
+        // In the second call all times are shifted by the step, and nothing else differs.
         let (mut expected, mut got) = (Vec::new(), Vec::new());
         times(&without_the_step(&plain[1].record), &mut expected);
         times(&without_the_step(&second.record), &mut got);
@@ -109,10 +109,10 @@ fn a_clock_step_changes_only_the_next_call() {
 struct SteppingSource<'a> {
     packets: &'a [SentDatagram],
     next: usize,
-    /// Step of the wall clock in ns, and the packet from which it applies.
+    /// Step of the wall clock in ns.
     wall_ns: i64,
     step: Option<(usize, i64)>,
-    /// Steps so far: a source keeps to the timeline that it began with.
+    /// Sum of the steps so far. The source continues its timeline without them.
     steps_ns: i64,
     frame: Vec<u8>,
 }
@@ -156,7 +156,7 @@ impl CaptureSource for SteppingSource<'_> {
     }
 }
 
-/// Two processes hear the call, one after the other; the wall clock is stepped while the first does.
+/// Passes the call to two processes, one after the other. The wall clock is set during the first one.
 fn restarted(packets: &[SentDatagram], (step_at, by_ns): (f64, i64), restart_at: f64) -> Vec<RecordedCall> {
     let folder = tempfile::tempdir().unwrap();
     let number = |ms: f64| packets.partition_point(|p| p.at < at_ms(ms));
@@ -197,7 +197,7 @@ fn a_restart_after_a_step_goes_on_where_the_call_stood() {
         }
         without_the_step(&record)
     };
-    // In mid-call, and while it rings; a box without a clock of its own began in 1970.
+    // During the call, and while it rings; a machine without a battery clock begins in 1970.
     for (step_at, restart_at) in [(3_000.0, 6_000.0), (500.0, 700.0)] {
         for by_ns in [HOUR_NS, -HOUR_NS, 56 * 365 * 24 * HOUR_NS] {
             let calls = restarted(&packets, (step_at, by_ns), restart_at);

@@ -11,7 +11,8 @@ use callspan::recording::{FolderLayout, Recorder};
 
 use crate::support::phones::{EngineWithSpool, MirroredTraffic, RecordedCall, RtpPhone, recorded};
 
-/// The caller talks from 1 s, the callee from 3 s, to 7.003 s: no whole number of packets.
+/// Returns a call: the caller talks from 1 s, the callee from 3 s, both until 7.003 s, which is not a whole number of
+/// packets.
 fn call() -> (EngineWithSpool, EndedCall) {
     let mut wire = MirroredTraffic::answered();
     RtpPhone::new(Side::Caller).talk(&mut wire, 1_000.0, 7_000.0);
@@ -38,7 +39,7 @@ fn recorded_as(stage: &EngineWithSpool, call: &EndedCall, format: RecordingForma
     recorded(call, &stage.spool, RecordingConfig { format, ..RecordingConfig::default() })
 }
 
-/// By how many samples `other` lies behind `one`, and how like they are, over a channel's samples in a range.
+/// Returns by how many samples `other` is later than `one`, and their likeness, over a range of one channel.
 fn offset(one: &[[i16; 2]], other: &[[i16; 2]], channel: usize, range: std::ops::Range<usize>) -> (i64, f64) {
     let energy = |frames: &[[i16; 2]]| frames.iter().map(|f| f64::from(f[channel]).powi(2)).sum::<f64>().sqrt();
     let part = &one[range.clone()];
@@ -62,7 +63,7 @@ fn every_format_has_the_same_samples_at_the_same_places() {
         assert_eq!(file.format, format.name());
         assert!(file.path.ends_with(format.extension()));
         assert_eq!(frames.len(), pcm.len(), "{format:?}");
-        // Opus at 24 kbit/s makes of white noise what sounds like it: likeness is far from 1, its place is exact.
+        // Opus at 24 kbit/s does not keep the waveform of white noise: the likeness is low, but the place is exact.
         let least = if format == RecordingFormat::OggOpus { 0.5 } else { 0.999 };
         for (channel, from) in [(0, 4_000), (0, 40_000), (1, 20_000), (1, 40_000)] {
             let (lag, likeness) = offset(&pcm, &frames, channel, from..from + 4_000);
@@ -113,7 +114,7 @@ fn parts_of_every_format_abut_to_the_sample() {
     let (_, pcm) = as_format(&stage, &call, RecordingFormat::Wav);
     for format in RecordingFormat::ALL {
         let folder = tempfile::tempdir().unwrap();
-        // Where the rate is not set, parts leave room for a call that turns wideband.
+        // If the rate is not configured, segments leave room for a call that changes to a wideband codec.
         let sample_rate = Some(8_000);
         let config =
             RecordingConfig { dir: folder.path().to_owned(), format, sample_rate, ..RecordingConfig::default() };

@@ -22,21 +22,22 @@ use crate::support::phones::{MirroredTraffic, RtpPacket, SentDatagram, at_ms, fe
 
 const MINUTE: f64 = 60_000.0;
 const PART: f64 = if cfg!(debug_assertions) { 10.0 * MINUTE } else { 60.0 * MINUTE };
-/// The hold, from before the end of the second part until after it. Sample 0 is at 1 s.
+/// Start and end of the hold: from before the end of the second segment until after it. Sample 0 is at 1 s.
 const HOLD: [f64; 2] = [2.0 * PART - 3.0 * MINUTE, 2.0 * PART + 8.0 * MINUTE];
-/// After the second part was made and before the third is full.
+/// Time of the restart: after the second segment was made and before the third is full.
 const RESTART: f64 = 2.0 * PART + 9.8 * MINUTE;
 const END: f64 = 4.0 * PART + 5_000.0;
-/// Clocks that are this much too fast.
+/// Errors of the senders' clocks, parts per million; positive is too fast.
 const PPM: [f64; 2] = [150.0, -120.0];
 
-/// Each minute a side says something for a second and a half, and is else silent by comfort noise (RFC 3389).
+/// Returns the packets of the call. Each minute a side talks for a second and a half, and otherwise sends comfort noise
+/// (RFC 3389).
 fn wire() -> (MirroredTraffic, [SpokenSide; 2]) {
     let mut wire = MirroredTraffic::answered();
     let mut talks = [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)];
     let mut random = fastrand::Rng::with_seed(6);
     for (n, talk) in talks.iter_mut().enumerate() {
-        // Half of a spurt lies before the end of a part, half after it.
+        // Half of a talk spurt is before the end of a segment, half after it.
         let mut now = 60_300.0 + 400.0 * n as f64;
         while now < END - 10_000.0 {
             let is_held = now > HOLD[0] - 5_000.0 && now < HOLD[1];
@@ -50,7 +51,7 @@ fn wire() -> (MirroredTraffic, [SpokenSide; 2]) {
                 late_ms: if random.u8(..4) == 0 { 0.0 } else { random.f64() * 8.0 },
                 ..PacketFate::default()
             });
-            // 75 packets, on the sender's clock.
+            // 75 packets, by the sender's clock.
             let said_ms = 75.0 * 20.0 * (1.0 - PPM[n] / 1e6);
             let phone = &mut talk.phone;
             let noise =
@@ -72,7 +73,7 @@ struct SegmentRecorder<'a> {
     engine: Engine,
     spool: DiskSpool,
     recorder: &'a Recorder,
-    /// The parts so far, and when each was made.
+    /// The segments so far, and when each was made.
     parts: Vec<RecordingFile>,
     made_ms: Vec<f64>,
     ended: Option<EndedCall>,
@@ -109,20 +110,20 @@ impl SegmentRecorder<'_> {
     }
 }
 
-/// The samples of some files, one after the other, as bytes.
+/// Returns the samples of some files, one after the other, as bytes.
 fn sound(files: &[RecordingFile]) -> impl Read {
     let open = |file: &RecordingFile| {
         let reader = hound::WavReader::open(&file.path).unwrap();
         assert_eq!(u64::from(reader.duration()), (file.ends_at.nanos_since(file.starts_at) / 125_000) as u64);
         let bytes = u64::from(reader.duration()) * 4;
-        // hound stands at the first sample.
+        // The reader of hound is at the first sample.
         let inner: BufReader<File> = reader.into_inner();
         inner.take(bytes)
     };
     files.iter().map(open).fold(Box::new(std::io::empty()) as Box<dyn Read>, |all, one| Box::new(all.chain(one)))
 }
 
-/// Looks at each spurt's first 200 ms and all that follow, in a file that is not read as a whole.
+/// Compares a part of each talk spurt with a file, without reading the file into memory.
 fn judge(file: &Path, talk: &SpokenSide) -> SpeechScore {
     let mut reader = hound::WavReader::open(file).unwrap();
     let mut score = SpeechScore::default();
@@ -189,11 +190,12 @@ fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks:
     assert_eq!((record.verdict, whole.recordings.len()), (Some(CallVerdict::BothSides), 1));
     let parts = &record.recordings;
     let lengths: Vec<f64> = parts.iter().map(|p| p.ends_at.nanos_since(p.starts_at) as f64 / 1e6).collect();
-    // Four full ones and the rest.
+    // Four full segments and the rest.
     assert_eq!(lengths, [PART, PART, PART, PART, 4_000.0]);
     assert!(parts.windows(2).all(|pair| pair[0].ends_at == pair[1].starts_at));
     assert_eq!(parts.iter().map(|p| p.part).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    // Each soon after its end but for the second, which waits for the hold to be over; the fourth comes with the rest.
+    // Each is made soon after its end except the second, which waits for the end of the hold; the fourth is made with
+    // the rest.
     let late: Vec<f64> = (1..).zip(made_ms).map(|(n, ms)| (ms - 1_000.0 - PART * f64::from(n)) / MINUTE).collect();
     let soon = 0.5..2.0;
     assert!(

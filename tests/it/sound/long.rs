@@ -1,5 +1,5 @@
-//! Long calls between telephones whose clocks drift. They are made, spooled and compared piece by piece, because a call of
-//! hours does not fit into memory.
+//! Long calls between telephones whose clocks drift. They are made, spooled and compared piece by piece, because a call
+//! of hours does not fit into memory.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use callspan::spool::memory::MemorySpool;
 use crate::sound::score::{SpeechScore, SpokenPacket};
 use crate::support::phones::{EngineWithSpool, MirroredTraffic, RtpPacket, RtpPhone, at_ms, ended, feed};
 
-/// One side: its clock, its next packet, and the pieces that the score searches.
+/// One side: its clock, its next packet, and the pieces of speech for which the score searches.
 struct DriftingSender {
     phone: RtpPhone,
     ppm: f64,
@@ -21,9 +21,10 @@ struct DriftingSender {
     score: SpeechScore,
 }
 
-/// Each second a telephone with voice detection says 200 ms, ten packets of 20 ms; its stamps run on.
+/// Packets in a talk spurt. Each second a telephone with voice detection talks for 200 ms; its RTP timestamps continue
+/// meanwhile.
 const SPURT: u64 = 10;
-/// Every so many spurts is looked for: the others are the same byte over and over.
+/// Only one in this many talk spurts is searched; the others repeat one byte.
 const EACH: u64 = 24;
 
 impl DriftingSender {
@@ -31,7 +32,7 @@ impl DriftingSender {
         Self { phone: RtpPhone::new(side), ppm, packets: 0, pieces: VecDeque::new(), score: SpeechScore::default() }
     }
 
-    /// When the next packet is heard.
+    /// Returns the time at which the next packet is captured, ms.
     fn next_ms(&self) -> f64 {
         1_020.0 + self.phone.said as f64 / 8.0 * (1.0 - self.ppm / 1e6)
     }
@@ -59,11 +60,11 @@ impl DriftingSender {
     }
 }
 
-/// The rendered sound, limited to its last seconds.
+/// The last seconds of the rendered sound.
 #[derive(Default)]
 struct RecordingTail {
     frames: Vec<[i16; 2]>,
-    /// Position of the first of them.
+    /// Number of the first stored sample.
     from: i64,
 }
 
@@ -89,14 +90,15 @@ impl RecordingTail {
     }
 }
 
-/// 4 s.
+/// Maximum number of stored samples: 4 s.
 const KEPT: usize = 32_000;
 
-/// A call of so many hours between two clocks.
+/// Makes a call of some hours between two clocks that are wrong by `ppm`. Returns the report of rendering, and both
+/// senders.
 fn long_call(hours: f64, ppm: [f64; 2]) -> (RenderReport, [DriftingSender; 2]) {
     let mut senders = [DriftingSender::new(Side::Caller, ppm[0]), DriftingSender::new(Side::Callee, ppm[1])];
     let folder = tempfile::tempdir().unwrap();
-    // More than this goes into a file.
+    // A larger spool is written to a file.
     let mut stage = EngineWithSpool {
         spool: MemorySpool::new(32, folder.path().to_owned()),
         ..EngineWithSpool::new(Config::default())
@@ -161,6 +163,6 @@ fn clock_drift_of_500_ppm_stays_aligned_for_4_hours() {
     assert_in_step("500 ppm for 4 hours", 4.0, [500.0, -500.0], BOUND_MS);
 }
 
-/// 20 ms would do; the envelope looks 2 s each way and is averaged over as much, which at 500 ppm is 1 ms and, where the
-/// call begins, another.
+/// Maximum error of the time of a piece of speech. The envelope looks 2 s each way and is averaged over as much. At 500
+/// ppm this is 1 ms, and another at the beginning of the call.
 const BOUND_MS: f64 = 3.0;

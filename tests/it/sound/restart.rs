@@ -17,7 +17,7 @@ use crate::support::phones::{
     self, MirroredTraffic, RecordedCall, RtpPhone, SentDatagram, at_ms, ended, feed, recorded, voice,
 };
 
-/// The end of the earlier process.
+/// The way in which the earlier process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEnd {
     /// By SIGTERM.
@@ -31,7 +31,7 @@ pub fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
     DiskSpool::start(&config).expect("a spool")
 }
 
-/// Returns the spool folder of a recorder that was stopped after these packets.
+/// Passes these packets to a recorder, which is then stopped. Returns its spool folder.
 pub fn leave(
     packets: &[SentDatagram],
     left: ProcessEnd,
@@ -65,7 +65,7 @@ pub fn hear(engine: &mut Engine, packets: &[SentDatagram], spool: &mut DiskSpool
     feed(engine, packets, spool);
 }
 
-/// Starts a recorder in that folder, plays the remaining packets, and returns the recording.
+/// Starts a recorder in that folder, passes the remaining packets, and returns the recording.
 pub fn go_on(folder: &Path, packets: &[SentDatagram]) -> RecordedCall {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
@@ -82,7 +82,7 @@ pub fn split(packets: &[SentDatagram], ms: f64) -> (Vec<SentDatagram>, Vec<SentD
     packets.iter().cloned().partition(|p| p.at < at_ms(ms))
 }
 
-/// Both talk from 1 s on; the call is over at `ms`.
+/// Returns a call in which both talk from 1 s on, until the BYE at `ms`.
 fn talking(ms: f64) -> MirroredTraffic {
     let mut wire = MirroredTraffic::answered();
     for side in [Side::Caller, Side::Callee] {
@@ -92,7 +92,7 @@ fn talking(ms: f64) -> MirroredTraffic {
     wire
 }
 
-/// By how many samples a second of a channel lies late, found by its likeness to what was said.
+/// Returns by how many samples a second of a channel is late, found by its likeness to the speech.
 fn lag(frames: &[[i16; 2]], side: Side, from: usize) -> i64 {
     let likeness = |lag: i64| -> f64 {
         let at = |n: usize| f64::from(frames[(n as i64 + lag) as usize][side.channel()]);
@@ -111,7 +111,7 @@ fn both_sides_keep_their_place_across_a_restart() {
         let recorded = go_on(folder.path(), &after);
         let record = &recorded.record;
         assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{left:?}");
-        // 20 s from the answer to the BYE: as long as the call.
+        // 20 s from the answer to the BYE, as long as the call.
         assert_eq!(recorded.frames.len(), 160_000, "{left:?}");
         for side in [Side::Caller, Side::Callee] {
             for second in [0, 3, 7, 11, 15, 18] {
@@ -123,7 +123,7 @@ fn both_sides_keep_their_place_across_a_restart() {
                 let frames = &recorded.frames[(from_ms - 1_000) * 8..(to_ms - 1_000) * 8];
                 frames.iter().filter(|f| f[side.channel()] == 0).count()
             };
-            // The hole is 2.5 s long; what was lost is concealed for some tens of ms.
+            // The gap is 2.5 s long; the lost sound is concealed for some tens of ms.
             assert_eq!(of_side(9_200, 11_480), 2_280 * 8, "{left:?}: {side:?} is silent in the hole");
             assert!(of_side(8_800, 8_990) < 100 && of_side(11_520, 11_700) < 100, "{left:?}: {side:?} around the hole");
         }
@@ -142,7 +142,7 @@ fn both_sides_keep_their_place_across_a_restart() {
     }
 }
 
-/// All that an engine remembers of a call, by what it leaves in the record.
+/// Returns a call with all events that an engine remembers and writes into the record.
 fn eventful() -> MirroredTraffic {
     let mut wire = MirroredTraffic::default();
     wire.invite(0.0, "");
@@ -167,7 +167,8 @@ fn eventful() -> MirroredTraffic {
     wire
 }
 
-/// A record without what a restart may change: it is said, and copies of before it are not counted again.
+/// Returns a record without the fields that a restart may change: its own problem, and copies of packets from before
+/// it, which are not recognised.
 fn comparable(mut record: CallRecord) -> serde_json::Value {
     record.problems.retain(|p| p.kind != callspan::call::record::ProblemKind::RestartGap);
     record.recordings.clear();
@@ -187,7 +188,8 @@ fn a_restart_without_lost_packets_leaves_the_same_record() {
     let whole = stage.finish();
     let expected = comparable(whole.record.clone());
     assert!(expected["events"].as_array().expect("events").len() >= 6, "{}", expected["events"]);
-    // While it rings, with early media, talking, after a key, on hold, after the hold, after the codecs.
+    // While the call rings, with early media, talking, after a key, on hold, after the hold, after the change of
+    // codecs.
     for ms in [1_000.0, 3_000.0, 4_000.5, 6_000.0, 9_000.0, 11_000.0, 14_000.0, 18_000.0, 20_100.0, 24_000.0] {
         for left in [ProcessEnd::InOrder, ProcessEnd::Killed] {
             let (before, after) = split(&packets, ms);

@@ -1,7 +1,7 @@
-//! Whole calls under SRTP with the keys in SDP (RFC 4568).
+//! Whole calls with SRTP and keys in SDP (RFC 4568).
 //!
-//! The sender here implements AES counter mode, key derivation and tags after RFC 3711. It shares only the block cipher,
-//! HMAC and SHA-1 crates with the code under test.
+//! The sender of these tests implements AES counter mode, key derivation and tags after RFC 3711. It shares only the
+//! crates for block cipher, HMAC and SHA-1 with the code under test.
 
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt, KeyInit};
@@ -16,7 +16,7 @@ use crate::support::phones::{
     EngineWithSpool, MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media, record,
 };
 
-/// A master key with its salt, and what goes with it.
+/// A master key with its salt and parameters.
 #[derive(Clone, Copy)]
 pub struct SrtpMasterKey {
     master: [u8; 30],
@@ -25,7 +25,7 @@ pub struct SrtpMasterKey {
 }
 
 impl SrtpMasterKey {
-    /// Bytes that look like nothing, different for each number.
+    /// Returns a key of pseudo-random bytes, different for each number.
     pub fn new(number: u8) -> Self {
         let master = std::array::from_fn(|n| (n as u8).wrapping_mul(73).wrapping_add(number.wrapping_mul(151)) ^ 0x5A);
         Self { master, mki: None, tag_bytes: 10 }
@@ -39,13 +39,13 @@ impl SrtpMasterKey {
         if self.tag_bytes == 4 { "AES_CM_128_HMAC_SHA1_32" } else { "AES_CM_128_HMAC_SHA1_80" }
     }
 
-    /// As in `a=crypto`.
+    /// Returns the key as in the `inline:` part of `a=crypto`.
     fn inline(&self) -> String {
         let mki = self.mki.map_or_else(String::new, |(value, bytes)| format!("|2^20|{value}:{bytes}"));
         format!("inline:{}{mki}", base64(&self.master))
     }
 
-    /// RFC 3711 section 4.3.1, key derivation rate 0.
+    /// Derives a session key (RFC 3711 section 4.3.1, key derivation rate 0).
     fn derive(&self, label: u8, count: usize) -> Vec<u8> {
         let mut block = [0; 16];
         block[..14].copy_from_slice(&self.master[16..]);
@@ -54,7 +54,7 @@ impl SrtpMasterKey {
     }
 }
 
-/// AES in counter mode (section 4.1.1): the last two bytes count.
+/// Returns the key stream of AES in counter mode (section 4.1.1): the last two bytes are the counter.
 fn key_stream(key: &[u8], start: [u8; 16], count: usize) -> Vec<u8> {
     let cipher = Aes128::new_from_slice(key).unwrap();
     let mut out = Vec::new();
@@ -75,7 +75,7 @@ fn base64(bytes: &[u8]) -> String {
     bytes.chunks(3).flat_map(|three| [18, 12, 6, 0].map(|shift| letter(word(three) >> shift))).collect()
 }
 
-/// An RTP packet of 12 bytes of header, sealed (sections 3.3 and 4.2).
+/// Encrypts an RTP packet with a header of 12 bytes (sections 3.3 and 4.2).
 pub fn sealed(packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     let (mut encryption, salt) = ([0; 16], key.derive(2, 14));
     encryption[..14].copy_from_slice(&salt);
@@ -89,7 +89,7 @@ pub fn sealed(packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     tagged(out, key, roll_over)
 }
 
-/// A packet with its authentication tag (section 4.2.1).
+/// Returns a packet with its authentication tag (section 4.2.1).
 fn tagged(mut out: Vec<u8>, key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     let mut tag = <Hmac<Sha1> as KeyInit>::new_from_slice(&key.derive(1, 20)).unwrap();
     tag.update(&out);
@@ -102,8 +102,8 @@ fn tagged(mut out: Vec<u8>, key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     out
 }
 
-/// Seals what a side sends; `key` says with which, by the moment. The roll-over count begins at `roll_over` and rises at
-/// each wrap of the sequence in the order of sending.
+/// Encrypts the packets of a side; `key` returns the key for a time. The roll-over counter begins at `roll_over` and
+/// rises at each wrap of the sequence in the order of sending.
 fn seal(wire: &mut MirroredTraffic, side: Side, roll_over: u32, key: impl Fn(f64) -> SrtpMasterKey) -> u32 {
     seal_as(wire, side, roll_over, |packet, ms, roll_over| sealed(packet, &key(ms), roll_over))
 }
@@ -137,7 +137,7 @@ pub fn both() -> [SpokenSide; 2] {
     [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)]
 }
 
-/// Both are heard where they spoke, and nothing but what the network lost is missing.
+/// Checks that both voices are at their places, and that only the packets that the network lost are missing.
 #[track_caller]
 pub fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
     assert_eq!(recorded.record.verdict, Some(CallVerdict::BothSides), "{name}");
@@ -177,7 +177,7 @@ fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
         now += 6_000.0 + away_ms;
     }
     assert_eq!(talks[0].phone.sequence, 65_458, "of the third round");
-    // They go round once more while a third of its packets are lost and others come twice or late.
+    // The sequence numbers wrap once more while a third of the packets are lost and others come twice or late.
     for talk in &mut talks {
         talk.run(&mut wire, (now, now + 4_000.0), 0.0, |n| PacketFate {
             lost: n % 3 == 1,
@@ -216,7 +216,7 @@ fn srtp_captured_midway_finds_its_roll_over_counter() {
 
 #[test]
 fn new_srtp_keys_take_effect_when_each_side_uses_them() {
-    // A side that keeps its roll-over count under the new key (RFC 3711 section 3.3.1), and one that begins again.
+    // A side that keeps its roll-over counter under the new key (RFC 3711 section 3.3.1), and a side that resets it.
     for begins_again in [false, true] {
         let (mut wire, mut talks) = (MirroredTraffic::default(), both());
         let (old, new) =
@@ -229,7 +229,7 @@ fn new_srtp_keys_take_effect_when_each_side_uses_them() {
         wire.offer(5_000.0, &savp(Side::Caller, &[new[0]]));
         wire.accept(5_200.0, &savp(Side::Callee, &[new[1]]));
         wire.bye(12_010.0);
-        // The callee takes its new key at its answer, the caller when it has it: both later than announced.
+        // The callee uses its new key from its answer on, the caller when it has the answer: both later than announced.
         for (side, at_ms_, n) in [(Side::Caller, 5_430.0, 0), (Side::Callee, 5_290.0, 1)] {
             let (before, after): (Vec<SentDatagram>, Vec<SentDatagram>) =
                 wire.packets.drain(..).partition(|p| p.at < at_ms(at_ms_) || p.src != media(side));
@@ -273,7 +273,7 @@ fn of_several_keys_the_mki_of_each_packet_names_the_one() {
         talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
     }
     wire.bye(9_010.0);
-    // In mid-call the caller goes over to its second key.
+    // During the call the caller changes to its second key.
     seal(&mut wire, Side::Caller, 0, |ms| of_caller[usize::from(ms >= 5_000.0)]);
     seal(&mut wire, Side::Callee, 0, |_| of_callee[0]);
     assert_heard("MKI", &record(wire), &talks);
@@ -288,7 +288,7 @@ fn a_restart_after_a_wrap_keeps_the_roll_over_counter() {
         wire.accept(1_000.0, &savp(Side::Callee, &[keys[1]]));
         for talk in &mut talks {
             talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| PacketFate::default());
-            // While the recorder is away.
+            // Speech while the recorder is stopped.
             talk.unheard(2_000.0);
             talk.run(&mut wire, (10_000.0, 17_000.0), 0.0, |_| PacketFate::default());
         }

@@ -1,5 +1,6 @@
 //! A side that changes between G.722 (16 kHz with an RTP clock of 8000 Hz, RFC 3551 section 4.5.2) and G.711, each time
-//! with another packet time. The file has 16 kHz, both sides are aligned, and each packet is in its place.
+//! with another packet time. The file must have 16 kHz, both sides must be aligned, and each packet must be in its
+//! place.
 
 use callspan::call::decision::PayloadFormat;
 use callspan::call::record::{CallVerdict, Side};
@@ -17,10 +18,10 @@ struct SentSpeech {
 /// A telephone that speaks G.722 and G.711.
 struct MixedCodecPhone {
     phone: RtpPhone,
-    /// The listener's G.722 decoder. It keeps its state across the periods of G.711.
+    /// The listener's G.722 decoder. It keeps its state while G.711 is used.
     listener: Box<dyn SpeechDecoder>,
     random: fastrand::Rng,
-    /// By how much its stamps grow in a millisecond.
+    /// RTP clock ticks in a millisecond.
     ticks: u32,
     spoken: Vec<SentSpeech>,
 }
@@ -38,7 +39,7 @@ impl MixedCodecPhone {
         }
     }
 
-    /// From one moment to another, each packet late by up to `jitter_ms`.
+    /// Talks from one time to another, each packet late by up to `jitter_ms`.
     fn speak(&mut self, wire: &mut MirroredTraffic, (pt, ptime_ms): (u8, u32), (from, to): (f64, f64), jitter_ms: f64) {
         (self.phone.pt, self.phone.ptime_ms) = (pt, ptime_ms);
         for n in 0..((to - from) / f64::from(ptime_ms)) as u32 {
@@ -68,7 +69,7 @@ impl MixedCodecPhone {
     }
 }
 
-/// Where a packet is heard best around its place, in samples of 16 kHz, and how like it is there.
+/// Returns where a packet is found in the recording near its place, in samples of 16 kHz, and its likeness there.
 fn found(recorded: &RecordedCall, side: Side, spoken: &SentSpeech) -> (i64, f64) {
     let step = 16_000 / spoken.rate_hz;
     let place = ((spoken.ms - 1_000.0) * 16.0).round() as i64;
@@ -112,7 +113,7 @@ fn g722_and_g711(side: Side, first: u8) -> String {
     )
 }
 
-/// The caller's codecs and packet times in mid-call, each for four seconds.
+/// The caller's payload types and packet times in ms, each for four seconds.
 const TURNS: [(u8, u32); 6] = [(9, 20), (0, 40), (9, 10), (8, 20), (9, 40), (0, 10)];
 
 #[test]

@@ -5,19 +5,19 @@ use std::time::Duration;
 /// A call from an outside number to extension 102.
 #[derive(Clone, Copy, Debug)]
 pub struct CallFrames {
-    /// Makes Call-ID, number, ports and sound its own.
+    /// Number that determines Call-ID, caller's number, ports and sound.
     pub number: u32,
-    /// From the answer to the BYE.
+    /// Time from the answer to the BYE.
     pub length: Duration,
 }
 
 impl CallFrames {
-    /// Call-ID of its only dialog.
+    /// Returns the Call-ID of the only dialog.
     pub fn call_id(&self) -> String {
         format!("talk-{}@10.9.0.11", self.number)
     }
 
-    /// The caller's number.
+    /// Returns the caller's number.
     pub fn from(&self) -> String {
         format!("7495{:07}", self.number)
     }
@@ -27,7 +27,7 @@ impl CallFrames {
         frame.len() == RTP_FRAME_BYTES && frame[26..30] == [10, 9, 0, 11]
     }
 
-    /// Its frames in order: when each is sent after the begin, and its bytes.
+    /// Returns the frames in order: time after the start of the call, and bytes.
     pub fn frames(&self) -> Vec<(Duration, Vec<u8>)> {
         let ms = Duration::from_millis;
         let port = 20_000 + u16::try_from(self.number % 10_000).expect("below 10,000") * 4;
@@ -97,7 +97,7 @@ enum FrameDirection {
     Back,
 }
 
-/// Ethernet, IPv4, UDP without a checksum (RFC 768 allows it).
+/// Returns an Ethernet frame with IPv4 and UDP without a checksum (RFC 768 allows this).
 pub fn udp((src, sport): (&str, u16), (dst, dport): (&str, u16), payload: &[u8]) -> Vec<u8> {
     let ip = |text: &str| text.parse::<std::net::Ipv4Addr>().expect("an address").octets();
     let length = |more: usize| u16::try_from(payload.len() + more).expect("a datagram").to_be_bytes();
@@ -124,7 +124,7 @@ pub fn udp((src, sport): (&str, u16), (dst, dport): (&str, u16), payload: &[u8])
 
 const CALLER: &str = "10.9.0.11";
 const CALLEE: &str = "10.9.0.12";
-/// Headers of Ethernet, IPv4, UDP and RTP, and 20 ms of G.711.
+/// Size of an RTP frame: headers of Ethernet, IPv4, UDP and RTP, and 20 ms of G.711.
 const RTP_FRAME_BYTES: usize = 14 + 20 + 8 + 12 + 160;
-/// After the INVITE.
+/// Time from the INVITE to the answer, ms.
 const ANSWER_MS: u64 = 40;

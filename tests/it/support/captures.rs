@@ -18,13 +18,13 @@ pub struct ReplayResult {
 }
 
 impl ReplayResult {
-    /// The bytes of the only recording of a call.
+    /// Returns the bytes of the only recording of a call.
     pub fn wav(&self, record: &CallRecord) -> Vec<u8> {
         let [recording] = record.recordings.as_slice() else { panic!("one recording, not {:?}", record.recordings) };
         std::fs::read(&recording.path).unwrap()
     }
 
-    /// The only call.
+    /// Returns the record of the only call.
     pub fn only(&self) -> &CallRecord {
         let [record] = self.records.as_slice() else { panic!("one call, not {:#?}", self.records) };
         record
@@ -36,12 +36,12 @@ pub fn replay_files(files: &[PathBuf]) -> ReplayResult {
     try_replay_files(files).unwrap()
 }
 
-/// The same with files that may be no captures.
+/// Replays files that may not be captures.
 pub fn try_replay_files(files: &[PathBuf]) -> anyhow::Result<ReplayResult> {
     replay_with(Config::default(), files)
 }
 
-/// The same with a configuration.
+/// Replays files with a configuration.
 pub fn replay_with(config: Config, files: &[PathBuf]) -> anyhow::Result<ReplayResult> {
     let out = tempfile::tempdir().unwrap();
     let request = ReplayRequest { files: files.to_vec(), config, out: out.path().into(), deliver: false };
@@ -66,17 +66,17 @@ pub fn replay_packets(packets: &[CapturedFrame]) -> ReplayResult {
     replay_bytes(&[packets::write_pcap(packets::ETHERNET, packets)])
 }
 
-/// A file or folder of `fixtures/`.
+/// Returns the path of a file or folder of `fixtures/`.
 pub fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
-/// The frames of a call of `fixtures/calls`.
+/// Returns the frames of a call of `fixtures/calls`.
 pub fn frames(name: &str) -> Vec<CapturedFrame> {
     packets::read_pcap(&std::fs::read(fixture(&format!("calls/{name}/capture.pcap"))).unwrap())
 }
 
-/// UDP over IPv4 in Ethernet, unfragmented: (source, destination, payload).
+/// Returns source, destination and payload of UDP over IPv4 in Ethernet, unfragmented.
 pub fn udp_of(frame: &[u8]) -> Option<(String, String, &[u8])> {
     let whole = frame.get(12..14)? == [8, 0] && *frame.get(23)? == 17 && frame[20] & 0x3f == 0 && frame[21] == 0;
     let header = 14 + 4 * usize::from(frame[14] & 15);
@@ -90,15 +90,15 @@ pub fn udp_of(frame: &[u8]) -> Option<(String, String, &[u8])> {
     Some((format!("{}:{}", address(26), port(header)), format!("{}:{}", address(30), port(header + 2)), payload))
 }
 
-/// Whether a UDP payload is RTP (RFC 5761 section 4 keeps RTCP apart).
+/// Returns whether a UDP payload is RTP (RFC 5761 section 4 distinguishes RTCP).
 pub fn is_rtp(payload: &[u8]) -> bool {
     payload.len() >= 12 && payload[0] >> 6 == 2 && !(192..=223).contains(&payload[1])
 }
 
-/// Source, destination, SSRC.
+/// Source, destination and SSRC of a stream.
 pub type StreamKey = (String, String, u32);
 
-/// The RTP streams of a capture. The captures here have neither CSRC, extension nor padding.
+/// Returns the RTP streams of a capture. The captures have neither CSRC, extension nor padding.
 pub fn streams(packets: &[CapturedFrame]) -> BTreeMap<StreamKey, Vec<CapturedRtp>> {
     let mut out = BTreeMap::<StreamKey, Vec<CapturedRtp>>::new();
     for p in packets {

@@ -1,4 +1,4 @@
-//! Configurations of `callspan run` whose folders lie in a folder of the test.
+//! Configurations of `callspan run` with all folders in a folder of the test.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! Builders that change a capture as a kind of mirror would: tagged, cooked, tunnelled, fragmented or duplicated frames.
+//! Builders that change a capture as a kind of mirror port would: tagged, cooked, tunnelled, fragmented or duplicated
+//! frames.
 //!
 //! They work on bytes and share no code with the code under test.
 
@@ -21,7 +22,7 @@ pub const NULL: u16 = 0;
 
 // ---- files
 
-/// Reads a little-endian classic pcap of Ethernet frames, as tcpdump writes it on this kind of machine.
+/// Reads a little-endian classic pcap file of Ethernet frames, as tcpdump writes it on most machines.
 pub fn read_pcap(bytes: &[u8]) -> Vec<CapturedFrame> {
     let u32le = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let unit = match u32le(0) {
@@ -41,7 +42,7 @@ pub fn read_pcap(bytes: &[u8]) -> Vec<CapturedFrame> {
     packets
 }
 
-/// A classic pcap with ns stamps.
+/// Returns a classic pcap file with ns timestamps.
 pub fn write_pcap(link: u16, packets: &[CapturedFrame]) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(0xa1b2_3c4d_u32.to_le_bytes());
@@ -58,8 +59,9 @@ pub fn write_pcap(link: u16, packets: &[CapturedFrame]) -> Vec<u8> {
     out
 }
 
-/// A pcapng with two interfaces of different link type and resolution: every other packet comes as Ethernet with
-/// us stamps on the first and as raw IP with ns stamps on the second. Stamps lose what is below a microsecond.
+/// Returns a pcapng file with two interfaces of different link type and resolution. Every other packet is Ethernet with
+/// us timestamps on the first interface, the others are raw IP with ns timestamps on the second. All timestamps are cut
+/// to microseconds.
 pub fn write_pcapng_two_interfaces(packets: &[CapturedFrame]) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let padded = body.len().next_multiple_of(4);
@@ -86,12 +88,12 @@ pub fn write_pcapng_two_interfaces(packets: &[CapturedFrame]) -> Vec<u8> {
 
 // ---- whole captures
 
-/// Each frame made into others by `f`, at the same time.
+/// Replaces each frame by the frames that `f` makes of it, with the same time.
 pub fn each(packets: &[CapturedFrame], f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Vec<CapturedFrame> {
     packets.iter().flat_map(|p| f(&p.data).into_iter().map(|data| CapturedFrame { at_ns: p.at_ns, data })).collect()
 }
 
-/// Each frame again `later_ns` after it, changed by `f`; in the order of time.
+/// Adds a copy of each frame `later_ns` later, changed by `f`. The result is in the order of time.
 pub fn doubled(packets: &[CapturedFrame], later_ns: i64, f: impl Fn(&[u8]) -> Vec<u8>) -> Vec<CapturedFrame> {
     let mut all = packets.to_vec();
     all.extend(packets.iter().map(|p| CapturedFrame { at_ns: p.at_ns + later_ns, data: f(&p.data) }));
@@ -105,7 +107,7 @@ fn is_ip(frame: &[u8]) -> bool {
     matches!(frame.get(12..14), Some([0x08, 0x00] | [0x86, 0xdd]))
 }
 
-/// Ethernet around a payload.
+/// Returns an Ethernet frame with a payload.
 pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     out.extend(ethertype.to_be_bytes());
@@ -113,7 +115,7 @@ pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The same frame with these VLAN tags (ethertype of the tag, VLAN number), outermost first.
+/// Returns the frame with these VLAN tags (ethertype of the tag, VLAN number), outermost first.
 pub fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
     let mut out = frame[..12].to_vec();
     for (kind, vlan) in tags {
@@ -123,7 +125,7 @@ pub fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
     out
 }
 
-/// Linux cooked capture v1.
+/// Returns the frame as Linux cooked capture v1.
 pub fn cooked(frame: &[u8]) -> Vec<u8> {
     let mut out = vec![0, 0, 0, 1, 0, 6];
     out.extend_from_slice(&frame[6..12]);
@@ -132,7 +134,7 @@ pub fn cooked(frame: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Linux cooked capture v2.
+/// Returns the frame as Linux cooked capture v2.
 pub fn cooked2(frame: &[u8]) -> Vec<u8> {
     let mut out = frame[12..14].to_vec();
     out.extend([0, 0, 0, 0, 0, 2, 0, 1, 0, 6]);
@@ -142,17 +144,17 @@ pub fn cooked2(frame: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The IP packet alone (frames that are not IP vanish).
+/// Returns the IP packet of a frame; nothing for a frame without IP.
 pub fn raw_ip(frame: &[u8]) -> Vec<Vec<u8>> {
     if is_ip(frame) { vec![frame[14..].to_vec()] } else { vec![] }
 }
 
-/// BSD loopback in this byte order's address family.
+/// Returns the frame as BSD loopback, in both byte orders of the address family.
 pub fn loopback(frame: &[u8]) -> Vec<Vec<u8>> {
     raw_ip(frame).into_iter().map(|ip| [&[if ip[0] >> 4 == 4 { 2 } else { 30 }, 0, 0, 0], &ip[..]].concat()).collect()
 }
 
-/// Junk behind the packet, as a tap or a switch's time-stamper adds it.
+/// Returns the frame with bytes behind the packet, as a tap or a switch with timestamps adds them.
 pub fn with_trailer(frame: &[u8], trailer: &[u8]) -> Vec<u8> {
     [frame, trailer].concat()
 }
@@ -174,7 +176,7 @@ fn fix_ipv4(ip: &mut [u8]) {
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// An IPv4 packet.
+/// Returns an IPv4 packet.
 pub fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, id: u16, payload: &[u8]) -> Vec<u8> {
     let total = (20 + payload.len()) as u16;
     let mut out = vec![0x45, 0, (total >> 8) as u8, total as u8, (id >> 8) as u8, id as u8, 0, 0, 64, protocol, 0, 0];
@@ -185,7 +187,8 @@ pub fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, id: u16, payload: &[u8]) -
     out
 }
 
-/// An IPv6 packet between two addresses that end in these bytes; `next` is the first header in `payload`.
+/// Returns an IPv6 packet between two addresses that end in these bytes; `next` is the type of the first header in
+/// `payload`.
 pub fn ipv6(src: u8, dst: u8, next: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0x60, 0, 0, 0, (payload.len() >> 8) as u8, payload.len() as u8, next, 64];
     for last in [src, dst] {
@@ -202,7 +205,7 @@ pub fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A TCP segment; `flags`: FIN 1, SYN 2, RST 4, PSH 8, ACK 16.
+/// Returns a TCP segment; `flags`: FIN 1, SYN 2, RST 4, PSH 8, ACK 16.
 pub fn tcp(ports: (u16, u16), seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
     out.extend(seq.to_be_bytes());
@@ -211,7 +214,7 @@ pub fn tcp(ports: (u16, u16), seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The fragments of an IPv4 packet, in order, each with at most `size` (a multiple of 8) bytes of payload.
+/// Returns the fragments of an IPv4 packet, in order, each with at most `size` (a multiple of 8) bytes of payload.
 pub fn fragments_v4(ip: &[u8], size: usize) -> Vec<Vec<u8>> {
     let header = usize::from(ip[0] & 15) * 4;
     let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
@@ -229,7 +232,7 @@ pub fn fragments_v4(ip: &[u8], size: usize) -> Vec<Vec<u8>> {
     payload.chunks(size).enumerate().map(piece).collect()
 }
 
-/// An IPv4 fragment like this one, with another offset field (flags included) and payload.
+/// Returns an IPv4 fragment like `like`, with another offset field (flags included) and payload.
 pub fn ipv4_fragment(like: &[u8], field: u16, payload: &[u8]) -> Vec<u8> {
     let mut out = like[..20].to_vec();
     out[2..4].copy_from_slice(&((20 + payload.len()) as u16).to_be_bytes());
@@ -239,7 +242,7 @@ pub fn ipv4_fragment(like: &[u8], field: u16, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The fragments of an IPv6 packet without extension headers.
+/// Returns the fragments of an IPv6 packet without extension headers.
 pub fn fragments_v6(ip: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     let payload = &ip[40..];
     let count = payload.len().div_ceil(size);
@@ -257,7 +260,7 @@ pub fn fragments_v6(ip: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     payload.chunks(size).enumerate().map(piece).collect()
 }
 
-/// The frame's IPv4 packet in fragments, each in a frame of its own. Fragments and other frames stay as they are.
+/// Returns the fragments of the frame's IPv4 packet, each in its own frame. Fragments and other frames stay unchanged.
 pub fn fragmented(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
     let whole_v4 = frame.get(12..14) == Some(&[8, 0]) && frame[20] & 0x3f == 0 && frame[21] == 0;
     let total = if whole_v4 { usize::from(u16::from_be_bytes([frame[16], frame[17]])) } else { 0 };
@@ -282,7 +285,7 @@ pub fn routed(frame: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The same frame with another ToS and no UDP checksum, as a policer with offload shows it.
+/// Returns the frame with another ToS and no UDP checksum, as changed by a policer with checksum offload.
 pub fn remarked(frame: &[u8]) -> Vec<u8> {
     let mut out = frame.to_vec();
     if out.get(12..14) == Some(&[8, 0]) {
@@ -302,7 +305,7 @@ const OUTER_SRC: [u8; 4] = [192, 0, 2, 1];
 const OUTER_DST: [u8; 4] = [192, 0, 2, 2];
 
 fn outer(protocol: u8, payload: &[u8]) -> Vec<u8> {
-    // An id of its own for each packet, as a sender of fragments has to give (RFC 6864).
+    // Each packet has its own id, as a sender of fragments must give it (RFC 6864).
     let id = payload.iter().fold(0_u32, |id, byte| (id ^ u32::from(*byte)).wrapping_mul(16_777_619));
     ethernet(0x0800, &ipv4(OUTER_SRC, OUTER_DST, protocol, (id >> 8) as u16, payload))
 }
@@ -311,7 +314,7 @@ fn outer_udp(port: u16, header: &[u8], inner: &[u8]) -> Vec<u8> {
     outer(17, &udp(49_152, port, &[header, inner].concat()))
 }
 
-/// GRE with IP in it; `with_options`: checksum, key and sequence number too.
+/// Returns the frame's IP packet in GRE; `with_options`: with checksum, key and sequence number.
 pub fn gre_ip(frame: &[u8], with_options: bool) -> Vec<Vec<u8>> {
     let ip = |frame: &[u8]| {
         let header: &[u8] = if with_options { &[0xb0, 0] } else { &[0, 0] };
@@ -321,7 +324,7 @@ pub fn gre_ip(frame: &[u8], with_options: bool) -> Vec<Vec<u8>> {
     if is_ip(frame) { vec![ip(frame)] } else { vec![] }
 }
 
-/// GRE with Ethernet in it (transparent Ethernet bridging).
+/// Returns the frame in GRE (transparent Ethernet bridging).
 pub fn gre_teb(frame: &[u8]) -> Vec<u8> {
     outer(47, &[&[0, 0, 0x65, 0x58], frame].concat())
 }
@@ -334,7 +337,7 @@ pub fn erspan2(frame: &[u8]) -> Vec<u8> {
     outer(47, &[&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0x64, 0x08, 0x01, 0, 0, 0, 3], frame].concat())
 }
 
-/// ERSPAN III; `sub_header`: with the platform-specific sub-header.
+/// Returns the frame in ERSPAN III; `sub_header`: with the platform-specific sub-header.
 pub fn erspan3(frame: &[u8], sub_header: bool) -> Vec<u8> {
     let mut header = vec![0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 0x64, 0, 1, 0, 1, 2, 3, 0, 0, 0, u8::from(sub_header)];
     if sub_header {
@@ -347,17 +350,17 @@ pub fn vxlan(frame: &[u8], port: u16) -> Vec<u8> {
     outer_udp(port, &[8, 0, 0, 0, 0, 0, 42, 0], frame)
 }
 
-/// GENEVE with an option of 8 bytes.
+/// Returns the frame in GENEVE with an option of 8 bytes.
 pub fn geneve(frame: &[u8]) -> Vec<u8> {
     outer_udp(6081, &[2, 0, 0x65, 0x58, 0, 0, 42, 0, 1, 2, 3, 1, 9, 9, 9, 9], frame)
 }
 
-/// TZSP with padding, an RSSI tag and the end tag.
+/// Returns the frame in TZSP with padding, an RSSI tag and the end tag.
 pub fn tzsp(frame: &[u8]) -> Vec<u8> {
     outer_udp(37_008, &[1, 0, 0, 1, 0, 0x0a, 1, 0xd0, 1], frame)
 }
 
-/// The same tunnels over IPv6: GRE with Ethernet, VXLAN, IP in IP.
+/// Returns the frame in a tunnel over IPv6: GRE with Ethernet, VXLAN, or IP in IP.
 pub fn over_ipv6(frame: &[u8], tunnel: OverIpv6) -> Vec<Vec<u8>> {
     let outer = |next: u8, payload: &[u8]| ethernet(0x86dd, &ipv6(1, 2, next, payload));
     match tunnel {
@@ -370,7 +373,7 @@ pub fn over_ipv6(frame: &[u8], tunnel: OverIpv6) -> Vec<Vec<u8>> {
     }
 }
 
-/// A tunnel with IPv6 outside.
+/// A tunnel with IPv6 as the outer protocol.
 #[derive(Clone, Copy, Debug)]
 pub enum OverIpv6 {
     Gre,
@@ -378,7 +381,7 @@ pub enum OverIpv6 {
     Ip,
 }
 
-/// IP in IP, whatever the inner version.
+/// Returns the frame's IP packet in another IP packet, whatever the inner version.
 pub fn ip_in_ip(frame: &[u8]) -> Vec<Vec<u8>> {
     raw_ip(frame).iter().map(|ip| outer(if ip[0] >> 4 == 4 { 4 } else { 41 }, ip)).collect()
 }
@@ -392,34 +395,34 @@ pub fn pppoe(frame: &[u8]) -> Vec<Vec<u8>> {
     raw_ip(frame).iter().map(wrap).collect()
 }
 
-/// MPLS with two labels over IP.
+/// Returns the frame's IP packet under two MPLS labels.
 pub fn mpls_ip(frame: &[u8]) -> Vec<Vec<u8>> {
     raw_ip(frame).iter().map(|ip| ethernet(0x8847, &[&[0, 0x10, 0, 64, 0, 0x20, 1, 64], &ip[..]].concat())).collect()
 }
 
-/// An MPLS pseudowire (RFC 4448) with or without its control word.
+/// Returns the frame in an MPLS pseudowire (RFC 4448), with or without a control word.
 pub fn mpls_ethernet(frame: &[u8], control_word: bool) -> Vec<u8> {
     let word: &[u8] = if control_word { &[0, 0, 0, 5] } else { &[] };
     ethernet(0x8847, &[&[0, 0x30, 1, 64], word, frame].concat())
 }
 
-/// Remote mirroring of HP and Aruba switches.
+/// Returns the frame as a remote mirror of HP and Aruba switches.
 pub fn hp_erm(frame: &[u8]) -> Vec<u8> {
     outer_udp(7932, &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5], frame)
 }
 
-/// VXLAN-GPE with a next protocol, and a further header before the payload.
+/// Returns a payload in VXLAN-GPE with a next protocol, and a further header before the payload.
 pub fn vxlan_gpe(payload: &[u8], next: u8, header: &[u8]) -> Vec<u8> {
     outer_udp(4790, &[&[0x0c, 0, 0, next, 0, 0, 7, 0], header].concat(), payload)
 }
 
-/// VXLAN-GPE with IP in it.
+/// Returns the frame's IP packet in VXLAN-GPE.
 pub fn vxlan_gpe_ip(frame: &[u8]) -> Vec<Vec<u8>> {
     let next = if frame[12..14] == [8, 0] { 1 } else { 2 };
     if is_ip(frame) { vec![vxlan_gpe(&frame[14..], next, &[])] } else { vec![] }
 }
 
-/// L2TP version 2 with PPP; `options`: length, sequence numbers and an offset too.
+/// Returns the frame's IP packet in L2TP version 2 with PPP; `options`: with length, sequence numbers and an offset.
 pub fn l2tp2(frame: &[u8], options: bool) -> Vec<Vec<u8>> {
     let protocol = if frame[12..14] == [8, 0] { 0x21 } else { 0x57 };
     let header: &[u8] = if options {
@@ -430,7 +433,7 @@ pub fn l2tp2(frame: &[u8], options: bool) -> Vec<Vec<u8>> {
     if is_ip(frame) { vec![outer_udp(1701, header, &frame[14..])] } else { vec![] }
 }
 
-/// L2TP version 3 with Ethernet, over UDP or IP, with a cookie of so many bytes.
+/// Returns the frame in L2TP version 3, over UDP or IP, with a cookie of this number of bytes.
 pub fn l2tp3(frame: &[u8], over_udp: bool, cookie: usize) -> Vec<u8> {
     let session = [&[0, 0, 0, 9], &vec![0xcc; cookie][..]].concat();
     if over_udp {
@@ -440,7 +443,7 @@ pub fn l2tp3(frame: &[u8], over_udp: bool, cookie: usize) -> Vec<u8> {
     }
 }
 
-/// Puts a tag or frame of a switch around a frame: an EtherType of a VLAN in hexadecimal digits, or a name.
+/// Returns the frame with a tag or header of a switch: an EtherType of a VLAN in hexadecimal digits, or a name.
 pub fn switch_tag(frame: &[u8], name: &str) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
     let tag = |bytes: &[u8]| [addresses, bytes, rest].concat();
@@ -455,7 +458,7 @@ pub fn switch_tag(frame: &[u8], name: &str) -> Vec<u8> {
     }
 }
 
-/// GTP-U; `with_extension`: a sequence number and one extension header.
+/// Returns the frame's IP packet in GTP-U; `with_extension`: with a sequence number and one extension header.
 pub fn gtp_u(frame: &[u8], with_extension: bool) -> Vec<Vec<u8>> {
     let wrap = |ip: &Vec<u8>| {
         let optional: &[u8] = if with_extension { &[0, 9, 0, 0x85, 1, 0, 9, 0] } else { &[] };
@@ -466,15 +469,15 @@ pub fn gtp_u(frame: &[u8], with_extension: bool) -> Vec<Vec<u8>> {
     raw_ip(frame).iter().map(wrap).collect()
 }
 
-/// A frame under several tunnels, one in another.
+/// Returns the frame in several tunnels, one in another.
 pub fn nested(frame: &[u8]) -> Vec<u8> {
     erspan2(&tagged(&vxlan(&tagged(&gre_teb(frame), &[(0x8100, 5)]), 4789), &[(0x88a8, 6), (0x8100, 7)]))
 }
 
 // ---- SIP over TCP
 
-/// UDP datagrams of SIP shown as TCP: every datagram to or from `port` becomes segments of at most `cut` bytes of one
-/// connection for each pair of addresses; all else stays.
+/// Changes UDP datagrams with SIP to TCP: every datagram to or from `port` becomes segments of at most `cut` bytes, in
+/// one connection for each pair of addresses. All other packets stay.
 pub fn sip_over_tcp(packets: &[CapturedFrame], port: u16, cut: usize) -> Vec<CapturedFrame> {
     let mut next_seq = std::collections::HashMap::<Vec<u8>, u32>::new();
     let mut out = Vec::new();

@@ -1,7 +1,7 @@
-//! Synthetic calls of two telephones: their packets, and the recording that the recorder makes of them.
+//! Synthetic calls of two telephones: their packets, and the recording that callspan makes of them.
 //!
-//! The voices are noise that differs at every sample, so each piece of a recording identifies the moment it was sent.
-//! SIP, addresses and mu-law are written out: no code is shared with the code under test.
+//! The voices are noise that never repeats, so each piece of a recording identifies the time at which it was sent. SIP,
+//! addresses and mu-law are written here: no code is shared with the code under test.
 
 use std::path::Path;
 
@@ -16,15 +16,15 @@ use callspan::spool::memory::MemorySpool;
 use callspan::spool::{LegSource, LegStore};
 use callspan::time::Timestamp;
 
-/// 2026-11-23T07:00:00Z.
+/// Beginning of every call: 2026-11-23T07:00:00Z.
 pub const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
 
-/// A moment of a made-up call.
+/// Returns the capture time of a millisecond of the call.
 pub fn at_ms(ms: f64) -> Timestamp {
     T0.offset((ms * 1e6).round() as i64)
 }
 
-/// One packet on the wire.
+/// One UDP datagram of a call.
 #[derive(Clone, Debug)]
 pub struct SentDatagram {
     pub at: Timestamp,
@@ -67,14 +67,14 @@ fn sdp(side: Side, direction: &str) -> String {
     )
 }
 
-/// A description of a side with this audio line and its attributes.
+/// Returns the session description of a side with this audio line and its attributes.
 pub fn describe(side: Side, audio: &str) -> String {
     let ip = format!("10.0.0.{}", 1 + side.channel());
     format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 4000 {audio}\r\n")
 }
 
 impl MirroredTraffic {
-    /// INVITE at 0 ms, answered at 1,000 ms: sample 0 of the recording.
+    /// Begins a call: INVITE at 0 ms, answered at 1,000 ms, which is sample 0 of the recording.
     pub fn answered() -> Self {
         let mut wire = Self { packets: Vec::new(), cseq: 1 };
         wire.invite(0.0, "");
@@ -101,7 +101,7 @@ impl MirroredTraffic {
         self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (1, "ACK", ";tag=b"), "", ("", ""));
     }
 
-    /// A re-INVITE of the caller that holds or resumes, and its answer.
+    /// Adds a re-INVITE of the caller that holds or resumes, and its answer.
     pub fn reinvite(&mut self, ms: f64, direction: &str) {
         self.cseq += 1;
         let answer = if direction == "sendonly" { "recvonly" } else { "sendrecv" };
@@ -120,7 +120,7 @@ impl MirroredTraffic {
         self.message(ms + 6.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
     }
 
-    /// An INVITE of the caller with this description: the first of the call, or one inside it.
+    /// Adds an INVITE of the caller with this session description: the first of the call, or a re-INVITE.
     pub fn offer(&mut self, ms: f64, body: &str) {
         let to_tag = if self.cseq == 0 { "" } else { ";tag=b" };
         self.cseq += 1;
@@ -128,7 +128,7 @@ impl MirroredTraffic {
         self.message(ms, Side::Caller, "INVITE sip:102@10.0.0.2 SIP/2.0", cseq, "", ("application/sdp", body));
     }
 
-    /// The callee takes the newest offer, with this description.
+    /// The callee accepts the newest offer with this session description.
     pub fn accept(&mut self, ms: f64, body: &str) {
         let number = self.cseq;
         let cseq = (number, "INVITE", ";tag=b");
@@ -143,7 +143,7 @@ impl MirroredTraffic {
         self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
     }
 
-    /// The start of the dialog is not seen: its next INVITE is an in-dialog request.
+    /// Begins a call without its first messages: its next INVITE is an in-dialog request.
     pub fn under_way() -> Self {
         Self { packets: Vec::new(), cseq: 7 }
     }
@@ -194,7 +194,7 @@ impl MirroredTraffic {
         self.packets.push(SentDatagram { at, src: media(side), dst: media(side.other()), payload });
     }
 
-    /// In the order of the wire.
+    /// Returns the packets in the order of time.
     pub fn sorted(mut self) -> Vec<SentDatagram> {
         self.packets.sort_by_key(|p| p.at);
         self.packets
@@ -210,7 +210,7 @@ pub struct RtpPhone {
     pub sequence: u16,
     pub time: u32,
     pub ptime_ms: u32,
-    /// Samples of its voice that were sent or left out.
+    /// Number of samples of its voice that were sent or left out.
     pub said: u64,
 }
 
@@ -224,13 +224,13 @@ impl RtpPhone {
         8 * self.ptime_ms
     }
 
-    /// The next packet's payload.
+    /// Returns the payload of the next packet.
     pub fn payload(&self) -> Vec<u8> {
         let encode = if self.pt == 8 { alaw } else { mulaw };
         (self.said..self.said + u64::from(self.samples())).map(|n| encode(voice(self.side, n))).collect()
     }
 
-    /// A packet that was sent, whether or not it arrives.
+    /// Advances sequence number and timestamp by a packet, whether or not that packet arrives.
     pub fn advance(&mut self) {
         self.sequence = self.sequence.wrapping_add(1);
         self.time = self.time.wrapping_add(self.samples());
@@ -245,7 +245,7 @@ impl RtpPhone {
         self.advance();
     }
 
-    /// Talks from one moment to another.
+    /// Talks from one time to another.
     pub fn talk(&mut self, wire: &mut MirroredTraffic, from_ms: f64, to_ms: f64) {
         let mut now = from_ms;
         while now < to_ms - 0.001 {
@@ -254,7 +254,7 @@ impl RtpPhone {
         }
     }
 
-    /// A key: ten packets of one telephone-event, the end thrice (RFC 4733).
+    /// Presses a key: ten packets of one telephone-event, the end three times (RFC 4733).
     pub fn press(&mut self, wire: &mut MirroredTraffic, from_ms: f64, code: u8) {
         let time = self.time;
         for n in 0..10_u16 {
@@ -270,7 +270,7 @@ impl RtpPhone {
     }
 }
 
-/// Sample `n` of a side's voice: noise at -16 dBov that never repeats (SplitMix64 of side and position).
+/// Returns sample `n` of a side's voice: noise at -16 dBov that never repeats (SplitMix64 of side and position).
 pub fn voice(side: Side, n: u64) -> i16 {
     let mut z = n.wrapping_add(side.channel() as u64 * 0x5851_F42D_4C95_7F2D).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -278,7 +278,7 @@ pub fn voice(side: Side, n: u64) -> i16 {
     ((z >> 48) as u16 as i16) / 4
 }
 
-/// G.711 mu-law by its definition: sign, exponent, mantissa of the biased magnitude, all bits turned.
+/// Encodes G.711 mu-law by the definition: sign, exponent, mantissa of the biased magnitude, all bits inverted.
 pub fn mulaw(sample: i16) -> u8 {
     let magnitude = i32::from(sample).abs().min(32_635) + 132;
     let exponent = (31 - magnitude.leading_zeros()) - 7;
@@ -287,7 +287,7 @@ pub fn mulaw(sample: i16) -> u8 {
     !(sign | (exponent << 4) as u8 | mantissa as u8)
 }
 
-/// G.711 A-law by its definition: even bits turned.
+/// Encodes G.711 A-law by the definition: every second bit inverted.
 pub fn alaw(sample: i16) -> u8 {
     let (sign, magnitude) = if sample < 0 { (0, -1 - i32::from(sample)) } else { (0x80, i32::from(sample)) };
     let magnitude = magnitude >> 3;
@@ -304,19 +304,19 @@ pub fn alaw(sample: i16) -> u8 {
 pub struct RecordedCall {
     pub record: CallRecord,
     pub frames: Vec<[i16; 2]>,
-    /// The legs' spools.
+    /// The spool files of the legs.
     pub spools: Vec<Vec<u8>>,
     _folder: Option<tempfile::TempDir>,
 }
 
 impl RecordedCall {
-    /// The same call with another sound.
+    /// Returns the same call with other sound.
     pub fn with_frames(&self, frames: Vec<[i16; 2]>) -> Self {
         Self { record: self.record.clone(), frames, spools: Vec::new(), _folder: None }
     }
 }
 
-/// An engine with its spool in memory.
+/// An engine with a spool in memory.
 pub struct EngineWithSpool {
     pub engine: Engine,
     pub spool: MemorySpool,
@@ -361,7 +361,7 @@ pub fn ended(engine: &mut Engine) -> Vec<EndedCall> {
     events.filter_map(|event| if let CallEvent::Ended(call) = event { Some(*call) } else { None }).collect()
 }
 
-/// Renders a call.
+/// Renders a call and returns its recording.
 pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig) -> RecordedCall {
     let folder = tempfile::tempdir().unwrap();
     let config = RecordingConfig { dir: folder.path().to_owned(), ..config };
@@ -375,7 +375,7 @@ pub fn recorded(call: &EndedCall, store: &dyn LegStore, config: RecordingConfig)
     RecordedCall { spools: spools.collect(), frames, record, _folder: Some(folder) }
 }
 
-/// A whole call with the default configuration.
+/// Records a whole call with the default configuration.
 pub fn record(wire: MirroredTraffic) -> RecordedCall {
     let mut stage = EngineWithSpool::new(Config::default());
     stage.play(&wire.sorted());

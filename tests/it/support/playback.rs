@@ -1,4 +1,4 @@
-//! Plays a scenario through the engine and collects its events, records and recordings.
+//! Passes a scenario to the engine and collects its events, records and recordings.
 
 use std::collections::HashMap;
 
@@ -18,12 +18,12 @@ use callspan::time::Timestamp;
 
 use super::scenario::{RecordedChannel, Scene, ScenePacket, T0, at};
 
-/// A sink that records what it passes to another.
+/// A sink that notes the media which it passes to another sink.
 pub struct WatchedSink<S> {
     pub inner: S,
-    /// How often each media packet was kept, whichever leg it was kept for.
+    /// For each media packet (flow and RTP header), the legs for which it was stored.
     pub media: HashMap<(Endpoint, Endpoint, [u8; 12]), Vec<LegId>>,
-    /// Media bytes that were kept beyond the RTP header.
+    /// Number of stored media bytes, without RTP headers.
     pub media_bytes: usize,
 }
 
@@ -73,28 +73,28 @@ impl LegSink for NullSink {
 pub struct PlayedCall {
     pub record: CallRecord,
     pub ended: EndedCall,
-    /// Left and right, if there is a recording.
+    /// The left and the right channel, if there is a recording.
     pub sound: Option<[RecordedChannel; 2]>,
 }
 
-/// Everything that the engine and the recorder produced.
+/// All results of the engine and the recorder.
 #[derive(Debug)]
 pub struct PlayedScene {
-    /// In the order of invited_at.
+    /// Calls in the order of `invited_at`.
     pub calls: Vec<PlayedCall>,
-    /// Events of live calls, with the ms of the scene.
+    /// Events of live calls, each with the ms of the scene.
     pub told: Vec<(i64, LiveCall)>,
     pub counters: EngineCounters,
-    /// Ids of calls that other calls absorbed.
+    /// Ids of calls that were absorbed by other calls.
     pub absorbed: Vec<String>,
     /// Pairs of hosts that the calls showed to be one machine.
     pub learnt: Vec<MachinePair>,
-    /// Media bytes that went to the spool.
+    /// Number of media bytes that went to the spool.
     pub media_bytes: usize,
 }
 
 impl PlayedScene {
-    /// The only call.
+    /// Returns the only call.
     #[track_caller]
     pub fn only(&self) -> &PlayedCall {
         let [call] = self.calls.as_slice() else {
@@ -108,12 +108,12 @@ impl PlayedScene {
     }
 }
 
-/// Plays with the default configuration.
+/// Plays a scene with the default configuration.
 pub fn play(scene: &Scene) -> PlayedScene {
     play_with(scene, Config::default())
 }
 
-/// Plays, renders, and listens.
+/// Plays a scene, renders its calls, and judges their sound.
 pub fn play_with(scene: &Scene, config: Config) -> PlayedScene {
     play_packets(&scene.packets(), scene.now(), config)
 }
@@ -123,7 +123,7 @@ pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> Pla
     play_whole(packets, end_ms, config, None)
 }
 
-/// As [`play_packets`], and the wall clock is set by so many ns at a millisecond of the scene.
+/// Like [`play_packets`]; the wall clock is set by `step.1` ns at the millisecond `step.0` of the scene.
 pub fn play_with_clock_step(packets: &[ScenePacket], end_ms: i64, step: (i64, i64)) -> PlayedScene {
     play_whole(packets, end_ms, Config::default(), Some(step))
 }
@@ -157,7 +157,8 @@ fn play_whole(packets: &[ScenePacket], end_ms: i64, config: Config, mut step: Op
     heard.finish(&engine, sink.media_bytes)
 }
 
-/// Plays packets to a recorder that is stopped at a millisecond of the scene, and to one that goes on from its spool.
+/// Plays packets to a recorder that is stopped at a millisecond of the scene, and to a second one that continues from
+/// its spool.
 pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
     let folder = tempfile::tempdir().unwrap();
     let mut heard = Heard::new(folder.path());
@@ -186,7 +187,7 @@ pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
         }
         spool.flush();
         while let Some(event) = engine.poll_event() {
-            // The journal knows which calls had ended before.
+            // The journal knows which calls had ended before the restart.
             if let CallEvent::Ended(ended) = &event
                 && !over.insert(ended.record.id.clone())
             {
@@ -234,7 +235,7 @@ impl Heard {
             CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Learnt(_) => {}
             CallEvent::Ended(ended) => {
                 let record = self.recorder.record(&ended, store).unwrap();
-                // The record has the time of the wall clock, the scene that of the capture.
+                // The record has times of the wall clock, the scene has capture times.
                 let offset_ns = ended.wall_offset_ns.saturating_neg();
                 let sound = record.recordings.first().map(|r| listen(&r.path, r.starts_at.offset(offset_ns)));
                 self.calls.push(PlayedCall { record, ended: *ended, sound });
@@ -250,7 +251,7 @@ impl Heard {
     }
 }
 
-/// Millisecond of the scene.
+/// Returns the millisecond of the scene.
 pub fn scene_ms(at: Timestamp) -> i64 {
     at.nanos_since(T0) / 1_000_000
 }

@@ -1,15 +1,15 @@
-//! Runs a test that changes or measures something of the whole process in a process of its own.
+//! Runs a test that changes or measures the whole process in a process of its own.
 
 use std::process::Command;
 
-/// Returns true in the process that belongs to the test alone. Everywhere else it runs that process for the test of
-/// this name (its modules and function, as libtest lists it), requires it to pass, and returns false.
+/// Returns true in a process that belongs to one test alone. In any other process it starts such a process for the test
+/// `test` (modules and function, as libtest lists it), requires it to pass, and returns false.
 #[track_caller]
 pub fn is_own_process(test: &str) -> bool {
     is_own_process_with(test, |command| command)
 }
 
-/// Does as [`is_own_process`]; `prepare` changes the command that runs the process.
+/// Like [`is_own_process`]; `prepare` changes the command that starts the process.
 #[track_caller]
 pub fn is_own_process_with(test: &str, prepare: impl FnOnce(&mut Command) -> &mut Command) -> bool {
     if std::env::var_os(TEST).is_some_and(|name| name == test) {
@@ -24,5 +24,5 @@ pub fn is_own_process_with(test: &str, prepare: impl FnOnce(&mut Command) -> &mu
     false
 }
 
-/// Names the test that a process was started for.
+/// Environment variable with the test for which a process was started.
 const TEST: &str = "CALLSPAN_TEST_PROCESS";

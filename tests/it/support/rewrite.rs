@@ -1,4 +1,5 @@
-//! Builders that rewrite a call: SIP in other styles and transports, IPv6 for IPv4, noise, reordering, one direction.
+//! Builders that rewrite a call: SIP in other styles and transports, IPv6 for IPv4, noise, reordering, one direction
+//! only.
 //!
 //! They work on bytes, as [`super::packets`] does, and share no code with the code under test.
 
@@ -7,7 +8,7 @@ use std::collections::HashSet;
 use super::captures::{is_rtp, udp_of};
 use super::packets::{self, CapturedFrame};
 
-/// Numbers that look random and are the same in every run.
+/// A generator of pseudo-random numbers that are the same in every run.
 pub struct FixedRandom(pub u64);
 
 impl FixedRandom {
@@ -17,7 +18,7 @@ impl FixedRandom {
     }
 }
 
-/// Whether a frame is a SIP message in one UDP datagram.
+/// Returns whether a frame is a SIP message in one UDP datagram.
 pub fn is_sip(packet: &CapturedFrame) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| sip_text(payload))
 }
@@ -26,17 +27,17 @@ fn sip_text(payload: &[u8]) -> bool {
     payload.first().is_some_and(u8::is_ascii_uppercase) && payload.windows(4).any(|w| w == b"SIP/")
 }
 
-/// Whether a SIP frame is a response.
+/// Returns whether a SIP frame is a response.
 pub fn is_response(packet: &CapturedFrame) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| payload.starts_with(b"SIP/2.0"))
 }
 
-/// Whether the SIP message of a frame begins with this.
+/// Returns whether the SIP message of a frame begins with this text.
 pub fn begins(packet: &CapturedFrame, with: &str) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| payload.starts_with(with.as_bytes()))
 }
 
-/// Each SIP message over UDP rewritten by `f`; all else stays.
+/// Rewrites each SIP message over UDP by `f`; all other frames stay.
 pub fn sip(packets: &[CapturedFrame], mut f: impl FnMut(&CapturedFrame, &[u8]) -> Vec<u8>) -> Vec<CapturedFrame> {
     let mut change = |p: &CapturedFrame| {
         let Some((_, _, payload)) = udp_of(&p.data).filter(|(_, _, payload)| sip_text(payload)) else {
@@ -55,7 +56,7 @@ fn with_payload(frame: &[u8], payload: &[u8]) -> Vec<u8> {
     [&frame[..14], &packets::ipv4(address(26), address(30), 17, word(18), &udp)].concat()
 }
 
-/// Header lines changed by `f`; the start line and the body stay.
+/// Changes header lines by `f`; start line and body stay.
 fn headers(payload: &[u8], f: impl Fn(&str) -> String, line_end: &str) -> Vec<u8> {
     let text = String::from_utf8(payload.to_vec()).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -79,7 +80,7 @@ const COMPACT: [(&str, &str); 8] = [
     ("Supported", "k"),
 ];
 
-/// Compact names (RFC 3261 section 7.3.3), in small and capital letters.
+/// Returns the message with compact header names (RFC 3261 section 7.3.3), in small and capital letters.
 pub fn compact(payload: &[u8]) -> Vec<u8> {
     let short = |line: &str| {
         let (name, value) = line.split_once(':').unwrap();
@@ -89,17 +90,17 @@ pub fn compact(payload: &[u8]) -> Vec<u8> {
     headers(payload, short, "\r\n")
 }
 
-/// Every value begins on a line of its own (RFC 3261 section 7.3.1).
+/// Returns the message with every header value on a line of its own (RFC 3261 section 7.3.1).
 pub fn folded(payload: &[u8]) -> Vec<u8> {
     headers(payload, |line| line.replacen(':', ":\r\n\t ", 1), "\r\n")
 }
 
-/// Bare line feeds in the head.
+/// Returns the message with bare line feeds in the head.
 pub fn bare_lf(payload: &[u8]) -> Vec<u8> {
     headers(payload, str::to_owned, "\n")
 }
 
-/// White space wherever the grammar lets it be, and names in odd letters.
+/// Returns the message with white space wherever the grammar allows it, and names in mixed case.
 pub fn odd_spaces(payload: &[u8]) -> Vec<u8> {
     let odd = |line: &str| {
         let (name, value) = line.split_once(':').unwrap();
@@ -109,7 +110,7 @@ pub fn odd_spaces(payload: &[u8]) -> Vec<u8> {
     headers(payload, odd, "\r\n")
 }
 
-/// Each SIP message as a WebSocket frame (RFC 6455, RFC 7118) behind the handshake, then over TCP in pieces of `cut`
+/// Sends each SIP message as a WebSocket frame (RFC 6455, RFC 7118) after the handshake, over TCP in pieces of `cut`
 /// bytes. The sender of the first message is the client, which masks its frames.
 pub fn sip_over_websocket(packets: &[CapturedFrame], cut: usize) -> Vec<CapturedFrame> {
     let mut client = None;
@@ -131,7 +132,7 @@ pub fn sip_over_websocket(packets: &[CapturedFrame], cut: usize) -> Vec<Captured
     with_syn(&packets::sip_over_tcp(&framed, 5060, cut))
 }
 
-/// TCP connections that are seen from their beginning.
+/// Adds the beginning of each TCP connection.
 fn with_syn(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let mut known = HashSet::new();
     let mut out = Vec::new();
@@ -163,7 +164,7 @@ fn frame(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     out
 }
 
-/// 10.9.0.N becomes fd09::N, in the packets and in what SIP and SDP say. UDP only.
+/// Replaces 10.9.0.N by fd09::N in the packets and in SIP and SDP. UDP only.
 pub fn ipv6(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let change = |p: &CapturedFrame| {
         let (_, _, payload) = udp_of(&p.data)?;
@@ -179,7 +180,7 @@ fn ipv6_text(payload: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(payload.to_vec()).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let (mut head, mut body) = (head.to_owned(), body.replace("IN IP4", "IN IP6"));
-    // The longer ones first: 10.9.0.1 begins 10.9.0.11.
+    // The longer ones first, because 10.9.0.1 is the beginning of 10.9.0.11.
     for last in [13, 12, 11, 2, 1] {
         head = head.replace(&format!("10.9.0.{last}"), &format!("[fd09::{last:x}]"));
         body = body.replace(&format!("10.9.0.{last}"), &format!("fd09::{last:x}"));
@@ -192,7 +193,7 @@ fn ipv6_text(payload: &[u8]) -> Vec<u8> {
     format!("{head}\r\n\r\n{body}").into_bytes()
 }
 
-/// Every UDP port `from` is `to` instead, in the packets alone: what SIP says of itself stays.
+/// Replaces the UDP port `from` by `to` in the packets only; the SIP messages stay.
 pub fn moved_port(packets: &[CapturedFrame], from: u16, to: u16) -> Vec<CapturedFrame> {
     let change = |p: &CapturedFrame| {
         let mut data = p.data.clone();
@@ -209,7 +210,7 @@ pub fn moved_port(packets: &[CapturedFrame], from: u16, to: u16) -> Vec<Captured
     packets.iter().map(change).collect()
 }
 
-/// Each IPv6 packet in fragments of at most `size` (a multiple of 8) bytes, the last one first.
+/// Splits each IPv6 packet into fragments of at most `size` (a multiple of 8) bytes, the last one first.
 pub fn fragmented_v6(packets: &[CapturedFrame], size: usize) -> Vec<CapturedFrame> {
     let pieces = |(id, p): (u32, &CapturedFrame)| -> Vec<CapturedFrame> {
         let ip = &p.data[14..];
@@ -223,7 +224,7 @@ fn is_tcp(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&6)
 }
 
-/// A SYN before the first segment of each TCP direction.
+/// Adds a SYN before the first segment of each TCP direction.
 pub fn with_syns(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let (mut known, mut out) = (HashSet::new(), Vec::new());
     for p in packets {
@@ -240,7 +241,7 @@ pub fn with_syns(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     out
 }
 
-/// Each TCP segment once more, `later_ns` later, in an IP packet of its own: a retransmission, no copy of the mirror.
+/// Adds each TCP segment once more, `later_ns` later, in its own IP packet: a retransmission, not a copy by the mirror.
 pub fn retransmitted(packets: &[CapturedFrame], later_ns: i64) -> Vec<CapturedFrame> {
     let mut out = packets.to_vec();
     for (n, p) in (0x7000_u16..).zip(packets.iter().filter(|p| is_tcp(&p.data))) {
@@ -252,7 +253,7 @@ pub fn retransmitted(packets: &[CapturedFrame], later_ns: i64) -> Vec<CapturedFr
     out
 }
 
-/// Each two segments of one TCP direction that follow each other at one moment, the other way round.
+/// Swaps any two segments of one TCP direction that follow each other with the same time.
 pub fn swapped(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let mut out = packets.to_vec();
     let mut n = 0;
@@ -268,7 +269,7 @@ pub fn swapped(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     out
 }
 
-/// The last fragment of each packet begins 8 bytes earlier than the one before it ends, with the same bytes there.
+/// Makes the last fragment of each packet begin 8 bytes before the end of the previous one, with the same bytes there.
 pub fn overlapping(packets: &[CapturedFrame], size: usize) -> Vec<CapturedFrame> {
     let lapped = |p: &CapturedFrame| -> Vec<CapturedFrame> {
         let mut pieces = packets::fragmented(&p.data, size);
@@ -283,7 +284,7 @@ pub fn overlapping(packets: &[CapturedFrame], size: usize) -> Vec<CapturedFrame>
     packets.iter().flat_map(lapped).collect()
 }
 
-/// RTP between random hosts and to random ports of the call's hosts, four for each packet of the call.
+/// Adds RTP between random hosts and to random ports of the call's hosts, four packets for each packet of the call.
 pub fn with_noise(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let mut dice = FixedRandom(7);
     let mut out = Vec::new();
@@ -291,7 +292,7 @@ pub fn with_noise(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
         out.push(p.clone());
         for _ in 0..4 {
             let host = |dice: &mut FixedRandom| [10, 9, 0, [1, 11, 12, 13, 40, 41][dice.roll(6) as usize]];
-            // Not the even ports of 20000 or 10000 to 18998, where the calls of the fixtures are.
+            // None of the even ports 20000 and 10000 to 18998, which the calls of the fixtures use.
             let port = |dice: &mut FixedRandom| 30_000 + dice.roll(30_000) as u16;
             let mut rtp = vec![0x80, [0, 8, 96][dice.roll(3) as usize]];
             rtp.extend((0..10 + 160).map(|_| dice.roll(256) as u8));
@@ -303,8 +304,8 @@ pub fn with_noise(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     out
 }
 
-/// Simulates two interfaces that are read one after the other: every other packet stands up to `late_ns` later in the
-/// file than its stamp says.
+/// Simulates two interfaces that are read one after the other: every other packet is in the file up to `late_ns` later
+/// than its timestamp says.
 pub fn disordered(packets: &[CapturedFrame], late_ns: u64) -> Vec<CapturedFrame> {
     let mut dice = FixedRandom(3);
     let mut order: Vec<(i64, &CapturedFrame)> = packets
@@ -316,12 +317,12 @@ pub fn disordered(packets: &[CapturedFrame], late_ns: u64) -> Vec<CapturedFrame>
     order.into_iter().map(|(_, p)| p.clone()).collect()
 }
 
-/// The frames that `keep` keeps.
+/// Returns the frames that `keep` selects.
 pub fn only(packets: &[CapturedFrame], keep: impl Fn(&CapturedFrame) -> bool) -> Vec<CapturedFrame> {
     packets.iter().filter(|p| keep(p)).cloned().collect()
 }
 
-/// The frames that `which` picks, by so much later; in the order of time.
+/// Delays the frames that `which` selects by `by_ns`. The result is in the order of time.
 pub fn delayed(packets: &[CapturedFrame], by_ns: i64, which: impl Fn(&CapturedFrame) -> bool) -> Vec<CapturedFrame> {
     let late =
         |p: &CapturedFrame| CapturedFrame { at_ns: p.at_ns + if which(p) { by_ns } else { 0 }, data: p.data.clone() };
@@ -330,12 +331,12 @@ pub fn delayed(packets: &[CapturedFrame], by_ns: i64, which: impl Fn(&CapturedFr
     out
 }
 
-/// Whether a frame is RTP over UDP.
+/// Returns whether a frame is RTP over UDP.
 pub fn carries_rtp(packet: &CapturedFrame) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| is_rtp(payload))
 }
 
-/// Whether a frame was sent by this address.
+/// Returns whether a frame was sent from this address.
 pub fn sent_by(packet: &CapturedFrame, address: &str) -> bool {
     udp_of(&packet.data).is_some_and(|(src, _, _)| src.rsplit_once(':').is_some_and(|(host, _)| host == address))
 }

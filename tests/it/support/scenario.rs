@@ -1,7 +1,8 @@
 //! The scenario builder: telephones, PBXs, their SIP messages and their voices.
 //!
-//! A [`Scene`] has its own clock. Each step writes the messages of one exchange, [`STEP_MS`] apart, and moves the clock.
-//! Every 200 ms of every voice differ, so [`RecordedChannel::judge`] can find who is heard where and when.
+//! A [`Scene`] has its own clock. Each step writes the messages of one exchange, [`STEP_MS`] apart, and advances the
+//! clock. A voice sounds different every 200 ms, so [`RecordedChannel::judge`] can find which voice is heard where and
+//! when.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,13 +12,13 @@ use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::time::Timestamp;
 
-/// 2026-11-23T07:00:00Z: millisecond 0 of every scene.
+/// Capture time of millisecond 0 of every scene: 2026-11-23T07:00:00Z.
 pub const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
-/// From one message of an exchange to the next.
+/// Time from one message of an exchange to the next.
 pub const STEP_MS: i64 = 10;
-/// Sound in an RTP packet.
+/// Duration of the sound in an RTP packet.
 pub const PTIME_MS: i64 = 20;
-/// For so long a voice sounds the same.
+/// Time for which a voice sounds the same.
 pub const SLOT_MS: i64 = 200;
 
 /// One UDP datagram.
@@ -42,14 +43,14 @@ pub struct ScenePhone {
     pub user: String,
     pub name: Option<String>,
     pub sip: Endpoint,
-    /// Its voice: 0 to 7.
+    /// Voice of the user agent, 0 to 7.
     pub voice: u8,
-    /// The port of its next media address.
+    /// Port of the next media address.
     pub next_port: u16,
 }
 
 impl ScenePhone {
-    /// A phone of this number on a host 10.0.0.`host`; the host is its voice too.
+    /// Returns a phone with this number on the host 10.0.0.`host`; the voice is `host`, too.
     pub fn new(user: &str, host: u8) -> Self {
         Self { user: user.to_owned(), name: None, sip: ip(host, 5060), voice: host % 8, next_port: 10_000 }
     }
@@ -59,7 +60,7 @@ impl ScenePhone {
         self
     }
 
-    /// The next free media address.
+    /// Returns the next free media address.
     pub fn media(&mut self) -> Endpoint {
         let port = self.next_port;
         self.next_port += 2;
@@ -67,17 +68,17 @@ impl ScenePhone {
     }
 }
 
-/// 10.0.0.`host`:`port`.
+/// Returns the endpoint 10.0.0.`host`:`port`.
 pub fn ip(host: u8, port: u16) -> Endpoint {
     Endpoint::v4([10, 0, 0, host], port)
 }
 
-/// Moment of a scene.
+/// Returns the capture time of a millisecond of a scene.
 pub fn at(ms: i64) -> Timestamp {
     T0.offset(ms * 1_000_000)
 }
 
-/// A handle of a [`SceneDialog`] in a scene.
+/// Identifies a [`SceneDialog`] in a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DialogId(pub usize);
 
@@ -85,22 +86,23 @@ pub struct DialogId(pub usize);
 #[derive(Clone, Debug)]
 pub struct SceneDialog {
     pub call_id: String,
-    /// Tags, users, names, signalling and media addresses of caller and callee.
+    /// Tags of caller and callee. All pairs below have this order, too.
     pub tags: [String; 2],
     pub users: [String; 2],
     pub names: [Option<String>; 2],
     pub sip: [Endpoint; 2],
     pub media: [Endpoint; 2],
-    /// Media addresses that the session descriptions announce, if they are others: private ones behind a NAT.
+    /// Media addresses in the session descriptions, if they differ from those of the packets: private ones behind a
+    /// NAT.
     pub announced: [Option<Endpoint>; 2],
     pub voices: [u8; 2],
     pub request_user: String,
-    /// Headers of the INVITE.
+    /// Further headers of the INVITE.
     pub headers: Vec<String>,
     pub cseq: [u32; 2],
-    /// Whether requests bear a To tag: after the first answer.
+    /// Whether requests have a To tag: after the first answer.
     pub confirmed: bool,
-    /// Number of the CSeq of the newest INVITE of each side.
+    /// CSeq number of the newest INVITE of each side.
     pub invite_cseq: [u32; 2],
     pub sdp_version: u32,
 }
@@ -114,9 +116,9 @@ pub enum MessageChange<'a> {
     Body(&'a str, String),
     /// A header line.
     Header(&'a str),
-    /// Another tag of the callee: a branch of a fork.
+    /// Another tag of the callee, i.e. a branch of a fork.
     Branch(&'a str),
-    /// Another CSeq number than the next or the newest.
+    /// Another CSeq number than the default one.
     CSeq(u32),
 }
 
@@ -137,9 +139,9 @@ pub struct Scene {
 pub struct RtpSender {
     pub ssrc: u32,
     pub sequence: u16,
-    /// RTP time of millisecond 0.
+    /// RTP timestamp of millisecond 0.
     pub time: u32,
-    /// Payload type; whatever it is, the sound is A-law.
+    /// Payload type. The sound is A-law, whatever the payload type is.
     pub pt: u8,
 }
 
@@ -153,13 +155,13 @@ impl Scene {
         Self { mute: true, ..Self::default() }
     }
 
-    /// Returns a scene whose voices have some noise, as speech has: no two packets of a voice have the same bytes. A PBX
-    /// passes the bytes on.
+    /// Returns a scene with noisy voices, like speech: no two packets of a voice have the same bytes. A PBX forwards
+    /// the bytes unchanged.
     pub fn noisy() -> Self {
         Self { noisy: true, ..Self::default() }
     }
 
-    /// Millisecond of the scene.
+    /// Returns the millisecond of the scene.
     pub fn now(&self) -> i64 {
         self.now_ms
     }
@@ -168,19 +170,19 @@ impl Scene {
         self.now_ms += ms;
     }
 
-    /// Goes back (or forth), to write what happens at the same time.
+    /// Sets the clock, e.g. back, to write packets for the same time.
     pub fn set_now(&mut self, ms: i64) {
         self.now_ms = ms;
     }
 
-    /// All packets, in order of time.
+    /// Returns all packets, in order of time.
     pub fn packets(&self) -> Vec<ScenePacket> {
         let mut out = self.packets.clone();
         out.sort_by_key(|p| p.at);
         out
     }
 
-    /// The voice of each RTP packet, by flow and RTP header.
+    /// Returns the voice of each RTP packet, by flow and RTP header.
     pub fn spoken(&self) -> &HashMap<(Endpoint, Endpoint, [u8; 12]), u8> {
         &self.spoken
     }
@@ -197,7 +199,7 @@ impl Scene {
 
     // ---- signalling
 
-    /// A dialog between two phones, not begun yet.
+    /// Creates a dialog between two phones. It has no messages yet.
     pub fn dialog(&mut self, caller: &mut ScenePhone, callee: &mut ScenePhone) -> DialogId {
         let n = self.dialogs.len();
         self.dialogs.push(SceneDialog {
@@ -219,7 +221,7 @@ impl Scene {
         DialogId(n)
     }
 
-    /// A leg of a PBX: as [`Scene::dialog`], with the numbers (and voices) that the PBX passes on.
+    /// Creates a leg of a PBX: like [`Scene::dialog`], with the numbers (and voices) that the PBX forwards.
     pub fn leg(&mut self, from: &mut ScenePhone, to: &mut ScenePhone, numbers: [&str; 2]) -> DialogId {
         let d = self.dialog(from, to);
         let dialog = self.at(d);
@@ -228,7 +230,7 @@ impl Scene {
         d
     }
 
-    /// The dialog, to be changed.
+    /// Returns the dialog, to change it.
     pub fn at(&mut self, d: DialogId) -> &mut SceneDialog {
         &mut self.dialogs[d.0]
     }
@@ -237,7 +239,8 @@ impl Scene {
         &self.dialogs[d.0]
     }
 
-    /// The session description of a side: PCMA and telephone-event at its address. `attributes` are media-level lines.
+    /// Returns the session description of a side: PCMA and telephone-event at its address. `attributes` are media-level
+    /// lines.
     pub fn sdp(&mut self, d: DialogId, side: Side, attributes: &[&str]) -> String {
         let dialog = self.at(d);
         dialog.sdp_version += 1;
@@ -245,7 +248,7 @@ impl Scene {
         sdp(media, dialog.sdp_version, "8 101", attributes)
     }
 
-    /// A request of a side, and a step of time.
+    /// Writes a request of a side, and advances the clock by a step.
     pub fn request(&mut self, d: DialogId, side: Side, method: &str, with: &[MessageChange<'_>]) {
         let me = side.channel();
         let dialog = self.at(d);
@@ -272,7 +275,7 @@ impl Scene {
         self.wait(STEP_MS);
     }
 
-    /// A response of a side to the newest request of this method, and a step of time.
+    /// Writes a response of a side to the newest request of this method, and advances the clock by a step.
     pub fn response(&mut self, d: DialogId, side: Side, (status, method): (u16, &str), with: &[MessageChange<'_>]) {
         let dialog = self.get(d);
         let other = 1 - side.channel();
@@ -287,7 +290,7 @@ impl Scene {
         self.wait(STEP_MS);
     }
 
-    /// INVITE with an offer, 100.
+    /// Writes an INVITE with an offer, and 100.
     pub fn invite(&mut self, d: DialogId) {
         let offer = self.sdp(d, Side::Caller, &[]);
         self.request(d, Side::Caller, "INVITE", &[MessageChange::Sdp(offer)]);
@@ -298,13 +301,13 @@ impl Scene {
         self.response(d, Side::Callee, (180, "INVITE"), &[]);
     }
 
-    /// 183 with an answer.
+    /// Writes a 183 with an answer.
     pub fn progress(&mut self, d: DialogId) {
         let answer = self.sdp(d, Side::Callee, &[]);
         self.response(d, Side::Callee, (183, "INVITE"), &[MessageChange::Sdp(answer)]);
     }
 
-    /// 200 with an answer, ACK. Returns the millisecond of the 200.
+    /// Writes a 200 with an answer, and ACK. Returns the millisecond of the 200.
     pub fn answer(&mut self, d: DialogId) -> i64 {
         let when = self.now_ms;
         let answer = self.sdp(d, Side::Callee, &[]);
@@ -314,13 +317,13 @@ impl Scene {
         when
     }
 
-    /// INVITE with an offer, 100, 180.
+    /// Writes an INVITE with an offer, 100, 180.
     pub fn invite_and_ring(&mut self, d: DialogId) {
         self.invite(d);
         self.ring(d);
     }
 
-    /// Rings a telephone through a PBX: an INVITE on each leg, then 180 on the inner and on the outer leg.
+    /// Rings a telephone through a PBX: writes an INVITE on each leg, then 180 on the inner and on the outer leg.
     pub fn ring_through(&mut self, outer: DialogId, inner: DialogId) {
         self.invite(outer);
         self.invite(inner);
@@ -328,7 +331,7 @@ impl Scene {
         self.ring(outer);
     }
 
-    /// As [`Scene::ring_through`], and both legs are answered after `ms` of ringing.
+    /// Like [`Scene::ring_through`], and answers both legs after `ms` of ringing.
     pub fn connect_through(&mut self, outer: DialogId, inner: DialogId, ms: i64) {
         self.ring_through(outer, inner);
         self.wait(ms);
@@ -336,7 +339,7 @@ impl Scene {
         self.answer(outer);
     }
 
-    /// As [`Scene::connect_through`] by a PBX that does not pass on the 180.
+    /// Like [`Scene::connect_through`], by a PBX that does not forward the 180.
     pub fn connect_via(&mut self, outer: DialogId, inner: DialogId, ms: i64) {
         self.invite(outer);
         self.invite_and_ring(inner);
@@ -345,7 +348,7 @@ impl Scene {
         self.answer(outer);
     }
 
-    /// INVITE, 100, 180, a second of ringing, 200, ACK.
+    /// Writes INVITE, 100, 180, a second of ringing, 200, ACK. Returns the millisecond of the 200.
     pub fn connect(&mut self, d: DialogId) -> i64 {
         self.invite(d);
         self.ring(d);
@@ -353,21 +356,21 @@ impl Scene {
         self.answer(d)
     }
 
-    /// A final refusal and its ACK.
+    /// Writes a final refusal and its ACK.
     pub fn refuse(&mut self, d: DialogId, status: u16, with: &[MessageChange<'_>]) {
         self.response(d, Side::Callee, (status, "INVITE"), with);
         let tag = self.get(d).tags[1].clone();
         self.request(d, Side::Caller, "ACK", &[MessageChange::Branch(&tag)]);
     }
 
-    /// CANCEL, its 200, 487, ACK.
+    /// Writes CANCEL, its 200, 487, ACK.
     pub fn cancel(&mut self, d: DialogId) {
         self.request(d, Side::Caller, "CANCEL", &[]);
         self.response(d, Side::Callee, (200, "CANCEL"), &[]);
         self.refuse(d, 487, &[]);
     }
 
-    /// BYE and its 200. Returns the millisecond of the BYE.
+    /// Writes BYE and its 200. Returns the millisecond of the BYE.
     pub fn bye(&mut self, d: DialogId, side: Side) -> i64 {
         let when = self.now_ms;
         self.request(d, side, "BYE", &[]);
@@ -375,7 +378,7 @@ impl Scene {
         when
     }
 
-    /// A BYE of this side in each dialog, in order. Returns the millisecond of the first BYE.
+    /// Writes a BYE of this side in each dialog, in order. Returns the millisecond of the first BYE.
     pub fn bye_all(&mut self, dialogs: &[DialogId], side: Side) -> i64 {
         let when = self.now_ms;
         for &d in dialogs {
@@ -384,7 +387,7 @@ impl Scene {
         when
     }
 
-    /// A request inside the dialog that offers and is accepted: INVITE or UPDATE.
+    /// Writes a re-INVITE or UPDATE with an offer, which the other side accepts.
     pub fn renegotiate(&mut self, d: DialogId, side: Side, method: &str, attributes: (&[&str], &[&str])) {
         let offer = self.sdp(d, side, attributes.0);
         self.request(d, side, method, &[MessageChange::Sdp(offer)]);
@@ -404,7 +407,7 @@ impl Scene {
         self.renegotiate(d, side, "INVITE", (&["a=sendrecv"], &["a=sendrecv"]));
     }
 
-    /// REFER, 202, NOTIFY, 200.
+    /// Writes REFER, 202, NOTIFY, 200.
     pub fn refer(&mut self, d: DialogId, side: Side, target: &str) {
         let refer_to = format!("Refer-To: {target}");
         self.request(
@@ -418,7 +421,7 @@ impl Scene {
         self.response(d, side, (200, "NOTIFY"), &[]);
     }
 
-    /// REGISTER of a phone at a registrar, accepted.
+    /// Writes a REGISTER of a phone at a registrar, which accepts it.
     pub fn register(&mut self, phone: &ScenePhone, registrar: &ScenePhone) {
         let (user, a, b) = (&phone.user, phone.sip, registrar.sip);
         let common = format!(
@@ -435,13 +438,13 @@ impl Scene {
 
     // ---- sound
 
-    /// Both sides of a dialog talk for so long.
+    /// Lets both sides of a dialog talk for `ms`.
     pub fn talk(&mut self, d: DialogId, ms: i64) {
         let [a, b] = self.get(d).voices;
         self.sound(&[(a, d, Side::Caller), (b, d, Side::Callee)], ms);
     }
 
-    /// Two legs through one PBX: `a`'s caller talks to `b`'s callee; each leg carries both voices.
+    /// Connects two legs by one PBX for `ms`: `a`'s caller talks to `b`'s callee; each leg carries both voices.
     pub fn bridge(&mut self, a: DialogId, b: DialogId, ms: i64) {
         let (left, right) = (self.get(a).voices[0], self.get(b).voices[1]);
         let speakers =
@@ -449,20 +452,21 @@ impl Scene {
         self.sound(&speakers, ms);
     }
 
-    /// As [`Scene::bridge`], then a BYE of `side` in `a` and in `b`. Returns the ms of the first packet and of the BYE.
+    /// Like [`Scene::bridge`], then a BYE of `side` in `a` and in `b`. Returns the ms of the first packet and of the
+    /// BYE.
     pub fn bridge_until_bye(&mut self, a: DialogId, b: DialogId, ms: i64, side: Side) -> [i64; 2] {
         let talks = self.now();
         self.bridge(a, b, ms);
         [talks, self.bye_all(&[a, b], side)]
     }
 
-    /// Voices on sides of dialogs, all at once for so long.
+    /// Plays voices on sides of dialogs, all at once for `ms`.
     pub fn sound(&mut self, speakers: &[(u8, DialogId, Side)], ms: i64) {
         let flows: Vec<_> = speakers.iter().map(|&(voice, d, side)| (voice, self.flow(d, side))).collect();
         self.rtp(&flows, ms);
     }
 
-    /// Voices on flows, all at once for so long.
+    /// Plays voices on flows, all at once for `ms`.
     pub fn rtp(&mut self, flows: &[(u8, (Endpoint, Endpoint))], ms: i64) {
         let until = self.now_ms + ms;
         while self.now_ms < until {
@@ -474,13 +478,13 @@ impl Scene {
         self.set_now(until);
     }
 
-    /// From where to where a side's voice goes.
+    /// Returns the flow on which a side sends its voice.
     pub fn flow(&self, d: DialogId, side: Side) -> (Endpoint, Endpoint) {
         let media = self.get(d).media;
         (media[side.channel()], media[1 - side.channel()])
     }
 
-    /// The sender of a flow: change it for a jump or a new SSRC.
+    /// Returns the sender of a flow, to change it, e.g. for a jump or a new SSRC.
     pub fn sender(&mut self, flow: (Endpoint, Endpoint)) -> &mut RtpSender {
         let n = self.senders.len() as u32;
         self.senders.entry(flow).or_insert_with(|| RtpSender {
@@ -519,7 +523,7 @@ impl Scene {
     }
 }
 
-/// The A-law magnitude of a voice in a slot: eight voices, eight slots in turn (1.6 s).
+/// Returns the A-law magnitude of a voice in a slot: eight voices, eight slots in turn (1.6 s).
 fn level(voice: u8, slot: i64) -> u8 {
     48 + (voice % 8) * 8 + slot.rem_euclid(8) as u8
 }
@@ -527,20 +531,20 @@ fn level(voice: u8, slot: i64) -> u8 {
 /// One channel of a recording.
 #[derive(Clone, Debug)]
 pub struct RecordedChannel {
-    /// Moment of sample 0, ms of the scene, and samples at 8 kHz.
+    /// Time of sample 0, ms of the scene.
     pub starts_ms: f64,
     pub samples: Vec<i16>,
 }
 
-/// The sound that is expected at a moment.
+/// The sound at a time of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedSound {
-    /// Beyond the recording.
+    /// The time is outside the recording.
     Outside,
     Silence,
-    /// This voice, as it sounded at that moment.
+    /// This voice, as it sounded at that time.
     Voice(u8),
-    /// Something else: another time of a voice, a mixture.
+    /// Another sound: a voice at another time, or a mixture.
     Other,
 }
 
@@ -561,7 +565,7 @@ impl RecordedChannel {
         (0..8).find(near).map_or(ExpectedSound::Other, ExpectedSound::Voice)
     }
 
-    /// How much of a stretch of time sounds like `wanted`, judged in the middle of every slot: 0.0 to 1.0.
+    /// Returns the share of a span of time that sounds like `wanted`, judged in the middle of every slot: 0.0 to 1.0.
     pub fn share(&self, wanted: ExpectedSound, from_ms: i64, to_ms: i64) -> f64 {
         let first = from_ms.div_euclid(SLOT_MS) * SLOT_MS + SLOT_MS / 2;
         let moments: Vec<i64> =
@@ -571,13 +575,13 @@ impl RecordedChannel {
     }
 }
 
-/// ITU-T G.711 A-law, a positive code without its inverted bits, as 16-bit sample.
+/// Decodes ITU-T G.711 A-law: a positive code without its inverted bits, as 16-bit sample.
 fn a_law(code: u8) -> i32 {
     let (segment, mantissa) = (i32::from(code >> 4), i32::from(code & 15));
     if segment == 0 { mantissa * 16 + 8 } else { (mantissa * 16 + 264) << (segment - 1) }
 }
 
-/// A session description.
+/// Returns a session description.
 pub fn sdp(media: Endpoint, version: u32, formats: &str, attributes: &[&str]) -> String {
     let (ip, port) = (media.ip(), media.port());
     let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
@@ -591,7 +595,7 @@ pub fn sdp(media: Endpoint, version: u32, formats: &str, attributes: &[&str]) ->
     out
 }
 
-/// The host of a SIP URI: an IPv6 address is in brackets.
+/// Returns the host part of a SIP URI: an IPv6 address is in brackets.
 fn uri_host(endpoint: Endpoint) -> String {
     let ip = endpoint.ip();
     if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }

@@ -1,15 +1,15 @@
-//! Scores a recording: each voice must be in its own channel at the moment it was heard.
+//! Scores a recording: each voice must be in its own channel at the time at which it was heard.
 //!
 //! The expected sound comes from the capture (G.711, decoded here) or from the played speech (other codecs). The score
 //! searches for it window by window and shares no code with the code under test.
 
-/// Samples a second of everything that is compared.
+/// Sampling rate of all compared sound, Hz.
 pub const RATE: i64 = 8_000;
-/// A window: 1 s.
+/// Samples of a window: 1 s.
 const WINDOW: usize = 8_000;
-/// A voice is looked for within 250 ms of its place.
+/// Distance within which a voice is searched, samples: 250 ms.
 const FAR: i64 = 2_000;
-/// The other voice is looked for within 60 ms: echo and crosstalk are near.
+/// Distance within which the other voice is searched, samples: 60 ms, because echo and crosstalk are near.
 const NEAR_LEAK: i64 = 480;
 
 /// One RTP packet of a capture.
@@ -25,24 +25,24 @@ pub struct CapturedRtp {
 #[derive(Clone, Debug)]
 pub struct ExpectedTrack {
     pub samples: Vec<i16>,
-    /// Where something is known to have been heard; empty when only the speech is known, not its packets.
+    /// For each sample, whether it is known to have been heard; empty if only the speech is known, not its packets.
     pub heard: Vec<bool>,
 }
 
 /// The result of comparing a channel with its expected sound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChannelScore {
-    /// Windows with speech in them.
+    /// Number of windows with speech.
     pub windows: usize,
-    /// Windows with speech that was not found within 250 ms.
+    /// Number of windows with speech that was not found within 250 ms.
     pub lost: usize,
-    /// Median; positive: the recording is late.
+    /// Median lag of the windows; positive: the recording is late.
     pub lag_ms: f64,
-    /// The furthest window from the median.
+    /// Largest difference of a window's lag from the median.
     pub spread_ms: f64,
-    /// Median likeness at the best place.
+    /// Median likeness of the windows, each at its best place.
     pub corr: f64,
-    /// Heard and loud, but silent in the recording.
+    /// Time of loud sound that is silent in the recording, ms.
     pub missing_ms: usize,
     /// Likeness to the other voice; about 0.08 is chance.
     pub leak: f64,
@@ -53,8 +53,8 @@ impl ExpectedTrack {
         Self { samples: vec![0; len], heard: Vec::new() }
     }
 
-    /// Lays G.711 packets where they were heard: by their RTP stamps, the stream as a whole by the earliest of its
-    /// packets within 2 s (the others were delayed on their way). Other payloads are left out.
+    /// Places G.711 packets at the times at which they were heard: by their RTP timestamps, with the offset of the
+    /// packet that was delayed least within 2 s. Other payloads are left out.
     pub fn lay_g711(&mut self, packets: &[CapturedRtp], start_ns: i64) {
         self.heard.resize(self.samples.len(), false);
         let (mut last, mut time) = (None::<u32>, 0_i64);
@@ -86,8 +86,8 @@ impl ExpectedTrack {
         }
     }
 
-    /// Lays speech that was played in a loop from one moment to another. The first second is left out: there the
-    /// player found its step, and what it sent is not what was in its file.
+    /// Places speech that was played in a loop from one time to another. The first second is left out, because the
+    /// player did not yet send the speech of its file.
     pub fn lay_played(&mut self, speech: &[i16], span_ns: (i64, i64), start_ns: i64) {
         let (from, to) = (to_sample(span_ns.0 - start_ns), to_sample(span_ns.1 - start_ns));
         for at in (from + RATE).max(0)..to.min(self.samples.len() as i64) {
@@ -123,20 +123,20 @@ pub fn judge(channel: &[i16], own: &ExpectedTrack, other: &ExpectedTrack) -> Cha
     score
 }
 
-/// Where a window is in a channel: samples after its place, and the likeness there.
+/// Returns where a window is found in a channel: samples after its place, and the likeness there.
 fn find(window: &[i16], channel: &[i16], at: i64) -> (i64, f64) {
     let near = best(window, channel, at, (-4, 4));
     if near.1 > 0.95 {
         return near;
     }
-    // At 2 kHz first: a sixteenth of the work.
+    // The first search is at 2 kHz, which costs a sixteenth.
     let coarse = best(&quarter(window), &quarter(channel), at / 4, (-FAR / 4, FAR / 4));
     let around = coarse.0 * 4;
-    // Several periods of a voice are about as like: the finer look takes in the neighbours.
+    // Several periods of a voice are about equally alike, so the finer search includes the neighbours.
     best(window, channel, at, (around - 120, around + 120))
 }
 
-/// The lag within a range at which the window is most like the channel (normalised correlation).
+/// Returns the lag within a range at which window and channel are most alike (normalised correlation).
 fn best(window: &[i16], channel: &[i16], at: i64, range: (i64, i64)) -> (i64, f64) {
     let own = energy(window);
     let mut found = (0, 0.0);
@@ -156,7 +156,7 @@ fn energy(samples: &[i16]) -> f64 {
     product(samples, samples) as f64
 }
 
-/// By index: an iterator costs five times as much in a build without optimisation.
+/// Uses indices, because an iterator costs five times as much in a debug build.
 fn product(a: &[i16], b: &[i16]) -> i64 {
     let (mut sum, mut i) = (0, 0);
     while i < a.len() {
@@ -189,7 +189,7 @@ fn quarter(samples: &[i16]) -> Vec<i16> {
     samples.chunks_exact(4).map(|c| ((c[0] as i32 + c[1] as i32 + c[2] as i32 + c[3] as i32) / 4) as i16).collect()
 }
 
-/// 16 kHz to 8 kHz through a windowed sinc of 31 taps; the delay of the filter is taken out.
+/// Converts 16 kHz to 8 kHz by a windowed sinc of 31 taps, without delay.
 pub fn halved(samples: &[i16]) -> Vec<i16> {
     let tap = |k: i32| {
         let x = std::f64::consts::PI * f64::from(k) * 0.46;
@@ -220,14 +220,14 @@ fn to_sample(ns: i64) -> i64 {
     (ns * RATE + 500_000_000).div_euclid(1_000_000_000)
 }
 
-/// ITU-T G.711 mu-law.
+/// Decodes ITU-T G.711 mu-law.
 pub fn ulaw(byte: u8) -> i16 {
     let u = !byte;
     let magnitude = (((i16::from(u & 15) << 3) + 132) << ((u >> 4) & 7)) - 132;
     if u & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
-/// ITU-T G.711 A-law.
+/// Decodes ITU-T G.711 A-law.
 pub fn alaw(byte: u8) -> i16 {
     let a = byte ^ 0x55;
     let (exponent, mantissa) = ((a >> 4) & 7, i16::from(a & 15) << 4);
@@ -238,7 +238,7 @@ pub fn alaw(byte: u8) -> i16 {
 mod tests {
     use super::{CapturedRtp, ChannelScore, ExpectedTrack, WINDOW, halved, judge, ulaw};
 
-    /// Six seconds of a voice: noise that swells five times a second. Another seed is another voice.
+    /// Returns six seconds of a voice: noise that swells five times a second. Each seed is another voice.
     fn voice(seed: u32) -> Vec<i16> {
         let mut state = seed;
         let mut noise = move || {
@@ -322,7 +322,7 @@ mod tests {
             pt: 0,
             payload: vec![0x10 + i as u8; 160],
         };
-        // The stamps wrap after the second packet; the third is 15 ms late; the first was 3 ms late.
+        // The timestamps wrap after the second packet; the third is 15 ms late; the first was 3 ms late.
         let packets = [packet(0, 3), packet(1, 0), packet(2, 15), packet(3, 1)];
         let mut track = ExpectedTrack::silence(800);
         track.lay_g711(&packets, 1_000_000_000);

@@ -2,16 +2,16 @@
 
 use std::process::{Command, Stdio};
 
-/// A pair of virtual interfaces, removed when dropped.
+/// A pair of virtual interfaces. Dropping this removes them.
 pub struct VethPair {
-    /// The end that the recorder captures on.
+    /// Name of the interface on which the recorder captures.
     pub recorder: String,
-    /// The end that frames are sent on.
+    /// Name of the interface on which frames are sent.
     pub talkers: String,
 }
 
 impl VethPair {
-    /// Adds the interfaces, and sets them up. `name` has at most seven letters.
+    /// Creates the interfaces and sets them up. `name` has at most seven letters.
     pub fn new(name: &str) -> Self {
         let id = std::process::id() % 100_000;
         let wire = Self { recorder: format!("{name}r{id}"), talkers: format!("{name}t{id}") };

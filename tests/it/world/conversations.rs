@@ -1,4 +1,4 @@
-//! The conversations of a world, and the facts that their records must match.
+//! The conversations of a random world, and the facts that their records must match.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,9 +9,9 @@ use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, sdp};
 
 /// The office's number.
 pub(crate) const DID: &str = "+74953009080";
-/// A mobile telephone to which calls are sent on.
+/// A mobile telephone to which calls are forwarded.
 const MOBILE: &str = "+79161234567";
-/// The PBX plays this voice.
+/// Voice that the PBX plays.
 const MUSIC: u8 = 5;
 
 /// The expected content of one record.
@@ -19,24 +19,25 @@ const MUSIC: u8 = 5;
 pub(crate) struct ExpectedRecord {
     /// Name of the kind of conversation.
     pub kind: &'static str,
-    /// Call-IDs of its INVITEs.
+    /// Call-IDs of the conversation's INVITEs.
     pub call_ids: Vec<String>,
-    /// By Call-ID: the hosts from which the left side's sound comes.
+    /// For each Call-ID, the hosts that send the sound of the left side.
     pub left: HashMap<String, Vec<IpAddr>>,
-    /// Whether it sounded on every leg that was answered.
+    /// Whether there was sound on every leg that was answered.
     pub sounded: bool,
-    /// `None` where it depends on what else was seen.
+    /// Direction of the call; `None` if it depends on the other captured messages.
     pub direction: Option<CallDirection>,
-    /// One of these.
+    /// Permitted outcomes.
     pub outcomes: Vec<CallOutcome>,
     pub internal: Option<String>,
     pub ended_by: EndedBy,
-    /// Call-IDs of conversations that this one must name, and that must name it.
+    /// Call-IDs of the conversations to which this one must be related, in both records.
     pub related: Vec<String>,
 }
 
 impl ExpectedRecord {
-    /// An answered call of these legs in which everything was heard; on each, left is who sent the INVITE.
+    /// Returns the expectation for an answered call with these legs and sound from both sides; the left side is the
+    /// sender of each INVITE.
     fn new(
         scene: &Scene,
         legs: &[DialogId],
@@ -60,7 +61,7 @@ impl ExpectedRecord {
         truth
     }
 
-    /// On this leg the left side speaks at (or from now on: also at) the address of `side`.
+    /// Notes that the left side sends from the address of `side` on this leg, from now on or in addition.
     fn heard_on(mut self, scene: &Scene, leg: DialogId, side: Side) -> Self {
         let dialog = scene.get(leg);
         if !self.call_ids.contains(&dialog.call_id) {
@@ -83,7 +84,7 @@ impl ExpectedRecord {
         Self { outcomes: vec![outcome], sounded: false, ..self }
     }
 
-    /// True if the record has an answer.
+    /// Returns whether the record has an answer.
     pub(crate) fn is_answered(&self) -> bool {
         self.outcomes.iter().any(|o| matches!(o, CallOutcome::Answered | CallOutcome::Abandoned))
     }
@@ -93,12 +94,12 @@ impl ExpectedRecord {
 type ConversationPhones<'a> = [&'a mut ScenePhone; 4];
 type ConversationMaker = fn(&mut Scene, &mut fastrand::Rng, ConversationPhones<'_>) -> Vec<ExpectedRecord>;
 
-/// The makers that are named, each with its name.
+/// Makes a list of functions that make conversations, each with its name.
 macro_rules! kinds {
     ($($name:ident)*) => { [$((stringify!($name), $name as ConversationMaker)),*] };
 }
 
-/// Any kind of conversation.
+/// Makes any kind of conversation.
 pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: ConversationPhones<'_>) -> Vec<ExpectedRecord> {
     let kinds = kinds![direct direct forked refused through_pbx outbound second_trunk ring_group proxy_fork hunting staggered
         queue menu sent_on transfer outbound_transfer feature_code attended attended_by_phones park click_to_call
@@ -106,7 +107,7 @@ pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Conversati
     make(&kinds, scene, rng, phones)
 }
 
-/// A conversation that can occur several times at once with the same number.
+/// Makes a conversation of a kind that can occur several times at once with the same number.
 pub(crate) fn of_a_crowd(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -129,26 +130,26 @@ fn some_side(rng: &mut fastrand::Rng) -> Side {
     if rng.bool() { Side::Caller } else { Side::Callee }
 }
 
-/// The trunk's leg of an inbound call.
+/// Makes the trunk's leg of an inbound call.
 fn leg_in(scene: &mut Scene, outside: &mut ScenePhone, pbx: &mut ScenePhone) -> DialogId {
     let numbers = [outside.user.clone(), pbx.user.clone()];
     scene.leg(outside, pbx, [&numbers[0], &numbers[1]])
 }
 
-/// The leg by which the PBX rings a telephone for the outside party.
+/// Makes the leg by which the PBX rings a telephone for the outside party.
 fn rings(scene: &mut Scene, outside: &ScenePhone, pbx: &mut ScenePhone, phone: &mut ScenePhone) -> DialogId {
     let numbers = [outside.user.clone(), phone.user.clone()];
     scene.leg(pbx, phone, [&numbers[0], &numbers[1]])
 }
 
-/// The two legs of an outbound call.
+/// Makes the two legs of an outbound call.
 fn legs_out(scene: &mut Scene, ours: &mut ScenePhone, pbx: &mut ScenePhone, outside: &mut ScenePhone) -> [DialogId; 2] {
     let numbers = [ours.user.clone(), outside.user.clone()];
     let a = scene.leg(ours, pbx, [&numbers[0], &numbers[1]]);
     [a, scene.leg(pbx, outside, [DID, &numbers[1]])]
 }
 
-/// Hangs up at both legs: the caller of the first, or the callee of the second.
+/// Ends both legs: by the caller of the first, or by the callee of the second.
 fn hang_up(scene: &mut Scene, rng: &mut fastrand::Rng, [a, b]: [DialogId; 2]) -> EndedBy {
     if rng.bool() {
         scene.bye_all(&[a, b], Side::Caller);
@@ -184,7 +185,7 @@ fn direct(
     vec![ExpectedRecord::new(scene, &[call], (direction, one), ended_by)]
 }
 
-/// A hold, a renegotiation, another port, another SSRC, or nothing.
+/// Adds a hold, a renegotiation, another port, another SSRC, or nothing.
 fn change(scene: &mut Scene, rng: &mut fastrand::Rng, call: DialogId) {
     let side = some_side(rng);
     match rng.u8(0..6) {
@@ -264,7 +265,7 @@ fn through_pbx(
 ) -> Vec<ExpectedRecord> {
     let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
     scene.invite(a);
-    // It rings somebody at once, or looks the number up first.
+    // The PBX rings a telephone at once, or looks the number up first.
     scene.wait(if rng.bool() { rng.i64(0..300) } else { rng.i64(0..4_000) });
     scene.invite_and_ring(b);
     scene.wait(rng.i64(0..2_000));
@@ -298,7 +299,7 @@ fn outbound(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Outbound, one), ended_by)]
 }
 
-/// The first trunk refuses, the second one takes the call.
+/// The first trunk refuses the call, the second one accepts it.
 fn second_trunk(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -370,7 +371,7 @@ fn proxy_fork(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), EndedBy::Caller)]
 }
 
-/// One telephone rings in vain, then the other one.
+/// One telephone rings in vain, then another one.
 fn hunting(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -393,7 +394,7 @@ fn hunting(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
-/// A second telephone joins the ringing.
+/// A second telephone begins to ring after the first.
 fn staggered(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -429,7 +430,7 @@ fn queue(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by)]
 }
 
-/// The caller hangs up in the announcement. Whether that is known for what it is depends on what else was seen.
+/// The caller hangs up during the announcement. Whether this can be recognised depends on the other captured messages.
 fn menu(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -443,7 +444,7 @@ fn menu(
     vec![ExpectedRecord { direction: None, outcomes: vec![CallOutcome::Answered, CallOutcome::Abandoned], ..truth }]
 }
 
-/// To a mobile telephone, by another trunk or by the one that brought the call.
+/// The PBX forwards a call to a mobile telephone, by another trunk or by the same one.
 fn sent_on(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -465,7 +466,7 @@ fn sent_on(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by).named(None)]
 }
 
-/// The extension that answered hands the caller to the other extension, which then spoke last.
+/// The extension that answered transfers the caller to the other extension, which then spoke last.
 fn transfer(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -524,7 +525,7 @@ fn feature_code(
     scene.invite(b);
     scene.answer(b);
     scene.answer(a);
-    // Longer than 2 s: else the new leg looks like one more of a ring group, which it may be just as well.
+    // Longer than 2 s, or the new leg would look like another telephone of a ring group.
     scene.bridge(a, b, rng.i64(500..3_000));
     if rng.bool() {
         scene.bye(b, Side::Caller);
@@ -547,7 +548,7 @@ fn replaces(scene: &Scene, target: &str, replaced: DialogId) -> String {
     format!("<sip:{target}?Replaces={id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>")
 }
 
-/// One consults two through the PBX, and leaves.
+/// The first extension consults the second through the PBX, and leaves.
 fn attended(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -614,7 +615,7 @@ fn attended_by_phones(
     ]
 }
 
-/// One parks the caller, two takes the call out of its place.
+/// The first extension parks the caller, the second one takes the call out of the parking slot.
 fn park(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -644,7 +645,7 @@ fn park(
     ]
 }
 
-/// The PBX calls the extension, then the outside party for it.
+/// The PBX calls the extension, then the outside party.
 fn click_to_call(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -669,7 +670,7 @@ fn click_to_call(
     )]
 }
 
-/// Once both have answered, the PBX leaves their media to themselves.
+/// After both have answered, the PBX lets them exchange their media directly.
 fn direct_media(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,

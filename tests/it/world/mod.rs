@@ -25,21 +25,21 @@ struct RandomWorld {
     end_ms: i64,
 }
 
-/// The effects of the mirror on the packets of a world.
+/// The effects of the mirror port on the packets of a world.
 #[derive(Clone, Copy, Debug)]
 enum MirrorEffects {
-    /// As it was, in order.
+    /// All packets in order.
     Clean,
     /// Out of order by up to 100 ms, and doubled here and there.
     Disordered,
-    /// As before, and one packet in fifty is missing.
+    /// Like `Disordered`, and one packet in fifty is missing.
     Lossy,
-    /// As it was, but of calls that have one number.
+    /// All packets in order, of calls that share one number.
     Crowd,
 }
 
 thread_local! {
-    /// The packets shown last, printed when the test fails.
+    /// The effects applied last, printed if the test fails.
     static SHOWN: std::cell::Cell<MirrorEffects> = const { std::cell::Cell::new(MirrorEffects::Clean) };
 }
 
@@ -50,7 +50,7 @@ fn world(seed: u64) -> RandomWorld {
     let mut truths = Vec::new();
     let mut end_ms = 0;
     for n in 0..rng.u8(2..7) {
-        // Numbers and hosts of its own for each conversation: what may be guessed must be guessed right.
+        // Each conversation has its own numbers and hosts, so every guess must be right.
         let mut outside = ScenePhone::new(&format!("+7999{seed:03}{n}{:03}", rng.u16(0..1000)), 20 + n * 4);
         let mut one = ScenePhone::new(&format!("2{n}1"), 21 + n * 4);
         let mut two = ScenePhone::new(&format!("2{n}2"), 22 + n * 4);
@@ -62,7 +62,7 @@ fn world(seed: u64) -> RandomWorld {
     RandomWorld { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
-/// A world with one caller number, or withheld numbers: little distinguishes the calls.
+/// Makes a world with one caller number, or with withheld numbers, so that little distinguishes the calls.
 fn crowd(seed: u64) -> RandomWorld {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut scene = Scene::mute();
@@ -82,7 +82,7 @@ fn crowd(seed: u64) -> RandomWorld {
     RandomWorld { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
-/// Returns the packets that the mirror shows of a world.
+/// Returns the packets of a world as the mirror port shows them.
 fn shown(world: &RandomWorld, show: MirrorEffects, seed: u64) -> Vec<ScenePacket> {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
     let mut out: Vec<(i64, ScenePacket)> = Vec::new();
@@ -90,7 +90,7 @@ fn shown(world: &RandomWorld, show: MirrorEffects, seed: u64) -> Vec<ScenePacket
         let at = packet.at.as_nanos();
         let late = match show {
             MirrorEffects::Clean | MirrorEffects::Crowd => 0,
-            // The engine bears 100 ms of disorder: a packet is shown late, with the stamp that it has.
+            // The engine tolerates 100 ms of disorder: a packet comes late, with its own timestamp.
             MirrorEffects::Disordered | MirrorEffects::Lossy => rng.i64(0..100_000_000),
         };
         if matches!(show, MirrorEffects::Lossy) && rng.u8(0..50) == 0 {
@@ -139,7 +139,7 @@ fn run(packets: &[ScenePacket], end_ms: i64) -> WorldOutcome {
     WorldOutcome { calls, media: sink.media }
 }
 
-/// Checks that hold for every world and mirror.
+/// Checks rules that hold for every world and mirror.
 fn judge_always(world: &RandomWorld, outcome: &WorldOutcome) {
     let mut ids = HashSet::new();
     let mut records_of: BTreeMap<&str, usize> = BTreeMap::new();
@@ -174,7 +174,7 @@ fn touches(truth: &ExpectedRecord, call: &EndedCall) -> bool {
     call.record.legs.iter().any(|l| truth.call_ids.contains(&l.sip_call_id))
 }
 
-/// Checks that hold even with lost packets: each INVITE ends in a record.
+/// Checks rules that hold even with lost packets: each INVITE must be in a record.
 fn judge_shown(packets: &[ScenePacket], outcome: &WorldOutcome) {
     let records: HashSet<&str> =
         outcome.calls.iter().flat_map(|c| &c.record.legs).map(|l| l.sip_call_id.as_str()).collect();
@@ -185,7 +185,7 @@ fn judge_shown(packets: &[ScenePacket], outcome: &WorldOutcome) {
     }
 }
 
-/// Checks that hold when every message was seen.
+/// Checks rules that hold if every message was captured.
 fn judge_whole(world: &RandomWorld, outcome: &WorldOutcome) {
     for truth in &world.truths {
         let calls: Vec<&EndedCall> = outcome.calls.iter().filter(|c| touches(truth, c)).collect();
@@ -210,7 +210,7 @@ fn judge_whole(world: &RandomWorld, outcome: &WorldOutcome) {
     }
 }
 
-/// Left is the caller, on whichever leg is rendered.
+/// Checks that the left side is the caller, on whichever leg is rendered.
 fn judge_sides(truth: &ExpectedRecord, call: &EndedCall) {
     let Some(rendered) = call.legs.first() else { return };
     let leg = &call.record.legs[rendered.index];
@@ -256,12 +256,12 @@ fn why_it_fails(seed: u64) -> Option<String> {
     Some(format!("seed {seed}, {:?}: {}", SHOWN.get(), why.chars().take(600).collect::<String>()))
 }
 
-/// Judges worlds of `CALLSPAN_WORLDS` seeds, or of the seed `CALLSPAN_WORLD_SEED`.
+/// Runs the worlds of `CALLSPAN_WORLDS` seeds, or of the seed `CALLSPAN_WORLD_SEED`.
 fn judge_seeds(why_it_fails: fn(u64) -> Option<String>) {
     judge_seeds_of(why_it_fails, 1);
 }
 
-/// As [`judge_seeds`], but for one in `one_of` seeds.
+/// Like [`judge_seeds`], but for one in `one_of` seeds.
 fn judge_seeds_of(why_it_fails: fn(u64) -> Option<String>, one_of: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let seeds = match number("CALLSPAN_WORLD_SEED") {

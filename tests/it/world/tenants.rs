@@ -1,5 +1,5 @@
-//! Random worlds of a hosted PBX: tenants behind NAT whose telephones announce equal private addresses, a PBX with one to
-//! three addresses, numbers that it rewrites, music that all tenants share, and calls that overlap.
+//! Random worlds of a hosted PBX: tenants behind NAT whose telephones announce equal private addresses, a PBX with one
+//! to three addresses, numbers that it rewrites, music that all tenants share, and calls that overlap.
 //!
 //! Each party of each conversation has a voice of its own, with noise, so that no two packets have the same bytes. A
 //! failure prints its seed: `CALLSPAN_WORLD_SEED=17 cargo test --test it world::tenants` repeats it.
@@ -20,14 +20,14 @@ use callspan::time::Timestamp;
 use crate::support::playback::{NullSink, WatchedSink};
 use crate::support::scenario::{self, DialogId, Scene, ScenePacket, ScenePhone};
 
-/// The music and the prompts of the PBX, the same for all tenants.
+/// Voice of the PBX's music and prompts, the same for all tenants.
 const MUSIC: u8 = 255;
 
-/// The telephones of one customer, behind one public address.
+/// The telephones of one customer (tenant), behind one public address.
 struct Tenant {
     did: String,
     nat: [u8; 4],
-    /// Calls of each telephone so far: each has the next port.
+    /// Number of calls of each telephone so far; each call has the next port.
     calls: [u16; 3],
     /// Number of the first extension.
     extension: u16,
@@ -37,17 +37,17 @@ struct Tenant {
 struct HostedSite {
     scene: Scene,
     provider: ScenePhone,
-    /// Address of the PBX towards the provider, and for each tenant the one towards its telephones.
+    /// Address of the PBX for the provider.
     trunk: ScenePhone,
     towards: Vec<ScenePhone>,
     tenants: Vec<Tenant>,
-    /// How the PBX writes an outside number towards telephones.
+    /// Form in which the PBX shows an outside number to telephones.
     style: NumberStyle,
     voice: u8,
     caller: u32,
 }
 
-/// The number of an outside caller, as the telephones see it.
+/// Forms of an outside caller's number, as the telephones see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NumberStyle {
     Same,
@@ -62,7 +62,7 @@ struct ExpectedConversation {
     kind: &'static str,
     call_ids: Vec<String>,
     voices: BTreeSet<u8>,
-    /// Whether signalling or content shows that all legs are one call.
+    /// Whether signalling or content can show that all legs are one call.
     is_joinable: bool,
 }
 
@@ -107,7 +107,7 @@ impl HostedSite {
         format!("+7916000{:04}", self.caller)
     }
 
-    /// The caller's number as the telephones see it.
+    /// Returns the caller's number as the telephones see it.
     fn towards_phones(&self, number: &str) -> String {
         match self.style {
             NumberStyle::Same => number.to_owned(),
@@ -116,7 +116,7 @@ impl HostedSite {
         }
     }
 
-    /// A telephone of a tenant, with the voice that it has in this conversation.
+    /// Returns a telephone of a tenant, with its voice in this conversation.
     fn phone(&mut self, tenant: usize, n: usize, voice: u8) -> ScenePhone {
         let tenant = &mut self.tenants[tenant];
         let next_port = 40_000 + n as u16 * 200 + tenant.calls[n] * 2;
@@ -133,14 +133,14 @@ impl HostedSite {
             Some(Endpoint::v4([192, 168, 1, 10 + n], 5_004 + (port - 40_000) % 200));
     }
 
-    /// The provider's leg of a call to a tenant.
+    /// Makes the provider's leg of a call to a tenant.
     fn provider_calls(&mut self, tenant: usize, from: &str, voice: u8) -> DialogId {
         let did = self.tenants[tenant].did.clone();
         self.provider.voice = voice;
         self.scene.leg(&mut self.provider, &mut self.trunk, [from, &did])
     }
 
-    /// The leg by which the PBX rings a telephone.
+    /// Makes the leg by which the PBX rings a telephone.
     fn rings(&mut self, tenant: usize, n: usize, from: &str, voice: u8) -> DialogId {
         let mut phone = self.phone(tenant, n, voice);
         let to = phone.user.clone();
@@ -149,7 +149,7 @@ impl HostedSite {
         d
     }
 
-    /// The leg by which a telephone calls the PBX.
+    /// Makes the leg by which a telephone calls the PBX.
     fn calls(&mut self, tenant: usize, n: usize, to: &str, voice: u8) -> DialogId {
         let mut phone = self.phone(tenant, n, voice);
         let from = phone.user.clone();
@@ -163,7 +163,7 @@ impl HostedSite {
         ExpectedConversation { kind, call_ids, voices: voices.iter().copied().collect(), is_joinable: true }
     }
 
-    /// Both sides talk through the PBX, long enough for content evidence.
+    /// Plays both voices through the PBX, long enough for content evidence.
     fn talk(&mut self, a: DialogId, b: DialogId, rng: &mut fastrand::Rng) {
         let ms = rng.i64(3_000..6_000);
         self.scene.bridge(a, b, ms);
@@ -177,7 +177,7 @@ impl HostedSite {
         }
     }
 
-    /// Both hear music for a while, and then talk again.
+    /// Plays music to both sides for a while, then both voices again.
     fn hold(&mut self, a: DialogId, b: DialogId, rng: &mut fastrand::Rng) {
         self.scene.hold(b, Side::Callee);
         let ms = rng.i64(500..3_000);
@@ -189,7 +189,7 @@ impl HostedSite {
 
 type TenantCall = fn(&mut HostedSite, usize, &mut fastrand::Rng) -> ExpectedConversation;
 
-/// A call from outside to one telephone.
+/// Makes a call from outside to one telephone.
 fn inbound(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, n, left, right) = (site.new_caller(), rng.usize(0..3), site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
@@ -203,7 +203,7 @@ fn inbound(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Exp
     site.expect("inbound", &[a, b], &[left, right])
 }
 
-/// A call to outside.
+/// Makes a call of a telephone to outside.
 fn outbound(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (to, n, left, right) = (site.new_caller(), rng.usize(0..3), site.new_voice(), site.new_voice());
     let dialled = site.towards_phones(&to);
@@ -217,7 +217,7 @@ fn outbound(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Ex
     site.expect("outbound", &[a, b], &[left, right])
 }
 
-/// A call between two telephones of a tenant.
+/// Makes a call between two telephones of a tenant.
 fn internal(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (left, right) = (site.new_voice(), site.new_voice());
     let (from, to) = if rng.bool() { (0, 1) } else { (2, 0) };
@@ -231,7 +231,7 @@ fn internal(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Ex
     site.expect("internal", &[a, b], &[left, right])
 }
 
-/// The PBX answers, plays music to the caller, and rings a telephone later.
+/// Makes a call that the PBX answers with music; a telephone rings later.
 fn queue(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, n, left, right) = (site.new_caller(), rng.usize(0..3), site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
@@ -244,12 +244,12 @@ fn queue(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Expec
     site.scene.answer(b);
     site.talk(a, b, rng);
     site.hang_up(a, b, rng);
-    // The caller's leg is unknown to Pyrus only if its direction is known: both its hosts are public here.
+    // The caller's leg can be joined only if its direction is unknown: here both its hosts are public.
     let is_joinable = site.trunk.sip.ip() == site.towards[tenant].sip.ip() && site.style == NumberStyle::Same;
     ExpectedConversation { is_joinable, ..site.expect("queue", &[a, b], &[left, right]) }
 }
 
-/// A voice menu, and the caller hangs up in it.
+/// Makes a call to a voice menu, during which the caller hangs up.
 fn menu(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, left) = (site.new_caller(), site.new_voice());
     let a = site.provider_calls(tenant, &from, left);
@@ -260,7 +260,7 @@ fn menu(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Expect
     site.expect("menu", &[a], &[left])
 }
 
-/// Two telephones ring, the second one answers.
+/// Makes a call for which two telephones ring; the second one answers.
 fn ring_group(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, left, right) = (site.new_caller(), site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
@@ -277,12 +277,12 @@ fn ring_group(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> 
     site.scene.cancel(b);
     site.talk(a, c, rng);
     site.hang_up(a, c, rng);
-    // Content says nothing of the telephone that was not answered.
+    // Content proves nothing about the telephone that did not answer.
     let is_joinable = site.style == NumberStyle::Same;
     ExpectedConversation { is_joinable, ..site.expect("ring group", &[a, b, c], &[left, right]) }
 }
 
-/// The operator transfers the caller to a colleague by REFER.
+/// Makes a call that the operator transfers to a colleague by REFER.
 fn transfer(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, left) = (site.new_caller(), site.new_voice());
     let (first, second) = (site.new_voice(), site.new_voice());
@@ -380,7 +380,7 @@ fn judge(world: &TenantWorld, calls: &[EndedCall], heard: &HashMap<LegId, BTreeS
                 own.iter().map(|c| c.record.relations.iter().map(|r| r.why).collect::<Vec<_>>()).collect();
             assert_eq!(own.len(), 1, "{}: records of one conversation; relations {rules:?}", truth.kind);
         }
-        // The leg that is rendered has the voices; where the mirror shows no anchor, the next one.
+        // The rendered leg has the voices; if the mirror does not show the anchor leg, the next leg has them.
         let rendered: BTreeSet<u8> = own
             .iter()
             .filter_map(|c| c.legs.first())
@@ -408,7 +408,7 @@ fn no_voice_is_lost_or_in_anothers_record_on_a_hosted_pbx() {
     super::judge_seeds(why_it_fails);
 }
 
-/// A recorder that is killed at a moment of a world and started again. Returns the records of both processes.
+/// Plays a world to a recorder that is killed at a time and started again. Returns the records of both processes.
 fn run_with_kill(world: &TenantWorld, kill_ms: i64) -> Vec<CallRecord> {
     let start = |folder: &Path| {
         let config = callspan::spool::config::Config { dir: folder.to_owned(), ..Default::default() };
@@ -454,12 +454,12 @@ fn ended_records(engine: &mut Engine) -> Vec<CallRecord> {
     records
 }
 
-/// Rules by Call-ID of the legs, and by id of the related calls.
+/// Call-ID and rule of the legs, and the related calls.
 type CorrelationFacts<'a> = (Vec<(&'a str, Option<CorrelationRule>)>, Vec<(&'a str, CorrelationRule)>);
 
-/// The facts of a record about why its legs are one call: Call-ID and rule of each leg, and the relations.
+/// Returns the facts of a record about correlation: Call-ID and rule of each leg, and the relations.
 fn correlation_of(record: &CallRecord) -> CorrelationFacts<'_> {
-    // A leg that nobody answered leaves no spool.
+    // A leg that was not answered leaves no spool.
     let answered = record.legs.iter().filter(|leg| leg.answered_at.is_some());
     let mut legs: Vec<_> = answered.map(|leg| (leg.sip_call_id.as_str(), leg.joined_by)).collect();
     let mut relations: Vec<_> = record.relations.iter().map(|r| (r.id.as_str(), r.why)).collect();
@@ -503,7 +503,7 @@ fn rules_and_relations_survive_a_kill() {
     super::judge_seeds_of(why_a_kill_fails, WORLDS_OF_A_KILL);
 }
 
-/// One world in so many is killed: the disk is slower than the engine.
+/// Only one world in this number is played with a kill, because the disk is slower than the engine.
 const WORLDS_OF_A_KILL: u64 = 10;
-/// Time after the answer by which content has decided, milliseconds.
+/// Time after the answer in which content evidence decides, milliseconds.
 const DECIDED_MS: i64 = 4_000;

@@ -1,4 +1,4 @@
-//! The clock of a capture file is set while a call is under way: the sound stays where it was.
+//! The clock of a capture file is set during a call: the sound must stay at its place.
 
 use callspan::call::record::ProblemKind;
 use fastrand::Rng;
@@ -9,10 +9,10 @@ use crate::support::captures::{frames, replay_bytes};
 use crate::support::packets::{self, CapturedFrame, cooked, cooked2, raw_ip, tagged, write_pcap};
 use crate::support::rewrite;
 
-/// Links and tags that a capture can have.
+/// Link types and tags that a capture can have.
 const LINKS: &[&str] = &["ethernet", "vlan", "cooked", "cooked2", "raw", "ipv6"];
 
-/// Writes the frames of a file with another link.
+/// Writes a capture file of the frames with another link type.
 fn file(link: &str, frames: &[CapturedFrame]) -> Vec<u8> {
     let each = |f: &dyn Fn(&[u8]) -> Vec<u8>| packets::each(frames, |data| vec![f(data)]);
     match link {
@@ -25,7 +25,7 @@ fn file(link: &str, frames: &[CapturedFrame]) -> Vec<u8> {
     }
 }
 
-/// Sets the clock before the frame `at`.
+/// Sets the clock before the frame `at`: changes the timestamps from this frame on.
 fn set_clock(frames: &mut [CapturedFrame], at: usize, step_ms: i64) {
     frames.iter_mut().skip(at).for_each(|frame| frame.at_ns += step_ms * 1_000_000);
 }
@@ -35,7 +35,7 @@ fn message(frames: &[CapturedFrame], text: &str) -> usize {
     frames.iter().position(|frame| rewrite::begins(frame, text)).unwrap()
 }
 
-/// Returns whether frames follow each other without a pause, in which nothing shows that a clock was set.
+/// Returns whether frames follow each other without a pause. In a pause a step of the clock cannot be recognised.
 fn is_steady(frames: &[CapturedFrame]) -> bool {
     frames.windows(2).all(|pair| (pair[1].at_ns - pair[0].at_ns).abs() < 40_000_000)
 }
@@ -102,14 +102,14 @@ fn disorder_and_pauses_are_no_clock_steps() {
         let mut random = Rng::with_seed(seed);
         let mut changed = frames("g711u_direct");
         let (first, last) = (message(&changed, "ACK") + 50, message(&changed, "BYE"));
-        // A sender that pauses and then sends all at once, while the other one goes on.
+        // A sender that pauses and then sends its packets at once, while the other one continues.
         let pause = first + random.usize(0..200);
         let (source, ends_ns) = (changed[pause].data[26..30].to_vec(), changed[pause].at_ns + 300_000_000);
         for frame in changed.iter_mut().skip(pause).filter(|frame| frame.data[26..30] == source[..]) {
             frame.at_ns = frame.at_ns.max(ends_ns);
         }
         changed.sort_by_key(|frame| frame.at_ns);
-        // Frames that another core wrote later than they came.
+        // Frames that another processor core wrote later than they came.
         for _ in 0..5 {
             let at = random.usize(first..last - 20);
             let frame = changed.remove(at);

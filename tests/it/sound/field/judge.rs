@@ -1,18 +1,18 @@
-//! Judges both channels of a recording against the sound that was sent (`NAME.truth.wav`).
+//! Compares both channels of a recording with the sound that was sent (`NAME.truth.wav`).
 //!
 //! Lag, lost windows, missing sound and leakage come from [`score::judge`]. Level and invented sound are measured here.
 
 use crate::support::score::{self, ChannelScore, ExpectedTrack};
 
-/// One channel against its truth.
+/// The result of comparing one channel with its truth.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldScore {
     pub base: ChannelScore,
-    /// Level of the recording against the truth, dB.
+    /// Level of the recording relative to the truth, dB.
     pub level_db: f64,
-    /// Loud in the recording, silent in the truth.
+    /// Time for which the recording is loud and the truth is silent, ms.
     pub invented_ms: usize,
-    /// Likeness of the two truths, as the leak is measured. Short voices are alike by chance.
+    /// Likeness of the truths of both sides, measured like the leakage. Short voices are alike by chance.
     likeness_of_truths: f64,
 }
 
@@ -56,8 +56,8 @@ fn level_db(channel: &[i16], own: &[i16]) -> f64 {
     if there > 0.0 { 10.0 * ((here + 1.0) / there).log10() } else { 0.0 }
 }
 
-/// Returns how long the recording is loud where the truth is silent for [`GUARD`] blocks each way, or far louder than
-/// the truth, i.e. noise.
+/// Returns for how many ms the recording is loud while the truth is silent ([`GUARD`] blocks before and after), or much
+/// louder than the truth, i.e. noise.
 fn invented_ms(channel: &[i16], own: &[i16]) -> usize {
     let levels: Vec<f64> = own.chunks(BLOCK).map(rms).collect();
     let blocks = channel.chunks_exact(BLOCK).enumerate();
@@ -74,25 +74,25 @@ fn rms(samples: &[i16]) -> f64 {
     (energy as f64 / samples.len().max(1) as f64).sqrt()
 }
 
-/// Samples of 10 ms.
+/// Number of samples in a block of 10 ms.
 const BLOCK: usize = 80;
-/// Samples of a second.
+/// Number of samples in a second.
 const WINDOW: usize = 8_000;
-/// 60 ms: lag and the tail of a codec are not invented sound.
+/// Blocks before and after a loud block that do not count as silent: 60 ms for the lag and the tail of a codec.
 const GUARD: usize = 6;
-/// Root mean square of sound that is certainly heard.
+/// Minimum root mean square of sound that is certainly heard.
 const LOUD: f64 = 150.0;
-/// Root mean square of silence.
+/// Maximum root mean square of silence.
 const QUIET: f64 = 30.0;
-/// Largest lag, and largest distance of a window from it; the codec's delay is included.
+/// Maximum lag, and maximum difference of a window's lag from it; the codec's delay is included.
 const MAX_LAG_MS: f64 = 25.0;
-/// Largest difference of the level.
+/// Maximum difference of the level, dB.
 const MAX_LEVEL_DB: f64 = 3.0;
-/// Longest missing or invented sound.
+/// Maximum missing or invented sound.
 const MAX_MISSING_MS: f64 = 200.0;
-/// G.729 keeps a likeness of 0.7; samples in the wrong order have 0.6.
+/// Maximum difference from full likeness. G.729 has a likeness of 0.7; samples in the wrong order have 0.6.
 const MAX_UNLIKENESS: f64 = 0.35;
-/// Sound louder than the truth by this factor is noise.
+/// Factor above which sound louder than the truth is noise.
 const NOISE_RATIO: f64 = 3.0;
-/// Largest likeness to the other side; about 0.08 is chance.
+/// Maximum likeness to the other side; about 0.08 is chance.
 const MAX_LEAK: f64 = 0.3;

@@ -1,7 +1,7 @@
 //! Calls from public bug reports about recorded sound (`fixtures/cases/sound`), judged against the sound that was sent.
 //!
-//! [`KNOWN_FAILURES`] lists the cases that fail today, each with its cause. A listed case that passes fails the test, so
-//! that the list is always true.
+//! [`KNOWN_FAILURES`] lists the cases that fail today, each with its cause. A listed case that passes fails the test,
+//! so that the list is always true.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 
@@ -19,7 +19,7 @@ use judge::{FieldScore, judge};
 /// Cases that fail today, and their causes.
 const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
-/// The problem that the record of a case names.
+/// For some cases, the problem that the record must name.
 const QUIRKS: &[(&str, ProblemKind)] = &[
     ("amr_answer_without_fmtp_oa_sent", ProblemKind::AmrAlignment),
     ("amr_livekit_each_as_it_said", ProblemKind::AmrAlignment),
@@ -98,7 +98,7 @@ fn faults(name: &str) -> Vec<String> {
     out
 }
 
-/// Returns what is wrong with both channels. Only the recorded time counts.
+/// Returns the faults of both channels. Only the recorded time counts.
 fn differences(recorded: &RecordedChannels, truth: &[Vec<i16>; 2]) -> Vec<String> {
     let heard = |samples: &[i16]| -> Vec<i16> {
         samples.iter().zip(&recorded.covered).map(|(sample, covered)| if *covered { *sample } else { 0 }).collect()
@@ -109,10 +109,10 @@ fn differences(recorded: &RecordedChannels, truth: &[Vec<i16>; 2]) -> Vec<String
     named.flat_map(|(n, name)| score(n).faults().into_iter().map(move |fault| format!("{name}: {fault}"))).collect()
 }
 
-/// The recordings of a replay on the time axis of a truth, at 8 kHz.
+/// The recordings of a replay on the time axis of the truth, at 8 kHz.
 struct RecordedChannels {
     channels: [Vec<i16>; 2],
-    /// Samples that a recording covers.
+    /// For each sample, whether a recording covers it.
     covered: Vec<bool>,
 }
 

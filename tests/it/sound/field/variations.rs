@@ -1,7 +1,7 @@
-//! Good calls, changed as the senders and networks of bug reports would: the sound must stay where it was.
+//! Intact calls, changed as the senders and networks of bug reports would: the sound must stay at its place.
 //!
-//! The recording of the unchanged call is the truth. Each change has variations from a seed: the codec, the side, the
-//! moment and the amount.
+//! The recording of the unchanged call is the truth. A seed varies each change: the codec, the side, the time and the
+//! amount.
 
 use std::ops::Range;
 
@@ -12,11 +12,11 @@ use super::{channels, differences, recorded_channels};
 use crate::support::captures::{ReplayResult, frames, is_rtp, replay_packets};
 use crate::support::packets::CapturedFrame;
 
-/// Calls of one codec each, whose caller sends from 10.9.0.11.
+/// Calls with one codec each; the caller sends from 10.9.0.11.
 const CALLS: &[&str] =
     &["amr_direct", "g711u_direct", "g729_direct", "gsm_direct", "ilbc_direct", "opus_direct", "speex_wb_direct"];
 
-/// Calls whose payload length says nothing of its duration.
+/// Calls with payloads that do not show their duration by their length.
 const VARIABLE_CALLS: &[&str] = &["amr_direct", "opus_direct", "speex_wb_direct"];
 
 #[test]
@@ -101,12 +101,12 @@ fn silent_second_source_does_not_replace_the_voice() {
 /// One RTP packet of a call.
 struct ChangedPacket<'a> {
     frame: &'a mut CapturedFrame,
-    /// Position in its direction, from 0.
+    /// Number of the packet in its direction, from 0.
     number: usize,
 }
 
 impl ChangedPacket<'_> {
-    /// Changes the bytes of the RTP packet and mends the lengths of IP and UDP.
+    /// Changes the bytes of the RTP packet and corrects the lengths of IP and UDP.
     fn edit(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
         let data = &mut self.frame.data;
         let range = rtp_range(data).unwrap();
@@ -135,7 +135,7 @@ fn each_rtp(call: &str, mut change: impl FnMut(&mut ChangedPacket<'_>)) -> Vec<C
     out
 }
 
-/// Returns where the RTP packet of a frame lies: UDP over IPv4 in Ethernet.
+/// Returns the range of the RTP packet in a frame: UDP over IPv4 in Ethernet.
 fn rtp_range(data: &[u8]) -> Option<Range<usize>> {
     let whole = data.get(12..14)? == [8, 0] && *data.get(23)? == 17 && data[20] & 0x3F == 0 && data[21] == 0;
     let start = 14 + 4 * usize::from(data[14] & 15) + 8;
@@ -149,7 +149,7 @@ fn clear_udp_checksum(data: &mut [u8]) {
     data[start - 2..start].fill(0);
 }
 
-/// Checks that a changed call sounds as the original, and that its record names these problems.
+/// Checks that a changed call sounds like the original, and that its record names these problems.
 fn assert_as_before(call: &str, changed: &[CapturedFrame], problems: &[ProblemKind]) {
     let wrong = Unchanged::of(call).differences(&replay_packets(changed), problems);
     assert!(wrong.is_empty(), "{call}: {wrong:?}");
@@ -168,12 +168,12 @@ impl Unchanged {
         Self { truth: channels(&sound.path), starts_ns: sound.starts_at.as_nanos() }
     }
 
-    /// Returns what is wrong with the recording and record of a changed call.
+    /// Returns the faults of the recording and record of a changed call.
     pub fn differences(&self, result: &ReplayResult, problems: &[ProblemKind]) -> Vec<String> {
         self.differences_at(result, problems, self.starts_ns)
     }
 
-    /// Returns what is wrong, if the recording of the changed call may begin at another moment.
+    /// Returns the faults, if the recording of the changed call may begin at another time.
     pub fn differences_from_answer(&self, result: &ReplayResult) -> Vec<String> {
         let starts = result.records.iter().flat_map(|record| &record.recordings).next();
         starts.map_or_else(

@@ -1,4 +1,4 @@
-//! Makes calls of two coded voices and judges their recordings.
+//! Makes calls with two coded voices and compares their recordings with the voices.
 
 use callspan::call::record::{CallRecord, CallVerdict, ProblemKind, Side};
 use fastrand::Rng;
@@ -8,7 +8,7 @@ use crate::support::captures::fixture;
 use crate::support::phones::{MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media, record};
 use crate::support::score::halved;
 
-/// A voice in a codec: payloads, and what an independent decoder makes of them.
+/// A voice in a codec: payloads, and the samples that an independent decoder made of them.
 #[derive(Clone, Debug)]
 pub struct CodedVoice {
     /// Format without fmtp, as in `a=rtpmap`.
@@ -16,7 +16,7 @@ pub struct CodedVoice {
     pub clock_hz: u32,
     pub packet_ms: u32,
     pub payloads: Vec<Vec<u8>>,
-    /// At 8 kHz; each payload has `8 * packet_ms` samples.
+    /// Samples at 8 kHz; each payload has `8 * packet_ms` samples.
     pub sound: Vec<i16>,
 }
 
@@ -25,7 +25,7 @@ pub struct CodedVoice {
 pub struct FieldPacket {
     /// Arrival at the mirror, ms of the call.
     pub at_ms: f64,
-    /// Moment at which its sound was spoken, ms of the call.
+    /// Time at which its sound was spoken, ms of the call.
     pub spoken_ms: f64,
     pub pt: u8,
     pub marker: bool,
@@ -33,24 +33,24 @@ pub struct FieldPacket {
     pub time: u32,
     pub ssrc: u32,
     pub payload: Vec<u8>,
-    /// Bytes of padding, its length byte included.
+    /// Number of padding bytes, including the length byte.
     pub padding: u8,
-    /// Its sound at 8 kHz.
+    /// Sound of the packet at 8 kHz.
     pub sound: Vec<i16>,
-    /// True if it was not sent, or got lost.
+    /// Whether the packet was not sent or got lost.
     pub is_lost: bool,
 }
 
-/// A call under construction: its messages and packets, and the truth.
+/// A call under construction: its messages and packets, and the sound that must be recorded (the truth).
 #[derive(Clone, Debug)]
 pub struct FieldCall {
     pub wire: MirroredTraffic,
-    /// The voices, caller first: start in ms and sound.
+    /// The sound of each side, caller first: pieces with their start in ms and their samples.
     truth: [Vec<(f64, Vec<i16>)>; 2],
 }
 
 impl CodedVoice {
-    /// The fixture of this name. Sixty packets of 20 ms, or forty of 30 ms.
+    /// Reads the voice of a codec fixture: sixty packets of 20 ms, or forty of 30 ms.
     pub fn fixture(name: &str) -> Self {
         let (rtpmap, clock_hz, is_wide) = match name {
             "pcma" => ("PCMA/8000", 8_000, false),
@@ -84,23 +84,23 @@ impl CodedVoice {
         Self { rtpmap, clock_hz, packet_ms, payloads, sound }
     }
 
-    /// The same voice with other payloads of `packet_ms` each.
+    /// Returns the same voice with other payloads of `packet_ms` each.
     pub fn with_payloads(&self, payloads: Vec<Vec<u8>>, packet_ms: u32) -> Self {
         Self { payloads, packet_ms, ..self.clone() }
     }
 
-    /// The same voice with each payload changed.
+    /// Returns the same voice with each payload changed.
     pub fn changed(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
         self.with_payloads(self.payloads.iter().map(|payload| change(payload)).collect(), self.packet_ms)
     }
 
-    /// The `a=rtpmap` and `a=fmtp` lines under a payload type.
+    /// Returns the `a=rtpmap` and `a=fmtp` lines for a payload type.
     pub fn lines(&self, pt: u8, fmtp: &str) -> String {
         let fmtp = if fmtp.is_empty() { String::new() } else { format!("a=fmtp:{pt} {fmtp}\r\n") };
         format!("a=rtpmap:{pt} {}\r\n{fmtp}", self.rtpmap)
     }
 
-    /// Packets from a moment on, for some seconds, beginning with the payload `start`.
+    /// Returns packets from a time on, for some seconds, beginning with the payload `start`.
     pub fn packets(&self, from_ms: f64, seconds: u32, start: usize, random: &mut Rng) -> Vec<FieldPacket> {
         let (sequence, time, ssrc, pt) = (random.u16(..), random.u32(..), random.u32(..), 96);
         let samples = 8 * self.packet_ms as usize;
@@ -126,12 +126,12 @@ impl CodedVoice {
 }
 
 impl FieldCall {
-    /// INVITE at 0 ms, answered at 1,000 ms, with these audio lines after `m=audio 4000`.
+    /// Begins a call: INVITE at 0 ms, answered at 1,000 ms, with these audio lines after `m=audio 4000`.
     pub fn answered(offer: &str, answer: &str) -> Self {
         Self::described([describe(Side::Caller, offer), describe(Side::Callee, answer)])
     }
 
-    /// The same with whole session descriptions.
+    /// Like [`FieldCall::answered`], with whole session descriptions.
     pub fn described([offer, answer]: [String; 2]) -> Self {
         let mut wire = MirroredTraffic::default();
         wire.offer(0.0, &offer);
@@ -139,7 +139,7 @@ impl FieldCall {
         Self { wire, truth: [Vec::new(), Vec::new()] }
     }
 
-    /// Both sides announce one voice under payload type 96.
+    /// Begins a call in which both sides announce one voice under payload type 96.
     pub fn of(voice: &CodedVoice) -> Self {
         let line = format!("RTP/AVP 96\r\n{}", voice.lines(96, ""));
         Self::answered(&line, &line)
@@ -174,12 +174,12 @@ impl FieldCall {
         }
     }
 
-    /// Sends a datagram that is no sound.
+    /// Sends a datagram that is not sound.
     pub fn send_raw(&mut self, side: Side, ms: f64, payload: Vec<u8>) {
         self.wire.packets.push(SentDatagram { at: at_ms(ms), src: media(side), dst: media(side.other()), payload });
     }
 
-    /// Ends the call at a moment and returns its record and the scores of both sides.
+    /// Ends the call at `ends_ms` and returns its record and the scores of both sides.
     pub fn scores(mut self, ends_ms: f64) -> (CallRecord, [FieldScore; 2]) {
         self.wire.bye(ends_ms);
         let recorded = record(self.wire);
@@ -188,7 +188,7 @@ impl FieldCall {
         (recorded.record, [0, 1].map(|n| judge(&heard[n], &truth[n], &truth[1 - n])))
     }
 
-    /// Ends the call at a moment and returns what is wrong with its recording and record, each with the name.
+    /// Ends the call at `ends_ms` and returns the faults of its recording and record, each with `name`.
     pub fn faults(self, name: &str, ends_ms: f64, problems: &[ProblemKind]) -> Vec<String> {
         let (record, scores) = self.scores(ends_ms);
         let mut out = Vec::new();
@@ -221,7 +221,7 @@ impl FieldPacket {
     }
 }
 
-/// Seeds of a generated test: `usual`, or as many as the environment variable `CALLSPAN_SEEDS` says.
+/// Returns the seeds of a generated test: `usual` seeds, or the number in the environment variable `CALLSPAN_SEEDS`.
 pub fn seeds(usual: u64) -> u64 {
     std::env::var("CALLSPAN_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
@@ -232,7 +232,7 @@ pub fn with_pt(mut packets: Vec<FieldPacket>, pt: u8) -> Vec<FieldPacket> {
     packets
 }
 
-/// Fails with all faults.
+/// Fails with all faults, if there are any.
 #[track_caller]
 pub fn assert_none(faults: &[String]) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -243,7 +243,7 @@ fn concealed_too_long(record: &CallRecord) -> Option<String> {
     (concealed.iter().max()? > &200).then(|| format!("{concealed:?} ms concealed"))
 }
 
-/// Both channels at 8 kHz from a moment of the call on.
+/// Returns both channels at 8 kHz from a time of the call on.
 fn channels_from_ms(recorded: &RecordedCall, from_ms: f64) -> [Vec<i16>; 2] {
     let Some(file) = recorded.record.recordings.first() else { return [vec![0; 40_000], vec![0; 40_000]] };
     let skipped = at_ms(from_ms).nanos_since(file.starts_at);
@@ -256,7 +256,7 @@ fn channels_from_ms(recorded: &RecordedCall, from_ms: f64) -> [Vec<i16>; 2] {
     })
 }
 
-/// The truth from 1,000 ms of the call on.
+/// Returns the truth of one side from 1,000 ms of the call on, as samples at 8 kHz.
 fn laid(pieces: &[(f64, Vec<i16>)], samples: usize) -> Vec<i16> {
     let mut out = vec![0_i16; samples];
     for (ms, sound) in pieces {

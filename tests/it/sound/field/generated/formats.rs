@@ -1,4 +1,4 @@
-//! Payloads in another form than SDP announces.
+//! Payloads in another form than the SDP announces.
 
 use callspan::call::record::{ProblemKind, Side};
 use fastrand::Rng;
@@ -12,10 +12,10 @@ enum Alignment {
     Octet,
 }
 
-/// A frame: type and its bits.
+/// A frame: its type and its bits.
 type AmrBits = (usize, Vec<u8>);
 
-/// Bits of each frame type (3GPP TS 26.101 table 1a, TS 26.201 table 2).
+/// Number of bits of each frame type (3GPP TS 26.101 table 1a, TS 26.201 table 2).
 const NARROW: [usize; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 0, 0, 0, 0, 0, 0, 0];
 const WIDE: [usize; 16] = [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, 0, 0, 0, 0, 0, 0];
 
@@ -84,7 +84,7 @@ fn amr_is_decoded_in_the_alignment_that_each_side_uses() {
     assert_none(&wrong);
 }
 
-/// G.726 code words in the other order within their bytes.
+/// Returns G.726 code words in the other order within their bytes.
 fn other_order(payload: &[u8], bits: usize) -> Vec<u8> {
     let bit = |at: usize| payload[at / 8] >> (at % 8) & 1;
     let words = payload.len() * 8 / bits;
@@ -103,7 +103,7 @@ fn g726_is_decoded_in_either_order_and_under_payload_type_2() {
         let aal2 = rfc.changed(|payload| other_order(payload, bits));
         let (pt, is_named_aal2) = (if bits == 4 && random.bool() { 2 } else { random.u8(96..128) }, random.bool());
         let rtpmap = format!("a=rtpmap:{pt} {}{}\r\n", if is_named_aal2 { "AAL2-" } else { "" }, rfc.rtpmap);
-        // Payload type 2 has been G726-32 since before it was reserved.
+        // Payload type 2 meant G726-32 before it was reserved.
         let is_bare = pt == 2 && !is_named_aal2;
         let line = format!("RTP/AVP {pt}\r\n{}", if is_bare { "" } else { &rtpmap });
         let mut call = FieldCall::answered(&line, &line);

@@ -11,18 +11,18 @@ const VOICES: [&str; 17] = [
     "amrwb", "g726_16", "g726_24", "g726_32", "g726_40",
 ];
 
-/// Voices whose senders pause.
+/// Voices with pauses (silence suppression).
 const PAUSED: [&str; 5] = ["amr_dtx", "amrwb_dtx", "g729b", "opus_dtx", "speex_dtx"];
 
-/// Largest difference of the level where both decode the same frames, dB.
+/// Maximum difference of the level if both decoders decode the same frames, dB.
 const SAME_LEVEL_DB: f64 = 0.5;
-/// Silence in place of sound while a decoder without a past begins, ms.
+/// Maximum silence in place of sound at the first frame of a decoder, ms.
 const FIRST_FRAME_MS: usize = 10;
-/// Silence in place of sound, or sound in place of silence, at the edges of pauses, ms.
+/// Maximum silence in place of sound, or sound in place of silence, at the edges of pauses, ms.
 const PAUSE_EDGES_MS: usize = 40;
-/// Largest difference of the level with losses, dB: a lost frame of G.729 at the end of a pause costs the onset.
+/// Maximum difference of the level with losses, dB: a lost frame of G.729 at the end of a pause loses the onset.
 const LOSS_LEVEL_DB: f64 = 2.5;
-/// Longest silence where 60 ms in a row are lost three times, ms. Concealment of them fades.
+/// Maximum silence if 60 ms in a row are lost three times, ms. Concealment fades out.
 const BURSTS_MS: usize = 150;
 
 /// Plays a voice on both sides and returns the scores. `change` changes the packets of each side.
@@ -90,7 +90,7 @@ fn lost_packets_are_concealed_without_inventing_sound() {
     let mut wrong = Vec::new();
     for name in VOICES.into_iter().chain(PAUSED) {
         let scores = scores(name, |packets| {
-            // Single packets, and three bursts of 60 ms.
+            // Losses: single packets, and three bursts of 60 ms.
             for (n, packet) in packets.iter_mut().enumerate() {
                 packet.is_lost = packet.payload.is_empty() || n % 23 == 11 || (n as u32 % 50 * 20).abs_diff(430) < 30;
             }

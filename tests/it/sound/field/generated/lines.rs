@@ -1,11 +1,11 @@
-//! Descriptions with several audio lines.
+//! Session descriptions with several audio lines.
 
 use callspan::call::record::{ProblemKind, Side};
 use fastrand::Rng;
 
 use super::builder::{CodedVoice, FieldCall, assert_none, seeds, with_pt};
 
-/// A voice and its payload type. Two audio lines share the numbers of a description.
+/// Returns a voice and its payload type. The payload types of two audio lines must differ.
 fn voice(random: &mut Rng, line: u8) -> (CodedVoice, u8) {
     let name = random.choice(["pcmu", "pcma", "gsm", "g722", "ilbc_20", "opus", "speex"]).unwrap();
     (CodedVoice::fixture(name), 96 + line)
@@ -24,7 +24,7 @@ fn two_audio_lines_of_one_side_are_both_heard() {
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
             call.send(side, &with_pt(one.packets(1_050.0, 4, start, &mut random), one_pt));
             if sides.contains(&side) {
-                // The second line speaks at another moment, or at once.
+                // The second line carries sound later, or at once.
                 let (from_ms, seconds) = (1_060.0 + 2_000.0 * random.f64(), random.u32(1..3));
                 call.send_on(4002, side, &with_pt(two.packets(from_ms, seconds, 31 - start, &mut random), two_pt));
             }

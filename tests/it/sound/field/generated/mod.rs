@@ -1,7 +1,7 @@
-//! Calls made from the codec fixtures, sent as devices and networks of bug reports send them.
+//! Calls made from the codec fixtures, sent as the devices and networks of bug reports send them.
 //!
-//! The truth is the sound that an independent decoder made of the fixtures, laid where it was sent. Each kind has
-//! variations from a seed: the codec, the side, the moment, the spacing. [`builder`] makes the calls.
+//! The truth is the sound that an independent decoder made of the fixtures, placed at the times of the packets. A seed
+//! varies each kind of call: the codec, the side, the time, the distance. [`builder`] makes the calls.
 
 mod builder;
 mod formats;

@@ -1,4 +1,4 @@
-//! Media on other addresses than the descriptions announce.
+//! Media on other addresses than the session descriptions announce.
 
 use callspan::call::record::Side;
 use callspan::net::Endpoint;
@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::builder::{CodedVoice, FieldCall, assert_none, seeds, with_pt};
 use crate::support::phones::{describe, media, signalling};
 
-/// How addresses differ from those in the descriptions.
+/// Differences between the addresses of packets and those in the session descriptions.
 #[derive(Clone, Copy, Debug)]
 enum Deviation {
     /// A side sends from another port than it announced.
@@ -20,7 +20,7 @@ enum Deviation {
     HostNames,
     /// Both sides announce one multicast address.
     Multicast,
-    /// A side announces its IPv4 address, and the packets have that address within an IPv6 address.
+    /// A side announces its IPv4 address, and its packets have that address embedded in an IPv6 address.
     Nat64,
 }
 
@@ -34,7 +34,7 @@ const DEVIATIONS: [Deviation; 6] = [
 ];
 
 impl Deviation {
-    /// The address in the description of a side.
+    /// Returns the address in the session description of a side.
     fn announced(self, side: Side) -> String {
         let ip = format!("IP4 10.0.0.{}", 1 + side.channel());
         match self {
@@ -50,14 +50,14 @@ impl Deviation {
         describe(side, audio).replace(&format!("IP4 10.0.0.{}", 1 + side.channel()), &self.announced(side))
     }
 
-    /// Source and destination of the packets of a side. `deviates` is the side that deviates, if only one does.
+    /// Returns source and destination of the packets of a side. `deviates` is the side that deviates, if only one does.
     fn flow(self, side: Side, deviates: Side, port: u16) -> (Endpoint, Endpoint) {
         let (src, dst) = (media(side), media(side.other()));
         let is_it = side == deviates;
         match self {
             Self::OtherPort if is_it => (src.with_port(port), dst),
             Self::OtherHost if is_it => (Endpoint::v4([10, 0, 7, 7], port), dst),
-            // The NAT of the home gives the telephone another address and port.
+            // The NAT of the telephone's home changes its address and port.
             Self::ExternalAddress if side == Side::Caller => (home(port), dst),
             Self::ExternalAddress => (src, home(port)),
             Self::Multicast => (src, Endpoint::v4([239, 1, 2, 3], 4000)),
@@ -67,7 +67,7 @@ impl Deviation {
     }
 }
 
-/// The public address of the caller's home.
+/// Returns the public address of the caller's home.
 fn home(port: u16) -> Endpoint {
     Endpoint::v4([198, 51, 100, 7], port)
 }

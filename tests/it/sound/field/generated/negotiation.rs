@@ -1,4 +1,4 @@
-//! Descriptions that give a payload type another meaning than its sender does.
+//! Session descriptions that give a payload type another meaning than its sender does.
 
 use callspan::call::record::{EventKind, ProblemKind, Side};
 use fastrand::Rng;
@@ -8,13 +8,13 @@ use crate::support::phones::{describe, mulaw, record};
 
 const EVENTS: &str = "telephone-event/8000";
 
-/// An audio line with two payload types.
+/// Returns an audio line with two payload types.
 fn two(first: (u8, &str), second: (u8, &str)) -> String {
     let (one, other) = (first.0, second.0);
     format!("RTP/AVP {one} {other}\r\na=rtpmap:{one} {}\r\na=rtpmap:{other} {}\r\n", first.1, second.1)
 }
 
-/// Both sides send a voice, each under its own payload type.
+/// Plays a call in which both sides send a voice, each under its own payload type. Returns the faults.
 fn faults(name: &str, voice: &CodedVoice, lines: [&str; 2], pts: [u8; 2]) -> Vec<String> {
     let mut random = Rng::with_seed(u64::from(pts[0]));
     let mut call = FieldCall::answered(lines[0], lines[1]);
@@ -45,9 +45,9 @@ fn each_side_that_sends_by_its_own_description_is_heard() {
         let voice = CodedVoice::fixture(name);
         let lines = [two((96, voice.rtpmap), (97, EVENTS)), two((97, voice.rtpmap), (96, EVENTS))];
         wrong.extend(faults(&format!("{name} and events"), &voice, [&lines[0], &lines[1]], [96, 97]));
-        // One side alone sends by its own description.
+        // Only one side sends by its own session description.
         wrong.extend(faults(&format!("{name} and events, caller"), &voice, [&lines[0], &lines[1]], [96, 96]));
-        // The audio comes under the payload type of the events.
+        // The audio comes under the payload type of the telephone-events.
         let line = two((96, voice.rtpmap), (101, EVENTS));
         wrong.extend(faults(&format!("{name} as event"), &voice, [&line, &line], [101, 96]));
     }
@@ -63,7 +63,7 @@ fn pressed_keys_are_no_audio_under_any_description() {
     for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
         let mut packets = voice.packets(1_050.0, 4, start, &mut random);
         let (first, time) = (packets[100].sequence, packets[100].time);
-        // Ten packets of one key, the end thrice (RFC 4733 section 2.5.1), in place of audio.
+        // Ten packets of one key, the end three times (RFC 4733 section 2.5.1), in place of audio.
         for n in 0..10_u16 {
             let packet = &mut packets[100 + usize::from(n)];
             let duration = (160 * (n + 1)).to_be_bytes();
@@ -117,7 +117,7 @@ fn offer_that_reuses_a_payload_type_is_in_force_with_its_answer_only() {
     assert_none(&wrong);
 }
 
-/// A session description with T.38 in place of audio.
+/// Returns a session description with T.38 in place of audio.
 fn t38(side: Side) -> String {
     let audio = describe(side, "RTP/AVP 0\r\n");
     let session = audio.split("m=audio").next().unwrap();
@@ -129,7 +129,7 @@ fn fax_is_called_fax_also_without_t38() {
     for (name, word) in [("accepted", "T.38"), ("refused", "refused"), ("tones", "tone")] {
         let mut call = FieldCall::answered("RTP/AVP 0\r\n", "RTP/AVP 0\r\n");
         let (voice, mut random) = (CodedVoice::fixture("pcmu"), Rng::with_seed(3));
-        // The machine that answers sends 2100 Hz for 2.6 s, the other one is silent.
+        // The fax machine that answers sends 2100 Hz for 2.6 s, the other one is silent.
         let mut packets = with_pt(voice.packets(1_050.0, 4, 0, &mut random), 0);
         for (n, packet) in packets.iter_mut().enumerate() {
             let sample = |k: usize| (f64::from((n * 160 + k) as u32) * 2_100.0 / 8_000.0 * std::f64::consts::TAU).sin();

@@ -1,4 +1,4 @@
-//! Packets that leave at other moments or in another shape than usual.
+//! Packets that are sent at other times or in another form than usual.
 
 use callspan::call::record::{ProblemKind, Side};
 use fastrand::Rng;
@@ -118,7 +118,8 @@ fn payload_types_64_to_95_are_audio_with_and_without_the_marker() {
         let (spurt, kind) = (*random.choice(&[1, 1, 2, 7, 120]).unwrap(), random.usize(0..7));
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
             let mut packets = with_pt(voice.packets(1_050.0, 4, start, &mut random), pt);
-            // The first packet of a talk spurt has the bytes of RTCP. Small sequence numbers look like its length.
+            // The first bytes of a talk spurt's first packet are also valid RTCP. A small sequence number looks like
+            // the length of an RTCP packet.
             let first = *random.choice(&[1, 65_500, packets[0].sequence]).unwrap();
             for (n, packet) in packets.iter_mut().enumerate() {
                 packet.marker = n % spurt == 0;
@@ -144,7 +145,7 @@ fn payload_types_64_to_95_are_audio_with_and_without_the_marker() {
     assert_none(&wrong);
 }
 
-/// An RTCP datagram: compound, of reduced size (RFC 5506), or SRTCP (RFC 3711).
+/// Returns an RTCP datagram: compound, reduced-size (RFC 5506), or SRTCP (RFC 3711).
 fn rtcp(kind: usize, own: u32, other: u32, random: &mut Rng) -> Vec<u8> {
     let packet = |head: u8, kind: u8, body: &[u8]| {
         let words = (body.len() / 4) as u16 + 1;

@@ -1,4 +1,4 @@
-//! Keys that come into force at another moment than the signalling says.
+//! SRTP keys that come into force at another time than the signalling says.
 
 use callspan::call::record::Side;
 
@@ -6,7 +6,7 @@ use crate::sound::score::{PacketFate, SpokenSide};
 use crate::sound::srtp::{SrtpMasterKey, assert_heard, both, savp, seal_as, sealed};
 use crate::support::phones::{MirroredTraffic, describe, record};
 
-/// The end of a re-INVITE of the caller.
+/// The result of the caller's re-INVITE.
 #[derive(Clone, Copy, Debug)]
 enum OfferEnd {
     Pending,
@@ -14,8 +14,8 @@ enum OfferEnd {
     Answered,
 }
 
-/// A call that goes from one description to another by a re-INVITE at 4,000 ms, which ends at 4,500 ms. The senders change
-/// at `change_ms`.
+/// Plays a call that changes its session description by a re-INVITE at 4,000 ms, which ends at 4,500 ms. The senders
+/// change at `change_ms`. Checks that all sound is recorded.
 fn assert_change_is_heard(name: &str, [from, to]: [Option<u8>; 2], end: OfferEnd, change_ms: f64) {
     let (mut wire, mut talks): (_, [SpokenSide; 2]) = (MirroredTraffic::default(), both());
     let key = |number: u8, side: Side| SrtpMasterKey::new(number + side.channel() as u8);
@@ -57,7 +57,7 @@ fn packets_tell_whether_they_are_encrypted_while_an_offer_changes_it() {
             assert_change_is_heard(&format!("{from:?} to {to:?}, {end:?}, {change_ms}"), [from, to], end, change_ms);
         }
     }
-    // Who encrypts from the offer on is heard with the keys of the answer.
+    // A sender that encrypts from the offer on is recorded with the keys of the answer.
     for from in [None, Some(10)] {
         assert_change_is_heard("from the offer on", [from, Some(20)], OfferEnd::Answered, 4_100.0);
     }
