@@ -43,7 +43,7 @@ pub(super) struct Viewer {
 pub(super) struct NavCounts {
     /// Number of live calls.
     pub(super) live: usize,
-    /// Number of alarms whose problem has not ended.
+    /// Number of alarms with a problem that has not ended.
     pub(super) alarms: usize,
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct ServiceStatus {
     pub(crate) legs_live: usize,
     /// Number of calls that ended since the start.
     pub(crate) calls_ended: u64,
-    /// Number of alarms whose problem has not ended.
+    /// Number of alarms with a problem that has not ended.
     pub(crate) alarms: usize,
     /// Counts of dropped calls and packets since the start.
     #[serde(rename = "left_aside")]

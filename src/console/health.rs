@@ -30,7 +30,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 struct HealthFacts {
     status: ServiceStatus,
-    /// Alarms whose problem has not ended, the newest first.
+    /// Alarms with a problem that has not ended, the newest first.
     alarms: Vec<Alarm>,
     /// Result of the last test call that was made with `--alarm`.
     test: Option<SelfTestResult>,
@@ -207,7 +207,7 @@ fn show(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
     pages::shell(viewer, t("Health", "Состояние"), NavEntry::Health, &[], &body)
 }
 
-/// Returns the notice about an alarm whose problem has not ended.
+/// Returns the notice about an alarm with a problem that has not ended.
 fn alarm(state: &ConsoleState, viewer: &Viewer, alarm: &Alarm) -> Markup {
     let lang = viewer.lang;
     let t = |en, ru| lang.of_two(en, ru);

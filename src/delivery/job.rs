@@ -603,5 +603,5 @@ const FORBIDDEN: &str = "a no_register rule in the configuration excludes this c
 /// Reason text of a job that a `no_register` rule ended while the outcome of the registration was unknown.
 const FORBIDDEN_UNSURE: &str = "a no_register rule in the configuration excludes this call from Pyrus, but an earlier registration may have succeeded: check in the form whether the call is there";
 
-/// Reason text of a part whose file is encrypted.
+/// Reason text of a part with an encrypted file.
 const ENCRYPTED: &str = "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE) and attach it to the task by hand";

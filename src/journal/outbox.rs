@@ -196,7 +196,7 @@ fn restrict(path: &Path) {
 const FILE_NAME: &str = "outbox.sqlite";
 /// Maximum number of damaged files that are kept. Beyond it, the last one is replaced.
 const MAX_ASIDE: u32 = 9;
-/// Maximum number of messages: a day of a busy office whose receiver does not answer, about 100 MB.
+/// Maximum number of messages: a day of a busy office with a receiver that does not answer, about 100 MB.
 const MAX_MESSAGES: u32 = 20_000;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outbox (

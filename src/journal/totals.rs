@@ -18,7 +18,7 @@ pub(crate) struct PeriodTotals {
     pub(crate) owed: u64,
     /// Number of calls with a parked delivery, about which a person must decide.
     pub(crate) parked: u64,
-    /// Number of calls whose delivery was given up.
+    /// Number of calls with a delivery that was given up.
     pub(crate) dead: u64,
 }
 

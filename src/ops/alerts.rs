@@ -80,7 +80,7 @@ pub struct Alerts {
     command: SharedCommand,
     /// Other receivers of alarms: webhooks, mail and Telegram.
     ways: Option<AlarmWays>,
-    /// Alarms whose problem has not ended, the newest last; at most [`MAX_OPEN`].
+    /// Alarms with a problem that has not ended, the newest last; at most [`MAX_OPEN`].
     open: Arc<Mutex<VecDeque<Alarm>>>,
     /// Progress counter of the thread, for the supervision of threads.
     life: ThreadLife,
@@ -161,7 +161,7 @@ impl Alerts {
         self.ways.as_ref().map(AlarmWays::start).transpose()
     }
 
-    /// Returns the alarms of the last day whose problem has not ended, the newest last.
+    /// Returns the alarms of the last day with a problem that has not ended, the newest last.
     pub(crate) fn open_alarms(&self) -> Vec<Alarm> {
         let now = wall_clock();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -387,7 +387,7 @@ pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
 /// Name of the file in the state folder with the last runs of the command and the held-back alarms.
 const HISTORY_FILE: &str = "alarms.json";
-/// Maximum number of open alarms (those whose problem has not ended) that the status shows.
+/// Maximum number of open alarms (those with a problem that has not ended) that the status shows.
 const MAX_OPEN: usize = 50;
 /// Time after which an alarm is no longer shown as open, for kinds that have no alarm about their end.
 const OPEN_FOR: Duration = Duration::from_secs(86_400);

@@ -56,7 +56,7 @@ pub(crate) struct ServiceReport {
     pub(crate) drops: DropCounters,
     /// Number of calls still to be delivered to Pyrus.
     pub(crate) owed: u64,
-    /// Alarms whose problem has not ended, the newest last.
+    /// Alarms with a problem that has not ended, the newest last.
     pub(crate) alarms: Vec<Alarm>,
     /// Addresses that were recognised as PBXs.
     pub(crate) pbx_hosts: Vec<String>,

@@ -37,7 +37,7 @@ pub struct ThreadLife {
 }
 
 impl ThreadLife {
-    /// Creates the progress of a thread whose rounds are counted by `ticks`.
+    /// Creates the progress of a thread that counts its rounds by `ticks`.
     pub(crate) fn of_ticks(ticks: TickCounter) -> Self {
         Self { ticks, has_ended: Arc::default() }
     }

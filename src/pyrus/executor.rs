@@ -616,7 +616,7 @@ async fn sleep(time: Duration) {
 /// Length of the queue of call updates. A full queue blocks the sender.
 pub(crate) const UPDATE_QUEUE_LENGTH: usize = 1024;
 
-/// Maximum number of updates whose rows are stored together.
+/// Maximum number of updates with rows that are stored together.
 const UPDATE_BATCH: usize = 256;
 
 /// Interval at which a waiting caller can decide to stop waiting.

@@ -84,7 +84,7 @@ impl<W: Write> OggOpusWriter<W> {
         self.out.inner_mut().flush()
     }
 
-    /// Encodes the packet whose samples begin at index `from` of `pending`, and writes the packet before it.
+    /// Encodes the packet with samples from index `from` of `pending`, and writes the packet before it.
     fn encode(&mut self, from: usize) -> io::Result<()> {
         let samples = self.pending.get(from..from + 2 * self.frame_samples).unwrap_or_default();
         let packet = self.encoder.encode_vec(samples, MAX_PACKET_BYTES).map_err(io::Error::other)?;

@@ -18,7 +18,7 @@ pub(crate) struct VerdictFacts {
     pub(crate) packets: u64,
     /// Whether media flowed between the hosts of the call, but between addresses that a NAT changed.
     pub(crate) is_behind_nat: bool,
-    /// A side whose packets contain no speech although the other side talks; `None` if there is no such side.
+    /// A side with packets that contain no speech although the other side talks; `None` if there is no such side.
     pub(crate) mute: Option<Side>,
     /// The kind of fax, if the call was a fax.
     pub(crate) fax: Option<FaxKind>,

@@ -66,9 +66,9 @@ pub struct SideReport {
     pub decoded: u64,
     /// Number of packets that gave no sound, by reason.
     pub silent: BTreeMap<UndecodableReason, u64>,
-    /// Number of lost packets whose sound a later packet repeated (RFC 2198).
+    /// Number of lost packets with sound that a later packet repeated (RFC 2198).
     pub repaired: u64,
-    /// Number of packets whose payload the engine did not keep.
+    /// Number of packets with a payload that the engine did not keep.
     pub withheld: u64,
     /// Number of telephone-events.
     pub events: u64,
@@ -99,9 +99,9 @@ pub struct SideReport {
     pub silence_s: f64,
     /// Whether the answering tone of a fax or modem was heard.
     pub answer_tone: bool,
-    /// Streams whose timestamps run on another clock than announced: SSRC, announced and true clock (Hz).
+    /// Streams with timestamps of another clock than announced: SSRC, announced and true clock (Hz).
     pub wrong_clocks: Vec<(Ssrc, u32, u32)>,
-    /// Number of packets whose timestamps are useless. They were placed by sequence number and duration.
+    /// Number of packets with useless timestamps. They were placed by sequence number and duration.
     pub broken_stamps: u64,
     /// Number of packets in streams whose timestamps jump every few packets, whatever clock is assumed.
     pub scattered: u64,

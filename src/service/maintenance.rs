@@ -224,7 +224,7 @@ impl Iterator for RetentionCandidates<'_> {
     }
 }
 
-/// Number of calls whose removal is written to the journal at once.
+/// Number of calls with a removal that is written to the journal at once.
 const REMOVAL_BATCH: usize = 50;
 /// Number of rows read from the journal at once. The journal is locked for some milliseconds.
 const PAGE: u32 = 500;

@@ -11,7 +11,7 @@
 //!   `parallel_render`: threads in place of processes, for `replay`; `render_marker` names the calls that they render.
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
 //!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP), `systemd` (signs of life).
-//! - `state_files`: writes the small files whose contents the capture thread makes.
+//! - `state_files`: writes the small files with contents from the capture thread.
 //! - `topology_file`: stores across restarts which IP addresses were learnt to belong to one machine.
 //! - `test_key`: the key by which the recorder knows its own test calls.
 //! - Before everything else: [`lock`] (one process for each folder), [`recovery`] (opens or rebuilds the journal).

@@ -35,7 +35,7 @@ pub(super) enum BlocksEnd {
 }
 
 impl<R: Read> BlockReader<R> {
-    /// Creates a reader for an input whose first byte is at `offset` of the file.
+    /// Creates a reader for an input with its first byte at `offset` of the file.
     pub(super) fn new(input: R, offset: u64) -> Self {
         Self { input, buffer: Vec::new(), from: 0, offset }
     }

@@ -60,7 +60,7 @@ impl ToneShares {
         left[1] > MOST && right[0] > MOST
     }
 
-    /// Returns the sides whose tone is missing in their own channel.
+    /// Returns the sides without their tone in their own channel.
     pub(super) fn missing(&self) -> Vec<Side> {
         [Side::Caller, Side::Callee]
             .into_iter()

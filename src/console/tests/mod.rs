@@ -170,7 +170,7 @@ impl Office {
         Self::with_console(extensions, crate::ops::config::ConsoleConfig::default())
     }
 
-    /// Creates such an office whose console has these settings.
+    /// Creates such an office with a console that has these settings.
     pub(super) fn with_console(extensions: &[&str], settings: crate::ops::config::ConsoleConfig) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let journal = journal::config::Config { dir: dir.path().to_owned() };

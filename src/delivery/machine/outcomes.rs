@@ -321,7 +321,7 @@ const fn is_refusal(verdict: &ResponseVerdict) -> bool {
     )
 }
 
-/// Sets back the progress of a job whose request failed or has an unknown outcome.
+/// Sets back the progress of a job after a request that failed or has an unknown outcome.
 fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) {
     let perhaps = matches!(verdict, ResponseVerdict::Backoff { effect: RequestEffect::Possible, .. });
     match kind {

@@ -17,10 +17,10 @@ pub struct DeliverySummary {
     pub waiting: usize,
     /// Number of calls with a request that is in progress or due.
     pub owed: usize,
-    /// Calls whose delivery is parked: the administrator must act.
+    /// Calls with a parked delivery: the administrator must act.
     pub parked: Vec<TroubledCall>,
-    /// Calls whose delivery was given up: the call or a recording is missing in Pyrus. At most [`MAX_DEAD_KEPT`], the
-    /// newest.
+    /// Calls with a delivery that was given up: the call or a recording is missing in Pyrus. At most [`MAX_DEAD_KEPT`],
+    /// the newest.
     pub dead: Vec<TroubledCall>,
     /// Number of requests that were repeated because Pyrus gave no definite response to the first attempt. Pyrus may
     /// have carried them out twice.
@@ -46,7 +46,7 @@ pub enum DeliveryBlocker {
     Unreachable,
 }
 
-/// A call whose delivery is parked or was given up.
+/// A call with a delivery that is parked or was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TroubledCall {
     /// The call's id.

@@ -39,13 +39,13 @@ pub(crate) struct CallTally {
     pub(crate) silent: u64,
     /// Calls counted in `silent` that had media between their hosts, but at other addresses than the SDP announced.
     pub(crate) behind_nat: u64,
-    /// SRTP streams whose keys are in the signalling.
+    /// SRTP streams with keys in the signalling.
     pub(crate) with_keys: u64,
-    /// SRTP streams whose keys were agreed over DTLS.
+    /// SRTP streams with keys agreed over DTLS.
     pub(crate) dtls: u64,
     /// Streams of ZRTP, a key agreement within the media stream.
     pub(crate) zrtp: u64,
-    /// SRTP streams whose keys the mirror port did not show.
+    /// SRTP streams with keys that the mirror port did not show.
     pub(crate) no_keys: u64,
     /// The streams counted in `no_keys` that may still get keys, because their SDP answer has not been seen yet.
     pub(super) keyless: BTreeSet<(LegId, u32)>,

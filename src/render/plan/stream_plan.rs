@@ -81,7 +81,7 @@ impl StreamPlan {
         !self.keys.is_empty()
     }
 
-    /// Returns the formats whose timestamps have another clock than announced: announced and true clock, Hz.
+    /// Returns the formats with timestamps of another clock than announced: announced and true clock, Hz.
     pub(in crate::render) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
         let clocks = self.clocks.iter().filter_map(|(&(_, announced), clock)| match clock {
             MediaClock::Clock(hz) => Some((announced, *hz)),
@@ -108,7 +108,7 @@ pub(in crate::render) struct ArrivedPacket {
 }
 
 impl ArrivedPacket {
-    /// Returns the arrival of a packet whose duration is not needed.
+    /// Returns the arrival of a packet for which the duration is not needed.
     pub(in crate::render) const fn without_length(packet: &PacketEntry<'_>, head: RtpHeaderFields) -> Self {
         Self { at: packet.at, head, length_ns: None }
     }

@@ -47,7 +47,7 @@ impl StreamPlayer {
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload: primary.payload.to_vec() }, redundant })
     }
 
-    /// Plays the redundant blocks whose own packets were lost. Returns how many of the `lost` packets before this one
+    /// Plays the redundant blocks of lost packets. Returns how many of the `lost` packets before this one
     /// are still missing.
     pub(super) fn play_redundant(
         &mut self,

@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 mod redundancy;
 
-/// A sender of mu-law whose payload shows the number of the packet.
+/// A sender of mu-law with payloads that show the number of the packet.
 struct TestSender {
     stream: u32,
     side: Side,

@@ -59,7 +59,7 @@ struct DiskLeg {
     tracker: IndexTracker,
 }
 
-/// A closed leg whose call has not ended yet.
+/// A closed leg of a call that has not ended yet.
 #[derive(Debug)]
 struct ClosedLeg {
     name: String,

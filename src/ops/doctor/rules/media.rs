@@ -118,7 +118,7 @@ pub(super) fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports calls whose media was seen at other addresses than their signalling announces.
+/// Reports calls with media at other addresses than their signalling announces.
 fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
     let (hidden, talked) = (look.calls.behind_nat, look.calls.talked);
     (hidden > 0).then(|| {

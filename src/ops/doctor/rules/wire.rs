@@ -66,7 +66,7 @@ fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports frames whose link type callspan cannot decode.
+/// Reports frames with a link type that callspan cannot decode.
 fn link(look: &Observation) -> Option<DoctorFinding> {
     let unknown = look.decode.dropped.unknown_link;
     (unknown > 0).then(|| {

@@ -197,7 +197,7 @@ fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
     taps.map(|(tap, i)| (tap, whole + i)).filter(|(_, i)| reached.contains(i)).map(|(tap, i)| tap * at(i)).sum()
 }
 
-/// Returns the number of the block whose position is nearest to `to`.
+/// Returns the number of the block with the position nearest to `to`.
 fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     let mut best = (0, f32::INFINITY);
     for block in 0..BLOCKS {
