@@ -122,7 +122,7 @@ struct StaticPayloadType {
 /// The format of a static payload type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StaticFormat {
-    /// The codec.
+    /// Codec that the payload type stands for.
     pub(crate) codec: Codec,
     /// RTP clock, Hz. For G.722 it is 8000 although the sound has 16000 (RFC 3551 section 4.5.2).
     pub(crate) clock_hz: u32,

@@ -11,9 +11,9 @@ pub(crate) type DecodedSink<'s> = dyn FnMut(DecodedItem<'_>) + 's;
 pub struct UdpDatagram<'a> {
     /// Capture time of the last byte, on the capture timeline.
     pub at: Timestamp,
-    /// Sender.
+    /// Endpoint that sent the datagram.
     pub src: Endpoint,
-    /// Receiver.
+    /// Endpoint that receives the datagram.
     pub dst: Endpoint,
     /// The captured bytes of the UDP payload.
     pub payload: &'a [u8],
@@ -40,9 +40,9 @@ pub struct TcpStreamChunk<'a> {
     /// Capture time of the segment with these bytes. Bytes that waited for an earlier segment keep their own capture
     /// time, so it can lie up to 3 s before the current frame.
     pub at: Timestamp,
-    /// Sender.
+    /// Endpoint that sends the stream.
     pub src: Endpoint,
-    /// Receiver.
+    /// Endpoint that receives the stream.
     pub dst: Endpoint,
     /// The bytes, a gap, or the end of the stream.
     pub event: TcpStreamEvent<'a>,

@@ -114,7 +114,7 @@ pub(crate) struct PyrusCallFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum PyrusRegistration {
-    /// Not registered.
+    /// The call is not registered in Pyrus yet.
     Owed,
     /// The request to register was sent and has no response yet. After a restart this becomes
     /// [`PyrusRegistration::Unsure`].
@@ -122,7 +122,7 @@ pub(crate) enum PyrusRegistration {
     /// A request to register was sent, and its outcome is unknown. If a recording is expected, the request is not
     /// repeated: attaching the recording by `external_id` alone will show whether the call is registered.
     Unsure,
-    /// Registered.
+    /// The call is registered in Pyrus.
     Known {
         /// Id of the Pyrus task, if a response contained it.
         task_id: Option<u64>,
@@ -203,7 +203,7 @@ pub(crate) struct UploadReceipt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum JobStatus {
-    /// The job continues.
+    /// The job has steps left, or waits for more of the call.
     #[serde(rename = "going")]
     Active {
         /// End of the pause after a failure; `None` without a failure.

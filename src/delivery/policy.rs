@@ -20,7 +20,7 @@ pub enum RegisterAt {
     Ringing,
     /// At the INVITE, after a time in which the numbers of the call become known.
     Invite,
-    /// At the answer.
+    /// When the call is answered.
     Answer,
     /// At the end of the call.
     End,
@@ -55,7 +55,7 @@ pub enum RatingType {
     /// A number, as in the example of the Pyrus reference.
     #[default]
     Number,
-    /// A text.
+    /// The field takes text.
     Text,
 }
 

@@ -28,7 +28,7 @@ pub struct ScriptFile {
 pub struct ScriptStep {
     /// The endpoint whose requests the step affects.
     pub endpoint: FakeEndpoint,
-    /// The fault step.
+    /// The fault step to add.
     #[serde(flatten)]
     pub step: FaultStep,
 }

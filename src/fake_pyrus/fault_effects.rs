@@ -13,7 +13,7 @@ use super::routes::no_such_resource;
 
 /// What a fault does before the body of the request is read.
 pub(super) enum EarlyAction {
-    /// Nothing.
+    /// Read the body as usual.
     None,
     /// Send this reply and close the connection.
     Reply(FakeReply),

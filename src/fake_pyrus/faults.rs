@@ -41,7 +41,7 @@ pub enum FaultTiming {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
-    /// The fault.
+    /// The fault to simulate.
     pub fault: PyrusFault,
     /// When the fault happens. If absent, the default of the fault applies ([`FaultStep::new`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]

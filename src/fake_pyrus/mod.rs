@@ -62,7 +62,7 @@ pub enum FakeError {
     /// The fake cannot listen on an address.
     #[error("cannot listen on {address}: {source}{}", remedy(.source))]
     Listen {
-        /// The address.
+        /// The address that cannot be used.
         address: SocketAddr,
         /// Error of the operating system.
         source: std::io::Error,

@@ -33,7 +33,7 @@ pub(super) struct PartHeader {
     pub(super) content_type: Option<String>,
 }
 
-/// The parser state.
+/// Parses a multipart body piece by piece.
 #[derive(Debug)]
 pub(super) struct MultipartParser {
     /// The delimiter between parts: CRLF, two hyphens, and the boundary.

@@ -27,7 +27,7 @@ pub struct RequestLogEntry {
     pub at: String,
     /// The listener that received the request.
     pub host: ApiHost,
-    /// The endpoint.
+    /// The endpoint that received the request.
     pub endpoint: FakeEndpoint,
     /// HTTP method.
     pub method: String,

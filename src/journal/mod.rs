@@ -132,7 +132,7 @@ pub enum Error {
     /// There is no journal file.
     #[error("there is no journal {path}: either nothing was recorded with this configuration, or [state] dir is wrong")]
     Missing {
-        /// The expected path.
+        /// The path at which the journal was expected.
         path: PathBuf,
     },
     /// SQLite found the file damaged.

@@ -53,7 +53,7 @@ pub enum AlarmKind {
     ServiceFailed,
     /// No SIP arrives at an hour of the day at which SIP arrives on other days.
     MirrorSilent,
-    /// SIP arrives again.
+    /// SIP arrives again after [`Self::MirrorSilent`].
     MirrorSilentOver,
     /// The mirror port shows only one direction of calls.
     MirrorOneSided,

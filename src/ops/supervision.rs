@@ -91,7 +91,7 @@ struct SupervisedThread {
 pub struct StalledThread {
     /// Name of the thread.
     pub name: &'static str,
-    /// Time without progress.
+    /// Time for which the thread has made no progress.
     pub since: Duration,
     /// True if the stall lets systemd restart the service.
     pub is_vital: bool,

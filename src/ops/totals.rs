@@ -13,7 +13,7 @@ pub(crate) struct VerdictTotals {
 }
 
 impl VerdictTotals {
-    /// Counts one call.
+    /// Adds one call to the totals.
     pub(crate) fn add(&mut self, record: &CallRecord) {
         self.add_many(record.verdict, 1);
     }

@@ -65,7 +65,7 @@ impl SegmentWriter {
         Ok(Self { file, channels: spec.channels, part, hash, peaks })
     }
 
-    /// Writes samples.
+    /// Appends samples of both channels to the file.
     pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         match self.channels {
             ChannelOrder::Same => self.write_in_order(frames),

@@ -67,7 +67,7 @@ pub(crate) struct SideFacts {
 /// How much of a side can be heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Audibility {
-    /// Nothing was decoded.
+    /// No packet of the side was decoded.
     #[default]
     Nothing,
     /// Almost nothing was decoded, e.g. only the packets before the encryption began.

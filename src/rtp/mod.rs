@@ -21,7 +21,7 @@ pub(crate) use rtcp_form::RtcpForm;
 /// The protocol of a packet on a media port (RFC 7983 section 7, RFC 5761 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaPacketKind {
-    /// RTP or SRTP.
+    /// RTP, or SRTP, which has the same header.
     Rtp,
     /// RTCP or SRTCP. RTP packets with the marker bit and a payload type of 64 to 95 look the same; [`rtcp_form`]
     /// separates them.

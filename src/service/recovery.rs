@@ -20,7 +20,7 @@ use crate::journal::{self, Journal, config::Config};
 use crate::recording::digest;
 use crate::recording::encrypt::encrypted_path;
 
-/// A usable journal.
+/// A usable journal, and how it was obtained.
 #[derive(Debug)]
 pub struct OpenedJournal {
     /// The journal.

@@ -53,7 +53,7 @@ pub(crate) struct WorkerSetup {
     pub(crate) settings: WorkerSettings,
 }
 
-/// A rendered call.
+/// A call after rendering, with its completed record.
 pub(crate) struct RenderedCall {
     pub(crate) record: CallRecord,
     /// Legs that cannot be rendered. The recording contains none of their sound.

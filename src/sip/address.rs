@@ -18,12 +18,12 @@ pub(crate) enum UriScheme {
     Other,
 }
 
-/// A parsed URI.
+/// A parsed URI of a SIP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipUri {
     /// The original text.
     pub(crate) text: String,
-    /// The scheme.
+    /// The scheme of the URI.
     pub(crate) scheme: UriScheme,
     /// User part, or the number of a `tel:` URI, percent-decoded and without password. Parameters after a telephone
     /// number (e.g. `;npdi;rn=`, RFC 4694) are in `params`. After any other user they are part of the user (RFC 4475

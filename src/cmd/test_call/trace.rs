@@ -82,7 +82,7 @@ pub(super) struct SentCall {
 pub(super) struct CallTrace<'a> {
     /// Configuration of the recorder.
     pub(super) config: &'a Config,
-    /// The test call.
+    /// The test call to look for.
     pub(super) sent: &'a SentCall,
     /// Longest time to wait for the record, and then for Pyrus.
     pub(super) patience: Duration,

@@ -57,7 +57,7 @@ pub(crate) enum AccountError {
     /// A pattern of extensions in a scope can never match.
     #[error("the pattern of extensions \"{pattern}\": {what}; {remedy}")]
     Pattern {
-        /// The pattern.
+        /// The pattern as it was given.
         pattern: String,
         /// Description of the problem.
         what: String,

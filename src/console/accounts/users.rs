@@ -38,12 +38,12 @@ pub(crate) enum AccountRight {
     Notes,
 }
 
-/// An account.
+/// An account of the console: a user or an API token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserAccount {
     /// Unique name.
     pub(crate) name: String,
-    /// Role.
+    /// Role, which decides what the account may do.
     pub(crate) role: AccountRole,
     /// Calls that a listener may see. Other roles may see all calls.
     pub(crate) scope: CallScope,

@@ -24,7 +24,7 @@ pub(crate) struct CheckedMachine {
 /// A system user without login, with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceUser {
-    /// User id.
+    /// Numeric id of the user.
     pub(crate) uid: u32,
     /// Ids of all groups of the user.
     pub(crate) gids: Vec<u32>,

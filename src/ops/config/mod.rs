@@ -129,7 +129,7 @@ impl SecretSources {
 /// A valid configuration, and warnings about it.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedConfig {
-    /// The configuration.
+    /// The configuration that was read.
     pub(crate) config: Config,
     /// The warnings about the configuration, in the order of the lines.
     pub(crate) warnings: Vec<ConfigFinding>,

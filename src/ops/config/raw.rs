@@ -33,7 +33,7 @@ pub(crate) enum ConfigValue {
 /// A value and its line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GivenValue {
-    /// The value.
+    /// The value as it was parsed.
     pub(crate) value: ConfigValue,
     /// Line in the file, counted from 1.
     pub(crate) line: usize,

@@ -18,7 +18,7 @@ use crate::spool::reader::{LegSource, SpoolEntry};
 use crate::time::Timestamp;
 use plan_pass::PlanPass;
 
-/// Parameters of rendering.
+/// Parameters of rendering that do not come from the spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RenderOptions {
     /// Samples per second; `None` means 16000 if a side has a wideband codec, else 8000.

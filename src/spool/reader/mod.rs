@@ -103,7 +103,7 @@ impl SpoolError {
 /// An entry of a spool: a packet or a decision.
 #[derive(Clone, Debug)]
 pub enum SpoolEntry<'a> {
-    /// A packet.
+    /// A captured packet.
     Packet(PacketEntry<'a>),
     /// A decision of the engine.
     Decided(&'a TimedDecision),

@@ -76,7 +76,7 @@ impl RestoredPacket {
 /// An entry that the engine must handle again.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RestoreItem {
-    /// A packet.
+    /// A captured packet.
     Packet(RestoredPacket),
     /// A decision that the engine would not make again from the packets alone.
     Decided(Box<TimedDecision>),
