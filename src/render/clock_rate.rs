@@ -89,7 +89,7 @@ impl ClockRateDetector {
         self.ticks.len() >= ENOUGH_PAIRS
     }
 
-    /// Returns the measure that fits the packets seen so far.
+    /// Returns how the time between two packets is measured, as far as the packets so far show this.
     pub(super) fn media_clock(&self) -> MediaClock {
         if self.ticks.len() < MIN_PAIRS {
             return MediaClock::Clock(self.announced_hz);
