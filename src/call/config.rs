@@ -8,41 +8,41 @@ use crate::call::test_call::TestCallKey;
 /// Configuration of the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Name of the recorder, part of records and ids.
+    /// Name of the recorder, which is part of call records and ids.
     pub appliance: String,
-    /// UDP ports of SIP (`capture.sip_ports`). On these ports, white space or NULs before the first line are accepted. On all
-    /// other ports, the first line must be SIP.
+    /// UDP ports on which SIP is expected (`capture.sip_ports`). On these ports, white space or NULs before the first
+    /// line are accepted. On all other ports, the first line must be SIP.
     pub sip_ports: Vec<u16>,
-    /// Media timeout, seconds.
+    /// Media timeout, seconds: time without media after which a call ends.
     pub silence_s: u32,
     /// Media timeout during a hold, seconds.
     pub hold_s: u32,
     /// Longest call, hours. A longer call is ended.
     pub max_hours: u32,
-    /// Limit of unanswered calls of one source address in a minute. Calls above the limit become one record. 0: no
-    /// limit.
+    /// Maximum number of unanswered calls from one source address in a minute. All calls above it share one record. 0
+    /// means no limit.
     pub scan_per_minute: u32,
-    /// Names of SIP headers. Legs with equal values belong to one call.
+    /// Names of SIP headers by which legs are correlated: legs with equal values belong to one call.
     pub correlation_headers: Vec<String>,
-    /// Lists of addresses, each list naming one machine (`calls.pbx_addresses`). A list with a single address says that
-    /// no other address belongs to that machine.
+    /// Lists of IP addresses (`calls.pbx_addresses`). The addresses of a list belong to one machine. A list with a
+    /// single address says that no other address belongs to that machine.
     pub pbx_addresses: Vec<Vec<IpAddr>>,
-    /// Beginning of the recording.
+    /// When a recording begins: at the answer or at the first media.
     pub start: RecordingStart,
-    /// Length of a recording segment, seconds. 0: recordings are not divided.
+    /// Length of a segment of a recording, seconds. 0 means that recordings are not divided.
     pub part_s: u64,
-    /// Names of SIP headers whose values the record keeps (`headers`).
+    /// Names of SIP headers whose values the call record contains (`headers`).
     pub keep_headers: Vec<String>,
     /// Triggers that pause a recording, e.g. for card numbers.
     pub pause: crate::call::pause::Config,
     /// Configuration of numbers and extensions.
     pub numbers: NumbersConfig,
-    /// Rules about recording and registration; the first match decides.
+    /// The `[[rules]]` about recording and registration. The first rule that matches a call decides.
     pub rules: Vec<CallRule>,
-    /// Key of the recorder's own test calls; `None`: no call is a test call.
+    /// Secret key by which the recorder recognizes its own test calls; without it, no call is a test call.
     pub test_key: Option<TestCallKey>,
-    /// Moment from which delivery may register a call (`pyrus.register_at`). From then on, the call is never merged
-    /// into another call.
+    /// Earliest time in a call at which delivery may register it (`pyrus.register_at`). From then on, the call is never
+    /// merged into another call.
     pub registered_at: RegistrationMoment,
 }
 
@@ -69,24 +69,24 @@ impl Default for Config {
     }
 }
 
-/// Moment from which delivery may register a call (`pyrus.register_at`).
+/// The earliest time in a call at which delivery may register it in Pyrus (`pyrus.register_at`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationMoment {
-    /// The call is announced.
+    /// As soon as the call is announced, shortly after the INVITE.
     Invite,
-    /// As [`RegistrationMoment::PersonKnown`], or any telephone rings.
+    /// As soon as any telephone rings, or as for [`RegistrationMoment::PersonKnown`].
     Ringing,
-    /// The call is answered.
+    /// When the call is answered.
     Answer,
-    /// The extension of the call is known, or a person has answered.
+    /// When the extension of the call is known, or a person has answered.
     #[default]
     PersonKnown,
-    /// The call is over.
+    /// When the call is over.
     End,
 }
 
 impl RegistrationMoment {
-    /// Returns whether the moment has come in a call that is in progress and has this record.
+    /// Returns whether this time has come in a call that is in progress and has this record.
     pub fn has_come(self, record: &CallRecord) -> bool {
         let is_answered = record.answered_at.is_some();
         let has_person = record.internal.is_some()
@@ -102,7 +102,7 @@ impl RegistrationMoment {
     }
 }
 
-/// Beginning of the recording (`recording.start`).
+/// When a recording begins (`recording.start`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordingStart {
     /// At the 2xx to the INVITE.
@@ -112,7 +112,7 @@ pub enum RecordingStart {
     Media,
 }
 
-/// Part of an INVITE that contains a number.
+/// Part of an INVITE from which a number is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NumberSource {
     /// `header:NAME`: a header with a name-addr, a URI or a bare number.
@@ -132,13 +132,14 @@ pub struct NumbersConfig {
     pub extension_pattern: String,
     /// Further extensions. Phones that register are extensions, too.
     pub extensions: Vec<String>,
-    /// Sources of the caller's number; the first source that the INVITE has counts.
+    /// Where the caller's number is taken from. The first of these sources that an INVITE has is used.
     pub from_number: Vec<NumberSource>,
-    /// Sources of the called number; the first source that the INVITE has counts.
+    /// Where the called number is taken from. The first of these sources that an INVITE has is used.
     pub to_number: Vec<NumberSource>,
-    /// Sources of the extension. Empty: the side that matches the extension pattern.
+    /// Where the extension is taken from. If empty, the extension is the side whose number matches the extension
+    /// pattern.
     pub internal_number: Vec<NumberSource>,
-    /// Country code without `+`, e.g. `7`, to convert national numbers to E.164. Empty: numbers stay as dialled.
+    /// Country code without `+`, e.g. `7`, to convert national numbers to E.164. If empty, numbers are not converted.
     pub country_code: String,
     /// Prefix of national calls, e.g. `8` or `0`.
     pub national_prefix: String,
@@ -171,27 +172,27 @@ impl Default for NumbersConfig {
     }
 }
 
-/// One `[[rules]]` entry. All given conditions must match.
+/// One entry of `[[rules]]`. A call must meet all conditions that are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRule {
-    /// Direction of the call.
+    /// Condition: direction of the call.
     pub direction: Option<CallDirection>,
-    /// Pattern of the caller's or the called number.
+    /// Condition: pattern of the caller's or the called number.
     pub number: Option<String>,
-    /// Pattern of the extension.
+    /// Condition: pattern of the extension.
     pub extension: Option<String>,
-    /// Name of a header, and pattern of its value.
+    /// Condition: name of a SIP header, and pattern of its value.
     pub header: Option<(String, String)>,
     /// Action for a matching call.
     pub action: RuleAction,
 }
 
-/// Action of a rule.
+/// Action of a rule for a matching call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleAction {
     /// Record the call and register it in Pyrus.
     Record,
-    /// Keep no media of the call.
+    /// Do not record the call.
     Exclude,
     /// Record the call, but do not register it in Pyrus.
     NoRegister,

@@ -1,7 +1,7 @@
 //! Buffer for RTP packets that arrive before a leg announces their address.
 //!
-//! One ring holds payload bytes, another holds packet headers. Storing a packet costs one copy and two counters. A
-//! search scans the headers only if the counters say that the ring may hold a packet of the wanted address.
+//! One ring holds payload bytes, another holds packet headers. Storing a packet costs one copy and two counters. The
+//! headers are searched only if the counters say that a packet of the wanted address may be stored.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -11,7 +11,7 @@ use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// RTP packets that belong to no known leg yet.
+/// Stored RTP packets that belong to no known leg yet.
 #[derive(Debug)]
 pub(crate) struct EarlyMedia {
     bytes: VecDeque<u8>,
@@ -21,7 +21,7 @@ pub(crate) struct EarlyMedia {
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
-    /// Number of packets that were removed early, or not stored, for lack of space. A call could still have needed
+    /// Number of packets that were removed early, or not stored, for lack of space, although a call could have needed
     /// them.
     dropped: u64,
 }
@@ -118,12 +118,13 @@ impl EarlyMedia {
         }
     }
 
-    /// Returns whether at least `count` stored packets have a flow (source, destination) for which `fits` holds.
+    /// Returns whether at least `count` stored packets have a flow (source, destination) for which `fits` returns true.
     pub(crate) fn has_flow(&self, count: usize, fits: &dyn Fn(Endpoint, Endpoint) -> bool) -> bool {
         self.headers.iter().filter(|h| !h.taken && fits(h.src, h.dst)).take(count).count() == count
     }
 
-    /// Returns the number of packets lost to the bounds: removed before the window had passed, or too large to store.
+    /// Returns the number of packets that were lost for lack of space: removed before [`EARLY_WINDOW`] had passed, or
+    /// too large to store.
     pub(crate) const fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -161,7 +162,7 @@ impl EarlyMedia {
 
 /// Number of hash buckets, a power of two. 40,000 stray packets put two or more into about one bucket in three.
 const BUCKETS: usize = 16_384;
-/// Most stored packets: 8 MiB of G.711. The bound limits the time of a search, which examines each packet.
+/// Maximum number of stored packets: 8 MiB of G.711. It limits the time of a search, which examines each packet.
 const MAX_PACKETS: usize = 50_000;
 /// Largest packet that is stored, in bytes. Voice packets are smaller: 120 ms of L16 at 8 kHz are 1,932 bytes.
 const MAX_PACKET_BYTES: usize = 2_048;

@@ -1,4 +1,5 @@
-//! Names of operating system errors, as errno(3) lists them. A call record names the error that cost it sound.
+//! Names of operating system errors, as errno(3) lists them. A call record names the disk error by which sound was
+//! lost.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -52,12 +53,12 @@ impl<'de> Deserialize<'de> for OsErrno {
     }
 }
 
-// Numbers of Linux on all architectures that callspan runs on (asm-generic/errno-base.h and errno.h).
+// The numbers are those of Linux on all architectures that callspan runs on (asm-generic/errno-base.h and errno.h).
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 const EDQUOT: i32 = 122;
 
-/// Errors that file operations return (open(2), write(2), fsync(2), rename(2)).
+/// Number and symbol of the errors that file operations return (open(2), write(2), fsync(2), rename(2)).
 const SYMBOLS: [(i32, &str); 24] = [
     (1, "EPERM"),
     (2, "ENOENT"),

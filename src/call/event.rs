@@ -1,4 +1,4 @@
-//! Output of the engine: packets and decisions for the spool, call events for recording and delivery.
+//! Output of the engine: packets and decisions for the spool, and call events for journal, recording and delivery.
 
 use crate::call::decision::Decision;
 use crate::call::record::CallRecord;
@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LegId(pub u64);
 
-/// Part of a packet that may be stored.
+/// How much of a packet may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptBytes {
     /// The whole packet.
@@ -20,14 +20,14 @@ pub enum KeptBytes {
     Header(u16),
 }
 
-/// Stores packets and decisions. The engine calls the methods in the order of the blocks in a leg's file. Packets of
-/// early media can be older than a packet before them, by at most [`EARLY_WINDOW`].
+/// Stores the packets and decisions of legs. The order of the calls is the order in which the spool file has them.
+/// Packets of early media can be older than a packet before them, by at most [`EARLY_WINDOW`].
 pub trait LegSink {
     /// Opens the file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);
     /// Stores a SIP or media packet of a leg.
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
-    /// Stores a decision about a leg that holds from `at`.
+    /// Stores a decision about a leg that applies from the time `at` on.
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision);
     /// Closes the file of a leg.
     fn close(&mut self, leg: LegId);
@@ -35,34 +35,37 @@ pub trait LegSink {
     fn discard(&mut self, leg: LegId);
 }
 
-/// Time for which RTP is buffered before its call is known. A spool file is out of order by at most this time.
+/// Time for which RTP is buffered before its call is known. Therefore packets in a spool file are out of order by at
+/// most this time.
 pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Time between the end of a segment and its rendering. By then the spool has all late packets ([`EARLY_WINDOW`]), and
-/// the seconds after the segment that rendering needs.
+/// the packets of the seconds after the segment, which rendering needs.
 pub const SEGMENT_SETTLE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// A change of a call, for recording and delivery.
+/// A change of a call, for journal, recording and delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallEvent {
-    /// A live call changed: its legs are correlated, its extension is known, it rings, or it was answered.
+    /// A live call is new or has changed: its legs were correlated, its extension is known, it rings, or it was
+    /// answered.
     Changed(Box<LiveCall>),
     /// Further segments of a live call are complete and can be rendered.
     SegmentsDue(Box<DueSegments>),
-    /// A rule excludes a live call after a [`CallEvent::SegmentsDue`]: its segments must be deleted. Contains the call's id.
+    /// A rule now excludes a live call whose segments were announced before: they must be deleted. Contains the call's
+    /// id.
     Withdrawn(String),
-    /// A live call was merged into another call, and its id is no longer used. Contains this id.
+    /// A live call was merged into another call, and its id is no longer used. Contains that id.
     Absorbed(String),
     /// A call ended. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
-    /// Calls showed that hosts are one machine, or that they are not. Contains all pairs of hosts as they are known now.
+    /// Calls showed that two hosts are, or are not, one machine. Contains all pairs that are known now.
     Learnt(Vec<MachinePair>),
 }
 
 /// Whether the `[[rules]]` allow to register a call in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationPolicy {
-    /// Allowed; the `[pyrus]` section decides.
+    /// The rules allow it; the `[pyrus]` section decides.
     #[default]
     Allowed,
     /// A rule forbids the registration.
@@ -72,16 +75,16 @@ pub enum RegistrationPolicy {
 /// A call that is not over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LiveCall {
-    /// Current state of the call's record.
+    /// Present state of the call record.
     pub record: CallRecord,
     /// Whether the call may be registered in Pyrus.
     pub registration: RegistrationPolicy,
 }
 
-/// A live call with complete segments.
+/// A live call of which segments are complete.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueSegments {
-    /// Current state of the call's record.
+    /// Present state of the call record.
     pub record: CallRecord,
     /// Legs as in [`EndedCall::legs`]. Some of their files may still grow.
     pub legs: Vec<EndedLeg>,
@@ -89,21 +92,22 @@ pub struct DueSegments {
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns.
     pub wall_offset_ns: i64,
-    /// Number of complete segments, counted from the first segment. Each ended at least [`SEGMENT_SETTLE`] ago. Media
-    /// came after their end, so that the call cannot end within them.
+    /// Number of complete segments, counted from the first segment. Each ended at least [`SEGMENT_SETTLE`] ago, and
+    /// media arrived after its end.
     pub parts: u32,
 }
 
 /// A call that is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndedCall {
-    /// Record from signalling and RTP headers. Verdict, recordings and the results of rendering are still missing.
+    /// Record from signalling and RTP headers. Verdict, recordings and the results of rendering are added later.
     pub record: CallRecord,
-    /// Legs with a spool file. The leg to be rendered is first.
+    /// Legs that have a spool file. The leg whose sound the recording uses comes first.
     pub legs: Vec<EndedLeg>,
     /// Whether the call may be registered in Pyrus.
     pub registration: RegistrationPolicy,
-    /// Wall clock minus capture time when the call began, ns. The record has wall-clock times, the spool has capture times.
+    /// Wall clock minus capture time when the call began, ns. The record has wall-clock times, the spool has capture
+    /// times.
     pub wall_offset_ns: i64,
 }
 
@@ -117,11 +121,11 @@ impl EndedCall {
 /// A leg with a spool file that can be rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedLeg {
-    /// Id of the leg for the spool.
+    /// Id by which the spool knows the leg.
     pub leg: LegId,
     /// Name of the leg's spool file without extension.
     pub name: String,
-    /// Index in `record.legs`.
+    /// Index of the leg in `record.legs`.
     pub index: usize,
     /// Whether the leg's caller is the caller of the call. If not, left and right are swapped.
     pub same_sides: bool,

@@ -12,7 +12,8 @@ pub(crate) fn conversation_id(appliance: &str, call_id: &str, from_tag: Option<&
     name(invited_at, &[appliance.as_bytes(), call_id.as_bytes(), from_tag.unwrap_or("").as_bytes(), &micros])
 }
 
-/// Returns the name of a leg for its spool file: a UTC stamp and a hash of conversation, Call-ID and hop.
+/// Returns the name of a leg for its spool file: a UTC stamp and a hash of the conversation's id, the Call-ID and the
+/// hop.
 pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoint), at: Timestamp) -> String {
     let hop = format!("{} {}", hop.0, hop.1);
     name(at, &[conversation.as_bytes(), call_id.as_bytes(), hop.as_bytes()])

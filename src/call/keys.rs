@@ -1,11 +1,11 @@
-//! Keys of legs and calls in the [call table](super::call_table). The keys are generational: a key of a removed leg or
-//! call finds nothing.
+//! Keys of legs and calls in the [call table](super::call_table). A key is never used again: the key of a removed leg
+//! or call finds nothing.
 
 use slotmap::new_key_type;
 
 new_key_type! {
-    /// Key of a leg.
+    /// Key of a leg in the call table.
     pub(crate) struct LegKey;
-    /// Key of a call.
+    /// Key of a call in the call table.
     pub(crate) struct CallKey;
 }

@@ -5,8 +5,8 @@
 //! that announces the public address of its NAT, and of a party that announces a host name. Announced addresses are
 //! searched first.
 //!
-//! A PBX behind a NAT can have its media on another host than its SIP. No message names that host, but its flow goes
-//! between the host that sends the other party's SIP and the port that the PBX announced.
+//! A PBX behind a NAT can have its media on another host than its SIP. No message names that media host. But its
+//! packets go between the other party's SIP host and the port that the PBX announced, and are found by these two.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::net::Endpoint;
 /// A leg that announced a media address in its SDP, and the side of the leg that receives there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MediaReceiver {
-    /// Leg that receives.
+    /// Key of the leg.
     pub(crate) slot: LegKey,
     /// Side that receives media at the address.
     pub(crate) side: Side,
@@ -28,22 +28,22 @@ pub(crate) struct MediaReceiver {
 /// The leg and stream to which the packets of a flow belong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowRoute {
-    /// Leg that gets the packets.
+    /// Key of the leg that gets the packets.
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the packets.
     pub(crate) sender: Side,
-    /// Index of the stream that the newest packet belongs to.
+    /// Index, in the leg, of the stream to which the newest packet belongs.
     pub(crate) stream: usize,
 }
 
-/// Media addresses of all live legs. The receivers of one address are ordered by their announcement, newest last. Both
-/// sides of a leg can announce one address, e.g. a multicast group.
+/// Media addresses of all live legs. The receivers at one address are sorted by the time of their announcement, newest
+/// last. Both sides of a leg can announce the same address, e.g. a multicast group.
 #[derive(Debug, Default)]
 pub(crate) struct MediaIndex {
     announced: ReceiverMap,
     presumed: ReceiverMap,
-    /// Receivers behind a NAT with an unknown address. The key is the host of the other party with the port of the
-    /// receiver.
+    /// Receivers behind a NAT whose media host is not known. The key is the host of the other party with the port of
+    /// the receiver.
     unplaced: ReceiverMap,
 }
 
@@ -59,17 +59,17 @@ impl MediaIndex {
         &self.announced
     }
 
-    /// Returns the announced addresses, for changes.
+    /// Returns the announced addresses, to be changed.
     pub(crate) const fn announced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.announced
     }
 
-    /// Returns the presumed addresses.
+    /// Returns the presumed addresses (SIP host with the announced port).
     pub(crate) const fn presumed(&self) -> &ReceiverMap {
         &self.presumed
     }
 
-    /// Returns the presumed addresses, for changes.
+    /// Returns the presumed addresses, to be changed.
     pub(crate) const fn presumed_mut(&mut self) -> &mut ReceiverMap {
         &mut self.presumed
     }
@@ -80,12 +80,13 @@ impl MediaIndex {
         maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
     }
 
-    /// Returns the receivers whose host is not known, by the host of the other party with the port of the receiver.
+    /// Returns the receivers whose media host is not known, by the host of the other party with the port of the
+    /// receiver.
     pub(crate) const fn unplaced(&self) -> &ReceiverMap {
         &self.unplaced
     }
 
-    /// Returns the receivers whose host is not known, for changes.
+    /// Returns the receivers whose media host is not known, to be changed.
     pub(crate) const fn unplaced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.unplaced
     }
@@ -125,21 +126,21 @@ impl ReceiverMap {
     }
 }
 
-/// Reliability of an announced address: whether it identifies the party that announced it.
+/// How reliably an announced address identifies the party that announced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressTrust {
-    /// RTP of the leg came from the address or went to it.
+    /// The leg has sent RTP from the address or received RTP at it.
     Confirmed,
     /// No RTP was seen yet, and no evidence contradicts the address.
     Plausible,
-    /// The address identifies no party: it is private to a network behind a NAT, RTP uses another host, or many parties
-    /// receive there (multicast).
+    /// The address identifies no party: it is private in a network behind a NAT, RTP uses another host, or it is a
+    /// multicast address.
     Unconfirmed,
 }
 
 impl AddressTrust {
-    /// Returns the reliability of an address that `side` announced. `signaller` is the endpoint from which the side
-    /// sends its SIP; `streams` are the streams of the leg.
+    /// Returns how reliable an address is that `side` announced. `signaller` is the endpoint from which the side sends
+    /// its SIP; `streams` are the streams of the leg.
     pub(crate) fn of(announced: Endpoint, side: Side, signaller: Endpoint, streams: &[RtpStream]) -> Self {
         if announced.ip().is_multicast() {
             return Self::Unconfirmed;
@@ -159,7 +160,7 @@ pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
-            // 100.64.0.0/10 is shared by carriers.
+            // The addresses 100.64.0.0/10 are used by the NATs of carriers.
             v4.is_private() || v4.is_link_local() || v4.is_loopback() || (a == 100 && b & 0xc0 == 64)
         }
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
@@ -174,7 +175,7 @@ pub(crate) fn behind_nat64(endpoint: Endpoint) -> Option<Endpoint> {
     Some(Endpoint::v4([a, b, c, d], endpoint.port()))
 }
 
-/// Most receivers at one address. A long chain of proxies needs no more.
+/// Maximum number of receivers at one address. A long chain of proxies needs no more.
 const MAX_RECEIVERS: usize = 16;
 
 #[cfg(test)]
@@ -206,7 +207,7 @@ mod tests {
     fn media_confirms_an_address_or_takes_its_trust_away() {
         assert_eq!(trust("192.168.1.2:5004", "192.0.2.50:5060", &["192.168.1.2:5004"]), AddressTrust::Confirmed);
         assert_eq!(trust("10.1.0.21:5004", "10.1.0.21:5060", &["10.9.0.1:5004"]), AddressTrust::Unconfirmed);
-        // The media comes from another port of the announced host: asymmetric RTP.
+        // The media comes from the announced host, but from another port: asymmetric RTP.
         assert_eq!(trust("10.1.0.21:5004", "10.1.0.21:5060", &["10.1.0.21:5006"]), AddressTrust::Plausible);
     }
 

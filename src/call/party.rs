@@ -8,7 +8,7 @@ use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::test_call::TestCallOrder;
 use crate::sip::{NameAddr, SipMessage, SipUri};
 
-/// Parties of a leg, from its own messages. Fields without a comment are as in [`CallRecord`].
+/// Numbers and names of the parties of a leg, from its own messages. Fields without a comment are as in [`CallRecord`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LegParties {
     /// The caller's number, normalised; the configured word if the caller withholds the number.
@@ -26,11 +26,11 @@ pub(crate) struct LegParties {
     withheld: bool,
     from_extension: bool,
     headers: BTreeMap<String, String>,
-    /// Treatment that `callspan test-call` asks for, if it sent the message.
+    /// What a test call (`callspan test-call`) asks for; `None` if the leg is no test call of this recorder.
     test_order: Option<TestCallOrder>,
 }
 
-/// Names and addresses of the parties, as their messages write them.
+/// Names and addresses of the parties, as written in the messages.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct PartyTexts {
     /// Display name of the caller.
@@ -59,7 +59,8 @@ impl LegParties {
         // The own office gets the caller's extension, although the number is hidden from outside parties (RFC 3325
         // section 7).
         let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
-        // A network that receives the asserted number in spite of Privacy is trusted with the number.
+        // A network that receives the asserted number in spite of Privacy is trusted with it, so the record may have
+        // the number.
         let is_source = numbers.from_number.iter().any(is_asserted);
         let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
         let from = if withheld {
@@ -92,7 +93,7 @@ impl LegParties {
         }
     }
 
-    /// Returns the direction of the call and its extension, by the numbers.
+    /// Returns the direction of the call and its extension, judged by the numbers of this leg.
     pub(crate) fn direction(&self, plan: &NumberPlan) -> (CallDirection, Option<&str>) {
         let direction = plan.direction(self.from.as_deref(), self.to.as_deref());
         let internal = match direction {
@@ -123,12 +124,13 @@ impl LegParties {
         record.test_call = self.test_order.is_some();
     }
 
-    /// Returns the treatment that `callspan test-call` asks for, if it sent the message.
+    /// Returns what a test call (`callspan test-call`) asks for; `None` if the leg is no test call of this recorder.
     pub(crate) const fn test_order(&self) -> Option<TestCallOrder> {
         self.test_order
     }
 
-    /// Writes names and addresses into the record of a click-to-call: the PBX called this party first, then the other one.
+    /// Writes names and addresses into the record of a click-to-call. The PBX called the party of this leg first, and
+    /// then the party of `called`.
     pub(crate) fn fill_click_to_call(&self, called: &Self, record: &mut CallRecord) {
         record.from_uri.clone_from(&self.texts.to_uri);
         record.to_uri.clone_from(&called.texts.to_uri);
@@ -175,7 +177,7 @@ impl LegParties {
     }
 }
 
-/// Returns the number at `source`, normalised.
+/// Returns the normalised number in that part of a message which `source` names.
 fn number_at(
     source: &NumberSource,
     message: &SipMessage<'_>,
@@ -193,8 +195,8 @@ fn number_at(
     plan.normalise(&user).map(|n| text(&n))
 }
 
-/// Returns the user part of the first value of a header that is a telephone number. P-Asserted-Identity can have a SIP URI
-/// and a tel URI (RFC 3325 section 9.1).
+/// Returns the user part of the first value of a header that is a telephone number. P-Asserted-Identity can have a SIP
+/// URI and a tel URI (RFC 3325 section 9.1).
 fn header_number(message: &SipMessage<'_>, name: &str, plan: &NumberPlan) -> Option<String> {
     let users = message.addresses(name).into_iter().filter_map(|address| global_user(&address.uri));
     let is_number = |user: &String| user.bytes().all(|b| b.is_ascii_digit() || b"+*#-.() ".contains(&b));
@@ -218,7 +220,7 @@ fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
 /// context is the beginning of a global number.
 fn global_user(uri: &SipUri) -> Option<String> {
     let Some(user) = uri.user.clone() else {
-        // The URI names the service of an emergency call, e.g. `urn:service:sos` (RFC 5031).
+        // The URI names a service, e.g. an emergency call by `urn:service:sos` (RFC 5031).
         return uri.text.to_ascii_lowercase().starts_with(SERVICE_URN).then(|| uri.text.to_ascii_lowercase());
     };
     let context = uri.params.get("phone-context").filter(|context| context.starts_with('+'));
@@ -235,7 +237,7 @@ fn uri_text(uri: &SipUri) -> String {
         if kept.len() < user.len() && shown.contains(user) {
             shown = shown.replacen(user, kept, 1);
         } else if kept.len() < user.len() {
-            // The pause can be escaped (%2C), so the text is composed again.
+            // The pause can be percent-encoded (%2C), so the URI is written anew from its parts.
             shown = format!("sip:{kept}@{}", uri.host);
         }
     }
@@ -245,8 +247,8 @@ fn uri_text(uri: &SipUri) -> String {
     text(&shown)
 }
 
-/// Returns the number in the newest Diversion, or in the oldest entry of History-Info. A single History-Info entry is the
-/// call itself (RFC 7044 section 9.1).
+/// Returns the number in the newest Diversion, or in the oldest entry of History-Info. A single History-Info entry is
+/// the call itself (RFC 7044 section 9.1).
 fn diverted_from(message: &SipMessage<'_>, plan: &NumberPlan) -> Option<String> {
     number_in(message, "Diversion", plan).or_else(|| match message.addresses("History-Info").as_slice() {
         [first, _, ..] => normal(first, plan),
@@ -304,5 +306,5 @@ const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 const SERVICE_URN: &str = "urn:service:";
 /// Longest name or URI in the record, characters. Longer texts are cut.
 const MAX_TEXT_CHARS: usize = 512;
-/// Most headers of one INVITE that are kept.
+/// Maximum number of headers of one INVITE that are kept.
 const MAX_KEPT_HEADERS: usize = 64;

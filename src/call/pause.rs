@@ -1,12 +1,12 @@
 //! Pause and resume of a recording, e.g. while a caller says a card number.
 //!
-//! Three triggers pause a recording: a SIP message (a configured header or INFO), a DTMF sequence, and
-//! [`crate::call::Engine::handle_pause`] for the local API. During a pause, only the RTP headers of all legs of the
-//! conversation are stored, and the recording is silent.
+//! Three triggers pause a recording: a SIP message (a configured header or INFO), a DTMF sequence, and the API
+//! ([`crate::call::Engine::handle_pause`]). During a pause, only the RTP headers of all legs of the conversation are
+//! stored, and the recording is silent.
 //!
 //! # Invariants
 //! - A DTMF digit is compared and then forgotten. No record, log, spool file or `Debug` output contains it.
-//! - In doubt a call stays paused: if the table is full, a resume is rejected, and a pause never is.
+//! - In doubt a call stays paused: if the list of pauses is full, a resume is refused, but a pause never is.
 //! - A repeated request changes nothing. Several legs can contain the same request, and a restart reads it from the
 //!   spool.
 
@@ -18,30 +18,31 @@ use crate::rtp::RtpPacket;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
-/// Configuration of the triggers. An empty text turns a trigger off.
+/// Configuration of the triggers that pause and resume. An empty text switches a trigger off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Name of the SIP header with a [`PauseAction`], in any message of the call.
+    /// Name of the SIP header that contains a pause or resume request, in any message of the call.
     pub header: String,
-    /// Content-Type of an INFO with a [`PauseAction`] in its body.
+    /// Content-Type of an INFO whose body contains a pause or resume request.
     pub info_type: String,
-    /// DTMF sequence that pauses, of `0-9*#A-D`.
+    /// DTMF sequence that pauses the recording, of `0-9*#A-D`.
     pub dtmf: String,
-    /// DTMF sequence that resumes, of `0-9*#A-D`.
+    /// DTMF sequence that resumes the recording, of `0-9*#A-D`.
     pub resume_dtmf: String,
 }
 
 /// A request to pause or resume a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseAction {
-    /// Stop storing payload.
+    /// Stop storing payload (pause).
     Pause,
-    /// Continue storing payload.
+    /// Store payload again (resume).
     Resume,
 }
 
 impl PauseAction {
-    /// Parses texts like `pause`, `Record: off` or `recording=resume`. The word after the last colon or equals sign counts.
+    /// Parses texts like `pause`, `Record: off` or `recording=resume`. Only the word after the last colon or equals
+    /// sign is used.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.split([';', ',']).next().unwrap_or(text);
         let value = text.rsplit([':', '=']).next().unwrap_or(text);
@@ -70,7 +71,7 @@ impl PauseAction {
     }
 }
 
-/// The pauses of one conversation in order of time. The last pause can still be open.
+/// The pauses of one conversation in order of time. The last pause may not have ended yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PauseHistory {
     spans: Vec<PauseSpan>,
@@ -89,12 +90,12 @@ impl PauseHistory {
         Self { spans: Vec::new(), events: Vec::new() }
     }
 
-    /// Applies a pause or resume request. Returns whether the state changed.
+    /// Applies a pause or resume request. Returns whether it changed the state.
     pub(crate) fn apply(&mut self, action: PauseAction, at: Timestamp, by: &str, side: Option<Side>) -> bool {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (action, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
-            // This is an old request, from the spool or from another leg: the pause has been resumed since.
+            // This pause request is old (read from the spool, or from another leg): that pause has ended since.
             (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
             (PauseAction::Pause, _) => {
                 self.spans.push(PauseSpan { from: at, to: None });
@@ -152,7 +153,7 @@ impl PauseHistory {
     }
 }
 
-/// Recognises the configured DTMF sequences on both sides of a leg (RFC 4733, SIP INFO). The detector holds at most the
+/// Finds the configured DTMF sequences in the digits of both sides of a leg (RFC 4733, SIP INFO). It stores at most the
 /// digits of one sequence.
 #[derive(Clone, Default)]
 pub(crate) struct DtmfDetector {
@@ -161,7 +162,8 @@ pub(crate) struct DtmfDetector {
 
 #[derive(Clone, Default)]
 struct DtmfSideState {
-    /// SSRC and RTP timestamp of the newest telephone-event. All packets of one event have the same timestamp.
+    /// SSRC and RTP timestamp of the newest telephone-event; `None` before the first. All packets of one event have the
+    /// same timestamp.
     newest: Option<(Ssrc, u32)>,
     /// CSeq number of the newest INFO.
     newest_info: Option<u32>,
@@ -176,17 +178,17 @@ impl std::fmt::Debug for DtmfDetector {
     }
 }
 
-/// Result of a telephone-event packet or an INFO: whether a key was pressed, and whether the key completed a sequence.
+/// Result of a telephone-event packet or an INFO: whether a key was pressed, and which request this completes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DtmfPress {
-    /// Whether a new key press began, i.e. an event for the record.
+    /// Whether a new key press began, which is an event for the record.
     pub(crate) fresh: bool,
-    /// Request that this key triggers, because it completed the configured sequence.
+    /// Request that is complete with this key: it is the last one of a configured sequence.
     pub(crate) action: Option<PauseAction>,
 }
 
 impl DtmfDetector {
-    /// Handles a telephone-event packet. `readable` says whether its payload is present and not encrypted.
+    /// Handles a telephone-event packet. `readable` says whether its payload was captured and is not encrypted.
     pub(crate) fn handle_packet(
         &mut self,
         side: Side,
@@ -202,7 +204,8 @@ impl DtmfDetector {
         }
         let pressed = &mut self.sides[side.channel()];
         let mark = (packet.ssrc, packet.time.0);
-        // The last packet of an event is sent three times, and can arrive after the next event began.
+        // The last packet of an event is sent three times, and a copy can arrive after the next event has begun. Such a
+        // copy is no new event.
         let newer = |known: (Ssrc, u32)| known.0 != mark.0 || (mark.1.wrapping_sub(known.1) as i32) > 0;
         if !pressed.newest.is_none_or(newer) {
             return DtmfPress::default();
@@ -211,7 +214,7 @@ impl DtmfDetector {
         pressed.press(at, code, config)
     }
 
-    /// Handles an INFO with a key (`application/dtmf-relay`, `application/dtmf`). Ignores other messages.
+    /// Handles an INFO that reports a key (`application/dtmf-relay`, `application/dtmf`). Ignores other messages.
     pub(crate) fn handle_message(
         &mut self,
         side: Side,
@@ -247,7 +250,7 @@ impl DtmfSideState {
         self.keys.rotate_left(1);
         self.keys[MAX_KEYS - 1] = *key;
         let ends = |sequence: &str| !sequence.is_empty() && self.keys.ends_with(sequence.to_uppercase().as_bytes());
-        // If both sequences end with the same digits, the longer sequence wins.
+        // If both sequences end with the same digits, the longer sequence is recognised.
         let mut sequences =
             [(config.dtmf.as_str(), PauseAction::Pause), (config.resume_dtmf.as_str(), PauseAction::Resume)];
         sequences.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.len()));
@@ -281,17 +284,18 @@ fn key_in_info(body: &[u8]) -> Option<u8> {
     }
 }
 
-/// Keys by event code (RFC 4733 section 3.2).
+/// Keys of a telephone, indexed by event code (RFC 4733 section 3.2).
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
-/// Most digits of a sequence.
+/// Maximum number of digits in a sequence.
 pub(crate) const MAX_KEYS: usize = 16;
 /// Longest time between two digits of a sequence.
 const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);
-/// Most DTMF events in the record, per side of a leg.
+/// Maximum number of DTMF events in the record, per side of a leg.
 const MAX_EVENTS: u32 = 250;
-/// Most pauses of a call (a pause each minute makes 1,440 a day). The last pause then lasts to the end of the call.
+/// Maximum number of pauses of a call (a pause each minute makes 1,440 a day). The last pause then lasts to the end of
+/// the call.
 const MAX_PAUSES: usize = 2_000;
-/// Most bytes of a body that are searched for a request or a key.
+/// Maximum number of bytes of a body that are searched for a request or a key.
 const MAX_BODY: usize = 512;
 /// Content types of an INFO with a key. No RFC defines them; Cisco introduced them.
 const DTMF_INFO_TYPES: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];

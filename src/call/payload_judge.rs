@@ -1,8 +1,9 @@
 //! Finds the format of a payload type from its payloads, where the session descriptions leave a doubt.
 //!
 //! The receiver's description says what a payload type means (RFC 3264 section 5.1). Quirk `own_numbers`: both sides
-//! announce the same dynamic payload types with swapped meanings, and a device sends by its own description. Or a
-//! device sends audio with a payload type that is announced as telephone-event, or not announced at all.
+//! announce the same dynamic payload types with swapped meanings, and a device uses its own description instead of the
+//! receiver's. Or a device sends audio with a payload type that is announced as telephone-event, or not announced at
+//! all.
 //!
 //! In the true format, the duration of a payload agrees with the step of the RTP timestamps. In another format it
 //! rarely does.
@@ -12,11 +13,11 @@ use crate::codec::Codec;
 use crate::net::{PayloadType, SequenceNumber};
 use crate::rtp::RtpPacket;
 
-/// Compares the possible formats of one payload type.
+/// Compares the possible formats of one payload type of a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct PayloadJudge {
     pt: PayloadType,
-    /// The announced format first, then the other formats in the order of their likelihood.
+    /// The possible formats: the announced format first, then others, the most likely first.
     formats: Vec<JudgedFormat>,
     /// Number of packets so far.
     packets: u32,
@@ -25,37 +26,37 @@ pub(crate) struct PayloadJudge {
     verdict: JudgeVerdict,
 }
 
-/// One possible format of a payload type.
+/// A possible format of a payload type, and how well the packets fit it.
 #[derive(Clone, Debug)]
 struct JudgedFormat {
-    /// `None`: no description names the payload type.
+    /// The format; `None` if no description names the payload type.
     format: Option<PayloadFormat>,
-    /// The last payload, read in this format.
+    /// The last payload, interpreted in this format.
     last: LastPayload,
-    /// Number of pairs of consecutive packets that agree with the format.
+    /// Number of pairs of consecutive packets that fit the format.
     fits: u32,
 }
 
-/// The last payload as read in a format.
+/// The last payload, interpreted in a format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LastPayload {
     /// The payload is not of this format, or the format does not give a duration.
     #[default]
     Unknown,
-    /// The payload lasts this many ns.
+    /// The payload would last this many ns.
     Lasts(i64),
     /// The payload has the length of a telephone-event.
     Event,
 }
 
-/// The result of the comparison.
+/// The result of comparing the formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JudgeVerdict {
     /// More packets are needed.
     Open,
-    /// The announced format is true.
+    /// The announced format is the true one.
     Announced,
-    /// The format with this index is true.
+    /// The format with this index is the true one.
     Other(usize),
 }
 
@@ -97,13 +98,13 @@ impl PayloadJudge {
         self.verdict == JudgeVerdict::Open
     }
 
-    /// Returns the true format if it is not the announced format.
+    /// Returns the true format if it differs from the announced format; otherwise `None`.
     pub(crate) fn true_format(&self) -> Option<&PayloadFormat> {
         let JudgeVerdict::Other(index) = self.verdict else { return None };
         self.formats.get(index)?.format.as_ref()
     }
 
-    /// Compares a packet of the payload type with all formats. Returns true if this packet brought the verdict.
+    /// Compares a packet of the payload type with all formats. Returns true if the result is known with this packet.
     pub(crate) fn handle_packet(&mut self, packet: &RtpPacket<'_>) -> bool {
         if !self.is_open() {
             return false;
@@ -150,7 +151,7 @@ impl JudgedFormat {
         format.duration_ns(payload).map_or(LastPayload::Unknown, LastPayload::Lasts)
     }
 
-    /// Returns whether the step of the timestamps after the last payload equals the duration of that payload.
+    /// Returns whether the difference between the last two RTP timestamps equals the duration of the last payload.
     fn agrees(&self, ticks: u32) -> bool {
         let clock_hz = self.format.as_ref().map_or(0, |format| format.clock_hz);
         match self.last {
@@ -161,19 +162,20 @@ impl JudgedFormat {
     }
 }
 
-/// Bytes of a telephone-event (RFC 4733 section 2.3).
+/// Length of a telephone-event payload, bytes (RFC 4733 section 2.3).
 const EVENT_BYTES: usize = 4;
-/// Longest payload that counts as a telephone-event. Events may have extensions, but no device sends more than four
-/// times the event's length.
+/// Longest payload that counts as a telephone-event, bytes. Events may have extensions, but no device sends more than
+/// four times the event's length.
 pub(crate) const MAX_EVENT_BYTES: usize = 16;
-/// Pairs of consecutive packets that suffice for a verdict: a tenth of a second at 20 ms.
+/// Number of pairs of consecutive packets that suffice for a result: a tenth of a second at 20 ms.
 const MIN_PAIRS: u32 = 4;
-/// Pairs of consecutive packets after which the announced format holds without a verdict: 2 s at 20 ms.
+/// Number of pairs of consecutive packets after which the announced format is used without a clear result: 2 s at 20
+/// ms.
 const MAX_PAIRS: u32 = 100;
-/// Packets after which the announced format holds without a verdict. Few packets may be consecutive, e.g. because the
-/// mirror shows only every second packet.
+/// Number of packets after which the announced format is used without a clear result. Few packets may be consecutive,
+/// e.g. because the mirror shows only every second packet.
 const MAX_PACKETS: u32 = 400;
-/// Most formats that are compared with the announced format. A device offers about ten.
+/// Maximum number of formats that are compared with the announced format. A device offers about ten.
 const MAX_CANDIDATES: usize = 16;
 
 #[cfg(test)]
@@ -186,7 +188,7 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the true format after ten packets with this payload and this step of the timestamps.
+    /// Returns the format that the judge finds from ten packets with this payload and this step of the timestamps.
     fn judged(
         announced: Option<&PayloadFormat>,
         others: &[PayloadFormat],
@@ -214,13 +216,14 @@ mod tests {
         let (opus, ilbc, event) = (format("OPUS", 48_000), format("ILBC", 8_000), format("telephone-event", 8_000));
         let opus_packet = [9 << 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19];
         let both = [ilbc.clone(), opus.clone()];
-        // As announced; the other way round; under the payload type of events; under one that nobody announced.
+        // The cases: formats as announced; swapped; audio with the payload type of events; audio with a payload type
+        // that nobody announced.
         assert_eq!(judged(Some(&opus), &both, &opus_packet, 960), None);
         assert_eq!(judged(Some(&ilbc), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
         assert_eq!(judged(Some(&opus), &both, &[0; 50], 240).as_deref(), Some("ILBC"));
         assert_eq!(judged(Some(&event), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
         assert_eq!(judged(None, &both, &opus_packet, 960).as_deref(), Some("OPUS"));
-        // A real event, and payloads that agree with no format.
+        // The cases: a real event, and payloads that fit no format.
         assert_eq!(judged(Some(&event), &both, &[1, 10, 0, 160], 0), None);
         assert!(PayloadJudge::new(PayloadType(96), Some(&opus), [opus.clone(), event].into_iter()).is_none());
     }

@@ -1,10 +1,12 @@
 //! Translations of sentences that the program itself wrote in English.
 //!
-//! The English sentence is the key, as with gettext: a record, an alarm or a finding keeps one sentence, and it is translated
-//! where it is shown. `{}` stands for a value. A value that is itself a phrase is translated, too.
+//! The English sentence is the key, as with gettext. A record, an alarm or a finding contains only the English
+//! sentence, which is translated where it is shown. `{}` stands for a value. A value that is itself a phrase is
+//! translated, too.
 //!
 //! # Invariant
-//! A translation costs a bounded time for any text: [`MAX_TEXT`] bytes are read, and a value is shorter than its sentence.
+//! A translation costs a bounded time for any text: [`MAX_TEXT`] bytes are read, and a value is shorter than its
+//! sentence.
 
 /// Language of sentences for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,24 +18,24 @@ pub(crate) enum TextLanguage {
     Ru,
 }
 
-/// English texts and their translations.
+/// Pairs of English texts and their translations.
 pub(crate) type Translations = [(&'static str, &'static str)];
 
 /// Russian translations of the texts of one subject.
 #[derive(Debug)]
 pub(crate) struct Phrasebook {
-    /// Sentences that stand alone. The first that matches is taken.
+    /// Sentences that can stand alone. The first one that matches is used.
     pub(crate) sentences: &'static [&'static Translations],
-    /// Phrases that are values in sentences.
+    /// Phrases that are inserted into sentences.
     pub(crate) phrases: &'static [&'static Translations],
     /// Nouns after a number: the English singular, and the Russian forms for 1, 2 and 5.
     pub(crate) nouns: &'static [(&'static str, [&'static str; 3])],
 }
 
 impl Phrasebook {
-    /// Returns a text of one or several sentences in Russian; `None` if a sentence is of another version.
+    /// Returns a text of one or several sentences in Russian; `None` if a sentence is not in this phrasebook.
     ///
-    /// Commands may follow a sentence that ends with a colon. They stay as they are.
+    /// Commands may follow a sentence that ends with a colon. They are not translated.
     pub(crate) fn text(&self, english: &str) -> Option<String> {
         let (text, commands) = self.text_and_commands(english)?;
         Some(if commands.is_empty() { text } else { format!("{text} {commands}") })
@@ -60,7 +62,7 @@ impl Phrasebook {
         (!out.is_empty()).then_some((out, ""))
     }
 
-    /// Returns a text in this language. A text of another version stays English.
+    /// Returns a text in this language. A text that is not in this phrasebook stays English.
     pub(crate) fn shown(&self, language: TextLanguage, english: &str) -> String {
         match language {
             TextLanguage::Ru => self.text(english).unwrap_or_else(|| english.to_owned()),
@@ -83,7 +85,7 @@ impl Phrasebook {
         known.or_else(|| self.listed(value)).or_else(|| self.whole(value))
     }
 
-    /// Returns the translation of the sentence at the beginning of a text, and how much of the text it takes.
+    /// Returns the translation of the sentence at the beginning of a text, and the length of that sentence, bytes.
     fn sentence(&self, text: &str) -> Option<(String, usize)> {
         self.sentences.iter().copied().flatten().find_map(|(english, russian)| {
             let (values, length) = prefix(english, text)?;
@@ -98,7 +100,7 @@ impl Phrasebook {
         })
     }
 
-    /// Returns a number with its noun.
+    /// Translates a number with its noun; returns `None` if the value is none.
     fn counted(&self, value: &str) -> Option<String> {
         let (number, noun) = value.split_once(' ')?;
         let n: u64 = number.parse().ok()?;
@@ -107,13 +109,13 @@ impl Phrasebook {
         Some(format!("{n} {}", russian_form(n, *forms)))
     }
 
-    /// Returns a list, if each of its members has a translation.
+    /// Translates a list of phrases; returns `None` if one of them has no translation.
     fn listed(&self, value: &str) -> Option<String> {
         let mark = list_mark(value)?;
         Some(value.split(mark).map(|part| self.known(part)).collect::<Option<Vec<_>>>()?.join(mark))
     }
 
-    /// Puts values into a template, each translated if it is a phrase.
+    /// Inserts values into a Russian template. Each value is translated if it is a phrase.
     fn filled(&self, russian: &str, values: &[&str]) -> String {
         let mut literals = russian.split("{}");
         let mut out = literals.next().unwrap_or_default().to_owned();
@@ -135,8 +137,8 @@ pub(crate) const fn russian_form(n: u64, forms: [&str; 3]) -> &str {
     }
 }
 
-/// Returns the values of a template at the beginning of a text, and how much of the text it takes. The sentence must end
-/// there: the text ends, or another sentence begins.
+/// Matches an English template with the beginning of a text. Returns the values in the places of `{}`, and the length
+/// of the match. The sentence must end there: the text ends, or another sentence begins.
 fn prefix<'t>(template: &str, text: &'t str) -> Option<(Vec<&'t str>, usize)> {
     let mut literals = template.split("{}");
     let first = literals.next().unwrap_or_default();
@@ -158,7 +160,8 @@ fn find_where(text: &str, from: usize, literal: &str, accepts: impl Fn(usize) ->
     rest.match_indices(literal).map(|(at, _)| from + at).find(|at| accepts(*at))
 }
 
-/// Returns true if the text ends here, another sentence begins, or commands follow a colon.
+/// Returns true if a sentence can end at this position: the text ends, another sentence begins, or commands follow a
+/// colon.
 fn is_end(text: &str, at: usize) -> bool {
     let Some(rest) = text.get(at..) else { return false };
     let next = rest.strip_prefix(". ").or_else(|| rest.strip_prefix(' '));
@@ -178,16 +181,16 @@ fn shortened(text: &str) -> &str {
     &text[..end]
 }
 
-/// Most bytes of a text that are translated; ours are shorter.
+/// Maximum length of a text that is translated, bytes; those of the program are shorter.
 const MAX_TEXT: usize = 2_000;
 
-/// Reads texts out of sources, for tests that no translation is missing.
+/// Finds texts in source files, for tests that no translation is missing.
 #[cfg(test)]
 pub(crate) mod sources {
     use super::Phrasebook;
 
-    /// Returns the texts of a source that have no translation, and the number of texts. A text is a literal of at least
-    /// `words` words that `is_other` does not refuse.
+    /// Returns the texts of a source that have no translation, and the number of texts. A text is a string literal of
+    /// at least `words` words for which `is_other` returns false.
     fn untranslated(
         book: &Phrasebook,
         source: &str,
@@ -209,8 +212,8 @@ pub(crate) mod sources {
         (missing, checked)
     }
 
-    /// Fails if a text of a source has no translation, or if the sources have `least` texts or fewer. A text is a literal
-    /// of at least `words` words that `is_other` does not refuse.
+    /// Fails if a text of a source has no translation, or if the sources have `least` texts or fewer. A text is a
+    /// string literal of at least `words` words for which `is_other` returns false.
     pub(crate) fn assert_translated(
         book: &Phrasebook,
         (sources, least): (&[&str], usize),
@@ -240,7 +243,7 @@ pub(crate) mod sources {
         out
     }
 
-    /// Puts a value for each `{name}`, and `unnamed` for each `{}`.
+    /// Replaces each `{name}` by a value, and each `{}` by `unnamed`.
     fn with_values(literal: &str, unnamed: &str) -> String {
         let mut out = String::new();
         for (n, piece) in literal.split('{').enumerate() {

@@ -1,11 +1,12 @@
-//! Verdict reasons in Russian.
+//! Reasons of verdicts in Russian.
 //!
 //! # Invariant
 //! Every sentence in the modules that write reasons has a translation; a test reads their sources.
 
 use super::phrasebook::Phrasebook;
 
-/// Returns the reason of a verdict in Russian; `None` if a sentence is of another version.
+/// Returns the reason of a verdict in Russian; `None` if a sentence has no translation, e.g. because another version
+/// wrote it.
 pub(crate) fn russian_reason(reason: &str) -> Option<String> {
     REASONS.text(reason)
 }
@@ -15,7 +16,7 @@ const REASONS: Phrasebook = Phrasebook { sentences: &[REASON_SENTENCES], phrases
 
 /// Sentences that stand alone.
 pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
-    // recording::verdict
+    // Sentences from the module `recording::verdict`.
     ("Both sides can be heard.", "Слышны обе стороны."),
     (
         "Packets of both sides came, but the {}'s are silent throughout (one-way audio): check that telephone.",
@@ -77,7 +78,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "The mirror showed the signalling but no media of the call: check that it sees the media path.",
         "Зеркало показало сигнализацию, но не звук звонка: проверьте, что оно видит путь звука.",
     ),
-    // call::conversation
+    // Sentences from the module `call::conversation`.
     (
         "Rule {} of the configuration forbids to record this call.",
         "Правило {} конфигурации запрещает записывать этот звонок.",
@@ -135,7 +136,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     ("The call failed before it was answered{}.", "Звонок не состоялся{}."),
     ("The capture ended before the call was answered.", "Захват закончился до ответа на звонок."),
     ("No final answer to the INVITE was seen.", "Окончательного ответа на INVITE не было видно."),
-    // recording::recorder, service
+    // Sentences from the modules `recording::recorder` and `service`.
     (
         "The sound is that of another leg of the call: the outside party's own cannot be decoded.",
         "Звук взят с другого плеча звонка: звук плеча внешнего абонента не декодируется.",
@@ -160,7 +161,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are values in sentences.
+/// Phrases that are inserted into sentences.
 pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     ("caller", "звонившего"),
     ("callee", "ответившего"),
@@ -247,7 +248,8 @@ mod tests {
         }
     }
 
-    /// Reads the sources of the modules that write reasons: a literal with five words or more is a sentence or a phrase.
+    /// Searches the sources of the modules that write reasons for texts. A string literal with five words or more is a
+    /// sentence or a phrase.
     #[test]
     fn every_reason_in_the_sources_has_a_translation() {
         let sources = [
@@ -259,7 +261,7 @@ mod tests {
         assert_translated(&REASONS, (&sources, 40), 5, is_other);
     }
 
-    /// Texts for logs and for developers.
+    /// Returns true for texts for logs and for developers.
     fn is_other(literal: &str) -> bool {
         let parts = ["could not be removed", "next start", "outbox", "thread", "invariant", "{error"];
         literal.starts_with("cannot ") || parts.iter().any(|part| literal.contains(part))

@@ -1,4 +1,4 @@
-//! The `[[rules]]`: whether a call is recorded and registered.
+//! The `[[rules]]` of the configuration: they decide whether a call is recorded and registered.
 
 use crate::call::config::{Config, RuleAction};
 use crate::call::conversation::RecordingPolicy;
@@ -6,7 +6,7 @@ use crate::call::numbers::{NumberPattern, NumberPlan};
 use crate::call::party::LegParties;
 use crate::call::record::{CallDirection, CallRecord};
 
-/// The compiled rules.
+/// The rules of the configuration, compiled for evaluation.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRules {
     rules: Vec<CompiledRule>,
@@ -24,11 +24,11 @@ struct CompiledRule {
 /// A call in its current state, for the evaluation of the rules.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RuleSubject<'a> {
-    /// Current state of the call's record.
+    /// Present state of the call record.
     pub(crate) record: &'a CallRecord,
     /// Parties of the call's legs, for the header conditions.
     pub(crate) parties: &'a [&'a LegParties],
-    /// Whether the record's extension only rings, so that another extension can still answer.
+    /// Whether the extension in the record only rings, so that another extension may still answer.
     pub(crate) undecided: bool,
 }
 
@@ -50,8 +50,9 @@ impl CallRules {
         self.rules.is_empty()
     }
 
-    /// Returns the policy of the first matching rule; without a match, the call is recorded and registered. A rule that
-    /// matches a ringing extension does not exclude the call yet, because media can be deleted later, but not restored.
+    /// Returns the policy of the first matching rule; without a match, the call is recorded and registered. While the
+    /// extension only rings, a rule that matches it does not exclude the call yet. Media that was recorded can be
+    /// deleted later, but media that was not cannot be recovered.
     pub(crate) fn handling(&self, subject: RuleSubject<'_>, plan: &NumberPlan) -> RecordingPolicy {
         let internal = subject.record.internal.as_deref();
         let found = self.first(subject, internal, plan);

@@ -1,8 +1,8 @@
 //! The header that marks a recorder's own test calls (`callspan test-call`).
 //!
-//! A caller must not escape registration by a header that anybody can send. Therefore the value of the header proves
-//! that its sender knows this recorder's key: it is an HMAC-SHA256 (RFC 2104) over the order and the Call-ID. A header
-//! that was overheard is invalid for every other call.
+//! A test call is not registered in Pyrus, and no caller may achieve that by a header that anybody can send. Therefore
+//! the value of the header proves that its sender knows this recorder's secret key: it is an HMAC-SHA256 (RFC 2104) of
+//! the requested treatment and the Call-ID. A header that was intercepted is invalid for every other call.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use sha2::Sha256;
 use crate::sip::SipMessage;
 use crate::text::hex;
 
-/// Treatment of a test call that the sender of the call requests.
+/// Treatment of a test call that its sender requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestCallOrder {
     /// The call is recorded, but not registered in Pyrus.
@@ -21,23 +21,23 @@ pub enum TestCallOrder {
     Deliver,
 }
 
-/// Key that proves that a test call is this recorder's own.
+/// Secret key that proves that a test call is this recorder's own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TestCallKey([u8; KEY_BYTES]);
 
 impl TestCallKey {
-    /// Wraps the bytes of a key.
+    /// Creates a key from its bytes.
     pub const fn new(bytes: [u8; KEY_BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// Returns the value of the header [`TEST_CALL_HEADER`] for the call with this Call-ID.
+    /// Returns the value of the header [`TEST_CALL_HEADER`] that requests `order` for the call with this Call-ID.
     pub fn header_value(&self, order: TestCallOrder, call_id: &str) -> String {
         let code = self.mac(order, call_id).finalize().into_bytes();
         format!("{} {}", order.word(), hex(&code))
     }
 
-    /// Returns the order in a message, if its header was made with this key for its Call-ID.
+    /// Returns the requested treatment in a message, if its header was made with this key for its Call-ID.
     pub(crate) fn order_in(&self, message: &SipMessage<'_>) -> Option<TestCallOrder> {
         let value = message.header(TEST_CALL_HEADER)?;
         let (word, code) = value.trim().split_once(' ')?;
@@ -70,7 +70,7 @@ impl TestCallOrder {
     }
 }
 
-/// Returns the 32 bytes that are written in hex.
+/// Parses 32 bytes in hexadecimal form.
 fn bytes_of(hex: &str) -> Option<[u8; 32]> {
     let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
     let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
@@ -78,7 +78,7 @@ fn bytes_of(hex: &str) -> Option<[u8; 32]> {
     bytes?.try_into().ok()
 }
 
-/// Name of the header.
+/// Name of the header that marks a test call.
 pub const TEST_CALL_HEADER: &str = "X-Callspan-Test";
 /// Length of the key, bytes: the output of SHA-256, as RFC 2104 section 3 recommends.
 pub const KEY_BYTES: usize = 32;

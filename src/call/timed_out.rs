@@ -1,8 +1,9 @@
 //! Dialogs that ended by a media timeout, without a BYE, and whose media may come back.
 //!
-//! A lost BYE looks the same as two people who are both silent. So the call ends at the timeout and is delivered. The
-//! addresses of its dialogs are remembered for as long as a hold may last (`calls.hold_s`). Media that comes back to
-//! these addresses, or a new offer in the dialog, begins a continuation of the call.
+//! A call whose BYE was not captured looks the same as a call in which both people are silent. So the call ends at the
+//! timeout and is delivered. The addresses of its dialogs are remembered for as long as a hold may last
+//! (`calls.hold_s`). Media that comes back to these addresses, or a new offer in the dialog, continues the call as a
+//! new one.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,20 +11,20 @@ use crate::call::leg::LegDraft;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A dialog that ended by a media timeout.
+/// A dialog that ended by a media timeout, and what is needed to continue it.
 #[derive(Clone, Debug)]
 pub(crate) struct TimedOutDialog {
     /// Signalling state, parties and correlation keys of the leg that ended.
     pub(crate) draft: LegDraft,
     /// Id of the leg's call.
     pub(crate) conversation_id: String,
-    /// Whether the call was paused. If so, the continuation begins paused, until a request resumes it.
+    /// Whether the recording was paused. If so, the continuation begins paused.
     pub(crate) paused: bool,
     /// Media addresses that both sides had announced.
     pub(crate) endpoints: Vec<Endpoint>,
     /// Flows (source, destination) on which the leg had received media.
     pub(crate) flows: Vec<(Endpoint, Endpoint)>,
-    /// End of the time for which the dialog is remembered.
+    /// Time until which the dialog is remembered.
     pub(crate) until: Timestamp,
 }
 
@@ -32,12 +33,12 @@ pub(crate) struct TimedOutDialog {
 pub(crate) struct TimedOutDialogs {
     dialogs: HashMap<u64, (TimedOutDialog, ReturningMedia), foldhash::fast::RandomState>,
     by_endpoint: HashMap<Endpoint, u64, foldhash::fast::RandomState>,
-    /// Keys of `dialogs`, oldest first. Some of these dialogs were removed already.
+    /// Keys of `dialogs`, oldest first. It may contain keys of dialogs that were removed already.
     order: VecDeque<u64>,
     next: u64,
 }
 
-/// Packets that came back to a dialog so far.
+/// The packets that have come back to a dialog so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct ReturningMedia {
     packets: u32,
@@ -46,7 +47,7 @@ struct ReturningMedia {
 }
 
 impl TimedOutDialogs {
-    /// Remembers a dialog. If the table is full, the oldest dialog is removed.
+    /// Adds a dialog. If the table is full, the oldest dialog is removed.
     pub(crate) fn add(&mut self, dialog: TimedOutDialog) {
         while self.dialogs.len() >= MAX_TIMED_OUT {
             let Some(oldest) = self.order.pop_front() else { break };
@@ -108,7 +109,7 @@ impl TimedOutDialogs {
         known.iter().filter_map(|id| self.remove(*id)).count() > 0
     }
 
-    /// Removes the dialog that used an address, because another call announces this address now.
+    /// Removes the dialog that used an address, because another call announces the same address now.
     pub(crate) fn release_address(&mut self, endpoint: Endpoint) {
         if let Some(id) = self.by_endpoint.get(&endpoint).copied() {
             self.remove(id);
@@ -145,10 +146,10 @@ fn is_hop(draft: &LegDraft, (a, b): (Endpoint, Endpoint)) -> bool {
     (x.same_host(a) && y.same_host(b)) || (x.same_host(b) && y.same_host(a))
 }
 
-/// Most dialogs that are remembered. A dialog needs about 4 KiB; lost BYEs and people who are silent for minutes are
-/// rare.
+/// Maximum number of dialogs that are remembered. A dialog needs about 4 KiB; lost BYEs and people who are silent for
+/// minutes are rare.
 const MAX_TIMED_OUT: usize = 512;
-/// Packets that must come back before the call continues: 200 ms of voice.
+/// Number of packets that must come back before a call continues: 200 ms of voice.
 const RETURN_PACKETS: u32 = 10;
-/// Longest gap between two packets that come back to a dialog.
+/// Longest time between two of the packets that come back to a dialog.
 const MAX_PACKET_GAP: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! The timers of legs and calls: one table of deadlines.
+//! The timers of legs and calls: a table of deadlines.
 //!
-//! Each timer has at most one deadline. Timers with the same deadline fire in the order of their kinds. Timers of the
-//! same kind fire in the order in which they were first armed.
+//! Each timer has at most one deadline. Timers with the same deadline fire in the order of their kinds; timers of the
+//! same kind fire in the order in which they were first set.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,17 +11,18 @@ use crate::time::Timestamp;
 /// A timer of a leg or call. The order of the variants is the order in which timers with the same deadline fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum EngineTimer {
-    /// The leg was answered or cancelled shortly before. The reaction of the PBX shows to which call the leg belongs.
+    /// Reviews a leg that was answered or cancelled shortly before: the reaction of the PBX shows to which call the leg
+    /// belongs.
     AnswerReview(LegKey),
-    /// The leg may have timed out.
+    /// Checks whether a leg has timed out.
     Leg(LegKey),
-    /// The time for the call's legs to be correlated is over.
+    /// Ends the time for correlating the legs of a call.
     Settle(CallKey),
-    /// The first leg and the anchor have ended some time ago, so the remaining legs are split off or ended.
+    /// Splits off or ends the remaining legs of a call, some time after its first leg and its anchor leg have ended.
     Partners(CallKey),
-    /// The call waited for content evidence, and is announced now.
+    /// Announces a call that waited for content evidence.
     Commit(CallKey),
-    /// Another segment of the recording may be complete.
+    /// Checks whether another segment of a recording is complete.
     Segment(CallKey),
 }
 
@@ -38,17 +39,17 @@ impl EngineTimer {
     }
 }
 
-/// Deadline of a timer. Deadlines are compared in the order in which they fire.
+/// Deadline of a timer. Deadlines are sorted in the order in which they fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct TimerDeadline {
     at: Timestamp,
     kind: u8,
-    /// Number of timers that were armed before this timer.
+    /// Number of timers that were set before this timer.
     serial: u64,
     timer: EngineTimer,
 }
 
-/// All armed timers.
+/// All timers that are set.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     queue: BTreeSet<TimerDeadline>,
@@ -57,7 +58,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Arms a timer. A new deadline replaces the timer's former deadline.
+    /// Sets a timer. A new deadline replaces the former one.
     pub(crate) fn arm(&mut self, timer: EngineTimer, at: Timestamp) {
         let serial = match self.armed.get(&timer) {
             Some(known) if known.at == at => return,
@@ -75,20 +76,20 @@ impl Timers {
         self.armed.insert(timer, deadline);
     }
 
-    /// Disarms a timer. Returns false if it was not armed.
+    /// Clears a timer. Returns false if it was not set.
     pub(crate) fn disarm(&mut self, timer: EngineTimer) -> bool {
         let known = self.armed.remove(&timer);
         known.is_some_and(|deadline| self.queue.remove(&deadline))
     }
 
-    /// Disarms all timers of a leg.
+    /// Clears all timers of a leg.
     pub(crate) fn disarm_leg(&mut self, leg: LegKey) {
         for timer in [EngineTimer::AnswerReview(leg), EngineTimer::Leg(leg)] {
             self.disarm(timer);
         }
     }
 
-    /// Disarms all timers of a call.
+    /// Clears all timers of a call.
     pub(crate) fn disarm_call(&mut self, call: CallKey) {
         for timer in [EngineTimer::Settle, EngineTimer::Partners, EngineTimer::Commit, EngineTimer::Segment] {
             self.disarm(timer(call));
@@ -102,22 +103,22 @@ impl Timers {
         Some((first.at, first.timer))
     }
 
-    /// Returns whether a timer is armed.
+    /// Returns whether a timer is set.
     pub(crate) fn is_armed(&self, timer: EngineTimer) -> bool {
         self.armed.contains_key(&timer)
     }
 
-    /// Returns the first deadline.
+    /// Returns the earliest deadline.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.queue.first().map(|deadline| deadline.at)
     }
 
-    /// Returns the armed timers in the order in which they fire.
+    /// Returns the timers that are set, in the order in which they fire.
     pub(crate) fn iter(&self) -> impl Iterator<Item = EngineTimer> + '_ {
         self.queue.iter().map(|deadline| deadline.timer)
     }
 
-    /// Returns the number of armed timers.
+    /// Returns the number of timers that are set.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -133,7 +134,7 @@ mod tests {
         Timestamp::from_micros(ms * 1_000)
     }
 
-    /// Returns two legs; the first is in the slot of a leg that was removed, so that its key is the greater one.
+    /// Returns two legs; the first has the slot of a leg that was removed, so its key is the greater one.
     fn legs() -> [LegKey; 2] {
         let mut table: SlotMap<LegKey, ()> = SlotMap::with_key();
         let (_, removed) = (table.insert(()), table.insert(()));

@@ -1,4 +1,4 @@
-//! The invariants of the table. Tests assert them after each step.
+//! Checks the invariants of the call table. Tests call it after each step.
 
 use super::CallTable;
 use crate::call::keys::{CallKey, LegKey};

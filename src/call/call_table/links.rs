@@ -1,12 +1,12 @@
-//! Places of legs and calls in the call table. Only the table changes them.
+//! The entries of legs and calls in the indexes of the call table. Only the table changes them.
 
 use crate::call::keys::{CallKey, LegKey};
 use crate::net::Endpoint;
 
-/// Places of a leg in the table and in its indexes.
+/// The keys under which the table and its indexes have a leg.
 #[derive(Debug)]
 pub(crate) struct LegLinks {
-    /// Call of the leg.
+    /// Call to which the leg belongs.
     pub(in crate::call::call_table) call: CallKey,
     /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine (see
     /// [`LegLinks::machines`]).
@@ -17,9 +17,10 @@ pub(crate) struct LegLinks {
     pub(in crate::call::call_table) flows: Vec<(Endpoint, Endpoint)>,
     /// Receiving endpoints that the media index holds for the leg.
     pub(in crate::call::call_table) announced: Vec<Endpoint>,
-    /// Presumed receiving endpoints (signalling host, announced port) that the media index holds for the leg.
+    /// Presumed receiving endpoints (host that sends the SIP, with the announced port) that the media index has for the
+    /// leg.
     pub(in crate::call::call_table) presumed: Vec<Endpoint>,
-    /// Keys of the receivers behind a NAT whose host is not known, which the media index holds for the leg.
+    /// Keys in the media index of receivers behind a NAT, whose media host is not known.
     pub(in crate::call::call_table) unplaced: Vec<Endpoint>,
     /// Generation of the negotiation from which `announced` was made.
     pub(in crate::call::call_table) generation: Option<u32>,
@@ -45,8 +46,9 @@ impl LegLinks {
         self.call
     }
 
-    /// Returns sender and receiver of the first INVITE, each as the endpoint that stands for its machine. If a machine
-    /// has several addresses, each of them is replaced by the address of that machine on another leg of the call.
+    /// Returns sender and receiver of the first INVITE, each as the endpoint that stands for its machine. A machine is
+    /// one PBX, proxy or telephone. If it has several addresses, all of them are replaced by the address that the
+    /// machine has on another leg of the call.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
         self.machines
     }
@@ -62,7 +64,7 @@ impl LegLinks {
     }
 }
 
-/// Legs of a call.
+/// The legs of a call, as the call table has them.
 #[derive(Debug, Default)]
 pub(crate) struct CallLinks {
     /// Keys of the legs, oldest leg first.

@@ -15,7 +15,7 @@ fn stream(leg: u64, sender: Side, from: u8, to: u8) -> StreamEnds {
     StreamEnds { leg: LegId(leg), slot: LegKey::default(), sender, from: [host(from); 2], to: [host(to); 2] }
 }
 
-/// Streams that a test plays. Each stream has a voice, made from a seed, and a delay.
+/// The streams that a test plays. The voice of a stream is made from a seed, and each stream has a delay.
 struct Streams {
     index: ContentIndex,
     watches: Vec<(Option<StreamWatch>, u64, i64)>,
@@ -30,7 +30,8 @@ impl Streams {
         Self { index, watches }
     }
 
-    /// Plays packets of 20 ms in the order of time. `voice` returns the payload of a seed and a packet's number.
+    /// Plays packets of 20 ms in the order of time. `voice` returns the payload for a seed and the number of a packet.
+    /// Returns the relays that were found.
     fn play(&mut self, packets: i64, voice: impl Fn(u64, i64) -> Vec<u8>) -> Vec<ProvenRelay> {
         let mut order: Vec<(i64, usize, i64)> = (0..packets)
             .flat_map(|n| self.watches.iter().enumerate().map(move |(w, (_, _, delay))| (n * 20 + delay, w, n)))
@@ -50,7 +51,7 @@ impl Streams {
     }
 }
 
-/// Returns a voice payload that never recurs.
+/// Returns a voice payload that is different for each seed and packet.
 fn speech(seed: u64, packet: i64) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed << 32 | packet as u64);
     (0..160).map(|_| rng.u8(..)).collect()
@@ -89,24 +90,24 @@ fn one_direction_proves_a_relay_only_through_a_known_machine() {
 #[test]
 fn what_leaves_or_arrives_twice_is_no_relay() {
     let play = |streams: &[(StreamEnds, u64, i64)]| Streams::new(streams).play(200, speech);
-    // Music on hold: the same host sends it to two telephones.
+    // Music on hold proves nothing: the same host sends it to two telephones.
     assert!(play(&[(stream(1, Side::Callee, 5, 1), 9, 0), (stream(2, Side::Callee, 5, 2), 9, 3)]).is_empty());
-    // Two telephones play the same file to one host.
+    // The same file proves nothing: two telephones play it to one host.
     assert!(play(&[(stream(1, Side::Caller, 1, 5), 9, 0), (stream(2, Side::Caller, 2, 5), 9, 3)]).is_empty());
-    // A conference: one talker is sent to two others.
+    // A conference proves nothing: one talker is sent to two others.
     let fan_out = [
         (stream(1, Side::Caller, 1, 5), 1, 0),
         (stream(2, Side::Callee, 5, 2), 1, 1),
         (stream(3, Side::Callee, 5, 3), 1, 1),
     ];
     assert!(play(&fan_out).is_empty());
-    // An echo test: both directions of one leg.
+    // An echo test proves nothing: both directions belong to one leg.
     assert!(play(&[(stream(1, Side::Caller, 1, 5), 1, 0), (stream(1, Side::Callee, 5, 1), 1, 20)]).is_empty());
 }
 
 #[test]
 fn a_chain_through_two_machines_proves_both_relays() {
-    // Outside 1, border controller 5, PBX 6, telephone 2.
+    // Host 1 is outside, 5 is a border controller, 6 the PBX, 2 a telephone.
     let chain = [
         (stream(1, Side::Caller, 1, 5), 1, 0),
         (stream(2, Side::Caller, 5, 6), 1, 1),
@@ -131,7 +132,7 @@ fn silence_and_tones_prove_nothing() {
     let silence = |_: u64, _: i64| vec![0xD5; 160];
     assert!(Streams::new(&two_legs(5)).play(500, silence).is_empty());
     for hz in [400.0, 425.0, 1_000.0, 440.0] {
-        // G.711 of a tone of full periods recurs after few blocks; here each sample is one byte of a sine.
+        // A G.711 tone whose period fits the block recurs after few blocks. Here each sample is one byte of a sine.
         let tone = move |_: u64, packet: i64| {
             (0..160)
                 .map(|n| {
@@ -196,7 +197,7 @@ fn a_silent_stream_is_watched_for_a_bounded_time() {
 
 #[test]
 fn a_fan_out_behind_a_chain_takes_back_its_last_link() {
-    // Leg 1 leads to the machine 5, leg 2 from there to the machine 6, which sends the voice on by the legs 3 and 4.
+    // Leg 1 leads to machine 5, leg 2 from there to machine 6. Machine 6 sends the voice on, by the legs 3 and 4.
     let one_way = |leg, from, to, delay| (stream(leg, Side::Caller, from, to), 1, delay);
     let back = |leg, from, to, delay| (stream(leg, Side::Callee, from, to), 2, delay);
     let mut streams = vec![one_way(1, 1, 5, 0), one_way(2, 5, 6, 2), one_way(3, 6, 2, 4), one_way(4, 6, 9, 6)];

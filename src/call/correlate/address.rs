@@ -1,4 +1,5 @@
-//! The rule `media_address`: legs that announce the same media address carry one call, unless the address is used again.
+//! The rule `media_address`: legs that announce the same media address carry one call, unless the address is used
+//! again.
 
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
@@ -9,14 +10,14 @@ use crate::call::media_index::AddressTrust;
 use crate::call::record::Side;
 use crate::net::Endpoint;
 
-/// Evidence of the media addresses that two legs share.
+/// What the media addresses show that two legs share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SharedMedia {
-    /// The legs share no address, or only an address that identifies no party or that is used again.
+    /// Nothing: the legs share no address, or only an address that identifies no party or that was used again later.
     NoEvidence,
-    /// An established leg got the address of the other leg's party, e.g. when the PBX connects two calls.
+    /// An established leg got the address of the other leg's party, e.g. because the PBX connects two calls.
     Connected,
-    /// The legs carry one call.
+    /// The legs belong to one call.
     SameCall,
 }
 
@@ -44,7 +45,7 @@ pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     linked.map(evidence).into_iter().collect()
 }
 
-/// Returns whether the host that received leg `b` sent leg `a` to a third host.
+/// Returns whether leg `a` continues leg `b`: the host that received `b` sent `a` to a third host.
 fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
     a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
 }
@@ -52,8 +53,8 @@ fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
 /// Returns the evidence of the media addresses that a leg shares with another leg.
 ///
 /// An address that identifies no party proves nothing. If the older leg was answered when the newer leg began, one
-/// address alone does not show that both are one call. After a lost BYE, the PBX uses the port again. The addresses of
-/// both sides together do show it.
+/// address alone does not show that both are one call. After a lost BYE, the PBX uses the port for another call. The
+/// addresses of both sides together do show it.
 fn shared_media(leg: &Leg, other: &Leg) -> SharedMedia {
     let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };
     let trusted = |leg: &Leg| {

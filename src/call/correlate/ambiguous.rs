@@ -1,9 +1,10 @@
 //! Resolution of ambiguous legs: legs to a telephone that the PBX rang while several calls to the same number were
 //! waiting.
 //!
-//! At first such a leg belongs to the newest of these calls, because a PBX serves a new call at once. Later the leg's
-//! ring outcome is compared with the calls. If the caller of another call was answered together with the leg, the leg
-//! moves to that call. If the evidence is contradictory, the leg gets a separate call, related to all alternatives.
+//! The *ring outcome* of a leg is how and when it stopped ringing. At first an ambiguous leg belongs to the newest of
+//! these calls, because a PBX serves a new call at once. Later the leg's ring outcome is compared with the calls. If
+//! the caller of another call was answered together with the leg, the leg moves to that call. If the evidence is
+//! contradictory, the leg gets a separate call, related to all alternatives.
 
 use std::time::Duration;
 
@@ -33,13 +34,13 @@ impl RingOutcome {
         answered.or_else(|| leg.dialog.cancelled_at().map(Self::Cancelled))
     }
 
-    /// Returns whether a caller was answered at the time of this outcome. A PBX answers the caller as soon as a
+    /// Returns whether a caller was answered at the same time as this outcome. A PBX answers the caller as soon as a
     /// telephone answers.
     pub(super) fn is_with(self, answered: Option<(Timestamp, AnswerEvidence)>) -> bool {
         answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
 
-    /// Returns whether an event at another leg came so shortly before that it caused this outcome.
+    /// Returns whether an event on another leg happened so shortly before this outcome that it caused the outcome.
     fn is_caused_by(self, event: Option<Timestamp>) -> bool {
         event.is_some_and(|when| when + CLOCK_SKEW >= self.at() && when <= self.at())
     }
@@ -51,7 +52,8 @@ impl RingOutcome {
 }
 
 /// Returns the evidence of the rule `ring_outcome`, for an ambiguous leg that has stopped ringing: the calls that
-/// explain its outcome. Without such a call the leg stays in its call, unless it cannot be assigned.
+/// explain its outcome. If no other call explains it, the leg stays in its call, unless it cannot be assigned to any
+/// call.
 ///
 /// If the leg was answered together with the caller of one alternative, it moves to that call. A cancelled leg never
 /// moves, because a PBX may stop ringing a telephone at the moment at which another call happens to be answered.
@@ -74,7 +76,7 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns whether an ambiguous leg has an outcome that fits one alternative call only.
+    /// Returns whether an ambiguous leg has a ring outcome that fits only one of its alternative calls.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
         let is_certain = self.table.leg(slot).and_then(|leg| {
             let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machines().0);
@@ -85,13 +87,13 @@ impl Correlator<'_> {
         is_certain == Some(true)
     }
 
-    /// Returns the alternative calls of a leg that are still live.
+    /// Returns the alternative calls of a leg (those to which it could also belong) that are still live.
     pub(super) fn live_alternatives(&self, leg: &Leg) -> Vec<CallKey> {
         leg.join.alternatives().iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
     }
 
-    /// Returns whether the leg's own call explains its ring outcome. For a cancelled leg, it is enough that the call's
-    /// caller gave up.
+    /// Returns whether the call to which the leg belongs now explains its ring outcome. For a cancelled leg it is
+    /// enough that the caller of this call gave up.
     fn explains_for_own(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));
         let is_cancelled = matches!(outcome, RingOutcome::Cancelled(_));
@@ -104,7 +106,8 @@ impl Correlator<'_> {
         let caller_answered = self.caller_legs(conversation, pbx).any(|l| outcome.is_with(l.dialog.answered));
         let answered_at = |l: &Leg| l.dialog.answered.map(|(at, _)| at);
         match outcome {
-            // If another telephone of the same call had answered, that answer explains why the caller was answered.
+            // An answer by another telephone of the same call explains why the caller was answered, so it excludes this
+            // explanation.
             RingOutcome::Answered(at) => {
                 let mut others = self.rung_legs(conversation, pbx).filter(|l| answered_at(l) != Some(at));
                 caller_answered && !others.any(|l| l.answered_by(at + PBX_REACTION))
@@ -120,8 +123,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether an answered leg cannot be assigned to a call. That is so if no caller of its own call hears
-    /// anybody, or if the caller of an alternative waited in a queue at that time.
+    /// Returns whether an answered leg cannot be assigned to a call. That is so if the caller of its present call hears
+    /// nobody, or if the caller of an alternative call waited in a queue at that time.
     fn is_undecidable(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome, alternatives: &[CallKey]) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
         // If the mirror port lost the answer to the caller, the caller's ACK shows the answer.
@@ -134,7 +137,7 @@ impl Correlator<'_> {
         !self.caller_legs(own, pbx).any(is_served) || alternatives.iter().any(is_queued)
     }
 
-    /// Returns the legs by which the call came in to this PBX.
+    /// Returns the legs by which the call's caller reached this PBX.
     pub(super) fn caller_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         self.table.legs_of(conversation).filter(move |l| l.machines().1.same_host(pbx))
     }

@@ -1,39 +1,40 @@
-//! Evidence: the statement of one rule about one call, and the choice between all calls for which there is evidence.
+//! Evidence: what a rule says about one call and the leg in question, and the choice between all calls for which there
+//! is evidence.
 
 use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
 use crate::call::keys::{CallKey, LegKey};
 
-/// The statement of a rule: the leg belongs to this call, is related to it, or does not belong to it.
+/// What a rule says: the leg belongs to this call, is related to it, or does not belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Evidence {
-    /// Call that the statement is about.
+    /// Call about which the rule says something.
     pub(super) call: CallKey,
-    /// Leg of the call on which the statement rests. `None` if the statement rests on the call as a whole.
+    /// Leg of the call on which the evidence is based; `None` if it is based on the whole call.
     pub(super) leg: Option<LegKey>,
-    /// Rule that makes the statement.
+    /// Rule that gave the evidence.
     pub(super) rule: CorrelationRule,
-    /// How much the statement proves.
+    /// How much the evidence proves.
     pub(super) strength: EvidenceStrength,
 }
 
 impl Evidence {
-    /// Creates evidence about a call as a whole, as strong as the rule is.
+    /// Creates evidence about a whole call, with the strength of the rule.
     pub(super) const fn about_call(rule: CorrelationRule, call: CallKey) -> Self {
         Self { call, leg: None, rule, strength: rule.strength() }
     }
 
-    /// Creates evidence that rests on one leg of a call, as strong as the rule is.
+    /// Creates evidence based on one leg of a call, with the strength of the rule.
     pub(super) const fn about_leg(rule: CorrelationRule, call: CallKey, leg: LegKey) -> Self {
         Self { call, leg: Some(leg), rule, strength: rule.strength() }
     }
 
-    /// Returns this evidence reduced to a relation between the calls.
+    /// Returns this evidence, weakened so that it only relates the calls and joins no leg.
     pub(super) const fn relating(self) -> Self {
         Self { strength: EvidenceStrength::Relation, ..self }
     }
 
-    /// Returns whether this contradiction excludes other evidence: all evidence for the call, or the evidence that
-    /// rests on the same leg.
+    /// Returns whether this evidence is a contradiction that excludes `other`: all evidence for the call, or the
+    /// evidence based on the same leg.
     fn rules_out(&self, other: &Self) -> bool {
         self.strength == EvidenceStrength::Contradiction
             && self.call == other.call
@@ -41,25 +42,26 @@ impl Evidence {
     }
 }
 
-/// The choice between the calls for which there is evidence.
+/// Result of the choice between the calls for which there is evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CallChoice {
     /// There is no evidence.
     Nothing,
     /// The leg belongs to this call.
     Join(Evidence),
-    /// The leg could belong to several calls, and probably belongs to this call. Another of them is right if the leg
-    /// turns out to be a telephone that joined the ringing late.
+    /// The leg could belong to several calls, and probably belongs to this call. If this turns out to be wrong, the leg
+    /// belongs to one of the others.
     Prefer(Evidence, Vec<CallKey>),
     /// The leg could belong to several calls, and the evidence does not choose between them.
     Ambiguous(Vec<Evidence>),
-    /// The leg belongs to no call with evidence, and its own call is related to them.
+    /// The leg belongs to none of the calls with evidence, but its own new call is related to them.
     Relate(Vec<Evidence>),
 }
 
 impl CallChoice {
-    /// Chooses between calls. Proof joins the leg to the call of the first proof. Strong evidence joins it if only one
-    /// call has strong evidence, and weak evidence if no other call has any. Contradicted evidence does not count.
+    /// Chooses between calls. Proof joins the leg to the call of the first proof. Strong evidence joins the leg if only
+    /// one call has strong evidence. Weak evidence joins it if no other call has any evidence. Evidence that a
+    /// contradiction excludes is not used.
     pub(super) fn between(mut evidence: Vec<Evidence>) -> Self {
         let contradictions: Vec<Evidence> =
             evidence.iter().filter(|e| e.strength == EvidenceStrength::Contradiction).copied().collect();
@@ -83,12 +85,12 @@ impl CallChoice {
         }
     }
 
-    /// Returns this choice, or the result of `other` if there is no evidence.
+    /// Returns this choice, or the result of `other` if there was no evidence.
     pub(super) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
         if self == Self::Nothing { other() } else { self }
     }
 
-    /// Chooses one of several calls if a rule for ties prefers it. The other calls stay alternatives.
+    /// If several calls are possible, chooses the one that `preferred` returns. The other calls remain alternatives.
     pub(super) fn prefer(self, preferred: impl FnOnce(&[Evidence]) -> Option<Evidence>) -> Self {
         let Self::Ambiguous(evidence) = &self else { return self };
         let Some(chosen) = preferred(evidence) else { return self };
@@ -97,7 +99,7 @@ impl CallChoice {
     }
 }
 
-/// Returns the call of the evidence, if all evidence is about the same call.
+/// Returns the call that all evidence is about; `None` if the evidence is about several calls.
 pub(super) fn only_call(evidence: impl Iterator<Item = Evidence>) -> Option<CallKey> {
     match one_for_each_call(evidence).as_slice() {
         [only] => Some(only.call),

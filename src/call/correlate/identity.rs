@@ -1,4 +1,4 @@
-//! Rules of identity: the signalling itself says that two legs are one call.
+//! Rules of identity: identifiers in the signalling say that two legs belong to one call.
 
 use crate::call::correlate::evidence::{Evidence, only_call};
 use crate::call::correlate::question::LegQuestion;
@@ -9,14 +9,14 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 
 /// Returns the evidence of the rule `same_dialog`: another hop of the same dialog, even if it has just ended. The
-/// newest hop comes first, because further hops belong to the call that uses the identifiers again.
+/// newest leg comes first: if a later call uses the same identifiers again, further hops belong to that call.
 pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let hops = hops(question).filter(|(_, leg)| !leg.was_over_at(question.signature.at));
     hops.map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameDialog, leg.call(), key)).collect()
 }
 
-/// Returns the evidence of the rule `tag_reuse`. At a hop at which the dialog was answered and is over, an INVITE uses
-/// the dialog's Call-ID and tag again. Such an INVITE begins another call, however soon it comes.
+/// Returns the evidence of the rule `tag_reuse`. It applies to an INVITE that uses the Call-ID and tag of a dialog
+/// which was answered and is over, at the same hop. Such an INVITE begins another call, however soon it comes.
 pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let is_over = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_some();
     let is_same_hop = |leg: &Leg| leg.is_hop(question.dialog.caller_addr, question.dialog.callee_addr);
@@ -24,12 +24,12 @@ pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
     used_again.map(|(_, leg)| Evidence::about_call(CorrelationRule::TagReuse, leg.call())).collect()
 }
 
-/// Returns the evidence of the rule `correlation_header`: the same value of a configured header.
+/// Returns the evidence of the rule `correlation_header`: both legs have the same value of a configured header.
 pub(super) fn correlation_header(question: &LegQuestion<'_>) -> Vec<Evidence> {
     agreeing_headers(question, CorrelationRule::CorrelationHeader)
 }
 
-/// Returns the evidence of the rule `session_id`: a Session-ID UUID in common (RFC 7989).
+/// Returns the evidence of the rule `session_id`: both legs have a Session-ID UUID in common (RFC 7989).
 pub(super) fn session_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     agreeing_headers(question, CorrelationRule::SessionId)
 }
@@ -40,9 +40,9 @@ fn agreeing_headers(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Ev
     agreeing.map(|(key, leg)| Evidence::about_leg(rule, leg.call(), key)).collect()
 }
 
-/// Returns the evidence of the rule `recording_session`: the only call that a recorder's own session can carry. This
-/// call is answered, goes through the host that sends the session, and has a party that the session's metadata names.
-/// Scans all legs, but only for such sessions.
+/// Returns the evidence of the rule `recording_session`: the only call whose sound a recording session (SIPREC) can
+/// carry. This call is answered, goes through the host that sends the session, and has a party that the session's
+/// metadata names. Examines all legs, but only for such sessions.
 pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Some(parties) = question.keys.recorded_parties.as_ref() else { return Vec::new() };
     let is_named = |number: Option<&str>| parties.iter().any(|party| same_number(Some(party), number));
@@ -60,8 +60,8 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(recorded.map(|leg| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// Returns the evidence of the rule `same_call_id`: the oldest leg with the Call-ID, and another tag. That leg is live,
-/// or was refused and its caller tries again.
+/// Returns the evidence of the rule `same_call_id`: the oldest leg with the same Call-ID and another tag. That leg must
+/// be live, or refused so that its caller tries again.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let live = legs_with_call_id(question).find(|(_, leg)| leg.lived_at(question.signature.at));
     let refused = || legs_with_call_id(question).find(|(_, leg)| repeats_refused(leg, &question.signature));

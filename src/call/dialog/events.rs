@@ -14,7 +14,7 @@ pub(super) struct DialogNotes {
 }
 
 impl DialogNotes {
-    /// Forgets what happened, and keeps the user agents.
+    /// Clears reasons, session timer and events, but not the user agents.
     pub(super) fn forget_events(&mut self) {
         self.reason = None;
         self.events.clear();
@@ -37,13 +37,13 @@ impl Dialog {
         &self.notes.events
     }
 
-    /// Records the transfer event of a REFER.
+    /// Records an event about a transfer, because a REFER was sent.
     pub(crate) fn note_transfer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
         self.note_event(at, EventKind::Transfer, Some(side));
     }
 
-    /// Records an event.
+    /// Records an event of this kind.
     pub(crate) fn note_event(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>) {
         self.note_event_with_detail(at, kind, side, None);
     }
@@ -81,7 +81,8 @@ impl Dialog {
         }
     }
 
-    /// Sets the session timer from a 2xx. A 2xx without Session-Expires turns the timer off (RFC 4028 section 7.2).
+    /// Sets the session timer from a 2xx response. A 2xx without Session-Expires turns the timer off (RFC 4028 section
+    /// 7.2).
     pub(super) fn note_session_timer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let expires = message.header("Session-Expires").and_then(|value| SessionExpires::parse(&value));
         self.times.session_timer = expires.map(|expires| (expires.delta_s, at));
@@ -95,7 +96,7 @@ impl Dialog {
         }
     }
 
-    /// Records hold, media move and fax events, when the offer and answer that cause them are complete.
+    /// Records the events hold, media move and fax, when the offer and answer that cause them are complete.
     pub(super) fn note_agreement(&mut self, at: Timestamp) {
         let new = self.negotiation.agreed();
         if !self.is_confirmed() || new == self.agreed {
@@ -119,9 +120,9 @@ impl Dialog {
     }
 }
 
-/// Most distinct User-Agent and Server values of a dialog in the record.
+/// Maximum number of distinct User-Agent and Server values of a dialog in the record.
 const MAX_AGENTS: usize = 8;
-/// Longest header value in the record, characters. Longer values are cut.
+/// Longest header value in the record, characters. Longer values are truncated.
 const MAX_TEXT_CHARS: usize = 256;
-/// Most events of a dialog in the record. A call with a hold every ten seconds would have 17,000 a day.
+/// Maximum number of events of a dialog in the record. A call with a hold every ten seconds would have 17,000 a day.
 const MAX_EVENTS: usize = 1_000;

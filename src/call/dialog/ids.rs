@@ -1,4 +1,4 @@
-//! Identifiers of a dialog: Call-ID, tags, and the INVITEs outside a dialog.
+//! Identifiers of a dialog: Call-ID, tags, and the INVITEs that were sent outside of a dialog.
 
 use crate::sip::SipMessage;
 
@@ -13,9 +13,9 @@ pub(super) struct DialogIds {
     pub(super) callee_tag: Option<String>,
     /// Tags of the callees that sent provisional responses (early dialogs).
     pub(super) early_tags: Vec<String>,
-    /// CSeq number of the newest INVITE outside a dialog; 0 before the first.
+    /// CSeq number of the newest INVITE outside of a dialog (without To tag); 0 before the first.
     pub(super) invite_cseq: u32,
-    /// Hashes of the Via branches of the two newest INVITEs outside a dialog, newest first.
+    /// Hashes of the Via branches of the two newest INVITEs outside of a dialog, newest first.
     pub(super) branches: [Option<u64>; 2],
 }
 

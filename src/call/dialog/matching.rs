@@ -1,4 +1,5 @@
-//! Matching of messages to a dialog: by tags (RFC 3261 section 12), and by Via branches before the callee's tag is known.
+//! Matching of messages to a dialog: by tags (RFC 3261 section 12), and by Via branches before the callee's tag is
+//! known.
 
 use std::hash::BuildHasher;
 
@@ -8,7 +9,7 @@ use crate::sip::{SipMessage, SipMethod};
 
 impl Dialog {
     /// Returns whether a message can belong to this dialog, by its tags. A response to the dialog's INVITE belongs to
-    /// the dialog, whichever callee of a fork sent the response (RFC 3261 section 17.1.3).
+    /// the dialog, whichever of several called user agents (after a fork) sent it (RFC 3261 section 17.1.3).
     pub(crate) fn matches(&self, message: &SipMessage<'_>) -> bool {
         let is_response = message.status().is_some() && self.requester(message) == Side::Caller;
         self.matches_tags(message) || is_response && self.has_branch_of(message)
@@ -43,9 +44,9 @@ impl Dialog {
         }
     }
 
-    /// Returns whether a request, or the response to it, belongs to a callee of a fork that answered later than the
-    /// chosen callee. The caller sends the later callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with
-    /// the chosen callee continues.
+    /// Returns whether a request, or the response to it, belongs to a second callee that answered after a fork. The
+    /// caller sends this callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with the first callee
+    /// continues.
     pub(super) fn is_for_lost_fork(&self, message: &SipMessage<'_>) -> bool {
         let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.ids.callee_tag.as_deref(), self.answered) else {
             return false;
@@ -78,14 +79,15 @@ impl Dialog {
         branch.is_some() && self.ids.branches.contains(&branch)
     }
 
-    /// Returns whether an INVITE outside a dialog reuses this dialog's Call-ID and tag for another call. This dialog
-    /// was answered and is over, and the Via branch is that of another transaction (RFC 3261 section 17.2.3).
+    /// Returns whether an INVITE outside a dialog reuses this dialog's Call-ID and tag for another call. That is so if
+    /// this dialog was answered and is over, and the Via branch is that of another transaction (RFC 3261 section
+    /// 17.2.3).
     pub(crate) fn is_reused_by(&self, message: &SipMessage<'_>) -> bool {
         let is_over = self.answered.is_some() && self.ended().is_some();
         is_over && branch_hash(message).is_some() && self.ids.branches[0].is_some() && !self.has_branch_of(message)
     }
 
-    /// Returns the hashes of the Via branches of the two newest INVITEs outside a dialog.
+    /// Returns the hashes of the Via branches of the two newest INVITEs outside of a dialog.
     pub(crate) const fn branches(&self) -> [Option<u64>; 2] {
         self.ids.branches
     }
@@ -102,7 +104,8 @@ impl Dialog {
         }
     }
 
-    /// Returns the side that sent the request. For a response, this is the side that sent the answered request.
+    /// Returns the side that sent the request. If the message is a response, returns the side that sent the request
+    /// which it answers.
     pub(crate) fn requester(&self, message: &SipMessage<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
@@ -142,5 +145,5 @@ pub(super) fn to_tag_of(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Most tags of early dialogs that are stored.
+/// Maximum number of tags of early dialogs that are stored.
 const MAX_EARLY_TAGS: usize = 32;

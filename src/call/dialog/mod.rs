@@ -23,9 +23,9 @@ use crate::time::Timestamp;
 /// State of a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialogState {
-    /// An INVITE was seen, and no final response yet.
+    /// An INVITE was captured, and no final response yet.
     Inviting,
-    /// The INVITE got 401, 407 or 422, which ask for another INVITE.
+    /// The INVITE got a response 401, 407 or 422, which asks for another INVITE.
     Challenged {
         /// Time of the response.
         at: Timestamp,
@@ -41,7 +41,7 @@ pub(crate) enum DialogState {
     },
 }
 
-/// First part of the dialog that the capture shows.
+/// The part of the dialog with which the capture of it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialogStart {
     /// The dialog's first INVITE, or a response to that INVITE.
@@ -50,20 +50,20 @@ pub(crate) enum DialogStart {
     MidCall,
 }
 
-/// Evidence for the answer to the INVITE.
+/// What shows that the INVITE was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerEvidence {
     /// The 2xx to the INVITE.
     Success,
-    /// The ACK of a 2xx that was not captured.
+    /// The ACK to a 2xx. The 2xx itself was not captured.
     Ack,
     /// Media of both sides. Neither 2xx nor ACK was captured.
     Media,
-    /// An in-dialog request: the answer came before the capture began.
+    /// An in-dialog request: the INVITE was answered before the capture began.
     MidCall,
 }
 
-/// A dialog (RFC 3261 section 12) at one hop.
+/// The state of a dialog (RFC 3261 section 12) at one hop.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialog {
     ids: DialogIds,
@@ -78,10 +78,10 @@ pub(crate) struct Dialog {
     state: DialogState,
     /// Offers and answers of the dialog.
     pub(crate) negotiation: Negotiation,
-    /// The agreed media when hold and media-move events were last recorded.
+    /// The agreed media at the time when hold and media move events were last recorded.
     agreed: AgreedMedia,
     times: DialogTimes,
-    /// Time of the answer, and the evidence for it.
+    /// Time of the answer, and what shows it; `None` if the dialog was not answered.
     pub(crate) answered: Option<(Timestamp, AnswerEvidence)>,
     /// Status code of the last final response to the first INVITE.
     pub(crate) status: Option<u16>,
@@ -89,8 +89,8 @@ pub(crate) struct Dialog {
 }
 
 impl Dialog {
-    /// Creates a dialog from its first captured message, without handling it. `addrs` are the message's source and
-    /// destination.
+    /// Creates a dialog for its first captured message. The message must then be passed to [`Dialog::handle_message`].
+    /// `addrs` are the message's source and destination.
     pub(crate) fn new(
         message: &SipMessage<'_>,
         addrs: (Endpoint, Endpoint),
@@ -135,7 +135,7 @@ impl Dialog {
         }
     }
 
-    /// Records an answer without a captured 2xx. Does nothing if the dialog is answered already.
+    /// Records an answer whose 2xx was not captured. Does nothing if the dialog is answered already.
     pub(crate) fn presume_answer(&mut self, at: Timestamp, how: AnswerEvidence) {
         if self.answered.is_none() {
             self.answered = Some((at, how));
@@ -145,7 +145,7 @@ impl Dialog {
         }
     }
 
-    /// Re-establishes a dialog that had ended by media timeout. The agreed media is kept; times and events start anew.
+    /// Continues a dialog that had ended by a media timeout. The agreed media is kept; times and events start anew.
     pub(crate) fn resume_after_timeout(&mut self, at: Timestamp) {
         self.state = DialogState::Established;
         self.start = DialogStart::MidCall;
@@ -155,7 +155,7 @@ impl Dialog {
         self.notes.forget_events();
     }
 
-    /// Moves the time of the last activity to `at`, for the media timeout.
+    /// Sets the time of the last activity to `at`, for the media timeout.
     pub(crate) fn note_activity(&mut self, at: Timestamp) {
         if self.ended().is_none() {
             self.times.note_message(at);
@@ -175,12 +175,12 @@ impl Dialog {
         }
     }
 
-    /// Returns whether both sides agreed to send no audio, because of a hold or a fax.
+    /// Returns whether the agreed media allows no audio from either side, because of a hold or a fax.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.agreed.holding[0] || self.agreed.holding[1] || self.agreed.fax
     }
 
-    /// Returns whether a provisional response was seen, 100 included.
+    /// Returns whether a provisional response (100 to 199) was captured.
     pub(crate) const fn is_tried(&self) -> bool {
         self.times.is_tried
     }
@@ -194,7 +194,7 @@ impl Dialog {
         (self.times.cancelled_at.is_none() && self.answered.is_none()).then_some((at, status))
     }
 
-    /// Returns the CSeq number of the newest INVITE outside a dialog.
+    /// Returns the CSeq number of the newest INVITE outside of a dialog.
     pub(crate) const fn invite_cseq(&self) -> u32 {
         self.ids.invite_cseq
     }
@@ -270,7 +270,7 @@ impl Dialog {
 
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if to_tag_of(message).is_some() {
-            // This is a re-INVITE: its offer waits for the answer.
+            // This is a re-INVITE, so its offer applies only after the answer.
             self.negotiation.begin(side, cseq);
             self.offer(message, side);
             if self.start == DialogStart::MidCall {
@@ -289,7 +289,7 @@ impl Dialog {
         self.announce(message, side, None);
     }
 
-    /// Returns whether an INVITE outside a dialog repeats the call attempt after a rejection.
+    /// Returns whether an INVITE outside of a dialog repeats the call attempt after a rejection.
     pub(crate) fn is_tried_again_by(&self, message: &SipMessage<'_>) -> bool {
         let newer = message.cseq().is_some_and(|cseq| cseq.number > self.ids.invite_cseq);
         newer && self.ids.invite_cseq != 0 && self.may_try_again()
@@ -316,7 +316,7 @@ impl Dialog {
             self.announce(message, side, None);
             self.negotiation.settle(side.other());
         }
-        // No rejection was seen, so this ACK confirms a 2xx.
+        // No rejection was captured, so this ACK confirms a 2xx.
         self.negotiation.commit(side, cseq);
         if self.state == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
             self.times.acked_at = Some(at);
@@ -361,7 +361,7 @@ impl Dialog {
             SipMethod::Invite | SipMethod::Update | SipMethod::Prack => {
                 self.handle_in_dialog_response(at, message, status, (requester, cseq.number));
             }
-            // The BYE itself may not have been captured.
+            // The 2xx to a BYE ends the dialog, too, because the BYE itself may not have been captured.
             SipMethod::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
             _ => {}
         }
@@ -378,7 +378,8 @@ impl Dialog {
         let tag = to_tag_of(message);
         match status {
             ..=100 => self.times.is_tried = true,
-            // This is a late response of another callee of the fork. The answer has already chosen a callee.
+            // This is a late response of another callee after a fork. One callee has already answered, so it is
+            // ignored.
             101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
                 self.times.is_tried = true;
@@ -407,7 +408,7 @@ impl Dialog {
 
     fn handle_success(&mut self, at: Timestamp, message: &SipMessage<'_>, tag: Option<String>) {
         if self.is_of_lost_fork(tag.as_deref()) {
-            // A second callee of a fork answered, too. The first 2xx keeps the dialog.
+            // A second callee answered after a fork. The dialog remains that of the first 2xx.
             self.note_early_tag(tag);
             return;
         }
@@ -416,7 +417,7 @@ impl Dialog {
         if let Some(tag) = &tag {
             self.negotiation.choose(tag);
         }
-        // Updates of the early dialog are complete, even if their responses were not captured.
+        // Updates in the early dialog count as accepted, even if their responses were not captured.
         self.negotiation.accept(Side::Caller);
         self.negotiation.accept(Side::Callee);
         self.announce(message, Side::Callee, None);
@@ -477,7 +478,7 @@ impl Dialog {
         }
     }
 
-    /// Passes the offer of an in-dialog request to the negotiation.
+    /// Passes the offer in an in-dialog request to the negotiation.
     fn offer(&mut self, message: &SipMessage<'_>, by: Side) {
         let Some(body) = message.sdp() else { return };
         let Ok(session) = sdp::parse(&body) else { return };

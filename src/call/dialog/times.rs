@@ -1,4 +1,4 @@
-//! Times of a dialog.
+//! Times of the messages of a dialog.
 
 use crate::time::Timestamp;
 
@@ -23,7 +23,7 @@ pub(super) struct DialogTimes {
 }
 
 impl DialogTimes {
-    /// Creates the times of a dialog that begins.
+    /// Creates the times of a dialog that begins at `at`.
     pub(super) const fn since(at: Timestamp) -> Self {
         Self {
             invited_at: None,
@@ -36,7 +36,7 @@ impl DialogTimes {
         }
     }
 
-    /// Returns the times of a dialog that is heard again after a media timeout.
+    /// Returns the times of a dialog that continues after a media timeout.
     pub(super) const fn resumed(self, at: Timestamp) -> Self {
         Self { is_tried: self.is_tried, ..Self::since(at) }
     }
@@ -46,7 +46,7 @@ impl DialogTimes {
         self.last_at = self.last_at.max(at);
     }
 
-    /// Records the time of an INVITE outside a dialog.
+    /// Records the time of an INVITE outside of a dialog.
     pub(super) fn note_invite(&mut self, at: Timestamp) {
         self.invited_at = Some(self.invited_at.map_or(at, |first| first.min(at)));
     }

@@ -1,4 +1,4 @@
-//! Admission of new legs to the full table of legs: evicts the oldest INVITE that has no response.
+//! Makes room for a new leg if the table of legs is full: evicts the oldest INVITE that has no response.
 
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
@@ -22,7 +22,7 @@ impl Engine {
                 leg.dialog.handle_end(self.clock.now, EndedBy::Limit);
                 self.close_leg(slot, sink);
             }
-            // A closed leg stays in the table while its call goes on, so more legs may have to be evicted.
+            // A closed leg stays in the table while its call is live, so more legs may have to be evicted.
             if self.table.leg_count() < self.settings.limits.legs {
                 return true;
             }

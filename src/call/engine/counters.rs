@@ -1,22 +1,22 @@
-//! Bounds, counters and table sizes of the engine.
+//! Limits of the engine's tables, counters, and sizes of the tables.
 
-/// Bounds of the engine's tables. An [`EngineCounters`] field counts the events at each bound.
+/// Limits of the engine's tables. A field of [`EngineCounters`] counts how often each limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineLimits {
-    /// Most legs in the table. 10,000 calls through a PBX have 20,000 legs; the default is twice that, for legs that
-    /// only ring.
+    /// Maximum number of legs in the table. 10,000 calls through a PBX have 20,000 legs; the default is twice that, for
+    /// legs that only ring.
     ///
     /// If the table is full (e.g. in a flood), a new leg replaces the oldest INVITE that has no response yet. If there
     /// is none, the new leg is refused.
     pub legs: usize,
-    /// Most payload bytes of RTP packets that belong to no known leg yet. The default is one second of early media of
-    /// 450 calls.
+    /// Maximum payload of RTP packets that belong to no known leg yet, bytes. The default is one second of early media
+    /// of 450 calls.
     pub early_bytes: usize,
-    /// Most TCP directions that carry SIP.
+    /// Maximum number of TCP streams (directions of connections) that carry SIP.
     pub streams: usize,
-    /// Most RTP streams of all legs, 1.3 KiB each. The default is eight streams a leg on average.
+    /// Maximum number of RTP streams of all legs, 1.3 KiB each. The default is eight streams a leg on average.
     pub rtp_streams: usize,
-    /// Most ended dialogs that are remembered, so that their late messages begin no new call.
+    /// Maximum number of ended dialogs that are remembered, so that their late messages begin no new call.
     pub tombstones: usize,
 }
 
@@ -29,82 +29,82 @@ impl Default for EngineLimits {
 /// Events counted since the engine was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineCounters {
-    /// SIP messages that could be parsed.
+    /// Number of SIP messages that could be parsed.
     pub sip_messages: u64,
-    /// Datagrams that looked like SIP and could not be parsed.
+    /// Number of datagrams that looked like SIP and could not be parsed.
     pub sip_rejected: u64,
-    /// RTP packets of known legs, without duplicates.
+    /// Number of RTP packets of known legs, without duplicates.
     pub rtp_packets: u64,
-    /// RTP duplicates, made by the mirror port or by the sender.
+    /// Number of RTP packets that arrived twice, because the mirror port or the sender duplicated them.
     pub rtp_duplicates: u64,
-    /// RTP packets that belonged to no known leg when they arrived.
+    /// Number of RTP packets that belonged to no known leg when they arrived.
     pub rtp_unclaimed: u64,
-    /// Part of `rtp_unclaimed`: packets that the early media buffer could not hold, because they were too many or too
-    /// large. If a leg announces their address later, its recording lacks them.
+    /// Number of packets in `rtp_unclaimed` that the early media buffer could not store, because they were too many or
+    /// too large. If a leg announces their address later, they are missing in its recording.
     pub rtp_not_kept: u64,
-    /// RTP packets that arrived after their leg had ended.
+    /// Number of RTP packets that arrived after their leg had ended.
     pub rtp_after_end: u64,
-    /// RTP packets that were refused, because they would have begun a stream beyond the limit of streams.
+    /// Number of RTP packets that were refused, because they would have begun a stream beyond the limit of streams.
     pub rtp_refused: u64,
-    /// Datagrams with an RTP version and an invalid header.
+    /// Number of datagrams that have an RTP version but an invalid header.
     pub rtp_broken: u64,
-    /// Legs created.
+    /// Number of legs created.
     pub legs: u64,
-    /// Legs refused because the table was full.
+    /// Number of legs refused because the table was full.
     pub legs_refused: u64,
-    /// Legs evicted from the full table: INVITEs without any response. A call with such a leg leaves no record if it was
-    /// never announced by an event.
+    /// Number of INVITEs without any response that were evicted from the full table. If no event had announced such a
+    /// call, it has no record.
     pub legs_evicted: u64,
-    /// Unanswered calls that have no separate record, because their source sent too many of them.
+    /// Number of unanswered calls that have no record of their own, because their source address sent too many.
     pub scan_attempts: u64,
-    /// Calls that ended.
+    /// Number of calls that ended.
     pub calls: u64,
-    /// Datagrams that are neither SIP nor media.
+    /// Number of datagrams that are neither SIP nor media.
     pub other: u64,
-    /// TCP segments refused because the table of TCP directions was full.
+    /// Number of TCP segments refused because the table of TCP streams was full.
     pub tcp_refused: u64,
-    /// SIP messages over TCP or WebSocket that were too long: their body or the whole message was skipped.
+    /// Number of SIP messages over TCP or WebSocket that were too long: their body or the whole message was skipped.
     pub sip_oversized: u64,
-    /// Steps of the wall clock.
+    /// Number of steps of the wall clock.
     pub clock_steps: u64,
-    /// Pauses and resumptions that changed the state of a call.
+    /// Number of pause and resume requests that changed the state of a call.
     pub pause_orders: u64,
 }
 
-/// Number of entries in each of the engine's tables. All tables are bounded. All but the last five fields are zero when
-/// no call is live.
+/// Number of entries in each of the engine's tables. All tables are bounded. When no call is live, all fields except
+/// the last five are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableSizes {
-    /// Legs.
+    /// Number of legs.
     pub legs: usize,
-    /// Conversations.
+    /// Number of conversations.
     pub conversations: usize,
-    /// Call-IDs of live legs.
+    /// Number of Call-IDs of live legs.
     pub call_ids: usize,
-    /// Announced media addresses.
+    /// Number of announced media addresses.
     pub media_addresses: usize,
-    /// Flows with a cached route to a leg.
+    /// Number of flows with a cached route to a leg.
     pub flows: usize,
-    /// Keys of the correlation index.
+    /// Number of keys in the correlation index.
     pub correlation_keys: usize,
-    /// REFERs whose INVITE may still come.
+    /// Number of REFERs whose INVITE may still come.
     pub referrals: usize,
-    /// Armed timers.
+    /// Number of armed timers.
     pub timers: usize,
-    /// Legs in the queue for eviction.
+    /// Number of legs in the queue for eviction.
     pub unanswered_legs: usize,
-    /// TCP directions that carry SIP.
+    /// Number of TCP streams that carry SIP.
     pub framers: usize,
-    /// Remembered dialogs that have ended.
+    /// Number of remembered dialogs that have ended.
     pub tombstones: usize,
-    /// Remembered dialogs that ended by a media timeout.
+    /// Number of remembered dialogs that ended by a media timeout.
     pub timed_out: usize,
-    /// Payload bytes of RTP packets that belong to no known leg.
+    /// Payload bytes of the RTP packets that belong to no known leg.
     pub early_bytes: usize,
-    /// Streams whose voice is watched for content evidence.
+    /// Number of streams whose voice is watched for content evidence.
     pub watched_streams: usize,
-    /// Pairs of legs with matching content.
+    /// Number of pairs of legs with matching content.
     pub content_pairs: usize,
-    /// Events not polled yet.
+    /// Number of call events that were not polled yet.
     pub events: usize,
 }

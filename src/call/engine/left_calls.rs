@@ -1,8 +1,9 @@
 //! Left calls: live calls in the journal of an earlier process that have no spool any more.
 //!
 //! A crash can cost the signalling of a call that is already announced, e.g. because the disk of the spool was full.
-//! The call itself continues. Its next message would begin a new call, and Pyrus would get a second task. So the first
-//! leg with a Call-ID of a left call continues that call, under the same id. A left call without further messages ends.
+//! The call itself continues. Its next message would begin a new call, and Pyrus would get a second task. Therefore the
+//! first new leg with a Call-ID of a left call continues that call under the same id. A left call that gets no further
+//! messages ends.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,24 +19,24 @@ use crate::call::record::ProblemKind;
 use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
-/// The left calls whose messages may still come.
+/// The left calls (live calls of an earlier process without a spool) whose messages may still come.
 #[derive(Debug, Default)]
 pub(super) struct LeftCalls {
     /// Left calls by id.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
     /// Ids of left calls by the Call-IDs of their legs.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
-    /// Time at which the next left call ends.
+    /// Earliest time at which a left call ends.
     next_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 struct LeftCall {
-    /// End of the call, for the case that no leg continues the call.
+    /// End of the call, to be emitted if no leg continues the call.
     ended: Box<EndedCall>,
     /// Capture time of `ended`.
     ends_at: Timestamp,
-    /// Key of the call that continues the left call.
+    /// Key of the call in the table that continues the left call; `None` if there is none yet.
     slot: Option<CallKey>,
 }
 
@@ -56,7 +57,8 @@ impl LeftCalls {
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
     }
 
-    /// Removes and returns the calls whose time is over, oldest first. Calls that were continued are not returned.
+    /// Removes and returns the left calls whose waiting time is over, oldest first. Calls that were continued are not
+    /// returned.
     fn take_over(&mut self, now: Timestamp) -> Vec<EndedCall> {
         let over = self.calls.extract_if(|_, call| call.ends_at <= now);
         let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();
@@ -69,8 +71,8 @@ impl LeftCalls {
 }
 
 impl Engine {
-    /// Waits for further messages of a live call that an earlier process announced and that has no spool any more.
-    /// `ended` is the end of the call if no message comes; its record is the last record in the journal.
+    /// Adds a left call: from now on its messages are waited for. `ended` is emitted if no message comes; its record is
+    /// the last one in the journal.
     pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.clock.wall_offset_ns.saturating_neg()));
         let ends_at = match (capture(ended.record.answered_at), capture(ended.record.invited_at)) {
@@ -85,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Ends the left calls whose time is over.
+    /// Ends the left calls whose waiting time is over.
     pub(super) fn end_due_left_calls(&mut self) {
         if self.earlier.left_calls.next_at.is_some_and(|at| at <= self.clock.now) {
             for ended in self.earlier.left_calls.take_over(self.clock.now) {
@@ -99,8 +101,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Returns the call that a leg with this Call-ID continues, and the rule by which the leg belonged to the call.
-    /// Creates the call for its first leg.
+    /// Returns the call that a leg with this Call-ID continues, and the rule by which the leg had joined the call in
+    /// the earlier process. Creates the call if this is its first leg.
     pub(super) fn continue_left_call(
         &mut self,
         call_id: &str,
@@ -124,11 +126,12 @@ impl Engine {
     }
 }
 
-/// Time from the INVITE to the end of a call setup: a proxy waits more than 3 minutes for the answer (RFC 3261 section
-/// 16.6, timer C).
+/// Longest time from the INVITE to the end of a call setup: a proxy waits more than 3 minutes for the answer (RFC 3261
+/// section 16.6, timer C).
 const LONGEST_SETUP: Duration = Duration::from_secs(4 * 60);
 /// Longest time without a message in an answered call: a session of the usual 1,800 s is refreshed after half of that
 /// time (RFC 4028 section 7.2).
 const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
-/// Most left calls for whose messages the engine waits, about 5 KiB each. More calls are hardly in progress at once.
+/// Maximum number of left calls whose messages are waited for, about 5 KiB each. More calls are hardly in progress at
+/// once.
 const MAX_LEFT_CALLS: usize = 4_000;

@@ -1,5 +1,5 @@
-//! Pause and resume of recordings: reads the requests from API, signalling and DTMF, and applies them to all legs of a
-//! call.
+//! Pause and resume of recordings: finds the requests in API calls, signalling and DTMF, and applies them to all legs
+//! of a call.
 
 use crate::call::decision::Decision;
 use crate::call::engine::{Engine, StreamRef};
@@ -18,15 +18,15 @@ pub(super) struct CallPauseRequest<'a> {
     pub action: PauseAction,
     /// Capture time of the request.
     pub at: Timestamp,
-    /// Origin of the request, for the record's event.
+    /// Origin of the request, as the event in the call record names it.
     pub by: &'a str,
     /// Side of the leg that made the request, if a side made it.
     pub side: Option<Side>,
 }
 
 impl Engine {
-    /// Pauses or resumes a live call by its id, for the local API. Does nothing if there is no such call; callers can ask
-    /// [`Engine::is_paused`] before.
+    /// Pauses or resumes the recording of a live call, given by its id, for the API. Does nothing if there is no such
+    /// call; callers can ask [`Engine::is_paused`] before.
     pub fn handle_pause(&mut self, id: &str, action: PauseAction, at: Timestamp, sink: &mut dyn LegSink) {
         if let Some(conversation) = self.table.call_by_id(id) {
             self.apply_pause(
@@ -37,8 +37,8 @@ impl Engine {
         }
     }
 
-    /// Applies a pause or resume that was read back from a spool. The DTMF digit or message body that caused it was not
-    /// stored.
+    /// Applies a pause or resume from the spool of an earlier process. The DTMF digit or message body that caused it
+    /// was not stored.
     pub(super) fn restore_pause(
         &mut self,
         conversation: CallKey,
@@ -54,7 +54,7 @@ impl Engine {
         );
     }
 
-    /// Returns whether a call is paused, or `None` if there is no such live call.
+    /// Returns whether the recording of a call is paused, or `None` if there is no live call with this id.
     pub fn is_paused(&self, id: &str) -> Option<bool> {
         let call = self.table.call(self.table.call_by_id(id)?)?;
         Some(call.pauses.paused_since().is_some())
@@ -110,7 +110,8 @@ impl Engine {
         }
     }
 
-    /// Applies a pause or resume request to a call. If the state changed, writes it to the spools of all legs.
+    /// Applies a pause or resume request to a call. If this changes its state, writes the decision to the spools of all
+    /// legs.
     pub(super) fn apply_pause(&mut self, conversation: CallKey, request: CallPauseRequest<'_>, sink: &mut dyn LegSink) {
         let CallPauseRequest { action, at, by, side } = request;
         let Some(call) = self.table.call_mut(conversation) else { return };
@@ -132,7 +133,7 @@ impl Engine {
         }
     }
 
-    /// Applies the pause state of the call to a leg that was added to it.
+    /// Applies the pause state of a call to a leg that was added to it.
     pub(super) fn apply_pause_to_new_leg(&mut self, slot: LegKey, at: Timestamp, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if call.pauses.is_empty() {

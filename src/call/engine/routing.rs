@@ -12,22 +12,23 @@ use crate::call::streams::RtpStream;
 use crate::net::{Endpoint, Ssrc};
 use crate::time::Timestamp;
 
-/// Priority of a leg as the receiver of a flow. The fields are ordered by weight, and the greatest value wins.
+/// Priority of a leg as the receiver of a flow. The fields are ordered by importance, and the leg with the greatest
+/// value is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RoutePriority {
-    /// The packet was already in transit when the leg ended.
+    /// The packet may have been in transit when the leg ended.
     is_late: bool,
     /// The leg announced both ends of the flow.
     announced_both: bool,
     /// The leg received this stream before, but does not announce the flow's other end any more.
     keeps_stream: bool,
-    /// Time at which the call began: a newer call wins.
+    /// Capture time at which the call began: a newer call is preferred.
     created_at: Timestamp,
-    /// Position of the leg in its call: an earlier leg wins.
+    /// Position of the leg in its call: an earlier leg is preferred.
     position: Reverse<usize>,
 }
 
-/// The end of a flow at which a leg is looked up.
+/// The end of a flow by which a leg is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KnownEnd {
     /// The leg receives media at the destination.
@@ -36,7 +37,7 @@ enum KnownEnd {
     Source,
 }
 
-/// A flow without a known leg, as seen from one of its ends.
+/// A flow whose leg is unknown, seen from one of its ends.
 #[derive(Clone, Copy, Debug)]
 struct FlowQuery {
     flow: (Endpoint, Endpoint),
@@ -45,7 +46,7 @@ struct FlowQuery {
 }
 
 impl FlowQuery {
-    /// Returns the end of the flow at which legs are looked up.
+    /// Returns the end of the flow by which legs are searched.
     const fn near(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.1,
@@ -53,7 +54,7 @@ impl FlowQuery {
         }
     }
 
-    /// Returns the other end of the flow.
+    /// Returns the opposite end of the flow.
     const fn far(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.0,
@@ -73,10 +74,10 @@ impl FlowQuery {
 impl Engine {
     /// Finds the leg to which a flow belongs, and the sending side.
     ///
-    /// Packets to an announced address come from the other side of the leg. Failing that, packets from an announced
-    /// address come from the side that announced it (symmetric RTP behind a NAT, RFC 4961). After these, the presumed
-    /// addresses are tried, then the IPv4 addresses within NAT64 addresses, and last the parties behind a NAT with an
-    /// unknown media host.
+    /// Packets to an announced address come from the other side of the leg. If no leg announced the destination,
+    /// packets from an announced address come from the side that announced it (symmetric RTP behind a NAT, RFC 4961).
+    /// After these, the presumed addresses are tried, then the IPv4 addresses within NAT64 addresses, and last the
+    /// parties behind a NAT with an unknown media host.
     pub(super) fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
@@ -102,9 +103,9 @@ impl Engine {
             .or_else(|| unplaced(from))
     }
 
-    /// Returns the receivers among `known` that presumably receive a flow. A side with media at an announced address is
-    /// left out. Legs of several calls are returned only if the reverse flow or the host at the other end distinguishes
-    /// them: doubt never joins.
+    /// Returns the receivers among `known` that may receive a flow at a presumed address. A side with media at an
+    /// announced address is left out. Legs of several calls are returned only if the reverse flow or the host at the
+    /// other end distinguishes them, because a flow must not be given to a wrong call.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
@@ -151,8 +152,8 @@ impl Engine {
         if receivers.len() == 1 {
             return Some(route);
         }
-        // If media bypasses the PBX, several legs of a call announce the same address. The flow then belongs to the leg
-        // that is rendered first.
+        // If media bypasses the PBX, several legs of a call announce the same address. Then the leg comes first whose
+        // sound the recording uses.
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let roles = CallRoles::from_legs(&legs, &self.site.plan)?;
         let caller_is_left = |slot: LegKey| self.table.leg(slot).is_none_or(|leg| roles.has_same_sides(leg));
@@ -160,7 +161,8 @@ impl Engine {
         let same = candidates().filter(|(r, c, other)| {
             *c == conversation
                 && (r.is_late, r.keeps_stream) == (rank.is_late, rank.keeps_stream)
-                // When another leg takes over an address, late packets stay with the leg that received their stream.
+                // When another leg takes over an address, late packets belong to the leg that received their stream
+                // before.
                 && (r.announced_both == rank.announced_both || !self.leg_has_heard(route.slot, query))
                 && as_heard(other) == as_heard(&route)
         });
@@ -174,7 +176,7 @@ impl Engine {
         self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
     }
 
-    /// Returns the call and the priority of a leg that announces one end of a flow. Returns `None` if the flow cannot
+    /// Returns the call of a leg that announces one end of a flow, and its priority. Returns `None` if the flow cannot
     /// belong to this leg.
     fn route_priority(&self, slot: LegKey, query: &FlowQuery) -> Option<(CallKey, RoutePriority)> {
         let leg = self.table.leg(slot)?;
@@ -198,6 +200,6 @@ impl Engine {
     }
 }
 
-/// Time after the end of a leg in which its packets may still arrive. Such packets must not count as media of the next
+/// Time after the end of a leg for which its packets may still arrive. Such packets must not count as media of the next
 /// call on the same port.
 const LATE_MEDIA: std::time::Duration = std::time::Duration::from_millis(200);

@@ -1,12 +1,13 @@
 //! Scans: unanswered INVITEs of one source, beyond a rate, become one record.
 //!
 //! A scanner sends thousands of INVITEs that nobody answers. Each would become a row of the journal and a task in
-//! Pyrus, and real calls would wait behind them. The rate is a leaky bucket for each source address: a new call adds
-//! one to it. An answered call removes [`ANSWER_CREDIT`], because a telephone system with so many answers is no
+//! Pyrus, and real calls would be delayed. The rate of each source address is measured by a leaky bucket: a new call
+//! adds one to it. An answered call removes [`ANSWER_CREDIT`], because a telephone system with so many answers is no
 //! scanner.
 //!
 //! While the bucket is over the rate, a new call is a *suspect*: it is not announced. A suspect that is answered or has
-//! media becomes an ordinary call. A suspect that ends otherwise counts as an attempt of its source.
+//! media becomes an ordinary call. A suspect that ends otherwise gets no record of its own; it is counted as an
+//! *attempt* of its source.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,7 +20,7 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::record::{CallOutcome, CallRecord, CallVerdict, ProblemKind};
 use crate::time::Timestamp;
 
-/// The rate of unanswered calls of each source.
+/// The rate of unanswered calls of each source address.
 #[derive(Debug, Default)]
 pub(super) struct ScanTracker {
     sources: HashMap<IpAddr, SourceRate, foldhash::fast::RandomState>,
@@ -27,13 +28,13 @@ pub(super) struct ScanTracker {
 
 #[derive(Debug)]
 struct SourceRate {
-    /// Fill of the bucket, in calls.
+    /// Fill of the leaky bucket, in calls.
     level: f64,
     filled_at: Timestamp,
     scan: Option<ScanAttempts>,
 }
 
-/// The attempts of one source since its last record.
+/// The attempts (suspects that ended) of one source since its last record.
 #[derive(Debug)]
 struct ScanAttempts {
     /// Record of the first attempt.
@@ -54,17 +55,18 @@ struct AttemptTimes {
     ended_at: Timestamp,
 }
 
-/// Whether a new call is a suspect.
+/// Whether a new call may be part of a scan (a suspect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallSuspicion {
-    /// The source is within the rate.
+    /// The source address is within the allowed rate.
     None,
-    /// The source is beyond the rate.
+    /// The source address exceeds the allowed rate, so the call is a suspect.
     Scan,
 }
 
 impl ScanTracker {
-    /// Counts a new call of a source at the time `at`. `rate` is the number of calls in a minute; 0 means no limit.
+    /// Counts a new call of a source address at the time `at`. Returns whether the call is a suspect. `rate` is the
+    /// number of calls in a minute; 0 means no limit.
     pub(super) fn add_call(&mut self, source: IpAddr, at: Timestamp, rate: u32) -> CallSuspicion {
         if rate == 0 {
             return CallSuspicion::None;
@@ -88,7 +90,7 @@ impl ScanTracker {
         }
     }
 
-    /// Counts the end of a suspect as an attempt. `record` is built only for the first attempt.
+    /// Counts the end of a suspect as an attempt of its source. `record` is called only for the first attempt.
     fn add_attempt(&mut self, source: IpAddr, times: AttemptTimes, record: impl FnOnce() -> Option<(CallRecord, i64)>) {
         let Some(source) = self.sources.get_mut(&source) else { return };
         if let Some(scan) = &mut source.scan {
@@ -102,7 +104,7 @@ impl ScanTracker {
         }
     }
 
-    /// Removes and returns the scans that are over at the time `now`, or all scans.
+    /// Removes and returns the scans that are over at the time `now`, or all scans if `which` says so.
     fn take_over(&mut self, now: Timestamp, which: ScanSelection) -> Vec<(IpAddr, ScanAttempts)> {
         let is_over = |scan: &mut ScanAttempts| {
             which == ScanSelection::All
@@ -121,7 +123,7 @@ impl ScanTracker {
     }
 }
 
-/// Selects the scans that end.
+/// Selects which scans are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanSelection {
     Over,
@@ -129,7 +131,7 @@ enum ScanSelection {
 }
 
 impl SourceRate {
-    /// Returns the fill of the bucket, which leaks at the rate.
+    /// Returns the fill of the leaky bucket at a time. The bucket leaks at the allowed rate.
     fn level_at(&self, at: Timestamp, rate: u32) -> f64 {
         let leaked = at.since(self.filled_at).as_secs_f64() * f64::from(rate) / 60.0;
         if self.level > 0.0 { (self.level - leaked).max(0.0) } else { self.level }
@@ -141,7 +143,7 @@ impl Engine {
     pub(super) fn note_attempt(&mut self, slot: LegKey) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let (source, at) = (leg.dialog.caller_addr.ip(), leg.created_at);
-        // A call that an earlier process announced must end with a record.
+        // A call that an earlier process announced is no suspect, because it must end with a record.
         let is_announced = call.origin.earlier_record().is_some();
         if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at().is_none_or(|invited| invited <= at) {
             let suspicion = self.scans.tracker.add_call(source, at, self.settings.config.scan_per_minute);
@@ -152,8 +154,8 @@ impl Engine {
         }
     }
 
-    /// Returns true if the call is a suspect that nobody answered yet. The first answer clears the suspicion and counts for
-    /// the source.
+    /// Returns whether the call is a suspect that nobody has answered yet. When it is answered, it becomes an ordinary
+    /// call, and the answer counts for its source.
     pub(super) fn is_scan_suspect(&mut self, conversation: CallKey) -> bool {
         let is_real = |leg: &crate::call::leg::Leg| leg.dialog.answered.is_some() || leg.has_media();
         let is_answered = self.table.legs_of(conversation).any(is_real);
@@ -206,7 +208,7 @@ impl Engine {
 }
 
 impl ScanAttempts {
-    /// Returns the scan's record: the record of the first attempt, without the numbers.
+    /// Returns the record of the scan: that of the first attempt, without its numbers.
     fn into_record(self, source: IpAddr) -> CallRecord {
         let Self { mut first, count, last_at, wall_offset_ns, .. } = self;
         let last_at = last_at.offset(wall_offset_ns);
@@ -226,14 +228,15 @@ impl ScanAttempts {
     }
 }
 
-/// Answers count this many times as much as unanswered calls: a source with one answer in 20 calls is no scanner.
+/// Number of unanswered calls that one answered call outweighs: a source with one answer in 20 calls is no scanner.
 const ANSWER_CREDIT: f64 = 20.0;
-/// Time without an ended attempt after which a scan is over. It is longer than the wait for an answer to an INVITE
-/// (timer C of RFC 3261 is three minutes).
+/// Time after the end of the last attempt after which a scan is over. It is longer than the wait for an answer to an
+/// INVITE (timer C of RFC 3261 is three minutes).
 const SCAN_QUIET: Duration = Duration::from_secs(300);
 /// Longest time that one record of a scan covers. A longer scan gets further records, so that a person notices it.
 const MAX_SCAN_RECORD: Duration = Duration::from_secs(3_600);
-/// Most sources with a rate, about 100 bytes each. Calls of further sources are never suspects.
+/// Maximum number of source addresses whose rate is measured, about 100 bytes each. Calls of further sources are never
+/// suspects.
 const MAX_SOURCES: usize = 16_384;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Legs that share a media address: decides whether they are one call, or whether one call replaced the other.
+//! Legs that share a media address: decides whether they belong to one call, or whether a new call uses the address of
+//! an old one.
 
 use crate::call::engine::Engine;
 use crate::call::keys::LegKey;
@@ -8,11 +9,10 @@ use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Contests older answered legs of other calls whose media address the answered leg at `slot` uses now. A contested leg
-    /// ends soon unless its media or its signalling continues.
+    /// Marks older answered legs of other calls as contested, if the answered leg `slot` now uses their media address.
+    /// A contested leg ends soon unless its media or its signalling continues.
     ///
-    /// Both legs must have had media at the address. During an agreed hold an address is not in use, so that its silence
-    /// shows nothing.
+    /// Both legs must have had media at the address. A leg on hold is not contested, because its silence shows nothing.
     pub(in crate::call::engine) fn contest_older_legs(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let (conversation, answered) = (leg.call(), leg.dialog.answered.map(|(at, _)| at));
@@ -40,8 +40,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Records that media flowed between the hosts of an answered leg without media, if stored packets without a call
-    /// show such media. The newest stored packets cover the leg's last seconds.
+    /// Records for an answered leg without media that a NAT may have changed its addresses, if stored packets that
+    /// belong to no call flowed between its hosts. The stored packets cover the last seconds of the leg.
     pub(in crate::call::engine) fn note_media_behind_nat(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let is_answered = leg.dialog.answered.is_some();
@@ -59,8 +59,8 @@ impl Engine {
 }
 
 impl Leg {
-    /// Returns whether a flow can be media of `sender`, changed by a NAT. Such a flow leaves a host of the sender, and
-    /// goes to a host or a port of the other side.
+    /// Returns whether a flow can be media of `sender` whose addresses a NAT changed. Such a flow leaves a host of the
+    /// sender, and goes to a host or a port of the other side.
     fn may_send(&self, sender: Side, src: Endpoint, dst: Endpoint) -> bool {
         let negotiation = &self.dialog.negotiation;
         let claims = negotiation.claims();
@@ -80,5 +80,5 @@ impl Leg {
     }
 }
 
-/// Packets that show media between two hosts: one second of voice.
+/// Minimum number of packets that show media between two hosts: one second of voice.
 const MIN_UNMATCHED: usize = 50;

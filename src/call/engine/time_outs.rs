@@ -1,4 +1,4 @@
-//! Time-outs of legs, and the end of all legs with the capture.
+//! Timeouts of legs, and the end of all legs at the end of the capture.
 
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
@@ -20,14 +20,15 @@ impl Engine {
         }
     }
 
-    /// Ends and closes all legs, because the capture ends.
+    /// Ends and closes all legs, because the capture has ended.
     pub(super) fn end_all_legs(&mut self, sink: &mut dyn LegSink) {
         let slots: Vec<LegKey> = self.table.legs().filter(|(_, l)| !l.is_closed()).map(|(slot, _)| slot).collect();
         for &slot in &slots {
             if let Some(leg) = self.table.leg_mut(slot) {
                 let (at, by) = match leg.due(self.clock.now, &self.settings.config) {
                     LegDue::End(at, by) => (at, by),
-                    // Another call uses the leg's media address. Without further capture, the leg counts as replaced.
+                    // If another call uses the leg's media address, the leg ends as replaced, because nothing more will
+                    // be captured.
                     _ => match leg.replaced_at() {
                         Some(last_media_at) => (last_media_at, EndedBy::Replaced),
                         None => (self.clock.now, EndedBy::CaptureEnd),

@@ -7,14 +7,15 @@ use crate::call::engine::Engine;
 use crate::call::keys::LegKey;
 use crate::time::Timestamp;
 
-/// Tombstones by hashed Call-ID. The key has no tag, because either side may send the late message, with either tag.
+/// All tombstones (remembered ended dialogs), by hashed Call-ID. The key contains no tag, because either side may send
+/// the late message, with either tag.
 #[derive(Debug, Default)]
 pub(super) struct DialogTombstones {
     known: HashMap<u64, DialogTombstone, foldhash::fast::RandomState>,
     order: VecDeque<(Timestamp, u64)>,
 }
 
-/// The part of an ended dialog that distinguishes its late messages from a new call.
+/// What is remembered about an ended dialog, to distinguish its late messages from a new call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DialogTombstone {
     /// End of the time for which the dialog is remembered.
@@ -28,8 +29,8 @@ pub(super) struct DialogTombstone {
 }
 
 impl DialogTombstones {
-    /// Adds a tombstone, and merges it with an earlier tombstone of the same Call-ID. Removes the oldest tombstone
-    /// beyond `limit`.
+    /// Adds a tombstone, or merges it into an earlier one with the same Call-ID. Removes the oldest tombstone beyond
+    /// `limit`.
     pub(super) fn add(&mut self, key: u64, mut new: DialogTombstone, limit: usize) {
         if let Some(old) = self.known.get(&key) {
             new.invite_cseq = new.invite_cseq.max(old.invite_cseq);
@@ -57,7 +58,7 @@ impl DialogTombstones {
 
     fn remove_oldest(&mut self) {
         let Some((until, key)) = self.order.pop_front() else { return };
-        // A tombstone that was renewed in the meantime stays until its new time.
+        // A tombstone that was renewed in the meantime is kept until its new time.
         if self.known.get(&key).is_some_and(|known| known.until <= until) {
             self.known.remove(&key);
         }
@@ -73,7 +74,8 @@ impl Engine {
         self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
     }
 
-    /// Adds a tombstone for a dialog, so that its late messages begin no new call. Either of `tags` may be the caller's.
+    /// Adds a tombstone for a dialog, so that its late messages begin no new call. Either of `tags` may be the
+    /// caller's.
     pub(super) fn add_tombstone(
         &mut self,
         call_id: &str,

@@ -1,11 +1,11 @@
-//! Patterns of numbers, in this program's own spelling and in Asterisk's. Suggests the right spelling for patterns that
+//! Patterns of numbers, in the notation of this program or of Asterisk. Suggests a correct notation for patterns that
 //! can never match.
 
-/// A pattern that matches whole numbers. Commas separate alternatives. `x` and `#` match one digit, `[2-4]` one character
-/// of a class, `*` any characters; other characters match themselves.
+/// A pattern that matches whole numbers. Commas separate alternatives. `x` and `#` match one digit, `[2-4]` one
+/// character of a class, `*` any characters; other characters match themselves.
 ///
-/// Asterisk's spelling is understood too: a leading `_`, `X` for a digit, `N` for 2 to 9, `Z` for 1 to 9, `.` at the end for
-/// one or more characters, `!` at the end for any.
+/// Asterisk's notation is accepted, too: a leading `_`, `X` for a digit, `N` for 2 to 9, `Z` for 1 to 9, `.` at the end
+/// for one or more characters, `!` at the end for any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NumberPattern {
     alternatives: Vec<Vec<PatternAtom>>,
@@ -20,22 +20,22 @@ enum PatternAtom {
     Any,
 }
 
-/// The reason why a pattern can never match, and a spelling that does match.
+/// The reason why a pattern can never match, and a notation that does match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PatternProblem {
-    /// The problem.
+    /// Description of the problem.
     pub(crate) what: String,
     /// How to write the pattern.
     pub(crate) remedy: String,
 }
 
 impl NumberPattern {
-    /// Compiles a pattern of numbers. Every text is valid: the `[` of an unclosed class matches itself.
+    /// Compiles a pattern of numbers. Every text is a valid pattern: a `[` without `]` matches itself.
     pub(crate) fn new(text: &str) -> Self {
         Self { alternatives: alternatives(text).map(number_atoms).collect() }
     }
 
-    /// Compiles a pattern of a header value: only `x`, `#`, `*` and classes have a meaning.
+    /// Compiles a pattern for a header value, in which only `x`, `#`, `*` and classes have a special meaning.
     pub(crate) fn of_text(text: &str) -> Self {
         Self { alternatives: alternatives(text).map(atoms).collect() }
     }
@@ -54,7 +54,7 @@ impl NumberPattern {
         format!("^(?:{})$", alternatives.join("|"))
     }
 
-    /// Checks a pattern of numbers.
+    /// Checks a pattern of numbers. Returns an error if it can never match.
     ///
     /// # Errors
     /// With the first part that can never match a number, and its right spelling if one is known.
@@ -65,7 +65,7 @@ impl NumberPattern {
         }
     }
 
-    /// Checks a pattern of a header value.
+    /// Checks a pattern for a header value. Returns an error if it can never match.
     ///
     /// # Errors
     /// With the first part that can never match.
@@ -95,8 +95,8 @@ fn number_atoms(text: &str) -> Vec<PatternAtom> {
     out
 }
 
-/// Returns whether a pattern has only characters of Asterisk's dial patterns. In a word like `Nina`, no letter is a
-/// digit.
+/// Returns whether a pattern has only characters of Asterisk's dial patterns. In a name like `Nina`, the letter `N`
+/// must not stand for a digit.
 fn is_dial_pattern(text: &str) -> bool {
     let body = text.strip_prefix('_').unwrap_or(text);
     !body.is_empty() && body.chars().all(|c| c.is_ascii_digit() || "xXnNzZ+*#.![]-".contains(c))
@@ -218,7 +218,7 @@ fn regex(atoms: &[PatternAtom]) -> Option<String> {
     Some(text)
 }
 
-/// Finds a problem of the whole list: wrong separators, or regular expressions.
+/// Finds a problem of the whole list of alternatives: wrong separators, or a regular expression.
 fn whole_problem(text: &str) -> Option<PatternProblem> {
     if text.contains(';') || text.contains('/') || text.split_whitespace().count() > 1 && !text.contains(',') {
         let parts: Vec<&str> =
@@ -237,7 +237,8 @@ fn whole_problem(text: &str) -> Option<PatternProblem> {
     Some(regex_problem(first, from_regex(text)))
 }
 
-/// Returns a telephone number that is written with spaces, dashes or brackets, without them.
+/// Returns a telephone number without the spaces, dashes or brackets with which it was written; `None` if the text is
+/// no such number.
 fn telephone_number(text: &str) -> Option<String> {
     let number = text.trim();
     let separated = number.contains([' ', '(', ')']) || number.matches('-').count() > 1;
@@ -309,7 +310,7 @@ fn check_brackets(one: &str) -> Result<(), PatternProblem> {
     Ok(())
 }
 
-/// Returns a pattern with `x` in place of each class.
+/// Returns an alternative in which each class is replaced by `x`.
 fn without_classes(one: &str) -> String {
     let mut inside = false;
     let mut out = String::new();
@@ -324,7 +325,8 @@ fn without_classes(one: &str) -> String {
     out
 }
 
-/// Returns the patterns of a range of numbers like `101-110`, as classes: `10[1-9],110`.
+/// Returns patterns that match a range of numbers like `101-110`: `10[1-9],110`. Returns `None` if the text is no
+/// range.
 fn number_range(one: &str) -> Option<String> {
     let (low, high) = one.split_once('-')?;
     let is_number = |t: &str| !t.is_empty() && t.len() <= MAX_RANGE_DIGITS && t.bytes().all(|b| b.is_ascii_digit());
@@ -372,7 +374,7 @@ fn class_of(from: char, to: char) -> String {
     if (from, to) == ('0', '9') { String::from("x") } else { format!("[{from}-{to}]") }
 }
 
-/// Translates a simple regular expression to a pattern, if it has a translation.
+/// Translates a simple regular expression to a pattern. Returns `None` if that is not possible.
 fn from_regex(text: &str) -> Option<String> {
     let text = text.trim().trim_start_matches('^').trim_end_matches('$').replace("\\d", "x").replace("\\+", "+");
     let text = text.replace("[0-9]", "x").replace('|', ",").replace(['(', ')'], "");
@@ -419,17 +421,18 @@ fn problem(what: impl Into<String>, remedy: String) -> PatternProblem {
 
 /// A regular expression that matches no text.
 const NEVER: &str = "x^";
-/// Short description of the spelling.
+/// Short description of the notation, for error messages.
 const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
 /// Characters that occur only in regular expressions. `!` and `.` have a meaning in Asterisk's patterns.
 const REGEX: &str = r"^$\|(){}?";
 /// Characters that no normalised number and no user part of a telephone has.
 const NEVER_IN_NUMBERS: &str = ";/:=\"'<>@%&";
-/// Digits from which a text with separators counts as a written telephone number.
+/// Minimum number of digits with which a text with separators counts as a telephone number.
 const MIN_SEPARATED_DIGITS: usize = 5;
-/// Most digits of a number in a range, and most repetitions: more digits than an E.164 number has.
+/// Maximum number of digits of a number in a range, and of repetitions in a regular expression: more digits than an
+/// E.164 number has.
 const MAX_RANGE_DIGITS: usize = 16;
-/// Bound of a number, characters. It limits the cost of pattern matching.
+/// Maximum length of a number that is matched, characters. It limits the cost of matching.
 pub(super) const MAX_NUMBER_CHARS: usize = 128;
 
 #[cfg(test)]
@@ -505,7 +508,7 @@ mod tests {
             ("+7*", "^(?:\\U0000002b7.*)$"),
             ("_NXX.", "^(?:[2-9][0-9][0-9]..*)$"),
             ("a|b", "^(?:a\\U0000007cb)$"),
-            // A class that holds nothing matches nothing, and neither does an empty list.
+            // An empty class matches nothing, and neither does an empty list.
             ("[9-1]", "x^"),
             ("", "x^"),
             ("[]", "x^"),

@@ -1,4 +1,4 @@
-//! Two hosts that were learnt to be one machine, in the form that is stored in the state folder.
+//! Two IP addresses (hosts) that were learnt to belong to one machine, in the form that is stored in the state folder.
 
 use std::net::IpAddr;
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::{CALLS_TO_BELIEVE, DISTRUST};
 use crate::time::Timestamp;
 
-/// Two hosts that calls showed to be one machine.
+/// Two IP addresses that calls showed to belong to one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachinePair {
     /// The lower address.
     pub a: IpAddr,
     /// The higher address.
     pub b: IpAddr,
-    /// Evidence by which the pair is known.
+    /// What showed that the pair is one machine.
     pub by: PairEvidence,
-    /// Number of calls that showed the pair. A call whose content showed it counts twice. Before the pair is believed,
-    /// only calls of different parties count.
+    /// Number of calls that showed the pair to be one machine. A call that showed it by its content counts twice. Until
+    /// the pair is believed, only calls of different parties count.
     pub seen: u32,
     /// Number of calls that contradicted the pair since it was last distrusted.
     pub against: u32,
@@ -30,7 +30,7 @@ pub struct MachinePair {
     pub distrusted_until: Option<Timestamp>,
 }
 
-/// Evidence that shows that two hosts are one machine.
+/// What shows that two hosts are one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairEvidence {
@@ -51,8 +51,8 @@ impl MachinePair {
         self.seen >= CALLS_TO_BELIEVE
     }
 
-    /// Counts a call that shows the pair. While the pair is distrusted, nothing is counted. A call whose content shows the
-    /// pair counts twice, so that two of them are enough.
+    /// Counts a call that shows the pair to be one machine. While the pair is distrusted, nothing is counted. A call
+    /// that shows it by its content counts twice, so two such calls are enough.
     pub(super) fn observe(&mut self, by: PairEvidence, at: Timestamp) {
         self.last_at = self.last_at.max(at);
         if self.distrusted_until.is_some_and(|until| at < until) {
@@ -69,7 +69,7 @@ impl MachinePair {
         self.seen = self.seen.saturating_add(weight);
     }
 
-    /// Counts a call that contradicts the pair, and ends the belief if there are too many.
+    /// Counts a call that contradicts the pair. If there are too many, the pair is distrusted.
     pub(super) fn contradict(&mut self, at: Timestamp) {
         self.against = self.against.saturating_add(1);
         if self.against >= TOO_MANY_AGAINST || self.against.saturating_mul(LEAST_SEEN_FOR_ONE_AGAINST) > self.seen {
@@ -79,7 +79,7 @@ impl MachinePair {
     }
 }
 
-/// Contradictions after which the pair is no longer believed.
+/// Number of contradictions after which the pair is distrusted.
 const TOO_MANY_AGAINST: u32 = 2;
-/// Fewest observations for each contradiction with which the pair stays believed.
+/// Minimum number of observations for each contradiction with which the pair is still believed.
 const LEAST_SEEN_FOR_ONE_AGAINST: u32 = 10;

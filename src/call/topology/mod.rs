@@ -1,17 +1,17 @@
-//! Topology of the site: the hosts that are one machine.
+//! Topology of the site: which IP addresses (hosts) belong to one machine.
 //!
 //! A PBX with one address to the provider and one to the telephones sends the second leg of a call from another address
 //! than the one that received the first leg. The same holds for a session border controller, the virtual address of a
-//! pair, and the nodes of a cluster. `calls.pbx_addresses` names such addresses. Other pairs are learnt: legs of one call
-//! that began, were answered and ended together show that their hosts are one machine.
+//! pair, and the nodes of a cluster. `calls.pbx_addresses` names such addresses. Other pairs are learnt: legs of one
+//! call that began, were answered and ended together show that their hosts are one machine.
 //!
 //! Invariants:
-//! - A pair is believed after [`CALLS_TO_BELIEVE`] calls of different parties. It applies from the next message on.
-//! - An address that is configured as a machine of its own is never half of a learnt pair. The engine observes no
-//!   telephone.
+//! - A pair of hosts counts as one machine (is *believed*) after [`CALLS_TO_BELIEVE`] calls of different parties. This
+//!   applies from the next message on.
+//! - An address that is configured as a machine of its own is never part of a learnt pair, and neither is a telephone.
 //! - Two contradictions, or more than one in ten observations, end the belief for [`DISTRUST`].
 //! - A pair that was not observed for [`FORGET`] is forgotten.
-//! - Facts name addresses and times only, no number and no Call-ID.
+//! - Stored facts contain addresses and times only, no telephone number and no Call-ID.
 
 mod fact;
 
@@ -24,7 +24,7 @@ pub use fact::{MachinePair, PairEvidence};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The hosts that are one machine, configured or learnt.
+/// The hosts that are one machine, as configured or learnt.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Topology {
     configured: Vec<Vec<IpAddr>>,
@@ -32,42 +32,42 @@ pub(crate) struct Topology {
     machines: MachineTable,
 }
 
-/// For each address of a machine with several addresses, the address that stands for the machine.
+/// For each address of a machine with several addresses: the one address that stands for the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
 
-/// Effect of an observation on the topology.
+/// Effect of an observed call on the topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TopologyChange {
-    /// At most the counts of a pair changed.
+    /// Only counts changed, or nothing.
     Counts,
-    /// The machines changed. Holds the earlier ones.
+    /// The machines changed. Holds the previous ones.
     Machines(MachineTable),
 }
 
-/// A pair of hosts, and the parties of the calls that showed it.
+/// A pair of hosts, and the parties of the calls that showed it to be one machine.
 #[derive(Clone, Debug)]
 struct PairHistory {
     fact: MachinePair,
-    /// Hashes of the parties, until the pair is believed.
+    /// Hashes of the parties of these calls; empty when the pair is believed.
     parties: Vec<u64>,
 }
 
 impl Topology {
-    /// Creates a topology with the configured machines only. Each list has the addresses of one machine.
+    /// Creates a topology that knows only the configured machines. Each list contains the addresses of one machine.
     pub(crate) fn new(configured: &[Vec<IpAddr>]) -> Self {
         let mut out = Self::default();
         let _ = out.configure(configured);
         out
     }
 
-    /// Replaces the configured machines, and keeps the facts that were learnt.
+    /// Replaces the configured machines. Facts that were learnt are kept.
     pub(crate) fn configure(&mut self, configured: &[Vec<IpAddr>]) -> TopologyChange {
         self.configured = configured.iter().map(|list| list.iter().copied().map(canonical).collect()).collect();
         self.group_hosts()
     }
 
-    /// Adds facts that an earlier process learnt, as far as they are not forgotten at `now`.
+    /// Adds the facts that an earlier process learnt, except those that are too old at the time `now`.
     pub(crate) fn restore(&mut self, facts: &[MachinePair], now: Timestamp) -> TopologyChange {
         for fact in facts.iter().take(MAX_PAIRS) {
             if let Some(key) = ordered(canonical(fact.a), canonical(fact.b)) {
@@ -79,7 +79,8 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Returns the endpoint that stands for the machine: its port, and the same address for all addresses of one machine.
+    /// Returns the endpoint that stands for the machine: its port is the same, and all addresses of a machine have the
+    /// same result.
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         self.machines.machine_of(endpoint)
     }
@@ -166,7 +167,8 @@ impl Topology {
         self.pairs.retain(|_, known| !is_over(known));
     }
 
-    /// Makes room for a new pair: forgets the pair that was seen longest ago among those that are not believed.
+    /// Makes room for a new pair: forgets that pair, of those that are not believed, which was seen longest ago.
+    /// Returns false if there is none.
     fn make_room(&mut self) -> bool {
         if self.pairs.len() < MAX_PAIRS {
             return true;
@@ -176,7 +178,8 @@ impl Topology {
         oldest.is_some_and(|key| self.pairs.remove(&key).is_some())
     }
 
-    /// Groups the hosts: the configured lists, then the believed pairs. Groups that share a host are one machine.
+    /// Computes the machines from the configured lists and the believed pairs. Lists and pairs that share a host are
+    /// one machine.
     fn group_hosts(&mut self) -> TopologyChange {
         let mut groups: Vec<Vec<IpAddr>> = Vec::new();
         for list in &self.configured {
@@ -198,7 +201,7 @@ impl Topology {
 }
 
 impl MachineTable {
-    /// Returns the endpoint that stands for the machine, as [`Topology::machine_of`].
+    /// Returns the endpoint that stands for the machine, like [`Topology::machine_of`].
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         if self.0.is_empty() {
             return endpoint;
@@ -208,7 +211,7 @@ impl MachineTable {
 }
 
 impl PairHistory {
-    /// Counts an observation. Until the pair is believed, each of its calls must have other parties.
+    /// Counts an observation. Until the pair is believed, a call counts only if its parties are new.
     fn observe(&mut self, by: PairEvidence, parties: u64, at: Timestamp) {
         if !self.fact.is_believed() {
             if self.parties.contains(&parties) {
@@ -223,8 +226,8 @@ impl PairHistory {
     }
 }
 
-/// Adds hosts to the group that has one of them, and joins all such groups. A group that would be too large stays as it
-/// is.
+/// Adds hosts to the group that contains one of them, and joins all such groups. A group that would become too large is
+/// not changed.
 fn join_groups(groups: &mut Vec<Vec<IpAddr>>, hosts: &[IpAddr]) {
     let (touched, mut rest): (Vec<_>, Vec<_>) =
         std::mem::take(groups).into_iter().partition(|group| group.iter().any(|ip| hosts.contains(ip)));
@@ -239,7 +242,7 @@ fn join_groups(groups: &mut Vec<Vec<IpAddr>>, hosts: &[IpAddr]) {
     *groups = rest;
 }
 
-/// Returns two different addresses in ascending order.
+/// Returns two addresses in ascending order; `None` if they are equal.
 fn ordered(a: IpAddr, b: IpAddr) -> Option<(IpAddr, IpAddr)> {
     (a != b).then(|| (a.min(b), a.max(b)))
 }
@@ -249,15 +252,16 @@ fn canonical(ip: IpAddr) -> IpAddr {
     Endpoint::new(ip, 0).ip()
 }
 
-/// Calls of different parties after which a pair is believed.
+/// Number of calls of different parties after which a pair is believed.
 pub const CALLS_TO_BELIEVE: u32 = 3;
 /// Time for which a pair is not believed after it was contradicted.
 const DISTRUST: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Time after which a pair without observation is forgotten. A site that was idle for so long may have been rebuilt.
 const FORGET: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// Most addresses of one machine: more than a cluster needs with a WAN, a LAN and a virtual address for each node.
+/// Maximum number of addresses of one machine: more than a cluster needs with a WAN, a LAN and a virtual address for
+/// each node.
 pub(crate) const MAX_MACHINE_ADDRESSES: usize = 16;
-/// Most learnt pairs, believed or not.
+/// Maximum number of learnt pairs, whether believed or not.
 const MAX_PAIRS: usize = 256;
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ fn is_regrouped(change: &TopologyChange) -> bool {
     matches!(change, TopologyChange::Machines(_))
 }
 
-/// Observes the pair in calls of different parties.
+/// Observes a pair of hosts in several calls of different parties.
 fn observe(topology: &mut Topology, (a, b): (&str, &str), calls: u64, at: Timestamp) {
     for parties in 0..calls {
         topology.observe((host(a), host(b)), parties, at);
@@ -82,7 +82,7 @@ fn nothing_is_learnt_about_an_address_that_is_configured_alone() {
     let mut topology = Topology::new(&[vec![ip("10.1.0.1")]]);
     observe(&mut topology, (WAN, LAN), 9, day(0));
     assert!(!topology.same_machine(host(WAN), host(LAN)));
-    // The configuration gets a list with the address later. That ends the learnt pair.
+    // Later the address is configured in a list of its own, which ends the learnt pair.
     let mut topology = Topology::default();
     observe(&mut topology, (WAN, LAN), 3, day(0));
     let _ = topology.configure(&[vec![ip("198.51.100.10")]]);
