@@ -209,7 +209,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("console", "public_url", KeyKind::SiteUrl, "\"\"", "", "Address under which a proxy with TLS on this machine shows the console to others, for example \"https://calls.example.org\". Then every visitor must sign in (callspan user add). Empty: only this machine."),
     key("console", "certificate", KeyKind::Path, "", "", "Certificate chain in PEM. Empty: on an address for others, a certificate is made at the first start, and its fingerprint is in the log."),
     key("console", "certificate_key", KeyKind::Path, "", "", "Private key of console.certificate in PEM."),
-    key("console", "trusted_proxy", KeyKind::Address, "\"\"", "", "Address of the proxy that signs people in, by LDAP or OIDC for example, and names them in console.trusted_header. Anybody at this address can be anybody. Empty: none."),
+    key("console", "trusted_proxy", KeyKind::Address, "\"\"", "", "Address of the proxy that signs people in, by LDAP or OIDC for example, and names them in console.trusted_header. A program at this address can act as any user. Empty: none."),
     key("console", "trusted_header", KeyKind::HeaderName, "\"\"", "", "Header in which that proxy names the user, for example \"X-Remote-User\". The role and scope are those of the user of this name (callspan user add NAME --no-password). The proxy must remove this header from requests of others."),
     // Keys of the section `[alerts]`.
     key("alerts", "mirror_silent_minutes", KeyKind::Number(0, 1440), "15", "minutes", "Alarm mirror_silent when no SIP arrived for this time, at an hour that had SIP on earlier days. 0: never."),
