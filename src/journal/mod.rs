@@ -26,7 +26,6 @@ use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -34,6 +33,7 @@ mod archive;
 mod calls;
 pub mod config;
 mod deliveries;
+mod durable;
 mod encrypt;
 mod moments;
 pub(crate) mod outbox;
@@ -49,6 +49,7 @@ mod totals;
 pub(crate) use archive::{ArchiveBacklog, ArchiveExtent};
 pub(crate) use calls::CallToStore;
 pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
+pub(crate) use durable::make_durable;
 pub use encrypt::EncryptedRecording;
 pub use moments::SlotCount;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};
@@ -201,7 +202,7 @@ impl Journal {
         }
         let connection = Connection::open_with_flags(&path, flags)?;
         search::add_functions(&connection)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.busy_timeout(durable::BUSY_TIMEOUT)?;
         schema::check_current(&connection)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
     }
@@ -258,10 +259,7 @@ impl Journal {
     }
 
     fn set_up(mut connection: Connection, path: &Path) -> JournalResult<Self> {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(|e| damaged_or_sql(e, path))?;
-        // FULL: a commit is on the disk when it returns (invariant 2). With NORMAL, WAL mode does not guarantee this.
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        make_durable(&connection).map_err(|e| damaged_or_sql(e, path))?; // invariant 2
         connection.pragma_update(None, "foreign_keys", "ON")?;
         schema::check_version(&connection)?;
         let verdict: String =
@@ -309,6 +307,3 @@ pub const FILE_NAME: &str = "journal.sqlite";
 
 /// Name of the file that marks the journal as damaged.
 const DAMAGE_MARK: &str = "journal.sqlite.condemned";
-
-/// Longest wait for the write lock. Another process holds it for milliseconds only.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

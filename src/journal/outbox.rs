@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, params};
 
-use super::{Error, JournalResult, is_damage};
+use super::{Error, JournalResult, is_damage, make_durable};
 use crate::time::Timestamp;
 
 /// A handle to the outbox. Clones share it.
@@ -74,9 +74,7 @@ impl Outbox {
 
     fn set_up(path: &Path) -> JournalResult<Self> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        make_durable(&connection)?;
         connection.execute_batch(SCHEMA)?;
         restrict(path);
         Ok(Self(Arc::new(Mutex::new(connection))))

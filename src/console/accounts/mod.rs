@@ -9,9 +9,10 @@
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
+
+use crate::journal::make_durable;
 
 mod audit;
 mod notes;
@@ -82,9 +83,7 @@ impl Accounts {
         }
         std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
         let mut connection = Connection::open(&path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?; // a row is on the disk before sound is sent
+        make_durable(&connection)?; // invariant 2
         if version_of(&connection)? != VERSION {
             migrate(&mut connection)?;
         }
@@ -180,8 +179,6 @@ const FAILED_SIGN_INS: &str =
     "CREATE INDEX IF NOT EXISTS failed_sign_ins ON audit (who, n) WHERE action = 'wrong_password'";
 /// Name of the database file, in the folder of the journal.
 const FILE_NAME: &str = "console.sqlite";
-/// Longest wait for another process that writes to the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;
