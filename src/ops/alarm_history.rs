@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::alerts::{Alarm, AlarmKind};
+use super::state_file::replace_file;
 use crate::time::Timestamp;
 
 /// For each kind of alarm, the last run of the alarm command and the alarms held back since then.
@@ -128,11 +129,8 @@ impl AlarmHistory {
                 count: history.count,
             })
             .collect();
-        let part = file.with_extension("json.part");
-        let written = serde_json::to_vec(&stored)
-            .map_err(std::io::Error::from)
-            .and_then(|text| std::fs::write(&part, text))
-            .and_then(|()| std::fs::rename(&part, file));
+        let written =
+            serde_json::to_vec(&stored).map_err(std::io::Error::from).and_then(|text| replace_file(file, &text));
         if let Err(error) = written {
             tracing::debug!(%error, "the history of alarms cannot be written");
         }

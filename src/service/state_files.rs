@@ -2,15 +2,13 @@
 //! contents. A thread of its own writes them, because a disk that does not answer must not delay the capture.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::ops::state_file::replace_file;
 use crate::ops::supervision::ThreadLife;
 use crate::ops::thread::{StopSignal, StoppableThread};
 
@@ -57,7 +55,7 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
         let is_last = stop.is_stopped_within(PAUSE);
         let files = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for (path, contents) in files {
-            if let Err(error) = replace(&path, &contents) {
+            if let Err(error) = replace_file(&path, &contents) {
                 // No warning is needed: a full disk has an alarm of its own.
                 tracing::debug!(path = %path.display(), "the file cannot be written: {error}");
             }
@@ -66,16 +64,6 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
             return;
         }
     }
-}
-
-/// Replaces a file in one step (write, then rename). Only the owner can read it.
-fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-    file.write_all(contents)?;
-    std::fs::rename(&part, path)
 }
 
 /// Pause between two writes.

@@ -1,0 +1,37 @@
+//! Replacing a small file of the state folder in one step.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Replaces a file: readers find the old contents or the new ones, never a part. Only the owner can read the file, because
+/// alarms and learnt addresses are nobody else's business. The contents may be lost when the power fails.
+///
+/// # Errors
+/// Fails if the file cannot be written or renamed.
+pub(crate) fn replace_file(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut part = OsString::from(path);
+    part.push(".part");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(&part)?.write_all(contents)?;
+    std::fs::rename(&part, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn contents_are_replaced_and_only_the_owner_reads_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        replace_file(&path, b"a long first text").unwrap();
+        replace_file(&path, b"short").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no part is left");
+    }
+}
