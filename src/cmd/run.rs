@@ -4,7 +4,7 @@
 //! the disk. The threads of [`post_process`] make files of ended calls and deliver them. In this order, no thread waits
 //! for a thread after it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,12 +28,13 @@ use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
 use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, StalledThread, Supervisor, ThreadLife};
 use crate::ops::thread::StoppableThread;
 use crate::ops::{log, output, panics};
+use crate::service::life_signs::LifeSigns;
 use crate::service::lock::{self, FolderLock};
 use crate::service::mirror_watch::{MirrorCounters, MirrorTimes, MirrorWatch};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::{self, PostProcessTools, PostProcessor, RenderWorkers};
 use crate::service::recovery::{self, OpenedJournal};
-use crate::service::reload::ConfigChanges;
+use crate::service::reload::{ConfigChanges, ConfigReading};
 use crate::service::state_files::StateFiles;
 use crate::service::systemd::SystemdSocket;
 use crate::service::watch::OwedCalls;
@@ -96,13 +97,13 @@ fn serve(
     let mut source = live::open(&config.capture, missing_interface_policy(&systemd))?;
     let mut service = RunningService::start(config, &source, (alerts.clone(), systemd))?;
     if let Some(life) = sending {
-        service.supervisor.watch_helper("notify", life, PATIENT_ROUND);
+        service.life.supervisor.watch_helper("notify", life, PATIENT_ROUND);
     }
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));
-    service.systemd.tell("READY=1");
+    service.life.systemd.tell("READY=1");
     let ended = service.capture(&mut source, signals, &args.config);
-    service.systemd.tell("STOPPING=1");
+    service.life.systemd.tell("STOPPING=1");
     if ended.is_ok() {
         service.read_waiting_frames(&mut source)?;
     }
@@ -122,6 +123,12 @@ const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInter
     }
 }
 
+/// Starts to read the configuration again.
+fn read_config_again(file: PathBuf) -> Option<ConfigReading> {
+    let started = ConfigReading::start(move || super::load_config(Some(&file), ConfigPurpose::Run));
+    started.inspect_err(|error| output::note(&format!("callspan: the old configuration stays in use: {error}"))).ok()
+}
+
 struct RunningService {
     pipeline: Pipeline,
     mirror: MirrorWatch,
@@ -136,21 +143,24 @@ struct RunningService {
     config: Config,
     /// Secret key by which the recorder recognizes its own test calls.
     test_key: Option<TestCallKey>,
-    supervisor: Supervisor,
-    /// Names of the threads without progress at the last check. An alarm was raised for each.
-    stalled: Vec<&'static str>,
+    life: LifeSigns,
     owed: OwedCalls,
-    systemd: SystemdSocket,
-    /// Status line that systemd got last.
-    status_line: String,
     console: Option<ConsoleServer>,
     _locks: [FolderLock; 2],
-    spooled_at: Timestamp,
-    /// Capture time at which levels were last published.
-    levels_at: Timestamp,
-    reported_at: Timestamp,
+    last: LastRounds,
     reported: CaptureCounters,
     drop_alarms: DropAlarms,
+}
+
+/// Capture times of the last rounds of work that is done at intervals.
+#[derive(Clone, Copy)]
+struct LastRounds {
+    /// Chunks of the spool were written.
+    spooled_at: Timestamp,
+    /// Levels of live calls were published.
+    levels_at: Timestamp,
+    /// Losses, threads, the journal and the mirror were checked.
+    checked_at: Timestamp,
 }
 
 impl RunningService {
@@ -248,16 +258,15 @@ impl RunningService {
             journal,
             config: config.clone(),
             test_key,
-            supervisor,
-            stalled: Vec::new(),
+            life: LifeSigns::new(supervisor, systemd),
             owed,
-            systemd,
-            status_line: String::new(),
             console,
             _locks: locks,
-            spooled_at: Timestamp::EPOCH,
-            reported_at: Timestamp::EPOCH,
-            levels_at: Timestamp::EPOCH,
+            last: LastRounds {
+                spooled_at: Timestamp::EPOCH,
+                levels_at: Timestamp::EPOCH,
+                checked_at: Timestamp::EPOCH,
+            },
             reported: CaptureCounters::default(),
             drop_alarms: DropAlarms::default(),
         })
@@ -269,9 +278,14 @@ impl RunningService {
         signals: ServiceSignals<'_>,
         file: &Path,
     ) -> anyhow::Result<()> {
+        let mut reading: Option<ConfigReading> = None;
         while !signals.stop.load(Ordering::Relaxed) {
-            if signals.reload.swap(false, Ordering::Relaxed) {
-                self.reload(file);
+            if let Some(result) = reading.as_ref().and_then(ConfigReading::poll) {
+                reading = None;
+                self.reload(result);
+            }
+            if reading.is_none() && signals.reload.swap(false, Ordering::Relaxed) {
+                reading = read_config_again(file.to_owned());
             }
             if self.step(source)? == PipelineStep::End {
                 anyhow::bail!("the capture ended unexpectedly");
@@ -314,18 +328,18 @@ impl RunningService {
         }
         self.handle_api_requests();
         let now = self.pipeline.engine.now();
-        if now.since(self.levels_at) >= LEVEL_INTERVAL {
+        if now.since(self.last.levels_at) >= LEVEL_INTERVAL {
             self.publish_levels();
-            self.levels_at = now;
+            self.last.levels_at = now;
         }
-        if now.since(self.spooled_at) >= SPOOL_INTERVAL {
+        if now.since(self.last.spooled_at) >= SPOOL_INTERVAL {
             self.spool.handle_timeout(now);
-            self.spooled_at = now;
+            self.last.spooled_at = now;
         }
-        if now.since(self.reported_at) >= HOUSEKEEPING {
+        if now.since(self.last.checked_at) >= HOUSEKEEPING {
             self.report(source);
             self.publish();
-            self.reported_at = now;
+            self.last.checked_at = now;
             self.check_journal()?;
             self.check_threads()?;
             self.show_life(source);
@@ -353,7 +367,7 @@ impl RunningService {
         }
         let ended = [(self.spool.has_writer_ended(), "spool"), (self.post_processor.has_delivery_ended(), "delivery")];
         let ended = ended.into_iter().find_map(|(has_ended, name)| has_ended.then_some(name));
-        match ended.or_else(|| self.supervisor.ended()) {
+        match ended.or_else(|| self.life.supervisor.ended()) {
             None => Ok(()),
             Some(name) => {
                 anyhow::bail!("the {name} thread ended because of a bug in callspan: the service must restart")
@@ -361,10 +375,9 @@ impl RunningService {
         }
     }
 
-    /// Reads the configuration again, and applies the changes that need no restart. If the configuration has a mistake,
-    /// nothing changes.
-    fn reload(&mut self, file: &Path) {
-        let new = match super::load_config(Some(file), ConfigPurpose::Run) {
+    /// Applies the changes of the configuration that need no restart. If the configuration has a mistake, nothing changes.
+    fn reload(&mut self, read: anyhow::Result<Config>) {
+        let new = match read {
             Ok(new) => new,
             Err(error) => {
                 output::note(&format!("callspan: the old configuration stays in use: {error:#}"));
@@ -398,21 +411,13 @@ impl RunningService {
 
     /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Updates the status line.
     fn show_life(&mut self, source: &mut dyn CaptureSource) {
-        let stalled = self.supervisor.stalled(clock::monotonic());
-        if !stalled.iter().any(|thread| thread.is_vital) {
-            self.systemd.try_tell("WATCHDOG=1");
-        }
-        for &StalledThread { name, since, .. } in stalled.iter().filter(|thread| !self.stalled.contains(&thread.name)) {
+        for StalledThread { name, since, .. } in self.life.check(clock::monotonic()) {
             self.alerts.raise(&AlarmCause::ThreadStalled { name, since });
         }
-        self.stalled = stalled.iter().map(|thread| thread.name).collect();
         let counters = source.counters();
         let lost = counters.dropped_by_kernel + counters.dropped_by_interface + self.spool.lost_packets();
         let calls = self.pipeline.engine.live_calls();
-        let line = format!("{calls} calls under way, {lost} packets lost, {} owed", self.owed.count());
-        if line != self.status_line && self.systemd.try_tell(&format!("STATUS={line}")) {
-            self.status_line = line;
-        }
+        self.life.show(format!("{calls} calls under way, {lost} packets lost, {} owed", self.owed.count()));
     }
 
     /// Checks the mirror port at the end of each time window, and raises alarms about it.

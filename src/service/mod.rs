@@ -10,7 +10,8 @@
 //!   `render_worker` (the process), `sandbox` (takes all rights from that process that it does not need).
 //!   `parallel_render`: threads in place of processes, for `replay`; `render_marker` names the calls that they render.
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
-//!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP), `systemd` (signs of life).
+//!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP), `systemd` and `life_signs`
+//!   (signs of life).
 //! - `state_files`: writes the small files with contents from the capture thread.
 //! - `topology_file`: stores across restarts which IP addresses were learnt to belong to one machine.
 //! - `test_key`: the key by which the recorder knows its own test calls.
@@ -22,6 +23,7 @@ pub(crate) mod clock;
 mod encrypt;
 mod event_batch;
 pub(crate) mod files;
+pub(crate) mod life_signs;
 pub(crate) mod lock;
 pub mod maintenance;
 pub(crate) mod mirror_watch;

@@ -1,6 +1,38 @@
 //! Reload of the configuration (SIGHUP): decides which changed parts are used at once, and which need a restart.
 
+use std::io;
+
+use crossbeam_channel::{Receiver, TryRecvError};
+
 use crate::ops::config::Config;
+
+/// A configuration that is being read, by a thread of its own: a disk that does not answer must not hold up the capture.
+#[derive(Debug)]
+pub(crate) struct ConfigReading(Receiver<anyhow::Result<Config>>);
+
+impl ConfigReading {
+    /// Starts to read. `read` returns the new configuration.
+    ///
+    /// # Errors
+    /// Fails if the thread cannot be started.
+    pub(crate) fn start(read: impl FnOnce() -> anyhow::Result<Config> + Send + 'static) -> io::Result<Self> {
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        let read_and_send = move || drop(sender.send(read())); // fails if the service has ended
+        std::thread::Builder::new().name(String::from("reload")).spawn(read_and_send)?;
+        Ok(Self(answer))
+    }
+
+    /// Returns the configuration, once, when it is read. Never waits.
+    pub(crate) fn poll(&self) -> Option<anyhow::Result<Config>> {
+        match self.0.try_recv() {
+            Ok(result) => Some(result),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                Some(Err(anyhow::anyhow!("reading it ended because of a bug in callspan")))
+            }
+        }
+    }
+}
 
 /// The parts of the configuration that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,6 +135,23 @@ mod tests {
 
     fn config(text: &str) -> Config {
         Config::from_text(text, "test", ConfigPurpose::Inspect, &SecretSources::default()).expect("valid").config
+    }
+
+    #[test]
+    fn configuration_on_a_disk_that_does_not_answer_holds_up_nobody() {
+        let (disk_answers, wait) = crossbeam_channel::bounded::<()>(0);
+        let reading = ConfigReading::start(move || {
+            wait.recv()?;
+            Ok(config(""))
+        });
+        let reading = reading.expect("a thread");
+        assert!(reading.poll().is_none(), "the disk has not answered");
+        disk_answers.send(()).expect("the thread waits");
+        let read = std::iter::repeat_with(|| reading.poll()).find_map(std::convert::identity);
+        assert!(read.expect("an answer").is_ok());
+        let broken = ConfigReading::start(|| panic!("a bug")).expect("a thread");
+        let error = std::iter::repeat_with(|| broken.poll()).find_map(std::convert::identity);
+        assert!(error.expect("an answer").is_err());
     }
 
     #[test]

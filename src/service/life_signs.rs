@@ -1,0 +1,43 @@
+//! [`LifeSigns`]: the signs of life that the service gives to systemd, and the threads that make no progress.
+
+use std::time::Instant;
+
+use super::systemd::SystemdSocket;
+use crate::ops::supervision::{StalledThread, Supervisor};
+
+/// Signs of life of the service.
+#[derive(Debug)]
+pub(crate) struct LifeSigns {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) systemd: SystemdSocket,
+    /// Threads without progress at the last check. Each was returned once.
+    stalled: Vec<&'static str>,
+    /// Status line that systemd has.
+    status_line: String,
+}
+
+impl LifeSigns {
+    /// Creates the signs of life of a service that starts.
+    pub(crate) fn new(supervisor: Supervisor, systemd: SystemdSocket) -> Self {
+        Self { supervisor, systemd, stalled: Vec::new(), status_line: String::new() }
+    }
+
+    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Returns the threads whose progress has ended
+    /// since the last call.
+    pub(crate) fn check(&mut self, now: Instant) -> Vec<StalledThread> {
+        let stalled = self.supervisor.stalled(now);
+        if !stalled.iter().any(|thread| thread.is_vital) {
+            self.systemd.try_tell("WATCHDOG=1");
+        }
+        let names = stalled.iter().map(|thread| thread.name).collect();
+        let known = std::mem::replace(&mut self.stalled, names);
+        stalled.into_iter().filter(|thread| !known.contains(&thread.name)).collect()
+    }
+
+    /// Shows a line in `systemctl status`. A line that systemd could not take is shown by a later call.
+    pub(crate) fn show(&mut self, line: String) {
+        if line != self.status_line && self.systemd.try_tell(&format!("STATUS={line}")) {
+            self.status_line = line;
+        }
+    }
+}
