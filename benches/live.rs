@@ -13,6 +13,7 @@ mod traffic;
 use std::error::Error;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -52,7 +53,11 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    println!("callspan run: ready {} ms after its start, with nothing on the disk", begin.elapsed().as_millis());
+    println!(
+        "callspan run: ready {} ms after its start, with nothing on the disk; {} MiB resident, with the capture ring",
+        begin.elapsed().as_millis(),
+        memory_mib(service.0.id(), "VmRSS"),
+    );
     let shape = args.iter().find(|arg| shape(arg).is_some());
     let sender = namespace.command(std::env::current_exe()?).arg(SEND).args(shape).output()?;
     print!("{}", String::from_utf8_lossy(&sender.stdout));
@@ -64,7 +69,7 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
     while records(folder.path()).len() < trunk.calls as usize && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(200));
     }
-    let cpu = cpu(service.0.id());
+    let (cpu, peak) = (cpu(service.0.id()), memory_mib(service.0.id(), "VmHWM"));
     Command::new("kill").args(["-TERM", &service.0.id().to_string()]).status()?;
     service.0.wait()?;
     let text = std::fs::read_to_string(&log)?;
@@ -77,7 +82,7 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
         records.iter().map(|record| of(&record.sides.caller) + of(&record.sides.callee)).sum()
     };
     println!(
-        "  {} records, {} with both sides, {} with a loss of our own; {} packets, {} lost; {cpu:.1} s of CPU",
+        "  {} records, {} with both sides, {} with a loss of our own; {} packets, {} lost; {cpu:.1} s of CPU, at most {peak} MiB",
         records.len(),
         records.iter().filter(|record| record.verdict == Some(CallVerdict::BothSides)).count(),
         records
@@ -87,7 +92,26 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
         sum(&|side| side.packets),
         sum(&|side| side.lost),
     );
+    let mut delays: Vec<f64> = records.iter().filter_map(delay_of_recording).collect();
+    delays.sort_by(f64::total_cmp);
+    if let (Some(middle), Some(last)) = (delays.get(delays.len() / 2), delays.last()) {
+        println!("  a recording was ready {middle:.1} s after its BYE (median), {last:.1} s at most");
+    }
     Ok(())
+}
+
+/// Returns the seconds from the end of a call to the last change of its recording's name, which publishes it.
+fn delay_of_recording(record: &CallRecord) -> Option<f64> {
+    let file = std::fs::metadata(&record.recordings.first()?.path).ok()?;
+    let published_ns = file.ctime() * 1_000_000_000 + file.ctime_nsec();
+    Some((published_ns - record.ended_at?.as_nanos()) as f64 / 1e9)
+}
+
+/// Returns the memory of a process by a line of `/proc/PID/status`, MiB.
+fn memory_mib(id: u32, line: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let found = text.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
+    found.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
 /// Returns the user and system time of a process and its threads so far, seconds.
