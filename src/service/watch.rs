@@ -14,6 +14,7 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::disk::{DiskLevel, DiskWatch};
+use crate::ops::heap;
 use crate::ops::self_test::{SelfTestResult, SelfTestWatch};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::ops::totals;
@@ -92,6 +93,7 @@ fn run(
     loop {
         check_disks(disks, alerts);
         other(alerts);
+        heap::give_back();
         if let Some((delivery, owed)) = delivery {
             let answer = delivery.ask_within(PATIENCE);
             if let DeliveryAnswer::Summary(summary) = &answer {

@@ -29,8 +29,9 @@ use crate::net::Endpoint;
 /// Legs, calls, and all indexes of both.
 #[derive(Debug, Default)]
 pub(crate) struct CallTable {
-    legs: SlotMap<LegKey, Leg>,
-    calls: SlotMap<CallKey, Conversation>,
+    /// The legs. A slot map never gets smaller, so each leg has memory of its own: it is free after a flood of INVITEs.
+    legs: SlotMap<LegKey, Box<Leg>>,
+    calls: SlotMap<CallKey, Box<Conversation>>,
     next_leg: u64,
     by_id: HashMap<String, CallKey, foldhash::fast::RandomState>,
     by_call_id: HashMap<String, Vec<LegKey>, foldhash::fast::RandomState>,
@@ -50,12 +51,12 @@ pub(crate) struct CallTable {
 impl CallTable {
     /// Returns a leg.
     pub(crate) fn leg(&self, leg: LegKey) -> Option<&Leg> {
-        self.legs.get(leg)
+        self.legs.get(leg).map(AsRef::as_ref)
     }
 
     /// Returns a call.
     pub(crate) fn call(&self, call: CallKey) -> Option<&Conversation> {
-        self.calls.get(call)
+        self.calls.get(call).map(AsRef::as_ref)
     }
 
     /// Returns the call with an id.
@@ -65,12 +66,12 @@ impl CallTable {
 
     /// Returns all legs.
     pub(crate) fn legs(&self) -> impl Iterator<Item = (LegKey, &Leg)> {
-        self.legs.iter()
+        self.legs.iter().map(|(key, leg)| (key, leg.as_ref()))
     }
 
     /// Returns all calls.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (CallKey, &Conversation)> {
-        self.calls.iter()
+        self.calls.iter().map(|(key, call)| (key, call.as_ref()))
     }
 
     /// Returns the keys of the legs of a call, oldest leg first.
@@ -80,7 +81,7 @@ impl CallTable {
 
     /// Returns the legs of a call, oldest leg first.
     pub(crate) fn legs_of(&self, call: CallKey) -> impl Iterator<Item = &Leg> {
-        self.keys_of(call).iter().filter_map(|leg| self.legs.get(*leg))
+        self.keys_of(call).iter().filter_map(|leg| self.leg(*leg))
     }
 
     /// Returns whether a call has exactly one leg.
@@ -153,12 +154,12 @@ impl CallTable {
 impl CallTable {
     /// Returns a leg, for changes of its dialog and media.
     pub(crate) fn leg_mut(&mut self, leg: LegKey) -> Option<&mut Leg> {
-        self.legs.get_mut(leg)
+        self.legs.get_mut(leg).map(AsMut::as_mut)
     }
 
     /// Returns a call, for changes of its state.
     pub(crate) fn call_mut(&mut self, call: CallKey) -> Option<&mut Conversation> {
-        self.calls.get_mut(call)
+        self.calls.get_mut(call).map(AsMut::as_mut)
     }
 
     /// Returns a leg and its call, for changes of their states.
@@ -170,7 +171,7 @@ impl CallTable {
 
     /// Returns all calls, for changes of their states.
     pub(crate) fn calls_mut(&mut self) -> impl Iterator<Item = (CallKey, &mut Conversation)> {
-        self.calls.iter_mut()
+        self.calls.iter_mut().map(|(key, call)| (key, call.as_mut()))
     }
 }
 
@@ -179,7 +180,7 @@ impl CallTable {
     /// Adds a call without legs. Its first leg must follow.
     pub(crate) fn insert_call(&mut self, call: Conversation) -> CallKey {
         let id = call.id.clone();
-        let key = self.calls.insert(call);
+        let key = self.calls.insert(Box::new(call));
         self.by_id.insert(id, key);
         key
     }
@@ -190,7 +191,7 @@ impl CallTable {
         self.next_leg += 1;
         let call_id = draft.dialog.call_id().to_owned();
         let links = LegLinks::new(call, draft.machine_hop);
-        let key = self.legs.insert(Leg::new(id, name, links, draft));
+        let key = self.legs.insert(Box::new(Leg::new(id, name, links, draft)));
         self.index_signalling(key);
         self.by_call_id.entry(call_id).or_default().push(key);
         self.enter(key, call);
@@ -199,7 +200,7 @@ impl CallTable {
 
     /// Moves a leg from its call to another call.
     pub(crate) fn move_leg(&mut self, leg: LegKey, into: CallKey) {
-        let Some(from) = self.legs.get(leg).map(Leg::call).filter(|_| self.calls.contains_key(into)) else { return };
+        let Some(from) = self.leg(leg).map(Leg::call).filter(|_| self.calls.contains_key(into)) else { return };
         if let Some(call) = self.calls.get_mut(from) {
             call.links.legs.retain(|other| *other != leg);
         }
@@ -229,7 +230,7 @@ impl CallTable {
                 relation.id.clone_from(&id);
             }
         }
-        Some(old)
+        Some(*old)
     }
 
     /// Removes a leg from all indexes. The leg stays in its call.
@@ -254,7 +255,7 @@ impl CallTable {
         if let Some(call) = self.calls.get_mut(removed.call()) {
             call.links.legs.retain(|other| *other != leg);
         }
-        Some(removed)
+        Some(*removed)
     }
 
     /// Removes a call with its REFERs and legs from the table. The legs must be in no index any more.
@@ -263,7 +264,7 @@ impl CallTable {
         self.forget_id(&removed.id, call);
         self.referrals.retain(|r| r.conversation != call);
         let legs = removed.links.legs.iter().filter_map(|leg| self.remove_leg(*leg)).collect();
-        Some((removed, legs))
+        Some((*removed, legs))
     }
 
     fn forget_id(&mut self, id: &str, call: CallKey) {
@@ -344,7 +345,7 @@ impl CallTable {
     /// Appends a new leg to the queue for eviction. The queue holds at most `limit` legs, or all that are unanswered.
     pub(crate) fn queue_unanswered(&mut self, leg: LegKey, limit: usize) {
         let legs = &self.legs;
-        let waits = |leg: &LegKey| legs.get(*leg).is_some_and(Leg::is_unanswered_call);
+        let waits = |leg: &LegKey| legs.get(*leg).is_some_and(|leg| leg.is_unanswered_call());
         while self.unanswered.front().is_some_and(|leg| !waits(leg)) {
             self.unanswered.pop_front();
         }
