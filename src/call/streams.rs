@@ -262,14 +262,16 @@ impl RtpStream {
         self.received.level
     }
 
+    /// Returns whether the level of the next packet must be measured.
+    pub(crate) fn is_level_due(&self, at: Timestamp) -> bool {
+        StreamLevel::is_due(self.received.level, at)
+    }
+
     /// Measures the level of a packet that was just handled. Encrypted voices have none.
     pub(crate) fn measure(&mut self, at: Timestamp, payload: &[u8]) {
-        if self.is_protected() {
-            return;
+        if !self.is_protected() {
+            self.received.level = Some(StreamLevel::of(at, self.voice(), payload));
         }
-        let mut level = self.received.level.take();
-        StreamLevel::update(&mut level, at, self.voice(), payload);
-        self.received.level = level;
     }
 
     /// Returns the time of the first packet.

@@ -6,6 +6,7 @@
 //! - SDP, spools and call records keep encoding names as text, because a sender may announce any name.
 
 pub(crate) mod amr_form;
+pub(crate) mod g711;
 mod payload_duration;
 
 pub(crate) use payload_duration::FormatParameters;

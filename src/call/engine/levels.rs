@@ -11,6 +11,8 @@ use crate::call::leg::Leg;
 use crate::call::record::Side;
 use crate::call::roles::CallRoles;
 use crate::call::streams::RtpStream;
+use crate::codec::CompandingLaw;
+use crate::codec::g711::linear_values;
 use crate::time::Timestamp;
 
 /// Level of a voice, from one packet.
@@ -39,11 +41,14 @@ pub(crate) struct StreamLevel {
 }
 
 impl StreamLevel {
-    /// Measures a packet if the last measurement is old enough.
-    pub(crate) fn update(newest: &mut Option<Self>, at: Timestamp, encoding: Option<&str>, payload: &[u8]) {
-        if newest.as_ref().is_none_or(|newest| at.since(newest.at) >= SAMPLE_EVERY) {
-            *newest = Some(Self { at, level: level(encoding, payload) });
-        }
+    /// Returns whether the next packet must be measured, because the last measurement is old.
+    pub(crate) fn is_due(newest: Option<Self>, at: Timestamp) -> bool {
+        newest.is_none_or(|newest| at.since(newest.at) >= SAMPLE_EVERY)
+    }
+
+    /// Measures a packet.
+    pub(crate) fn of(at: Timestamp, encoding: Option<&str>, payload: &[u8]) -> Self {
+        Self { at, level: level(encoding, payload) }
     }
 }
 
@@ -53,14 +58,16 @@ impl Engine {
         self.settings.measures_levels = is_wanted;
     }
 
-    /// Returns the levels of the live calls, at most of [`MAX_CALLS`].
+    /// Returns the levels of the calls with sound, at most of [`MAX_CALLS`]. Calls without sound, e.g. ringing calls, do
+    /// not count.
     pub(crate) fn live_levels(&self) -> Vec<CallLevels> {
-        let calls = self.table.calls().take(MAX_CALLS);
-        let levels = calls.map(|(key, call)| {
+        let has_sound = |leg: &Leg| leg.media.streams().iter().any(|stream| self.fresh(stream).is_some());
+        let audible = self.table.calls().filter(|(key, _)| self.table.legs_of(*key).any(has_sound));
+        let levels = audible.take(MAX_CALLS).map(|(key, call)| {
             let legs: Vec<&Leg> = self.table.legs_of(key).collect();
             CallLevels { id: call.id.clone(), sides: self.sides(&legs) }
         });
-        levels.filter(|levels| levels.sides.iter().any(Option::is_some)).collect()
+        levels.collect()
     }
 
     /// Returns the highest fresh level of each side over the legs of a call, which all carry the same voices.
@@ -86,33 +93,16 @@ impl Engine {
 
 /// Returns the level of a packet.
 fn level(encoding: Option<&str>, payload: &[u8]) -> VoiceLevel {
-    let magnitude = match encoding {
-        Some("PCMA") => a_law_magnitude,
-        Some("PCMU") => mu_law_magnitude,
+    let values = match encoding {
+        Some("PCMA") => linear_values(CompandingLaw::A),
+        Some("PCMU") => linear_values(CompandingLaw::Mu),
         _ => return VoiceLevel::Unmeasured,
     };
     let samples = payload.iter().take(MAX_SAMPLES);
     let count = samples.len().max(1) as f64;
-    let square = samples.map(|byte| f64::from(magnitude(*byte)).powi(2)).sum::<f64>() / count;
+    let square = samples.map(|code| f64::from(values[usize::from(*code)]).powi(2)).sum::<f64>() / count;
     let db = 10.0 * (square.max(1.0) / FULL_SCALE.powi(2)).log10();
     VoiceLevel::Percent((100.0 * (1.0 + db / RANGE_DB)).clamp(0.0, 100.0).round() as u8)
-}
-
-/// Returns the absolute value of an A-law sample (ITU-T G.711), in the scale of 16 bits.
-fn a_law_magnitude(byte: u8) -> u16 {
-    let code = byte ^ 0x55;
-    let (segment, step) = ((code >> 4) & 7, u16::from(code & 0x0f) << 4);
-    match segment {
-        0 => step + 0x08,
-        _ => (step + 0x108) << (segment - 1),
-    }
-}
-
-/// Returns the absolute value of a µ-law sample (ITU-T G.711), in the scale of 16 bits.
-fn mu_law_magnitude(byte: u8) -> u16 {
-    let code = !byte;
-    let (segment, step) = ((code >> 4) & 7, u16::from(code & 0x0f) << 3);
-    ((step + 0x84) << segment) - 0x84
 }
 
 /// Time between two measurements of a stream.
@@ -121,8 +111,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 const FRESH: Duration = Duration::from_millis(1_000);
 /// Samples of a packet that are measured: 20 ms.
 const MAX_SAMPLES: usize = 160;
-/// Most calls with levels. A page shows no more.
-const MAX_CALLS: usize = 500;
+/// Most calls with levels: twice the calls of a large site. A page shows 200 of them, in the scope of its user.
+const MAX_CALLS: usize = 2_000;
 /// Full scale of 16 bits.
 const FULL_SCALE: f64 = 32_768.0;
 /// Range that is shown, dB: quieter is noise.
@@ -135,8 +125,6 @@ mod tests {
     #[test]
     fn levels_of_g711_follow_the_loudness() {
         // The loudest and the quietest codes of both laws (ITU-T G.711, tables 1 and 2).
-        assert_eq!([a_law_magnitude(0xaa), a_law_magnitude(0xd5)], [32_256, 8]);
-        assert_eq!([mu_law_magnitude(0x80), mu_law_magnitude(0xff)], [32_124, 0]);
         for (encoding, loud, quiet) in [("PCMA", 0xaa, 0xd5), ("PCMU", 0x80, 0xff)] {
             assert_eq!(level(Some(encoding), &[loud; 160]), VoiceLevel::Percent(100));
             assert_eq!(level(Some(encoding), &[quiet; 160]), VoiceLevel::Percent(0));
@@ -151,13 +139,8 @@ mod tests {
     #[test]
     fn packets_between_two_measurements_are_not_measured() {
         let at = |ms: i64| Timestamp::from_micros(ms * 1_000);
-        let mut newest = None;
-        let mut heard = Vec::new();
-        for (ms, byte) in [(0, 0xaa), (199, 0xd5), (200, 0xd5), (220, 0xaa)] {
-            StreamLevel::update(&mut newest, at(ms), Some("PCMA"), &[byte; 160]);
-            heard.push(newest.map(|newest| newest.level));
-        }
-        let percent = |n| Some(VoiceLevel::Percent(n));
-        assert_eq!(heard, [percent(100), percent(100), percent(0), percent(0)]);
+        assert!(StreamLevel::is_due(None, at(0)));
+        let newest = StreamLevel::of(at(0), Some("PCMA"), &[0xaa; 160]);
+        assert_eq!([199, 200].map(|ms| StreamLevel::is_due(Some(newest), at(ms))), [false, true]);
     }
 }

@@ -114,6 +114,7 @@ impl Engine {
         if self.settings.measures_levels
             && !secret
             && !paused
+            && leg.media.streams()[index].is_level_due(datagram.at)
             && let Some(leg) = self.table.leg_mut(route.slot)
         {
             leg.media.streams_mut()[index].measure(datagram.at, packet.payload);

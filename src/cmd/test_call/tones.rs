@@ -112,9 +112,7 @@ mod tests {
 
     fn channel(side: Side) -> Vec<f64> {
         let codes = (0..50).flat_map(|n| tone_packet(side, n));
-        codes
-            .map(|code| f64::from(crate::render::codec::g711::linear_values(CompandingLaw::A)[usize::from(code)]))
-            .collect()
+        codes.map(|code| f64::from(crate::codec::g711::linear_values(CompandingLaw::A)[usize::from(code)])).collect()
     }
 
     fn shares(left: &[f64], right: &[f64]) -> ToneShares {

@@ -4,7 +4,10 @@
 use super::*;
 use crate::call::Engine;
 use crate::call::engine::levels::{CallLevels, VoiceLevel};
+use crate::call::event::LegSink;
 use crate::capture::files;
+use crate::decode::UdpDatagram;
+use crate::net::Endpoint;
 use crate::ops::doctor::calls::CallTally;
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use std::io::{BufRead as _, BufReader};
@@ -64,4 +67,62 @@ fn both_voices_of_a_call_have_a_level_if_it_is_wanted() {
     assert!(encrypted.iter().all(|call| call.sides == [None, None]), "ciphertext has no level");
     let opus = heard("opus_direct", true);
     assert!(opus.iter().any(|call| call.sides == [Some(VoiceLevel::Unmeasured); 2]));
+}
+
+/// Number of the call that talks.
+const TALKING: u32 = 9_999;
+
+/// Datagrams between the hosts 10.9.0.11 and 10.9.0.12.
+struct Wire {
+    engine: Engine,
+    sink: Box<dyn LegSink>,
+    at: Timestamp,
+}
+
+impl Wire {
+    /// Passes a datagram from the first host to the second host, or back, 1 ms after the datagram before.
+    fn send(&mut self, is_back: bool, port: u16, payload: &[u8]) {
+        let end = |host: u8| Endpoint::v4([10, 9, 0, host], port);
+        let (src, dst) = if is_back { (end(12), end(11)) } else { (end(11), end(12)) };
+        self.at = self.at + Duration::from_millis(1);
+        let wire_len = u32::try_from(payload.len()).expect("short");
+        let datagram = UdpDatagram { at: self.at, src, dst, payload, wire_len, interface: 0 };
+        self.engine.handle_datagram(&datagram, &mut *self.sink);
+    }
+
+    /// Sends the message of a call: its first line, whether it is from the callee, and the To tag.
+    fn sip(&mut self, first_line: &str, n: u32, (is_back, to_tag): (bool, &str)) {
+        let (host, port) = (if is_back { 12 } else { 11 }, if n == TALKING { 20_000 } else { 30_000 + n });
+        let sdp = format!(
+            "v=0\r\no=- 1 1 IN IP4 10.9.0.{host}\r\ns=-\r\nc=IN IP4 10.9.0.{host}\r\nt=0 0\r\nm=audio {port} RTP/AVP 8\r\n"
+        );
+        let text = format!(
+            "{first_line}\r\nVia: SIP/2.0/UDP 10.9.0.11;branch=z9hG4bK{n}\r\nCall-ID: call{n}\r\nFrom: <sip:{n}@10.9.0.11>;tag=a{n}\r\n\
+             To: <sip:9{n}@10.9.0.12>{to_tag}\r\nCSeq: 1 INVITE\r\nContact: <sip:1@10.9.0.{host}>\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+            sdp.len()
+        );
+        self.send(is_back, 5060, text.as_bytes());
+    }
+}
+
+#[test]
+fn ringing_calls_take_no_place_of_a_call_that_talks() {
+    let engine = Engine::new(crate::call::config::Config::default(), "x");
+    let mut wire = Wire { engine, sink: Box::<CallTally>::default(), at: Timestamp::from_secs(1_000) };
+    wire.engine.watch_levels(true);
+    // More than the calls with levels (2,000).
+    for n in 1..=2_001 {
+        wire.sip("INVITE sip:2@10.9.0.12 SIP/2.0", n, (false, ""));
+    }
+    assert_eq!(wire.engine.live_levels(), [], "nobody talks");
+    wire.sip("INVITE sip:2@10.9.0.12 SIP/2.0", TALKING, (false, ""));
+    wire.sip("SIP/2.0 200 OK", TALKING, (true, ";tag=b"));
+    for sequence in 1..=3 {
+        let head = [0x80, 8, 0, sequence, 0, 0, 0, sequence, 0, 0, 0, 7];
+        wire.send(false, 20_000, &[&head[..], &[0xaa; 160]].concat());
+    }
+    let levels = wire.engine.live_levels();
+    assert_eq!(wire.engine.live_calls(), 2_002);
+    assert_eq!(levels.iter().map(|call| call.sides).collect::<Vec<_>>(), [[Some(VoiceLevel::Percent(100)), None]]);
 }

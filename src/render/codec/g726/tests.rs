@@ -1,8 +1,8 @@
 //! Tests of G.726 with the ITU test sequences, and of both packings.
 
-use super::super::g711::linear_values;
 use super::*;
 use crate::codec::CompandingLaw;
+use crate::codec::g711::linear_values;
 
 #[test]
 fn both_packings_decode_a_group_of_code_words_alike() {
