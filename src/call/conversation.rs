@@ -10,11 +10,12 @@ use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::RegistrationPolicy;
 use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
+use crate::call::leg_end::leg_ends;
 use crate::call::numbers::NumberPlan;
 use crate::call::pause::PauseHistory;
 use crate::call::record::{
-    CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, EventKind, EventRecord, ProblemKind, RelationRecord,
-    SCHEMA, Side, SideRecords,
+    CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, EventKind, EventRecord, LegRecord, ProblemKind,
+    RelationRecord, SCHEMA, Side, SideRecords,
 };
 use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
@@ -210,7 +211,11 @@ impl Conversation {
             caller: side_record(anchor.media.streams(), Side::Caller),
             callee: side_record(anchor.media.streams(), Side::Callee),
         };
-        record.legs = legs.iter().map(|l| l.record()).chain(self.notes.compacted_legs().iter().cloned()).collect();
+        let leg_record = |leg: &&Leg| {
+            let [caller, callee] = leg_ends(leg, legs, context.plan).map(Some);
+            LegRecord { caller, callee, ..leg.record() }
+        };
+        record.legs = legs.iter().map(leg_record).chain(self.notes.compacted_legs().iter().cloned()).collect();
         record.events = events(legs, &roles);
         record.events.extend_from_slice(self.pauses.events());
         record.events.sort_by_key(|e| e.at);

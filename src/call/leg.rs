@@ -469,7 +469,7 @@ impl Leg {
         }
     }
 
-    /// Returns the record of the leg.
+    /// Returns the record of the leg, without the roles of its ends.
     pub(crate) fn record(&self) -> LegRecord {
         let dialog = &self.dialog;
         LegRecord {
@@ -479,6 +479,8 @@ impl Leg {
             transport: dialog.transport,
             caller_addr: Some(dialog.caller_addr),
             callee_addr: Some(dialog.callee_addr),
+            caller: None,
+            callee: None,
             user_agents: dialog.user_agents().to_vec(),
             invited_at: dialog.invited_at(),
             answered_at: dialog.answered.filter(|(_, how)| *how != AnswerEvidence::MidCall).map(|(at, _)| at),

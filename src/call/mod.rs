@@ -28,6 +28,7 @@ pub mod event;
 pub mod id;
 mod keys;
 mod leg;
+pub mod leg_end;
 mod leg_join;
 mod leg_media;
 mod media_index;

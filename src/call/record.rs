@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::errno::OsErrno;
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::leg_end::LegEnd;
 use crate::net::{Endpoint, PayloadType, Transport};
 use crate::time::Timestamp;
 
@@ -429,6 +430,12 @@ pub struct LegRecord {
     /// Endpoint that received the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub callee_addr: Option<Endpoint>,
+    /// Role and number of the caller's end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub caller: Option<LegEnd>,
+    /// Role and number of the callee's end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub callee: Option<LegEnd>,
     /// Distinct values of the User-Agent and Server headers.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub user_agents: Vec<String>,

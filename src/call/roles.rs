@@ -280,7 +280,7 @@ fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
 
 /// Returns the end at which the party of a leg is. If another leg leads to the sender of this leg, the sender is a PBX
 /// and the party is the callee. The same holds if one host sent several legs to different hosts.
-fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
+pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     let (sender, receiver) = leg.machines();
     if legs.first().is_some_and(|first| is_pickup(leg, first)) {
         return PartyEnd::Callee;
@@ -317,7 +317,7 @@ fn is_pickup(leg: &Leg, first: &Leg) -> bool {
 }
 
 /// Returns the number of the party at this leg.
-fn party_number<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -> Option<&'a str> {
+pub(super) fn party_number<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -> Option<&'a str> {
     match party_end(leg, legs) {
         PartyEnd::Callee if !legs.first().is_some_and(|first| is_pickup(leg, first)) => called_number(leg, plan),
         _ => leg.parties.from.as_deref(),

@@ -116,6 +116,11 @@ impl NumberPlan {
         }
     }
 
+    /// Returns whether a host was recognised as a PBX or proxy.
+    pub(crate) fn is_pbx(&self, host: Endpoint) -> bool {
+        self.pbxs.contains(&host.ip())
+    }
+
     /// Returns the addresses of the PBXs, sorted.
     pub(crate) fn pbx_hosts(&self) -> Vec<IpAddr> {
         let mut hosts: Vec<IpAddr> = self.pbxs.iter().copied().collect();

@@ -8,6 +8,7 @@ mod dialog_lifecycle;
 mod flood;
 mod holds;
 mod left_calls;
+mod leg_ends;
 mod live_updates;
 mod losses;
 mod machines;
