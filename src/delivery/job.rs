@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::split::WavSlice;
+use super::story::DeliveryStory;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, DeliveryState};
 use crate::delivery::row::{JobRow, JobStage};
 use crate::time::Timestamp;
@@ -80,6 +81,9 @@ pub struct DeliveryJob {
     /// True if a `no_register` rule was found to apply after the job had begun. Then nothing more is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forbidden: bool,
+    /// The requests so far, for people. Jobs of earlier versions have none.
+    #[serde(default, skip_serializing_if = "DeliveryStory::is_empty")]
+    pub(crate) story: DeliveryStory,
 }
 
 /// Data about the call for Pyrus. The numbers do not change after the registration, so every request contains the same
@@ -308,6 +312,7 @@ impl DeliveryJob {
             end: EndNotice::Untold,
             responsible: None,
             is_forbidden: false,
+            story: DeliveryStory::default(),
         };
         job.update(record, progress);
         job

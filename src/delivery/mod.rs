@@ -26,6 +26,7 @@ mod policy;
 pub(crate) mod reason_ru;
 pub mod row;
 mod split;
+pub(crate) mod story;
 #[cfg(test)]
 mod tests;
 pub(crate) mod verdict;

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::story::DeliveryStory;
 use crate::call::record::{DeliveryRecord, DeliveryState};
 use crate::time::Timestamp;
 
@@ -151,6 +152,17 @@ impl JobRow {
             responsible: Option<String>,
         }
         serde_json::from_str::<StoredResponsible>(&self.body).ok()?.responsible
+    }
+
+    /// Returns the requests so far.
+    pub(crate) fn story(&self) -> DeliveryStory {
+        /// The member of the stored job's JSON that `story` needs.
+        #[derive(Deserialize)]
+        struct StoredStory {
+            #[serde(default)]
+            story: DeliveryStory,
+        }
+        serde_json::from_str::<StoredStory>(&self.body).map(|body| body.story).unwrap_or_default()
     }
 
     /// Returns the numbers of the recordings that are completely attached.

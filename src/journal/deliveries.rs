@@ -96,6 +96,15 @@ impl Journal {
         Ok(())
     }
 
+    /// Requests that the service retries every parked and dead delivery. Returns their number.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn request_retry_of_failed(&self) -> JournalResult<usize> {
+        let sql = "INSERT OR IGNORE INTO retries (id) SELECT id FROM deliveries WHERE stage IN (?1, ?2)";
+        Ok(self.lock().execute(sql, params![JobStage::Parked.as_str(), JobStage::Dead.as_str()])?)
+    }
+
     /// Returns and removes the ids of the deliveries that somebody asked to try again.
     ///
     /// # Errors

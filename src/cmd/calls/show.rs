@@ -202,6 +202,7 @@ pub(super) fn show(place: &JournalLocation, id: &str, style: &TextStyle) -> anyh
     facts(&mut text, &call, style);
     files(&mut text, &call.record, &journal, &style.zone)?;
     what_to_do(&mut text, &call.record, &journal)?;
+    requests(&mut text, &call.record.id, &journal, &style.zone)?;
     let mut totals = ListTotals::default();
     totals.add(&call.record);
     let _ = writeln!(text, "{totals}");
@@ -299,6 +300,19 @@ fn what_to_do(text: &mut String, record: &CallRecord, journal: &Journal) -> anyh
         && let Some(alarm) = journal.alarm()?
     {
         let _ = writeln!(text, "{:<14}{}", "to do", table::printable(&CliLanguage::current().delivery(&alarm)));
+    }
+    Ok(())
+}
+
+/// Prints the requests to Pyrus with their answers, oldest first.
+fn requests(text: &mut String, id: &str, journal: &Journal, zone: &DisplayZone) -> anyhow::Result<()> {
+    let Some(job) = journal.job(id)? else { return Ok(()) };
+    for attempt in job.story().attempts {
+        let part = attempt.part.map_or_else(String::new, |part| format!(" {part}"));
+        let times = if attempt.times > 1 { format!(", {} times", attempt.times) } else { String::new() };
+        let next = attempt.next_at.map_or_else(String::new, |at| format!(", next try {}", zone.show(at)));
+        let (at, step, answer) = (zone.show(attempt.at), attempt.step.as_str(), table::printable(&attempt.answer));
+        let _ = writeln!(text, "{:<14}{at} {step}{part}: {answer}{times}{next}", "request");
     }
     Ok(())
 }

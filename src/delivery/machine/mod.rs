@@ -9,6 +9,7 @@ use super::job::{
 use super::pace::{DeliveryTuning, RequestPacer, SendPermission};
 use super::policy::{AttachBody, CallBody, DeliveryPolicy};
 use super::split::{self, WavSlice};
+use super::story::{AttemptResult, AttemptedStep, DeliveryAttempt};
 use super::verdict::{PyrusEndpoint, RequestOutcome, ResponseVerdict, assess};
 use crate::call::record::CallRecord;
 use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow};
@@ -148,6 +149,7 @@ enum RequestUrgency {
 #[derive(Debug)]
 struct InFlightRequest {
     token: TokenId,
+    sent_at: Timestamp,
     purpose: RequestPurpose,
 }
 
@@ -324,7 +326,7 @@ impl DeliveryMachine {
             }
             match self.token.state {
                 ClientTokenState::Have(token, _) => {
-                    if let Some(action) = self.start_job_request(&id, token) {
+                    if let Some(action) = self.start_job_request(now, &id, token) {
                         return NextAction::Send(action);
                     }
                 }
@@ -347,7 +349,9 @@ impl DeliveryMachine {
             RequestPurpose::Job { id, kind, codes } => {
                 self.update_token(now, flight.token, &assessment);
                 self.update_account_hold(now, endpoint, &assessment);
+                let attempt = DeliveryAttempt::new(kind.attempted(), flight.sent_at, now, &assessment);
                 self.handle_job_outcome(now, &id, &kind, assessment, &codes);
+                self.note_attempt(&id, attempt);
                 self.requeue(&id);
             }
         }
@@ -384,12 +388,12 @@ impl DeliveryMachine {
         self.token.state = ClientTokenState::Fetching;
         self.token.last += 1;
         let token = TokenId(self.token.last);
-        NextAction::Send(self.start_request(token, PyrusRequest::Auth, RequestPurpose::Auth))
+        NextAction::Send(self.start_request(now, token, PyrusRequest::Auth, RequestPurpose::Auth))
     }
 
     /// Starts the next request of a job, and changes the job's row to announce it. Returns `None` if no request is
     /// needed after all.
-    fn start_job_request(&mut self, id: &str, token: TokenId) -> Option<DeliveryAction> {
+    fn start_job_request(&mut self, now: Timestamp, id: &str, token: TokenId) -> Option<DeliveryAction> {
         let dropped: BTreeSet<String> = self.dropped_codes.keys().cloned().collect();
         let job = &mut self.jobs.get_mut(id).expect("what is ready is a job").job;
         let begun = match job.step() {
@@ -435,18 +439,33 @@ impl DeliveryMachine {
         };
         self.requeue(id);
         let StartedRequest { request, kind, codes } = begun?;
-        Some(self.start_request(token, request, RequestPurpose::Job { id: id.to_owned(), kind, codes }))
+        Some(self.start_request(now, token, request, RequestPurpose::Job { id: id.to_owned(), kind, codes }))
     }
 
-    fn start_request(&mut self, token: TokenId, request: PyrusRequest, purpose: RequestPurpose) -> DeliveryAction {
+    fn start_request(
+        &mut self,
+        now: Timestamp,
+        token: TokenId,
+        request: PyrusRequest,
+        purpose: RequestPurpose,
+    ) -> DeliveryAction {
         self.last_action += 1;
         let id = ActionId(self.last_action);
-        self.in_flight.insert(id, InFlightRequest { token, purpose });
+        self.in_flight.insert(id, InFlightRequest { token, sent_at: now, purpose });
         self.pacer.handle_sent();
         DeliveryAction { id, token, request }
     }
 
     // The functions that keep track of jobs and rows.
+
+    /// Adds an answered request to the story of its job. A job does not go on before the account is tried again.
+    fn note_attempt(&mut self, id: &str, attempt: DeliveryAttempt) {
+        let Some(entry) = self.jobs.get_mut(id) else { return };
+        let is_failed = attempt.result == AttemptResult::Failed && entry.job.step().is_some();
+        let held = self.account_hold.reason.is_some().then_some(self.account_hold.until);
+        let next_at = if is_failed { entry.job.not_before().max(held) } else { None };
+        entry.job.story.add(DeliveryAttempt { next_at, ..attempt });
+    }
 
     /// Adds a changed job to the queue of ready jobs or removes it, and marks its row to be stored.
     fn requeue(&mut self, id: &str) {
@@ -472,6 +491,18 @@ impl DeliveryMachine {
             entry.queued = Some(ready);
         }
         self.unsaved_jobs.insert(id.to_owned());
+    }
+}
+
+impl JobRequest {
+    /// Returns the purpose of the request for the story, and the number of the recording.
+    const fn attempted(&self) -> (AttemptedStep, Option<u32>) {
+        match self {
+            Self::Register(_) => (AttemptedStep::Register, None),
+            Self::Upload(part) => (AttemptedStep::Upload, Some(*part)),
+            Self::Attach(part) => (AttemptedStep::Attach, Some(*part)),
+            Self::TellEnd => (AttemptedStep::TellEnd, None),
+        }
     }
 }
 

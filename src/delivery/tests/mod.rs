@@ -12,6 +12,7 @@ mod limits;
 mod model;
 mod outage;
 mod registration;
+mod story;
 
 pub(super) fn policy() -> DeliveryPolicy {
     DeliveryPolicy {
