@@ -42,7 +42,8 @@ for file in man/man1/callspan.1.gz man/man1/callspan-replay.1.gz bash-completion
     inside test -s "/usr/share/$file" || { echo "/usr/share/$file is missing" >&2; exit 1; }
 done
 inside bash -c '. /usr/share/bash-completion/completions/callspan; complete -p callspan' >/dev/null
-inside systemd-analyze verify /usr/lib/systemd/system/callspan.service /usr/lib/systemd/system/callspan-mirror@.service
+inside systemd-analyze verify /usr/lib/systemd/system/callspan.service /usr/lib/systemd/system/callspan-mirror@.service \
+    /usr/lib/systemd/system/callspan-console.service
 inside callspan check-config /etc/callspan/callspan.toml
 inside callspan demo --out /tmp/demo >/dev/null
 inside test -n "$(inside find /tmp/demo -name '*.wav')"

@@ -107,20 +107,28 @@ impl ArchiveIndex {
         Ok(rows.iter().filter_map(count).collect())
     }
 
-    /// Returns a call by its id, if it is within a scope (the calls that an account may see).
+    /// Returns a call by its key if it is within a scope: `SITE~ID`, or the id alone if only one site has it.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
     pub(crate) async fn call_in_scope(
         &mut self,
-        id: &str,
+        key: &str,
         scope: &CallScope,
     ) -> Result<Option<StoredCall>, ArchiveError> {
         let mut condition = IndexCondition::of(&CallSearch { scope: scope.clone(), ..CallSearch::default() });
+        let (site, id) = split_key(key);
         let id = condition.value(id.to_owned());
         condition.add(format!("c.id = {id}"));
-        let sql = format!("SELECT {COLUMNS} FROM callspan.calls c WHERE {} ORDER BY c.site LIMIT 1", condition.sql());
-        self.rows(&sql, &condition).await?.first().map(stored).transpose()
+        if let Some(site) = site {
+            let site = condition.value(site.to_owned());
+            condition.add(format!("c.site = {site}"));
+        }
+        let sql = format!("SELECT {COLUMNS} FROM callspan.calls c WHERE {} LIMIT 2", condition.sql());
+        match self.rows(&sql, &condition).await?.as_slice() {
+            [row] => stored(row).map(Some),
+            _ => Ok(None), // a link without the site that two sites could mean shows neither
+        }
     }
 
     /// Returns the records of other sites about the same call, within a scope.
@@ -173,15 +181,9 @@ impl ArchiveIndex {
     pub(crate) async fn owner_conflicts(&mut self, since: Timestamp) -> Result<Vec<OwnerConflict>, ArchiveError> {
         let mut condition = IndexCondition::default();
         let since = condition.value(system_time(since));
-        // The view pyrus_owners is not used, because it looks up each call separately.
         let sql = format!(
-            "WITH keys AS (SELECT c.site, c.id, c.begin_at, c.pyrus_task IS NOT NULL AS has_task,
-                    unnest(c.call_ids || c.session_ids || ARRAY(SELECT h FROM unnest(c.header_ids) h
-                        WHERE split_part(h, '=', 1) IN (SELECT n.name FROM callspan.correlation_headers n))) AS key
-                FROM callspan.calls c WHERE c.begin_at >= {since})
-             SELECT DISTINCT a.begin_at, a.site, b.site, a.id, b.id, a.has_task
-                FROM keys a JOIN keys b ON a.key = b.key AND a.site < b.site AND a.has_task = b.has_task
-                ORDER BY a.begin_at DESC LIMIT {MAX_CONFLICTS}"
+            "SELECT s.begin_at, s.site, s.other_site, s.id, s.other_id, s.registered FROM callspan.shared_calls s
+             WHERE s.registered = s.other_registered AND s.begin_at >= {since} ORDER BY s.begin_at DESC LIMIT {MAX_CONFLICTS}"
         );
         let rows = self.rows(&sql, &condition).await?;
         let conflict = |row: &IndexRow| OwnerConflict {
@@ -220,11 +222,21 @@ fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     Ok(StoredCall { stage: CallStage::Complete, record })
 }
 
+/// Returns the key of a call at the centre.
+pub(crate) fn call_key(site: &str, id: &str) -> String {
+    format!("{site}{SITE_MARK}{id}")
+}
+
+/// Returns the site and the id of a key. A key of an older link has no site.
+pub(super) fn split_key(key: &str) -> (Option<&str>, &str) {
+    key.split_once(SITE_MARK).map_or((None, key), |(site, id)| (Some(site), id))
+}
+
 pub(super) fn system_time(at: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(at.as_micros()).unwrap_or(0).min(LATEST_MICROS))
 }
 
-fn timestamp(at: SystemTime) -> Timestamp {
+pub(super) fn timestamp(at: SystemTime) -> Timestamp {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
@@ -233,6 +245,8 @@ fn timestamp(at: SystemTime) -> Timestamp {
 const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigint, c.id, c.record::text,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
+/// Stands between the site and the id in the key of a call. Neither contains it.
+pub(super) const SITE_MARK: char = '~';
 /// Maximum number of calls that are counted. A higher count is of no use, and counting the calls of many years takes
 /// minutes.
 pub(crate) const MAX_COUNTED: u32 = 200_000;

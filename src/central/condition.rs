@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::calls::system_time;
+use super::calls::{SITE_MARK, split_key, system_time};
 use crate::call::numbers::NumberPattern;
 use crate::journal::{CallSearch, MAX_IDS};
 
@@ -25,6 +25,7 @@ impl IndexCondition {
         let mut condition = Self::default();
         condition.add_extensions(&search.scope.extensions);
         condition.add_any("c.direction", search.scope.directions.iter().map(word).collect());
+        condition.add_any("c.site", search.scope.sites.clone());
         condition.add_times(search);
         for digits in &search.numbers {
             let like = condition.value(format!("%{}%", escaped(digits)));
@@ -35,8 +36,10 @@ impl IndexCondition {
             condition.add(format!("c.names LIKE {like}"));
         }
         if let Some(ids) = &search.ids {
-            let ids = condition.value(ids.iter().take(MAX_IDS).cloned().collect::<Vec<_>>());
-            condition.add(format!("c.id = ANY({ids})"));
+            let keys: Vec<String> = ids.iter().take(MAX_IDS).cloned().collect();
+            let ids = condition.value(keys.iter().map(|key| split_key(key).1.to_owned()).collect::<Vec<_>>());
+            let keys = condition.value(keys);
+            condition.add(format!("c.id = ANY({ids}) AND c.site || '{SITE_MARK}' || c.id = ANY({keys})"));
         }
         condition.add_extensions(&search.extensions);
         condition.add_any("c.direction", search.direction.iter().map(word).collect());
@@ -179,7 +182,11 @@ mod tests {
 
     #[test]
     fn scope_and_filters_are_both_conditions() {
-        let scope = CallScope { extensions: vec![String::from("1xx")], directions: vec![CallDirection::Inbound] };
+        let scope = CallScope {
+            extensions: vec![String::from("1xx")],
+            directions: vec![CallDirection::Inbound],
+            sites: vec![],
+        };
         let search = CallSearch {
             scope,
             numbers: vec![String::from("49%5")],

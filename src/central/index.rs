@@ -194,7 +194,8 @@ impl ArchiveIndex {
              INSERT INTO callspan.sites (site, role_name) VALUES ({site}, {name}) ON CONFLICT (site) DO NOTHING;
              GRANT USAGE ON SCHEMA callspan TO {role};
              GRANT EXECUTE ON FUNCTION callspan.put_call(bigint, jsonb, jsonb),
-                callspan.report_site(text, bigint, bigint), callspan.report_health(jsonb) TO {role};",
+                callspan.report_site(text, bigint, bigint), callspan.report_health(jsonb),
+                callspan.put_audit(jsonb), callspan.put_topology(jsonb) TO {role};",
             name = literal(&role),
             role = identifier(&role),
             password = literal(&scram_sha_256(password.as_bytes())),
@@ -339,7 +340,7 @@ pub(super) fn index_error(error: &PostgresError) -> ArchiveError {
 }
 
 /// Replaces NUL characters in texts, which jsonb cannot store. A captured SIP header can contain any character.
-fn without_nul(value: Value) -> Value {
+pub(super) fn without_nul(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(text.replace('\0', "\u{fffd}")),
         Value::Array(values) => values.into_iter().map(without_nul).collect(),

@@ -6,10 +6,14 @@
 pub(crate) mod calls;
 mod condition;
 pub(crate) mod config;
+mod copies;
 pub(crate) mod index;
 pub(crate) mod objects;
 pub(crate) mod schema;
+mod schema_copies;
+mod schema_shared;
 
+pub(crate) use copies::IndexedAuditRow;
 pub(crate) use index::ArchiveIndex;
 pub(crate) use objects::ObjectArchive;
 

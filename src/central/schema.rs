@@ -1,10 +1,13 @@
 //! The schema of the index in PostgreSQL, version by version.
 //!
-//! A site's role may execute `callspan.put_call`, `callspan.report_site` and `callspan.report_health`, and nothing
-//! else. These functions derive the site from the role, so that no site can write or read the rows of another.
+//! A site's role may execute `callspan.put_call`, `put_audit`, `put_topology`, `report_site` and `report_health`, and
+//! nothing else. These functions derive the site from the role, so that no site can write or read the rows of another.
+
+use super::schema_copies::V4;
+use super::schema_shared::V3;
 
 /// SQL of the schema's migrations. Step n migrates from version n to n + 1. A released step is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 /// SQL that creates the table of versions, before any migration.
 pub(super) const VERSIONS: &str = "

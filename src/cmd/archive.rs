@@ -14,11 +14,13 @@ use super::terminal::clock_face::{DisplayZone, GivenTime};
 use super::{EXIT_FAILED, central};
 use crate::central::index::IndexedCall;
 use crate::central::{ArchiveIndex, ObjectArchive};
+use crate::console::audit_reader;
 use crate::journal::{ArchiveExtent, Journal};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 use crate::service::archive::{Archiver, is_sealed};
 use crate::service::lock;
+use crate::service::site_copies::SiteCopies;
 use crate::time::Timestamp;
 
 /// Arguments of `callspan archive`.
@@ -54,6 +56,9 @@ pub(crate) struct ArchivePushArgs {
     /// Also send the rows of calls that the archive had already, because its index has lost them.
     #[arg(long)]
     pub(crate) again: bool,
+    /// With --again: also send the recordings, because the object store has lost some. One that it has is compared.
+    #[arg(long, requires = "again")]
+    pub(crate) recordings: bool,
 }
 
 /// Arguments of `callspan archive restore`.
@@ -96,7 +101,11 @@ fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
     let zone = DisplayZone::of(false);
     let until = args.until.map_or(Timestamp::MAX, |until| until.in_zone(&zone));
     let since = args.since.in_zone(&zone);
-    let calls = if args.again { ArchiveExtent::All } else { ArchiveExtent::Missing };
+    let calls = match (args.again, args.recordings) {
+        (false, _) => ArchiveExtent::Missing,
+        (true, false) => ArchiveExtent::All,
+        (true, true) => ArchiveExtent::AllWithRecordings,
+    };
     let added = journal.owe_archive(since, until, calls)?;
     let backlog = journal.archive_backlog()?;
     output::result(&format!("{added} calls entered, {} calls to send\n", backlog.owed))?;
@@ -118,11 +127,15 @@ async fn send_all(config: &Config, journal: Journal) -> anyhow::Result<u64> {
         let round = archiver.send_due(&|| false).await?;
         if let Some(reason) = round.failure {
             output::note(&format!("callspan: {reason}"));
-            break;
+            return Ok(before.saturating_sub(journal.archive_backlog()?.owed));
         }
         if round.calls == 0 {
             break;
         }
+    }
+    let state = &config.journal.dir;
+    if let Err(error) = archiver.send_copies(&mut SiteCopies::of(state, audit_reader(state))).await {
+        output::note(&format!("callspan: audit and topology are not copied: {error}"));
     }
     Ok(before.saturating_sub(journal.archive_backlog()?.owed))
 }
@@ -212,4 +225,5 @@ const ARCHIVE_HELP: &str = "\
 Examples:
   callspan archive push --since 2026-01-01
   callspan archive push --since 2026-01-01 --again
+  callspan archive push --since 2026-01-01 --again --recordings
   callspan archive restore -c /etc/callspan/central.toml --site north --out restored";

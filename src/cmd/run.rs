@@ -194,7 +194,13 @@ impl RunningService {
         let post_processor = PostProcessor::start(config, tools, events)?;
         let owed = OwedCalls::default();
         let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone(), journal.clone())?;
-        let archive = archive::start(config, journal.clone(), alerts.clone(), is_rebuilt)?;
+        let archive = archive::start(
+            config,
+            journal.clone(),
+            alerts.clone(),
+            is_rebuilt,
+            crate::console::audit_reader(&config.journal.dir),
+        )?;
         let state_files = StateFiles::start()?;
         let mut supervisor = Supervisor::default();
         supervisor.watch("spool", ThreadLife::of_ticks(spool.writer_rounds().into()), SHORT_ROUND);

@@ -71,6 +71,9 @@ pub(crate) struct ScopeArgs {
     /// Directions that a listener may see: inbound, outbound, internal [default: all].
     #[arg(long, value_name = "WORDS", value_delimiter = ',', value_parser = direction)]
     pub(crate) directions: Vec<CallDirection>,
+    /// Sites that a listener may see at the centre [default: all].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) site: Vec<String>,
     /// Rights of a listener.
     #[arg(long, value_name = "WORDS", value_delimiter = ',', value_enum, default_value = "list,play")]
     pub(crate) rights: Vec<AccountRight>,
@@ -163,6 +166,7 @@ pub(crate) fn run(args: &UserArgs) -> anyhow::Result<ExitCode> {
     let accounts = open(&args.place)?;
     match &args.command {
         UserCommand::Add(add) => {
+            check_sites(&args.place, &add.scope)?;
             add_user(&accounts, add)?;
         }
         UserCommand::List => {
@@ -230,6 +234,7 @@ pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let accounts = open(&args.place)?;
     match &args.command {
         TokenCommand::Add(add) => {
+            check_sites(&args.place, &add.scope)?;
             let life = Duration::from_secs(u64::from(add.days) * DAY_S);
             let token = ApiToken { account: add.scope.account(), expires_at: wall_clock() + life };
             output::result(&format!("{}\n", accounts.add_token(&token, wall_clock())?))?;
@@ -254,7 +259,8 @@ pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
 
 impl ScopeArgs {
     fn account(&self) -> UserAccount {
-        let scope = CallScope { extensions: self.extensions.clone(), directions: self.directions.clone() };
+        let (extensions, directions) = (self.extensions.clone(), self.directions.clone());
+        let scope = CallScope { extensions, directions, sites: self.site.clone() };
         UserAccount { name: self.name.clone(), role: self.role, scope, rights: self.rights.clone() }
     }
 }
@@ -262,8 +268,21 @@ impl ScopeArgs {
 fn described(user: &UserAccount) -> String {
     let scope = user.visible();
     let extensions = if scope.extensions.is_empty() { String::from("all") } else { scope.extensions.join(",") };
+    let sites = if scope.sites.is_empty() { String::new() } else { format!("  sites {}", scope.sites.join(",")) };
     let role = format!("{:?}", user.role).to_lowercase();
-    format!("{}  {role}  extensions {}", table::printable(&user.name), table::printable(&extensions))
+    format!("{}  {role}  extensions {}{sites}", table::printable(&user.name), table::printable(&extensions))
+}
+
+/// Refuses sites on a recorder, which shows an account with sites nothing.
+fn check_sites(place: &AccountsPlace, scope: &ScopeArgs) -> anyhow::Result<()> {
+    if scope.site.is_empty() || place.state.is_some() {
+        return Ok(());
+    }
+    let archive = super::load_config(Some(&place.config), ConfigPurpose::Inspect)?.archive;
+    if archive.index.is_empty() || !archive.site.is_empty() {
+        bail!("--site is for accounts of the centre: name its configuration file, e.g. -c /etc/callspan/central.toml");
+    }
+    Ok(())
 }
 
 fn open(place: &AccountsPlace) -> anyhow::Result<Accounts> {
@@ -304,6 +323,7 @@ Examples:
   callspan user add boris --role listener --extensions 1xx --rights list,play,download
   callspan user add clara --role auditor < password.txt
   callspan user add dora --role admin --totp
+  callspan user add egor --role listener --site north,south -c /etc/callspan/central.toml
 
 Until the first user exists, everybody on this machine may open the console, and nobody else.";
 

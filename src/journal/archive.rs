@@ -24,6 +24,8 @@ pub(crate) enum ArchiveExtent {
     Missing,
     /// All calls, because the database of the archive was lost. Recordings that are stored are not sent again.
     All,
+    /// All of them with their recordings, as far as they are here: the object store has lost some.
+    AllWithRecordings,
 }
 
 impl Journal {
@@ -59,8 +61,9 @@ impl Journal {
     pub(crate) fn owe_archive(&self, since: Timestamp, until: Timestamp, calls: ArchiveExtent) -> JournalResult<usize> {
         let begin = "coalesce(invited_at, answered_at, ended_at, 0)";
         let (forget, which) = match calls {
-            ArchiveExtent::Missing => ("", "archived < change"),
-            ArchiveExtent::All => (", archived = 0", "true"),
+            ArchiveExtent::Missing => (String::new(), "archived < change"),
+            ArchiveExtent::All => (String::from(", archived = 0"), "true"),
+            ArchiveExtent::AllWithRecordings => (format!(", archived = 0, objects = {NOTHING_STORED}"), "true"),
         };
         Ok(self.lock().execute(
             &format!(
@@ -184,6 +187,11 @@ impl Journal {
         Ok(jobs)
     }
 }
+
+/// The objects of a job, those with a file on this machine as not stored. The others are known from this list only.
+const NOTHING_STORED: &str = "(SELECT json_group_array(CASE WHEN EXISTS (SELECT 1 FROM recordings r
+        WHERE r.call_id = archive_jobs.call_id AND r.part = json_extract(o.value, '$.part') AND r.state = 'present')
+    THEN json_set(o.value, '$.stored', json('false')) ELSE json(o.value) END) FROM json_each(archive_jobs.objects) o)";
 
 fn read_job(row: &SqlRow<'_>) -> rusqlite::Result<ArchiveJob> {
     Ok(ArchiveJob {

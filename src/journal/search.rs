@@ -88,6 +88,8 @@ pub struct CallScope {
     pub extensions: Vec<String>,
     /// Directions of the calls that the account may see; an empty list allows every direction.
     pub directions: Vec<CallDirection>,
+    /// Sites whose calls the account may see at the centre; empty: every site. A recorder shows such an account nothing.
+    pub sites: Vec<String>,
 }
 
 /// Conditions of a search; a call must meet all that are set.
@@ -307,6 +309,9 @@ impl SqlCondition {
     }
 
     fn add_scope(&mut self, scope: &CallScope) -> JournalResult<()> {
+        if !scope.sites.is_empty() {
+            self.add("0", []); // a journal does not know the sites of the centre
+        }
         self.add_extensions(&scope.extensions);
         if !scope.directions.is_empty() {
             let words = scope.directions.iter().map(serde_word).collect::<JournalResult<Vec<_>>>()?;

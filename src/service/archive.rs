@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::clock;
+use super::site_copies::{AuditReader, SiteCopies};
 use crate::archive::{ArchiveJob, ArchiveOutcome, ArchiveStage, ArchiveStep, ArchivedObject, object_key};
 use crate::central::config::Config as ArchiveConfig;
-use crate::central::{ArchiveIndex, ObjectArchive};
+use crate::central::{ArchiveError, ArchiveIndex, ObjectArchive};
 use crate::journal::{ArchiveExtent, CallStage, Journal, RecordingRow, StoredCall};
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
@@ -27,6 +28,7 @@ pub(crate) fn start(
     journal: Journal,
     alerts: Alerts,
     is_rebuilt: bool,
+    audit: AuditReader,
 ) -> anyhow::Result<Option<StoppableThread>> {
     journal.set_archive(config.archive.is_used(), config.archive.keep_until_archived)?;
     if !config.archive.is_used() {
@@ -37,6 +39,7 @@ pub(crate) fn start(
     }
     let (archive, must_be_sealed, state) = (config.archive.clone(), is_sealed(config), config.journal.dir.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut copies = SiteCopies::of(&state, audit);
     let work = move |stop: &StopSignal| {
         let mut health = ArchiveHealth::default();
         while !stop.is_stopped_within(ROUND) {
@@ -47,7 +50,7 @@ pub(crate) fn start(
             let round = std::panic::AssertUnwindSafe(|| match open() {
                 Ok(archiver) => runtime.block_on(async {
                     tokio::select! {
-                        () = run(archiver, &mut health, &alerts, stop) => {}
+                        () = run(archiver, &mut copies, (&mut health, &alerts), stop) => {}
                         () = give_signs_of_life(stop) => {}
                     }
                 }),
@@ -110,6 +113,14 @@ impl Archiver {
             }
         }
         Ok(round)
+    }
+
+    /// Sends audit and topology of the site, as far as they changed.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses, or is of an older callspan.
+    pub(crate) async fn send_copies(&mut self, copies: &mut SiteCopies) -> Result<(), ArchiveError> {
+        copies.send(&mut self.index, clock::wall_clock()).await
     }
 
     /// Sends one call, step by step, until the archive has it completely or it must wait.
@@ -252,7 +263,12 @@ fn stored_and_removed(known: &[ArchivedObject], call: &StoredCall, rows: &[Recor
     known.iter().filter(|object| object.stored && is_in_record(object) && !is_here(object)).cloned().collect()
 }
 
-async fn run(mut archiver: Archiver, health: &mut ArchiveHealth, alerts: &Alerts, stop: &StopSignal) {
+async fn run(
+    mut archiver: Archiver,
+    copies: &mut SiteCopies,
+    (health, alerts): (&mut ArchiveHealth, &Alerts),
+    stop: &StopSignal,
+) {
     let mut reported_at = Timestamp::EPOCH;
     while !stop.is_stopped_within(ROUND) {
         match archiver.send_due(&|| stop.is_stopped_within(Duration::ZERO)).await {
@@ -264,7 +280,7 @@ async fn run(mut archiver: Archiver, health: &mut ArchiveHealth, alerts: &Alerts
             }
             Err(error) => health.record(&RoundResult::Failed(error.to_string()), alerts),
         }
-        report(&mut archiver, &mut reported_at, health, alerts).await;
+        report(&mut archiver, copies, &mut reported_at, (health, alerts)).await;
     }
 }
 
@@ -280,7 +296,12 @@ async fn give_signs_of_life(stop: &StopSignal) {
 
 /// Reports to the archive's database once a minute that this site is alive. A successful report proves nothing about
 /// the object store, so it ends no alarm while calls are still to be sent.
-async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &mut ArchiveHealth, alerts: &Alerts) {
+async fn report(
+    archiver: &mut Archiver,
+    copies: &mut SiteCopies,
+    reported_at: &mut Timestamp,
+    (health, alerts): (&mut ArchiveHealth, &Alerts),
+) {
     let now = clock::wall_clock();
     if now.since(*reported_at) < REPORT_INTERVAL {
         return;
@@ -292,7 +313,11 @@ async fn report(archiver: &mut Archiver, reported_at: &mut Timestamp, health: &m
         Ok(()) => RoundResult::Idle,
         Err(error) => RoundResult::Failed(error.to_string()),
     };
-    if matches!(result, RoundResult::Succeeded | RoundResult::Idle)
+    let is_there = matches!(result, RoundResult::Succeeded | RoundResult::Idle);
+    if is_there && let Err(error) = archiver.send_copies(copies).await {
+        tracing::debug!("the index does not take the audit or topology of this site: {error}");
+    }
+    if is_there
         && let Some(health) = recorder_health(&archiver.state)
         && let Err(error) = archiver.index.report_health(&health).await
     {

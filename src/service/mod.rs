@@ -42,6 +42,7 @@ pub mod rerender;
 pub mod resume;
 pub(crate) mod sandbox;
 mod segments;
+pub(crate) mod site_copies;
 pub(crate) mod site_watch;
 pub(crate) mod startup_failure;
 pub(crate) mod state_files;

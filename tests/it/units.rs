@@ -25,15 +25,19 @@ fn exposure_tenths(name: &str) -> u32 {
 #[test]
 #[cfg_attr(not(has_systemd_analyze), ignore = "needs systemd")]
 fn exposure_of_the_units_is_low() {
-    for (name, most) in [("callspan.service", 15), ("callspan-mirror@.service", 20)] {
+    for (name, most) in [("callspan.service", 15), ("callspan-mirror@.service", 20), ("callspan-console.service", 15)] {
         let level = exposure_tenths(name);
         assert!(level <= most, "{name}: {level} tenths, more than {most}");
     }
 }
 
 #[test]
-fn the_service_reaches_every_unicast_address_but_link_local_ones_of_ipv4() {
-    let text = std::fs::read_to_string(unit("callspan.service")).expect("there");
+fn the_services_reach_every_unicast_address_but_link_local_ones_of_ipv4() {
+    ["callspan.service", "callspan-console.service"].into_iter().for_each(reaches_every_unicast_address);
+}
+
+fn reaches_every_unicast_address(name: &str) {
+    let text = std::fs::read_to_string(unit(name)).expect("there");
     let lists = text.lines().filter_map(|line| line.strip_prefix("IPAddressAllow="));
     let allowed: Vec<(IpAddr, u32)> = lists.flat_map(str::split_whitespace).map(network).collect();
     let may_reach = |address: &str| {

@@ -1,10 +1,13 @@
 //! The audit log: who listened to which call, and which other actions an account took.
 
+use std::path::Path;
+
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension as _, TransactionBehavior, params, params_from_iter};
+use rusqlite::{OptionalExtension as _, Row, TransactionBehavior, params, params_from_iter};
 use serde::Serialize;
 
 use super::{AccountError, Accounts};
+use crate::service::site_copies::AuditReader;
 use crate::time::Timestamp;
 
 /// An action that the audit records.
@@ -154,18 +157,47 @@ impl Accounts {
         );
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&sql)?;
-        let rows = statement.query_map(params_from_iter(values), |row| {
-            Ok(AuditEntry {
-                n: row.get(0)?,
-                at: Timestamp::from_micros(row.get(1)?),
-                who: row.get(2)?,
-                action: row.get(3)?,
-                call_id: row.get(4)?,
-                detail: row.get(5)?,
-            })
-        })?;
+        let rows = statement.query_map(params_from_iter(values), read_entry)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+
+    /// Returns rows with higher numbers, and failed sign-ins since a time, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn audit_after(&self, n: i64, since: Timestamp, limit: u32) -> Result<Vec<AuditEntry>, AccountError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT n, at, who, action, call_id, detail FROM audit WHERE n > ?1
+             UNION ALL SELECT n, at, who, action, call_id, detail FROM audit
+                WHERE action = 'wrong_password' AND n <= ?1 AND at > ?2
+             ORDER BY n LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![n, since.as_micros(), limit], read_entry)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+/// Returns a reader of the audit for the copy in the central archive. Without accounts there is no row.
+pub(crate) fn audit_reader(folder: &Path) -> AuditReader {
+    let folder = folder.to_owned();
+    Box::new(move |after, since, limit| {
+        let text = |error: AccountError| error.to_string();
+        let Some(accounts) = Accounts::open_existing(&folder).map_err(text)? else { return Ok(Vec::new()) };
+        let rows = accounts.audit_after(after, since, limit).map_err(text)?;
+        Ok(rows.into_iter().map(|row| (row.n, serde_json::to_value(row).unwrap_or_default())).collect())
+    })
+}
+
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+    Ok(AuditEntry {
+        n: row.get(0)?,
+        at: Timestamp::from_micros(row.get(1)?),
+        who: row.get(2)?,
+        action: row.get(3)?,
+        call_id: row.get(4)?,
+        detail: row.get(5)?,
+    })
 }
 
 /// Name that the audit shows for all unknown user names. No user can have this name.

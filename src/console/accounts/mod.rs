@@ -22,7 +22,7 @@ mod tokens;
 pub(crate) mod totp;
 mod users;
 
-pub(crate) use audit::{AuditAction, AuditEntry, AuditFilter};
+pub(crate) use audit::{AuditAction, AuditEntry, AuditFilter, audit_reader};
 pub(crate) use notes::{CallNote, NoteKind};
 pub(crate) use tokens::ApiToken;
 pub(crate) use users::{AccountRight, AccountRole, UserAccount};
@@ -91,6 +91,14 @@ impl Accounts {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
+    /// Opens the accounts if there are any.
+    ///
+    /// # Errors
+    /// Fails with an [`AccountError`].
+    pub(crate) fn open_existing(folder: &Path) -> Result<Option<Self>, AccountError> {
+        if folder.join(FILE_NAME).is_file() { Self::open(folder).map(Some) } else { Ok(None) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Connection> {
         // The lock can be used even if a thread panicked while holding it, because an unfinished transaction is rolled
         // back.
@@ -102,8 +110,9 @@ impl Accounts {
 fn migrate(connection: &mut Connection) -> Result<(), AccountError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     match version_of(&transaction)? {
-        0 => transaction.execute_batch(&format!("{V1}{V2}"))?,
-        1 => transaction.execute_batch(V2)?,
+        0 => transaction.execute_batch(&format!("{V1}{V2}{V3}"))?,
+        1 => transaction.execute_batch(&format!("{V2}{V3}"))?,
+        2 => transaction.execute_batch(V3)?,
         VERSION => {}
         newer => return Err(AccountError::Newer(newer)),
     }
@@ -115,7 +124,7 @@ fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Version of the tables that this program uses.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// First version of the tables. Times are µs since the Unix epoch.
 const V1: &str = "
@@ -171,6 +180,13 @@ CREATE TABLE IF NOT EXISTS notes (
 CREATE INDEX IF NOT EXISTS notes_by_call ON notes (call_id, n);
 CREATE INDEX IF NOT EXISTS notes_by_tag ON notes (text) WHERE kind = 'tag';
 PRAGMA user_version = 2;
+";
+
+/// Adds sites to the scopes, for the console of the centre.
+const V3: &str = "
+ALTER TABLE users ADD COLUMN sites TEXT NOT NULL DEFAULT '';        -- names, separated by commas; empty: all
+ALTER TABLE tokens ADD COLUMN sites TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 3;
 ";
 
 /// SQL of an index that finds the row of a name whose sign-ins fail. An older callspan can use a file with this index,

@@ -52,7 +52,7 @@ impl Accounts {
         );
         let found =
             connection.prepare_cached(&sql)?.query_row(params![password::token_hash(token), oldest(now)], |row| {
-                Ok(SignedIn { user: read_user(row, 0)?, csrf: row.get(5)? })
+                Ok(SignedIn { user: read_user(row, 0)?, csrf: row.get(6)? })
             });
         Ok(found.optional()?)
     }

@@ -11,7 +11,7 @@ fn listener(name: &str) -> UserAccount {
     UserAccount {
         name: name.to_owned(),
         role: AccountRole::Listener,
-        scope: CallScope { extensions: vec![String::from("1xx")], directions: Vec::new() },
+        scope: CallScope { extensions: vec![String::from("1xx")], ..CallScope::default() },
         rights: vec![AccountRight::List, AccountRight::Play],
     }
 }
@@ -30,7 +30,7 @@ fn only_the_right_password_opens_an_account() {
     assert_eq!(accounts.check_password("nobody", "correct horse").unwrap(), None);
     assert!(accounts.put_user(&listener("bad name"), "correct horse", at(0)).is_err());
     assert!(accounts.put_user(&listener("b"), "short", at(0)).is_err());
-    let everything = CallScope { extensions: vec![String::new()], directions: Vec::new() };
+    let everything = CallScope { extensions: vec![String::new()], ..CallScope::default() };
     let wide = UserAccount { scope: everything, ..listener("b") };
     assert!(accounts.put_user(&wide, "correct horse", at(0)).is_err(), "an empty pattern must not mean all extensions");
 }
@@ -125,4 +125,35 @@ fn failed_sign_ins_of_strangers_are_one_row_an_hour() {
     let mut stranger = listener("(unknown)");
     stranger.name = String::from("(unknown)");
     assert!(accounts.put_user(&stranger, "a password", at(1)).is_err(), "no user can have the name");
+}
+
+#[test]
+fn sites_of_a_scope_are_kept_and_only_of_listeners() {
+    let (accounts, _dir) = accounts();
+    let scope = |site: &str| CallScope { sites: vec![site.to_owned()], ..CallScope::default() };
+    let north = UserAccount { scope: scope("north"), ..listener("anna") };
+    accounts.put_user(&north, "correct horse", at(0)).expect("put");
+    assert_eq!(accounts.user("anna").expect("read"), Some(north.clone()));
+    let token = ApiToken { account: north.clone(), expires_at: at(9) };
+    let text = accounts.add_token(&token, at(0)).expect("added");
+    assert_eq!(accounts.token(&text, at(1)).expect("read").expect("valid").account.scope, north.scope);
+    for wrong in [
+        UserAccount { scope: scope("North; x"), ..listener("boris") },
+        UserAccount { role: AccountRole::Auditor, ..north.clone() },
+    ] {
+        assert!(accounts.put_user(&wrong, "correct horse", at(0)).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn accounts_of_the_version_before_see_every_site() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let old = Connection::open(dir.path().join(FILE_NAME)).expect("a file");
+    old.execute_batch(&format!("{V1}{V2}")).expect("the tables of version 2");
+    let row = "INSERT INTO users (name, password, role, extensions, directions, rights, created_at)
+        VALUES ('anna', 'x', 'listener', '1xx', '', 'list', 0)";
+    old.execute(row, []).expect("a user");
+    drop(old);
+    let user = Accounts::open(dir.path()).expect("migrated").user("anna").expect("read").expect("there");
+    assert_eq!(user.scope, CallScope { extensions: vec![String::from("1xx")], ..CallScope::default() });
 }

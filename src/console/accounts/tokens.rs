@@ -25,8 +25,9 @@ impl Accounts {
         let text = format!("{PREFIX}{}", password::new_token()?);
         let account = &token.account;
         let added = self.lock().execute(
-            "INSERT OR IGNORE INTO tokens (hash, name, role, extensions, directions, rights, created_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT OR IGNORE INTO tokens
+                (hash, name, role, extensions, directions, rights, created_at, expires_at, sites)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
                 password::token_hash(&text),
                 account.name,
@@ -35,7 +36,8 @@ impl Accounts {
                 words(&account.scope.directions),
                 words(&account.rights),
                 now.as_micros(),
-                token.expires_at.as_micros()
+                token.expires_at.as_micros(),
+                account.scope.sites.join(",")
             ],
         )?;
         if added == 0 {
@@ -82,9 +84,9 @@ impl Accounts {
 }
 
 fn read_token(row: &rusqlite::Row<'_>) -> rusqlite::Result<ApiToken> {
-    Ok(ApiToken { account: read_user(row, 0)?, expires_at: Timestamp::from_micros(row.get(5)?) })
+    Ok(ApiToken { account: read_user(row, 0)?, expires_at: Timestamp::from_micros(row.get(6)?) })
 }
 
-const COLUMNS: &str = "name, role, extensions, directions, rights, expires_at";
+const COLUMNS: &str = "name, role, extensions, directions, rights, sites, expires_at";
 /// First characters of every token, by which scanners for leaked secrets find it.
 const PREFIX: &str = "callspan_";

@@ -7,6 +7,7 @@ use super::totp::TotpSecret;
 use super::{AccountError, Accounts, password};
 use crate::call::numbers::NumberPattern;
 use crate::call::record::CallDirection;
+use crate::central::config::is_site_name;
 use crate::journal::CallScope;
 use crate::time::Timestamp;
 
@@ -79,6 +80,12 @@ impl UserAccount {
         if self.scope.extensions.iter().any(|pattern| pattern.trim().is_empty()) {
             // An empty pattern is refused, because it would be stored as an empty list, which means every extension.
             return Err(AccountError::Refused("a pattern of extensions is empty; leave --extensions out for all"));
+        }
+        if !self.scope.sites.iter().all(|site| is_site_name(site)) {
+            return Err(AccountError::Refused("a site has 1 to 40 lower-case letters, digits or -"));
+        }
+        if !self.scope.sites.is_empty() && self.role != AccountRole::Listener {
+            return Err(AccountError::Refused("only a listener can be limited to sites"));
         }
         for pattern in &self.scope.extensions {
             NumberPattern::check(pattern).map_err(|problem| AccountError::Pattern {
@@ -190,9 +197,9 @@ impl Accounts {
         let transaction = connection.transaction()?;
         transaction.execute("DELETE FROM sessions WHERE user = ?1", params![user.name])?;
         transaction.execute(
-            "INSERT INTO users (name, password, role, extensions, directions, rights, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO UPDATE
-             SET password = ?2, role = ?3, extensions = ?4, directions = ?5, rights = ?6",
+            "INSERT INTO users (name, password, role, extensions, directions, rights, created_at, sites)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (name) DO UPDATE
+             SET password = ?2, role = ?3, extensions = ?4, directions = ?5, rights = ?6, sites = ?8",
             params![
                 user.name,
                 hash,
@@ -200,7 +207,8 @@ impl Accounts {
                 user.scope.extensions.join(","),
                 words(&user.scope.directions),
                 words(&user.rights),
-                now.as_micros()
+                now.as_micros(),
+                user.scope.sites.join(",")
             ],
         )?;
         transaction.commit()?;
@@ -236,7 +244,7 @@ impl Accounts {
         let found: Option<(UserAccount, String)> = self
             .lock()
             .query_row(&format!("SELECT {COLUMNS}, u.password FROM users u WHERE u.name = ?1"), params![name], |row| {
-                Ok((read_user(row, 0)?, row.get(5)?))
+                Ok((read_user(row, 0)?, row.get(6)?))
             })
             .optional()?;
         let is_right = password::matches(password, found.as_ref().map(|(_, hash)| hash.as_str()));
@@ -245,9 +253,9 @@ impl Accounts {
 }
 
 /// SQL list of the columns that [`read_user`] reads, from the table `u`.
-pub(super) const COLUMNS: &str = "u.name, u.role, u.extensions, u.directions, u.rights";
+pub(super) const COLUMNS: &str = "u.name, u.role, u.extensions, u.directions, u.rights, u.sites";
 
-/// Reads a user from five columns of a row, beginning with column `at`.
+/// Reads a user from six columns of a row, beginning with column `at`.
 pub(super) fn read_user(row: &Row<'_>, at: usize) -> rusqlite::Result<UserAccount> {
     let list = |n: usize| row.get::<_, String>(at + n).map(|text| split(&text));
     // A role that is unknown, because a newer version wrote it, gives no rights.
@@ -260,7 +268,8 @@ pub(super) fn read_user(row: &Row<'_>, at: usize) -> rusqlite::Result<UserAccoun
     // mean every direction.
     let directions = list(3)?.iter().map(|word| parse_word(word).unwrap_or(CallDirection::Unknown)).collect();
     let rights = list(4)?.iter().filter_map(|word| right(word)).collect();
-    Ok(UserAccount { name: row.get(at)?, role, scope: CallScope { extensions: list(2)?, directions }, rights })
+    let scope = CallScope { extensions: list(2)?, directions, sites: list(5)? };
+    Ok(UserAccount { name: row.get(at)?, role, scope, rights })
 }
 
 fn right(word: &str) -> Option<AccountRight> {

@@ -16,8 +16,11 @@ use crate::support::call_frames::CallFrames;
 use crate::support::configuration::configuration;
 use callspan::fake_pyrus::FakeOptions;
 
-/// Number of calls of each recorder, all at once.
-const CALLS: u32 = 12;
+/// Returns the number of calls of each recorder, all at once: `CALLSPAN_BRANCH_CALLS`, 12 by default (100 in `.ci/long`).
+fn calls() -> u32 {
+    std::env::var("CALLSPAN_BRANCH_CALLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
 /// Length of each call.
 const LENGTH: Duration = Duration::from_secs(3);
 /// Maximum wait for a state. Failed steps are repeated after 5, 10, 20 and 40 s.
@@ -25,13 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// Environment variable with the number of the first call of a recorder.
 const FIRST: &str = "CALLSPAN_TEST_FIRST";
 
-/// Plays [`CALLS`] calls at once onto `tap0`. Runs in a process of its own, in the namespace.
+/// Plays the calls of a recorder at once onto `tap0`.
 #[test]
 #[ignore = "a helper: it sends, and needs an interface to send on"]
 fn talker() {
     let first: u32 = std::env::var(FIRST).expect("set").parse().expect("a number");
     let mut out = pcap::Capture::from_device("tap0").expect("there").open().expect("opens");
-    let calls = (first..first + CALLS).flat_map(|number| CallFrames { number, length: LENGTH }.frames());
+    let calls = (first..first + calls()).flat_map(|number| CallFrames { number, length: LENGTH }.frames());
     let mut frames: Vec<_> = calls.collect();
     frames.sort_by_key(|(at, _)| *at);
     let began = Instant::now();
@@ -255,8 +258,8 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
         assert!(talker.wait().expect("a child").success());
     }
     let all = |count: usize| branches.iter().all(|branch| branch.whole_calls() >= count);
-    assert!(reached(|| all(CALLS as usize)), "{:?}", branches.each_ref().map(Branch::whole_calls));
-    assert!(moto.keys().len() < 3 * CALLS as usize, "not everything reached the bucket yet");
+    assert!(reached(|| all(calls() as usize)), "{:?}", branches.each_ref().map(Branch::whole_calls));
+    assert!(moto.keys().len() < 3 * calls() as usize, "not everything reached the bucket yet");
     // PostgreSQL restarts at once, as after a power cut, while more calls come.
     let talkers: Vec<Child> = branches.iter().zip([4000, 5000, 6000]).map(|(b, first)| b.talk(first)).collect();
     central.postgres.stop();
@@ -264,7 +267,7 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
         assert!(talker.wait().expect("a child").success());
     }
     let all = |count: usize| branches.iter().all(|branch| branch.whole_calls() >= count);
-    assert!(reached(|| all(2 * CALLS as usize)), "{:?}", branches.each_ref().map(Branch::whole_calls));
+    assert!(reached(|| all(2 * calls() as usize)), "{:?}", branches.each_ref().map(Branch::whole_calls));
     central.postgres.begin();
     run_ip(&["-n", &branches[0].namespace.0, "link", "set", "cc1b", "up"]);
     full.is_full.store(false, Ordering::Relaxed);
@@ -277,10 +280,10 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
         let (status, said) = branch.service.take().expect("runs").stop();
         assert_eq!(status, Some(0), "{said:#?}");
         let verified = branch.verify(&central);
-        let wanted = format!("{} calls compared, 0 differences; 0 calls still to send, 0 refused", 2 * CALLS);
+        let wanted = format!("{} calls compared, 0 differences; 0 calls still to send, 0 refused", 2 * calls());
         assert!(verified.starts_with("0 ") && verified.contains(&wanted), "{}: {verified}", branch.name);
     }
-    assert_eq!(central.calls(), (6 * CALLS).to_string());
+    assert_eq!(central.calls(), (6 * calls()).to_string());
     let objects = moto.keys();
-    assert_eq!(objects.len(), 6 * CALLS as usize, "each recording once: {objects:#?}");
+    assert_eq!(objects.len(), 6 * calls() as usize, "each recording once: {objects:#?}");
 }

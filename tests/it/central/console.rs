@@ -44,6 +44,7 @@ impl CentralConsole {
         let config = config.display().to_string();
         let process = Command::new(env!("CARGO_BIN_EXE_callspan"))
             .args(["console", "-c", &config])
+            .env("NOTIFY_SOCKET", central.folder.path().join("notify"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -62,12 +63,22 @@ impl CentralConsole {
         self.ask("GET", path, "")
     }
 
-    /// Sends a request with further header lines, each with its line end.
     fn ask(&self, method: &str, path: &str, headers: &str) -> HttpAnswer {
+        self.send(method, path, headers, "")
+    }
+
+    /// Posts a form.
+    fn post(&self, path: &str, form: &str) -> HttpAnswer {
+        self.send("POST", path, "Content-Type: application/x-www-form-urlencoded\r\n", form)
+    }
+
+    /// Sends a request with further header lines, each with its end.
+    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> HttpAnswer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("listens");
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n",
-            self.port
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+            self.port,
+            body.len()
         );
         stream.write_all(head.as_bytes()).expect("sent");
         let mut all = Vec::new();
@@ -152,13 +163,21 @@ fn check_search_and_sound(console: &CentralConsole, [shared, own, other]: &[Call
     }
     let list = console.get("/calls?day=all").text();
     assert!(list.contains(&shared.id) && list.contains(&other.id) && list.contains(">south<"), "{list}");
+    assert!(list.contains(&format!("/calls/north~{}", shared.id)), "{list}");
+    // A link without the site, of an earlier version, leads to the same page.
     let page = console.get(&format!("/calls/{}", shared.id)).text();
     assert!(page.contains("The same call at other sites") && page.contains(&other.id), "{page}");
+    let main = |page: &str| page.split("<main").nth(1).map(str::to_owned);
+    let named = console.get(&format!("/calls/north~{}", shared.id)).text();
+    assert!(main(&named).is_some() && main(&named) == main(&page), "{named}");
+    for foreign in ["south", "", "north~north", "%25"] {
+        assert_eq!(console.get(&format!("/calls/{foreign}~{}", shared.id)).status, 404, "{foreign}");
+    }
     assert!(page.contains("Call-ID") && page.contains("No site registered this call"), "{page}");
     assert!(page.contains("2 legs") && !page.contains("/hold"), "one timeline of two legs: {page}");
     assert!(!console.get(&format!("/calls/{}", own.id)).text().contains("other sites"));
 
-    let sound = format!("/calls/{}/sound/1", shared.id);
+    let sound = format!("/calls/north~{}/sound/1", shared.id);
     let part = console.ask("GET", &sound, "Range: bytes=11-15\r\n");
     assert_eq!((part.status, part.body.as_slice()), (206, &b"north"[..]), "{}", part.head);
     assert!(part.head.contains("content-range: bytes 11-15/16"), "{}", part.head);
@@ -211,6 +230,89 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     assert_eq!(away.status, 503, "{}", away.text());
     central.postgres.begin();
     assert_eq!(total(&console.get("/api/v1/calls?day=all")), 3);
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn calls_of_two_sites_with_one_id_have_pages_and_notes_of_their_own() {
+    let central = Central::start();
+    let (_north, _south, [shared, own, _]) = two_sites(&central);
+    // A box that was copied writes the calls of another site as its own.
+    let copy = CallRecord { from: Some(String::from("+1")), recordings: Vec::new(), ..own.clone() };
+    let copy = serde_json::to_string(&copy).expect("JSON");
+    let put = format!("SELECT callspan.put_call(1, '{copy}', '[]')");
+    central.postgres.sql("callspan_south", &put).expect("allowed");
+    let console = CentralConsole::start(&central);
+    let status = |path: &str| console.get(path).status;
+    assert_eq!(status(&format!("/calls/{}", own.id)), 404, "the link could mean either");
+    assert_eq!(status(&format!("/calls/{}/sound/1", own.id)), 404);
+    assert_eq!(status(&format!("/calls/{}", shared.id)), 200);
+    let from = |site: &str| console.get(&format!("/api/v1/calls/{site}~{}", own.id)).json()["from"].clone();
+    assert_eq!((from("north"), from("south")), ("+78125550000".into(), "+1".into()));
+    let north = format!("north~{}", own.id);
+    let note = console.post(&format!("/api/v1/calls/{north}/tag"), "text=claim");
+    assert_eq!(note.status, 200, "{}", note.text());
+    let tags = |site: &str| console.get(&format!("/api/v1/calls/{site}~{}/notes", own.id)).json();
+    assert_eq!((tags("north").as_array().map(Vec::len), tags("south").as_array().map(Vec::len)), (Some(1), Some(0)));
+    let found = console.get("/api/v1/calls?day=all&q=%23claim");
+    assert_eq!((total(&found), &found.json()["calls"][0]["appliance"]), (1, &"north".into()), "{}", found.text());
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn an_account_of_one_site_finds_and_hears_its_calls_only() {
+    let central = Central::start();
+    let (_north, _south, [shared, own, other]) = two_sites(&central);
+    let console = CentralConsole::start(&central);
+    let north = console.token("north-only", &["--site", "north", "--rights", "list,play,download,notes"]);
+    assert_eq!(total(&console.ask("GET", "/api/v1/calls?day=all", &north)), 2);
+    assert_eq!(total(&console.ask("GET", "/api/v1/calls?day=all&site=south", &north)), 0);
+    let csv = console.ask("GET", "/calls.csv?day=all", &north).text();
+    assert!(csv.contains(&own.id) && !csv.contains(&other.id), "{csv}");
+    let page = console.ask("GET", &format!("/calls/north~{}", shared.id), &north).text();
+    assert!(page.contains(&shared.id) && !page.contains(&other.id), "the other site is not shown: {page}");
+    let south = format!("south~{}", other.id);
+    for form in [
+        "/calls/ID",
+        "/api/v1/calls/ID",
+        "/api/v1/calls/ID/parts/1/audio",
+        "/calls/ID/sound/1?download=1",
+        "/calls/ID/record.json",
+        "/api/v1/calls/ID/ladder",
+        "/api/v1/calls/ID/peaks",
+        "/api/v1/calls/ID/audit",
+        "/api/v1/calls/ID/notes",
+        "/api/v1/calls/ID/delivery",
+    ] {
+        assert_eq!(console.ask("GET", &form.replace("ID", &south), &north).status, 404, "{form}");
+        assert_eq!(console.ask("GET", &form.replace("ID", &other.id), &north).status, 404, "{form}");
+        assert_eq!(console.ask("GET", &form.replace("ID", &format!("north~{}", own.id)), &north).status, 200, "{form}");
+    }
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let note = console.ask("POST", &format!("/api/v1/calls/{south}/note"), &format!("{north}{form}"));
+    assert_eq!(note.status, 404, "{}", note.text());
+    let why = console.ask("GET", "/api/v1/why?number=4951234567&day=2026-03-01", &north).text();
+    assert!(!why.contains(&other.id), "{why}");
+    assert_eq!(console.ask("GET", "/api/v1/sites", &north).status, 404);
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn systemd_gets_signs_of_life_of_the_console_and_a_signal_ends_it() {
+    let central = Central::start();
+    let systemd = std::os::unix::net::UnixDatagram::bind(central.folder.path().join("notify")).expect("a socket");
+    systemd.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    let next = || {
+        let mut message = [0; 1_000];
+        let length = systemd.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let mut console = CentralConsole::start(&central);
+    assert_eq!([next(), next(), next()], ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    let pid = console.process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    while next() != "STOPPING=1" {}
+    assert!(console.process.wait().expect("ended").success());
 }
 
 #[test]

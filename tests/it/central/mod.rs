@@ -191,7 +191,7 @@ impl Central {
         let text = format!("[archive]\n{}\nindex = \"{}\"\n", central.objects, central.postgres.url("postgres"));
         std::fs::write(central.config(), text).expect("written");
         let migrated = central.run(&["migrate"], "");
-        assert!(migrated.contains("from version 0 to 2"), "{migrated}");
+        assert!(migrated.contains("from version 0 to 4"), "{migrated}");
         assert!(central.run(&["migrate"], "").contains("already"));
         central
     }
@@ -353,6 +353,50 @@ fn one_call_heard_at_two_sites_is_found() {
     assert!(north.push().status.success() && south.push().status.success());
     let pairs = central.postgres.sql("postgres", "SELECT site, other_site, why FROM callspan.same_calls ORDER BY site");
     assert_eq!(pairs.expect("answers"), "north|south|call_id\nsouth|north|call_id");
+    // The pair is a row, whichever site sends it last.
+    let shared = || {
+        let sql = "SELECT site, other_site, registered, other_registered FROM callspan.shared_calls";
+        central.postgres.sql("postgres", sql).expect("answers")
+    };
+    assert_eq!(shared(), "north|south|f|f");
+    let task = "UPDATE callspan.calls SET pyrus_task = 5 WHERE site = 'south'";
+    central.postgres.sql("postgres", task).expect("changed");
+    assert_eq!(shared(), "north|south|f|t");
+    let other = "UPDATE callspan.calls SET call_ids = '{other}' WHERE site = 'north' AND call_ids = '{shared@trunk}'";
+    central.postgres.sql("postgres", other).expect("changed");
+    assert_eq!(shared(), "");
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn one_call_is_related_by_a_correlation_header_or_a_session_id() {
+    let central = Central::start();
+    let (north, south) = (central.add("north"), central.add("south"));
+    let text_of = std::fs::read_to_string(central.config()).expect("written");
+    std::fs::write(central.config(), format!("{text_of}[calls]\ncorrelation_headers = [\"X-Call\"]\n"))
+        .expect("written");
+    central.run(&["migrate"], "");
+    // A half of a Session-ID is 32 hexadecimal digits (RFC 7989).
+    let session = format!("{};remote={}", "a1".repeat(16), "0".repeat(32));
+    for (n, header, values) in [
+        (1, "X-Call", ["ticket-7", "ticket-7"]),
+        (2, "X-Call", ["ticket-8", "ticket-9"]),
+        (3, "X-Queue", ["sales", "sales"]),
+        (4, "Session-ID", [&*session, &*session]),
+    ] {
+        for (site, value) in [&north, &south].into_iter().zip(values) {
+            let mut call = site.record(n, &format!("{n}@{}", site.name), b"sound");
+            call.headers.insert(header.to_owned(), value.to_owned());
+            site.journal().put_call(&call, CallStage::Complete).expect("stored");
+        }
+    }
+    assert!(north.push().status.success() && south.push().status.success());
+    let sql = "SELECT id, why FROM callspan.same_calls WHERE site = 'north' ORDER BY id";
+    let found = central.postgres.sql("postgres", sql).expect("answers");
+    let pairs: Vec<(&str, &str)> = found.lines().filter_map(|line| line.split_once('|')).collect();
+    let [(first, by_header), (second, by_session)] = pairs[..] else { panic!("two pairs: {found}") };
+    assert!(first.contains("T100001Z") && second.contains("T100004Z"), "{found}");
+    assert_eq!((by_header, by_session), ("correlation_header", "session_id"));
 }
 
 #[test]
@@ -373,6 +417,94 @@ fn a_recording_that_retention_removed_stays_in_the_archive() {
     let keys = central.postgres.sql("postgres", "SELECT count(*) FROM callspan.recordings").expect("answers");
     assert_eq!(keys, "1");
     assert!(central.verify(&north).status.success());
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_recording_that_the_object_store_lost_is_sent_again() {
+    let central = Central::start();
+    let north = central.add("north");
+    let (lost, removed) = (north.record(1, "a@b", b"the lost sound"), north.record(2, "c@d", b"removed at the site"));
+    north.record(3, "e@f", b"kept");
+    assert!(north.push().status.success());
+    let key = |id: &str| {
+        let sql = format!("SELECT key FROM callspan.recordings WHERE call_id = '{id}'");
+        central.folder.path().join("objects").join(central.postgres.sql("postgres", &sql).expect("a key"))
+    };
+    let object = key(&lost.id);
+    std::fs::remove_file(&object).expect("lost");
+    let journal = north.journal();
+    let paths =
+        journal.mark_removed(&[(removed.id.clone(), "age")], Timestamp::from_secs(1_780_000_000)).expect("marked");
+    std::fs::remove_file(&paths[0]).expect("removed");
+    let verified = text(&central.verify(&north));
+    let name = object.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(verified.lines().any(|line| line.contains(&name)), "{verified}");
+
+    let config = north.config().display().to_string();
+    let push = |more: &[&str]| {
+        let pushed = callspan(&[&["archive", "push", "--since", "2026-01-01", "-c", &config], more].concat(), "");
+        assert!(pushed.status.success(), "{}", text(&pushed));
+        text(&pushed)
+    };
+    push(&["--again"]);
+    assert!(!object.exists(), "rows alone bring no recording back");
+    let pushed = push(&["--again", "--recordings"]);
+    assert!(pushed.contains("3 calls sent, 0 still to send, 0 refused"), "{pushed}");
+    assert_eq!(std::fs::read(&object).expect("sent again"), b"the lost sound");
+    assert_eq!(std::fs::read(key(&removed.id)).expect("still there"), b"removed at the site");
+    let verified = central.verify(&north);
+    assert!(verified.status.success(), "{}", text(&verified));
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn audit_and_topology_of_a_site_are_copied_and_verified() {
+    let central = Central::start();
+    let north = central.add("north");
+    central.add("south");
+    let state = north.folder.path().join("state");
+    drop(north.journal());
+    let token = |name: &str| {
+        let added = callspan(&["token", "add", name, "--role", "auditor", "--state", &state.display().to_string()], "");
+        assert!(added.status.success(), "{}", text(&added));
+    };
+    token("first"); // makes the accounts
+    let accounts = rusqlite::Connection::open(state.join("console.sqlite")).expect("accounts");
+    let row = "INSERT INTO audit (at, who, action, call_id) VALUES (?1, 'anna', ?2, 'x')";
+    for (at, action) in [(1_790_000_000_000_001_i64, "played"), (1_790_000_000_000_002, "wrong_password")] {
+        accounts.execute(row, rusqlite::params![at, action]).expect("a row");
+    }
+    let pair = r#"{"fact":"one_machine","a":"10.1.0.1","b":"198.51.100.10","by":"same_moments","seen":14,"against":0,"first_at":"2026-11-23T07:00:00.000000Z","last_at":"2026-11-24T07:00:00.000000Z"}"#;
+    std::fs::write(state.join("topology.json"), format!("{pair}\n")).expect("written");
+    let before = text(&central.verify(&north));
+    assert!(before.contains("no copy of row 1 of the audit") && before.contains("another topology"), "{before}");
+
+    let pushed = north.push();
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    let verified = central.verify(&north);
+    assert!(verified.status.success(), "{}", text(&verified));
+    let sql = |sql: &str| central.postgres.sql("postgres", sql).expect("answers");
+    assert_eq!(
+        sql("SELECT site, n, who, action, call_id FROM callspan.audit ORDER BY n"),
+        "north|1|anna|played|x\nnorth|2|anna|wrong_password|x"
+    );
+    assert_eq!(sql("SELECT site, machines -> 0 ->> 'a' FROM callspan.topology"), "north|10.1.0.1");
+
+    // The count of failed sign-ins goes on; nothing else of a copy changes, whatever the site sends.
+    accounts.execute("UPDATE audit SET detail = '2 tries', who = 'nobody' WHERE n = 2", []).expect("changed");
+    accounts.execute("UPDATE audit SET who = 'nobody' WHERE n = 1", []).expect("changed");
+    assert!(north.push().status.success());
+    assert_eq!(sql("SELECT n, who, detail FROM callspan.audit ORDER BY n"), "1|anna|\n2|anna|2 tries");
+    assert!(text(&central.verify(&north)).contains("no copy of row 1"), "a row that was changed afterwards is found");
+    // Another site writes rows of its own only, and reads none.
+    let south = |sql: &str| central.postgres.sql("callspan_south", sql);
+    south(r#"SELECT callspan.put_audit('[{"n":1,"at":"2026-09-21T14:13:20.000001Z","who":"x","action":"played"}]')"#)
+        .expect("allowed");
+    assert_eq!(sql("SELECT count(*) FROM callspan.audit WHERE site = 'south'"), "1");
+    for refused in ["SELECT * FROM callspan.audit", "SELECT * FROM callspan.topology", "DELETE FROM callspan.audit"] {
+        assert!(south(refused).is_err_and(|error| error.contains("permission denied")), "{refused}");
+    }
 }
 
 /// A journal that was lost and rebuilt counts its changes from 1 again, but the index has higher numbers.

@@ -1,5 +1,7 @@
 //! `callspan central`: sets up and checks the index (the PostgreSQL database) of a central archive.
 
+mod copies;
+
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +40,7 @@ pub(crate) enum CentralCommand {
         #[arg(value_name = "NAME", value_parser = site_name)]
         name: String,
     },
-    /// Compare the index with the journals of sites, and every object with its row.
+    /// Compare the index with the journals, audits and topologies of sites, and every object with its row.
     Verify(CentralVerifyArgs),
 }
 
@@ -116,6 +118,7 @@ async fn verify(config: &Config, args: &CentralVerifyArgs) -> anyhow::Result<Exi
         let backlog = journal.archive_backlog()?;
         let compared = compare_site(&mut index, &journal, site).await?;
         differences += compared.differences + backlog.refused;
+        differences += copies::compare(&mut index, folder, site).await?;
         if let Some(objects) = &objects {
             differences += compare_objects(objects, &mut index, site).await?;
         }

@@ -1,0 +1,86 @@
+//! Audit and topology of a site in the index.
+
+use std::time::SystemTime;
+
+use serde_json::Value;
+use tokio_postgres::types::ToSql;
+
+use super::ArchiveError;
+use super::calls::timestamp;
+use super::index::{ArchiveIndex, in_time, index_error};
+use crate::time::Timestamp;
+
+/// A row of a site's audit in the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IndexedAuditRow {
+    /// Number of the row at the site.
+    pub(crate) n: i64,
+    /// Wall clock of the action.
+    pub(crate) at: Timestamp,
+    /// Name of the account.
+    pub(crate) who: String,
+    /// Word of the action.
+    pub(crate) action: String,
+    /// Id of the call.
+    pub(crate) call_id: Option<String>,
+}
+
+impl ArchiveIndex {
+    /// Writes rows of this site's audit: a JSON list of objects. Rows that are there already are left as they are.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses, or is of an older callspan.
+    pub(crate) async fn put_audit(&mut self, rows: &Value) -> Result<(), ArchiveError> {
+        self.tell("SELECT callspan.put_audit($1::text::jsonb)", rows).await
+    }
+
+    /// Replaces the topology of this site: a JSON list of pairs of hosts.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses, or is of an older callspan.
+    pub(crate) async fn put_topology(&mut self, machines: &Value) -> Result<(), ArchiveError> {
+        self.tell("SELECT callspan.put_topology($1::text::jsonb)", machines).await
+    }
+
+    /// Returns the rows of a site's audit with these numbers.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn audit_of(
+        &mut self,
+        site: &str,
+        (first, last): (i64, i64),
+    ) -> Result<Vec<IndexedAuditRow>, ArchiveError> {
+        let sql = "SELECT n, at, who, action, call_id FROM callspan.audit WHERE site = $1 AND n BETWEEN $2 AND $3";
+        let parameters: [&(dyn ToSql + Sync); 3] = [&site, &first, &last];
+        let rows = self.client().await?.query(sql, &parameters).await.map_err(|e| index_error(&e))?;
+        let row = |row: &tokio_postgres::Row| IndexedAuditRow {
+            n: row.get(0),
+            at: timestamp(row.get::<_, SystemTime>(1)),
+            who: row.get(2),
+            action: row.get(3),
+            call_id: row.get(4),
+        };
+        Ok(rows.iter().map(row).collect())
+    }
+
+    /// Returns the topology of a site as JSON.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses.
+    pub(crate) async fn topology_of(&mut self, site: &str) -> Result<Option<Value>, ArchiveError> {
+        let sql = "SELECT machines::text FROM callspan.topology WHERE site = $1";
+        let row = self.client().await?.query_opt(sql, &[&site]).await.map_err(|e| index_error(&e))?;
+        Ok(row.and_then(|row| serde_json::from_str(row.get(0)).ok()))
+    }
+
+    async fn tell(&mut self, sql: &str, value: &Value) -> Result<(), ArchiveError> {
+        let text = super::index::without_nul(value.clone()).to_string();
+        let answer = in_time(self.client().await?.execute(sql, &[&text])).await;
+        if answer.is_err() {
+            self.forget_connection();
+        }
+        answer?.map_err(|e| index_error(&e))?;
+        Ok(())
+    }
+}

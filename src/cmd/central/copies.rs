@@ -1,0 +1,45 @@
+//! Compares audit and topology of a site with their copies in the index.
+
+use std::path::Path;
+
+use crate::central::{ArchiveIndex, IndexedAuditRow};
+use crate::console::accounts::{Accounts, AuditEntry};
+use crate::ops::output;
+use crate::service::topology_file;
+use crate::time::Timestamp;
+
+/// Compares the accounts and the topology in the folder of a site's journal with the index. Prints each difference.
+/// Returns their number.
+pub(super) async fn compare(index: &mut ArchiveIndex, folder: &Path, site: &str) -> anyhow::Result<u64> {
+    Ok(compare_audit(index, folder, site).await? + compare_topology(index, folder, site).await?)
+}
+
+async fn compare_audit(index: &mut ArchiveIndex, folder: &Path, site: &str) -> anyhow::Result<u64> {
+    let Some(accounts) = Accounts::open_existing(folder)? else { return Ok(0) };
+    let (mut after, mut missing) = (0, 0);
+    loop {
+        let page = accounts.audit_after(after, Timestamp::MAX, super::PAGE)?;
+        let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
+        after = last.n;
+        let rows = index.audit_of(site, (first.n, last.n)).await?;
+        for entry in page.iter().filter(|entry| !rows.iter().any(|row| is_copy(row, entry))) {
+            missing += 1;
+            output::result(&format!("{site}: the index has no copy of row {} of the audit\n", entry.n))?;
+        }
+    }
+    Ok(missing)
+}
+
+fn is_copy(row: &IndexedAuditRow, entry: &AuditEntry) -> bool {
+    (row.n, row.at, &row.who, &row.action, &row.call_id)
+        == (entry.n, entry.at, &entry.who, &entry.action, &entry.call_id)
+}
+
+async fn compare_topology(index: &mut ArchiveIndex, folder: &Path, site: &str) -> anyhow::Result<u64> {
+    let learnt = topology_file::load(folder);
+    if learnt.is_empty() || index.topology_of(site).await? == Some(serde_json::to_value(&learnt)?) {
+        return Ok(0);
+    }
+    output::result(&format!("{site}: the index has another topology than the recorder\n"))?;
+    Ok(1)
+}

@@ -1,0 +1,70 @@
+//! Copies the audit of the console and the learnt topology of this site to the central archive.
+//!
+//! Both are small and can be sent again without harm, so that no position is kept over a restart.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::topology_file;
+use crate::call::topology::MachinePair;
+use crate::central::{ArchiveError, ArchiveIndex};
+use crate::time::Timestamp;
+
+/// Reads rows of the audit: those after a number, and failed sign-ins since a time, whose count changes. Each row is its number
+/// and its JSON; the oldest rows come first, and there are at most as many as asked for.
+pub(crate) type AuditReader = Box<dyn Fn(i64, Timestamp, u32) -> Result<Vec<(i64, Value)>, String> + Send>;
+
+/// The copies of one site.
+pub(crate) struct SiteCopies {
+    state: PathBuf,
+    audit: AuditReader,
+    /// Number of the last row of the audit that the index has.
+    sent: i64,
+    /// Start of the last round.
+    sent_at: Timestamp,
+    /// Topology that the index has.
+    topology: Option<Vec<MachinePair>>,
+}
+
+impl SiteCopies {
+    /// Copies from the state folder and a reader of the audit. Sends nothing yet.
+    pub(crate) fn of(state: &Path, audit: AuditReader) -> Self {
+        Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None }
+    }
+
+    /// Sends the changes since the last time.
+    ///
+    /// # Errors
+    /// When the index does not answer or refuses, or is of an older callspan.
+    pub(crate) async fn send(&mut self, index: &mut ArchiveIndex, now: Timestamp) -> Result<(), ArchiveError> {
+        let since = self.sent_at - COUNTED;
+        for _ in 0..BATCHES {
+            // An audit that cannot be read is the console's trouble.
+            let rows = (self.audit)(self.sent, since, BATCH).unwrap_or_default();
+            let Some(last) = rows.iter().map(|(n, _)| *n).max() else { break };
+            let is_new = last > self.sent;
+            let count = rows.len();
+            index.put_audit(&rows.into_iter().map(|(_, row)| row).collect()).await?;
+            self.sent = self.sent.max(last);
+            if !is_new || count < BATCH as usize {
+                break;
+            }
+        }
+        self.sent_at = now;
+        let topology = topology_file::load(&self.state);
+        if self.topology.as_ref() != Some(&topology) {
+            index.put_topology(&serde_json::to_value(&topology).unwrap_or_default()).await?;
+            self.topology = Some(topology);
+        }
+        Ok(())
+    }
+}
+
+/// Time in which failed sign-ins of a name are one row.
+const COUNTED: Duration = Duration::from_secs(3_600);
+/// Rows of the audit in one message.
+const BATCH: u32 = 1_000;
+/// Messages in one round, so that a long audit does not hold up the calls.
+const BATCHES: u32 = 20;
