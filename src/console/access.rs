@@ -15,6 +15,8 @@ use super::pages;
 use super::server::{ConsoleState, SiteFacts, StateError};
 use super::source::ConsolePlace;
 use super::text::{COOKIE, Lang};
+use crate::call::record::CallRecord;
+use crate::central::calls::call_key;
 use crate::service::clock::wall_clock;
 use crate::text::percent_encode;
 
@@ -35,6 +37,21 @@ pub(super) struct Viewer {
     pub(super) place: ConsolePlace,
     /// Counts shown beside the entries of the navigation.
     pub(super) counts: NavCounts,
+}
+
+impl Viewer {
+    /// Returns the key of a call in addresses, notes and the audit: its id, at the centre with the site.
+    pub(super) fn call_key(&self, record: &CallRecord) -> String {
+        self.call_key_at(&record.appliance, &record.id)
+    }
+
+    /// Returns the key of the call with this id of a site.
+    pub(super) fn call_key_at(&self, site: &str, id: &str) -> String {
+        match self.place {
+            ConsolePlace::Recorder => id.to_owned(),
+            ConsolePlace::Centre => call_key(site, id),
+        }
+    }
 }
 
 /// Counts shown beside the entries of the navigation. Only administrators get them, because other users may not know

@@ -71,11 +71,11 @@ pub(super) async fn change(
     if !is_allowed {
         return refused(StatusCode::FORBIDDEN, "the account may not make this change");
     }
-    match super::call::record(&state, &viewer, &id).await {
-        Ok(Some(_)) => {}
+    let id = match super::call::record(&state, &viewer, &id).await {
+        Ok(Some(record)) => viewer.call_key(&record),
         Ok(None) => return access::missing(Some(&viewer), is_api),
         Err(error) => return access::failed(&error),
-    }
+    };
     let done = match change.is_remark() {
         true => remark(&state, &viewer, &id, change, form).await,
         false => request(&state, &viewer, &id, change, &form.why).await,
@@ -94,11 +94,11 @@ pub(super) async fn notes(
     Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
 ) -> Response {
-    match super::call::record(&state, &viewer, &id).await {
-        Ok(Some(_)) => {}
+    let id = match super::call::record(&state, &viewer, &id).await {
+        Ok(Some(record)) => viewer.call_key(&record),
         Ok(None) => return access::missing(None, true),
         Err(error) => return access::failed(&error),
-    }
+    };
     match state.with_accounts(move |accounts| accounts.notes(&id)).await {
         Ok(notes) => Json(notes).into_response(),
         Err(error) => access::failed(&error),
@@ -155,6 +155,26 @@ async fn request(
         }
     });
     Ok(done.await.map_err(|_| StateError::Panicked)??)
+}
+
+/// Requests a new try of every delivery that is parked or failed for good.
+pub(super) async fn retry_all(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
+    if !viewer.user.is_admin() {
+        return refused(StatusCode::FORBIDDEN, "the account may not make this change");
+    }
+    if let Err(error) = state.record(&viewer, AuditAction::Changed, None, "retry of all failed deliveries").await {
+        return access::failed(&error);
+    }
+    let config = state.journal_config.clone();
+    let done = tokio::task::spawn_blocking(move || Journal::open_for_requests(&config)?.request_retry_of_failed());
+    match done.await {
+        Ok(Ok(count)) if viewer.here.starts_with("/api/") => {
+            Json(serde_json::json!({ "retried": count })).into_response()
+        }
+        Ok(Ok(_)) => Redirect::to("/health").into_response(),
+        Ok(Err(error)) => access::failed(&error.into()),
+        Err(_) => access::failed(&StateError::Panicked),
+    }
 }
 
 /// Maximum length of the reason for a hold, characters.

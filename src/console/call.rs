@@ -25,6 +25,8 @@ pub(super) struct CallFacts {
     pub(super) record: CallRecord,
     /// Delivery of the call to Pyrus; `None` if this machine does not deliver the call.
     pub(super) job: Option<JobRow>,
+    /// Why no call can be delivered at present.
+    pub(super) delivery_alarm: Option<String>,
     /// Time and reason of the removal of the call's files; `None` if they were not removed.
     pub(super) removed: Option<(Timestamp, String)>,
     /// Related calls that the account may see.
@@ -86,7 +88,9 @@ pub(super) async fn download_record(
     }
     match record(&state, &viewer, &id).await {
         Ok(Some(record)) => {
-            if let Err(error) = state.record(&viewer, AuditAction::Downloaded, Some(&record.id), "record").await {
+            if let Err(error) =
+                state.record(&viewer, AuditAction::Downloaded, Some(&viewer.call_key(&record)), "record").await
+            {
                 return access::failed(&error);
             }
             let name = format!("attachment; filename=\"{}.json\"", record.id);
@@ -137,6 +141,38 @@ pub(super) async fn audit(
     }
 }
 
+/// Returns the requests to Pyrus about a call, as JSON.
+pub(super) async fn delivery(
+    State(state): State<ConsoleState>,
+    Extension(viewer): Extension<Viewer>,
+    Path(id): Path<String>,
+) -> Response {
+    let record = match record(&state, &viewer, &id).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return access::missing(None, true),
+        Err(error) => return access::failed(&error),
+    };
+    let id = record.id.clone();
+    let read = state.read(move |source| Ok((source.job(&id)?, source.delivery_alarm()?))).await;
+    let (job, alarm) = match read {
+        Ok(read) => read,
+        Err(error) => return access::failed(&error),
+    };
+    let story = job.as_ref().map(JobRow::story).unwrap_or_default();
+    let mut answer =
+        serde_json::json!({ "delivery": record.delivery, "attempts": story.attempts, "left_out": story.left_out });
+    if let Some(job) = &job {
+        answer["stage"] = job.stage.as_str().into();
+        if let Some(at) = job.next_at.filter(|_| !job.is_settled()) {
+            answer["next_at"] = at.to_rfc3339().into();
+        }
+    }
+    if let Some(alarm) = alarm {
+        answer["alarm"] = alarm.into();
+    }
+    Json(answer).into_response()
+}
+
 /// Returns a call record, if the call is in the scope of the account.
 pub(super) async fn record(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallRecord>, StateError> {
     if !viewer.user.may(AccountRight::List) {
@@ -150,11 +186,14 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
     let Some(record) = record(state, viewer, id).await? else { return Ok(None) };
     let is_here = state.centre.is_none();
     let (scope, may_hear) = (viewer.user.visible(), viewer.user.may(AccountRight::Play) && is_here);
+    let key = viewer.call_key(&record);
+    let related: Vec<String> =
+        record.related.iter().take(MAX_RELATED).map(|id| viewer.call_key_at(&record.appliance, id)).collect();
     let facts = state
         .read(move |journal| {
-            let mut related = Vec::new();
-            for id in record.related.iter().take(MAX_RELATED) {
-                related.extend(journal.call_in_scope(id, &scope)?.map(|call| call.record));
+            let mut found = Vec::new();
+            for key in &related {
+                found.extend(journal.call_in_scope(key, &scope)?.map(|call| call.record));
             }
             let peaks = record.recordings.iter().map(|file| {
                 let path = std::path::Path::new(&file.path);
@@ -162,8 +201,9 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
             });
             Ok(CallFacts {
                 job: journal.job(&record.id)?,
+                delivery_alarm: journal.delivery_alarm()?,
                 removed: journal.removed(&record.id)?,
-                related,
+                related: found,
                 elsewhere: journal.at_other_sites(&record, &scope)?,
                 peaks: peaks.collect(),
                 packets: (1..=MAX_LEGS).filter(|leg| is_here && kept_packets(&record, *leg).is_some()).collect(),
@@ -172,10 +212,9 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
             })
         })
         .await?;
-    let filter = AuditFilter { call_id: Some(id.to_owned()), ..AuditFilter::default() };
-    let id = id.to_owned();
+    let filter = AuditFilter { call_id: Some(key.clone()), ..AuditFilter::default() };
     let (heard_by, notes) =
-        state.with_accounts(move |accounts| Ok((accounts.audit(&filter, MAX_ROWS)?, accounts.notes(&id)?))).await?;
+        state.with_accounts(move |accounts| Ok((accounts.audit(&filter, MAX_ROWS)?, accounts.notes(&key)?))).await?;
     Ok(Some(CallFacts { heard_by, notes, task_url: state.site.task_url.clone(), ..facts }))
 }
 

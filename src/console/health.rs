@@ -275,7 +275,12 @@ fn delivery(viewer: &Viewer, facts: &HealthFacts) -> Markup {
             (fact(t("Owed", "В очереди"), &lang.grouped(facts.deliveries[0])))
             (fact(t("Parked", "Отложено"), &lang.grouped(facts.deliveries[1])))
             (fact(t("Dead", "Не передано"), &lang.grouped(facts.deliveries[2])))
-        } p { a href="/calls?day=all&delivery=parked" { (t("The parked calls", "Отложенные звонки")) } } }
+        } div.row {
+            @if facts.deliveries[1] + facts.deliveries[2] > 0 {
+                form method="post" action="/health/retry" { (pages::csrf(viewer)) button { (t("Try all again", "Повторить все")) } }
+            }
+            a href="/calls?day=all&delivery=parked" { (t("The parked calls", "Отложенные звонки")) }
+        } }
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::access::{self, Viewer};
 use super::server::ConsoleState;
+use crate::call::leg_end::{LegEnd, LegEndRole};
 use crate::call::record::{CallRecord, EndedBy, EventKind, LegRecord, Side};
 use crate::time::Timestamp;
 
@@ -18,8 +19,43 @@ use crate::time::Timestamp;
 pub(super) struct CallLadder {
     /// Addresses of the hosts, in the order in which they appear.
     pub(super) machines: Vec<IpAddr>,
+    /// Role and numbers of each host of `machines`.
+    pub(super) names: Vec<LadderName>,
     /// Messages, oldest first.
     pub(super) messages: Vec<LadderMessage>,
+    /// The recorded sound, if there is a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sound: Option<LadderSound>,
+}
+
+/// Role and numbers of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct LadderName {
+    /// Role of the host.
+    pub(super) role: LegEndRole,
+    /// Side of the call at which the host stands. A PBX has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) side: Option<Side>,
+    /// Numbers of the parties at this host, at most [`MAX_NUMBERS`].
+    pub(super) numbers: Vec<String>,
+    /// Display name of the party, if the record has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+}
+
+/// The recorded sound between the hosts of the recorded leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct LadderSound {
+    /// Begin of the first recording.
+    pub(super) from_at: Timestamp,
+    /// End of the last recording.
+    pub(super) to_at: Timestamp,
+    /// Index of the caller's host in [`CallLadder::machines`].
+    pub(super) from: usize,
+    /// Index of the callee's host in [`CallLadder::machines`].
+    pub(super) to: usize,
+    /// Codecs of both sides, without repeats.
+    pub(super) codecs: Vec<String>,
 }
 
 /// A message between two hosts.
@@ -47,6 +83,8 @@ impl CallLadder {
             ladder.add_leg(n, leg, record);
         }
         ladder.add_events(record);
+        ladder.name_machines(record);
+        ladder.add_sound(record);
         ladder.messages.sort_by_key(|message| message.at);
         ladder.messages.truncate(MAX_MESSAGES);
         ladder
@@ -103,12 +141,71 @@ impl CallLadder {
         }
     }
 
+    /// Names the hosts by the ends of the legs. Records of earlier versions have no ends: there the host between two
+    /// legs is the PBX.
+    fn name_machines(&mut self, record: &CallRecord) {
+        let ends: Vec<_> = record.legs.iter().take(MAX_LEGS).flat_map(ends_of).collect();
+        let name = |ip: &IpAddr| {
+            let here: Vec<_> = ends.iter().filter(|end| end.0 == *ip).collect();
+            let side = here.first().map(|end| end.1);
+            let is_between = here.iter().any(|end| Some(end.1) != side);
+            let role = |role| here.iter().any(|end| end.2.as_ref().is_some_and(|end| end.role == role));
+            if role(LegEndRole::Pbx) || (is_between && here.iter().all(|end| end.2.is_none())) {
+                return LadderName { role: LegEndRole::Pbx, side: None, numbers: Vec::new(), name: None };
+            }
+            let known = [LegEndRole::Extension, LegEndRole::Outside].into_iter().find(|known| role(*known));
+            let mut numbers: Vec<String> = Vec::new();
+            for number in here.iter().filter_map(|end| end.2.as_ref()?.number.clone()) {
+                if numbers.len() < MAX_NUMBERS && !numbers.contains(&number) {
+                    numbers.push(number);
+                }
+            }
+            let name = display_name(record, &numbers);
+            LadderName { role: known.unwrap_or(LegEndRole::Unknown), side, numbers, name }
+        };
+        self.names = self.machines.iter().map(name).collect();
+    }
+
+    fn add_sound(&mut self, record: &CallRecord) {
+        let (Some(first), Some(last)) = (record.recordings.first(), record.recordings.last()) else { return };
+        let Some(leg) = record.legs.iter().find(|leg| leg.rendered) else { return };
+        let ends = leg.caller_addr.zip(leg.callee_addr).map(|(caller, callee)| [caller.ip(), callee.ip()]);
+        let place = |ip: IpAddr| self.machines.iter().position(|known| *known == ip);
+        let Some((Some(from), Some(to))) = ends.map(|[caller, callee]| (place(caller), place(callee))) else { return };
+        let mut codecs: Vec<String> = record.sides.caller.codecs.clone();
+        codecs.extend(
+            record.sides.callee.codecs.iter().filter(|codec| !record.sides.caller.codecs.contains(codec)).cloned(),
+        );
+        self.sound = Some(LadderSound { from_at: first.starts_at, to_at: last.ends_at, from, to, codecs });
+    }
+
     fn place(&mut self, ip: IpAddr) -> usize {
         if let Some(at) = self.machines.iter().position(|known| *known == ip) {
             return at;
         }
         self.machines.push(ip);
         self.machines.len() - 1
+    }
+}
+
+/// Returns both ends of a leg: host, side of the call, role.
+fn ends_of(leg: &LegRecord) -> impl Iterator<Item = (IpAddr, Side, Option<LegEnd>)> {
+    let side = |side: Side| if leg.sides_swapped { side.other() } else { side };
+    let end = |addr: Option<crate::net::Endpoint>, at: Side, end: &Option<LegEnd>| {
+        addr.map(|addr| (addr.ip(), side(at), end.clone()))
+    };
+    let ends = [end(leg.caller_addr, Side::Caller, &leg.caller), end(leg.callee_addr, Side::Callee, &leg.callee)];
+    ends.into_iter().flatten()
+}
+
+/// Returns the display name of the party with one of these numbers.
+fn display_name(record: &CallRecord, numbers: &[String]) -> Option<String> {
+    let [number] = numbers else { return None };
+    let is = |other: &Option<String>| other.as_ref() == Some(number);
+    match (is(&record.from), is(&record.internal) || is(&record.to)) {
+        (true, _) => record.from_name.clone(),
+        (false, true) => record.to_name.clone(),
+        (false, false) => None,
     }
 }
 
@@ -159,6 +256,8 @@ pub(super) async fn api(
 
 /// Maximum number of legs with messages in the diagram.
 const MAX_LEGS: usize = 16;
+/// Most numbers of a host in the diagram. A gateway has many.
+const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram.
 const MAX_MESSAGES: usize = 60;
 /// Largest time between the ends of a leg and of the call for which both count as ended together.
@@ -191,6 +290,10 @@ mod tests {
             ..CallRecord::default()
         };
         let ladder = CallLadder::of(&record);
+        // A record of an earlier version has no roles; the host of both legs is the PBX.
+        let roles: Vec<_> = ladder.names.iter().map(|name| (name.role, name.side)).collect();
+        let unknown = LegEndRole::Unknown;
+        assert_eq!(roles, [(unknown, Some(Side::Caller)), (LegEndRole::Pbx, None), (unknown, Some(Side::Callee))]);
         assert_eq!(
             ladder.machines.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["10.9.0.11", "10.9.0.1", "10.9.0.12"]

@@ -1,6 +1,7 @@
 //! Live calls: the page, and its updates as server-sent events.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -15,8 +16,9 @@ use super::accounts::AccountRight;
 use super::levels::{LevelBoard, LevelListener};
 use super::pages::{self, NavEntry};
 use super::server::{ConsoleState, StateError};
-use super::text::clock_time;
+use super::text::{Lang, clock_time};
 use crate::call::record::{CallRecord, EventKind, Side};
+use crate::journal::CallScope;
 use crate::service::clock::wall_clock;
 
 /// Responds with the page of live calls.
@@ -83,7 +85,7 @@ impl LiveStream {
         // If the journal cannot be read for a moment, a later round reads it again.
         if reads_calls && let Ok(calls) = live_calls(&self.state, &self.viewer).await {
             let text = rows(&self.viewer, &calls).into_string();
-            self.ids = calls.into_iter().map(|call| call.id).collect();
+            self.ids = calls.iter().map(|call| call.id.clone()).collect();
             if self.rows != text {
                 self.rows.clone_from(&text);
                 return Some(Event::default().event("calls").data(text));
@@ -93,10 +95,33 @@ impl LiveStream {
     }
 }
 
-async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Vec<CallRecord>, StateError> {
+/// Live calls of each scope as the journal had them a moment ago, so that many pages cost one query a second.
+#[derive(Debug, Default)]
+pub(super) struct LiveCallCache(tokio::sync::Mutex<Vec<KeptLiveCalls>>);
+
+/// Live calls of a scope.
+#[derive(Debug)]
+struct KeptLiveCalls {
+    scope: CallScope,
+    read_at: tokio::time::Instant,
+    calls: Arc<Vec<CallRecord>>,
+}
+
+/// Returns the live calls that a viewer may see. Pages that ask at the same time wait for one query.
+async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Arc<Vec<CallRecord>>, StateError> {
     let scope = viewer.user.visible();
-    let calls = state.read_journal(move |journal| Ok(journal.live_calls(&scope, MAX_CALLS)?)).await?;
-    Ok(calls.into_iter().map(|call| call.record).collect())
+    let mut kept = state.live_calls.0.lock().await;
+    kept.retain(|kept| kept.read_at.elapsed() < FRESH);
+    if let Some(known) = kept.iter().find(|kept| kept.scope == scope) {
+        return Ok(Arc::clone(&known.calls));
+    }
+    let wanted = scope.clone();
+    let found = state.read_journal(move |journal| Ok(journal.live_calls(&wanted, MAX_CALLS)?)).await?;
+    let calls = Arc::new(found.into_iter().map(|call| call.record).collect::<Vec<_>>());
+    if kept.len() < MAX_SCOPES {
+        kept.push(KeptLiveCalls { scope, read_at: tokio::time::Instant::now(), calls: Arc::clone(&calls) });
+    }
+    Ok(calls)
 }
 
 fn rows(viewer: &Viewer, calls: &[CallRecord]) -> Markup {
@@ -113,6 +138,7 @@ fn rows(viewer: &Viewer, calls: &[CallRecord]) -> Markup {
         t("Recording", "Запись"),
     ];
     html! {
+        p.muted { (totals(viewer.lang, calls)) }
         section.card.table { table.live role="table" {
             caption.vh { (t("Calls under way, longest first", "Звонки сейчас, сначала долгие")) }
             thead role="rowgroup" { tr role="row" { @for head in heads { th role="columnheader" scope="col" { (head) } } } }
@@ -121,18 +147,67 @@ fn rows(viewer: &Viewer, calls: &[CallRecord]) -> Markup {
     }
 }
 
+/// State of a live call, as the page shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LiveCallState {
+    Ringing,
+    Talking,
+    OnHold,
+    Paused,
+}
+
+impl LiveCallState {
+    fn of(record: &CallRecord) -> Self {
+        let is_paused = record.paused.last().is_some_and(|pause| pause.to.is_none());
+        let last_hold = record.events.iter().rev().find(|e| matches!(e.kind, EventKind::Hold | EventKind::Resume));
+        match (record.answered_at, is_paused) {
+            (None, _) => Self::Ringing,
+            (_, true) => Self::Paused,
+            _ if last_hold.is_some_and(|e| e.kind == EventKind::Hold) => Self::OnHold,
+            _ => Self::Talking,
+        }
+    }
+
+    const fn mark(self) -> &'static str {
+        match self {
+            Self::Ringing | Self::OnHold => "wait",
+            Self::Paused => "pause",
+            Self::Talking => "both",
+        }
+    }
+
+    const fn words(self, lang: Lang) -> &'static str {
+        match self {
+            Self::Ringing => lang.of_two("ringing", "звонит"),
+            Self::Talking => lang.of_two("talking", "разговор"),
+            Self::OnHold => lang.of_two("on hold", "в ожидании"),
+            Self::Paused => lang.of_two("recording paused", "запись приостановлена"),
+        }
+    }
+}
+
+/// Returns the number of calls in each state, e.g. `12 calls: talking 10, ringing 2`.
+fn totals(lang: Lang, calls: &[CallRecord]) -> String {
+    let states = [LiveCallState::Talking, LiveCallState::Ringing, LiveCallState::OnHold, LiveCallState::Paused];
+    let count = |state| calls.iter().filter(|call| LiveCallState::of(call) == state).count();
+    let parts: Vec<String> = states
+        .into_iter()
+        .map(|state| (state, count(state)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(state, count)| format!("{} {count}", state.words(lang)))
+        .collect();
+    let all = lang.count(calls.len() as u64, ["call", "calls"], ["звонок", "звонка", "звонков"]);
+    let first =
+        if calls.len() >= MAX_CALLS as usize { lang.of_two("the longest ", "самые долгие ") } else { "" };
+    format!("{first}{all}: {}", parts.join(", "))
+}
+
 fn row(viewer: &Viewer, record: &CallRecord) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let since = record.answered_at.or(record.invited_at);
-    let is_paused = record.paused.last().is_some_and(|pause| pause.to.is_none());
-    let last_hold = record.events.iter().rev().find(|e| matches!(e.kind, EventKind::Hold | EventKind::Resume));
-    let (mark, words) = match (record.answered_at, is_paused) {
-        (None, _) => ("wait", t("ringing", "звонит")),
-        (_, true) => ("pause", t("recording paused", "запись приостановлена")),
-        _ if last_hold.is_some_and(|e| e.kind == EventKind::Hold) => ("wait", t("on hold", "в ожидании")),
-        _ => ("both", t("talking", "разговор")),
-    };
-    let (verb, button) = match is_paused {
+    let state = LiveCallState::of(record);
+    let (mark, words) = (state.mark(), state.words(viewer.lang));
+    let (verb, button) = match state == LiveCallState::Paused {
         true => ("resume", t("Resume recording", "Продолжить запись")),
         false => ("pause", t("Pause recording", "Приостановить запись")),
     };
@@ -170,5 +245,9 @@ const STREAM_TIME: Duration = Duration::from_secs(60);
 const PERIOD: Duration = Duration::from_millis(250);
 /// Number of events between two reads of the journal, which is read once a second.
 const ROUNDS: u32 = 4;
+/// Age at which live calls are read again: less than the time between two reads of a page.
+const FRESH: Duration = Duration::from_millis(900);
+/// Most scopes whose calls are kept. Accounts beyond them cost a query each.
+const MAX_SCOPES: usize = 32;
 /// Maximum number of calls on the page. The calls that have lasted longest are shown.
 const MAX_CALLS: u32 = 200;

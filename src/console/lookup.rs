@@ -220,7 +220,7 @@ fn found(viewer: &Viewer, record: &CallRecord) -> Markup {
             @if let Some((reason, lang)) = record.verdict_reason.as_deref().map(|reason| viewer.lang.reason(reason)) { p.muted lang=(lang) { (reason) } }
             @if owed { p { (t("Pyrus does not have it yet", "В Pyrus его ещё нет")) ": " (viewer.lang.delivery(record.delivery.state)) } }
             @if !todo.is_empty() { p { (todo) } }
-            p { a href={ "/calls/" (record.id) } { (t("Open the call", "Открыть звонок")) } }
+            p { a href={ "/calls/" (viewer.call_key(record)) } { (t("Open the call", "Открыть звонок")) } }
         } }
     }
 }
@@ -237,7 +237,7 @@ fn nearest(viewer: &Viewer, answer: &WhyAnswer) -> Markup {
                 tbody role="rowgroup" { @for record in &answer.nearest { tr role="row" {
                     th role="rowheader" scope="row" { (pages::calls::start(record).map(date_time).unwrap_or_default()) }
                     td role="cell" data-l=(t("Seen", "Видно")) { span { (pages::verdict(viewer, record)) } }
-                    td role="cell" data-l=(t("Call", "Звонок")) { a href={ "/calls/" (record.id) } { (t("Open", "Открыть")) } }
+                    td role="cell" data-l=(t("Call", "Звонок")) { a href={ "/calls/" (viewer.call_key(record)) } { (t("Open", "Открыть")) } }
                 } } }
             }
         }

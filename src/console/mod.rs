@@ -44,6 +44,7 @@ mod test_call;
 mod text;
 mod tls;
 
+pub(crate) use accounts::audit_reader;
 pub(crate) use control::ServiceStatus;
 pub(crate) use rule_text::russian as russian_rule;
 pub(crate) use server::ConsoleServer;

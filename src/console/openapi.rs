@@ -198,6 +198,13 @@ const OPERATIONS: &[ApiOperation] = &[
         &[],
         JSON,
     ),
+    operation(
+        "get",
+        "/api/v1/calls/{id}/delivery",
+        ["Returns the requests to Pyrus, their times and answers.", "Возвращает запросы в Pyrus, их время и ответы."],
+        &[],
+        JSON,
+    ),
     operation("get", "/api/v1/calls/{id}/audit", ["Returns who listened.", "Возвращает, кто слушал."], &[], JSON),
     operation("get", "/api/v1/calls/{id}/notes", ["Returns notes and tags.", "Возвращает заметки и метки."], &[], JSON),
     operation("post", "/api/v1/calls/{id}/note", ["Writes a note.", "Записывает заметку."], &["text"], JSON),
@@ -216,6 +223,13 @@ const OPERATIONS: &[ApiOperation] = &[
         JSON,
     ),
     operation("post", "/api/v1/calls/{id}/retry", ["Tries the delivery again.", "Повторяет передачу."], &[], JSON),
+    operation(
+        "post",
+        "/api/v1/delivery/retry",
+        ["Tries every failed delivery again.", "Повторяет каждую неудачную передачу."],
+        &[],
+        JSON,
+    ),
     operation(
         "post",
         "/api/v1/calls/{id}/hold",

@@ -16,7 +16,7 @@ pub(super) struct CallsQuery {
     /// Text of the search: number, name or extension.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) q: String,
-    /// Range of days: `today`, `yesterday`, `7`, `30`, `all`. If empty: the newest day, or all days if there is a text.
+    /// Range of days: `today`, `yesterday`, `7`, `30`, `all`, or `dates` for `from` and `to`, which go first. If empty: the newest day, or all days if there is a text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) day: String,
     /// First day, `2026-11-27`.
@@ -129,6 +129,11 @@ impl CallsQuery {
             .collect::<Vec<_>>()
             .join("&");
         if text.is_empty() { path.to_owned() } else { format!("{path}?{text}") }
+    }
+
+    /// Returns whether days are chosen one by one.
+    pub(super) fn is_dated(&self) -> bool {
+        !self.from.is_empty() || !self.to.is_empty()
     }
 
     /// Returns the number of filters that are set, not counting the text and the days.

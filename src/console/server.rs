@@ -24,6 +24,7 @@ use super::accounts::{AccountError, Accounts, AuditAction};
 use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
 use super::levels::LevelBoard;
 use super::listening::Listenings;
+use super::live::LiveCallCache;
 use super::metrics::{self, MeasuredFolders};
 use super::sign_in::SignInPauses;
 use super::source::{CallSource, CentralArchive, CentralReader, ConsolePlace};
@@ -81,6 +82,7 @@ pub(super) struct ConsoleState {
     pub(super) site: Arc<SiteFacts>,
     pub(super) listenings: Arc<Listenings>,
     pub(super) levels: Arc<LevelBoard>,
+    pub(super) live_calls: Arc<LiveCallCache>,
     /// Permit for a run of the doctor or a test call: only one of them runs at a time.
     pub(super) doctor: Arc<Semaphore>,
     /// Secret for the CSRF tokens of users whom the trusted proxy signs in. It is new at each start.
@@ -312,6 +314,7 @@ impl ConsoleServer {
             site: Arc::new(SiteFacts::of(config, listen, tls.is_some())),
             listenings: Arc::default(),
             levels: Arc::clone(&levels),
+            live_calls: Arc::default(),
             doctor: Arc::new(Semaphore::new(1)),
             proxy_secret: new_token()?,
             journals: Arc::default(),
@@ -497,6 +500,8 @@ fn router(state: ConsoleState) -> Router {
         .route("/health", get(health::page))
         .route("/health/doctor", post(doctor::examine))
         .route("/health/test-call", post(test_call::make))
+        .route("/health/retry", post(actions::retry_all))
+        .route("/api/v1/delivery/retry", post(actions::retry_all))
         .route("/api/v1/calls/{id}/packets/{leg}", get(sound::packets))
         .route("/api/v1/calls/{id}/pause", post(control::pause))
         .route("/api/v1/calls/{id}/resume", post(control::resume))
@@ -542,6 +547,7 @@ fn common_routes() -> Router<ConsoleState> {
         .route("/api/v1/calls/{id}/peaks", get(call::peaks))
         .route("/api/v1/calls/{id}/audit", get(call::audit))
         .route("/api/v1/calls/{id}/ladder", get(ladder::api))
+        .route("/api/v1/calls/{id}/delivery", get(call::delivery))
         .route("/api/v1/calls/{id}/notes", get(actions::notes))
         .route("/api/v1/calls/{id}/{action}", post(actions::change))
         .route("/api/v1/calls/{id}/parts/{part}/audio", get(sound::sound))

@@ -10,7 +10,7 @@ use super::access::{self, Viewer};
 use super::pages::{self, NavEntry};
 use super::server::{ConsoleState, StateError};
 use super::text::{Lang, date_time};
-use crate::central::calls::{OwnerConflict, SiteState};
+use crate::central::calls::{OwnerConflict, SiteState, call_key};
 use crate::service::clock::wall_clock;
 use crate::service::site_watch::SILENT_AFTER;
 use crate::time::Timestamp;
@@ -124,7 +124,7 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
                 p.muted { (t("A rule with no_register at one of the sites decides who owns a call.", "Кому принадлежит звонок, решает правило no_register на одной из площадок.")) }
                 ul.list { @for conflict in conflicts { li {
                     @if conflict.is_double { (t("twice", "дважды")) } @else { (t("not at all", "ни разу")) } ": "
-                    @for (site, id) in conflict.sites.iter().zip(&conflict.ids) { a href={ "/calls/" (id) } { (site) } " " }
+                    @for (site, id) in conflict.sites.iter().zip(&conflict.ids) { a href={ "/calls/" (call_key(site, id)) } { (site) } " " }
                 } } }
             }
         }

@@ -74,6 +74,7 @@ pub(super) async fn sound(
         Ok(None) => return access::missing(None, true),
         Err(error) => return access::failed(&error),
     };
+    let id = viewer.call_key(&record);
     let Some(file) = record.recordings.iter().find(|file| file.part == part) else {
         return access::missing(None, true);
     };
@@ -121,6 +122,7 @@ pub(super) async fn packets(
         Ok(None) => return access::missing(None, true),
         Err(error) => return access::failed(&error),
     };
+    let id = viewer.call_key(&record);
     let Some(path) = kept_packets(&record, leg) else { return access::missing(None, true) };
     if let Err(error) =
         state.record(&viewer, AuditAction::Downloaded, Some(&id), &format!("packets of leg {leg}")).await

@@ -50,6 +50,9 @@ pub(super) trait CallSource {
     /// Returns the delivery of a call, if this machine delivers it.
     fn job(&self, id: &str) -> SourceResult<Option<JobRow>>;
 
+    /// Returns why no call can be delivered at present, if this machine delivers calls.
+    fn delivery_alarm(&self) -> SourceResult<Option<String>>;
+
     /// Returns the time and reason of the removal of a call's files; `None` if they were not removed.
     fn removed(&self, id: &str) -> SourceResult<Option<(Timestamp, String)>>;
 
@@ -76,6 +79,10 @@ impl CallSource for Journal {
 
     fn job(&self, id: &str) -> SourceResult<Option<JobRow>> {
         Ok(Self::job(self, id)?)
+    }
+
+    fn delivery_alarm(&self) -> SourceResult<Option<String>> {
+        Ok(self.alarm()?)
     }
 
     fn removed(&self, id: &str) -> SourceResult<Option<(Timestamp, String)>> {
@@ -157,6 +164,10 @@ impl CallSource for CentralReader {
 
     fn job(&self, _id: &str) -> SourceResult<Option<JobRow>> {
         Ok(None) // the site delivers
+    }
+
+    fn delivery_alarm(&self) -> SourceResult<Option<String>> {
+        Ok(None)
     }
 
     fn removed(&self, _id: &str) -> SourceResult<Option<(Timestamp, String)>> {

@@ -169,6 +169,7 @@ pub(super) async fn users_page(State(state): State<ConsoleState>, Extension(view
                     td role="cell" data-l=(heads[1]) { span { (role(user.role)) } }
                     td role="cell" data-l=(heads[2]) { span { @let scope = user.visible();
                         @if scope.extensions.is_empty() { (t("every extension", "все номера")) } @else { (scope.extensions.join(", ")) }
+                        @if !scope.sites.is_empty() { ", " (t("sites", "площадки")) " " (scope.sites.join(", ")) }
                         @for direction in &scope.directions { ", " (viewer.lang.direction(*direction)) } } }
                     td role="cell" data-l=(heads[3]) { span { @if user.role == AccountRole::Listener {
                         (user.rights.iter().map(|right| viewer.lang.right(*right)).collect::<Vec<_>>().join(", ")) }

@@ -315,6 +315,11 @@ pub(super) fn clock_time(at: Timestamp) -> String {
     local(at).strftime("%H:%M:%S").to_string()
 }
 
+/// Formats the time of day with milliseconds: `17:58:03.012`.
+pub(super) fn clock_ms(at: Timestamp) -> String {
+    local(at).strftime("%H:%M:%S.%3f").to_string()
+}
+
 /// Formats day and time: `27.11.2026 17:58:03`.
 pub(super) fn date_time(at: Timestamp) -> String {
     local(at).strftime("%d.%m.%Y %H:%M:%S").to_string()

@@ -27,7 +27,11 @@ async function search() {
 }
 const soon = wait => { clearTimeout(timer); timer = setTimeout(search, wait); };
 if (form && results) {
-  form.addEventListener("input", e => soon(e.target.matches("input") ? 200 : 0));
+  form.addEventListener("input", e => {
+    // Chosen days go before the range, so another range empties them.
+    if (e.target.id === "day" && e.target.value !== "dates") form.elements.from.value = form.elements.to.value = "";
+    soon(e.target.matches("input") ? 200 : 0);
+  });
   form.addEventListener("submit", e => { e.preventDefault(); soon(0); });
   // One sound at a time; it is asked for only when somebody presses the button.
   const audio = new Audio();

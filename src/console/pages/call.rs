@@ -10,9 +10,8 @@ use super::super::source::ConsolePlace;
 use super::super::text::{clock_time, date_time, iso_day, length, size};
 use super::waveform::{MarkKind, Timeline, TimelineMark, waveform};
 use super::{NavEntry, callee, caller, csrf, mark, marked, shell, verdict};
-use crate::call::record::{CallRecord, DeliveryState, Side};
+use crate::call::record::{CallRecord, Side};
 use crate::central::calls::OtherSiteCall;
-use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::journal::HeardClass;
 
 /// Returns the page of a call.
@@ -26,7 +25,7 @@ pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
         div.cols {
             div.stack.stack-4 { (legs(viewer, facts)) (quality(viewer, record)) (problems(viewer, record)) }
             div.stack.stack-4 {
-                (super::notes::notes(viewer, facts)) (delivery(viewer, facts)) (kept(viewer, record)) (elsewhere(viewer, facts)) (related(viewer, facts)) (heard_by(viewer, facts))
+                (super::notes::notes(viewer, facts)) (super::delivery::delivery(viewer, facts)) (kept(viewer, record)) (elsewhere(viewer, facts)) (related(viewer, facts)) (heard_by(viewer, facts))
             }
         }
     };
@@ -75,16 +74,16 @@ fn downloads(viewer: &Viewer, facts: &CallFacts) -> Markup {
             summary { (t("Download", "Скачать")) }
             div {
                 @for file in &record.recordings {
-                    a href={ "/calls/" (record.id) "/sound/" (file.part) "?download=1" } {
+                    a href={ "/calls/" (viewer.call_key(record)) "/sound/" (file.part) "?download=1" } {
                         (file.format.to_uppercase()) @if file.plain_sha256.is_some() { " .age" }
                         @if record.recordings.len() > 1 { " " (t("part", "часть")) " " (file.part) }
                         " " span.muted { (size(viewer.lang, file.bytes)) }
                     }
                 }
                 @for leg in &facts.packets {
-                    a href={ "/calls/" (record.id) "/packets/" (leg) } { (t("Packets for Wireshark, leg", "Пакеты для Wireshark, плечо")) " " (leg) }
+                    a href={ "/calls/" (viewer.call_key(record)) "/packets/" (leg) } { (t("Packets for Wireshark, leg", "Пакеты для Wireshark, плечо")) " " (leg) }
                 }
-                a href={ "/calls/" (record.id) "/record.json" } { (t("Record", "Запись о звонке")) " " span.muted { "JSON" } }
+                a href={ "/calls/" (viewer.call_key(record)) "/record.json" } { (t("Record", "Запись о звонке")) " " span.muted { "JSON" } }
             }
         }
     }
@@ -104,6 +103,8 @@ fn notice(viewer: &Viewer, facts: &CallFacts) -> Markup {
             (mark(name))
             div {
                 p { b { (lang.verdict_sentence(record.verdict)) }
+                    @if let Some(seconds) = paused_seconds(record) { " " (lang.count(seconds, ["second was", "seconds were"], ["секунда", "секунды", "секунд"]))
+                        " " (lang.of_two("paused on request.", "приостановлено по просьбе.")) }
                     @if class == HeardClass::Lost { " " (lang.of_two("A part was lost by this recorder.", "Часть потеряна этим регистратором.")) } }
                 @if let Some((reason, lang)) = reason { p.muted lang=(lang) { (reason) } }
                 @if let Some((at, _)) = &facts.removed {
@@ -112,6 +113,13 @@ fn notice(viewer: &Viewer, facts: &CallFacts) -> Markup {
             }
         }
     }
+}
+
+/// Returns the seconds that are missing because the recording was paused.
+fn paused_seconds(record: &CallRecord) -> Option<u64> {
+    let lengths =
+        record.paused.iter().filter_map(|pause| Some(pause.to.or(record.ended_at)?.since(pause.from).as_secs_f64()));
+    Some(lengths.sum::<f64>().round() as u64).filter(|seconds| *seconds > 0)
 }
 
 fn recording(viewer: &Viewer, facts: &CallFacts) -> Markup {
@@ -165,7 +173,7 @@ fn controls(viewer: &Viewer, facts: &CallFacts, line: &Timeline) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let part = |(file, (from, to)): (&crate::call::record::RecordingFile, &(f64, f64))| {
         let kind = if file.format == "wav" { "audio/wav" } else { "audio/ogg" };
-        serde_json::json!({ "url": format!("/calls/{}/sound/{}", facts.record.id, file.part), "from": from, "to": to, "kind": kind })
+        serde_json::json!({ "url": format!("/calls/{}/sound/{}", viewer.call_key(&facts.record), file.part), "from": from, "to": to, "kind": kind })
     };
     let parts: serde_json::Value = facts.record.recordings.iter().zip(&line.parts).map(part).collect();
     let end = line.end();
@@ -175,7 +183,7 @@ fn controls(viewer: &Viewer, facts: &CallFacts, line: &Timeline) -> Markup {
             aria-valuetext={ "0:00 " (t("of", "из")) " " (length(end)) } data-parts=(parts.to_string());
         p.note.bad role="alert" data-fail hidden {}
         noscript { @if !is_locked(&facts.record) {
-            @for file in &facts.record.recordings { audio controls preload="none" src={ "/calls/" (facts.record.id) "/sound/" (file.part) } {} }
+            @for file in &facts.record.recordings { audio controls preload="none" src={ "/calls/" (viewer.call_key(&facts.record)) "/sound/" (file.part) } {} }
         } }
         div.ctl {
             div.row {
@@ -319,37 +327,6 @@ fn problems(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
-fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
-    let (record, lang) = (&facts.record, viewer.lang);
-    let t = |en, ru| lang.of_two(en, ru);
-    let state = record.delivery.state;
-    let (name, colour) = match state {
-        DeliveryState::Done => ("ok", "ok"),
-        DeliveryState::Parked | DeliveryState::Dead => ("warn", "warn"),
-        DeliveryState::Owed => ("wait", ""),
-        DeliveryState::None => ("info", ""),
-    };
-    let may_retry = viewer.user.is_admin()
-        && viewer.place == ConsolePlace::Recorder
-        && matches!(state, DeliveryState::Parked | DeliveryState::Dead | DeliveryState::Owed);
-    html! {
-        section.card.stack {
-            h2 { (t("Delivery to Pyrus", "Передача в Pyrus")) }
-            p { span class={ "v " (colour) } { (mark(name)) span { (lang.delivery(state)) } }
-                @if let Some(id) = record.delivery.task_id { ", " (t("task", "задача")) " " (id) } }
-            @if let Some(detail) = &record.delivery.detail { p.muted { (viewer.lang.translated(&DELIVERY_REASONS, detail)) } }
-            @if let Some(job) = &facts.job {
-                dl.facts {
-                    dt { (t("Step", "Шаг")) } dd { (job.stage.as_str()) }
-                    dt { (t("Tries", "Попыток")) } dd { (job.attempts) }
-                    @if let (Some(at), false) = (job.next_at, state == DeliveryState::Done) { dt { (t("Next try", "Следующая")) } dd { (date_time(at)) } }
-                }
-            }
-            @if may_retry { form method="post" action={ "/calls/" (record.id) "/retry" } { (csrf(viewer)) button { (t("Try again now", "Повторить сейчас")) } } }
-        }
-    }
-}
-
 fn kept(viewer: &Viewer, record: &CallRecord) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     if viewer.place == ConsolePlace::Centre {
@@ -367,12 +344,12 @@ fn kept(viewer: &Viewer, record: &CallRecord) -> Markup {
                 p { (mark("hold")) " " b { (t("Held", "Удержан")) @if let Some(why) = &hold.why { ": " (why) } } }
                 p.muted { (t("since", "с")) " " (date_time(hold.since)) }
                 @if viewer.user.is_admin() {
-                    form method="post" action={ "/calls/" (record.id) "/release" } { (csrf(viewer)) button { (t("Release", "Отпустить")) } }
+                    form method="post" action={ "/calls/" (viewer.call_key(record)) "/release" } { (csrf(viewer)) button { (t("Release", "Отпустить")) } }
                 }
             } @else {
                 p.muted { (t("Removed by age or space, as configured.", "Удаляется по возрасту или месту, как настроено.")) }
                 @if viewer.user.is_admin() {
-                    form.stack method="post" action={ "/calls/" (record.id) "/hold" } {
+                    form.stack method="post" action={ "/calls/" (viewer.call_key(record)) "/hold" } {
                         (csrf(viewer))
                         div.field { label for="why" { (t("Reason of the hold", "Причина удержания")) } input id="why" name="why" type="text" maxlength="200"; }
                         p { button { (t("Hold", "Удержать")) } }
@@ -396,7 +373,7 @@ fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
         section.card.stack {
             h2 { (t("The same call at other sites", "Тот же звонок на других площадках")) }
             ul.list { @for OtherSiteCall { why, record } in &facts.elsewhere { li {
-                a href={ "/calls/" (record.id) } { (record.appliance) } " "
+                a href={ "/calls/" (viewer.call_key(record)) } { (record.appliance) } " "
                 (super::calls::start(record).map(date_time).unwrap_or_default()) " " (verdict(viewer, record))
                 span.sub { (t("same", "общий")) " " (same_fact(why)) }
             } } }
@@ -438,7 +415,7 @@ fn related(viewer: &Viewer, facts: &CallFacts) -> Markup {
         @if !facts.related.is_empty() {
             section.card { h2 { (viewer.lang.of_two("Related calls", "Связанные звонки")) }
                 ul.list { @for record in &facts.related { li {
-                    a href={ "/calls/" (record.id) } { (super::calls::start(record).map(date_time).unwrap_or_default()) }
+                    a href={ "/calls/" (viewer.call_key(record)) } { (super::calls::start(record).map(date_time).unwrap_or_default()) }
                     " " (caller(viewer, record)) " → " (callee(viewer, record)) " " (verdict(viewer, record))
                 } } }
             }

@@ -1,15 +1,17 @@
 //! HTML of the list of calls: search form, counts by class, rows.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use super::super::access::Viewer;
 use super::super::accounts::AccountRight;
 use super::super::calls::FoundPage;
-use super::super::query::CallsQuery;
+use super::super::query::{CallsQuery, encoded};
 use super::super::source::ConsolePlace;
 use super::super::text::{Lang, clock_time, iso_day, length};
 use super::{NavEntry, callee, caller, class_mark, mark, shell, verdict};
-use crate::call::record::{CallRecord, DeliveryState, EventKind};
+use crate::call::record::{CallDirection, CallRecord, DeliveryState, EventKind};
 use crate::journal::HeardClass;
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
@@ -19,86 +21,10 @@ pub(in super::super) fn page(viewer: &Viewer, query: &CallsQuery, found: &FoundP
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let body = html! {
         h1.vh { (t("Calls", "Звонки")) }
-        (form(viewer.lang, viewer.place, query))
+        (super::filters::form(viewer.lang, viewer.place, query))
         div.stack.stack-4 id="results" role="status" { (results(viewer, query, found)) }
     };
     shell(viewer, t("Calls", "Звонки"), NavEntry::Calls, &["search.js"], &body)
-}
-
-fn form(lang: Lang, place: ConsolePlace, query: &CallsQuery) -> Markup {
-    let t = |en, ru| lang.of_two(en, ru);
-    let any = t("Any", "Любое");
-    let filters = query.filters();
-    let dated = !query.from.is_empty() || !query.to.is_empty();
-    html! {
-        form.card.search role="search" action="/calls" {
-            div.ask {
-                div.field {
-                    label for="q" { (t("Number, name, extension", "Номер, имя, внутренний")) }
-                    input id="q" name="q" type="search" value=(query.q) autocomplete="off" placeholder=(t("300-22-85, 120, Petrova", "300-22-85, 120, Петрова")) aria-describedby="hint";
-                }
-                button.primary { (mark("search")) (t("Find", "Найти")) }
-            }
-            p.vh id="hint" { (t("Results change as you type.", "Результаты меняются по мере ввода.")) }
-            label.check.more-toggle {
-                input type="checkbox"; (t("More filters", "Ещё фильтры"))
-                @if filters > 0 { span.muted { (filters) " " (t("set", "задано")) } }
-            }
-            div.filters {
-                (select("day", t("When", "Когда"), &query.day, &[
-                    ("", if query.q.is_empty() { t("Newest day", "Последний день") } else { t("Any time", "Любое время") }),
-                    ("today", t("Today", "Сегодня")), ("yesterday", t("Yesterday", "Вчера")),
-                    ("7", t("7 days", "7 дней")), ("30", t("30 days", "30 дней")), ("all", t("Any time", "Любое время")),
-                ]))
-                (pair(t("Days", "Даты"), ("from", "date", &query.from), ("to", "date", &query.to), lang))
-                (pair(t("Time of day", "Время суток"), ("t1", "text", &query.t1), ("t2", "text", &query.t2), lang))
-                (select("direction", t("Direction", "Направление"), &query.direction, &[
-                    ("", any), ("inbound", t("Incoming", "Входящие")), ("outbound", t("Outgoing", "Исходящие")),
-                    ("internal", t("Internal", "Внутренние")),
-                ]))
-                (select("outcome", t("Outcome", "Исход"), &query.outcome, &[
-                    ("", any), ("answered", t("Answered", "Отвечен")), ("unanswered", t("Not answered", "Без ответа")),
-                    ("busy", t("Busy", "Занято")), ("declined", t("Declined", "Отклонён")), ("failed", t("Failed", "Не состоялся")),
-                ]))
-                (select("heard", t("Recording", "Запись"), &query.heard, &std::iter::once(("", any))
-                    .chain(HeardClass::ALL.into_iter().map(|class| (class.as_str(), lang.heard(class)))).collect::<Vec<_>>()))
-                (select("delivery", "Pyrus", &query.delivery, &std::iter::once(("", any))
-                    .chain(DELIVERIES.into_iter().map(|(word, state)| (word, lang.delivery(state)))).collect::<Vec<_>>()))
-                @if place == ConsolePlace::Centre { div.field { label for="site" { (t("Site", "Площадка")) }
-                    input id="site" name="site" type="text" value=(query.site) placeholder="north"; } }
-                div.field { label for="ext" { (t("Extension", "Внутренний")) }
-                    input id="ext" name="ext" type="text" value=(query.ext) placeholder="1xx"; }
-                (pair(t("Length, min", "Длина, мин"), ("min", "text", &query.min), ("max", "text", &query.max), lang))
-            }
-            @if dated { p.muted.small { (t("Days that are chosen go before “When”.", "Выбранные даты важнее поля «Когда».")) } }
-        }
-    }
-}
-
-fn select(name: &str, label: &str, value: &str, options: &[(&str, &str)]) -> Markup {
-    html! {
-        div.field {
-            label for=(name) { (label) }
-            select id=(name) name=(name) {
-                @for (word, text) in options { option value=(word) selected[*word == value] { (text) } }
-            }
-        }
-    }
-}
-
-fn pair(label: &str, first: (&str, &str, &str), second: (&str, &str, &str), lang: Lang) -> Markup {
-    let field = |(name, kind, value): (&str, &str, &str), words: &str| {
-        html! { input type=(kind) name=(name) value=(value) aria-label={ (label) ", " (words) } inputmode="numeric"; }
-    };
-    html! {
-        div.field {
-            span.label { (label) }
-            div.pair role="group" aria-label=(label) {
-                (field(first, lang.of_two("from", "от")))
-                (field(second, lang.of_two("to", "до")))
-            }
-        }
-    }
 }
 
 /// Returns the results, i.e. the part of the page that changes while a user types.
@@ -114,7 +40,7 @@ fn summary(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     let t = |en, ru| lang.of_two(en, ru);
     let total = found.total();
     let title = match (found.range.single_day(), query.q.is_empty()) {
-        (Some(day), _) => lang.day(day),
+        (Some(day), _) => day_title(lang, day),
         (None, false) => t("Found", "Найдено").to_owned(),
         (None, true) => t("Chosen time", "Выбранное время").to_owned(),
     };
@@ -128,20 +54,33 @@ fn summary(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
                 p {
                     (lang.grouped(answered)) " " (t("answered", "отвечено")) ", "
                     b { (lang.grouped(of(HeardClass::Both))) " " (t("heard whole", "слышно целиком")) }
+                    @if of(HeardClass::Excluded) > 0 { ", " (lang.grouped(of(HeardClass::Excluded))) " " (t("excluded by rule", "исключено правилом")) }
                     @if not_whole > 0 { ", " b { (lang.grouped(not_whole)) " " (t("not whole", "не целиком")) } }
                     @if !found.read_as.is_empty() { ". " (t("Read as", "Прочитано как")) " " (found.read_as) }
                 }
             }
+            (super::filters::chips(lang, query))
             (bar(found))
             ul.count {
                 @for class in HeardClass::ALL.into_iter().filter(|class| *class != HeardClass::Pending || of(*class) > 0) {
                     li { a href=(query.link("/calls", |q| q.heard = class.as_str().to_owned())) {
-                        b class=(class_mark(class).1) { (mark(class_mark(class).0)) (lang.grouped(of(class))) }
+                        b class=(if of(class) > 0 { class_mark(class).1 } else { "" }) { (mark(class_mark(class).0)) (lang.grouped(of(class))) }
                         span { (lang.heard(class)) }
                     } }
                 }
             }
         }
+    }
+}
+
+/// Returns the name of a day, with the word for today and yesterday before it.
+fn day_title(lang: Lang, day: Timestamp) -> String {
+    let now = wall_clock();
+    let is_before = |days: u64| iso_day(day) == iso_day(now - Duration::from_secs(days * 86_400));
+    match () {
+        () if is_before(0) => format!("{}, {}", lang.of_two("Today", "Сегодня"), lang.day(day)),
+        () if is_before(1) => format!("{}, {}", lang.of_two("Yesterday", "Вчера"), lang.day(day)),
+        () => lang.day(day),
     }
 }
 
@@ -159,14 +98,19 @@ fn bar(found: &FoundPage) -> Markup {
                 HeardClass::Locked => "s-caller",
                 _ => "s-quiet",
             };
-            pieces.push((colour, at, (share - 0.15).max(0.1)));
+            let width = (share - 0.15).max(0.1);
+            pieces.push((colour, at, width));
+            if class == HeardClass::Excluded {
+                pieces.push((HATCHED, at, width));
+            }
         }
         at += share;
     }
     html! {
         svg.daybar aria-hidden="true" {
+            defs { pattern id="hx" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)" { path.s-hatch d="M0 0v5" {} } }
             @for (colour, x, width) in pieces {
-                rect class=(colour) x={ (format!("{x:.2}%")) } width={ (format!("{width:.2}%")) } y="0" height="12" {}
+                rect class=[(colour != HATCHED).then_some(colour)] fill=[(colour == HATCHED).then_some(HATCHED)] x={ (format!("{x:.2}%")) } width={ (format!("{width:.2}%")) } y="0" height="12" {}
             }
         }
     }
@@ -225,11 +169,11 @@ fn row(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
         tr role="row" {
             td role="cell" {
                 @if let (Some(file), true) = (plain, viewer.user.may(AccountRight::Play)) {
-                    button.icon type="button" data-play={ "/calls/" (record.id) "/sound/" (file.part) }
+                    button.icon type="button" data-play={ "/calls/" (viewer.call_key(record)) "/sound/" (file.part) }
                         aria-label={ (t("Play the call of", "Слушать звонок")) " " (time) ", " (caller(viewer, record)) } { (mark("play")) }
                 } @else { span.vh { (t("no sound", "нет звука")) } }
             }
-            td.c-time.nowrap role="cell" { a.go href={ "/calls/" (record.id) } { (time) }
+            td.c-time.nowrap role="cell" { a.go href={ "/calls/" (viewer.call_key(record)) } { (time) }
                 @if viewer.place == ConsolePlace::Centre { " " span.sub { (record.appliance) } } }
             td.c-from role="cell" { span.nowrap { (caller(viewer, record)) }
                 @if let Some(name) = &record.from_name { " " span.sub { (name) } } }
@@ -247,9 +191,20 @@ fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
     let is_quiet = matches!(class, HeardClass::Both | HeardClass::Unanswered | HeardClass::Pending);
     let reason = record.verdict_reason.as_deref().filter(|_| !is_quiet).map(|reason| viewer.lang.reason(reason));
     html! {
-        @if let Some((sentence, lang)) = reason { span.why lang=(lang) { (sentence) } }
-        @else if !is_quiet { span.why { (viewer.lang.verdict_sentence(record.verdict)) } }
+        @if let Some((sentence, lang)) = reason { span.why { span lang=(lang) { (sentence) } (why_link(viewer, record)) } }
+        @else if !is_quiet { span.why { (viewer.lang.verdict_sentence(record.verdict)) (why_link(viewer, record)) } }
         @else if class == HeardClass::Unanswered { span.why { (viewer.lang.outcome(record.outcome)) } }
+    }
+}
+
+/// Returns the link to the page that explains what is missing of a call: its number, or its extension, on its day.
+fn why_link(viewer: &Viewer, record: &CallRecord) -> Markup {
+    let outside = if record.direction == CallDirection::Outbound { &record.to } else { &record.from };
+    let number = outside.as_ref().or(record.internal.as_ref());
+    html! {
+        @if let (Some(number), Some(at)) = (number, start(record)) {
+            " " a href={ "/why?number=" (encoded(number)) "&day=" (iso_day(at)) } { (viewer.lang.of_two("Why?", "Почему?")) }
+        }
     }
 }
 
@@ -278,7 +233,8 @@ fn task(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
             _ => {}
         }
         @if !matches!(state, DeliveryState::None | DeliveryState::Done) {
-            " " span class={ "v " (if state == DeliveryState::Owed { "quiet" } else { "warn" }) } { (viewer.lang.delivery(state)) }
+            @let (name, colour) = if state == DeliveryState::Owed { ("wait", "quiet") } else { ("warn", "warn") };
+            " " span class={ "v " (colour) } { (mark(name)) span { (viewer.lang.delivery(state)) } }
         }
     }
 }
@@ -295,7 +251,7 @@ fn nothing(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
                 p.row {
                     a.btn href=(query.link("/calls", |q| *q = CallsQuery { q: q.q.clone(), day: "all".into(), ..CallsQuery::default() })) {
                         (t("Any time, no filters", "Любое время, без фильтров")) }
-                    a.btn href={ "/why?number=" (super::encoded(&query.q)) "&day=" (today) } { (t("Why is it not there?", "Почему его нет?")) }
+                    a.btn href={ "/why?number=" (encoded(&query.q)) "&day=" (today) } { (t("Why is it not there?", "Почему его нет?")) }
                 }
             } @else {
                 h2 { (t("No call in this time", "За это время звонков нет")) }
@@ -308,10 +264,5 @@ fn nothing(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     }
 }
 
-const DELIVERIES: [(&str, DeliveryState); 5] = [
-    ("done", DeliveryState::Done),
-    ("owed", DeliveryState::Owed),
-    ("parked", DeliveryState::Parked),
-    ("dead", DeliveryState::Dead),
-    ("none", DeliveryState::None),
-];
+/// Fill of calls that a rule excludes, over their colour.
+const HATCHED: &str = "url(#hx)";

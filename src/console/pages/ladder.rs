@@ -2,8 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::super::ladder::{CallLadder, LadderMessage};
-use super::super::text::{Lang, clock_time};
+use super::super::ladder::{CallLadder, LadderMessage, LadderName, LadderSound};
+use super::super::text::{Lang, clock_ms, length};
+use crate::call::leg_end::LegEndRole;
 use crate::time::Timestamp;
 
 /// Returns the ladder diagram as a drawing and as a list.
@@ -11,45 +12,141 @@ pub(super) fn ladder(lang: Lang, ladder: &CallLadder) -> Markup {
     if ladder.messages.is_empty() {
         return html! {};
     }
+    let has_drawing = ladder.machines.len() <= MAX_COLUMNS;
+    html! {
+        @if has_drawing { (drawing(lang, ladder)) }
+        ol class=(if has_drawing { "ladder-list" } else { "ladder-list all" }) {
+            @for row in rows(ladder) { @match row {
+                LadderRow::Message(n) => li { span.muted { (time(lang, ladder, n)) }
+                    span { (short_name(lang, ladder, ladder.messages[n].from)) " → " (short_name(lang, ladder, ladder.messages[n].to)) ": "
+                        (words(lang, &ladder.messages[n])) " " span.muted { "(" (lang.of_two("leg", "плечо")) " " (ladder.messages[n].leg) ")" } } },
+                LadderRow::Sound(sound) => li { span.muted { (lang.of_two("sound", "звук")) } span { (sound_words(lang, sound)) } },
+            } }
+        }
+    }
+}
+
+/// A row of the diagram.
+#[derive(Clone, Copy)]
+enum LadderRow<'a> {
+    /// The message at this index of [`CallLadder::messages`].
+    Message(usize),
+    /// The recorded sound.
+    Sound(&'a LadderSound),
+}
+
+/// Returns the rows from top to bottom. The sound stands where it begins.
+fn rows(ladder: &CallLadder) -> Vec<LadderRow<'_>> {
+    let mut rows: Vec<_> = (0..ladder.messages.len()).map(LadderRow::Message).collect();
+    if let Some(sound) = &ladder.sound {
+        let before = ladder.messages.iter().filter(|message| message.at <= sound.from_at).count();
+        rows.insert(before, LadderRow::Sound(sound));
+    }
+    rows
+}
+
+fn drawing(lang: Lang, ladder: &CallLadder) -> Markup {
     let step = (WIDTH - LEFT - RIGHT) / ladder.machines.len().max(1) as u32;
     let x = |machine: usize| LEFT + step / 2 + step * machine as u32;
-    let height = TOP + ROW * ladder.messages.len() as u32 + 8;
+    let half = (step / 2).min(MAX_BOX / 2 + BOX_GAP) - BOX_GAP;
+    let mut height = TOP;
+    let place = |row| {
+        let y = height;
+        height += row_height(&row);
+        (y, row)
+    };
+    let placed: Vec<_> = rows(ladder).into_iter().map(place).collect();
     html! {
-        @if ladder.machines.len() <= MAX_COLUMNS {
-            svg.ladder viewBox={ "0 0 " (WIDTH) " " (height) } aria-hidden="true" {
-                @for (n, machine) in ladder.machines.iter().enumerate() {
-                    rect.box x=(x(n) - (step / 2).min(70) + 6) y="2" width=((step / 2).min(70) * 2 - 12) height="24" rx="4" {}
-                    text.b x=(x(n)) y="18" text-anchor="middle" { (machine) }
-                    line.life x1=(x(n)) x2=(x(n)) y1="26" y2=(height) {}
-                }
-                @for (n, message) in ladder.messages.iter().enumerate() {
-                    (row(lang, ladder, n, message, &x))
-                }
+        svg.ladder viewBox={ "0 0 " (WIDTH) " " (height) } aria-hidden="true" {
+            @for (n, machine) in ladder.machines.iter().enumerate() {
+                rect.box x=(x(n) - half) y="2" width=(half * 2) height="36" rx="4" {}
+                text.b x=(x(n)) y="17" text-anchor="middle" { (fitted(&full_name(lang, ladder, n), half * 2)) }
+                text.mutedt x=(x(n)) y="32" text-anchor="middle" { (fitted(&machine.to_string(), half * 2)) }
+                line.life x1=(x(n)) x2=(x(n)) y1="38" y2=(height) {}
             }
-        }
-        ol class=(if ladder.machines.len() <= MAX_COLUMNS { "ladder-list" } else { "ladder-list all" }) {
-            @for (n, message) in ladder.messages.iter().enumerate() {
-                li { span.muted { (time(lang, ladder, n)) }
-                    span { (ladder.machines[message.from]) " → " (ladder.machines[message.to]) ": " (words(lang, message))
-                        " " span.muted { "(" (lang.of_two("leg", "плечо")) " " (message.leg) ")" } } }
+            @for (y, row) in placed {
+                @match row {
+                    LadderRow::Message(n) => (message_row(lang, ladder, n, (y, &x))),
+                    LadderRow::Sound(sound) => (sound_row(lang, sound, (y, &x))),
+                }
             }
         }
     }
 }
 
-fn row(lang: Lang, ladder: &CallLadder, n: usize, message: &LadderMessage, x: &dyn Fn(usize) -> u32) -> Markup {
-    let y = TOP + ROW * n as u32;
+const fn row_height(row: &LadderRow<'_>) -> u32 {
+    match row {
+        LadderRow::Message(_) => ROW,
+        LadderRow::Sound(_) => 2 * ROW,
+    }
+}
+
+fn message_row(lang: Lang, ladder: &CallLadder, n: usize, (y, x): (u32, &dyn Fn(usize) -> u32)) -> Markup {
+    let message = &ladder.messages[n];
     let (from, to) = (x(message.from), x(message.to));
     let is_right = to >= from;
     let end = if is_right { to.saturating_sub(7) } else { to + 7 };
     let tip = if is_right { format!("M{to} {y}l-8 -4v8z") } else { format!("M{to} {y}l8 -4v8z") };
     html! {
-        text x="4" y=(y + 4) class=(if n == 0 { "" } else { "mutedt" }) { (time(lang, ladder, n)) }
+        text x="4" y=(y + 4) class=(if is_absolute(ladder, n) { "" } else { "mutedt" }) { (time(lang, ladder, n)) }
         line.arr x1=(from) x2=(end) y1=(y) y2=(y) stroke-dasharray=[(!message.is_directed).then_some("3 3")] {}
         @if message.is_directed { path.tip d=(tip) {} }
         text x=((from + to) / 2) y=(y - 4) text-anchor="middle" { (words(lang, message)) }
         text.mutedt x=(WIDTH - 4) y=(y + 4) text-anchor="end" { (lang.of_two("leg", "плечо")) " " (message.leg) }
     }
+}
+
+fn sound_row(lang: Lang, sound: &LadderSound, (y, x): (u32, &dyn Fn(usize) -> u32)) -> Markup {
+    let (a, b) = (x(sound.from).min(x(sound.to)), x(sound.from).max(x(sound.to)));
+    html! {
+        line.rtp1 x1=(a + 6) x2=(b.saturating_sub(6)) y1=(y) y2=(y) {}
+        line.rtp2 x1=(a + 6) x2=(b.saturating_sub(6)) y1=(y + 5) y2=(y + 5) {}
+        text.mutedt x=((a + b) / 2) y=(y + 20) text-anchor="middle" { (sound_words(lang, sound)) }
+    }
+}
+
+fn sound_words(lang: Lang, sound: &LadderSound) -> String {
+    let end = length(sound.to_at.since(sound.from_at).as_secs_f64());
+    format!("0:00–{end} {}, {}", lang.of_two("sound", "звук"), sound.codecs.join(", "))
+}
+
+/// Returns the name of a host: its role, number and display name.
+fn full_name(lang: Lang, ladder: &CallLadder, machine: usize) -> String {
+    let Some(name) = ladder.names.get(machine) else { return String::new() };
+    let mut full = named(lang, name).unwrap_or_else(|| lang.of_two("unknown", "неизвестно").to_owned());
+    match (name.role, name.side, &name.name) {
+        (LegEndRole::Outside, Some(side), _) => full = format!("{full}, {}", lang.side(side)),
+        (LegEndRole::Extension | LegEndRole::Unknown, _, Some(display)) => full = format!("{full} {display}"),
+        _ => {}
+    }
+    full
+}
+
+/// Returns the name of a host in a sentence: its role or number, else its address.
+fn short_name(lang: Lang, ladder: &CallLadder, machine: usize) -> String {
+    let name = ladder.names.get(machine).and_then(|name| named(lang, name));
+    name.unwrap_or_else(|| ladder.machines[machine].to_string())
+}
+
+fn named(lang: Lang, name: &LadderName) -> Option<String> {
+    match name.role {
+        LegEndRole::Pbx => Some(lang.of_two("PBX", "АТС").to_owned()),
+        LegEndRole::Outside => Some(lang.of_two("provider", "провайдер").to_owned()),
+        LegEndRole::Extension => Some(name.numbers.join(", ")),
+        LegEndRole::Unknown if !name.numbers.is_empty() => Some(name.numbers.join(", ")),
+        LegEndRole::Unknown => name.side.map(|side| lang.side(side).to_owned()),
+    }
+}
+
+/// Shortens a text to a width in SVG units.
+fn fitted(text: &str, width: u32) -> String {
+    let room = (width / CHARACTER) as usize;
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(room.saturating_sub(1)).collect();
+    short.push('…');
+    short
 }
 
 fn words(lang: Lang, message: &LadderMessage) -> String {
@@ -61,25 +158,44 @@ fn words(lang: Lang, message: &LadderMessage) -> String {
     }
 }
 
-/// Returns the time of message `n`: of the first message the time of day, of later ones the time since the message
-/// before.
+/// Returns whether a message shows its own time: the first one, and each one after a long pause.
+fn is_absolute(ladder: &CallLadder, n: usize) -> bool {
+    let before = n.checked_sub(1).and_then(|before| ladder.messages.get(before));
+    before.is_none_or(|before| ladder.messages[n].at.since(before.at).as_secs_f64() >= LONG_PAUSE_SECONDS)
+}
+
+/// Returns the time of a message: the time of day of the first one, the position in the recording after a long pause,
+/// else the time since the message before.
 fn time(lang: Lang, ladder: &CallLadder, n: usize) -> String {
     let at: Timestamp = ladder.messages[n].at;
-    match n.checked_sub(1).and_then(|before| ladder.messages.get(before)) {
-        None => clock_time(at),
-        Some(before) => format!("+{} {}", lang.decimal(at.since(before.at).as_secs_f64(), 3), lang.of_two("s", "с")),
+    let sound = ladder.sound.as_ref().filter(|sound| n > 0 && sound.from_at <= at);
+    match (is_absolute(ladder, n), sound) {
+        (true, Some(sound)) => length(at.since(sound.from_at).as_secs_f64()),
+        (true, None) => clock_ms(at),
+        (false, _) => {
+            let before = ladder.messages[n - 1].at;
+            format!("+{} {}", lang.decimal(at.since(before).as_secs_f64(), 3), lang.of_two("s", "с"))
+        }
     }
 }
 
 /// Width of the drawing, SVG units.
 const WIDTH: u32 = 720;
 /// Width of the column for times, SVG units.
-const LEFT: u32 = 80;
+const LEFT: u32 = 92;
 /// Width of the column for leg numbers, SVG units.
 const RIGHT: u32 = 56;
 /// Vertical position of the first row, SVG units.
-const TOP: u32 = 50;
+const TOP: u32 = 62;
 /// Height of a row, SVG units.
 const ROW: u32 = 24;
+/// Largest width of a host's box.
+const MAX_BOX: u32 = 150;
+/// Space between the box of a host and the border of its column.
+const BOX_GAP: u32 = 4;
+/// Width of a character in bold 12 px, on average.
+const CHARACTER: u32 = 7;
 /// Maximum number of hosts in a drawing. More would overlap, so only the list is shown.
 const MAX_COLUMNS: usize = 5;
+/// Pause between two messages after which the time since the last message says little, s.
+const LONG_PAUSE_SECONDS: f64 = 10.0;

@@ -15,6 +15,8 @@ use crate::service::clock::wall_clock;
 
 pub(super) mod call;
 pub(super) mod calls;
+mod delivery;
+mod filters;
 mod ladder;
 mod notes;
 pub(super) mod strip;

@@ -14,7 +14,7 @@ pub(super) fn notes(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let of_kind = |kind: NoteKind| facts.notes.iter().filter(move |note| note.kind == kind);
     let may_write = viewer.user.may(AccountRight::Notes);
-    let id = &facts.record.id;
+    let id = viewer.call_key(&facts.record);
     html! {
         section.card.stack {
             h2 { (t("Notes and tags", "Заметки и метки")) }
@@ -43,7 +43,7 @@ fn removal(viewer: &Viewer, facts: &CallFacts, note: &CallNote) -> Markup {
     let may_remove = viewer.user.is_admin() || (viewer.user.may(AccountRight::Notes) && viewer.user.name == note.who);
     html! {
         @if may_remove {
-            form.inline method="post" action={ "/calls/" (facts.record.id) "/unnote" } { (csrf(viewer))
+            form.inline method="post" action={ "/calls/" (viewer.call_key(&facts.record)) "/unnote" } { (csrf(viewer))
                 input type="hidden" name="n" value=(note.n);
                 button.plain.small { (viewer.lang.of_two("Remove", "Удалить")) span.vh { " " (note.text) } } }
         }

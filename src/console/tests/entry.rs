@@ -86,7 +86,7 @@ fn token_opens_its_scope_until_it_ends() {
         account: UserAccount {
             name: name.to_owned(),
             role: AccountRole::Listener,
-            scope: CallScope { extensions: vec![String::from("1XX")], directions: vec![] },
+            scope: CallScope { extensions: vec![String::from("1XX")], ..CallScope::default() },
             rights: vec![AccountRight::List, AccountRight::Play],
         },
         expires_at: wall_clock() + end,

@@ -1,6 +1,7 @@
 mod attacks;
 mod browser;
 mod chromium;
+mod delivery;
 mod entry;
 mod health;
 mod live;
@@ -194,7 +195,8 @@ impl Office {
     }
 
     pub(super) fn add(&self, name: &str, role: AccountRole, extensions: &[&str]) {
-        let scope = CallScope { extensions: extensions.iter().map(|e| (*e).to_owned()).collect(), directions: vec![] };
+        let scope =
+            CallScope { extensions: extensions.iter().map(|e| (*e).to_owned()).collect(), ..CallScope::default() };
         let rights = vec![AccountRight::List, AccountRight::Play, AccountRight::Download, AccountRight::Live];
         let user = UserAccount { name: name.to_owned(), role, scope, rights };
         self.accounts().put_user(&user, "correct horse", wall_clock()).expect("put");
@@ -312,6 +314,7 @@ fn listener_of_1xx_gets_404_for_2xx_in_every_form() {
         "/api/v1/calls/ID",
         "/api/v1/calls/ID/peaks",
         "/api/v1/calls/ID/audit",
+        "/api/v1/calls/ID/delivery",
         "/calls/ID/sound/1",
         "/calls/ID/sound/1?download=1",
         "/api/v1/calls/ID/parts/1/audio",
@@ -484,7 +487,8 @@ fn counts_and_scope_agree_with_the_calls_found() {
         ("1XX!", 3),
     ];
     for (pattern, expected) in patterns {
-        let scope = CallScope { extensions: vec![pattern.to_owned()], directions: vec![CallDirection::Inbound] };
+        let scope =
+            CallScope { extensions: vec![pattern.to_owned()], directions: vec![CallDirection::Inbound], sites: vec![] };
         let search = CallSearch { scope, ..CallSearch::default() };
         let found = journal.search(&search, None, 10).expect("found").calls.len();
         let counted: u64 = journal.count_by_class(&search).expect("counted").iter().map(|(_, count)| count).sum();
