@@ -5,6 +5,7 @@
 
 mod alarms;
 mod flood;
+mod listeners;
 mod soak;
 mod taps;
 

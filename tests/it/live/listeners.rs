@@ -1,0 +1,214 @@
+//! Fifty people listen and look at the live calls while many calls are recorded: no frame is lost, and the capture thread
+//! has no more work.
+//!
+//! `CALLSPAN_LISTENED_CALLS` is the number of calls at once (30; 1,000 in `.ci/long`). Only the long form, optimised,
+//! compares the processor time.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use callspan::call::record::{CallRecord, CallVerdict};
+use callspan::journal::{CallFilter, CallStage, Journal};
+
+use super::{LiveService, program};
+use crate::support::call_frames::CallFrames;
+use crate::support::veth::VethPair;
+
+#[test]
+#[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
+fn fifty_listeners_cost_no_frame_and_no_time_of_the_capture_thread() {
+    let calls: u32 = std::env::var("CALLSPAN_LISTENED_CALLS").ok().and_then(|v| v.parse().ok()).unwrap_or(30);
+    let is_measured = calls >= 1_000;
+    let wire = VethPair::new("cl");
+    let dir = tempfile::tempdir().expect("a folder");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    // All calls come from one address, which would be a scan otherwise.
+    let rest = format!(
+        "[pyrus]\nenabled = false\n[console]\nlisten = \"127.0.0.1:{port}\"\n[calls]\nscan_per_minute = 100000\n"
+    );
+    let config = crate::support::configuration::configuration(dir.path(), &wire.recorder, &rest);
+    let mut command = std::process::Command::new(program());
+    command.arg("run").arg("-c").arg(&config);
+    let mut service = LiveService::start(command);
+    service.wait_for("capturing on");
+    let pid = service.child.id();
+    let journal = callspan::journal::config::Config { dir: dir.path().join("state") };
+    let journal = Journal::open_read_only(&journal).expect("a journal");
+
+    let alone = CaptureTime::of(pid, || send(&wire.talkers, 0, calls));
+    wait_for_records(&journal, calls);
+    let recorded = journal.calls(&CallFilter::default()).expect("readable");
+    let sounds = recorded.iter().map(|call| format!("/calls/{}/sound/1", call.record.id)).collect();
+    let listeners = Listeners::start(port, sounds);
+    let listened = CaptureTime::of(pid, || send(&wire.talkers, calls, calls));
+    let heard = listeners.stop();
+    wait_for_records(&journal, 2 * calls);
+
+    let status: serde_json::Value =
+        serde_json::from_slice(&get(port, "/api/v1/status", "").expect("answered")).expect("JSON");
+    let lost = |key: &str| status[key].as_u64().unwrap_or_else(|| panic!("{key}: {status}"));
+    println!(
+        "{calls} calls, {} listeners: {} ranges of recordings and {} events of live pages; {} frames, {} lost; capture \
+         thread {:.2} s alone, {:.2} s with listeners",
+        LISTENERS,
+        heard.ranges,
+        heard.events,
+        lost("frames"),
+        lost("dropped_by_kernel") + lost("dropped_by_interface"),
+        alone.as_secs_f64(),
+        listened.as_secs_f64()
+    );
+    assert_eq!((lost("dropped_by_kernel"), lost("dropped_by_interface")), (0, 0));
+    assert!(heard.ranges >= u64::from(LISTENERS) && heard.events >= u64::from(LISTENERS), "{heard:?}");
+    if is_measured {
+        assert!(listened.as_secs_f64() < alone.as_secs_f64() * MOST_MORE, "{listened:?} instead of {alone:?}");
+    }
+    assert_eq!(service.stop().0, Some(0));
+    for call in journal.calls(&CallFilter::default()).expect("readable") {
+        assert_whole(&call.record);
+    }
+}
+
+fn assert_whole(record: &CallRecord) {
+    let sent = (TALK.as_millis() / 20) as u64;
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{:?}", record.verdict_reason);
+    assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (sent, sent), "{}", record.id);
+    assert!(record.problems.is_empty(), "{:?}", record.problems);
+}
+
+/// Sends calls at once, in real time.
+fn send(end: &str, first: u32, count: u32) {
+    let mut device = pcap::Capture::from_device(end).expect("ours").open().expect("root");
+    let mut frames: Vec<(Duration, Vec<u8>)> = Vec::new();
+    for number in first..first + count {
+        // Calls do not begin in the same millisecond.
+        let begin = Duration::from_micros(u64::from(number - first) * 1_000);
+        let of_call = CallFrames { number, length: TALK }.frames();
+        frames.extend(of_call.into_iter().map(|(at, frame)| (begin + at, frame)));
+    }
+    frames.sort_by_key(|(at, _)| *at);
+    let begin = Instant::now();
+    for (at, frame) in frames {
+        let early = at.saturating_sub(begin.elapsed());
+        if early > Duration::from_millis(1) {
+            std::thread::sleep(early);
+        }
+        device.sendpacket(frame).expect("the wire is there");
+    }
+}
+
+fn wait_for_records(journal: &Journal, count: u32) {
+    let until = Instant::now() + Duration::from_secs(300);
+    let is_complete = |stage: CallStage| stage == CallStage::Complete;
+    while journal.calls(&CallFilter::default()).expect("readable").iter().filter(|c| is_complete(c.stage)).count()
+        < count as usize
+    {
+        assert!(Instant::now() < until, "not {count} records within five minutes");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Processor time of the capture thread, which is the first thread of the service.
+struct CaptureTime;
+
+impl CaptureTime {
+    /// Returns the processor time of the capture thread while something is done.
+    fn of(pid: u32, work: impl FnOnce()) -> Duration {
+        let before = Self::so_far(pid);
+        work();
+        Self::so_far(pid) - before
+    }
+
+    fn so_far(pid: u32) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).expect("it runs");
+        // utime and stime are the 14th and 15th field (proc(5)), in hundredths of a second; the name may contain spaces.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = [11, 12].iter().map(|n| fields[*n].parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+/// People with a live page, who listen to recordings.
+struct Listeners {
+    is_over: Arc<AtomicBool>,
+    heard: Arc<HeardCounts>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct HeardCounts {
+    ranges: AtomicU64,
+    events: AtomicU64,
+}
+
+/// Answers that the listeners got.
+#[derive(Debug)]
+struct HeardTotals {
+    ranges: u64,
+    events: u64,
+}
+
+impl Listeners {
+    fn start(port: u16, sounds: Vec<String>) -> Self {
+        let (is_over, heard, sounds) = (Arc::<AtomicBool>::default(), Arc::<HeardCounts>::default(), Arc::new(sounds));
+        let start = |n: u32| {
+            let (is_over, heard, sounds) = (Arc::clone(&is_over), Arc::clone(&heard), Arc::clone(&sounds));
+            std::thread::spawn(move || listen(port, n, &sounds, (&is_over, &heard)))
+        };
+        let threads = (0..LISTENERS).map(start).collect();
+        Self { is_over, heard, threads }
+    }
+
+    fn stop(self) -> HeardTotals {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().expect("a listener"));
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        HeardTotals { ranges: count(&self.heard.ranges), events: count(&self.heard.events) }
+    }
+}
+
+/// Keeps a live page open, and reads a recording range by range, as a browser that plays it.
+fn listen(port: u16, n: u32, sounds: &[String], (is_over, heard): (&AtomicBool, &HeardCounts)) {
+    let mut page = TcpStream::connect(("127.0.0.1", port)).expect("listens");
+    let head = format!("GET /live/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+    page.write_all(head.as_bytes()).expect("sent");
+    page.set_read_timeout(Some(Duration::from_millis(10))).expect("set");
+    let sound = &sounds[n as usize % sounds.len()];
+    let (mut from, mut buffer) = (0, vec![0; 256 * 1024]);
+    while !is_over.load(Ordering::Relaxed) {
+        if let Ok(length) = page.read(&mut buffer) {
+            let events = buffer[..length].windows(6).filter(|window| window == b"event:").count();
+            heard.events.fetch_add(events as u64, Ordering::Relaxed);
+        }
+        let range = format!("Range: bytes={from}-{}\r\n", from + RANGE - 1);
+        match get(port, sound, &range) {
+            Some(body) if body.len() as u64 == RANGE => from += RANGE,
+            _ => from = 0,
+        }
+        heard.ranges.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Returns the body of an answer.
+fn get(port: u16, path: &str, headers: &str) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).ok()?;
+    let end = all.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    Some(all.split_off(end))
+}
+
+const LISTENERS: u32 = 50;
+/// From the answer to the BYE of a call.
+const TALK: Duration = Duration::from_secs(5);
+/// Bytes of a range: one second of the recordings.
+const RANGE: u64 = 32_000;
+/// Processor time of the capture thread with listeners, as a multiple of that without. It measures the levels of the live
+/// page, five packets a second of each voice.
+const MOST_MORE: f64 = 1.3;
