@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::call::conversation::{AnsweredElsewhere, LiveSnapshot, RecordingPolicy};
+use crate::call::conversation::{LiveSnapshot, RecordingPolicy};
+use crate::call::decision::AnsweredElsewhere;
 use crate::call::leg::Leg;
 use crate::call::record::{CallProblem, CallRecord, LegRecord, ProblemKind};
 
@@ -46,6 +47,15 @@ impl ToldStage {
         }
     }
 
+    /// Restores whether an earlier process told of the call.
+    pub(crate) fn restore_told(&mut self, is_told: bool) {
+        *self = match (&*self, is_told) {
+            (Self::Gathering { .. }, is_told) => Self::Gathering { is_told },
+            (_, true) => Self::Told(LiveSnapshot::default()),
+            (_, false) => Self::Settled,
+        };
+    }
+
     /// Records the state of the call that is told. Returns whether it differs from the last one.
     pub(crate) fn tell(&mut self, snapshot: LiveSnapshot) -> bool {
         let is_new = self.told() != Some(&snapshot);
@@ -62,23 +72,23 @@ pub(crate) enum CallOrigin {
     Seen,
     /// It continues the call with this id, which ended by a media timeout and is heard again.
     Continues(String),
-    /// It was restored from the spools of an earlier process, with the legs that that process had assigned.
-    Restored,
     /// An earlier process had it, with this record, and left no spool.
     Left(Box<CallRecord>),
 }
 
 impl CallOrigin {
-    /// Returns whether an earlier process had the call.
-    pub(crate) const fn is_restored(&self) -> bool {
-        matches!(self, Self::Restored | Self::Left(_))
-    }
-
     /// Returns the record that an earlier process had, if it left no spool.
     pub(crate) fn earlier_record(&self) -> Option<&CallRecord> {
         match self {
             Self::Left(record) => Some(record),
-            Self::Seen | Self::Continues(_) | Self::Restored => None,
+            Self::Seen | Self::Continues(_) => None,
+        }
+    }
+
+    /// Takes over the origin of a call that is absorbed, if this call has no earlier call of its own.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        if matches!((&self, &other), (Self::Seen, Self::Continues(_))) {
+            *self = other;
         }
     }
 
@@ -86,7 +96,7 @@ impl CallOrigin {
     pub(crate) const fn continues(&self) -> Option<&String> {
         match self {
             Self::Continues(id) => Some(id),
-            Self::Seen | Self::Restored | Self::Left(_) => None,
+            Self::Seen | Self::Left(_) => None,
         }
     }
 }
@@ -128,9 +138,14 @@ impl CallRecording {
         self.is_committed
     }
 
-    /// Records that delivery may register the call from now on.
-    pub(crate) const fn commit(&mut self) {
-        self.is_committed = true;
+    /// Records that delivery may register the call from now on. Returns whether this is new.
+    pub(crate) const fn commit(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_committed, true)
+    }
+
+    /// Restores whether delivery may have registered the call, as an earlier process stored it.
+    pub(crate) const fn restore_commitment(&mut self, is_committed: bool) {
+        self.is_committed = is_committed;
     }
 
     /// Returns whether the `[[rules]]` of the configuration allow to record and register the call.
@@ -164,10 +179,10 @@ impl CallRecording {
         self.segments
     }
 
-    /// Records the number of announced segments.
-    pub(crate) const fn announce_segments(&mut self, segments: u32) {
+    /// Records the number of announced segments. Returns whether delivery may register the call only from now on.
+    pub(crate) const fn announce_segments(&mut self, segments: u32) -> bool {
         self.segments = segments;
-        self.is_committed = true;
+        self.commit()
     }
 }
 
@@ -177,6 +192,7 @@ pub(crate) struct CallNotes {
     problems: Vec<CallProblem>,
     compacted_legs: Vec<LegRecord>,
     answered_elsewhere: Option<AnsweredElsewhere>,
+    adopted_legs: Vec<String>,
 }
 
 impl CallNotes {
@@ -217,11 +233,24 @@ impl CallNotes {
         let room = MAX_COMPACTED_LEGS.saturating_sub(self.compacted_legs.len());
         self.compacted_legs.extend(other.compacted_legs.into_iter().take(room));
         self.answered_elsewhere = self.answered_elsewhere.take().or(other.answered_elsewhere);
+        other.adopted_legs.into_iter().for_each(|leg| self.adopt_leg(leg));
     }
 
     /// Returns the party that took the call although the call did not ring it, if any did.
     pub(crate) const fn answered_elsewhere(&self) -> Option<&AnsweredElsewhere> {
         self.answered_elsewhere.as_ref()
+    }
+
+    /// Returns the names of the closed legs that came from another call.
+    pub(crate) fn adopted_legs(&self) -> &[String] {
+        &self.adopted_legs
+    }
+
+    /// Records that a closed leg came from another call. Its own spool names that call.
+    pub(crate) fn adopt_leg(&mut self, name: String) {
+        if self.adopted_legs.len() < MAX_ADOPTED_LEGS && !self.adopted_legs.contains(&name) {
+            self.adopted_legs.push(name);
+        }
     }
 
     /// Records the party that took the call although the call did not ring it.
@@ -232,10 +261,22 @@ impl CallNotes {
 
 /// Unanswered legs listed in a record, e.g. attempts of a queue. Further ones add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
+/// Most closed legs of other calls that a call takes over: all legs of a call.
+const MAX_ADOPTED_LEGS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_earlier_call_of_an_absorbed_call_is_kept() {
+        let mut origin = CallOrigin::Seen;
+        origin.absorb(CallOrigin::Continues("first".to_owned()));
+        assert_eq!(origin.continues().map(String::as_str), Some("first"));
+        origin.absorb(CallOrigin::Continues("second".to_owned()));
+        origin.absorb(CallOrigin::Seen);
+        assert_eq!(origin.continues().map(String::as_str), Some("first"), "its own earlier call");
+    }
 
     #[test]
     fn absorbed_notes_are_kept_once_of_each_kind() {

@@ -50,15 +50,6 @@ pub(crate) struct Conversation {
     pub(crate) notes: CallNotes,
 }
 
-/// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AnsweredElsewhere {
-    /// Time of the answer.
-    pub(crate) at: Timestamp,
-    /// Extension that took the call; `None` for an outside telephone.
-    pub(crate) extension: Option<String>,
-}
-
 /// The fields of a live call whose change triggers a `CallEvent::Changed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LiveSnapshot {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::call::config::Config;
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::decision::ReferRequest;
 use crate::call::keys::{CallKey, LegKey};
 use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
@@ -272,84 +273,77 @@ fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
     number.bytes().rev().filter(u8::is_ascii_digit).take(COMPARED_DIGITS)
 }
 
-/// A captured REFER request (RFC 3515). The next INVITE to its target belongs to the transferred call.
+/// A REFER of a live call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Referral {
-    /// Capture time of the REFER.
-    pub(crate) at: Timestamp,
-    /// Number or name in the Refer-To header, to which the call is transferred.
-    pub(crate) target: Option<String>,
-    /// Call-ID of the dialog that the new INVITE shall replace (attended transfer).
-    pub(crate) replaces: Option<String>,
-    /// Receiver of the REFER, which is asked to send the INVITE.
-    pub(crate) asked: Endpoint,
     /// Call that the REFER's leg belongs to.
     pub(crate) conversation: CallKey,
-    /// Numbers of the parties of the REFER's call. The INVITE that the REFER causes names one of them as its caller.
-    pub(crate) parties: Vec<String>,
-    /// CSeq number of the REFER. A second REFER to the same target has another one.
-    pub(crate) cseq: u32,
-    /// Time from which no INVITE belongs to the REFER any more, because a NOTIFY said that the transfer is over.
-    pub(crate) over_at: Option<Timestamp>,
-    /// Time of the first INVITE that the REFER caused. Only further INVITEs of the same burst belong to the REFER.
-    pub(crate) spent_at: Option<Timestamp>,
-    /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a separate, related call.
-    pub(crate) on_anchor: bool,
+    /// Leg in which the REFER was sent.
+    pub(crate) leg: LegKey,
+    /// The REFER, as it is stored.
+    pub(crate) request: ReferRequest,
 }
 
 impl Referral {
     /// Reads a REFER that was sent in a leg of a call.
-    pub(crate) fn read(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>, conversation: CallKey) -> Option<Self> {
+    pub(crate) fn read(
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
+        (leg, conversation): (LegKey, CallKey),
+    ) -> Option<Self> {
         let refer_to = ReferTo::parse(&message.header("Refer-To")?)?;
-        Some(Self {
+        let request = ReferRequest {
             at: datagram.at,
             target: refer_to.target.uri.user.clone(),
             replaces: refer_to.replaces.map(|r| r.call_id),
             asked: datagram.dst,
-            conversation,
             parties: Vec::new(),
             cseq: message.cseq().map_or(0, |cseq| cseq.number),
             over_at: None,
             spent_at: None,
             on_anchor: false,
-        })
+        };
+        Some(Self { conversation, leg, request })
     }
 
     /// Returns whether a new leg is the INVITE that the REFER asked for.
     pub(crate) fn causes(&self, signature: &LegSignature<'_>, keys: &CorrelationKeys) -> bool {
-        let is_over = self.over_at.is_some_and(|over| signature.at > over);
-        let in_time = signature.at.since(self.at) <= REFER_WINDOW && !is_over;
-        let replaced = self.replaces.is_some() && self.replaces == keys.replaces;
-        let is_unspent = self.spent_at.is_none_or(|spent| signature.at.since(spent) <= RING_BURST);
+        let ReferRequest { at, target, replaces, asked, over_at, spent_at, .. } = &self.request;
+        let is_over = over_at.is_some_and(|over| signature.at > over);
+        let in_time = signature.at.since(*at) <= REFER_WINDOW && !is_over;
+        let replaced = replaces.is_some() && *replaces == keys.replaces;
+        let is_unspent = spent_at.is_none_or(|spent| signature.at.since(spent) <= RING_BURST);
         in_time
             && is_unspent
-            && signature.hop.0.same_host(self.asked)
-            && (replaced || same_number(self.target.as_deref(), signature.to) && self.is_in_name_of_party(signature))
+            && signature.hop.0.same_host(*asked)
+            && (replaced || same_number(target.as_deref(), signature.to) && self.is_in_name_of_party(signature))
     }
 
     /// Returns whether another REFER is a retransmission of this one, or its copy at another hop.
     pub(crate) fn is_repeated_by(&self, other: &Self) -> bool {
-        self.conversation == other.conversation && self.target == other.target && self.cseq == other.cseq
+        let key = |referral: &Self| (referral.conversation, referral.request.cseq);
+        key(self) == key(other) && self.request.target == other.request.target
     }
 
     /// Notes the end of the transfer. A PBX may report success a moment before it calls the target.
     pub(crate) fn note_end(&mut self, at: Timestamp, end: TransferEnd) {
         let over = if end == TransferEnd::Failed { at } else { at + PAIR_WINDOW };
-        self.over_at = Some(self.over_at.map_or(over, |known| known.min(over)));
+        self.request.over_at = Some(self.request.over_at.map_or(over, |known| known.min(over)));
     }
 
     /// Returns whether a leg names a party of the REFER's call as its caller, or names no caller.
     fn is_in_name_of_party(&self, signature: &LegSignature<'_>) -> bool {
         let is_number = |from: &str| from.contains(|c: char| c.is_ascii_digit());
         signature.from.is_none_or(|from| {
-            !is_number(from) || self.parties.iter().any(|party| same_number(Some(party), Some(from)))
+            !is_number(from) || self.request.parties.iter().any(|party| same_number(Some(party), Some(from)))
         })
     }
 
     /// Returns whether a new leg retrieves the call that the REFER parked: it calls the REFER's target at the PBX that
     /// received the REFER. There is no time limit.
     pub(crate) fn is_retrieved_by(&self, signature: &LegSignature<'_>) -> bool {
-        signature.hop.1.same_host(self.asked) && !self.on_anchor && same_number(self.target.as_deref(), signature.to)
+        let ReferRequest { asked, on_anchor, target, .. } = &self.request;
+        signature.hop.1.same_host(*asked) && !on_anchor && same_number(target.as_deref(), signature.to)
     }
 }
 

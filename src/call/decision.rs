@@ -92,6 +92,95 @@ pub enum MissingKeyReason {
     NoKeys,
 }
 
+/// The conversation of a leg, and the evidence for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegAssignment {
+    /// Id of the conversation.
+    pub conversation: String,
+    /// Rule by which the leg joined the conversation. `None` for the conversation's first leg.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<CorrelationRule>,
+    /// Rule that confirmed the join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_by: Option<CorrelationRule>,
+    /// Address of the machine that sent the leg, if the machine received the call at another address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Endpoint>,
+    /// Ids of other conversations to which the leg could belong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<String>,
+}
+
+/// The state of a leg's conversation that no message of the leg shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConversationState {
+    /// Id of the conversation.
+    pub conversation: String,
+    /// Capture time of the conversation's first message, ns since the Unix epoch.
+    pub created_at_ns: i64,
+    /// Ids of the related conversations, each with the rule that related it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relations: Vec<(String, CorrelationRule)>,
+    /// Id of the conversation that this one continues after a silence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<String>,
+    /// Party that took the call although the call did not ring it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_elsewhere: Option<AnsweredElsewhere>,
+    /// Whether the heuristic rules must leave the conversation alone.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub closed_to_heuristics: bool,
+    /// Whether events have announced the conversation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_told: bool,
+    /// Whether delivery may have registered the conversation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_committed: bool,
+    /// Names of closed legs that came from another conversation, each with the rule that joined it. The legs' own spools
+    /// name the other conversation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adopted_legs: Vec<(String, Option<CorrelationRule>)>,
+}
+
+/// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredElsewhere {
+    /// Time of the answer.
+    pub at: Timestamp,
+    /// Extension that took the call; `None` for an outside telephone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<String>,
+}
+
+/// A captured REFER request (RFC 3515). The next INVITE to its target belongs to the transferred call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferRequest {
+    /// Capture time of the REFER.
+    pub at: Timestamp,
+    /// Number or name in the Refer-To header, to which the call is transferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Call-ID of the dialog that the new INVITE shall replace (attended transfer).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// Receiver of the REFER, which is asked to send the INVITE.
+    pub asked: Endpoint,
+    /// Numbers of the parties of the REFER's call. The INVITE that the REFER causes names one of them as its caller.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parties: Vec<String>,
+    /// CSeq number of the REFER. A second REFER to the same target has another one.
+    pub cseq: u32,
+    /// Time from which no INVITE belongs to the REFER any more, because a NOTIFY said that the transfer is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_at: Option<Timestamp>,
+    /// Time of the first INVITE that the REFER caused. Only further INVITEs of the same burst belong to the REFER.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent_at: Option<Timestamp>,
+    /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a separate, related call.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_anchor: bool,
+}
+
 /// One decision about a leg.
 #[expect(clippy::large_enum_variant, reason = "a leg has one `End`; a box would cost every reader a look behind it")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,15 +208,13 @@ pub enum Decision {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<CorrelationRule>,
     },
-    /// The leg was moved to another conversation, or the rule that joined it changed.
-    Join {
-        /// Id of the conversation.
-        conversation: String,
-        /// Rule by which the leg joined the conversation. `None` for the conversation's first leg.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        by: Option<CorrelationRule>,
-    },
-    /// The leg's conversation is related to another one.
+    /// The leg was moved to another conversation, or the evidence for its conversation changed.
+    Join(LegAssignment),
+    /// The state of the leg's conversation changed.
+    Conversation(Box<ConversationState>),
+    /// A REFER was sent in the leg, or its state changed.
+    Refer(Box<ReferRequest>),
+    /// The leg's conversation is related to another one. Only earlier versions wrote this decision.
     Relate {
         /// Id of the other conversation.
         conversation: String,
@@ -146,6 +233,15 @@ pub enum Decision {
         ssrc: Ssrc,
         /// Side that sends the stream.
         side: Side,
+    },
+    /// Facts about a stream that its packets do not show again, if they are not the usual ones.
+    StreamOrigin {
+        /// Number of the stream.
+        stream: u32,
+        /// Side that sends the stream.
+        sender: Side,
+        /// Whether the leg had announced source and destination when the stream began.
+        announced: [bool; 2],
     },
     /// A stream belongs to a further audio m-line of its side: it is heard together with the streams of the first one.
     FurtherLine {

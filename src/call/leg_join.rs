@@ -28,12 +28,22 @@ impl LegJoin {
         self.by == Some(CorrelationRule::AgreeingNumbers) && self.confirmed_by.is_none()
     }
 
+    /// Returns the rule that has confirmed the join.
+    pub(crate) const fn confirmed_by(&self) -> Option<CorrelationRule> {
+        self.confirmed_by
+    }
+
+    /// Restores the rules of a join that an earlier process stored.
+    pub(crate) const fn restore(&mut self, by: Option<CorrelationRule>, confirmed_by: Option<CorrelationRule>) {
+        (self.by, self.confirmed_by) = (by, confirmed_by);
+    }
+
     /// Returns whether a rule has confirmed the join.
     pub(crate) const fn is_confirmed(&self) -> bool {
         self.confirmed_by.is_some()
     }
 
-    /// Records the rule that confirms a weak join.
+    /// Records the rule that confirms the join.
     pub(crate) const fn confirm(&mut self, by: CorrelationRule) {
         self.confirmed_by = Some(by);
     }

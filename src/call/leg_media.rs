@@ -13,6 +13,7 @@ pub(crate) struct LegMedia {
     last_at: Option<Timestamp>,
     refused_packets: u64,
     watched_state: Option<(u32, bool)>,
+    missed_watch_at: Option<Timestamp>,
 }
 
 impl LegMedia {
@@ -82,5 +83,15 @@ impl LegMedia {
     /// Returns whether it has changed.
     pub(crate) fn note_watched_state(&mut self, state: (u32, bool)) -> bool {
         self.watched_state.replace(state) != Some(state)
+    }
+
+    /// Records that a watch on the voices was due while the packets were not there.
+    pub(crate) fn miss_watch(&mut self, at: Timestamp) {
+        self.missed_watch_at = self.missed_watch_at.max(Some(at));
+    }
+
+    /// Returns and forgets the time of the newest watch that was due while the packets were not there.
+    pub(crate) const fn take_missed_watch(&mut self) -> Option<Timestamp> {
+        self.missed_watch_at.take()
     }
 }

@@ -1,7 +1,7 @@
 //! RTP streams of a leg: one per SSRC and flow (RFC 3550).
 
 use crate::call::content::{StreamWatch, WatchedVoice};
-use crate::call::decision::PayloadFormat;
+use crate::call::decision::{Decision, PayloadFormat};
 use crate::call::engine::levels::StreamLevel;
 use crate::call::keys::LegKey;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
@@ -184,6 +184,13 @@ pub(crate) enum PacketOutcome {
 }
 
 impl RtpStream {
+    /// Returns the decision that stores the facts about the stream's beginning, unless they are the usual ones.
+    pub(crate) fn origin(&self, stream: u32) -> Option<Decision> {
+        let (sender, announced) = (self.sender, self.announced);
+        let is_usual = sender == self.side && announced == [false, false];
+        (!is_usual).then_some(Decision::StreamOrigin { stream, sender, announced })
+    }
+
     /// Creates a stream without packets. `flow` is source and destination.
     pub(crate) fn new(flow: (Endpoint, Endpoint), ssrc: Ssrc, side: Side) -> Self {
         Self {

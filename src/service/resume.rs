@@ -34,6 +34,19 @@ pub fn resume(
     spool: &mut DiskSpool,
     is_over: &dyn Fn(&str) -> bool,
 ) -> Result<HashSet<String>, SpoolError> {
+    resume_at(engine, spool, is_over, wall_clock())
+}
+
+/// Reads the spool back as [`resume`] does, for a recorder that starts at `now` of the wall clock.
+///
+/// # Errors
+/// When the folder cannot be read, or a spool is of a newer version.
+pub fn resume_at(
+    engine: &mut Engine,
+    spool: &mut DiskSpool,
+    is_over: &dyn Fn(&str) -> bool,
+    now: Timestamp,
+) -> Result<HashSet<String>, SpoolError> {
     let legs = find_legs(spool, is_over)?;
     for leg in &legs {
         recall_leg(engine, leg);
@@ -43,7 +56,10 @@ pub fn resume(
     loop {
         match sequence.next_item() {
             Ok(None) => break,
-            Ok(Some((_, RestoreItem::Packet(packet)))) => engine.handle_datagram(&packet.datagram(), &mut sink),
+            Ok(Some((leg, RestoreItem::Packet(packet)))) => {
+                engine.route_restored_packet(&legs[leg].name, &packet.datagram());
+                engine.handle_datagram(&packet.datagram(), &mut sink);
+            }
             Ok(Some((leg, RestoreItem::Decided(decided)))) => {
                 // The time of a restart comes from the wall clock, which may be ahead. So the decision `Restart` must
                 // not advance the timers of the engine.
@@ -57,8 +73,8 @@ pub fn resume(
         }
     }
     if !legs.is_empty() {
-        let now = wall_clock().offset(engine.wall_offset_ns().saturating_neg());
-        engine.handle_restart(now, &mut sink);
+        sink.is_read = true;
+        engine.handle_restart(now.offset(engine.wall_offset_ns().saturating_neg()), &mut sink);
     }
     let names = sink.names;
     spool.start_rolling_file();
@@ -132,9 +148,9 @@ fn is_damaged(error: &SpoolError) -> bool {
 
 /// Receives the output of the engine while the spool is read.
 ///
-/// For a leg with a file, writes only the decisions that may be missing in the file: `Start`, `End`, `Join` and
-/// `Restart`. They may occur twice in a file without harm. For a leg without a file, writes everything, as for a new
-/// leg.
+/// For a leg with a file, writes only the decisions that may be missing in the file: `Start`, `End` and `Restart`, which
+/// may occur twice in a file without harm, and new decisions about the leg's call. For a leg without a file, writes
+/// everything, as for a new leg.
 struct ResumeSink<'a> {
     spool: &'a mut DiskSpool,
     /// Legs that have a spool file, by name.
@@ -143,12 +159,14 @@ struct ResumeSink<'a> {
     filed: HashMap<LegId, bool>,
     /// Names of all legs that the engine has opened.
     names: HashSet<String>,
+    /// Whether the spools were read to their end, so that the decisions of the engine are new.
+    is_read: bool,
 }
 
 impl<'a> ResumeSink<'a> {
     fn new(spool: &'a mut DiskSpool, legs: &'a [RestorableLeg]) -> Self {
         let by_name = legs.iter().filter(|leg| leg.has_file()).map(|leg| (leg.name.as_str(), leg)).collect();
-        Self { spool, by_name, filed: HashMap::new(), names: HashSet::new() }
+        Self { spool, by_name, filed: HashMap::new(), names: HashSet::new(), is_read: false }
     }
 }
 
@@ -171,14 +189,16 @@ impl LegSink for ResumeSink<'_> {
     }
 
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
-        use Decision::{End, Join, Restart, Start};
+        use Decision::{Conversation, End, Join, Refer, Restart, Start};
         let filed = self.filed.get(&leg).copied();
         if let (End { .. }, Some(false)) = (decision, filed) {
             // Only a part of the media was read back, so without this decision the packet counts in `End` would be
             // taken as complete.
             self.spool.decide(leg, at, &Restart { away_ms: 0 });
         }
-        if filed.is_none() || matches!(decision, Start | End { .. } | Join { .. } | Restart { .. }) {
+        if filed.is_none() || matches!(decision, Start | End { .. } | Restart { .. })
+            || self.is_read && matches!(decision, Join(_) | Conversation(_) | Refer(_))
+        {
             self.spool.decide(leg, at, decision);
         }
     }

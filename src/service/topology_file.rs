@@ -1,10 +1,11 @@
 //! The file `topology.json` in the state folder: which IP addresses belong to one machine, as earlier calls showed.
 //! Each line is one fact.
 //!
-//! The file saves a restarted service from learning the facts again. If the file cannot be read or written, only this
-//! advantage is lost.
+//! The file saves a restarted service from learning the facts again. A change of the machines is written at once, because
+//! live calls rest on it. If the file cannot be read or written, only this advantage is lost.
 
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,13 +25,15 @@ enum StoredFact {
     Unknown,
 }
 
-/// Writes the facts to the file, at most once in [`WRITE_PAUSE`].
+/// Writes the facts to the file: a change of the machines at once, and counts at most once in [`WRITE_PAUSE`].
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,
     /// Newest facts, if they are not written yet.
     pending: Option<Vec<MachinePair>>,
     written_at: Option<Instant>,
+    /// Pairs in the file that count as one machine.
+    machines: Vec<(IpAddr, IpAddr)>,
     /// Whether the last write failed. Only the first failure is logged.
     has_failed: bool,
 }
@@ -38,13 +41,14 @@ pub(super) struct TopologyFile {
 impl TopologyFile {
     /// Creates the writer for the file in the state folder.
     pub(super) fn new(state: &Path) -> Self {
-        Self { path: state.join(FILE_NAME), pending: None, written_at: None, has_failed: false }
+        Self { path: state.join(FILE_NAME), pending: None, written_at: None, machines: Vec::new(), has_failed: false }
     }
 
-    /// Sets the current facts. Writes them at once, unless the file was written a moment ago.
+    /// Sets the current facts. Writes them at once, unless only counts changed and the file was written a moment ago.
     pub(super) fn update(&mut self, facts: Vec<MachinePair>) {
+        let has_changed = machines(&facts) != self.machines;
         self.pending = Some(facts);
-        self.write_due();
+        if has_changed { self.write() } else { self.write_due() }
     }
 
     /// Writes waiting facts, if [`WRITE_PAUSE`] has passed since the last write.
@@ -59,6 +63,7 @@ impl TopologyFile {
         let Some(facts) = self.pending.take() else { return };
         self.written_at = Some(monotonic());
         let result = replace_file(&self.path, &facts);
+        self.machines = machines(&facts);
         if let Err(error) = &result
             && !self.has_failed
         {
@@ -66,6 +71,11 @@ impl TopologyFile {
         }
         self.has_failed = result.is_err();
     }
+}
+
+/// Returns the pairs that count as one machine.
+fn machines(facts: &[MachinePair]) -> Vec<(IpAddr, IpAddr)> {
+    facts.iter().filter(|fact| fact.is_believed()).map(|fact| (fact.a, fact.b)).collect()
 }
 
 /// Reads the facts that an earlier process wrote. Returns none if there is no file. A file that cannot be read is
@@ -135,15 +145,28 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_written_once_a_minute_and_at_the_end() {
+    fn counts_are_written_once_a_minute_and_at_the_end() {
+        let state = tempfile::tempdir().expect("a folder");
+        let mut file = TopologyFile::new(state.path());
+        file.update(facts());
+        let mut more = facts();
+        more[0].seen += 1;
+        file.update(more.clone());
+        file.write_due();
+        assert_eq!(load(state.path()), facts(), "a moment after the last write");
+        file.write();
+        assert_eq!(load(state.path()), more);
+    }
+
+    #[test]
+    fn changed_machines_are_written_at_once() {
         let state = tempfile::tempdir().expect("a folder");
         let mut file = TopologyFile::new(state.path());
         file.update(Vec::new());
         file.update(facts());
-        file.write_due();
-        assert_eq!(load(state.path()), [], "a moment after the last write");
-        file.write();
         assert_eq!(load(state.path()), facts());
+        file.update(Vec::new());
+        assert_eq!(load(state.path()), []);
     }
 
     #[test]

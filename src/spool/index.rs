@@ -7,7 +7,7 @@
 //! is checked against the file; a file without an index is read from its beginning.
 
 use super::format::{self, CUSTOM_OVERHEAD, padded};
-use crate::call::decision::Decision;
+use crate::call::decision::{Decision, LegAssignment};
 
 /// A run of blocks that a restart must read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl SpoolIndex {
     /// Updates the index with the facts about the whole leg that a decision contains.
     pub(super) fn apply_decision(&mut self, decision: &Decision) {
         match decision {
-            Decision::Begin { conversation, .. } | Decision::Join { conversation, .. } => {
+            Decision::Begin { conversation, .. } | Decision::Join(LegAssignment { conversation, .. }) => {
                 self.conversation.clone_from(conversation);
             }
             Decision::End { .. } => self.has_end = true,

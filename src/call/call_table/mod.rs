@@ -434,6 +434,16 @@ impl CallTable {
         }
     }
 
+    /// Routes a flow to a leg, even if the flow has another route.
+    pub(crate) fn replace_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) {
+        if let Some(former) = self.flows.remove(&flow)
+            && let Some(leg) = self.legs.get_mut(former.slot)
+        {
+            leg.links.flows.retain(|known| *known != flow);
+        }
+        self.add_route(flow, route);
+    }
+
     /// Sets the stream to which the next packet of a flow probably belongs.
     pub(crate) fn set_route_stream(&mut self, flow: (Endpoint, Endpoint), stream: usize) {
         if let Some(route) = self.flows.get_mut(&flow) {

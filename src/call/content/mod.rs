@@ -201,11 +201,6 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether two legs have matching blocks, as far as both were watched.
-    pub(crate) fn has_relay(&self, a: LegId, b: LegId) -> bool {
-        self.pairs.get(&pair_key(a, b)).is_some_and(|counts| counts.reported > 0)
-    }
-
     /// Removes a leg, its watches and its counts.
     pub(crate) fn forget_leg(&mut self, leg: LegId) {
         let Some(content) = self.legs.remove(&leg) else { return };

@@ -91,7 +91,7 @@ impl Correlator<'_> {
     }
 
     /// Returns the alias of a leg that a proof joined to the leg `slot`, if it shares no host with any leg of the call.
-    pub(crate) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
+    pub(super) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
         let leg = self.table.leg(slot)?;
         if self.table.legs_of(leg.call()).any(|l| shares_host(signature, l)) {
             return None;
@@ -228,20 +228,27 @@ impl Correlator<'_> {
 
     /// Returns a leg and the legs of its call that it caused.
     pub(crate) fn caused_legs(&self, slot: LegKey) -> Vec<LegKey> {
-        let mut slots = vec![slot];
-        let call = self.table.leg(slot).map_or(&[][..], |leg| self.table.keys_of(leg.call()));
-        for other in call.iter().copied().filter(|other| *other != slot) {
-            let Some(leg) = self.table.leg(other) else { continue };
-            let is_caused = slots
-                .iter()
-                .filter_map(|s| self.table.leg(*s))
-                .any(|l| l.machines().1.same_host(leg.machines().0) && l.created_at <= leg.created_at);
-            if is_caused {
-                slots.push(other);
-            }
+        let mut found = vec![slot];
+        let keys = self.table.leg(slot).map_or(&[][..], |leg| self.table.keys_of(leg.call()));
+        let mut next = 0;
+        while let Some(cause) = found.get(next).and_then(|key| self.table.leg(*key)) {
+            let is_new = |key: &&LegKey| !found.contains(key);
+            let is_caused = |key: &&LegKey| self.table.leg(**key).is_some_and(|leg| is_caused_by(leg, cause));
+            let caused: Vec<LegKey> = keys.iter().filter(is_new).filter(is_caused).copied().collect();
+            found.extend(caused);
+            next += 1;
         }
-        slots
+        found
     }
+}
+
+/// Returns whether the receiver of one leg sent another leg. The other leg may have been captured a moment before, unless
+/// the legs would then be the cause of each other.
+fn is_caused_by(leg: &Leg, cause: &Leg) -> bool {
+    let in_order = cause.created_at <= leg.created_at;
+    let in_disorder = cause.created_at.since(leg.created_at) <= CLOCK_SKEW
+        && !leg.machines().1.same_host(cause.machines().0);
+    cause.machines().1.same_host(leg.machines().0) && (in_order || in_disorder)
 }
 
 fn alias_of(slot: LegKey, leg: &Leg, order: CauseOrder, signature: &LegSignature<'_>) -> MachineAlias {

@@ -1,7 +1,7 @@
 //! Commands: the changes of calls that correlation decides, and that the engine applies.
 
-use crate::call::conversation::AnsweredElsewhere;
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::{CallKey, LegKey};
 use crate::net::Endpoint;
 

@@ -21,32 +21,40 @@ impl Correlator<'_> {
         if own == other {
             return self.confirm_by_content(relay);
         }
-        if let Some((key, into)) = self.wrongly_joined(relay) {
-            let mut commands = self.move_caused_legs(key, into);
-            commands.extend(self.link_by_content(relay));
-            return commands;
+        if let Some((legs, into)) = self.wrongly_joined(relay) {
+            let moved = Command::Move { legs, into, by };
+            return [moved].into_iter().chain(self.link_by_content(relay)).chain(self.confirmations(relay)).collect();
         }
         // Two legs that both arrive at the machine, e.g. in a conference, stay two calls.
         let has_sent_one = relay.cause.2 == Side::Callee || relay.effect.2 == Side::Caller;
         match self.join_calls(own, other, by) {
             merge @ Command::Merge { into, .. } if has_sent_one => {
-                let linked = self.link_by_content(relay);
+                let linked = self.link_by_content(relay).into_iter().chain(self.confirmations(relay));
                 [merge].into_iter().chain(linked).chain([Command::Announce { call: into }]).collect()
             }
             _ => vec![Command::Relate { a: own, b: other, why: by }],
         }
     }
 
-    /// Confirms the weak join of two legs of one call.
+    /// Confirms the joins of two legs of one call.
     fn confirm_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
-        let keys = [relay.cause.1, relay.effect.1].into_iter();
-        let weak = keys.filter(|key| self.table.leg(*key).is_some_and(|leg| leg.join.is_weak()));
-        let confirmed = weak.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent });
-        confirmed.chain(self.learn_by_content(relay)).collect()
+        self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Returns the leg that was joined to the wrong call by its number, and the right call for it.
-    fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(LegKey, CallKey)> {
+    /// Confirms those legs of a relay that were joined by their numbers. A later relay of such a leg to another call does not
+    /// show that the join was wrong.
+    fn confirmations(&self, relay: ProvenRelay) -> impl Iterator<Item = Command> {
+        let rests_on_numbers = |leg: &Leg| leg.join.by().is_some_and(CorrelationRule::rests_on_numbers);
+        let keys = [relay.cause.1, relay.effect.1].into_iter();
+        let open = keys.filter(move |key| {
+            self.table.leg(*key).is_some_and(|leg| rests_on_numbers(leg) && !leg.join.is_confirmed())
+        });
+        open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
+    }
+
+    /// Returns the leg that was joined to the wrong call by its number, with the legs that it caused, and the right call for
+    /// them. Returns `None` if these legs are the whole call: then the call as a whole belongs to the other one.
+    fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(Vec<LegKey>, CallKey)> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         let joined_by = |key: LegKey| {
             let leg = self.table.leg(key)?;
@@ -55,13 +63,14 @@ impl Correlator<'_> {
             (!is_confirmed).then_some((by.is_confirmed_by_answer(), key))
         };
         let (_, key) = [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(is_stronger, _)| *is_stronger)?;
-        let partner = if key == effect { cause } else { effect };
-        let call = self.table.leg(partner)?.call();
-        self.may_gain(call, 1).then_some((key, call))
+        let (own, partner) = (self.table.leg(key)?.call(), if key == effect { cause } else { effect });
+        let (legs, call) = (self.caused_legs(key), self.table.leg(partner)?.call());
+        let is_movable = legs.len() < self.table.keys_of(own).len() && self.may_gain(call, legs.len());
+        is_movable.then_some((legs, call))
     }
 
-    /// Returns whether another leg of the call confirms a leg that was joined by its number. Its content confirms it,
-    /// or, for a rule that an answer confirms, an answer at the same moment.
+    /// Returns whether another leg of the call confirms a leg that was joined by its number: for a rule that an answer
+    /// confirms, by an answer at the same moment.
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
         let mut others = self.table.legs_of(leg.call());
         let answered = leg.dialog.answered.map(|(at, _)| at);
@@ -69,20 +78,7 @@ impl Correlator<'_> {
             let at = other.dialog.answered.map(|(at, _)| at);
             answered.zip(at).is_some_and(|(a, b)| a.distance(b) <= PBX_REACTION)
         };
-        others.any(|other| {
-            other.id != leg.id
-                && (self.content.has_relay(leg.id, other.id) || by.is_confirmed_by_answer() && is_together(other))
-        })
-    }
-
-    /// Moves a leg to the call with the same sound, together with the legs that the leg caused.
-    fn move_caused_legs(&self, key: LegKey, into: CallKey) -> Vec<Command> {
-        let own = self.table.leg(key).map(Leg::call);
-        let legs = self.caused_legs(key);
-        if own.is_none_or(|own| legs.len() >= self.table.keys_of(own).len()) {
-            return Vec::new();
-        }
-        vec![Command::Move { legs, into, by: CorrelationRule::MediaContent }]
+        by.is_confirmed_by_answer() && others.any(|other| other.id != leg.id && is_together(other))
     }
 
     /// Counts the addresses of a relay as one machine within the call, so that its legs get their roles.

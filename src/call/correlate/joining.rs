@@ -8,11 +8,11 @@ use crate::call::keys::CallKey;
 impl Correlator<'_> {
     /// Returns whether a rule may still join a leg to a call, or the call to another call.
     ///
-    /// A restored call stays as the earlier process had it. A call that has not settled was not announced yet, so it
+    /// A call of which an earlier process left no spool stays alone. A call that has not settled was not announced yet, so it
     /// may be joined. Content may also join a call that is only displayed. A rule about numbers must leave a call alone
     /// that has a known cause, or that could belong to several calls.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
-        let Some(call) = self.table.call(call).filter(|call| !call.origin.is_restored()) else { return false };
+        let Some(call) = self.table.call(call).filter(|call| call.origin.earlier_record().is_none()) else { return false };
         match by {
             CorrelationRule::MediaContent => !call.recording.is_committed(),
             CorrelationRule::MediaAddress | CorrelationRule::Refer => !call.stage.is_settled(),

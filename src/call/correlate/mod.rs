@@ -22,7 +22,6 @@ mod rule_list;
 mod transfer;
 
 use crate::call::call_table::CallTable;
-use crate::call::content::ContentIndex;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 use crate::call::leg::LegDraft;
@@ -75,8 +74,6 @@ pub(crate) struct Correlator<'a> {
     pub(crate) table: &'a CallTable,
     /// Extensions, and the hosts that are telephones or PBXs.
     pub(crate) plan: &'a NumberPlan,
-    /// Relays that the content of voices shows.
-    pub(crate) content: &'a ContentIndex,
     /// Capture time of the decision.
     pub(crate) now: Timestamp,
 }
@@ -138,11 +135,6 @@ impl Correlator<'_> {
             }
             _ => None,
         }
-    }
-
-    /// Returns the calls to which the call of a new leg is related, by the rules that only relate.
-    pub(crate) fn related_calls(&self, draft: &LegDraft) -> Vec<(CallKey, CorrelationRule)> {
-        related(&LegQuestion::about_draft(*self, draft)).collect()
     }
 
     /// Returns whether a new leg has no host in common with the legs of a call, but one machine links it with them.

@@ -1,10 +1,10 @@
 //! Decisions about a leg that is in a call already: it belongs to another call, is confirmed in its own, or is split off.
 
-use crate::call::conversation::AnsweredElsewhere;
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::rule_list::OPEN_LEG_RULES;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
+use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
 

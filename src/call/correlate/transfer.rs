@@ -5,7 +5,7 @@ use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CorrelationKeys, Referral};
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::keys::CallKey;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
 use crate::decode::UdpDatagram;
@@ -25,7 +25,7 @@ pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let referral = table.referrals().iter().rev().find(causes).filter(|r| table.call(r.conversation).is_some());
     let evidence = |referral: &Referral| {
         let evidence = Evidence::about_call(CorrelationRule::Refer, referral.conversation);
-        if referral.on_anchor { evidence.relating() } else { evidence }
+        if referral.request.on_anchor { evidence.relating() } else { evidence }
     };
     referral.map(evidence).into_iter().collect()
 }
@@ -41,23 +41,25 @@ impl Correlator<'_> {
     /// Reads a REFER that was sent in a leg.
     pub(crate) fn read_referral(
         &self,
-        leg: &Leg,
+        key: LegKey,
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
     ) -> Option<Referral> {
-        let mut referral = Referral::read(message, datagram, leg.call())?;
-        referral.on_anchor = self.is_anchor(leg);
+        let leg = self.table.leg(key)?;
+        let mut referral = Referral::read(message, datagram, (key, leg.call()))?;
+        referral.request.on_anchor = self.is_anchor(leg);
         let legs = self.table.legs_of(leg.call()).take(MAX_PARTY_LEGS);
-        referral.parties = legs.flat_map(|l| [l.parties.from.clone(), l.parties.to.clone()]).flatten().collect();
-        referral.parties.sort_unstable();
-        referral.parties.dedup();
+        let parties = &mut referral.request.parties;
+        *parties = legs.flat_map(|l| [l.parties.from.clone(), l.parties.to.clone()]).flatten().collect();
+        parties.sort_unstable();
+        parties.dedup();
         Some(referral)
     }
 
     /// Relates the consultation call that a REFER names: the Refer-To of an attended transfer contains the dialog of
     /// that call.
     pub(crate) fn referred_consultation(&self, referral: &Referral) -> Option<Command> {
-        let leg = self.table.with_call_id(referral.replaces.as_ref()?).first()?;
+        let leg = self.table.with_call_id(referral.request.replaces.as_ref()?).first()?;
         let evidence = Evidence::about_leg(CorrelationRule::ReferReplaces, self.table.leg(*leg)?.call(), *leg);
         self.join_or_relate(referral.conversation, evidence)
     }
@@ -65,17 +67,17 @@ impl Correlator<'_> {
     /// Joins or relates the call that a REFER caused, if its INVITE was captured shortly before the REFER. Returns the
     /// time of that INVITE, too.
     pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
-        let target = referral.target.as_deref()?;
+        let target = referral.request.target.as_deref()?;
         let is_caused = |l: &Leg| {
             l.call() != referral.conversation
-                && l.created_at >= referral.at
+                && l.created_at >= referral.request.at
                 && self.may_be_absorbed(l.call(), CorrelationRule::Refer)
                 && referral.causes(&l.signature(), &l.correlation_keys)
         };
-        let legs = self.table.correlation().legs_at(referral.asked, target).iter();
+        let legs = self.table.correlation().legs_at(referral.request.asked, target).iter();
         let (key, leg) = legs.filter_map(|key| Some((*key, self.table.leg(*key)?))).find(|(_, l)| is_caused(l))?;
         let evidence = Evidence::about_leg(CorrelationRule::Refer, leg.call(), key);
-        let evidence = if referral.on_anchor { evidence.relating() } else { evidence };
+        let evidence = if referral.request.on_anchor { evidence.relating() } else { evidence };
         Some((leg.created_at, self.join_or_relate(referral.conversation, evidence)?))
     }
 

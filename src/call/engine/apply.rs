@@ -1,9 +1,10 @@
 //! Applies the decisions of correlation. Only this module changes which legs form one call.
 
 use crate::call::correlate::{Command, LegMoment};
-use crate::call::correlation_keys::{CorrelationKeys, TransferEnd};
+use crate::call::correlation_keys::{CorrelationKeys, Referral, TransferEnd};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
+use crate::call::engine::stored::MAX_REFERRALS;
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
@@ -13,8 +14,12 @@ use crate::net::Endpoint;
 use crate::sip::SipMessage;
 
 impl Engine {
-    /// Applies commands in their order.
+    /// Applies commands in their order. While spools are read back, nothing is applied: the decisions of the earlier process
+    /// are read back, too, and they had more facts.
     pub(super) fn apply(&mut self, commands: impl IntoIterator<Item = Command>, sink: &mut dyn LegSink) {
+        if self.earlier.restore.is_reading() {
+            return;
+        }
         for command in commands {
             match command {
                 Command::Merge { from, into, by } => self.merge(from, into, by, sink),
@@ -27,20 +32,22 @@ impl Engine {
                 Command::Split { legs, why, alternatives } => self.apply_split(&legs, why, &alternatives, sink),
                 Command::Relate { a, b, why } => self.relate(a, b, why, sink),
                 Command::Confirm { leg, by } => {
-                    if let Some(leg) = self.table.leg_mut(leg) {
-                        leg.join.confirm(by);
+                    if let Some(found) = self.table.leg_mut(leg) {
+                        found.join.confirm(by);
+                        self.store_assignment(leg, sink);
                     }
                 }
-                Command::SetSendingMachine { leg, machine } => self.set_sending_machine(leg, machine),
+                Command::SetSendingMachine { leg, machine } => self.set_sending_machine(leg, machine, sink),
                 Command::LearnMachine { hosts, legs } => self.learn_proven_machine(hosts, legs),
                 Command::Announce { call } => {
                     self.apply_rules(call, sink);
-                    self.emit_update(call);
+                    self.emit_update(call, sink);
                 }
                 Command::MarkAnsweredElsewhere { call: key, by } => {
                     if let Some(call) = self.table.call_mut(key) {
                         call.notes.mark_answered_elsewhere(by);
-                        self.emit_update(key);
+                        self.store_call(key, sink);
+                        self.emit_update(key, sink);
                     }
                 }
             }
@@ -59,10 +66,11 @@ impl Engine {
     }
 
     /// Sets the machine that sent a leg.
-    pub(super) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint) {
+    pub(super) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot) {
             let machines = (machine, leg.machines().1);
             self.table.set_machines(slot, machines);
+            self.store_assignment(slot, sink);
         }
     }
 
@@ -73,18 +81,22 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) -> Option<(CallKey, CorrelationRule)> {
         let (by, calls) = (CorrelationRule::LateCause, self.correlator().late_cause(draft));
-        let Some((&into, others)) = calls.split_first() else { return self.join_late_middle(draft) };
+        let Some((&into, others)) = calls.split_first() else { return self.join_late_middle(draft, sink) };
         self.apply(others.iter().map(|&from| Command::Merge { from, into, by }), sink);
         Some((into, by))
     }
 
     /// Joins the hop between two nodes of a cluster to the call of the leg that it caused. The hop now has the alias of that
     /// leg: its sender and the receiver of the caller's leg are one machine.
-    fn join_late_middle(&mut self, draft: &mut LegDraft) -> Option<(CallKey, CorrelationRule)> {
+    fn join_late_middle(
+        &mut self,
+        draft: &mut LegDraft,
+        sink: &mut dyn LegSink,
+    ) -> Option<(CallKey, CorrelationRule)> {
         let key = self.correlator().late_middle(draft)?;
         let leg = self.table.leg(key)?;
         let (call, alias, own) = (leg.call(), leg.machines().0, leg.dialog.caller_addr);
-        self.set_sending_machine(key, own);
+        self.set_sending_machine(key, own, sink);
         draft.machine_hop.0 = alias;
         Some((call, CorrelationRule::LateCause))
     }
@@ -98,40 +110,67 @@ impl Engine {
         datagram: &UdpDatagram<'_>,
         sink: &mut dyn LegSink,
     ) {
-        let Some(leg) = self.table.leg(slot) else { return };
-        let Some(mut referral) = self.correlator().read_referral(leg, message, datagram) else { return };
+        self.note_referral(slot, message, datagram, sink);
+        if let Some(leg) = self.table.leg_mut(slot) {
+            leg.dialog.note_transfer(datagram.at, message);
+        }
+    }
+
+    /// Adds a REFER to the table, unless it is known. A REFER in a spool is read back with its state.
+    fn note_referral(
+        &mut self,
+        slot: LegKey,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
+        sink: &mut dyn LegSink,
+    ) {
+        if self.earlier.restore.is_reading() {
+            return;
+        }
+        let Some(mut referral) = self.correlator().read_referral(slot, message, datagram) else { return };
         self.apply(self.correlator().referred_consultation(&referral), sink);
         let mut known = self.table.referrals().iter();
         if known.any(|r| r.is_repeated_by(&referral)) {
             return;
         }
         if let Some((at, command)) = self.correlator().referred_call(&referral) {
-            referral.spent_at = Some(at);
+            referral.request.spent_at = Some(at);
             self.apply([command], sink);
+            referral.conversation = self.table.leg(slot).map_or(referral.conversation, Leg::call);
         }
+        self.store_referral(&referral, sink);
         self.table.add_referral(referral, MAX_REFERRALS);
-        if let Some(leg) = self.table.leg_mut(slot) {
-            leg.dialog.note_transfer(datagram.at, message);
-        }
     }
 
     /// Ends the newest REFER of a leg's call to the sender of a NOTIFY, if the NOTIFY says that the transfer is over.
-    pub(super) fn handle_notify(&mut self, slot: LegKey, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) {
+    pub(super) fn handle_notify(
+        &mut self,
+        slot: LegKey,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
+        sink: &mut dyn LegSink,
+    ) {
         let (Some(end), Some(call)) = (TransferEnd::read(message), self.table.leg(slot).map(Leg::call)) else { return };
-        if let Some(referral) = self
-            .table
-            .referral_mut(|r| r.conversation == call && r.asked.same_host(datagram.src) && r.at <= datagram.at)
-        {
+        let is_meant = |r: &Referral| {
+            r.conversation == call && r.request.asked.same_host(datagram.src) && r.request.at <= datagram.at
+        };
+        let found = self.table.referral_mut(is_meant).filter(|_| !self.earlier.restore.is_reading());
+        if let Some(referral) = found {
             referral.note_end(datagram.at, end);
+            let referral = referral.clone();
+            self.store_referral(&referral, sink);
         }
     }
 
     /// Marks the newest REFER that asked for the new leg as used, so that the REFER matches no later call to the same
     /// target.
-    pub(super) fn spend_referral(&mut self, draft: &LegDraft) {
+    pub(super) fn spend_referral(&mut self, draft: &LegDraft, sink: &mut dyn LegSink) {
         let signature = draft.signature();
-        if let Some(referral) = self.table.referral_mut(|r| r.causes(&signature, &draft.correlation_keys)) {
-            referral.spent_at.get_or_insert(draft.at);
+        let found = self.table.referral_mut(|r| r.causes(&signature, &draft.correlation_keys));
+        if let Some(referral) = found.filter(|referral| referral.request.spent_at.is_none()) {
+            referral.request.spent_at = Some(draft.at);
+            let referral = referral.clone();
+            self.store_referral(&referral, sink);
         }
     }
 
@@ -161,6 +200,7 @@ impl Engine {
         let has_stopped = |leg: &&mut Leg| leg.dialog.answered.is_some() || leg.dialog.cancelled_at().is_some();
         if let Some(leg) = self.table.leg_mut(slot).filter(has_stopped) {
             leg.join.resolve();
+            self.store_assignment(slot, sink);
         }
         self.apply(commands, sink);
     }
@@ -203,6 +243,3 @@ impl Engine {
         }
     }
 }
-
-/// Most REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
-const MAX_REFERRALS: usize = 1_024;

@@ -21,11 +21,6 @@ pub(super) struct ContentEvidence {
 }
 
 impl ContentEvidence {
-    /// Returns the relays that the content shows.
-    pub(super) const fn index(&self) -> &ContentIndex {
-        &self.index
-    }
-
     /// Forgets the voices of a leg.
     pub(super) fn forget_leg(&mut self, leg: &mut Leg) {
         self.index.forget_leg(leg.id);
@@ -60,23 +55,42 @@ impl Engine {
         }
     }
 
-    fn watch_leg(&mut self, slot: LegKey) {
-        let count = self.table.leg(slot).map_or(0, |leg| leg.media.streams().len());
-        for index in count.saturating_sub(MAX_WATCHED_STREAMS)..count {
-            self.watch_stream(StreamRef { slot, index });
+    /// Begins new watches on the voices of a leg after a restart, if its voices were being watched when the earlier process
+    /// ended. The recorder runs again from `now`.
+    pub(super) fn watch_restored_leg(&mut self, slot: LegKey, now: Timestamp) {
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        let (begun_at, heard_at) = (leg.media.take_missed_watch(), leg.media.last_at());
+        if begun_at.zip(heard_at).is_some_and(|(begun, heard)| heard.since(begun) <= USUAL_WATCH) {
+            self.watch_leg_since(slot, now.max(self.clock.now));
         }
     }
 
-    /// Begins a new watch on the voice of one stream. A recorder's own session and encrypted media are not watched.
-    pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef) {
+    fn watch_leg(&mut self, slot: LegKey) {
+        self.watch_leg_since(slot, self.clock.now);
+    }
+
+    fn watch_leg_since(&mut self, slot: LegKey, at: Timestamp) {
+        let count = self.table.leg(slot).map_or(0, |leg| leg.media.streams().len());
+        for index in count.saturating_sub(MAX_WATCHED_STREAMS)..count {
+            self.watch_stream(StreamRef { slot, index }, at);
+        }
+    }
+
+    /// Begins a new watch on the voice of one stream. A recorder's own session and encrypted media are not watched. While
+    /// spools are read back, only the time is noted.
+    pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef, at: Timestamp) {
+        if self.earlier.restore.is_reading() {
+            if let Some(leg) = self.table.leg_mut(slot) {
+                leg.media.miss_watch(at);
+            }
+            return;
+        }
         let Some(leg) = self.table.leg(slot) else { return };
         let Some(stream) = leg.media.streams().get(index) else { return };
         let sender = stream.sender;
         let is_plain = leg.dialog.negotiation.security(sender) == StreamSecurity::Plain;
         let may_watch = is_plain && !leg.is_recording_session() && leg.dialog.ended().is_none();
-        let Some(voice) = stream.plain_voice().filter(|_| may_watch && !self.earlier.restore.is_reading()) else {
-            return;
-        };
+        let Some(voice) = stream.plain_voice().filter(|_| may_watch) else { return };
         let machine = |end: Endpoint| self.site.topology.machine_of(end);
         let ends = StreamEnds {
             leg: leg.id,
@@ -85,7 +99,7 @@ impl Engine {
             from: [machine(stream.src), leg.machine_at(sender)],
             to: [machine(stream.dst), leg.machine_at(sender.other())],
         };
-        let watch = self.kept.content.index.watch(stream.watch, ends, voice, self.clock.now);
+        let watch = self.kept.content.index.watch(stream.watch, ends, voice, at);
         if let Some(stream) = self.table.leg_mut(slot).and_then(|leg| leg.media.streams_mut().get_mut(index)) {
             stream.watch = watch;
         }
@@ -119,7 +133,10 @@ impl Engine {
         if self.clock.now < self.kept.content.listen_at {
             return;
         }
-        self.kept.content.listen_at = self.clock.now + LISTEN_PAUSE;
+        // The rounds have fixed times, so that a restart does not move them.
+        let pause_ns = LISTEN_PAUSE.as_nanos() as i64;
+        let round = self.clock.now.as_nanos().div_euclid(pause_ns);
+        self.kept.content.listen_at = Timestamp::from_nanos(round.saturating_add(1).saturating_mul(pause_ns));
         let is_open = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_none();
         let is_lone = |leg: &Leg| self.table.is_lone(leg.call());
         let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.join.is_weak()));
@@ -131,5 +148,7 @@ impl Engine {
 
 /// Most streams of a leg that are watched at once: the newest streams of both sides.
 const MAX_WATCHED_STREAMS: usize = 4;
+/// Time that a watch usually takes: four seconds of voice, and a pause.
+const USUAL_WATCH: Duration = Duration::from_secs(5);
 /// Time between two rounds in which lone legs are watched. A round takes about four seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);

@@ -27,7 +27,7 @@ impl Engine {
             if !self.settings.rules.is_empty() {
                 self.apply_rules(conversation, sink);
             }
-            self.emit_update(conversation);
+            self.emit_update(conversation, sink);
         }
     }
 

@@ -35,8 +35,11 @@ impl Engine {
         self.site.topology.facts().cloned().collect()
     }
 
-    /// Learns from the legs of an ended call.
+    /// Learns from the legs of an ended call. A call that ends while spools are read back has taught the earlier process.
     pub(super) fn learn_machines(&mut self, legs: &[&Leg]) {
+        if self.earlier.restore.is_reading() {
+            return;
+        }
         let mut has_learnt = false;
         let parties = parties_hash(legs.iter().copied());
         for (cause, effect) in linked_legs(legs) {

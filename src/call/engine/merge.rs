@@ -2,7 +2,6 @@
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::decision::Decision;
 use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, LegSink};
 use crate::call::id::conversation_id;
@@ -16,10 +15,8 @@ impl Engine {
         let (Some(id_a), Some(id_b)) = (id(self, a), id(self, b)) else { return };
         for (slot, other) in [(a, id_b), (b, id_a)] {
             let Some(call) = self.table.call_mut(slot) else { continue };
-            if call.add_relation(RelationRecord::new(&other, why))
-                && let Some(leg) = self.table.legs_of(slot).find(|leg| leg.spool.is_open())
-            {
-                sink.decide(leg.id, self.clock.now, &Decision::Relate { conversation: other, by: why });
+            if call.add_relation(RelationRecord::new(&other, why)) {
+                self.store_call(slot, sink);
             }
         }
     }
@@ -28,6 +25,7 @@ impl Engine {
     /// further event says so.
     pub(super) fn merge(&mut self, from: CallKey, into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         let own_legs = self.table.keys_of(into).to_vec();
+        let related = self.calls_related_to(from);
         let Some(old) = self.table.merge(from, into) else { return };
         self.timers.disarm_call(from);
         let Some(call) = self.table.call_mut(into) else { return };
@@ -35,6 +33,7 @@ impl Engine {
         let newly_paused = if was_paused.is_none() && old_paused.is_some() { own_legs } else { Vec::new() };
         call.pauses.merge(old.pauses);
         call.notes.absorb(old.notes);
+        call.origin.absorb(old.origin);
         self.note_joined(into, by, old.links.legs(), sink);
         for &slot in old.links.legs() {
             self.note_assigned(slot, into, sink);
@@ -42,11 +41,19 @@ impl Engine {
                 self.apply_pause_to_new_leg(slot, self.clock.now, sink);
             }
         }
+        related.into_iter().chain([into]).for_each(|call| self.store_call(call, sink));
         for slot in newly_paused {
             self.apply_pause_to_new_leg(slot, self.clock.now, sink);
         }
         self.apply_rules(into, sink);
         self.events.extend(old.stage.is_told().then_some(CallEvent::Absorbed(old.id)));
+    }
+
+    /// Returns the calls whose records list a call.
+    fn calls_related_to(&self, call: CallKey) -> Vec<CallKey> {
+        let Some(id) = self.table.call(call).map(|call| call.id.as_str()) else { return Vec::new() };
+        let calls = self.table.calls().filter(|(_, call)| call.relations.iter().any(|relation| relation.id == id));
+        calls.map(|(key, _)| key).collect()
     }
 
     /// Splits legs off into a new call, which is related to the old call. Returns the new call.
@@ -88,10 +95,11 @@ impl Engine {
                 self.apply_pause_to_new_leg(slot, self.clock.now, sink);
             }
             self.apply_rules(from, sink);
-            self.emit_update(from);
+            self.emit_update(from, sink);
         }
+        self.store_call(into, sink);
         self.apply_rules(into, sink);
-        self.emit_update(into);
+        self.emit_update(into, sink);
     }
 
     /// Records the rule by which the legs of a call joined it, for legs without a known rule. The first leg of a call
@@ -104,24 +112,25 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         for (position, slot) in self.table.keys_of(conversation).to_vec().into_iter().enumerate() {
-            let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
+            let Some(leg) = self.table.leg_mut(slot) else { continue };
             let joined_by = if position == 0 { None } else { leg.join.by().or(Some(by)) };
             if leg.join.by() != joined_by {
                 leg.join.set(joined_by);
-                if !entering.contains(&slot) && leg.spool.is_open() {
-                    let join = Decision::Join { conversation: call.id.clone(), by: joined_by };
-                    sink.decide(leg.id, self.clock.now, &join);
+                if !entering.contains(&slot) {
+                    self.store_assignment(slot, sink);
                 }
             }
         }
     }
 
-    /// Writes the new call of a leg to its spool, and arms the timer of the call's segments.
+    /// Writes the new call of a leg to its spool, and arms the timer of the call's segments. If the spool is closed, the call
+    /// notes the leg.
     fn note_assigned(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
+        self.store_assignment(slot, sink);
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let started_at = leg.spool.started_at();
-        if leg.spool.is_open() {
-            sink.decide(leg.id, self.clock.now, &Decision::Join { conversation: call.id.clone(), by: leg.join.by() });
+        if leg.has_closed_spool() {
+            call.notes.adopt_leg(leg.name.clone());
         }
         if let Some(at) = started_at {
             self.schedule_segments(into, at);

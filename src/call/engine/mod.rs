@@ -29,6 +29,7 @@ mod segments;
 mod shared_addresses;
 mod signalling;
 mod split;
+mod stored;
 mod time_outs;
 mod tombstones;
 mod updates;
@@ -265,10 +266,10 @@ impl Engine {
             match timer {
                 EngineTimer::AnswerReview(slot) => self.handle_answer_review(slot, sink),
                 EngineTimer::Leg(slot) => self.handle_leg_timer(slot, sink),
-                EngineTimer::Settle(conversation) => self.handle_settle_timer(conversation),
+                EngineTimer::Settle(conversation) => self.handle_settle_timer(conversation, sink),
                 EngineTimer::Partners(conversation) => self.handle_partners_timer(conversation, sink),
-                EngineTimer::Commit(conversation) => self.emit_update(conversation),
-                EngineTimer::Segment(conversation) => self.handle_segment_timer(conversation),
+                EngineTimer::Commit(conversation) => self.emit_update(conversation, sink),
+                EngineTimer::Segment(conversation) => self.handle_segment_timer(conversation, sink),
             }
         }
         self.clock.now = self.clock.now.max(now);

@@ -219,7 +219,7 @@ impl Engine {
             leg.dialog.presume_answer(acked, AnswerEvidence::Ack);
         }
         let changed = update_codec(leg, stream, at);
-        self.watch_stream(StreamRef { slot, index: stream });
+        self.watch_stream(StreamRef { slot, index: stream }, self.clock.now);
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool.is_open() {
@@ -229,6 +229,7 @@ impl Engine {
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
+                stream.origin(index).into_iter().for_each(|origin| sink.decide(leg.id, at, &origin));
                 if stream.is_further {
                     sink.decide(leg.id, at, &Decision::FurtherLine { stream: index });
                 }

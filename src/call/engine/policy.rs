@@ -73,22 +73,20 @@ impl Engine {
             by: leg.join.by(),
         };
         sink.decide(leg.id, leg.created_at, &begin);
-        if leg.join.by().is_none() {
-            for relation in &call.relations {
-                let relate = Decision::Relate { conversation: relation.id.clone(), by: relation.why };
-                sink.decide(leg.id, leg.created_at, &relate);
-            }
-        }
         let wall_offset_ns = self.clock.wall_offset_ns;
         if wall_offset_ns != call.wall_offset_ns {
             sink.decide(leg.id, leg.created_at, &Decision::Clock { wall_offset_ns });
         }
+        self.store_with_new_spool(slot, sink);
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         for (index, stream) in leg.media.streams_mut().iter_mut().enumerate() {
             stream.forget_reported();
             let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
-            let is_further = stream.is_further;
-            let stream = u32::try_from(index).unwrap_or(u32::MAX);
+            let number = u32::try_from(index).unwrap_or(u32::MAX);
+            let (is_further, origin) = (stream.is_further, stream.origin(number));
+            let stream = number;
             sink.decide(leg.id, self.clock.now, &Decision::Stream { stream, src, dst, ssrc, side });
+            origin.into_iter().for_each(|origin| sink.decide(leg.id, self.clock.now, &origin));
             if is_further {
                 sink.decide(leg.id, self.clock.now, &Decision::FurtherLine { stream });
             }

@@ -1,27 +1,30 @@
 //! Restore after a restart: the legs of an earlier process are read back from their spools.
 //!
-//! The decisions in a spool stay valid. Correlation is not repeated for restored legs, because the messages of other
-//! calls and registrations are missing. The caller passes each [`RestoredLeg`] before the leg's first message. Media
-//! packets that change no state need not be passed: [`RestoredLeg::last_media_at`] gives the time of the last media
-//! packet.
+//! The decisions in a spool stay valid. While spools are read back, correlation decides nothing, because the messages of
+//! other calls and registrations are missing: each decision was stored when it was made, and is taken back at its time.
+//! Afterwards correlation continues with the same state as without the restart.
+//!
+//! The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that change no state need not be
+//! passed: [`RestoredLeg::last_media_at`] gives the time of the last media packet.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
-use crate::call::correlate::MachineAlias;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::engine::Engine;
+use crate::call::engine::packets::read_packet;
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::LegDraft;
+use crate::call::media_index::FlowRoute;
 use crate::call::negotiation::AudioLineUse;
 use crate::call::record::{EventKind, ProblemKind, RelationRecord};
 use crate::call::streams::RtpStream;
 use crate::call::timers::EngineTimer;
+use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
+use crate::rtp::{MediaPacketKind, classify};
 use crate::time::Timestamp;
 
 /// A leg of an earlier process, as read from the head of its spool.
@@ -56,8 +59,8 @@ pub(super) struct RestoreState {
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
     /// Restored legs, by name.
     slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
-    /// Decisions about the calls of legs whose first message is still to come, by name of the leg. Decisions that were
-    /// made together with a leg have the time of its first message, and are read before it.
+    /// Decisions about legs whose first message is still to come, by name of the leg. Decisions that were made together
+    /// with a leg have the time of its first message, and are read before it.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
     /// Capture time of the newest clock offset that was read back.
     clock_since: Option<Timestamp>,
@@ -87,13 +90,17 @@ impl RestoreState {
         restored
     }
 
-    /// Keeps a decision about the call of a leg until the leg's first message is read.
+    /// Keeps a decision about a leg until the leg's first message is read.
     fn keep_early(&mut self, name: &str, decision: &Decision, at: Timestamp) {
-        use Decision::{Join, Pause, Relate, Resume};
-        if matches!(decision, Join { .. } | Relate { .. } | Pause | Resume) {
+        if !matches!(decision, Decision::Clock { .. } | Decision::Restart { .. }) {
             let kept = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
             self.early.entry(name.to_owned()).or_default().push(kept);
         }
+    }
+
+    /// Returns the restored leg with a name.
+    pub(super) fn slot_of(&self, name: &str) -> Option<LegKey> {
+        self.slots.get(name).copied()
     }
 
     /// Returns whether spools are being read back.
@@ -124,14 +131,24 @@ impl Engine {
         let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.name == name) else { return };
         let conversation = leg.call();
         match decision {
-            Decision::Join { by, .. } => leg.join.set(*by),
+            Decision::Join(assignment) => {
+                self.restore_assignment(slot, assignment);
+                self.store_assignment(slot, sink);
+            }
+            Decision::Conversation(state) => {
+                self.restore_call(conversation, state);
+                self.store_call(conversation, sink);
+            }
+            Decision::Refer(request) => {
+                if let Some(referral) = self.restore_referral(slot, request) {
+                    self.store_referral(&referral, sink);
+                }
+            }
             Decision::Relate { conversation: other, by } => {
-                let (leg, is_written) = (leg.id, leg.spool.is_open());
                 if let Some(call) = self.table.call_mut(conversation)
                     && call.add_relation(RelationRecord::new(other, *by))
-                    && is_written
                 {
-                    sink.decide(leg, at, decision);
+                    self.store_call(conversation, sink);
                 }
             }
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
@@ -147,6 +164,11 @@ impl Engine {
                     restored.sender = side.other();
                 }
                 self.table.add_stream(slot, restored);
+            }
+            Decision::StreamOrigin { stream, sender, announced } => {
+                if let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) {
+                    (stream.sender, stream.announced) = (*sender, *announced);
+                }
             }
             Decision::FurtherLine { stream } => {
                 if let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) {
@@ -165,6 +187,21 @@ impl Engine {
         }
     }
 
+    /// Routes the flow of a media packet to the leg whose spool has the packet. Must be called before the packet is passed
+    /// again. Other legs may have announced the same addresses.
+    pub fn route_restored_packet(&mut self, name: &str, datagram: &UdpDatagram<'_>) {
+        let flow = (datagram.src, datagram.dst);
+        let (Some(slot), Ok(packet)) = (self.earlier.restore.slot_of(name), read_packet(datagram)) else { return };
+        let Some(leg) = self.table.leg(slot).filter(|_| classify(datagram.payload) == MediaPacketKind::Rtp) else {
+            return;
+        };
+        let known = leg.media.streams().iter().rposition(|stream| stream.is_stream(flow, packet.ssrc));
+        if let Some(stream) = known {
+            let sender = leg.media.streams()[stream].sender;
+            self.table.replace_route(flow, FlowRoute { slot, sender, stream });
+        }
+    }
+
     /// Applies the decisions about a restored leg that were read before its first message.
     pub(super) fn apply_early_decisions(&mut self, name: &str, sink: &mut dyn LegSink) {
         for kept in self.earlier.restore.early.remove(name).unwrap_or_default() {
@@ -178,24 +215,38 @@ impl Engine {
         self.earlier.restore = RestoreState::default();
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.is_closed()).map(|(slot, _)| slot).collect();
         for &slot in &open {
-            let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
-            let heard = leg.media.last_at().unwrap_or(leg.created_at).max(leg.dialog.last_at());
+            self.note_restart_of_leg(slot, now, sink);
+        }
+        for slot in open {
+            // The time-outs depend on media, too, so they are computed again.
+            self.rearm_leg_timer(slot);
+            self.watch_restored_leg(slot, now);
+        }
+        for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
+            self.emit_update(call, sink);
+        }
+    }
+
+    /// Records that the recorder was down until `now`, and saw no packet of a live leg.
+    fn note_restart_of_leg(&mut self, slot: LegKey, now: Timestamp, sink: &mut dyn LegSink) {
+        let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
+        let is_over = leg.dialog.ended().is_some();
+        let heard = leg.media.last_at().unwrap_or(leg.created_at).max(leg.dialog.last_at());
+        let away = if is_over { Duration::ZERO } else { now.since(heard) };
+        leg.media.streams_mut().iter_mut().for_each(RtpStream::accept_gap);
+        if !is_over {
             leg.dialog.note_activity(now);
-            leg.media.streams_mut().iter_mut().for_each(RtpStream::accept_gap);
-            if leg.dialog.ended().is_none() && call.wall_offset_ns != self.clock.wall_offset_ns {
+            if call.wall_offset_ns != self.clock.wall_offset_ns {
                 call.notes.note_problem(ProblemKind::ClockStep);
             }
-            let away = if leg.dialog.ended().is_some() { Duration::ZERO } else { now.since(heard) };
-            if !away.is_zero() {
-                call.note_restart(away);
-            }
-            if leg.spool.is_open() {
-                let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
-                sink.decide(leg.id, now, &Decision::Restart { away_ms });
-            }
         }
-        // The time-outs depend on media, too, so they are computed again.
-        open.into_iter().for_each(|slot| self.rearm_leg_timer(slot));
+        if !away.is_zero() {
+            call.note_restart(away);
+        }
+        if leg.spool.is_open() {
+            let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
+            sink.decide(leg.id, now, &Decision::Restart { away_ms });
+        }
     }
 
     /// Restores the offset of the wall clock. The capture timeline of the earlier process continues, and the newest
@@ -208,38 +259,19 @@ impl Engine {
     }
 
     /// Returns the call of a restored leg, and creates it for the call's first leg.
-    pub(super) fn restored_conversation(
-        &mut self,
-        restored: &RestoredLeg,
-        draft: &LegDraft,
-        sink: &mut dyn LegSink,
-    ) -> CallKey {
+    pub(super) fn restored_conversation(&mut self, restored: &RestoredLeg, at: Timestamp) -> CallKey {
         let known = self.earlier.restore.conversations.get(&restored.conversation).copied();
         let is_same_call = |call: &CallKey| self.table.call(*call).is_some_and(|call| call.id == restored.conversation);
         if let Some(slot) = known.filter(is_same_call) {
             return slot;
         }
-        let relatives = self.correlator().related_calls(draft);
-        let at = draft.at;
         let mut conversation = Conversation::new(restored.conversation.clone(), at, restored.wall_offset_ns);
-        conversation.origin = CallOrigin::Restored;
+        // Earlier versions stored no state of the call. Pyrus may know such a call.
+        conversation.recording.commit();
         let slot = self.table.insert_call(conversation);
         self.timers.arm(EngineTimer::Settle(slot), at + super::signalling::SETTLE);
         self.earlier.restore.conversations.insert(restored.conversation.clone(), slot);
-        for (other, why) in relatives {
-            self.relate(slot, other, why, sink);
-        }
         slot
-    }
-
-    /// Restores that two addresses count as one machine, if a leg had joined its call without a host in common.
-    pub(super) fn link_restored_leg(&mut self, draft: &mut LegDraft, call: CallKey) {
-        let Some(first) = self.table.keys_of(call).first().copied() else { return };
-        match self.correlator().alias_of_proof(first, &draft.signature()) {
-            Some(MachineAlias::OfDraft(machine)) => draft.machine_hop.0 = machine,
-            Some(MachineAlias::OfLeg(slot, machine)) => self.set_sending_machine(slot, machine),
-            None => {}
-        }
     }
 
     /// Records that a restored leg is now the leg `slot`.

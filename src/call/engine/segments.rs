@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::call::engine::Engine;
-use crate::call::event::{CallEvent, DueSegments, EndedLeg, SEGMENT_SETTLE};
+use crate::call::event::{CallEvent, DueSegments, EndedLeg, LegSink, SEGMENT_SETTLE};
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
@@ -29,7 +29,7 @@ impl Engine {
     }
 
     /// Announces the segments that are complete, and arms the timer for the next segment.
-    pub(super) fn handle_segment_timer(&mut self, conversation: CallKey) {
+    pub(super) fn handle_segment_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(call) = self.table.call(conversation) else { return };
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let anchor = CallRoles::from_legs(&legs, &self.site.plan).map(|roles| roles.anchor);
@@ -43,16 +43,18 @@ impl Engine {
             next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
             // If a rule once deleted media of the call, no segments are made before the call ends.
             if segments > call.recording.segments() && !call.recording.is_excluded() && !call.recording.is_deleted() {
-                self.emit_segments_due(conversation, segments);
+                self.emit_segments_due(conversation, segments, sink);
             }
         }
         self.timers.arm(EngineTimer::Segment(conversation), next);
     }
 
-    fn emit_segments_due(&mut self, conversation: CallKey, segments: u32) {
+    fn emit_segments_due(&mut self, conversation: CallKey, segments: u32, sink: &mut dyn LegSink) {
         let Some(record) = self.record_of(conversation) else { return };
         let Some(call) = self.table.call_mut(conversation) else { return };
-        call.recording.announce_segments(segments);
+        if call.recording.announce_segments(segments) {
+            self.store_call(conversation, sink);
+        }
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let Some(call) = self.table.call(conversation) else { return };
         let due = DueSegments {

@@ -102,7 +102,7 @@ impl Engine {
             }
         }
         if message.method() == Some(&SipMethod::Notify) {
-            self.handle_notify(slot, message, datagram);
+            self.handle_notify(slot, message, datagram, sink);
         }
         self.handle_pause_signals(slot, message, datagram.at, sink);
         self.apply_dialog_state(slot, sink);
@@ -179,9 +179,7 @@ impl Engine {
         draft.machine_hop = self.machine_hop((draft.dialog.caller_addr, draft.dialog.callee_addr));
         let assigned = match &restored {
             Some(restored) => {
-                let conversation = self.restored_conversation(restored, &draft, sink);
-                self.link_restored_leg(&mut draft, conversation);
-                AssignedCall::only(conversation, restored.joined_by)
+                AssignedCall::only(self.restored_conversation(restored, draft.at), restored.joined_by)
             }
             None => match self.continue_left_call(draft.dialog.call_id(), draft.at) {
                 Some((conversation, by)) => AssignedCall::only(conversation, by),
@@ -194,8 +192,9 @@ impl Engine {
             (None, None) => JoinReason::First,
         };
         let slot = self.add_leg(assigned.conversation, draft, reason, sink);
-        if let Some(leg) = self.table.leg_mut(slot) {
+        if let Some(leg) = self.table.leg_mut(slot).filter(|_| !assigned.alternatives.is_empty()) {
             leg.join.set_alternatives(assigned.alternatives);
+            self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
         self.apply(self.correlator().stronger_cause(slot), sink);
@@ -206,10 +205,10 @@ impl Engine {
     fn assign_conversation(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
         self.resolve_certain_legs(sink);
         let correlation = self.correlator().correlate(draft);
-        self.spend_referral(draft);
+        self.spend_referral(draft, sink);
         match correlation.alias {
             Some(MachineAlias::OfDraft(machine)) => draft.machine_hop.0 = machine,
-            Some(MachineAlias::OfLeg(slot, machine)) => self.set_sending_machine(slot, machine),
+            Some(MachineAlias::OfLeg(slot, machine)) => self.set_sending_machine(slot, machine, sink),
             None => {}
         }
         if let Some((conversation, by)) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {

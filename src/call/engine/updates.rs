@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::call::conversation::LiveSnapshot;
 use crate::call::engine::Engine;
-use crate::call::event::{CallEvent, LiveCall};
+use crate::call::event::{CallEvent, LegSink, LiveCall};
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::negotiation::StreamSecurity;
@@ -12,15 +12,19 @@ use crate::call::timers::EngineTimer;
 
 impl Engine {
     /// Marks a call as settled and announces it.
-    pub(super) fn handle_settle_timer(&mut self, conversation: CallKey) {
+    pub(super) fn handle_settle_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if let Some(call) = self.table.call_mut(conversation) {
             call.stage.settle();
         }
-        self.emit_update(conversation);
+        self.emit_update(conversation, sink);
     }
 
-    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event.
-    pub(super) fn emit_update(&mut self, conversation: CallKey) {
+    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event. While spools
+    /// are read back, nothing is emitted: the earlier process has told what it knew.
+    pub(super) fn emit_update(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
+        if self.earlier.restore.is_reading() {
+            return;
+        }
         if self.is_scan_suspect(conversation) || !self.table.call(conversation).is_some_and(|c| c.stage.is_settled()) {
             return;
         }
@@ -30,11 +34,13 @@ impl Engine {
         let Some(record) = self.record_of(conversation) else { return };
         let snapshot = LiveSnapshot::from(&record);
         let Some(call) = self.table.call_mut(conversation) else { return };
+        let was_told = call.stage.is_told();
         if record.ended_at.is_none() && call.stage.tell(snapshot) {
-            if self.settings.config.registered_at.has_come(&record) {
-                call.recording.commit();
-            }
+            let is_committed = self.settings.config.registered_at.has_come(&record) && call.recording.commit();
             let registration = call.recording.policy().registration();
+            if is_committed || !was_told {
+                self.store_call(conversation, sink);
+            }
             self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));
         }
     }
@@ -44,7 +50,7 @@ impl Engine {
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let leg = match call.legs() {
-            [slot] if self.table.call_count() > 1 && !call.origin.is_restored() => self.table.leg(*slot),
+            [slot] if self.table.call_count() > 1 && call.origin.earlier_record().is_none() => self.table.leg(*slot),
             _ => None,
         };
         let is_committed = call.recording.is_committed();

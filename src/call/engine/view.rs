@@ -10,12 +10,7 @@ use crate::call::record::CallRecord;
 impl Engine {
     /// Returns the facts on which correlation decides now.
     pub(super) const fn correlator(&self) -> Correlator<'_> {
-        Correlator {
-            table: &self.table,
-            plan: &self.site.plan,
-            content: self.kept.content.index(),
-            now: self.clock.now,
-        }
+        Correlator { table: &self.table, plan: &self.site.plan, now: self.clock.now }
     }
 
     /// Returns the call record of a conversation as of now.

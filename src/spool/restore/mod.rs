@@ -199,7 +199,7 @@ impl FirstBlocks {
         match read_block(block, &path.display())? {
             Some(RestoreItem::Decided(decided)) => match &decided.decision {
                 Decision::Begin { .. } if self.begin.is_none() => self.begin = Some(*decided),
-                Decision::Join { conversation, .. } => self.joined = Some(conversation.clone()),
+                Decision::Join(assignment) => self.joined = Some(assignment.conversation.clone()),
                 _ => {}
             },
             Some(RestoreItem::Packet(packet)) if self.message.is_none() && !is_media(&packet.payload) => {
@@ -472,8 +472,23 @@ impl<'a> RestoreSequence<'a> {
 
 /// Returns whether the engine cannot make this decision again from the other entries of the spool.
 const fn is_needed(decision: &Decision) -> bool {
-    use Decision::{Clock, Join, Pause, Relate, Restart, Resume, Stream};
-    matches!(decision, Pause | Resume | Join { .. } | Relate { .. } | Stream { .. } | Restart { .. } | Clock { .. })
+    use Decision::{
+        Clock, Conversation, FurtherLine, Join, Pause, Refer, Relate, Restart, Resume, Stream, StreamOrigin,
+    };
+    matches!(
+        decision,
+        Pause
+            | Resume
+            | Join(_)
+            | Conversation(_)
+            | Refer(_)
+            | Relate { .. }
+            | Stream { .. }
+            | StreamOrigin { .. }
+            | FurtherLine { .. }
+            | Restart { .. }
+            | Clock { .. }
+    )
 }
 
 /// Offset of the magic in an index block.

@@ -306,3 +306,52 @@ fn media_through_a_separate_relay_joins_too() {
     let played = play(&site.scene);
     assert_eq!(played.only().record.internal.as_deref(), Some("200"));
 }
+
+/// The telephone's leg is captured before the leg of the border controller that caused it, and both are one call by their
+/// numbers. The voices of the provider's leg leave on the border controller's leg.
+#[test]
+fn a_call_whose_legs_cannot_be_parted_is_joined_as_a_whole() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let mut inside = ScenePhone { voice: 5, ..ScenePhone::new("sbc", 50) };
+    let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new("8080", 99) };
+    let z = site.scene.leg(&mut site.outside, &mut site.wan, [OUTSIDE, DID]);
+    let t = site.scene.leg(&mut pbx, &mut site.e200, [REWRITTEN, "200"]);
+    let c = site.scene.leg(&mut inside, &mut pbx, [REWRITTEN, "8080"]);
+    site.scene.invite(z);
+    site.scene.invite(t);
+    site.scene.wait(50);
+    site.scene.invite(c);
+    site.scene.wait(1_000);
+    for leg in [t, c, z] {
+        site.scene.ring(leg);
+        site.scene.answer(leg);
+    }
+    // The mirror shows no media of the telephone.
+    let (from, to) = (Side::Caller, Side::Callee);
+    site.scene.sound(&[(1, z, from), (2, z, to), (1, c, from), (2, c, to)], 5_000);
+    site.scene.bye_all(&[z, c, t], Side::Caller);
+    let played = play(&site.scene);
+    let record = &played.only().record;
+    assert_eq!((record.legs.len(), record.internal.as_deref()), (3, Some("200")), "{:?}", record.legs);
+    assert_eq!(record.from.as_deref(), Some(OUTSIDE));
+}
+
+/// A call falls silent, and its trunk leg is heard again on a new telephone leg. The old telephone leg is heard again later.
+#[test]
+fn a_call_that_continues_an_earlier_one_stays_its_continuation_when_it_is_absorbed() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let a = site.scene.leg(&mut site.outside, &mut site.wan, [OUTSIDE, DID]);
+    let b = site.scene.leg(&mut site.wan, &mut site.e200, [OUTSIDE, "200"]);
+    let c = site.scene.leg(&mut site.lan, &mut site.e201, [REWRITTEN, "201"]);
+    site.scene.connect_through(a, b, 1_000);
+    site.scene.bridge(a, b, 3_000);
+    site.scene.wait(400_000);
+    site.scene.connect(c);
+    site.scene.bridge(a, c, 5_000);
+    site.scene.talk(b, 3_000);
+    site.scene.bye_all(&[a, b, c], Side::Caller);
+    let played = play_with(&site.scene, Config { registered_at: RegistrationMoment::End, ..Config::default() });
+    let legs: Vec<usize> = played.calls.iter().map(|call| call.record.legs.len()).collect();
+    assert_eq!(legs, [2, 3], "the call until the silence, and the call after it");
+    assert_eq!(played.absorbed.len(), 1);
+}

@@ -19,6 +19,7 @@ mod offers;
 mod offices;
 mod packet_faults;
 mod pickup;
+mod restarts;
 mod ringing;
 mod roles;
 mod rules;

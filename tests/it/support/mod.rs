@@ -7,6 +7,7 @@ pub mod packets;
 pub mod phones;
 pub mod playback;
 pub mod process;
+pub mod restart;
 pub mod rewrite;
 pub mod scenario;
 pub mod score;

@@ -12,6 +12,7 @@ use callspan::call::topology::MachinePair;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::recording::{FolderLayout, Recorder};
+use callspan::service::resume::resume_at;
 use callspan::spool::LegStore;
 use callspan::spool::memory::MemorySpool;
 use callspan::time::Timestamp;
@@ -170,10 +171,12 @@ pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
         callspan::spool::disk::DiskSpool::start(&config).unwrap()
     };
     let mut over = std::collections::HashSet::new();
+    let mut learnt = Vec::new();
     for (packets, is_last) in [(before, false), (after, true)] {
         let (mut spool, _events) = start();
         let mut engine = Engine::new(Config::default(), "scene");
-        callspan::service::resume::resume(&mut engine, &mut spool, &|id| over.contains(id)).unwrap();
+        engine.restore_topology(&learnt, at(stop_ms));
+        resume_at(&mut engine, &mut spool, &|id| over.contains(id), at(stop_ms)).unwrap();
         for packet in packets {
             while let Some(due) = engine.poll_timeout().filter(|due| *due <= packet.at) {
                 engine.handle_timeout(due, &mut spool);
@@ -199,6 +202,7 @@ pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
             return heard.finish(&engine, 0);
         }
         spool.shutdown();
+        learnt = engine.learnt_machines();
     }
     unreachable!("the second process is the last one")
 }

@@ -5,7 +5,6 @@
 //! failure prints its seed: `CALLSPAN_WORLD_SEED=17 cargo test --test it world::tenants` repeats it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::Path;
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
@@ -13,11 +12,10 @@ use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::event::{CallEvent, EndedCall, LegId};
 use callspan::call::record::{CallRecord, Side};
 use callspan::net::Endpoint;
-use callspan::service::resume::resume;
-use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 
 use crate::support::playback::{NullSink, WatchedSink};
+use crate::support::restart::records_with_kill;
 use crate::support::scenario::{self, DialogId, Scene, ScenePacket, ScenePhone};
 
 /// Voice of the PBX's music and prompts, the same for all tenants.
@@ -408,52 +406,6 @@ fn no_voice_is_lost_or_in_anothers_record_on_a_hosted_pbx() {
     super::judge_seeds(why_it_fails);
 }
 
-/// Plays a world to a recorder that is killed at a time and started again. Returns the records of both processes.
-fn run_with_kill(world: &TenantWorld, kill_ms: i64) -> Vec<CallRecord> {
-    let start = |folder: &Path| {
-        let config = callspan::spool::config::Config { dir: folder.to_owned(), ..Default::default() };
-        DiskSpool::start(&config).expect("a spool")
-    };
-    let first = tempfile::tempdir().expect("a folder");
-    let (mut spool, _events) = start(first.path());
-    let mut engine = Engine::new(Config::default(), "tenants");
-    let (before, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) =
-        world.packets.iter().partition(|packet| packet.at < scenario::at(kill_ms));
-    for packet in &before {
-        engine.handle_datagram(&packet.datagram(), &mut spool);
-        spool.handle_timeout(packet.at);
-    }
-    // The spool is written every second.
-    spool.handle_timeout(scenario::at(kill_ms + 2_000));
-    spool.flush();
-    let mut records = ended_records(&mut engine);
-    let second = tempfile::tempdir().expect("a folder");
-    for file in std::fs::read_dir(first.path()).expect("readable").flatten() {
-        std::fs::copy(file.path(), second.path().join(file.file_name())).expect("copied");
-    }
-    let over: HashSet<String> = records.iter().map(|record| record.id.clone()).collect();
-    let (mut spool, _events) = start(second.path());
-    let mut engine = Engine::new(Config::default(), "tenants");
-    resume(&mut engine, &mut spool, &|id| over.contains(id)).expect("readable");
-    for packet in &after {
-        engine.handle_datagram(&packet.datagram(), &mut spool);
-    }
-    engine.handle_end_of_capture(&mut spool);
-    spool.flush();
-    records.extend(ended_records(&mut engine).into_iter().filter(|record| !over.contains(&record.id)));
-    records
-}
-
-fn ended_records(engine: &mut Engine) -> Vec<CallRecord> {
-    let mut records = Vec::new();
-    while let Some(event) = engine.poll_event() {
-        if let CallEvent::Ended(ended) = event {
-            records.push(ended.record);
-        }
-    }
-    records
-}
-
 /// Call-ID and rule of the legs, and the related calls.
 type CorrelationFacts<'a> = (Vec<(&'a str, Option<CorrelationRule>)>, Vec<(&'a str, CorrelationRule)>);
 
@@ -473,7 +425,7 @@ fn why_a_kill_fails(seed: u64) -> Option<String> {
         let world = world(seed);
         let kill_ms = fastrand::Rng::with_seed(seed).i64(4_000..world.end_ms - 20_000);
         let (calls, _) = run(&world);
-        let records = run_with_kill(&world, kill_ms);
+        let records = records_with_kill(&world.packets, world.end_ms, kill_ms);
         let mut seen = HashSet::new();
         for record in &records {
             let touched =

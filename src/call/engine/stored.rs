@@ -1,0 +1,170 @@
+//! State of correlation in the spools: facts that messages and packets do not show, for the process after a restart.
+//!
+//! Each of these decisions holds the whole state of its subject and replaces the decision before it. So a fact that a
+//! later change takes back is not restored.
+
+use crate::call::call_state::CallOrigin;
+use crate::call::conversation::Conversation;
+use crate::call::correlation_keys::Referral;
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::decision::{ConversationState, Decision, LegAssignment, ReferRequest};
+use crate::call::engine::Engine;
+use crate::call::event::LegSink;
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::{Leg, LegSpoolState};
+use crate::call::record::RelationRecord;
+use crate::time::Timestamp;
+
+impl Engine {
+    /// Writes the call of a leg, and the evidence for it, to the leg's spool.
+    pub(super) fn store_assignment(&self, slot: LegKey, sink: &mut dyn LegSink) {
+        if let Some(leg) = self.table.leg(slot).filter(|leg| leg.spool.is_open())
+            && let Some(assignment) = self.assignment_of(leg)
+        {
+            sink.decide(leg.id, self.clock.now, &Decision::Join(assignment));
+        }
+    }
+
+    /// Writes the state of a call to the spools of its open legs. Any of them may be discarded later, if nobody answers it.
+    pub(super) fn store_call(&self, conversation: CallKey, sink: &mut dyn LegSink) {
+        let Some(state) = self.state_of(conversation) else { return };
+        let decision = Decision::Conversation(Box::new(state));
+        for leg in self.table.legs_of(conversation).filter(|leg| leg.spool.is_open()) {
+            sink.decide(leg.id, self.clock.now, &decision);
+        }
+    }
+
+    /// Writes the state of a call, and the evidence for it, to the spool of a leg that was just opened.
+    pub(super) fn store_with_new_spool(&self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some(leg) = self.table.leg(slot) else { return };
+        let has_evidence =
+            |a: &LegAssignment| a.confirmed_by.is_some() || a.machine.is_some() || !a.alternatives.is_empty();
+        if let Some(assignment) = self.assignment_of(leg).filter(has_evidence) {
+            sink.decide(leg.id, leg.created_at, &Decision::Join(assignment));
+        }
+        if let Some(state) = self.state_of(leg.call()) {
+            sink.decide(leg.id, leg.created_at, &Decision::Conversation(Box::new(state)));
+        }
+    }
+
+    /// Writes a REFER to the spool of its leg, or of another leg of its call if that leg is closed.
+    pub(super) fn store_referral(&self, referral: &Referral, sink: &mut dyn LegSink) {
+        let own = self.table.leg(referral.leg).filter(|leg| leg.spool.is_open());
+        let other = || self.table.legs_of(referral.conversation).find(|leg| leg.spool.is_open());
+        if let Some(leg) = own.or_else(other) {
+            sink.decide(leg.id, self.clock.now, &Decision::Refer(Box::new(referral.request.clone())));
+        }
+    }
+
+    fn assignment_of(&self, leg: &Leg) -> Option<LegAssignment> {
+        let id_of = |call: &CallKey| self.table.call(*call).map(|call| call.id.clone());
+        let (sender, own) = (leg.machines().0, self.site.topology.machine_of(leg.dialog.caller_addr));
+        Some(LegAssignment {
+            conversation: id_of(&leg.call())?,
+            by: leg.join.by(),
+            confirmed_by: leg.join.confirmed_by(),
+            machine: (!sender.same_host(own)).then_some(sender),
+            alternatives: leg.join.alternatives().iter().filter_map(id_of).collect(),
+        })
+    }
+
+    fn state_of(&self, conversation: CallKey) -> Option<ConversationState> {
+        let call = self.table.call(conversation)?;
+        let is_adopted = |leg: &&Leg| call.notes.adopted_legs().contains(&leg.name);
+        let adopted = self.table.legs_of(conversation).filter(is_adopted);
+        let adopted_legs = adopted.map(|leg| (leg.name.clone(), leg.join.by())).collect();
+        Some(ConversationState { adopted_legs, ..call.stored_state() })
+    }
+
+    /// Restores the call of a leg, and the evidence for it.
+    pub(super) fn restore_assignment(&mut self, slot: LegKey, stored: &LegAssignment) {
+        let alternatives = stored.alternatives.iter().filter_map(|id| self.table.call_by_id(id)).collect();
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        leg.join.restore(stored.by, stored.confirmed_by);
+        leg.join.set_alternatives(alternatives);
+        let (own, receiver) = (leg.dialog.caller_addr, leg.machines().1);
+        let sender = stored.machine.unwrap_or_else(|| self.site.topology.machine_of(own));
+        self.table.set_machines(slot, (sender, receiver));
+    }
+
+    /// Restores the state of a call. A state of another call, to which the leg belonged before, is ignored.
+    pub(super) fn restore_call(&mut self, conversation: CallKey, stored: &ConversationState) {
+        let Some(call) = self.table.call_mut(conversation).filter(|call| call.id == stored.conversation) else { return };
+        call.restore_state(stored);
+        for (name, by) in &stored.adopted_legs {
+            self.restore_adopted_leg(conversation, name, *by);
+        }
+    }
+
+    /// Restores that a closed leg came from another call: its own spool names that call.
+    fn restore_adopted_leg(&mut self, into: CallKey, name: &str, by: Option<CorrelationRule>) {
+        let Some(slot) = self.earlier.restore.slot_of(name) else { return };
+        let Some(from) = self.table.leg(slot).map(Leg::call).filter(|from| *from != into) else { return };
+        if self.table.is_lone(from) {
+            self.table.merge(from, into);
+            self.timers.disarm_call(from);
+        } else {
+            self.table.move_leg(slot, into);
+        }
+        if let Some((leg, call)) = self.table.leg_and_call_mut(slot) {
+            leg.join.set(by);
+            call.notes.adopt_leg(name.to_owned());
+        }
+    }
+
+    /// Restores a REFER of a leg's call, and returns it.
+    pub(super) fn restore_referral(&mut self, slot: LegKey, stored: &ReferRequest) -> Option<Referral> {
+        let conversation = self.table.leg(slot)?.call();
+        let referral = Referral { conversation, leg: slot, request: stored.clone() };
+        match self.table.referral_mut(|known| known.is_repeated_by(&referral)) {
+            Some(known) => known.request.clone_from(&referral.request),
+            None => self.table.add_referral(referral.clone(), MAX_REFERRALS),
+        }
+        Some(referral)
+    }
+}
+
+impl Leg {
+    /// Returns whether the leg's spool was closed with its media, so that nothing can be added.
+    pub(super) const fn has_closed_spool(&self) -> bool {
+        matches!(self.spool, LegSpoolState::Closed { .. })
+    }
+}
+
+impl Conversation {
+    /// Returns the state that is stored with the legs, without the adopted legs.
+    fn stored_state(&self) -> ConversationState {
+        ConversationState {
+            conversation: self.id.clone(),
+            created_at_ns: self.created_at.as_nanos(),
+            relations: self.relations.iter().map(|relation| (relation.id.clone(), relation.why)).collect(),
+            continues: self.origin.continues().cloned(),
+            answered_elsewhere: self.notes.answered_elsewhere().cloned(),
+            closed_to_heuristics: self.closed_to_heuristics,
+            is_told: self.stage.is_told(),
+            is_committed: self.recording.is_committed(),
+            adopted_legs: Vec::new(),
+        }
+    }
+
+    /// Restores the state that an earlier process stored.
+    fn restore_state(&mut self, stored: &ConversationState) {
+        self.created_at = Timestamp::from_nanos(stored.created_at_ns);
+        self.relations.clear();
+        for (id, why) in &stored.relations {
+            self.add_relation(RelationRecord::new(id, *why));
+        }
+        if let Some(id) = &stored.continues {
+            self.origin = CallOrigin::Continues(id.clone());
+        }
+        if let Some(answer) = &stored.answered_elsewhere {
+            self.notes.mark_answered_elsewhere(answer.clone());
+        }
+        self.closed_to_heuristics = stored.closed_to_heuristics;
+        self.stage.restore_told(stored.is_told);
+        self.recording.restore_commitment(stored.is_committed);
+    }
+}
+
+/// Most REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
+pub(super) const MAX_REFERRALS: usize = 1_024;

@@ -1,0 +1,68 @@
+//! A recorder that is killed at a moment of a scene and started again.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use callspan::call::Engine;
+use callspan::call::config::Config;
+use callspan::call::event::CallEvent;
+use callspan::call::record::CallRecord;
+use callspan::service::resume::resume_at;
+use callspan::spool::disk::DiskSpool;
+
+use super::scenario::{ScenePacket, at};
+
+/// Plays packets to a recorder that is killed at a millisecond of the scene, and the rest to one that is started at that
+/// moment. Returns the records of both.
+pub fn records_with_kill(packets: &[ScenePacket], end_ms: i64, kill_ms: i64) -> Vec<CallRecord> {
+    let first = tempfile::tempdir().expect("a folder");
+    let mut spool = start(first.path());
+    let mut engine = Engine::new(Config::default(), "killed");
+    let (before, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) =
+        packets.iter().partition(|packet| packet.at < at(kill_ms));
+    for packet in &before {
+        engine.handle_datagram(&packet.datagram(), &mut spool);
+        spool.handle_timeout(packet.at);
+    }
+    // The service ticks until the kill, and has written the media of the last half second.
+    engine.handle_timeout(at(kill_ms), &mut spool);
+    spool.handle_timeout(at(kill_ms + 2_000));
+    spool.flush();
+    let mut records = ended_records(&mut engine);
+    let second = tempfile::tempdir().expect("a folder");
+    for file in std::fs::read_dir(first.path()).expect("readable").flatten() {
+        std::fs::copy(file.path(), second.path().join(file.file_name())).expect("copied");
+    }
+    let over: HashSet<String> = records.iter().map(|record| record.id.clone()).collect();
+    let mut spool = start(second.path());
+    let learnt = engine.learnt_machines();
+    let mut engine = Engine::new(Config::default(), "killed");
+    engine.restore_topology(&learnt, at(kill_ms));
+    resume_at(&mut engine, &mut spool, &|id| over.contains(id), at(kill_ms)).expect("readable");
+    engine.check();
+    for packet in &after {
+        engine.handle_datagram(&packet.datagram(), &mut spool);
+        engine.check();
+    }
+    engine.handle_timeout(at(end_ms), &mut spool);
+    engine.handle_end_of_capture(&mut spool);
+    spool.flush();
+    // The journal knows which calls had ended before.
+    records.extend(ended_records(&mut engine).into_iter().filter(|record| !over.contains(&record.id)));
+    records
+}
+
+fn start(folder: &Path) -> DiskSpool {
+    let config = callspan::spool::config::Config { dir: folder.to_owned(), ..Default::default() };
+    DiskSpool::start(&config).expect("a spool").0
+}
+
+fn ended_records(engine: &mut Engine) -> Vec<CallRecord> {
+    let mut records = Vec::new();
+    while let Some(event) = engine.poll_event() {
+        if let CallEvent::Ended(ended) = event {
+            records.push(ended.record);
+        }
+    }
+    records
+}
