@@ -66,7 +66,7 @@ fn recorded_parties(body: &[u8]) -> Vec<String> {
         let user = ["sips:", "sip:", "tel:"].iter().find_map(|scheme| part.trim().strip_prefix(scheme))?;
         Some(user.split(['@', ';']).next().unwrap_or(user).to_owned())
     });
-    uris.filter(|user| user.contains(|c: char| c.is_ascii_digit())).take(MAX_RECORDED_PARTIES).collect()
+    uris.filter(|user| has_digits(Some(user))).take(MAX_RECORDED_PARTIES).collect()
 }
 
 /// Addresses, time and numbers of a leg, as the heuristic rules compare them. The numbers are borrowed from the leg,
@@ -107,8 +107,11 @@ pub(crate) enum MatchStrength {
 
 impl LegSignature<'_> {
     /// Returns how strongly this new leg matches an older leg that it may continue: the receiver of the older leg sends
-    /// the new leg.
+    /// the new leg. A separate call beside the older leg does not match.
     pub(crate) fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
+        if self.is_own_call_beside(older) {
+            return MatchStrength::None;
+        }
         if self.at.since(older.at) > PAIR_WINDOW || older.at.since(self.at) > CLOCK_SKEW {
             return MatchStrength::None;
         }
@@ -157,8 +160,7 @@ impl LegSignature<'_> {
     /// a push message has to wake is rung later, for the same caller.
     pub(crate) fn is_another_device_of(&self, older: &LegSignature<'_>) -> bool {
         let apart = self.at.distance(older.at);
-        let is_number = |number: &str| number.contains(|c: char| c.is_ascii_digit());
-        let same_caller = same_number(self.from, older.from) && self.from.is_some_and(is_number);
+        let same_caller = same_number(self.from, older.from) && has_digits(self.from);
         (apart <= RING_BURST || same_caller)
             && self.hop.0.same_host(older.hop.0)
             && self.hop.1 == older.hop.1
@@ -191,7 +193,7 @@ impl LegSignature<'_> {
     pub(crate) fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
         let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
         let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);
-        self.hop.0.same_host(older.hop.1) && !in_return && same_caller
+        self.hop.0.same_host(older.hop.1) && !in_return && same_caller && !self.is_own_call_beside(older)
     }
 
     /// Returns whether the new leg is a diversion in the name of the number that the older leg called.
@@ -202,14 +204,15 @@ impl LegSignature<'_> {
     /// Returns whether both legs name a caller and the callers differ. A caller of the older leg that is an extension
     /// does not count, because a PBX replaces an extension by an outside number.
     fn has_other_caller(&self, older: &LegSignature<'_>) -> bool {
-        let number = |from: Option<&str>| from.is_some_and(|f| f.contains(|c: char| c.is_ascii_digit()));
-        !older.from_extension && number(self.from) && number(older.from) && !same_number(self.from, older.from)
+        let both_named = has_digits(self.from) && has_digits(older.from);
+        !older.from_extension && both_named && !same_number(self.from, older.from)
     }
 
     /// Returns whether the PBX sends this new leg to the number that the older leg called, because it tries another
     /// trunk.
     pub(crate) fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
-        self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older) && same_number(self.to, older.to)
+        let sends_on = self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older);
+        sends_on && same_number(self.to, older.to) && !self.is_own_call_beside(older)
     }
 
     /// Returns whether this new leg is a second call by the extension that takes part in the older leg. Either the
@@ -257,6 +260,11 @@ pub(crate) fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
         (None, None) => a.eq_ignore_ascii_case(b),
         _ => false,
     }
+}
+
+/// Returns whether a number has a digit. A word, e.g. of a withheld number, has none and identifies nobody.
+pub(crate) fn has_digits(number: Option<&str>) -> bool {
+    number.is_some_and(|n| n.contains(|c: char| c.is_ascii_digit()))
 }
 
 /// Returns the form in which a number is indexed: its last six digits, or a name in lower case. Two forms are equal
@@ -333,10 +341,8 @@ impl Referral {
 
     /// Returns whether a leg names a party of the REFER's call as its caller, or names no caller.
     fn is_in_name_of_party(&self, signature: &LegSignature<'_>) -> bool {
-        let is_number = |from: &str| from.contains(|c: char| c.is_ascii_digit());
-        signature.from.is_none_or(|from| {
-            !is_number(from) || self.request.parties.iter().any(|party| same_number(Some(party), Some(from)))
-        })
+        let mut parties = self.request.parties.iter();
+        !has_digits(signature.from) || parties.any(|party| same_number(Some(party), signature.from))
     }
 
     /// Returns whether a new leg retrieves the call that the REFER parked: it calls the REFER's target at the PBX that
@@ -497,6 +503,8 @@ fn hash<T: Hash>(value: &T) -> u64 {
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
 /// Time within which a PBX sends the second leg of a call.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
+/// Time within which a PBX ends the legs of one call.
+pub(crate) const END_WINDOW: Duration = Duration::from_secs(1);
 /// Time within which a PBX sends all INVITEs of a ring group.
 pub(crate) const RING_BURST: Duration = Duration::from_millis(200);
 /// Time within which the target of a REFER must be called.

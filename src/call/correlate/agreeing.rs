@@ -12,7 +12,9 @@ use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
-use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
+use crate::call::correlation_keys::{
+    CLOCK_SKEW, END_WINDOW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, has_digits, same_number,
+};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
@@ -146,13 +148,12 @@ impl Correlator<'_> {
     /// numbers. If only one of the callers is an extension, the called number is enough, because a PBX replaces an
     /// extension by an outside number.
     fn number_agreement(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
-        let is_number = |number: Option<&str>| number.is_some_and(|n| n.contains(|c: char| c.is_ascii_digit()));
         let (from, to) = (same_number(effect.from, cause.from), same_number(effect.to, cause.to));
-        let from = from && is_number(effect.from);
+        let from = from && has_digits(effect.from);
         let one = match (from, to) {
             (true, true) => return MatchStrength::BothNumbers,
             (true, false) => !cause.from_extension && !effect.from_extension,
-            (false, true) => is_number(effect.to) && cause.from_extension != effect.from_extension,
+            (false, true) => has_digits(effect.to) && cause.from_extension != effect.from_extension,
             (false, false) => false,
         };
         if one { MatchStrength::OneNumber } else { MatchStrength::None }
@@ -267,5 +268,3 @@ fn shares_host(signature: &LegSignature<'_>, leg: &Leg) -> bool {
 
 /// Time within which a machine with two addresses sends a call on.
 const AGREEING_WINDOW: Duration = Duration::from_millis(500);
-/// Time within which the legs of one call end.
-pub(super) const END_WINDOW: Duration = Duration::from_secs(1);

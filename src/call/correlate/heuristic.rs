@@ -18,7 +18,7 @@ pub(super) fn own_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
 /// Returns the evidence of the rule `already_ringing`: the call already has a live leg from the same host to the same
 /// telephone and number. A further leg to that telephone belongs to another call, unless it rings another device.
 pub(super) fn already_ringing(question: &LegQuestion<'_>) -> Vec<Evidence> {
-    if !another_device(question).is_empty() {
+    if question.rung_device().is_some() {
         return Vec::new();
     }
     let mut calls: Vec<CallKey> = question.explaining_legs().map(|met| met.leg.call()).collect();
@@ -42,6 +42,12 @@ fn rings_already(question: &LegQuestion<'_>, call: CallKey) -> bool {
 /// Returns the evidence of the rule `another_device`. Only one call explains the leg, a telephone number rings already
 /// in that call, and the leg rings another device of this number.
 pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
+    let call = question.rung_device().into_iter();
+    call.map(|call| Evidence::about_call(CorrelationRule::AnotherDevice, call)).collect()
+}
+
+/// Returns the only call that explains the leg, if the leg rings another device of a number that rings in the call.
+pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallKey> {
     let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::AnotherDevice, call);
     let is_device = |call: &CallKey| {
         let mut legs = question.correlator.table.legs_of(*call);
@@ -52,7 +58,7 @@ pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let named = question.explaining_legs().any(|met| is_caller(&met));
     let causes = question.explaining_legs().filter(|met| !named || is_caller(met));
     let call = only_call(causes.map(|met| evidence(met.leg.call())));
-    call.filter(is_device).map(evidence).into_iter().collect()
+    call.filter(is_device)
 }
 
 /// Returns the evidence of the rule `onward_both`: the host that received the other leg sent the leg in question at
@@ -157,14 +163,14 @@ fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 /// for whom the PBX makes a call while the party talks.
 pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
-    let from_extension = signature.from.is_some_and(|from| question.correlator.plan.is_extension(from));
+    let from_extension = question.correlator.plan.names_extension(signature.from);
     let is_talking = |leg: &Leg| {
         let other = leg.signature();
         leg.dialog.answered.is_some()
             && if from_extension {
                 signature.is_second_call_of(&other)
             } else {
-                signature.is_for_waiting_caller_of(&other) && !signature.is_own_call_beside(&other)
+                signature.is_for_waiting_caller_of(&other)
             }
     };
     let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::Consultation, call);
@@ -188,7 +194,7 @@ impl<'a> MetLeg<'a> {
 impl LegQuestion<'_> {
     /// Returns the legs that explain the leg in question: the PBX sent it onward, or sent it for a caller who waits.
     fn explaining_legs(&self) -> impl Iterator<Item = &MetLeg<'_>> {
-        let explains = |met: &&MetLeg<'_>| !met.is_own_call && (met.onward.is_some() || met.waiting.is_some());
+        let explains = |met: &&MetLeg<'_>| met.onward.is_some() || met.waiting.is_some();
         self.met_legs().iter().filter(explains)
     }
 }
@@ -245,10 +251,9 @@ fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule
 /// Returns whether the PBX already called outside numbers for the extension of this leg, and all attempts failed.
 fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
-    let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| plan.is_extension(n));
     let mut others = table.legs_of(leg.call()).filter(|l| l.id != leg.id).peekable();
-    is_ours(&leg.parties.from)
-        && !is_ours(&leg.parties.to)
+    plan.names_extension(leg.parties.from.as_deref())
+        && !plan.names_extension(leg.parties.to.as_deref())
         && others.peek().is_some()
         && others.all(|l| !l.lived_at(question.at) && l.dialog.answered.is_none())
 }

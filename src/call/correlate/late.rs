@@ -21,7 +21,6 @@ impl Correlator<'_> {
             let effect = l.signature();
             hosts_meet(l.machines(), signature.hop)
                 && effect.onward_strength(&signature) > MatchStrength::None
-                && !effect.is_own_call_beside(&signature)
         };
         let caused: Vec<&Leg> = legs.filter(is_caused).collect();
         let may_join = |c: CallKey| self.may_be_absorbed(c, CorrelationRule::LateCause);
@@ -93,7 +92,6 @@ impl Correlator<'_> {
                     && leg.dialog.ended().is_none()
                     && cause.created_at.since(leg.created_at) <= CLOCK_SKEW
                     && leg.signature().onward_strength(&signature) == MatchStrength::BothNumbers
-                    && !leg.signature().is_own_call_beside(&signature)
             })
         };
         let mut found = candidates.into_iter().filter(is_better);

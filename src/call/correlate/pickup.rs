@@ -6,12 +6,11 @@
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::MAX_AMBIGUOUS;
-use crate::call::correlate::agreeing::END_WINDOW;
 use crate::call::correlate::ambiguous::{PBX_REACTION, RingOutcome};
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
-use crate::call::correlation_keys::{CLOCK_SKEW, PAIR_WINDOW, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, END_WINDOW, PAIR_WINDOW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;

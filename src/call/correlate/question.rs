@@ -3,10 +3,11 @@
 use std::cell::OnceCell;
 
 use crate::call::correlate::Correlator;
+use crate::call::correlate::heuristic::call_of_another_device;
 use crate::call::correlation_keys::{CorrelationKeys, LegSignature, hosts_meet};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::Dialog;
-use crate::call::keys::LegKey;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::time::Timestamp;
 
@@ -28,6 +29,8 @@ pub(super) struct LegQuestion<'a> {
     pub(super) at: Timestamp,
     /// The candidates that meet the leg's hosts at that moment. Empty until a rule needs them.
     met: OnceCell<Vec<MetLeg<'a>>>,
+    /// Call in which the leg rings another device of a number, at that moment. Two rules need it.
+    device: OnceCell<Option<CallKey>>,
 }
 
 /// A candidate that meets the hosts of the leg in question, and the ways in which it may explain that leg.
@@ -66,12 +69,12 @@ impl<'a> LegQuestion<'a> {
         let found = correlator.table.correlation().candidates(keys, &signature).into_iter();
         let legs = found.filter_map(|key| Some((key, correlator.table.leg(key)?)));
         let known = legs.filter(|(_, leg)| is_known(leg)).collect();
-        Self { correlator, signature, dialog, keys, known, at: signature.at, met: OnceCell::new() }
+        Self { correlator, signature, dialog, keys, known, at: signature.at, met: OnceCell::new(), device: OnceCell::new() }
     }
 
     /// Returns the same question for the present time.
     pub(super) fn as_of_now(&self) -> Self {
-        Self { at: self.correlator.now, known: self.known.clone(), met: OnceCell::new(), ..*self }
+        Self { at: self.correlator.now, known: self.known.clone(), met: OnceCell::new(), device: OnceCell::new(), ..*self }
     }
 
     /// Returns whether the leg is a recorder's own session.
@@ -82,6 +85,11 @@ impl<'a> LegQuestion<'a> {
     /// Returns the known legs that were not over when the leg was sent.
     pub(super) fn candidates(&self) -> impl Iterator<Item = (LegKey, &'a Leg)> {
         self.known.iter().copied().filter(|(_, leg)| leg.lived_at(self.signature.at))
+    }
+
+    /// Returns the call in which the leg rings another device of a telephone number that rings already.
+    pub(super) fn rung_device(&self) -> Option<CallKey> {
+        *self.device.get_or_init(|| call_of_another_device(self))
     }
 
     /// Returns the candidates that share a host with the leg in the way that a rule about hosts needs, and that are not

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::call::correlate::evidence::{Evidence, only_call};
 use crate::call::correlate::question::LegQuestion;
-use crate::call::correlation_keys::{LegSignature, same_number};
+use crate::call::correlation_keys::{LegSignature, has_digits, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
@@ -57,10 +57,6 @@ const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
         // Another provider may know the number.
         _ => !to_same_host,
     }
-}
-
-fn has_digits(number: Option<&str>) -> bool {
-    number.is_some_and(|n| n.contains(|c: char| c.is_ascii_digit()))
 }
 
 /// Time within which a machine repeats a refused INVITE. A person needs longer to dial again.

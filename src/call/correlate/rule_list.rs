@@ -22,10 +22,7 @@ const fn rule(name: CorrelationRule, ask: fn(&LegQuestion<'_>) -> Vec<Evidence>)
 impl LegRule {
     /// Returns the evidence of the rule.
     pub(super) fn evidence(&self, question: &LegQuestion<'_>) -> Vec<Evidence> {
-        let evidence = (self.ask)(question);
-        let is_own = |e: &Evidence| e.rule == self.name || e.rule == CorrelationRule::Ambiguous;
-        debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
-        evidence
+        evidence_of(self.name, (self.ask)(question))
     }
 }
 
@@ -46,11 +43,15 @@ const fn at(moment: LegMoment, name: CorrelationRule, ask: fn(&OpenLeg<'_>) -> V
 impl OpenLegRule {
     /// Returns the evidence of the rule.
     pub(super) fn evidence(&self, subject: &OpenLeg<'_>) -> Vec<Evidence> {
-        let evidence = (self.ask)(subject);
-        let is_own = |e: &Evidence| e.rule == self.name || e.rule == CorrelationRule::Ambiguous;
-        debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
-        evidence
+        evidence_of(self.name, (self.ask)(subject))
     }
+}
+
+/// Returns the evidence of a rule. Evidence names its rule, or says that the leg could belong to several calls.
+fn evidence_of(name: CorrelationRule, evidence: Vec<Evidence>) -> Vec<Evidence> {
+    let is_own = |e: &Evidence| e.rule == name || e.rule == CorrelationRule::Ambiguous;
+    debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
+    evidence
 }
 
 /// A rule that prefers one of several calls with equal evidence.

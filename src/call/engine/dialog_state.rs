@@ -11,13 +11,16 @@ impl Engine {
     pub(super) fn apply_dialog_state(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.index_media_addresses(slot, sink);
         self.apply(self.correlator().decide_leg(slot, LegMoment::Announced), sink);
-        if self.table.leg(slot).is_some_and(|l| l.dialog.answered.is_some()) {
+        let is_answered = self.table.leg(slot).is_some_and(|leg| leg.dialog.answered.is_some());
+        let has_ended = self.table.leg(slot).is_some_and(|leg| leg.dialog.ended().is_some());
+        if is_answered {
             self.write_start(slot, sink);
             self.contest_older_legs(slot);
-            self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
         }
-        if self.table.leg(slot).is_some_and(|l| l.dialog.ended().is_some()) {
+        if has_ended {
             self.table.unroute(slot);
+        }
+        if is_answered || has_ended {
             self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
         }
         self.watch_changed_leg(slot);

@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-use crate::call::correlation_keys::CLOCK_SKEW;
+use crate::call::correlation_keys::{CLOCK_SKEW, END_WINDOW};
 use crate::call::engine::Engine;
 use crate::call::event::CallEvent;
 use crate::call::keys::LegKey;
@@ -167,8 +167,6 @@ pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
 /// Longest time between the answers of two legs through one machine, and between the ends of unanswered legs.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// Longest time between the ends of two answered legs through one machine.
-const END_WINDOW: Duration = Duration::from_secs(1);
 /// Time after the end of its cause for which a leg must continue to belong to another call. A machine ends a leg at
 /// once when its caller hangs up.
 const OUTLIVES: Duration = Duration::from_secs(2);

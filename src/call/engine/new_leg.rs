@@ -68,8 +68,9 @@ impl Engine {
         let mut others = call.legs().iter().filter(|s| **s != slot).filter_map(|s| self.table.leg(*s));
         let caused = others.find(|o| o.machines().1.same_host(own) && !o.machines().0.same_host(own));
         let Some(caused) = caused else { return };
-        let is_ours = |number: &Option<String>| number.as_deref().is_some_and(|n| self.site.plan.is_extension(n));
-        let rings_for_outside = is_ours(&leg.parties.to) && !is_ours(&caused.parties.from);
+        let plan = &self.site.plan;
+        let rings_extension = plan.names_extension(leg.parties.to.as_deref());
+        let rings_for_outside = rings_extension && !plan.names_extension(caused.parties.from.as_deref());
         // A machine with several addresses counts as a PBX under each of its addresses.
         for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
             if rings_for_outside {

@@ -1,8 +1,7 @@
 //! Split: legs that still have media after their call has ended become a separate call, related to the ended call.
 
-use std::time::Duration;
-
 use crate::call::conversation::Conversation;
+use crate::call::correlation_keys::END_WINDOW;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::engine::lifecycle::PARTNER_WINDOW;
@@ -38,10 +37,7 @@ impl Engine {
             let legs: Vec<&Leg> = self.table.legs_of(key).collect();
             let roles = CallRoles::from_legs(&legs, &self.site.plan);
             // The legs of one conversation do not end at the same moment.
-            roles.is_some_and(|roles| roles.anchor.dialog.ended().is_none_or(|(ended, _)| ended + SAME_END > at))
+            roles.is_some_and(|roles| roles.anchor.dialog.ended().is_none_or(|(ended, _)| ended + END_WINDOW > at))
         })
     }
 }
-
-/// Time within which a PBX ends both legs of a conversation.
-const SAME_END: Duration = Duration::from_secs(1);

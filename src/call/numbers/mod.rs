@@ -71,6 +71,11 @@ impl NumberPlan {
         self.is_configured_extension(number) || self.registered.get(number).is_some_and(|user| !self.is_trunk(user))
     }
 
+    /// Returns whether there is a number, and it is an extension.
+    pub(crate) fn names_extension(&self, number: Option<&str>) -> bool {
+        number.is_some_and(|number| self.is_extension(number))
+    }
+
     /// Returns whether the user is the number of a trunk and no person: a PBX registered it with a provider.
     fn is_trunk(&self, user: &UserRegistration) -> bool {
         self.pbxs.contains(&user.registrant) && !self.pbxs.contains(&user.registrar)
