@@ -193,6 +193,7 @@ pub(crate) struct CallNotes {
     compacted_legs: Vec<LegRecord>,
     answered_elsewhere: Option<AnsweredElsewhere>,
     adopted_legs: Vec<String>,
+    had_other_legs: bool,
 }
 
 impl CallNotes {
@@ -233,12 +234,24 @@ impl CallNotes {
         let room = MAX_COMPACTED_LEGS.saturating_sub(self.compacted_legs.len());
         self.compacted_legs.extend(other.compacted_legs.into_iter().take(room));
         self.answered_elsewhere = self.answered_elsewhere.take().or(other.answered_elsewhere);
+        self.had_other_legs |= other.had_other_legs;
         other.adopted_legs.into_iter().for_each(|leg| self.adopt_leg(leg));
     }
 
     /// Returns the party that took the call although the call did not ring it, if any did.
     pub(crate) const fn answered_elsewhere(&self) -> Option<&AnsweredElsewhere> {
         self.answered_elsewhere.as_ref()
+    }
+
+    /// Returns whether the call had legs that the engine does not hold any more: they were compacted, or left no spool before
+    /// a restart.
+    pub(crate) const fn had_other_legs(&self) -> bool {
+        self.had_other_legs || !self.compacted_legs.is_empty()
+    }
+
+    /// Records that the call had legs that left no spool before a restart.
+    pub(crate) const fn note_other_legs(&mut self) {
+        self.had_other_legs = true;
     }
 
     /// Returns the names of the closed legs that came from another call.

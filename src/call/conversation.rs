@@ -180,7 +180,7 @@ impl Conversation {
             ..CallRecord::default()
         };
         let Some(roles) = CallRoles::from_legs(legs, context.plan) else { return record };
-        let roles = if self.notes.compacted_legs().is_empty() { roles } else { roles.with_compacted_legs() };
+        let roles = if self.notes.had_other_legs() { roles.with_compacted_legs() } else { roles };
         let anchor = roles.anchor;
         let dialog = &anchor.dialog;
         record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at()).min();

@@ -136,6 +136,9 @@ pub struct ConversationState {
     /// Whether delivery may have registered the conversation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_committed: bool,
+    /// Whether a leg of the conversation ended that left no spool, because nobody answered it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub had_other_legs: bool,
     /// Names of closed legs that came from another conversation, each with the rule that joined it. The legs' own spools
     /// name the other conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -196,7 +196,8 @@ impl LegSink for ResumeSink<'_> {
             // taken as complete.
             self.spool.decide(leg, at, &Restart { away_ms: 0 });
         }
-        if filed.is_none() || matches!(decision, Start | End { .. } | Restart { .. })
+        if filed.is_none()
+            || matches!(decision, Start | End { .. } | Restart { .. })
             || self.is_read && matches!(decision, Join(_) | Conversation(_) | Refer(_))
         {
             self.spool.decide(leg, at, decision);

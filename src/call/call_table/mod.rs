@@ -84,9 +84,9 @@ impl CallTable {
         self.keys_of(call).iter().filter_map(|leg| self.leg(*leg))
     }
 
-    /// Returns whether a call has exactly one leg.
+    /// Returns whether a call has exactly one leg, and never had others that left no trace.
     pub(crate) fn is_lone(&self, call: CallKey) -> bool {
-        self.keys_of(call).len() == 1
+        self.calls.get(call).is_some_and(|call| call.legs().len() == 1 && !call.notes.had_other_legs())
     }
 
     /// Returns the open legs with a Call-ID, in order of arrival.

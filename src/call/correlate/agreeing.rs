@@ -169,7 +169,7 @@ impl Correlator<'_> {
         }
         let others = || call.legs().iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.id != leg.id);
         if found.order == CauseOrder::DraftFirst {
-            return call.legs().len() == 1;
+            return self.table.is_lone(leg.call());
         }
         if found.strength == MatchStrength::OneNumber
             && same_number(signature.from, leg.parties.from.as_deref())
@@ -247,8 +247,8 @@ impl Correlator<'_> {
 /// the legs would then be the cause of each other.
 fn is_caused_by(leg: &Leg, cause: &Leg) -> bool {
     let in_order = cause.created_at <= leg.created_at;
-    let in_disorder = cause.created_at.since(leg.created_at) <= CLOCK_SKEW
-        && !leg.machines().1.same_host(cause.machines().0);
+    let in_disorder =
+        cause.created_at.since(leg.created_at) <= CLOCK_SKEW && !leg.machines().1.same_host(cause.machines().0);
     cause.machines().1.same_host(leg.machines().0) && (in_order || in_disorder)
 }
 

@@ -112,7 +112,7 @@ fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Eviden
 pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence]) -> Option<CallKey> {
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
-    let mut unserved = candidates.iter().filter(|e| legs_of(e.call).len() == 1);
+    let mut unserved = candidates.iter().filter(|e| table.is_lone(e.call));
     let (newest, None) = (unserved.next()?, unserved.next()) else { return None };
     let came_at = table.call(newest.call)?.created_at;
     let is_served = |call: CallKey| {
@@ -267,7 +267,7 @@ fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 impl Correlator<'_> {
     /// Returns whether a call has a single leg with an unknown cause, and is open to the heuristic rules.
     pub(super) fn is_unexplained(&self, conversation: CallKey) -> bool {
-        self.table.call(conversation).is_some_and(|c| c.legs().len() == 1 && !c.closed_to_heuristics)
+        self.table.is_lone(conversation) && self.table.call(conversation).is_some_and(|c| !c.closed_to_heuristics)
     }
 
     /// Returns whether another caller waits at the PBX for an outgoing call: the caller's leg is unanswered and the

@@ -12,7 +12,9 @@ impl Correlator<'_> {
     /// may be joined. Content may also join a call that is only displayed. A rule about numbers must leave a call alone
     /// that has a known cause, or that could belong to several calls.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
-        let Some(call) = self.table.call(call).filter(|call| call.origin.earlier_record().is_none()) else { return false };
+        let Some(call) = self.table.call(call).filter(|call| call.origin.earlier_record().is_none()) else {
+            return false;
+        };
         match by {
             CorrelationRule::MediaContent => !call.recording.is_committed(),
             CorrelationRule::MediaAddress | CorrelationRule::Refer => !call.stage.is_settled(),

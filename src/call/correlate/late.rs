@@ -19,8 +19,7 @@ impl Correlator<'_> {
         let legs = candidates.iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.lived_at(draft.at));
         let is_caused = |l: &&Leg| {
             let effect = l.signature();
-            hosts_meet(l.machines(), signature.hop)
-                && effect.onward_strength(&signature) > MatchStrength::None
+            hosts_meet(l.machines(), signature.hop) && effect.onward_strength(&signature) > MatchStrength::None
         };
         let caused: Vec<&Leg> = legs.filter(is_caused).collect();
         let may_join = |c: CallKey| self.may_be_absorbed(c, CorrelationRule::LateCause);

@@ -107,7 +107,7 @@ impl Correlator<'_> {
     /// the name of the number that these callers dialled, and no other cause of the leg is known.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
-        let is_lone = self.table.call(leg.call()).is_some_and(|call| call.legs().len() == 1);
+        let is_lone = self.table.is_lone(leg.call());
         let is_outside = |number: &Option<String>| number.as_deref().is_some_and(|n| !self.plan.is_extension(n));
         let may_forward = is_lone && is_outside(&leg.parties.from) && is_outside(&leg.parties.to);
         let number = leg.parties.from.as_deref().filter(|_| may_forward);

@@ -69,12 +69,27 @@ impl<'a> LegQuestion<'a> {
         let found = correlator.table.correlation().candidates(keys, &signature).into_iter();
         let legs = found.filter_map(|key| Some((key, correlator.table.leg(key)?)));
         let known = legs.filter(|(_, leg)| is_known(leg)).collect();
-        Self { correlator, signature, dialog, keys, known, at: signature.at, met: OnceCell::new(), device: OnceCell::new() }
+        Self {
+            correlator,
+            signature,
+            dialog,
+            keys,
+            known,
+            at: signature.at,
+            met: OnceCell::new(),
+            device: OnceCell::new(),
+        }
     }
 
     /// Returns the same question for the present time.
     pub(super) fn as_of_now(&self) -> Self {
-        Self { at: self.correlator.now, known: self.known.clone(), met: OnceCell::new(), device: OnceCell::new(), ..*self }
+        Self {
+            at: self.correlator.now,
+            known: self.known.clone(),
+            met: OnceCell::new(),
+            device: OnceCell::new(),
+            ..*self
+        }
     }
 
     /// Returns whether the leg is a recorder's own session.

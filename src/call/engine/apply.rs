@@ -88,11 +88,7 @@ impl Engine {
 
     /// Joins the hop between two nodes of a cluster to the call of the leg that it caused. The hop now has the alias of that
     /// leg: its sender and the receiver of the caller's leg are one machine.
-    fn join_late_middle(
-        &mut self,
-        draft: &mut LegDraft,
-        sink: &mut dyn LegSink,
-    ) -> Option<(CallKey, CorrelationRule)> {
+    fn join_late_middle(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> Option<(CallKey, CorrelationRule)> {
         let key = self.correlator().late_middle(draft)?;
         let leg = self.table.leg(key)?;
         let (call, alias, own) = (leg.call(), leg.machines().0, leg.dialog.caller_addr);

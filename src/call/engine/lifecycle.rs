@@ -41,6 +41,7 @@ impl Engine {
         self.remember_timed_out(slot);
         self.add_leg_tombstone(slot);
         self.unindex_leg(slot);
+        self.store_loss_of_leg(slot, sink);
         self.compact_leg(conversation, slot);
         self.finish_if_over(conversation);
     }

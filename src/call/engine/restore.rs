@@ -130,40 +130,23 @@ impl Engine {
         };
         let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.name == name) else { return };
         let conversation = leg.call();
+        let is_kept = matches!(decision, Decision::Join(_) | Decision::Conversation(_) | Decision::Refer(_));
+        if is_kept && leg.spool.is_open() {
+            sink.decide(leg.id, at, decision);
+        }
         match decision {
-            Decision::Join(assignment) => {
-                self.restore_assignment(slot, assignment);
-                self.store_assignment(slot, sink);
-            }
-            Decision::Conversation(state) => {
-                self.restore_call(conversation, state);
-                self.store_call(conversation, sink);
-            }
-            Decision::Refer(request) => {
-                if let Some(referral) = self.restore_referral(slot, request) {
-                    self.store_referral(&referral, sink);
-                }
-            }
+            Decision::Join(assignment) => self.restore_assignment(slot, assignment),
+            Decision::Conversation(state) => self.restore_call(conversation, state),
+            Decision::Refer(request) => self.restore_referral(slot, request),
             Decision::Relate { conversation: other, by } => {
-                if let Some(call) = self.table.call_mut(conversation)
-                    && call.add_relation(RelationRecord::new(other, *by))
-                {
-                    self.store_call(conversation, sink);
+                if let Some(call) = self.table.call_mut(conversation) {
+                    call.add_relation(RelationRecord::new(other, *by));
                 }
             }
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
             // Stream numbers must match the spool even if the first packet of a stream is missing there.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
-                if leg.has_moved(*src, *side) {
-                    leg.dialog.note_event(at, EventKind::MediaMove, Some(*side));
-                }
-                let mut restored = RtpStream::new((*src, *dst), *ssrc, *side);
-                // A recorder's own session sends the sound of both parties; the second one fills the other channel.
-                let negotiation = &leg.dialog.negotiation;
-                if negotiation.line_use(side.other(), (*src, *dst)) == AudioLineUse::OtherParty {
-                    restored.sender = side.other();
-                }
-                self.table.add_stream(slot, restored);
+                self.restore_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side), at);
             }
             Decision::StreamOrigin { stream, sender, announced } => {
                 if let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) {
@@ -185,6 +168,20 @@ impl Engine {
             }
             _ => {}
         }
+    }
+
+    /// Adds a stream to a restored leg.
+    fn restore_stream(&mut self, slot: LegKey, mut stream: RtpStream, at: Timestamp) {
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        let (flow, side) = ((stream.src, stream.dst), stream.side);
+        if leg.has_moved(flow.0, side) {
+            leg.dialog.note_event(at, EventKind::MediaMove, Some(side));
+        }
+        // A recorder's own session sends the sound of both parties; the second one fills the other channel.
+        if leg.dialog.negotiation.line_use(side.other(), flow) == AudioLineUse::OtherParty {
+            stream.sender = side.other();
+        }
+        self.table.add_stream(slot, stream);
     }
 
     /// Routes the flow of a media packet to the leg whose spool has the packet. Must be called before the packet is passed

@@ -47,6 +47,16 @@ impl Engine {
         }
     }
 
+    /// Writes the state of a call if a leg that has just closed is the first one that leaves no spool.
+    pub(super) fn store_loss_of_leg(&self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some(leg) = self.table.leg(slot).filter(|leg| leaves_no_spool(leg)) else { return };
+        let has_others = self.table.call(leg.call()).is_some_and(|call| call.notes.had_other_legs());
+        let mut others = self.table.legs_of(leg.call()).filter(|other| other.id != leg.id);
+        if !has_others && !others.any(leaves_no_spool) {
+            self.store_call(leg.call(), sink);
+        }
+    }
+
     /// Writes a REFER to the spool of its leg, or of another leg of its call if that leg is closed.
     pub(super) fn store_referral(&self, referral: &Referral, sink: &mut dyn LegSink) {
         let own = self.table.leg(referral.leg).filter(|leg| leg.spool.is_open());
@@ -73,7 +83,8 @@ impl Engine {
         let is_adopted = |leg: &&Leg| call.notes.adopted_legs().contains(&leg.name);
         let adopted = self.table.legs_of(conversation).filter(is_adopted);
         let adopted_legs = adopted.map(|leg| (leg.name.clone(), leg.join.by())).collect();
-        Some(ConversationState { adopted_legs, ..call.stored_state() })
+        let had_other_legs = call.notes.had_other_legs() || self.table.legs_of(conversation).any(leaves_no_spool);
+        Some(ConversationState { adopted_legs, had_other_legs, ..call.stored_state() })
     }
 
     /// Restores the call of a leg, and the evidence for it.
@@ -89,7 +100,9 @@ impl Engine {
 
     /// Restores the state of a call. A state of another call, to which the leg belonged before, is ignored.
     pub(super) fn restore_call(&mut self, conversation: CallKey, stored: &ConversationState) {
-        let Some(call) = self.table.call_mut(conversation).filter(|call| call.id == stored.conversation) else { return };
+        let Some(call) = self.table.call_mut(conversation).filter(|call| call.id == stored.conversation) else {
+            return;
+        };
         call.restore_state(stored);
         for (name, by) in &stored.adopted_legs {
             self.restore_adopted_leg(conversation, name, *by);
@@ -100,7 +113,7 @@ impl Engine {
     fn restore_adopted_leg(&mut self, into: CallKey, name: &str, by: Option<CorrelationRule>) {
         let Some(slot) = self.earlier.restore.slot_of(name) else { return };
         let Some(from) = self.table.leg(slot).map(Leg::call).filter(|from| *from != into) else { return };
-        if self.table.is_lone(from) {
+        if self.table.keys_of(from).len() == 1 {
             self.table.merge(from, into);
             self.timers.disarm_call(from);
         } else {
@@ -112,16 +125,20 @@ impl Engine {
         }
     }
 
-    /// Restores a REFER of a leg's call, and returns it.
-    pub(super) fn restore_referral(&mut self, slot: LegKey, stored: &ReferRequest) -> Option<Referral> {
-        let conversation = self.table.leg(slot)?.call();
+    /// Restores a REFER of a leg's call.
+    pub(super) fn restore_referral(&mut self, slot: LegKey, stored: &ReferRequest) {
+        let Some(conversation) = self.table.leg(slot).map(Leg::call) else { return };
         let referral = Referral { conversation, leg: slot, request: stored.clone() };
         match self.table.referral_mut(|known| known.is_repeated_by(&referral)) {
-            Some(known) => known.request.clone_from(&referral.request),
-            None => self.table.add_referral(referral.clone(), MAX_REFERRALS),
+            Some(known) => known.request = referral.request,
+            None => self.table.add_referral(referral, MAX_REFERRALS),
         }
-        Some(referral)
     }
+}
+
+/// Returns whether a leg is over and left no spool, because it had no media.
+fn leaves_no_spool(leg: &Leg) -> bool {
+    leg.is_closed() && !leg.has_media()
 }
 
 impl Leg {
@@ -143,6 +160,7 @@ impl Conversation {
             closed_to_heuristics: self.closed_to_heuristics,
             is_told: self.stage.is_told(),
             is_committed: self.recording.is_committed(),
+            had_other_legs: self.notes.had_other_legs(),
             adopted_legs: Vec::new(),
         }
     }
@@ -159,6 +177,9 @@ impl Conversation {
         }
         if let Some(answer) = &stored.answered_elsewhere {
             self.notes.mark_answered_elsewhere(answer.clone());
+        }
+        if stored.had_other_legs {
+            self.notes.note_other_legs();
         }
         self.closed_to_heuristics = stored.closed_to_heuristics;
         self.stage.restore_told(stored.is_told);

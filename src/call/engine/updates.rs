@@ -50,10 +50,10 @@ impl Engine {
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let leg = match call.legs() {
-            [slot] if self.table.call_count() > 1 && call.origin.earlier_record().is_none() => self.table.leg(*slot),
+            [slot] if self.table.call_count() > 1 && self.table.is_lone(conversation) => self.table.leg(*slot),
             _ => None,
         };
-        let is_committed = call.recording.is_committed();
+        let is_committed = call.recording.is_committed() || call.origin.earlier_record().is_some();
         let Some(leg) = leg.filter(|leg| !is_committed && leg.dialog.ended().is_none()) else { return false };
         let Some((answered, _)) = leg.dialog.answered else { return false };
         let until = answered + COMMIT_WAIT;

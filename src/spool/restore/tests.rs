@@ -48,7 +48,11 @@ fn talk(spool: &mut DiskSpool) {
     spool.open(LEG, "leg");
     spool.decide(LEG, at_ms(0.0), &begin());
     put(spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", KeptBytes::Whole);
-    spool.decide(LEG, at_ms(1.0), &Decision::Join(LegAssignment { conversation: "second".to_owned(), ..LegAssignment::default() }));
+    spool.decide(
+        LEG,
+        at_ms(1.0),
+        &Decision::Join(LegAssignment { conversation: "second".to_owned(), ..LegAssignment::default() }),
+    );
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
     spool.decide(
         LEG,
@@ -238,7 +242,11 @@ fn ringing_leg_is_restored_until_it_ends() {
     spool.open(LEG, "leg");
     spool.decide(LEG, at_ms(0.0), &begin());
     put(&mut spool, 0.0, b"INVITE sip:b SIP/2.0\r\n", KeptBytes::Whole);
-    spool.decide(LEG, at_ms(1.0), &Decision::Join(LegAssignment { conversation: "second".to_owned(), ..LegAssignment::default() }));
+    spool.decide(
+        LEG,
+        at_ms(1.0),
+        &Decision::Join(LegAssignment { conversation: "second".to_owned(), ..LegAssignment::default() }),
+    );
     put(&mut spool, 5.0, b"SIP/2.0 180 Ringing\r\n", KeptBytes::Whole);
     let store = spool.store();
     assert!(find_pending(&store).expect("readable").is_empty());

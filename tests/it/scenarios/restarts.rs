@@ -10,13 +10,8 @@ use crate::support::restart::records_with_kill;
 use crate::support::scenario::{Scene, ScenePhone};
 
 /// The facts of a record that correlation decided: id, direction, extension, the legs with their rules, the relations.
-type DecidedFacts = (
-    String,
-    CallDirection,
-    Option<String>,
-    Vec<(String, Option<CorrelationRule>)>,
-    Vec<(String, CorrelationRule)>,
-);
+type DecidedFacts =
+    (String, CallDirection, Option<String>, Vec<(String, Option<CorrelationRule>)>, Vec<(String, CorrelationRule)>);
 
 fn decided(record: &CallRecord) -> DecidedFacts {
     // A leg that nobody answered leaves no spool.

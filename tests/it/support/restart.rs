@@ -18,6 +18,7 @@ pub fn records_with_kill(packets: &[ScenePacket], end_ms: i64, kill_ms: i64) -> 
     let first = tempfile::tempdir().expect("a folder");
     let mut spool = start(first.path());
     let mut engine = Engine::new(Config::default(), "killed");
+    resume_at(&mut engine, &mut spool, &|_| false, at(0)).expect("nothing there");
     let (before, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) =
         packets.iter().partition(|packet| packet.at < at(kill_ms));
     for packet in &before {
