@@ -1,7 +1,7 @@
 //! Tests that a restart reads from a spool all that it needs, and no more.
 
 use super::*;
-use crate::call::decision::{FORMAT, PayloadFormat};
+use crate::call::decision::{FORMAT, LegAssignment, PayloadFormat};
 use crate::call::event::{KeptBytes, LegSink as _};
 use crate::call::record::Side;
 use crate::spool::config::Config;
