@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::content::{ContentIndex, StreamEnds, StreamWatch};
+use crate::call::content::{ContentIndex, StreamEnds, StreamWatch, USUAL_WATCH};
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
@@ -60,8 +60,12 @@ impl Engine {
     pub(super) fn watch_restored_leg(&mut self, slot: LegKey, now: Timestamp) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (begun_at, heard_at) = (leg.media.take_missed_watch(), leg.media.last_at());
-        if begun_at.zip(heard_at).is_some_and(|(begun, heard)| heard.since(begun) <= USUAL_WATCH) {
-            self.watch_leg_since(slot, now.max(self.clock.now));
+        let elapsed = begun_at.zip(heard_at).map(|(begun, heard)| heard.since(begun));
+        let Some(elapsed) = elapsed.filter(|elapsed| *elapsed < USUAL_WATCH) else { return };
+        self.watch_leg_since(slot, now.max(self.clock.now));
+        let streams = self.table.leg(slot).map_or(&[][..], |leg| leg.media.streams());
+        for watch in streams.iter().filter_map(|stream| stream.watch) {
+            self.kept.content.index.count_elapsed(watch, elapsed);
         }
     }
 
@@ -148,7 +152,5 @@ impl Engine {
 
 /// Most streams of a leg that are watched at once: the newest streams of both sides.
 const MAX_WATCHED_STREAMS: usize = 4;
-/// Time that a watch usually takes: four seconds of voice, and a pause.
-const USUAL_WATCH: Duration = Duration::from_secs(5);
 /// Time between two rounds in which lone legs are watched. A round takes about four seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);
