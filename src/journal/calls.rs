@@ -95,19 +95,6 @@ pub struct LegRow {
     pub state: SpoolFileState,
 }
 
-/// A new state of a call, as the engine reported it.
-#[derive(Debug)]
-pub(crate) struct CallToStore<'a> {
-    /// Record of the call without its finished segments.
-    pub(crate) record: &'a CallRecord,
-    /// Stage of the call.
-    pub(crate) stage: CallStage,
-    /// Legs with a spool file; none for a live call.
-    pub(crate) legs: Vec<LegRow>,
-    /// Policy with which the call is to be announced to delivery; `None` if it is not to be announced.
-    pub(crate) announce_as: Option<RegistrationPolicy>,
-}
-
 /// Conditions for a list of calls; a call must meet all that are set.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
@@ -163,19 +150,6 @@ impl Journal {
         retention::put_to_announce(&transaction, &record.id, registration)?;
         transaction.commit()?;
         Ok(())
-    }
-
-    /// Writes or replaces calls that may already have finished segments, in one transaction, and returns the merged
-    /// records. Segments that a stored record already lists are kept.
-    ///
-    /// # Errors
-    /// Fails if SQLite fails; then nothing is written.
-    pub(crate) fn put_calls_with_segments(&self, calls: &[CallToStore<'_>]) -> JournalResult<Vec<CallRecord>> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let records = calls.iter().map(|call| put_call_with_segments(&transaction, call)).collect::<Result<_, _>>()?;
-        transaction.commit()?;
-        Ok(records)
     }
 
     /// Removes a live call that turned out to be part of another call. Does nothing if delivery already has the call.
@@ -483,27 +457,7 @@ fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'stati
     Ok(if found <= FEW_CALLS { "" } else { BY_BEGIN })
 }
 
-/// Writes a call and returns its merged record. The record does not contain the state of the delivery.
-fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> JournalResult<CallRecord> {
-    let mut record = call.record.clone();
-    for leg in &call.legs {
-        put_leg(connection, &record.id, leg)?;
-    }
-    if let Some((_, earlier)) = stored_call(connection, &record.id)? {
-        record.take_parts(&earlier);
-        // A live call has a verdict only if its segments were removed because of a rule. It keeps that verdict.
-        if call.stage == CallStage::Live && record.verdict.is_none() {
-            (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
-        }
-    }
-    put_call(connection, &record, call.stage)?;
-    if let Some(registration) = call.announce_as {
-        retention::put_to_announce(connection, &record.id, registration)?;
-    }
-    Ok(record)
-}
-
-fn stored_call(connection: &Connection, id: &str) -> JournalResult<Option<(CallStage, CallRecord)>> {
+pub(super) fn stored_call(connection: &Connection, id: &str) -> JournalResult<Option<(CallStage, CallRecord)>> {
     let found = connection
         .prepare_cached("SELECT stage, record FROM calls WHERE id = ?1")?
         .query_row(params![id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))

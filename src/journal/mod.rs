@@ -25,6 +25,7 @@
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
@@ -42,12 +43,12 @@ mod retention;
 mod schema;
 mod search;
 mod sidecar;
+mod states;
 #[cfg(test)]
 mod tests;
 mod totals;
 
 pub(crate) use archive::{ArchiveBacklog, ArchiveExtent};
-pub(crate) use calls::CallToStore;
 pub use calls::{CallFilter, CallStage, LegRow, SpoolFileState, StoredCall};
 pub(crate) use durable::make_durable;
 pub use encrypt::EncryptedRecording;
@@ -55,13 +56,18 @@ pub use moments::SlotCount;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};
 pub use search::{CallScope, CallSearch, FoundCalls, HeardClass, MAX_IDS};
 pub(crate) use sidecar::StaleRecord;
+pub(crate) use states::CallToStore;
 pub(crate) use totals::PeriodTotals;
 
 /// A handle to the journal; clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Journal {
     connection: Arc<Mutex<Connection>>,
-    /// The first message by which SQLite reported that the file is damaged; empty if there was none.
+    /// Path of the write-ahead log (`-wal`).
+    log_path: PathBuf,
+    /// Whether rows of live or ended calls may not be on the disk yet.
+    has_unsynced: Arc<AtomicBool>,
+    /// The first message of SQLite that reported a damaged file.
     damage: Arc<OnceLock<String>>,
 }
 
@@ -204,7 +210,7 @@ impl Journal {
         search::add_functions(&connection)?;
         connection.busy_timeout(durable::BUSY_TIMEOUT)?;
         schema::check_current(&connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
+        Ok(Self::of_connection(connection, &path))
     }
 
     /// Returns the damage that SQLite reported since the journal was opened. Later writes are not reliable, so the
@@ -269,7 +275,18 @@ impl Journal {
         }
         search::add_functions(&connection)?;
         schema::migrate(&mut connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), damage: Arc::default() })
+        Ok(Self::of_connection(connection, path))
+    }
+
+    fn of_connection(connection: Connection, path: &Path) -> Self {
+        let mut log_path = path.as_os_str().to_owned();
+        log_path.push("-wal");
+        Self {
+            connection: Arc::new(Mutex::new(connection)),
+            log_path: log_path.into(),
+            has_unsynced: Arc::default(),
+            damage: Arc::default(),
+        }
     }
 
     /// Locks the connection. The lock can be used even if a thread panicked while holding it, because an unfinished

@@ -212,7 +212,8 @@ impl PostProcessor {
         let mut threads = vec![spawn("events", &life, {
             let worker = worker.clone();
             let topology = TopologyFile::new(&config.journal.dir);
-            move || handle_events(&worker, &events, tasks_tx, topology)
+            let sync_every = Duration::from_secs(u64::from(config.spool.sync_seconds.max(1)));
+            move || handle_events(&worker, &events, tasks_tx, (topology, sync_every))
         })?];
         for _ in 0..render_threads() {
             let (mut pool, tasks) = (pool.clone(), tasks.clone());
@@ -323,11 +324,22 @@ impl PostProcessor {
     }
 }
 
-/// Stores the engine's events in the journal, in their order, and queues the tasks that follow from the events.
-fn handle_events(worker: &CallWorker, events: &Receiver<CallEvent>, tasks: TaskQueue, mut topology: TopologyFile) {
+/// Writes the engine's events into the journal, in their order, and queues the tasks that follow from them. Waits for the
+/// disk as often as the spool does.
+fn handle_events(
+    worker: &CallWorker,
+    events: &Receiver<CallEvent>,
+    tasks: TaskQueue,
+    (mut topology, sync_every): (TopologyFile, Duration),
+) {
+    let mut next_sync = monotonic() + sync_every;
     loop {
         worker.ticks.tick();
         topology.write_due();
+        if monotonic() >= next_sync {
+            worker.sync_states();
+            next_sync = monotonic() + sync_every;
+        }
         let event = match events.recv_timeout(RETRY_CHECK) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => continue,

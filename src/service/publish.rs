@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::record_sync;
 use super::render_process::{RenderFailure, RenderedCall};
-use super::worker::CallWorker;
+use super::worker::{CallWorker, leg_rows};
 use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
@@ -35,19 +35,14 @@ impl CallWorker {
                 RenderedCall { record: self.write_failed_record(&call, &how)?, broken }
             }
         };
-        // The legs may be missing in the journal, because it could not be written when the call ended.
-        self.store_legs(&call)?;
         // The webhook message is queued before the call is marked complete. After a crash in between, the next try
         // queues a message with the same key again.
         if let Some(outbox) = &self.outbox {
             notify::add_call(outbox, &record, wall_clock())?;
         }
-        match (&self.updates, call.registration) {
-            (Some(_), registration) => {
-                self.journal.put_call_for_delivery(&record, CallStage::Complete, registration)?
-            }
-            (None, _) => self.journal.put_call(&record, CallStage::Complete)?,
-        }
+        // The legs may be missing in the journal, because it could not be written when the call ended.
+        let announce_as = self.is_delivering().then_some(call.registration);
+        self.journal.put_complete_call(&record, &leg_rows(&call), announce_as)?;
         self.update_delivery(&record, CallProgress::Complete, call.registration);
         log_finished(&record, self.is_delivering() && call.registration == RegistrationPolicy::Allowed);
         self.locks.forget(&record.id);

@@ -72,9 +72,11 @@ impl CallWorker {
         })
     }
 
-    /// Stores the legs of an ended call in the journal.
-    pub(super) fn store_legs(&self, call: &EndedCall) -> journal::JournalResult<()> {
-        leg_rows(call).iter().try_for_each(|row| self.journal.put_leg(&call.record.id, row))
+    /// Waits until the stored states of calls are on the disk.
+    pub(super) fn sync_states(&self) {
+        if let Err(error) = self.journal.sync_states() {
+            self.raise_journal_alarm("", &error);
+        }
     }
 
     /// Sends a call's record to the delivery thread, if calls are delivered.
@@ -124,7 +126,8 @@ fn to_store(state: &CallState, is_delivering: bool) -> CallToStore<'_> {
     CallToStore { record, stage, legs, announce_as: is_delivering.then_some(registration) }
 }
 
-fn leg_rows(call: &EndedCall) -> Vec<LegRow> {
+/// Returns the journal's rows of an ended call's legs.
+pub(super) fn leg_rows(call: &EndedCall) -> Vec<LegRow> {
     let row = |leg: &EndedLeg| LegRow {
         name: leg.name.clone(),
         index: u32::try_from(leg.index).unwrap_or(u32::MAX),

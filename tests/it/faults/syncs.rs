@@ -23,12 +23,48 @@ fn recording_and_record_are_synced_before_the_call_is_complete() {
     assert_eq!(faults.syncs(), PUBLISHED);
 }
 
+/// The rows of a call while it lasts follow from its spool, which is synced every few seconds.
+#[test]
+fn journal_waits_for_the_disk_once_a_call() {
+    let Some(faults) = FileFaults::of_own_process("faults::syncs::journal_waits_for_the_disk_once_a_call") else {
+        return;
+    };
+    let mut setup = setup();
+    setup.config.spool.sync_seconds = 3_600;
+    faults.watch(&setup.config.journal.dir);
+    let recorder = TestRecorder::start(&setup);
+    faults.count_syncs(&setup.config.journal.dir);
+    complete(recorder);
+    assert_eq!(faults.syncs(), 1, "the row of the complete call; INVITE, answer and end need none");
+}
+
+#[test]
+fn rows_of_a_live_call_are_synced_as_often_as_the_spool() {
+    let Some(faults) =
+        FileFaults::of_own_process("faults::syncs::rows_of_a_live_call_are_synced_as_often_as_the_spool")
+    else {
+        return;
+    };
+    let mut setup = setup();
+    setup.config.spool.sync_seconds = 1;
+    faults.watch(&setup.config.journal.dir);
+    let mut recorder = TestRecorder::start(&setup);
+    faults.count_syncs(&setup.config.journal.dir);
+    recorder.hear(BEGINNING);
+    until("the call is in the journal", || call(&recorder.journal).is_some());
+    until("its row is synced", || faults.syncs() > 0);
+    std::mem::forget(recorder);
+}
+
 /// Returns a setup without delivery, because rows of delivery need further syncs.
 fn setup() -> FaultSetup {
     let mut setup = FaultSetup::new();
     setup.config.pyrus.enabled = false;
     setup
 }
+
+/// Frames after which the call of the capture is answered.
+const BEGINNING: usize = 100;
 
 /// Reads the whole call and waits until it is complete.
 fn complete(mut recorder: TestRecorder) {
