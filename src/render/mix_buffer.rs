@@ -10,13 +10,14 @@
 use std::io;
 
 use super::answer_tone::AnswerToneSearch;
+use super::channel_window::ChannelWindow;
 use super::report::SideReport;
 
 /// Receives the finished samples in order: left (the leg's caller) and right.
 pub(crate) type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 
 /// The window over both channels, from position `base` on. Positions count samples from the start of the recording.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MixBuffer {
     rate_hz: u32,
     /// Position of the first sample in the window: the first that was not output yet.
@@ -49,96 +50,6 @@ pub(super) enum MixLayer {
     First,
     /// All further m-lines.
     Further,
-}
-
-/// One channel of the window.
-#[derive(Clone, Debug, Default)]
-struct ChannelWindow {
-    samples: Vec<i16>,
-    /// Rank of the stream that wrote each sample; 0 if no stream wrote it.
-    ranks: Vec<u16>,
-    /// Silence that was not written because another stream had sound there. It is written later if that stream ends.
-    withheld: Vec<WithheldSilence>,
-    /// Number of samples at the front that were already output. They are removed when they are the larger part, so that
-    /// each sample is moved at most once.
-    flushed: usize,
-}
-
-/// Digital silence of a stream while another stream of the same side sounded.
-#[derive(Clone, Debug)]
-struct WithheldSilence {
-    /// Position of the first silent sample.
-    at: i64,
-    rank: u16,
-    samples: Vec<i16>,
-}
-
-impl ChannelWindow {
-    /// Stores silence for later. If there are [`MAX_WITHHELD`] pieces already, it is dropped, and the other sound
-    /// remains.
-    fn withhold(&mut self, at: i64, rank: u16, samples: &[i16]) {
-        if self.withheld.len() < MAX_WITHHELD {
-            self.withheld.push(WithheldSilence { at, rank, samples: samples.to_vec() });
-        }
-    }
-
-    /// Writes the withheld silence that begins before a position, unless the sound of another stream continues after
-    /// it. `base` is the position of the first sample of the window.
-    fn settle_silence(&mut self, base: i64, position: i64, talks_on: usize) {
-        if self.withheld.is_empty() {
-            return;
-        }
-        let (due, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.withheld).into_iter().partition(|silence| silence.at < position);
-        self.withheld = rest;
-        for WithheldSilence { at, rank, samples } in due {
-            let skip = usize::try_from(base - at).unwrap_or(0).min(samples.len());
-            let samples = &samples[skip..];
-            let first = usize::try_from(at - base).unwrap_or(0);
-            let last = first + samples.len();
-            let (window, ranks) = self.grow_to(last + talks_on);
-            if ranks[last..].iter().any(|&owner| owner != 0 && owner != rank) {
-                continue;
-            }
-            let window = window[first..last].iter_mut().zip(&mut ranks[first..last]);
-            for ((slot, owner), &sample) in window.zip(samples).filter(|((_, owner), _)| **owner != rank) {
-                (*slot, *owner) = (sample, rank);
-            }
-        }
-    }
-
-    /// Returns the samples and ranks of the window up to sample `end`. The window grows if needed.
-    fn grow_to(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
-        let end = self.flushed + end;
-        if self.samples.len() < end {
-            self.samples.resize(end, 0);
-            self.ranks.resize(end, 0);
-        }
-        (&mut self.samples[self.flushed..end], &mut self.ranks[self.flushed..end])
-    }
-
-    /// Adds the samples at the front of the window to `samples`, and moves the window by as many. A window to which
-    /// nothing was written stays empty.
-    fn move_front_into(&mut self, samples: &mut [i16]) {
-        if self.samples.is_empty() {
-            return;
-        }
-        let count = samples.len();
-        for (sample, other) in samples.iter_mut().zip(self.grow_to(count).0) {
-            *sample = sample.saturating_add(*other);
-        }
-        self.remove_front(count);
-    }
-
-    /// Moves the start of the window by `count` samples, which must be in the window.
-    fn remove_front(&mut self, count: usize) {
-        self.flushed += count;
-        if self.flushed * 2 >= self.samples.len() {
-            self.samples.drain(..self.flushed);
-            self.ranks.drain(..self.flushed);
-            self.flushed = 0;
-        }
-    }
 }
 
 impl MixBuffer {
@@ -174,7 +85,10 @@ impl MixBuffer {
             MixLayer::Further => &mut self.further[channel],
         };
         let samples = &samples[(from - at) as usize..(to - at) as usize];
-        let (window, ranks) = channel.grow_to(last);
+        if channel.append_alone(first, rank, samples) {
+            return inside;
+        }
+        let (window, ranks) = channel.grow_with_ranks(last);
         let (window, ranks) = (&mut window[first..], &mut ranks[first..]);
         if ranks.iter().all(|&owner| owner == 0 || owner == rank) {
             window.copy_from_slice(samples);
@@ -221,7 +135,7 @@ impl MixBuffer {
             let count = (position - self.base).min(i64::from(self.rate_hz)) as usize;
             let windows = self.channels.iter_mut().zip(&mut self.further);
             for ((channel_window, further), meter) in windows.zip(&mut self.meters) {
-                let (samples, _) = channel_window.grow_to(count);
+                let samples = channel_window.grow_to(count);
                 further.move_front_into(samples);
                 for &(from, to) in &self.muted {
                     let from = (from - self.base).clamp(0, count as i64) as usize;
@@ -233,9 +147,11 @@ impl MixBuffer {
                 meter.add(samples);
             }
             let [left, right] = &mut self.channels;
-            let (left_samples, right_samples) = (left.grow_to(count).0, right.grow_to(count).0);
-            self.frames.clear();
-            self.frames.extend(left_samples.iter().zip(&*right_samples).map(|(&left, &right)| [left, right]));
+            let (left_samples, right_samples) = (left.grow_to(count), right.grow_to(count));
+            self.frames.resize(count, [0; 2]);
+            for ((frame, &left), &right) in self.frames.iter_mut().zip(&*left_samples).zip(&*right_samples) {
+                *frame = [left, right];
+            }
             left.remove_front(count);
             right.remove_front(count);
             out(&self.frames)?;
@@ -258,6 +174,22 @@ impl MixBuffer {
 /// Returns whether the samples are digital silence, i.e. a codec's silence without any noise.
 fn is_digital_silence(samples: &[i16]) -> bool {
     samples.iter().all(|sample| sample.unsigned_abs() <= DIGITAL_SILENCE)
+}
+
+/// Returns the largest magnitude.
+fn peak_of(samples: &[i16]) -> u16 {
+    // Every processor has an instruction for the least and the greatest of 16-bit numbers, but not for their magnitude.
+    let (low, high) = samples.iter().fold((0, 0), |(low, high), &sample| (sample.min(low), sample.max(high)));
+    high.unsigned_abs().max(low.unsigned_abs())
+}
+
+/// Returns the sum of the squares.
+fn energy_of(samples: &[i16]) -> u64 {
+    let square = |sample: i16| (i32::from(sample) * i32::from(sample)).cast_unsigned();
+    let (pairs, rest) = samples.as_chunks();
+    // The squares of two samples fit into 32 bits, and processors sum such pairs in one instruction.
+    let of_pairs = pairs.iter().map(|&[a, b]| u64::from(square(a) + square(b))).sum::<u64>();
+    of_pairs + rest.iter().map(|&sample| u64::from(square(sample))).sum::<u64>()
 }
 
 /// Measures the levels of one channel.
@@ -298,12 +230,12 @@ impl LevelMeter {
             let room = (piece - self.count) as usize;
             let (now, later) = samples.split_at(room.min(samples.len()));
             samples = later;
-            let peak = now.iter().fold(0, |peak, sample| sample.unsigned_abs().max(peak)).into();
+            let peak = peak_of(now).into();
             self.peak = self.peak.max(peak);
             if peak >= FULL_SCALE {
                 self.clipped += now.iter().filter(|s| u32::from(s.unsigned_abs()) >= FULL_SCALE).count() as u64;
             }
-            self.energy += now.iter().map(|&s| u64::from((i32::from(s) * i32::from(s)).unsigned_abs())).sum::<u64>();
+            self.energy += energy_of(now);
             self.samples += now.len() as u64;
             self.count += now.len() as u32;
             if self.count == piece {
@@ -342,10 +274,102 @@ const TALK_POWER: u64 = 184 * 184;
 /// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
 /// have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Maximum number of pieces of silence withheld on a channel: one per packet of 10 ms over the longest window, for
-/// three streams.
-const MAX_WITHHELD: usize = 4_800;
-/// Fraction of a second (1/10) within which sound must follow for a stream to count as continuing.
+/// Part of a second: a stream that sounds within a tenth of a second after a packet talks on.
 const TALKS_ON_PARTS: u32 = 10;
 /// Longest window, seconds. No network delay explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE_HZ: u32 = 8_000;
+    const SECONDS: u64 = 40;
+
+    /// A write of a stream, or a flush up to a position.
+    #[derive(Debug)]
+    enum Step {
+        Write(MixTarget, i64, Vec<i16>),
+        Flush(i64),
+    }
+
+    /// Returns what two or three streams of a channel write, mostly packet behind packet, with gaps, overlaps and disorder.
+    fn steps(seed: u64) -> Vec<Step> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let streams = rng.usize(1..4);
+        let mut at = [0_i64; 3];
+        let mut steps = Vec::new();
+        let mut now = 0;
+        while now < SECONDS as i64 * i64::from(RATE_HZ) {
+            now += 160;
+            for (stream, at) in at.iter_mut().enumerate().take(streams) {
+                // A stream rests for seconds, so that others are alone.
+                if (now / 40_000 + stream as i64) % 3 == 1 && streams > 1 {
+                    continue;
+                }
+                *at = match rng.u32(0..40) {
+                    0 => now + rng.i64(-2_000..2_000),
+                    1 => *at - rng.i64(0..200),
+                    _ if (*at - now).abs() > 4_000 => now,
+                    _ => *at,
+                };
+                let layer = if stream == 2 { MixLayer::Further } else { MixLayer::First };
+                let target = MixTarget { channel: usize::from(seed.is_multiple_of(2)), layer, rank: stream as u16 + 1 };
+                let loud = if rng.u32(0..10) == 0 { 1 } else { 20_000 };
+                let samples: Vec<i16> = (0..160).map(|_| rng.i16(-loud..=loud)).collect();
+                steps.push(Step::Write(target, *at, samples));
+                *at += 160;
+            }
+            if now % 4_000 == 0 {
+                steps.push(Step::Flush(now - 48_000));
+            }
+        }
+        steps
+    }
+
+    fn flushed(mut buffer: MixBuffer, steps: &[Step]) -> Vec<[i16; 2]> {
+        let mut frames = Vec::new();
+        let mut out = |some: &[[i16; 2]]| {
+            frames.extend_from_slice(some);
+            Ok(())
+        };
+        for step in steps {
+            match step {
+                Step::Write(target, at, samples) => _ = buffer.write(*target, *at, samples),
+                Step::Flush(position) => buffer.flush_until(*position, &mut out).expect("memory"),
+            }
+        }
+        let total = buffer.total();
+        buffer.flush_until(total, &mut out).expect("memory");
+        frames
+    }
+
+    #[test]
+    fn peak_and_energy_of_the_extremes_are_exact() {
+        for (samples, peak, energy) in [
+            (vec![], 0, 0),
+            (vec![i16::MIN], 32_768, 1 << 30),
+            (vec![i16::MIN; 1_001], 32_768, 1_001 << 30),
+            (vec![-5, 4, 3], 5, 50),
+            (vec![i16::MAX, -1], 32_767, 32_767 * 32_767 + 1),
+        ] {
+            assert_eq!((peak_of(&samples), energy_of(&samples)), (peak, energy), "{samples:?}");
+        }
+    }
+
+    #[test]
+    fn window_of_a_lone_stream_gives_the_same_samples_as_one_with_ranks() {
+        for seed in 0..60 {
+            let total = SECONDS * u64::from(RATE_HZ);
+            let plain = MixBuffer::new(RATE_HZ, total, vec![(70_000, 71_000)]);
+            let mut ranked = plain.clone();
+            ranked.channels = [(); 2].map(|()| ChannelWindow::with_ranks());
+            ranked.further = [(); 2].map(|()| ChannelWindow::with_ranks());
+            let steps = steps(seed);
+            let (plain, ranked) = (flushed(plain, &steps), flushed(ranked, &steps));
+            assert_eq!(plain.len() as u64, total);
+            let differs = plain.iter().zip(&ranked).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "seed {seed}");
+        }
+    }
+}

@@ -17,6 +17,7 @@ pub mod resample;
 pub mod srtp;
 
 mod answer_tone;
+mod channel_window;
 mod clock_rate;
 mod decided_streams;
 mod mix_buffer;

@@ -7,7 +7,7 @@ use super::decided_streams::DecidedStreams;
 use super::mix_buffer::{MixBuffer, MixTarget, SampleSink};
 use super::packet;
 use super::plan::RenderPlan;
-use super::player::{PlayContext, StreamInputs, StreamPlayer};
+use super::player::{PlayContext, PlayPaths, StreamInputs, StreamPlayer};
 use super::report::{RenderError, RenderReport};
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
@@ -17,7 +17,17 @@ use crate::time::Timestamp;
 /// # Errors
 /// When the spool cannot be read or `out` fails.
 pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -> Result<RenderReport, RenderError> {
-    let mut pass = RenderPass::new(plan);
+    render_by(PlayPaths::All, plan, source, out)
+}
+
+/// Renders like [`render`]; packets may take only these paths.
+pub(super) fn render_by(
+    paths: PlayPaths,
+    plan: &RenderPlan,
+    source: &LegSource,
+    out: &mut SampleSink<'_>,
+) -> Result<RenderReport, RenderError> {
+    let mut pass = RenderPass::new(plan, paths);
     if plan.samples > 0 {
         let mut reader = source.open()?;
         while let Some(entry) = reader.next_entry()? {
@@ -43,6 +53,7 @@ pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -
 /// The state of the second rendering pass.
 struct RenderPass<'a> {
     plan: &'a RenderPlan,
+    paths: PlayPaths,
     known: DecidedStreams,
     players: BTreeMap<u32, StreamPlayer>,
     buffer: MixBuffer,
@@ -51,11 +62,12 @@ struct RenderPass<'a> {
 }
 
 impl<'a> RenderPass<'a> {
-    fn new(plan: &'a RenderPlan) -> Self {
+    fn new(plan: &'a RenderPlan, paths: PlayPaths) -> Self {
         let position = |at: Timestamp| plan.position(at).clamp(-1e15, 1e15) as i64;
         let muted = plan.pauses.iter().map(|&(from, to)| (position(from), position(to))).collect();
         Self {
             plan,
+            paths,
             known: DecidedStreams::default(),
             players: BTreeMap::new(),
             buffer: MixBuffer::new(plan.sample_rate, plan.samples, muted),
@@ -73,7 +85,7 @@ impl<'a> RenderPass<'a> {
         let player = self
             .players
             .entry(number)
-            .or_insert_with(|| StreamPlayer::new(MixTarget { channel, layer: known.layer, rank }));
+            .or_insert_with(|| StreamPlayer::new(MixTarget { channel, layer: known.layer, rank }, self.paths));
         let mut context =
             PlayContext { plan: self.plan, buffer: &mut self.buffer, report: &mut self.report.sides[channel] };
         let inputs = StreamInputs { known, plan: self.plan.streams.get(&number) };

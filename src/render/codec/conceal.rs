@@ -16,7 +16,7 @@ pub const COMFORT_S: usize = 10;
 #[derive(Clone, Debug)]
 pub struct Concealer {
     rate_hz: u32,
-    /// The last [`HISTORY_MS`] of sound.
+    /// The last sound: at least [`HISTORY_MS`], at most twice as much. So few packets move it.
     history: Vec<i16>,
     gap: Option<ConcealedGap>,
 }
@@ -66,10 +66,12 @@ impl Concealer {
     }
 
     fn remember(&mut self, samples: &[i16]) {
-        let keep = self.history.len().saturating_sub(samples.len());
-        let shift = self.history.len() - keep;
-        self.history.copy_within(shift.., 0);
-        self.history[keep..].copy_from_slice(&samples[samples.len() - shift..]);
+        let length = ms(self.rate_hz, HISTORY_MS);
+        let newest = &samples[samples.len().saturating_sub(length)..];
+        if self.history.len() + newest.len() > 2 * length {
+            self.history.drain(..self.history.len() - (length - newest.len()));
+        }
+        self.history.extend_from_slice(newest);
     }
 
     fn begin(&self) -> ConcealedGap {

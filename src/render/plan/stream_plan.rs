@@ -70,6 +70,11 @@ impl StreamPlan {
         self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
     }
 
+    /// Returns whether all payloads are of the format that was announced.
+    pub(in crate::render) fn has_no_correction(&self) -> bool {
+        self.corrections.is_empty()
+    }
+
     /// Returns the keys that apply soon after a time, if there are any.
     pub(in crate::render) fn coming_keys(&self, at: Timestamp) -> Option<&SrtpContext> {
         let is_soon = |since: Timestamp| since > at && since.since(at) < KEYS_AHEAD;

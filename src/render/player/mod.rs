@@ -4,6 +4,7 @@ mod context;
 mod redundancy;
 mod sequence_order;
 mod sounding;
+mod straight;
 mod unpacking;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,9 @@ use std::sync::Arc;
 pub(super) use context::PlayContext;
 use redundancy::{RedundantPayload, UnpackedPayload};
 use sequence_order::{SequenceMark, SequenceOrder};
-use sounding::{GapFill, GapRequest, PlayoutCursor};
+use sounding::{GapFill, GapRequest, PlayTurn, PlayoutCursor};
+pub(super) use straight::PlayPaths;
+use straight::StraightRun;
 use unpacking::{NoSound, SrtpState};
 
 use super::clock_rate::MediaClock;
@@ -47,6 +50,9 @@ pub(super) struct StreamPlayer {
     plain_ns: Option<i64>,
     /// Number of consecutive packets that the former keys could not decrypt.
     former_failures: u32,
+    paths: PlayPaths,
+    /// `None` until a packet came that others may follow on the straight path.
+    straight: Option<StraightRun>,
     /// Empty payload buffers for reuse.
     spare: Vec<Vec<u8>>,
     /// Buffer for the plain text of a decrypted packet.
@@ -87,8 +93,8 @@ pub(super) struct StreamInputs<'a> {
 }
 
 impl StreamPlayer {
-    /// Returns a player that writes to a channel of the mix buffer.
-    pub(super) fn new(target: MixTarget) -> Self {
+    /// Returns a player that writes to a channel.
+    pub(super) fn new(target: MixTarget, paths: PlayPaths) -> Self {
         Self {
             target,
             unwrapper: TimestampUnwrapper::default(),
@@ -100,6 +106,8 @@ impl StreamPlayer {
             coming: None,
             plain_ns: None,
             former_failures: 0,
+            paths,
+            straight: None,
             spare: Vec::new(),
             plain: Vec::new(),
             sound: Vec::new(),
@@ -141,6 +149,14 @@ impl StreamPlayer {
         };
         if self.queue.contains_key(&sequence) {
             return;
+        }
+        if self.order.is_next(sequence)
+            && self.queue.is_empty()
+            && let Some(playout) = playout
+            && let Some((decoder, payload)) = self.straight_payload(packet, arrival, StreamInputs { known, plan })
+        {
+            let lost = self.order.advance(sequence);
+            return self.play_payload(decoder, payload, PlayTurn { playout, lost }, context);
         }
         let unpacked = self.unpack(packet, arrival, StreamInputs { known, plan }, context.plan.sample_rate);
         if inside && matches!((format, plan), (Some(format), Some(plan)) if plan.correction(format).is_some()) {

@@ -72,19 +72,30 @@ impl StreamPlayer {
             return;
         };
         let lost = self.play_redundant(&item, PlayTurn { playout, lost }, context);
-        match self.play_sound(decoder, &payload, PlayTurn { playout, lost }, context) {
+        self.play_payload(decoder, &payload, PlayTurn { playout, lost }, context);
+        if self.spare.len() < MAX_QUEUE {
+            self.spare.push(payload);
+        }
+    }
+
+    /// Plays a payload and counts it.
+    pub(super) fn play_payload(
+        &mut self,
+        decoder: usize,
+        payload: &[u8],
+        turn: PlayTurn,
+        context: &mut PlayContext<'_>,
+    ) {
+        match self.play_sound(decoder, payload, turn, context) {
             PlayOutcome::Outside => {}
             PlayOutcome::Sound => context.report.decoded += 1,
             PlayOutcome::Comfort => context.report.comfort += 1,
             PlayOutcome::Refused => {
                 *context.report.silent.entry(UndecodableReason::Damaged).or_default() +=
-                    u64::from(context.is_inside(playout.at));
+                    u64::from(context.is_inside(turn.playout.at));
                 // A refused packet counts as lost, so that the next packet conceals it.
                 self.order.count_as_lost();
             }
-        }
-        if self.spare.len() < MAX_QUEUE {
-            self.spare.push(payload);
         }
     }
 

@@ -87,6 +87,7 @@ impl StreamPlayer {
         }
         let format = plan.and_then(|plan| plan.correction(format)).unwrap_or(format);
         let decoder = self.working_decoder(pt, format, sample_rate)?;
+        self.begin_straight_run(pt, known, decoder);
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload }, redundant: Vec::new() })
     }
 

@@ -6,6 +6,7 @@ use crate::net::{PayloadType, Ssrc};
 use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use crate::time::Timestamp;
 
+mod paths;
 mod redundancy;
 
 /// A sender of mu-law with payloads that show the number of the packet.
@@ -89,6 +90,7 @@ fn rendered(spool: &SpoolBuilder) -> (RenderPlan, RenderReport, Vec<[i16; 2]>) {
     })
     .unwrap();
     assert_eq!(frames.len() as u64, plan.samples, "as long as the recorded part of the call");
+    paths::assert_same_by_general_path(&source, &plan, (&report, &frames));
     (plan, report, frames)
 }
 

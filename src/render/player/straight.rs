@@ -1,0 +1,72 @@
+//! The straight path of a packet: from the bytes of the spool to its decoder, without queue and copy.
+//!
+//! Nearly all packets of a call take it. Such a packet is the next in sequence, nothing waits before it, and only bytes of
+//! an unencrypted payload follow its fixed header. Its format is that of an earlier packet that took the general path. For
+//! all other packets [`StreamPlayer::straight_payload`] returns `None`, and they take the general path. Both paths decode
+//! and write in the same way, so only the work before differs.
+
+use std::sync::Arc;
+
+use super::{StreamInputs, StreamPlayer};
+use crate::call::decision::PayloadFormat;
+use crate::net::PayloadType;
+use crate::render::decided_streams::{DecidedStream, StreamProtection};
+use crate::render::plan::ArrivedPacket;
+use crate::spool::reader::PacketEntry;
+
+/// The paths that packets may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::render) enum PlayPaths {
+    /// Each packet takes the straight path if it can.
+    All,
+    /// All packets take the general path, for comparison.
+    #[cfg(test)]
+    GeneralOnly,
+}
+
+/// A format whose packets may take the straight path.
+#[derive(Clone, Debug)]
+pub(super) struct StraightRun {
+    pt: PayloadType,
+    /// The format as decided; it is the same object for all packets until the next decision.
+    format: Arc<PayloadFormat>,
+    decoder: usize,
+}
+
+impl StreamPlayer {
+    /// Lets the next packets of a format take the straight path. Their payload is as announced, not redundant audio.
+    pub(super) fn begin_straight_run(&mut self, pt: PayloadType, known: &DecidedStream, decoder: usize) {
+        if self.paths == PlayPaths::All
+            && let Some(Some(format)) = known.formats.get(&pt)
+        {
+            self.straight = Some(StraightRun { pt, format: Arc::clone(format), decoder });
+        }
+    }
+
+    /// Returns the decoder and the payload of a packet that may take the straight path.
+    pub(super) fn straight_payload<'a>(
+        &mut self,
+        packet: &PacketEntry<'a>,
+        arrival: ArrivedPacket,
+        StreamInputs { known, plan }: StreamInputs<'_>,
+    ) -> Option<(usize, &'a [u8])> {
+        let run = self.straight.as_ref().filter(|run| run.pt == arrival.head.pt)?;
+        let format = known.formats.get(&run.pt).and_then(Option::as_ref)?;
+        let is_plain = matches!(known.protection, StreamProtection::Plain)
+            && known.former_keys.is_none()
+            && !plan?.has_keys()
+            && plan?.has_no_correction();
+        let (&[first, ..], payload) = packet.payload.split_first_chunk::<FIXED_HEADER>()?;
+        let is_whole = packet.payload.len() as u64 == u64::from(packet.wire_len);
+        if !is_plain || !is_whole || first != PLAIN_HEADER || payload.is_empty() || !Arc::ptr_eq(format, &run.format) {
+            return None;
+        }
+        (self.plain_ns, self.former_failures) = (arrival.length_ns, 0);
+        Some((run.decoder, payload))
+    }
+}
+
+/// Length of the fixed header, bytes (RFC 3550 section 5.1).
+const FIXED_HEADER: usize = 12;
+/// First byte of a packet of version 2 without padding, extension and contributing sources.
+const PLAIN_HEADER: u8 = 0x80;

@@ -1,0 +1,139 @@
+//! The straight path of a packet gives the same sound and the same report as the general one.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::call::Engine;
+use crate::call::config::Config;
+use crate::call::event::CallEvent;
+use crate::decode::FrameDecoder;
+use crate::render::player::PlayPaths;
+use crate::render::second_pass::render_by;
+use crate::spool::memory::MemorySpool;
+use crate::spool::{LegSource, LegStore as _};
+
+/// Renders a spool on the general path alone, and compares.
+pub(super) fn assert_same_by_general_path(
+    source: &LegSource,
+    plan: &RenderPlan,
+    (report, frames): (&RenderReport, &[[i16; 2]]),
+) {
+    if frames.len() > LONGEST {
+        return;
+    }
+    let mut at = 0;
+    let general = render_by(PlayPaths::GeneralOnly, plan, source, &mut |some| {
+        assert!(frames[at..].starts_with(some), "the sound differs in the second from sample {at} on");
+        at += some.len();
+        Ok(())
+    });
+    assert_eq!(&general.unwrap(), report);
+    assert_eq!(at, frames.len());
+}
+
+/// Samples of the longest recording that is rendered twice: five minutes. Rendering takes long in an unoptimised build.
+const LONGEST: usize = 300 * 8_000;
+
+fn compare(source: &LegSource) {
+    let plan = plan(source, &RenderOptions::default()).unwrap();
+    let mut frames = Vec::new();
+    let report = render(&plan, source, &mut |some| {
+        frames.extend_from_slice(some);
+        Ok(())
+    });
+    assert_same_by_general_path(source, &plan, (&report.unwrap(), &frames));
+}
+
+/// Renders all legs of a capture by both paths. Returns the number of legs.
+#[cfg(feature = "service")]
+fn compare_capture(capture: &Path) -> usize {
+    use crate::capture::{CaptureEvent, CaptureSource as _};
+
+    let mut source = crate::capture::files::open(&[capture.to_owned()]).expect("a capture");
+    let (mut decoder, mut engine) = (FrameDecoder::new(), Engine::new(Config::default(), "test"));
+    let mut spool = MemorySpool::new(256, PathBuf::new());
+    loop {
+        match source.next_event().expect("readable") {
+            CaptureEvent::Frame(frame) => {
+                decoder.handle_frame(&frame, &mut |decoded| engine.handle_decoded(&decoded, &mut spool));
+            }
+            CaptureEvent::Tick(now) => engine.handle_timeout(now, &mut spool),
+            CaptureEvent::ClockStep { by_ns, .. } => engine.handle_clock_step(by_ns, &mut spool),
+            CaptureEvent::End => break,
+        }
+    }
+    decoder.handle_end(&mut |decoded| engine.handle_decoded(&decoded, &mut spool));
+    engine.handle_end_of_capture(&mut spool);
+    let mut legs = 0;
+    while let Some(event) = engine.poll_event() {
+        let CallEvent::Ended(ended) = event else { continue };
+        for source in ended.legs.iter().filter_map(|leg| spool.source(leg)) {
+            compare(&source);
+            legs += 1;
+        }
+    }
+    legs
+}
+
+#[cfg(feature = "service")]
+#[test]
+fn straight_path_gives_the_same_sound_for_all_captures() {
+    let calls = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls");
+    let folders = std::fs::read_dir(calls).expect("fixtures").flatten();
+    let captures: Vec<PathBuf> = folders.map(|f| f.path().join("capture.pcap")).filter(|p| p.is_file()).collect();
+    let legs: usize = captures.iter().map(|capture| compare_capture(capture)).sum();
+    assert!(legs >= captures.len() / 2 && captures.len() > 20, "{legs} legs of {} captures", captures.len());
+}
+
+#[test]
+fn straight_path_gives_the_same_sound_for_disturbed_streams() {
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut spool = started();
+        let mut sender = TestSender::new(&mut spool, Side::Caller);
+        spool.payload(at_ms(0.0), sender.stream, 13, Some(format_of("CN", 8_000)));
+        spool.payload(at_ms(0.0), sender.stream, 101, Some(format_of("TELEPHONE-EVENT", 8_000)));
+        let mut now = 100.0;
+        for _ in 0..400 {
+            let at = at_ms(now + rng.f64() * 8.0);
+            match rng.u32(0..60) {
+                0 => (0..rng.u32(1..8)).for_each(|_| sender.skip()),
+                1 => sender.pt = if sender.pt == 0 { 8 } else { 0 },
+                2 => sender.ptime_ms = if sender.ptime_ms == 20 { 30 } else { 20 },
+                3 => {
+                    // Comfort noise, and a pause.
+                    let pt = std::mem::replace(&mut sender.pt, 13);
+                    sender.send_as(&mut spool, at, &[40]);
+                    (sender.pt, now) = (pt, now + 300.0);
+                    sender.time = sender.time.wrapping_add(8 * 300);
+                }
+                4 => {
+                    // Two packets in the wrong order.
+                    let (first, second) = (at_ms(now + 9.0), at_ms(now + 1.0));
+                    let pair = [sender.sequence, sender.sequence.wrapping_add(1)];
+                    let (time, payload) = (sender.time, sender.payload());
+                    let step = 8 * sender.ptime_ms;
+                    for (at, n) in [(second, 1), (first, 0)] {
+                        let time = time.wrapping_add(n as u32 * step);
+                        let rtp = TestRtp { pt: sender.pt, sequence: pair[n], time, payload: &payload };
+                        spool.rtp(at, (sender.stream, sender.side), rtp);
+                    }
+                    (0..2).for_each(|_| sender.skip());
+                    now += 2.0 * f64::from(sender.ptime_ms);
+                    continue;
+                }
+                5 => {
+                    let pt = std::mem::replace(&mut sender.pt, 101);
+                    sender.send_as(&mut spool, at, &[1, 0x80, 0, 160]);
+                    sender.pt = pt;
+                }
+                6 => sender.send_as(&mut spool, at, &[]),
+                7 => sender.time = sender.time.wrapping_add(rng.u32(0..100_000)),
+                8 => spool.payload(at, sender.stream, 0, Some(format_of("PCMU", 8_000))),
+                _ => sender.send(&mut spool, at),
+            }
+            now += f64::from(sender.ptime_ms);
+        }
+        compare(&ended(spool, now + 200.0).source());
+    }
+}
