@@ -289,6 +289,18 @@ impl SpoolReader {
     }
 
     fn read_block(&mut self) -> Result<(), SpoolError> {
+        match whole_packet(self.input.rest()) {
+            Some(length) if self.seen_section => {
+                self.queue_packet(length);
+                self.finish_block(length);
+                Ok(())
+            }
+            _ => self.read_any_block(),
+        }
+    }
+
+    /// Reads a block of any kind, whole or not, of which nothing need be buffered.
+    fn read_any_block(&mut self) -> Result<(), SpoolError> {
         if !self.fill(8)? {
             let is_empty = self.input.rest().is_empty();
             self.end = if is_empty { SpoolEnd::Clean } else { SpoolEnd::Torn };
@@ -313,9 +325,14 @@ impl SpoolReader {
             format::CUSTOM => self.queue_decision(length)?,
             _ => {}
         }
+        self.finish_block(length);
+        Ok(())
+    }
+
+    /// Goes on to the block after one of `length` bytes.
+    fn finish_block(&mut self, length: usize) {
         self.input.skip(length);
         self.valid += length as u64;
-        Ok(())
     }
 
     fn queue_packet(&mut self, length: usize) {
@@ -371,6 +388,18 @@ impl SpoolReader {
     fn not_a_spool(&self) -> SpoolError {
         SpoolError::NotASpool { path: self.path.clone() }
     }
+}
+
+/// Returns the length of the next block, if it is a packet and all of it is in `bytes`. Nearly all blocks are.
+#[inline]
+fn whole_packet(bytes: &[u8]) -> Option<usize> {
+    let word = |at: &[u8]| at.first_chunk().map(|b| u32::from_le_bytes(*b));
+    let length = word(bytes.get(4..)?)? as usize;
+    let is_possible = length >= 12 && length.is_multiple_of(4) && length <= format::MAX_BLOCK;
+    if word(bytes)? != format::ENHANCED_PACKET || !is_possible {
+        return None;
+    }
+    (word(bytes.get(length - 4..)?)? as usize == length).then_some(length)
 }
 
 /// Returns the JSON in a custom block's body, if the block is a decision.
