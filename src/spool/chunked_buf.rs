@@ -62,12 +62,14 @@ impl ChunkedBuf {
     /// Returns the chunk to which the next block is appended, unless a new chunk must be added first.
     pub(super) fn block_buf(&mut self) -> Option<&mut Vec<u8>> {
         match self.chunks.last_mut() {
-            Some(SpoolChunk::Memory(chunk)) if chunk.len() + MIN_FREE_BYTES <= CHUNK_BYTES => Some(chunk),
+            Some(SpoolChunk::Memory(chunk)) if chunk.len() + MIN_FREE_BYTES <= chunk.capacity().min(CHUNK_BYTES) => {
+                Some(chunk)
+            }
             _ => None,
         }
     }
 
-    /// Adds a chunk for the next blocks, and returns it.
+    /// Adds a chunk for the next blocks.
     pub(super) fn add_chunk(&mut self, chunk: Vec<u8>) {
         self.chunks.push(SpoolChunk::Memory(chunk));
     }
@@ -100,6 +102,8 @@ impl ChunkedBuf {
 
 /// Size of a chunk in bytes: a little more than a second of G.711 in both directions.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
+/// Size of the first chunk of a leg when memory is short, bytes. So ten thousand legs at once take 80 MiB.
+pub(super) const SMALL_CHUNK_BYTES: usize = 8 * 1024;
 /// Minimum free space, bytes, with which a chunk is used for another block. The limit exceeds any packet of a single
 /// Ethernet frame. A longer block makes its chunk grow.
 const MIN_FREE_BYTES: usize = 2 * 1024;

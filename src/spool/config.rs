@@ -17,6 +17,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { dir: PathBuf::from("/var/spool/callspan"), buffer_mib: 64, sync_seconds: 5, memory_mib: 256 }
+        Self { dir: PathBuf::from("/var/spool/callspan"), buffer_mib: 64, sync_seconds: 5, memory_mib: 48 }
     }
 }

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::chunked_buf::{CHUNK_BYTES, ChunkedBuf, SpoolChunk};
+use super::chunked_buf::{CHUNK_BYTES, ChunkedBuf, SMALL_CHUNK_BYTES, SpoolChunk};
 #[cfg(feature = "service")]
 use super::file_name;
 use super::format::{self, SpoolPacket};
@@ -51,8 +51,8 @@ enum MemoryLegStage {
 }
 
 impl MemorySpool {
-    /// Creates a spool that keeps up to `memory_mib` MiB in memory, in addition to one chunk for each leg. The rest
-    /// goes to a file in `spill_dir`. Folder and file are created when they are needed.
+    /// Creates a spool that holds up to `memory_mib` MiB in memory, besides a small chunk for each leg, and the rest in a file
+    /// in `spill_dir`. Folder and file are created when they are needed.
     pub fn new(memory_mib: u32, spill_dir: PathBuf) -> Self {
         let chunks = ChunkPool {
             used: 0,
@@ -129,26 +129,27 @@ impl ChunkPool {
         spool.add_chunk(chunk);
     }
 
-    /// Returns a chunk for the next blocks of a leg. Above the memory limit, writes the leg's last chunk to the file
-    /// and reuses its memory.
+    /// Returns a chunk for the next blocks of a leg. Above the limit, the leg's last chunk goes to the file, and its memory
+    /// is used again. A leg without a chunk gets a small one then.
     fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
         if let Some(chunk) = self.spare.pop() {
             return chunk;
         }
+        let mut size = CHUNK_BYTES;
         if self.used + CHUNK_BYTES > self.limit {
             match self.spill_last(spool) {
-                Ok(Some(chunk)) if chunk.capacity() == CHUNK_BYTES => return chunk,
+                Ok(Some(chunk)) if chunk.capacity() <= CHUNK_BYTES => return chunk,
                 Ok(Some(longer)) => self.used -= longer.capacity(),
-                Ok(None) => {}
-                // The chunk stays in memory, even beyond the limit, because otherwise the call would be lost.
+                Ok(None) => size = SMALL_CHUNK_BYTES,
+                // The spool of the leg stays in memory, even beyond the limit, because otherwise the call would be lost.
                 Err(error) => {
                     self.errors.push(error);
                     self.limit = usize::MAX;
                 }
             }
         }
-        self.used += CHUNK_BYTES;
-        Vec::with_capacity(CHUNK_BYTES)
+        self.used += size;
+        Vec::with_capacity(size)
     }
 
     fn spill_last(&mut self, spool: &mut ChunkedBuf) -> io::Result<Option<Vec<u8>>> {
@@ -298,7 +299,7 @@ mod tests {
         let held = held.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(|file| file.starts_with(dir.path()));
         assert_eq!(held.count(), 1);
         assert_eq!(std::fs::read_dir(dir.path().join("spill")).expect("made").count(), 0, "the file has no name");
-        assert_eq!(spool.chunks.used, 200 * CHUNK_BYTES, "one chunk of each leg is in memory");
+        assert_eq!(spool.chunks.used, 200 * SMALL_CHUNK_BYTES, "one small chunk of each leg is in memory");
         let source = |spool: &mut MemorySpool, leg: u64| {
             spool.close(LegId(leg));
             let ended = EndedLeg { leg: LegId(leg), name: String::new(), index: 0, same_sides: true };

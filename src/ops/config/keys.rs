@@ -157,7 +157,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("spool", "dir", KeyKind::Path, "\"/var/spool/callspan\"", "", "Folder of the packets. It is created with mode 0700, because it holds speech. A folder outside /var/lib/callspan and /var/spool/callspan needs a drop-in for the systemd unit (`systemctl edit callspan`: [Service] ReadWritePaths=FOLDER). The same applies to state.dir and recording.dir."),
     key("spool", "buffer_mib", KeyKind::Number(1, 4096), "64", "MiB", "Memory for packets that wait for the disk."),
     key("spool", "sync_seconds", KeyKind::Number(1, 300), "5", "seconds", "Interval at which packets are synced to the disk. A power cut loses at most this time."),
-    key("spool", "memory_mib", KeyKind::Number(0, 65_536), "256", "MiB", "Size up to which the spool stays in memory. Used by `callspan replay` only."),
+    key("spool", "memory_mib", KeyKind::Number(0, 65_536), "48", "MiB", "Size up to which the spool stays in memory. Used by `callspan replay` only."),
     // Keys of the section `[state]`.
     key("state", "dir", KeyKind::Path, "\"/var/lib/callspan/state\"", "", "Folder of journal.sqlite. Another folder may need a drop-in: spool.dir explains it."),
     // Keys of the section `[recording]`.
