@@ -6,7 +6,7 @@ use crate::call::event::LegSink;
 use crate::call::media_index::FlowRoute;
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Ssrc};
-use crate::rtp::RtcpForm;
+use crate::rtp::{RtcpForm, RtpPacket};
 
 impl Engine {
     /// Handles an RTP packet: passes it to its leg, or stores it as early media.
@@ -15,6 +15,10 @@ impl Engine {
             self.counters.rtp_broken += 1;
             return;
         };
+        self.handle_rtp_packet(datagram, &packet, sink);
+    }
+
+    fn handle_rtp_packet(&mut self, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>, sink: &mut dyn LegSink) {
         let flow = (datagram.src, datagram.dst);
         let route = match self.table.route(flow) {
             Some(route) => route,
@@ -31,7 +35,7 @@ impl Engine {
                 },
             },
         };
-        self.deliver_packet(route, datagram, &packet, sink);
+        self.deliver_packet(route, datagram, packet, sink);
     }
 
     /// Returns the route of a packet that makes a timed-out dialog a leg again.
@@ -53,7 +57,9 @@ impl Engine {
         };
         let flow = (datagram.src, datagram.dst);
         match self.table.route(flow).or_else(|| self.resolve_route(flow, packet.ssrc)) {
-            Some(route) if self.is_marked_rtp(route, datagram, &packet) => self.handle_rtp(datagram, sink),
+            Some(route) if self.is_marked_rtp(route, datagram, &packet) => {
+                self.handle_rtp_packet(datagram, &packet, sink);
+            }
             None if RtcpForm::of(datagram.payload, datagram.wire_len) == RtcpForm::No => {
                 // The description can follow.
                 self.kept.early_media.handle_packet(datagram);
