@@ -17,42 +17,42 @@ use crate::call::record::{CallOutcome, EndedBy, LegRecord, Side};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A dialog at one hop, and its media.
+/// A leg: a dialog at one hop, and its media.
 #[derive(Debug)]
 pub(crate) struct Leg {
-    /// Id of the leg for the spool.
+    /// Id by which the spool knows the leg.
     pub(crate) id: LegId,
     /// Name of the leg's spool file without extension.
     pub(crate) name: String,
-    /// Place of the leg in the call table.
+    /// Entries of the leg in the call table.
     pub(crate) links: LegLinks,
     /// State of the leg's signalling.
     pub(crate) dialog: Dialog,
     /// Numbers and names of the leg's parties, from its own messages.
     pub(crate) parties: LegParties,
-    /// Identifiers in the leg's first message that can match other legs of the call.
+    /// Headers in the leg's first message by which other legs of the call are found.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// Its media.
+    /// Media of the leg.
     pub(crate) media: LegMedia,
-    /// State of its spool file.
+    /// State of the leg's spool file.
     pub(crate) spool: LegSpoolState,
-    /// The pauses of its recording.
+    /// Pauses of the leg's recording.
     pub(crate) pause: LegPause,
-    /// Its join to the call.
+    /// How the leg joined its call.
     pub(crate) join: LegJoin,
     /// Time of the first message.
     pub(crate) created_at: Timestamp,
     state: LegState,
 }
 
-/// A leg before its correlation to a conversation.
+/// A leg whose call is not known yet.
 #[derive(Clone, Debug)]
 pub(crate) struct LegDraft {
     /// State of the leg's signalling.
     pub(crate) dialog: Dialog,
     /// Numbers and names of the leg's parties.
     pub(crate) parties: LegParties,
-    /// Identifiers in the leg's first message that can match other legs of the call.
+    /// Headers in the leg's first message by which other legs of the call are found.
     pub(crate) correlation_keys: CorrelationKeys,
     /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine
     /// ([`LegLinks::machines`]).
@@ -62,7 +62,7 @@ pub(crate) struct LegDraft {
 }
 
 impl LegDraft {
-    /// Returns the facts for the correlation by numbers and times.
+    /// Returns the numbers, hosts and times that the heuristic rules of correlation compare.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.machine_hop, self.at)
     }
@@ -87,30 +87,30 @@ fn signature<'a>(
     }
 }
 
-/// State of a leg.
+/// Whether a leg still accepts packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LegState {
     /// The leg accepts messages and media.
     Open,
-    /// Since this time, another answered call has media at a confirmed media address of this leg.
+    /// The leg is contested: since this time, another answered call has media at a media address of this leg.
     Contested { since: Timestamp },
-    /// The leg is over and accepts no late packets any more.
+    /// The leg is over and accepts no late packets.
     Closed,
 }
 
 /// State of the spool file of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegSpoolState {
-    /// The file is not open yet, or a rule excludes the call.
+    /// The file was not opened yet, or it must not exist because a rule excludes the call.
     Shut,
-    /// The file is open for packets.
+    /// The file is open, and packets are added.
     Open {
-        /// Time of the decision `Start`, if the file has it.
+        /// Time of the decision `Start`, if it was written to the file.
         started_at: Option<Timestamp>,
     },
     /// The file was closed or discarded.
     Closed {
-        /// Time of the decision `Start`, if the file has it.
+        /// Time of the decision `Start`, if it was written to the file.
         started_at: Option<Timestamp>,
     },
 }
@@ -121,7 +121,7 @@ impl LegSpoolState {
         matches!(self, Self::Open { .. })
     }
 
-    /// Returns the time of the decision `Start`, if the file has it.
+    /// Returns the time of the decision `Start`, if it was written to the file.
     pub(crate) const fn started_at(self) -> Option<Timestamp> {
         match self {
             Self::Shut => None,
@@ -140,20 +140,20 @@ impl LegSpoolState {
 /// The pauses of the recording of a leg.
 #[derive(Debug, Default)]
 pub(crate) struct LegPause {
-    /// Recognises pause and resume sequences in the DTMF digits of both sides.
+    /// Finds the DTMF sequences of both sides that pause or resume the recording.
     pub(crate) keypad: DtmfDetector,
-    /// Whether the call was ever paused. Each packet is then compared with the pauses.
+    /// Whether the recording was ever paused. If so, each packet is compared with the pauses.
     pub(crate) is_known: bool,
 }
 
-/// Next timer action of a leg.
+/// What the timer of a leg must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
-    /// The leg must be checked again at this time.
+    /// Check the leg again at this time.
     Later(Timestamp),
-    /// The leg ended at this time, for this cause.
+    /// End the leg: it ended at this time, for this cause.
     End(Timestamp, EndedBy),
-    /// The leg must be closed: it is over, and no late packets are expected any more.
+    /// Close the leg: it is over, and no late packets are expected.
     Close,
 }
 
@@ -177,7 +177,7 @@ impl Leg {
         }
     }
 
-    /// Returns a draft of this leg, without its media.
+    /// Returns this leg in the form of a leg whose call is not known yet, without its media.
     pub(crate) fn draft(&self) -> LegDraft {
         LegDraft {
             dialog: self.dialog.clone(),
@@ -188,7 +188,7 @@ impl Leg {
         }
     }
 
-    /// Returns the facts for the correlation by numbers and times.
+    /// Returns the numbers, hosts and times that the heuristic rules of correlation compare.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.machines(), self.created_at)
     }
@@ -213,7 +213,8 @@ impl Leg {
         self.links.announced()
     }
 
-    /// Returns the presumed receiving endpoints of the leg's sides.
+    /// Returns the presumed receiving endpoints of both sides: the host that sends the side's SIP, with the port that
+    /// the side announced.
     pub(crate) fn presumed(&self) -> &[Endpoint] {
         self.links.presumed()
     }
@@ -234,7 +235,7 @@ impl Leg {
         (a.same_host(x) && b.same_host(y)) || (a.same_host(y) && b.same_host(x))
     }
 
-    /// Returns the action that is due at `now`, or the time of the next check.
+    /// Returns what the leg's timer must do at the time `now`.
     pub(crate) fn due(&self, now: Timestamp, config: &Config) -> LegDue {
         match self.dialog.state() {
             DialogState::Ended { at, .. } => self.due_when_ended(now, at),
@@ -247,7 +248,7 @@ impl Leg {
     }
 
     fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> LegDue {
-        // The time of an end by media timeout is in the past, so such a leg is closed at once.
+        // An end by media timeout lies in the past, so such a leg is closed at once.
         let since = ended_at.max(self.dialog.last_at());
         let linger = if self.dialog.invites_another_try() { TRANSACTION_TIMEOUT } else { LATE_PACKET_TIME };
         later_or(now, since + linger, || LegDue::Close)
@@ -300,8 +301,8 @@ impl Leg {
         LegDue::Later(next.min(cut))
     }
 
-    /// Returns the time of the last media, if another call uses the media address since then, and this leg had neither
-    /// media nor a message since then.
+    /// Returns the time of the leg's last media, if another call has used its media address since then and this leg had
+    /// neither media nor a message.
     pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
         self.contested_since().and(self.media.last_at()).map(|heard| heard.max(answered))
@@ -331,21 +332,21 @@ impl Leg {
         }
     }
 
-    /// Returns the reliability of a media address that a side announced.
+    /// Returns how reliable a media address is that a side announced.
     pub(crate) fn address_trust(&self, announced: Endpoint, side: Side) -> AddressTrust {
         AddressTrust::of(announced, side, self.signaller(side), self.media.streams())
     }
 
     /// Returns the presumed addresses of both sides: the host that sends the side's SIP, with the port that the side
-    /// announced. Addresses within `claims` are announced, so they need not be presumed.
+    /// announced. Addresses in `claims` were announced, so they are left out.
     pub(crate) fn presumed_addresses(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let ports = self.dialog.negotiation.ports().into_iter();
         let presumed = ports.map(|(port, side)| (self.signaller(side).with_port(port), side));
         presumed.filter(|(endpoint, _)| !claims.iter().any(|(claim, _)| claim == endpoint)).collect()
     }
 
-    /// Returns the sides that announce the public address of their NAT, each with the key of its media. The key is the
-    /// host that sends the other party's SIP, with the port that the side announced.
+    /// Returns the sides that announce the public address of their NAT, each with the key for the media index. The key
+    /// is the host that sends the other party's SIP, with the port that the side announced.
     pub(crate) fn unplaced_receivers(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let is_translated = |(claim, side): &&(Endpoint, Side)| {
             is_private(self.signaller(*side).ip()) && !is_private(claim.ip()) && !claim.ip().is_multicast()
@@ -396,7 +397,7 @@ impl Leg {
         self.correlation_keys.recorded_parties.is_some()
     }
 
-    /// Returns whether the 2xx to the leg's INVITE was captured.
+    /// Returns whether the leg was answered for certain, i.e. the 2xx to its INVITE was captured.
     pub(crate) fn is_answered_for_certain(&self) -> bool {
         matches!(self.dialog.answered, Some((_, AnswerEvidence::Success)))
     }
@@ -411,7 +412,7 @@ impl Leg {
         self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))
     }
 
-    /// Returns whether the INVITE has neither a response other than 100 nor media yet.
+    /// Returns whether the INVITE has no response other than 100 yet, and the leg has no media.
     pub(crate) const fn is_unanswered_call(&self) -> bool {
         let dialog = &self.dialog;
         matches!(dialog.state(), DialogState::Inviting)
@@ -425,12 +426,12 @@ impl Leg {
         matches!(self.state, LegState::Closed)
     }
 
-    /// Closes the leg. Returns false if it is closed already.
+    /// Closes the leg. Returns false if it was closed already.
     pub(crate) const fn close(&mut self) -> bool {
         !matches!(std::mem::replace(&mut self.state, LegState::Closed), LegState::Closed)
     }
 
-    /// Records that another answered call has media at a confirmed media address of this leg.
+    /// Records that another answered call has media at a media address of this leg.
     pub(crate) const fn contest(&mut self, since: Timestamp) {
         if !self.is_closed() {
             self.state = LegState::Contested { since };
@@ -447,7 +448,7 @@ impl Leg {
         [Side::Caller, Side::Callee].iter().all(|side| self.media.streams().iter().any(|stream| stream.side == *side))
     }
 
-    /// Returns the result of the call attempt by the signalling of this leg.
+    /// Returns the outcome of the call attempt, according to the signalling of this leg.
     pub(crate) fn outcome(&self) -> CallOutcome {
         let dialog = &self.dialog;
         if dialog.answered.is_some() {
@@ -498,14 +499,14 @@ fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> LegDue) -> LegD
     if now >= at { due() } else { LegDue::Later(at) }
 }
 
-/// Timers B, F and H of RFC 3261 (64 x T1). Retransmissions end by then.
+/// Time of timers B, F and H of RFC 3261 (64 x T1), by which retransmissions have ended.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
-/// Time after which an INVITE without a captured response ends. The mirror may show one direction only; Timer C of a
-/// proxy is more than three minutes (RFC 3261 section 16.6).
+/// Time after which a leg ends if no response to its INVITE was captured. The mirror may show one direction only; Timer
+/// C of a proxy is more than three minutes (RFC 3261 section 16.6).
 const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
 /// Longest time between a provisional and a final response. No caller waits longer than an hour.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// Time after its end in which a leg accepts late packets: the 200 to the BYE, reordered frames, RTP in transit.
+/// Time after its end for which a leg accepts late packets: the 200 to the BYE, reordered frames, RTP in transit.
 pub(crate) const LATE_PACKET_TIME: Duration = Duration::from_secs(2);
 /// Media timeout of a leg whose media address another answered call uses.
 const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,8 +1,19 @@
-//! The call module: turns decoded traffic into dialogs, legs and conversations. It is pure: time comes with its input.
+//! The call module: turns decoded traffic into dialogs, legs and conversations. It has no side effects: even the time
+//! comes with the input.
 //!
 //! [`Engine`] takes datagrams, pieces of TCP streams and time. It writes packets and [`decision`]s into an
 //! [`event::LegSink`], and emits [`event::CallEvent`]s. A SIP message is matched to its leg by Call-ID, tags and hop
 //! ([`dialog::Dialog`]), a media packet by announced addresses ([`negotiation::Negotiation`]).
+//!
+//! Words that all submodules use:
+//!
+//! - A *machine* is one PBX, proxy or telephone; it may have several IP addresses (*hosts*).
+//! - A leg *causes* another leg if the machine that received it then sends the other, e.g. a PBX that rings a telephone
+//!   for a caller.
+//! - A call is *announced* when an event has reported it to journal and delivery.
+//! - A leg *joins* a call when a rule of correlation finds that it belongs to the call.
+//! - A *recording session* (SIPREC) is a call in which an SBC or telephone sends the sound of another call to a
+//!   recorder.
 //!
 //! Invariants:
 //! - Time never runs backwards (`now = max(now, input)`).

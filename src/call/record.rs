@@ -1,4 +1,4 @@
-//! The call record: the JSON description of a call. Scripts depend on its names.
+//! The call record: the JSON description of a call. Scripts depend on the names of its fields.
 //!
 //! A field without a known value is absent; no field is null or an empty string. Times are RFC 3339 UTC with
 //! microseconds. Durations are seconds.
@@ -59,11 +59,11 @@ impl Side {
     }
 }
 
-/// Result of the call attempt.
+/// Outcome of the call attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutcome {
-    /// A person answered, or a machine of the outside party.
+    /// A person answered, or a machine (e.g. an answering machine) of the outside party.
     Answered,
     /// The PBX answered (e.g. a queue), and the caller hung up before a person answered.
     Abandoned,
@@ -101,15 +101,15 @@ impl CallOutcome {
     }
 }
 
-/// Cause of the end of a call.
+/// Why a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndedBy {
-    /// BYE or CANCEL of the caller.
+    /// The caller sent a BYE or CANCEL.
     Caller,
-    /// BYE of the callee.
+    /// The callee sent a BYE.
     Callee,
-    /// Media timeout: no media for `calls.silence_s`.
+    /// Media timeout: there was no media for `calls.silence_s`.
     Silence,
     /// Another call announced the same media address.
     Replaced,
@@ -154,7 +154,7 @@ macro_rules! text_enum {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name {
             $($(#[$doc])* #[serde(rename = $text)] $variant,)+
-            /// A text that this version does not know, from a record that another version wrote.
+            /// A text that this version does not know. It occurs in records that another version wrote.
             #[serde(rename = "unknown", other)]
             Unknown,
         }
@@ -180,7 +180,7 @@ macro_rules! text_enum {
 text_enum! {
     /// A defect of the recording or of the record.
     ProblemKind {
-        /// This machine lost packets of the call: the kernel, the card or the spool queue dropped them.
+        /// This machine lost packets of the call: the kernel, the network card or the spool queue dropped them.
         LostByUs = "lost_by_us",
         /// Packets were lost before they reached this machine: by the network or by the mirror port.
         LostBeforeUs = "lost_before_us",
@@ -188,8 +188,8 @@ text_enum! {
         RestartGap = "restart_gap",
         /// The spool file of the call ends within a block.
         TornTail = "torn_tail",
-        /// The mirror showed media between the hosts of the call, but from and to addresses that its signalling does not
-        /// announce: a NAT changed them.
+        /// The mirror showed media between the hosts of the call, but from and to addresses that its signalling does
+        /// not announce: a NAT changed them.
         MediaBehindNat = "media_behind_nat",
         /// A side sent audio on several m-lines at once. Where the streams overlap, only one of them is heard.
         SecondAudioLine = "second_audio_line",
@@ -211,23 +211,23 @@ text_enum! {
         BrokenStamps = "broken_stamps",
         /// RTP timestamps jump every few packets, so that the positions of the sound in the recording are unreliable.
         ScatteredStamps = "scattered_stamps",
-        /// AMR payloads had another alignment than announced (RFC 4867).
+        /// AMR payloads had another alignment (octet or bit) than announced (RFC 4867).
         AmrAlignment = "amr_alignment",
         /// G.726 payloads had another order of code words than announced.
         G726Packing = "g726_packing",
-        /// Packets had bytes behind their last whole frame.
+        /// Packets had stray bytes after their last whole frame.
         TrailingBytes = "trailing_bytes",
         /// The two channels of a stereo stream had opposite phases.
         OppositePhases = "opposite_phases",
         /// Packets had another payload type than the receiver announced for their format.
         PayloadTypeMismatch = "payload_type_mismatch",
-        /// A leg had more RTP streams than the recorder keeps.
+        /// A leg had more RTP streams than the recorder stores.
         StreamsRefused = "streams_refused",
-        /// A side sent packets and stayed silent while the other side talked.
+        /// A side sent packets but was silent while the other side talked.
         OneWayAudio = "one_way_audio",
         /// The capture shows no 2xx to the INVITE; an ACK or media proves the answer.
         AnswerNotSeen = "answer_not_seen",
-        /// The call continues a dialog that had ended by silence.
+        /// The call continues a dialog that had ended by a media timeout.
         ContinuesAfterSilence = "continues_after_silence",
         /// The call was already established when the capture began.
         BeganBeforeCapture = "began_before_capture",
@@ -248,18 +248,18 @@ impl ProblemKind {
     }
 }
 
-/// A defect of the recording or of the record, with its extent.
+/// A defect of the recording or of the record, and its extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallProblem {
     /// The kind of defect.
     pub kind: ProblemKind,
-    /// Affected packets, where they are counted.
+    /// Number of affected packets, if they are counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub packets: Option<u64>,
-    /// Affected time in milliseconds, where it is measured.
+    /// Affected time in milliseconds, if it is measured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ms: Option<u64>,
-    /// The error of the operating system, if one caused the defect.
+    /// Error of the operating system that caused the defect, if one did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub errno: Option<OsErrno>,
 }
@@ -285,19 +285,19 @@ pub struct RetentionHold {
 /// One finished file of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordingFile {
-    /// Number of the segment, from 1.
+    /// Number of the segment, counted from 1.
     pub part: u32,
     /// Path of the file.
     pub path: String,
     /// File format, e.g. `wav`.
     pub format: String,
-    /// Time of sample 0.
+    /// Wall-clock time of the first sample.
     pub starts_at: Timestamp,
-    /// Time after the last sample.
+    /// Wall-clock time after the last sample.
     pub ends_at: Timestamp,
     /// Length of the recording, seconds.
     pub duration_s: f64,
-    /// Samples per second and channel.
+    /// Sampling rate, Hz.
     pub sample_rate: u32,
     /// Number of channels. In stereo, the caller is left and the callee is right.
     pub channels: u16,
@@ -313,15 +313,15 @@ pub struct RecordingFile {
 /// Media statistics of one side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideRecord {
-    /// Codec names in the order of their first packet.
+    /// Names of the side's codecs, in the order of their first packet.
     pub codecs: Vec<String>,
-    /// Distinct RTP packets of the whole call, early media included.
+    /// Number of distinct RTP packets in the whole call, including early media.
     pub packets: u64,
-    /// Lost packets (RFC 3550 appendix A.3), summed over the SSRCs.
+    /// Number of lost packets (RFC 3550 appendix A.3), summed over the SSRCs.
     pub lost: u64,
-    /// Packets captured more than once: copies of the mirror port and repetitions of the sender.
+    /// Number of packets that were captured more than once, because the mirror port or the sender repeated them.
     pub duplicates: u64,
-    /// Packets that arrived after a packet with a higher sequence number.
+    /// Number of packets that arrived after a packet with a higher sequence number.
     pub reordered: u64,
     /// Duration of the concealment for lost packets, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -332,22 +332,22 @@ pub struct SideRecord {
     /// Deviation of the sender's clock from the capture clock, ppm. Positive: the sender's clock is fast.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clock_drift_ppm: Option<f64>,
-    /// Packets that arrived too late to be played.
+    /// Number of packets that arrived too late to be played.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub late: Option<u64>,
-    /// The longest run of consecutive lost packets.
+    /// The largest number of consecutive lost packets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub burst_loss: Option<u64>,
     /// Estimated MOS, 1 to 4.5 (ITU-T G.107, one-way delay 150 ms). Absent for codecs without a value in ITU-T G.113.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mos: Option<f64>,
-    /// Seconds of the recording with sound above -45 dBov.
+    /// Time in the recording with sound above -45 dBov, seconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub talk_s: Option<f64>,
-    /// Seconds of the recording without sound above -45 dBov.
+    /// Time in the recording without sound above -45 dBov, seconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub silence_s: Option<f64>,
-    /// Largest sample relative to full scale, dB. Absent if all samples are zero.
+    /// Magnitude of the largest sample relative to full scale, dB. Absent if all samples are zero.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peak_dbfs: Option<f64>,
     /// Number of samples at full scale.
@@ -364,9 +364,9 @@ pub struct StreamRecord {
     pub src: Endpoint,
     /// Endpoint of the receiver.
     pub dst: Endpoint,
-    /// SSRC in hex, e.g. `0x1a2b3c4d`.
+    /// SSRC in hexadecimal form, e.g. `0x1a2b3c4d`.
     pub ssrc: String,
-    /// Payload type of most packets, 0 to 127.
+    /// Payload type that most of the packets have, 0 to 127.
     pub pt: PayloadType,
     /// Codec name, e.g. `PCMA`. Absent if no session description announced the payload type.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -376,7 +376,7 @@ pub struct StreamRecord {
     pub ptime_ms: Option<f64>,
     /// Number of distinct packets.
     pub packets: u64,
-    /// Lost packets (RFC 3550 appendix A.3).
+    /// Number of lost packets (RFC 3550 appendix A.3).
     pub lost: u64,
     /// Time of the first packet.
     pub first_at: Timestamp,
@@ -411,7 +411,7 @@ impl SideRecords {
     }
 }
 
-/// Record of a leg.
+/// Record of one leg of a call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LegRecord {
     /// Call-ID header of the dialog.
@@ -488,7 +488,7 @@ text_enum! {
     }
 }
 
-/// An event during a call, with its time and author.
+/// An event during a call, with its time and the side that caused it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
     /// Time of the event.
@@ -511,7 +511,7 @@ pub const T38_REFUSED: &str = "T.38 refused";
 pub struct PauseRecord {
     /// Start of the pause.
     pub from: Timestamp,
-    /// End of the pause. Absent during the pause.
+    /// End of the pause. Absent while the pause lasts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<Timestamp>,
 }
@@ -523,17 +523,17 @@ pub enum DeliveryState {
     /// The call is not delivered.
     #[default]
     None,
-    /// The delivery is not complete and will be tried again.
+    /// The delivery is not complete; it will be tried again.
     Owed,
     /// The delivery is complete.
     Done,
-    /// The delivery waits for an administrator.
+    /// The delivery waits for the action of an administrator.
     Parked,
-    /// The delivery failed for good.
+    /// The delivery was given up.
     Dead,
 }
 
-/// Delivery of a call to Pyrus.
+/// State of the delivery of a call to Pyrus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryRecord {
     /// State of the delivery.
@@ -544,7 +544,7 @@ pub struct DeliveryRecord {
     /// Person whom Pyrus made responsible for the task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub responsible: Option<String>,
-    /// Numbers of the segments that Pyrus has, while some are missing.
+    /// Numbers of the segments that Pyrus has; absent when Pyrus has all of them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub attached: Vec<u32>,
     /// Explanation for an administrator.
@@ -553,7 +553,7 @@ pub struct DeliveryRecord {
 }
 
 impl CallRecord {
-    /// Copies the segments that were finished during the call, and the marks of the legs that they contain, from `earlier`.
+    /// Copies the segments that were finished during the call from `earlier`, and the marks which legs they contain.
     pub fn take_parts(&mut self, earlier: &Self) {
         self.recordings.clone_from(&earlier.recordings);
         let is_same = |a: &LegRecord, b: &LegRecord| {
@@ -587,7 +587,7 @@ impl RelationRecord {
 /// The record of a call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallRecord {
-    /// [`SCHEMA`].
+    /// Version of the record's fields: [`SCHEMA`].
     pub schema: u32,
     /// Id of the call: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`. The `external_id`
     /// in Pyrus and the file names use this id, too. It contains no phone number.
@@ -604,7 +604,7 @@ pub struct CallRecord {
     /// Called number, normalised.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
-    /// Extension that made or took the call.
+    /// Extension that made or answered the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub internal: Option<String>,
     /// Display name in the caller's address.
@@ -640,10 +640,10 @@ pub struct CallRecord {
     /// Time of the first 180 or 183.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ringing_at: Option<Timestamp>,
-    /// Time of the 2xx on the anchor leg.
+    /// Time of the 2xx on the anchor leg, i.e. the leg whose times count for the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub answered_at: Option<Timestamp>,
-    /// Time of the 2xx of the extension that answered.
+    /// Time of the 2xx from the extension that answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub operator_answered_at: Option<Timestamp>,
     /// End time of the call.
@@ -652,7 +652,7 @@ pub struct CallRecord {
     /// Time from `answered_at` to `ended_at`, seconds. Absent if the call was not answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_s: Option<f64>,
-    /// Result of the call attempt.
+    /// Outcome of the call attempt.
     pub outcome: CallOutcome,
     /// Status code of the final response to the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -660,7 +660,7 @@ pub struct CallRecord {
     /// Reason header of the BYE, CANCEL or final response (RFC 3326).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason_header: Option<String>,
-    /// Cause of the end. Absent during the call.
+    /// Why the call ended. Absent during the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_by: Option<EndedBy>,
     /// Whether the call can be heard. Absent during the call.
@@ -672,13 +672,13 @@ pub struct CallRecord {
     /// Defects of the recording or record.
     #[serde(default)]
     pub problems: Vec<CallProblem>,
-    /// Finished files of the recording.
+    /// Finished files of the recording, one for each segment.
     #[serde(default)]
     pub recordings: Vec<RecordingFile>,
-    /// Media statistics of the rendered leg. Before rendering: of the anchor leg.
+    /// Media statistics of the leg whose sound is in the recording; before rendering, of the anchor leg.
     #[serde(default)]
     pub sides: SideRecords,
-    /// Legs of the call.
+    /// Legs of the call, oldest first.
     #[serde(default)]
     pub legs: Vec<LegRecord>,
     /// Events in order of time.
@@ -687,13 +687,13 @@ pub struct CallRecord {
     /// Pauses of the recording.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub paused: Vec<PauseRecord>,
-    /// Ids of related calls, e.g. the consultation before a transfer.
+    /// Ids of related calls, e.g. of the consultation before a transfer.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub related: Vec<String>,
-    /// Reasons of the relations to the calls in `related`.
+    /// Rules by which the calls in `related` are related.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub relations: Vec<RelationRecord>,
-    /// Delivery to Pyrus.
+    /// State of the delivery to Pyrus.
     #[serde(default)]
     pub delivery: DeliveryRecord,
     /// Request to keep the files of this call.

@@ -1,8 +1,8 @@
-//! Levels of live voices, for a person who looks at the live calls.
+//! Levels of the voices of live calls, for the live page of the console.
 //!
-//! Nothing is measured until [`Engine::watch_levels`] asks for it. Then one packet of each G.711 stream in [`SAMPLE_EVERY`] is
-//! measured. Other codecs would have to be decoded; of them only the arrival of packets is known. Encrypted and paused media is
-//! not measured.
+//! Nothing is measured until [`Engine::watch_levels`] is called. Then one packet of each G.711 stream is measured in
+//! each [`SAMPLE_EVERY`]. Other codecs would have to be decoded, so only the arrival of their packets is reported.
+//! Encrypted and paused media is not measured.
 
 use std::time::Duration;
 
@@ -15,21 +15,21 @@ use crate::codec::CompandingLaw;
 use crate::codec::g711::linear_values;
 use crate::time::Timestamp;
 
-/// Level of a voice, from one packet.
+/// Level of a voice, measured in one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum VoiceLevel {
-    /// Packets arrive; their level is not known.
+    /// Packets arrive, but their level is not known.
     Unmeasured,
-    /// Level in per cent of a range of 60 dB below full scale.
+    /// Level in per cent: 0 is 60 dB below full scale, 100 is full scale.
     Percent(u8),
 }
 
-/// Levels of the two sides of a live call.
+/// Levels of both sides of a live call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallLevels {
     /// Id of the call.
     pub(crate) id: String,
-    /// Caller and callee; `None`: no packet arrived for a moment.
+    /// Levels of caller and callee; `None` if no packet arrived recently.
     pub(crate) sides: [Option<VoiceLevel>; 2],
 }
 
@@ -53,13 +53,13 @@ impl StreamLevel {
 }
 
 impl Engine {
-    /// Begins or ends the measurement of levels.
+    /// Switches the measurement of levels on or off.
     pub(crate) const fn watch_levels(&mut self, is_wanted: bool) {
         self.settings.measures_levels = is_wanted;
     }
 
-    /// Returns the levels of the calls with sound, at most of [`MAX_CALLS`]. Calls without sound, e.g. ringing calls, do
-    /// not count.
+    /// Returns the levels of the calls with sound, at most of [`MAX_CALLS`]. Calls without sound, e.g. ringing calls,
+    /// do not count.
     pub(crate) fn live_levels(&self) -> Vec<CallLevels> {
         let has_sound = |leg: &Leg| leg.media.streams().iter().any(|stream| self.fresh(stream).is_some());
         let audible = self.table.calls().filter(|(key, _)| self.table.legs_of(*key).any(has_sound));
@@ -70,7 +70,7 @@ impl Engine {
         levels.collect()
     }
 
-    /// Returns the highest fresh level of each side over the legs of a call, which all carry the same voices.
+    /// Returns the highest recent level of each side among the legs of a call, because all legs carry the same voices.
     fn sides(&self, legs: &[&Leg]) -> [Option<VoiceLevel>; 2] {
         let mut sides = [None, None];
         let Some(roles) = CallRoles::from_legs(legs, &self.site.plan) else { return sides };
@@ -91,7 +91,7 @@ impl Engine {
     }
 }
 
-/// Returns the level of a packet.
+/// Returns the level of a packet with this encoding.
 fn level(encoding: Option<&str>, payload: &[u8]) -> VoiceLevel {
     let values = match encoding {
         Some("PCMA") => linear_values(CompandingLaw::A),
@@ -105,17 +105,17 @@ fn level(encoding: Option<&str>, payload: &[u8]) -> VoiceLevel {
     VoiceLevel::Percent((100.0 * (1.0 + db / RANGE_DB)).clamp(0.0, 100.0).round() as u8)
 }
 
-/// Time between two measurements of a stream.
+/// Shortest time between two measurements of a stream.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
-/// Age of a measurement after which its side counts as silent.
+/// Age of a measurement from which on its side counts as silent.
 const FRESH: Duration = Duration::from_millis(1_000);
-/// Samples of a packet that are measured: 20 ms.
+/// Maximum number of samples of a packet that are measured: 20 ms.
 const MAX_SAMPLES: usize = 160;
 /// Most calls with levels: twice the calls of a large site. A page shows 200 of them, in the scope of its user.
 const MAX_CALLS: usize = 2_000;
-/// Full scale of 16 bits.
+/// Magnitude at full scale of a 16-bit sample.
 const FULL_SCALE: f64 = 32_768.0;
-/// Range that is shown, dB: quieter is noise.
+/// Range of levels that is shown, dB. Quieter sound is noise.
 const RANGE_DB: f64 = 60.0;
 
 #[cfg(test)]
@@ -124,12 +124,12 @@ mod tests {
 
     #[test]
     fn levels_of_g711_follow_the_loudness() {
-        // The loudest and the quietest codes of both laws (ITU-T G.711, tables 1 and 2).
+        // The expected values are for the loudest and the quietest codes of both laws (ITU-T G.711, tables 1 and 2).
         for (encoding, loud, quiet) in [("PCMA", 0xaa, 0xd5), ("PCMU", 0x80, 0xff)] {
             assert_eq!(level(Some(encoding), &[loud; 160]), VoiceLevel::Percent(100));
             assert_eq!(level(Some(encoding), &[quiet; 160]), VoiceLevel::Percent(0));
         }
-        // 0xea of A-law is 2,016 of 32,768: 24 dB below full scale.
+        // The A-law code 0xea is 2,016 of 32,768, i.e. 24 dB below full scale.
         assert_eq!(level(Some("PCMA"), &[0xea; 160]), VoiceLevel::Percent(60));
         assert_eq!(level(Some("opus"), &[1; 40]), VoiceLevel::Unmeasured);
         assert_eq!(level(Some("PCMA"), &[]), VoiceLevel::Percent(0));
