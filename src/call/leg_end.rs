@@ -44,7 +44,7 @@ pub(super) fn leg_ends(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> [LegEnd; 
         if side == party {
             return party_at(host, party_number(leg, legs, plan), plan);
         }
-        // The party of a leg to the callee was called by the PBX.
+        // The PBX called the party at the far end of a leg to the callee.
         if party == Side::Callee || passes_calls_on(host, legs) || plan.is_pbx(host) {
             return LegEnd { role: LegEndRole::Pbx, number: None };
         }
@@ -64,7 +64,7 @@ fn party_at(host: Endpoint, number: Option<&str>, plan: &NumberPlan) -> LegEnd {
     LegEnd { role, number: number.map(str::to_owned) }
 }
 
-/// Returns whether a host gets a call and makes another leg of it.
+/// Returns whether a host received a leg of the call and sent another one.
 fn passes_calls_on(host: Endpoint, legs: &[&Leg]) -> bool {
     let gets = |leg: &&Leg| leg.machines().1.same_host(host);
     let sends = |leg: &&Leg| leg.machines().0.same_host(host);

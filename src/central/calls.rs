@@ -222,7 +222,7 @@ fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     Ok(StoredCall { stage: CallStage::Complete, record })
 }
 
-/// Returns the key of a call at the centre.
+/// Returns the key that names a call at the central console: `SITE~ID`.
 pub(crate) fn call_key(site: &str, id: &str) -> String {
     format!("{site}{SITE_MARK}{id}")
 }
@@ -245,7 +245,7 @@ pub(super) fn timestamp(at: SystemTime) -> Timestamp {
 const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigint, c.id, c.record::text,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
-/// Stands between the site and the id in the key of a call. Neither contains it.
+/// Separates the site and the id in the key of a call. Neither contains it.
 pub(super) const SITE_MARK: char = '~';
 /// Maximum number of calls that are counted. A higher count is of no use, and counting the calls of many years takes
 /// minutes.

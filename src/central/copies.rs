@@ -1,4 +1,4 @@
-//! Audit and topology of a site in the index.
+//! The copies of a site's audit and learnt topology in the index.
 
 use std::time::SystemTime;
 
@@ -15,13 +15,13 @@ use crate::time::Timestamp;
 pub(crate) struct IndexedAuditRow {
     /// Number of the row at the site.
     pub(crate) n: i64,
-    /// Wall clock of the action.
+    /// Wall-clock time of the action.
     pub(crate) at: Timestamp,
     /// Name of the account.
     pub(crate) who: String,
-    /// Word of the action.
+    /// Word for the action, e.g. that a recording was played.
     pub(crate) action: String,
-    /// Id of the call.
+    /// Id of the call that the action concerns.
     pub(crate) call_id: Option<String>,
 }
 

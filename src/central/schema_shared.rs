@@ -1,7 +1,7 @@
 //! Version 3 of the index: calls that two sites heard, as rows of their own.
 //!
-//! The page of the sites asks for the calls of a day that Pyrus has twice or not at all. Comparing all calls of a day takes
-//! seconds with 500 sites, so each change of a call enters its pairs here.
+//! The page of the sites asks for the calls of a day that Pyrus has twice or not at all. Comparing all calls of a day
+//! takes seconds with 500 sites, so each change of a call enters its pairs here.
 
 /// Adds the pairs of calls, and the trigger that keeps them.
 pub(super) const V3: &str = r#"

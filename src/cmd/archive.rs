@@ -56,7 +56,8 @@ pub(crate) struct ArchivePushArgs {
     /// Also send the rows of calls that the archive had already, because its index has lost them.
     #[arg(long)]
     pub(crate) again: bool,
-    /// With --again: also send the recordings, because the object store has lost some. One that it has is compared.
+    /// With --again: also send the recordings, because the object store has lost some. A recording that it still has is
+    /// compared.
     #[arg(long, requires = "again")]
     pub(crate) recordings: bool,
 }

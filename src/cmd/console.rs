@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ConsoleArgs) -> anyhow::Result<ExitCode> {
     let sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
     let watch = site_watch::start(config.archive.clone(), alerts.clone())?;
     let mut supervisor = Supervisor::default();
-    // Nothing is recorded here, so that a console that hangs may be restarted.
+    // This process records no calls, so it may be restarted when it hangs.
     console.life().into_iter().for_each(|life| supervisor.watch("console", life, SHORT_ROUND));
     supervisor.watch_helper("sites", watch.life(), PATIENT_ROUND);
     supervisor.watch_helper("alerts", alerts.life(), PATIENT_ROUND);
@@ -80,8 +80,8 @@ fn address(config: &Config, path: &Path) -> anyhow::Result<SocketAddr> {
     Ok(listen)
 }
 
-/// Gives systemd signs of life until a signal comes, as long as the console makes progress. Returns the name of a thread
-/// that has ended, if that ends the service.
+/// Gives systemd signs of life until a signal comes, as long as the console makes progress. Returns the name of a
+/// thread that has ended, if that ends the service.
 #[expect(clippy::disallowed_methods, reason = "waits between two signs of life")]
 fn supervise(
     supervisor: &mut Supervisor,

@@ -381,7 +381,8 @@ impl RunningService {
         }
     }
 
-    /// Applies the changes of the configuration that need no restart. If the configuration has a mistake, nothing changes.
+    /// Applies the changes of the configuration that need no restart. If the configuration has a mistake, nothing
+    /// changes.
     fn reload(&mut self, read: anyhow::Result<Config>) {
         let new = match read {
             Ok(new) => new,

@@ -33,7 +33,7 @@ pub(super) struct CallLadder {
 pub(super) struct LadderName {
     /// Role of the host.
     pub(super) role: LegEndRole,
-    /// Side of the call at which the host stands. A PBX has none.
+    /// Side of the call to which the host belongs. A PBX belongs to neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) side: Option<Side>,
     /// Numbers of the parties at this host, at most [`MAX_NUMBERS`].
@@ -46,7 +46,7 @@ pub(super) struct LadderName {
 /// The recorded sound between the hosts of the recorded leg.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderSound {
-    /// Begin of the first recording.
+    /// Beginning of the first recording.
     pub(super) from_at: Timestamp,
     /// End of the last recording.
     pub(super) to_at: Timestamp,
@@ -256,7 +256,7 @@ pub(super) async fn api(
 
 /// Maximum number of legs with messages in the diagram.
 const MAX_LEGS: usize = 16;
-/// Most numbers of a host in the diagram. A gateway has many.
+/// Maximum number of phone numbers of a host in the diagram. A gateway has many.
 const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram.
 const MAX_MESSAGES: usize = 60;

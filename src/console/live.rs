@@ -247,7 +247,7 @@ const PERIOD: Duration = Duration::from_millis(250);
 const ROUNDS: u32 = 4;
 /// Age at which live calls are read again: less than the time between two reads of a page.
 const FRESH: Duration = Duration::from_millis(900);
-/// Most scopes whose calls are kept. Accounts beyond them cost a query each.
+/// Maximum number of scopes with stored calls. Accounts with further scopes cost a query each.
 const MAX_SCOPES: usize = 32;
 /// Maximum number of calls on the page. The calls that have lasted longest are shown.
 const MAX_CALLS: u32 = 200;

@@ -16,7 +16,8 @@ pub(super) struct CallsQuery {
     /// Text of the search: number, name or extension.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) q: String,
-    /// Range of days: `today`, `yesterday`, `7`, `30`, `all`, or `dates` for `from` and `to`, which go first. If empty: the newest day, or all days if there is a text.
+    /// Range of days: `today`, `yesterday`, `7`, `30`, `all`, or `dates` for `from` and `to`, which go first. If empty:
+    /// the newest day, or all days if there is a text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) day: String,
     /// First day, `2026-11-27`.

@@ -81,7 +81,7 @@ pub struct DeliveryJob {
     /// True if a `no_register` rule was found to apply after the job had begun. Then nothing more is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forbidden: bool,
-    /// The requests so far, for people. Jobs of earlier versions have none.
+    /// The requests so far and their answers, to be shown. Jobs of earlier versions have none.
     #[serde(default, skip_serializing_if = "DeliveryStory::is_empty")]
     pub(crate) story: DeliveryStory,
 }

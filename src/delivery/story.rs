@@ -79,7 +79,7 @@ impl AttemptedStep {
 }
 
 impl DeliveryAttempt {
-    /// Describes an answered request, without the time of the next one.
+    /// Creates an entry for an answered request, without the time of the next request.
     pub(super) fn new(
         (step, part): (AttemptedStep, Option<u32>),
         at: Timestamp,
@@ -111,7 +111,7 @@ impl DeliveryAttempt {
 }
 
 impl DeliveryStory {
-    /// Adds a request. A full story keeps its first entry and the newest ones.
+    /// Adds an entry. A full story keeps its first entry and the newest ones.
     pub(super) fn add(&mut self, attempt: DeliveryAttempt) {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.failed_as(&attempt)) {
             last.times = last.times.saturating_add(1);
@@ -127,7 +127,7 @@ impl DeliveryStory {
         self.attempts.push(attempt);
     }
 
-    /// Returns whether nothing was sent yet.
+    /// Returns whether the story has no request yet.
     pub(crate) const fn is_empty(&self) -> bool {
         self.attempts.is_empty()
     }
@@ -147,7 +147,7 @@ const fn once() -> u32 {
     1
 }
 
-/// Most entries of a story: a call of a day with a segment an hour has two for each segment.
+/// Maximum number of entries of a story: a call of a day with a segment an hour has two for each segment.
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) enum ArchiveExtent {
     Missing,
     /// All calls, because the database of the archive was lost. Recordings that are stored are not sent again.
     All,
-    /// All of them with their recordings, as far as they are here: the object store has lost some.
+    /// All calls, with the recordings that are on this machine: the object store has lost some.
     AllWithRecordings,
 }
 
@@ -188,7 +188,8 @@ impl Journal {
     }
 }
 
-/// The objects of a job, those with a file on this machine as not stored. The others are known from this list only.
+/// SQL for the objects of a job. Objects with a file on this machine count as not stored; the others are kept as they
+/// are.
 const NOTHING_STORED: &str = "(SELECT json_group_array(CASE WHEN EXISTS (SELECT 1 FROM recordings r
         WHERE r.call_id = archive_jobs.call_id AND r.part = json_extract(o.value, '$.part') AND r.state = 'present')
     THEN json_set(o.value, '$.stored', json('false')) ELSE json(o.value) END) FROM json_each(archive_jobs.objects) o)";

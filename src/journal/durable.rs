@@ -12,8 +12,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Switches a database to write-ahead logging and makes each commit durable before it returns.
 ///
-/// SQLite does not wait when two programs switch the same new database, or when one opens it while the other closes it: it
-/// refuses at once (SQLite, "Write-Ahead Logging", section 9). So the switch is tried again for [`BUSY_TIMEOUT`].
+/// SQLite does not wait when two programs switch the same new database, or when one opens it while the other closes it:
+/// it refuses at once (SQLite, "Write-Ahead Logging", section 9). So the switch is tried again for [`BUSY_TIMEOUT`].
 ///
 /// # Errors
 /// Fails if SQLite fails, or if another program keeps the lock for longer than that.

@@ -88,7 +88,8 @@ pub struct CallScope {
     pub extensions: Vec<String>,
     /// Directions of the calls that the account may see; an empty list allows every direction.
     pub directions: Vec<CallDirection>,
-    /// Sites whose calls the account may see at the centre; empty: every site. A recorder shows such an account nothing.
+    /// Sites whose calls the account may see at the centre; empty: every site. A recorder shows such an account
+    /// nothing.
     pub sites: Vec<String>,
 }
 

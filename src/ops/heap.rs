@@ -22,8 +22,8 @@ fn set(settings: &[(libc::c_int, libc::c_int)]) {
     }
 }
 
-/// Returns free memory to the system if there is much of it, e.g. after a flood of INVITEs. The C library itself returns
-/// only what is free at the end of a heap, and one block in use keeps all before it.
+/// Returns free memory to the system if there is much of it, e.g. after a flood of INVITEs. The C library itself
+/// returns only what is free at the end of a heap, and one block in use keeps all before it.
 #[cfg_attr(
     target_env = "gnu",
     expect(unsafe_code, reason = "mallinfo2(3) and malloc_trim(3) have no safe form in std")
@@ -31,16 +31,16 @@ fn set(settings: &[(libc::c_int, libc::c_int)]) {
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     {
-        // SAFETY: the call takes nothing and returns numbers.
+        // SAFETY: the function takes no argument and returns numbers.
         let free_bytes = unsafe { libc::mallinfo2() }.fordblks;
         if free_bytes > KEPT_FREE_BYTES {
-            // SAFETY: the call takes a number. Threads that allocate meanwhile wait for some milliseconds.
+            // SAFETY: the function takes a number. Threads that allocate meanwhile wait for some milliseconds.
             let _ = unsafe { libc::malloc_trim(0) };
         }
     }
 }
 
-/// Free memory of all heaps that stays with the process, bytes.
+/// Free memory of all heaps that may stay with the process, bytes.
 #[cfg(target_env = "gnu")]
 const KEPT_FREE_BYTES: usize = 32 << 20;
 /// Smallest block that is mapped by itself and returned to the system when it is freed, bytes. The window of a

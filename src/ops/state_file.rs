@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Replaces a file: readers find the old contents or the new ones, never a part. Only the owner can read the file, because
-/// alarms and learnt addresses are nobody else's business. The contents may be lost when the power fails.
+/// Replaces a file: readers find the old contents or the new ones, never a part. Only the owner can read the file,
+/// because alarms and learnt addresses are nobody else's business. The contents may be lost when the power fails.
 ///
 /// # Errors
 /// Fails if the file cannot be written or renamed.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::systemd::SystemdSocket;
 use crate::ops::supervision::{StalledThread, Supervisor};
 
-/// Signs of life of the service.
+/// Sends the signs of life of the service.
 #[derive(Debug)]
 pub(crate) struct LifeSigns {
     pub(crate) supervisor: Supervisor,
@@ -22,8 +22,8 @@ impl LifeSigns {
         Self { supervisor, systemd, stalled: Vec::new(), status_line: String::new() }
     }
 
-    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Returns the threads whose progress has ended
-    /// since the last call.
+    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Returns the threads whose progress
+    /// has ended since the last call.
     pub(crate) fn check(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.supervisor.stalled(now);
         if !stalled.iter().any(|thread| thread.is_vital) {

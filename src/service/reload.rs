@@ -6,7 +6,8 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::ops::config::Config;
 
-/// A configuration that is being read, by a thread of its own: a disk that does not answer must not hold up the capture.
+/// A configuration that is being read, by a thread of its own: a disk that does not answer must not hold up the
+/// capture.
 #[derive(Debug)]
 pub(crate) struct ConfigReading(Receiver<anyhow::Result<Config>>);
 

@@ -12,8 +12,8 @@ use crate::call::topology::MachinePair;
 use crate::central::{ArchiveError, ArchiveIndex};
 use crate::time::Timestamp;
 
-/// Reads rows of the audit: those after a number, and failed sign-ins since a time, whose count changes. Each row is its number
-/// and its JSON; the oldest rows come first, and there are at most as many as asked for.
+/// Reads rows of the audit: those after a number, and failed sign-ins since a time, whose count changes. Each row is
+/// its number and its JSON; the oldest rows come first, and there are at most as many as asked for.
 pub(crate) type AuditReader = Box<dyn Fn(i64, Timestamp, u32) -> Result<Vec<(i64, Value)>, String> + Send>;
 
 /// The copies of one site.
@@ -29,7 +29,7 @@ pub(crate) struct SiteCopies {
 }
 
 impl SiteCopies {
-    /// Copies from the state folder and a reader of the audit. Sends nothing yet.
+    /// Creates the copies of a state folder, with a reader of the audit. Sends nothing yet.
     pub(crate) fn of(state: &Path, audit: AuditReader) -> Self {
         Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None }
     }
@@ -41,7 +41,7 @@ impl SiteCopies {
     pub(crate) async fn send(&mut self, index: &mut ArchiveIndex, now: Timestamp) -> Result<(), ArchiveError> {
         let since = self.sent_at - COUNTED;
         for _ in 0..BATCHES {
-            // An audit that cannot be read is the console's trouble.
+            // If the audit cannot be read, no rows are sent: the archive does not depend on the console.
             let rows = (self.audit)(self.sent, since, BATCH).unwrap_or_default();
             let Some(last) = rows.iter().map(|(n, _)| *n).max() else { break };
             let is_new = last > self.sent;
@@ -62,9 +62,9 @@ impl SiteCopies {
     }
 }
 
-/// Time in which failed sign-ins of a name are one row.
+/// Time for which the failed sign-ins of a name share one row.
 const COUNTED: Duration = Duration::from_secs(3_600);
-/// Rows of the audit in one message.
+/// Maximum number of audit rows in one message.
 const BATCH: u32 = 1_000;
-/// Messages in one round, so that a long audit does not hold up the calls.
+/// Maximum number of messages in one round, so that a long audit does not delay the calls.
 const BATCHES: u32 = 20;

@@ -46,7 +46,7 @@ impl StreamLevel {
         newest.is_none_or(|newest| at.since(newest.at) >= SAMPLE_EVERY)
     }
 
-    /// Measures a packet.
+    /// Measures the level of a packet.
     pub(crate) fn of(at: Timestamp, encoding: Option<&str>, payload: &[u8]) -> Self {
         Self { at, level: level(encoding, payload) }
     }
@@ -111,7 +111,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 const FRESH: Duration = Duration::from_millis(1_000);
 /// Maximum number of samples of a packet that are measured: 20 ms.
 const MAX_SAMPLES: usize = 160;
-/// Most calls with levels: twice the calls of a large site. A page shows 200 of them, in the scope of its user.
+/// Maximum number of calls with levels: twice the calls of a large site. A page shows 200 of them, in the scope of its
+/// user.
 const MAX_CALLS: usize = 2_000;
 /// Magnitude at full scale of a 16-bit sample.
 const FULL_SCALE: f64 = 32_768.0;

@@ -12,7 +12,7 @@ use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::delivery::story::{AttemptResult, AttemptedStep, DeliveryAttempt, DeliveryStory};
 use crate::time::Timestamp;
 
-/// Returns the card.
+/// Returns the card with the delivery of the call.
 pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let (record, lang) = (&facts.record, viewer.lang);
     let t = |en, ru| lang.of_two(en, ru);

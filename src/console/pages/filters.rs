@@ -9,7 +9,7 @@ use super::mark;
 use crate::call::record::DeliveryState;
 use crate::journal::HeardClass;
 
-/// Returns the form.
+/// Returns the search form.
 pub(super) fn form(lang: Lang, place: ConsolePlace, query: &CallsQuery) -> Markup {
     let t = |en, ru| lang.of_two(en, ru);
     let filters = query.filters();
@@ -173,7 +173,7 @@ fn select(lang: Lang, name: &str, label: &str, query: &CallsQuery) -> Markup {
     }
 }
 
-/// One field of a pair: the begin or the end of a range.
+/// One field of a pair: the beginning or the end of a range.
 struct PairField<'a> {
     kind: &'static str,
     name: &'static str,

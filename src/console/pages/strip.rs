@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 enum SlotState {
     /// No call began that should be audible.
     Quiet,
-    /// Most calls could be heard on both sides.
+    /// Maximum number of calls could be heard on both sides.
     Heard,
     /// Most calls lacked one side or all sound.
     OneSided,
