@@ -76,7 +76,7 @@ fn set_filters(lang: Lang, query: &CallsQuery) -> Vec<(String, String)> {
     if !query.t1.is_empty() || !query.t2.is_empty() {
         add(range(&query.t1, &query.t2, ["00:00", "24:00"]), &|q| (q.t1, q.t2) = (String::new(), String::new()));
     }
-    let selects: [(&str, &dyn Fn(&mut CallsQuery)); 4] = [
+    let selects: [FilterRemoval<'_>; 4] = [
         ("direction", &|q| q.direction.clear()),
         ("outcome", &|q| q.outcome.clear()),
         ("heard", &|q| q.heard.clear()),
@@ -99,6 +99,9 @@ fn set_filters(lang: Lang, query: &CallsQuery) -> Vec<(String, String)> {
     }
     set
 }
+
+/// Name of a choice, and the change of the search that removes it.
+type FilterRemoval<'a> = (&'a str, &'a dyn Fn(&mut CallsQuery));
 
 /// Returns the words of a choice that is set.
 fn word(lang: Lang, name: &str, query: &CallsQuery) -> Option<String> {
