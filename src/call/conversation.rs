@@ -21,28 +21,29 @@ use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
 use crate::time::Timestamp;
 
-/// A conversation, i.e. one call with all its legs.
+/// A conversation: one call with all its legs.
 #[derive(Debug)]
 pub(crate) struct Conversation {
-    /// Id of the call, stable over restarts (made by [`crate::call::id`]).
+    /// Id of the call, which does not change at a restart (made by [`crate::call::id`]).
     pub(crate) id: String,
     /// Legs of the call in the call table.
     pub(crate) links: CallLinks,
     /// Capture time of the first message.
     pub(crate) created_at: Timestamp,
-    /// Difference of wall clock minus capture timeline when the call began, in ns.
+    /// Wall clock minus capture time when the call began, ns.
     pub(crate) wall_offset_ns: i64,
-    /// How far the call is told to the outside.
+    /// How much about the call was announced by events.
     pub(crate) stage: ToldStage,
-    /// Where the call comes from.
+    /// How the engine got to know the call.
     pub(crate) origin: CallOrigin,
-    /// Whether the heuristic rules must leave the call alone: its cause is known, or it could belong to several calls.
+    /// True if heuristic rules must not join this call to others: its cause is known, or it could belong to several
+    /// calls.
     pub(crate) closed_to_heuristics: bool,
-    /// Whether the call counts for the rate of its source.
+    /// Whether the call counts for the call rate of its source address.
     pub(crate) scan: ScanState,
-    /// The recording of the call.
+    /// State of the recording of the call.
     pub(crate) recording: CallRecording,
-    /// Times in which recording was paused.
+    /// Periods in which the recording was paused.
     pub(crate) pauses: PauseHistory,
     /// Relations to other calls.
     pub(crate) relations: Vec<RelationRecord>,
@@ -57,9 +58,9 @@ pub(crate) struct LiveSnapshot {
     pub(crate) numbers: [Option<String>; 3],
     /// Time of the answer.
     pub(crate) answered_at: Option<Timestamp>,
-    /// Time when a person took the call.
+    /// Time at which a person answered the call.
     pub(crate) operator_answered_at: Option<Timestamp>,
-    /// Whether a telephone has rung.
+    /// Whether a telephone rings or has rung.
     pub(crate) rings: bool,
 }
 
@@ -74,30 +75,32 @@ impl From<&CallRecord> for LiveSnapshot {
     }
 }
 
-/// Whether a call is recorded and registered, by the configuration's `[[rules]]`.
+/// Whether a call is recorded and registered in Pyrus, according to the `[[rules]]` of the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RecordingPolicy {
     /// The call is recorded and registered.
     #[default]
     Record,
-    /// No media of the call is kept.
+    /// The call is not recorded.
     Exclude {
-        /// Position of the rule in the configuration, from 1.
+        /// Position of the rule in the configuration, counted from 1.
         rule: usize,
     },
-    /// The call is a recorder's own session: it is recorded but not registered.
+    /// The call is a recording session, in which an SBC or telephone sends the sound of another call to a recorder
+    /// (SIPREC). It is recorded but not registered.
     RecordingSession,
     /// The call is a test call of this recorder: it is recorded but not registered.
     TestCall,
     /// The call is recorded but not registered.
     NoRegister {
-        /// Position of the rule in the configuration, from 1.
+        /// Position of the rule in the configuration, counted from 1.
         rule: usize,
     },
 }
 
 impl RecordingPolicy {
-    /// Returns whether the call may be registered. A call without media may, because registration stores no voice.
+    /// Returns whether the call may be registered. A call that is not recorded may be registered, because registration
+    /// stores no voice.
     pub(crate) const fn registration(self) -> RegistrationPolicy {
         match self {
             Self::Record | Self::Exclude { .. } => RegistrationPolicy::Allowed,
@@ -106,7 +109,7 @@ impl RecordingPolicy {
     }
 }
 
-/// Inputs of a call record besides the legs.
+/// What a call record is made from, besides the legs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordContext<'a> {
     /// Configuration of the engine.
@@ -141,7 +144,7 @@ impl Conversation {
         self.links.legs()
     }
 
-    /// Records that a restart left a gap in the recording. The record has the longest gap of any leg.
+    /// Records that a restart left a gap in the recording. If legs have different gaps, the record names the longest.
     pub(crate) fn note_restart(&mut self, gap: Duration) {
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let problem = self.notes.note_problem(ProblemKind::RestartGap);
@@ -149,8 +152,8 @@ impl Conversation {
         problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
     }
 
-    /// Records a relation to another call, once for each call. Returns false if the relation is known, or if the call
-    /// has too many relations.
+    /// Records a relation to another call, once for each other call. Returns false if the relation is known already, or
+    /// if the call has too many relations.
     pub(crate) fn add_relation(&mut self, relation: RelationRecord) -> bool {
         let is_new = self.relations.len() < MAX_RELATED
             && relation.id != self.id
@@ -159,7 +162,8 @@ impl Conversation {
             self.relations.push(relation);
             return true;
         }
-        // Content decides between the calls to which a leg could belong.
+        // A relation by content replaces one by another rule, because content decides between the calls to which a leg
+        // could belong.
         let known = self.relations.iter_mut().find(|known| known.id == relation.id);
         match known {
             Some(known) if known.why == CorrelationRule::Ambiguous && relation.why == CorrelationRule::MediaContent => {
@@ -170,7 +174,7 @@ impl Conversation {
         }
     }
 
-    /// Returns the call record as of now. `legs` are the legs of this call, oldest first.
+    /// Returns the call record in its present state. `legs` are the legs of this call, oldest first.
     pub(crate) fn record(&self, legs: &[&Leg], context: RecordContext<'_>) -> CallRecord {
         let mut record = CallRecord {
             schema: SCHEMA,
@@ -216,7 +220,8 @@ impl Conversation {
         record.problems = self.notes.problems().to_vec();
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
-            // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). The call was not answered then.
+            // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). The call was not answered
+            // then.
             let early = dialog.answered.is_none() && dialog.start == DialogStart::Invite;
             let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
             record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
@@ -231,9 +236,9 @@ impl Conversation {
         record
     }
 
-    /// Copies times and numbers that were not captured again from the record of an earlier process.
+    /// Copies times and numbers from the record of an earlier process, if they were not captured again.
     fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, start: DialogStart) {
-        // This record has capture times, as the legs have.
+        // The legs and the new record have capture times, so the times of the earlier record are converted.
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
         record.invited_at = capture(earlier.invited_at).or(record.invited_at);
         record.ringing_at = capture(earlier.ringing_at).or(record.ringing_at);
@@ -253,7 +258,7 @@ impl Conversation {
         record.called_party = record.called_party.take().or(earlier.called_party);
     }
 
-    /// Sets the verdicts that signalling alone can decide. The other verdicts follow when the sound is decoded.
+    /// Sets the verdicts that signalling alone can decide. The other verdicts are set after the sound was decoded.
     fn set_verdict(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let start = anchor.dialog.start;
@@ -361,7 +366,8 @@ impl Conversation {
     }
 }
 
-/// Returns the events of all legs in order of time. An event that the PBX passes on to another leg is listed once.
+/// Returns the events of all legs in order of time. If the PBX passes an event on to another leg, it is listed only
+/// once.
 fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     let mut all: Vec<(usize, EventRecord)> = Vec::new();
     for (n, leg) in legs.iter().enumerate() {
@@ -442,9 +448,9 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-/// Most related calls that are listed for one call.
+/// Maximum number of related calls that a record lists.
 const MAX_RELATED: usize = 16;
 /// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.
 const PASS_ON_WINDOW: Duration = Duration::from_secs(2);
-/// Problems of this machine that explain gaps in the RTP sequence numbers.
+/// Problems that mean that this machine lost packets. They explain gaps in the RTP sequence numbers.
 const OUR_LOSSES: [ProblemKind; 2] = [ProblemKind::LostByUs, ProblemKind::RestartGap];

@@ -1,9 +1,9 @@
-//! The join of a leg to its call: the rule that joined it, and how far the join is confirmed.
+//! How a leg joined its call: the rule that joined it, and whether other evidence confirms it.
 
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 
-/// The join of a leg to its call.
+/// How a leg joined its call.
 #[derive(Debug, Default)]
 pub(crate) struct LegJoin {
     by: Option<CorrelationRule>,
@@ -13,7 +13,7 @@ pub(crate) struct LegJoin {
 }
 
 impl LegJoin {
-    /// Returns the rule by which the leg joined its call. The first leg of a call has none.
+    /// Returns the rule by which the leg joined its call; `None` for the first leg of a call.
     pub(crate) const fn by(&self) -> Option<CorrelationRule> {
         self.by
     }
@@ -23,7 +23,8 @@ impl LegJoin {
         self.by = by;
     }
 
-    /// Returns whether the leg was joined by its numbers alone, and no other evidence has confirmed the join yet.
+    /// Returns whether the join is weak: the leg was joined by its numbers alone, and no other evidence has confirmed
+    /// this.
     pub(crate) fn is_weak(&self) -> bool {
         self.by == Some(CorrelationRule::AgreeingNumbers) && self.confirmed_by.is_none()
     }
@@ -48,7 +49,7 @@ impl LegJoin {
         self.confirmed_by = Some(by);
     }
 
-    /// Returns the other calls to which the leg could belong.
+    /// Returns the other calls to which the leg could belong (alternatives).
     pub(crate) fn alternatives(&self) -> &[CallKey] {
         &self.alternatives
     }
@@ -58,22 +59,22 @@ impl LegJoin {
         !self.alternatives.is_empty()
     }
 
-    /// Sets the other calls to which the leg could belong.
+    /// Sets the other calls to which the leg could belong (alternatives).
     pub(crate) fn set_alternatives(&mut self, alternatives: Vec<CallKey>) {
         self.alternatives = alternatives;
     }
 
-    /// Records that the leg belongs to its call and to no other one.
+    /// Removes the alternatives: the leg belongs to its present call.
     pub(crate) fn resolve(&mut self) {
         self.alternatives.clear();
     }
 
-    /// Returns whether the review of the leg's answer was scheduled.
+    /// Returns whether a review after the leg's answer was scheduled.
     pub(crate) const fn is_reviewed(&self) -> bool {
         self.is_reviewed
     }
 
-    /// Records that the review of the leg's answer was scheduled, or that it must be scheduled again.
+    /// Sets whether a review after the leg's answer was scheduled.
     pub(crate) const fn set_reviewed(&mut self, is_reviewed: bool) {
         self.is_reviewed = is_reviewed;
     }

@@ -1,12 +1,12 @@
 //! The table of legs and calls, with all indexes of both. No other code changes the table or an index.
 //!
 //! Invariants, which [`CallTable::check`] asserts in tests:
-//! - Each leg is in exactly one call, at its place in the order of (time, id). Each call has a leg, or is not announced
-//!   yet.
-//! - An open leg is in all indexes, under the keys that it would get now. A closed leg is in none.
+//! - Each leg is in exactly one call, whose legs are sorted by (time, id). Each call has a leg, or no event has
+//!   announced it yet.
+//! - An open leg is in all indexes, under its present keys. A closed leg is in no index.
 //! - A route leads to an open leg that knows the flow.
 //! - The number of streams is the sum over all legs.
-//! - A REFER names a live call.
+//! - Each stored REFER belongs to a live call.
 
 mod check;
 pub(in crate::call) mod links;
@@ -26,7 +26,7 @@ use crate::call::record::Side;
 use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 
-/// Legs, calls, and all indexes of both.
+/// The table of all legs and calls, with all indexes of both.
 #[derive(Debug, Default)]
 pub(crate) struct CallTable {
     /// The legs. A slot map never gets smaller, so each leg has memory of its own: it is free after a flood of INVITEs.
@@ -39,9 +39,10 @@ pub(crate) struct CallTable {
     media: MediaIndex,
     flows: HashMap<(Endpoint, Endpoint), FlowRoute, foldhash::fast::RandomState>,
     referrals: VecDeque<Referral>,
-    /// Open legs without a response, in order of arrival, for eviction. Legs that got a response later are skipped.
+    /// Open legs without a response, in order of arrival, for eviction. Legs that got a response in the meantime are
+    /// skipped.
     unanswered: VecDeque<LegKey>,
-    /// Legs that stopped ringing within the last seconds and that could belong to several calls.
+    /// Legs that stopped ringing within the last seconds and of which it is not certain to which call they belong.
     unresolved: Vec<LegKey>,
     /// Number of RTP streams of all legs.
     streams: usize,
@@ -49,12 +50,12 @@ pub(crate) struct CallTable {
 
 /// Methods that read the table.
 impl CallTable {
-    /// Returns a leg.
+    /// Returns a leg by its key.
     pub(crate) fn leg(&self, leg: LegKey) -> Option<&Leg> {
         self.legs.get(leg).map(AsRef::as_ref)
     }
 
-    /// Returns a call.
+    /// Returns a call by its key.
     pub(crate) fn call(&self, call: CallKey) -> Option<&Conversation> {
         self.calls.get(call).map(AsRef::as_ref)
     }
@@ -104,17 +105,18 @@ impl CallTable {
         &self.media
     }
 
-    /// Returns the route of a flow.
+    /// Returns the leg and stream to which the packets of a flow are routed.
     pub(crate) fn route(&self, flow: (Endpoint, Endpoint)) -> Option<FlowRoute> {
         self.flows.get(&flow).copied()
     }
 
-    /// Returns the REFERs whose INVITE may still come, oldest first.
+    /// Returns the stored REFERs whose INVITE may still come, oldest first.
     pub(crate) const fn referrals(&self) -> &VecDeque<Referral> {
         &self.referrals
     }
 
-    /// Returns the legs that stopped ringing within the last seconds and that could belong to several calls.
+    /// Returns the legs that stopped ringing within the last seconds and of which it is not certain to which call they
+    /// belong.
     pub(crate) fn unresolved(&self) -> &[LegKey] {
         &self.unresolved
     }
@@ -248,7 +250,7 @@ impl CallTable {
         }
     }
 
-    /// Removes a leg that is in no index any more from the table.
+    /// Removes a leg from the table. The leg must have been removed from all indexes.
     pub(crate) fn remove_leg(&mut self, leg: LegKey) -> Option<Leg> {
         let removed = self.legs.remove(leg)?;
         self.streams -= removed.media.streams().len();
@@ -258,7 +260,7 @@ impl CallTable {
         Some(*removed)
     }
 
-    /// Removes a call with its REFERs and legs from the table. The legs must be in no index any more.
+    /// Removes a call with its legs and REFERs from the table. The legs must have been removed from all indexes.
     pub(crate) fn remove_call(&mut self, call: CallKey) -> Option<(Conversation, Vec<Leg>)> {
         let removed = self.calls.remove(call)?;
         self.forget_id(&removed.id, call);
@@ -273,7 +275,7 @@ impl CallTable {
         }
     }
 
-    /// Enters a leg into the legs of a call, which are ordered by capture time. Legs may be handled in another order.
+    /// Inserts a leg into the list of a call's legs, which is sorted by capture time. Legs may arrive in another order.
     fn enter(&mut self, leg: LegKey, call: CallKey) {
         let (Some(found), Some(call_found)) = (self.legs.get_mut(leg), self.calls.get_mut(call)) else { return };
         found.links.call = call;
@@ -287,7 +289,7 @@ impl CallTable {
 
 /// Methods that change the indexes of signalling.
 impl CallTable {
-    /// Sets the machines of an open leg.
+    /// Sets the endpoints that stand for the machines (see [`LegLinks::machines`]) at both ends of an open leg.
     pub(crate) fn set_machines(&mut self, leg: LegKey, machines: (Endpoint, Endpoint)) {
         if let Some(found) = self.legs.get_mut(leg) {
             found.links.machines = machines;
@@ -306,7 +308,7 @@ impl CallTable {
     fn reindex_signalling(&mut self, leg: LegKey) {
         let Some(found) = self.legs.get_mut(leg) else { return };
         let old_keys = std::mem::take(&mut found.links.index_keys);
-        // A closed leg is in no index.
+        // Only an open leg is in an index; a closed leg has no keys there.
         if !old_keys.is_empty() {
             self.correlation.remove(leg, &old_keys);
             self.index_signalling(leg);
@@ -319,7 +321,7 @@ impl CallTable {
         found.links.index_keys = index_keys;
     }
 
-    /// Adds a REFER. If there are more than `limit`, the oldest REFER is removed.
+    /// Stores a REFER. If there are more than `limit`, the oldest REFER is removed.
     pub(crate) fn add_referral(&mut self, referral: Referral, limit: usize) {
         while self.referrals.len() >= limit {
             self.referrals.pop_front();
@@ -332,17 +334,18 @@ impl CallTable {
         self.referrals.iter_mut().rev().find(|referral| fits(referral))
     }
 
-    /// Records that a leg stopped ringing and could belong to several calls.
+    /// Adds a leg to the list of legs that stopped ringing and of which it is not certain to which call they belong.
     pub(crate) fn note_unresolved(&mut self, leg: LegKey) {
         self.unresolved.push(leg);
     }
 
-    /// Removes a leg from the legs that could belong to several calls.
+    /// Removes a leg from the list of legs of which it is not certain to which call they belong.
     pub(crate) fn forget_unresolved(&mut self, leg: LegKey) {
         self.unresolved.retain(|unresolved| *unresolved != leg);
     }
 
-    /// Appends a new leg to the queue for eviction. The queue holds at most `limit` legs, or all that are unanswered.
+    /// Appends a new leg to the queue for eviction. If the queue is longer than `limit`, the legs that got a response
+    /// are removed from it.
     pub(crate) fn queue_unanswered(&mut self, leg: LegKey, limit: usize) {
         let legs = &self.legs;
         let waits = |leg: &LegKey| legs.get(*leg).is_some_and(|leg| leg.is_unanswered_call());
@@ -421,8 +424,8 @@ impl CallTable {
         }
     }
 
-    /// Routes a flow to a leg, unless the flow has a route, or the leg has too many or has ended. A late packet of an ended
-    /// leg must not claim the flow: the next call may use the same ports.
+    /// Routes a flow to a leg, unless the flow has a route already, or the leg has too many routes or has ended. A late
+    /// packet of an ended leg must not get a route, because the next call may use the same ports.
     pub(crate) fn add_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) {
         if let Some(leg) = self.legs.get_mut(route.slot)
             && leg.dialog.ended().is_none()
@@ -451,7 +454,7 @@ impl CallTable {
         }
     }
 
-    /// Removes the routes to a leg.
+    /// Removes all routes to a leg.
     pub(crate) fn unroute(&mut self, leg: LegKey) {
         if let Some(leg) = self.legs.get_mut(leg) {
             for flow in leg.links.flows.drain(..) {
@@ -468,5 +471,5 @@ impl CallTable {
     }
 }
 
-/// Most routes of one leg. For packets of further flows the leg is looked up each time.
+/// Maximum number of routes to one leg. For packets of further flows the leg is searched for each time.
 const MAX_FLOWS: usize = 64;

@@ -1,13 +1,16 @@
-//! Content evidence: finds legs that carry the same sound, by fingerprints of the first seconds of their voices.
+//! Content evidence: finds legs that carry the same sound. It compares *fingerprints*, i.e. hashes of short blocks of
+//! voice payload, of the first seconds of the voices.
 //!
 //! A machine that relays media without transcoding sends the bytes that it received. A *relay* is a block of voice that
 //! arrives at a machine on one leg and leaves it on another leg within [`RELAY_WINDOW_MS`]. A block that leaves on two
-//! legs, or that recurs (silence, tones, music on hold), proves nothing.
+//! legs, or that recurs (silence, tones, music on hold), proves nothing. A *watch* is the time for which the blocks of
+//! one stream are compared.
 //!
 //! Invariants:
 //! - The first bytes of a block decide whether it is selected: one block in eight is. Both legs select the same blocks.
 //! - A watch ends after [`WATCH_BUDGET`] selected blocks, or after [`WATCH_TIME`] of a stream that is mostly silent.
-//! - The table of blocks has a fixed size. A full bucket loses evidence and never invents it.
+//! - The table of blocks has a fixed size. If a bucket (a row of the table) is full, evidence is lost, but no wrong
+//!   evidence arises.
 //! - If a matched block appears in a third stream, or again in its own stream, the match is withdrawn.
 
 use std::collections::HashMap;
@@ -25,17 +28,17 @@ use crate::time::Timestamp;
 /// The watch on one stream, stored with the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamWatch {
-    /// Number of the watch, from 1.
+    /// Number of the watch, counted from 1.
     id: NonZeroU32,
     /// Payload type of the voice. Packets with other payload types are ignored.
     pub(crate) pt: PayloadType,
-    /// Bytes of a block; 0: the whole payload is one block.
+    /// Length of a block, bytes; 0 if the whole payload is one block.
     block: u16,
-    /// Latest end of the watch, even if the stream was silent until then.
+    /// Latest end of the watch, which applies if the stream is mostly silent.
     until: Timestamp,
 }
 
-/// The leg and the two ends of a stream, for the search for relays.
+/// A stream's leg and its two ends, by which relays are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnds {
     /// The leg.
@@ -44,9 +47,10 @@ pub(crate) struct StreamEnds {
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the stream.
     pub(crate) sender: Side,
-    /// Hosts of the sender, each as the address that stands for its machine: of the media, and of the signalling.
+    /// Two addresses of the sender: that of its media and that of its signalling. Each is the address that stands for
+    /// its machine (see `LegLinks::machines`).
     pub(crate) from: [Endpoint; 2],
-    /// Hosts of the receiver, each as the address that stands for its machine: of the media, and of the signalling.
+    /// Two addresses of the receiver, like those of the sender.
     pub(crate) to: [Endpoint; 2],
 }
 
@@ -66,7 +70,7 @@ pub(crate) struct ProvenRelay {
     /// Leg on which the machine received the sound that last proved the relay, the leg's key, and the side that sent
     /// the sound.
     pub(crate) cause: (LegId, LegKey, Side),
-    /// Leg on which the machine sent this sound, the leg's key, and the side at which the machine is.
+    /// Leg on which the machine sent this sound, the leg's key, and the side of the leg at which the machine is.
     pub(crate) effect: (LegId, LegKey, Side),
     /// Whether sound was relayed in both directions.
     pub(crate) is_proof: bool,
@@ -74,7 +78,7 @@ pub(crate) struct ProvenRelay {
     pub(crate) blocks: u32,
 }
 
-/// Fingerprints of the watched streams, and the relays that they show.
+/// Fingerprints of the watched streams, and the relays that they prove.
 #[derive(Debug, Default)]
 pub(crate) struct ContentIndex {
     /// Table of blocks. Empty until the first stream is watched.
@@ -85,21 +89,21 @@ pub(crate) struct ContentIndex {
     last_id: u32,
 }
 
-/// One cache line of the table of blocks.
+/// A bucket: one cache line of the table of blocks.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 struct Bucket([BlockSeen; 4]);
 
-/// A block that was seen within the last [`KEPT_MS`].
+/// A block (fingerprint) that was seen within the last [`KEPT_MS`].
 #[derive(Clone, Copy, Debug, Default)]
 struct BlockSeen {
     tag: u32,
     /// Capture time, ms; wraps at 2^32.
     at_ms: u32,
-    /// Number of the watch on the stream that had the block before the newest one, or on the only stream; 0 if the entry
-    /// is empty.
+    /// Number of the watch in which the block was seen before the newest one, or of the only one; 0 if the entry is
+    /// empty.
     before: u32,
-    /// Number of the watch on the newest stream with the block, or [`VOID`].
+    /// Number of the watch in which the block was seen last, or [`VOID`] if the block proves nothing.
     last: u32,
 }
 
@@ -107,29 +111,29 @@ struct BlockSeen {
 #[derive(Debug)]
 struct WatchState {
     ends: StreamEnds,
-    /// Tags of the newest selected blocks.
+    /// Hashes (tags) of the newest selected blocks.
     recent: [u32; RECENT_BLOCKS],
     /// Number of selected blocks so far.
     spent: u16,
 }
 
-/// The watches on a leg, and the legs with matching blocks.
+/// The watches of a leg's streams, and the legs with matching blocks.
 #[derive(Debug, Default)]
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
 }
 
-/// Numbers of matching blocks of a pair of legs. Index 0 counts blocks that arrived on the first leg and left on the
+/// Counts of the matching blocks of two legs. Index 0 counts blocks that arrived on the first leg and left on the
 /// second; index 1 counts the opposite direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
-    /// Shortest and longest delay of each direction, ms.
+    /// Shortest and longest delay of the matching blocks in each direction, ms.
     delay_ms: [(u32, u32); 2],
     /// Whether the receiver of one stream and the sender of the other are known to be one machine.
     is_linked: [bool; 2],
-    /// For each leg of the pair, the side at which the machine is; `None` before the first match.
+    /// For each leg of the pair, the side at which the relaying machine is; `None` before the first match.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
     /// Strength that was last reported: 0 none, 1 one direction, 2 proof.
@@ -141,7 +145,7 @@ impl RelayCounts {
         self.blocks[0] + self.blocks[1]
     }
 
-    /// Returns 2 for a proof, 1 for one direction through a known machine, 0 otherwise.
+    /// Returns how much the counts prove: 2 for a proof, 1 for one direction through a known machine, 0 for nothing.
     fn strength(&self) -> u8 {
         let is_steady = |n: usize| self.delay_ms[n].1 - self.delay_ms[n].0 <= STEADY_DELAY_MS;
         let has = |n: usize, least: u32| self.blocks[n] >= least && is_steady(n);
@@ -153,7 +157,7 @@ impl RelayCounts {
 }
 
 impl ContentIndex {
-    /// Begins a watch on a stream. Returns `None` if the stream's payloads cannot prove anything, or too many streams
+    /// Begins a watch on a stream. Returns `None` if the stream's codec cannot prove anything, or if too many streams
     /// are watched.
     pub(crate) fn watch(
         &mut self,
@@ -216,7 +220,7 @@ impl ContentIndex {
         }
     }
 
-    /// Returns the number of watched streams and of pairs of legs.
+    /// Returns the number of watched streams and the number of pairs of legs with matching blocks.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.watches.len(), self.pairs.len())
     }
@@ -260,7 +264,8 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = matches!(ends, (_, Some(last), Some(own)) if meets(last.to, own.from));
-        // The block occurred again in its own stream, or in a third stream that does not continue the relay.
+        // The match proves nothing: the block occurred again in its own stream, or in a third stream that does not
+        // continue the relay.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID
@@ -358,8 +363,8 @@ impl ContentIndex {
     }
 
     /// Returns whether the match is unique. It is not unique if another leg has half as many matches with one of the
-    /// two legs in the same seconds. Both matches must be through the machine at the same side, because a leg between
-    /// two machines has a relay at each side.
+    /// two legs in the same seconds. Only matches at the same side of that leg count, because a leg between two
+    /// machines has a relay at each side.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -376,7 +381,7 @@ impl ContentIndex {
     }
 }
 
-/// Returns the sides of two legs at which the machine is; the side of the leg with the lower id comes first.
+/// Returns the sides of two legs at which the relaying machine is. The side of the leg with the lower id comes first.
 fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
     let sides = [cause.sender.other(), effect.sender];
     if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
@@ -392,7 +397,7 @@ fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 
-/// Returns whether two ends have a host in common.
+/// Returns whether two ends of streams have a host in common.
 fn meets(a: [Endpoint; 2], b: [Endpoint; 2]) -> bool {
     a.iter().any(|a| b.iter().any(|b| a.same_host(*b)))
 }
@@ -401,8 +406,8 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns the bytes of 10 ms of a codec with blocks of a fixed size, and 0 for other codecs. Blocks of 10 ms match
-/// even if a machine changes the length of the packets.
+/// Returns the length of 10 ms in bytes for a codec with a constant bit rate, and 0 for other codecs whose whole
+/// payload is compared. Blocks of 10 ms match even if a machine changes the length of the packets.
 fn block_bytes(encoding: &str) -> Option<u16> {
     match Codec::from_name(encoding)? {
         Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(80),
@@ -413,43 +418,45 @@ fn block_bytes(encoding: &str) -> Option<u16> {
     }
 }
 
-/// Returns whether a block is selected by its first bytes: one in eight, and never a constant.
+/// Returns whether a block is selected by its first bytes: one in eight is. Blocks whose bytes are all equal are never
+/// selected.
 fn is_selected(block: &[u8]) -> bool {
     let Some(head) = block.first_chunk::<8>().filter(|_| block.len() >= LEAST_BLOCK) else { return false };
     let head = u64::from_le_bytes(*head);
     head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
 }
 
-/// Number of buckets of the table: 1 MiB. 1,000 calls that are all watched have 15,000 blocks in [`KEPT_MS`].
+/// Number of buckets in the table, which takes 1 MiB. 1,000 calls that are all watched have 15,000 blocks in
+/// [`KEPT_MS`].
 const BUCKETS: usize = 16_384;
-/// Marks a block that proves nothing.
+/// Number of a watch that marks a block which proves nothing.
 const VOID: u32 = u32::MAX;
-/// Most selected blocks of one watch: about four seconds of voice.
+/// Maximum number of selected blocks in one watch: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
 /// Time that a watch on voice without a pause usually takes: one in eight of 100 blocks a second is selected.
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
 /// Longest time of a watch. If a talker is silent for longer, the next watch on a leg that is alone in its call hears
 /// the talker.
 const WATCH_TIME: Duration = Duration::from_secs(30);
-/// Number of a stream's newest blocks among which a recurrence is noticed.
+/// Number of a stream's newest blocks among which repetitions are found.
 const RECENT_BLOCKS: usize = 32;
 /// Longest delay of a relay, milliseconds.
 const RELAY_WINDOW_MS: u32 = 200;
 /// Time for which a block is remembered, milliseconds: [`RELAY_WINDOW_MS`] and the disorder between two interfaces.
 const KEPT_MS: u32 = 300;
-/// Largest variation of a relay's delay, milliseconds.
+/// Largest variation of a relay's delay, ms.
 const STEADY_DELAY_MS: u32 = 100;
 /// Number of matching blocks that prove a relay.
 const BLOCKS_OF_PROOF: u32 = 8;
 /// Number of matching blocks in each direction that a proof needs.
 const BLOCKS_OF_DIRECTION: u32 = 3;
-/// Largest distance of two candidates in time at which they compete.
+/// Largest time between two matches that compete, so that neither is unique.
 const SAME_TIME: Duration = Duration::from_secs(5);
-/// Most legs with matching blocks that are stored for one leg.
+/// Maximum number of legs with matching blocks that are stored for one leg.
 const MAX_PARTNERS: usize = 4;
-/// Most watched streams: 16,000 calls that begin within four seconds.
+/// Maximum number of watched streams: 16,000 calls that begin within four seconds.
 const MAX_WATCHES: usize = 65_536;
-/// Shortest block, bytes. Shorter payloads are silence descriptions.
+/// Shortest payload that is a block, bytes. Shorter payloads are silence descriptors.
 const LEAST_BLOCK: usize = 10;
 /// Seed of the fingerprints. It is constant, so that every run finds the same relays.
 const HASH_SEED: u64 = 5;

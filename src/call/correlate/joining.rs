@@ -1,4 +1,4 @@
-//! Calls that rules may still merge, and which of two calls is merged into the other.
+//! Decides whether rules may still merge calls, and which of two calls is merged into the other.
 
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::{Command, Correlator, MAX_LEGS};
@@ -8,9 +8,9 @@ use crate::call::keys::CallKey;
 impl Correlator<'_> {
     /// Returns whether a rule may still join a leg to a call, or the call to another call.
     ///
-    /// A call of which an earlier process left no spool stays alone. A call that has not settled was not announced yet, so it
-    /// may be joined. Content may also join a call that is only displayed. A rule about numbers must leave a call alone
-    /// that has a known cause, or that could belong to several calls.
+    /// A call of which an earlier process left no spool stays alone. A call that has not settled was not announced yet,
+    /// so it may be joined. Content may also join a call that is only displayed. A rule about numbers must leave a call
+    /// alone that has a known cause, or that could belong to several calls.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
         let Some(call) = self.table.call(call).filter(|call| call.origin.earlier_record().is_none()) else {
             return false;
@@ -22,18 +22,19 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a call may be merged into another call. Only content merges a call of several legs.
+    /// Returns whether a call may be merged into another call and disappear. A call of several legs is merged only
+    /// because of content.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         (by == CorrelationRule::MediaContent || self.table.is_lone(call)) && self.may_still_be_joined(call, by)
     }
 
-    /// Returns whether a call may get this number of further legs.
+    /// Returns whether this number of legs may be added to a call.
     pub(super) fn may_gain(&self, call: CallKey, legs: usize) -> bool {
         self.table.keys_of(call).len() + legs <= MAX_LEGS
     }
 
-    /// Merges two calls. The older call keeps its id, unless only the older call may be merged into the other. If
-    /// neither may be merged, the calls are related.
+    /// Merges two calls. The older call remains, unless only the older call may disappear. If neither may disappear,
+    /// the calls are only related.
     pub(super) fn join_calls(&self, a: CallKey, b: CallKey, by: CorrelationRule) -> Command {
         let created_at = |call: CallKey| self.table.call(call).map(|call| call.created_at);
         let (older, younger) = if created_at(b) < created_at(a) { (b, a) } else { (a, b) };
@@ -45,7 +46,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Decides on evidence that a REFER or a late header gives about another call than `own`.
+    /// Decides what follows from evidence about a call other than `own`, given by a REFER or by a header that was
+    /// captured late: the calls are joined or related.
     pub(super) fn join_or_relate(&self, own: CallKey, evidence: Evidence) -> Option<Command> {
         let is_relation = evidence.strength == EvidenceStrength::Relation;
         (evidence.call != own).then(|| match is_relation {

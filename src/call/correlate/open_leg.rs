@@ -1,4 +1,5 @@
-//! Decisions about a leg that is in a call already: it belongs to another call, is confirmed in its own, or is split off.
+//! Decisions about a leg that already belongs to a call: it is moved to another call, confirmed in its call, or split
+//! off.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::rule_list::OPEN_LEG_RULES;
@@ -8,9 +9,9 @@ use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
 
-/// An open leg about which the rules are asked again.
+/// A leg that already belongs to a call and about which the rules are asked again.
 pub(super) struct OpenLeg<'a> {
-    /// Facts on which the rules decide.
+    /// Facts from which the rules decide.
     pub(super) correlator: Correlator<'a>,
     /// Key of the leg.
     pub(super) key: LegKey,
@@ -18,21 +19,21 @@ pub(super) struct OpenLeg<'a> {
     pub(super) leg: &'a Leg,
 }
 
-/// The moment at which the rules are asked about an open leg.
+/// The time in the life of a leg at which rules are asked about it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegMoment {
-    /// The leg may have announced other media addresses.
+    /// The leg may have announced new media addresses.
     Announced,
     /// The leg was answered, or has ended.
     AnsweredOrEnded,
-    /// The reaction of the PBX to the leg's answer or end can be seen.
+    /// A short time after the leg's answer or end, when the reaction of the PBX can be seen.
     Reviewed,
-    /// A leg that could belong to several calls has stopped ringing.
+    /// A leg of which it is uncertain to which call it belongs has stopped ringing.
     Resolved,
 }
 
 impl LegMoment {
-    /// Returns the letters of the moment in `docs/correlation.md`.
+    /// Returns the letters by which `docs/correlation.md` names this time.
     #[cfg(test)]
     pub(super) const fn letters(self) -> &'static [&'static str] {
         match self {
@@ -44,7 +45,7 @@ impl LegMoment {
 }
 
 impl Correlator<'_> {
-    /// Decides on the evidence of the rules that are asked about an open leg at a moment.
+    /// Asks the rules for this time about a leg that belongs to a call. Returns the commands that follow.
     pub(crate) fn decide_leg(&self, key: LegKey, moment: LegMoment) -> Vec<Command> {
         let Some(leg) = self.table.leg(key) else { return Vec::new() };
         let subject = OpenLeg { correlator: *self, key, leg };
@@ -52,7 +53,7 @@ impl Correlator<'_> {
         rules.flat_map(|rule| self.decide_open(&subject, rule.evidence(&subject))).collect()
     }
 
-    /// Decides on the evidence of one rule.
+    /// Returns the commands that follow from the evidence of one rule.
     fn decide_open(&self, subject: &OpenLeg<'_>, evidence: Vec<Evidence>) -> Vec<Command> {
         let (own, leg) = (subject.leg.call(), subject.key);
         if evidence.iter().any(|e| e.strength == EvidenceStrength::Contradiction && e.call == own) {
@@ -82,8 +83,8 @@ impl Correlator<'_> {
         Command::Split { legs: vec![subject.key], why: CorrelationRule::Ambiguous, alternatives }
     }
 
-    /// Relates the call of an answered leg to the calls that the leg may have taken. If there is only one, marks it as
-    /// answered there.
+    /// Returns the commands that relate the call of an answered leg to the calls that the leg may have answered. If
+    /// there is only one such call, marks it as answered elsewhere.
     fn relate_open(&self, subject: &OpenLeg<'_>, found: &[Evidence]) -> Vec<Command> {
         let a = subject.leg.call();
         let mut commands: Vec<Command> = found.iter().map(|e| Command::Relate { a, b: e.call, why: e.rule }).collect();

@@ -1,7 +1,7 @@
-//! Answers elsewhere: calls that were taken by none of their own telephones.
+//! Calls that were answered elsewhere, i.e. by none of the telephones that the call rang.
 //!
 //! A PBX answers a caller as soon as a telephone answers for this caller. So if a telephone dialled a pickup code and a
-//! caller is answered at the same moment, the telephone took that caller's call. The same holds for an outside
+//! caller is answered at the same moment, the telephone picked up that caller's call. The same holds for an outside
 //! telephone that the PBX called in the name of the number that the caller dialled (forwarding).
 
 use crate::call::correlate::Correlator;
@@ -18,8 +18,8 @@ use crate::call::roles::is_completed_elsewhere;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Returns the evidence of the rule `directed_pickup`: ringing calls of an extension that the dialled pickup code may
-/// name.
+/// Returns the evidence of the rule `directed_pickup`: the ringing calls of an extension that the dialled pickup code
+/// may name.
 pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let (table, signature) = (question.correlator.table, &question.signature);
     let mut found = Vec::new();
@@ -35,16 +35,16 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     found
 }
 
-/// Returns the evidence of the rule `group_pickup`: calls that were taken when the PBX answered the pickup code of this
-/// leg.
+/// Returns the evidence of the rule `group_pickup`: the calls that were picked up when the PBX answered the pickup code
+/// of this leg.
 pub(super) fn group_pickup(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.picked_up_calls(subject.leg, at).into_iter();
     calls.map(|call| Evidence::about_call(CorrelationRule::GroupPickup, call)).collect()
 }
 
-/// Returns the evidence of the rule `forwarded_outside`: calls that the PBX forwarded to the outside telephone of this
-/// leg.
+/// Returns the evidence of the rule `forwarded_outside`: the calls that the PBX forwarded to the outside telephone of
+/// this leg.
 pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| !subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.forwarded_calls(subject.leg, at).into_iter();
@@ -52,8 +52,8 @@ pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl OpenLeg<'_> {
-    /// Returns the extension that took a call by this leg, if the rule says that a call was taken: `Some(None)` is an outside
-    /// telephone.
+    /// Returns who answered another call by this leg, if the rule means that: `Some(Some(extension))`, or `Some(None)`
+    /// for an outside telephone.
     pub(super) fn taken_by(&self, rule: CorrelationRule) -> Option<Option<String>> {
         match rule {
             CorrelationRule::GroupPickup => Some(self.leg.parties.from.clone()),
@@ -79,8 +79,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the ringing calls that were taken when the PBX answered a pickup code. Scans all calls, but only after a
-    /// code was dialled.
+    /// Returns the ringing calls that were picked up when the PBX answered a pickup code at the time `at`. Examines all
+    /// calls, but only after a code was dialled.
     fn picked_up_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().1;
         let others = self.table.calls().map(|(c, _)| c).filter(|c| *c != leg.call());
@@ -92,7 +92,7 @@ impl Correlator<'_> {
     fn forwarded_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().0;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
-        // If the mirror port shows none of the telephones that the PBX rings, one of these telephones may have taken
+        // If the mirror port shows none of the telephones that the PBX rings, one of these telephones may have answered
         // the call.
         let shows_rung = |c: CallKey| self.plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
         let is_taken_by_nobody =
@@ -103,8 +103,8 @@ impl Correlator<'_> {
         out
     }
 
-    /// Returns the legs of callers whose calls the PBX may have forwarded by `leg`. The leg calls an outside number in
-    /// the name of the number that these callers dialled, and no other cause of the leg is known.
+    /// Returns the legs of callers whose calls the PBX may have forwarded by `leg`. The leg calls an outside number
+    /// with the number that these callers dialled as its caller, and no other cause of the leg is known.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_lone = self.table.is_lone(leg.call());
@@ -117,13 +117,13 @@ impl Correlator<'_> {
                 && l.machines().1.same_host(pbx)
                 && l.created_at <= leg.created_at
                 && same_number(l.parties.to.as_deref(), leg.parties.from.as_deref())
-                // A call back to the caller's own number is a new call.
+                // A call to the caller's own number is a call back and no forwarding.
                 && !same_number(l.parties.from.as_deref(), leg.parties.to.as_deref())
         })
     }
 
-    /// Returns whether a ringing call was taken by a telephone other than its own just after `at`. Either its caller
-    /// was answered, or the PBX said so in a Reason header to the call's telephones.
+    /// Returns whether a ringing call was picked up just after `at` by a telephone that it did not ring. Either its
+    /// caller was answered, or the PBX said so in a Reason header to the call's telephones.
     fn is_picked_up_at(&self, conversation: CallKey, pbx: Endpoint, at: Timestamp) -> bool {
         let is_just_after = |when: Timestamp| when + CLOCK_SKEW >= at && when <= at + PAIR_WINDOW;
         let rang = |l: &&Leg| l.created_at <= at && l.lived_at(at - CLOCK_SKEW);

@@ -1,4 +1,4 @@
-//! The question to which call a leg belongs, with all facts that the rules need.
+//! A question to the correlation rules: to which call does a leg belong? It contains all facts that the rules need.
 
 use std::cell::OnceCell;
 
@@ -11,49 +11,50 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::time::Timestamp;
 
-/// The question to which call a leg belongs, with the facts of one moment.
+/// The question to which call a leg belongs, with the facts as of one time.
 ///
-/// Messages are captured out of order. So timestamps decide which legs were answered or had ended at that moment.
+/// Messages are captured out of order. So their timestamps decide which legs were answered or had ended at that time.
 pub(super) struct LegQuestion<'a> {
-    /// Facts on which the rules decide.
+    /// Facts from which the rules decide.
     pub(super) correlator: Correlator<'a>,
-    /// Signature of the leg in question.
+    /// Numbers, hosts and times of the leg in question.
     pub(super) signature: LegSignature<'a>,
     /// Dialog of the leg in question.
     pub(super) dialog: &'a Dialog,
-    /// Identifying headers of the leg in question.
+    /// Headers of the leg in question that can identify its call.
     pub(super) keys: &'a CorrelationKeys,
-    /// Open legs that share a header value, or a number at a host. Some of them may be over.
+    /// Open legs that share a header value with the leg in question, or a number at a host. Some of them may be over.
     pub(super) known: Vec<(LegKey, &'a Leg)>,
-    /// Moment for which the question is asked.
+    /// Capture time for which the question is asked.
     pub(super) at: Timestamp,
-    /// The candidates that meet the leg's hosts at that moment. Empty until a rule needs them.
+    /// The candidate legs that share a host with the leg in question. Computed when a rule first needs them.
     met: OnceCell<Vec<MetLeg<'a>>>,
     /// Call in which the leg rings another device of a number, at that moment. Two rules need it.
     device: OnceCell<Option<CallKey>>,
 }
 
-/// A candidate that meets the hosts of the leg in question, and the ways in which it may explain that leg.
+/// A candidate leg that shares a host with the leg in question, and how it may explain that leg.
 pub(super) struct MetLeg<'a> {
-    /// Key of the candidate.
+    /// Key of the candidate leg.
     pub(super) key: LegKey,
-    /// The candidate.
+    /// The candidate leg.
     pub(super) leg: &'a Leg,
-    /// Rule by which the PBX sent the leg in question onward.
+    /// Rule by which the PBX sent the leg in question on from the candidate leg; `None` if no rule fits.
     pub(super) onward: Option<CorrelationRule>,
-    /// Rule by which the PBX sent the leg in question for a caller who waits.
+    /// Rule by which the PBX sent the leg in question for the caller of the candidate leg, who waits; `None` if no rule
+    /// fits.
     pub(super) waiting: Option<CorrelationRule>,
-    /// Whether the candidate is another call beside the leg in question.
+    /// Whether the candidate leg is another call to the same address, and not the cause of the leg in question.
     pub(super) is_own_call: bool,
 }
 
 impl<'a> LegQuestion<'a> {
-    /// Creates the question about a new leg, for the time at which the leg was sent.
+    /// Creates the question about a new leg, with the facts as of the time at which the leg was sent.
     pub(super) fn about_draft(correlator: Correlator<'a>, draft: &'a LegDraft) -> Self {
         Self::new(correlator, draft.signature(), &draft.dialog, &draft.correlation_keys, |_| true)
     }
 
-    /// Creates the question about the only leg of a call, for the present time.
+    /// Creates the question about the only leg of a call, with the facts as of now.
     pub(super) fn about_leg(correlator: Correlator<'a>, leg: &'a Leg) -> Self {
         let is_other = |other: &Leg| other.call() != leg.call();
         Self::new(correlator, leg.signature(), &leg.dialog, &leg.correlation_keys, is_other).as_of_now()
@@ -81,7 +82,7 @@ impl<'a> LegQuestion<'a> {
         }
     }
 
-    /// Returns the same question for the present time.
+    /// Returns the same question with the facts as of now.
     pub(super) fn as_of_now(&self) -> Self {
         Self {
             at: self.correlator.now,
@@ -92,7 +93,7 @@ impl<'a> LegQuestion<'a> {
         }
     }
 
-    /// Returns whether the leg is a recorder's own session.
+    /// Returns whether the leg in question is a recording session (SIPREC).
     pub(super) const fn is_recording_session(&self) -> bool {
         self.keys.recorded_parties.is_some()
     }
@@ -107,8 +108,8 @@ impl<'a> LegQuestion<'a> {
         *self.device.get_or_init(|| call_of_another_device(self))
     }
 
-    /// Returns the candidates that share a host with the leg in the way that a rule about hosts needs, and that are not
-    /// over.
+    /// Returns the candidates that are not over and that share a host with the leg in question, in a way that the rules
+    /// about hosts need.
     pub(super) fn met_legs(&self) -> &[MetLeg<'a>] {
         let is_met = |leg: &Leg| hosts_meet(self.signature.hop, leg.machines()) && leg.lived_at(self.at);
         let met = || self.candidates().filter(|(_, leg)| is_met(leg));

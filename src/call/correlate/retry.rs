@@ -1,5 +1,4 @@
-//! Attempts that are repeated: a refused INVITE that its sender tries again at once, with the same Call-ID or a new
-//! Call-ID.
+//! Repeated call attempts: a refused INVITE that its sender sends again at once, with the same or a new Call-ID.
 //!
 //! A telephone that is refused for its codecs or credentials tries again at once and asks nobody. So does a PBX with a
 //! provider that is out of order. A person needs longer to dial again, so a later INVITE is another call.
@@ -13,8 +12,8 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 
-/// Returns the evidence of the rule `tried_again`: only the call of one refused leg fits, and no other rule explains
-/// the new leg.
+/// Returns the evidence of the rule `tried_again`: the new leg repeats the refused leg of exactly one call, and no
+/// other rule explains it.
 pub(super) fn tried_again(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let is_just_refused = |leg: &Leg| {
@@ -36,8 +35,8 @@ pub(super) fn repeats_refused(leg: &Leg, new: &LegSignature<'_>) -> bool {
     leg.dialog.refusal().is_some_and(|(at, _)| new.at >= at) && is_same_attempt(leg, new)
 }
 
-/// Returns whether a new leg comes from the caller of a refused leg and calls the same number. After 484, more digits of
-/// the number follow (RFC 3578).
+/// Returns whether a new leg comes from the caller of a refused leg and calls the same number. After 484, more digits
+/// of the number follow (RFC 3578).
 fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
     let old = refused.signature();
     let is_incomplete = matches!(refused.dialog.refusal(), Some((_, 484)));
@@ -50,11 +49,11 @@ fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
 /// Returns whether a machine repeats an INVITE after this status without asking its user.
 const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
     match status {
-        // The called person has decided, so the INVITE is not repeated.
+        // No repeat: a person has decided.
         486 | 487 | 600 | 603 | 607 => false,
-        // The call was redirected, or refused for a reason that another INVITE can remove.
+        // Repeat possible: the call was redirected, or refused for a reason that another INVITE can remove.
         300..=399 | 401 | 407 | 413 | 415 | 420 | 421 | 422 | 423 | 484 | 488 | 491 | 494 | 500..=599 => true,
-        // Another provider may know the number.
+        // Repeat possible only to another host, because another provider may know the number.
         _ => !to_same_host,
     }
 }

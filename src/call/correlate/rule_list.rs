@@ -1,4 +1,5 @@
-//! The list of the rules: those for a new leg, in the order in which they are asked, and those for an open leg.
+//! The lists of the correlation rules: those for a new leg in the order in which they are asked, and those for a leg
+//! that already belongs to a call.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::{LegMoment, OpenLeg};
@@ -7,41 +8,41 @@ use crate::call::correlate::{address, agreeing, ambiguous, heuristic, identity, 
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 
-/// A rule for a new leg.
+/// A rule that is asked about a new leg.
 pub(super) struct LegRule {
     /// Name of the rule in its evidence.
     name: CorrelationRule,
     ask: fn(&LegQuestion<'_>) -> Vec<Evidence>,
 }
 
-/// Returns an entry of the list.
+/// Returns an entry of the list of rules for new legs.
 const fn rule(name: CorrelationRule, ask: fn(&LegQuestion<'_>) -> Vec<Evidence>) -> LegRule {
     LegRule { name, ask }
 }
 
 impl LegRule {
-    /// Returns the evidence of the rule.
+    /// Returns the evidence that the rule finds.
     pub(super) fn evidence(&self, question: &LegQuestion<'_>) -> Vec<Evidence> {
         evidence_of(self.name, (self.ask)(question))
     }
 }
 
-/// A rule for an open leg.
+/// A rule that is asked about a leg that already belongs to a call.
 pub(super) struct OpenLegRule {
     /// Name of the rule in its evidence.
     name: CorrelationRule,
-    /// Moment at which the rule is asked.
+    /// Time in the life of a leg at which the rule is asked.
     pub(super) moment: LegMoment,
     ask: fn(&OpenLeg<'_>) -> Vec<Evidence>,
 }
 
-/// Lists a rule for an open leg.
+/// Returns an entry of the list of rules for legs that belong to a call.
 const fn at(moment: LegMoment, name: CorrelationRule, ask: fn(&OpenLeg<'_>) -> Vec<Evidence>) -> OpenLegRule {
     OpenLegRule { name, moment, ask }
 }
 
 impl OpenLegRule {
-    /// Returns the evidence of the rule.
+    /// Returns the evidence that the rule finds.
     pub(super) fn evidence(&self, subject: &OpenLeg<'_>) -> Vec<Evidence> {
         evidence_of(self.name, (self.ask)(subject))
     }
@@ -60,28 +61,29 @@ struct TieRule {
     prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
 }
 
-/// Rules that are compared with each other. Of several stages, the first with evidence decides.
+/// A stage: rules whose evidence is compared with each other. Stages are tried in order, and the first with evidence
+/// decides.
 pub(super) struct RuleStage {
     rules: &'static [LegRule],
     ties: Option<TieRule>,
     scope: StageScope,
 }
 
-/// Legs for which a stage is tried.
+/// The legs for which a stage is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageScope {
     /// Every leg.
     EveryLeg,
-    /// Legs that carry a call, but not a recorder's own session.
+    /// Legs of calls, but not recording sessions (SIPREC).
     Calls,
 }
 
-/// The stages that rest on the content of the signalling. They are tried first.
+/// The stages whose rules compare identifiers in the signalling. They are tried first.
 pub(super) const SIGNALLING_STAGES: &[&RuleStage] = &[&DIALOG, &HEADERS, &RECORDER, &REPLACES, &REFER, &CALL_ID];
 
-/// The stages that rest on hosts, numbers and times. They are tried for the time at which the leg was sent, and then
-/// for the present. For a leg that is alone in its call they are tried again when another leg was answered or has
-/// ended.
+/// The stages whose rules compare hosts, numbers and times. They are tried with the facts as of the time at which the
+/// leg was sent, and then as of now. For a leg that is alone in its call they are tried again when another leg was
+/// answered or has ended.
 pub(super) const HOST_STAGES: &[&RuleStage] = &[&HOSTS, &CLICK_TO_CALL];
 
 /// The stages for a leg that no other rule explains. They are tried last.
@@ -95,7 +97,7 @@ pub(super) const RELATING_RULES: &[LegRule] = &[
     rule(CorrelationRule::DirectedPickup, pickup::directed_pickup),
 ];
 
-/// The rules for an open leg.
+/// The rules for legs that already belong to a call.
 pub(super) const OPEN_LEG_RULES: &[OpenLegRule] = &[
     at(LegMoment::AnsweredOrEnded, CorrelationRule::LateSibling, late::late_sibling),
     at(LegMoment::Announced, CorrelationRule::MediaAddress, address::media_address),
@@ -162,7 +164,7 @@ impl RuleStage {
 }
 
 impl LegQuestion<'_> {
-    /// Tries the stages in their order, until one of them has evidence.
+    /// Asks the rules of the stages in their order, until a stage has evidence. Returns the choice.
     pub(super) fn ask(&self, stages: &[&RuleStage]) -> CallChoice {
         let mut choices = stages.iter().map(|stage| stage.choose(self));
         choices.find(|choice| *choice != CallChoice::Nothing).unwrap_or(CallChoice::Nothing)
@@ -173,8 +175,8 @@ impl LegQuestion<'_> {
 mod tests {
     use super::*;
 
-    /// Rules that are in no list: names of a join by another rule, rules that the decision itself states, and rules that a
-    /// REFER, content or the end of a call asks.
+    /// Rules that are in none of the lists, because they are applied elsewhere: as a variant of another rule, by the
+    /// decision itself, after a REFER, by content, or at the end of a call.
     const UNLISTED: &[CorrelationRule] = &[
         CorrelationRule::MachinePair,
         CorrelationRule::LateCause,
@@ -199,7 +201,8 @@ mod tests {
         asked
     }
 
-    /// Returns the rules of `docs/correlation.md` with their moments, in the order of the page.
+    /// Returns the rules in `docs/correlation.md` with the times at which they are asked, in the order of that
+    /// document.
     fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
         let page = include_str!("../../../docs/correlation.md");
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));

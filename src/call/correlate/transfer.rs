@@ -12,13 +12,13 @@ use crate::decode::UdpDatagram;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
-/// Returns the evidence of the rule `replaces`: the Replaces header names a dialog of the call.
+/// Returns the evidence of the rule `replaces`: the leg's Replaces header names a dialog of the call.
 pub(super) fn replaces(question: &LegQuestion<'_>) -> Vec<Evidence> {
     question.correlator.match_replaces(question.keys).into_iter().collect()
 }
 
-/// Returns the evidence of the rule `refer`: the newest REFER that asked for the leg. A REFER on the anchor leg only
-/// relates the calls.
+/// Returns the evidence of the rule `refer`: the newest REFER that asked for this leg. If the REFER was sent on the
+/// anchor leg, the calls are only related.
 pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let table = question.correlator.table;
     let causes = |referral: &&Referral| referral.causes(&question.signature, question.keys);
@@ -38,7 +38,7 @@ pub(super) fn parked(question: &LegQuestion<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Reads a REFER that was sent in a leg.
+    /// Reads a REFER that was sent in a leg. Returns `None` if it cannot cause an INVITE.
     pub(crate) fn read_referral(
         &self,
         key: LegKey,
@@ -56,16 +56,16 @@ impl Correlator<'_> {
         Some(referral)
     }
 
-    /// Relates the consultation call that a REFER names: the Refer-To of an attended transfer contains the dialog of
-    /// that call.
+    /// Returns the command that relates the consultation call of an attended transfer, whose dialog the Refer-To header
+    /// names.
     pub(crate) fn referred_consultation(&self, referral: &Referral) -> Option<Command> {
         let leg = self.table.with_call_id(referral.request.replaces.as_ref()?).first()?;
         let evidence = Evidence::about_leg(CorrelationRule::ReferReplaces, self.table.leg(*leg)?.call(), *leg);
         self.join_or_relate(referral.conversation, evidence)
     }
 
-    /// Joins or relates the call that a REFER caused, if its INVITE was captured shortly before the REFER. Returns the
-    /// time of that INVITE, too.
+    /// Returns the command that joins or relates the call that a REFER caused, if its INVITE was captured shortly
+    /// before the REFER. Also returns the time of that INVITE.
     pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
         let target = referral.request.target.as_deref()?;
         let is_caused = |l: &Leg| {
@@ -81,7 +81,7 @@ impl Correlator<'_> {
         Some((leg.created_at, self.join_or_relate(referral.conversation, evidence)?))
     }
 
-    /// Returns the evidence of the dialog that a Replaces header names.
+    /// Returns evidence about the call whose dialog a Replaces header names.
     ///
     /// If the replaced leg is the anchor (e.g. the only leg), the replacement begins a new call. If it is another leg,
     /// the replacement is a pickup and the call continues.
@@ -92,7 +92,8 @@ impl Correlator<'_> {
         Some(if self.is_anchor(leg) { evidence.relating() } else { evidence })
     }
 
-    /// Relates two calls: the call that the Replaces header of a late INVITE names, and the call of the INVITE's leg.
+    /// Returns the command that relates two calls: the call of the leg `own`, and the call that the Replaces header of
+    /// its INVITE names. Used if that INVITE was captured late.
     pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
         self.join_or_relate(own, self.match_replaces(keys)?.relating())
     }
@@ -103,5 +104,5 @@ impl Correlator<'_> {
     }
 }
 
-/// Most legs whose numbers identify a REFER's call: more than a transferred call has.
+/// Maximum number of legs whose numbers are stored with a REFER: more than a transferred call has.
 const MAX_PARTY_LEGS: usize = 16;

@@ -1,4 +1,5 @@
-//! Content evidence in the engine: watches the voices of legs, and acts on the relays that their bytes prove.
+//! Content evidence in the engine: watches the voices of legs (compares their bytes with those of other legs), and acts
+//! on the relays that the bytes prove.
 
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     index: ContentIndex,
-    /// Time of the next round in which the voices of lone legs (the only legs of their calls) are watched.
+    /// Time at which the voices of legs that are alone in their calls are watched again.
     listen_at: Timestamp,
 }
 
 impl ContentEvidence {
-    /// Forgets the voices of a leg.
+    /// Ends the watches on a leg, and removes its fingerprints.
     pub(super) fn forget_leg(&mut self, leg: &mut Leg) {
         self.index.forget_leg(leg.id);
         leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
@@ -55,8 +56,8 @@ impl Engine {
         }
     }
 
-    /// Begins new watches on the voices of a leg after a restart, if its voices were being watched when the earlier process
-    /// ended. The recorder runs again from `now`.
+    /// Begins new watches on the voices of a leg after a restart, if its voices were being watched when the earlier
+    /// process ended. The recorder runs again from `now`.
     pub(super) fn watch_restored_leg(&mut self, slot: LegKey, now: Timestamp) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (begun_at, heard_at) = (leg.media.take_missed_watch(), leg.media.last_at());
@@ -80,8 +81,8 @@ impl Engine {
         }
     }
 
-    /// Begins a new watch on the voice of one stream. A recorder's own session and encrypted media are not watched. While
-    /// spools are read back, only the time is noted.
+    /// Begins a new watch on the voice of one stream. A recorder's own session and encrypted media are not watched.
+    /// While spools are read back, only the time is noted.
     pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef, at: Timestamp) {
         if self.earlier.restore.is_reading() {
             if let Some(leg) = self.table.leg_mut(slot) {
@@ -109,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Examines a voice packet of a watched stream, and acts on the relays that the packet proves.
+    /// Compares a voice packet of a watched stream with other streams, and acts on the relays that it proves.
     pub(super) fn handle_content(
         &mut self,
         stream: StreamRef,
@@ -118,7 +119,7 @@ impl Engine {
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        // The list allocates nothing until there is a relay.
+        // The list allocates no memory until a relay is found.
         let mut relays = Vec::new();
         if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut relays)
             && let Some(stream) =
@@ -131,8 +132,8 @@ impl Engine {
         }
     }
 
-    /// Begins new watches on the voices of lone legs at intervals. So a leg is matched even if its cause spoke long
-    /// ago.
+    /// Begins new watches, at intervals, on the voices of legs that are alone in their calls. So a leg is matched even
+    /// if the leg that caused it spoke long ago.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {
             return;
@@ -150,7 +151,7 @@ impl Engine {
     }
 }
 
-/// Most streams of a leg that are watched at once: the newest streams of both sides.
+/// Maximum number of streams of a leg that are watched at once: the newest streams of both sides.
 const MAX_WATCHED_STREAMS: usize = 4;
-/// Time between two rounds in which lone legs are watched. A round takes about four seconds.
+/// Time between two rounds in which legs that are alone in their calls are watched. A round takes about four seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);

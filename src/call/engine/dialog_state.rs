@@ -1,4 +1,4 @@
-//! Consequences of the state of a dialog for indexes, correlation, spool and timers.
+//! Updates indexes, correlation, spool and timers after the state of a dialog has changed.
 
 use crate::call::correlate::LegMoment;
 use crate::call::engine::Engine;
@@ -7,7 +7,7 @@ use crate::call::keys::LegKey;
 use crate::call::media_index::AddressTrust;
 
 impl Engine {
-    /// Applies the state of a leg's dialog to indexes, correlation, spool and timers, after a message or a time-out.
+    /// Updates indexes, correlation, spool and timers for a leg, after a message or a timeout has changed its dialog.
     pub(super) fn apply_dialog_state(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.index_media_addresses(slot, sink);
         self.apply(self.correlator().decide_leg(slot, LegMoment::Announced), sink);

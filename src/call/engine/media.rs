@@ -1,4 +1,4 @@
-//! The media path: routes each RTP packet to its leg.
+//! Handling of media: routes each RTP packet to its leg.
 
 use crate::call::engine::Engine;
 use crate::call::engine::packets::read_packet;
@@ -38,7 +38,7 @@ impl Engine {
         self.deliver_packet(route, datagram, packet, sink);
     }
 
-    /// Returns the route of a packet that makes a timed-out dialog a leg again.
+    /// Continues a dialog that ended by a media timeout, if the packet belongs to it. Returns the route of the packet.
     fn resolve_resumed(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -49,7 +49,7 @@ impl Engine {
         self.resume_by_media(datagram, sink).then(|| self.resolve_route(flow, ssrc))?
     }
 
-    /// Handles a packet whose second byte is 192 to 223.
+    /// Handles a packet whose second byte is 192 to 223: RTCP, or RTP with the marker bit.
     pub(super) fn handle_rtcp_or_marked_rtp(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
         let Ok(packet) = read_packet(datagram) else {
             self.counters.other += 1;
@@ -61,7 +61,7 @@ impl Engine {
                 self.handle_rtp_packet(datagram, &packet, sink);
             }
             None if RtcpForm::of(datagram.payload, datagram.wire_len) == RtcpForm::No => {
-                // The description can follow.
+                // The packet is stored, because the session description that makes it RTP may follow.
                 self.kept.early_media.handle_packet(datagram);
                 self.counters.rtp_not_kept = self.kept.early_media.dropped();
                 self.counters.other += 1;
@@ -70,8 +70,8 @@ impl Engine {
         }
     }
 
-    /// Handles a ZRTP message. After the Confirm messages both ends have keys (RFC 6189 section 3.1). Later packets are
-    /// SRTP, with the same SSRCs and payload types.
+    /// Handles a ZRTP message. After ZRTP's Confirm messages both ends have keys (RFC 6189 section 3.1). Later packets
+    /// are SRTP, with the same SSRCs and payload types.
     pub(super) fn handle_zrtp(&mut self, datagram: &UdpDatagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);

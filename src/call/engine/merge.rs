@@ -1,4 +1,4 @@
-//! Changes to the legs of calls: merging two calls, splitting legs off, moving legs, and relating calls.
+//! Changes which legs belong to which call: merges two calls, splits legs off, moves legs, and relates calls.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
@@ -21,8 +21,8 @@ impl Engine {
         }
     }
 
-    /// Merges the call `from` into the call `into`. The id of `from` is lost; if events have announced it, a
-    /// further event says so.
+    /// Merges the call `from` into the call `into`. The id of `from` disappears. If events have announced it, a further
+    /// event says so.
     pub(super) fn merge(&mut self, from: CallKey, into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         let own_legs = self.table.keys_of(into).to_vec();
         let related = self.calls_related_to(from);
@@ -78,7 +78,7 @@ impl Engine {
         Some(into)
     }
 
-    /// Moves legs to another call. Both calls keep their ids, so both may have been announced by events.
+    /// Moves legs to another call. Both calls remain and keep their ids, so both may have been announced by events.
     pub(super) fn move_legs(&mut self, slots: &[LegKey], into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         for &slot in slots {
             let Some(from) = self.table.leg(slot).map(|leg| leg.call()) else { continue };
@@ -102,8 +102,8 @@ impl Engine {
         self.emit_update(into, sink);
     }
 
-    /// Records the rule by which the legs of a call joined it, for legs without a known rule. The first leg of a call
-    /// has none. [`Engine::note_assigned`] writes the spools of `entering` legs.
+    /// Sets the rule by which legs joined their call, for legs that have none yet. The first leg of a call gets no
+    /// rule. The spools of the legs `entering` are not written here, but in [`Engine::note_assigned`].
     pub(super) fn note_joined(
         &mut self,
         conversation: CallKey,
@@ -123,8 +123,8 @@ impl Engine {
         }
     }
 
-    /// Writes the new call of a leg to its spool, and arms the timer of the call's segments. If the spool is closed, the call
-    /// notes the leg.
+    /// Writes the new call of a leg to its spool, and arms the timer of the call's segments. If the spool is closed,
+    /// the call notes the leg.
     fn note_assigned(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
         self.store_assignment(slot, sink);
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };

@@ -1,8 +1,7 @@
 //! The engine: takes decoded traffic, writes legs to a sink and emits call events.
 //!
-//! `signalling` and `media` handle the two kinds of input, `correlate` finds the call of a leg, `lifecycle` ends legs
-//! and calls. Each other module has one subject. The modules stand in an order:
-//! no two of them call each other in a circle.
+//! `signalling` and `media` handle the two kinds of input; `lifecycle` ends legs and calls. Correlation, in
+//! [`crate::call`], finds the call of a leg. No modules call each other in a circle.
 
 mod admission;
 mod apply;
@@ -83,48 +82,48 @@ struct EngineSettings {
     limits: EngineLimits,
     /// Names of the capture interface or of the capture files.
     source: String,
-    /// Whether the levels of voices are measured.
+    /// Whether the levels of voices are to be measured.
     measures_levels: bool,
 }
 
-/// The numbers and hosts of the site, as configured and as learnt.
+/// What is known about the site: its numbers and hosts, configured and learnt.
 #[derive(Debug)]
 struct SiteKnowledge {
     plan: NumberPlan,
     topology: Topology,
-    /// Time of the newest [`CallEvent::Learnt`].
+    /// Time of the newest event [`CallEvent::Learnt`].
     told_at: Timestamp,
 }
 
-/// Capture time, and its difference to the wall clock.
+/// The newest capture time, and its difference to the wall clock.
 #[derive(Clone, Copy, Debug)]
 struct EngineClock {
     now: Timestamp,
     wall_offset_ns: i64,
 }
 
-/// Media that is kept for seconds: packets without a leg, and fingerprints of voices.
+/// Media that is stored for seconds: packets that belong to no known leg, and fingerprints of voices.
 #[derive(Debug)]
 struct KeptMedia {
     early_media: EarlyMedia,
     content: content::ContentEvidence,
 }
 
-/// Dialogs that have ended. Late packets of them may still come.
+/// Dialogs that have ended. Late messages or packets of them may still arrive.
 #[derive(Debug, Default)]
 struct EndedDialogs {
     tombstones: DialogTombstones,
     timed_out: TimedOutDialogs,
 }
 
-/// Calls of an earlier process.
+/// The calls that an earlier process left.
 #[derive(Debug, Default)]
 struct EarlierProcess {
     restore: restore::RestoreState,
     left_calls: left_calls::LeftCalls,
 }
 
-/// Sources that send many unanswered calls.
+/// The source addresses that send many unanswered calls.
 #[derive(Debug, Default)]
 struct ScanWatch {
     tracker: scan::ScanTracker,
@@ -135,7 +134,7 @@ struct ScanWatch {
 /// A stream of a leg.
 #[derive(Clone, Copy, Debug)]
 struct StreamRef {
-    /// The leg.
+    /// Key of the leg.
     slot: LegKey,
     /// Index of the stream in the leg.
     index: usize,
@@ -147,7 +146,7 @@ impl Engine {
         Self::with_limits(config, source, EngineLimits::default())
     }
 
-    /// Creates an engine with the given bounds instead of the default bounds.
+    /// Creates an engine with the given limits instead of the default limits.
     pub fn with_limits(config: Config, source: &str, limits: EngineLimits) -> Self {
         let site = SiteKnowledge {
             plan: NumberPlan::new(&config.numbers),
@@ -175,8 +174,8 @@ impl Engine {
         }
     }
 
-    /// Uses another configuration from now on, for live calls too. The name of the appliance, the beginning of recordings
-    /// and the length of their parts stay, because the spools and ids of live calls depend on them.
+    /// Uses another configuration from now on, for live calls, too. The recorder's name, the start of recordings and
+    /// the length of segments are not changed, because the spools and ids of live calls depend on them.
     pub fn reload(&mut self, config: Config) {
         let Config { appliance, start, part_s, .. } = &self.settings.config;
         self.settings.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };
@@ -215,7 +214,7 @@ impl Engine {
     }
 
     /// Handles a datagram at a SIP port that does not look like SIP: skips leading whitespace and NUL bytes. A datagram
-    /// without anything else is a keep-alive.
+    /// that contains only these is a keep-alive.
     fn handle_padded_sip(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
         let start = datagram.payload.iter().position(|b| !b.is_ascii_whitespace() && *b != 0);
         match start.and_then(|at| datagram.payload.get(at..)) {
@@ -259,7 +258,7 @@ impl Engine {
         }
     }
 
-    /// Advances the time to `now`. Each timer that is due fires with `self.clock.now` at its own deadline.
+    /// Advances the time to `now`. Handles each timer that is due, with the engine's time set to its deadline.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         while let Some((at, timer)) = self.timers.pop_due(now) {
             self.clock.now = self.clock.now.max(at);
@@ -278,7 +277,8 @@ impl Engine {
         self.end_due_left_calls();
     }
 
-    /// Handles a step of the wall clock by `by_ns` nanoseconds. Calls that begin later use the new wall clock.
+    /// Handles a step of the wall clock by `by_ns` nanoseconds. Records of calls that begin later use the new wall
+    /// clock.
     pub fn handle_clock_step(&mut self, by_ns: i64, sink: &mut dyn LegSink) {
         self.counters.clock_steps += 1;
         self.clock.wall_offset_ns = self.clock.wall_offset_ns.saturating_add(by_ns);
@@ -291,8 +291,7 @@ impl Engine {
         }
     }
 
-    /// Returns the difference of wall clock minus capture timeline in ns: the sum of all clock steps, including steps
-    /// before a restart.
+    /// Returns the wall clock minus the capture time, ns: the sum of all clock steps, including those before a restart.
     pub const fn wall_offset_ns(&self) -> i64 {
         self.clock.wall_offset_ns
     }
@@ -302,7 +301,7 @@ impl Engine {
         self.table.calls().map(|(_, c)| c.id.as_str())
     }
 
-    /// Records that this machine lost frames. Each live call may have lost packets in this way.
+    /// Records that this machine lost frames. Each live call may have lost packets by that.
     pub fn handle_local_loss(&mut self) {
         for (_, conversation) in self.table.calls_mut() {
             conversation.notes.note_problem(ProblemKind::LostByUs);

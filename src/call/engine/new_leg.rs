@@ -1,4 +1,4 @@
-//! New legs: enters a leg into its call and all indexes.
+//! Adds new legs to their call and to all indexes.
 
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::{Engine, RestoredLeg};
@@ -8,14 +8,14 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::LegDraft;
 use crate::call::timers::EngineTimer;
 
-/// The reason why a leg is added to a call.
+/// The reason why a leg belongs to a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum JoinReason<'a> {
     /// The leg begins the call.
     First,
     /// A rule joins the leg to the call, unless the leg is the call's first leg.
     Rule(CorrelationRule),
-    /// The leg belonged to the call before a restart.
+    /// The leg belonged to the call before a restart of the recorder.
     Restored(&'a RestoredLeg),
 }
 

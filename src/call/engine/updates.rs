@@ -1,4 +1,4 @@
-//! Updates of live calls: tells the outside what has changed.
+//! Updates of live calls: emits events about what has changed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::call::negotiation::StreamSecurity;
 use crate::call::timers::EngineTimer;
 
 impl Engine {
-    /// Marks a call as settled and announces it.
+    /// Handles the end of the time for correlating a call's legs: announces the call by an event.
     pub(super) fn handle_settle_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if let Some(call) = self.table.call_mut(conversation) {
             call.stage.settle();
@@ -19,8 +19,8 @@ impl Engine {
         self.emit_update(conversation, sink);
     }
 
-    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event. While spools
-    /// are read back, nothing is emitted: the earlier process has told what it knew.
+    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event. While
+    /// spools are read back, nothing is emitted: the earlier process has told what it knew.
     pub(super) fn emit_update(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -45,8 +45,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether the announcement of a call with a single leg must wait: content will soon show whether it is a
-    /// separate call.
+    /// Returns whether the announcement of a call with a single leg must wait: the content of its media will soon show
+    /// whether it belongs to another call.
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let leg = match call.legs() {
@@ -66,11 +66,12 @@ impl Engine {
         true
     }
 
-    /// Returns whether the numbers of a lone leg name an extension.
+    /// Returns whether one of the numbers of a leg is an extension.
     fn names_extension(&self, leg: &Leg) -> bool {
         leg.parties.direction(&self.site.plan).1.is_some_and(|number| self.site.plan.is_extension(number))
     }
 }
 
-/// Time after the answer within which content shows most relays: eight blocks in each direction take a second.
+/// Longest time after the answer for which the announcement of a call waits for content evidence. Most relays are found
+/// sooner: eight blocks in each direction take a second.
 const COMMIT_WAIT: Duration = Duration::from_millis(2_500);

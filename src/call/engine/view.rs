@@ -1,4 +1,4 @@
-//! Views of the engine: what correlation decides on, and the record of a call as of now.
+//! Views of the engine's state: the facts from which correlation decides, and the present record of a call.
 
 use crate::call::conversation::RecordContext;
 use crate::call::correlate::Correlator;
@@ -8,12 +8,12 @@ use crate::call::leg::Leg;
 use crate::call::record::CallRecord;
 
 impl Engine {
-    /// Returns the facts on which correlation decides now.
+    /// Returns the facts from which correlation decides.
     pub(super) const fn correlator(&self) -> Correlator<'_> {
         Correlator { table: &self.table, plan: &self.site.plan, now: self.clock.now }
     }
 
-    /// Returns the call record of a conversation as of now.
+    /// Returns the call record of a conversation in its present state.
     pub(super) fn record_of(&self, conversation: CallKey) -> Option<CallRecord> {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let conversation = self.table.call(conversation)?;

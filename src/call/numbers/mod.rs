@@ -1,5 +1,5 @@
-//! Numbers: patterns of extensions, normalisation to E.164, direction of a call. Extensions and PBX hosts are also learned
-//! from the traffic.
+//! Telephone numbers: patterns of extensions, normalisation to E.164, direction of a call. Extensions and PBX hosts are
+//! also learned from the traffic.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -18,13 +18,13 @@ pub(crate) use pattern::NumberPattern;
 pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
-    /// Users that registered with success, other than configured extensions.
+    /// Users whose registration succeeded, other than configured extensions.
     registered: HashMap<String, UserRegistration>,
     /// Hosts from which extensions registered.
     phones: HashSet<IpAddr>,
-    /// Hosts of PBXs.
+    /// Hosts that are PBXs.
     pbxs: HashSet<IpAddr>,
-    /// PBX hosts that were captured calling extensions.
+    /// PBX hosts whose calls to extensions were captured.
     ringing: HashSet<IpAddr>,
     country_code: String,
     national_prefix: String,
@@ -33,7 +33,7 @@ pub(crate) struct NumberPlan {
     withheld: String,
 }
 
-/// Hosts of a successful REGISTER.
+/// The hosts of a successful registration (REGISTER).
 #[derive(Clone, Copy, Debug)]
 struct UserRegistration {
     /// Sender of the REGISTER.
@@ -76,7 +76,8 @@ impl NumberPlan {
         number.is_some_and(|number| self.is_extension(number))
     }
 
-    /// Returns whether the user is the number of a trunk and no person: a PBX registered it with a provider.
+    /// Returns whether a registered user is the number of a trunk and no person, because a PBX registered it with a
+    /// provider.
     fn is_trunk(&self, user: &UserRegistration) -> bool {
         self.pbxs.contains(&user.registrant) && !self.pbxs.contains(&user.registrar)
     }
@@ -92,8 +93,8 @@ impl NumberPlan {
         !is_private(host.ip()) && !self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
     }
 
-    /// Learns from a successful REGISTER that `user` is an extension. The registrar of a configured extension is a PBX. The
-    /// registrar of another user can belong to the provider with which the PBX registers.
+    /// Learns from a successful REGISTER that `user` is an extension. If the extension is configured, the registrar is
+    /// a PBX. Otherwise the registrar may be a provider with which the PBX registers.
     pub(crate) fn learn_registration(&mut self, user: &str, registrant: Endpoint, registrar: Endpoint) {
         if self.is_configured_extension(user) {
             self.learn_pbx(registrar);
@@ -113,7 +114,7 @@ impl NumberPlan {
         }
     }
 
-    /// Learns that the capture shows how this PBX calls its extensions.
+    /// Learns that the mirror port shows how this PBX calls its extensions.
     pub(crate) fn learn_visible_pbx(&mut self, host: Endpoint) {
         self.learn_pbx(host);
         if self.ringing.len() < MAX_LEARNED {
@@ -133,19 +134,19 @@ impl NumberPlan {
         hosts
     }
 
-    /// Returns the number of users that registered with success and are extensions for that reason.
+    /// Returns the number of users that count as extensions because they registered.
     pub(crate) fn learned_extensions(&self) -> usize {
         self.registered.len()
     }
 
-    /// Returns whether the capture shows the calls of this PBX to its extensions. If so, the PBX itself (e.g. its voice
-    /// menu) answers a call for which it calls no extension.
+    /// Returns whether the mirror port shows the calls of this PBX to its extensions. Then a call that the PBX answers
+    /// without calling an extension is answered by the PBX itself, e.g. its voice menu.
     pub(crate) fn is_visible_pbx(&self, host: Endpoint) -> bool {
         self.ringing.contains(&host.ip())
     }
 
-    /// Returns the direction of a call by its hosts, for numbers that do not show the direction. A call to a PBX is
-    /// inbound. Without a known PBX, a call from a public to a private address is inbound.
+    /// Returns the direction of a call from its hosts, if its numbers do not show it. A call to a PBX is inbound. If no
+    /// PBX is known, a call from a public to a private address is inbound.
     pub(crate) fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> CallDirection {
         let between = |caller: bool, callee: bool| match (caller, callee) {
             (false, true) => CallDirection::Inbound,
@@ -164,13 +165,13 @@ impl NumberPlan {
         self.extensions.matches(number) || self.listed.contains(number)
     }
 
-    /// Returns the word in place of a withheld caller number.
+    /// Returns the word that replaces a withheld caller number.
     pub(crate) fn withheld(&self) -> &str {
         &self.withheld
     }
 
-    /// Normalises a user part: removes visual separators, and converts to E.164 with `+` if the configuration allows it.
-    /// Returns `None` for an empty or anonymous user.
+    /// Normalises a user part: removes visual separators, and converts to E.164 with `+` if the configuration allows
+    /// it. Returns `None` for an empty or anonymous user.
     pub(crate) fn normalise(&self, user: &str) -> Option<String> {
         let user = without_post_dial(user.trim());
         if user.is_empty() || is_anonymous(user) {
@@ -211,11 +212,11 @@ impl NumberPlan {
         if strip(&self.country_code).is_some_and(|r| dialled.len() >= FULL_NUMBER_DIGITS && self.is_national(r.len())) {
             return Some(format!("+{dialled}"));
         }
-        // Providers often leave out the prefix of the caller's number.
+        // Providers often omit the prefix of the caller's number, so the number of digits decides.
         (self.national_digits() == Some(dialled.len())).then(|| format!("+{}{dialled}", self.country_code))
     }
 
-    /// Returns whether a national number, without prefix, can have this number of digits.
+    /// Returns whether a national number without prefix can have `digits` digits.
     fn is_national(&self, digits: usize) -> bool {
         let whole = self.country_code.len() + digits;
         self.national_digits().map_or((MIN_E164_DIGITS..=MAX_E164_DIGITS).contains(&whole), |n| n == digits)
@@ -252,8 +253,8 @@ pub(crate) fn is_anonymous(user: &str) -> bool {
     ANONYMOUS.iter().any(|word| user.eq_ignore_ascii_case(word))
 }
 
-/// Returns the number without the digits that are sent after a pause (`,`, `p`, `w`), e.g. a card number or a code. Returns
-/// a text that is not a number unchanged.
+/// Returns the number without the digits that are sent after a pause (`,`, `p`, `w`), e.g. a card number or a code.
+/// Returns a text that is not a number unchanged.
 pub(crate) fn without_post_dial(user: &str) -> &str {
     let is_pause = |c: char| ",pPwW".contains(c);
     let Some((number, rest)) = user.find(is_pause).map(|at| user.split_at(at)) else { return user };
@@ -292,13 +293,14 @@ fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// Most learned extensions, and most learned PBX hosts. No site has so many.
+/// Maximum number of learned extensions, and maximum number of learned PBX hosts. No site has so many.
 const MAX_LEARNED: usize = 65_536;
-/// Digits of the shortest international numbers in use, with country code. ITU-T E.164 sets no lower bound.
+/// Minimum number of digits of an international number, with country code. ITU-T E.164 sets no lower bound.
 const MIN_E164_DIGITS: usize = 7;
-/// Digits of the shortest number behind an outside prefix, e.g. 112.
+/// Minimum number of digits of a number after an outside prefix, e.g. 112.
 const MIN_OUTSIDE_DIGITS: usize = 3;
-/// Country codes whose national numbers all have the same length, without prefix. Code 7 includes Kazakhstan.
+/// Country codes of countries in which all national numbers have the same number of digits (without prefix), and that
+/// number. Code 7 includes Kazakhstan.
 const CLOSED_PLANS: [(&str, usize); 13] = [
     ("1", 10),
     ("7", 10),
@@ -314,11 +316,12 @@ const CLOSED_PLANS: [(&str, usize); 13] = [
     ("996", 9),
     ("998", 9),
 ];
-/// Characters of the longest feature code: a code and an extension.
+/// Maximum length of a feature code, characters: a code and an extension.
 const MAX_CODE_CHARS: usize = 8;
-/// Digits of the longest international number (ITU-T E.164 section 6).
+/// Maximum number of digits of an international number (ITU-T E.164 section 6).
 const MAX_E164_DIGITS: usize = 15;
-/// Digits from which a number that begins with the country code counts as an international number without `+`.
+/// Minimum number of digits with which a number that begins with the country code is an international number without
+/// `+`.
 const FULL_NUMBER_DIGITS: usize = 10;
 const ANONYMOUS: [&str; 7] =
     ["anonymous", "unavailable", "restricted", "private", "withheld", "unknown", "asserted-identity-anonymous"];
@@ -387,7 +390,7 @@ mod tests {
         }
         assert_eq!(plan.dialled_by_extension(String::from("93334455")), "3334455");
         assert_eq!(plan.dialled_by_extension(String::from("+79774221338")), "+79774221338");
-        // An extension of four digits keeps its 9.
+        // An extension of four digits that begins with 9 is not changed.
         assert_eq!(plan.dialled_by_extension(String::from("9112")), "9112");
     }
 
