@@ -57,7 +57,7 @@ fn steps(lang: Lang, record: &CallRecord, story: &DeliveryStory) -> Markup {
     let left_out = |n: usize| (n == 0 && story.left_out > 0).then_some(u64::from(story.left_out));
     html! {
         ol.steps { @for (n, attempt) in story.attempts.iter().enumerate() {
-            li { time { (moment(record, attempt.at)) } (result_mark(attempt)) (step(lang, record, attempt)) }
+            li { time { @if let Some(day) = other_day(record, attempt.at) { span.nowrap { (day) } " " } (clock_time(attempt.at)) } (result_mark(attempt)) (step(lang, record, attempt)) }
             @if let Some(count) = left_out(n) {
                 li { time { "…" } (mark("info")) span.muted { (lang.count(count, ["request is not shown", "requests are not shown"],
                     ["запрос не показан", "запроса не показаны", "запросов не показаны"])) } }
@@ -159,11 +159,19 @@ fn pause(lang: Lang, seconds: f64) -> String {
     }
 }
 
+/// Returns day and month of a time if they are not those of the call.
+fn other_day(record: &CallRecord, at: Timestamp) -> Option<String> {
+    let day = date_time(at).get(..DAY_AND_MONTH).map(str::to_owned);
+    day.filter(|_| super::calls::start(record).is_none_or(|start| iso_day(start) != iso_day(at)))
+}
+
 /// Formats a time: the time of day on the day of the call, else with the day.
 fn moment(record: &CallRecord, at: Timestamp) -> String {
     let is_same_day = super::calls::start(record).is_some_and(|start| iso_day(start) == iso_day(at));
     if is_same_day { clock_time(at) } else { date_time(at) }
 }
 
+/// Bytes of day and month at the beginning of a date: `29.11`.
+const DAY_AND_MONTH: usize = 5;
 /// Longest delay of a registration that is shown in seconds. After a longer one only the time of day matters.
 const NEAR_SECONDS: f64 = 100.0;
