@@ -194,6 +194,7 @@ pub(crate) struct CallNotes {
     answered_elsewhere: Option<AnsweredElsewhere>,
     adopted_legs: Vec<String>,
     had_other_legs: bool,
+    shown_machines: Vec<(IpAddr, IpAddr)>,
 }
 
 impl CallNotes {
@@ -235,6 +236,7 @@ impl CallNotes {
         self.compacted_legs.extend(other.compacted_legs.into_iter().take(room));
         self.answered_elsewhere = self.answered_elsewhere.take().or(other.answered_elsewhere);
         self.had_other_legs |= other.had_other_legs;
+        other.shown_machines.into_iter().for_each(|pair| _ = self.note_shown_machine(pair));
         other.adopted_legs.into_iter().for_each(|leg| self.adopt_leg(leg));
     }
 
@@ -252,6 +254,21 @@ impl CallNotes {
     /// Records that the call had legs that left no spool before a restart.
     pub(crate) const fn note_other_legs(&mut self) {
         self.had_other_legs = true;
+    }
+
+    /// Returns the pairs of hosts that the call's content showed to be one machine.
+    pub(crate) fn shown_machines(&self) -> &[(IpAddr, IpAddr)] {
+        &self.shown_machines
+    }
+
+    /// Records that the call's content showed a pair of hosts to be one machine. Returns false if that is known.
+    pub(crate) fn note_shown_machine(&mut self, (a, b): (IpAddr, IpAddr)) -> bool {
+        let pair = (a.min(b), a.max(b));
+        let is_new = self.shown_machines.len() < MAX_SHOWN_MACHINES && !self.shown_machines.contains(&pair);
+        if is_new {
+            self.shown_machines.push(pair);
+        }
+        is_new
     }
 
     /// Returns the names of the closed legs that came from another call.
@@ -274,6 +291,8 @@ impl CallNotes {
 
 /// Unanswered legs listed in a record, e.g. attempts of a queue. Further ones add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
+/// Most pairs of hosts that one call shows to be one machine: more than a call passes.
+const MAX_SHOWN_MACHINES: usize = 16;
 /// Most closed legs of other calls that a call takes over: all legs of a call.
 const MAX_ADOPTED_LEGS: usize = 64;
 

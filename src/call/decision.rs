@@ -4,6 +4,8 @@
 //! (another leg, a REGISTER, the local API) survives in the file. A decision holds for the packets captured at or after
 //! its time. In the spool, decisions are JSON; [`FORMAT`] is their version.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::call::correlation_rule::CorrelationRule;
@@ -136,6 +138,9 @@ pub struct ConversationState {
     /// Whether delivery may have registered the conversation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_committed: bool,
+    /// Pairs of hosts, lower address first, that the content of the conversation showed to be one machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown_machines: Vec<(IpAddr, IpAddr)>,
     /// Whether a leg of the conversation ended that left no spool, because nobody answered it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub had_other_legs: bool,

@@ -38,7 +38,7 @@ impl Engine {
                     }
                 }
                 Command::SetSendingMachine { leg, machine } => self.set_sending_machine(leg, machine, sink),
-                Command::LearnMachine { hosts, legs } => self.learn_proven_machine(hosts, legs),
+                Command::LearnMachine { hosts, legs } => self.learn_proven_machine(hosts, legs, sink),
                 Command::Announce { call } => {
                     self.apply_rules(call, sink);
                     self.emit_update(call, sink);

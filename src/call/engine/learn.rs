@@ -3,9 +3,10 @@
 use std::hash::BuildHasher;
 use std::time::Duration;
 
+use crate::call::call_state::CallNotes;
 use crate::call::correlation_keys::{CLOCK_SKEW, END_WINDOW};
 use crate::call::engine::Engine;
-use crate::call::event::CallEvent;
+use crate::call::event::{CallEvent, LegSink};
 use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
 use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
@@ -36,7 +37,7 @@ impl Engine {
     }
 
     /// Learns from the legs of an ended call. A call that ends while spools are read back has taught the earlier process.
-    pub(super) fn learn_machines(&mut self, legs: &[&Leg]) {
+    pub(super) fn learn_machines(&mut self, legs: &[&Leg], notes: &CallNotes) {
         if self.earlier.restore.is_reading() {
             return;
         }
@@ -47,7 +48,10 @@ impl Engine {
             if self.site.plan.is_phone(hosts.0) || self.site.plan.is_phone(hosts.1) {
                 continue;
             }
+            let pair = (hosts.0.ip().min(hosts.1.ip()), hosts.0.ip().max(hosts.1.ip()));
             let change = match host_evidence(cause, effect) {
+                // The content of the call has shown it before.
+                Some(HostEvidence::OneMachine) if notes.shown_machines().contains(&pair) => continue,
                 Some(HostEvidence::OneMachine) => self.site.topology.observe(hosts, parties, self.clock.now),
                 Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
                 None => continue,
@@ -63,7 +67,12 @@ impl Engine {
     }
 
     /// Learns that two hosts are one machine, because the legs of a call through them have the same content.
-    pub(super) fn learn_proven_machine(&mut self, hosts: (Endpoint, Endpoint), [cause, effect]: [LegKey; 2]) {
+    pub(super) fn learn_proven_machine(
+        &mut self,
+        hosts: (Endpoint, Endpoint),
+        [cause, effect]: [LegKey; 2],
+        sink: &mut dyn LegSink,
+    ) {
         let Some(cause) = self.table.leg(cause).map(Leg::call) else { return };
         let parties = parties_hash(self.table.legs_of(cause));
         let call = self.table.leg(effect).map(Leg::call);
@@ -72,6 +81,12 @@ impl Engine {
         if is_phone || hosts.0.same_host(hosts.1) || call.is_some_and(are_two) {
             return;
         }
+        // After a restart the voices are compared anew, and the call shows the same once more.
+        let notes = call.and_then(|call| self.table.call_mut(call)).map(|call| &mut call.notes);
+        if !notes.is_some_and(|notes| notes.note_shown_machine((hosts.0.ip(), hosts.1.ip()))) {
+            return;
+        }
+        call.into_iter().for_each(|call| self.store_call(call, sink));
         let change = self.site.topology.observe_content(hosts, parties, self.clock.now);
         self.apply_topology_change(change);
     }

@@ -140,7 +140,7 @@ impl Engine {
         self.timers.disarm_call(conversation);
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
-        self.learn_machines(&refs);
+        self.learn_machines(&refs, &call.notes);
         let legs = if call.recording.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.site.plan) };
         self.counters.calls += 1;
         let registration = call.recording.policy().registration();

@@ -160,6 +160,7 @@ impl Conversation {
             closed_to_heuristics: self.closed_to_heuristics,
             is_told: self.stage.is_told(),
             is_committed: self.recording.is_committed(),
+            shown_machines: self.notes.shown_machines().to_vec(),
             had_other_legs: self.notes.had_other_legs(),
             adopted_legs: Vec::new(),
         }
@@ -177,6 +178,9 @@ impl Conversation {
         }
         if let Some(answer) = &stored.answered_elsewhere {
             self.notes.mark_answered_elsewhere(answer.clone());
+        }
+        for pair in &stored.shown_machines {
+            self.notes.note_shown_machine(*pair);
         }
         if stored.had_other_legs {
             self.notes.note_other_legs();
