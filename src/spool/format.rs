@@ -56,34 +56,29 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let captured = ip_len + UDP_LEN + payload.len();
     let total = EPB_OVERHEAD + padded(captured);
     let ticks = packet.at.as_nanos().max(0) as u64;
+    out.reserve(total);
     let original = (ip_len + UDP_LEN + wire_len) as u32;
     let interface = 0;
-    let words =
-        [ENHANCED_PACKET, total as u32, interface, (ticks >> 32) as u32, ticks as u32, captured as u32, original];
-    // All headers in one piece: each of several pieces would cost another check of the space.
-    let mut head = [0; EPB_HEAD + IPV6_LEN + UDP_LEN];
-    let (block, packet_head) = head.split_at_mut(EPB_HEAD);
-    block.copy_from_slice(words.map(u32::to_le_bytes).as_flattened());
-    let (ip, rest) = packet_head.split_at_mut(ip_len);
+    put_words(
+        out,
+        [ENHANCED_PACKET, total as u32, interface, (ticks >> 32) as u32, ticks as u32, captured as u32, original],
+    );
+    let at = out.len();
     match (src, dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => put_ipv4(ip, src.octets(), dst.octets(), UDP_LEN + wire_len),
-        (src, dst) => put_ipv6(ip, ipv6_octets(src), ipv6_octets(dst), UDP_LEN + wire_len),
+        (IpAddr::V4(src), IpAddr::V4(dst)) => put_ipv4(out, src.octets(), dst.octets(), UDP_LEN + wire_len),
+        (src, dst) => put_ipv6(out, ipv6_octets(src), ipv6_octets(dst), UDP_LEN + wire_len),
     }
-    rest[..2].copy_from_slice(&packet.src.port().to_be_bytes());
-    rest[2..4].copy_from_slice(&packet.dst.port().to_be_bytes());
-    rest[4..6].copy_from_slice(&((UDP_LEN + wire_len) as u16).to_be_bytes());
-    out.reserve(total);
-    let at = out.len() + EPB_HEAD;
-    out.extend_from_slice(&head[..EPB_HEAD + ip_len + UDP_LEN]);
+    let [s0, s1] = packet.src.port().to_be_bytes();
+    let [d0, d1] = packet.dst.port().to_be_bytes();
+    let [l0, l1] = ((UDP_LEN + wire_len) as u16).to_be_bytes();
+    out.extend_from_slice(&[s0, s1, d0, d1, l0, l1, 0, 0]);
     out.extend_from_slice(payload);
     // RFC 8200 section 8.1: over IPv6 a checksum is required.
     if ip_len == IPV6_LEN && payload.len() == wire_len {
         put_checksum(&mut out[at..], IPV6_LEN);
     }
-    let padding = padded(captured) - captured;
-    let mut tail = [0; 7];
-    tail[padding..padding + 4].copy_from_slice(&(total as u32).to_le_bytes());
-    out.extend_from_slice(&tail[..padding + 4]);
+    out.extend_from_slice(&[0; 3][..padded(captured) - captured]);
+    put_u32(out, total as u32);
 }
 
 /// Computes the UDP checksum of a packet in its block, if the checksum is missing and the payload is whole.
@@ -123,27 +118,25 @@ pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &TimedDecision) {
     put_u32(out, total as u32);
 }
 
-/// Fills in an IPv4 header of zeros.
-fn put_ipv4(header: &mut [u8], src: [u8; 4], dst: [u8; 4], udp_len: usize) {
-    let Some((header, _)) = header.split_first_chunk_mut::<IPV4_LEN>() else { return };
+fn put_ipv4(out: &mut Vec<u8>, src: [u8; 4], dst: [u8; 4], udp_len: usize) {
+    let mut header = [0; IPV4_LEN];
     header[0] = 0x45;
     header[2..4].copy_from_slice(&((IPV4_LEN + udp_len) as u16).to_be_bytes());
     header[6] = 0x40; // do not fragment
     (header[8], header[9]) = (TTL, UDP);
     header[12..16].copy_from_slice(&src);
     header[16..20].copy_from_slice(&dst);
-    let checksum = checksum_of(words_sum(header));
+    let checksum = checksum_of(words_sum(&header));
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    out.extend_from_slice(&header);
 }
 
-/// Fills in an IPv6 header of zeros.
-fn put_ipv6(header: &mut [u8], src: [u8; 16], dst: [u8; 16], udp_len: usize) {
-    let Some((header, _)) = header.split_first_chunk_mut::<IPV6_LEN>() else { return };
-    header[0] = 0x60;
-    header[4..6].copy_from_slice(&(udp_len as u16).to_be_bytes());
-    (header[6], header[7]) = (UDP, TTL);
-    header[8..24].copy_from_slice(&src);
-    header[24..40].copy_from_slice(&dst);
+fn put_ipv6(out: &mut Vec<u8>, src: [u8; 16], dst: [u8; 16], udp_len: usize) {
+    out.extend([0x60, 0, 0, 0]);
+    out.extend((udp_len as u16).to_be_bytes());
+    out.extend([UDP, TTL]);
+    out.extend(src);
+    out.extend(dst);
 }
 
 fn ipv6_octets(ip: IpAddr) -> [u8; 16] {
@@ -180,6 +173,10 @@ fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+fn put_words<const N: usize>(out: &mut Vec<u8>, words: [u32; N]) {
+    out.extend_from_slice(words.map(u32::to_le_bytes).as_flattened());
+}
+
 /// Returns a length rounded up to four bytes.
 pub(crate) const fn padded(len: usize) -> usize {
     len.next_multiple_of(4)
@@ -211,8 +208,6 @@ pub(crate) const IPV4_LEN: usize = 20;
 pub(crate) const IPV6_LEN: usize = 40;
 /// Length of a UDP header, bytes.
 pub(crate) const UDP_LEN: usize = 8;
-/// Bytes of an enhanced packet block before the packet.
-const EPB_HEAD: usize = 28;
 /// Length of an enhanced packet block without its packet, bytes.
 pub(crate) const EPB_OVERHEAD: usize = 32;
 /// Length of a decision's custom block without its JSON, bytes.
