@@ -17,6 +17,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(2);
 ///
 /// # Errors
 /// Fails if SQLite fails, or if another program keeps the lock for longer than that.
+#[expect(clippy::disallowed_methods, reason = "an I/O module: waits for another program")]
 pub(crate) fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let begin = Instant::now();
