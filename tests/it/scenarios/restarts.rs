@@ -111,7 +111,7 @@ fn a_transfer_that_is_under_way_at_a_kill_goes_on_in_the_same_call() {
     scene.answer(c);
     scene.bye(b, Side::Caller);
     scene.bridge_until_bye(a, c, 3_000, Side::Caller);
-    let records = same_after_kills(&scene, &[killed, killed + 700]);
+    let records = same_after_kills(scene, &[killed, killed + 700]);
     assert_eq!(records.len(), 1);
 }
 
@@ -129,7 +129,7 @@ fn a_relation_survives_the_end_of_the_leg_at_which_it_was_found() {
     scene.wait(3_000);
     scene.resume(b, Side::Callee);
     scene.bridge_until_bye(a, b, 4_000, Side::Caller);
-    let records = same_after_kills(&scene, &[consulted - 1_000, consulted + 2_500]);
+    let records = same_after_kills(scene, &[consulted - 1_000, consulted + 2_500]);
     assert!(records.iter().all(|record| record.relations.len() == 1));
 }
 
