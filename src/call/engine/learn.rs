@@ -1,4 +1,4 @@
-//! Learning of the topology: the legs of an ended call show which hosts are one machine.
+//! Learning of the topology: the legs of ended calls show which IP addresses (hosts) belong to one machine.
 
 use std::hash::BuildHasher;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Evidence of two legs about two hosts: the receiver of the leg that caused the other leg, and the sender of the other
-/// leg.
+/// What two legs show about two hosts: the receiver of one leg, and the sender of the leg that it caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostEvidence {
-    /// The legs began, were answered and ended together: the hosts are one machine.
+    /// The legs began, were answered and ended together: both hosts are one machine.
     OneMachine,
-    /// The leg that seemed to be the cause ended without an answer, and the other leg continued with media. So the legs
-    /// belong to two calls, and the hosts are two machines.
+    /// One leg ended without an answer, and the other leg, which it seemed to have caused, continued with media. So
+    /// they belong to two calls, and the hosts are two machines.
     TwoMachines,
 }
 
 impl Engine {
-    /// Uses facts that an earlier process learnt. Called before the first packet; `now` is the wall clock.
+    /// Adds the pairs of hosts that an earlier process learnt to be one machine. Called before the first packet; `now`
+    /// is the wall clock.
     pub fn restore_topology(&mut self, facts: &[MachinePair], now: Timestamp) {
         let change = self.site.topology.restore(facts, now);
         self.apply_topology_change(change);
@@ -36,7 +36,8 @@ impl Engine {
         self.site.topology.facts().cloned().collect()
     }
 
-    /// Learns from the legs of an ended call. A call that ends while spools are read back has taught the earlier process.
+    /// Learns from the legs of an ended call. A call that ends while spools are read back has taught the earlier
+    /// process.
     pub(super) fn learn_machines(&mut self, legs: &[&Leg], notes: &CallNotes) {
         if self.earlier.restore.is_reading() {
             return;
@@ -91,7 +92,7 @@ impl Engine {
         self.apply_topology_change(change);
     }
 
-    /// Removes a host from all learnt machines, because a telephone registered from it.
+    /// Removes a host from all machines that were learnt, because a telephone has registered from it.
     pub(super) fn learn_phone(&mut self, host: Endpoint) {
         if self.site.plan.is_phone(host) {
             let change = self.site.topology.forget_host(host);
@@ -99,8 +100,8 @@ impl Engine {
         }
     }
 
-    /// Applies a change of the machines to the legs of live calls, so that later legs still match them. No join is
-    /// undone.
+    /// Applies a change of the machines to the legs of live calls, so that later legs still match them. No leg is moved
+    /// to another call.
     pub(super) fn apply_topology_change(&mut self, change: TopologyChange) {
         let TopologyChange::Machines(before) = change else { return };
         let slots: Vec<LegKey> = self.table.legs().map(|(slot, _)| slot).collect();
@@ -112,7 +113,7 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // An address that the topology did not set is the address of another leg of the call.
+        // An address that was not set from the topology is kept: it was set from another leg of the call.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)
@@ -135,7 +136,7 @@ impl Engine {
     }
 }
 
-/// Returns the pairs of legs, cause and effect, that one machine links although they have no host in common.
+/// Returns the pairs of a leg and the leg that it caused which have no host in common, but are linked by one machine.
 fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
     let is_linked = |cause: &Leg, effect: &Leg| {
         cause.machines().1.same_host(effect.machines().0)
@@ -170,8 +171,8 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     }
 }
 
-/// Returns a hash of the parties of a call, i.e. of the numbers of its earliest leg. Every kind of evidence gives the
-/// same hash for one call, so that the call is never counted as two.
+/// Returns a hash of the parties of a call, i.e. of the numbers of its earliest leg. It is the same whatever evidence a
+/// call gives, so that a call is never counted twice.
 pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
     let hasher = foldhash::fast::FixedState::with_seed(3);
     let first = legs.min_by_key(|leg| (leg.created_at, leg.id));
@@ -182,10 +183,10 @@ pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
 /// Longest time between the answers of two legs through one machine, and between the ends of unanswered legs.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// Time after the end of its cause for which a leg must continue to belong to another call. A machine ends a leg at
-/// once when its caller hangs up.
+/// Time for which a leg must continue after its supposed cause has ended, to show that it belongs to another call. A
+/// machine ends a leg at once when its caller hangs up.
 const OUTLIVES: Duration = Duration::from_secs(2);
-/// Most pairs of legs of one call that are examined.
+/// Maximum number of pairs of legs of one call that are examined.
 const MAX_PAIRS_OF_CALL: usize = 64;
-/// Shortest time between two events about changed counts.
+/// Shortest time between two events about changed counts of calls.
 const TELL_PAUSE: Duration = Duration::from_secs(60);

@@ -25,7 +25,8 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call to the spools of its open legs. Any of them may be discarded later, if nobody answers it.
+    /// Writes the state of a call to the spools of its open legs. Any of them may be discarded later, if nobody answers
+    /// it.
     pub(super) fn store_call(&self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(state) = self.state_of(conversation) else { return };
         let decision = Decision::Conversation(Box::new(state));
@@ -191,5 +192,5 @@ impl Conversation {
     }
 }
 
-/// Most REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
+/// Maximum number of REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
 pub(super) const MAX_REFERRALS: usize = 1_024;
