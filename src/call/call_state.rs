@@ -6,6 +6,7 @@ use crate::call::conversation::{LiveSnapshot, RecordingPolicy};
 use crate::call::decision::AnsweredElsewhere;
 use crate::call::leg::Leg;
 use crate::call::record::{CallProblem, CallRecord, LegRecord, ProblemKind};
+use crate::time::Timestamp;
 
 /// How far a call is told to the outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +196,7 @@ pub(crate) struct CallNotes {
     adopted_legs: Vec<String>,
     had_other_legs: bool,
     shown_machines: Vec<(IpAddr, IpAddr)>,
+    recorded_elsewhere: Option<Timestamp>,
 }
 
 impl CallNotes {
@@ -238,6 +240,17 @@ impl CallNotes {
         self.had_other_legs |= other.had_other_legs;
         other.shown_machines.into_iter().for_each(|pair| _ = self.note_shown_machine(pair));
         other.adopted_legs.into_iter().for_each(|leg| self.adopt_leg(leg));
+        self.recorded_elsewhere = self.recorded_elsewhere.max(other.recorded_elsewhere);
+    }
+
+    /// Returns until when the recording of a related call, which is over, has the sound of this call's legs.
+    pub(crate) const fn recorded_elsewhere(&self) -> Option<Timestamp> {
+        self.recorded_elsewhere
+    }
+
+    /// Records that the anchor leg of a related call, which is over, lived until this time.
+    pub(crate) fn note_recorded_elsewhere(&mut self, until: Timestamp) {
+        self.recorded_elsewhere = self.recorded_elsewhere.max(Some(until));
     }
 
     /// Returns the party that took the call although the call did not ring it, if any did.

@@ -201,11 +201,16 @@ impl LegSignature<'_> {
         same_number(self.diverted, older.to) && (self.from.is_none() || same_number(self.from, older.to))
     }
 
-    /// Returns whether both legs name a caller and the callers differ. A caller of the older leg that is an extension
-    /// does not count, because a PBX replaces an extension by an outside number.
+    /// Returns whether both legs name a caller and the callers differ. A PBX replaces an extension by an outside number, or
+    /// puts a prefix before it for another site, but does not replace it by another extension.
     fn has_other_caller(&self, older: &LegSignature<'_>) -> bool {
+        let is_prefixed = || {
+            let both = self.from.zip(older.from);
+            both.is_some_and(|(own, other)| own.ends_with(other) || other.ends_with(own))
+        };
+        let may_be_replaced = older.from_extension && (!self.from_extension || is_prefixed());
         let both_named = has_digits(self.from) && has_digits(older.from);
-        !older.from_extension && both_named && !same_number(self.from, older.from)
+        !may_be_replaced && both_named && !same_number(self.from, older.from)
     }
 
     /// Returns whether the PBX sends this new leg to the number that the older leg called, because it tries another

@@ -1,6 +1,6 @@
 //! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that took the call.
 
-use crate::call::correlation_keys::same_number;
+use crate::call::correlation_keys::{CLOCK_SKEW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
@@ -53,7 +53,8 @@ impl<'a> CallRoles<'a> {
         // If the caller made several attempts (e.g. after a redirection), the answered attempt counts, or else an
         // attempt that was not refused.
         let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
-        let rank = |l: &&&Leg| (l.dialog.answered.is_none(), l.dialog.refusal().is_some());
+        let rank =
+            |l: &&&Leg| (l.dialog.answered.is_none(), l.dialog.refusal().is_some(), is_for_later_caller(l, legs, plan));
         let first = *caller_legs.min_by_key(rank).or_else(|| legs.first())?;
         let click_to_call = legs.len() > 1
             && legs.iter().all(|l| party_end(l, legs) == PartyEnd::Callee)
@@ -287,10 +288,12 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     }
     let others = || legs.iter().filter(|l| l.id != leg.id);
     let leads_here = others().any(|o| o.machines().1.same_host(sender) && !o.machines().0.same_host(receiver));
-    let came_back = legs
-        .iter()
-        .filter(|o| o.id < leg.id)
-        .any(|o| o.machines().1.same_host(sender) && o.machines().0.same_host(receiver));
+    // The leg of the extension is the first of a call that the PBX sends back, whichever leg was captured first.
+    let is_back = |a: &Leg, b: &Leg| a.signature().is_hairpin_of(&b.signature());
+    let came_back = legs.iter().any(|o| {
+        let is_opposite = o.machines().1.same_host(sender) && o.machines().0.same_host(receiver);
+        o.id != leg.id && is_opposite && (is_back(leg, o) || o.id < leg.id && !is_back(o, leg))
+    });
     // The mirror may show the legs out of order. The host that sent several of them is the PBX.
     let sent = |from: Endpoint, to: Endpoint| {
         legs.iter().filter(|l| l.machines().0.same_host(from) && l.machines().1.same_host(to)).count()
@@ -307,6 +310,15 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
             && !(is_attempt(leg) || is_attempt(o))
     });
     if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
+}
+
+/// Returns whether the PBX sent a leg for an extension that calls the same number, and whose leg was captured a moment
+/// later. The mirror misses the hop that links both.
+fn is_for_later_caller(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
+    let is_ours = |l: &Leg| is_extension(l.parties.from.as_deref(), plan);
+    let is_just_later = |o: &Leg| o.created_at > leg.created_at && o.created_at.since(leg.created_at) <= CLOCK_SKEW;
+    let same_target = |o: &Leg| same_number(o.parties.to.as_deref(), leg.parties.to.as_deref());
+    !is_ours(leg) && legs.iter().any(|o| is_ours(o) && is_just_later(o) && same_target(o))
 }
 
 /// Returns whether a leg picks up the call at the same PBX by a Replaces header (RFC 3891). The caller of such a leg is

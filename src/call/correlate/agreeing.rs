@@ -11,6 +11,7 @@ use crate::call::correlate::ambiguous::PBX_REACTION;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
+use crate::call::correlate::tie::is_caused_by;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{
     CLOCK_SKEW, END_WINDOW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, has_digits, same_number,
@@ -110,19 +111,19 @@ impl Correlator<'_> {
         slots.dedup();
         slots.into_iter().filter_map(move |slot| {
             let leg = self.table.leg(slot).filter(|leg| leg.lived_at(signature.at))?;
-            let (order, strength) = self.agreement(leg, signature)?;
-            let found = AgreeingLeg { slot, leg, order, strength };
-            self.is_open_to_numbers(&found, signature).then_some(found)
+            let orders = self.agreement(leg, signature).into_iter().flatten();
+            let mut found = orders.map(|(order, strength)| AgreeingLeg { slot, leg, order, strength });
+            found.find(|found| self.is_open_to_numbers(found, signature))
         })
     }
 
-    /// Returns which of two legs caused the other, and how strongly they match, if their times, hosts and numbers
-    /// agree.
-    fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> Option<(CauseOrder, MatchStrength)> {
+    /// Returns which of two legs may have caused the other, and how strongly they match, if their times, hosts and numbers
+    /// agree. Either may be the cause if both were sent at almost the same time.
+    fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> [Option<(CauseOrder, MatchStrength)>; 2] {
         let other = leg.signature();
         let apart = signature.at.distance(other.at);
         if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id() == signature.call_id {
-            return None;
+            return [None; 2];
         }
         let is_extension = |number: Option<&str>| number.is_some_and(|n| self.plan.is_extension(n));
         // A leg to an extension ends at a telephone, and a leg of an extension begins there.
@@ -137,11 +138,11 @@ impl Correlator<'_> {
         let in_order = signature.at >= other.at;
         let after = follows(signature, &other).filter(|s| *s > MatchStrength::None);
         let before = follows(&other, signature).filter(|s| *s > MatchStrength::None);
-        match (after, before) {
-            (Some(strength), _) if in_order || apart <= CLOCK_SKEW => Some((CauseOrder::CandidateFirst, strength)),
-            (_, Some(strength)) if !in_order || apart <= CLOCK_SKEW => Some((CauseOrder::DraftFirst, strength)),
-            _ => None,
-        }
+        let is_close = apart <= CLOCK_SKEW;
+        [
+            after.filter(|_| in_order || is_close).map(|strength| (CauseOrder::CandidateFirst, strength)),
+            before.filter(|_| !in_order || is_close).map(|strength| (CauseOrder::DraftFirst, strength)),
+        ]
     }
 
     /// Returns how well the numbers of two legs without a common host agree: the outside caller's number, or both
@@ -169,7 +170,7 @@ impl Correlator<'_> {
         }
         let others = || call.legs().iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.id != leg.id);
         if found.order == CauseOrder::DraftFirst {
-            return self.table.is_lone(leg.call());
+            return self.causes_of(leg).next().is_none() && self.is_unexplained(leg);
         }
         if found.strength == MatchStrength::OneNumber
             && same_number(signature.from, leg.parties.from.as_deref())
@@ -241,15 +242,6 @@ impl Correlator<'_> {
         }
         found
     }
-}
-
-/// Returns whether the receiver of one leg sent another leg. The other leg may have been captured a moment before, unless
-/// the legs would then be the cause of each other.
-fn is_caused_by(leg: &Leg, cause: &Leg) -> bool {
-    let in_order = cause.created_at <= leg.created_at;
-    let in_disorder =
-        cause.created_at.since(leg.created_at) <= CLOCK_SKEW && !leg.machines().1.same_host(cause.machines().0);
-    cause.machines().1.same_host(leg.machines().0) && (in_order || in_disorder)
 }
 
 fn alias_of(slot: LegKey, leg: &Leg, order: CauseOrder, signature: &LegSignature<'_>) -> MachineAlias {

@@ -35,6 +35,11 @@ pub(crate) enum Command {
         /// Further calls to which the legs could belong.
         alternatives: Vec<CallKey>,
     },
+    /// Makes legs of one call a new call, as if they had just been captured. No fact relates both calls.
+    Release {
+        /// Some legs of one call, but not all of them.
+        legs: Vec<LegKey>,
+    },
     /// Relates two calls.
     Relate {
         /// One call.

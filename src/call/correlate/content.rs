@@ -58,8 +58,9 @@ impl Correlator<'_> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         let joined_by = |key: LegKey| {
             let leg = self.table.leg(key)?;
-            let by = leg.join.by().filter(|by| by.rests_on_numbers())?;
-            let is_confirmed = leg.join.is_confirmed() || self.is_confirmed_in_call(leg, by);
+            let tie = self.tie_of(leg)?;
+            let by = tie.by().filter(|by| by.rests_on_numbers())?;
+            let is_confirmed = tie.is_confirmed() || self.is_confirmed_in_call(leg, by);
             (!is_confirmed).then_some((by.is_confirmed_by_answer(), key))
         };
         let (_, key) = [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(is_stronger, _)| *is_stronger)?;

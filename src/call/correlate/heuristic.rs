@@ -2,6 +2,7 @@
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::{Evidence, only_call};
+use crate::call::correlate::one_name::is_called_already;
 use crate::call::correlate::question::{LegQuestion, MetLeg};
 use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
 use crate::call::correlation_rule::CorrelationRule;
@@ -202,33 +203,18 @@ impl LegQuestion<'_> {
 /// Returns the rule by which the leg in question continues an older leg. If a later leg is still unexplained, it may
 /// have caused the leg in question instead.
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
-    let (own, other) = (&question.signature, leg.signature());
-    let is_unexplained = question.correlator.is_unexplained(leg.call());
-    let as_cause = if is_unexplained { other.onward_strength(own) } else { MatchStrength::None };
-    match own.onward_strength(&other).max(as_cause) {
+    let (own, other, correlator) = (&question.signature, &leg.signature(), question.correlator);
+    let (as_effect, as_cause) = (correlator.onward_strength(own, other), correlator.onward_strength(other, own));
+    let is_cause = as_cause > as_effect && correlator.is_unexplained(leg);
+    let (effect, cause, strength) = if is_cause { (other, own, as_cause) } else { (own, other, as_effect) };
+    match strength {
         MatchStrength::None => None,
         MatchStrength::BothNumbers => Some(CorrelationRule::OnwardBoth),
         MatchStrength::OneNumber if is_called_already(question, leg) => None,
-        MatchStrength::OneNumber if own.is_hairpin_of(&other) => Some(CorrelationRule::Hairpin),
-        MatchStrength::OneNumber if own.is_diverted_from(&other) => Some(CorrelationRule::Diverted),
+        MatchStrength::OneNumber if effect.is_hairpin_of(cause) => Some(CorrelationRule::Hairpin),
+        MatchStrength::OneNumber if effect.is_diverted_from(cause) => Some(CorrelationRule::Diverted),
         MatchStrength::OneNumber => Some(CorrelationRule::OnwardOne),
     }
-}
-
-/// Returns whether the PBX already calls the number of an older leg in the name of its caller, while the leg in
-/// question calls another outside number. Then a campaign or a trunk makes several calls in one name.
-fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
-    let Correlator { table, plan, .. } = question.correlator;
-    let (own, other) = (&question.signature, older.signature());
-    let calls_elsewhere = !same_number(own.to, other.to)
-        && !own.is_diverted_from(&other)
-        && own.to.is_some_and(|to| !plan.is_extension(to));
-    let mut legs = table.legs_of(older.call()).filter(|l| l.id != older.id && l.lived_at(question.at));
-    calls_elsewhere
-        && legs.any(|l| {
-            let sent = l.signature();
-            sent.hop.0.same_host(own.hop.0) && same_number(sent.to, other.to) && same_number(sent.from, other.from)
-        })
 }
 
 /// Returns the rule by which the leg in question is for the caller of an older leg, who waits at the PBX and hears no
@@ -238,7 +224,9 @@ fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
 /// because they may be captured late.
 fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other) = (&question.signature, leg.signature());
-    let rule = if own.is_for_waiting_caller_of(&other) && !is_called_already(question, leg) {
+    let is_for_other =
+        || question.correlator.is_for_other_call_of_program(own, &other) || is_called_already(question, leg);
+    let rule = if own.is_for_waiting_caller_of(&other) && !is_for_other() {
         CorrelationRule::ForWaitingCaller
     } else if own.is_next_trunk_for(&other) && all_attempts_failed(question, leg) {
         CorrelationRule::NextTrunk
@@ -265,11 +253,6 @@ fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 }
 
 impl Correlator<'_> {
-    /// Returns whether a call has a single leg with an unknown cause, and is open to the heuristic rules.
-    pub(super) fn is_unexplained(&self, conversation: CallKey) -> bool {
-        self.table.is_lone(conversation) && self.table.call(conversation).is_some_and(|c| !c.closed_to_heuristics)
-    }
-
     /// Returns whether another caller waits at the PBX for an outgoing call: the caller's leg is unanswered and the
     /// only leg of its call. Scans all legs, but only when a click-to-call without a caller's name is suspected.
     fn somebody_calls_out(&self, signature: &LegSignature<'_>) -> bool {

@@ -9,6 +9,7 @@ use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength, hosts_meet, same_
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
+use crate::call::leg_join::LegJoin;
 
 impl Correlator<'_> {
     /// Returns the calls of a ring group with legs that were captured before the caller's leg that caused them. Each of
@@ -19,18 +20,22 @@ impl Correlator<'_> {
         let legs = candidates.iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.lived_at(draft.at));
         let is_caused = |l: &&Leg| {
             let effect = l.signature();
-            hosts_meet(l.machines(), signature.hop) && effect.onward_strength(&signature) > MatchStrength::None
+            hosts_meet(l.machines(), signature.hop) && self.onward_strength(&effect, &signature) > MatchStrength::None
         };
         let caused: Vec<&Leg> = legs.filter(is_caused).collect();
-        let may_join = |c: CallKey| self.may_be_absorbed(c, CorrelationRule::LateCause);
+        let may_join =
+            |l: &&Leg| self.is_unexplained(l) && self.may_still_be_joined(l.call(), CorrelationRule::LateCause);
         let mut targets: Vec<_> = caused.iter().map(|l| l.machines().1).collect();
         targets.sort_unstable();
         targets.dedup();
         // Two legs to the same telephone may belong to two callers.
-        if targets.len() != caused.len() || !caused.iter().all(|l| may_join(l.call())) {
+        if targets.len() != caused.len() || !caused.iter().all(may_join) {
             return Vec::new();
         }
-        caused.iter().map(|l| l.call()).collect()
+        let mut calls: Vec<CallKey> = caused.iter().map(|l| l.call()).collect();
+        calls.sort_unstable();
+        calls.dedup();
+        calls
     }
 
     /// Returns the leg that numbers alone joined to a call and that this new leg caused: one node of a cluster passed the call
@@ -40,16 +45,17 @@ impl Correlator<'_> {
         let (sender, receiver) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let is_caused = |leg: &Leg| {
             let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
-            leg.join.is_weak()
+            let called_by_cause = || self.causes_of(leg).any(|cause| same_number(cause.parties.to.as_deref(), new.to));
+            self.tie_of(leg).is_some_and(LegJoin::is_weak)
                 && leg.lived_at(draft.at)
                 && draft.at.distance(leg.created_at) <= CLOCK_SKEW
                 && leg.hop().0.same_host(receiver)
                 && !leg.hop().1.same_host(sender)
                 && same_number(from, new.from)
-                && same_number(to, new.to)
+                && (same_number(to, new.to) || called_by_cause())
                 && self.may_gain(leg.call(), 1)
         };
-        let legs = self.table.correlation().legs_with(new.to?).iter().copied();
+        let legs = self.table.correlation().legs_with(new.from?).iter().copied();
         let mut found = legs.filter(|key| self.table.leg(*key).is_some_and(is_caused));
         found.next().filter(|_| found.next().is_none())
     }
@@ -75,28 +81,6 @@ impl Correlator<'_> {
             }
             _ => None,
         }
-    }
-
-    /// Moves a leg to the leg that caused it, if the cause was captured later and one number had joined the leg to
-    /// another call in the meantime. Both numbers agree with those of the cause.
-    pub(crate) fn stronger_cause(&self, slot: LegKey) -> Vec<Command> {
-        let Some(cause) = self.table.leg(slot).filter(|l| self.is_unexplained(l.call())) else { return Vec::new() };
-        let signature = cause.signature();
-        let candidates = self.table.correlation().candidates(&cause.correlation_keys, &signature);
-        let is_better = |key: &LegKey| {
-            self.table.leg(*key).is_some_and(|leg| {
-                leg.join.by() == Some(CorrelationRule::OnwardOne)
-                    && !leg.join.is_confirmed()
-                    && leg.call() != cause.call()
-                    && leg.dialog.ended().is_none()
-                    && cause.created_at.since(leg.created_at) <= CLOCK_SKEW
-                    && leg.signature().onward_strength(&signature) == MatchStrength::BothNumbers
-            })
-        };
-        let mut found = candidates.into_iter().filter(is_better);
-        let (Some(leg), None) = (found.next(), found.next()) else { return Vec::new() };
-        let into = cause.call();
-        vec![Command::Move { legs: self.caused_legs(leg), into, by: CorrelationRule::OnwardBoth }]
     }
 
     /// Returns whether the heuristic rules, with the facts of now, match a lone leg with the call `own`.

@@ -14,11 +14,13 @@ mod heuristic;
 mod identity;
 mod joining;
 mod late;
+mod one_name;
 mod open_leg;
 mod pickup;
 mod question;
 mod retry;
 mod rule_list;
+mod tie;
 mod transfer;
 
 use crate::call::call_table::CallTable;

@@ -30,6 +30,7 @@ impl Engine {
                     self.finish_if_over(from);
                 }
                 Command::Split { legs, why, alternatives } => self.apply_split(&legs, why, &alternatives, sink),
+                Command::Release { legs } => self.release_legs(&legs, sink),
                 Command::Relate { a, b, why } => self.relate(a, b, why, sink),
                 Command::Confirm { leg, by } => {
                     if let Some(found) = self.table.leg_mut(leg) {

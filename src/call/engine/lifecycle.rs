@@ -141,6 +141,7 @@ impl Engine {
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
         self.learn_machines(&refs, &call.notes);
+        self.note_anchor_end(&call, &refs);
         let legs = if call.recording.is_excluded() { Vec::new() } else { legs_with_media(&refs, &self.site.plan) };
         self.counters.calls += 1;
         let registration = call.recording.policy().registration();

@@ -195,13 +195,17 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        self.apply(self.correlator().stronger_cause(slot), sink);
+        // An earlier process has decided about a restored leg with more facts.
+        if restored.is_none() {
+            self.apply(self.correlator().release_strangers(slot), sink);
+        }
         Some(slot)
     }
 
     /// Assigns a call to a new leg: the call that correlation finds, or a new call.
     fn assign_conversation(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
         self.resolve_certain_legs(sink);
+        self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
         self.spend_referral(draft, sink);
         match correlation.alias {

@@ -1,15 +1,18 @@
-//! Split: legs that still have media after their call has ended become a separate call, related to the ended call.
+//! Split: legs that still have media after their call has ended become a separate call, related to the ended call. Legs
+//! that another leg explains better are released from their call.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::END_WINDOW;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::engine::lifecycle::PARTNER_WINDOW;
+use crate::call::engine::signalling::SETTLE;
 use crate::call::event::LegSink;
+use crate::call::id::conversation_id;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
-use crate::call::record::RelationRecord;
 use crate::call::roles::CallRoles;
+use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 impl Engine {
@@ -24,20 +27,54 @@ impl Engine {
         };
         let slots: Vec<LegKey> = call.legs().iter().filter(survives).copied().collect();
         let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.media.last_at()).max();
-        if heard.is_some_and(|heard| !self.has_anchor_at(&call.relations, heard)) {
+        if heard.is_some_and(|heard| !self.has_anchor_at(call, heard)) {
             self.split_call(conversation, &slots, CorrelationRule::Survives, sink);
         }
     }
 
-    /// Returns whether the anchor leg of one of these calls was live at this time.
-    fn has_anchor_at(&self, relations: &[RelationRecord], at: Timestamp) -> bool {
-        let is_related = |call: &Conversation| relations.iter().any(|relation| relation.id == call.id);
-        let mut calls = self.table.calls().filter(|(_, call)| is_related(call));
-        calls.any(|(key, _)| {
-            let legs: Vec<&Leg> = self.table.legs_of(key).collect();
-            let roles = CallRoles::from_legs(&legs, &self.site.plan);
-            // The legs of one conversation do not end at the same moment.
-            roles.is_some_and(|roles| roles.anchor.dialog.ended().is_none_or(|(ended, _)| ended + END_WINDOW > at))
-        })
+    /// Makes legs of a call a new call, as if they had just been captured. If the call begins with one of them, it keeps
+    /// them and the other legs become the new call, because the id of a call comes from its first leg.
+    pub(super) fn release_legs(&mut self, slots: &[LegKey], sink: &mut dyn LegSink) {
+        let Some(from) = slots.first().and_then(|slot| self.table.leg(*slot)).map(Leg::call) else { return };
+        let all = self.table.keys_of(from);
+        let keeps_them = all.first().is_some_and(|first| slots.contains(first));
+        let moved: Vec<LegKey> = all.iter().copied().filter(|slot| slots.contains(slot) != keeps_them).collect();
+        let first = moved.first().and_then(|slot| self.table.leg(*slot));
+        let (Some(first), Some(call)) = (first, self.table.call(from)) else { return };
+        let (at, dialog) = (first.created_at, &first.dialog);
+        let id = conversation_id(&self.settings.config.appliance, dialog.call_id(), dialog.caller_tag(), at);
+        let mut own = Conversation::new(id, at, call.wall_offset_ns);
+        own.pauses = call.pauses.clone();
+        let into = self.table.insert_call(own);
+        self.timers.arm(EngineTimer::Settle(into), self.clock.now + SETTLE);
+        for slot in moved {
+            let by = self.table.leg(slot).and_then(|leg| leg.join.by()).unwrap_or(CorrelationRule::LateCause);
+            self.move_legs(&[slot], into, by, sink);
+        }
+    }
+
+    /// Notes at the live calls that are related to a call which is over how long its anchor leg lived. Its recording has the
+    /// sound of their legs until then.
+    pub(super) fn note_anchor_end(&mut self, over: &Conversation, legs: &[&Leg]) {
+        let roles = CallRoles::from_legs(legs, &self.site.plan);
+        let Some((at, _)) = roles.and_then(|roles| roles.anchor.dialog.ended()) else { return };
+        for relation in &over.relations {
+            if let Some(call) = self.table.call_by_id(&relation.id).and_then(|key| self.table.call_mut(key)) {
+                call.notes.note_recorded_elsewhere(at);
+            }
+        }
+    }
+
+    /// Returns whether the anchor leg of a call that is related to this call was live at this time.
+    fn has_anchor_at(&self, call: &Conversation, at: Timestamp) -> bool {
+        // The legs of one conversation do not end at the same moment.
+        let lives = |ended: Timestamp| ended + END_WINDOW > at;
+        let mut related = call.relations.iter().filter_map(|relation| self.table.call_by_id(&relation.id));
+        call.notes.recorded_elsewhere().is_some_and(lives)
+            || related.any(|key| {
+                let legs: Vec<&Leg> = self.table.legs_of(key).collect();
+                let roles = CallRoles::from_legs(&legs, &self.site.plan);
+                roles.is_some_and(|roles| roles.anchor.dialog.ended().is_none_or(|(ended, _)| lives(ended)))
+            })
     }
 }

@@ -45,8 +45,7 @@ fn a_call_through_a_proxy_whose_hop_to_the_pbx_is_missing_is_one_call() {
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
 }
 
-/// A dialler on the PBX's host calls two numbers and shows the office's number. The leg of the second call to the
-/// provider is captured before the leg that caused it.
+/// A dialler on the PBX's host calls two numbers in the office's name.
 fn campaign() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let (mut pbx, mut provider) = (ScenePhone::new(DID, 9), ScenePhone::new("", 1));
@@ -57,16 +56,106 @@ fn campaign() -> (Scene, [DialogId; 4]) {
     (scene, [one[0], one[1], two[0], two[1]])
 }
 
+/// A PBX behind a border controller calls two numbers in the office's name.
+fn two_calls_through_a_border_controller() -> (Scene, [DialogId; 4]) {
+    let mut scene = Scene::mute();
+    let [mut pbx, mut border, mut provider] = [9, 98, 1].map(|host| ScenePhone::new(DID, host));
+    let [one, two] = [OUTSIDE, "+79990000002"].map(|number| {
+        [scene.leg(&mut pbx, &mut border, [DID, number]), scene.leg(&mut border, &mut provider, [DID, number])]
+    });
+    (scene, [one[0], one[1], two[0], two[1]])
+}
+
+/// All orders of four legs.
+fn orders() -> Vec<[usize; 4]> {
+    let all = (0..256_usize).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6 & 3]);
+    all.filter(|order| (0..4).all(|leg| order.contains(&leg))).collect()
+}
+
 #[test]
 fn calls_of_a_dialler_on_the_pbx_are_outbound_and_one_record_each() {
-    for order in [[0, 1, 2, 3], [0, 1, 3, 2], [0, 2, 1, 3], [0, 3, 1, 2]] {
+    for order in orders() {
         let (mut scene, legs) = campaign();
-        for n in order {
-            scene.invite(legs[n]);
-        }
+        order.iter().for_each(|n| scene.invite(legs[*n]));
         answer_and_end(&mut scene, &legs);
         let outbound = |to: &str| (CallDirection::Outbound, to.to_owned(), 2);
         assert_eq!(called(&play(&scene)), [outbound(OUTSIDE), outbound("+79990000002")], "{order:?}");
+    }
+}
+
+#[test]
+fn calls_in_one_name_are_one_record_each_in_any_order_of_their_legs() {
+    for order in orders() {
+        let (mut scene, legs) = two_calls_through_a_border_controller();
+        order.iter().for_each(|n| scene.invite(legs[*n]));
+        answer_and_end(&mut scene, &legs);
+        let played = called(&play(&scene));
+        let calls: Vec<_> = played.iter().map(|(_, to, legs)| (to.as_str(), *legs)).collect();
+        assert_eq!(calls, [(OUTSIDE, 2), ("+79990000002", 2)], "{order:?}");
+    }
+}
+
+#[test]
+fn two_extensions_that_call_one_number_at_once_are_two_records() {
+    // The mirror misses the leg of the first extension.
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut scene = Scene::mute();
+        let [mut second, mut pbx, mut provider] =
+            [("202", 3), (DID, 9), ("", 1)].map(|(user, host)| ScenePhone::new(user, host));
+        let e = scene.leg(&mut second, &mut pbx, ["202", OUTSIDE]);
+        let [a, b] = ["201", "202"].map(|from| scene.leg(&mut pbx, &mut provider, [from, OUTSIDE]));
+        let legs = [e, a, b];
+        order.iter().for_each(|n| scene.invite(legs[*n]));
+        answer_and_end(&mut scene, &legs);
+        let played = play(&scene);
+        let mut calls: Vec<_> = played.calls.iter().map(|c| (c.record.from.clone(), c.record.legs.len())).collect();
+        calls.sort();
+        assert_eq!(calls, [(Some("201".to_owned()), 1), (Some("202".to_owned()), 2)], "{order:?}");
+    }
+}
+
+/// An inbound call through a border controller with two addresses, a PBX, and a proxy before the telephone.
+fn four_hops() -> (Scene, [DialogId; 4]) {
+    let mut scene = Scene::mute();
+    let [mut outside, mut wan, mut lan, mut pbx, mut proxy, mut phone] =
+        [(OUTSIDE, 1), (DID, 97), ("", 98), (DID, 9), ("", 99), ("200", 2)]
+            .map(|(user, host)| ScenePhone::new(user, host));
+    let trunk = scene.leg(&mut outside, &mut wan, [OUTSIDE, DID]);
+    let inner = scene.leg(&mut lan, &mut pbx, [OUTSIDE, DID]);
+    let rings = scene.leg(&mut pbx, &mut proxy, [OUTSIDE, "200"]);
+    let last = scene.leg(&mut proxy, &mut phone, [OUTSIDE, "200"]);
+    let (call_id, tags) = (scene.get(rings).call_id.clone(), scene.get(rings).tags.clone());
+    (scene.at(last).call_id, scene.at(last).tags) = (call_id, tags);
+    (scene, [trunk, inner, rings, last])
+}
+
+#[test]
+fn a_call_of_four_hops_is_one_record_in_any_order_of_its_legs() {
+    let is_one_call = |order: &[usize; 4]| {
+        let (mut scene, legs) = four_hops();
+        order.iter().for_each(|n| scene.invite(legs[*n]));
+        answer_and_end(&mut scene, &legs);
+        let played = play(&scene);
+        let calls: Vec<_> = played.calls.iter().map(|c| (c.record.direction, c.record.internal.as_deref())).collect();
+        calls == [(CallDirection::Inbound, Some("200"))]
+    };
+    // The hops of one dialog are in their order: the proxy's port is mirrored by one source.
+    let at = |order: &[usize; 4], leg: usize| order.iter().position(|n| *n == leg);
+    let in_order = orders().into_iter().filter(|order| at(order, 2) < at(order, 3));
+    let failing: Vec<_> = in_order.filter(|order| !is_one_call(order)).collect();
+    assert!(failing.is_empty(), "{failing:?}");
+}
+
+#[test]
+fn a_leg_whose_cause_is_not_mirrored_joins_no_call_in_the_same_name() {
+    for order in [[0, 1, 3], [0, 3, 1], [1, 0, 3], [1, 3, 0], [3, 0, 1], [3, 1, 0]] {
+        for (mut scene, legs) in [campaign(), two_calls_through_a_border_controller()] {
+            order.iter().for_each(|n| scene.invite(legs[*n]));
+            answer_and_end(&mut scene, &[legs[0], legs[1], legs[3]]);
+            let played = called(&play(&scene));
+            let calls: Vec<_> = played.iter().map(|(_, to, legs)| (to.as_str(), *legs)).collect();
+            assert_eq!(calls, [(OUTSIDE, 2), ("+79990000002", 1)], "{order:?}");
+        }
     }
 }
 
@@ -113,6 +202,26 @@ fn an_ice_agent_without_a_candidate_yet_holds_nobody() {
         let played = play(scene);
         assert_eq!(played.only().record.events.iter().any(|e| e.kind == EventKind::Hold), holds, "{ice:?}");
     }
+}
+
+#[test]
+fn an_extensions_call_whose_first_hop_is_captured_last_is_outbound() {
+    // The mirror misses the hop from the proxy to the PBX.
+    let mut scene = Scene::mute();
+    let [mut phone, mut proxy, mut pbx, mut provider] =
+        [("200", 2), ("", 98), (DID, 9), ("", 1)].map(|(user, host)| ScenePhone::new(user, host));
+    let first = scene.leg(&mut phone, &mut proxy, ["200", OUTSIDE]);
+    let back = scene.leg(&mut pbx, &mut proxy, [DID, OUTSIDE]);
+    let out = scene.leg(&mut proxy, &mut provider, [DID, OUTSIDE]);
+    let (call_id, tags) = (scene.get(back).call_id.clone(), scene.get(back).tags.clone());
+    (scene.at(out).call_id, scene.at(out).tags) = (call_id, tags);
+    for leg in [back, out, first] {
+        scene.invite(leg);
+    }
+    answer_and_end(&mut scene, &[first, back, out]);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Outbound, Some("200")));
 }
 
 #[test]

@@ -1,0 +1,68 @@
+//! The tie of a leg to its cause: the join that holds both in one call, whichever of them was captured first.
+//!
+//! The leg that is captured last gets the rule of their join. If this leg is the cause, its rule does not say why the
+//! cause came, but to which effect it belongs. So rules that weigh a join ask for the tie of the effect.
+
+use crate::call::correlate::Correlator;
+use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength};
+use crate::call::correlation_rule::CorrelationRule;
+use crate::call::leg::Leg;
+use crate::call::leg_join::LegJoin;
+
+impl Correlator<'_> {
+    /// Returns the join that ties a leg to its call. Returns `None` for a leg that caused the others: whatever joined
+    /// them, they follow from this leg.
+    pub(super) fn tie_of<'a>(&'a self, leg: &'a Leg) -> Option<&'a LegJoin> {
+        let mut causes = self.causes_of(leg).peekable();
+        let causes_others = || self.table.legs_of(leg.call()).any(|other| is_caused_by(other, leg));
+        if causes.peek().is_none() {
+            return (!causes_others()).then_some(&leg.join);
+        }
+        let first = causes.min_by_key(|cause| (cause.created_at, cause.id))?;
+        let is_later = (first.created_at, first.id) > (leg.created_at, leg.id);
+        Some(if is_later { &first.join } else { &leg.join })
+    }
+
+    /// Returns whether only one number ties a leg to its call.
+    pub(super) fn is_tied_by_one_number(&self, leg: &Leg) -> bool {
+        let tie = self.tie_of(leg).filter(|tie| !tie.is_confirmed());
+        let rests_on_one = tie.and_then(LegJoin::by).is_some_and(CorrelationRule::may_rest_on_one_number);
+        let is_both = |cause: &Leg| leg.signature().onward_strength(&cause.signature()) == MatchStrength::BothNumbers;
+        rests_on_one && !self.causes_of(leg).any(is_both)
+    }
+
+    /// Returns the legs of a leg's call that may have caused it: the machine that received them sent the leg.
+    pub(super) fn causes_of<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
+        self.table.legs_of(leg.call()).filter(|other| is_caused_by(leg, other))
+    }
+
+    /// Returns whether the cause of a leg's dialog is unknown, all other legs of the call follow from it, and the call is
+    /// open to the heuristic rules.
+    pub(super) fn is_unexplained(&self, leg: &Leg) -> bool {
+        let is_open =
+            self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());
+        let fits = |other: &Leg| match other.is_branch_of(leg) {
+            // A hop of the dialog does not say why the dialog came, unless a program on the machine's own host began it.
+            true => self.causes_of(other).all(|cause| cause.is_branch_of(leg) && !starts_on_its_host(cause)),
+            false => self.causes_of(other).next().is_some(),
+        };
+        is_open && self.table.legs_of(leg.call()).all(fits)
+    }
+}
+
+/// Returns whether `cause` may have caused `effect`: the machine that received the one sent the other. A leg that goes
+/// back to its sender is an answer to it, even if it was captured first.
+pub(super) fn is_caused_by(effect: &Leg, cause: &Leg) -> bool {
+    let (own, other) = (effect.machines(), cause.machines());
+    let is_later = cause.created_at > effect.created_at;
+    cause.id != effect.id
+        && other.1.same_host(own.0)
+        && cause.created_at <= effect.created_at + CLOCK_SKEW
+        && !(is_later && own.1.same_host(other.0))
+}
+
+/// Returns whether a program on the receiver's own host sent a leg, e.g. a softphone or dialler.
+fn starts_on_its_host(leg: &Leg) -> bool {
+    let (sender, receiver) = leg.machines();
+    sender.same_host(receiver)
+}
