@@ -1,4 +1,7 @@
 //! Parts of the state of a call that change together.
+//!
+//! A call is *told* when an event ([`CallEvent`](crate::call::event::CallEvent)) has announced it to journal and
+//! delivery.
 
 use std::net::IpAddr;
 
@@ -13,27 +16,28 @@ use crate::time::Timestamp;
 pub(crate) enum ToldStage {
     /// Its legs are still being correlated.
     Gathering {
-        /// Whether an earlier process told of the call, so that the call must end with a record.
+        /// Whether an earlier process announced the call. If so, the call must end with a record.
         is_told: bool,
     },
-    /// The time for correlation is over, and nobody was told yet.
+    /// The time for correlating the legs is over, and the call was not announced yet.
     Settled,
-    /// The state of the call in the last [`CallEvent::Changed`](crate::call::event::CallEvent::Changed).
+    /// The call was announced. Holds the state in the last event
+    /// [`CallEvent::Changed`](crate::call::event::CallEvent::Changed).
     Told(LiveSnapshot),
 }
 
 impl ToldStage {
-    /// Returns whether the time for the legs to be correlated is over.
+    /// Returns whether the time for correlating the legs is over.
     pub(crate) const fn is_settled(&self) -> bool {
         matches!(self, Self::Settled | Self::Told(_))
     }
 
-    /// Returns whether the outside knows the call.
+    /// Returns whether an event has announced the call, in this or an earlier process.
     pub(crate) const fn is_told(&self) -> bool {
         matches!(self, Self::Gathering { is_told: true } | Self::Told(_))
     }
 
-    /// Returns the state of the call that was told last.
+    /// Returns the state of the call in the last event; `None` if there was none.
     pub(crate) const fn told(&self) -> Option<&LiveSnapshot> {
         match self {
             Self::Told(snapshot) => Some(snapshot),
@@ -41,7 +45,7 @@ impl ToldStage {
         }
     }
 
-    /// Ends the time for the legs to be correlated.
+    /// Ends the time for correlating the legs.
     pub(crate) fn settle(&mut self) {
         if let Self::Gathering { is_told } = self {
             *self = if *is_told { Self::Told(LiveSnapshot::default()) } else { Self::Settled };
@@ -57,7 +61,7 @@ impl ToldStage {
         };
     }
 
-    /// Records the state of the call that is told. Returns whether it differs from the last one.
+    /// Records the state that an event is to announce. Returns whether it differs from the state in the last event.
     pub(crate) fn tell(&mut self, snapshot: LiveSnapshot) -> bool {
         let is_new = self.told() != Some(&snapshot);
         *self = Self::Told(snapshot);
@@ -65,20 +69,20 @@ impl ToldStage {
     }
 }
 
-/// Where a call comes from.
+/// How the engine got to know a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum CallOrigin {
-    /// Its first message was captured.
+    /// By its first message, which was captured.
     #[default]
     Seen,
-    /// It continues the call with this id, which ended by a media timeout and is heard again.
+    /// As the continuation of the call with this id, which ended by a media timeout and then had media again.
     Continues(String),
-    /// An earlier process had it, with this record, and left no spool.
+    /// From the journal of an earlier process, with this record; that process left no spool.
     Left(Box<CallRecord>),
 }
 
 impl CallOrigin {
-    /// Returns the record that an earlier process had, if it left no spool.
+    /// Returns the record of the earlier process, if that left no spool.
     pub(crate) fn earlier_record(&self) -> Option<&CallRecord> {
         match self {
             Self::Left(record) => Some(record),
@@ -102,20 +106,20 @@ impl CallOrigin {
     }
 }
 
-/// Whether an unanswered call counts for the rate of its source.
+/// Whether an unanswered call counts for the call rate of its source address, by which scans are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ScanState {
     /// The call does not count: it was answered, or its first INVITE was not captured.
     #[default]
     Uncounted,
-    /// The call counts for this source.
+    /// The call counts for the rate of this source address.
     Counted(IpAddr),
-    /// The source sends so many unanswered INVITEs that this call may be one of a scan.
+    /// The source address sends so many unanswered INVITEs that this call may be part of a scan.
     Suspect(IpAddr),
 }
 
 impl ScanState {
-    /// Returns the source for which the call counts.
+    /// Returns the source address for which the call counts.
     pub(crate) const fn source(self) -> Option<IpAddr> {
         match self {
             Self::Uncounted => None,
@@ -124,7 +128,7 @@ impl ScanState {
     }
 }
 
-/// The recording of a call.
+/// State of the recording of a call, and of its registration in Pyrus.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CallRecording {
     policy: RecordingPolicy,
@@ -134,7 +138,7 @@ pub(crate) struct CallRecording {
 }
 
 impl CallRecording {
-    /// Returns whether delivery may have registered the call.
+    /// Returns whether delivery may have registered the call in Pyrus already.
     pub(crate) const fn is_committed(self) -> bool {
         self.is_committed
     }
@@ -154,12 +158,12 @@ impl CallRecording {
         self.policy
     }
 
-    /// Sets what the `[[rules]]` say.
+    /// Sets whether the `[[rules]]` of the configuration allow to record and register the call.
     pub(crate) const fn set_policy(&mut self, policy: RecordingPolicy) {
         self.policy = policy;
     }
 
-    /// Returns whether a rule forbids to keep the call's media.
+    /// Returns whether a rule forbids to record the call.
     pub(crate) const fn is_excluded(self) -> bool {
         matches!(self.policy, RecordingPolicy::Exclude { .. })
     }
@@ -169,13 +173,14 @@ impl CallRecording {
         self.is_deleted
     }
 
-    /// Records that media was deleted. Returns whether segments were announced, which are withdrawn.
+    /// Records that media was deleted. Returns whether segments of the recording were announced, which must then be
+    /// withdrawn.
     pub(crate) const fn delete(&mut self) -> bool {
         self.is_deleted = true;
         std::mem::replace(&mut self.segments, 0) > 0
     }
 
-    /// Returns the number of recording segments announced so far.
+    /// Returns the number of segments of the recording that were announced so far.
     pub(crate) const fn segments(self) -> u32 {
         self.segments
     }
@@ -187,7 +192,7 @@ impl CallRecording {
     }
 }
 
-/// Facts for the record of a call that its legs do not have.
+/// Facts for the record of a call that its legs in the table do not contain.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallNotes {
     problems: Vec<CallProblem>,
@@ -205,7 +210,7 @@ impl CallNotes {
         &self.problems
     }
 
-    /// Records a problem, once for each kind.
+    /// Records a problem. If there is a problem of this kind already, returns that one.
     pub(crate) fn note_problem(&mut self, kind: ProblemKind) -> &mut CallProblem {
         let known = self.problems.iter().position(|p| p.kind == kind);
         let at = known.unwrap_or_else(|| {
@@ -215,19 +220,20 @@ impl CallNotes {
         &mut self.problems[at]
     }
 
-    /// Returns the records of unanswered legs that the engine does not hold any more.
+    /// Returns the records of unanswered legs that were removed from the table (compacted).
     pub(crate) fn compacted_legs(&self) -> &[LegRecord] {
         &self.compacted_legs
     }
 
-    /// Keeps the record of an unanswered leg that the engine removes from its table.
+    /// Stores the record of an unanswered leg that the engine is about to remove from the table.
     pub(crate) fn add_compacted_leg(&mut self, leg: &Leg) {
         if self.compacted_legs.len() < MAX_COMPACTED_LEGS {
             self.compacted_legs.push(leg.record());
         }
     }
 
-    /// Takes over the notes of a call that is absorbed. Of each kind of problem, the one that is known already stays.
+    /// Adds the notes of a call that is merged into this call. A problem of a kind that this call has already is not
+    /// added.
     pub(crate) fn absorb(&mut self, other: Self) {
         for problem in other.problems {
             if self.problems.iter().all(|known| known.kind != problem.kind) {
@@ -258,8 +264,8 @@ impl CallNotes {
         self.answered_elsewhere.as_ref()
     }
 
-    /// Returns whether the call had legs that the engine does not hold any more: they were compacted, or left no spool before
-    /// a restart.
+    /// Returns whether the call had legs that the engine does not hold any more: they were compacted, or left no spool
+    /// before a restart.
     pub(crate) const fn had_other_legs(&self) -> bool {
         self.had_other_legs || !self.compacted_legs.is_empty()
     }
@@ -296,13 +302,13 @@ impl CallNotes {
         }
     }
 
-    /// Records the party that took the call although the call did not ring it.
+    /// Records the party that answered the call from a telephone that the call did not ring.
     pub(crate) fn mark_answered_elsewhere(&mut self, by: AnsweredElsewhere) {
         self.answered_elsewhere = Some(by);
     }
 }
 
-/// Unanswered legs listed in a record, e.g. attempts of a queue. Further ones add no information.
+/// Maximum number of compacted legs in a record, e.g. attempts of a queue. More would add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
 /// Most pairs of hosts that one call shows to be one machine: more than a call passes.
 const MAX_SHOWN_MACHINES: usize = 16;

@@ -1,4 +1,4 @@
-//! Correlation keys: the parts of a leg's first message that can show to which call the leg belongs.
+//! Correlation keys: those parts of a leg's first message by which legs of one call are found.
 //!
 //! Media addresses are compared later, when the leg announces them.
 
@@ -18,13 +18,13 @@ use crate::time::Timestamp;
 /// Headers of an INVITE that identify the call to which its leg belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CorrelationKeys {
-    /// Values of the configured correlation headers, each with the index of the header in the configuration.
+    /// Values of the configured correlation headers. Each has the index of its header in the configuration.
     correlation: Vec<(usize, String)>,
     /// UUIDs of the Session-ID header, without the null UUID.
     sessions: Vec<String>,
     /// Call-ID of the dialog that the Replaces header names.
     pub(crate) replaces: Option<String>,
-    /// Numbers in the metadata of a recorder's own session; `None` if the leg is not such a session.
+    /// Numbers in the metadata of a recording session (SIPREC); `None` if the leg is not a recording session.
     pub(crate) recorded_parties: Option<Vec<String>>,
 }
 
@@ -43,7 +43,8 @@ impl CorrelationKeys {
         }
     }
 
-    /// Returns the rule by which two legs agree: the same value of a correlation header, or a Session-ID UUID in common.
+    /// Returns the rule by which two legs agree: the same value of a correlation header, or a Session-ID UUID in
+    /// common.
     pub(crate) fn agreement(&self, other: &Self) -> Option<CorrelationRule> {
         if self.correlation.iter().any(|c| other.correlation.contains(c)) {
             return Some(CorrelationRule::CorrelationHeader);
@@ -52,14 +53,14 @@ impl CorrelationKeys {
     }
 }
 
-/// Returns whether an INVITE begins a recorder's own session, in which an SBC or telephone sends the sound of a call to
-/// a recording server (RFC 7866 section 6.1).
+/// Returns whether an INVITE begins a recording session (SIPREC), in which an SBC or telephone sends the sound of a
+/// call to a recording server (RFC 7866 section 6.1).
 fn is_recording_session(message: &SipMessage<'_>) -> bool {
     let has = |name: &str, word: &str| message.headers(name).iter().any(|v| v.to_ascii_lowercase().contains(word));
     has("Require", "siprec") || has("Contact", "+sip.src") || has("Content-Type", "rs-metadata")
 }
 
-/// Returns the users of the SIP and tel URIs in the metadata of a recording session (RFC 7865).
+/// Returns the user parts of the SIP and tel URIs in the metadata of a recording session (RFC 7865).
 fn recorded_parties(body: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(body.get(..MAX_METADATA_BYTES).unwrap_or(body));
     let uris = text.split(['"', '<', '>', '\'']).filter_map(|part| {
@@ -69,8 +70,8 @@ fn recorded_parties(body: &[u8]) -> Vec<String> {
     uris.filter(|user| has_digits(Some(user))).take(MAX_RECORDED_PARTIES).collect()
 }
 
-/// Addresses, time and numbers of a leg, as the heuristic rules compare them. The numbers are borrowed from the leg,
-/// because each new leg is compared with many.
+/// Addresses, time and numbers of a leg, as the heuristic rules compare them. It borrows the numbers, because each new
+/// leg is compared with many legs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LegSignature<'a> {
     /// Sender and receiver of the first INVITE.
@@ -89,8 +90,8 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) diverted: Option<&'a str>,
     /// Whether `from` is an extension of the PBX.
     pub(crate) from_extension: bool,
-    /// Whether the INVITE names no caller: `from` is a word instead of a number, or it is the called number. A PBX sends
-    /// such an INVITE as the first leg of a click-to-call.
+    /// Whether the INVITE names no real caller: `from` is a word and no number, or it equals the called number. A PBX
+    /// sends such an INVITE as the first leg of a click-to-call.
     pub(crate) nameless_caller: bool,
 }
 
@@ -99,9 +100,10 @@ pub(crate) struct LegSignature<'a> {
 pub(crate) enum MatchStrength {
     /// The legs do not match.
     None,
-    /// The PBX that received the older leg sent the new leg within [`PAIR_WINDOW`], and one number agrees.
+    /// The PBX that received the older leg sent the new leg within [`PAIR_WINDOW`], and one of the two numbers is the
+    /// same.
     OneNumber,
-    /// As `OneNumber`, but both numbers agree.
+    /// As `OneNumber`, but both numbers are the same.
     BothNumbers,
 }
 
@@ -121,13 +123,13 @@ impl LegSignature<'_> {
         let diverted = self.is_diverted_from(older);
         let strength = match self.number_strength(older) {
             MatchStrength::None if diverted => MatchStrength::OneNumber,
-            // Two outside parties call the same number.
+            // If the callers differ, two outside parties call the same number, so one equal number proves nothing.
             MatchStrength::OneNumber if self.has_other_caller(older) => MatchStrength::None,
             strength => strength,
         };
-        // A leg may go back to the host that sent the older leg. A proxy in front of the PBX keeps both numbers. A call
-        // that is forwarded by the trunk that brought it keeps the caller or has a Diversion header. Anything else is a
-        // new call in the opposite direction.
+        // The new leg may go back to the host that sent the older leg. Then it continues that leg in two cases only:
+        // both numbers are the same (a proxy in front of the PBX), or the call was forwarded over the same trunk (same
+        // caller, or a Diversion header). Otherwise it is a new call in the opposite direction.
         let forwarded = same_number(self.from, older.from) || diverted || self.is_hairpin_of(older);
         if self.returns_to_sender(older) && strength != MatchStrength::BothNumbers && !forwarded {
             MatchStrength::None
@@ -136,8 +138,9 @@ impl LegSignature<'_> {
         }
     }
 
-    /// Returns whether the PBX sends an extension's call to outside back to the proxy that brought it, in the name of an
-    /// outside number. The proxy carries telephones and trunk (Kamailio or a session border controller before the PBX).
+    /// Returns whether this new leg is an extension's outbound call that the PBX sends back to the proxy from which it
+    /// came, with an outside number as its caller. Such a proxy serves both telephones and trunk (Kamailio or a session
+    /// border controller before the PBX).
     pub(crate) fn is_hairpin_of(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.1)
             && self.returns_to_sender(older)
@@ -147,17 +150,18 @@ impl LegSignature<'_> {
             && !same_number(self.to, older.from)
     }
 
-    /// Returns whether this new leg is a separate call beside an older leg: it goes to the same address, and comes from
-    /// the same address or calls another number. Softphones and diallers on the PBX's host make such calls.
+    /// Returns whether this new leg is a separate call, made at the same time as an older leg: it goes to the same
+    /// address, and comes from the same address or calls another number. Softphones and diallers on the PBX's host make
+    /// such calls.
     pub(crate) fn is_own_call_beside(&self, older: &LegSignature<'_>) -> bool {
         self.call_id != older.call_id
             && self.hop.1 == older.hop.1
             && (self.hop.0 == older.hop.0 || !same_number(self.to, older.to))
     }
 
-    /// Returns whether this new leg rings another device of the telephone number that the older leg rings: the PBX sends
-    /// one INVITE for each registration to the edge proxy of the devices (RFC 3261 section 16.6, RFC 5626). A device that
-    /// a push message has to wake is rung later, for the same caller.
+    /// Returns whether this new leg rings another device of the telephone number that the older leg rings: the PBX
+    /// sends one INVITE for each registration to the edge proxy of the devices (RFC 3261 section 16.6, RFC 5626). A
+    /// device that a push message has to wake is rung later, for the same caller.
     pub(crate) fn is_another_device_of(&self, older: &LegSignature<'_>) -> bool {
         let apart = self.at.distance(older.at);
         let same_caller = same_number(self.from, older.from) && has_digits(self.from);
@@ -179,7 +183,8 @@ impl LegSignature<'_> {
     }
 
     /// Returns whether this new leg is the second half of a click-to-call. In the first half the same PBX called an
-    /// extension. Now it calls the outside number in the name of this extension, or the first half named no caller.
+    /// extension. Now it calls the outside number, with this extension as the caller, or the first half named no
+    /// caller.
     pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
@@ -220,8 +225,8 @@ impl LegSignature<'_> {
         sends_on && same_number(self.to, older.to) && !self.is_own_call_beside(older)
     }
 
-    /// Returns whether this new leg is a second call by the extension that takes part in the older leg. Either the
-    /// extension sends it or the PBX sends it in the extension's name.
+    /// Returns whether this new leg is a second call by the extension that takes part in the older leg. The extension
+    /// itself sends it, or the PBX sends it with the extension as the caller.
     pub(crate) fn is_second_call_of(&self, older: &LegSignature<'_>) -> bool {
         let (caller, callee) = older.hop;
         let sent_by = |phone: Endpoint, pbx: Endpoint| self.hop.0.same_host(phone) || self.hop.0.same_host(pbx);
@@ -238,8 +243,8 @@ impl LegSignature<'_> {
         self.hop.1.same_host(older.hop.0)
     }
 
-    /// Returns the extensions whose ringing call this leg may pick up: each possible extension at the end of the dialled
-    /// feature code, e.g. `200` in `*8200`.
+    /// Returns the extensions whose ringing call this leg may pick up: each possible extension at the end of the
+    /// dialled feature code, e.g. `200` in `*8200`.
     pub(crate) fn pickup_extensions(&self) -> impl Iterator<Item = String> + '_ {
         let code = self.to.and_then(|to| to.strip_prefix(['*', '#'])).unwrap_or("");
         let code = if code.len() > MAX_CODE_DIGITS { "" } else { code };
@@ -251,12 +256,12 @@ impl LegSignature<'_> {
 /// Returns whether two hops (sender and receiver of an INVITE) share a host in a way that a heuristic rule needs: the
 /// receiver of one leg sent the other, or one host sent both to different hosts.
 ///
-/// Of the many calls to one number, few pass this test, so the rules look at few legs.
+/// Only few of the many calls to one number pass this test, so the rules need to examine few legs.
 pub(crate) fn hosts_meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
     from.same_host(callee) || to.same_host(caller) || (from.same_host(caller) && !to.same_host(callee))
 }
 
-/// Returns whether two numbers are the same: their last six digits are equal, or all digits of a shorter number. Names
+/// Returns whether two numbers are the same: their last six digits are equal, or all digits if one is shorter. Names
 /// without digits are compared without regard to case.
 pub(crate) fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return false };
@@ -289,7 +294,7 @@ fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
 /// A REFER of a live call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Referral {
-    /// Call that the REFER's leg belongs to.
+    /// Call to which the leg with the REFER belongs.
     pub(crate) conversation: CallKey,
     /// Leg in which the REFER was sent.
     pub(crate) leg: LegKey,
@@ -338,13 +343,13 @@ impl Referral {
         key(self) == key(other) && self.request.target == other.request.target
     }
 
-    /// Notes the end of the transfer. A PBX may report success a moment before it calls the target.
+    /// Records the end of the transfer. A PBX may report success a moment before it calls the target.
     pub(crate) fn note_end(&mut self, at: Timestamp, end: TransferEnd) {
         let over = if end == TransferEnd::Failed { at } else { at + PAIR_WINDOW };
         self.request.over_at = Some(self.request.over_at.map_or(over, |known| known.min(over)));
     }
 
-    /// Returns whether a leg names a party of the REFER's call as its caller, or names no caller.
+    /// Returns whether a leg has a party of the REFER's call as its caller, or no caller.
     fn is_in_name_of_party(&self, signature: &LegSignature<'_>) -> bool {
         let mut parties = self.request.parties.iter();
         !has_digits(signature.from) || parties.any(|party| same_number(Some(party), signature.from))
@@ -361,14 +366,14 @@ impl Referral {
 /// The end of a transfer, as a NOTIFY reports it (RFC 3515 section 2.4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransferEnd {
-    /// The target answered, or the subscription ended without a status.
+    /// The target answered, or the subscription ended without reporting a status.
     Done,
     /// The target refused the call.
     Failed,
 }
 
 impl TransferEnd {
-    /// Reads a NOTIFY. Returns `None` if it is about something else, or the transfer goes on.
+    /// Reads a NOTIFY. Returns `None` if it is not about a transfer, or if the transfer is not over.
     pub(crate) fn read(notify: &SipMessage<'_>) -> Option<Self> {
         notify.header("Event").filter(|event| event.trim_start().to_ascii_lowercase().starts_with("refer"))?;
         let body = String::from_utf8_lossy(notify.body());
@@ -386,7 +391,7 @@ impl TransferEnd {
     }
 }
 
-/// Index of open legs by correlation header, Session-ID, and number at a host. It finds the legs of the call to which a
+/// Index of open legs by correlation header, Session-ID, and number at a host. By it the legs are found to whose call a
 /// new leg may belong.
 #[derive(Debug, Default)]
 pub(crate) struct CorrelationIndex {
@@ -394,14 +399,14 @@ pub(crate) struct CorrelationIndex {
 }
 
 impl CorrelationIndex {
-    /// Adds a leg. Returns its index keys: the caller keeps them for [`CorrelationIndex::remove`], because the leg's
-    /// headers may change.
+    /// Adds a leg. Returns its index keys, which the caller must store for [`CorrelationIndex::remove`], because the
+    /// leg's headers may change.
     pub(crate) fn add(&mut self, leg: LegKey, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         let index_keys = keys_of_leg(keys, signature);
         for key in &index_keys {
             let legs = self.legs.entry(*key).or_default();
-            // The oldest legs stay, e.g. the caller of a large ring group. A new leg replaces the oldest leg of the
-            // newer half.
+            // If there are too many legs with a key, the oldest stay (e.g. the caller of a large ring group), and a new
+            // leg replaces the oldest of the newer half.
             if legs.len() == 2 * MAX_SAME_KEY {
                 legs.remove(MAX_SAME_KEY);
             }
@@ -410,17 +415,17 @@ impl CorrelationIndex {
         index_keys
     }
 
-    /// Returns the index keys of a leg as of now, for tests.
+    /// Returns the index keys that a leg would get now, for tests.
     pub(crate) fn keys_of(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         keys_of_leg(keys, signature)
     }
 
-    /// Returns the legs of the index, once for each key.
+    /// Returns the legs in the index. A leg is returned once for each of its keys.
     pub(crate) fn legs(&self) -> impl Iterator<Item = LegKey> {
         self.legs.values().flatten().copied()
     }
 
-    /// Removes a leg, by the keys that [`CorrelationIndex::add`] returned.
+    /// Removes a leg, given by the keys that [`CorrelationIndex::add`] returned.
     pub(crate) fn remove(&mut self, leg: LegKey, index_keys: &[u64]) {
         for key in index_keys {
             if let Some(legs) = self.legs.get_mut(key) {
@@ -432,7 +437,7 @@ impl CorrelationIndex {
         }
     }
 
-    /// Returns the legs that share an index key with a new leg, each once.
+    /// Returns the legs that have an index key in common with a new leg. Each leg is returned once.
     pub(crate) fn candidates(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<LegKey> {
         let mut out: Vec<LegKey> =
             index_keys(keys, signature).iter().filter_map(|k| self.legs.get(k)).flatten().copied().collect();
@@ -441,12 +446,12 @@ impl CorrelationIndex {
         out
     }
 
-    /// Returns the legs that have this number at this host.
+    /// Returns the legs that have this number as caller or called number, and this host at one end.
     pub(crate) fn legs_at(&self, host: Endpoint, number: &str) -> &[LegKey] {
         self.legs.get(&number_key(host, number)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the legs that have this number at any host.
+    /// Returns the legs that have this number as caller or called number.
     pub(crate) fn legs_with(&self, number: &str) -> &[LegKey] {
         self.legs.get(&anywhere_key(number)).map_or(&[], Vec::as_slice)
     }
@@ -462,7 +467,7 @@ impl CorrelationIndex {
     }
 }
 
-/// Returns the hashes under which a leg is found.
+/// Returns the index keys (hashes) of a leg.
 fn keys_of_leg(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
     let mut index_keys = index_keys(keys, signature);
     index_keys.extend([signature.from, signature.to].into_iter().flatten().map(anywhere_key));
@@ -503,28 +508,27 @@ fn hash<T: Hash>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(2).hash_one(value)
 }
 
-/// Largest difference between the clocks of two capture interfaces. With this difference a leg may seem to come before
-/// the leg that caused it.
+/// Largest difference between the clocks of two capture interfaces. By this much, a leg may seem to be earlier than the
+/// leg that caused it.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
-/// Time within which a PBX sends the second leg of a call.
+/// Longest time between the arrival of a call at a PBX and the second leg that the PBX sends.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
 /// Time within which a PBX ends the legs of one call.
 pub(crate) const END_WINDOW: Duration = Duration::from_secs(1);
-/// Time within which a PBX sends all INVITEs of a ring group.
+/// Longest time in which a PBX sends all INVITEs of a ring group.
 pub(crate) const RING_BURST: Duration = Duration::from_millis(200);
-/// Time within which the target of a REFER must be called.
+/// Longest time between a REFER and the INVITE to its target.
 const REFER_WINDOW: Duration = Duration::from_secs(30);
-/// Number of final digits that are compared. Whatever prefix a hop adds, these digits distinguish two numbers of one
-/// site.
+/// Number of final digits that are compared. They distinguish the numbers of one site, whatever prefix is added.
 const COMPARED_DIGITS: usize = 6;
-/// Digits of the shortest extension that a pickup code can end with.
+/// Minimum number of digits of an extension at the end of a pickup code.
 const MIN_EXTENSION_DIGITS: usize = 2;
-/// Digits of the longest feature code, extension included.
+/// Maximum number of digits of a feature code, including an extension.
 const MAX_CODE_DIGITS: usize = 16;
-/// Half of the most legs kept for one index key: this many of the oldest and as many of the newest, enough for a ring
-/// group of sixty telephones. If more legs share a number, the number identifies none of them.
+/// Half of the maximum number of legs stored for one index key: this many of the oldest and as many of the newest. It
+/// is enough for a ring group of sixty telephones. If more legs share a number, the number identifies none of them.
 const MAX_SAME_KEY: usize = 64;
-/// Most bytes of a recording session's body that are read. The metadata of a call with two parties has about 3,000.
+/// Maximum number of bytes read of a recording session's body. The metadata of a call with two parties has about 3,000.
 const MAX_METADATA_BYTES: usize = 16_384;
 /// Most parties of a recording session that are compared.
 const MAX_RECORDED_PARTIES: usize = 8;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How strong the evidence of a rule is.
+/// How much the evidence of a rule proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvidenceStrength {
     /// The rule excludes a call as a candidate.
@@ -40,7 +40,7 @@ macro_rules! correlation_rules {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum CorrelationRule {
             $(#[doc = $sentence] #[serde(rename = $name)] $variant,)+
-            /// A rule that this version does not know, from a record that another version wrote.
+            /// A rule that this version does not know. It occurs in records that another version wrote.
             #[serde(rename = "unknown", other)]
             Unknown,
         }
@@ -119,7 +119,7 @@ correlation_rules! {
 }
 
 impl CorrelationRule {
-    /// Returns whether the rule joins legs by numbers and times, so that the content of the legs may prove it wrong.
+    /// Returns whether the rule joins legs because of numbers and times, so that their content may prove it wrong.
     pub(crate) const fn rests_on_numbers(self) -> bool {
         self.needs_common_host()
             || matches!(
@@ -149,13 +149,13 @@ impl CorrelationRule {
         )
     }
 
-    /// Returns whether the call that the rule relates to another one is closed to the heuristic rules: its cause is known, or
-    /// it could be a part of several calls.
+    /// Returns whether the new call, which this rule relates to another one, must not be joined by heuristic rules
+    /// later. That is so if its cause is known, or if it could be part of several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }
 
-    /// Returns whether the rule joins legs by a host that received one of them and sent the other.
+    /// Returns whether the rule joins legs only if one host received one of them and sent the other.
     pub(crate) const fn needs_common_host(self) -> bool {
         matches!(self, Self::OnwardBoth | Self::OnwardOne | Self::Diverted | Self::ForWaitingCaller | Self::NextTrunk)
     }

@@ -37,8 +37,8 @@ impl PayloadFormat {
         Codec::from_name(&self.encoding)
     }
 
-    /// Returns the duration of a payload of this format in ns; `None` if the format does not give it, or there is no whole
-    /// frame.
+    /// Returns the duration of a payload of this format in ns; `None` if the format does not give it, or there is no
+    /// whole frame.
     pub(crate) fn duration_ns(&self, payload: &[u8]) -> Option<i64> {
         let parameters =
             FormatParameters { clock_hz: self.clock_hz, channels: self.channels, fmtp: self.fmtp.as_str() };
@@ -60,7 +60,7 @@ pub struct SrtpContext {
     pub keys: Vec<SrtpKey>,
 }
 
-/// One SRTP master key.
+/// One SRTP master key of a stream.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SrtpKey {
     /// Master key and salt, base64 as in `inline:`.
@@ -82,7 +82,7 @@ impl std::fmt::Debug for SrtpKey {
     }
 }
 
-/// Reason why the signalling contains no usable keys of an encrypted stream.
+/// Reason why the keys of an encrypted stream are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingKeyReason {
@@ -144,8 +144,8 @@ pub struct ConversationState {
     /// Whether a leg of the conversation ended that left no spool, because nobody answered it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub had_other_legs: bool,
-    /// Names of closed legs that came from another conversation, each with the rule that joined it. The legs' own spools
-    /// name the other conversation.
+    /// Names of closed legs that came from another conversation, each with the rule that joined it. The legs' own
+    /// spools name the other conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopted_legs: Vec<(String, Option<CorrelationRule>)>,
 }
@@ -194,13 +194,13 @@ pub struct ReferRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
-    /// First block of a spool file.
+    /// Describes the leg. It is the first block of a spool file.
     Begin {
-        /// [`FORMAT`].
+        /// Version of the format: [`FORMAT`].
         format: u32,
         /// Name of the leg: the name of its file without extension.
         leg: String,
-        /// Id of the leg's conversation, until the next `Join`.
+        /// Id of the conversation to which the leg belongs until the next `Join`.
         conversation: String,
         /// Configured name of the recorder.
         appliance: String,
@@ -269,7 +269,7 @@ pub enum Decision {
     Srtp {
         /// Number of the stream.
         stream: u32,
-        /// Suite and keys.
+        /// Crypto suite and keys.
         context: SrtpContext,
     },
     /// A stream is not encrypted from now on.
@@ -284,15 +284,15 @@ pub enum Decision {
         /// Reason why the keys are not known.
         why: MissingKeyReason,
     },
-    /// The wall clock was set. The call's record keeps the offset at the call's beginning. A restarted engine needs the
+    /// The wall clock was set. The call record uses the offset at the start of the call; a restarted engine needs the
     /// new offset.
     Clock {
         /// Wall clock minus capture time from now on, ns.
         wall_offset_ns: i64,
     },
-    /// A pause begins: payload is not kept, and the recording is silent.
+    /// A pause of the recording begins: payload is not stored, and the recording is silent.
     Pause,
-    /// A pause ends.
+    /// A pause of the recording ends.
     Resume,
     /// The recorder was restarted, and its packet counters of the leg are lost. So rendering counts the packets in the
     /// spool file.
@@ -304,7 +304,7 @@ pub enum Decision {
     Start,
     /// The recording ends at this time.
     End {
-        /// Cause of the end.
+        /// Cause of the end of the leg.
         ended_by: EndedBy,
         /// The engine's media statistics of the caller.
         caller: SideRecord,
@@ -328,7 +328,7 @@ pub struct TimedDecision {
 }
 
 impl TimedDecision {
-    /// Returns the time from which the decision holds.
+    /// Returns the capture time from which the decision applies.
     pub const fn at(&self) -> Timestamp {
         Timestamp::from_nanos(self.at_ns)
     }

@@ -22,7 +22,7 @@ impl LegMedia {
         &self.streams
     }
 
-    /// Returns the streams, for changes.
+    /// Returns the streams of both sides, to be changed.
     pub(crate) fn streams_mut(&mut self) -> &mut [RtpStream] {
         &mut self.streams
     }
@@ -33,22 +33,22 @@ impl LegMedia {
         self.streams.len() - 1
     }
 
-    /// Returns the time of the first packet.
+    /// Returns the capture time of the first packet.
     pub(crate) const fn first_at(&self) -> Option<Timestamp> {
         self.first_at
     }
 
-    /// Returns the time of the newest packet.
+    /// Returns the capture time of the newest packet.
     pub(crate) const fn last_at(&self) -> Option<Timestamp> {
         self.last_at
     }
 
-    /// Sets the time of the newest packet that an earlier process had.
+    /// Sets the time of the newest packet, as an earlier process knew it.
     pub(crate) const fn restore_last_at(&mut self, at: Option<Timestamp>) {
         self.last_at = at;
     }
 
-    /// Records the time of a packet. Returns whether it is earlier than all others.
+    /// Records the time of a packet. Returns whether it is earlier than all packets before.
     #[inline]
     pub(crate) fn note_packet(&mut self, at: Timestamp) -> bool {
         self.last_at = Some(self.last_at.map_or(at, |last| last.max(at)));
@@ -70,8 +70,8 @@ impl LegMedia {
         self.refused_packets += 1;
     }
 
-    /// Records the codec of a stream as the last one of its side. Returns the side, the earlier codec and the new one, if they
-    /// differ.
+    /// Records the codec of a stream as the last one of its side. Returns the side, the earlier codec and the new one,
+    /// if they differ.
     pub(crate) fn note_codec(&mut self, stream: usize) -> Option<(Side, Option<String>, String)> {
         let stream = self.streams.get(stream)?;
         let known = &mut self.last_codecs[stream.side.channel()];
@@ -79,8 +79,8 @@ impl LegMedia {
         Some((stream.side, known.replace(new.clone()), new))
     }
 
-    /// Records the state in which the voices are watched: generation of the negotiation, and whether the leg is answered.
-    /// Returns whether it has changed.
+    /// Records the state in which the voices are watched: the generation (version) of the negotiation, and whether the
+    /// leg is answered. Returns whether this state differs from the last one.
     pub(crate) fn note_watched_state(&mut self, state: (u32, bool)) -> bool {
         self.watched_state.replace(state) != Some(state)
     }

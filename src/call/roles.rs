@@ -10,12 +10,12 @@ use crate::call::record::{CallDirection, CallOutcome, CallRecord};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The end of a leg at which a party of the call is. The PBX is at the other end.
+/// The end of a leg at which a party of the call is: a telephone or an outside party. The PBX is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PartyEnd {
-    /// The party calls the PBX.
+    /// The party is the caller of the leg: it calls the PBX.
     Caller,
-    /// The PBX calls the party.
+    /// The party is the callee of the leg: the PBX calls it.
     Callee,
 }
 
@@ -24,9 +24,9 @@ pub(crate) enum PartyEnd {
 pub(crate) struct CallRoles<'a> {
     /// Anchor leg: the leg of the outside party, or of the caller in an internal call.
     pub(crate) anchor: &'a Leg,
-    /// First leg: the leg by which the call came in to the PBX.
+    /// First leg: the leg by which the call arrived at the PBX.
     pub(crate) first: &'a Leg,
-    /// Leg of the extension that took the call, if an extension took it.
+    /// Leg of the extension that answered the call; `None` if no extension did.
     pub(crate) operator: Option<&'a Leg>,
     /// Legs by which the PBX rang extensions.
     rung: Vec<&'a Leg>,
@@ -36,17 +36,17 @@ pub(crate) struct CallRoles<'a> {
     click_to_call: bool,
     /// Whether the party of the first leg called the PBX.
     first_is_caller: bool,
-    /// Whether the PBX rang further extensions whose legs are compacted already.
+    /// Whether the PBX rang further extensions with legs that were replaced by their records (compacted).
     compacted_rung: bool,
-    /// Whether this leg is the call's only leg.
+    /// Whether the call has only one leg.
     alone: bool,
 }
 
 impl<'a> CallRoles<'a> {
     /// Assigns the roles to the legs of a call, which are ordered oldest first. Returns `None` without a leg.
     pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
-        // A recorder's own session has no role in the call whose sound it carries. A leg between two addresses of one
-        // machine, e.g. two nodes of a cluster, ends at no party.
+        // A recording session (SIPREC) has no role in the call of the sound that it carries. Neither has a leg between
+        // two addresses of one machine, e.g. two nodes of a cluster, because no party is at its ends.
         let has_role = |l: &&Leg| !l.is_recording_session() && !l.is_within_machine();
         let with_role: Vec<&Leg> = legs.iter().copied().filter(has_role).collect();
         let legs = if with_role.is_empty() { legs } else { &with_role };
@@ -61,7 +61,7 @@ impl<'a> CallRoles<'a> {
             && legs.iter().any(|l| l.signature().is_click_to_call_after(&first.signature()));
         let leads_outside = |l: &Leg| is_outside(l, legs, plan) || is_short_number_outside(l, first, legs, plan);
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| leads_outside(l)).collect();
-        // A branch that never answers is no rival of the branch with the 2xx.
+        // After a fork, a branch that was never answered is ignored if another branch has the 2xx.
         let is_lost_branch = |l: &&Leg| {
             !l.is_answered_for_certain() && legs.iter().any(|o| o.is_branch_of(l) && o.is_answered_for_certain())
         };
@@ -93,7 +93,7 @@ impl<'a> CallRoles<'a> {
         })
     }
 
-    /// Records that further extensions were rung, by legs that are compacted already. No such extension took the call.
+    /// Records that the PBX rang further extensions, whose legs were compacted. None of these extensions answered.
     pub(crate) const fn with_compacted_legs(mut self) -> Self {
         self.compacted_rung = true;
         self
@@ -128,7 +128,7 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns when a person took the call, if that is known.
+    /// Returns the time at which a person answered the call, if it is known.
     fn operator_answered_at(&self, record: &CallRecord, plan: &NumberPlan) -> Option<Timestamp> {
         if self.anchor.dialog.answered.is_some_and(|(_, how)| how == AnswerEvidence::MidCall) {
             return None;
@@ -144,8 +144,8 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns whether the PBX answered the call and no person did. Either no party that the PBX called took the call,
-    /// or the PBX called nobody although the mirror port shows the calls of this PBX.
+    /// Returns whether the PBX answered the call and no person did. Either no party that the PBX called answered, or
+    /// the PBX called nobody although the mirror port shows the calls of this PBX.
     fn is_answered_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
         if self.click_to_call || self.operator.is_some() || self.reached_outside() {
             return false;
@@ -157,24 +157,25 @@ impl<'a> CallRoles<'a> {
         record.direction == CallDirection::Inbound && to_pbx && plan.is_visible_pbx(self.first.dialog.callee_addr)
     }
 
-    /// Returns whether an outside party that the PBX called took the call.
+    /// Returns whether an outside party that the PBX called has answered.
     fn reached_outside(&self) -> bool {
         self.called_outside.iter().any(|l| l.dialog.answered.is_some())
     }
 
-    /// Returns whether the caller of this leg is on the side of the call's caller. In the first leg of a click-to-call and
-    /// in the leg of a pickup, the sides are swapped.
+    /// Returns whether the caller of this leg is on the side of the call's caller. In the first leg of a click-to-call
+    /// and in the leg of a pickup, the sides are swapped.
     pub(crate) fn has_same_sides(&self, leg: &Leg) -> bool {
         !(self.click_to_call && leg.id == self.first.id || is_pickup(leg, self.first))
     }
 
-    /// Returns whether extensions ring or rang and nobody has taken the call yet.
+    /// Returns whether extensions ring or rang and nobody has answered the call yet.
     pub(crate) fn is_undecided(&self) -> bool {
         let outside = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.ended().is_none();
         self.has_rung() && self.operator.is_none() && !self.called_outside.iter().any(outside)
     }
 
-    /// Returns the position of a leg in the order of rendering: anchor, first leg, operator's leg, others.
+    /// Returns the position of a leg in the order in which legs are used for the recording: anchor, first leg,
+    /// operator's leg, others.
     pub(crate) fn render_rank(&self, leg: LegId) -> usize {
         let order = [Some(self.anchor.id), Some(self.first.id), self.operator.map(|l| l.id)];
         order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())
@@ -195,12 +196,12 @@ impl<'a> CallRoles<'a> {
         let called_anybody = self.has_rung() || !self.called_outside.is_empty();
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
-            // An outside party with a short number, e.g. a bank, called the office through the trunk.
+            // The caller is an outside party with a short number, e.g. a bank, who called the office through the trunk.
             (true, false) if self.has_rung() && self.comes_from_outside(plan) => Some(CallDirection::Inbound),
             (true, _) if self.reached_outside() => Some(CallDirection::Outbound),
             (true, true) if !self.has_rung() && self.calls_dialled_number_outside() => Some(CallDirection::Outbound),
             (true, true) => Some(CallDirection::Internal),
-            // The extension dialled a code for several extensions.
+            // The extension dialled a code that calls several extensions.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
             (false, _) if self.is_started_on_pbx() => Some(CallDirection::Outbound),
@@ -225,7 +226,7 @@ impl<'a> CallRoles<'a> {
             && self.first.parties.to.as_deref().is_some_and(|to| !is_dialled_inside(to))
     }
 
-    /// Returns whether the PBX called the dialled number outside, although it is as short as an extension.
+    /// Returns whether the PBX called the dialled number outside, although this number is as short as an extension.
     fn calls_dialled_number_outside(&self) -> bool {
         let dialled = self.first.parties.to.as_deref();
         self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled))
@@ -239,16 +240,17 @@ impl<'a> CallRoles<'a> {
         self.first.parties.fill_click_to_call(&self.anchor.parties, record);
     }
 
-    /// Returns the leg of the extension that spoke last: after a blind transfer, the leg of the transfer's target. An
-    /// extension that outlives all others, e.g. after a consultation, spoke last, whenever it answered.
+    /// Returns the leg of the extension that spoke last. After a blind transfer, this is the leg of the transfer's
+    /// target. An extension with a leg that lasted longer than all others, e.g. after a consultation, spoke last,
+    /// whenever it answered.
     fn last_operator(&self) -> Option<&'a Leg> {
         let end = |l: &&&Leg| (l.dialog.ended().map_or(Timestamp::MAX, |(at, _)| at), answered_at(l));
         let last = self.rung.iter().filter(|l| l.is_answered_for_certain()).max_by_key(end).copied();
         last.filter(|last| answered_at(last) > self.operator.and_then(answered_at)).or(self.operator)
     }
 
-    /// Returns the extension that took the call. While the call rings, returns the extension that rings, if only one
-    /// does. If another party took the call, returns none of the extensions that rang.
+    /// Returns the extension that answered the call. While the call rings, returns the extension that rings, if only
+    /// one does. If another party answered, returns none of the extensions that rang.
     fn extension(&self, outcome: CallOutcome, plan: &NumberPlan) -> Option<String> {
         let of = |leg: &Leg| match is_pickup(leg, self.first) {
             true => leg.parties.from.clone(),
@@ -264,7 +266,7 @@ impl<'a> CallRoles<'a> {
             return self.first.parties.to.clone().filter(|to| plan.is_extension(to));
         }
         let mut ringing = self.rung.iter().copied().filter(|l| l.dialog.ended().is_none()).peekable();
-        // An extension may have several devices, and a leg several hops.
+        // The extension counts as the only one even if it has several devices, or a leg several hops.
         if ringing.peek().is_some() {
             only_number(ringing.filter_map(of))
         } else {
@@ -273,7 +275,7 @@ impl<'a> CallRoles<'a> {
     }
 }
 
-/// Returns the only number in `numbers`, or `None` if they differ.
+/// Returns the number that all members of `numbers` have, or `None` if they differ.
 fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
     let first = numbers.next()?;
     numbers.all(|number| number == first).then_some(first)
@@ -347,8 +349,8 @@ fn is_outside(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     party_number(leg, legs, plan).is_some_and(|n| !plan.is_extension(n))
 }
 
-/// Returns whether a leg calls a short number outside, e.g. an emergency number: the PBX sends the call of an extension to
-/// a provider's host, in the name of an outside number.
+/// Returns whether a leg calls a short number outside, e.g. an emergency number: the PBX sends the call of an extension
+/// to a provider's host, with an outside number as the caller.
 fn is_short_number_outside(leg: &Leg, first: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     leg.id != first.id
         && party_end(leg, legs) == PartyEnd::Callee
@@ -368,8 +370,8 @@ fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -
     outside.iter().filter(competes).min_by_key(rank).copied().unwrap_or(first)
 }
 
-/// Returns whether a Reason header (RFC 3326) says that another telephone took the call, perhaps one that the mirror port
-/// does not show.
+/// Returns whether a Reason header (RFC 3326) says that another telephone answered the call, perhaps one that the
+/// mirror port does not show.
 pub(crate) fn is_completed_elsewhere(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("elsewhere") || (reason.starts_with("sip") && reason.contains("cause=200"))

@@ -14,7 +14,7 @@ use crate::rtp::redundancy;
 use crate::rtp::stats::{PacketArrival, StreamStats};
 use crate::time::Timestamp;
 
-/// A stream: the RTP packets of one SSRC on one flow.
+/// An RTP stream: the packets of one SSRC on one flow.
 #[derive(Clone, Debug)]
 pub(crate) struct RtpStream {
     /// Endpoint of the sender.
@@ -36,16 +36,16 @@ pub(crate) struct RtpStream {
     pub(crate) copies: StreamCopies,
     /// Whether the leg announced `src` and `dst` when the stream began.
     pub(crate) announced: [bool; 2],
-    /// Watch on the stream's voice, while the stream is searched for relays.
+    /// The watch on the stream's voice, while content evidence compares it with other streams.
     pub(crate) watch: Option<StreamWatch>,
 }
 
-/// The packets of a stream, by number and time.
+/// The packets that a stream has received, by sequence number and time.
 #[derive(Clone, Debug, Default)]
 struct ReceivedPackets {
     stats: StreamStats,
     spacing: PacketSpacing,
-    /// Newest level of the voice, while somebody looks at the live calls.
+    /// Newest level of the voice, while the live page is open.
     level: Option<StreamLevel>,
     /// Number of packets that the capture truncated (snaplen).
     cut: u64,
@@ -60,7 +60,7 @@ struct PayloadFormats {
     former: Vec<String>,
     /// Index in `uses` of the newest packet's payload type.
     current: usize,
-    /// Doubts whether payload types mean what the receiver announced.
+    /// State of the doubt whether payload types mean what the receiver announced.
     doubt: PayloadDoubt,
 }
 
@@ -71,39 +71,40 @@ impl PayloadFormats {
         self.uses.get(self.current)
     }
 
-    /// Returns the payload type of the newest packet, for changes.
+    /// Returns the payload type of the newest packet, to be changed.
     #[inline]
     fn current_mut(&mut self) -> Option<&mut PayloadUse> {
         self.uses.get_mut(self.current)
     }
 }
 
-/// Streams that may have the same packets.
+/// Other streams that may contain the same packets as a stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StreamCopies {
     /// Key of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
-    /// Index of an older stream of the leg with the same SSRC and side on another flow. Both can carry the same packets, if
-    /// the mirror shows them before and after a NAT or a relay.
+    /// Index of an older stream of the leg with the same SSRC and side on another flow. Both can carry the same
+    /// packets, if the mirror shows them before and after a NAT or a relay.
     pub(crate) twin: Option<usize>,
 }
 
-/// Payload types of a stream that may not mean what the receiver announced.
+/// Doubts about payload types of a stream: they may not mean what the receiver announced.
 #[derive(Clone, Debug, Default)]
 struct PayloadDoubt {
-    /// Whether the sender uses the payload types of its own description instead of the receiver's.
+    /// Whether the sender uses payload types with the meaning in its own description instead of the receiver's.
     own_numbers: bool,
-    /// Judges of the payload types whose format the descriptions leave in doubt.
+    /// Judges, each of which finds the true format of a payload type that is in doubt.
     judges: Vec<PayloadJudge>,
-    /// Number of packets in another format than the receiver announced for their payload type.
+    /// Number of packets with a true format that differs from the one that the receiver announced for their payload
+    /// type.
     mistaken: u64,
 }
 
-/// The encryption of a stream, as far as it was returned as an update.
+/// The encryption of a stream that was last returned as an update.
 #[derive(Clone, Debug)]
 struct ReportedSecurity {
     last: StreamSecurity,
-    /// Whether the sender had announced nothing yet when `last` was set.
+    /// True if the sender had not sent a description yet when `last` was set.
     is_unsettled: bool,
 }
 
@@ -122,7 +123,7 @@ pub(crate) struct StreamEnd {
     pub(crate) was_announced: bool,
 }
 
-/// A payload type of a stream, with the format from the negotiation.
+/// A payload type of a stream, with the format that the negotiation gives it.
 #[derive(Clone, Debug)]
 struct PayloadUse {
     pt: PayloadType,
@@ -134,25 +135,25 @@ struct PayloadUse {
     /// Payload types within redundant audio (RFC 2198), primary encoding first. Empty for other formats.
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
     told: bool,
-    /// Arrival of the first packet with this payload type.
+    /// Capture time of the first packet with this payload type.
     first_at: Timestamp,
     /// Whether a [`PayloadJudge`] found the format.
     is_judged: bool,
 }
 
-/// New facts about a stream, which the engine writes as decisions into the spool.
+/// Facts about a stream that are new, so that the engine writes them as decisions to the spool.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamUpdate {
-    /// Payload types and their formats. The newest packet's type is last, after the types within redundant audio.
+    /// Payload types and their formats. That of the newest packet is last, after the types within redundant audio.
     pub(crate) payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
-    /// Time from which the payload types hold, if it lies in the past.
+    /// Time from which the payload types apply, if that is in the past.
     pub(crate) payloads_since: Option<Timestamp>,
-    /// Encryption of the stream, and the time from which it holds. That time can lie in the past, because the answer with the
-    /// keys can come after the first packets.
+    /// Encryption of the stream, and the time from which it applies. It may apply to the past, because the answer with
+    /// the keys can arrive after the first packets.
     pub(crate) security: Option<(StreamSecurity, Timestamp)>,
 }
 
-/// Difference of the RTP timestamps of consecutive packets, by majority vote (Boyer-Moore).
+/// The usual difference between the RTP timestamps of consecutive packets, found by majority vote (Boyer-Moore).
 #[derive(Clone, Copy, Debug, Default)]
 struct PacketSpacing {
     last: Option<(SequenceNumber, u32)>,
@@ -160,25 +161,26 @@ struct PacketSpacing {
     votes: u32,
 }
 
-/// Whether the codec of a side differs from its previous codec.
+/// Whether the codec of a side has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodecContinuity {
-    /// The codec is the same, or is not known.
+    /// The codec is the same as before, or unknown.
     AsBefore,
-    /// The codec is another codec.
+    /// The codec differs from the previous one.
     Changed,
 }
 
 /// Result of handling a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PacketOutcome {
-    /// The packet is a copy and is dropped.
+    /// The packet is a copy of an earlier one and is dropped.
     Duplicate,
-    /// The packet is stored.
+    /// The packet is new and is to be stored.
     Packet {
         /// Whether the payload must not be stored, because it contains a DTMF digit.
         secret: bool,
-        /// Whether [`RtpStream::take_update`] can have new facts: the payload type is new, or the negotiation changed.
+        /// Whether [`RtpStream::take_update`] may return new facts: the payload type is new, or the negotiation has
+        /// changed.
         news: bool,
     },
 }
@@ -219,7 +221,7 @@ impl RtpStream {
         self.received.cut += 1;
     }
 
-    /// Returns the end of the stream at a side.
+    /// Returns the end of the stream at a side of its leg.
     pub(crate) fn end_of(&self, side: Side) -> StreamEnd {
         let [src, dst] = self.announced;
         if self.sender == side {
@@ -264,7 +266,7 @@ impl RtpStream {
         PacketOutcome::Packet { secret, news }
     }
 
-    /// Returns the newest level of the stream's voice.
+    /// Returns the newest level of the stream's voice, if it was measured.
     pub(crate) const fn level(&self) -> Option<StreamLevel> {
         self.received.level
     }
@@ -274,7 +276,7 @@ impl RtpStream {
         StreamLevel::is_due(self.received.level, at)
     }
 
-    /// Measures the level of a packet that was just handled. Encrypted voices have none.
+    /// Measures the level of the packet that was handled last. Encrypted packets are not measured.
     pub(crate) fn measure(&mut self, at: Timestamp, payload: &[u8]) {
         if !self.is_protected() {
             self.received.level = Some(StreamLevel::of(at, self.voice(), payload));
@@ -314,14 +316,15 @@ impl RtpStream {
         is_speech(encoding).then_some(encoding)
     }
 
-    /// Returns the voice that the newest packet carries. Redundant audio does not count, because it repeats earlier voice.
+    /// Returns the voice that the newest packet carries. Redundant audio does not count, because it repeats earlier
+    /// voice.
     pub(crate) fn plain_voice(&self) -> Option<WatchedVoice<'_>> {
         let payload = self.formats.current().filter(|payload| payload.within.is_empty() && !payload.secret)?;
         Some(WatchedVoice { pt: payload.pt, encoding: payload.voice()?.encoding.as_str() })
     }
 
-    /// Accepts a gap before the next packet without counting losses: the packets of the gap are in the spool, and
-    /// rendering counts them.
+    /// Makes the next packet follow without counting a gap before it as loss. After a restart, the packets of the gap
+    /// are in the spool, and rendering counts them.
     pub(crate) fn accept_gap(&mut self) {
         self.received.stats.accept_gap();
         self.received.spacing.last = None;
@@ -336,8 +339,9 @@ impl RtpStream {
         }
     }
 
-    /// Returns the facts about the newest packet's payload type and the encryption at `at` that were not returned before. A
-    /// codec to which a side returns is reported again, because a restart finds the current codec by the last decision.
+    /// Returns the facts about the newest packet's payload type and the encryption at the time `at` that were not
+    /// returned before. If a side returns to an earlier codec, that is returned again: after a restart, the last
+    /// decision gives the current codec.
     pub(crate) fn take_update(
         &mut self,
         negotiation: &Negotiation,
@@ -410,7 +414,8 @@ impl RtpStream {
         self.formats.current().and_then(|p| p.format.as_ref()).map_or(8_000, |f| f.clock_hz)
     }
 
-    /// Makes `pt` the current payload type. Returns whether `pt` is new or the negotiation changed.
+    /// Makes `pt` the current payload type. Returns whether it is new, or the negotiation has changed since it was last
+    /// used.
     fn note_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         if let Some(payload) = self.formats.current()
@@ -425,8 +430,8 @@ impl RtpStream {
     /// Returns whether the length of a packet that is announced as telephone-event shows that it is something else. An
     /// event has 4 bytes (RFC 4733 section 2.3).
     ///
-    /// Quirk `own_numbers`: both sides announce the same two dynamic payload types with swapped meanings, and each
-    /// sends by its own description.
+    /// Quirk `own_numbers`: both sides announce the same two dynamic payload types with swapped meanings, and each side
+    /// uses its own description.
     fn is_no_event(&self, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> bool {
         let is_event = self.formats.current().is_some_and(|p| p.secret && p.pt == packet.pt);
         is_event
@@ -459,7 +464,7 @@ impl RtpStream {
                 let (packets, told, first_at) = (payload.packets, payload.told, payload.first_at);
                 let new = PayloadUse { pt, packets, format, generation, secret, within, told, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
-                // The format before the verdict was never in use.
+                // The format that was used until the judge had a result was wrong, so it does not count as used.
                 if let Some(before) =
                     old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
                     && self.formats.former.len() < MAX_PAYLOADS
@@ -487,7 +492,8 @@ impl RtpStream {
         true
     }
 
-    /// Returns the number of packets in another format than the receiver announced for their payload type.
+    /// Returns the number of packets with a true format that differs from the one that the receiver announced for their
+    /// payload type.
     pub(crate) const fn mistaken_packets(&self) -> u64 {
         self.formats.doubt.mistaken
     }
@@ -563,13 +569,14 @@ impl PacketSpacing {
     }
 }
 
-/// Returns the media statistics of one side, with its streams in the order of their first packet.
+/// Returns the media statistics of one side, with its streams sorted by their first packet.
 pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     let mut out = SideRecord::default();
     let mut jitter: f64 = 0.0;
     for stream in streams.iter().filter(|s| s.side == side) {
         let Some(record) = stream.record() else { continue };
-        // The port of the audio can carry other media, e.g. video (BUNDLE, RFC 9143). Its losses are no lost sound.
+        // The port of the audio can carry other media, e.g. video (BUNDLE, RFC 9143). Lost packets of such media are no
+        // lost sound.
         if record.codec.is_none() && streams.iter().any(|other| other.is_audio_beside(stream)) {
             out.streams.push(record);
             continue;
@@ -608,7 +615,7 @@ mod tests {
     use crate::rtp::RtpPacket;
     use crate::time::{RtpTime, Timestamp};
 
-    /// Returns a stream to a callee that announced RED (121) of PCMU (0) and telephone-event (101).
+    /// Returns a stream to a callee that announced RED (121), PCMU (0) and telephone-event (101).
     fn stream() -> (RtpStream, Negotiation) {
         let sdp = "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n\
                    m=audio 4000 RTP/AVP 121 0 101\r\na=rtpmap:121 RED/8000\r\na=fmtp:121 0/0/101\r\n\
@@ -685,7 +692,8 @@ mod tests {
     fn redundant_audio_with_a_digit_is_secret() {
         let (mut stream, negotiation) = stream();
         let secret = |heard| matches!(heard, PacketOutcome::Packet { secret: true, .. });
-        // A repeated event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU, and an event alone.
+        // The packets: a repeated event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU; and an event
+        // alone.
         let repeated = [0x80 | 101, 0x02, 0x80, 4, 0, 5, 10, 0, 160, 0xFF];
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(1), &repeated)));
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(2), &[101, 5, 10, 0, 160])));

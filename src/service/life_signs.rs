@@ -22,8 +22,8 @@ impl LifeSigns {
         Self { supervisor, systemd, stalled: Vec::new(), status_line: String::new() }
     }
 
-    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Returns the threads whose progress
-    /// has ended since the last call.
+    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Returns the threads that have stopped
+    /// to make progress since the last call.
     pub(crate) fn check(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.supervisor.stalled(now);
         if !stalled.iter().any(|thread| thread.is_vital) {

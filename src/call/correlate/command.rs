@@ -19,7 +19,7 @@ pub(crate) enum Command {
     },
     /// Moves legs of one call to another call.
     Move {
-        /// The legs.
+        /// Legs to be moved.
         legs: Vec<LegKey>,
         /// Call that gets the legs.
         into: CallKey,
@@ -49,37 +49,37 @@ pub(crate) enum Command {
         /// Rule that decided this change.
         why: CorrelationRule,
     },
-    /// Confirms a weak join.
+    /// Confirms a weak join, i.e. that the leg belongs to its call.
     Confirm {
-        /// The leg.
+        /// Leg with a join that is confirmed.
         leg: LegKey,
         /// Rule that decided this change.
         by: CorrelationRule,
     },
-    /// Sets the machine that sent a leg.
+    /// Sets the address of the machine that sent a leg.
     SetSendingMachine {
-        /// The leg.
+        /// Leg for which the sender is set.
         leg: LegKey,
         /// Address of the machine.
         machine: Endpoint,
     },
-    /// Records that none of a call's own telephones answered the call, but another party took it.
+    /// Records that none of the telephones that a call rang answered it, but another party did.
     MarkAnsweredElsewhere {
-        /// The call.
+        /// Call that was answered elsewhere.
         call: CallKey,
-        /// The party that took the call.
+        /// Party that answered the call.
         by: AnsweredElsewhere,
     },
     /// Learns that two hosts are one machine, because the legs of a call through them have the same content.
     LearnMachine {
-        /// The hosts.
+        /// Addresses of the two hosts.
         hosts: (Endpoint, Endpoint),
-        /// The leg on which the sound came, and the leg on which it left.
+        /// The leg on which the sound arrived at the machine, and the leg on which it left.
         legs: [LegKey; 2],
     },
-    /// Announces a call after it has changed.
+    /// Announces a call by an event, because it has changed.
     Announce {
-        /// The call.
+        /// Call to be announced.
         call: CallKey,
     },
 }

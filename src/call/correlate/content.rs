@@ -1,7 +1,8 @@
 //! The rule `media_content`: the voices of two legs have the same bytes, so one machine relays them.
 //!
-//! A proven relay confirms a weak join, repairs a wrong join, joins calls that signalling could not join, or relates
-//! calls that Pyrus may know already.
+//! If the same voice arrives at a machine and leaves it, the machine relays it. A proven relay confirms a weak join (by
+//! numbers), corrects a wrong join, joins calls that signalling could not join, or relates calls that Pyrus may know
+//! already.
 
 use crate::call::content::ProvenRelay;
 use crate::call::correlate::{Command, Correlator, PBX_REACTION};
@@ -12,7 +13,7 @@ use crate::call::leg::Leg;
 use crate::call::record::Side;
 
 impl Correlator<'_> {
-    /// Returns the commands that follow from a relay between two legs.
+    /// Returns the commands that follow from a proven relay between two legs.
     pub(crate) fn decide_relay(&self, relay: ProvenRelay) -> Vec<Command> {
         let leg_of = |(id, key, _): (LegId, LegKey, Side)| self.table.leg(key).filter(|l| l.id == id && !l.is_closed());
         let (Some(cause), Some(effect)) = (leg_of(relay.cause), leg_of(relay.effect)) else { return Vec::new() };
@@ -41,8 +42,8 @@ impl Correlator<'_> {
         self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Confirms those legs of a relay that were joined by their numbers. A later relay of such a leg to another call does not
-    /// show that the join was wrong.
+    /// Confirms those legs of a relay that were joined by their numbers. A later relay of such a leg to another call
+    /// does not show that the join was wrong.
     fn confirmations(&self, relay: ProvenRelay) -> impl Iterator<Item = Command> {
         let rests_on_numbers = |leg: &Leg| leg.join.by().is_some_and(CorrelationRule::rests_on_numbers);
         let keys = [relay.cause.1, relay.effect.1].into_iter();
@@ -52,8 +53,9 @@ impl Correlator<'_> {
         open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
     }
 
-    /// Returns the leg that was joined to the wrong call by its number, with the legs that it caused, and the right call for
-    /// them. Returns `None` if these legs are the whole call: then the call as a whole belongs to the other one.
+    /// Returns the leg that was joined to the wrong call by its number, with the legs that it caused, and the right
+    /// call for them. Returns `None` if these legs are the whole call: then the call as a whole belongs to the other
+    /// one.
     fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(Vec<LegKey>, CallKey)> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         let joined_by = |key: LegKey| {
@@ -82,7 +84,8 @@ impl Correlator<'_> {
         by.is_confirmed_by_answer() && others.any(|other| other.id != leg.id && is_together(other))
     }
 
-    /// Counts the addresses of a relay as one machine within the call, so that its legs get their roles.
+    /// Returns the commands by which the addresses of a relay count as one machine within the call, so that its legs
+    /// get the right roles.
     fn link_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         let [cause, effect] = [relay.cause, relay.effect].map(|(_, key, _)| key);
         let (at_cause, at_effect) = (relay.cause.2.other(), relay.effect.2);
@@ -92,7 +95,7 @@ impl Correlator<'_> {
         if known[0].same_host(known[1]) {
             return commands;
         }
-        // The leg that the machine sent gets the address at which the machine received the other leg.
+        // The address of the machine on the leg that it received is set as the sender of the leg that it sent.
         if at_effect == Side::Caller {
             commands.push(Command::SetSendingMachine { leg: effect, machine: known[0] });
         } else if at_cause == Side::Caller {
@@ -101,7 +104,7 @@ impl Correlator<'_> {
         commands
     }
 
-    /// Learns from a proven relay that two hosts are one machine.
+    /// Returns the command by which the engine learns that two hosts are one machine, because a relay proves it.
     fn learn_by_content(&self, relay: ProvenRelay) -> Option<Command> {
         let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
         let hosts = (cause.signaller(relay.cause.2.other()), effect.signaller(relay.effect.2));

@@ -9,8 +9,8 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 
-/// Returns the evidence of the rule `own_call`: the other leg goes to the same address for another call. The other call
-/// itself is not excluded, because a proxy and a PBX on one host have another pair of legs.
+/// Returns the evidence of the rule `own_call`: the other leg goes to the same address for another call. The evidence
+/// excludes only this other leg and not its whole call, because a proxy and a PBX on one host have further legs.
 pub(super) fn own_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let beside = question.met_legs().iter().filter(|met| met.is_own_call);
     beside.map(|met| Evidence::about_leg(CorrelationRule::OwnCall, met.leg.call(), met.key)).collect()
@@ -40,8 +40,8 @@ fn rings_already(question: &LegQuestion<'_>, call: CallKey) -> bool {
     })
 }
 
-/// Returns the evidence of the rule `another_device`. Only one call explains the leg, a telephone number rings already
-/// in that call, and the leg rings another device of this number.
+/// Returns the evidence of the rule `another_device`. It applies if only one call explains the leg, a telephone of that
+/// call already rings, and the leg rings another device of the same number.
 pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let call = question.rung_device().into_iter();
     call.map(|call| Evidence::about_call(CorrelationRule::AnotherDevice, call)).collect()
@@ -54,7 +54,8 @@ pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallK
         let mut legs = question.correlator.table.legs_of(*call);
         legs.any(|l| l.lived_at(question.at) && question.signature.is_another_device_of(&l.signature()))
     };
-    // A caller of this number is a better explanation than an extension whose number the PBX may have replaced.
+    // A call from this number explains the leg better than a call from an extension whose number the PBX may have
+    // replaced.
     let is_caller = |met: &&MetLeg<'_>| same_number(question.signature.from, met.leg.parties.from.as_deref());
     let named = question.explaining_legs().any(|met| is_caller(&met));
     let causes = question.explaining_legs().filter(|met| !named || is_caller(met));
@@ -62,8 +63,8 @@ pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallK
     call.filter(is_device)
 }
 
-/// Returns the evidence of the rule `onward_both`: the host that received the other leg sent the leg in question at
-/// once, and both numbers agree.
+/// Returns the evidence of the rule `onward_both`: the host that received the other leg sent the leg in question
+/// shortly afterwards, and both numbers agree.
 pub(super) fn onward_both(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::OnwardBoth)
 }
@@ -74,7 +75,8 @@ pub(super) fn hairpin(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Hairpin)
 }
 
-/// Returns the evidence of the rule `diverted`: the called number of the other leg diverted the call.
+/// Returns the evidence of the rule `diverted`: the leg in question says (by Diversion or History-Info) that the called
+/// number of the other leg diverted the call.
 pub(super) fn diverted(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Diverted)
 }
@@ -90,7 +92,7 @@ fn onward_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Evidenc
 }
 
 /// Returns the evidence of the rule `for_waiting_caller`: the caller of the other leg waits at the host that sent the
-/// leg in question. A caller who has waited for a long time matches as well as a caller who has just called.
+/// leg in question. It does not matter how long the caller has waited.
 pub(super) fn for_waiting_caller(question: &LegQuestion<'_>) -> Vec<Evidence> {
     waiting_legs(question, CorrelationRule::ForWaitingCaller)
 }
@@ -105,11 +107,11 @@ fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Eviden
     waiting.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
 }
 
-/// Returns the call that the rule for ties `newest_unserved` prefers. It is the newest of several matching calls, if it
-/// has just begun and the PBX has called nobody for it yet.
+/// Returns the call that the rule `newest_unserved` prefers if several calls match equally. It is the newest of several
+/// matching calls, if it has just begun and the PBX has called nobody for it yet.
 ///
-/// All other calls must have been served before: their telephones ring, since a PBX rings a whole group at once, and
-/// none of these legs has ended.
+/// The PBX must already ring telephones for all other calls, and none of those legs may have ended. A PBX rings a whole
+/// group at once, so it sends no further leg for these calls.
 pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence]) -> Option<CallKey> {
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
@@ -158,7 +160,8 @@ fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     is_lone && just_answered && question.signature.is_click_to_call_after(&leg.signature())
 }
 
-/// Returns the evidence of the rule `consultation`: the only call in which the leg's caller talks.
+/// Returns the evidence of the rule `consultation`: the only call in which the caller of the leg in question talks at
+/// this time.
 ///
 /// The caller is an extension that makes a second call, itself or by a feature code. Or the caller is an outside party
 /// for whom the PBX makes a call while the party talks.
@@ -179,7 +182,7 @@ pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(talking.map(|(_, leg)| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// Methods about how a leg that shares a host with the leg in question may explain that leg.
+/// Methods of a candidate leg that shares a host with the leg in question: how it may explain that leg.
 impl<'a> MetLeg<'a> {
     pub(super) fn new(question: &LegQuestion<'_>, key: LegKey, leg: &'a Leg) -> Self {
         Self {
@@ -193,7 +196,8 @@ impl<'a> MetLeg<'a> {
 }
 
 impl LegQuestion<'_> {
-    /// Returns the legs that explain the leg in question: the PBX sent it onward, or sent it for a caller who waits.
+    /// Returns the candidate legs that explain the leg in question: the PBX sent it onward from them, or sent it for
+    /// their caller, who waits.
     fn explaining_legs(&self) -> impl Iterator<Item = &MetLeg<'_>> {
         let explains = |met: &&MetLeg<'_>| met.onward.is_some() || met.waiting.is_some();
         self.met_legs().iter().filter(explains)
@@ -246,7 +250,7 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
         && others.all(|l| !l.lived_at(question.at) && l.dialog.answered.is_none())
 }
 
-/// Returns whether the caller of this leg hears no person, because no other live leg of the call is answered.
+/// Returns whether the caller of a leg hears no person, because no other live leg of the call was answered.
 fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(question.at) && l.lived_at(question.at);
     !question.correlator.table.legs_of(leg.call()).any(is_talking)

@@ -38,8 +38,8 @@ impl Correlator<'_> {
         calls
     }
 
-    /// Returns the leg that numbers alone joined to a call and that this new leg caused: one node of a cluster passed the call
-    /// to another node, which sent the leg on, and the hop between the nodes was captured last.
+    /// Returns the leg that numbers alone joined to a call and that this new leg caused: one node of a cluster passed
+    /// the call to another node, which sent the leg on, and the hop between the nodes was captured last.
     pub(crate) fn late_middle(&self, draft: &LegDraft) -> Option<LegKey> {
         let new = draft.signature();
         let (sender, receiver) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
@@ -92,8 +92,8 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns the evidence of the rule `late_sibling`: a leg that is alone in its call now matches only the call of this
-/// leg.
+/// Returns the evidence of the rule `late_sibling`: another leg, which is alone in its call, now matches only the call
+/// of this leg.
 ///
 /// This leg was answered, or ended while other legs go on. The PBX reacted with a new leg, which may have been captured
 /// shortly before.

@@ -1,8 +1,9 @@
 //! Correlation: decides to which call each leg belongs.
 //!
-//! All decisions are made here, but no change: a decision reads the call table and returns [`Command`]s, which the
-//! engine applies. Each rule is a function that returns [`Evidence`]. [`rule_list`] lists the rules in the order in
-//! which they are tried, and [`CallChoice`] chooses between the calls with evidence.
+//! This module decides but changes nothing: it reads the call table and returns [`Command`]s, which the engine applies.
+//! A *join* puts a leg into a call; it is *weak* if it is based on numbers alone. A *relation* only links two calls.
+//! *Evidence* is what a rule says about one call. Each rule is a function that returns [`Evidence`]. [`rule_list`]
+//! lists the rules in the order in which they are tried, and [`CallChoice`] chooses between the calls with evidence.
 
 pub(crate) mod address;
 mod agreeing;
@@ -42,16 +43,18 @@ use rule_list::{HOST_STAGES, LAST_STAGES, RELATING_RULES, SIGNALLING_STAGES};
 /// Result of the correlation of a new leg.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Correlation {
-    /// Call to which the leg belongs, and the rule that found it.
+    /// Call to which the leg belongs, and the rule that found it; `None` if the leg begins a new call.
     pub(crate) same: Option<(CallKey, CorrelationRule)>,
     /// Calls to which the leg's own new call is related, with the rules that found them.
     pub(crate) related: Vec<(CallKey, CorrelationRule)>,
-    /// Whether the heuristic rules must leave the new call alone: the leg could belong to several calls, or its cause is
+    /// True if heuristic rules must not join the new call later: the leg could belong to several calls, or its cause is
     /// known.
     pub(crate) closed_to_heuristics: bool,
-    /// Addresses that count as one machine within the call, if the leg joins it without a common host.
+    /// Two addresses that count as one machine within the call, if the leg joins it without sharing a host with another
+    /// leg.
     pub(crate) alias: Option<MachineAlias>,
-    /// Other calls to which the leg could belong instead of `same`. The rule `ring_outcome` decides later.
+    /// Other calls to which the leg could belong instead of `same`. The rule `ring_outcome` decides when the leg stops
+    /// ringing.
     pub(crate) alternatives: Vec<CallKey>,
 }
 
@@ -61,7 +64,8 @@ impl Correlation {
         Self { same: Some((call, by)), ..Self::default() }
     }
 
-    /// Returns the result that the leg joins none of several possible calls, and is related to some of them.
+    /// Returns the result that the leg begins a new call, because several calls are possible. The new call is related
+    /// to some of them.
     fn ambiguous(mut calls: Vec<CallKey>) -> Self {
         calls.truncate(MAX_AMBIGUOUS);
         let related = calls.into_iter().map(|call| (call, CorrelationRule::Ambiguous)).collect();
@@ -69,10 +73,10 @@ impl Correlation {
     }
 }
 
-/// The facts on which correlation decides.
+/// The facts from which correlation decides.
 #[derive(Clone, Copy)]
 pub(crate) struct Correlator<'a> {
-    /// Legs and calls.
+    /// All legs and calls.
     pub(crate) table: &'a CallTable,
     /// Extensions, and the hosts that are telephones or PBXs.
     pub(crate) plan: &'a NumberPlan,
@@ -81,7 +85,7 @@ pub(crate) struct Correlator<'a> {
 }
 
 impl Correlator<'_> {
-    /// Finds the call of a new leg. The rules for an open leg follow later, in [`Correlator::decide_leg`].
+    /// Finds the call of a new leg. Rules that need later messages are applied in [`Correlator::decide_leg`].
     pub(crate) fn correlate(&self, draft: &LegDraft) -> Correlation {
         let question = LegQuestion::about_draft(*self, draft);
         let mut correlation = self.decide(&question);
@@ -102,7 +106,7 @@ impl Correlator<'_> {
         correlation
     }
 
-    /// Decides on the evidence of all rules for a new leg.
+    /// Decides to which call a new leg belongs, from the evidence of all rules.
     fn decide(&self, question: &LegQuestion<'_>) -> Correlation {
         let is_late = self.now > question.at;
         let again = || if is_late { question.as_of_now().ask(HOST_STAGES) } else { CallChoice::Nothing };
@@ -128,7 +132,7 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the addresses that count as one machine, if a leg joins a call without a common host.
+    /// Returns the addresses that count as one machine, if a leg joins a call without sharing a host with it.
     fn alias_of(&self, question: &LegQuestion<'_>, evidence: Evidence) -> Option<MachineAlias> {
         match evidence.rule {
             CorrelationRule::AgreeingNumbers => self.agreeing_alias(&question.signature, evidence.call),
@@ -139,7 +143,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a new leg has no host in common with the legs of a call, but one machine links it with them.
+    /// Returns whether a new leg shares no host with the legs of a call, but is linked with them by a machine that has
+    /// several addresses.
     fn is_linked_by_machine(&self, draft: &LegDraft, call: CallKey) -> bool {
         let hosts = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let legs = || self.table.legs_of(call);
@@ -151,13 +156,13 @@ fn related(question: &LegQuestion<'_>) -> impl Iterator<Item = (CallKey, Correla
     RELATING_RULES.iter().flat_map(|rule| rule.evidence(question)).map(|e| (e.call, e.rule))
 }
 
-/// Returns whether the receiver of one of two legs sent the other.
+/// Returns whether the receiver of one of two legs sent the other leg.
 fn leads_on(a: (Endpoint, Endpoint), b: (Endpoint, Endpoint)) -> bool {
     a.0.same_host(b.1) || a.1.same_host(b.0)
 }
 
-/// Most legs of one call: a ring group of sixty telephones and its caller. Unanswered legs are compacted when they
-/// close, and do not count.
+/// Most legs of one call: a ring group of sixty telephones and its caller. Unanswered legs are replaced by their
+/// records (compacted) when they close, and do not count.
 pub(crate) const MAX_LEGS: usize = 64;
 /// Most calls to which a new call is related if its leg could belong to each of them.
 pub(super) const MAX_AMBIGUOUS: usize = 4;

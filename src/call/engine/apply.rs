@@ -1,4 +1,4 @@
-//! Applies the decisions of correlation. Only this module changes which legs form one call.
+//! Applies the commands of correlation. Only this module changes which legs form one call.
 
 use crate::call::correlate::{Command, LegMoment};
 use crate::call::correlation_keys::{CorrelationKeys, Referral, TransferEnd};
@@ -14,8 +14,8 @@ use crate::net::Endpoint;
 use crate::sip::SipMessage;
 
 impl Engine {
-    /// Applies commands in their order. While spools are read back, nothing is applied: the decisions of the earlier process
-    /// are read back, too, and they had more facts.
+    /// Applies commands in their order. While spools are read back, nothing is applied: the decisions of the earlier
+    /// process are read back, too, and they had more facts.
     pub(super) fn apply(&mut self, commands: impl IntoIterator<Item = Command>, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Merges the calls of a ring group that were captured before their caller's leg, and returns the merged call.
+    /// Merges the calls of a ring group whose legs were captured before the caller's leg. Returns the merged call.
     pub(super) fn join_late_cause(
         &mut self,
         draft: &mut LegDraft,
@@ -87,8 +87,8 @@ impl Engine {
         Some((into, by))
     }
 
-    /// Joins the hop between two nodes of a cluster to the call of the leg that it caused. The hop now has the alias of that
-    /// leg: its sender and the receiver of the caller's leg are one machine.
+    /// Joins the hop between two nodes of a cluster to the call of the leg that it caused. The hop now has the alias of
+    /// that leg: its sender and the receiver of the caller's leg are one machine.
     fn join_late_middle(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> Option<(CallKey, CorrelationRule)> {
         let key = self.correlator().late_middle(draft)?;
         let leg = self.table.leg(key)?;
@@ -171,8 +171,8 @@ impl Engine {
         }
     }
 
-    /// Replaces the correlation keys of a leg whose INVITE was captured after its first response. Relates the call that
-    /// the INVITE's Replaces header names.
+    /// Replaces the correlation keys of a leg whose INVITE was captured after its first response. Also relates the call
+    /// that the INVITE's Replaces header names.
     pub(super) fn update_correlation_keys(&mut self, slot: LegKey, keys: CorrelationKeys, sink: &mut dyn LegSink) {
         let Some(own) = self.table.leg(slot).map(Leg::call) else { return };
         let command = self.correlator().late_replaces(own, &keys);
@@ -180,8 +180,8 @@ impl Engine {
         self.apply(command, sink);
     }
 
-    /// Resolves each ambiguous leg whose outcome fits one alternative call only. Called before a new leg is correlated, so
-    /// that the new leg sees the result.
+    /// Decides about each ambiguous leg with a ring outcome that fits only one of its possible calls. Called before a
+    /// new leg is correlated, so that the decision is known.
     pub(super) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
         for slot in self.table.unresolved().to_vec() {
             if self.correlator().is_resolved_for_certain(slot) {
@@ -190,7 +190,7 @@ impl Engine {
         }
     }
 
-    /// Resolves an ambiguous leg that has stopped ringing.
+    /// Decides to which call an ambiguous leg belongs, because it has stopped ringing.
     fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.table.forget_unresolved(slot);
         let commands = self.correlator().decide_leg(slot, LegMoment::Resolved);
@@ -202,8 +202,8 @@ impl Engine {
         self.apply(commands, sink);
     }
 
-    /// Arms the timer for [`Engine::handle_answer_review`], if the leg was answered or ended and the reaction of the PBX
-    /// can show to which call it belongs.
+    /// Arms the timer for [`Engine::handle_answer_review`], if the leg was answered or ended and the reaction of the
+    /// PBX can show to which call it belongs.
     pub(super) fn schedule_answer_review(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot).filter(|leg| !leg.is_closed() && !leg.join.is_reviewed()) else { return };
         let is_ambiguous = leg.join.is_ambiguous();
@@ -217,19 +217,19 @@ impl Engine {
         }
     }
 
-    /// Examines the reaction of the PBX to a leg's answer: finds the call that the leg picked up or to which it was
-    /// forwarded, and resolves an ambiguous leg.
+    /// Examines the reaction of the PBX to a leg's answer: finds the call that the leg picked up or that was forwarded
+    /// to it, and decides about an ambiguous leg.
     pub(super) fn handle_answer_review(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.apply(self.correlator().decide_leg(slot, LegMoment::Reviewed), sink);
         self.resolve_ambiguous_leg(slot, sink);
-        // A join by numbers alone is reviewed at the answer and at the end.
+        // A leg that was joined by numbers alone is reviewed at its answer and at its end.
         if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.join.is_weak()) {
             leg.join.set_reviewed(false);
             self.schedule_answer_review(slot);
         }
     }
 
-    /// Reviews all answers whose timer is still armed, because the capture ends.
+    /// Reviews all answered legs with a review timer that is still armed, because the capture ends.
     pub(super) fn review_all_answers(&mut self, sink: &mut dyn LegSink) {
         let open = self.timers.iter().filter_map(|timer| match timer {
             EngineTimer::AnswerReview(slot) => Some(slot),

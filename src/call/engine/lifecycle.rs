@@ -1,4 +1,4 @@
-//! Lifecycle of legs and calls: the end of legs and calls.
+//! Lifecycle: ends legs and calls.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Engine {
         self.finish_if_over(conversation);
     }
 
-    /// Replaces an unanswered leg by its record, if the call has many legs.
+    /// Compacts an unanswered leg, i.e. replaces it by its record, if the call has many legs.
     ///
     /// A queue rings many telephones again and again, and many functions iterate over all legs of a call.
     fn compact_leg(&mut self, conversation: CallKey, slot: LegKey) {
@@ -72,8 +72,8 @@ impl Engine {
         self.table.unindex_leg(slot);
     }
 
-    /// Presumes that a leg was answered although the mirror port did not show the 2xx. The leg had media, and then a
-    /// BYE or the silence of both sides ended it.
+    /// Marks a leg as answered although its 2xx was not captured, if this is certain: the leg had media, and then a BYE
+    /// or the silence of both sides ended it.
     fn presume_answer(&mut self, slot: LegKey) {
         if self.has_answered_branch(slot) {
             return;
@@ -87,8 +87,8 @@ impl Engine {
         let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
         let how = match dialog.start {
             DialogStart::MidCall => AnswerEvidence::MidCall,
-            // A ringing leg may have early media. Only a BYE, media of both sides, or an INVITE without any ringing shows
-            // that it was answered.
+            // A ringing leg may have early media. Only a BYE, media of both sides, or an INVITE without any ringing
+            // shows that it was answered.
             DialogStart::Invite if hung_up || fell_silent || dialog.ringing_at().is_none() => AnswerEvidence::Media,
             DialogStart::Invite => return,
         };
@@ -97,14 +97,15 @@ impl Engine {
         }
     }
 
-    /// Returns whether another branch of the leg's INVITE has a captured 2xx. If so, the leg was not answered.
+    /// Returns whether another leg of the same INVITE (a branch of a fork) has a captured 2xx. Then this leg was not
+    /// answered.
     fn has_answered_branch(&self, slot: LegKey) -> bool {
         let Some(leg) = self.table.leg(slot) else { return false };
         let mut others = self.table.legs_of(leg.call());
         others.any(|l| l.id != leg.id && l.is_branch_of(leg) && l.is_answered_for_certain())
     }
 
-    /// Remembers the dialog of a leg that ended by a media timeout.
+    /// Stores the dialog of a leg that ended by a media timeout, because its media may come back.
     fn remember_timed_out(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let Some(call) = self.table.call(leg.call()) else { return };
@@ -122,8 +123,8 @@ impl Engine {
         });
     }
 
-    /// Ends a call whose legs are all closed: removes it and emits [`CallEvent::Ended`]. If some legs are open, arms the
-    /// timer of the partner legs.
+    /// Ends a call with all legs closed: removes it and emits [`CallEvent::Ended`]. If some legs are still open, sets a
+    /// timer for them.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey) {
         let over =
             self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(|leg| leg.is_closed());
@@ -149,8 +150,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Arms the timer of the partner legs, if the first leg and the anchor have closed and other legs are open, e.g.
-    /// after a transfer.
+    /// Sets a timer for the legs that are still open after the first leg and the anchor leg have closed, e.g. after a
+    /// transfer.
     fn await_partners(&mut self, conversation: CallKey) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let over = CallRoles::from_legs(&legs, &self.site.plan)
@@ -161,7 +162,8 @@ impl Engine {
         }
     }
 
-    /// Splits off the open legs that have media, and ends the other open legs.
+    /// Handles the timer for legs that are still open after the first leg and the anchor leg have closed: splits off
+    /// those with media, and ends the others.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         if !CallRoles::from_legs(&legs, &self.site.plan)
@@ -181,10 +183,10 @@ impl Engine {
     }
 }
 
-/// Most legs with which a call keeps its unanswered legs uncompacted. A large ring group has fewer.
+/// Maximum number of legs with which the unanswered legs of a call are not compacted. A large ring group has fewer.
 const KEPT_LEGS: usize = 16;
-/// Time within which all legs of a call end, after its first leg and anchor have ended: one round trip, and
+/// Longest time between the end of a call's first leg and anchor leg and the end of its other legs: one round trip, and
 /// retransmissions.
 pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
-/// Most flows of a leg that are remembered: the newest flows of both sides.
+/// Maximum number of flows that are stored of an ended leg: the newest flows of both sides.
 const MAX_REMEMBERED_FLOWS: usize = 8;

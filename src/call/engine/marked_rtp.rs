@@ -1,7 +1,8 @@
-//! Tells RTP with the marker and a payload type of 64 to 95 from RTCP on the same port (RFC 5761 section 4).
+//! Distinguishes RTP with the marker bit and a payload type of 64 to 95 from RTCP on the same port (RFC 5761 section
+//! 4).
 //!
-//! Both have the same second byte. RTCP is the rule: a packet is RTP only if the call uses its payload type, and the form or
-//! the sequence number speaks for RTP.
+//! Both have the same second byte. A packet counts as RTP only if the call uses its payload type, and if its length
+//! fields or its sequence number fit RTP.
 
 use crate::call::engine::Engine;
 use crate::call::media_index::FlowRoute;

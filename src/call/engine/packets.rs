@@ -1,5 +1,5 @@
-//! Packets of a leg: passes each one to its stream and to the spool.
-//! A packet of a known flow costs one look-up and no allocation.
+//! Handling of a leg's packets: passes each packet to its stream and to the spool. A packet of a known flow costs one
+//! look-up and no allocation.
 
 use crate::call::config::RecordingStart;
 use crate::call::decision::Decision;
@@ -24,7 +24,7 @@ impl Engine {
         if !endpoints.iter().any(|endpoint| self.kept.early_media.may_hold(*endpoint)) {
             return;
         }
-        // The buffer is moved out of the engine for this loop, because routing its packets borrows the whole engine.
+        // The buffer is taken out of the engine for this loop, because routing a packet borrows the whole engine.
         let mut early = std::mem::replace(&mut self.kept.early_media, crate::call::early_media::EarlyMedia::new(0));
         early.take_matching(endpoints, self.clock.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
@@ -42,7 +42,7 @@ impl Engine {
         self.kept.early_media = early;
     }
 
-    /// Caches the route of a flow and returns it.
+    /// Stores the route of a flow for later packets, and returns it.
     pub(super) fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
         self.table.add_route(flow, route);
         route
@@ -92,8 +92,8 @@ impl Engine {
             return;
         };
         self.counters.rtp_packets += 1;
-        // The spool stores only the header of a DTMF packet. When such a packet is read back, the capture did not
-        // truncate it.
+        // After a restart, DTMF packets are read from the spool, which has only their headers. They do not count as
+        // truncated by the capture.
         if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.count_cut();
         }
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Returns the streams that may have the same packets as a stream that begins.
+    /// Returns the older streams that may contain the same packets as a stream that begins.
     #[cold]
     fn copies_of_new_stream(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, ssrc: Ssrc) -> StreamCopies {
         let previous = self.previous_receiver(route.slot, (datagram.src, datagram.dst), ssrc);
@@ -135,7 +135,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether the leg that had the stream before, or the twin of the stream, already has this packet.
+    /// Returns whether this packet was already handled in another stream: that of the leg which had the stream before,
+    /// or the twin of this stream.
     #[inline]
     fn is_copy(&self, slot: LegKey, copies: StreamCopies, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let before = copies.taken_over.filter(|(_, until)| datagram.at < *until);
@@ -184,7 +185,7 @@ impl Engine {
         self.table.add_stream(route.slot, stream)
     }
 
-    /// Returns the leg of the same call that received a stream until now, if any.
+    /// Returns the leg of the same call that received a stream until now, if there is one.
     fn previous_receiver(&self, slot: LegKey, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<LegKey> {
         let call = self.table.call(self.table.leg(slot)?.call())?;
         let heard = |other: &LegKey| {
@@ -193,15 +194,15 @@ impl Engine {
         call.legs().iter().copied().find(|other| *other != slot && heard(other))
     }
 
-    /// Returns whether the previous receiver of a stream already has this packet.
+    /// Returns whether the leg that received a stream before already has this packet.
     fn is_duplicate_of_previous(&self, slot: LegKey, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
         let stream =
             self.table.leg(slot).and_then(|leg| leg.media.streams().iter().find(|s| s.is_stream(flow, packet.ssrc)));
         stream.is_some_and(|stream| stream.has_packet(packet))
     }
 
-    /// Handles the rare changes on the media path: first packet, new stream, new meaning of a payload type. `is_new` says
-    /// whether the stream was created for this packet.
+    /// Handles what rarely changes from packet to packet: first packet, new stream, new meaning of a payload type.
+    /// `is_new` says whether the stream was created for this packet.
     fn handle_stream_change(
         &mut self,
         StreamRef { slot, index: stream }: StreamRef,
@@ -224,7 +225,7 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool.is_open() {
             let stream = &mut leg.media.streams_mut()[stream];
-            // The time is set back, because older packets of the stream may be captured later.
+            // The time of the decision is set back, because older packets of the stream may be captured later.
             let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
@@ -268,7 +269,7 @@ pub(super) fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a
     }
 }
 
-/// Updates the codec of the stream's side, and records an event if the codec differs from the last codec.
+/// Updates the codec of the stream's side, and records an event if the codec has changed.
 fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity {
     let Some((side, old, new)) = leg.media.note_codec(stream) else { return CodecContinuity::AsBefore };
     if let Some(old) = old {
@@ -277,13 +278,13 @@ fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity 
     CodecContinuity::Changed
 }
 
-/// Returns the length of the RTP header in bytes, CSRCs and extension included. Of a packet with a secret payload only
-/// this header is stored.
+/// Returns the length of the RTP header in bytes, CSRCs and extension included. If the payload is secret (DTMF), only
+/// these bytes are stored.
 fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 
-/// Largest disorder between two capture interfaces, in ns.
+/// Largest disorder between the packets of two capture interfaces, ns.
 const DISORDER_NS: i64 = 100_000_000;
 /// Time within which all copies of a packet arrive, from two interfaces with some disorder.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);

@@ -1,4 +1,5 @@
-//! Recording policy: applies the configuration's `[[rules]]` to a call, and opens or discards the spools of its legs.
+//! Recording policy: applies the `[[rules]]` of the configuration to a call, and opens or discards the spools of its
+//! legs.
 
 use crate::call::conversation::RecordingPolicy;
 use crate::call::decision::{Decision, FORMAT};
@@ -12,7 +13,7 @@ use crate::call::rules::RuleSubject;
 use crate::call::test_call::TestCallOrder;
 
 impl Engine {
-    /// Applies the rules to the call as known now, then opens or discards the spools of its legs accordingly.
+    /// Applies the rules to the present state of a call, then opens or discards the spools of its legs accordingly.
     pub(super) fn apply_rules(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let policy = match self.policy_of(conversation) {
             RecordingPolicy::Record if self.is_recording_session(conversation) => RecordingPolicy::RecordingSession,
@@ -32,7 +33,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether all legs of a call are a recorder's own session.
+    /// Returns whether all legs of a call are recording sessions (SIPREC).
     fn is_recording_session(&self, conversation: CallKey) -> bool {
         self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_recording_session)
     }
@@ -54,7 +55,7 @@ impl Engine {
         self.settings.rules.handling(RuleSubject { record: &record, parties: &parties, undecided }, &self.site.plan)
     }
 
-    /// Opens the spool of a leg, and writes the decisions that were made before.
+    /// Opens the spool of a leg, and writes the decisions that were made so far.
     fn open_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if leg.spool != LegSpoolState::Shut || leg.is_closed() {

@@ -1,11 +1,11 @@
 //! Restore after a restart: the legs of an earlier process are read back from their spools.
 //!
-//! The decisions in a spool stay valid. While spools are read back, correlation decides nothing, because the messages of
-//! other calls and registrations are missing: each decision was stored when it was made, and is taken back at its time.
-//! Afterwards correlation continues with the same state as without the restart.
+//! The decisions in a spool stay valid. While spools are read back, correlation decides nothing, because the messages
+//! of other calls and registrations are missing: each decision was stored when it was made, and is taken back at its
+//! time. Afterwards correlation continues with the same state as without the restart.
 //!
-//! The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that change no state need not be
-//! passed: [`RestoredLeg::last_media_at`] gives the time of the last media packet.
+//! The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that change no state need not
+//! be passed: [`RestoredLeg::last_media_at`] gives the time of the last media packet.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::net::{Endpoint, Transport};
 use crate::rtp::{MediaPacketKind, classify};
 use crate::time::Timestamp;
 
-/// A leg of an earlier process, as read from the head of its spool.
+/// A leg of an earlier process, as the beginning of its spool describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredLeg {
     /// Name of the leg's spool file without extension.
@@ -42,7 +42,7 @@ pub struct RestoredLeg {
     pub begun_at: Timestamp,
     /// Transport of the leg's signalling.
     pub transport: Transport,
-    /// Difference of wall clock minus capture timeline when the call began, in ns.
+    /// Wall clock minus capture time when the call began, ns.
     pub wall_offset_ns: i64,
     /// Capture time of the last media packet; `None` if the leg had no media.
     pub last_media_at: Option<Timestamp>,
@@ -53,7 +53,7 @@ pub struct RestoredLeg {
 /// State of a restore that is in progress.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
-    /// Legs whose first message is still to come, by Call-ID and hop. Earliest leg last.
+    /// Legs whose first message was not passed again yet, by Call-ID and hop. The earliest leg is last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
     /// Restored calls, by id.
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
@@ -62,9 +62,9 @@ pub(super) struct RestoreState {
     /// Decisions about legs whose first message is still to come, by name of the leg. Decisions that were made together
     /// with a leg have the time of its first message, and are read before it.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
-    /// Capture time of the newest clock offset that was read back.
+    /// Capture time of the newest clock offset that was read from a spool.
     clock_since: Option<Timestamp>,
-    /// Whether spools are being read back.
+    /// Whether spools are being read at present.
     is_reading: bool,
 }
 
@@ -103,14 +103,14 @@ impl RestoreState {
         self.slots.get(name).copied()
     }
 
-    /// Returns whether spools are being read back.
+    /// Returns whether spools are being read at present.
     pub(super) const fn is_reading(&self) -> bool {
         self.is_reading
     }
 }
 
 impl Engine {
-    /// Prepares a leg. Must be called before the leg's first message is passed again.
+    /// Adds a leg to be restored. Must be called before the leg's first message is passed again.
     pub fn handle_restored_leg(&mut self, restored: RestoredLeg) {
         self.earlier.restore.is_reading = true;
         self.restore_clock(restored.begun_at, restored.wall_offset_ns);
@@ -144,7 +144,8 @@ impl Engine {
                 }
             }
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
-            // Stream numbers must match the spool even if the first packet of a stream is missing there.
+            // The stream is created even if its first packet is missing in the spool, so that stream numbers agree with
+            // the spool.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
                 self.restore_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side), at);
             }
@@ -184,8 +185,8 @@ impl Engine {
         self.table.add_stream(slot, stream);
     }
 
-    /// Routes the flow of a media packet to the leg whose spool has the packet. Must be called before the packet is passed
-    /// again. Other legs may have announced the same addresses.
+    /// Routes the flow of a media packet to the leg whose spool has the packet. Must be called before the packet is
+    /// passed again. Other legs may have announced the same addresses.
     pub fn route_restored_packet(&mut self, name: &str, datagram: &UdpDatagram<'_>) {
         let flow = (datagram.src, datagram.dst);
         let (Some(slot), Ok(packet)) = (self.earlier.restore.slot_of(name), read_packet(datagram)) else { return };
@@ -206,8 +207,8 @@ impl Engine {
         }
     }
 
-    /// Ends the restore: the recorder was down until `now`. The gap does not count as silence of a call. Each live call
-    /// gets a problem with the length of the gap.
+    /// Ends the restore. The recorder did not run until `now`. The gap does not count as silence of a call. Each live
+    /// call gets a problem with the length of the gap.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         self.earlier.restore = RestoreState::default();
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.is_closed()).map(|(slot, _)| slot).collect();
@@ -246,8 +247,8 @@ impl Engine {
         }
     }
 
-    /// Restores the offset of the wall clock. The capture timeline of the earlier process continues, and the newest
-    /// offset in any spool is valid.
+    /// Restores the offset between capture time and wall clock. The capture time of the earlier process continues, so
+    /// the newest offset in any spool applies.
     fn restore_clock(&mut self, at: Timestamp, wall_offset_ns: i64) {
         if self.earlier.restore.clock_since.is_none_or(|since| since <= at) {
             self.earlier.restore.clock_since = Some(at);
@@ -271,7 +272,7 @@ impl Engine {
         slot
     }
 
-    /// Records that a restored leg is now the leg `slot`.
+    /// Records that a restored leg has the key `slot` in the table.
     pub(super) fn index_restored_leg(&mut self, slot: LegKey, restored: &RestoredLeg) {
         if let Some(leg) = self.table.leg_mut(slot) {
             leg.media.restore_last_at(restored.last_media_at);

@@ -1,4 +1,4 @@
-//! The signalling path: passes each SIP message to its leg, or begins a leg with it.
+//! Handling of signalling: passes each SIP message to its leg, or begins a leg with it.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlate::MachineAlias;
@@ -21,7 +21,7 @@ use crate::sip::{SipFraming, SipMessage, SipMethod};
 
 /// The call to which a new leg is assigned.
 struct AssignedCall {
-    /// The call.
+    /// Key of the call.
     conversation: CallKey,
     /// Rule by which the leg joins the call; `None` if the call is new.
     by: Option<CorrelationRule>,
@@ -52,8 +52,8 @@ impl Engine {
                 None => return,
             },
         };
-        // A message may bypass all known hops of its dialog. It is then passed to every leg of the dialog, and stored
-        // with the first leg.
+        // The message is from a hop of the dialog at which no leg is known. It is passed to every leg of the dialog,
+        // and stored in the spool of the first leg.
         if let Some(first) = slots.first() {
             self.store_message(*first, &message, datagram, sink);
         }
@@ -77,7 +77,7 @@ impl Engine {
         }
     }
 
-    /// Passes a message to the dialog of a leg, then applies the consequences.
+    /// Passes a message to the dialog of a leg, then updates the leg accordingly.
     fn deliver_message(
         &mut self,
         slot: LegKey,
@@ -116,7 +116,8 @@ impl Engine {
         }
         let dialog_at = |slot: &LegKey| self.table.leg(*slot).map(|leg| &leg.dialog);
         let of_dialog = || slots.iter().filter(|s| dialog_at(s).is_some_and(|d| d.matches(message))).copied();
-        // If a Call-ID and tag are used again, the leg that fits best counts. If several fit, the newest leg counts.
+        // If a Call-ID and tag are used again, the leg that fits best is used. If several fit equally, the newest is
+        // used.
         let is_at_hop = |s: &LegKey| self.table.leg(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
         let fit = |slot: &LegKey| dialog_at(slot).map(|d| (d.has_branch_of(message), d.names_callee(message)));
         let at_hop = of_dialog().filter(is_at_hop).max_by_key(fit);
@@ -138,7 +139,7 @@ impl Engine {
             None if is_invite_response(message) && of_dialog().all(|s| self.answers_other_invite(s, message)) => {
                 Vec::new()
             }
-            // An initial INVITE at a new hop begins a leg, and so does a response without To tag.
+            // At a new hop, an initial INVITE begins a leg, and so does a response to it.
             None if is_first_invite(message) || is_invite_response(message) && to_tag(message).is_none() => Vec::new(),
             None => of_dialog().collect(),
         }
@@ -230,8 +231,9 @@ impl Engine {
 
     /// Returns whether a message is a late message of a dialog that has ended.
     ///
-    /// A new attempt with the same Call-ID, e.g. after a redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A
-    /// new call by a sender that reuses a Call-ID has another From tag.
+    /// It is not late if it begins a new attempt or call. A new attempt with the same Call-ID, e.g. after a
+    /// redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A new call by a sender that reuses a Call-ID has
+    /// another From tag.
     fn is_late_message(&mut self, message: &SipMessage<'_>) -> bool {
         let Some(tombstone) = self.ended.tombstones.get(hash(message.call_id()), self.clock.now) else { return false };
         if !is_first_invite(message) {
@@ -275,7 +277,7 @@ fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes 
 }
 
 /// Returns whether a message can begin an unknown call: an INVITE, a response to an INVITE, or a request that shows an
-/// established dialog. A response to another request cannot begin a call, nor can the ACK to a failure.
+/// established dialog. The response to another request or the ACK to a failure cannot begin a call.
 fn can_begin(message: &SipMessage<'_>) -> bool {
     match (message.method(), message.status()) {
         (Some(SipMethod::Invite | SipMethod::Bye), _) => true,
@@ -297,5 +299,5 @@ fn to_tag(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Time for the legs of a new call to be correlated, before an event announces the call.
+/// Time after the first message of a call in which its legs are correlated, before an event announces the call.
 pub(super) const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
