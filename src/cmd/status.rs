@@ -93,8 +93,7 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 fn look(config: &Config, now: Timestamp) -> StatusView {
     let service = ServiceReport::read(&config.journal.dir).ok();
     let journal = Journal::open_read_only(&config.journal).ok();
-    let week = now - 7 * DAY;
-    let pace = journal.as_ref().and_then(|j| j.recorded_bytes_since(week).ok()).map(|bytes| bytes / 7);
+    let pace = journal.as_ref().and_then(|journal| bytes_a_day(journal, now));
     let disk = |folder, path: &Path, pace: Option<u64>| {
         let space = disk_space(path).ok()?;
         let days_left = pace.filter(|bytes| *bytes > 0).map(|bytes| space.free / bytes);
@@ -116,6 +115,14 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
         outbox: outbox(config),
         test_call: SelfTestResult::read(&config.journal.dir),
     }
+}
+
+/// Returns the bytes of recordings a day, over the last week. While the recordings go back less than a week, only these
+/// days count.
+fn bytes_a_day(journal: &Journal, now: Timestamp) -> Option<u64> {
+    let bytes = journal.recorded_bytes_since(now - WEEK).ok()?;
+    let recording = now.since(journal.oldest_recorded_at().ok()??).clamp(DAY, WEEK);
+    u64::try_from(u128::from(bytes) * DAY.as_millis() / recording.as_millis()).ok()
 }
 
 /// Counts the messages in the outbox. Returns `None` if there is no outbox, because no webhook, mail or Telegram is
@@ -242,6 +249,8 @@ fn ago(now: Timestamp, at: Timestamp) -> String {
 /// Number of days from which on the time until a disk is full is not shown: a year.
 const MANY_DAYS: u64 = 366;
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// Time over which the pace of the recordings is measured: a working week and its weekend.
+const WEEK: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
 const HELP: &str = "\
 Exit status: 0 the service runs; 1 it does not.
@@ -253,6 +262,41 @@ Examples:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::record::{CallRecord, RecordingFile};
+    use crate::journal::CallStage;
+
+    #[test]
+    fn pace_of_the_first_week_counts_the_days_with_recordings_alone() {
+        // Two calls of 70 MB: the first one `days` ago, the other one today.
+        for (days, expected_mb) in [(0, 140), (1, 140), (2, 70), (7, 20), (30, 10)] {
+            let journal = Journal::open_in_memory().unwrap();
+            let now = Timestamp::from_secs(1_795_424_400);
+            for (id, at) in [("a", now - days * DAY), ("b", now - DAY / 24)] {
+                let recording = RecordingFile {
+                    part: 1,
+                    path: format!("{id}.wav"),
+                    format: "wav".into(),
+                    starts_at: at,
+                    ends_at: at,
+                    duration_s: 4_375.0,
+                    sample_rate: 8_000,
+                    channels: 2,
+                    bytes: 70_000_000,
+                    sha256: "00".into(),
+                    plain_sha256: None,
+                };
+                let record = CallRecord {
+                    id: id.to_owned(),
+                    invited_at: Some(at),
+                    recordings: vec![recording],
+                    ..CallRecord::default()
+                };
+                journal.put_call(&record, CallStage::Complete).unwrap();
+            }
+            assert_eq!(bytes_a_day(&journal, now), Some(expected_mb * 1_000_000), "{days} days");
+        }
+        assert_eq!(bytes_a_day(&Journal::open_in_memory().unwrap(), Timestamp::EPOCH), None);
+    }
 
     #[test]
     fn status_shows_a_running_and_a_stopped_service() {

@@ -72,4 +72,14 @@ impl Journal {
         )?;
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
+
+    /// Returns the time of the oldest recording that was not removed.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn oldest_recorded_at(&self) -> JournalResult<Option<Timestamp>> {
+        let oldest = "SELECT min(at) FROM recordings WHERE state = 'present'";
+        let micros: Option<i64> = self.lock().query_row(oldest, [], |row| row.get(0))?;
+        Ok(micros.map(Timestamp::from_micros))
+    }
 }
