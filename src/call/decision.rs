@@ -229,7 +229,8 @@ pub enum Decision {
         /// Rule that related the two conversations.
         by: CorrelationRule,
     },
-    /// A new stream. Later decisions refer to it by the number `stream`.
+    /// A new stream. Later decisions refer to it by the number `stream`. If the number is known, its stream continues as
+    /// another source on the same flow.
     Stream {
         /// Number of the stream in this leg, from 0.
         stream: u32,
@@ -255,6 +256,9 @@ pub enum Decision {
     FurtherLine {
         /// Number of the stream.
         stream: u32,
+        /// Number of the m-line among those that both sides use, 1 for the second one.
+        #[serde(default = "second_line", skip_serializing_if = "is_second_line")]
+        line: u8,
     },
     /// A payload type of a stream has this format from now on.
     Payload {
@@ -311,6 +315,15 @@ pub enum Decision {
         /// The engine's media statistics of the callee.
         callee: SideRecord,
     },
+}
+
+const fn second_line() -> u8 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_second_line(line: &u8) -> bool {
+    *line == second_line()
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -37,6 +37,8 @@ struct AudioLine {
     /// Port at which the author receives.
     port: u16,
     direction: MediaDirection,
+    /// Payload types of this m-line, with their formats. Another m-line may give them other meanings.
+    formats: Vec<(PayloadType, PayloadFormat)>,
     /// SRTP contexts of the author's packets by crypto tag, in order of preference (SDES, RFC 4568).
     crypto: Vec<(u32, SrtpContext)>,
     protection: MediaProtection,
@@ -60,7 +62,10 @@ pub(crate) enum AudioLineUse {
     /// 7866 section 7.1.1). The recording puts the stream in the channel of the side that is silent.
     OtherParty,
     /// The stream is on a further m-line that both sides use, or on a third m-line.
-    Further,
+    Further {
+        /// Number of the m-line among those that both sides use, 1 for the second one.
+        line: u8,
+    },
 }
 
 /// Encryption of the audio that a side sends.
@@ -123,17 +128,21 @@ impl AudioDescription {
         }
         // ICE can choose another address of the author (RFC 8445). Component 1 is RTP.
         for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
-            let receiver = Endpoint::new(candidate.ip, candidate.port);
-            if !receiver.is_unspecified() && !self.receivers.contains(&receiver) && self.receivers.len() < MAX_RECEIVERS
-            {
-                self.receivers.push(receiver);
+            // The mirror may show the media before a NAT or a relay, at the related address (RFC 8839 section 5.1).
+            for (ip, port) in [(candidate.ip, candidate.port)].into_iter().chain(candidate.related) {
+                let receiver = Endpoint::new(ip, port);
+                let is_known = receiver.is_unspecified() || self.receivers.contains(&receiver);
+                if !is_known && self.receivers.len() < MAX_RECEIVERS {
+                    self.receivers.push(receiver);
+                }
             }
         }
-        for format in media.formats.iter().take(MAX_FORMATS) {
-            if let Some(named) = named_format(format)
-                && !self.formats.iter().any(|(pt, _)| *pt == format.pt)
-            {
-                self.formats.push((format.pt, named));
+        let named =
+            media.formats.iter().take(MAX_FORMATS).filter_map(|format| Some((format.pt, named_format(format)?)));
+        let formats: Vec<(PayloadType, PayloadFormat)> = named.collect();
+        for (pt, format) in &formats {
+            if format_of(&self.formats, *pt).is_none() {
+                self.formats.push((*pt, format.clone()));
             }
         }
         let crypto = media
@@ -143,7 +152,8 @@ impl AudioDescription {
             .take(MAX_CRYPTO)
             .map(|c| (c.tag, srtp_context(c)))
             .collect();
-        self.lines.push(AudioLine { place, port: media.port, direction, crypto, protection: protection(media) });
+        let (port, protection) = (media.port, protection(media));
+        self.lines.push(AudioLine { place, port, direction, formats, crypto, protection });
     }
 
     /// Returns the first m-line that `other` does not refuse either. Without such an m-line, returns the first m-line.
@@ -365,7 +375,7 @@ impl Negotiation {
         match line_of(&common, flow) {
             None | Some(0) => AudioLineUse::Voice,
             Some(1) if common.iter().all(is_one_way) => AudioLineUse::OtherParty,
-            Some(_) => AudioLineUse::Further,
+            Some(line) => AudioLineUse::Further { line: u8::try_from(line).unwrap_or(u8::MAX) },
         }
     }
 
@@ -376,6 +386,14 @@ impl Negotiation {
         };
         let theirs = |line: &AudioLine| other.lines.iter().find(|theirs| theirs.place == line.place);
         own.lines.iter().filter_map(|line| Some((line, theirs(line)?))).collect()
+    }
+
+    /// Returns the m-line of a flow (source, destination), as `sender` and as the other side describes it. If both sides
+    /// use only one m-line, it is the m-line of every flow.
+    fn lines_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> Option<(&AudioLine, &AudioLine)> {
+        let common = self.common_lines(sender);
+        let line = line_of(&common, flow).or((common.len() == 1).then_some(0))?;
+        common.get(line).copied()
     }
 
     /// Returns every endpoint at which media of this dialog may arrive, with its side. An endpoint that both sides announce
@@ -415,31 +433,49 @@ impl Negotiation {
         described(&self.announced).chain(forks).chain(offers).chain(before)
     }
 
-    /// Returns the payload format of `pt` in packets of `sender`. The receiver's description counts first (RFC 3264
-    /// section 5.1). The sender's own description is second, because some endpoints use their own numbers. The static
-    /// table is last.
-    pub(crate) fn payload_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
-        let of = |side: Side| {
-            let latest = self.announced(side).into_iter();
-            let forks = self.forks.iter().filter(move |_| side == Side::Callee).map(|(_, d)| d);
-            latest.chain(forks).flat_map(|d| d.formats.iter()).find(|(p, _)| *p == pt).map(|(_, f)| f.clone())
+    /// Returns the payload format of `pt` in packets that `sender` sends on a flow (source, destination).
+    ///
+    /// The m-line of the flow counts first, because each m-line has payload types of its own. Within it, the receiver's
+    /// description counts first (RFC 3264 section 5.1). The sender's own description is second, because some endpoints
+    /// use their own numbers. The static table is last.
+    pub(crate) fn payload_format(
+        &self,
+        sender: Side,
+        flow: (Endpoint, Endpoint),
+        pt: PayloadType,
+    ) -> Option<PayloadFormat> {
+        let lines = self.lines_of_flow(sender, flow);
+        let in_line = |line: Option<&AudioLine>| format_of(&line?.formats, pt).cloned();
+        let forked = |side: Side| {
+            let mut forks = self.forks.iter().filter(|_| side == Side::Callee);
+            forks.find_map(|(_, description)| format_of(&description.formats, pt)).cloned()
         };
+        let of = |side: Side| format_of(&self.announced(side)?.formats, pt).cloned().or_else(|| forked(side));
         // The answerer may use a new payload type as soon as it has the offer (RFC 3264 section 8.3.2).
         let offered = |side: Side| {
             let offer = self.pending[side.channel()].as_ref()?.offer.as_ref()?;
-            offer.formats.iter().find(|(p, _)| *p == pt).map(|(_, format)| format.clone())
+            format_of(&offer.formats, pt).cloned()
         };
-        of(sender.other())
+        in_line(lines.map(|(_, theirs)| theirs))
+            .or_else(|| forked(sender.other()))
+            .or_else(|| in_line(lines.map(|(own, _)| own)))
+            .or_else(|| of(sender.other()))
             .or_else(|| of(sender))
             .or_else(|| offered(sender.other()))
             .or_else(|| offered(sender))
             .or_else(|| static_format(pt))
     }
 
-    /// Returns the payload format of `pt` in the sender's own description.
-    pub(crate) fn own_format(&self, sender: Side, pt: PayloadType) -> Option<PayloadFormat> {
-        let formats = &self.announced(sender)?.formats;
-        formats.iter().find(|(known, _)| *known == pt).map(|(_, format)| format.clone())
+    /// Returns the payload format of `pt` in the sender's own description, first in the m-line of the flow (source,
+    /// destination).
+    pub(crate) fn own_format(
+        &self,
+        sender: Side,
+        flow: (Endpoint, Endpoint),
+        pt: PayloadType,
+    ) -> Option<PayloadFormat> {
+        let of_line = self.lines_of_flow(sender, flow).and_then(|(own, _)| format_of(&own.formats, pt));
+        of_line.or_else(|| format_of(&self.announced(sender)?.formats, pt)).cloned()
     }
 
     /// Returns all formats that both sides announced, the caller's first.
@@ -488,6 +524,11 @@ impl Negotiation {
             }
         }
     }
+}
+
+/// Returns the format of a payload type.
+fn format_of(formats: &[(PayloadType, PayloadFormat)], pt: PayloadType) -> Option<&PayloadFormat> {
+    formats.iter().find(|(known, _)| *known == pt).map(|(_, format)| format)
 }
 
 /// Returns the index of the m-line to which a flow (source, destination) belongs: by the port of the receiver, else by that

@@ -4,8 +4,8 @@
 //! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer. Digital silence
 //! does not replace the sound of another stream that continues.
 //!
-//! Streams of a further audio m-line do not replace those of the first one. They have a window of their own, and the
-//! sum of both is the channel.
+//! Streams of a further audio m-line do not replace those of the other ones. Each m-line has a window of its own, and the
+//! sum of all is the channel.
 
 use std::io;
 
@@ -26,7 +26,7 @@ pub(super) struct MixBuffer {
     total: i64,
     channels: [ChannelWindow; 2],
     /// Sound of further audio m-lines, for each channel.
-    further: [ChannelWindow; 2],
+    further: [[ChannelWindow; FURTHER_LINES]; 2],
     /// Ranges of positions (from, to) that are output as silence.
     muted: Vec<(i64, i64)>,
     frames: Vec<[i16; 2]>,
@@ -48,8 +48,11 @@ pub(super) struct MixTarget {
 pub(super) enum MixLayer {
     /// The first m-line, or the only one.
     First,
-    /// All further m-lines.
-    Further,
+    /// A further m-line.
+    Further {
+        /// Number of the m-line, 1 for the second one. Lines beyond [`FURTHER_LINES`] share the last window.
+        line: u8,
+    },
 }
 
 impl MixBuffer {
@@ -60,7 +63,7 @@ impl MixBuffer {
             base: 0,
             total: i64::try_from(total).unwrap_or(i64::MAX),
             channels: [ChannelWindow::default(), ChannelWindow::default()],
-            further: [ChannelWindow::default(), ChannelWindow::default()],
+            further: Default::default(),
             muted,
             frames: Vec::new(),
             meters: [LevelMeter::new(rate_hz), LevelMeter::new(rate_hz)],
@@ -82,7 +85,7 @@ impl MixBuffer {
         let (first, last) = ((from - self.base) as usize, (to - self.base) as usize);
         let channel = match layer {
             MixLayer::First => &mut self.channels[channel],
-            MixLayer::Further => &mut self.further[channel],
+            MixLayer::Further { line } => &mut self.further[channel][usize::from(line).clamp(1, FURTHER_LINES) - 1],
         };
         let samples = &samples[(from - at) as usize..(to - at) as usize];
         if channel.append_alone(first, rank, samples) {
@@ -128,7 +131,7 @@ impl MixBuffer {
     pub(super) fn flush_until(&mut self, position: i64, out: &mut SampleSink<'_>) -> io::Result<()> {
         let position = position.min(self.total);
         let talks_on = (self.rate_hz / TALKS_ON_PARTS) as usize;
-        for channel in self.channels.iter_mut().chain(&mut self.further) {
+        for channel in self.channels.iter_mut().chain(self.further.as_flattened_mut()) {
             channel.settle_silence(self.base, position, talks_on);
         }
         while self.base < position {
@@ -136,7 +139,7 @@ impl MixBuffer {
             let windows = self.channels.iter_mut().zip(&mut self.further);
             for ((channel_window, further), meter) in windows.zip(&mut self.meters) {
                 let samples = channel_window.grow_to(count);
-                further.move_front_into(samples);
+                further.iter_mut().for_each(|window| window.move_front_into(samples));
                 for &(from, to) in &self.muted {
                     let from = (from - self.base).clamp(0, count as i64) as usize;
                     let to = (to - self.base).clamp(0, count as i64) as usize;
@@ -276,6 +279,8 @@ const TALK_POWER: u64 = 184 * 184;
 const DIGITAL_SILENCE: u16 = 8;
 /// Part of a second: a stream that sounds within a tenth of a second after a packet talks on.
 const TALKS_ON_PARTS: u32 = 10;
+/// Most further audio m-lines of a side with a window of their own. A conference bridge offers three or four.
+const FURTHER_LINES: usize = 3;
 /// Longest window, seconds. No network delay explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;
 
@@ -313,7 +318,7 @@ mod tests {
                     _ if (*at - now).abs() > 4_000 => now,
                     _ => *at,
                 };
-                let layer = if stream == 2 { MixLayer::Further } else { MixLayer::First };
+                let layer = if stream == 2 { MixLayer::Further { line: 1 } } else { MixLayer::First };
                 let target = MixTarget { channel: usize::from(seed.is_multiple_of(2)), layer, rank: stream as u16 + 1 };
                 let loud = if rng.u32(0..10) == 0 { 1 } else { 20_000 };
                 let samples: Vec<i16> = (0..160).map(|_| rng.i16(-loud..=loud)).collect();
@@ -364,7 +369,7 @@ mod tests {
             let plain = MixBuffer::new(RATE_HZ, total, vec![(70_000, 71_000)]);
             let mut ranked = plain.clone();
             ranked.channels = [(); 2].map(|()| ChannelWindow::with_ranks());
-            ranked.further = [(); 2].map(|()| ChannelWindow::with_ranks());
+            ranked.further = [(); 2].map(|()| [(); FURTHER_LINES].map(|()| ChannelWindow::with_ranks()));
             let steps = steps(seed);
             let (plain, ranked) = (flushed(plain, &steps), flushed(ranked, &steps));
             assert_eq!(plain.len() as u64, total);

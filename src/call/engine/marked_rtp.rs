@@ -16,7 +16,7 @@ impl Engine {
         let Some(leg) = self.table.leg(route.slot) else { return false };
         let flow = (datagram.src, datagram.dst);
         let stream = leg.media.streams().iter().rev().find(|stream| stream.is_stream(flow, packet.ssrc));
-        let is_used = leg.dialog.negotiation.payload_format(route.sender, packet.pt).is_some()
+        let is_used = leg.dialog.negotiation.payload_format(route.sender, flow, packet.pt).is_some()
             || stream.is_some_and(|stream| stream.has_used(packet.pt));
         if !is_used {
             return false;

@@ -84,12 +84,12 @@ impl Engine {
             stream.forget_reported();
             let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
             let number = u32::try_from(index).unwrap_or(u32::MAX);
-            let (is_further, origin) = (stream.is_further, stream.origin(number));
+            let (line, origin) = (stream.line, stream.origin(number));
             let stream = number;
             sink.decide(leg.id, self.clock.now, &Decision::Stream { stream, src, dst, ssrc, side });
             origin.into_iter().for_each(|origin| sink.decide(leg.id, self.clock.now, &origin));
-            if is_further {
-                sink.decide(leg.id, self.clock.now, &Decision::FurtherLine { stream });
+            if line > 0 {
+                sink.decide(leg.id, self.clock.now, &Decision::FurtherLine { stream, line });
             }
         }
         if leg.has_media() {

@@ -154,9 +154,9 @@ impl Engine {
                     (stream.sender, stream.announced) = (*sender, *announced);
                 }
             }
-            Decision::FurtherLine { stream } => {
+            Decision::FurtherLine { stream, line } => {
                 if let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) {
-                    stream.is_further = true;
+                    stream.line = *line;
                 }
             }
             Decision::Restart { away_ms } => {
