@@ -1,7 +1,8 @@
 //! The media of a leg: its streams, and the times and codecs of their packets.
 
 use crate::call::record::Side;
-use crate::call::streams::RtpStream;
+use crate::call::streams::{RtpStream, StreamCopies};
+use crate::net::{Endpoint, Ssrc};
 use crate::time::Timestamp;
 
 /// The media of a leg.
@@ -63,6 +64,22 @@ impl LegMedia {
     /// Returns the number of packets of streams that were refused, because the leg had too many.
     pub(crate) const fn refused_packets(&self) -> u64 {
         self.refused_packets
+    }
+
+    /// Continues the stream of a flow that rests longest as the stream of another source. Returns its index, or `None` if no
+    /// stream rests.
+    pub(crate) fn continue_resting(
+        &mut self,
+        flow: (Endpoint, Endpoint),
+        at: Timestamp,
+        ssrc: Ssrc,
+        copies: StreamCopies,
+    ) -> Option<usize> {
+        let streams = self.streams.iter_mut().enumerate();
+        let resting = streams.filter(|(_, stream)| stream.gives_way(flow, at));
+        let (index, stream) = resting.min_by_key(|(_, stream)| stream.last_at())?;
+        stream.continue_as(ssrc, copies);
+        Some(index)
     }
 
     /// Counts a packet of a stream that is refused.

@@ -27,8 +27,8 @@ pub(crate) struct RtpStream {
     pub(crate) side: Side,
     /// Side that sends the stream.
     pub(crate) sender: Side,
-    /// Whether it belongs to a further audio m-line of its side.
-    pub(crate) is_further: bool,
+    /// Audio m-line of its side that carries it, from 0; 0 for the voice of a recording session's second m-line, too.
+    pub(crate) line: u8,
     received: ReceivedPackets,
     formats: PayloadFormats,
     security: ReportedSecurity,
@@ -201,7 +201,7 @@ impl RtpStream {
             ssrc,
             side,
             sender: side,
-            is_further: false,
+            line: 0,
             received: ReceivedPackets::default(),
             formats: PayloadFormats::default(),
             security: ReportedSecurity::default(),
@@ -288,9 +288,19 @@ impl RtpStream {
         self.received.stats.first_at()
     }
 
+    /// Returns the time of the newest packet.
+    pub(crate) fn last_at(&self) -> Option<Timestamp> {
+        self.received.stats.last_at()
+    }
+
     /// Returns whether the stream has this flow and SSRC.
     pub(crate) fn is_stream(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
-        self.ssrc == ssrc && (self.src, self.dst) == flow
+        self.ssrc == ssrc && self.flow() == flow
+    }
+
+    /// Returns source and destination.
+    const fn flow(&self) -> (Endpoint, Endpoint) {
+        (self.src, self.dst)
     }
 
     /// Returns whether a sequence number is near the newest one. False for a stream without packets.
@@ -330,6 +340,19 @@ impl RtpStream {
         self.received.spacing.last = None;
     }
 
+    /// Returns whether the stream can continue as another source of the same flow: it is not encrypted, and had no packet
+    /// for [`RESTING_TIME`].
+    pub(crate) fn gives_way(&self, flow: (Endpoint, Endpoint), at: Timestamp) -> bool {
+        let is_resting = self.last_at().is_none_or(|last| at.since(last) >= RESTING_TIME);
+        self.flow() == flow && is_resting && !self.is_protected()
+    }
+
+    /// Continues as the stream of another source. Its packets are counted on.
+    pub(crate) fn continue_as(&mut self, ssrc: Ssrc, copies: StreamCopies) {
+        (self.ssrc, self.copies, self.watch) = (ssrc, copies, None);
+        self.accept_gap();
+    }
+
     /// Makes the next packet report all facts again, for a new spool file.
     pub(crate) fn forget_reported(&mut self) {
         self.security.last = StreamSecurity::Plain;
@@ -358,7 +381,7 @@ impl RtpStream {
             let earliest = at.offset(-MAX_JUDGED_NS);
             news.payloads_since = payload.is_judged.then(|| payload.first_at.max(earliest).min(at));
         }
-        let security = negotiation.security_of_flow(self.sender, (self.src, self.dst));
+        let security = negotiation.security_of_flow(self.sender, self.flow());
         if self.security.last != security {
             let since =
                 if self.security.is_unsettled { self.received.stats.first_at().unwrap_or(at).min(at) } else { at };
@@ -400,7 +423,7 @@ impl RtpStream {
     /// Returns whether this stream is audio of a known format on the same flow as another stream.
     fn is_audio_beside(&self, other: &Self) -> bool {
         self.ssrc != other.ssrc
-            && (self.src, self.dst) == (other.src, other.dst)
+            && self.flow() == other.flow()
             && self.formats.uses.iter().any(|p| p.packets > 0 && p.voice().is_some())
     }
 
@@ -437,15 +460,18 @@ impl RtpStream {
         is_event
             && !self.formats.doubt.own_numbers
             && packet.payload.len() > MAX_EVENT_BYTES
-            && negotiation.security_of_flow(self.sender, (self.src, self.dst)) == StreamSecurity::Plain
-            && negotiation.own_format(self.sender, packet.pt).is_some_and(|own| !own.is(Codec::TelephoneEvent))
+            && negotiation.security_of_flow(self.sender, self.flow()) == StreamSecurity::Plain
+            && negotiation
+                .own_format(self.sender, self.flow(), packet.pt)
+                .is_some_and(|own| !own.is(Codec::TelephoneEvent))
     }
 
     /// Makes `pt` the current payload type, with the format of the negotiation as it is now.
     fn look_up_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
-        let own = if self.formats.doubt.own_numbers { negotiation.own_format(self.sender, pt) } else { None };
-        let announced = own.or_else(|| negotiation.payload_format(self.sender, pt));
+        let (sender, flow) = (self.sender, self.flow());
+        let own = if self.formats.doubt.own_numbers { negotiation.own_format(sender, flow, pt) } else { None };
+        let announced = own.or_else(|| negotiation.payload_format(sender, flow, pt));
         self.raise_doubt(pt, announced.as_ref(), negotiation);
         let judged = self.judged_format(pt).cloned();
         let is_judged = judged.is_some();
@@ -454,7 +480,7 @@ impl RtpStream {
         let redundant = format.as_ref().filter(|f| f.is(Codec::Red)).map_or("", |f| &f.fmtp);
         let within = redundancy::payload_types(redundant)
             .filter(|p| *p != pt)
-            .map(|p| (p, negotiation.payload_format(self.sender, p)));
+            .map(|p| (p, negotiation.payload_format(sender, flow, p)));
         let within: Vec<_> = within.collect();
         match self.formats.uses.iter().position(|p| p.pt == pt) {
             Some(index) => {
@@ -510,7 +536,7 @@ impl RtpStream {
             return;
         }
         self.formats.doubt.judges.retain(|judge| judge.pt() != pt);
-        let is_plain = negotiation.security_of_flow(self.sender, (self.src, self.dst)) == StreamSecurity::Plain;
+        let is_plain = negotiation.security_of_flow(self.sender, self.flow()) == StreamSecurity::Plain;
         if !is_plain
             || self.formats.doubt.judges.len() >= MAX_JUDGES
             || announced.is_some_and(|format| format.is(Codec::Red))
@@ -518,7 +544,7 @@ impl RtpStream {
             return;
         }
         let no_audio = announced.is_none_or(|format| format.is(Codec::TelephoneEvent));
-        let others = negotiation.own_format(self.sender, pt).into_iter();
+        let others = negotiation.own_format(self.sender, self.flow(), pt).into_iter();
         let any = if no_audio { negotiation.formats() } else { Vec::new() };
         self.formats.doubt.judges.extend(PayloadJudge::new(pt, announced, others.chain(any)));
     }
@@ -601,6 +627,9 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
 
 /// Longest time that a verdict applies to the past, ns. The spool reader can sort entries that are late by this time.
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
+/// Time without a packet after which a stream can give way to another source. No packet of the stream is on its way any
+/// more, and rendering takes no packet of the new source for a late one.
+const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 /// Most payload types in doubt. A device offers two or three dynamic payload types.
 const MAX_JUDGES: usize = 8;
 /// Most payload types of a stream. More types mean that the packets are not RTP.

@@ -50,6 +50,12 @@ impl DecidedStreams {
     pub(super) fn handle_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Stream { stream, src, dst, ssrc, side } => {
+                if let Some(known) = self.streams.get(stream)
+                    && known.ssrc != *ssrc
+                {
+                    // The stream continues as another source.
+                    self.by_flow.remove(&(*src, *dst, known.ssrc));
+                }
                 self.by_flow.insert((*src, *dst, *ssrc), *stream);
                 let known = self.streams.entry(*stream).or_insert_with(|| DecidedStream {
                     side: *side,
@@ -59,11 +65,11 @@ impl DecidedStreams {
                     protection: StreamProtection::Plain,
                     former_keys: None,
                 });
-                known.side = *side;
+                (known.side, known.ssrc) = (*side, *ssrc);
             }
-            Decision::FurtherLine { stream } => {
+            Decision::FurtherLine { stream, line } => {
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.layer = MixLayer::Further;
+                    known.layer = MixLayer::Further { line: *line };
                 }
             }
             Decision::Payload { stream, pt, format } => {

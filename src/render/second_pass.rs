@@ -85,7 +85,7 @@ impl<'a> RenderPass<'a> {
         let player = self
             .players
             .entry(number)
-            .or_insert_with(|| StreamPlayer::new(MixTarget { channel, layer: known.layer, rank }, self.paths));
+            .or_insert_with(|| StreamPlayer::new(MixTarget { channel, layer: known.layer, rank }, known.ssrc, self.paths));
         let mut context =
             PlayContext { plan: self.plan, buffer: &mut self.buffer, report: &mut self.report.sides[channel] };
         let inputs = StreamInputs { known, plan: self.plan.streams.get(&number) };

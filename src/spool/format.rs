@@ -182,8 +182,8 @@ pub(crate) const fn padded(len: usize) -> usize {
     len.next_multiple_of(4)
 }
 
-/// Largest block, bytes. The largest block that the spool writes is a packet of 64 KiB; decisions are far smaller.
-pub(crate) const MAX_BLOCK: usize = 256 * 1024;
+/// Largest block, bytes. The largest block that the spool writes is the end of a leg: 4,096 streams have 350 bytes each.
+pub(crate) const MAX_BLOCK: usize = 2 * 1024 * 1024;
 /// Block type of a section header block.
 pub(crate) const SECTION: u32 = 0x0A0D_0D0A;
 /// Block type of an interface description block.

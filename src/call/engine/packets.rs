@@ -148,7 +148,8 @@ impl Engine {
         twin.is_some_and(|twin| twin.has_packet(packet))
     }
 
-    /// Begins a stream of a leg. Returns its index, or `None` if there are too many streams.
+    /// Begins a stream of a leg. Returns its index. If there are too many streams, one of the same flow that rests
+    /// continues as the new one; returns `None` if none rests.
     #[cold]
     fn begin_stream(
         &mut self,
@@ -161,9 +162,12 @@ impl Engine {
         let flow = (datagram.src, datagram.dst);
         let (leg, call) = self.table.leg_and_call_mut(route.slot)?;
         if leg.media.streams().len() >= MAX_STREAMS || !has_room {
-            self.counters.rtp_refused += 1;
-            leg.media.refuse_packet();
-            return None;
+            let resting = leg.media.continue_resting(flow, datagram.at, ssrc, copies);
+            if resting.is_none() {
+                self.counters.rtp_refused += 1;
+                leg.media.refuse_packet();
+            }
+            return resting;
         }
         if leg.has_moved(flow.0, route.sender) {
             leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
@@ -173,8 +177,8 @@ impl Engine {
         match leg.dialog.negotiation.line_use(route.sender, flow) {
             AudioLineUse::Voice => {}
             AudioLineUse::OtherParty => stream.side = route.sender.other(),
-            AudioLineUse::Further => {
-                stream.is_further = true;
+            AudioLineUse::Further { line } => {
+                stream.line = line;
                 // Alone it is the voice of its side, as it would be on the first m-line.
                 if leg.media.streams().iter().any(|s| s.sender == route.sender) {
                     call.notes.note_problem(ProblemKind::SecondAudioLine);
@@ -231,8 +235,8 @@ impl Engine {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
                 sink.decide(leg.id, at, &Decision::Stream { stream: index, src, dst, ssrc, side });
                 stream.origin(index).into_iter().for_each(|origin| sink.decide(leg.id, at, &origin));
-                if stream.is_further {
-                    sink.decide(leg.id, at, &Decision::FurtherLine { stream: index });
+                if stream.line > 0 {
+                    sink.decide(leg.id, at, &Decision::FurtherLine { stream: index, line: stream.line });
                 }
             }
             let news = stream.take_update(&leg.dialog.negotiation, changed, at);

@@ -30,13 +30,14 @@ use super::rtp_clock::TimestampUnwrapper;
 use super::srtp::SrtpStream;
 use crate::call::decision::PayloadFormat;
 use crate::codec::SilenceBehavior;
-use crate::net::PayloadType;
+use crate::net::{PayloadType, Ssrc};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
 /// The player of one stream.
 pub(super) struct StreamPlayer {
     target: MixTarget,
+    ssrc: Ssrc,
     unwrapper: TimestampUnwrapper,
     decoders: Vec<FormatDecoder>,
     order: SequenceOrder,
@@ -93,10 +94,11 @@ pub(super) struct StreamInputs<'a> {
 }
 
 impl StreamPlayer {
-    /// Returns a player that writes to a channel.
-    pub(super) fn new(target: MixTarget, paths: PlayPaths) -> Self {
+    /// Returns a player of a source that writes to a channel.
+    pub(super) fn new(target: MixTarget, ssrc: Ssrc, paths: PlayPaths) -> Self {
         Self {
             target,
+            ssrc,
             unwrapper: TimestampUnwrapper::default(),
             decoders: Vec::new(),
             order: SequenceOrder::default(),
@@ -122,6 +124,9 @@ impl StreamPlayer {
         StreamInputs { known, plan }: StreamInputs<'_>,
         context: &mut PlayContext<'_>,
     ) {
+        if known.ssrc != self.ssrc {
+            self.continue_as(known.ssrc, context);
+        }
         let format = known.formats.get(&head.pt).and_then(Option::as_ref);
         let clock = format.zip(plan).map(|(format, plan)| plan.clock(head.pt, format));
         let counted = matches!(clock, Some(MediaClock::Counted { .. }));
@@ -178,6 +183,13 @@ impl StreamPlayer {
             self.queue.insert(sequence, item);
             self.release(arrival.at, context);
         }
+    }
+
+    /// Ends the sound of the source so far, because the stream continues as another one. Only the tracks of the plan go on.
+    #[cold]
+    fn continue_as(&mut self, ssrc: Ssrc, context: &mut PlayContext<'_>) {
+        self.finish(context);
+        *self = Self { unwrapper: std::mem::take(&mut self.unwrapper), ..Self::new(self.target, ssrc, self.paths) };
     }
 
     /// Plays the packets that have waited long enough for earlier packets. Continues comfort noise up to `finished`,
