@@ -34,6 +34,10 @@ pub(super) struct TimelineFit {
     tracks: u64,
     /// The largest change of the lag within a track, ns.
     wander_ns: i64,
+    /// The largest change of the lag between two pauses of the sender, ns.
+    run_wander_ns: i64,
+    /// Number of pauses within tracks.
+    pauses: u64,
     /// The longest duration of a track from its first to its last packet, ns.
     span_ns: i64,
 }
@@ -45,6 +49,8 @@ impl TimelineFit {
             packets: tracks.iter().map(|track| u64::from(track.packets())).sum(),
             tracks: tracks.len() as u64,
             wander_ns: tracks.iter().map(LagTrack::wander_ns).max().unwrap_or(0),
+            run_wander_ns: tracks.iter().map(LagTrack::wander_between_pauses_ns).max().unwrap_or(0),
+            pauses: tracks.iter().map(LagTrack::pauses).sum(),
             span_ns: tracks.iter().filter_map(LagTrack::span).map(|(from, to)| to - from).max().unwrap_or(0),
         }
     }
@@ -64,7 +70,13 @@ impl TimelineFit {
     /// lag changes less.
     pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
         let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
-        fewer_tracks || (self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns)
+        let is_steadier = self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns;
+        // Counted packets have no pauses: each begins a new track. Then only the time between pauses is compared. Delays of
+        // the network are in both timelines.
+        let is_steadier_between_pauses = self.tracks <= other.tracks + other.pauses
+            && other.run_wander_ns > JITTER_NS
+            && self.run_wander_ns * 2 < other.run_wander_ns;
+        fewer_tracks || is_steadier || is_steadier_between_pauses
     }
 
     /// Returns the number of packets in all tracks.

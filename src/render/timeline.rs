@@ -110,8 +110,17 @@ impl LagTrack {
 
     /// Returns the difference between the largest and the smallest of the bins' smallest lags, ns.
     pub(super) fn wander_ns(&self) -> i64 {
-        let lags = || self.bins.iter().filter(|bin| bin.packets >= MIN_BIN_PACKETS).map(|bin| bin.min_lag);
-        lags().max().zip(lags().min()).map_or(0, |(most, least)| most.saturating_sub(least))
+        wander_ns(&self.bins)
+    }
+
+    /// Returns the largest such difference between two pauses, ns.
+    pub(super) fn wander_between_pauses_ns(&self) -> i64 {
+        self.bins.chunk_by(|bin, next| !is_pause(bin, next)).map(wander_ns).max().unwrap_or(0)
+    }
+
+    /// Returns the number of pauses.
+    pub(super) fn pauses(&self) -> u64 {
+        self.bins.windows(2).filter(|pair| is_pause(&pair[0], &pair[1])).count() as u64
     }
 
     /// Computes the timeline from the bins collected so far.
@@ -126,6 +135,15 @@ impl LagTrack {
                 .collect(),
         }
     }
+}
+
+fn wander_ns(bins: &[LagBin]) -> i64 {
+    let lags = || bins.iter().filter(|bin| bin.packets >= MIN_BIN_PACKETS).map(|bin| bin.min_lag);
+    lags().max().zip(lags().min()).map_or(0, |(most, least)| most.saturating_sub(least))
+}
+
+fn is_pause(bin: &LagBin, next: &LagBin) -> bool {
+    next.first_at - bin.last_at > PAUSE_NS
 }
 
 impl LagTimeline {
@@ -243,6 +261,8 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
 /// Distance in time, ns, over which the smallest lag is searched before and after a packet. Longer delays are rare, and
 /// drift (500 ppm) is 1 ms in this time.
 const WINDOW_NS: i64 = 2_000_000_000;
+/// Time without a packet, ns, after which the lag may be another one: a hold, or a talk spurt that ended.
+const PAUSE_NS: i64 = 200_000_000;
 /// Length of a bin, ns.
 const BIN_NS: i64 = 500_000_000;
 /// Smallest lasting change of the lag, ns, that is a step and not drift.
