@@ -5,6 +5,9 @@
 //! the client announces in its SDP. If the mirror showed the allocation and the channel binding, the unwrapped packet
 //! gets the relayed address and the peer's address, as on the other side of the server. Otherwise it keeps those of the
 //! client and of the server.
+//!
+//! Over TCP, only messages that are whole within a segment are read. A client sends each packet of voice as it is spoken,
+//! so that it has a segment of its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -143,6 +146,24 @@ impl TurnRelays {
     fn client(&self, (client, server): (Endpoint, Endpoint)) -> Endpoint {
         self.relayed.get((client, server)).unwrap_or(client)
     }
+}
+
+/// Splits the first message off the bytes of a TCP segment. Returns the message and the rest; `None` if the bytes do not
+/// begin with a whole message.
+pub(super) fn split_message(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, padded) = match data.first()? {
+        0x40..=0x4f => {
+            // Over TCP, ChannelData is padded to four bytes (RFC 8656 section 12.5).
+            let length = 4 + usize::from(be16(data, 2)?);
+            (length, length.next_multiple_of(4))
+        }
+        0x00 | 0x01 if be32(data, 4) == Some(MAGIC_COOKIE) => {
+            let length = STUN_HEADER_BYTES + usize::from(be16(data, 2)?);
+            (length, length)
+        }
+        _ => return None,
+    };
+    Some((data.get(..length)?, data.get(padded..).unwrap_or_default()))
 }
 
 /// Returns whether the bytes can be RTP or RTCP: version 2, and at least the length of an RTCP header.
@@ -284,6 +305,21 @@ mod tests {
         assert_eq!(unwrapped(&mut relays, (server(), client()), &data), Some((peer, client())));
         for cut in 0..send.len() {
             assert_eq!(relays.handle((client(), server()), &send[..cut], send.len()), None, "{cut} bytes");
+        }
+    }
+
+    #[test]
+    fn messages_of_a_tcp_segment_are_split() {
+        let (first, second) = (channel_data(0x4001, &RTP, 2), stun(DATA_INDICATION, &[(DATA, RTP.to_vec())]));
+        let segment = [&first[..], &second, &first[..10]].concat();
+        let (message, rest) = split_message(&segment).expect("whole");
+        assert_eq!(message, channel_data(0x4001, &RTP, 0));
+        let (message, rest) = split_message(rest).expect("whole");
+        assert_eq!((message, split_message(rest)), (&second[..], None));
+        // The last message without its padding, and other protocols on TCP.
+        assert_eq!(split_message(&first[..18]), Some((&first[..18], &[][..])));
+        for other in [&b"INVITE sip:a@b SIP/2.0\r\n"[..], b"GET / HTTP/1.1\r\n", &[0x16, 3, 1, 0, 9], &[0, 1, 0, 0]] {
+            assert_eq!(split_message(other), None);
         }
     }
 

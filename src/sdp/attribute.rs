@@ -67,6 +67,8 @@ pub struct IceCandidate {
     pub ip: IpAddr,
     /// UDP port of the candidate.
     pub port: u16,
+    /// Related address of a reflexive or relayed candidate, e.g. that of the client at its TURN server.
+    pub related: Option<(IpAddr, u16)>,
 }
 
 impl IceCandidate {
@@ -76,7 +78,9 @@ impl IceCandidate {
         let udp = words.next()?.eq_ignore_ascii_case("udp");
         let ip = ip(words.nth(1)?)?;
         let port = words.next()?.parse().ok()?;
-        udp.then_some(Self { component, ip, port })
+        let mut related = words.skip_while(|word| !word.eq_ignore_ascii_case("raddr"));
+        let related = related.nth(1).and_then(self::ip).zip(related.nth(1).and_then(|port| port.parse().ok()));
+        udp.then_some(Self { component, ip, port, related })
     }
 }
 

@@ -48,7 +48,10 @@ fn media_level_values_override_session_level_values() {
     assert_eq!(audio.mid.as_deref(), Some("a"));
     assert_eq!(audio.extmap[0].id, 1);
     // Candidates over TCP or with a host name are ignored.
-    assert_eq!(audio.candidates, [IceCandidate { component: 1, ip: ip("192.0.2.9").unwrap(), port: 5100 }]);
+    assert_eq!(
+        audio.candidates,
+        [IceCandidate { component: 1, ip: ip("192.0.2.9").unwrap(), port: 5100, related: None }]
+    );
 
     assert!(video.is_refused());
     assert_eq!((video.connection, video.direction), (ip("192.0.2.1"), MediaDirection::SendOnly));

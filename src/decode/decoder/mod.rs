@@ -13,7 +13,7 @@ use super::fragments::{
 use super::output::{DecodedItem, DecodedSink, UdpDatagram};
 use super::tcp::{self, TcpFlow, TcpLimits, TcpReassembler, TcpSegment};
 use super::tunnels::{self, DetectedTunnel, TunnelKind, TunnelPayload};
-use super::turn::TurnRelays;
+use super::turn::{self, TurnRelays};
 use crate::capture::{CapturedFrame, LinkType};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -468,11 +468,32 @@ impl FrameDecoder {
             payload: bytes,
             missing: payload.wire_len - header_len - bytes.len(),
         };
+        self.relayed_over_tcp(&segment, sink);
         let offset = payload.packet.len().saturating_sub(payload.bytes.len());
         if self.tcp.is_of_interest(&segment) && self.is_copy(context, payload.packet, Some((6, offset))) {
             return;
         }
         self.tcp.handle(&segment, &mut self.counters, sink);
+    }
+
+    /// Passes on the media that the messages of TURN in a segment relay.
+    fn relayed_over_tcp(&mut self, segment: &TcpSegment<'_>, sink: &mut DecodedSink<'_>) {
+        let TcpFlow { src, dst } = segment.flow;
+        let mut rest = segment.payload;
+        while let Some((message, after)) = turn::split_message(rest) {
+            rest = after;
+            if let Some(relayed) = self.turn.handle((src, dst), message, message.len()) {
+                self.counters.tunnels.turn += 1;
+                sink(DecodedItem::Datagram(UdpDatagram {
+                    at: segment.at,
+                    src: relayed.src,
+                    dst: relayed.dst,
+                    payload: relayed.payload,
+                    wire_len: relayed.wire_len as u32,
+                    interface: segment.interface,
+                }));
+            }
+        }
     }
 
     /// Returns whether this packet was already delivered by the mirror a moment ago. A reassembled packet has no bytes
