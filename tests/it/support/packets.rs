@@ -190,10 +190,14 @@ pub fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, id: u16, payload: &[u8]) -
 /// Returns an IPv6 packet between two addresses that end in these bytes; `next` is the type of the first header in
 /// `payload`.
 pub fn ipv6(src: u8, dst: u8, next: u8, payload: &[u8]) -> Vec<u8> {
+    let [src, dst] = [src, dst].map(|last| [0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    ipv6_between(src, dst, next, payload)
+}
+
+/// An IPv6 packet; `next` is the first header in `payload`.
+pub fn ipv6_between(src: [u8; 16], dst: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0x60, 0, 0, 0, (payload.len() >> 8) as u8, payload.len() as u8, next, 64];
-    for last in [src, dst] {
-        out.extend([0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
-    }
+    out.extend([src, dst].as_flattened());
     out.extend_from_slice(payload);
     out
 }

@@ -3,6 +3,7 @@
 //! The voices are noise that never repeats, so each piece of a recording identifies the time at which it was sent. SIP,
 //! addresses and mu-law are written here: no code is shared with the code under test.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use callspan::call::Engine;
@@ -15,6 +16,9 @@ use callspan::recording::{FolderLayout, Recorder, config::Config as RecordingCon
 use callspan::spool::memory::MemorySpool;
 use callspan::spool::{LegSource, LegStore};
 use callspan::time::Timestamp;
+
+use super::captures::replay_packets;
+use super::packets::{self, CapturedFrame};
 
 /// Beginning of every call: 2026-11-23T07:00:00Z.
 pub const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
@@ -38,6 +42,8 @@ pub struct SentDatagram {
 pub struct MirroredTraffic {
     pub packets: Vec<SentDatagram>,
     cseq: u32,
+    /// True if the newest offer is one of the callee.
+    is_callee_offering: bool,
 }
 
 /// One RTP packet.
@@ -76,7 +82,7 @@ pub fn describe(side: Side, audio: &str) -> String {
 impl MirroredTraffic {
     /// Begins a call: INVITE at 0 ms, answered at 1,000 ms, which is sample 0 of the recording.
     pub fn answered() -> Self {
-        let mut wire = Self { packets: Vec::new(), cseq: 1 };
+        let mut wire = Self { cseq: 1, ..Self::default() };
         wire.invite(0.0, "");
         wire.answer(1_000.0);
         wire
@@ -124,28 +130,52 @@ impl MirroredTraffic {
     pub fn offer(&mut self, ms: f64, body: &str) {
         let to_tag = if self.cseq == 0 { "" } else { ";tag=b" };
         self.cseq += 1;
+        self.is_callee_offering = false;
         let cseq = (self.cseq, "INVITE", to_tag);
         self.message(ms, Side::Caller, "INVITE sip:102@10.0.0.2 SIP/2.0", cseq, "", ("application/sdp", body));
     }
 
-    /// The callee accepts the newest offer with this session description.
-    pub fn accept(&mut self, ms: f64, body: &str) {
-        let number = self.cseq;
-        let cseq = (number, "INVITE", ";tag=b");
-        self.message(ms, Side::Callee, "SIP/2.0 200 OK", cseq, "", ("application/sdp", body));
-        self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
+    /// An in-dialog INVITE of a side with this description.
+    pub fn offer_of(&mut self, side: Side, ms: f64, body: &str) {
+        if side == Side::Caller {
+            return self.offer(ms, body);
+        }
+        self.cseq += 1;
+        self.is_callee_offering = true;
+        let cseq = (self.cseq, "INVITE", ";tag=b");
+        self.message(ms, Side::Callee, "INVITE sip:101@10.0.0.1 SIP/2.0", cseq, "", ("application/sdp", body));
     }
 
-    /// The callee refuses the newest offer.
-    pub fn refuse(&mut self, ms: f64, status: &str) {
+    /// The other side takes the newest offer, with this description.
+    pub fn accept(&mut self, ms: f64, body: &str) {
+        self.end_offer(ms, "200 OK", ("application/sdp", body));
+    }
+
+    /// Answers the newest offer, and acknowledges the answer.
+    fn end_offer(&mut self, ms: f64, status: &str, body: (&str, &str)) {
         let number = self.cseq;
-        self.message(ms, Side::Callee, &format!("SIP/2.0 {status}"), (number, "INVITE", ";tag=b"), "", ("", ""));
-        self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
+        let (by, ack) = match self.is_callee_offering {
+            true => (Side::Callee, "ACK sip:101@10.0.0.1 SIP/2.0"),
+            false => (Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0"),
+        };
+        self.message(ms, by.other(), &format!("SIP/2.0 {status}"), (number, "INVITE", ";tag=b"), "", body);
+        self.message(ms + 1.0, by, ack, (number, "ACK", ";tag=b"), "", ("", ""));
+    }
+
+    /// A telephone of the callee answers the INVITE provisionally, with its tag and description.
+    pub fn provisional(&mut self, ms: f64, tag: &str, body: &str) {
+        let cseq = (1, "INVITE", &*format!(";tag={tag}"));
+        self.message(ms, Side::Callee, "SIP/2.0 183 Session Progress", cseq, "", ("application/sdp", body));
+    }
+
+    /// The other side refuses the newest offer.
+    pub fn refuse(&mut self, ms: f64, status: &str) {
+        self.end_offer(ms, status, ("", ""));
     }
 
     /// Begins a call without its first messages: its next INVITE is an in-dialog request.
     pub fn under_way() -> Self {
-        Self { packets: Vec::new(), cseq: 7 }
+        Self { cseq: 7, ..Self::default() }
     }
 
     pub fn info(&mut self, ms: f64, head: &str, (kind, body): (&str, &str)) {
@@ -171,9 +201,15 @@ impl MirroredTraffic {
         (kind, body): (&str, &str),
     ) {
         let kind = if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
+        let is_of_callee = (from == Side::Callee) != start.starts_with("SIP/2.0");
+        let parties = match is_of_callee {
+            true => format!("From: <sip:102@10.0.0.2>{to_tag}\r\nTo: <sip:101@10.0.0.1>;tag=a"),
+            false => format!("From: <sip:101@10.0.0.1>;tag=a\r\nTo: <sip:102@10.0.0.2>{to_tag}"),
+        };
+        let host = if is_of_callee { "10.0.0.2" } else { "10.0.0.1" };
         let text = format!(
-            "{start}\r\nVia: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK{number}{method}\r\n\
-             From: <sip:101@10.0.0.1>;tag=a\r\nTo: <sip:102@10.0.0.2>{to_tag}\r\nCall-ID: made-up@10.0.0.1\r\n\
+            "{start}\r\nVia: SIP/2.0/UDP {host}:5060;branch=z9hG4bK{number}{method}\r\n\
+             {parties}\r\nCall-ID: made-up@10.0.0.1\r\n\
              CSeq: {number} {method}\r\nContact: <sip:x@10.0.0.1>\r\n{head}{kind}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -380,6 +416,32 @@ pub fn record(wire: MirroredTraffic) -> RecordedCall {
     let mut stage = EngineWithSpool::new(Config::default());
     stage.play(&wire.sorted());
     stage.finish()
+}
+
+/// The frames of packets: UDP over IPv4 or IPv6 in Ethernet.
+pub fn frames(packets: &[SentDatagram]) -> Vec<CapturedFrame> {
+    let frame = |(id, packet): (usize, &SentDatagram)| {
+        let udp = packets::udp(packet.src.port(), packet.dst.port(), &packet.payload);
+        let data = match (packet.src.ip(), packet.dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                packets::ethernet(0x0800, &packets::ipv4(src.octets(), dst.octets(), 17, id as u16, &udp))
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                packets::ethernet(0x86dd, &packets::ipv6_between(src.octets(), dst.octets(), 17, &udp))
+            }
+            ends => panic!("one version of IP, not {ends:?}"),
+        };
+        CapturedFrame { at_ns: packet.at.as_nanos(), data }
+    };
+    packets.iter().enumerate().map(frame).collect()
+}
+
+/// A whole call from a capture of these frames.
+pub fn record_frames(frames: &[CapturedFrame]) -> RecordedCall {
+    let result = replay_packets(frames);
+    let record = result.only().clone();
+    let frames = record.recordings.first().map(|file| wav(Path::new(&file.path))).unwrap_or_default();
+    RecordedCall { record, frames, spools: Vec::new(), _folder: Some(result.out) }
 }
 
 pub fn wav(path: &Path) -> Vec<[i16; 2]> {

@@ -164,7 +164,7 @@ fn frame(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     out
 }
 
-/// Replaces 10.9.0.N by fd09::N in the packets and in SIP and SDP. UDP only.
+/// 10.9.0.N and 10.0.0.N become fd09::N, in the packets and in what SIP and SDP say. UDP only.
 pub fn ipv6(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let change = |p: &CapturedFrame| {
         let (_, _, payload) = udp_of(&p.data)?;
@@ -179,12 +179,8 @@ pub fn ipv6(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
 fn ipv6_text(payload: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(payload.to_vec()).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let (mut head, mut body) = (head.to_owned(), body.replace("IN IP4", "IN IP6"));
-    // The longer ones first, because 10.9.0.1 is the beginning of 10.9.0.11.
-    for last in [13, 12, 11, 2, 1] {
-        head = head.replace(&format!("10.9.0.{last}"), &format!("[fd09::{last:x}]"));
-        body = body.replace(&format!("10.9.0.{last}"), &format!("fd09::{last:x}"));
-    }
+    let body = with_ipv6(&body.replace("IN IP4", "IN IP6"), |last| format!("fd09::{last:x}"));
+    let mut head = with_ipv6(head, |last| format!("[fd09::{last:x}]"));
     let length = head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-length")).map(str::to_owned);
     if let Some(line) = length {
         let (name, _) = line.split_once(':').unwrap();
@@ -193,7 +189,21 @@ fn ipv6_text(payload: &[u8]) -> Vec<u8> {
     format!("{head}\r\n\r\n{body}").into_bytes()
 }
 
-/// Replaces the UDP port `from` by `to` in the packets only; the SIP messages stay.
+/// Replaces the addresses 10.9.0.N and 10.0.0.N of a text.
+fn with_ipv6(text: &str, host: impl Fn(u8) -> String) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = ["10.9.0.", "10.0.0."].iter().filter_map(|prefix| rest.find(prefix)).min() {
+        let (before, found) = rest.split_at(at);
+        let last = &found["10.9.0.".len()..];
+        let digits = last.find(|c: char| !c.is_ascii_digit()).unwrap_or(last.len());
+        out.push_str(before);
+        out.push_str(&host(last[..digits].parse().unwrap()));
+        rest = &last[digits..];
+    }
+    out + rest
+}
+
+/// Every UDP port `from` is `to` instead, in the packets alone: what SIP says of itself stays.
 pub fn moved_port(packets: &[CapturedFrame], from: u16, to: u16) -> Vec<CapturedFrame> {
     let change = |p: &CapturedFrame| {
         let mut data = p.data.clone();

@@ -45,7 +45,7 @@ fn clock_set_back_during_a_call_loses_nothing() {
     let mut wrong = Vec::new();
     for call in ["g711u_direct", "hold_resume_direct", "opus_direct"] {
         let before = Unchanged::of(call);
-        for seed in 0..seeds(6) {
+        for seed in seeds(6) {
             let mut random = Rng::with_seed(seed);
             let mut changed = frames(call);
             let (first, last) = (message(&changed, "ACK"), message(&changed, "BYE"));
@@ -98,7 +98,7 @@ fn clock_set_back_around_the_answer_moves_the_sound_with_it() {
 fn disorder_and_pauses_are_no_clock_steps() {
     let before = Unchanged::of("g711u_direct");
     let mut wrong = Vec::new();
-    for seed in 0..seeds(4) {
+    for seed in seeds(4) {
         let mut random = Rng::with_seed(seed);
         let mut changed = frames("g711u_direct");
         let (first, last) = (message(&changed, "ACK") + 50, message(&changed, "BYE"));
@@ -129,7 +129,7 @@ fn disorder_and_pauses_are_no_clock_steps() {
 fn line_that_fails_for_a_moment_is_no_clock_step() {
     let ended_at = replay_bytes(&[write_pcap(packets::ETHERNET, &frames("g711u_direct"))]).only().ended_at;
     let mut wrong = Vec::new();
-    for seed in 0..seeds(4) {
+    for seed in seeds(4) {
         let mut random = Rng::with_seed(seed);
         let mut changed = frames("g711u_direct");
         let pause = message(&changed, "ACK") + 50 + random.usize(0..200);
@@ -154,7 +154,7 @@ fn line_that_fails_for_a_moment_is_no_clock_step() {
 fn joined_captures_that_overlap_show_no_clock_step() {
     let before = Unchanged::of("g711u_direct");
     let mut wrong = Vec::new();
-    for seed in 0..seeds(4) {
+    for seed in seeds(4) {
         let mut random = Rng::with_seed(seed);
         let whole = frames("g711u_direct");
         let first = message(&whole, "ACK") + 200;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use callspan::call::record::{CallVerdict, ProblemKind};
 use fastrand::Rng;
 
+use super::generated::seeds;
 use super::{channels, differences, recorded_channels};
 use crate::support::captures::{ReplayResult, frames, is_rtp, replay_packets};
 use crate::support::packets::CapturedFrame;
@@ -21,8 +22,8 @@ const VARIABLE_CALLS: &[&str] = &["amr_direct", "opus_direct", "speex_wb_direct"
 
 #[test]
 fn packets_that_leave_two_at_a_time_stay_in_place() {
-    for (n, call) in VARIABLE_CALLS.iter().enumerate() {
-        let mut random = Rng::with_seed(n as u64);
+    for (call, seed) in calls(VARIABLE_CALLS) {
+        let mut random = Rng::with_seed(seed);
         let (first, count) = (random.usize(0..2), *random.choice(&[10, 50, usize::MAX]).unwrap());
         let late_ns = random.i64(0..1_000_000);
         let changed = each_rtp(call, |packet| {
@@ -36,8 +37,8 @@ fn packets_that_leave_two_at_a_time_stay_in_place() {
 
 #[test]
 fn padding_is_not_sound() {
-    for (n, call) in CALLS.iter().enumerate() {
-        let mut random = Rng::with_seed(100 + n as u64);
+    for (call, seed) in calls(CALLS) {
+        let mut random = Rng::with_seed(100 + seed);
         let bytes = random.u8(20..41);
         let changed = each_rtp(call, |packet| {
             packet.edit(|rtp| {
@@ -52,8 +53,8 @@ fn padding_is_not_sound() {
 
 #[test]
 fn stamps_that_leap_while_packets_come_evenly_move_nothing() {
-    for (n, call) in ["g711u_direct", "opus_direct", "gsm_direct"].iter().enumerate() {
-        let mut random = Rng::with_seed(200 + n as u64);
+    for (call, seed) in calls(&["g711u_direct", "opus_direct", "gsm_direct"]) {
+        let mut random = Rng::with_seed(200 + seed);
         let (each, ms) = (random.usize(20..60), random.u32(2..5) * 10);
         let ticks = ms * if call.starts_with("opus") { 48 } else { 8 };
         let changed = each_rtp(call, |packet| {
@@ -69,8 +70,8 @@ fn stamps_that_leap_while_packets_come_evenly_move_nothing() {
 
 #[test]
 fn new_source_for_each_prompt_loses_nothing() {
-    for seed in 300..302 {
-        let mut random = Rng::with_seed(seed);
+    for seed in seeds(2) {
+        let mut random = Rng::with_seed(300 + seed);
         let each = random.usize(10..20);
         let changed = each_rtp("g711u_direct", |packet| {
             let ssrc = ((packet.number / each) as u32).wrapping_mul(0x9E37_79B9);
@@ -96,6 +97,11 @@ fn silent_second_source_does_not_replace_the_voice() {
     }
     changed.sort_by_key(|frame| frame.at_ns);
     assert_as_before("g711u_direct", &changed, &[]);
+}
+
+/// Calls with seeds: each call once, or as often as the number of seeds says.
+fn calls<'a>(names: &'a [&'a str]) -> impl Iterator<Item = (&'a str, u64)> {
+    seeds(names.len() as u64).map(|seed| (names[seed as usize % names.len()], seed))
 }
 
 /// One RTP packet of a call.

@@ -1,11 +1,14 @@
 //! Makes calls with two coded voices and compares their recordings with the voices.
 
+use std::ops::Range;
+
 use callspan::call::record::{CallRecord, CallVerdict, ProblemKind, Side};
 use fastrand::Rng;
 
 use super::super::judge::{FieldScore, judge};
+use super::setting::{CallSetting, CallStory};
 use crate::support::captures::fixture;
-use crate::support::phones::{MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media, record};
+use crate::support::phones::{MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media};
 use crate::support::score::halved;
 
 /// A voice in a codec: payloads, and the samples that an independent decoder made of them.
@@ -47,6 +50,8 @@ pub struct FieldCall {
     pub wire: MirroredTraffic,
     /// The sound of each side, caller first: pieces with their start in ms and their samples.
     truth: [Vec<(f64, Vec<i16>)>; 2],
+    descriptions: [String; 2],
+    setting: CallSetting,
 }
 
 impl CodedVoice {
@@ -89,7 +94,22 @@ impl CodedVoice {
         Self { payloads, packet_ms, ..self.clone() }
     }
 
-    /// Returns the same voice with each payload changed.
+    /// The voice with so many payloads in a packet. Only for codecs whose payloads need no head.
+    pub fn joined(&self, many: usize) -> Self {
+        let payloads = self.payloads.chunks_exact(many).map(<[Vec<u8>]>::concat).collect();
+        self.with_payloads(payloads, self.packet_ms * many as u32)
+    }
+
+    /// One of these fixtures, with one to three payloads in a packet where the codec allows it.
+    pub fn random(random: &mut Rng, names: &[&str]) -> Self {
+        let name = random.choice(names).unwrap();
+        let is_joinable =
+            ["pcm", "gsm", "g72", "ilbc"].iter().any(|prefix| name.starts_with(prefix)) && *name != "g729b";
+        let voice = Self::fixture(name);
+        if is_joinable { voice.joined(*random.choice(&[1, 1, 2, 3]).unwrap()) } else { voice }
+    }
+
+    /// The same voice with each payload changed.
     pub fn changed(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
         self.with_payloads(self.payloads.iter().map(|payload| change(payload)).collect(), self.packet_ms)
     }
@@ -136,7 +156,21 @@ impl FieldCall {
         let mut wire = MirroredTraffic::default();
         wire.offer(0.0, &offer);
         wire.accept(1_000.0, &answer);
-        Self { wire, truth: [Vec::new(), Vec::new()] }
+        let descriptions = [offer, answer];
+        Self { wire, truth: [Vec::new(), Vec::new()], descriptions, setting: CallSetting::default() }
+    }
+
+    /// The same call in these circumstances. Nothing was sent yet.
+    pub fn within(self, setting: CallSetting) -> Self {
+        let descriptions = self.descriptions.clone();
+        self.within_as(setting, &descriptions)
+    }
+
+    /// The same call in these circumstances, with other descriptions of the caller and the callee in its later messages.
+    pub fn within_as(mut self, setting: CallSetting, descriptions: &[String; 2]) -> Self {
+        setting.story.tell(&mut self.wire, descriptions);
+        self.setting = setting;
+        self
     }
 
     /// Begins a call in which both sides announce one voice under payload type 96.
@@ -147,10 +181,42 @@ impl FieldCall {
 
     /// Sends packets and adds their sound to the truth.
     pub fn send(&mut self, side: Side, packets: &[FieldPacket]) {
-        for packet in packets {
+        let packets = self.told(side, packets);
+        for packet in packets.iter().filter(|packet| packet.spoken_ms >= 1_000.0) {
             self.truth[side.channel()].push((packet.spoken_ms, packet.sound.clone()));
         }
-        self.send_unheard(side, packets);
+        self.send_unheard(side, &packets);
+    }
+
+    /// Returns the packets as the story of the call has them: without those of a hold, and with early media.
+    fn told(&self, side: Side, packets: &[FieldPacket]) -> Vec<FieldPacket> {
+        let mut held = 0;
+        let mut out = Vec::new();
+        for packet in packets {
+            if self.setting.story.is_silent_at(packet.spoken_ms) {
+                held += 1;
+            } else {
+                // A pause skips no sequence number.
+                out.push(FieldPacket { sequence: packet.sequence.wrapping_sub(held), ..packet.clone() });
+            }
+        }
+        if let (CallStory::EarlyMedia, Side::Callee, [first, second, ..]) = (self.setting.story, side, packets) {
+            let (step_ms, step) = (second.spoken_ms - first.spoken_ms, second.time.wrapping_sub(first.time));
+            // The fixture is repeated: what came before the first payload comes before it again.
+            let period = packets.iter().skip(1).position(|packet| packet.payload == first.payload).map_or(1, |n| n + 1);
+            let early = |n: u16| FieldPacket {
+                at_ms: first.at_ms - step_ms * f64::from(n),
+                spoken_ms: first.spoken_ms - step_ms * f64::from(n),
+                sequence: first.sequence.wrapping_sub(n),
+                time: first.time.wrapping_sub(step.wrapping_mul(n.into())),
+                payload: packets[(period - 1) - (usize::from(n) - 1) % period].payload.clone(),
+                sound: packets[(period - 1) - (usize::from(n) - 1) % period].sound.clone(),
+                ..first.clone()
+            };
+            let count = if step_ms >= 10.0 { (600.0 / step_ms) as u16 } else { 0 };
+            out.splice(0..0, (1..=count).rev().map(early));
+        }
+        out
     }
 
     /// Sends packets on the audio line with this port and adds their sound to the truth.
@@ -182,7 +248,7 @@ impl FieldCall {
     /// Ends the call at `ends_ms` and returns its record and the scores of both sides.
     pub fn scores(mut self, ends_ms: f64) -> (CallRecord, [FieldScore; 2]) {
         self.wire.bye(ends_ms);
-        let recorded = record(self.wire);
+        let recorded = self.setting.network.record(self.wire);
         let heard = channels_from_ms(&recorded, 1_000.0);
         let truth = self.truth.map(|pieces| laid(&pieces, heard[0].len()));
         (recorded.record, [0, 1].map(|n| judge(&heard[n], &truth[n], &truth[1 - n])))
@@ -221,9 +287,12 @@ impl FieldPacket {
     }
 }
 
-/// Returns the seeds of a generated test: `usual` seeds, or the number in the environment variable `CALLSPAN_SEEDS`.
-pub fn seeds(usual: u64) -> u64 {
-    std::env::var("CALLSPAN_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+/// Seeds of a generated test: `usual` ones, or those that the environment variable `CALLSPAN_SEEDS` says: a number
+/// (`300`) or a range (`5..6`).
+pub fn seeds(usual: u64) -> Range<u64> {
+    let text = std::env::var("CALLSPAN_SEEDS").unwrap_or_default();
+    let (first, end) = text.split_once("..").unwrap_or(("0", &text));
+    first.parse().unwrap_or(0)..end.parse().unwrap_or(usual)
 }
 
 /// Sets the payload type of all packets.

@@ -3,7 +3,9 @@
 use callspan::call::record::{ProblemKind, Side};
 use fastrand::Rng;
 
-use super::builder::{CodedVoice, FieldCall, assert_none, with_pt};
+use super::builder::{CodedVoice, FieldCall, assert_none, seeds, with_pt};
+use super::setting::{CallSetting, CallStory};
+use crate::support::phones::describe;
 
 /// Alignment of AMR payloads (RFC 4867).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +65,25 @@ fn amr_is_decoded_in_the_alignment_that_each_side_uses() {
     let fmtps =
         [("octet-align=1", ""), ("", "octet-align=1"), ("", ""), ("octet-align=0", "mode-set=7"), ("", "max-red=0")];
     let mut wrong = Vec::new();
-    for (seed, name) in ["amr_octets", "amr_dtx", "amrwb_octets", "amrwb_dtx"].repeat(3).into_iter().enumerate() {
-        let mut random = Rng::with_seed(seed as u64);
+    for seed in seeds(12) {
+        let mut random = Rng::with_seed(seed);
+        let name = *random.choice(&["amr_octets", "amr_dtx", "amrwb_octets", "amrwb_dtx"]).unwrap();
         let voice = CodedVoice::fixture(name);
         let frames = frames(&voice.payloads, if name.starts_with("amrwb") { &WIDE } else { &NARROW });
         let per_packet = random.usize(1..4);
         let (offer, answer) = random.choice(&fmtps).unwrap();
         let line = |fmtp: &str| format!("RTP/AVP 96\r\n{}", voice.lines(96, fmtp));
-        let mut call = FieldCall::answered(&line(offer), &line(answer));
+        let setting = CallSetting::random(&mut random);
+        // A hold or refresh leaves out the parameters.
+        let later = if random.bool() { ["", ""] } else { [*offer, *answer] };
+        let later = [Side::Caller, Side::Callee].map(|side| describe(side, &line(later[side.channel()])));
+        // Early media has the parameters of the answer.
+        let later = if matches!(setting.story, CallStory::EarlyMedia | CallStory::Forked) {
+            [describe(Side::Caller, &line(offer)), describe(Side::Callee, &line(answer))]
+        } else {
+            later
+        };
+        let mut call = FieldCall::answered(&line(offer), &line(answer)).within_as(setting, &later);
         let used =
             [Alignment::Bit, Alignment::Octet].map(|_| *random.choice(&[Alignment::Bit, Alignment::Octet]).unwrap());
         for (side, start) in [(Side::Caller, 0), (Side::Callee, frames.len() / 2 / per_packet)] {
@@ -78,7 +91,9 @@ fn amr_is_decoded_in_the_alignment_that_each_side_uses() {
             let voice = voice.with_payloads(payloads, 20 * per_packet as u32);
             call.send(side, &voice.packets(1_050.0, 4, start, &mut random));
         }
-        let name = format!("{name}, {per_packet} a packet, {used:?}, {offer:?}, {answer:?}");
+        let name = format!(
+            "seed {seed}: {name}, {per_packet} a packet, {used:?}, {offer:?}, {answer:?}, {later:?}, {setting:?}"
+        );
         wrong.extend(call.faults(&name, 5_200.0, &[]));
     }
     assert_none(&wrong);
@@ -95,10 +110,9 @@ fn other_order(payload: &[u8], bits: usize) -> Vec<u8> {
 #[test]
 fn g726_is_decoded_in_either_order_and_under_payload_type_2() {
     let mut wrong = Vec::new();
-    for (seed, (name, bits)) in
-        [("g726_16", 2), ("g726_24", 3), ("g726_32", 4), ("g726_40", 5)].repeat(3).into_iter().enumerate()
-    {
-        let mut random = Rng::with_seed(seed as u64);
+    for seed in seeds(12) {
+        let mut random = Rng::with_seed(seed);
+        let (name, bits) = *random.choice(&[("g726_16", 2), ("g726_24", 3), ("g726_32", 4), ("g726_40", 5)]).unwrap();
         let rfc = CodedVoice::fixture(name);
         let aal2 = rfc.changed(|payload| other_order(payload, bits));
         let (pt, is_named_aal2) = (if bits == 4 && random.bool() { 2 } else { random.u8(96..128) }, random.bool());
@@ -106,19 +120,22 @@ fn g726_is_decoded_in_either_order_and_under_payload_type_2() {
         // Payload type 2 meant G726-32 before it was reserved.
         let is_bare = pt == 2 && !is_named_aal2;
         let line = format!("RTP/AVP {pt}\r\n{}", if is_bare { "" } else { &rtpmap });
-        let mut call = FieldCall::answered(&line, &line);
+        let setting = CallSetting::random(&mut random);
+        let mut call = FieldCall::answered(&line, &line).within(setting);
         let mut deviates = false;
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
             let sends_aal2 = random.bool();
             deviates |= sends_aal2 != is_named_aal2;
             let many = random.usize(1..3);
-            let voice = if sends_aal2 { &aal2 } else { &rfc };
-            let payloads = voice.payloads.chunks_exact(many).map(<[Vec<u8>]>::concat).collect();
-            let voice = voice.with_payloads(payloads, 20 * many as u32);
+            let voice = if sends_aal2 { &aal2 } else { &rfc }.joined(many);
             call.send(side, &with_pt(voice.packets(1_050.0, 4, start, &mut random), pt));
         }
         let problems: &[ProblemKind] = if deviates { &[ProblemKind::G726Packing] } else { &[] };
-        wrong.extend(call.faults(&format!("{name} on {pt}, named AAL2 {is_named_aal2}"), 5_200.0, problems));
+        wrong.extend(call.faults(
+            &format!("seed {seed}: {name} on {pt}, named AAL2 {is_named_aal2}, {setting:?}"),
+            5_200.0,
+            problems,
+        ));
     }
     assert_none(&wrong);
 }
@@ -126,16 +143,28 @@ fn g726_is_decoded_in_either_order_and_under_payload_type_2() {
 #[test]
 fn bytes_behind_good_frames_are_ignored() {
     let mut wrong = Vec::new();
-    for (name, stray) in [("g729", 1), ("gsm", 1), ("gsm", 3), ("ilbc_20", 2), ("ilbc_30", 1), ("amr_octets", 1)] {
-        let mut random = Rng::with_seed(stray as u64);
+    for seed in seeds(10) {
+        let mut random = Rng::with_seed(seed);
+        let choices = [("g729", 1), ("gsm", 1), ("gsm", 3), ("ilbc_20", 2), ("ilbc_30", 1), ("amr_octets", 1)];
+        let (name, stray) = *random.choice(&choices).unwrap();
         let good = CodedVoice::fixture(name);
+        let good = if name == "g729" || name == "gsm" { good.joined(random.usize(1..4)) } else { good };
         let fmtp = if name == "amr_octets" { "octet-align=1" } else { "" };
         let line = format!("RTP/AVP 96\r\n{}", good.lines(96, fmtp));
-        let mut call = FieldCall::answered(&line, &line);
-        let padded = good.changed(|payload| [payload, &vec![0; stray]].concat());
-        call.send(Side::Caller, &padded.packets(1_050.0, 4, 0, &mut random));
-        call.send(Side::Callee, &good.packets(1_060.0, 4, 20, &mut random));
-        wrong.extend(call.faults(&format!("{name} and {stray}"), 5_200.0, &[ProblemKind::TrailingBytes]));
+        let setting = CallSetting::random(&mut random);
+        let mut call = FieldCall::answered(&line, &line).within(setting);
+        let (byte, side, from) =
+            (*random.choice(&[0, 0xFF, 0x5A]).unwrap(), random.usize(0..3), *random.choice(&[0, 0, 40]).unwrap());
+        for (of, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let mut packets = good.packets(1_050.0, 4, start, &mut random);
+            if side != 1 - of.channel() {
+                packets.iter_mut().skip(from).for_each(|packet| packet.payload.extend(vec![byte; stray]));
+            }
+            call.send(of, &packets);
+        }
+        let name =
+            format!("seed {seed}: {name} of {} ms and {stray} of {byte} from {from}, {setting:?}", good.packet_ms);
+        wrong.extend(call.faults(&name, 5_200.0, &[ProblemKind::TrailingBytes]));
     }
     assert_none(&wrong);
 }
@@ -143,31 +172,34 @@ fn bytes_behind_good_frames_are_ignored() {
 #[test]
 fn stereo_with_opposite_phases_is_heard() {
     let mut wrong = Vec::new();
-    let mono = CodedVoice::fixture("pcmu");
-    for factor in [-10, -7] {
-        let mut random = Rng::with_seed(7);
-        let stereo = |piece: &[i16]| -> Vec<[i16; 2]> {
-            piece.iter().map(|&sample| [sample, (i32::from(sample) * factor / 10) as i16]).collect()
-        };
-        let linear = mono
-            .sound
-            .chunks_exact(160)
-            .map(|piece| stereo(piece).as_flattened().iter().flat_map(|sample| sample.to_be_bytes()).collect());
-        let mut encoder = opus::Encoder::new(8_000, opus::Channels::Stereo, opus::Application::Audio).unwrap();
-        encoder.set_bitrate(opus::Bitrate::Bits(48_000)).unwrap();
-        let coded: Vec<Vec<u8>> = mono
-            .sound
-            .chunks_exact(160)
-            .map(|piece| encoder.encode_vec(stereo(piece).as_flattened(), 1_500).unwrap())
-            .collect();
-        for (rtpmap, clock_hz, payloads) in [("L16/8000/2", 8_000, linear.collect()), ("opus/48000/2", 48_000, coded)] {
-            let voice = CodedVoice { rtpmap, clock_hz, payloads, ..mono.clone() };
-            let mut call = FieldCall::of(&voice);
-            for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
-                call.send(side, &voice.packets(1_050.0, 4, start, &mut random));
-            }
-            wrong.extend(call.faults(&format!("{rtpmap}, {factor}"), 5_200.0, &[ProblemKind::OppositePhases]));
+    for seed in seeds(4) {
+        let mut random = Rng::with_seed(seed);
+        let (factor, is_opus) = (-random.i32(70..=100), random.bool());
+        let voice = stereo_voice(factor, is_opus);
+        let setting = CallSetting::random(&mut random);
+        let mut call = FieldCall::of(&voice).within(setting);
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            call.send(side, &voice.packets(1_050.0, 4, start, &mut random));
         }
+        let name = format!("seed {seed}: {}, {factor} %, {setting:?}", voice.rtpmap);
+        wrong.extend(call.faults(&name, 5_200.0, &[ProblemKind::OppositePhases]));
     }
     assert_none(&wrong);
+}
+
+/// A voice whose right channel is the left one times so many percent.
+fn stereo_voice(percent: i32, is_opus: bool) -> CodedVoice {
+    let mono = CodedVoice::fixture("pcmu");
+    let other = |sample: i16| (i32::from(sample) * percent / 100) as i16;
+    let pieces =
+        mono.sound.chunks_exact(160).map(|piece| piece.iter().map(|&s| [s, other(s)]).collect::<Vec<[i16; 2]>>());
+    if !is_opus {
+        let bytes = |piece: Vec<[i16; 2]>| piece.as_flattened().iter().flat_map(|s| s.to_be_bytes()).collect();
+        let payloads = pieces.map(bytes).collect();
+        return CodedVoice { rtpmap: "L16/8000/2", payloads, ..mono.clone() };
+    }
+    let mut encoder = opus::Encoder::new(8_000, opus::Channels::Stereo, opus::Application::Audio).unwrap();
+    encoder.set_bitrate(opus::Bitrate::Bits(48_000)).unwrap();
+    let payloads = pieces.map(|piece| encoder.encode_vec(piece.as_flattened(), 1_500).unwrap()).collect();
+    CodedVoice { rtpmap: "opus/48000/2", clock_hz: 48_000, payloads, ..mono.clone() }
 }

@@ -4,33 +4,67 @@ use callspan::call::record::{ProblemKind, Side};
 use fastrand::Rng;
 
 use super::builder::{CodedVoice, FieldCall, assert_none, seeds, with_pt};
+use super::setting::CallSetting;
+use crate::support::phones::describe;
 
-/// Returns a voice and its payload type. The payload types of two audio lines must differ.
-fn voice(random: &mut Rng, line: u8) -> (CodedVoice, u8) {
-    let name = random.choice(["pcmu", "pcma", "gsm", "g722", "ilbc_20", "opus", "speex"]).unwrap();
-    (CodedVoice::fixture(name), 96 + line)
+const VOICES: [&str; 7] = ["pcmu", "pcma", "gsm", "g722", "ilbc_20", "opus", "speex"];
+
+/// The audio lines of a description on the ports 4000, 4002, and so on, each with one voice.
+fn described(voices: &[(CodedVoice, u8)]) -> String {
+    let line = |(n, (voice, pt)): (usize, &(CodedVoice, u8))| {
+        let head = if n == 0 { String::new() } else { format!("m=audio {} ", 4_000 + 2 * n) };
+        format!("{head}RTP/AVP {pt}\r\n{}", voice.lines(*pt, ""))
+    };
+    voices.iter().enumerate().map(line).collect()
 }
 
 #[test]
-fn two_audio_lines_of_one_side_are_both_heard() {
+fn several_audio_lines_of_one_side_are_all_heard() {
     let mut wrong = Vec::new();
-    for seed in 0..seeds(8) {
+    for seed in seeds(12) {
         let mut random = Rng::with_seed(seed);
-        let [(one, one_pt), (two, two_pt)] = [0, 1].map(|line| voice(&mut random, line));
-        let line = |voice: &CodedVoice, pt: u8| format!("RTP/AVP {pt}\r\n{}", voice.lines(pt, ""));
-        let lines = format!("{}m=audio 4002 {}", line(&one, one_pt), line(&two, two_pt));
-        let mut call = FieldCall::answered(&lines, &lines);
+        // Each line has a number of its own, or one number means another codec on each line.
+        let step = random.u8(0..2);
+        let count = *random.choice(&[2, 2, 3, 4]).unwrap();
+        let voice =
+            |line: u8, random: &mut Rng| (CodedVoice::fixture(random.choice(VOICES).unwrap()), 96 + line * step);
+        let voices: Vec<(CodedVoice, u8)> = (0..count).map(|line| voice(line, &mut random)).collect();
+        let (lines, setting) = (described(&voices), CallSetting::random(&mut random));
+        let mut call = FieldCall::answered(&lines, &lines).within(setting);
         let sides = *random.choice(&[&[Side::Caller][..], &[Side::Callee], &[Side::Caller, Side::Callee]]).unwrap();
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
-            call.send(side, &with_pt(one.packets(1_050.0, 4, start, &mut random), one_pt));
-            if sides.contains(&side) {
-                // The second line carries sound later, or at once.
-                let (from_ms, seconds) = (1_060.0 + 2_000.0 * random.f64(), random.u32(1..3));
-                call.send_on(4002, side, &with_pt(two.packets(from_ms, seconds, 31 - start, &mut random), two_pt));
+            for (n, (voice, pt)) in voices.iter().enumerate() {
+                // Further lines speak at another moment, or at once.
+                let (from_ms, seconds) =
+                    if n == 0 { (1_050.0, 4) } else { (1_060.0 + 2_000.0 * random.f64(), random.u32(1..3)) };
+                if n == 0 || sides.contains(&side) {
+                    let packets = with_pt(voice.packets(from_ms, seconds, (31 * n).abs_diff(start), &mut random), *pt);
+                    call.send_on(4_000 + 2 * n as u16, side, &packets);
+                }
             }
         }
-        let name = format!("{} and {}, {sides:?}, seed {seed}", one.rtpmap, two.rtpmap);
+        let names: Vec<_> = voices.iter().map(|(voice, pt)| (voice.rtpmap, pt)).collect();
+        let name = format!("seed {seed}: {names:?}, {sides:?}, {setting:?}");
         wrong.extend(call.faults(&name, 5_200.0, &[ProblemKind::SecondAudioLine]));
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn payload_type_of_a_refused_audio_line_has_the_meaning_of_the_accepted_one() {
+    let mut wrong = Vec::new();
+    for seed in seeds(4) {
+        let mut random = Rng::with_seed(seed);
+        let [refused, used] = [0, 1].map(|_| (CodedVoice::fixture(random.choice(VOICES).unwrap()), 96));
+        let offer = described(&[refused, used.clone()]);
+        let answer = format!("RTP/AVP 96\r\nm=audio 4002 RTP/AVP 96\r\n{}", used.0.lines(96, ""));
+        let setting = CallSetting::random(&mut random);
+        let answer = describe(Side::Callee, &answer).replace("m=audio 4000", "m=audio 0");
+        let mut call = FieldCall::described([describe(Side::Caller, &offer), answer]).within(setting);
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            call.send_on(4_002, side, &used.0.packets(1_050.0, 4, start, &mut random));
+        }
+        wrong.extend(call.faults(&format!("seed {seed}: {offer:?}, {setting:?}"), 5_200.0, &[]));
     }
     assert_none(&wrong);
 }
@@ -38,15 +72,16 @@ fn two_audio_lines_of_one_side_are_both_heard() {
 #[test]
 fn second_audio_line_alone_is_heard() {
     let mut wrong = Vec::new();
-    for seed in 0..seeds(2) {
+    for seed in seeds(3) {
         let mut random = Rng::with_seed(seed);
-        let (voice, pt) = voice(&mut random, 1);
-        let lines = format!("RTP/AVP 0\r\nm=audio 4002 RTP/AVP {pt}\r\n{}", voice.lines(pt, ""));
-        let mut call = FieldCall::answered(&lines, &lines);
+        let voice = CodedVoice::fixture(random.choice(VOICES).unwrap());
+        let lines = format!("RTP/AVP 0\r\nm=audio 4002 RTP/AVP 97\r\n{}", voice.lines(97, ""));
+        let setting = CallSetting::random(&mut random);
+        let mut call = FieldCall::answered(&lines, &lines).within(setting);
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
-            call.send_on(4002, side, &with_pt(voice.packets(1_050.0, 4, start, &mut random), pt));
+            call.send_on(4_002, side, &with_pt(voice.packets(1_050.0, 4, start, &mut random), 97));
         }
-        wrong.extend(call.faults(&format!("{}, seed {seed}", voice.rtpmap), 5_200.0, &[]));
+        wrong.extend(call.faults(&format!("seed {seed}: {}, {setting:?}", voice.rtpmap), 5_200.0, &[]));
     }
     assert_none(&wrong);
 }

@@ -10,6 +10,10 @@ mod lines;
 mod nat;
 mod negotiation;
 mod packets;
+mod setting;
+mod sources;
 mod srtp;
+mod turn;
+mod verdicts;
 
 pub use builder::{assert_none, seeds};

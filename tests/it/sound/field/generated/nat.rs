@@ -5,6 +5,7 @@ use callspan::net::Endpoint;
 use fastrand::Rng;
 
 use super::builder::{CodedVoice, FieldCall, assert_none, seeds, with_pt};
+use super::setting::{CallNetwork, CallSetting};
 use crate::support::phones::{describe, media, signalling};
 
 /// Differences between the addresses of packets and those in the session descriptions.
@@ -18,17 +19,20 @@ enum Deviation {
     ExternalAddress,
     /// Both sides announce host names.
     HostNames,
+    /// Both sides announce a link-local address with its zone.
+    Scoped,
     /// Both sides announce one multicast address.
     Multicast,
     /// A side announces its IPv4 address, and its packets have that address embedded in an IPv6 address.
     Nat64,
 }
 
-const DEVIATIONS: [Deviation; 6] = [
+const DEVIATIONS: [Deviation; 7] = [
     Deviation::OtherPort,
     Deviation::OtherHost,
     Deviation::ExternalAddress,
     Deviation::HostNames,
+    Deviation::Scoped,
     Deviation::Multicast,
     Deviation::Nat64,
 ];
@@ -42,6 +46,7 @@ impl Deviation {
             Self::ExternalAddress if side == Side::Callee => "IP4 203.0.113.9".to_owned(),
             Self::ExternalAddress => "IP4 192.168.178.20".to_owned(),
             Self::HostNames => format!("IP4 media{}.example.com", side.channel()),
+            Self::Scoped => format!("IP6 fe80::{}%eth0", 1 + side.channel()),
             Self::Multicast => "IP4 239.1.2.3/32".to_owned(),
         }
     }
@@ -62,8 +67,14 @@ impl Deviation {
             Self::ExternalAddress => (src, home(port)),
             Self::Multicast => (src, Endpoint::v4([239, 1, 2, 3], 4000)),
             Self::Nat64 => (within_nat64(src), within_nat64(dst)),
+            Self::Scoped => (link_local(src), link_local(dst)),
             _ => (src, dst),
         }
+    }
+
+    /// Returns whether the call can have IPv6 addresses in place of its IPv4 addresses.
+    const fn has_two_versions(self) -> bool {
+        matches!(self, Self::OtherPort | Self::OtherHost | Self::HostNames)
     }
 }
 
@@ -73,23 +84,34 @@ fn home(port: u16) -> Endpoint {
 }
 
 fn within_nat64(endpoint: Endpoint) -> Endpoint {
-    let last = endpoint.ip().to_string().rsplit('.').next().map(|last| last.parse::<u8>().unwrap()).unwrap();
-    format!("[64:ff9b::a00:{last:x}]:{}", endpoint.port()).parse().unwrap()
+    format!("[64:ff9b::a00:{:x}]:{}", last_octet(endpoint), endpoint.port()).parse().unwrap()
+}
+
+fn link_local(endpoint: Endpoint) -> Endpoint {
+    format!("[fe80::{:x}]:{}", last_octet(endpoint), endpoint.port()).parse().unwrap()
+}
+
+fn last_octet(endpoint: Endpoint) -> u8 {
+    endpoint.ip().to_string().rsplit('.').next().unwrap().parse().unwrap()
 }
 
 #[test]
 fn media_on_other_addresses_than_announced_is_heard() {
     let mut wrong = Vec::new();
-    for seed in 0..seeds(12) {
+    for seed in seeds(14) {
         let mut random = Rng::with_seed(seed);
         let deviation = DEVIATIONS[seed as usize % DEVIATIONS.len()];
         let deviates = if random.bool() { Side::Caller } else { Side::Callee };
         let port = random.u16(10_000..60_000);
-        let voice = CodedVoice::fixture(random.choice(["pcmu", "opus", "g729", "gsm", "amr_octets"]).unwrap());
+        let voice = CodedVoice::random(&mut random, &["pcmu", "opus", "g729", "gsm", "amr_octets", "g722"]);
         let fmtp = if voice.rtpmap.starts_with("AMR") { "octet-align=1" } else { "" };
         let audio = format!("RTP/AVP 96\r\n{}", voice.lines(96, fmtp));
-        let mut call =
-            FieldCall::described([Side::Caller, Side::Callee].map(|side| deviation.description(side, &audio)));
+        let mut setting = CallSetting::random(&mut random);
+        if setting.network == CallNetwork::Ipv6 && !deviation.has_two_versions() {
+            setting.network = CallNetwork::Ipv4;
+        }
+        let descriptions = [Side::Caller, Side::Callee].map(|side| deviation.description(side, &audio));
+        let mut call = FieldCall::described(descriptions).within(setting);
         for datagram in call.wire.packets.iter_mut().filter(|_| matches!(deviation, Deviation::ExternalAddress)) {
             for end in [&mut datagram.src, &mut datagram.dst] {
                 *end = if *end == signalling(Side::Caller) { home(end.port()) } else { *end };
@@ -102,7 +124,7 @@ fn media_on_other_addresses_than_announced_is_heard() {
                 (datagram.src, datagram.dst) = deviation.flow(side, deviates, port);
             }
         }
-        let name = format!("{deviation:?} of {deviates:?}, {}, seed {seed}", voice.rtpmap);
+        let name = format!("{deviation:?} of {deviates:?}, {}, seed {seed}, {setting:?}", voice.rtpmap);
         wrong.extend(call.faults(&name, 5_200.0, &[]));
     }
     assert_none(&wrong);

@@ -3,53 +3,78 @@
 use callspan::call::record::{EventKind, ProblemKind, Side};
 use fastrand::Rng;
 
-use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, with_pt};
+use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds, with_pt};
+use super::setting::CallSetting;
 use crate::support::phones::{describe, mulaw, record};
 
 const EVENTS: &str = "telephone-event/8000";
 
-/// Returns an audio line with two payload types.
+/// Voices whose payloads show their format.
+const TELLING: [&str; 9] = ["opus", "amr", "amrwb", "speex", "speex_wb", "ilbc_20", "ilbc_30", "g726_32", "gsm"];
+
+/// Two of these voices with formats that differ.
+fn two_voices(random: &mut Rng) -> [CodedVoice; 2] {
+    let one = CodedVoice::fixture(random.choice(TELLING).unwrap());
+    loop {
+        let other = CodedVoice::fixture(random.choice(TELLING).unwrap());
+        if other.rtpmap != one.rtpmap {
+            return [one, other];
+        }
+    }
+}
+
+/// An audio line with two payload types.
 fn two(first: (u8, &str), second: (u8, &str)) -> String {
     let (one, other) = (first.0, second.0);
     format!("RTP/AVP {one} {other}\r\na=rtpmap:{one} {}\r\na=rtpmap:{other} {}\r\n", first.1, second.1)
 }
 
-/// Plays a call in which both sides send a voice, each under its own payload type. Returns the faults.
-fn faults(name: &str, voice: &CodedVoice, lines: [&str; 2], pts: [u8; 2]) -> Vec<String> {
-    let mut random = Rng::with_seed(u64::from(pts[0]));
-    let mut call = FieldCall::answered(lines[0], lines[1]);
-    call.send(Side::Caller, &with_pt(voice.packets(1_050.0, 4, 0, &mut random), pts[0]));
-    call.send(Side::Callee, &with_pt(voice.packets(1_060.0, 4, 20, &mut random), pts[1]));
-    call.faults(name, 5_200.0, &[ProblemKind::PayloadTypeMismatch])
+/// How the payload types on the wire differ from those that the receiver announced.
+#[derive(Clone, Copy, Debug)]
+enum NumberQuirk {
+    /// Both sides announce two codecs under swapped numbers, and each sends by its own description.
+    SwappedCodecs,
+    /// Both sides announce a codec and events under swapped numbers, and each sends by its own description.
+    SwappedEvents,
+    /// As before, but one side sends as the other one announced.
+    SwappedEventsOfOneSide,
+    /// The audio of a side comes under the payload type of the events.
+    AudioAsEvents,
 }
 
 #[test]
 fn each_side_that_sends_by_its_own_description_is_heard() {
     let mut wrong = Vec::new();
-    for (one, other) in [
-        ("opus", "ilbc_30"),
-        ("ilbc_20", "g726_32"),
-        ("speex_wb", "opus"),
-        ("amr", "amrwb"),
-        ("amr", "ilbc_30"),
-        ("g726_32", "opus"),
-        ("speex", "amrwb"),
-    ] {
-        let (a, b) = (CodedVoice::fixture(one), CodedVoice::fixture(other));
-        let lines = [two((96, a.rtpmap), (97, b.rtpmap)), two((97, a.rtpmap), (96, b.rtpmap))];
-        let lines = [&*lines[0], &*lines[1]];
-        wrong.extend(faults(&format!("{one} of {one} and {other}"), &a, lines, [96, 97]));
-        wrong.extend(faults(&format!("{other} of {one} and {other}"), &b, lines, [97, 96]));
-    }
-    for name in ["opus", "amr", "ilbc_30", "speex", "g726_32"] {
-        let voice = CodedVoice::fixture(name);
-        let lines = [two((96, voice.rtpmap), (97, EVENTS)), two((97, voice.rtpmap), (96, EVENTS))];
-        wrong.extend(faults(&format!("{name} and events"), &voice, [&lines[0], &lines[1]], [96, 97]));
-        // Only one side sends by its own session description.
-        wrong.extend(faults(&format!("{name} and events, caller"), &voice, [&lines[0], &lines[1]], [96, 96]));
-        // The audio comes under the payload type of the telephone-events.
-        let line = two((96, voice.rtpmap), (101, EVENTS));
-        wrong.extend(faults(&format!("{name} as event"), &voice, [&line, &line], [101, 96]));
+    for seed in seeds(16) {
+        let mut random = Rng::with_seed(seed);
+        let [voice, other] = two_voices(&mut random);
+        let pt = random.u8(96..126);
+        let quirk = *random
+            .choice(&[
+                NumberQuirk::SwappedCodecs,
+                NumberQuirk::SwappedCodecs,
+                NumberQuirk::SwappedEvents,
+                NumberQuirk::SwappedEventsOfOneSide,
+                NumberQuirk::AudioAsEvents,
+            ])
+            .unwrap();
+        let second = if matches!(quirk, NumberQuirk::SwappedCodecs) { other.rtpmap } else { EVENTS };
+        let straight = two((pt, voice.rtpmap), (pt + 1, second));
+        let swapped = two((pt + 1, voice.rtpmap), (pt, second));
+        let is_swapped = !matches!(quirk, NumberQuirk::AudioAsEvents);
+        let lines = [&straight, if is_swapped { &swapped } else { &straight }];
+        let pts = match quirk {
+            NumberQuirk::SwappedCodecs | NumberQuirk::SwappedEvents => [pt, pt + 1],
+            NumberQuirk::SwappedEventsOfOneSide => [pt + random.u8(0..2); 2],
+            NumberQuirk::AudioAsEvents if random.bool() => [pt, pt + 1],
+            NumberQuirk::AudioAsEvents => [pt + 1, pt],
+        };
+        let setting = CallSetting::random(&mut random);
+        let mut call = FieldCall::answered(lines[0], lines[1]).within(setting);
+        call.send(Side::Caller, &with_pt(voice.packets(1_050.0, 4, 0, &mut random), pts[0]));
+        call.send(Side::Callee, &with_pt(voice.packets(1_060.0, 4, 20, &mut random), pts[1]));
+        let name = format!("seed {seed}: {quirk:?} of {} and {second}, {setting:?}", voice.rtpmap);
+        wrong.extend(call.faults(&name, 5_200.0, &[ProblemKind::PayloadTypeMismatch]));
     }
     assert_none(&wrong);
 }
@@ -83,28 +108,32 @@ fn pressed_keys_are_no_audio_under_any_description() {
 
 #[test]
 fn offer_that_reuses_a_payload_type_is_in_force_with_its_answer_only() {
-    let (old, new) = (CodedVoice::fixture("ilbc_20"), CodedVoice::fixture("opus"));
-    let line = |voice: &CodedVoice| format!("RTP/AVP 96\r\n{}", voice.lines(96, ""));
     let mut wrong = Vec::new();
-    for (seed, outcome) in
-        ["pending", "488 Not Acceptable Here", "491 Request Pending", "answered"].into_iter().enumerate()
-    {
-        let mut random = Rng::with_seed(seed as u64);
-        let (asked_ms, waits_ms) = (2_000.0 + random.f64() * 500.0, random.f64() * 900.0);
-        let mut call = FieldCall::answered(&line(&old), &line(&old));
-        call.wire.offer(asked_ms, &describe(Side::Caller, &line(&new)));
+    let outcomes = ["pending", "488 Not Acceptable Here", "491 Request Pending", "answered"];
+    for seed in seeds(12) {
+        let mut random = Rng::with_seed(seed);
+        let [old, new] = two_voices(&mut random);
+        let pt = random.u8(96..128);
+        let line = |voice: &CodedVoice| format!("RTP/AVP {pt}\r\n{}", voice.lines(pt, ""));
+        let outcome = outcomes[seed as usize % outcomes.len()];
+        let (asked_ms, waits_ms) = (1_500.0 + random.f64() * 1_500.0, random.f64() * 1_500.0);
+        let setting = CallSetting::before_answer(&mut random);
+        let mut call = FieldCall::answered(&line(&old), &line(&old)).within(setting);
+        let by = if random.bool() { Side::Caller } else { Side::Callee };
+        call.wire.offer_of(by, asked_ms, &describe(by, &line(&new)));
         let answered_ms = asked_ms + waits_ms;
         match outcome {
             "pending" => {}
-            "answered" => call.wire.accept(answered_ms, &describe(Side::Callee, &line(&new))),
+            "answered" => call.wire.accept(answered_ms, &describe(by.other(), &line(&new))),
             status => call.wire.refuse(answered_ms, status),
         }
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
-            let mut packets = old.packets(1_050.0, 4, start, &mut random);
+            let mut packets = with_pt(old.packets(1_050.0, 4, start, &mut random), pt);
             if outcome == "answered" {
                 packets.retain(|packet| packet.at_ms < answered_ms);
                 let last = packets.last().unwrap();
-                let mut rest = new.packets(last.at_ms + 20.0, 2, start, &mut random);
+                let first_ms = last.at_ms + f64::from(old.packet_ms);
+                let mut rest = with_pt(new.packets(first_ms, 2, start, &mut random), pt);
                 for (n, packet) in rest.iter_mut().enumerate() {
                     (packet.ssrc, packet.sequence) = (last.ssrc, last.sequence.wrapping_add(1 + n as u16));
                 }
@@ -112,7 +141,11 @@ fn offer_that_reuses_a_payload_type_is_in_force_with_its_answer_only() {
             }
             call.send(side, &packets);
         }
-        wrong.extend(call.faults(&format!("{outcome} after {waits_ms:.0} ms"), 5_200.0, &[]));
+        let name = format!(
+            "seed {seed}: {} to {}, asked at {asked_ms:.0} by {by:?}, {outcome} after {waits_ms:.0} ms, {setting:?}",
+            old.rtpmap, new.rtpmap
+        );
+        wrong.extend(call.faults(&name, 5_200.0, &[]));
     }
     assert_none(&wrong);
 }

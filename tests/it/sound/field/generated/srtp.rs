@@ -1,10 +1,13 @@
 //! SRTP keys that come into force at another time than the signalling says.
 
 use callspan::call::record::Side;
+use fastrand::Rng;
 
+use super::builder::seeds;
+use super::setting::CallSetting;
 use crate::sound::score::{PacketFate, SpokenSide};
 use crate::sound::srtp::{SrtpMasterKey, assert_heard, both, savp, seal_as, sealed};
-use crate::support::phones::{MirroredTraffic, describe, record};
+use crate::support::phones::{MirroredTraffic, describe};
 
 /// The result of the caller's re-INVITE.
 #[derive(Clone, Copy, Debug)]
@@ -14,51 +17,81 @@ enum OfferEnd {
     Answered,
 }
 
-/// Plays a call that changes its session description by a re-INVITE at 4,000 ms, which ends at 4,500 ms. The senders
-/// change at `change_ms`. Checks that all sound is recorded.
-fn assert_change_is_heard(name: &str, [from, to]: [Option<u8>; 2], end: OfferEnd, change_ms: f64) {
-    let (mut wire, mut talks): (_, [SpokenSide; 2]) = (MirroredTraffic::default(), both());
-    let key = |number: u8, side: Side| SrtpMasterKey::new(number + side.channel() as u8);
-    let description = |number: Option<u8>, side: Side| match number {
-        Some(number) => savp(side, &[key(number, side)]),
-        None => describe(side, "RTP/AVP 0\r\n"),
-    };
-    wire.offer(0.0, &description(from, Side::Caller));
-    wire.accept(1_000.0, &description(from, Side::Callee));
-    for talk in &mut talks {
-        talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
+/// A call that goes from one protection to another by a re-INVITE.
+#[derive(Clone, Copy, Debug)]
+struct ProtectionChange {
+    /// Numbers of the keys before and after; `None`: no encryption.
+    from: Option<u8>,
+    to: Option<u8>,
+    /// Moments of the re-INVITE and of its end, ms.
+    asked_ms: f64,
+    ends_ms: f64,
+    end: OfferEnd,
+    /// Side that sends the re-INVITE.
+    by: Side,
+    /// Moment at which each sender changes, ms.
+    changes_ms: [f64; 2],
+}
+
+impl ProtectionChange {
+    fn random(random: &mut Rng) -> Self {
+        let (from, to) = *random.choice(&[(Some(10), None), (None, Some(20)), (Some(10), Some(20))]).unwrap();
+        let asked_ms = 3_000.0 + 2_000.0 * random.f64();
+        let ends_ms = asked_ms + *random.choice(&[30.0, 60.0, 500.0, 2_000.0]).unwrap();
+        let end =
+            *random.choice(&[OfferEnd::Pending, OfferEnd::Refused, OfferEnd::Answered, OfferEnd::Answered]).unwrap();
+        let mut change_ms = || match end {
+            OfferEnd::Pending | OfferEnd::Refused => f64::MAX,
+            // A sender that has keys may use them from its offer on.
+            OfferEnd::Answered if to.is_some() && random.u8(0..4) == 0 => {
+                asked_ms + (ends_ms - asked_ms) * random.f64()
+            }
+            OfferEnd::Answered => ends_ms + 1_000.0 * random.f64(),
+        };
+        let changes_ms = [change_ms(), change_ms()];
+        let by = if random.bool() { Side::Caller } else { Side::Callee };
+        Self { from, to, asked_ms, ends_ms, end, by, changes_ms }
     }
-    wire.offer(4_000.0, &description(to, Side::Caller));
-    match end {
-        OfferEnd::Pending => {}
-        OfferEnd::Refused => wire.refuse(4_500.0, "488 Not Acceptable Here"),
-        OfferEnd::Answered => wire.accept(4_500.0, &description(to, Side::Callee)),
+
+    fn assert_is_heard(self, name: &str, setting: CallSetting) {
+        let (mut wire, mut talks): (_, [SpokenSide; 2]) = (MirroredTraffic::default(), both());
+        let key = |number: u8, side: Side| SrtpMasterKey::new(number + side.channel() as u8);
+        let description = |number: Option<u8>, side: Side| match number {
+            Some(number) => savp(side, &[key(number, side)]),
+            None => describe(side, "RTP/AVP 0\r\n"),
+        };
+        let both_sides = |number: Option<u8>| [Side::Caller, Side::Callee].map(|side| description(number, side));
+        wire.offer(0.0, &description(self.from, Side::Caller));
+        wire.accept(1_000.0, &description(self.from, Side::Callee));
+        setting.story.tell(&mut wire, &both_sides(self.from));
+        for talk in &mut talks {
+            talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
+        }
+        wire.offer_of(self.by, self.asked_ms, &description(self.to, self.by));
+        match self.end {
+            OfferEnd::Pending => {}
+            OfferEnd::Refused => wire.refuse(self.ends_ms, "488 Not Acceptable Here"),
+            OfferEnd::Answered => wire.accept(self.ends_ms, &description(self.to, self.by.other())),
+        }
+        wire.bye(9_010.0);
+        for side in [Side::Caller, Side::Callee] {
+            let change_ms = self.changes_ms[side.channel()];
+            seal_as(&mut wire, side, 0, |packet, ms, roll_over| {
+                match if ms < change_ms { self.from } else { self.to } {
+                    Some(number) => sealed(packet, &key(number, side), roll_over),
+                    None => packet.to_vec(),
+                }
+            });
+        }
+        assert_heard(name, &setting.network.record(wire), &talks);
     }
-    wire.bye(9_010.0);
-    for side in [Side::Caller, Side::Callee] {
-        seal_as(&mut wire, side, 0, |packet, ms, roll_over| match if ms < change_ms { from } else { to } {
-            Some(number) => sealed(packet, &key(number, side), roll_over),
-            None => packet.to_vec(),
-        });
-    }
-    assert_heard(name, &record(wire), &talks);
 }
 
 #[test]
 fn packets_tell_whether_they_are_encrypted_while_an_offer_changes_it() {
-    let never = f64::MAX;
-    for (from, to) in [(Some(10), None), (None, Some(20)), (Some(10), Some(20))] {
-        for (end, change_ms) in [
-            (OfferEnd::Pending, never),
-            (OfferEnd::Refused, never),
-            (OfferEnd::Answered, 4_520.0),
-            (OfferEnd::Answered, 5_300.0),
-        ] {
-            assert_change_is_heard(&format!("{from:?} to {to:?}, {end:?}, {change_ms}"), [from, to], end, change_ms);
-        }
-    }
-    // A sender that encrypts from the offer on is recorded with the keys of the answer.
-    for from in [None, Some(10)] {
-        assert_change_is_heard("from the offer on", [from, Some(20)], OfferEnd::Answered, 4_100.0);
+    for seed in seeds(10) {
+        let mut random = Rng::with_seed(seed);
+        let (change, setting) = (ProtectionChange::random(&mut random), CallSetting::before_answer(&mut random));
+        change.assert_is_heard(&format!("seed {seed}: {change:?}, {setting:?}"), setting);
     }
 }

@@ -1,0 +1,132 @@
+//! Several sources on one port: silence beside a voice, a new SSRC for each prompt, video.
+
+use callspan::call::record::{ProblemKind, Side};
+use fastrand::Rng;
+
+use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds, with_pt};
+use super::setting::CallSetting;
+
+#[test]
+fn silence_of_a_second_stream_does_not_cover_the_voice() {
+    let mut wrong = Vec::new();
+    for seed in seeds(6) {
+        let mut random = Rng::with_seed(4_000 + seed);
+        let (name, silence) = random
+            .choice([
+                ("pcmu", vec![0xFF; 160]),
+                ("pcmu", vec![0x7F; 160]),
+                ("pcmu", [0xFF, 0xFE].repeat(80)),
+                ("pcma", vec![0xD5; 160]),
+                ("pcma", vec![0x55; 160]),
+                ("opus", silent_opus()),
+            ])
+            .unwrap();
+        let (voice, setting, pt) = (CodedVoice::fixture(name), CallSetting::random(&mut random), 96);
+        let line = format!("RTP/AVP {pt}\r\n{}", voice.lines(pt, ""));
+        let mut call = FieldCall::answered(&line, &line).within(setting);
+        let side = if random.bool() { Side::Caller } else { Side::Callee };
+        // The silent stream begins before the voice or later.
+        let (from_ms, seconds) = (1_052.0 + random.f64() * 2_500.0 - 500.0, random.u32(1..4));
+        let still = |random: &mut Rng| -> Vec<FieldPacket> {
+            let mut still = with_pt(voice.packets(from_ms, seconds, 0, random), pt);
+            still.iter_mut().for_each(|packet| packet.payload = silence.clone());
+            still
+        };
+        for (of, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            call.send(of, &with_pt(voice.packets(1_050.0, 4, start, &mut random), pt));
+            if of == side {
+                call.send_unheard(of, &still(&mut random));
+            }
+        }
+        let name =
+            format!("seed {seed}: {:x?} of {side:?} from {from_ms:.0} ms for {seconds} s, {setting:?}", &silence[..2]);
+        wrong.extend(call.faults(&name, 5_200.0, &[]));
+    }
+    assert_none(&wrong);
+}
+
+/// A packet of silence, 20 ms.
+fn silent_opus() -> Vec<u8> {
+    let mut encoder = opus::Encoder::new(48_000, opus::Channels::Mono, opus::Application::Voip).unwrap();
+    encoder.encode_vec(&[0; 960], 1_500).unwrap()
+}
+
+#[test]
+fn new_ssrc_for_each_prompt_and_video_on_the_same_port_lose_nothing() {
+    let mut wrong = Vec::new();
+    for seed in seeds(6) {
+        let mut random = Rng::with_seed(5_000 + seed);
+        let voice = CodedVoice::random(&mut random, &["pcmu", "pcma", "opus", "g729", "amr", "gsm", "speex_wb"]);
+        // A decoder with a past cannot begin anywhere.
+        let is_stateless = voice.rtpmap.starts_with("PCM");
+        let each = if is_stateless { *random.choice(&[1, 2, 4, 25]).unwrap() } else { 500 };
+        let has_video = each == 500 || random.bool();
+        let (keeps_sequence, keeps_time) = (random.bool(), random.bool());
+        let setting = CallSetting::random(&mut random);
+        let mut call = FieldCall::of(&voice).within(setting);
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let mut packets = voice.packets(1_050.0, 4, start, &mut random);
+            for (n, packet) in (0_u32..).zip(&mut packets) {
+                let source = (n / each).wrapping_mul(0x9E37_79B1) ^ side.channel() as u32;
+                packet.ssrc = source;
+                packet.sequence = packet.sequence.wrapping_add(if keeps_sequence { 0 } else { source as u16 });
+                packet.time = packet.time.wrapping_add(if keeps_time { 0 } else { source });
+            }
+            call.send(side, &packets);
+            if has_video {
+                call.send_unheard(side, &video(&voice, &mut random));
+            }
+        }
+        let name = format!("seed {seed}: {}, {each} a source, video {has_video}, {setting:?}", voice.rtpmap);
+        wrong.extend(call.faults(&name, 5_200.0, &[]));
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn more_sources_than_a_leg_keeps_leave_nothing_silent() {
+    let mut random = Rng::with_seed(6_000);
+    let (voice, line) = (CodedVoice::fixture("pcmu"), "RTP/AVP 0\r\n");
+    let mut call = FieldCall::answered(line, line);
+    // A leg keeps 4,096 streams. At 20 ms, 94 s have 4,700.
+    let mut packets = with_pt(voice.packets(1_050.0, 94, 0, &mut random), 0);
+    for (n, packet) in (0_u32..).zip(&mut packets) {
+        packet.ssrc = n.wrapping_mul(0x9E37_79B1);
+        (packet.sequence, packet.time) = (random.u16(..), random.u32(..));
+    }
+    call.send(Side::Caller, &packets);
+    call.send(Side::Callee, &with_pt(voice.packets(1_060.0, 94, 20, &mut random), 0));
+    let (record, _) = call.clone().scores(95_200.0);
+    assert_eq!((record.sides.caller.packets, record.sides.caller.streams.len()), (4_700, 4_095));
+    assert!(record.problems.is_empty(), "{:?}", record.problems);
+    assert_none(&call.faults("a source for each packet", 95_200.0, &[]));
+}
+
+#[test]
+fn sources_that_find_no_room_are_named_in_the_record() {
+    let mut random = Rng::with_seed(6_100);
+    let (voice, line) = (CodedVoice::fixture("pcmu"), "RTP/AVP 0\r\n");
+    let mut call = FieldCall::answered(line, line);
+    // Two thousand sources a second, as a flood has them: none has rested when the leg is full.
+    for side in [Side::Caller, Side::Callee] {
+        let mut packets = with_pt(voice.packets(1_050.0, 100, 0, &mut random), 0);
+        for (n, packet) in (0_u32..).zip(&mut packets) {
+            (packet.at_ms, packet.ssrc) = (1_050.0 + f64::from(n), n.wrapping_mul(0x9E37_79B1));
+        }
+        call.send_unheard(side, &packets);
+    }
+    let record = call.scores(6_500.0).0;
+    let refused = record.problems.iter().find(|problem| problem.kind == ProblemKind::StreamsRefused);
+    assert_eq!(refused.and_then(|problem| problem.packets), Some(10_000 - 4_096), "{:?}", record.problems);
+}
+
+/// Fragments of a picture have one timestamp; half of them are lost.
+fn video(like: &CodedVoice, random: &mut Rng) -> Vec<FieldPacket> {
+    let mut video = with_pt(like.packets(1_051.0, 4, 0, random), 97);
+    for (n, packet) in video.iter_mut().enumerate() {
+        (packet.sequence, packet.time) = (n as u16 * 2, n as u32 / 3 * 3_000);
+        let bytes = random.usize(100..1_100);
+        packet.payload = std::iter::repeat_with(|| random.u8(..)).take(bytes).collect();
+    }
+    video
+}
