@@ -82,10 +82,9 @@ impl<'a> RenderPass<'a> {
         let Some(known) = self.known.streams.get(&number) else { return };
         let channel = known.side.channel();
         let rank = u16::try_from(self.players.len() + 1).unwrap_or(u16::MAX);
-        let player = self
-            .players
-            .entry(number)
-            .or_insert_with(|| StreamPlayer::new(MixTarget { channel, layer: known.layer, rank }, known.ssrc, self.paths));
+        let player = self.players.entry(number).or_insert_with(|| {
+            StreamPlayer::new(MixTarget { channel, layer: known.layer, rank }, known.ssrc, self.paths)
+        });
         let mut context =
             PlayContext { plan: self.plan, buffer: &mut self.buffer, report: &mut self.report.sides[channel] };
         let inputs = StreamInputs { known, plan: self.plan.streams.get(&number) };
