@@ -11,10 +11,10 @@ use crate::call::leg::Leg;
 use crate::call::record::{CallProblem, CallRecord, LegRecord, ProblemKind};
 use crate::time::Timestamp;
 
-/// How far a call is told to the outside.
+/// How much about a call was announced by events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToldStage {
-    /// Its legs are still being correlated.
+    /// The legs of the call are still being correlated, so nothing is announced yet.
     Gathering {
         /// Whether an earlier process announced the call. If so, the call must end with a record.
         is_told: bool,
@@ -205,7 +205,7 @@ pub(crate) struct CallNotes {
 }
 
 impl CallNotes {
-    /// Returns the problems of the call as a whole.
+    /// Returns the problems that concern the whole call.
     pub(crate) fn problems(&self) -> &[CallProblem] {
         &self.problems
     }
@@ -259,7 +259,7 @@ impl CallNotes {
         self.recorded_elsewhere = self.recorded_elsewhere.max(Some(until));
     }
 
-    /// Returns the party that took the call although the call did not ring it, if any did.
+    /// Returns the party that answered the call from a telephone that the call did not ring; `None` if there was none.
     pub(crate) const fn answered_elsewhere(&self) -> Option<&AnsweredElsewhere> {
         self.answered_elsewhere.as_ref()
     }

@@ -201,13 +201,13 @@ impl LegSignature<'_> {
         self.hop.0.same_host(older.hop.1) && !in_return && same_caller && !self.is_own_call_beside(older)
     }
 
-    /// Returns whether the new leg is a diversion in the name of the number that the older leg called.
+    /// Returns whether this new leg is a diversion by the number that the older leg called.
     pub(crate) fn is_diverted_from(&self, older: &LegSignature<'_>) -> bool {
         same_number(self.diverted, older.to) && (self.from.is_none() || same_number(self.from, older.to))
     }
 
-    /// Returns whether both legs name a caller and the callers differ. A PBX replaces an extension by an outside number, or
-    /// puts a prefix before it for another site, but does not replace it by another extension.
+    /// Returns whether both legs name a caller and the callers differ. A PBX replaces an extension by an outside
+    /// number, or puts a prefix before it for another site, but does not replace it by another extension.
     fn has_other_caller(&self, older: &LegSignature<'_>) -> bool {
         let is_prefixed = || {
             let both = self.from.zip(older.from);
@@ -218,8 +218,7 @@ impl LegSignature<'_> {
         !may_be_replaced && both_named && !same_number(self.from, older.from)
     }
 
-    /// Returns whether the PBX sends this new leg to the number that the older leg called, because it tries another
-    /// trunk.
+    /// Returns whether this new leg calls the same number as the older leg, because the PBX tries another trunk.
     pub(crate) fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
         let sends_on = self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older);
         sends_on && same_number(self.to, older.to) && !self.is_own_call_beside(older)

@@ -50,7 +50,7 @@ impl<'a> CallRoles<'a> {
         let has_role = |l: &&Leg| !l.is_recording_session() && !l.is_within_machine();
         let with_role: Vec<&Leg> = legs.iter().copied().filter(has_role).collect();
         let legs = if with_role.is_empty() { legs } else { &with_role };
-        // If the caller made several attempts (e.g. after a redirection), the answered attempt counts, or else an
+        // If the caller made several attempts (e.g. after a redirection), the answered attempt is used, or else an
         // attempt that was not refused.
         let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
         let rank =
@@ -296,7 +296,7 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
         let is_opposite = o.machines().1.same_host(sender) && o.machines().0.same_host(receiver);
         o.id != leg.id && is_opposite && (is_back(leg, o) || o.id < leg.id && !is_back(o, leg))
     });
-    // The mirror may show the legs out of order. The host that sent several of them is the PBX.
+    // The mirror port may show the legs in the wrong order, so the host that sent several of them is the PBX.
     let sent = |from: Endpoint, to: Endpoint| {
         legs.iter().filter(|l| l.machines().0.same_host(from) && l.machines().1.same_host(to)).count()
     };

@@ -1,5 +1,5 @@
 //! The rule `agreeing_numbers`: joins two legs that share no host. Such legs occur if a PBX or border controller has
-//! one address to the provider and another to the telephones, or stands in for a cluster.
+//! one address to the provider and another to the telephones, or if it is a cluster of nodes.
 //!
 //! No header, host or address links these legs. So the rule needs calls that begin within half a second, numbers that
 //! agree, and exactly one candidate. The join is weak: it is reviewed when the leg is answered and when it ends, and is
@@ -22,21 +22,23 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Two addresses that count as one machine within a call: the sender of one leg is the receiver of another.
+/// Two addresses that count as one machine within a call, because the sender of one leg is the same machine as the
+/// receiver of another leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineAlias {
-    /// The sender of the new leg is the machine at this address.
+    /// The sender of the new leg is the machine that has this address on another leg.
     OfDraft(Endpoint),
-    /// The sender of the leg in this slot is the machine at this address.
+    /// The sender of the leg with this key is the machine that has this address on another leg.
     OfLeg(LegKey, Endpoint),
 }
 
-/// Position of a candidate leg relative to the new leg.
+/// Which of the new leg and a candidate leg caused the other. A leg *causes* another if its receiver, a PBX or proxy,
+/// then sends the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CauseOrder {
-    /// The candidate caused the new leg.
+    /// The candidate leg caused the new leg.
     CandidateFirst,
-    /// The new leg caused the candidate, which was captured before it.
+    /// The new leg caused the candidate leg, although that was captured first.
     DraftFirst,
 }
 
@@ -49,9 +51,9 @@ struct AgreeingLeg<'a> {
     strength: MatchStrength,
 }
 
-/// Returns the evidence of the rule `agreeing_numbers`: calls whose numbers agree with those of a leg that no other
-/// rule explains. A call of which both numbers agree is preferred, because all outbound calls of a site may have the
-/// same caller's number.
+/// Returns the evidence of the rule `agreeing_numbers`: the calls whose numbers agree with those of the leg. Asked only
+/// if no other rule explains the leg. A call of which both numbers agree is preferred, because all outbound calls of a
+/// site may have the same caller's number.
 pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let legs: Vec<AgreeingLeg<'_>> = question.correlator.agreeing_legs(&question.signature).collect();
     let strongest = legs.iter().map(|found| found.strength).max();
@@ -59,25 +61,25 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     legs.map(|found| Evidence::about_leg(CorrelationRule::AgreeingNumbers, found.leg.call(), found.slot)).collect()
 }
 
-/// Comparison of a leg with the legs that caused it, by the times of their answers and ends.
+/// Result of comparing a leg with the legs that caused it, by the times of their answers and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MomentComparison {
     /// The legs were answered, or ended, together.
     Together,
-    /// The leg was answered alone, or ended alone.
+    /// The leg was answered or ended, while its cause was not.
     Alone,
     /// Neither leg was answered or ended yet.
     Open,
 }
 
-/// Returns the evidence of the rule `same_moments`, which confirms a join by numbers alone.
+/// Returns the evidence of the rule `same_moments`, which confirms that a leg was rightly joined by numbers alone.
 pub(super) fn same_moments(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_together = subject.correlator.compare_moments(subject.leg) == MomentComparison::Together;
     let evidence = Evidence::about_call(CorrelationRule::SameMoments, subject.leg.call());
     is_together.then_some(evidence).into_iter().collect()
 }
 
-/// Returns the evidence of the rule `moments_disagree`, which undoes a join by numbers alone.
+/// Returns the evidence of the rule `moments_disagree`, which separates a leg that was wrongly joined by numbers alone.
 pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_alone = subject.correlator.compare_moments(subject.leg) == MomentComparison::Alone;
     let evidence = Evidence::about_call(CorrelationRule::MomentsDisagree, subject.leg.call());
@@ -85,7 +87,8 @@ pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns the alias that links a leg to `call`, if the leg joined the call without a shared host.
+    /// Returns the alias (two addresses that count as one machine) by which a leg is linked to `call`, if the leg joins
+    /// the call without a shared host.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
         // If several are equally strong, the last one is taken.
@@ -117,8 +120,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns which of two legs may have caused the other, and how strongly they match, if their times, hosts and numbers
-    /// agree. Either may be the cause if both were sent at almost the same time.
+    /// Returns which of two legs may have caused the other, and how strongly they match, if their times, hosts and
+    /// numbers agree. Either may be the cause if both were sent at almost the same time.
     fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> [Option<(CauseOrder, MatchStrength)>; 2] {
         let other = leg.signature();
         let apart = signature.at.distance(other.at);
@@ -126,7 +129,8 @@ impl Correlator<'_> {
             return [None; 2];
         }
         let is_extension = |number: Option<&str>| number.is_some_and(|n| self.plan.is_extension(n));
-        // A leg to an extension ends at a telephone, and a leg of an extension begins there.
+        // A leg to an extension ends at a telephone, and a leg from an extension begins at one. So neither can be on
+        // that side of the machine.
         let follows = |effect: &LegSignature<'_>, cause: &LegSignature<'_>| {
             let strength = self.number_agreement(effect, cause);
             let ends_there = is_extension(cause.to);
@@ -160,8 +164,7 @@ impl Correlator<'_> {
         if one { MatchStrength::OneNumber } else { MatchStrength::None }
     }
 
-    /// Returns whether the rule may use a leg: the leg's call was not announced yet, and no other rule explains the
-    /// leg.
+    /// Returns whether the rule may use a leg: its call was not announced yet, and no other rule explains the leg.
     fn is_open_to_numbers(&self, found: &AgreeingLeg<'_>, signature: &LegSignature<'_>) -> bool {
         let leg = found.leg;
         let Some(call) = self.table.call(leg.call()) else { return false };
@@ -176,10 +179,12 @@ impl Correlator<'_> {
             && same_number(signature.from, leg.parties.from.as_deref())
             && others().any(|l| l.parties.is_from_extension())
         {
-            // The caller's number is a number of the site, and the extension's call has only one called number.
+            // This is no match: the caller's number may be that of the whole site, and the extension's call has only
+            // one called number.
             return false;
         }
-        // The machine has not sent a leg yet, or has sent only legs of the same ring group.
+        // The match is accepted only if the machine has not sent a leg yet, or has sent only legs of the same ring
+        // group.
         others().filter(|l| l.machines().0.same_host(leg.machines().1)).all(|l| {
             l.join.by() == Some(CorrelationRule::AgreeingNumbers)
                 && l.dialog.caller_addr.same_host(signature.hop.0)
@@ -188,14 +193,16 @@ impl Correlator<'_> {
         })
     }
 
-    /// Compares the answer and the end of a leg that numbers alone joined with those of the legs that caused it.
+    /// Compares the times of answer and end of a leg that was joined by numbers alone with those of the legs that
+    /// caused it.
     fn compare_moments(&self, leg: &Leg) -> MomentComparison {
         let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.join.is_weak()) else {
             return MomentComparison::Open;
         };
         let own = leg.call();
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
-        // The leg to review is the caller's: it was captured later than the leg that it caused, and joined that leg.
+        // If no leg caused this leg, it is the caller's leg, which was captured after the leg that it caused. Then
+        // those two are compared.
         let is_cause = causes.is_empty();
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();
@@ -217,7 +224,7 @@ impl Correlator<'_> {
         }
     }
 
-    /// Splits a weakly joined leg off its call, together with the legs that it caused.
+    /// Returns the commands that separate a weakly joined leg, and the legs that it caused, from its call.
     pub(super) fn split_weak_leg(&self, slot: LegKey, leg: &Leg) -> Vec<Command> {
         let legs = self.caused_legs(slot);
         if self.table.keys_of(leg.call()).len() == legs.len() {

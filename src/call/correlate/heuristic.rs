@@ -1,4 +1,6 @@
-//! Rules about numbers, hosts and times. Only an unambiguous match joins a leg.
+//! Rules that compare numbers, hosts and times. They join a leg only if the match is unambiguous.
+//!
+//! The *leg in question* is the leg whose call is searched; the *other* or *older leg* is a candidate.
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::{Evidence, only_call};
@@ -204,8 +206,8 @@ impl LegQuestion<'_> {
     }
 }
 
-/// Returns the rule by which the leg in question continues an older leg. If a later leg is still unexplained, it may
-/// have caused the leg in question instead.
+/// Returns the rule by which the leg in question continues an older leg. Returns `None` if a later leg that is not
+/// explained yet may be the real cause.
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other, correlator) = (&question.signature, &leg.signature(), question.correlator);
     let (as_effect, as_cause) = (correlator.onward_strength(own, other), correlator.onward_strength(other, own));

@@ -12,8 +12,8 @@ use crate::call::leg::{Leg, LegDraft};
 use crate::call::leg_join::LegJoin;
 
 impl Correlator<'_> {
-    /// Returns the calls of a ring group with legs that were captured before the caller's leg that caused them. Each of
-    /// these legs had become a separate call. Together with the caller's leg they are one call.
+    /// Returns the calls that this caller's leg caused although they were captured before it: the legs of a ring group,
+    /// each of which had become a separate call. Together with the caller's leg they are one call.
     pub(crate) fn late_cause(&self, draft: &LegDraft) -> Vec<CallKey> {
         let signature = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &signature);
@@ -60,7 +60,7 @@ impl Correlator<'_> {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Merges the call of one dialog into the call that explains a further hop of the dialog. The mirror port misses
+    /// Merges two calls that belong to one call: the second hop of a proxy's dialog shows it. The mirror port misses
     /// the hop by which the proxy passed the older call to the PBX, but shows how the proxy sends the new call on.
     pub(crate) fn late_hop(&self, slot: LegKey) -> Option<Command> {
         let leg = self.table.leg(slot).filter(|l| l.join.by() == Some(CorrelationRule::SameDialog))?;
@@ -83,7 +83,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether the heuristic rules, with the facts of now, match a lone leg with the call `own`.
+    /// Returns whether the heuristic rules, applied to the present facts, match a leg that is alone in its call with
+    /// the call `own`.
     fn matches_now(&self, leg: &Leg, own: CallKey) -> bool {
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
             CallChoice::Join(evidence) | CallChoice::Prefer(evidence, _) => evidence.call == own,

@@ -203,7 +203,7 @@ impl Engine {
         Some(slot)
     }
 
-    /// Assigns a call to a new leg: the call that correlation finds, or a new call.
+    /// Finds the call of a new leg by correlation, or creates a new call.
     fn assign_conversation(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
         self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);

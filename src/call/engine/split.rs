@@ -16,9 +16,10 @@ use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Splits the surviving legs of an ended call off into a new call, unless a related live call records their sound.
+    /// Moves the legs that are still open after a call's end to a new call, unless a related live call records their
+    /// sound.
     ///
-    /// After a transfer with another leg that the mirror port does not show, no other call has that sound.
+    /// This happens after a transfer to a leg that the mirror port does not show: then no other call has that sound.
     pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(call) = self.table.call(conversation) else { return };
         let has_media = |leg: &Leg| leg.media.last_at().is_some_and(|last| self.clock.now.since(last) < PARTNER_WINDOW);
@@ -32,8 +33,8 @@ impl Engine {
         }
     }
 
-    /// Makes legs of a call a new call, as if they had just been captured. If the call begins with one of them, it keeps
-    /// them and the other legs become the new call, because the id of a call comes from its first leg.
+    /// Makes legs of a call a new call, as if they had just been captured. If the call begins with one of them, it
+    /// keeps them and the other legs become the new call, because the id of a call comes from its first leg.
     pub(super) fn release_legs(&mut self, slots: &[LegKey], sink: &mut dyn LegSink) {
         let Some(from) = slots.first().and_then(|slot| self.table.leg(*slot)).map(Leg::call) else { return };
         let all = self.table.keys_of(from);
@@ -53,8 +54,8 @@ impl Engine {
         }
     }
 
-    /// Notes at the live calls that are related to a call which is over how long its anchor leg lived. Its recording has the
-    /// sound of their legs until then.
+    /// Notes at the live calls that are related to a call which is over how long its anchor leg lived. Its recording
+    /// has the sound of their legs until then.
     pub(super) fn note_anchor_end(&mut self, over: &Conversation, legs: &[&Leg]) {
         let roles = CallRoles::from_legs(legs, &self.site.plan);
         let Some((at, _)) = roles.and_then(|roles| roles.anchor.dialog.ended()) else { return };
