@@ -25,7 +25,10 @@ DECLARE
     key integer;
 BEGIN
     -- Two sites that write the same call at once see each other: the second waits for the first. Most calls have few keys.
-    FOR key IN SELECT DISTINCT hashtext(k) AS h FROM unnest(NEW.call_ids || NEW.session_ids || NEW.header_ids) k ORDER BY h LIMIT 16
+    -- Other headers than those of correlation, e.g. the name of a queue, are the same in many calls: nobody waits for them.
+    FOR key IN SELECT DISTINCT hashtext(k) AS h FROM unnest(NEW.call_ids || NEW.session_ids || ARRAY(
+        SELECT x FROM unnest(NEW.header_ids) x WHERE split_part(x, '=', 1) IN (SELECT n.name FROM callspan.correlation_headers n))) k
+        ORDER BY h LIMIT 16
     LOOP
         PERFORM pg_advisory_xact_lock(7264774, key);
     END LOOP;
