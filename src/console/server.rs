@@ -322,15 +322,16 @@ impl ConsoleServer {
         };
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let (stop, stopped) = watch::channel(());
+        let place = state.place();
         // The metrics are those of a recorder, so a central console has none.
-        let router = match state.place() {
+        let router = match place {
             ConsolePlace::Recorder => router(state).merge(metrics::local_routes(folders.clone())),
             ConsolePlace::Centre => centre_router(state),
         };
         let pages = (router, acceptor);
         let listeners = (listener, metrics_listener);
         let thread = StoppableThread::start_with("console", stop, ThreadLife::default(), move |life| {
-            let serve = || runtime.block_on(serve_all(&listeners, &pages, &folders, (stopped.clone(), life)));
+            let serve = || runtime.block_on(serve_all(&listeners, &pages, &folders, (stopped.clone(), life, place)));
             again_after_panic(serve, || is_stopped_within(&stopped, PAUSE_AFTER_PANIC));
             runtime.shutdown_background(); // a request that waits for a disk must not delay the end of the service
         });
@@ -404,23 +405,29 @@ async fn serve_all(
     (listener, metrics_listener): &(TcpListener, Option<TcpListener>),
     (router, acceptor): &(Router, Option<TlsAcceptor>),
     folders: &MeasuredFolders,
-    (mut stopped, life): (watch::Receiver<()>, &ThreadLife),
+    (mut stopped, life, place): (watch::Receiver<()>, &ThreadLife, ConsolePlace),
 ) {
     tokio::select! {
         () = serve_on(Some(listener), router.clone(), acceptor.clone()) => {}
         () = serve_on(metrics_listener.as_ref(), metrics::routes(folders.clone()), None) => {}
-        () = give_signs_of_life(life) => {}
+        () = give_signs_of_life(life, place) => {}
         _ = stopped.changed() => {}
     }
 }
 
-/// Counts a round for the supervision of threads in each second in which this thread and a thread for blocking work
-/// respond. If all queries wait for a disk, the count stops.
+/// Counts a round for the supervision of threads in each second in which this thread responds. At a recorder a thread for
+/// blocking work must respond, too: if all queries wait for a disk, the count stops, and an alarm is raised. At the centre
+/// the count ends the service, and queries wait for a database that may be silent: a restart would not mend that.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
-async fn give_signs_of_life(life: &ThreadLife) {
+async fn give_signs_of_life(life: &ThreadLife, place: ConsolePlace) {
     loop {
-        let life = life.clone();
-        let _ = tokio::task::spawn_blocking(move || life.tick()).await; // fails when the runtime ends
+        match place {
+            ConsolePlace::Centre => life.tick(),
+            ConsolePlace::Recorder => {
+                let life = life.clone();
+                let _ = tokio::task::spawn_blocking(move || life.tick()).await; // fails when the runtime ends
+            }
+        }
         tokio::time::sleep(SIGN_OF_LIFE).await;
     }
 }
@@ -571,3 +578,36 @@ const MAX_HEAD: usize = 32 * 1024;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after accepting a connection failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::supervision::Supervisor;
+
+    #[test]
+    fn silent_database_of_the_centre_does_not_stop_its_signs_of_life() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build().expect("made");
+        let (answer, query) = std::sync::mpsc::channel::<()>();
+        let waiting = runtime.spawn_blocking(move || query.recv());
+        let is_counted = |place| {
+            let life = ThreadLife::default();
+            let mut supervisor = Supervisor::default();
+            supervisor.watch("console", life.clone(), SIGN_OF_LIFE);
+            let begin = monotonic();
+            supervisor.stalled(begin);
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = give_signs_of_life(&life, place) => {}
+                    () = std::future::ready(()) => {}
+                }
+            });
+            supervisor.stalled(begin + SIGN_OF_LIFE).is_empty()
+        };
+        assert!(is_counted(ConsolePlace::Centre));
+        assert!(!is_counted(ConsolePlace::Recorder), "an alarm follows");
+        drop(answer);
+        assert!(runtime.block_on(waiting).is_ok_and(|answered| answered.is_err()));
+    }
+}
