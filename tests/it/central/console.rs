@@ -292,7 +292,7 @@ fn an_account_of_one_site_finds_and_hears_its_calls_only() {
     let note = console.ask("POST", &format!("/api/v1/calls/{south}/note"), &format!("{north}{form}"));
     assert_eq!(note.status, 404, "{}", note.text());
     let why = console.ask("GET", "/api/v1/why?number=4951234567&day=2026-03-01", &north).text();
-    assert!(!why.contains(&other.id), "{why}");
+    assert!(why.contains(&shared.id) && !why.contains(&other.id), "{why}");
     assert_eq!(console.ask("GET", "/api/v1/sites", &north).status, 404);
 }
 

@@ -7,7 +7,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use callspan::call::record::{CallRecord, CallVerdict};
@@ -48,21 +48,22 @@ fn fifty_listeners_cost_no_frame_and_no_time_of_the_capture_thread() {
     wait_for_records(&journal, 2 * calls);
 
     let status: serde_json::Value =
-        serde_json::from_slice(&get(port, "/api/v1/status", "").expect("answered")).expect("JSON");
+        serde_json::from_slice(&get(port, "/api/v1/status", "").expect("answered").1).expect("JSON");
     let lost = |key: &str| status[key].as_u64().unwrap_or_else(|| panic!("{key}: {status}"));
     println!(
         "{calls} calls, {} listeners: {} ranges of recordings and {} events of live pages; {} frames, {} lost; capture \
          thread {:.2} s alone, {:.2} s with listeners",
         LISTENERS,
-        heard.ranges,
-        heard.events,
+        heard.iter().map(|one| one.ranges).sum::<u64>(),
+        heard.iter().map(|one| one.events).sum::<u64>(),
         lost("frames"),
         lost("dropped_by_kernel") + lost("dropped_by_interface"),
         alone.as_secs_f64(),
         listened.as_secs_f64()
     );
     assert_eq!((lost("dropped_by_kernel"), lost("dropped_by_interface")), (0, 0));
-    assert!(heard.ranges >= u64::from(LISTENERS) && heard.events >= u64::from(LISTENERS), "{heard:?}");
+    assert_eq!(heard.len(), LISTENERS as usize);
+    assert!(heard.iter().all(|one| one.ranges >= 1 && one.events >= 1), "{heard:?}");
     if is_measured {
         assert!(listened.as_secs_f64() < alone.as_secs_f64() * MOST_MORE, "{listened:?} instead of {alone:?}");
     }
@@ -134,18 +135,11 @@ impl CaptureTime {
 /// People with a live page, who listen to recordings.
 struct Listeners {
     is_over: Arc<AtomicBool>,
-    heard: Arc<HeardCounts>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    threads: Vec<std::thread::JoinHandle<HeardTotals>>,
 }
 
+/// Answers that a listener got: whole ranges of a recording, and events of the live page.
 #[derive(Debug, Default)]
-struct HeardCounts {
-    ranges: AtomicU64,
-    events: AtomicU64,
-}
-
-/// Answers that the listeners got.
-#[derive(Debug)]
 struct HeardTotals {
     ranges: u64,
     events: u64,
@@ -153,55 +147,59 @@ struct HeardTotals {
 
 impl Listeners {
     fn start(port: u16, sounds: Vec<String>) -> Self {
-        let (is_over, heard, sounds) = (Arc::<AtomicBool>::default(), Arc::<HeardCounts>::default(), Arc::new(sounds));
+        let (is_over, sounds) = (Arc::<AtomicBool>::default(), Arc::new(sounds));
         let start = |n: u32| {
-            let (is_over, heard, sounds) = (Arc::clone(&is_over), Arc::clone(&heard), Arc::clone(&sounds));
-            std::thread::spawn(move || listen(port, n, &sounds, (&is_over, &heard)))
+            let (is_over, sounds) = (Arc::clone(&is_over), Arc::clone(&sounds));
+            std::thread::spawn(move || listen(port, n, &sounds, &is_over))
         };
         let threads = (0..LISTENERS).map(start).collect();
-        Self { is_over, heard, threads }
+        Self { is_over, threads }
     }
 
-    fn stop(self) -> HeardTotals {
+    /// Ends the listeners, and returns the answers of each.
+    fn stop(self) -> Vec<HeardTotals> {
         self.is_over.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().expect("a listener"));
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        HeardTotals { ranges: count(&self.heard.ranges), events: count(&self.heard.events) }
+        self.threads.into_iter().map(|thread| thread.join().expect("a listener")).collect()
     }
 }
 
 /// Keeps a live page open, and reads a recording range by range, as a browser that plays it.
-fn listen(port: u16, n: u32, sounds: &[String], (is_over, heard): (&AtomicBool, &HeardCounts)) {
+fn listen(port: u16, n: u32, sounds: &[String], is_over: &AtomicBool) -> HeardTotals {
     let mut page = TcpStream::connect(("127.0.0.1", port)).expect("listens");
     let head = format!("GET /live/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
     page.write_all(head.as_bytes()).expect("sent");
     page.set_read_timeout(Some(Duration::from_millis(10))).expect("set");
     let sound = &sounds[n as usize % sounds.len()];
+    let mut heard = HeardTotals::default();
     let (mut from, mut buffer) = (0, vec![0; 256 * 1024]);
     while !is_over.load(Ordering::Relaxed) {
         if let Ok(length) = page.read(&mut buffer) {
             let events = buffer[..length].windows(6).filter(|window| window == b"event:").count();
-            heard.events.fetch_add(events as u64, Ordering::Relaxed);
+            heard.events += events as u64;
         }
         let range = format!("Range: bytes={from}-{}\r\n", from + RANGE - 1);
         match get(port, sound, &range) {
-            Some(body) if body.len() as u64 == RANGE => from += RANGE,
-            _ => from = 0,
+            Some((206, body)) if body.len() as u64 == RANGE => {
+                heard.ranges += 1;
+                from += RANGE;
+            }
+            _ => from = 0, // the end of the recording, or no answer
         }
-        heard.ranges.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(200));
     }
+    heard
 }
 
-/// Returns the body of an answer.
-fn get(port: u16, path: &str, headers: &str) -> Option<Vec<u8>> {
+/// Returns the status and the body of an answer.
+fn get(port: u16, path: &str, headers: &str) -> Option<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     let head = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).ok()?;
     let mut all = Vec::new();
     stream.read_to_end(&mut all).ok()?;
+    let status = std::str::from_utf8(all.get(9..12)?).ok()?.parse().ok()?; // HTTP/1.1 200
     let end = all.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    Some(all.split_off(end))
+    Some((status, all.split_off(end)))
 }
 
 const LISTENERS: u32 = 50;
