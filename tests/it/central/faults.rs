@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::{Central, Moto, Site, callspan, text};
+use crate::faults::failing_files::FileFaults;
 
 /// A key of the object store.
 pub(super) struct AccessKey {
@@ -147,4 +148,44 @@ fn kills_at_any_moment_leave_each_recording_once() {
     assert_eq!((moto.keys().len(), central.calls()), (calls as usize, calls.to_string()));
     let verified = central.verify(&north);
     assert!(verified.status.success(), "{}", text(&verified));
+}
+
+/// Each operation on the files of an object store in a folder fails, with a random error, once or until the push ends.
+#[test]
+#[cfg_attr(
+    not(all(has_postgres, has_c_compiler)),
+    ignore = "needs PostgreSQL 15 and setpriv, as root, and a C compiler (cc)"
+)]
+fn an_error_at_each_operation_of_the_object_store_costs_no_recording() {
+    let central = Central::start();
+    let site = central.add("north");
+    let (faults, environment) = FileFaults::of_children(central.folder.path());
+    faults.watch(&central.folder.path().join("objects"));
+    let mut rng = fastrand::Rng::with_seed(3);
+    let push = |n: u32, errno: i32, first: u32, count: u32| {
+        site.record(n, &format!("{n}@trunk"), format!("the sound of call {n}").as_bytes());
+        faults.fail(errno, first, count);
+        let config = site.config().display().to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
+        command.args(["archive", "push", "--since", "2026-01-01", "-c", &config]).envs(environment.clone());
+        let failed = command.output().expect("starts");
+        faults.stop();
+        let case = format!("error {errno} at operations {first} to {}: {}", first + count, text(&failed));
+        let pushed = site.push();
+        assert!(pushed.status.success(), "{case}\nthen {}", text(&pushed));
+        let verified = central.verify(&site);
+        assert!(verified.status.success(), "{case}\nthen {}", text(&verified));
+        faults.failed()
+    };
+    assert_eq!(push(1, 0, 0, 0), 0);
+    let operations = faults.seen();
+    assert!(operations >= 4, "{operations} operations: a file is opened, written, synced and gets its name");
+    let reached = (0..operations).filter(|&first| {
+        let errno = *rng.choice(&[1, 5, 12, 13, 23, 24, 28, 30, 116, 122]).expect("some");
+        let count = *rng.choice(&[1, 1_000]).expect("some");
+        push(first + 2, errno, first, count) >= 1
+    });
+    // The first push makes the folders, too.
+    let reached = reached.count() as u32;
+    assert!(2 * reached > operations, "{reached} of {operations} operations failed");
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::process::is_own_process_with;
@@ -29,6 +29,15 @@ impl FileFaults {
         let control = std::env::var_os(CONTROL).expect("set by the other process");
         let control = File::options().read(true).write(true).open(control).expect("the file is there");
         Some(Self { control })
+    }
+
+    /// Builds the library in `dir`. Returns the faults, and the environment of the processes that have them.
+    pub(crate) fn of_children(dir: &Path) -> (Self, [(&'static str, PathBuf); 2]) {
+        let (library, control) = (dir.join("failing_files.so"), dir.join("control"));
+        build(&library);
+        std::fs::write(&control, [0; 4096]).expect("written");
+        let file = File::options().read(true).write(true).open(&control).expect("just made");
+        (Self { control: file }, [("LD_PRELOAD", library), (CONTROL, control)])
     }
 
     /// Counts only file operations below this folder.

@@ -4,7 +4,7 @@
 
 mod disk;
 mod encryption;
-mod failing_files;
+pub(crate) mod failing_files;
 mod injection;
 mod journal;
 mod owner;
