@@ -284,14 +284,20 @@ impl RunningService {
         signals: ServiceSignals<'_>,
         file: &Path,
     ) -> anyhow::Result<()> {
-        let mut reading: Option<ConfigReading> = None;
+        let (mut reading, mut must_read_again): (Option<ConfigReading>, bool) = (None, false);
         while !signals.stop.load(Ordering::Relaxed) {
             if let Some(result) = reading.as_ref().and_then(ConfigReading::poll) {
                 reading = None;
                 self.reload(result);
             }
-            if reading.is_none() && signals.reload.swap(false, Ordering::Relaxed) {
-                reading = read_config_again(file.to_owned());
+            if signals.reload.swap(false, Ordering::Relaxed) {
+                must_read_again = true;
+                if reading.is_some() {
+                    output::note("callspan: the configuration is still being read, and is read again after that");
+                }
+            }
+            if must_read_again && reading.is_none() {
+                (reading, must_read_again) = (read_config_again(file.to_owned()), false);
             }
             if self.step(source)? == PipelineStep::End {
                 anyhow::bail!("the capture ended unexpectedly");

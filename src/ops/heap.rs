@@ -22,26 +22,50 @@ fn set(settings: &[(libc::c_int, libc::c_int)]) {
     }
 }
 
-/// Returns free memory to the system if there is much of it, e.g. after a flood of INVITEs. The C library itself
+/// Returns free memory to the system when much has become free, e.g. after a flood of INVITEs. The C library itself
 /// returns only what is free at the end of a heap, and one block in use keeps all before it.
-#[cfg_attr(
-    target_env = "gnu",
-    expect(unsafe_code, reason = "mallinfo2(3) and malloc_trim(3) have no safe form in std")
-)]
-pub(crate) fn give_back() {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: the function takes no argument and returns numbers.
-        let free_bytes = unsafe { libc::mallinfo2() }.fordblks;
-        if free_bytes > KEPT_FREE_BYTES {
-            // SAFETY: the function takes a number. Threads that allocate meanwhile wait for some milliseconds.
-            let _ = unsafe { libc::malloc_trim(0) };
+#[derive(Debug, Default)]
+pub(crate) struct HeapTrim {
+    /// Free memory that still counts as free, although it was returned, bytes.
+    returned_bytes: usize,
+}
+
+impl HeapTrim {
+    /// Checks the free memory of all heaps. Threads that allocate while it is returned wait for some milliseconds.
+    pub(crate) fn check(&mut self) {
+        let free_bytes = free_bytes();
+        self.returned_bytes = self.returned_bytes.min(free_bytes);
+        if free_bytes - self.returned_bytes > KEPT_FREE_BYTES {
+            trim();
+            self.returned_bytes = self::free_bytes();
         }
     }
 }
 
-/// Free memory of all heaps that may stay with the process, bytes.
+/// Returns the number of free bytes of all heaps, with those that were returned to the system.
 #[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "mallinfo2(3) has no safe form in std")]
+fn free_bytes() -> usize {
+    // SAFETY: the function takes no argument and returns numbers.
+    unsafe { libc::mallinfo2() }.fordblks
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn free_bytes() -> usize {
+    0
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "malloc_trim(3) has no safe form in std")]
+fn trim() {
+    // SAFETY: the function takes a number.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
+
+/// Free memory of all heaps that may stay with the process, bytes.
 const KEPT_FREE_BYTES: usize = 32 << 20;
 /// Smallest block that is mapped by itself and returned to the system when it is freed, bytes. The window of a
 /// channel, 6 s of samples, is smaller.

@@ -14,7 +14,7 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::Config;
 use crate::ops::disk::{DiskLevel, DiskWatch};
-use crate::ops::heap;
+use crate::ops::heap::HeapTrim;
 use crate::ops::self_test::{SelfTestResult, SelfTestWatch};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::ops::totals;
@@ -89,11 +89,11 @@ fn run(
     delivery: Option<(&StatusClient, &OwedCalls)>,
     stop: &StopSignal,
 ) {
-    let mut raised = DeliveryAlarms::default();
+    let (mut raised, mut heap) = (DeliveryAlarms::default(), HeapTrim::default());
     loop {
         check_disks(disks, alerts);
         other(alerts);
-        heap::give_back();
+        heap.check();
         if let Some((delivery, owed)) = delivery {
             let answer = delivery.ask_within(PATIENCE);
             if let DeliveryAnswer::Summary(summary) = &answer {
