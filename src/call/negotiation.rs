@@ -1,11 +1,12 @@
 //! Offers and answers of one dialog about audio (RFC 3264), with rollback of rejected offers (RFC 6141) and the answers
 //! of early dialogs (RFC 3261 section 12.1, RFC 5853).
 //!
-//! A session description announces where its author *receives* media. So RTP to an announced address is the audio of
-//! the *other* side.
+//! A session description announces where the side that sent it *receives* media. So RTP to an announced address is the
+//! audio of the *other* side.
 //!
-//! An in-dialog offer is not in force before its answer, and a refused offer never is (RFC 3264 sections 4 and 8).
-//! Until the answer, only the offer's addresses are used, and its payload types that have no other meaning.
+//! A description is *in force* when it applies to the media. An offer in a re-INVITE is in force only after its answer,
+//! and a refused offer never is (RFC 3264 sections 4 and 8). Until the answer, only its addresses are used, and those
+//! payload types that have no other meaning.
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat, SrtpContext, SrtpKey};
 use crate::call::record::Side;
@@ -13,7 +14,7 @@ use crate::codec;
 use crate::net::{Endpoint, PayloadType};
 use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 
-/// The audio part of a session description that one side announced.
+/// The audio part of a session description that one side sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AudioDescription {
     /// Endpoints at which the side receives audio, in the order of the m-lines. Refused m-lines are left out.
@@ -22,24 +23,24 @@ pub struct AudioDescription {
     ports: Vec<u16>,
     /// Announced payload types, with their formats.
     pub(crate) formats: Vec<(PayloadType, PayloadFormat)>,
-    /// Audio m-lines that are not refused.
+    /// The audio m-lines that are not refused.
     lines: Vec<AudioLine>,
     /// Whether the description contains T.38 fax, i.e. an image m-line that is not refused.
     pub(crate) fax: bool,
 }
 
-/// An audio m-line. An answer has the same m-lines in the same order as the offer and refuses some of them (RFC 3264
+/// An audio m-line. An answer has the same m-lines in the same order as the offer and may refuse some of them (RFC 3264
 /// section 6). One m-line can be plain RTP and the next SRTP.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct AudioLine {
-    /// Index among all m-lines of the description, from 0.
+    /// Index of the m-line among all m-lines of the description, counted from 0.
     place: usize,
-    /// Port at which the author receives.
+    /// UDP port at which the side receives.
     port: u16,
     direction: MediaDirection,
     /// Payload types of this m-line, with their formats. Another m-line may give them other meanings.
     formats: Vec<(PayloadType, PayloadFormat)>,
-    /// SRTP contexts of the author's packets by crypto tag, in order of preference (SDES, RFC 4568).
+    /// SRTP keys of the packets that the side sends, by crypto tag, in order of preference (SDES, RFC 4568).
     crypto: Vec<(u32, SrtpContext)>,
     protection: MediaProtection,
 }
@@ -56,10 +57,11 @@ enum MediaProtection {
 /// How the recording uses a stream, by the audio m-line that carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudioLineUse {
-    /// The stream is the voice of its sender.
+    /// The stream is the voice of the side that sends it.
     Voice,
-    /// The stream is the second m-line of a recording session: only one side sends, on one m-line for each party (RFC
-    /// 7866 section 7.1.1). The recording puts the stream in the channel of the side that is silent.
+    /// The stream is on the second m-line of a recording session, in which one side sends the voice of each party on an
+    /// m-line of its own (RFC 7866 section 7.1.1). The recording puts the stream in the channel of the side that is
+    /// silent.
     OtherParty,
     /// The stream is on a further m-line that both sides use, or on a third m-line.
     Further {
@@ -68,12 +70,12 @@ pub(crate) enum AudioLineUse {
     },
 }
 
-/// Encryption of the audio that a side sends.
+/// How the audio that a side sends is encrypted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StreamSecurity {
-    /// Not encrypted.
+    /// The audio is not encrypted.
     Plain,
-    /// SRTP with these keys.
+    /// The audio is encrypted by SRTP with these keys.
     Keys(SrtpContext),
     /// The audio is encrypted with keys that the capture does not show.
     Undecryptable(MissingKeyReason),
@@ -104,7 +106,7 @@ impl AudioDescription {
         out
     }
 
-    /// Returns whether the description offers T.38 fax and no audio.
+    /// Returns whether the description contains T.38 fax and no audio.
     fn is_fax_alone(&self) -> bool {
         self.fax && self.lines.is_empty()
     }
@@ -117,8 +119,8 @@ impl AudioDescription {
         if let Some(ip) = media.connection {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
-                // The hold of RFC 2543 (RFC 3264 section 8.4). An ICE agent writes the same address before it has a
-                // candidate (RFC 8840 section 4.1.1).
+                // This address means the hold of RFC 2543 (RFC 3264 section 8.4). But an ICE agent writes the same
+                // address before it has a candidate (RFC 8840 section 4.1.1).
                 if !media.ice {
                     direction = MediaDirection::Inactive;
                 }
@@ -126,7 +128,7 @@ impl AudioDescription {
                 self.receivers.push(receiver);
             }
         }
-        // ICE can choose another address of the author (RFC 8445). Component 1 is RTP.
+        // ICE can choose another address of the same side (RFC 8445). Component 1 is RTP.
         for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
             // The mirror may show the media before a NAT or a relay, at the related address (RFC 8839 section 5.1).
             for (ip, port) in [(candidate.ip, candidate.port)].into_iter().chain(candidate.related) {
@@ -156,7 +158,7 @@ impl AudioDescription {
         self.lines.push(AudioLine { place, port, direction, formats, crypto, protection });
     }
 
-    /// Returns the first m-line that `other` does not refuse either. Without such an m-line, returns the first m-line.
+    /// Returns the first m-line that neither side refuses. Without such an m-line, returns the first m-line.
     fn line(&self, other: Option<&Self>) -> Option<&AudioLine> {
         let is_common = |line: &&AudioLine| other.is_some_and(|o| o.lines.iter().any(|l| l.place == line.place));
         self.lines.iter().find(is_common).or(self.lines.first())
@@ -167,31 +169,32 @@ impl AudioDescription {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Negotiation {
     announced: [Option<AudioDescription>; 2],
-    /// Answers of early dialogs by To tag. Each callee of a fork can send early media.
+    /// Answers in early dialogs, by To tag. After a fork, each callee can send early media.
     forks: Vec<(String, AudioDescription)>,
-    /// Whether ZRTP agreed on keys in the media path (RFC 6189).
+    /// Whether ZRTP agreed on keys within the media stream (RFC 6189).
     zrtp: bool,
-    /// In-dialog offer of each side that is not accepted yet. Both sides can offer at once (response 491).
+    /// The in-dialog offer of each side that was not accepted yet. Both sides can send an offer at the same time
+    /// (response 491).
     pending: [Option<PendingOffer>; 2],
     agreed: AgreedMedia,
     generation: u32,
 }
 
-/// An in-dialog offer that is not accepted yet.
+/// An offer in an in-dialog request that was not accepted yet.
 #[derive(Clone, Debug)]
 struct PendingOffer {
     cseq: u32,
     before: [Option<AudioDescription>; 2],
-    /// The offer, until its answer puts it in force.
+    /// The offer, until its answer puts it in force; then `None`.
     offer: Option<AudioDescription>,
-    /// Whether the request contained the offer. Otherwise the 2xx contains it.
+    /// Whether the request contained the offer. Otherwise the 2xx response contains it.
     offered: bool,
 }
 
-/// Result of the last complete offer and answer. Arrays are indexed by channel.
+/// What both sides agreed in the last complete offer and answer. Arrays are indexed by the channel of the side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AgreedMedia {
-    /// Whether each side holds the other side.
+    /// Whether each side has put the other side on hold.
     pub(crate) holding: [bool; 2],
     /// Endpoint at which each side receives audio.
     pub(crate) receivers: [Option<Endpoint>; 2],
@@ -200,10 +203,10 @@ pub(crate) struct AgreedMedia {
 }
 
 impl Negotiation {
-    /// Remembers the announced descriptions before an in-dialog request, for [`Negotiation::rollback`].
+    /// Stores the present descriptions before an in-dialog request, for [`Negotiation::rollback`].
     ///
-    /// A side makes no new offer before the answer to the previous one (RFC 3264 section 4). So if no answer was captured,
-    /// the previous offer counts as accepted.
+    /// A side makes no new offer before the answer to the previous one (RFC 3264 section 4). So if no answer was
+    /// captured, the previous offer counts as accepted.
     pub(crate) fn begin(&mut self, by: Side, cseq: u32) {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             return;
@@ -213,13 +216,14 @@ impl Negotiation {
         self.pending[by.channel()] = Some(PendingOffer { cseq, before, offer: None, offered: false });
     }
 
-    /// Records the offer that the side `by` made in the in-dialog request last given to [`Negotiation::begin`].
+    /// Records the offer that the side `by` made in its in-dialog request. [`Negotiation::begin`] must have been called
+    /// for the request.
     pub(crate) fn offer(&mut self, by: Side, description: AudioDescription) {
         let is_first = self.announced(by).is_none();
         let Some(pending) = &mut self.pending[by.channel()] else { return self.announce(by, description) };
         pending.offered = true;
         if is_first {
-            // No other description of this side is known.
+            // No other description of this side is known, so the offer is used at once.
             self.announce(by, description);
         } else if pending.offer.as_ref() != Some(&description) {
             pending.offer = Some(description);
@@ -234,8 +238,8 @@ impl Negotiation {
         }
     }
 
-    /// Makes the descriptions of an accepted in-dialog request final. Returns whether the request offered T.38 fax and
-    /// the answer refused it.
+    /// Accepts the descriptions of an in-dialog request that succeeded, so that they can no longer be rolled back.
+    /// Returns whether the request offered T.38 fax and the answer refused it.
     pub(crate) fn commit(&mut self, by: Side, cseq: u32) -> bool {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             self.accept(by);
@@ -265,8 +269,8 @@ impl Negotiation {
         had_fax
     }
 
-    /// Updates the agreed media after a complete offer and answer. The direction of an answer shows a hold only if the offer
-    /// was `sendrecv`; otherwise the offer forces it (RFC 3264 section 6.1).
+    /// Updates the agreed media after a complete offer and answer. The direction in an answer means a hold only if the
+    /// offer was `sendrecv`; otherwise the answer had to follow the offer (RFC 3264 section 6.1).
     pub(crate) fn settle(&mut self, offerer: Side) {
         let direction = |side| self.line(side).map_or(MediaDirection::SendRecv, |line| line.direction);
         let holds = [Side::Caller, Side::Callee]
@@ -288,7 +292,8 @@ impl Negotiation {
         self.agreed
     }
 
-    /// Updates the state for a rollback of `side` after the description of the other side became final.
+    /// Updates the descriptions to which `side` could be rolled back, after a description of the other side was
+    /// accepted.
     fn rebase(&mut self, side: Side) {
         let other = side.other().channel();
         if let Some(pending) = &mut self.pending[side.channel()] {
@@ -317,7 +322,7 @@ impl Negotiation {
         }
     }
 
-    /// Records the answer of an early dialog. The newest answer counts as the callee's description. The addresses of
+    /// Records the answer in an early dialog. The newest answer is used as the callee's description. The addresses of
     /// older early dialogs stay valid until [`Negotiation::choose`].
     pub(crate) fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
         match self.forks.iter().position(|(tag, _)| tag == to_tag) {
@@ -330,8 +335,8 @@ impl Negotiation {
         self.announce(Side::Callee, description);
     }
 
-    /// Keeps the early dialog of the callee that answered, and drops all other early dialogs. Its early answer holds if
-    /// the 2xx has no description.
+    /// Selects the early dialog of the callee that answered, and drops all others. The answer in this early dialog
+    /// remains in force if the 2xx has no description.
     pub(crate) fn choose(&mut self, to_tag: &str) {
         if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
             let (_, description) = self.forks.swap_remove(at);
@@ -351,17 +356,17 @@ impl Negotiation {
         }
     }
 
-    /// Returns a counter that rises with every change, for users that cache results of the negotiation.
+    /// Returns a counter that rises with every change, so that cached results of the negotiation can be renewed.
     pub(crate) const fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Returns the last description of a side.
+    /// Returns the last description that a side announced.
     pub(crate) const fn announced(&self, side: Side) -> Option<&AudioDescription> {
         self.announced[side.channel()].as_ref()
     }
 
-    /// Returns the m-line that both sides use for audio.
+    /// Returns the m-line of a side that both sides use for audio.
     fn line(&self, side: Side) -> Option<&AudioLine> {
         self.announced(side)?.line(self.announced(side.other()))
     }
@@ -388,16 +393,16 @@ impl Negotiation {
         own.lines.iter().filter_map(|line| Some((line, theirs(line)?))).collect()
     }
 
-    /// Returns the m-line of a flow (source, destination), as `sender` and as the other side describes it. If both sides
-    /// use only one m-line, it is the m-line of every flow.
+    /// Returns the m-line of a flow (source, destination), as `sender` and as the other side describes it. If both
+    /// sides use only one m-line, it is the m-line of every flow.
     fn lines_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> Option<(&AudioLine, &AudioLine)> {
         let common = self.common_lines(sender);
         let line = line_of(&common, flow).or((common.len() == 1).then_some(0))?;
         common.get(line).copied()
     }
 
-    /// Returns every endpoint at which media of this dialog may arrive, with its side. An endpoint that both sides announce
-    /// is returned for both.
+    /// Returns every endpoint at which media of this dialog may arrive, with its side. An endpoint that both sides
+    /// announce is returned for both.
     pub(crate) fn claims(&self) -> Vec<(Endpoint, Side)> {
         let mut out: Vec<(Endpoint, Side)> = Vec::new();
         for (description, side) in self.descriptions() {
@@ -423,8 +428,9 @@ impl Negotiation {
         out
     }
 
-    /// Returns all descriptions to which media may be sent now. Descriptions in force come first, then those of early
-    /// dialogs and of offers without an answer. The descriptions that such an offer is to replace come last.
+    /// Returns all descriptions at whose addresses media may arrive now, each with its side. Descriptions in force come
+    /// first, then those of early dialogs and of offers without an answer. The descriptions that such an offer would
+    /// replace come last.
     fn descriptions(&self) -> impl Iterator<Item = (&AudioDescription, Side)> {
         let sides = [Side::Caller, Side::Callee];
         let forks = self.forks.iter().map(|(_, description)| (description, Side::Callee));
@@ -498,7 +504,8 @@ impl Negotiation {
         }
     }
 
-    /// Returns the encryption of the audio on an m-line, as its sender and as the other side describe it.
+    /// Returns the encryption of the audio on an m-line, given the descriptions of the m-line by its sender and by the
+    /// other side.
     fn security_of_line(&self, own: Option<&AudioLine>, other: Option<&AudioLine>) -> StreamSecurity {
         if self.zrtp {
             return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
@@ -515,7 +522,8 @@ impl Negotiation {
             (MediaProtection::Dtls, _) => StreamSecurity::Undecryptable(MissingKeyReason::DtlsSrtp),
             (MediaProtection::SavpWithoutKeys, _) => StreamSecurity::Undecryptable(MissingKeyReason::NoKeys),
             (MediaProtection::Sdes, _) => {
-                // The answer contains the chosen crypto tag. Each side's keys protect its own packets (RFC 4568 section 6.1).
+                // The answer contains the chosen crypto tag. The keys of each side protect the packets that this side
+                // sends (RFC 4568 section 6.1).
                 let chosen = other.and_then(|o| o.crypto.first()).map(|(tag, _)| *tag);
                 let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
                 context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| {
@@ -531,14 +539,14 @@ fn format_of(formats: &[(PayloadType, PayloadFormat)], pt: PayloadType) -> Optio
     formats.iter().find(|(known, _)| *known == pt).map(|(_, format)| format)
 }
 
-/// Returns the index of the m-line to which a flow (source, destination) belongs: by the port of the receiver, else by that
-/// of the sender.
+/// Returns the index of the m-line to which a flow (source, destination) belongs: found by the port of the receiver,
+/// else by that of the sender.
 fn line_of(common: &[(&AudioLine, &AudioLine)], flow: (Endpoint, Endpoint)) -> Option<usize> {
     let by_receiver = common.iter().position(|(_, theirs)| theirs.port == flow.1.port());
     by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.0.port()))
 }
 
-/// Returns the known descriptions of an array, each with its side.
+/// Returns the descriptions in an array (indexed by channel) that are known, each with its side.
 fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&AudioDescription, Side)> {
     known.iter().zip([Side::Caller, Side::Callee]).filter_map(|(description, side)| Some((description.as_ref()?, side)))
 }
@@ -597,7 +605,7 @@ fn protection(media: &sdp::MediaDescription) -> MediaProtection {
 
 /// Most m-lines of a description that are read.
 const MAX_MEDIA_LINES: usize = 16;
-/// Most receiving endpoints of a description.
+/// Maximum number of receiving endpoints in a description.
 const MAX_RECEIVERS: usize = 24;
 /// Most ICE candidates of an m-line: host, reflexive and relayed candidates of a phone with a few interfaces.
 const MAX_CANDIDATES: usize = 12;
