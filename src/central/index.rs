@@ -127,20 +127,29 @@ impl ArchiveIndex {
         Ok(())
     }
 
-    /// Replaces the list of SIP headers whose values identify the same call at every site.
+    /// Replaces the list of SIP headers whose values identify the same call at every site. If the list changed, makes
+    /// the pairs of the last two days again.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
     pub(crate) async fn set_correlation_headers(&mut self, names: &[String]) -> Result<(), ArchiveError> {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        let client = self.client().await?;
+        self.client().await?;
+        let Some(client) = &mut self.client else { return Err(ArchiveError::Index(String::from("not connected"))) };
+        let transaction = client.transaction().await.map_err(|e| index_error(&e))?;
+        let mut changed = 0;
         for sql in [
             "DELETE FROM callspan.correlation_headers WHERE name <> ALL($1)",
             "INSERT INTO callspan.correlation_headers SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
         ] {
-            client.execute(sql, &[&names]).await.map_err(|e| index_error(&e))?;
+            changed += transaction.execute(sql, &[&names]).await.map_err(|e| index_error(&e))?;
         }
-        Ok(())
+        if changed > 0 {
+            // The calls of two days may take longer than the usual time limit of a statement.
+            let rebuild = "SET LOCAL statement_timeout = 0; SELECT callspan.rebuild_shared()";
+            transaction.batch_execute(rebuild).await.map_err(|e| index_error(&e))?;
+        }
+        transaction.commit().await.map_err(|e| index_error(&e))
     }
 
     /// Updates the schema to the newest version, in one transaction. Returns the versions before and after.

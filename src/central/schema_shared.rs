@@ -2,6 +2,8 @@
 //!
 //! The page of the sites asks for the calls of a day that Pyrus has twice or not at all. Comparing all calls of a day
 //! takes seconds with 500 sites, so each change of a call enters its pairs here.
+//!
+//! Rows and work per call have a bound, because a scanner can use one Call-ID at all sites for a year.
 
 /// Adds the pairs of calls, and the trigger that keeps them.
 pub(super) const V3: &str = r#"
@@ -19,6 +21,34 @@ CREATE TABLE callspan.shared_calls (
 CREATE INDEX shared_calls_by_other ON callspan.shared_calls (other_site, other_id);
 CREATE INDEX shared_calls_in_conflict ON callspan.shared_calls (begin_at DESC) WHERE registered = other_registered;
 
+-- Call-IDs, Session-IDs and values of correlation headers: the keys that can relate a call to others.
+CREATE FUNCTION callspan.keys_of(call_ids text[], session_ids text[], header_ids text[]) RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT call_ids || session_ids || ARRAY(SELECT h FROM unnest(header_ids) h
+        WHERE split_part(h, '=', 1) IN (SELECT n.name FROM callspan.correlation_headers n))
+$$;
+
+-- The same call at other sites: it shares a Call-ID, a Session-ID or a correlation header within a day. Each index gives
+-- at most 1000 calls: a value that more calls have identifies none. Of those found, the 32 nearest in time are returned.
+-- Only the indexes of the ids can find few rows, whatever the planner guesses about a limit.
+CREATE OR REPLACE FUNCTION callspan.same_as(own_site text, own_id text) RETURNS TABLE (site text, id text, why text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    own record;
+BEGIN
+    SELECT c.begin_at, c.call_ids, c.session_ids, callspan.keys_of('{}', '{}', c.header_ids) AS header_ids
+        INTO own FROM callspan.calls c WHERE c.site = own_site AND c.id = own_id;
+    -- One look at each index, before the time is compared.
+    RETURN QUERY WITH found AS MATERIALIZED (
+            (SELECT c.site, c.id, c.begin_at, 1 AS rank FROM callspan.calls c WHERE c.session_ids && own.session_ids LIMIT 1000)
+            UNION ALL (SELECT c.site, c.id, c.begin_at, 2 FROM callspan.calls c WHERE c.call_ids && own.call_ids LIMIT 1000)
+            UNION ALL (SELECT c.site, c.id, c.begin_at, 3 FROM callspan.calls c WHERE c.header_ids && own.header_ids LIMIT 1000))
+        SELECT f.site, f.id::text, (ARRAY['session_id', 'call_id', 'correlation_header'])[min(f.rank)] FROM found f
+        WHERE f.site <> own_site AND f.begin_at BETWEEN own.begin_at - interval '1 day' AND own.begin_at + interval '1 day'
+        GROUP BY f.site, f.id, f.begin_at
+        ORDER BY greatest(f.begin_at - own.begin_at, own.begin_at - f.begin_at), f.site, f.id LIMIT 32;
+END $$;
+
 CREATE FUNCTION callspan.note_shared() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -26,9 +56,7 @@ DECLARE
 BEGIN
     -- Two sites that write the same call at once see each other: the second waits for the first. Most calls have few keys.
     -- Other headers than those of correlation, e.g. the name of a queue, are the same in many calls: nobody waits for them.
-    FOR key IN SELECT DISTINCT hashtext(k) AS h FROM unnest(NEW.call_ids || NEW.session_ids || ARRAY(
-        SELECT x FROM unnest(NEW.header_ids) x WHERE split_part(x, '=', 1) IN (SELECT n.name FROM callspan.correlation_headers n))) k
-        ORDER BY h LIMIT 16
+    FOR key IN SELECT DISTINCT hashtext(k) AS h FROM unnest(callspan.keys_of(NEW.call_ids, NEW.session_ids, NEW.header_ids)) k ORDER BY h LIMIT 16
     LOOP
         PERFORM pg_advisory_xact_lock(7264774, key);
     END LOOP;
@@ -50,12 +78,21 @@ WHEN (OLD.call_ids <> NEW.call_ids OR OLD.session_ids <> NEW.session_ids OR OLD.
     OR OLD.begin_at <> NEW.begin_at OR (OLD.pyrus_task IS NULL) <> (NEW.pyrus_task IS NULL))
 EXECUTE FUNCTION callspan.note_shared();
 
--- The page of the sites looks one day back.
-INSERT INTO callspan.shared_calls
-    SELECT s.site, s.id, s.other_site, s.other_id, s.begin_at, a.pyrus_task IS NOT NULL, b.pyrus_task IS NOT NULL
-    FROM callspan.same_calls s
-        JOIN callspan.calls a ON a.site = s.site AND a.id = s.id
-        JOIN callspan.calls b ON b.site = s.other_site AND b.id = s.other_id
-    WHERE s.site < s.other_site AND s.begin_at > now() - interval '2 days'
-    ON CONFLICT DO NOTHING;
+-- Makes the pairs of the last two days again, because there are other correlation headers. The page of the sites looks
+-- one day back. A call that is written meanwhile waits, and then enters its pairs by the new headers.
+CREATE FUNCTION callspan.rebuild_shared() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    LOCK TABLE callspan.shared_calls IN SHARE ROW EXCLUSIVE MODE;
+    DELETE FROM callspan.shared_calls s WHERE s.begin_at > now() - interval '2 days';
+    INSERT INTO callspan.shared_calls
+        SELECT s.site, s.id, s.other_site, s.other_id, s.begin_at, a.pyrus_task IS NOT NULL, b.pyrus_task IS NOT NULL
+        FROM callspan.same_calls s
+            JOIN callspan.calls a ON a.site = s.site AND a.id = s.id
+            JOIN callspan.calls b ON b.site = s.other_site AND b.id = s.other_id
+        WHERE s.site < s.other_site AND s.begin_at > now() - interval '2 days'
+        ON CONFLICT DO NOTHING;
+END $$;
+REVOKE ALL ON FUNCTION callspan.rebuild_shared(), callspan.keys_of(text[], text[], text[]) FROM PUBLIC;
+SELECT callspan.rebuild_shared();
 "#;

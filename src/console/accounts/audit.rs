@@ -183,7 +183,7 @@ pub(crate) fn audit_reader(folder: &Path) -> AuditReader {
     let folder = folder.to_owned();
     Box::new(move |after, since, limit| {
         let text = |error: AccountError| error.to_string();
-        let Some(accounts) = Accounts::open_existing(&folder).map_err(text)? else { return Ok(Vec::new()) };
+        let Some(accounts) = Accounts::open_to_read_audit(&folder).map_err(text)? else { return Ok(Vec::new()) };
         let rows = accounts.audit_after(after, since, limit).map_err(text)?;
         Ok(rows.into_iter().map(|row| (row.n, serde_json::to_value(row).unwrap_or_default())).collect())
     })

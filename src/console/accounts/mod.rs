@@ -9,8 +9,9 @@
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::journal::make_durable;
 
@@ -91,12 +92,23 @@ impl Accounts {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Opens the accounts if there are any.
+    /// Opens the accounts for reading the audit, if there are any; creates and migrates nothing. The audit is the same
+    /// in all versions so far.
     ///
     /// # Errors
     /// Fails with an [`AccountError`].
-    pub(crate) fn open_existing(folder: &Path) -> Result<Option<Self>, AccountError> {
-        if folder.join(FILE_NAME).is_file() { Self::open(folder).map(Some) } else { Ok(None) }
+    pub(crate) fn open_to_read_audit(folder: &Path) -> Result<Option<Self>, AccountError> {
+        let path = folder.join(FILE_NAME);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        match version_of(&connection)? {
+            0 => Ok(None), // no tables yet
+            1..=VERSION => Ok(Some(Self { connection: Arc::new(Mutex::new(connection)) })),
+            newer => Err(AccountError::Newer(newer)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -193,6 +205,8 @@ PRAGMA user_version = 3;
 /// so the version is not raised.
 const FAILED_SIGN_INS: &str =
     "CREATE INDEX IF NOT EXISTS failed_sign_ins ON audit (who, n) WHERE action = 'wrong_password'";
+/// Longest wait for another process that writes to the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Name of the database file, in the folder of the journal.
 const FILE_NAME: &str = "console.sqlite";
 

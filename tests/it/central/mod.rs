@@ -401,6 +401,43 @@ fn one_call_is_related_by_a_correlation_header_or_a_session_id() {
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn pairs_of_a_constant_call_id_are_bounded_and_follow_the_correlation_headers() {
+    let central = Central::start();
+    central.add("north");
+    central.add("south");
+    let sql = |sql: &str| central.postgres.sql("postgres", sql).expect("answers");
+    let insert = |site: &str, calls: u32, call_id: &str, header: &str| {
+        sql(&format!(
+            "INSERT INTO callspan.calls
+                (site, id, change, begin_at, direction, outcome, digits, call_ids, session_ids, record)
+             SELECT '{site}', '{call_id}' || n, 1, now() - n * interval '1 minute', 'in', 'answered', '', '{{{call_id}}}', '{{}}',
+                '{{\"headers\":{{\"X-Call\":\"{header}\"}}}}' FROM generate_series(1, {calls}) n"
+        ))
+    };
+    insert("south", 1_200, "scan", "a");
+    insert("south", 100, "often", "b");
+    insert("north", 1, "scan", "c");
+    insert("north", 1, "often", "d");
+    let count = || sql("SELECT count(*) FROM callspan.shared_calls");
+    // 1,200 calls with one Call-ID: it identifies at most the 32 nearest of the 1,000 that are looked at.
+    assert_eq!(count(), "64");
+    let nearest = "SELECT count(*) FROM callspan.shared_calls WHERE other_id IN ('often1', 'often2', 'often32')";
+    assert_eq!(sql(nearest), "3");
+
+    insert("north", 1, "one", "ticket");
+    insert("south", 1, "other", "ticket");
+    assert_eq!(count(), "64", "the header does not relate calls yet");
+    let config = std::fs::read_to_string(central.config()).expect("written");
+    for (headers, pairs) in [("\"X-Call\"", "65"), ("\"X-Call\", \"X-Other\"", "65"), ("", "64")] {
+        std::fs::write(central.config(), format!("{config}[calls]\ncorrelation_headers = [{headers}]\n"))
+            .expect("written");
+        central.run(&["migrate"], "");
+        assert_eq!(count(), pairs, "{headers}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn a_recording_that_retention_removed_stays_in_the_archive() {
     let central = Central::start();
     let north = central.add("north");
@@ -477,14 +514,22 @@ fn audit_and_topology_of_a_site_are_copied_and_verified() {
     }
     let pair = r#"{"fact":"one_machine","a":"10.1.0.1","b":"198.51.100.10","by":"same_moments","seen":14,"against":0,"first_at":"2026-11-23T07:00:00.000000Z","last_at":"2026-11-24T07:00:00.000000Z"}"#;
     std::fs::write(state.join("topology.json"), format!("{pair}\n")).expect("written");
+    // Accounts that an older callspan wrote are examined, and not migrated.
+    accounts.pragma_update(None, "user_version", 2).expect("set");
     let before = text(&central.verify(&north));
+    let version: i64 = accounts.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
+    assert_eq!(version, 2, "verify writes nothing");
     assert!(before.contains("no copy of row 1 of the audit") && before.contains("another topology"), "{before}");
 
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));
+    let sql = |sql: &str| central.postgres.sql("postgres", sql).expect("answers");
+    // A row that was written a moment ago may have no copy yet.
+    let new_row = "INSERT INTO audit (at, who, action) VALUES (unixepoch() * 1000000, 'anna', 'played')";
+    accounts.execute(new_row, []).expect("a row");
     let verified = central.verify(&north);
     assert!(verified.status.success(), "{}", text(&verified));
-    let sql = |sql: &str| central.postgres.sql("postgres", sql).expect("answers");
+    accounts.execute("DELETE FROM audit WHERE n = 3", []).expect("deleted");
     assert_eq!(
         sql("SELECT site, n, who, action, call_id FROM callspan.audit ORDER BY n"),
         "north|1|anna|played|x\nnorth|2|anna|wrong_password|x"
