@@ -24,6 +24,10 @@ pub(crate) struct ArchivedObject {
     /// Whether the object store has the recording already.
     #[serde(default)]
     pub(crate) stored: bool,
+    /// Whether the recording is to be sent once more, because the object store may have lost it. Stays set until the
+    /// object is created or compared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) again: bool,
 }
 
 /// Stage of an archiving job.
@@ -100,13 +104,20 @@ pub(crate) struct ArchiveJob {
 }
 
 impl ArchiveJob {
-    /// Sets the recordings that the call has now. Recordings that are already stored are still marked as stored.
+    /// Sets the recordings that the call has on this machine now. Marks of the recordings that are known already are
+    /// kept.
     pub(crate) fn set_objects(&mut self, mut objects: Vec<ArchivedObject>) {
         for object in &mut objects {
-            object.stored = self.objects.iter().any(|known| known.stored && known.key == object.key);
+            let known = self.objects.iter().find(|known| known.key == object.key);
+            (object.stored, object.again) = known.map_or((false, false), |known| (known.stored, known.again));
         }
         self.objects = objects;
         self.comparing = None;
+    }
+
+    /// Adds stored recordings that are no longer on this machine, so they cannot be sent once more.
+    pub(crate) fn keep_removed(&mut self, removed: Vec<ArchivedObject>) {
+        self.objects.extend(removed.into_iter().map(|object| ArchivedObject { again: false, ..object }));
     }
 
     /// Returns the next step, or `None` if nothing is to be done before [`ArchiveJob::next_at`].
@@ -114,7 +125,7 @@ impl ArchiveJob {
         if self.stage != ArchiveStage::Owed || self.next_at.is_some_and(|at| at > now) {
             return None;
         }
-        Some(match (self.comparing, self.objects.iter().position(|object| !object.stored)) {
+        Some(match (self.comparing, self.objects.iter().position(|object| !object.stored || object.again)) {
             (Some(index), _) => ArchiveStep::Compare(index),
             (None, Some(index)) => ArchiveStep::Put(index),
             (None, None) => ArchiveStep::Index,
@@ -130,7 +141,7 @@ impl ArchiveJob {
             (ArchiveStep::Put(index) | ArchiveStep::Compare(index), _) => {
                 self.comparing = None;
                 if let Some(object) = self.objects.get_mut(index) {
-                    object.stored = true;
+                    (object.stored, object.again) = (true, false);
                 }
             }
             (ArchiveStep::Index, _) => self.stage = ArchiveStage::Done,

@@ -73,6 +73,7 @@ fn recording(call: &str, part: u32, version: u32) -> ArchivedObject {
         bytes: 100,
         sha256: format!("{:016x}", u64::from(version) << 32 | u64::from(part)),
         stored: false,
+        again: false,
     };
     object.key = object_key("site", call, Timestamp::EPOCH, &object);
     object
@@ -138,6 +139,29 @@ fn a_different_object_is_never_replaced() {
     job.handle_outcome(ArchiveStep::Compare(0), ArchiveOutcome::Failed(ArchiveFailure::Different), now);
     assert_eq!((job.stage, job.next_step(now)), (ArchiveStage::Refused, None));
     assert!(!job.objects[0].stored);
+}
+
+#[test]
+fn a_stored_recording_that_is_sent_again_stays_stored_if_its_file_goes() {
+    let now = Timestamp::EPOCH;
+    let sent_again = ArchivedObject { stored: true, again: true, ..recording("call", 1, 0) };
+    let mut job = ArchiveJob { change: 1, objects: vec![sent_again], ..ArchiveJob::default() };
+    job.set_objects(vec![recording("call", 1, 0)]);
+    assert_eq!(job.next_step(now), Some(ArchiveStep::Put(0)));
+    // The store does not answer, and retention removes the file before the next attempt.
+    job.handle_outcome(ArchiveStep::Put(0), ArchiveOutcome::Failed(ArchiveFailure::Passing(String::new())), now);
+    let text = serde_json::to_string(&job.objects).expect("JSON");
+    let saved: Vec<ArchivedObject> = serde_json::from_str(&text).expect("objects");
+    assert!(saved[0].stored && saved[0].again);
+    let mut job = ArchiveJob { change: 1, objects: saved.clone(), ..ArchiveJob::default() };
+    job.set_objects(Vec::new());
+    job.keep_removed(saved.clone());
+    assert_eq!((job.next_step(now), job.objects.len()), (Some(ArchiveStep::Index), 1));
+    // If the file is still there, the store gets it once.
+    let mut job = ArchiveJob { change: 1, objects: saved, ..ArchiveJob::default() };
+    job.set_objects(vec![recording("call", 1, 0)]);
+    job.handle_outcome(ArchiveStep::Put(0), ArchiveOutcome::Done, now);
+    assert_eq!(job.next_step(now), Some(ArchiveStep::Index));
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Journal {
         let (forget, which) = match calls {
             ArchiveExtent::Missing => (String::new(), "archived < change"),
             ArchiveExtent::All => (String::from(", archived = 0"), "true"),
-            ArchiveExtent::AllWithRecordings => (format!(", archived = 0, objects = {NOTHING_STORED}"), "true"),
+            ArchiveExtent::AllWithRecordings => (format!(", archived = 0, objects = {ALL_AGAIN}"), "true"),
         };
         Ok(self.lock().execute(
             &format!(
@@ -188,11 +188,11 @@ impl Journal {
     }
 }
 
-/// SQL for the objects of a job. Objects with a file on this machine count as not stored; the others are kept as they
-/// are.
-const NOTHING_STORED: &str = "(SELECT json_group_array(CASE WHEN EXISTS (SELECT 1 FROM recordings r
+/// SQL for the objects of a job. Objects with a file on this machine are marked to be sent again. They still count as
+/// stored, because retention may remove the file before it is sent.
+const ALL_AGAIN: &str = "(SELECT json_group_array(CASE WHEN EXISTS (SELECT 1 FROM recordings r
         WHERE r.call_id = archive_jobs.call_id AND r.part = json_extract(o.value, '$.part') AND r.state = 'present')
-    THEN json_set(o.value, '$.stored', json('false')) ELSE json(o.value) END) FROM json_each(archive_jobs.objects) o)";
+    THEN json_set(o.value, '$.again', json('true')) ELSE json(o.value) END) FROM json_each(archive_jobs.objects) o)";
 
 fn read_job(row: &SqlRow<'_>) -> rusqlite::Result<ArchiveJob> {
     Ok(ArchiveJob {

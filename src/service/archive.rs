@@ -8,7 +8,7 @@ use super::clock;
 use super::site_copies::{AuditReader, SiteCopies};
 use crate::archive::{ArchiveJob, ArchiveOutcome, ArchiveStage, ArchiveStep, ArchivedObject, object_key};
 use crate::central::config::Config as ArchiveConfig;
-use crate::central::{ArchiveError, ArchiveIndex, ObjectArchive};
+use crate::central::{ArchiveIndex, ObjectArchive};
 use crate::journal::{ArchiveExtent, CallStage, Journal, RecordingRow, StoredCall};
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
@@ -118,8 +118,8 @@ impl Archiver {
     /// Sends audit and topology of the site, as far as they changed.
     ///
     /// # Errors
-    /// When the index does not answer or refuses, or is of an older callspan.
-    pub(crate) async fn send_copies(&mut self, copies: &mut SiteCopies) -> Result<(), ArchiveError> {
+    /// When the audit cannot be read, or the index does not answer or refuses, or is of an older callspan.
+    pub(crate) async fn send_copies(&mut self, copies: &mut SiteCopies) -> Result<(), String> {
         copies.send(&mut self.index, clock::wall_clock()).await
     }
 
@@ -135,7 +135,8 @@ impl Archiver {
             return Ok(self.journal.save_archive_job(job)?);
         }
         let removed = stored_and_removed(&job.objects, &call, &rows);
-        job.set_objects(objects(&self.config.site, &call, &rows).into_iter().chain(removed).collect());
+        job.set_objects(objects(&self.config.site, &call, &rows));
+        job.keep_removed(removed);
         while let Some(step) = job.next_step(clock::wall_clock()) {
             self.journal.save_archive_job(job)?;
             let outcome = self.execute(step, job, &call).await;
@@ -246,6 +247,7 @@ fn objects(site: &str, call: &StoredCall, rows: &[RecordingRow]) -> Vec<Archived
                 bytes: row.bytes,
                 sha256: row.sha256.clone(),
                 stored: false,
+                again: false,
             };
             object.key = object_key(site, &row.call_id, begin, &object);
             object
@@ -314,8 +316,8 @@ async fn report(
         Err(error) => RoundResult::Failed(error.to_string()),
     };
     let is_there = matches!(result, RoundResult::Succeeded | RoundResult::Idle);
-    if is_there && let Err(error) = archiver.send_copies(copies).await {
-        tracing::debug!("the index does not take the audit or topology of this site: {error}");
+    if is_there {
+        let _ = archiver.send_copies(copies).await; // logs its failure, and does not hold up calls
     }
     if is_there
         && let Some(health) = recorder_health(&archiver.state)

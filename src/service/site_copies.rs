@@ -26,33 +26,53 @@ pub(crate) struct SiteCopies {
     sent_at: Timestamp,
     /// Topology that the index has.
     topology: Option<Vec<MachinePair>>,
+    /// Whether the last round failed.
+    is_failing: bool,
 }
 
 impl SiteCopies {
     /// Creates the copies of a state folder, with a reader of the audit. Sends nothing yet.
     pub(crate) fn of(state: &Path, audit: AuditReader) -> Self {
-        Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None }
+        Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None, is_failing: false }
     }
 
-    /// Sends the changes since the last time.
+    /// Sends the changes since the last time. Audit and topology do not wait for each other. Logs the first failure,
+    /// and the end of failures.
     ///
     /// # Errors
-    /// When the index does not answer or refuses, or is of an older callspan.
-    pub(crate) async fn send(&mut self, index: &mut ArchiveIndex, now: Timestamp) -> Result<(), ArchiveError> {
+    /// When the audit cannot be read, or the index does not answer or refuses, or is of an older callspan.
+    pub(crate) async fn send(&mut self, index: &mut ArchiveIndex, now: Timestamp) -> Result<(), String> {
+        let audit = self.send_audit(index, now).await.map_err(|error| format!("the audit: {error}"));
+        let topology = self.send_topology(index).await.map_err(|error| format!("the topology: {error}"));
+        let failures: Vec<String> = [audit, topology].into_iter().filter_map(Result::err).collect();
+        let result = if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) };
+        match (&result, std::mem::replace(&mut self.is_failing, result.is_err())) {
+            (Err(failure), false) => tracing::warn!("the archive has no current copy: {failure}"),
+            (Ok(()), true) => tracing::info!("the archive has the audit and the topology again"),
+            _ => {}
+        }
+        result
+    }
+
+    async fn send_audit(&mut self, index: &mut ArchiveIndex, now: Timestamp) -> Result<(), String> {
         let since = self.sent_at - COUNTED;
         for _ in 0..BATCHES {
-            // If the audit cannot be read, no rows are sent: the archive does not depend on the console.
-            let rows = (self.audit)(self.sent, since, BATCH).unwrap_or_default();
+            let rows = (self.audit)(self.sent, since, BATCH)?;
             let Some(last) = rows.iter().map(|(n, _)| *n).max() else { break };
             let is_new = last > self.sent;
             let count = rows.len();
-            index.put_audit(&rows.into_iter().map(|(_, row)| row).collect()).await?;
+            let rows = rows.into_iter().map(|(_, row)| row).collect();
+            index.put_audit(&rows).await.map_err(|error| error.to_string())?;
             self.sent = self.sent.max(last);
             if !is_new || count < BATCH as usize {
                 break;
             }
         }
         self.sent_at = now;
+        Ok(())
+    }
+
+    async fn send_topology(&mut self, index: &mut ArchiveIndex) -> Result<(), ArchiveError> {
         let topology = topology_file::load(&self.state);
         if self.topology.as_ref() != Some(&topology) {
             index.put_topology(&serde_json::to_value(&topology).unwrap_or_default()).await?;
