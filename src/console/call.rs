@@ -12,9 +12,11 @@ use super::control::refused;
 use super::pages;
 use super::server::{ConsoleState, StateError};
 use super::sound::kept_packets;
+use super::source::{CallSource, SourceResult};
 use crate::call::record::CallRecord;
 use crate::central::calls::OtherSiteCall;
 use crate::delivery::row::JobRow;
+use crate::delivery::story::DeliveryStory;
 use crate::recording::peaks::RecordingPeaks;
 use crate::time::Timestamp;
 
@@ -25,7 +27,7 @@ pub(super) struct CallFacts {
     pub(super) record: CallRecord,
     /// Delivery of the call to Pyrus; `None` if this machine does not deliver the call.
     pub(super) job: Option<JobRow>,
-    /// Why no call can be delivered at present.
+    /// Why no call can be delivered at present; `None` for accounts that are no administrator.
     pub(super) delivery_alarm: Option<String>,
     /// Time and reason of the removal of the call's files; `None` if they were not removed.
     pub(super) removed: Option<(Timestamp, String)>,
@@ -152,13 +154,13 @@ pub(super) async fn delivery(
         Ok(None) => return access::missing(None, true),
         Err(error) => return access::failed(&error),
     };
-    let id = record.id.clone();
-    let read = state.read(move |source| Ok((source.job(&id)?, source.delivery_alarm()?))).await;
+    let (id, is_admin) = (record.id.clone(), viewer.user.is_admin());
+    let read = state.read(move |source| Ok((source.job(&id)?, delivery_alarm(source, is_admin)?))).await;
     let (job, alarm) = match read {
         Ok(read) => read,
         Err(error) => return access::failed(&error),
     };
-    let story = job.as_ref().map(JobRow::story).unwrap_or_default();
+    let story = story_for(&viewer, job.as_ref());
     let mut answer =
         serde_json::json!({ "delivery": record.delivery, "attempts": story.attempts, "left_out": story.left_out });
     if let Some(job) = &job {
@@ -171,6 +173,20 @@ pub(super) async fn delivery(
         answer["alarm"] = alarm.into();
     }
     Json(answer).into_response()
+}
+
+/// Returns the requests to Pyrus so far. Reasons of failures name settings and hosts, so only administrators get them.
+pub(super) fn story_for(viewer: &Viewer, job: Option<&JobRow>) -> DeliveryStory {
+    let mut story = job.map(JobRow::story).unwrap_or_default();
+    if !viewer.user.is_admin() {
+        story.attempts.iter_mut().for_each(|attempt| attempt.reason = None);
+    }
+    story
+}
+
+/// Returns why no call can be delivered at present, for an administrator.
+fn delivery_alarm(source: &dyn CallSource, is_admin: bool) -> SourceResult<Option<String>> {
+    if is_admin { source.delivery_alarm() } else { Ok(None) }
 }
 
 /// Returns a call record, if the call is in the scope of the account.
@@ -186,7 +202,7 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
     let Some(record) = record(state, viewer, id).await? else { return Ok(None) };
     let is_here = state.centre.is_none();
     let (scope, may_hear) = (viewer.user.visible(), viewer.user.may(AccountRight::Play) && is_here);
-    let key = viewer.call_key(&record);
+    let (key, is_admin) = (viewer.call_key(&record), viewer.user.is_admin());
     let related: Vec<String> =
         record.related.iter().take(MAX_RELATED).map(|id| viewer.call_key_at(&record.appliance, id)).collect();
     let facts = state
@@ -201,7 +217,7 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
             });
             Ok(CallFacts {
                 job: journal.job(&record.id)?,
-                delivery_alarm: journal.delivery_alarm()?,
+                delivery_alarm: delivery_alarm(journal, is_admin)?,
                 removed: journal.removed(&record.id)?,
                 related: found,
                 elsewhere: journal.at_other_sites(&record, &scope)?,

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::access::Viewer;
-use super::super::call::CallFacts;
+use super::super::call::{CallFacts, story_for};
 use super::super::source::ConsolePlace;
 use super::super::text::{Lang, clock_time, date_time, iso_day, size};
 use super::{csrf, mark, marked};
@@ -26,7 +26,7 @@ pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let may_retry = viewer.user.is_admin()
         && viewer.place == ConsolePlace::Recorder
         && matches!(state, DeliveryState::Parked | DeliveryState::Dead | DeliveryState::Owed);
-    let story = facts.job.as_ref().map(|job| job.story()).unwrap_or_default();
+    let story = story_for(viewer, facts.job.as_ref());
     let next_at = facts.job.as_ref().filter(|job| !job.is_settled()).and_then(|job| job.next_at);
     html! {
         section.card.stack {

@@ -71,6 +71,19 @@ fn page_and_api_tell_each_request_with_its_time_and_answer() {
         (&serde_json::json!(9), &serde_json::json!("no response"))
     );
     assert!(api["alarm"].as_str().is_some_and(|text| text.starts_with("Pyrus cannot be reached")), "{api}");
+    // A listener sees the requests, but neither the obstacle to all deliveries nor reasons for the administrator.
+    assert!(api["attempts"][1]["reason"].is_string());
+    office.add("anna", AccountRole::Admin, &[]);
+    office.add("boris", AccountRole::Listener, &["1xx"]);
+    for (name, is_admin) in [("anna", true), ("boris", false)] {
+        let cookie = office.sign_in(name);
+        let page = office.get(&format!("/calls/{OWN}?lang=en"), &cookie).body;
+        let api = office.get(&format!("/api/v1/calls/{OWN}/delivery"), &cookie).body;
+        assert!(page.contains("upload failed: no response, 9 times until") && api.contains("no response"), "{name}");
+        for text in ["Pyrus cannot be reached", "no response within 30 s"] {
+            assert_eq!((page.contains(text), api.contains(text)), (is_admin, is_admin), "{name}: {text}");
+        }
+    }
 }
 
 #[test]
