@@ -25,7 +25,7 @@
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
@@ -67,14 +67,17 @@ pub struct Journal {
     log_path: PathBuf,
     /// Whether rows of live or ended calls may not be on the disk yet.
     has_unsynced: Arc<AtomicBool>,
+    /// Whether a sync of the log failed, and the log was not begun anew since then.
+    has_sync_failed: Arc<AtomicBool>,
     /// The first message of SQLite that reported a damaged file.
     damage: Arc<OnceLock<String>>,
 }
 
-/// The locked connection. If SQLite reported damage, dropping the guard stores the report in the [`Journal`].
+/// The locked connection. If SQLite reported damage or a failed sync, dropping the guard stores the report in the
+/// [`Journal`].
 struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
-    damage: &'j OnceLock<String>,
+    journal: &'j Journal,
 }
 
 impl Deref for JournalGuard<'_> {
@@ -94,7 +97,10 @@ impl DerefMut for JournalGuard<'_> {
 impl Drop for JournalGuard<'_> {
     fn drop(&mut self) {
         if let Some(detail) = DAMAGE_SEEN.take() {
-            let _ = self.damage.set(detail); // keeps the first message
+            let _ = self.journal.damage.set(detail); // keeps the first message
+        }
+        if SYNC_FAILED.take() {
+            self.journal.has_sync_failed.store(true, Ordering::Release);
         }
     }
 }
@@ -103,6 +109,8 @@ thread_local! {
     /// The message of SQLite that reported damage while this thread held the connection. Dropping the [`JournalGuard`]
     /// stores the message, so no method of the journal has to handle it.
     static DAMAGE_SEEN: Cell<Option<String>> = const { Cell::new(None) };
+    /// Whether SQLite reported a failed sync while this thread held the connection.
+    static SYNC_FAILED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Reasons why the journal cannot be used.
@@ -164,6 +172,9 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         if is_damage(&error) {
             DAMAGE_SEEN.set(Some(error.to_string()));
+        }
+        if is_failed_sync(&error) {
+            SYNC_FAILED.set(true);
         }
         Self::Sql(error)
     }
@@ -285,6 +296,7 @@ impl Journal {
             connection: Arc::new(Mutex::new(connection)),
             log_path: log_path.into(),
             has_unsynced: Arc::default(),
+            has_sync_failed: Arc::default(),
             damage: Arc::default(),
         }
     }
@@ -293,8 +305,10 @@ impl Journal {
     /// transaction is rolled back when it is dropped.
     fn lock(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        DAMAGE_SEEN.set(None); // discards a message left by another journal that is closed
-        JournalGuard { connection, damage: &self.damage }
+        // Discards what another journal left that is closed.
+        DAMAGE_SEEN.set(None);
+        SYNC_FAILED.set(false);
+        JournalGuard { connection, journal: self }
     }
 }
 
@@ -308,6 +322,11 @@ fn damaged_or_sql(e: rusqlite::Error, path: &Path) -> Error {
 fn is_damage(e: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(e.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// Returns whether the log or the database could not be synced. Rows committed before may be lost by that, too.
+fn is_failed_sync(e: &rusqlite::Error) -> bool {
+    e.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC)
 }
 
 #[cfg(unix)]

@@ -3,8 +3,12 @@
 //! # Invariants
 //! - A call is complete when its files and this row are on the disk. Its spool is removed afterwards.
 //! - The row of a live or ended call says nothing that the spool does not say. So it needs to be on the disk no earlier than
-//!   the spool: [`Journal::sync_states`] is called as often as the spool is synced. A commit of any other row waits for the
-//!   disk, and the rows before it are on the disk then, too.
+//!   the spool: [`Journal::sync_states`] is called as often as the spool is synced. The spool keeps the signalling of a call
+//!   without media for twice that time after its end. A commit of any other row waits for the disk, and the rows before it
+//!   are on the disk then, too.
+//! - If a sync of the write-ahead log fails, some of its pages may be lost although a later sync succeeds: Linux reports the
+//!   error once and counts the pages as written. After a lost page SQLite reads no later row of the log. So the log is
+//!   copied into the database and begun anew.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
@@ -68,19 +72,36 @@ impl Journal {
         Ok(())
     }
 
-    /// Waits until the rows of all live and ended calls are on the disk.
+    /// Waits until the rows of all live and ended calls are on the disk. After a failed sync, copies the whole log into the
+    /// database instead.
     ///
     /// # Errors
-    /// Fails if the disk fails; then the next call tries again.
+    /// Fails if the disk fails, or if another program read for too long. Then the next call copies the log.
     pub(crate) fn sync_states(&self) -> JournalResult<()> {
+        if self.has_sync_failed.load(Ordering::Acquire) {
+            return self.renew_log();
+        }
         if !self.has_unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         // SQLite locks the database file and never the log, so another handle to the log may be closed.
         File::open(&self.log_path).and_then(|log| log.sync_data()).map_err(|source| {
-            self.has_unsynced.store(true, Ordering::Release);
+            self.has_sync_failed.store(true, Ordering::Release);
             Error::Io { path: self.log_path.clone(), source }
         })
+    }
+
+    /// Copies the log into the database, waits for the disk, and empties the log.
+    fn renew_log(&self) -> JournalResult<()> {
+        let connection = self.lock();
+        let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if is_busy {
+            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            return Err(rusqlite::Error::SqliteFailure(busy, None).into());
+        }
+        self.has_unsynced.store(false, Ordering::Release);
+        self.has_sync_failed.store(false, Ordering::Release);
+        Ok(())
     }
 }
 

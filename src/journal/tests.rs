@@ -368,3 +368,31 @@ fn calls_are_found_by_a_number_however_it_is_written() {
     };
     assert_eq!((find("123-45-67"), find("765-43-21")), (0, 1));
 }
+
+#[test]
+fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&config::Config { dir: dir.path().to_owned() }).unwrap();
+    let record = record("a", 10);
+    let call = CallToStore { record: &record, stage: CallStage::Ended, legs: Vec::new(), announce_as: None };
+    journal.put_calls_with_segments(&[call]).unwrap();
+    let log_path = journal.log_path.clone();
+    journal.log_path = "/dev/null".into(); // a device that cannot be synced (fsync(2), EINVAL)
+    assert!(journal.sync_states().is_err());
+    // Linux would now confirm a sync of the log, with the failed pages missing.
+    journal.log_path = log_path.clone();
+    journal.sync_states().unwrap();
+    assert_eq!(std::fs::metadata(&log_path).unwrap().len(), 0, "no later row follows a page that may be missing");
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
+    let copy = Journal::open(&config::Config { dir: copy.path().to_owned() }).unwrap();
+    assert_eq!(copy.call("a").unwrap().unwrap().stage, CallStage::Ended);
+    // A failed sync within SQLite loses the rows before it, too.
+    let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+    let guard = journal.lock();
+    let _: Error = rusqlite::Error::SqliteFailure(failed, None).into();
+    drop(guard);
+    assert!(journal.has_sync_failed.load(Ordering::Acquire));
+    journal.sync_states().unwrap();
+    assert!(!journal.has_sync_failed.load(Ordering::Acquire));
+}
