@@ -343,7 +343,10 @@ fn handle_events(
         let event = match events.recv_timeout(RETRY_CHECK) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => return topology.write(),
+            Err(RecvTimeoutError::Disconnected) => {
+                worker.sync_states();
+                return topology.write();
+            }
         };
         let EventBatch { states, last } = EventBatch::collect(event, events);
         let records = worker.store_states(&states);

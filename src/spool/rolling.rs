@@ -7,9 +7,12 @@
 //! Only a restart reads the file, to continue ringing calls. So the capture thread never waits for this file. If a
 //! write fails, the file is rebuilt later.
 //!
+//! A leg that ended stays in the file until the journal has the end of its call on the disk: for the *removal delay*.
+//! Until then a power cut may cost the journal's row, and the next process reads the leg and its end again.
+//!
 //! A *pending* leg is a leg that has had no media, so it has no file of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -28,15 +31,25 @@ pub(super) struct RollingBuffer {
     stage: RollingStage,
     /// Blocks that are not written to the file yet.
     buffer: Vec<u8>,
-    /// Legs that are no longer pending but still in the file, and the time since which the first of them is no longer
-    /// pending.
-    removed: Vec<LegId>,
-    removed_since: Timestamp,
+    /// Legs that are no longer pending but still in the file, oldest first.
+    removed: VecDeque<RemovedLeg>,
+    /// Time for which a leg that is no longer pending stays in the file.
+    removal_delay: Duration,
     /// Size of the file, bytes: now, and at its last rebuild.
     size: usize,
     rebuilt_size: usize,
     /// Time when the file was last rebuilt.
     rebuilt_at: Timestamp,
+}
+
+/// A leg that is no longer pending but still in the file.
+#[derive(Clone, Copy, Debug)]
+struct RemovedLeg {
+    leg: LegId,
+    /// Time since which the leg is no longer pending.
+    since: Timestamp,
+    /// Size of its blocks that a rebuild must keep, bytes; 0 if the blocks are also in a file of the leg.
+    kept_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +74,11 @@ pub(super) enum RollingDue {
 }
 
 impl RollingBuffer {
+    /// Creates a buffer for a journal whose rows are on the disk after `sync_every`.
+    pub(super) fn new(sync_every: Duration) -> Self {
+        Self { removal_delay: 2 * sync_every + REMOVAL_MARGIN, ..Self::default() }
+    }
+
     /// Starts to write the file. The file of the earlier process must have been read.
     pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
@@ -86,20 +104,23 @@ impl RollingBuffer {
         }
     }
 
-    /// Removes a leg that is no longer pending. Its blocks stay in the file for [`REMOVAL_DELAY`].
-    pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp) {
-        if self.stage == RollingStage::Current {
-            if self.removed.is_empty() {
-                self.removed_since = now;
-            }
-            self.removed.push(leg);
+    /// Removes a leg that is no longer pending. Its blocks stay in the file for the removal delay, also in a rebuilt file if
+    /// `kept_bytes` is not 0.
+    pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp, kept_bytes: usize) {
+        // Before the first rebuild the file has the legs of an earlier process, with numbers of their own.
+        if self.rebuilt_size == 0 {
+            return;
         }
+        if self.removed.len() >= MAX_REMOVED {
+            self.put_oldest_removed();
+        }
+        self.removed.push_back(RemovedLeg { leg, since: now, kept_bytes });
     }
 
     /// Returns what is to be written now, and forgets it.
     pub(super) fn take_due(&mut self, now: Timestamp) -> RollingDue {
-        if !self.removed.is_empty() && self.removed_since + REMOVAL_DELAY <= now {
-            self.put_removed();
+        while self.removed.front().is_some_and(|removed| removed.since + self.removal_delay <= now) {
+            self.put_oldest_removed();
         }
         let large = self.size + self.buffer.len() > MIN_REBUILD_BYTES.max(2 * self.rebuilt_size);
         match self.stage {
@@ -115,28 +136,56 @@ impl RollingBuffer {
 
     /// Adds a tag for each leg that is no longer pending, so that a reader skips its blocks.
     pub(super) fn put_removed(&mut self) {
-        self.removed.drain(..).for_each(|leg| put_tag(&mut self.buffer, REMOVED_TAG, leg));
+        while !self.removed.is_empty() {
+            self.put_oldest_removed();
+        }
     }
 
-    /// Returns the contents of a new file, made from the pending legs.
+    fn put_oldest_removed(&mut self) {
+        let Some(RemovedLeg { leg, .. }) = self.removed.pop_front() else { return };
+        if self.stage == RollingStage::Current {
+            put_tag(&mut self.buffer, REMOVED_TAG, leg);
+        }
+    }
+
+    /// Returns the blocks that must be appended before a rebuild, because it copies the removed legs from the file.
+    pub(super) fn take_blocks(&mut self) -> Vec<u8> {
+        self.size += self.buffer.len();
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Returns the contents of a new file, made from the pending legs. The writer adds the blocks of
+    /// [`RebuiltContents::kept`].
     pub(super) fn rebuild<'a>(
         &mut self,
         now: Timestamp,
         legs: impl Iterator<Item = (LegId, &'a super::pending_leg::PendingLeg)>,
-    ) -> Vec<u8> {
+    ) -> RebuiltContents {
         let mut out = Vec::new();
         format::put_header(&mut out);
+        self.removed.retain(|removed| removed.kept_bytes > 0);
+        let kept = self.removed.iter().map(|removed| removed.leg.0).collect();
+        let kept_bytes: usize = self.removed.iter().map(|removed| removed.kept_bytes).sum();
         for (leg, pending) in legs {
             out.reserve(TAG_BYTES + pending.bytes());
             put_tag(&mut out, LEG_TAG, leg);
             pending.put_blocks(&mut out);
         }
         self.buffer.clear();
-        self.removed.clear();
         (self.stage, self.rebuilt_at) = (RollingStage::Current, now);
-        (self.size, self.rebuilt_size) = (out.len(), out.len());
-        out
+        let size = out.len() + kept_bytes;
+        (self.size, self.rebuilt_size) = (size, size);
+        RebuiltContents { bytes: out, kept }
     }
+}
+
+/// Contents of a rebuilt file.
+#[derive(Debug)]
+pub(super) struct RebuiltContents {
+    /// Blocks of the pending legs.
+    pub(super) bytes: Vec<u8>,
+    /// Legs that are no longer pending, and their blocks are to be copied from the file so far.
+    kept: HashSet<u64>,
 }
 
 /// The rolling file on disk; used by the writer thread.
@@ -168,9 +217,14 @@ impl RollingFile {
     }
 
     /// Replaces the file by `new` with these contents.
-    pub(super) fn rebuild(&mut self, mut new: File, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn rebuild(&mut self, mut new: File, contents: &RebuiltContents) -> io::Result<()> {
         self.file = None;
-        new.write_all(bytes)?;
+        new.write_all(&contents.bytes)?;
+        if !contents.kept.is_empty()
+            && let Ok(old) = File::open(&self.path)
+        {
+            copy_legs(old, &contents.kept, &new)?;
+        }
         std::fs::rename(self.new_path(), &self.path)?;
         self.file = Some(new);
         Ok(())
@@ -223,6 +277,25 @@ pub(super) fn read(dir: &Path) -> io::Result<BTreeMap<u64, Vec<u8>>> {
     Ok(legs)
 }
 
+/// Copies the blocks of these legs. Blocks that cannot be read are left out, or no file could ever be rebuilt.
+///
+/// # Errors
+/// Fails if `new` cannot be written.
+fn copy_legs(old: File, legs: &HashSet<u64>, new: &File) -> io::Result<()> {
+    let mut out = io::BufWriter::new(new);
+    let mut blocks = BlockReader::new(old, 0);
+    let mut is_kept = false;
+    while let Ok(NextBlock::Block(_, block)) = blocks.next() {
+        if let Some((kind, leg)) = read_tag(block) {
+            is_kept = kind == LEG_TAG && legs.contains(&leg);
+        }
+        if is_kept {
+            out.write_all(block)?;
+        }
+    }
+    out.flush()
+}
+
 fn put_tag(out: &mut Vec<u8>, kind: u32, LegId(leg): LegId) {
     for word in [format::CUSTOM, TAG_BYTES as u32, format::ENTERPRISE] {
         out.extend(word.to_le_bytes());
@@ -257,9 +330,11 @@ const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum size of blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, blocks are dropped and
 /// the file is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Time for which a leg that is no longer pending stays in the file. Afterwards the journal knows that its call ended.
-/// If the process is killed earlier, the next process reads the leg and its end again.
-const REMOVAL_DELAY: Duration = Duration::from_secs(2);
+/// Part of the removal delay besides twice the interval of syncs: time until the row is in the journal.
+const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
+/// Maximum number of legs that are no longer pending but still in the file, 32 bytes each: 150 a second at the longest
+/// interval of syncs. In a flood the oldest are removed early.
+const MAX_REMOVED: usize = 100_000;
 /// Shortest time between two rebuilds. With 40,000 pending legs a rebuild may write 100 MiB.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -283,7 +358,7 @@ mod tests {
     fn rolling_file_returns_the_blocks_of_pending_legs_only() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut file = RollingFile::new(dir.path());
-        let mut rolling = RollingBuffer::default();
+        let mut rolling = RollingBuffer::new(Duration::from_secs(5)); // so the removal delay is 12 s
         assert!(read(dir.path()).expect("a missing file is no error").is_empty());
         rolling.add_blocks(LegId(1), &block(1));
         assert_eq!(rolling.take_due(at(9)), RollingDue::Nothing, "not active yet");
@@ -296,13 +371,13 @@ mod tests {
         file.rebuild(file.create().expect("made"), &rolling.rebuild(at(9), legs.into_iter())).expect("written");
         rolling.add_blocks(LegId(3), &block(3));
         rolling.add_blocks(LegId(1), &block(4));
-        rolling.remove_leg(LegId(2), at(10));
-        let RollingDue::Append(bytes) = rolling.take_due(at(11)) else { panic!("due") };
+        rolling.remove_leg(LegId(2), at(10), 1);
+        let RollingDue::Append(bytes) = rolling.take_due(at(21)) else { panic!("due") };
         file.append(&bytes).expect("written");
-        assert_eq!(read(dir.path()).expect("readable").len(), 3, "the journal may not know yet that its call ended");
-        let RollingDue::Append(bytes) = rolling.take_due(at(12)) else { panic!("due") };
+        assert_eq!(read(dir.path()).expect("readable").len(), 3, "the journal may not have its end on the disk yet");
+        let RollingDue::Append(bytes) = rolling.take_due(at(22)) else { panic!("due") };
         file.append(&bytes).expect("written");
-        assert_eq!(rolling.take_due(at(13)), RollingDue::Nothing);
+        assert_eq!(rolling.take_due(at(23)), RollingDue::Nothing);
         let expected: BTreeMap<u64, Vec<u8>> = [(1, [block(1), block(4)].concat()), (3, block(3))].into();
         assert_eq!(read(dir.path()).expect("readable"), expected);
         // If the end of the file is torn off, only the torn blocks are lost.
@@ -312,6 +387,36 @@ mod tests {
             let legs = read(dir.path()).expect("readable");
             assert!(legs.values().all(|blocks| blocks.starts_with(&block(1)) || blocks.starts_with(&block(3))));
         }
+    }
+
+    #[test]
+    fn rebuilt_file_keeps_an_ended_leg_until_the_journal_is_on_the_disk() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut file = RollingFile::new(dir.path());
+        let mut rolling = RollingBuffer::new(Duration::from_secs(5));
+        rolling.activate();
+        let mut rebuild = |rolling: &mut RollingBuffer, now| {
+            let last = rolling.take_blocks();
+            if !last.is_empty() {
+                file.append(&last).expect("written");
+            }
+            file.rebuild(file.create().expect("made"), &rolling.rebuild(now, std::iter::empty())).expect("written");
+            read(dir.path()).expect("readable")
+        };
+        assert!(rebuild(&mut rolling, at(0)).is_empty());
+        for leg in 1..=3 {
+            rolling.add_blocks(LegId(leg), &block(1));
+            rolling.add_blocks(LegId(leg), &block(2));
+        }
+        rolling.remove_leg(LegId(1), at(5), 1);
+        rolling.remove_leg(LegId(2), at(6), 1);
+        rolling.remove_leg(LegId(3), at(6), 0); // has a file of its own
+        let whole = [block(1), block(2)].concat();
+        assert_eq!(rebuild(&mut rolling, at(6)), [(1, whole.clone()), (2, whole.clone())].into());
+        assert!(matches!(rolling.take_due(at(17)), RollingDue::Append(_)), "the end of the first leg");
+        assert_eq!(rebuild(&mut rolling, at(17)), [(2, whole)].into());
+        assert!(matches!(rolling.take_due(at(18)), RollingDue::Append(_)), "the end of the second leg");
+        assert!(rebuild(&mut rolling, at(18)).is_empty());
     }
 
     #[test]

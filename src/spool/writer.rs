@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::file_name;
 use super::leg_files::{DoneChunks, LegFiles};
-use super::rolling::RollingFile;
+use super::rolling::{RebuiltContents, RollingFile};
 use crate::call::errno::OsErrno;
 use crate::call::event::{CallEvent, EndedLeg, LegId};
 use crate::call::record::CallProblem;
@@ -31,7 +31,7 @@ pub(super) enum WriterMessage {
     /// Append blocks to the rolling file.
     AppendRolling(Vec<u8>),
     /// Replace the contents of the rolling file.
-    RebuildRolling(Vec<u8>),
+    RebuildRolling(RebuiltContents),
     /// Close the file of a leg.
     Close(LegId),
     /// Remove a leg and its file. `name` is set if the leg was closed before.
@@ -130,10 +130,10 @@ impl SpoolWriter {
                 let result = self.rolling.append(&bytes);
                 return self.finish_rolling_write(&bytes, result);
             }
-            WriterMessage::RebuildRolling(bytes) => {
+            WriterMessage::RebuildRolling(contents) => {
                 let Self { files, rolling, .. } = self;
-                let result = files.open_other(|| rolling.create()).and_then(|new| rolling.rebuild(new, &bytes));
-                return self.finish_rolling_write(&bytes, result);
+                let result = files.open_other(|| rolling.create()).and_then(|new| rolling.rebuild(new, &contents));
+                return self.finish_rolling_write(&contents.bytes, result);
             }
             WriterMessage::Close(leg) => self.files.close(leg),
             WriterMessage::Discard { leg, name } => {

@@ -140,9 +140,10 @@ impl DiskSpool {
         let (event_tx, event_rx) = crossbeam_channel::unbounded();
         let (recycle_tx, recycle_rx) = crossbeam_channel::bounded(MAX_RECYCLED);
         let writer_state = Arc::new(WriterState::default());
+        let sync_every = Duration::from_secs(u64::from(config.sync_seconds.max(1)));
         let writer = SpoolWriter {
             dir: config.dir.clone(),
-            sync_every: Duration::from_secs(u64::from(config.sync_seconds.max(1))),
+            sync_every,
             messages: message_rx,
             events: event_tx,
             recycled: recycle_tx,
@@ -162,7 +163,7 @@ impl DiskSpool {
             writer_state,
             limit: config.buffer_mib as usize * 1024 * 1024,
             closed: HashMap::default(),
-            rolling: RollingBuffer::default(),
+            rolling: RollingBuffer::new(sync_every),
             urgent: Vec::new(),
             now: Timestamp::EPOCH,
             lost_total: 0,
@@ -306,19 +307,28 @@ impl DiskSpool {
         if self.queued_bytes() >= self.limit {
             return;
         }
-        let (bytes, is_new) = match self.rolling.take_due(now) {
-            RollingDue::Nothing => return,
-            RollingDue::Append(bytes) => (bytes, false),
+        match self.rolling.take_due(now) {
+            RollingDue::Nothing => {}
+            RollingDue::Append(bytes) => self.append_to_rolling_file(bytes),
             RollingDue::Rebuild => {
+                let last = self.rolling.take_blocks();
+                if !last.is_empty() {
+                    self.append_to_rolling_file(last);
+                }
                 let legs = self.legs.iter().filter_map(|(id, leg)| match &leg.stage {
                     DiskLegStage::Pending(pending) => Some((*id, pending)),
                     DiskLegStage::HasFile(_) => None,
                 });
-                (self.rolling.rebuild(now, legs), true)
+                let contents = self.rolling.rebuild(now, legs);
+                self.writer_state.queued.fetch_add(contents.bytes.capacity(), Ordering::Relaxed);
+                self.send(WriterMessage::RebuildRolling(contents));
             }
-        };
+        }
+    }
+
+    fn append_to_rolling_file(&self, bytes: Vec<u8>) {
         self.writer_state.queued.fetch_add(bytes.capacity(), Ordering::Relaxed);
-        self.send(if is_new { WriterMessage::RebuildRolling(bytes) } else { WriterMessage::AppendRolling(bytes) });
+        self.send(WriterMessage::AppendRolling(bytes));
     }
 
     /// Sends the oldest unfinished chunk to the writer, if it was not sent already.
@@ -457,7 +467,11 @@ impl LegSink for DiskSpool {
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.remove(&leg) else { return };
-        self.rolling.remove_leg(leg, self.now);
+        let kept_bytes = match &state.stage {
+            DiskLegStage::Pending(pending) => pending.bytes(),
+            DiskLegStage::HasFile(_) => 0,
+        };
+        self.rolling.remove_leg(leg, self.now, kept_bytes);
         if let DiskLegStage::HasFile(chunk) = state.stage {
             // The engine closes every leg before it reports the end of the call. [`DiskSpool::forward`] then removes
             // the entry.
@@ -471,7 +485,7 @@ impl LegSink for DiskSpool {
 
     fn discard(&mut self, leg: LegId) {
         self.legs.remove(&leg);
-        self.rolling.remove_leg(leg, self.now);
+        self.rolling.remove_leg(leg, self.now, 0);
         let name = self.closed.remove(&leg).map(|closed| closed.name);
         self.send(WriterMessage::Discard { leg, name });
     }

@@ -258,8 +258,8 @@ fn ringing_leg_is_restored_until_it_ends() {
     assert_eq!(entries(&found), ["INVI", "join", "SIP/"]);
     spool.discard(LEG);
     spool.flush();
-    assert_eq!(find_pending(&store).expect("readable").len(), 1, "the journal may not know yet that its call ended");
-    spool.handle_timeout(at_ms(3_100.0));
+    assert_eq!(find_pending(&store).expect("readable").len(), 1, "the journal may not have its end on the disk yet");
+    spool.handle_timeout(at_ms(5_100.0)); // twice the second of `sync_seconds`, and 2 s
     spool.flush();
     assert!(find_pending(&store).expect("readable").is_empty());
 }
