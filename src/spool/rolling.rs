@@ -332,7 +332,7 @@ const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
 /// Part of the removal delay besides twice the interval of syncs: time until the row is in the journal.
 const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
-/// Maximum number of legs that are no longer pending but still in the file, 32 bytes each: 150 a second at the longest
+/// Maximum number of legs that are no longer pending but still in the file, 24 bytes each: 160 a second at the longest
 /// interval of syncs. In a flood the oldest are removed early.
 const MAX_REMOVED: usize = 100_000;
 /// Shortest time between two rebuilds. With 40,000 pending legs a rebuild may write 100 MiB.
