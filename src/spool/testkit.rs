@@ -107,7 +107,8 @@ impl SpoolBuilder {
         if side == Side::Caller { (caller, callee) } else { (callee, caller) }
     }
 
-    fn packet_bytes(stream: u32, rtp: TestRtp<'_>) -> Vec<u8> {
+    /// Returns the bytes of a packet of a stream, with a fixed header.
+    pub(crate) fn packet_bytes(stream: u32, rtp: TestRtp<'_>) -> Vec<u8> {
         let mut packet = vec![0x80, rtp.pt];
         packet.extend(rtp.sequence.to_be_bytes());
         packet.extend(rtp.time.to_be_bytes());

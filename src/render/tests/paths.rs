@@ -137,3 +137,65 @@ fn straight_path_gives_the_same_sound_for_disturbed_streams() {
         compare(&ended(spool, now + 200.0).source());
     }
 }
+
+/// Returns the next packet of a sender, with `flags` in its first byte. The bytes that they announce are not sound. They
+/// would be the loudest if they were played.
+fn packet_with(flags: u8, sender: &TestSender) -> Vec<u8> {
+    let payload = vec![level(sender.sent); 8 * sender.ptime_ms as usize];
+    let rtp = TestRtp { pt: sender.pt, sequence: sender.sequence, time: sender.time, payload: &payload };
+    let mut packet = SpoolBuilder::packet_bytes(sender.stream, rtp);
+    packet[0] |= flags;
+    let mut more = vec![CLICK; 4 * usize::from(flags & SOURCES)];
+    if flags & EXTENSION != 0 {
+        // An extension of two words with one-byte headers (RFC 8285).
+        more.extend([0xBE, 0xDE, 0, 2]);
+        more.extend([CLICK; 8]);
+    }
+    packet.splice(FIXED..FIXED, more);
+    if flags & PADDING != 0 {
+        packet.extend([CLICK; 7]);
+        packet.push(8);
+    }
+    packet
+}
+
+/// Length of the fixed header, bytes (RFC 3550 section 5.1), and the flags of its first byte.
+const FIXED: usize = 12;
+const PADDING: u8 = 0x20;
+const EXTENSION: u8 = 0x10;
+/// The number of contributing sources.
+const SOURCES: u8 = 0x0F;
+
+#[test]
+fn straight_path_leaves_packets_with_more_than_the_fixed_header_to_the_general_one() {
+    for flags in [PADDING, EXTENSION, 1, 2, 15, PADDING | EXTENSION | 3] {
+        let mut spool = started();
+        let mut sender = TestSender::new(&mut spool, Side::Caller);
+        let mut now = 100.0;
+        for _ in 0..5 {
+            now = sender.talk(&mut spool, now, 20);
+            // The packet is the last before a pause, so no later sound hides its end.
+            let packet = packet_with(flags, &sender);
+            spool.raw(at_ms(now), SpoolBuilder::flow(sender.side), &packet, packet.len() as u32);
+            sender.skip();
+            sender.time = sender.time.wrapping_add(8 * 300);
+            now += 320.0;
+        }
+        compare(&ended(spool, now + 200.0).source());
+    }
+}
+
+#[test]
+fn straight_path_follows_an_offer_that_gives_a_payload_type_another_codec() {
+    for other in [Some(format_of("PCMA", 8_000)), Some(format_of("G722", 8_000)), None] {
+        let mut spool = started();
+        let mut sender = TestSender::new(&mut spool, Side::Caller);
+        sender.pt = 96;
+        let mut now = 100.0;
+        for format in [Some(format_of("PCMU", 8_000)), other].into_iter().cycle().take(6) {
+            spool.payload(at_ms(now - 5.0), sender.stream, sender.pt, format);
+            now = sender.talk(&mut spool, now, 30);
+        }
+        compare(&ended(spool, now + 200.0).source());
+    }
+}
