@@ -32,6 +32,14 @@ pub(crate) struct AmrForm {
     is_plain: bool,
 }
 
+/// The frames of a payload in one alignment.
+#[derive(Clone, Copy, Debug)]
+struct AmrContents {
+    frames: i64,
+    /// Whether the quality bit of a frame marks it as damaged (RFC 4867 section 4.3.2).
+    has_damage: bool,
+}
+
 impl AmrForm {
     /// Returns the form for the parameters of a `fmtp` line.
     pub(crate) fn new(band: AmrBand, parameters: &str) -> Self {
@@ -41,27 +49,32 @@ impl AmrForm {
         Self { band, announced, is_plain }
     }
 
-    /// Returns the alignment of a payload. The announced alignment or `last`, that of the packet before, is kept if it
-    /// fits the payload length. Otherwise the other alignment is returned if it fits.
+    /// Returns the alignment of a payload: one that fits the payload length. If both fit, returns the alignment in which
+    /// no frame is marked as damaged, then `last`, that of the packet before, then the announced alignment.
+    ///
+    /// An octet-aligned frame of 4.75 kbit/s fits both: read as bits, its padding is a damaged frame of that mode.
     pub(crate) fn alignment(self, payload: &[u8], last: AmrAlignment) -> AmrAlignment {
-        let fits = |alignment| self.frames_in(payload, alignment).is_some();
-        let candidates = [last, self.announced, self.announced.other()];
-        let found = candidates.into_iter().find(|alignment| self.is_plain && fits(*alignment));
-        found.unwrap_or(self.announced)
+        if !self.is_plain {
+            return self.announced;
+        }
+        let fitting = |alignment| Some((alignment, self.contents(payload, alignment)?));
+        let found = [last, self.announced, self.announced.other()].into_iter().filter_map(fitting);
+        // The first of equal candidates is kept.
+        found.min_by_key(|(_, contents)| contents.has_damage).map_or(self.announced, |(alignment, _)| alignment)
     }
 
     /// Returns the payload without up to `most` zero bytes after its last frame. Returns the whole payload if its
     /// frames include these bytes, or if no frames fit it.
     pub(crate) fn without_stray_bytes(self, payload: &[u8], most: usize) -> &[u8] {
         let alignments = [self.announced, self.announced.other()];
-        let fits = |part: &[u8]| alignments.iter().any(|alignment| self.frames_in(part, *alignment).is_some());
+        let fits = |part: &[u8]| alignments.iter().any(|alignment| self.contents(part, *alignment).is_some());
         let shorter = (0..=most).filter_map(|stray| payload.get(..payload.len().checked_sub(stray)?));
         let is_padded = |part: &&[u8]| payload[part.len()..].iter().all(|byte| *byte == 0);
         shorter.filter(|_| self.is_plain).filter(is_padded).find(|part| fits(part)).unwrap_or(payload)
     }
 
-    /// Returns the number of frames if the frame types in a payload add up to exactly its length.
-    fn frames_in(self, payload: &[u8], alignment: AmrAlignment) -> Option<i64> {
+    /// Returns the contents of a payload if its frame types add up to exactly its length.
+    fn contents(self, payload: &[u8], alignment: AmrAlignment) -> Option<AmrContents> {
         let bits: &[u16] = match self.band {
             AmrBand::Narrow => &NARROW_BITS,
             AmrBand::Wide => &WIDE_BITS,
@@ -74,7 +87,7 @@ impl AmrForm {
             AmrAlignment::Bit => (4, 6),
             AmrAlignment::Octet => (8, 8),
         };
-        let (mut frames, mut speech) = (0, 0);
+        let (mut frames, mut speech, mut has_damage) = (0, 0, false);
         loop {
             let at = header + frames * entry;
             let follows = field(at, 1)? == 1;
@@ -83,6 +96,7 @@ impl AmrForm {
             if is_octet && field(at + 6, 2)? != 0 {
                 return None; // padding of an entry is 0
             }
+            has_damage |= field(at + 5, 1)? == 0;
             speech += if is_octet { frame_bits.next_multiple_of(8) } else { frame_bits };
             frames += 1;
             if !follows || frames > MAX_FRAMES {
@@ -90,7 +104,7 @@ impl AmrForm {
             }
         }
         let total = header + frames * entry + speech;
-        (total.div_ceil(8) == payload.len()).then_some(i64::try_from(frames).ok()?)
+        (total.div_ceil(8) == payload.len()).then_some(AmrContents { frames: i64::try_from(frames).ok()?, has_damage })
     }
 }
 
@@ -100,7 +114,7 @@ pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<
     if !form.is_plain {
         return None;
     }
-    form.frames_in(payload, form.announced).or_else(|| form.frames_in(payload, form.announced.other()))
+    form.contents(payload, form.alignment(payload, form.announced)).map(|contents| contents.frames)
 }
 
 /// Marks a frame type that no sender uses, in the tables of frame sizes.
@@ -112,3 +126,43 @@ const WIDE_BITS: [u16; 16] =
     [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, RESERVED, RESERVED, RESERVED, RESERVED, 0, 0];
 /// Maximum number of frames in a packet: 640 ms. A longer table of contents is damaged.
 const MAX_FRAMES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a payload of one frame of 4.75 kbit/s without a mode request, with `speech` as its bits 0 to 94.
+    fn slowest_mode(alignment: AmrAlignment, is_good: bool, speech: u128) -> Vec<u8> {
+        let good = u128::from(is_good);
+        match alignment {
+            // 8 bits of header, an entry of 8 bits, 95 bits of speech and one of padding.
+            AmrAlignment::Octet => (0xF0 << 104 | good << 98 | speech << 1).to_be_bytes()[2..].to_vec(),
+            // 4 bits of header, an entry of 6 bits, 95 bits of speech and 7 of padding.
+            AmrAlignment::Bit => (0xF << 108 | good << 102 | speech << 7).to_be_bytes()[2..].to_vec(),
+        }
+    }
+
+    #[test]
+    fn octet_aligned_frame_of_the_slowest_mode_is_not_taken_for_a_damaged_one() {
+        let speech = 0x3C5A_96E1_4B2D_7788_1234_5678;
+        for parameters in ["", "octet-align=1"] {
+            let form = AmrForm::new(AmrBand::Narrow, parameters);
+            for last in [AmrAlignment::Bit, AmrAlignment::Octet] {
+                for sent in [AmrAlignment::Bit, AmrAlignment::Octet] {
+                    let payload = slowest_mode(sent, true, speech);
+                    assert_eq!(form.alignment(&payload, last), sent, "{parameters:?}, after {last:?}");
+                    assert_eq!(frames(AmrBand::Narrow, parameters, &payload), Some(1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_frame_keeps_the_alignment_of_its_stream() {
+        let form = AmrForm::new(AmrBand::Narrow, "octet-align=1");
+        let damaged = slowest_mode(AmrAlignment::Bit, false, 0x3C5A_96E1_4B2D_7788_1234_5678);
+        assert_eq!(form.alignment(&damaged, AmrAlignment::Bit), AmrAlignment::Bit);
+        let octets = slowest_mode(AmrAlignment::Octet, false, 0x3C5A_96E1_4B2D_7788_1234_5678);
+        assert_eq!(form.alignment(&octets, AmrAlignment::Octet), AmrAlignment::Octet, "both fit: that before is kept");
+    }
+}
