@@ -202,8 +202,10 @@ impl FieldCall {
         }
         if let (CallStory::EarlyMedia, Side::Callee, [first, second, ..]) = (self.setting.story, side, packets) {
             let (step_ms, step) = (second.spoken_ms - first.spoken_ms, second.time.wrapping_sub(first.time));
-            // The fixture is repeated: what came before the first payload comes before it again.
-            let period = packets.iter().skip(1).position(|packet| packet.payload == first.payload).map_or(1, |n| n + 1);
+            // The fixture is repeated: what came before the first payload comes before it again. A fixture as long as
+            // the call ends with its last packet.
+            let again = packets.iter().skip(1).position(|packet| packet.payload == first.payload);
+            let period = again.map_or(packets.len(), |n| n + 1);
             let early = |n: u16| FieldPacket {
                 at_ms: first.at_ms - step_ms * f64::from(n),
                 spoken_ms: first.spoken_ms - step_ms * f64::from(n),
