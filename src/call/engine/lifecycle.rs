@@ -14,6 +14,7 @@ use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
 use crate::call::timed_out::TimedOutDialog;
 use crate::call::timers::EngineTimer;
+use crate::time::Timestamp;
 
 impl Engine {
     /// Closes the spool of an ended leg, removes the leg from all indexes, and ends its call if no other leg is open.
@@ -123,15 +124,43 @@ impl Engine {
         });
     }
 
-    /// Ends a call with all legs closed: removes it and emits [`CallEvent::Ended`]. If some legs are still open, sets a
-    /// timer for them.
+    /// Ends a call whose legs are all closed. If some legs are still open, sets a timer for them. While spools are
+    /// read back, the call only begins to wait for its end.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey) {
-        let over =
-            self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(|leg| leg.is_closed());
-        if !over {
+        if !self.is_over(conversation) {
             self.await_partners(conversation);
-            return;
+        } else if self.earlier.restore.is_reading() {
+            self.wait_with_end(conversation);
+        } else {
+            self.finish_call(conversation);
         }
+    }
+
+    /// Lets a call that is over wait until the spools are read. If the waiting calls leave too little room for the legs
+    /// of live calls, the first of them end now.
+    fn wait_with_end(&mut self, conversation: CallKey) {
+        self.timers.disarm(EngineTimer::Segment(conversation));
+        self.earlier.restore.add_over_call(conversation);
+        while self.table.leg_count() > self.settings.limits.legs / WAITING_SHARE && self.end_first_waiting_call() {}
+    }
+
+    /// Ends the call that has waited longest, unless another leg has joined it or another call has adopted its legs. Returns
+    /// false if no call waits.
+    pub(super) fn end_first_waiting_call(&mut self) -> bool {
+        let Some(first) = self.earlier.restore.pop_over_call() else { return false };
+        if self.is_over(first) {
+            self.finish_call(first);
+        }
+        true
+    }
+
+    /// Returns whether all legs of a live call are closed.
+    fn is_over(&self, conversation: CallKey) -> bool {
+        self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_closed)
+    }
+
+    /// Removes a call and emits [`CallEvent::Ended`].
+    fn finish_call(&mut self, conversation: CallKey) {
         let is_attempt = self.is_scan_suspect(conversation);
         if is_attempt {
             self.count_scan_attempt(conversation);
@@ -163,8 +192,12 @@ impl Engine {
     }
 
     /// Handles the timer for legs that are still open after the first leg and the anchor leg have closed: splits off
-    /// those with media, and ends the others.
+    /// those with media, and ends the others. While spools are read back, nothing is done: the legs of the call may still
+    /// change, and both decisions are in the spools.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
+        if self.earlier.restore.is_reading() {
+            return;
+        }
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         if !CallRoles::from_legs(&legs, &self.site.plan)
             .is_some_and(|roles| roles.first.is_closed() && roles.anchor.is_closed())
@@ -174,12 +207,17 @@ impl Engine {
         self.split_surviving_legs(conversation, sink);
         let rest = self.table.keys_of(conversation).to_vec();
         for slot in rest {
-            if let Some(leg) = self.table.leg_mut(slot).filter(|l| !l.is_closed()) {
-                leg.dialog.handle_end(self.clock.now, EndedBy::Replaced);
-                self.close_leg(slot, sink);
-            }
+            self.end_replaced_leg(slot, self.clock.now, sink);
         }
         self.finish_if_over(conversation);
+    }
+
+    /// Ends an open leg that survives the other legs of its call.
+    pub(super) fn end_replaced_leg(&mut self, slot: LegKey, at: Timestamp, sink: &mut dyn LegSink) {
+        if let Some(leg) = self.table.leg_mut(slot).filter(|leg| !leg.is_closed()) {
+            leg.dialog.handle_end(at, EndedBy::Replaced);
+            self.close_leg(slot, sink);
+        }
     }
 }
 
@@ -190,3 +228,6 @@ const KEPT_LEGS: usize = 16;
 pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 /// Maximum number of flows that are stored of an ended leg: the newest flows of both sides.
 const MAX_REMEMBERED_FLOWS: usize = 8;
+/// Share of the limit of legs, as a divisor, that leaves room for live calls while ended calls wait: one half. Even a
+/// large site has fewer ended calls whose recordings are not rendered.
+const WAITING_SHARE: usize = 2;

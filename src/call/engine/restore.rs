@@ -4,10 +4,13 @@
 //! of other calls and registrations are missing: each decision was stored when it was made, and is taken back at its
 //! time. Afterwards correlation continues with the same state as without the restart.
 //!
-//! The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that change no state need not
-//! be passed: [`RestoredLeg::last_media_at`] gives the time of the last media packet.
+//! A call whose legs have all closed ends only when all spools are read. Another call may adopt its legs until then, or a
+//! further leg may come.
+//!
+//! The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that change no state need not be
+//! passed: [`RestoredLeg::last_media_at`] gives the time of the last media packet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::call::conversation::Conversation;
@@ -19,7 +22,7 @@ use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::media_index::FlowRoute;
 use crate::call::negotiation::AudioLineUse;
-use crate::call::record::{EventKind, ProblemKind, RelationRecord};
+use crate::call::record::{EndedBy, EventKind, ProblemKind, RelationRecord};
 use crate::call::streams::RtpStream;
 use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
@@ -64,6 +67,8 @@ pub(super) struct RestoreState {
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
     /// Capture time of the newest clock offset that was read from a spool.
     clock_since: Option<Timestamp>,
+    /// Calls whose legs have all closed, in the order of their ends.
+    over: VecDeque<CallKey>,
     /// Whether spools are being read at present.
     is_reading: bool,
 }
@@ -101,6 +106,16 @@ impl RestoreState {
     /// Returns the restored leg with a name.
     pub(super) fn slot_of(&self, name: &str) -> Option<LegKey> {
         self.slots.get(name).copied()
+    }
+
+    /// Adds a call whose legs have all closed to the calls that wait for their end.
+    pub(super) fn add_over_call(&mut self, call: CallKey) {
+        self.over.push_back(call);
+    }
+
+    /// Removes and returns the call that has waited longest for its end.
+    pub(super) fn pop_over_call(&mut self) -> Option<CallKey> {
+        self.over.pop_front()
     }
 
     /// Returns whether spools are being read at present.
@@ -143,6 +158,8 @@ impl Engine {
                     call.add_relation(RelationRecord::new(other, *by));
                 }
             }
+            // The timer that made this decision does nothing while spools are read back.
+            Decision::End { ended_by: EndedBy::Replaced, .. } => self.end_replaced_leg(slot, at, sink),
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
             // The stream is created even if its first packet is missing in the spool, so that stream numbers agree with
             // the spool.
@@ -210,6 +227,7 @@ impl Engine {
     /// Ends the restore. The recorder did not run until `now`. The gap does not count as silence of a call. Each live
     /// call gets a problem with the length of the gap.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
+        while self.end_first_waiting_call() {}
         self.earlier.restore = RestoreState::default();
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.is_closed()).map(|(slot, _)| slot).collect();
         for &slot in &open {
@@ -221,6 +239,7 @@ impl Engine {
             self.watch_restored_leg(slot, now);
         }
         for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
+            self.finish_if_over(call);
             self.emit_update(call, sink);
         }
     }

@@ -1,13 +1,16 @@
 //! A kill changes no decision about which legs are one call: the records are those of a recorder that was never killed.
 
+use callspan::call::Engine;
+use callspan::call::config::{Config, RegistrationMoment};
 use callspan::call::correlation_rule::CorrelationRule;
+use callspan::call::engine::{EngineLimits, RestoredLeg};
 use callspan::call::record::{CallDirection, CallRecord, Side};
-use callspan::net::Endpoint;
+use callspan::net::{Endpoint, Transport};
 
 use crate::scenarios::{DID, OUTSIDE, Office};
-use crate::support::playback::play;
-use crate::support::restart::records_with_kill;
-use crate::support::scenario::{Scene, ScenePhone};
+use crate::support::playback::{NullSink, play, play_with};
+use crate::support::restart::{ended_records, records_of_both, records_with_kill};
+use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
 /// The facts of a record that correlation decided: id, direction, extension, the legs with their rules, the relations.
 type DecidedFacts =
@@ -36,7 +39,7 @@ fn same_after_kills(scene: &Scene, kills_ms: &[i64]) -> Vec<CallRecord> {
 
 /// A PBX with two addresses, in an inbound call to 200. With `rewritten` numbers only the voices show that both legs are
 /// one call.
-fn two_addresses(scene: &mut Scene, rewritten: bool) -> [crate::support::scenario::DialogId; 2] {
+fn two_addresses(scene: &mut Scene, rewritten: bool) -> [DialogId; 2] {
     let public = |host: u8| Endpoint::v4([198, 51, 100, host], 5_060);
     let mut outside = ScenePhone { sip: public(1), ..ScenePhone::new(OUTSIDE, 1) };
     let mut wan = ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) };
@@ -160,4 +163,141 @@ fn a_leg_that_could_belong_to_two_calls_is_resolved_after_a_kill() {
     scene.bye_all(&[a, d], Side::Caller);
     scene.cancel(c);
     same_after_kills(&scene, &[killed]);
+}
+
+/// Makes a call to two telephones with early media, at a PBX that rewrites the numbers. One telephone stops ringing. The
+/// content of the other one shows the trunk's leg seconds later. Returns the scene, and the ms of the first word.
+fn forked_and_merged_late() -> (Scene, i64) {
+    let mut scene = Scene::noisy();
+    let mut outside = ScenePhone { sip: Endpoint::v4([198, 51, 100, 1], 5_060), ..ScenePhone::new(OUTSIDE, 1) };
+    let (mut wan, mut lan) = (ScenePhone::new(DID, 9), ScenePhone::new(DID, 99));
+    let a = scene.leg(&mut outside, &mut wan, [OUTSIDE, DID]);
+    let b = scene.leg(&mut lan, &mut ScenePhone::new("200", 2), ["0451234567", "200"]);
+    let c = scene.leg(&mut lan, &mut ScenePhone::new("201", 3), ["0451234567", "201"]);
+    let fork = (scene.get(b).call_id.clone(), scene.get(b).tags[0].clone());
+    (scene.at(c).call_id, scene.at(c).tags[0]) = fork;
+    for d in [a, b, c] {
+        scene.invite(d);
+    }
+    for d in [b, c] {
+        scene.progress(d);
+    }
+    scene.sound(&[(2, b, Side::Callee), (3, c, Side::Callee)], 2_000);
+    scene.cancel(c);
+    scene.answer(b);
+    scene.answer(a);
+    // The parties are silent until the other telephone's leg is closed.
+    scene.wait(3_000);
+    let talks = scene.now();
+    scene.bridge_until_bye(a, b, 8_000, Side::Caller);
+    (scene, talks)
+}
+
+#[test]
+fn a_leg_that_closed_before_its_call_was_merged_stays_in_the_merged_call_after_a_kill() {
+    // A call that is registered earlier is not merged into another one.
+    let config = Config { registered_at: RegistrationMoment::End, ..Config::default() };
+    let (scene, talks) = forked_and_merged_late();
+    let played = play_with(&scene, config.clone());
+    let whole = &played.only().record;
+    let legs = |record: &CallRecord| record.legs.iter().map(|leg| leg.callee_addr).collect::<Vec<_>>();
+    assert_eq!((whole.legs.len(), whole.from.as_deref()), (3, Some(OUTSIDE)));
+    let ended = scene.now();
+    for kill_ms in [talks + 3_000, ended - 10, ended + 500, ended + 4_000] {
+        let records = records_of_both(&scene.packets(), ended, kill_ms, &config);
+        let [record] = records.as_slice() else { panic!("{} calls after a kill at {kill_ms} ms", records.len()) };
+        assert_eq!((&record.id, legs(record)), (&whole.id, legs(whole)), "killed at {kill_ms} ms");
+    }
+}
+
+/// Passes the legs of an earlier process, each with the id of its call, and the scene through an engine.
+fn read_back(mut engine: Engine, scene: &Scene, legs: &[(DialogId, String)]) -> Engine {
+    let packets = scene.packets();
+    for (number, (leg, call)) in legs.iter().map(|(leg, call)| (scene.get(*leg), call)).enumerate() {
+        let call_id = leg.call_id.clone();
+        let first = packets
+            .iter()
+            .find(|packet| packet.datagram().payload.windows(call_id.len()).any(|w| w == call_id.as_bytes()));
+        engine.handle_restored_leg(RestoredLeg {
+            name: format!("leg-{number}"),
+            conversation: call.clone(),
+            call_id,
+            hop: (leg.sip[0], leg.sip[1]),
+            begun_at: first.expect("the leg has an INVITE").at,
+            transport: Transport::Udp,
+            wall_offset_ns: 0,
+            last_media_at: Some(at(scene.now())),
+            joined_by: None,
+        });
+    }
+    for packet in &packets {
+        engine.handle_datagram(&packet.datagram(), &mut NullSink);
+    }
+    engine.handle_timeout(at(scene.now()), &mut NullSink);
+    engine
+}
+
+fn engine() -> Engine {
+    Engine::new(Config::default(), "restored")
+}
+
+/// Plays a call of two seconds, and the minute after it.
+fn short_call(scene: &mut Scene, outside: &mut ScenePhone, pbx: &mut ScenePhone) -> DialogId {
+    let leg = scene.leg(outside, pbx, [OUTSIDE, DID]);
+    scene.connect(leg);
+    scene.talk(leg, 2_000);
+    scene.bye(leg, Side::Caller);
+    scene.wait(60_000);
+    leg
+}
+
+#[test]
+fn ended_calls_leave_room_for_legs_while_spools_are_read_and_end_in_their_order() {
+    let mut scene = Scene::new();
+    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
+    let legs: Vec<_> =
+        (10..30).map(|n| (short_call(&mut scene, &mut outside, &mut pbx), format!("call-{n}"))).collect();
+    let limits = EngineLimits { legs: 8, ..EngineLimits::default() };
+    let mut engine = read_back(Engine::with_limits(Config::default(), "restored", limits), &scene, &legs);
+    assert_eq!((engine.live_legs(), engine.counters().legs_refused), (4, 0), "half of the limit");
+    engine.handle_restart(at(scene.now()), &mut NullSink);
+    engine.check();
+    let ended: Vec<String> = ended_records(&mut engine).into_iter().map(|record| record.id).collect();
+    assert_eq!(ended, legs.into_iter().map(|(_, call)| call).collect::<Vec<_>>());
+}
+
+/// A leg that left no spool was between the two.
+#[test]
+fn a_call_whose_second_leg_begins_after_the_end_of_the_first_ends_once_after_a_restart() {
+    let mut scene = Scene::new();
+    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
+    let legs = [0, 1].map(|_| (short_call(&mut scene, &mut outside, &mut pbx), "call".to_owned()));
+    let mut engine = read_back(engine(), &scene, &legs);
+    engine.handle_restart(at(scene.now()), &mut NullSink);
+    engine.check();
+    let ended = ended_records(&mut engine);
+    assert_eq!(ended.iter().map(|record| (record.id.as_str(), record.legs.len())).collect::<Vec<_>>(), [("call", 2)]);
+}
+
+/// The timer of the partner legs is due while spools are read.
+#[test]
+fn a_leg_that_survives_the_others_stays_in_its_call_until_the_spools_are_read() {
+    let mut scene = Scene::new();
+    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
+    let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
+    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
+    let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
+    let c = scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"]);
+    scene.connect_through(a, b, 1_000);
+    scene.connect(c);
+    scene.bridge(a, b, 1_000);
+    scene.bye_all(&[a, b], Side::Caller);
+    scene.talk(c, 10_000);
+    let mut engine = read_back(engine(), &scene, &[a, b, c].map(|leg| (leg, "call".to_owned())));
+    assert_eq!(engine.live_ids().collect::<Vec<_>>(), ["call"]);
+    engine.handle_restart(at(scene.now()), &mut NullSink);
+    engine.check();
+    assert_eq!(engine.live_ids().collect::<Vec<_>>(), ["call"], "nothing is decided at once");
+    engine.handle_timeout(at(scene.now() + 6_000), &mut NullSink);
+    assert_ne!(engine.live_ids().collect::<Vec<_>>(), ["call"], "the timer decides after the restart");
 }

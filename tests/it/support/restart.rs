@@ -12,12 +12,17 @@ use callspan::spool::disk::DiskSpool;
 
 use super::scenario::{ScenePacket, at};
 
+/// Calls [`records_of_both`] with the default configuration.
+pub fn records_with_kill(packets: &[ScenePacket], end_ms: i64, kill_ms: i64) -> Vec<CallRecord> {
+    records_of_both(packets, end_ms, kill_ms, &Config::default())
+}
+
 /// Plays packets to a recorder that is killed at a millisecond of the scene, and the rest to one that is started at that
 /// moment. Returns the records of both.
-pub fn records_with_kill(packets: &[ScenePacket], end_ms: i64, kill_ms: i64) -> Vec<CallRecord> {
+pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, config: &Config) -> Vec<CallRecord> {
     let first = tempfile::tempdir().expect("a folder");
     let mut spool = start(first.path());
-    let mut engine = Engine::new(Config::default(), "killed");
+    let mut engine = Engine::new(config.clone(), "killed");
     resume_at(&mut engine, &mut spool, &|_| false, at(0)).expect("nothing there");
     let (before, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) =
         packets.iter().partition(|packet| packet.at < at(kill_ms));
@@ -37,7 +42,7 @@ pub fn records_with_kill(packets: &[ScenePacket], end_ms: i64, kill_ms: i64) -> 
     let over: HashSet<String> = records.iter().map(|record| record.id.clone()).collect();
     let mut spool = start(second.path());
     let learnt = engine.learnt_machines();
-    let mut engine = Engine::new(Config::default(), "killed");
+    let mut engine = Engine::new(config.clone(), "killed");
     engine.restore_topology(&learnt, at(kill_ms));
     resume_at(&mut engine, &mut spool, &|id| over.contains(id), at(kill_ms)).expect("readable");
     engine.check();
@@ -58,7 +63,8 @@ fn start(folder: &Path) -> DiskSpool {
     DiskSpool::start(&config).expect("a spool").0
 }
 
-fn ended_records(engine: &mut Engine) -> Vec<CallRecord> {
+/// Removes the events of an engine. Returns the records of the ended calls.
+pub fn ended_records(engine: &mut Engine) -> Vec<CallRecord> {
     let mut records = Vec::new();
     while let Some(event) = engine.poll_event() {
         if let CallEvent::Ended(ended) = event {
