@@ -299,8 +299,8 @@ fn a_call_that_ended_while_it_rang_does_not_come_back() {
     wire.invite(0.0, "");
     wire.bye(3_000.0);
     let mut packets = wire.sorted();
-    // Time passes: the leg is closed two seconds after its end.
-    packets.push(SentDatagram { at: at_ms(9_000.0), ..packets[0].clone() });
+    // Time passes: the leg is closed two seconds after its end, and the journal is on the disk twelve seconds after that.
+    packets.push(SentDatagram { at: at_ms(30_000.0), ..packets[0].clone() });
     packets[2].payload = b"nothing".to_vec();
     for left in [ProcessEnd::InOrder, ProcessEnd::Killed] {
         let folder = leave(&packets, left, hear);
