@@ -28,7 +28,7 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
     let pid = service.child.id();
     let before = resident_mib(pid);
     let begin = Instant::now();
-    let sent = flood(&wire.talkers, invites, 0);
+    let sent = flood(&wire, invites, 0);
     let journal = Journal::open_read_only(&callspan::journal::config::Config { dir: dir.path().join("state") });
     let journal = journal.expect("a journal");
     let all = || journal.calls(&CallFilter::default()).expect("readable");
@@ -55,7 +55,7 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
         println!("resident {} MiB, {:.0} s after the flood", resident_mib(pid), sent.flooded.elapsed().as_secs_f64());
     }
     // A second flood, and the service is stopped while packets are still queued.
-    flood(&wire.talkers, invites, REAL);
+    flood(&wire, invites, REAL);
     if !is_measured {
         // A debug build may be far behind, and a stop does not wait for packets that were not read yet.
         let answered = |call: &StoredCall| is_real(&call.record) && call.record.answered_at.is_some();
@@ -117,8 +117,7 @@ struct SentFlood {
 
 /// Sends [`RATE`] INVITEs a second; every second one is refused, the others get no response. Sends [`REAL`] calls at the same
 /// time, numbered from `first`.
-fn flood(end: &str, invites: u32, first: u32) -> SentFlood {
-    let mut device = pcap::Capture::from_device(end).expect("ours").open().expect("root");
+fn flood(wire: &VethPair, invites: u32, first: u32) -> SentFlood {
     let mut frames: Vec<(Duration, Vec<u8>)> = Vec::new();
     for number in first..first + REAL {
         frames.extend(CallFrames { number, length: TALK }.frames());
@@ -132,15 +131,7 @@ fn flood(end: &str, invites: u32, first: u32) -> SentFlood {
             frames.push((at, attempt(name, "SIP/2.0 404 Not Found", true)));
         }
     }
-    frames.sort_by_key(|(at, _)| *at);
-    let begin = Instant::now();
-    for (at, frame) in frames {
-        let early = at.saturating_sub(begin.elapsed());
-        if early > Duration::from_millis(1) {
-            std::thread::sleep(early);
-        }
-        device.sendpacket(frame).expect("the wire is there");
-    }
+    let begin = wire.send_in_time(frames);
     SentFlood { ended: begin + ended, flooded: Instant::now() }
 }
 

@@ -38,12 +38,12 @@ fn fifty_listeners_cost_no_frame_and_no_time_of_the_capture_thread() {
     let journal = callspan::journal::config::Config { dir: dir.path().join("state") };
     let journal = Journal::open_read_only(&journal).expect("a journal");
 
-    let alone = CaptureTime::of(pid, || send(&wire.talkers, 0, calls));
+    let alone = CaptureTime::of(pid, || send(&wire, 0, calls));
     wait_for_records(&journal, calls);
     let recorded = journal.calls(&CallFilter::default()).expect("readable");
     let sounds = recorded.iter().map(|call| format!("/calls/{}/sound/1", call.record.id)).collect();
     let listeners = Listeners::start(port, sounds);
-    let listened = CaptureTime::of(pid, || send(&wire.talkers, calls, calls));
+    let listened = CaptureTime::of(pid, || send(&wire, calls, calls));
     let heard = listeners.stop();
     wait_for_records(&journal, 2 * calls);
 
@@ -81,8 +81,7 @@ fn assert_whole(record: &CallRecord) {
 }
 
 /// Sends calls at once, in real time.
-fn send(end: &str, first: u32, count: u32) {
-    let mut device = pcap::Capture::from_device(end).expect("ours").open().expect("root");
+fn send(wire: &VethPair, first: u32, count: u32) {
     let mut frames: Vec<(Duration, Vec<u8>)> = Vec::new();
     for number in first..first + count {
         // Calls do not begin in the same millisecond.
@@ -90,15 +89,7 @@ fn send(end: &str, first: u32, count: u32) {
         let of_call = CallFrames { number, length: TALK }.frames();
         frames.extend(of_call.into_iter().map(|(at, frame)| (begin + at, frame)));
     }
-    frames.sort_by_key(|(at, _)| *at);
-    let begin = Instant::now();
-    for (at, frame) in frames {
-        let early = at.saturating_sub(begin.elapsed());
-        if early > Duration::from_millis(1) {
-            std::thread::sleep(early);
-        }
-        device.sendpacket(frame).expect("the wire is there");
-    }
+    wire.send_in_time(frames);
 }
 
 fn wait_for_records(journal: &Journal, count: u32) {

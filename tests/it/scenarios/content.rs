@@ -7,7 +7,7 @@ use callspan::call::record::{CallDirection, CallOutcome, Side};
 use callspan::net::Endpoint;
 
 use crate::scenarios::dialog_lifecycle::hears;
-use crate::scenarios::{DID, OUTSIDE, call_of, related};
+use crate::scenarios::{DID, OUTSIDE, call_of, related, two_callers_of_one_number};
 use crate::support::playback::{PlayedScene, play, play_with};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
@@ -258,14 +258,7 @@ fn calls_that_are_registered_at_the_invite_are_related_and_stay_two() {
 fn a_telephone_that_a_guess_gave_to_the_wrong_caller_moves_to_its_voice() {
     for swapped in [false, true] {
         let mut scene = Scene::noisy();
-        let mut one = ScenePhone::new(OUTSIDE, 1);
-        let mut two = ScenePhone::new(OUTSIDE, 4);
-        let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) };
-        let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
-        let a = scene.leg(&mut one, &mut pbx, [OUTSIDE, DID]);
-        let c = scene.leg(&mut two, &mut pbx, [OUTSIDE, DID]);
-        let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
-        let d = scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"]);
+        let [a, c, b, d] = two_callers_of_one_number(&mut scene);
         scene.invite(a);
         scene.wait(700);
         scene.invite(c);

@@ -5,7 +5,7 @@ use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
-use crate::scenarios::{DID, OUTSIDE, related};
+use crate::scenarios::{DID, OUTSIDE, Office, referred_in_vain, related};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
@@ -366,16 +366,9 @@ fn a_further_device_is_not_guessed_between_two_callers() {
 
 #[test]
 fn a_refer_claims_no_later_call_of_another_caller() {
-    let mut scene = Scene::new();
-    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
-    let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
-    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
-    let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
-    scene.connect_through(a, b, 1_000);
-    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
-    let c = scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"]);
-    scene.invite_and_ring(c);
-    scene.refuse(c, 486, &[]);
+    let mut office = Office::new();
+    let [a, b] = referred_in_vain(&mut office);
+    let Office { mut scene, mut pbx, mut e201, .. } = office;
     scene.wait(2_000);
     // Of the next call, only the leg from the PBX to the telephone is mirrored.
     let d = scene.leg(&mut pbx, &mut e201, ["202", "201"]);

@@ -125,6 +125,29 @@ impl Office {
     }
 }
 
+/// Makes an inbound call that 200 answered and referred to 201, which is busy. Returns the trunk's leg and the leg of 200.
+fn referred_in_vain(office: &mut Office) -> [DialogId; 2] {
+    let (a, b) = (office.inbound(), office.rings_200());
+    office.scene.connect_through(a, b, 1_000);
+    office.scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    let c = office.rings_201();
+    office.scene.invite_and_ring(c);
+    office.scene.refuse(c, 486, &[]);
+    [a, b]
+}
+
+/// Adds two inbound calls of one caller's number (voices 1 and 4), and the legs by which the PBX rings 200 and 201 for
+/// them. Returns both trunk legs, then both legs of the telephones.
+fn two_callers_of_one_number(scene: &mut Scene) -> [DialogId; 4] {
+    let (mut one, mut two) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(OUTSIDE, 4));
+    let mut pbx = ScenePhone { voice: MUSIC, ..ScenePhone::new(DID, 9) };
+    let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
+    let a = scene.leg(&mut one, &mut pbx, [OUTSIDE, DID]);
+    let c = scene.leg(&mut two, &mut pbx, [OUTSIDE, DID]);
+    let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
+    [a, c, b, scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"])]
+}
+
 /// Returns the call that has this dialog as its first leg.
 #[track_caller]
 fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a PlayedCall {

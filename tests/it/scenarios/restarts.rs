@@ -7,7 +7,7 @@ use callspan::call::engine::{EngineLimits, RestoredLeg};
 use callspan::call::record::{CallDirection, CallRecord, Side};
 use callspan::net::{Endpoint, Transport};
 
-use crate::scenarios::{DID, OUTSIDE, Office};
+use crate::scenarios::{DID, OUTSIDE, Office, referred_in_vain, two_callers_of_one_number};
 use crate::support::playback::{NullSink, play, play_with};
 use crate::support::restart::{ended_records, records_of_both, records_with_kill};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
@@ -76,16 +76,9 @@ fn a_join_by_numbers_that_was_confirmed_stays_confirmed_after_a_kill() {
 /// The target declines, so its leg leaves no spool. Later the caller's number calls the target again.
 #[test]
 fn a_refer_that_was_used_claims_no_later_leg_after_a_kill() {
-    let mut scene = Scene::new();
-    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
-    let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
-    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
-    let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
-    scene.connect_through(a, b, 1_000);
-    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
-    let c = scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"]);
-    scene.invite_and_ring(c);
-    scene.refuse(c, 486, &[]);
+    let mut office = Office::new();
+    let [a, b] = referred_in_vain(&mut office);
+    let Office { mut scene, mut pbx, mut e201, .. } = office;
     scene.talk(b, 4_000);
     let killed = scene.now();
     scene.talk(b, 1_000);
@@ -140,13 +133,7 @@ fn a_relation_survives_the_end_of_the_leg_at_which_it_was_found() {
 #[test]
 fn a_leg_that_could_belong_to_two_calls_is_resolved_after_a_kill() {
     let mut scene = Scene::new();
-    let (mut one, mut two) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(OUTSIDE, 4));
-    let mut pbx = ScenePhone { voice: 5, ..ScenePhone::new(DID, 9) };
-    let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
-    let a = scene.leg(&mut one, &mut pbx, [OUTSIDE, DID]);
-    let c = scene.leg(&mut two, &mut pbx, [OUTSIDE, DID]);
-    let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
-    let d = scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"]);
+    let [a, c, b, d] = two_callers_of_one_number(&mut scene);
     scene.invite(a);
     scene.invite_and_ring(b);
     scene.wait(700);

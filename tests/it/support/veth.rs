@@ -1,6 +1,7 @@
 //! A mirror port without hardware: two connected interfaces.
 
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A pair of virtual interfaces. Dropping this removes them.
 pub struct VethPair {
@@ -19,6 +20,22 @@ impl VethPair {
             && [&wire.recorder, &wire.talkers].iter().all(|end| wire.ip(&["link", "set", "dev", end, "up"]));
         assert!(made, "ip adds a veth pair");
         wire
+    }
+
+    /// Sends frames in order, each at its time after the begin. Returns the begin.
+    #[expect(clippy::disallowed_methods, reason = "real time passes on a wire")]
+    pub fn send_in_time(&self, mut frames: Vec<(Duration, Vec<u8>)>) -> Instant {
+        let mut device = pcap::Capture::from_device(self.talkers.as_str()).expect("ours").open().expect("root");
+        frames.sort_by_key(|(at, _)| *at);
+        let begin = Instant::now();
+        for (at, frame) in frames {
+            let early = at.saturating_sub(begin.elapsed());
+            if early > Duration::from_millis(1) {
+                std::thread::sleep(early);
+            }
+            device.sendpacket(frame).expect("the wire is there");
+        }
+        begin
     }
 
     /// Runs `ip` with these arguments. Returns whether it succeeded.
