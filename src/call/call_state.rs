@@ -282,12 +282,16 @@ impl CallNotes {
 
     /// Records that the call's content showed a pair of hosts to be one machine. Returns false if that is known.
     pub(crate) fn note_shown_machine(&mut self, (a, b): (IpAddr, IpAddr)) -> bool {
-        let pair = (a.min(b), a.max(b));
-        let is_new = self.shown_machines.len() < MAX_SHOWN_MACHINES && !self.shown_machines.contains(&pair);
+        let is_new = self.shown_machines.len() < MAX_SHOWN_MACHINES && !self.has_shown((a, b));
         if is_new {
-            self.shown_machines.push(pair);
+            self.shown_machines.push((a.min(b), a.max(b)));
         }
         is_new
+    }
+
+    /// Returns whether the content of the call has shown that two addresses, in any order, are one machine.
+    pub(crate) fn has_shown(&self, (a, b): (IpAddr, IpAddr)) -> bool {
+        self.shown_machines.contains(&(a.min(b), a.max(b)))
     }
 
     /// Returns the names of the closed legs that came from another call.

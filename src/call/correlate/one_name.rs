@@ -6,6 +6,7 @@
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, same_number};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
 
@@ -51,10 +52,10 @@ impl Correlator<'_> {
         let cause = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &cause);
         let is_effect = |leg: &Leg| {
-            self.may_be_released(leg)
-                && leg.dialog.ended().is_none()
+            leg.dialog.ended().is_none()
                 && draft.at.since(leg.created_at) <= CLOCK_SKEW
                 && leg.signature().onward_strength(&cause) == MatchStrength::BothNumbers
+                && self.may_be_released(leg)
         };
         let mut found = candidates.into_iter().filter(|key| self.table.leg(*key).is_some_and(is_effect));
         let (Some(leg), None) = (found.next(), found.next()) else { return Vec::new() };
@@ -82,8 +83,10 @@ impl Correlator<'_> {
         strangers.map(|key| Command::Release { legs: self.caused_legs(key) }).collect()
     }
 
-    /// Returns whether only one number ties a leg to other legs of its call.
+    /// Returns whether only one number ties a leg to other legs of its call, and the call may still lose legs.
     fn may_be_released(&self, leg: &Leg) -> bool {
-        !self.table.is_lone(leg.call()) && self.is_tied_by_one_number(leg)
+        !self.table.is_lone(leg.call())
+            && self.may_still_be_joined(leg.call(), CorrelationRule::OnwardOne)
+            && self.is_tied_by_one_number(leg)
     }
 }

@@ -49,10 +49,9 @@ impl Engine {
             if self.site.plan.is_phone(hosts.0) || self.site.plan.is_phone(hosts.1) {
                 continue;
             }
-            let pair = (hosts.0.ip().min(hosts.1.ip()), hosts.0.ip().max(hosts.1.ip()));
             let change = match host_evidence(cause, effect) {
                 // The content of the call has shown it before.
-                Some(HostEvidence::OneMachine) if notes.shown_machines().contains(&pair) => continue,
+                Some(HostEvidence::OneMachine) if notes.has_shown((hosts.0.ip(), hosts.1.ip())) => continue,
                 Some(HostEvidence::OneMachine) => self.site.topology.observe(hosts, parties, self.clock.now),
                 Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
                 None => continue,

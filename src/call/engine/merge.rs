@@ -64,18 +64,24 @@ impl Engine {
         why: CorrelationRule,
         sink: &mut dyn LegSink,
     ) -> Option<CallKey> {
-        let call = self.table.call(from)?;
-        let first = self.table.leg(*slots.first()?)?;
-        let (at, dialog) = (first.created_at, &first.dialog);
-        let id = conversation_id(&self.settings.config.appliance, dialog.call_id(), dialog.caller_tag(), at);
-        let mut own = Conversation::new(id, at, call.wall_offset_ns);
+        let mut own = self.new_call_of(*slots.first()?)?;
         own.stage.settle();
         own.closed_to_heuristics = true;
-        own.pauses = call.pauses.clone();
         let into = self.table.insert_call(own);
         self.relate(from, into, why, sink);
         self.move_legs(slots, into, why, sink);
         Some(into)
+    }
+
+    /// Returns a new call that a leg of another call begins. It has the pauses of that call, and no leg yet.
+    pub(super) fn new_call_of(&self, first: LegKey) -> Option<Conversation> {
+        let first = self.table.leg(first)?;
+        let from = self.table.call(first.call())?;
+        let (at, dialog) = (first.created_at, &first.dialog);
+        let id = conversation_id(&self.settings.config.appliance, dialog.call_id(), dialog.caller_tag(), at);
+        let mut own = Conversation::new(id, at, from.wall_offset_ns);
+        own.pauses = from.pauses.clone();
+        Some(own)
     }
 
     /// Moves legs to another call. Both calls remain and keep their ids, so both may have been announced by events.

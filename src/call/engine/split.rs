@@ -8,7 +8,6 @@ use crate::call::engine::Engine;
 use crate::call::engine::lifecycle::PARTNER_WINDOW;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::event::LegSink;
-use crate::call::id::conversation_id;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
@@ -40,12 +39,7 @@ impl Engine {
         let all = self.table.keys_of(from);
         let keeps_them = all.first().is_some_and(|first| slots.contains(first));
         let moved: Vec<LegKey> = all.iter().copied().filter(|slot| slots.contains(slot) != keeps_them).collect();
-        let first = moved.first().and_then(|slot| self.table.leg(*slot));
-        let (Some(first), Some(call)) = (first, self.table.call(from)) else { return };
-        let (at, dialog) = (first.created_at, &first.dialog);
-        let id = conversation_id(&self.settings.config.appliance, dialog.call_id(), dialog.caller_tag(), at);
-        let mut own = Conversation::new(id, at, call.wall_offset_ns);
-        own.pauses = call.pauses.clone();
+        let Some(own) = moved.first().and_then(|slot| self.new_call_of(*slot)) else { return };
         let into = self.table.insert_call(own);
         self.timers.arm(EngineTimer::Settle(into), self.clock.now + SETTLE);
         for slot in moved {
