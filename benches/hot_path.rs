@@ -9,7 +9,7 @@ use std::time::Duration;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
-use callspan::call::event::{KeptBytes, LegId, LegSink};
+use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
 use callspan::capture::{
     CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType,
 };
@@ -30,7 +30,7 @@ impl LegSink for Nowhere {
     }
     fn decide(&mut self, _leg: LegId, _at: Timestamp, _decision: &Decision) {}
     fn close(&mut self, _leg: LegId) {}
-    fn discard(&mut self, _leg: LegId) {}
+    fn discard(&mut self, _leg: LegId, _reason: DiscardReason) {}
 }
 
 /// Returns a configuration without a length limit, because the bench runs for days of capture time.

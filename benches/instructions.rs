@@ -17,7 +17,7 @@ use std::time::Duration;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
-use callspan::call::event::{CallEvent, KeptBytes, LegId, LegSink};
+use callspan::call::event::{CallEvent, DiscardReason, KeptBytes, LegId, LegSink};
 use callspan::capture::{CapturedFrame, LinkType};
 use callspan::decode::{FrameDecoder, UdpDatagram};
 use callspan::render::{RenderOptions, plan, render};
@@ -90,7 +90,7 @@ impl LegSink for Nowhere {
     }
     fn decide(&mut self, _leg: LegId, _at: Timestamp, _decision: &Decision) {}
     fn close(&mut self, _leg: LegId) {}
-    fn discard(&mut self, _leg: LegId) {}
+    fn discard(&mut self, _leg: LegId, _reason: DiscardReason) {}
 }
 
 fn renders(rounds: u32) -> Result<(), Box<dyn Error>> {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use callspan::call::decision::Decision;
-use callspan::call::event::{KeptBytes, LegId, LegSink as _};
+use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink as _};
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::spool::config::Config;
@@ -52,7 +52,7 @@ fn timed(legs: u64, packets: u64) -> Duration {
         spent += begin.elapsed();
         spool.flush();
         for leg in 0..legs {
-            spool.discard(LegId(leg));
+            spool.discard(LegId(leg), DiscardReason::Evicted);
         }
         left -= round;
     }

@@ -32,7 +32,18 @@ pub trait LegSink {
     /// Closes the file of a leg.
     fn close(&mut self, leg: LegId);
     /// Deletes the file of a leg, and forgets the leg.
-    fn discard(&mut self, leg: LegId);
+    fn discard(&mut self, leg: LegId, reason: DiscardReason);
+}
+
+/// Reasons to discard what a leg's spool has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiscardReason {
+    /// The leg ended without media. Its signalling may be kept until the journal has the end of its call.
+    NoMedia,
+    /// A rule excludes the call from recording.
+    Excluded,
+    /// The leg made room for a new leg, and its call gets no record.
+    Evicted,
 }
 
 /// Time for which RTP is buffered before its call is known. Therefore packets in a spool file are out of order by at

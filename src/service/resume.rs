@@ -12,7 +12,7 @@ use super::clock::wall_clock;
 use crate::call::Engine;
 use crate::call::decision::Decision;
 use crate::call::engine::RestoredLeg;
-use crate::call::event::{KeptBytes, LegId, LegSink};
+use crate::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
 use crate::decode::UdpDatagram;
 use crate::sip::{SipFraming, SipMessage};
 use crate::spool::SpoolError;
@@ -208,7 +208,7 @@ impl LegSink for ResumeSink<'_> {
         self.spool.close(leg);
     }
 
-    fn discard(&mut self, leg: LegId) {
-        self.spool.discard(leg);
+    fn discard(&mut self, leg: LegId, reason: DiscardReason) {
+        self.spool.discard(leg, reason);
     }
 }

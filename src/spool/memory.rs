@@ -18,7 +18,7 @@ use super::spill_file;
 use super::spill_file::SpillFile;
 use super::{LegSource, LegStore};
 use crate::call::decision::{Decision, TimedDecision};
-use crate::call::event::{EndedLeg, KeptBytes, LegId, LegSink};
+use crate::call::event::{DiscardReason, EndedLeg, KeptBytes, LegId, LegSink};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
@@ -212,7 +212,7 @@ impl LegSink for MemorySpool {
         }
     }
 
-    fn discard(&mut self, leg: LegId) {
+    fn discard(&mut self, leg: LegId, _: DiscardReason) {
         self.release(leg);
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
-use callspan::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink};
+use callspan::call::event::{CallEvent, DiscardReason, EndedCall, KeptBytes, LegId, LegSink};
 use callspan::call::record::CallVerdict;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
@@ -194,7 +194,7 @@ impl LegSink for Nothing {
     fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
     fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
     fn close(&mut self, _: LegId) {}
-    fn discard(&mut self, _: LegId) {}
+    fn discard(&mut self, _: LegId, _: DiscardReason) {}
 }
 
 fn through_the_engine(messages: &[Vec<u8>]) -> TortureOutcome {

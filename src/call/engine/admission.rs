@@ -1,7 +1,7 @@
 //! Makes room for a new leg if the table of legs is full: evicts the oldest INVITE that has no response.
 
 use crate::call::engine::Engine;
-use crate::call::event::LegSink;
+use crate::call::event::{DiscardReason, LegSink};
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::record::EndedBy;
 
@@ -36,7 +36,7 @@ impl Engine {
         self.timers.disarm_call(conversation);
         for leg in self.table.remove_call(conversation).into_iter().flat_map(|(_, legs)| legs) {
             if leg.spool.is_open() {
-                sink.discard(leg.id);
+                sink.discard(leg.id, DiscardReason::Evicted);
             }
         }
     }

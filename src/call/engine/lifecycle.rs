@@ -6,7 +6,7 @@ use crate::call::decision::Decision;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::engine::Engine;
 use crate::call::engine::segments::legs_with_media;
-use crate::call::event::{CallEvent, EndedCall, LegSink};
+use crate::call::event::{CallEvent, DiscardReason, EndedCall, LegSink};
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::record::{EndedBy, Side};
@@ -35,7 +35,7 @@ impl Engine {
                 sink.decide(leg.id, at, &Decision::End { ended_by, caller, callee });
                 sink.close(leg.id);
             } else {
-                sink.discard(leg.id);
+                sink.discard(leg.id, DiscardReason::NoMedia);
             }
         }
         let conversation = leg.call();

@@ -4,7 +4,7 @@
 use crate::call::conversation::RecordingPolicy;
 use crate::call::decision::{Decision, FORMAT};
 use crate::call::engine::Engine;
-use crate::call::event::{CallEvent, LegSink};
+use crate::call::event::{CallEvent, DiscardReason, LegSink};
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::party::LegParties;
@@ -105,7 +105,7 @@ impl Engine {
             return;
         }
         leg.spool = LegSpoolState::Shut;
-        sink.discard(leg.id);
+        sink.discard(leg.id, DiscardReason::Excluded);
         if leg.has_media() && call.recording.delete() {
             self.events.push_back(CallEvent::Withdrawn(call.id.clone()));
         }

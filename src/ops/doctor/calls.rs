@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat};
-use crate::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink};
+use crate::call::event::{CallEvent, DiscardReason, EndedCall, KeptBytes, LegId, LegSink};
 use crate::call::record::{CallProblem, EventKind, ProblemKind, Side};
 use crate::codec::Codec;
 use crate::decode::UdpDatagram;
@@ -181,7 +181,7 @@ impl LegSink for CallTally {
     fn close(&mut self, leg: LegId) {
         self.keyless.retain(|(of, _)| *of != leg);
     }
-    fn discard(&mut self, leg: LegId) {
+    fn discard(&mut self, leg: LegId, _: DiscardReason) {
         self.close(leg);
         self.legs.remove(&leg);
     }

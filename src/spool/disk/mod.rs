@@ -24,7 +24,7 @@ use super::writer::{SpoolWriter, WriterMessage, WriterState};
 use super::{LegSource, LegStore, SpoolError, file_name};
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::errno::OsErrno;
-use crate::call::event::{CallEvent, EndedLeg, KeptBytes, LegId, LegSink};
+use crate::call::event::{CallEvent, DiscardReason, EndedLeg, KeptBytes, LegId, LegSink};
 use crate::call::record::{CallProblem, ProblemKind};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
@@ -104,6 +104,16 @@ impl LostPackets {
 enum DiskLegStage {
     Pending(PendingLeg),
     HasFile(WriteChunk),
+}
+
+impl DiskLegStage {
+    /// Returns the size of the blocks that only the rolling file has, bytes.
+    fn rolling_bytes(&self) -> usize {
+        match self {
+            Self::Pending(pending) => pending.bytes(),
+            Self::HasFile(_) => 0,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -310,20 +320,23 @@ impl DiskSpool {
         match self.rolling.take_due(now) {
             RollingDue::Nothing => {}
             RollingDue::Append(bytes) => self.append_to_rolling_file(bytes),
-            RollingDue::Rebuild => {
-                let last = self.rolling.take_blocks();
-                if !last.is_empty() {
-                    self.append_to_rolling_file(last);
-                }
-                let legs = self.legs.iter().filter_map(|(id, leg)| match &leg.stage {
-                    DiskLegStage::Pending(pending) => Some((*id, pending)),
-                    DiskLegStage::HasFile(_) => None,
-                });
-                let contents = self.rolling.rebuild(now, legs);
-                self.writer_state.queued.fetch_add(contents.bytes.capacity(), Ordering::Relaxed);
-                self.send(WriterMessage::RebuildRolling(contents));
-            }
+            RollingDue::Rebuild => self.rebuild_rolling_file(),
         }
+    }
+
+    /// Lets the writer rebuild the rolling file from the legs without a file of their own.
+    pub(super) fn rebuild_rolling_file(&mut self) {
+        let last = self.rolling.take_blocks();
+        if !last.is_empty() {
+            self.append_to_rolling_file(last);
+        }
+        let legs = self.legs.iter().filter_map(|(id, leg)| match &leg.stage {
+            DiskLegStage::Pending(pending) => Some((*id, pending)),
+            DiskLegStage::HasFile(_) => None,
+        });
+        let contents = self.rolling.rebuild(self.now, legs);
+        self.writer_state.queued.fetch_add(contents.bytes.capacity(), Ordering::Relaxed);
+        self.send(WriterMessage::RebuildRolling(contents));
     }
 
     fn append_to_rolling_file(&self, bytes: Vec<u8>) {
@@ -467,11 +480,7 @@ impl LegSink for DiskSpool {
 
     fn close(&mut self, leg: LegId) {
         let Some(state) = self.legs.remove(&leg) else { return };
-        let kept_bytes = match &state.stage {
-            DiskLegStage::Pending(pending) => pending.bytes(),
-            DiskLegStage::HasFile(_) => 0,
-        };
-        self.rolling.remove_leg(leg, self.now, kept_bytes);
+        self.rolling.remove_leg(leg, self.now, state.stage.rolling_bytes());
         if let DiskLegStage::HasFile(chunk) = state.stage {
             // The engine closes every leg before it reports the end of the call. [`DiskSpool::forward`] then removes
             // the entry.
@@ -483,9 +492,13 @@ impl LegSink for DiskSpool {
         }
     }
 
-    fn discard(&mut self, leg: LegId) {
-        self.legs.remove(&leg);
-        self.rolling.remove_leg(leg, self.now, 0);
+    fn discard(&mut self, leg: LegId, reason: DiscardReason) {
+        let state = self.legs.remove(&leg);
+        let kept_bytes = match reason {
+            DiscardReason::NoMedia => state.map_or(0, |state| state.stage.rolling_bytes()),
+            DiscardReason::Excluded | DiscardReason::Evicted => 0,
+        };
+        self.rolling.remove_leg(leg, self.now, kept_bytes);
         let name = self.closed.remove(&leg).map(|closed| closed.name);
         self.send(WriterMessage::Discard { leg, name });
     }

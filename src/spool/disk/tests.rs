@@ -63,14 +63,14 @@ fn first_media_creates_the_file_with_the_earlier_signalling() {
     }
     spool.close(LegId(1));
     spool.close(LegId(2));
-    spool.discard(LegId(3));
+    spool.discard(LegId(3), DiscardReason::Excluded);
     spool.flush();
     assert_eq!(store.list().unwrap(), [store.path("with")]);
     assert_eq!(count(&store.path("with")), (3, 1));
     // A rule excludes the call from recording after the engine closed its legs.
     let kept = std::fs::copy(store.path("with"), store.path("copy")).unwrap();
     assert!(kept > 0);
-    spool.discard(LegId(1));
+    spool.discard(LegId(1), DiscardReason::Excluded);
     spool.flush();
     assert_eq!(store.list().unwrap(), [store.path("copy")]);
     std::fs::rename(store.path("copy"), store.path("with")).unwrap();
@@ -194,7 +194,7 @@ fn resumed_leg_is_discarded_even_after_its_close() {
     std::fs::write(&path, b"").unwrap();
     spool.resume(LegId(1), "leg", &SpoolIndex::default(), 0);
     spool.close(LegId(1));
-    spool.discard(LegId(1)); // a rule excludes the call late
+    spool.discard(LegId(1), DiscardReason::Excluded); // a rule excludes the call late
     spool.shutdown();
     assert!(!path.exists());
 }

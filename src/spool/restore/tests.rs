@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::call::decision::{FORMAT, LegAssignment, PayloadFormat};
-use crate::call::event::{KeptBytes, LegSink as _};
+use crate::call::event::{DiscardReason, KeptBytes, LegSink as _};
 use crate::call::record::Side;
 use crate::spool::config::Config;
 use crate::spool::testkit::{SpoolBuilder, T0, at_ms, format_of};
@@ -234,6 +234,50 @@ fn resumed_leg_keeps_its_index() {
 }
 
 #[test]
+fn missed_call_is_restored_from_a_rebuilt_file_until_the_journal_has_its_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut spool = start(dir.path());
+    spool.start_rolling_file();
+    spool.handle_timeout(at_ms(0.0));
+    let legs = [
+        (LEG, Some(DiscardReason::NoMedia)),
+        (LegId(2), Some(DiscardReason::Excluded)),
+        (LegId(3), Some(DiscardReason::Evicted)),
+        (LegId(4), None),
+    ];
+    for (leg, reason) in legs {
+        spool.open(leg, &format!("leg{}", leg.0));
+        spool.decide(leg, at_ms(0.0), &begin());
+        let (src, dst) = SpoolBuilder::flow(Side::Caller);
+        for payload in [b"INVITE sip:b SIP/2.0\r\n".as_slice(), b"CANCEL sip:b SIP/2.0\r\n"] {
+            let wire_len = payload.len() as u32;
+            spool.packet(
+                leg,
+                &UdpDatagram { at: at_ms(1.0), src, dst, payload, wire_len, interface: 0 },
+                KeptBytes::Whole,
+            );
+        }
+        if let Some(reason) = reason {
+            spool.discard(leg, reason);
+        }
+    }
+    let store = spool.store();
+    let names = |spool: &mut DiskSpool| -> Vec<String> {
+        spool.flush();
+        find_pending(&store).expect("readable").iter().map(|found| found.name.clone()).collect()
+    };
+    spool.handle_timeout(at_ms(100.0));
+    assert_eq!(names(&mut spool).len(), 4, "before the rebuild all are in the file");
+    spool.rebuild_rolling_file();
+    assert_eq!(names(&mut spool), ["leg1", "leg4"]);
+    let found = find_pending(&store).expect("readable");
+    assert_eq!(entries(&found), ["INVI", "CANC"]);
+    // Twice the second of `sync_seconds`, and 2 s: now the journal has the end of the missed call on the disk.
+    spool.handle_timeout(at_ms(5_100.0));
+    assert_eq!(names(&mut spool), ["leg4"]);
+}
+
+#[test]
 fn ringing_leg_is_restored_until_it_ends() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
@@ -256,7 +300,7 @@ fn ringing_leg_is_restored_until_it_ends() {
     assert_found(&found[0]);
     assert_eq!((found.len(), found[0].has_file(), found[0].last_media_at), (1, false, None));
     assert_eq!(entries(&found), ["INVI", "join", "SIP/"]);
-    spool.discard(LEG);
+    spool.discard(LEG, DiscardReason::NoMedia);
     spool.flush();
     assert_eq!(find_pending(&store).expect("readable").len(), 1, "the journal may not have its end on the disk yet");
     spool.handle_timeout(at_ms(5_100.0)); // twice the second of `sync_seconds`, and 2 s

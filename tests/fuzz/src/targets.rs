@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use callspan::call::decision::{Decision, PayloadFormat};
 use callspan::call::engine::{Engine, EngineLimits};
-use callspan::call::event::{CallEvent, KeptBytes, LegId, LegSink};
+use callspan::call::event::{CallEvent, DiscardReason, KeptBytes, LegId, LegSink};
 use callspan::call::negotiation::AudioDescription;
 use callspan::capture::{CaptureEvent, CaptureSource, CapturedFrame, LinkType, files};
 use callspan::decode::{self, DecodedItem, FrameDecoder, TcpStreamChunk, TcpStreamEvent, UdpDatagram};
@@ -407,7 +407,7 @@ impl LegSink for Sink {
     fn close(&mut self, leg: LegId) {
         assert!(self.open.remove(&leg), "closed once");
     }
-    fn discard(&mut self, leg: LegId) {
+    fn discard(&mut self, leg: LegId, _: DiscardReason) {
         self.open.remove(&leg);
     }
 }

@@ -6,7 +6,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::decision::Decision;
 use callspan::call::engine::EngineCounters;
-use callspan::call::event::{CallEvent, EndedCall, KeptBytes, LegId, LegSink, LiveCall};
+use callspan::call::event::{CallEvent, DiscardReason, EndedCall, KeptBytes, LegId, LegSink, LiveCall};
 use callspan::call::record::CallRecord;
 use callspan::call::topology::MachinePair;
 use callspan::decode::UdpDatagram;
@@ -53,8 +53,8 @@ impl<S: LegSink> LegSink for WatchedSink<S> {
     fn close(&mut self, leg: LegId) {
         self.inner.close(leg);
     }
-    fn discard(&mut self, leg: LegId) {
-        self.inner.discard(leg);
+    fn discard(&mut self, leg: LegId, reason: DiscardReason) {
+        self.inner.discard(leg, reason);
     }
 }
 
@@ -66,7 +66,7 @@ impl LegSink for NullSink {
     fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
     fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
     fn close(&mut self, _: LegId) {}
-    fn discard(&mut self, _: LegId) {}
+    fn discard(&mut self, _: LegId, _: DiscardReason) {}
 }
 
 /// One call: its record and its recording.
