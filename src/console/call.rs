@@ -12,7 +12,6 @@ use super::control::refused;
 use super::pages;
 use super::server::{ConsoleState, StateError};
 use super::sound::kept_packets;
-use super::source::{CallSource, SourceResult};
 use crate::call::record::CallRecord;
 use crate::central::calls::OtherSiteCall;
 use crate::delivery::row::JobRow;
@@ -154,8 +153,8 @@ pub(super) async fn delivery(
         Ok(None) => return access::missing(None, true),
         Err(error) => return access::failed(&error),
     };
-    let (id, is_admin) = (record.id.clone(), viewer.user.is_admin());
-    let read = state.read(move |source| Ok((source.job(&id)?, delivery_alarm(source, is_admin)?))).await;
+    let id = record.id.clone();
+    let read = state.read(&viewer, move |source| Ok((source.job(&id)?, source.delivery_alarm()?))).await;
     let (job, alarm) = match read {
         Ok(read) => read,
         Err(error) => return access::failed(&error),
@@ -184,29 +183,24 @@ pub(super) fn story_for(viewer: &Viewer, job: Option<&JobRow>) -> DeliveryStory 
     story
 }
 
-/// Returns why no call can be delivered at present, for an administrator.
-fn delivery_alarm(source: &dyn CallSource, is_admin: bool) -> SourceResult<Option<String>> {
-    if is_admin { source.delivery_alarm() } else { Ok(None) }
-}
-
 /// Returns a call record, if the call is in the scope of the account.
 pub(super) async fn record(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallRecord>, StateError> {
     if !viewer.user.may(AccountRight::List) {
         return Ok(None);
     }
     let (id, scope) = (id.to_owned(), viewer.user.visible());
-    Ok(state.read(move |journal| journal.call_in_scope(&id, &scope)).await?.map(|call| call.record))
+    Ok(state.read(viewer, move |journal| journal.call_in_scope(&id, &scope)).await?.map(|call| call.record))
 }
 
 async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallFacts>, StateError> {
     let Some(record) = record(state, viewer, id).await? else { return Ok(None) };
     let is_here = state.centre.is_none();
     let (scope, may_hear) = (viewer.user.visible(), viewer.user.may(AccountRight::Play) && is_here);
-    let (key, is_admin) = (viewer.call_key(&record), viewer.user.is_admin());
+    let key = viewer.call_key(&record);
     let related: Vec<String> =
         record.related.iter().take(MAX_RELATED).map(|id| viewer.call_key_at(&record.appliance, id)).collect();
     let facts = state
-        .read(move |journal| {
+        .read(viewer, move |journal| {
             let mut found = Vec::new();
             for key in &related {
                 found.extend(journal.call_in_scope(key, &scope)?.map(|call| call.record));
@@ -217,7 +211,7 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
             });
             Ok(CallFacts {
                 job: journal.job(&record.id)?,
-                delivery_alarm: delivery_alarm(journal, is_admin)?,
+                delivery_alarm: journal.delivery_alarm()?,
                 removed: journal.removed(&record.id)?,
                 related: found,
                 elsewhere: journal.at_other_sites(&record, &scope)?,

@@ -186,7 +186,7 @@ async fn find(
     let (site, scope, query) = (state.site.clone(), viewer.user.visible(), query.clone());
     let tagged = tagged(state, &query.q).await?;
     state
-        .read(move |journal| {
+        .read(viewer, move |journal| {
             let mut search = query.to_search(scope.clone(), &site.dialling);
             search.words.retain(|word| !word.starts_with('#'));
             search.ids = tagged;

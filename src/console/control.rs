@@ -96,7 +96,7 @@ async fn control(state: ConsoleState, viewer: Viewer, id: String, order: PauseAc
             return refused(StatusCode::FORBIDDEN, "the account may not pause recordings");
         }
         let (wanted, scope) = (id.clone(), viewer.user.visible());
-        let found = state.read(move |journal| journal.call_in_scope(&wanted, &scope)).await;
+        let found = state.read(&viewer, move |journal| journal.call_in_scope(&wanted, &scope)).await;
         if !matches!(found, Ok(Some(_))) {
             return refused(StatusCode::NOT_FOUND, "no live call has this id");
         }

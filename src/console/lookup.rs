@@ -107,7 +107,7 @@ async fn answer(state: &ConsoleState, viewer: &Viewer, query: &WhyQuery) -> Resu
     let range = range(query);
     let of_number = CallSearch { scope: scope.clone(), numbers, words, ..CallSearch::default() };
     let answer = state
-        .read(move |journal| {
+        .read(viewer, move |journal| {
             let inside = CallSearch { since: Some(range.0), until: Some(range.1), ..of_number.clone() };
             let before = CallSearch { until: Some(range.0), ..of_number.clone() };
             let after = CallSearch { since: Some(range.1), ..of_number.clone() };

@@ -27,7 +27,7 @@ use super::listening::Listenings;
 use super::live::LiveCallCache;
 use super::metrics::{self, MeasuredFolders};
 use super::sign_in::SignInPauses;
-use super::source::{CallSource, CentralArchive, CentralReader, ConsolePlace};
+use super::source::{AccountSource, CallSource, CentralArchive, CentralReader, ConsolePlace, DeliveryReasons};
 use super::tls::{self, ConsoleTls, TlsError};
 use super::{
     actions, assets, call, calls, doctor, health, ladder, live, lookup, openapi, sign_in, sites, sound, supervision,
@@ -170,17 +170,18 @@ fn task_url(auth_url: &str) -> String {
 }
 
 impl ConsoleState {
-    /// Runs a query of calls on a thread for blocking work. It reads the journal, or the database of the central
-    /// archive.
-    pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StateError>
+    /// Runs a query of calls for an account, on a thread for blocking work. It reads the journal, or the database of the
+    /// central archive.
+    pub(super) async fn read<T, F>(&self, viewer: &Viewer, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
         F: FnOnce(&dyn CallSource) -> Result<T, StateError> + Send + 'static,
     {
+        let reasons = if viewer.user.is_admin() { DeliveryReasons::Shown } else { DeliveryReasons::Hidden };
         if self.centre.is_some() {
-            return self.read_centre(move |reader| query(reader)).await;
+            return self.read_centre(move |reader| query(&AccountSource::new(reader, reasons))).await;
         }
-        self.read_journal(move |journal| query(journal)).await
+        self.read_journal(move |journal| query(&AccountSource::new(journal, reasons))).await
     }
 
     /// Runs a query of the central archive's database on a thread for blocking work.

@@ -68,7 +68,7 @@ pub(super) async fn sound(
         return access::missing(None, true);
     }
     let (wanted, scope) = (id.clone(), viewer.user.visible());
-    let found = state.read(move |journal| journal.call_in_scope(&wanted, &scope)).await;
+    let found = state.read(&viewer, move |journal| journal.call_in_scope(&wanted, &scope)).await;
     let record = match found {
         Ok(Some(call)) => call.record,
         Ok(None) => return access::missing(None, true),
@@ -117,7 +117,7 @@ pub(super) async fn packets(
         return access::missing(None, true);
     }
     let (wanted, scope) = (id.clone(), viewer.user.visible());
-    let record = match state.read(move |journal| journal.call_in_scope(&wanted, &scope)).await {
+    let record = match state.read(&viewer, move |journal| journal.call_in_scope(&wanted, &scope)).await {
         Ok(Some(call)) => call.record,
         Ok(None) => return access::missing(None, true),
         Err(error) => return access::failed(&error),

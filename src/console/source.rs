@@ -94,6 +94,75 @@ impl CallSource for Journal {
     }
 }
 
+/// Whether an account gets the reasons of failed deliveries. They name settings and hosts, so only administrators do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeliveryReasons {
+    Shown,
+    Hidden,
+}
+
+/// A source of calls as an account may see it: without the reasons of failed deliveries if it is no administrator.
+pub(super) struct AccountSource<'a> {
+    source: &'a dyn CallSource,
+    reasons: DeliveryReasons,
+}
+
+impl<'a> AccountSource<'a> {
+    /// Returns the view of a source for an account.
+    pub(super) fn new(source: &'a dyn CallSource, reasons: DeliveryReasons) -> Self {
+        Self { source, reasons }
+    }
+
+    /// Removes from a record what the account may not see.
+    fn reduce(&self, record: &mut CallRecord) {
+        if self.reasons == DeliveryReasons::Hidden {
+            record.delivery.detail = None;
+        }
+    }
+}
+
+impl CallSource for AccountSource<'_> {
+    fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> SourceResult<FoundCalls> {
+        let mut found = self.source.search(search, before, limit)?;
+        found.calls.iter_mut().for_each(|call| self.reduce(&mut call.record));
+        Ok(found)
+    }
+
+    fn first_calls(&self, search: &CallSearch, limit: u32) -> SourceResult<Vec<StoredCall>> {
+        let mut calls = self.source.first_calls(search, limit)?;
+        calls.iter_mut().for_each(|call| self.reduce(&mut call.record));
+        Ok(calls)
+    }
+
+    fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>> {
+        self.source.count_by_class(search)
+    }
+
+    fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>> {
+        let mut call = self.source.call_in_scope(id, scope)?;
+        call.iter_mut().for_each(|call| self.reduce(&mut call.record));
+        Ok(call)
+    }
+
+    fn job(&self, id: &str) -> SourceResult<Option<JobRow>> {
+        self.source.job(id)
+    }
+
+    fn delivery_alarm(&self) -> SourceResult<Option<String>> {
+        if self.reasons == DeliveryReasons::Hidden { Ok(None) } else { self.source.delivery_alarm() }
+    }
+
+    fn removed(&self, id: &str) -> SourceResult<Option<(Timestamp, String)>> {
+        self.source.removed(id)
+    }
+
+    fn at_other_sites(&self, record: &CallRecord, scope: &CallScope) -> SourceResult<Vec<OtherSiteCall>> {
+        let mut calls = self.source.at_other_sites(record, scope)?;
+        calls.iter_mut().for_each(|call| self.reduce(&mut call.record));
+        Ok(calls)
+    }
+}
+
 /// The central archive: connections to its database, and its object store.
 #[derive(Debug)]
 pub(super) struct CentralArchive {

@@ -87,6 +87,37 @@ fn page_and_api_tell_each_request_with_its_time_and_answer() {
 }
 
 #[test]
+fn reason_in_the_record_of_a_call_is_for_administrators_alone() {
+    let office = Office::with_calls(&["120"]);
+    let journal = Journal::open(&office.config.journal).expect("a journal");
+    let reason = "no response (no response within 30 s); the request is repeated automatically";
+    let job = DeliveryJob::new(&call(office.dir.path(), 0, "120"), CallProgress::Complete).to_row();
+    journal.save_job(&JobRow { stage: JobStage::Parked, note: Some(reason.to_owned()), ..job }).expect("saved");
+    office.add("anna", AccountRole::Admin, &[]);
+    office.add("boris", AccountRole::Listener, &["1xx"]);
+    office.add("vera", AccountRole::Auditor, &[]);
+    let paths = [
+        format!("/calls/{OWN}?lang=en"),
+        format!("/calls/{OWN}/record.json"),
+        format!("/api/v1/calls/{OWN}"),
+        format!("/api/v1/calls/{OWN}/delivery"),
+        String::from("/api/v1/calls?day=all"),
+        String::from("/api/v1/why?number=120&day=2026-11-18"),
+    ];
+    for (name, is_admin) in [("anna", true), ("boris", false), ("vera", false)] {
+        let cookie = office.sign_in(name);
+        for path in &paths {
+            let answer = office.get(path, &cookie);
+            // An auditor may not download.
+            let is_refused = name == "vera" && path.ends_with("record.json");
+            assert_eq!(answer.status, if is_refused { 403 } else { 200 }, "{name}: {path}");
+            assert!(is_refused || answer.body.contains(OWN), "{name}: {path}: {}", answer.body);
+            assert_eq!(answer.body.contains("no response within 30 s"), is_admin, "{name}: {path}");
+        }
+    }
+}
+
+#[test]
 fn administrator_tries_all_failed_deliveries_again() {
     let office = Office::with_calls(&["120", "121", "122"]);
     let journal = Journal::open(&office.config.journal).expect("a journal");
