@@ -15,9 +15,13 @@ fn start(dir: &Path) -> DiskSpool {
 }
 
 fn begin() -> Decision {
+    begin_of("leg")
+}
+
+fn begin_of(leg: &str) -> Decision {
     Decision::Begin {
         format: FORMAT,
-        leg: "leg".to_owned(),
+        leg: leg.to_owned(),
         conversation: "first".to_owned(),
         appliance: "test".to_owned(),
         source: "made up".to_owned(),
@@ -247,7 +251,7 @@ fn missed_call_is_restored_from_a_rebuilt_file_until_the_journal_has_its_end() {
     ];
     for (leg, reason) in legs {
         spool.open(leg, &format!("leg{}", leg.0));
-        spool.decide(leg, at_ms(0.0), &begin());
+        spool.decide(leg, at_ms(0.0), &begin_of(&format!("leg{}", leg.0)));
         let (src, dst) = SpoolBuilder::flow(Side::Caller);
         for payload in [b"INVITE sip:b SIP/2.0\r\n".as_slice(), b"CANCEL sip:b SIP/2.0\r\n"] {
             let wire_len = payload.len() as u32;
@@ -271,7 +275,7 @@ fn missed_call_is_restored_from_a_rebuilt_file_until_the_journal_has_its_end() {
     spool.rebuild_rolling_file();
     assert_eq!(names(&mut spool), ["leg1", "leg4"]);
     let found = find_pending(&store).expect("readable");
-    assert_eq!(entries(&found), ["INVI", "CANC"]);
+    assert_eq!(entries(&found[..1]), ["INVI", "CANC"]);
     // Twice the second of `sync_seconds`, and 2 s: now the journal has the end of the missed call on the disk.
     spool.handle_timeout(at_ms(5_100.0));
     assert_eq!(names(&mut spool), ["leg4"]);
