@@ -2,17 +2,17 @@
 
 use super::{AmrBand, fmtp};
 
-/// Alignment of a payload (RFC 4867 section 4).
+/// How the fields of an AMR payload lie in its bytes (RFC 4867 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AmrAlignment {
-    /// Bandwidth-efficient: the fields are packed without padding between them.
+    /// Bandwidth-efficient mode: the fields follow each other bit by bit, without padding between them.
     Bit,
-    /// Octet-aligned: each field begins at a byte boundary.
+    /// Octet-aligned mode: each field begins at a byte boundary.
     Octet,
 }
 
 impl AmrAlignment {
-    /// Returns the other alignment.
+    /// Returns octet-aligned for bandwidth-efficient and the reverse.
     pub(crate) const fn other(self) -> Self {
         match self {
             Self::Bit => Self::Octet,
@@ -32,7 +32,7 @@ pub(crate) struct AmrForm {
     is_plain: bool,
 }
 
-/// The frames of a payload in one alignment.
+/// The frames that a payload has if it is read in one of the two alignments.
 #[derive(Clone, Copy, Debug)]
 struct AmrContents {
     frames: i64,
@@ -49,22 +49,24 @@ impl AmrForm {
         Self { band, announced, is_plain }
     }
 
-    /// Returns the alignment of a payload: one that fits the payload length. If both fit, returns the alignment in which
-    /// no frame is marked as damaged, then `last`, that of the packet before, then the announced alignment.
+    /// Returns the alignment that fits the payload's length. If both fit, returns the alignment in which no frame is
+    /// marked as damaged. Further ties go to `last`, the alignment of the packet before, and then to the announced
+    /// alignment.
     ///
-    /// An octet-aligned frame of 4.75 kbit/s fits both: read as bits, its padding is a damaged frame of that mode.
+    /// An octet-aligned frame of 4.75 kbit/s fits both: in the bandwidth-efficient reading, its padding looks like a
+    /// damaged frame of that mode.
     pub(crate) fn alignment(self, payload: &[u8], last: AmrAlignment) -> AmrAlignment {
         if !self.is_plain {
             return self.announced;
         }
         let fitting = |alignment| Some((alignment, self.contents(payload, alignment)?));
         let found = [last, self.announced, self.announced.other()].into_iter().filter_map(fitting);
-        // The first of equal candidates is kept.
+        // `min_by_key` keeps the first of equal alignments, so their order above decides ties.
         found.min_by_key(|(_, contents)| contents.has_damage).map_or(self.announced, |(alignment, _)| alignment)
     }
 
-    /// Returns the payload without up to `most` zero bytes after its last frame. Returns the whole payload if its
-    /// frames include these bytes, or if no frames fit it.
+    /// Returns the payload without up to `most` zero bytes that a device appended after its last frame. Returns the
+    /// whole payload if its frames include these bytes, or if its frames do not end there.
     pub(crate) fn without_stray_bytes(self, payload: &[u8], most: usize) -> &[u8] {
         let alignments = [self.announced, self.announced.other()];
         let fits = |part: &[u8]| alignments.iter().any(|alignment| self.contents(part, *alignment).is_some());
@@ -73,7 +75,8 @@ impl AmrForm {
         shorter.filter(|_| self.is_plain).filter(is_padded).find(|part| fits(part)).unwrap_or(payload)
     }
 
-    /// Returns the contents of a payload if its frame types add up to exactly its length.
+    /// Returns the frames of a payload in one alignment; `None` unless the frame types in its table add up to exactly
+    /// its length.
     fn contents(self, payload: &[u8], alignment: AmrAlignment) -> Option<AmrContents> {
         let bits: &[u16] = match self.band {
             AmrBand::Narrow => &NARROW_BITS,
@@ -117,14 +120,14 @@ pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<
     form.contents(payload, form.alignment(payload, form.announced)).map(|contents| contents.frames)
 }
 
-/// Marks a frame type that no sender uses, in the tables of frame sizes.
+/// Entry for a frame type that no sender uses, in the tables of frame sizes.
 const RESERVED: u16 = u16::MAX;
-/// Bits of an AMR frame by its type (3GPP TS 26.101 table 1a).
+/// Number of speech bits in an AMR frame, indexed by the frame type (3GPP TS 26.101 table 1a).
 const NARROW_BITS: [u16; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 43, 38, 37, RESERVED, RESERVED, RESERVED, 0];
-/// Bits of an AMR-WB frame by its type (3GPP TS 26.201 table 2).
+/// Number of speech bits in an AMR-WB frame, indexed by the frame type (3GPP TS 26.201 table 2).
 const WIDE_BITS: [u16; 16] =
     [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, RESERVED, RESERVED, RESERVED, RESERVED, 0, 0];
-/// Maximum number of frames in a packet: 640 ms. A longer table of contents is damaged.
+/// Maximum number of frames in a packet: 32 frames of 20 ms are 640 ms. A longer table of contents is damaged.
 const MAX_FRAMES: usize = 32;
 
 #[cfg(test)]
@@ -135,7 +138,7 @@ mod tests {
     fn slowest_mode(alignment: AmrAlignment, is_good: bool, speech: u128) -> Vec<u8> {
         let good = u128::from(is_good);
         match alignment {
-            // 8 bits of header, an entry of 8 bits, 95 bits of speech and one of padding.
+            // 8 bits of header, an entry of 8 bits, 95 bits of speech and 1 bit of padding.
             AmrAlignment::Octet => (0xF0 << 104 | good << 98 | speech << 1).to_be_bytes()[2..].to_vec(),
             // 4 bits of header, an entry of 6 bits, 95 bits of speech and 7 of padding.
             AmrAlignment::Bit => (0xF << 108 | good << 102 | speech << 7).to_be_bytes()[2..].to_vec(),

@@ -16,23 +16,23 @@ use crate::net::PayloadType;
 /// An encoding that RTP can carry and that callspan knows by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Codec {
-    /// G.711 A-law.
+    /// G.711 with A-law companding: 64 kbit/s telephone speech, usual outside North America and Japan.
     Pcma,
-    /// G.711 mu-law.
+    /// G.711 with mu-law companding: 64 kbit/s telephone speech, usual in North America and Japan.
     Pcmu,
-    /// Telephone events, e.g. DTMF digits (RFC 4733).
+    /// Packets that are no sound but events, e.g. DTMF digits (RFC 4733).
     TelephoneEvent,
-    /// G.722, wideband at 64 kbit/s.
+    /// G.722: wideband speech (7 kHz) at 64 kbit/s.
     G722,
-    /// G.729 with or without annexes A and B.
+    /// G.729: telephone speech at 8 kbit/s, with or without its annexes A (simpler) and B (silence).
     G729,
-    /// Opus (RFC 7587).
+    /// Opus: speech and music at a variable bit rate (RFC 7587).
     Opus,
-    /// Comfort noise (RFC 3389).
+    /// Comfort noise: describes the background noise while nobody speaks (RFC 3389).
     ComfortNoise,
     /// Redundant audio (RFC 2198): each packet repeats the payloads of earlier packets.
     Red,
-    /// GSM full rate.
+    /// GSM full rate: telephone speech at 13 kbit/s.
     Gsm,
     /// Internet Low Bit Rate Codec (RFC 3952).
     Ilbc,
@@ -40,53 +40,53 @@ pub(crate) enum Codec {
     Amr,
     /// Adaptive Multi-Rate, wideband (RFC 4867).
     AmrWb,
-    /// Uncompressed 16 bit.
+    /// Uncompressed samples of 16 bits (RFC 3551 section 4.5.11).
     L16,
-    /// Uncompressed 8 bit.
+    /// Uncompressed samples of 8 bits (RFC 3551 section 4.5.10).
     L8,
-    /// IMA ADPCM (RFC 3551 section 4.5.1).
+    /// IMA ADPCM: 4 bits a sample (RFC 3551 section 4.5.1).
     Dvi4,
-    /// G.726 at 32 kbit/s.
+    /// G.726 at 32 kbit/s, packed as in RFC 3551 section 4.5.4.
     G726At32,
-    /// G.726 at 16 kbit/s.
+    /// G.726 at 16 kbit/s, packed as in RFC 3551 section 4.5.4.
     G726At16,
-    /// G.726 at 24 kbit/s.
+    /// G.726 at 24 kbit/s, packed as in RFC 3551 section 4.5.4.
     G726At24,
-    /// G.726 at 40 kbit/s.
+    /// G.726 at 40 kbit/s, packed as in RFC 3551 section 4.5.4.
     G726At40,
     /// G.726 at 32 kbit/s, packed as in ATM (I.366.2 annex E).
     Aal2G726At32,
-    /// G.726 at 16 kbit/s, packed as in ATM.
+    /// G.726 at 16 kbit/s, packed as in ATM (I.366.2 annex E).
     Aal2G726At16,
-    /// G.726 at 24 kbit/s, packed as in ATM.
+    /// G.726 at 24 kbit/s, packed as in ATM (I.366.2 annex E).
     Aal2G726At24,
-    /// G.726 at 40 kbit/s, packed as in ATM.
+    /// G.726 at 40 kbit/s, packed as in ATM (I.366.2 annex E).
     Aal2G726At40,
     /// Speex (RFC 5574).
     Speex,
-    /// G.723.1.
+    /// G.723.1: telephone speech at 5.3 or 6.3 kbit/s.
     G723,
     /// LPC, an experimental 1990s codec.
     Lpc,
-    /// Qualcomm code-excited linear prediction.
+    /// QCELP, the speech codec of early CDMA telephones.
     Qcelp,
-    /// MPEG audio.
+    /// MPEG audio (RFC 2250).
     Mpa,
-    /// G.728.
+    /// G.728: telephone speech at 16 kbit/s.
     G728,
-    /// CellB video.
+    /// CellB video (RFC 2029).
     CelB,
-    /// JPEG video.
+    /// JPEG video (RFC 2435).
     Jpeg,
-    /// nv video.
+    /// Video of the program `nv`.
     Nv,
-    /// H.261 video.
+    /// H.261 video (RFC 4587).
     H261,
-    /// MPEG video.
+    /// MPEG-1 and MPEG-2 video (RFC 2250).
     Mpv,
-    /// MPEG-2 transport stream.
+    /// MPEG-2 transport stream (RFC 2250).
     Mp2t,
-    /// H.263 video.
+    /// H.263 video (RFC 4629).
     H263,
 }
 
@@ -94,18 +94,18 @@ pub(crate) enum Codec {
 #[derive(Clone, Copy, Debug)]
 struct CodecFacts {
     codec: Codec,
-    /// Encoding name of an rtpmap, upper case.
+    /// Encoding name, as an `a=rtpmap` line of a session description has it, in upper case.
     name: &'static str,
-    /// Other encoding names of the same codec, upper case.
+    /// Other names that devices use for the same codec, upper case.
     aliases: &'static [&'static str],
     /// RTP clock of the codec if a session description announces none, Hz.
     clock_hz: u32,
     static_payload_types: &'static [StaticPayloadType],
     payload_length: PayloadLength,
     silence: SilenceBehavior,
-    /// Equipment impairment for the E-model; `None` where G.113 has no narrowband value.
+    /// Impairment of speech quality by this codec for the E-model; `None` where G.113 has no narrowband value.
     impairment: Option<EquipmentImpairment>,
-    /// The decoder; `None` if callspan has none for this codec.
+    /// The decoder for this codec; `None` if callspan cannot decode it.
     decoder: Option<DecoderKind>,
 }
 
@@ -114,9 +114,9 @@ struct CodecFacts {
 struct StaticPayloadType {
     /// Payload type, 0 to 34.
     pt: PayloadType,
-    /// RTP clock, Hz.
+    /// Rate of the RTP timestamps, Hz.
     clock_hz: u32,
-    /// Number of channels, 1 or 2.
+    /// Number of audio channels, 1 or 2.
     channels: u8,
 }
 
@@ -125,9 +125,10 @@ struct StaticPayloadType {
 pub(crate) struct StaticFormat {
     /// Codec that the payload type stands for.
     pub(crate) codec: Codec,
-    /// RTP clock, Hz. For G.722 it is 8000 although the sound has 16000 (RFC 3551 section 4.5.2).
+    /// Rate of the RTP timestamps, Hz. For G.722 it is 8000 although the sound has 16,000 samples a second (RFC 3551
+    /// section 4.5.2).
     pub(crate) clock_hz: u32,
-    /// Number of channels, 1 or 2.
+    /// Number of audio channels, 1 or 2.
     pub(crate) channels: u8,
 }
 
@@ -138,9 +139,9 @@ enum PayloadLength {
     Variable,
     /// Each sample of each channel has this number of bytes; samples run at the RTP clock.
     BytesPerSample(u8),
-    /// A constant bit rate in kbit/s.
+    /// The bit rate is constant: this number of kbit/s.
     BitRate(u8),
-    /// Frames of a constant size and duration.
+    /// All frames have the same size in bytes and the same duration in ms.
     Frames { bytes: u8, frame_ms: u8 },
     /// G.729 frames of 10 bytes; the last frame may be a silence descriptor of 2 bytes (annex B).
     G729,
@@ -165,60 +166,60 @@ pub(crate) enum SilenceBehavior {
 /// Equipment impairment of a codec for the E-model (ITU-T G.107, G.113 appendix I).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct EquipmentImpairment {
-    /// Ie: impairment without packet loss, 0 to 95.
+    /// Ie: loss of quality by the codec itself, without packet loss; 0 (none) to 95.
     pub(crate) ie: f64,
-    /// Bpl: robustness against packet loss, 1 and more.
+    /// Bpl: robustness against packet loss, at least 1. A higher value means that a lost packet is heard less.
     pub(crate) bpl: f64,
 }
 
 /// The decoder of a codec and its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DecoderKind {
-    /// G.711.
+    /// Decoder of G.711 for one of its two companding laws.
     G711(CompandingLaw),
-    /// G.722.
+    /// Decoder of G.722 (wideband).
     G722,
-    /// GSM full rate.
+    /// Decoder of GSM full rate.
     Gsm,
-    /// iLBC.
+    /// Decoder of iLBC, for frames of 20 ms and of 30 ms.
     Ilbc,
-    /// G.729.
+    /// Decoder of G.729 and its annexes A and B.
     G729,
-    /// Opus.
+    /// Decoder of Opus.
     Opus,
-    /// AMR or AMR-WB.
+    /// Decoder of AMR or AMR-WB.
     Amr(AmrBand),
-    /// Uncompressed samples.
+    /// Decoder of uncompressed samples.
     LinearPcm(PcmWidth),
-    /// IMA ADPCM.
+    /// Decoder of IMA ADPCM.
     Dvi4,
-    /// G.726.
+    /// Decoder of G.726 for one bit rate and one packing.
     G726(G726Rate, G726Packing),
-    /// Speex. A build without the Cargo feature `speex` has no such decoder.
+    /// Decoder of Speex. A build without the Cargo feature `speex` has none.
     Speex,
-    /// Comfort noise.
+    /// Generator of comfort noise from its description.
     ComfortNoise,
 }
 
-/// Companding law of G.711.
+/// How G.711 maps linear samples to 8 bits: in fine steps for quiet samples, in coarse steps for loud samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CompandingLaw {
-    /// A-law: PCMA.
+    /// A-law, the law of the encoding PCMA.
     A,
-    /// Mu-law: PCMU.
+    /// Mu-law, the law of the encoding PCMU.
     Mu,
 }
 
-/// Bandwidth of AMR.
+/// Bandwidth of the speech of AMR and AMR-WB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AmrBand {
-    /// AMR: 8 kHz.
+    /// AMR: 8000 samples a second.
     Narrow,
-    /// AMR-WB: 16 kHz.
+    /// AMR-WB: 16,000 samples a second.
     Wide,
 }
 
-/// Size of an uncompressed sample on the wire.
+/// Size of an uncompressed sample in a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PcmWidth {
     /// Two bytes, big-endian, signed.
@@ -227,20 +228,21 @@ pub(crate) enum PcmWidth {
     Eight,
 }
 
-/// Bit rate of G.726, named by the bits of a code word at 8000 code words a second.
+/// Bit rate of G.726, named by the number of bits in a code word. A code word is a compressed sample; there are 8000 a
+/// second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum G726Rate {
-    /// 16 kbit/s.
+    /// 16 kbit/s: 2 bits a code word.
     Two,
-    /// 24 kbit/s.
+    /// 24 kbit/s: 3 bits a code word.
     Three,
-    /// 32 kbit/s.
+    /// 32 kbit/s: 4 bits a code word.
     Four,
-    /// 40 kbit/s.
+    /// 40 kbit/s: 5 bits a code word.
     Five,
 }
 
-/// Order of G.726 code words in an octet.
+/// Order of the G.726 code words (compressed samples) within a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum G726Packing {
     /// The first code word in the least significant bits: `G726-32` (RFC 3551 section 4.5.4).
@@ -250,12 +252,13 @@ pub(crate) enum G726Packing {
 }
 
 impl Codec {
-    /// Returns the codec with an encoding name or alias, in upper or lower case (RFC 4855 section 3).
+    /// Returns the codec that has this encoding name or alias, in upper or lower case (RFC 4855 section 3). Returns
+    /// `None` for unknown names.
     pub(crate) fn from_name(encoding: &str) -> Option<Self> {
         CODECS.iter().find(|facts| facts.is_named(encoding)).map(|facts| facts.codec)
     }
 
-    /// Returns whether an encoding name or alias is that of this codec. Cheaper than [`Codec::from_name`].
+    /// Returns whether a text is the encoding name or an alias of this codec, without a search in the whole table.
     pub(crate) fn is_named(self, encoding: &str) -> bool {
         self.facts().is_named(encoding)
     }
@@ -270,12 +273,12 @@ impl Codec {
         self.facts().clock_hz
     }
 
-    /// Returns the behaviour of a sender while nobody speaks.
+    /// Returns how a sender of this codec behaves while nobody speaks.
     pub(crate) fn silence(self) -> SilenceBehavior {
         self.facts().silence
     }
 
-    /// Returns the codec's impairment for the E-model; `None` if G.113 has no narrowband value.
+    /// Returns the loss of quality by the codec for the E-model; `None` if G.113 has no narrowband value.
     pub(crate) fn impairment(self) -> Option<EquipmentImpairment> {
         self.facts().impairment
     }
@@ -285,12 +288,12 @@ impl Codec {
         self.facts().decoder
     }
 
-    /// Returns the codec that a decoder decodes.
+    /// Returns the first codec whose row names this decoder; `None` if no codec has it.
     pub(crate) fn with_decoder(decoder: DecoderKind) -> Option<Self> {
         CODECS.iter().find(|facts| facts.decoder == Some(decoder)).map(|facts| facts.codec)
     }
 
-    /// Returns whether the encoding only accompanies a speech codec, like telephone events and comfort noise.
+    /// Returns whether the encoding only accompanies a speech codec, like telephone events and comfort noise do.
     pub(crate) fn accompanies_speech(self) -> bool {
         matches!(self, Self::TelephoneEvent | Self::ComfortNoise)
     }
@@ -337,7 +340,7 @@ pub(crate) fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl CodecFacts {
-    /// Returns a row with only a name and a clock.
+    /// Returns a row of the table with only a name and a clock; the methods below add the other facts.
     const fn new(codec: Codec, name: &'static str, clock_hz: u32) -> Self {
         Self {
             codec,
@@ -382,7 +385,7 @@ impl CodecFacts {
         self
     }
 
-    /// Returns a row for a G.726 bit rate and packing.
+    /// Returns a row of the table for one bit rate and packing of G.726.
     const fn g726(codec: Codec, name: &'static str, rate: G726Rate, packing: G726Packing) -> Self {
         let kbits = match rate {
             G726Rate::Two => 16,
@@ -400,14 +403,14 @@ impl CodecFacts {
     }
 }
 
-/// Returns a static payload type with one audio channel.
+/// Returns a static payload type (RFC 3551 section 6) with one audio channel.
 const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
     StaticPayloadType { pt: PayloadType(pt), clock_hz, channels: 1 }
 }
 
 /// The table of all codecs. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
 static CODECS: [CodecFacts; 36] = [
-    // Ie and Bpl (see [`EquipmentImpairment`]) of G.711 with concealment.
+    // Ie and Bpl (see [`EquipmentImpairment`]) of G.711 with concealment of lost packets.
     CodecFacts::new(Codec::Pcma, "PCMA", 8_000)
         .static_types(&[mono(8, 8_000)])
         .length(PayloadLength::BytesPerSample(1))
@@ -521,7 +524,7 @@ mod tests {
         assert_eq!(Codec::from_name("iLBC"), Some(Codec::Ilbc));
         assert_eq!(Codec::from_name("G729A"), Some(Codec::G729));
         assert_eq!(Codec::from_name("G721"), Some(Codec::G726At32));
-        // G729D (annex D) is a codec of its own and no alias of G.729.
+        // G729D (annex D, 6.4 kbit/s) is a codec of its own and no alias of G.729.
         assert_eq!((Codec::from_name("G729D"), Codec::from_name("")), (None, None));
         assert!(Codec::TelephoneEvent.is_named("telephone-event") && !Codec::TelephoneEvent.is_named("CN"));
     }

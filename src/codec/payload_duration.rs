@@ -5,19 +5,20 @@
 
 use super::{AmrBand, Codec, amr_form};
 
-/// The parameters of a payload format that decide the duration of a payload.
+/// Parameters of a payload format that the duration of a payload depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FormatParameters<'a> {
-    /// RTP clock, Hz.
+    /// Rate of the RTP timestamps, Hz.
     pub(crate) clock_hz: u32,
-    /// Number of interleaved channels.
+    /// Number of interleaved audio channels.
     pub(crate) channels: u8,
-    /// Parameters of the `fmtp` line.
+    /// Parameters of the `a=fmtp` line of the session description, e.g. `mode=20`; empty without such a line.
     pub(crate) fmtp: &'a str,
 }
 
 impl Codec {
-    /// Returns the duration of a payload in ns; `None` if the codec does not give it, or there is no whole frame.
+    /// Returns the duration of the sound in a payload, ns. Returns `None` if the payload does not give the duration, or
+    /// has no whole frame.
     pub(crate) fn payload_duration_ns(self, format: FormatParameters<'_>, payload: &[u8]) -> Option<i64> {
         let length_ns = match self {
             Self::Opus => opus_ns(payload)?,
@@ -30,13 +31,13 @@ impl Codec {
     }
 }
 
-/// Returns the duration of an Opus packet by its first bytes (RFC 6716 section 3.1).
+/// Returns the duration of an Opus packet in ns, as its first bytes state it (RFC 6716 section 3.1).
 fn opus_ns(payload: &[u8]) -> Option<i64> {
     let &toc = payload.first()?;
     let frame_us: i64 = match toc >> 3 {
         // SILK frames last 10, 20, 40 or 60 ms.
         mode @ 0..=11 => [10_000, 20_000, 40_000, 60_000][usize::from(mode & 3)],
-        // Hybrid frames last 10 or 20 ms.
+        // Hybrid frames (SILK and CELT together) last 10 or 20 ms.
         mode @ 12..=15 => [10_000, 20_000][usize::from(mode & 1)],
         // CELT frames last 2.5, 5, 10 or 20 ms.
         mode => [2_500, 5_000, 10_000, 20_000][usize::from(mode & 3)],
@@ -60,7 +61,7 @@ fn speex_frames(payload: &[u8]) -> Option<i64> {
     };
     let (mut at, mut frames) = (0, 0);
     while total - at >= 5 && bits(at, 5)? != SPEEX_TERMINATOR {
-        // A layer for 4 kHz and above begins with a set bit and three bits of mode.
+        // A wideband layer (sound of 4 kHz and above) begins with a set bit and three bits of mode.
         at += match bits(at, 1)? {
             1 if frames > 0 => *SPEEX_LAYER_BITS.get(bits(at + 1, 3)?)?,
             0 => {
@@ -76,7 +77,7 @@ fn speex_frames(payload: &[u8]) -> Option<i64> {
     (total - at < 16).then_some(frames)
 }
 
-/// Duration of an AMR or Speex frame, ns.
+/// Duration of an AMR or Speex frame: 20 ms, in ns.
 const FRAME_20_MS: i64 = 20_000_000;
 /// Value of the five bits that follow the last frame of a Speex payload.
 const SPEEX_TERMINATOR: usize = 15;
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn frames_of_a_packet_give_its_duration() {
-        // The packets: SILK of 20 ms; CELT of 2.5 ms; three hybrid frames of 20 ms; an empty packet.
+        // The packets, in this order: SILK of 20 ms; CELT of 2.5 ms; three hybrid frames of 20 ms; an empty packet.
         assert_eq!(ms(Codec::Opus, "", &[1 << 3, 0]), Some(20.0));
         assert_eq!(ms(Codec::Opus, "", &[16 << 3, 0]), Some(2.5));
         assert_eq!(ms(Codec::Opus, "", &[15 << 3 | 3, 3, 0]), Some(60.0));
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!(ms(Codec::Amr, "octet-align=1", &aligned), Some(20.0));
         assert_eq!(ms(Codec::Amr, "", &aligned), Some(20.0), "the form tells the alignment");
         assert_eq!(ms(Codec::G729, "", &[0; 21]), Some(20.0));
-        // Speex of 8 kbit/s (mode 3) is 160 bits, with a layer of mode 1 it is 196.
+        // Speex of 8 kbit/s (mode 3) has 160 bits. Together with a wideband layer of mode 1 it has 196 bits.
         let mut speex = [0; 25];
         (speex[0], speex[20]) = (3 << 3, 0b1001_0000);
         assert_eq!(ms(Codec::Speex, "", &speex[..20]), Some(20.0));
