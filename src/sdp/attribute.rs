@@ -1,4 +1,4 @@
-//! Single attributes of a session description (a= lines).
+//! Reads attributes of a session description that stand alone: the `a=` lines (RFC 8866 section 5.13).
 
 use std::net::IpAddr;
 
@@ -41,12 +41,12 @@ impl MediaDirection {
     }
 }
 
-/// Endpoint of RTCP, if it differs from the usual one, the port after the RTP port (RFC 3605).
+/// Endpoint of RTCP, if it is not the port after the RTP port (RFC 3605).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtcpAddress {
     /// UDP port of RTCP.
     pub port: u16,
-    /// IP address for RTCP, if it differs from that of RTP.
+    /// IP address for RTCP; `None` if it is the address of RTP.
     pub ip: Option<IpAddr>,
 }
 
@@ -61,13 +61,14 @@ impl RtcpAddress {
 /// section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IceCandidate {
-    /// ICE component: 1 for RTP, 2 for RTCP.
+    /// Purpose of the candidate: 1 for RTP, 2 for RTCP.
     pub component: u16,
-    /// Address of the candidate.
+    /// IP address at which the candidate receives media.
     pub ip: IpAddr,
-    /// UDP port of the candidate.
+    /// UDP port at which the candidate receives media.
     pub port: u16,
-    /// Related address of a reflexive or relayed candidate, e.g. that of the client at its TURN server.
+    /// For a reflexive or relayed candidate: the endpoint that it stands for, e.g. that of the client behind its TURN
+    /// server.
     pub related: Option<(IpAddr, u16)>,
 }
 
@@ -84,12 +85,12 @@ impl IceCandidate {
     }
 }
 
-/// An RTP header extension (`extmap`, RFC 8285).
+/// An RTP header extension: extra data that packets may carry after their header (`a=extmap`, RFC 8285).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderExtension {
     /// Number that stands for this extension in RTP packets.
     pub id: u16,
-    /// URI of the extension, e.g. `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
+    /// URI that says which kind of data the extension carries, e.g. `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
     pub uri: String,
 }
 
@@ -101,7 +102,8 @@ impl HeaderExtension {
     }
 }
 
-/// Returns the trimmed values of all attributes with this name. An attribute without a value yields an empty text.
+/// Returns the trimmed values of all attributes with this name, in order. An attribute without a value has the empty
+/// value.
 pub(super) fn all<'a>(attributes: &'a [Attribute], name: &'static str) -> impl Iterator<Item = &'a str> {
     attributes
         .iter()
@@ -109,7 +111,7 @@ pub(super) fn all<'a>(attributes: &'a [Attribute], name: &'static str) -> impl I
         .map(|a| a.value.as_deref().unwrap_or_default().trim())
 }
 
-/// Returns the value of the first attribute with this name.
+/// Returns the value of the first attribute with this name; `None` if there is no such attribute.
 pub(super) fn first<'a>(attributes: &'a [Attribute], name: &'static str) -> Option<&'a str> {
     all(attributes, name).next()
 }
@@ -119,7 +121,8 @@ pub(super) fn has(attributes: &[Attribute], name: &'static str) -> bool {
     first(attributes, name).is_some()
 }
 
-/// Returns the IP address of a c= line, without the time to live. Returns `None` for a host name.
+/// Returns the IP address of a c= line, without the time to live that multicast addresses have. Returns `None` for a
+/// host name.
 pub(super) fn address(connection: &sdp_types::Connection) -> Option<IpAddr> {
     ip(connection.connection_address.split('/').next()?)
 }

@@ -7,13 +7,14 @@
 
 use super::{SdpReject, SessionOrigin};
 
-/// A description in the form that `sdp-types` accepts, and its origin.
+/// A description in the form that `sdp-types` accepts, and its origin (o= line), which the cleaner has parsed itself.
 pub(super) struct CleanedSdp {
     pub(super) text: String,
     pub(super) origin: Option<SessionOrigin>,
 }
 
-/// Cleans a description. Invalid UTF-8 becomes U+FFFD, NULs are removed, and CR, LF and CRLF end a line.
+/// Prepares a description for the parser. Invalid UTF-8 becomes U+FFFD, NULs are removed, and CR, LF and CRLF end a
+/// line.
 pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
     if bytes.len() > MAX_SDP_BYTES {
         return Err(SdpReject::TooLong);
@@ -34,9 +35,10 @@ pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
 
 #[derive(Default)]
 struct CleanerState {
-    /// Whether a v= or m= line was found.
+    /// Whether a v= or m= line was found. Without them the text is no session description.
     found: bool,
-    /// Whether the current section has a c= line already. Further c= lines, which only multicast uses, are dropped.
+    /// Whether the current section has a c= line already. Further c= lines of a section, which only multicast uses, are
+    /// dropped.
     connected: bool,
     /// Number of m= lines read so far.
     media: usize,
@@ -72,8 +74,8 @@ impl CleanerState {
     }
 }
 
-/// Appends an m= line with single blanks. An unreadable m= line is replaced by a refused m= line (port 0), so that the
-/// other m= lines keep their positions.
+/// Appends an m= line with its words separated by single blanks. An unreadable m= line is replaced by a refused m= line
+/// (port 0), so that the other m= lines keep their positions.
 fn push_media(text: &mut String, value: &str) {
     let mut words = value.split_ascii_whitespace();
     let kind = words.next().unwrap_or("-");
@@ -122,11 +124,12 @@ fn origin(value: &str) -> Option<SessionOrigin> {
     Some(SessionOrigin { session_id, session_version, address })
 }
 
-/// Largest description, bytes. WebRTC with many candidates has 10 kB; a datagram has at most 64 KiB.
+/// Maximum size of a description, bytes. A WebRTC description with many candidates has 10 kB; a UDP datagram has at
+/// most 64 KiB.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
 
-/// Maximum number of lines of a description.
+/// Maximum number of lines of a description. The size limit alone would allow 64 thousand empty lines.
 pub const MAX_LINES: usize = 4_096;
 
-/// Maximum number of m= lines. A SIPREC session of a conference has two for each participant.
+/// Maximum number of m= lines. In a recording session (SIPREC) of a conference, each participant has two.
 const MAX_MEDIA: usize = 64;

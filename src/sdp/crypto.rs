@@ -7,7 +7,7 @@ use super::attribute::MAX_LIST;
 /// One `a=crypto` line: a crypto suite with the keys of the packets that the sender of the description *sends*.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CryptoAttribute {
-    /// Tag of the line. The answer repeats the tag of the chosen line of the offer.
+    /// Number of the line within its m= section. The answer repeats the tag of the line that it chose from the offer.
     pub tag: u32,
     /// Crypto suite in upper case, e.g. `AES_CM_128_HMAC_SHA1_80`, `AEAD_AES_256_GCM`.
     pub suite: String,
@@ -39,28 +39,29 @@ impl fmt::Debug for CryptoAttribute {
     }
 }
 
-/// An SRTP master key.
+/// An SRTP master key, from which the keys of the packets are derived.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CryptoKey {
-    /// Master key and salt together, base64.
+    /// Master key and salt together, as base64 text.
     pub inline: String,
     /// Identifier (MKI) that packets encrypted with this key carry; `None` if they carry none.
     pub mki: Option<Mki>,
-    /// Number of packets for which the key is valid, as written: `2^31` or a number.
+    /// Number of packets for which the key is valid, as written: `2^31` or a number; `None` if the line gives no
+    /// lifetime.
     pub lifetime: Option<String>,
 }
 
-/// A master key identifier (MKI, RFC 3711 section 3.1).
+/// A master key identifier (MKI): names the master key of a packet, if a line has several (RFC 3711 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mki {
-    /// Value of the identifier.
+    /// The identifier as a number.
     pub value: u64,
-    /// Length in each packet, bytes, 1 to 128.
+    /// Number of bytes that the identifier takes in each packet, 1 to 128.
     pub length_bytes: u8,
 }
 
 impl CryptoKey {
-    /// Parses `inline:` key [`|` lifetime] [`|` mki `:` length].
+    /// Parses one key of the form `inline:` key [`|` lifetime] [`|` mki `:` length] (RFC 4568 section 6.1).
     fn parse(text: &str) -> Option<Self> {
         let (method, info) = text.split_once(':')?;
         if !method.trim().eq_ignore_ascii_case("inline") {

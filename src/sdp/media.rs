@@ -8,59 +8,59 @@ use sdp_types::Attribute;
 use super::attribute::{self, HeaderExtension, IceCandidate, MAX_LIST, MediaDirection, RtcpAddress};
 use super::crypto::CryptoAttribute;
 
-/// Media type of an m= line.
+/// Media type: the first word of an m= line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaKind {
-    /// `audio`.
+    /// `audio`: sound.
     Audio,
-    /// `video`.
+    /// `video`: moving pictures.
     Video,
     /// `image`: T.38 fax.
     Image,
-    /// `text`: real-time text (RFC 4103).
+    /// `text`: real-time text, sent as it is typed (RFC 4103).
     Text,
-    /// `application`, e.g. a data channel.
+    /// `application`, e.g. a WebRTC data channel.
     Application,
-    /// `message`: MSRP.
+    /// `message`: chat over MSRP (RFC 4975).
     Message,
     /// Any other media type.
     Other,
 }
 
-/// Transport protocol of an m= line.
+/// Transport protocol: the third word of an m= line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaProtocol {
-    /// Unencrypted RTP (RFC 3551).
+    /// `RTP/AVP`: unencrypted RTP (RFC 3551).
     RtpAvp,
-    /// SRTP with keys in the signalling (RFC 3711, RFC 4568).
+    /// `RTP/SAVP`: SRTP with keys in the signalling (RFC 3711, RFC 4568).
     RtpSavp,
-    /// RTP with feedback (RFC 4585).
+    /// `RTP/AVPF`: unencrypted RTP with feedback (RFC 4585).
     RtpAvpf,
-    /// SRTP with feedback (RFC 5124).
+    /// `RTP/SAVPF`: SRTP with feedback (RFC 5124).
     RtpSavpf,
-    /// SRTP with keys by DTLS (RFC 5764).
+    /// `UDP/TLS/RTP/SAVP`: SRTP with keys by DTLS (RFC 5764).
     UdpTlsRtpSavp,
-    /// SRTP with keys by DTLS and with feedback (RFC 5764).
+    /// `UDP/TLS/RTP/SAVPF`: SRTP with keys by DTLS and with feedback (RFC 5764).
     UdpTlsRtpSavpf,
-    /// T.38 over UDPTL.
+    /// `udptl`: T.38 fax without RTP.
     Udptl,
     /// Any other protocol.
     Other,
 }
 
 impl MediaProtocol {
-    /// Returns whether packets are RTP, encrypted or not, over UDP.
+    /// Returns whether the protocol carries RTP over UDP, encrypted or not.
     pub const fn is_rtp(self) -> bool {
         !matches!(self, Self::Udptl | Self::Other)
     }
 
-    /// Returns whether packets are encrypted.
+    /// Returns whether the protocol encrypts the media.
     pub const fn is_encrypted(self) -> bool {
         matches!(self, Self::RtpSavp | Self::RtpSavpf | Self::UdpTlsRtpSavp | Self::UdpTlsRtpSavpf)
     }
 }
 
-/// A payload format of an m= line.
+/// A payload format of an m= line: a payload type with its codec, clock and parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MediaFormat {
     /// Payload type, 0 to 127.
@@ -69,7 +69,7 @@ pub struct MediaFormat {
     pub encoding: String,
     /// RTP clock rate, Hz (8000 for G.722, too); 0 if unknown.
     pub clock_hz: u32,
-    /// Number of channels, 1 by default.
+    /// Number of audio channels; 1 if the rtpmap gives none.
     pub channels: u8,
     /// Parameters of all a=fmtp lines of this payload type, joined by `;`.
     pub fmtp: String,
@@ -78,11 +78,11 @@ pub struct MediaFormat {
 /// A media description: one m= line with its attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaDescription {
-    /// Media type.
+    /// Media type, e.g. audio or video.
     pub kind: MediaKind,
     /// UDP port at which the sender of the description receives RTP; 0 if the m= line is refused or ended.
     pub port: u16,
-    /// Transport protocol.
+    /// Transport protocol, which also says whether the media is encrypted.
     pub protocol: MediaProtocol,
     /// IP address at which the sender of the description receives media: that of the m= line, else that of the session.
     /// `None` for a host name.
@@ -91,31 +91,33 @@ pub struct MediaDescription {
     pub direction: MediaDirection,
     /// Payload formats in the sender's order of preference.
     pub formats: Vec<MediaFormat>,
-    /// Duration of the sound in one packet that the sender of the description prefers to receive, milliseconds.
+    /// Duration of the sound in one packet that the sender of the description prefers to receive, milliseconds
+    /// (`a=ptime`).
     pub ptime_ms: Option<u32>,
-    /// Longest duration of the sound in one packet, milliseconds.
+    /// Longest duration of the sound in one packet that the sender of the description accepts, milliseconds
+    /// (`a=maxptime`).
     pub maxptime_ms: Option<u32>,
-    /// Endpoint of RTCP, if it is not the next port.
+    /// Endpoint of RTCP, if it is not the port after the RTP port.
     pub rtcp: Option<RtcpAddress>,
-    /// Whether RTCP uses the RTP port (RFC 5761).
+    /// Whether RTP and RTCP share one port (RFC 5761).
     pub rtcp_mux: bool,
-    /// Crypto suites and keys (SDES, RFC 4568).
+    /// Crypto suites and keys for SRTP, one for each `a=crypto` line (RFC 4568).
     pub crypto: Vec<CryptoAttribute>,
     /// Whether a DTLS fingerprint is present, so that DTLS agrees on the SRTP keys (RFC 5763).
     pub fingerprint: bool,
     /// Whether ZRTP can agree on the SRTP keys within the media stream (RFC 6189).
     pub zrtp: bool,
-    /// Whether the sender of the description uses ICE (RFC 8839): then the address 0.0.0.0 is no hold.
+    /// Whether the sender of the description uses ICE (RFC 8839). With ICE, the address 0.0.0.0 does not mean a hold.
     pub ice: bool,
     /// ICE candidates: other endpoints at which the sender of the description may receive media.
     pub candidates: Vec<IceCandidate>,
     /// SSRCs that the description announces (RFC 5576).
     pub ssrcs: Vec<Ssrc>,
-    /// Name of the m= line within the session (RFC 5888).
+    /// Name of the m= line within the session, e.g. for BUNDLE groups (`a=mid`, RFC 5888).
     pub mid: Option<String>,
     /// Label of the m= line (`a=label`, RFC 4574), to which e.g. SIPREC metadata refers.
     pub label: Option<String>,
-    /// RTP header extensions.
+    /// RTP header extensions that the sender of the description uses or accepts.
     pub extmap: Vec<HeaderExtension>,
 }
 

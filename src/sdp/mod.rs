@@ -23,7 +23,7 @@ pub use crypto::{CryptoAttribute, CryptoKey, Mki};
 pub(crate) use media::MediaFormat;
 pub use media::{MediaDescription, MediaKind, MediaProtocol};
 
-/// Reason why bytes are not a session description.
+/// Reason why bytes are not accepted as a session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SdpReject {
     /// The text has neither a v= nor an m= line.
@@ -37,12 +37,13 @@ pub enum SdpReject {
     Malformed,
 }
 
-/// A session description.
+/// A session description (RFC 8866): the endpoints, directions and formats of the media that one side of a call
+/// proposes or accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionDescription {
     /// Origin (o= line): sender and version of the description. `None` if o= is missing or malformed.
     pub origin: Option<SessionOrigin>,
-    /// Session-level media address (c= line). `None` if it is missing or a host name.
+    /// Media address (c= line) for all m= lines that have none of their own. `None` if it is missing or a host name.
     pub connection: Option<IpAddr>,
     /// Media descriptions in the order of the m= lines.
     pub media: Vec<MediaDescription>,
@@ -51,7 +52,7 @@ pub struct SessionDescription {
 }
 
 impl SessionDescription {
-    /// Returns the audio m= lines.
+    /// Returns the m= lines of type audio.
     pub fn audio(&self) -> impl Iterator<Item = &MediaDescription> {
         self.media.iter().filter(|media| media.kind == MediaKind::Audio)
     }
@@ -61,11 +62,11 @@ impl SessionDescription {
 /// new offer or answer (RFC 3264 section 8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOrigin {
-    /// Session id, unique among the sessions of the origin.
+    /// Number that is unique among the sessions of the origin's host.
     pub session_id: String,
-    /// Version of the description.
+    /// Version of the description; grows with each change.
     pub session_version: u64,
-    /// Address or host name of the origin.
+    /// IP address or host name of the sender.
     pub address: String,
 }
 
