@@ -5,25 +5,25 @@ use std::net::Ipv6Addr;
 
 use super::header::{find_outside, split_outside, unquote};
 
-/// The scheme of a URI.
+/// The scheme of a URI: the word before its first colon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum UriScheme {
     /// A `sip:` URI, or a bare `user@host`.
     Sip,
-    /// A `sips:` URI.
+    /// A `sips:` URI: SIP over TLS on the whole way.
     Sips,
     /// A `tel:` URI, or a bare telephone number.
     Tel,
-    /// Any other scheme.
+    /// Any other scheme, e.g. `http:`.
     Other,
 }
 
 /// A parsed URI of a SIP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipUri {
-    /// The original text.
+    /// The URI as it stands in the message.
     pub(crate) text: String,
-    /// The scheme of the URI.
+    /// The scheme of the URI, e.g. `sip:` or `tel:`.
     pub(crate) scheme: UriScheme,
     /// User part, or the number of a `tel:` URI, percent-decoded and without password. Parameters after a telephone
     /// number (e.g. `;npdi;rn=`, RFC 4694) are in `params`. After any other user they are part of the user (RFC 4475
@@ -31,11 +31,11 @@ pub struct SipUri {
     pub user: Option<String>,
     /// Host name or address, an IPv6 address without brackets; empty for `tel:`.
     pub host: String,
-    /// Port, if the URI has one.
+    /// Port after the host; `None` if the URI gives none.
     pub port: Option<u16>,
-    /// URI parameters, those after a telephone number first.
+    /// URI parameters, e.g. `;user=phone`. Those after a telephone number come first.
     pub params: SipParams,
-    /// The undecoded headers after `?`.
+    /// The headers after `?`, still percent-encoded; `None` if there are none.
     pub(crate) headers: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl SipUri {
         }
     }
 
-    /// Returns a header embedded after `?` (RFC 3261 section 19.1.1), percent-decoded.
+    /// Returns the percent-decoded value of a header that the URI embeds after `?` (RFC 3261 section 19.1.1).
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.headers.as_deref()?.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=')?;
@@ -100,11 +100,11 @@ impl SipUri {
 /// The value of an address header, e.g. From, To, Contact or P-Asserted-Identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameAddr {
-    /// Display name without quotes and escapes; never empty.
+    /// Display name without quotes and escapes, e.g. `Alice`; `None` if it is missing or empty.
     pub display: Option<String>,
-    /// URI of the address.
+    /// URI inside the `<>`, or the whole address if there are none.
     pub uri: SipUri,
-    /// Header parameters, e.g. `tag`.
+    /// Parameters of the header after the address, e.g. `;tag=`.
     pub params: SipParams,
 }
 
@@ -139,7 +139,7 @@ impl NameAddr {
     }
 }
 
-/// Parameters `;name=value`. Names are compared ignoring case.
+/// Parameters in the form `;name=value`. Names are compared ignoring case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SipParams(Vec<(String, Option<String>)>);
 
@@ -206,7 +206,7 @@ fn split_scheme(text: &str) -> (UriScheme, &str) {
         "sip" => (UriScheme::Sip, rest),
         "sips" => (UriScheme::Sips, rest),
         "tel" => (UriScheme::Tel, rest),
-        // Old gateways send `user@host:port` without a scheme in From.
+        // Old gateways send `user@host:port` without a scheme in From, so the text before the colon is no scheme.
         other if other.contains('@') => (UriScheme::Sip, text),
         _ => (UriScheme::Other, text),
     }
@@ -244,7 +244,7 @@ fn split_user(userinfo: &str) -> (Option<String>, SipParams) {
     (Some(percent_decode(user)).filter(|u| !u.is_empty()), params)
 }
 
-/// Splits host and port. An IPv6 address without brackets is wrong but accepted (RFC 5118 section 4.2).
+/// Splits a host from its port. An IPv6 address without brackets is wrong but accepted (RFC 5118 section 4.2).
 fn split_host(hostport: &str) -> (&str, Option<u16>) {
     if let Some(rest) = hostport.strip_prefix('[') {
         let (host, after) = rest.split_once(']').unwrap_or((rest, ""));
@@ -265,7 +265,7 @@ fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
     find_outside(text, wanted)
 }
 
-/// Splits a quoted display name from an addr-spec (URI) that has no `<>`.
+/// Splits a quoted display name from the URI behind it, for addresses without `<>`.
 fn split_quoted_prefix(value: &str) -> (&str, &str) {
     if !value.starts_with('"') {
         return ("", value);

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use super::address::SipParams;
 use super::header::{skip_line_ends, take_line, text, trim};
 
-/// Returns the session description in `body`, which has the given Content-Type.
+/// Returns the session description in `body`; `content_type` is the value of the message's Content-Type header.
 pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     description(content_type, body, 0).map(Cow::Borrowed)
 }
 
-/// Returns the session description in a body that lies within `depth` multipart bodies.
+/// Returns the session description in a body. `depth` is the number of multipart bodies that enclose it.
 fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> Option<&'a [u8]> {
     let Some(content_type) = content_type else {
         return begins_like_sdp(body).then_some(body);
@@ -33,14 +33,14 @@ fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> 
 /// Iterator over the parts of a multipart body, with their headers.
 struct MultipartBody<'a> {
     delimiter: Vec<u8>,
-    /// Bytes after the delimiter line of the next part; `None` after the last part.
+    /// Bytes after the boundary line before the next part; `None` after the last part.
     rest: Option<&'a [u8]>,
     /// Number of parts that may still be examined.
     left: usize,
 }
 
 impl<'a> MultipartBody<'a> {
-    /// Creates the iterator. Without a boundary parameter, the first line of the body is the boundary.
+    /// Returns an iterator over the parts. Without a boundary parameter, the first line of the body is the boundary.
     fn new(boundary: Option<&str>, body: &'a [u8]) -> Option<Self> {
         let delimiter = match boundary.filter(|b| !b.is_empty()) {
             Some(boundary) => format!("--{boundary}").into_bytes(),
@@ -64,7 +64,7 @@ impl<'a> Iterator for MultipartBody<'a> {
     }
 }
 
-/// Returns the session description in a part that lies within `depth` multipart bodies.
+/// Returns the session description in a part. `depth` is the number of multipart bodies that enclose the part.
 fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
     let mut content_type: Option<String> = None;
     let mut is_type = false;
@@ -94,15 +94,15 @@ fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
     description(content_type.as_deref(), rest, depth)
 }
 
-/// Returns the bytes after the next delimiter line; `None` after the final delimiter.
+/// Returns the bytes after the next boundary line; `None` after the final boundary.
 fn next_part<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<&'a [u8]> {
     let start = find_delimiter(bytes, delimiter)?;
     let after = bytes.get(start + delimiter.len()..)?;
     (!after.starts_with(b"--")).then(|| take_line(after).1)
 }
 
-/// Returns the offset of the first delimiter that fills a whole line. A longer line is the delimiter of a multipart
-/// body within a part.
+/// Returns the offset of the first boundary line. A longer line that only begins like the boundary belongs to a
+/// multipart body within the part.
 fn find_delimiter(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
     let begins_line = |at: usize| at.checked_sub(1).is_none_or(|before| bytes.get(before) == Some(&b'\n'));
     let ends_line = |at: usize| {
@@ -117,7 +117,8 @@ fn begins_like_sdp(body: &[u8]) -> bool {
     skip_line_ends(body).starts_with(b"v=0")
 }
 
-/// Maximum number of parts of a multipart body that are examined. SIPREC has two parts; ISUP gateways send up to three.
+/// Maximum number of parts of a multipart body that are examined. Recording sessions (SIPREC) have two parts; gateways
+/// with ISUP send up to three.
 const MAX_PARTS: usize = 16;
 /// Maximum number of multipart bodies within each other that are examined. Devices nest two.
 const MAX_DEPTH: usize = 4;

@@ -15,11 +15,11 @@ use super::start_line::{MAX_START_LINE, looks_like_sip};
 use super::websocket::{self, WebSocketDecoder};
 use crate::net::Transport;
 
-/// Splits one direction of a connection into messages.
+/// Splits the bytes of one direction of a connection into SIP messages.
 #[derive(Default)]
 pub struct SipFramer {
     buffer: Vec<u8>,
-    /// Index of the first unread byte in the buffer.
+    /// Index in the buffer of the first byte that belongs to no finished message.
     at: usize,
     /// Number of bytes after `at` that were already searched for the end of the header section.
     searched: usize,
@@ -27,22 +27,22 @@ pub struct SipFramer {
     /// Number of bytes since the last message that belong to no message.
     lost_for: usize,
     skipped: u64,
-    /// Number of messages that were too long to be kept whole.
+    /// Number of messages that were too long to be kept whole, since the last call of `take_oversized`.
     oversized: u64,
 }
 
 #[derive(Default)]
 enum FramerState {
-    /// Nothing was read yet: a SIP message or an HTTP upgrade may follow.
+    /// Start of the connection: a SIP message or an HTTP upgrade to WebSocket may follow.
     #[default]
     Start,
-    /// The next byte starts a SIP message.
+    /// The next byte starts a SIP message, because the message before it is complete.
     Sip,
-    /// The start of the next message is unknown and is searched for.
+    /// The start of the next message is unknown and is searched for, e.g. after lost bytes.
     Resync(LinePosition),
-    /// Within a body that is too long to be stored. Holds the number of bytes still to skip.
+    /// Within a body that is too long to be stored. Holds the number of its bytes that are still to come.
     Skip(usize),
-    /// Within the header section of an HTTP request or response.
+    /// Within the header section of an HTTP request or response that upgrades the connection to WebSocket.
     Http,
     /// After the HTTP upgrade: the stream consists of WebSocket frames.
     WebSocket(Box<WebSocketDecoder>),
@@ -50,14 +50,14 @@ enum FramerState {
     GivenUp,
 }
 
-/// Whether the unread bytes begin at the start of a line or within a line.
+/// Whether the next unread byte starts a line of the stream or lies within a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LinePosition {
     Begin,
     Middle,
 }
 
-/// The result of one parsing step: parse again, or wait for more bytes.
+/// Result of one step through the buffer: continue with the next step, or wait for more bytes.
 #[derive(PartialEq, Eq)]
 enum FramerStep {
     Again,
@@ -206,8 +206,8 @@ impl SipFramer {
         self.whole(head, out)
     }
 
-    /// Handles a message with a complete header section of `head` bytes: passes it to `out`, waits for its body, or
-    /// skips it.
+    /// Handles a message with a complete header section of `head` bytes. Passes the message to `out`, waits for the
+    /// rest of its body, or skips a body that is too long.
     fn whole(&mut self, head: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let unread = self.unread();
         let head_bytes = unread.get(..head).unwrap_or(unread);
@@ -290,7 +290,7 @@ impl SipFramer {
         self.begin_websocket(head, out)
     }
 
-    /// Starts WebSocket decoding at `after` bytes behind the first unread byte.
+    /// Starts to decode WebSocket frames, `after` bytes behind the first unread byte.
     fn begin_websocket(&mut self, after: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let mut decoder = Box::<WebSocketDecoder>::default();
         decoder.push(self.unread().get(after..).unwrap_or_default(), out);
@@ -315,7 +315,7 @@ impl SipFramer {
         self.at = 0;
     }
 
-    /// Skips the current line, because no message starts here.
+    /// Skips the line at the read position, because no message starts there.
     fn skip_line(&mut self) -> FramerStep {
         let line = line_length(self.unread());
         self.skip(line.unwrap_or(self.unread().len()));
@@ -347,7 +347,8 @@ impl SipFramer {
         }
     }
 
-    /// Returns the length of the header section in bytes, with its empty line, if the section is complete.
+    /// Returns the length of the header section in bytes, including the empty line at its end; `None` if the section is
+    /// incomplete.
     fn head_length(&mut self) -> Option<usize> {
         let unread = self.buffer.get(self.at..).unwrap_or_default();
         let mut from = self.searched;
@@ -374,13 +375,13 @@ fn line_length(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
 }
 
-/// Returns whether the bytes begin with a start line and a header line.
+/// Returns whether the bytes begin with a SIP start line that is followed by a header line.
 fn begins_message(bytes: &[u8]) -> bool {
     let Some(line) = line_length(bytes) else { return false };
     bytes.get(..line).is_some_and(looks_like_sip) && bytes.get(line..).is_some_and(is_header)
 }
 
-/// Returns whether the bytes begin with a header name and a colon.
+/// Returns whether the bytes begin with a header name and a colon, as each header line does.
 fn is_header(bytes: &[u8]) -> bool {
     let name = bytes.iter().take_while(|&&b| is_token(b)).count();
     let blanks = bytes.get(name..).unwrap_or_default().iter().take_while(|b| matches!(b, b' ' | b'\t')).count();

@@ -35,7 +35,7 @@ pub(super) fn text(raw: &[u8]) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&flat).into_owned())
 }
 
-/// Removes blanks, CR and LF at both ends.
+/// Returns the bytes without blanks, CR and LF at both ends.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
     let start = bytes.iter().position(|b| !blank(b)).unwrap_or(bytes.len());
@@ -136,7 +136,7 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
         .try_fold(0u64, |n, &b| b.is_ascii_digit().then(|| n.saturating_mul(10).saturating_add(u64::from(b - b'0'))))
 }
 
-/// Splits off the first line without its line end (LF, CRLF, CRCRLF).
+/// Splits off the first line. Returns it without its line end (LF, CRLF or CRCRLF), and the bytes after the line end.
 pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, rest) = match memchr::memchr(b'\n', bytes) {
         Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default()),
@@ -153,7 +153,7 @@ pub(super) fn skip_line_ends(bytes: &[u8]) -> &[u8] {
     bytes.get(start..).unwrap_or_default()
 }
 
-/// Compact forms in the IANA registry "SIP Parameters, Header Fields".
+/// Compact forms and long names of headers, from the IANA registry "SIP Parameters, Header Fields".
 const COMPACT: [(u8, &str); 20] = [
     (b'a', "Accept-Contact"),
     (b'b', "Referred-By"),

@@ -98,7 +98,7 @@ impl<'a> SipMessage<'a> {
         Ok(message)
     }
 
-    /// Returns the start line.
+    /// Returns the start line: the request line or the status line.
     pub fn start(&self) -> &StartLine<'a> {
         &self.start
     }
@@ -144,17 +144,17 @@ impl<'a> SipMessage<'a> {
         self.method().or(self.cseq.as_ref().map(|cseq| &cseq.method))
     }
 
-    /// Returns the From header.
+    /// Returns the From header: the address of the caller of the dialog, with its tag.
     pub fn from(&self) -> Option<NameAddr> {
         NameAddr::parse(&self.header("From")?)
     }
 
-    /// Returns the To header.
+    /// Returns the To header: the address of the called party; its tag is missing in a first INVITE.
     pub fn to(&self) -> Option<NameAddr> {
         NameAddr::parse(&self.header("To")?)
     }
 
-    /// Returns the first Contact.
+    /// Returns the first Contact header: the address at which the sender wants to receive further requests.
     pub fn contact(&self) -> Option<NameAddr> {
         let contact = self.header("Contact")?;
         NameAddr::parse(split_outside(&contact, b',').next()?)
@@ -199,7 +199,7 @@ impl<'a> SipMessage<'a> {
         params.get("branch").filter(|b| !b.is_empty()).map(|b| Cow::Owned(b.to_owned()))
     }
 
-    /// Returns the body, as far as it was captured.
+    /// Returns the body as far as it was captured; empty if the message has none.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
@@ -302,7 +302,7 @@ pub(super) fn announced_length(head: &[u8]) -> Result<u64, SipParseError> {
     Ok(message.content_length()?.unwrap_or(0))
 }
 
-/// Position of one header in the header section: where its name and value start and end.
+/// Position of one header in the header section: offsets of the start and end of its name and of its value.
 #[derive(Clone, Copy, Debug)]
 struct HeaderSpan {
     name: (u32, u32),
@@ -367,11 +367,13 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseErro
     if at > MAX_HEADER_BYTES { Err(SipParseError::HeadersTooLong) } else { Ok((fields, at)) }
 }
 
-/// Largest header section, bytes. A datagram cannot be longer; the longest one in RFC 4475 has 3.5 kB.
+/// Maximum size of the header section, bytes. A datagram cannot be longer; the longest header section in RFC 4475 has
+/// 3.5 kB.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// Largest number of headers. Real messages have 10 to 60; a table of 256 takes 4 KiB.
+/// Maximum number of headers. Real messages have 10 to 60; a table of 256 headers takes 4 KiB.
 pub const MAX_HEADERS: usize = 256;
 
-/// Largest body, bytes. Session descriptions have up to 10 kB, SIPREC metadata slightly more.
+/// Maximum size of a body, bytes. Session descriptions have up to 10 kB, the metadata of recording sessions (SIPREC)
+/// slightly more.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;

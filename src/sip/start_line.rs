@@ -26,7 +26,7 @@ pub fn looks_like_sip(bytes: &[u8]) -> bool {
     is_version(last_word(head.get(..end).unwrap_or_default()))
 }
 
-/// A method (RFC 3261 and its extensions).
+/// The method of a request, i.e. its purpose (RFC 3261 and its extensions).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SipMethod {
     /// Starts or changes a session.
@@ -51,11 +51,11 @@ pub enum SipMethod {
     Notify,
     /// Subscribes to events (RFC 6665).
     Subscribe,
-    /// Queries capabilities.
+    /// Queries the capabilities of the peer; many devices use it as a sign of life.
     Options,
     /// Carries an instant message (RFC 3428).
     Message,
-    /// Publishes event state (RFC 3903).
+    /// Publishes the state of an event, e.g. that a user is on the telephone (RFC 3903).
     Publish,
     /// Any other method.
     Other(String),
@@ -71,7 +71,7 @@ impl SipMethod {
             .map_or_else(|| Self::Other(name.to_owned()), |(_, method)| method.clone())
     }
 
-    /// Returns the name of the method.
+    /// Returns the name of the method, as in a request line.
     pub fn as_str(&self) -> &str {
         if let Self::Other(name) = self {
             return name;
@@ -86,21 +86,21 @@ impl fmt::Display for SipMethod {
     }
 }
 
-/// The start line of a message.
+/// The start line of a message: the request line or the status line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartLine<'a> {
-    /// A request.
+    /// A request line, e.g. `INVITE sip:300@pbx SIP/2.0`.
     Request {
-        /// Method.
+        /// Method of the request.
         method: SipMethod,
         /// Request-URI as sent; can be malformed.
         uri: Cow<'a, str>,
     },
-    /// A response.
+    /// A status line, the first line of a response, e.g. `SIP/2.0 200 OK`.
     Response {
         /// Status code, 100 to 699.
         status: u16,
-        /// Reason phrase; can be empty.
+        /// Reason phrase, e.g. `OK`; can be empty.
         reason: Cow<'a, str>,
     },
 }
@@ -167,10 +167,10 @@ fn starts_with_ignore_case(bytes: &[u8], prefix: &[u8]) -> bool {
     bytes.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
 }
 
-/// Longest start line, bytes.
+/// Maximum length of a start line, bytes. Longer lines are no SIP.
 pub(super) const MAX_START_LINE: usize = 8 * 1024;
 
-/// Longest method name, bytes. The longest one in RFC 4475 has 41.
+/// Maximum length of a method name, bytes. The longest in RFC 4475 has 41.
 pub(super) const MAX_METHOD: usize = 64;
 
 const NAMES: [(&str, SipMethod); 14] = [

@@ -19,7 +19,7 @@ pub struct Replaces {
 }
 
 impl Replaces {
-    /// Parses the value of Replaces. The Join header (RFC 3911) has the same form.
+    /// Parses the value of a Replaces header. The Join header (RFC 3911) has the same form.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let (call_id, params) = value.split_once(';').unwrap_or((value, ""));
         let params = SipParams::parse(params);
@@ -37,14 +37,14 @@ impl Replaces {
 /// section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReferTo {
-    /// Transfer target.
+    /// Address to which the call is transferred.
     pub(crate) target: NameAddr,
-    /// Dialog that the new call replaces.
+    /// Dialog that the new call replaces; `None` for a transfer without consultation.
     pub(crate) replaces: Option<Replaces>,
 }
 
 impl ReferTo {
-    /// Parses the value of Refer-To.
+    /// Parses the value of a Refer-To header.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let target = NameAddr::parse(value)?;
         let replaces = target.uri.header("Replaces").and_then(|text| Replaces::parse(&text));
@@ -55,23 +55,23 @@ impl ReferTo {
 /// The side that refreshes a session, i.e. repeats the offer before the session timer expires (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionRefresher {
-    /// The side that sent the request.
+    /// The side that sent the request with the session timer.
     Uac,
-    /// The side that answered the request.
+    /// The side that answered the request with the session timer.
     Uas,
 }
 
 /// The Session-Expires header (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SessionExpires {
-    /// Time from the last refresh to the expiry of the session, s.
+    /// Time from the last refresh to the expiry of the session, seconds.
     pub(crate) delta_s: u32,
-    /// Side that refreshes, if negotiated.
+    /// Side that has to refresh; `None` until it is negotiated.
     pub(crate) refresher: Option<SessionRefresher>,
 }
 
 impl SessionExpires {
-    /// Parses the value of Session-Expires.
+    /// Parses the value of a Session-Expires header, e.g. `1800;refresher=uac`.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let (delta, params) = value.split_once(';').unwrap_or((value, ""));
         let refresher = match SipParams::parse(params).get("refresher").map(str::to_ascii_lowercase).as_deref() {
@@ -87,14 +87,14 @@ impl SessionExpires {
 /// The Session-ID header (RFC 7989): identifies a session across B2BUAs. Each end contributes one half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionId {
-    /// Half of the sender of this message, lower case.
+    /// Half of the sender of this message: 32 hexadecimal digits in lower case.
     pub(crate) local: String,
-    /// Half of the other side, once known. Senders of RFC 7329 omit it.
+    /// Half of the other side; `None` as long as it is unknown. Senders of RFC 7329 omit it.
     pub(crate) remote: Option<String>,
 }
 
 impl SessionId {
-    /// Parses the value of Session-ID. The nil UUID (32 zeros) means "not known yet".
+    /// Parses the value of a Session-ID header. The nil UUID (32 zeros) means "not known yet".
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let (local, params) = value.split_once(';').unwrap_or((value, ""));
         let known = |id: &str| {

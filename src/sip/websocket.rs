@@ -34,17 +34,17 @@ pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// Decodes one direction of a WebSocket.
+/// Decodes the bytes of one direction of a WebSocket connection.
 #[derive(Default)]
 pub(super) struct WebSocketDecoder {
-    /// Bytes of an incomplete frame header.
+    /// Bytes of a frame header that is not complete yet.
     header: Vec<u8>,
     frame: Option<WebSocketFrame>,
-    /// Payload of the current message so far.
+    /// Payload that was received of the current message so far.
     message: Vec<u8>,
     /// True if the current message is too long, compressed, or began before the capture.
     unusable: bool,
-    /// True if the boundaries of frames are unknown.
+    /// True if the start of the next frame is unknown, e.g. after lost bytes.
     lost: bool,
     skipped: u64,
     /// Number of messages that were too long to be kept.
@@ -132,7 +132,7 @@ impl WebSocketDecoder {
             }
         }
         frame.left -= length as u64;
-        // The mask has four bytes, so the offset modulo 4 is enough.
+        // The mask of a frame has four bytes and repeats, so the offset modulo 4 is enough.
         frame.offset = (frame.offset + length) % 4;
         if frame.left == 0 {
             self.finish(&frame, out);
@@ -152,7 +152,7 @@ impl WebSocketDecoder {
             self.skipped += self.message.len() as u64;
         }
         self.message = Vec::new();
-        // A continuation frame without the start of its message is useless.
+        // The start of this message was not captured, so its continuation is of no use.
         self.unusable = true;
     }
 }
@@ -170,7 +170,7 @@ struct WebSocketFrame {
 enum WebSocketFrameKind {
     /// Text or binary frame: starts a message.
     Data,
-    /// Continues the message of the previous frame.
+    /// Frame that continues the message of the previous frame.
     Continuation,
     /// Close, ping or pong frame: can occur between the frames of a message.
     Control,
@@ -181,7 +181,7 @@ struct WebSocketHeader {
     last: bool,
     compressed: bool,
     payload: u64,
-    /// Masking key of the frame; all zero for an unmasked frame.
+    /// Key of four bytes with which the payload of the frame is masked; all zero for an unmasked frame.
     mask: [u8; 4],
     /// Length of the frame header, bytes.
     length: usize,
@@ -223,8 +223,8 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
     }
 }
 
-/// Longest accepted payload of a frame, bytes. A longer payload is not a frame, or not SIP.
+/// Maximum payload of a frame, bytes. A frame with a longer payload is no frame, or does not carry SIP.
 const MAX_FRAME: u64 = 16 * 1024 * 1024;
 
-/// Number of bytes of a message that are searched for its first line.
+/// Number of bytes at the start of a message that are searched for its first line.
 const PROBE: usize = 2 * 1024;

@@ -41,7 +41,7 @@ fn stream_split_at_any_byte_yields_the_same_messages() {
 #[test]
 fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
     let message = b"OPTIONS sip:a SIP/2.0\r\ni: 1\r\nContent-Length: 0\r\n\r\n";
-    // Bytes without an end of line: stray text, and the rest of a message after a gap.
+    // Bytes without an end of line: stray text between messages, and the rest of a message after a gap.
     for (stray, has_gap) in [(&b"0123"[..], false), (b"rest of a line", true)] {
         let mut framer = SipFramer::default();
         let mut found = framed(&mut framer, &[message]);
@@ -53,7 +53,7 @@ fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
         }
         assert_eq!(found, [message.to_vec(), message.to_vec()], "{}", stray.escape_ascii());
     }
-    // Within a message, a start line at the begin of a segment is body (message/sipfrag).
+    // Within a message, a start line at the beginning of a TCP segment belongs to the body (message/sipfrag).
     let notify = b"NOTIFY sip:a SIP/2.0\r\ni: 1\r\nContent-Type: message/sipfrag\r\nContent-Length: 24\r\n\r\n";
     let mut framer = SipFramer::default();
     let mut found = Vec::new();

@@ -15,7 +15,7 @@ macro_rules! fixture {
     };
 }
 
-/// Messages with the same meaning in different notations.
+/// Messages that mean the same but are written differently, e.g. with compact header names.
 const SAME: [(&str, &[u8]); 12] = [
     fixture!("plain"),
     fixture!("compact"),
@@ -260,7 +260,7 @@ fn transfer_headers_are_parsed() {
     );
     for refer in [
         "<sip:300@pbx?Replaces=abc%40h%3Bto-tag%3D1%3Bfrom-tag%3D2&Require=replaces>",
-        // Some phones escape nothing.
+        // Some telephones do not escape the Replaces header within the URI.
         "<sip:300@pbx?Replaces=abc@h;to-tag=1;from-tag=2>",
     ] {
         let refer = ReferTo::parse(refer).unwrap();
