@@ -21,12 +21,12 @@ pub(crate) use rtcp_form::RtcpForm;
 /// The protocol of a packet on a media port (RFC 7983 section 7, RFC 5761 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaPacketKind {
-    /// RTP, or SRTP, which has the same header.
+    /// RTP or SRTP; both have the same unencrypted header.
     Rtp,
-    /// RTCP or SRTCP. RTP packets with the marker bit and a payload type of 64 to 95 look the same; [`rtcp_form`]
-    /// separates them.
+    /// RTCP or SRTCP. An RTP packet with the marker bit and a payload type of 64 to 95 begins with the same bytes;
+    /// [`rtcp_form`] tells both apart by their lengths.
     Rtcp,
-    /// STUN: connectivity checks (RFC 8489, RFC 8445).
+    /// STUN, which ICE uses to check whether two endpoints reach each other (RFC 8489, RFC 8445).
     Stun,
     /// DTLS: key agreement for SRTP (RFC 5764).
     Dtls,
@@ -63,7 +63,7 @@ fn is_dtls_record(payload: &[u8]) -> bool {
 /// Reasons why bytes are not an RTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RtpParseError {
-    /// Fewer than 12 bytes.
+    /// The packet has fewer than 12 bytes, the length of the fixed header.
     #[error("too short for an RTP header")]
     TooShort,
     /// The RTP version is not 2.
@@ -72,7 +72,7 @@ pub enum RtpParseError {
     /// The list of contributing sources or the header extension is longer than the packet.
     #[error("RTP header cut")]
     HeaderCut,
-    /// Invalid padding length: zero, or longer than the packet.
+    /// The padding length is invalid: zero, or longer than the packet.
     #[error("bad RTP padding")]
     Padding,
 }
@@ -82,11 +82,11 @@ pub enum RtpParseError {
 pub struct RtpPacket<'a> {
     /// Synchronization source: names the sender of the stream.
     pub(crate) ssrc: Ssrc,
-    /// Sequence number.
+    /// Sequence number: grows by one with each packet and shows loss.
     pub(crate) sequence: SequenceNumber,
     /// RTP timestamp of the first sample, on the sender's clock.
     pub(crate) time: RtpTime,
-    /// Payload type, 0 to 127.
+    /// Payload type, 0 to 127: the number that the session description assigns to a codec.
     pub(crate) pt: PayloadType,
     /// Marker bit. For audio, it marks the first packet after silence (RFC 3551 section 4.1).
     pub(crate) marker: bool,
@@ -163,8 +163,8 @@ fn second_packet_offset(payload: &[u8]) -> Option<usize> {
         header(at)
             .is_some_and(|h| h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n))
     };
-    // The search looks for the last byte of the SSRC, which ends the fixed header. At least one header precedes the
-    // second packet.
+    // The search looks for the last byte of the SSRC, which ends the fixed header. So the first possible match is after
+    // one whole header.
     let last = RtpReader::MIN_HEADER_LEN - 1;
     memchr::memchr_iter(ssrc[3], payload.get(RtpReader::MIN_HEADER_LEN + last..)?)
         .map(|at| at + RtpReader::MIN_HEADER_LEN)
@@ -194,15 +194,15 @@ fn header_len(bytes: &[u8]) -> Option<usize> {
     (end <= bytes.len()).then_some(end)
 }
 
-/// Offset of the SSRC in the RTP header, bytes (RFC 3550 section 5.1).
+/// Offset of the SSRC from the start of the RTP header, bytes (RFC 3550 section 5.1).
 const SSRC_AT: usize = 8;
 
 /// Length of a STUN header, bytes (RFC 8489 section 5).
 const STUN_HEADER_LEN: usize = 20;
 
-/// Length of a DTLS record header (RFC 6347 section 4.1): type, version (0xfefd or 0xfeff; 0x0100 in old drafts),
-/// epoch, sequence number, length.
+/// Length of a DTLS record header, bytes (RFC 6347 section 4.1): type, version (0xfefd or 0xfeff; 0x0100 in old
+/// drafts), epoch, sequence number, length.
 const DTLS_HEADER_LEN: usize = 13;
 
-/// Magic cookie of ZRTP packets (RFC 6189 section 5).
+/// The four bytes at a fixed place of each ZRTP packet that identify the protocol (RFC 6189 section 5).
 const ZRTP_COOKIE: [u8; 4] = *b"ZRTP";

@@ -5,12 +5,12 @@ use crate::net::PayloadType;
 /// One block of a redundant packet: the payload of this or of an earlier packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedundantBlock<'a> {
-    /// Payload type of the block.
+    /// Payload type of the block, which may differ from block to block.
     pub(crate) pt: PayloadType,
     /// Distance by which the block is earlier than the packet's RTP timestamp, in clock ticks (0 to 16383); 0 for the
     /// primary block.
     pub(crate) earlier: u16,
-    /// Payload of the block.
+    /// Payload of the block, as a packet without redundancy would carry it.
     pub payload: &'a [u8],
 }
 
@@ -51,7 +51,8 @@ pub(crate) fn payload_types(fmtp: &str) -> impl Iterator<Item = PayloadType> {
     fmtp.split('/').filter_map(|pt| pt.trim().parse().ok()).filter(|pt| *pt < 128).map(PayloadType).take(MAX_BLOCKS)
 }
 
-/// Largest number of blocks. Senders repeat one or two packets, text over RTP three; more blocks mean damage.
+/// Maximum number of blocks in a packet. Senders repeat one or two packets, and real-time text repeats three; more
+/// blocks mean damage.
 const MAX_BLOCKS: usize = 8;
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! Distinguishes RTCP from RTP by the length fields (RFC 3550 section 6.1, RFC 5506, RFC 3711 section 3.4).
 //!
 //! An RTCP packet type looks like an RTP payload type of 64 to 95 with the marker bit set. So the second byte alone
-//! does not decide (RFC 5761 section 4). The length fields of RTCP fit the datagram; RTP has its sequence number at
-//! this place.
+//! does not decide (RFC 5761 section 4). The length fields of RTCP fit the datagram; RTP has its sequence number in the
+//! place of the length.
 
-/// How well a packet fits the form of RTCP.
+/// How well the length fields of a packet fit RTCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RtcpForm {
-    /// The length fields of one or more RTCP packets add up to the datagram.
+    /// The packet is RTCP: the length fields of one or more RTCP packets add up to the datagram.
     Compound,
-    /// The first length field leaves room for encrypted packets and the trailer of SRTCP.
+    /// The packet may be SRTCP: after the first length, there is room for encrypted packets and the trailer of SRTCP.
     MaybeEncrypted,
-    /// The length fields do not fit the datagram.
+    /// The packet is not RTCP: its length fields do not fit the datagram.
     No,
 }
 
 impl RtcpForm {
-    /// Examines a packet that had `wire_len` bytes on the wire. `payload` holds as much of it as was captured.
+    /// Returns the form of a packet that had `wire_len` bytes on the wire. `payload` holds as much of it as was
+    /// captured.
     pub(crate) fn of(payload: &[u8], wire_len: u32) -> Self {
         let wire_len = (wire_len as usize).max(payload.len());
         let Some(first) = packet_len(payload) else { return Self::No };
@@ -65,7 +66,7 @@ mod tests {
     #[test]
     fn lengths_of_rtcp_fill_the_datagram() {
         assert_eq!(form(&[&RECEIVER_REPORT[..], &SOURCE_DESCRIPTION].concat()), RtcpForm::Compound);
-        // Reduced-size RTCP (RFC 5506): one packet that is no report.
+        // Reduced-size RTCP (RFC 5506): one packet that is no report, here a request for a new picture.
         assert_eq!(form(&PICTURE_LOSS), RtcpForm::Compound);
         // An RTCP packet that the snap length cut.
         assert_eq!(RtcpForm::of(&SOURCE_DESCRIPTION[..8], 12), RtcpForm::Compound);

@@ -7,14 +7,14 @@
 use crate::net::SequenceNumber;
 use crate::time::{RtpTime, Timestamp};
 
-/// The position of a packet relative to the earlier packets of its stream.
+/// Order of a packet among the earlier packets of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PacketArrival {
     /// The sequence number of the packet is the highest so far, with or without a gap.
     InOrder,
-    /// A new packet with a lower sequence number than the highest.
+    /// The packet is new, but its sequence number is lower than the highest so far.
     Reordered,
-    /// A packet with this sequence number and RTP timestamp arrived before.
+    /// A packet with the same sequence number and RTP timestamp arrived before.
     Duplicate,
     /// The sequence number is far from the expected one. The audio of the packet is valid; only the statistics wait for
     /// a second packet that confirms the jump.
@@ -23,7 +23,7 @@ pub(crate) enum PacketArrival {
     Restarted,
 }
 
-/// Counters of one SSRC on one flow.
+/// Counters of one stream, i.e. of the packets with one SSRC on one flow.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamStats {
     packets: u64,
@@ -39,7 +39,8 @@ pub(crate) struct StreamStats {
     jumped: [Option<(SequenceNumber, RtpTime)>; JUMPS],
     /// RTP timestamp of the packet with the highest sequence number.
     highest_time: RtpTime,
-    /// Increase of the RTP timestamp between the last two consecutive packets, ticks of the RTP clock.
+    /// Increase of the RTP timestamp from the second-newest to the newest packet in sequence, in ticks of the RTP
+    /// clock.
     step: u32,
     jitter: InterarrivalJitter,
     seen: RecentPackets,
@@ -114,14 +115,16 @@ impl StreamStats {
         self.jitter.forget();
     }
 
-    /// Returns whether a packet with this sequence number and timestamp is among the recent packets of this run.
+    /// Returns whether a packet with this sequence number and RTP timestamp is among the recent packets of the current
+    /// run.
     pub(crate) fn has_seen(&self, sequence: SequenceNumber, time: RtpTime) -> bool {
         let behind = self.run.highest_sequence().wrapping_sub(sequence);
         let known = self.run.highest > 0 && usize::from(behind) < WINDOW;
         known && self.seen.get(self.run.highest - u64::from(behind)) == Some(fold(time))
     }
 
-    /// Returns whether a sequence number is near the highest one of this run. False before the first packet.
+    /// Returns whether a sequence number is near the highest of the current run, so that it is no jump. False before
+    /// the first packet.
     pub(crate) const fn is_near(&self, sequence: SequenceNumber) -> bool {
         self.run.highest > 0 && sequence.distance_from(self.run.highest_sequence()).unsigned_abs() < MAX_DROPOUT
     }
@@ -136,7 +139,7 @@ impl StreamStats {
         self.lost_before + self.run.lost()
     }
 
-    /// Returns the number of duplicates.
+    /// Returns the number of packets that repeat an earlier sequence number and timestamp.
     pub(crate) const fn duplicates(&self) -> u64 {
         self.duplicates
     }
@@ -146,7 +149,7 @@ impl StreamStats {
         self.reordered
     }
 
-    /// Returns the number of restarts of the sequence numbers.
+    /// Returns how often the sender restarted its sequence numbers.
     #[cfg(test)]
     pub(crate) const fn restarts(&self) -> u32 {
         self.restarts
@@ -158,7 +161,7 @@ impl StreamStats {
         self.jitter.now_ms
     }
 
-    /// Returns the highest interarrival jitter so far, ms.
+    /// Returns the highest value that the interarrival jitter had so far, ms (RFC 3550 appendix A.8).
     pub(crate) fn max_jitter_ms(&self) -> f64 {
         self.jitter.max_ms
     }
@@ -270,7 +273,7 @@ impl StreamStats {
     }
 }
 
-/// A run: packets of a stream without a jump of the sequence number between them.
+/// A run: packets of a stream between two jumps of the sequence number.
 #[derive(Clone, Copy, Debug)]
 struct SequenceRun {
     base: u64,
@@ -289,7 +292,7 @@ impl SequenceRun {
     }
 }
 
-/// A window of the recent sequence numbers of a run, with their RTP timestamps.
+/// The recent sequence numbers of a run with their RTP timestamps, to find duplicates.
 #[derive(Clone, Debug)]
 struct RecentPackets {
     present: [u64; WINDOW / 64],
@@ -321,7 +324,7 @@ impl RecentPackets {
     }
 }
 
-/// Returns the index of a sequence number in the window, below [`WINDOW`].
+/// Returns the index of an extended sequence number in the window of recent packets, below [`WINDOW`].
 const fn slot(extended: u64) -> usize {
     (extended % WINDOW as u64) as usize
 }
@@ -354,7 +357,8 @@ impl InterarrivalJitter {
             return;
         }
         if last_time == time {
-            // All packets of a telephone-event have the same timestamp (RFC 4733 section 2.2.1).
+            // All packets of a telephone-event have the same timestamp (RFC 4733 section 2.2.1), so the time between
+            // them says nothing about jitter.
             self.last = Some((last_at, last_time, last_hz));
             return;
         }
@@ -369,7 +373,8 @@ impl InterarrivalJitter {
     }
 }
 
-/// Silence after which a packet with a known sequence number is no longer a duplicate.
+/// Silence after which a packet with a sequence number of the past is no longer a duplicate: the sender has restarted
+/// its numbers.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Number of recent packets among which duplicates are found: 10 s at 20 ms a packet.

@@ -4,7 +4,7 @@ use super::stats::{PacketArrival, StreamStats};
 use super::*;
 use crate::time::Timestamp;
 
-/// A packet with two sources, an extension of one word, 4 octets of sound and 4 of padding.
+/// A packet with two contributing sources, a header extension of one word, 4 bytes of sound and 4 bytes of padding.
 const FULL: [u8; 36] = [
     0xb2, 0x88, 0x12, 0x34, 0, 0, 0, 160, 1, 2, 3, 4, // fixed header: P, X, CC 2; M, PT 8
     0, 0, 0, 1, 0, 0, 0, 2, // sources
@@ -30,10 +30,11 @@ fn merged_packets_are_split_and_others_stay_whole() {
         bytes.resize(length, 0xD5);
         bytes
     };
-    // The sequence numbers wrap, and the last packet is shorter.
+    // The sequence numbers wrap at 65,535, and the last packet is shorter than the others.
     let three = [packet(65_534, 172), packet(65_535, 172), packet(0, 92)].concat();
     assert_eq!(split_merged(&three).map(<[u8]>::len).collect::<Vec<_>>(), [172, 172, 92]);
-    // The datagrams: the SSRC inside the payload; a sequence number with a gap; a third part that is not RTP.
+    // Three datagrams that hold one packet only: the SSRC inside the payload; a sequence number with a gap; a third
+    // part that is not RTP.
     let with_ssrc = [&packet(7, 100)[..], &[0xCA, 0xFE, 0xBA, 0xBE], &[0xD5; 68]].concat();
     let others = [packet(7, 172), packet(9, 172)].concat();
     let broken = [packet(7, 172), packet(8, 172), vec![0; 172]].concat();
@@ -46,7 +47,7 @@ proptest! {
     #[test]
     fn splitting_any_bytes_loses_none(mut bytes: Vec<u8>, period in 12..40_usize) {
         prop_assert_eq!(split_merged(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
-        // A periodic payload: every offset looks like a header.
+        // In a payload of equal bytes, every offset looks like the start of a header.
         bytes.resize(1_000, 0x80);
         (period..1_000).for_each(|at| bytes[at] = bytes[at - period]);
         prop_assert_eq!(split_merged(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
@@ -55,7 +56,7 @@ proptest! {
 
 #[test]
 fn truncated_packet_keeps_its_header() {
-    // The padding length is in the last byte.
+    // The padding length is the last byte, which is cut off here, so another byte is read as an impossible length.
     assert_eq!(RtpPacket::parse(&FULL[..30]).err(), Some(RtpParseError::Padding));
     let cut = RtpPacket::parse_cut(&FULL[..30]).unwrap();
     assert_eq!(
@@ -84,7 +85,7 @@ fn protocols_on_a_media_port_are_distinguished() {
         (&stun, MediaPacketKind::Stun),
         (&zrtp, MediaPacketKind::Zrtp),
         (&dtls, MediaPacketKind::Dtls),
-        // T.38 begins with a sequence number.
+        // T.38 packets begin with a sequence number, which can look like the first bytes of STUN.
         (&[0, 1, 6, 0xc0, 1, 0x80, 0, 0, 0xff], MediaPacketKind::Other),
         (b"\r\n\r\n", MediaPacketKind::Other),
         (b"INVITE sip:a SIP/2.0", MediaPacketKind::Other),
@@ -136,7 +137,7 @@ fn loss_reordering_and_duplicates_are_counted_separately() {
 #[test]
 fn packet_shown_twice_by_the_mirror_counts_once() {
     let mut s = StreamStats::default();
-    // The sender restarts in the middle.
+    // The sender restarts its sequence numbers in the middle of the stream.
     let both = (0..100u32).chain(100..200).flat_map(|i| {
         let sequence = if i < 100 { 65_500u32.wrapping_add(i) as u16 } else { (30_000 + i) as u16 };
         [(sequence, i), (sequence, i)]
@@ -179,7 +180,8 @@ fn jump_is_confirmed_by_a_second_packet() {
 fn long_mirror_outage_is_loss_if_the_rtp_clock_went_on() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
-    // The mirror shows nothing for 100 s at 20 ms: beyond the 3000 packets of appendix A.1.
+    // The mirror port shows nothing for 100 s at 20 ms a packet: more than the 3000 packets that appendix A.1 counts as
+    // loss.
     assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [PacketArrival::InOrder, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (12, 5_000, 0, 0, 0));
 }
@@ -188,7 +190,7 @@ fn long_mirror_outage_is_loss_if_the_rtp_clock_went_on() {
 fn equal_number_with_other_timestamp_is_not_a_duplicate() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..50).map(|i| (i as u16 + 100, i)));
-    // The sender starts again a little further back.
+    // The sender starts again with slightly lower sequence numbers.
     let arrivals = feed(&mut s, [(120, 5_000), (121, 5_001), (122, 5_002)]);
     assert_eq!(arrivals, [PacketArrival::Jumped, PacketArrival::Restarted, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (53, 0, 0, 0, 1));
@@ -203,7 +205,7 @@ fn jitter_is_computed_as_in_rfc_3550() {
         s.handle(at, SequenceNumber(i as u16), RtpTime(i as u32 * 160), 8_000);
     }
     assert!((s.jitter_ms() - 10.0).abs() < 0.01, "{}", s.jitter_ms());
-    // A moved RTP clock is not jitter.
+    // The sender moved its RTP clock: the large change of the transit time does not count as jitter.
     s.handle(Timestamp::from_micros(2_000 * 20_000), SequenceNumber(2_000), RtpTime(1 << 30), 8_000);
     assert!(s.max_jitter_ms() < 10.01);
     // The packets of one telephone-event have the same timestamp and cause no jitter.
