@@ -41,7 +41,7 @@ impl Endpoint {
         v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
     }
 
-    /// Returns the port.
+    /// Returns the UDP or TCP port.
     pub const fn port(self) -> u16 {
         self.port
     }
@@ -51,7 +51,7 @@ impl Endpoint {
         Self { addr: self.addr, port }
     }
 
-    /// Returns whether both endpoints have the same address.
+    /// Returns whether both endpoints have the same IP address; their ports may differ.
     pub(crate) const fn same_host(self, other: Self) -> bool {
         self.addr == other.addr
     }
@@ -97,14 +97,14 @@ impl<'de> Deserialize<'de> for Endpoint {
     }
 }
 
-/// Transport of SIP messages.
+/// Transport of SIP messages between two hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// UDP: one message per datagram.
     #[default]
     Udp,
-    /// TCP: a byte stream.
+    /// TCP: a byte stream, in which the Content-Length separates messages.
     Tcp,
     /// SIP over WebSocket (RFC 7118).
     Ws,
