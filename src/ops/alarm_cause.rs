@@ -12,7 +12,7 @@ pub(crate) enum AlarmCause<'a> {
     /// Another module has already described the cause in a sentence: the disk watch, a capture source, delivery, or a
     /// rule of the doctor.
     Described(AlarmKind, &'a str),
-    /// The thread that sends calls to the central archive panicked.
+    /// The thread that copies calls to the central archive panicked, i.e. met a bug.
     ArchivePanicked,
     /// The central archive has failed for a long time.
     ArchiveFailing { reason: &'a str },
@@ -20,7 +20,7 @@ pub(crate) enum AlarmCause<'a> {
     CallNotArchived { reason: &'a str },
     /// The central archive accepts calls again.
     ArchiveRecovered,
-    /// Encryption of a recording failed and is tried again.
+    /// A recording could not be encrypted; callspan tries again later.
     RecordingNotEncrypted { error: &'a dyn fmt::Display },
     /// Somebody changed a recording after it was written.
     RecordingChanged { file: &'a Path, call: &'a str },
@@ -28,28 +28,28 @@ pub(crate) enum AlarmCause<'a> {
     RecordingNotWritten { error: &'a dyn fmt::Display, pause: Duration },
     /// The packets that `recording.keep_pcap` keeps could not be copied.
     PacketsNotKept { error: &'a dyn fmt::Display },
-    /// Legs of a call could not be rendered.
+    /// Packets of a call could not be turned into a recording. `legs` is the number of legs concerned.
     LegsNotRendered { legs: usize },
-    /// The thread that works on a call panicked.
+    /// A thread panicked (met a bug) while it worked on a call.
     CallWorkPanicked,
-    /// A person asked by `calls render` to render a call again, but that failed.
+    /// A person asked by `calls render` for a new recording of a call, but the rendering failed.
     RequestedRenderFailed { error: &'a str },
     /// The journal could not be written.
     JournalNotWritten { error: &'a dyn fmt::Display },
     /// Delivery waits, because the journal cannot be written.
     DeliveryWaitsForJournal { error: &'a str },
-    /// SQLite found the journal damaged while the service was running.
+    /// SQLite found the journal's database damaged while the service was running.
     JournalDamaged { damage: &'a str },
     /// Pyrus accepts calls again.
     PyrusRecovered,
     /// The kernel or the network card lost frames.
     FramesLost { by_kernel: u64, by_interface: u64 },
-    /// A thread of the service makes no progress.
+    /// A thread of the service has made no progress for the time `since`.
     ThreadStalled { name: &'a str, since: Duration },
 }
 
 impl AlarmCause<'_> {
-    /// Returns the kind of the alarm.
+    /// Returns the kind of the alarm, which decides its title and its level in the log.
     pub(crate) const fn kind(&self) -> AlarmKind {
         match self {
             Self::Described(kind, _) => *kind,
@@ -73,7 +73,7 @@ impl AlarmCause<'_> {
 }
 
 impl fmt::Display for AlarmCause<'_> {
-    /// Writes the description of the cause: one sentence for the administrator.
+    /// Writes one sentence for the administrator that describes the cause.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Described(_, text) => f.write_str(text),

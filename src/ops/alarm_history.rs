@@ -22,13 +22,13 @@ pub(crate) struct AlarmHistory {
     file: Option<PathBuf>,
 }
 
-/// The last run of the alarm command for one kind of alarm, and the alarms of this kind since then.
+/// For one kind of alarm: the last run of the alarm command, and the alarms held back since.
 #[derive(Debug)]
 struct KindHistory {
     last_run: Instant,
-    /// Wall-clock time of the last run, for the file.
+    /// Wall-clock time of the last run, which the history file stores.
     last_run_at: Timestamp,
-    /// Newest alarm that was held back (not passed to the command).
+    /// Newest alarm that was held back, i.e. not passed to the command; `None` if there is none.
     held: Option<Alarm>,
     /// Number of alarms that were held back since the last run.
     count: u64,
@@ -71,12 +71,13 @@ impl AlarmHistory {
         Self { kinds: restored.collect(), file: Some(file) }
     }
 
-    /// Returns true if a file stores the history.
+    /// Returns whether a file stores the history, so that it survives a restart.
     pub(crate) const fn is_durable(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Returns the time at which the next held-back alarm is to be passed to the command.
+    /// Returns the monotonic time at which the next held-back alarm is to be passed to the command; `None` if no alarm
+    /// is held back.
     pub(crate) fn next_due(&self, pause: Duration) -> Option<Instant> {
         self.kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + pause).min()
     }
@@ -99,7 +100,8 @@ impl AlarmHistory {
         Some(Alarm { held_back, ..alarm })
     }
 
-    /// Removes and returns the held-back alarms whose `pause` is over, in order of time.
+    /// Removes and returns the held-back alarms for which `pause` has passed since the last run of the command, oldest
+    /// first.
     pub(crate) fn take_due(&mut self, now: (Instant, Timestamp), pause: Duration) -> Vec<Alarm> {
         let (instant, wall) = now;
         let mut taken = Vec::new();
@@ -137,5 +139,5 @@ impl AlarmHistory {
     }
 }
 
-/// Maximum number of bytes read of a history file: one alarm of at most 4 KiB for each kind.
+/// Maximum size of a history file that is read, bytes. It has room for one alarm of up to 4 KiB for each kind.
 const MAX_FILE_BYTES: usize = 256 * 1024;

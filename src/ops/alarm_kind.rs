@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Kind of an alarm.
+/// Kind of an alarm, e.g. a full disk. Receivers get the name of the kind and can filter by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AlarmKind {
     /// The file system of a folder is nearly full.
@@ -39,7 +39,7 @@ pub enum AlarmKind {
     SiteSilent,
     /// Every site reports to the central archive again.
     SiteSilentOver,
-    /// Frames were lost on this machine.
+    /// The kernel or a network card of this machine lost frames before callspan could read them.
     CaptureDrops,
     /// A bounded table is full and calls or packets are dropped, for example by a flood of INVITEs.
     TablesFull,
@@ -59,7 +59,7 @@ pub enum AlarmKind {
     MirrorOneSided,
     /// The mirror port shows both directions again.
     MirrorOneSidedOver,
-    /// RTP arrives that belongs to no call, or calls have no RTP.
+    /// RTP arrives that belongs to no call, or calls have no RTP. The mirror port probably lacks some traffic.
     MediaUnheard,
     /// Calls have their RTP again.
     MediaUnheardOver,
@@ -76,7 +76,7 @@ pub enum AlarmKind {
 }
 
 impl AlarmKind {
-    /// All kinds of alarms.
+    /// All kinds of alarms, each exactly once.
     pub(super) const ALL: [Self; 34] = [
         Self::DiskLow,
         Self::DiskFull,
@@ -114,7 +114,7 @@ impl AlarmKind {
         Self::MediaUnheardOver,
     ];
 
-    /// Returns the name for scripts: `kind` in the JSON line, `alarm` in the log.
+    /// Returns the name of the kind for scripts. It is `kind` in the JSON line and `alarm` in the log.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::DiskLow => "disk_low",
@@ -154,12 +154,12 @@ impl AlarmKind {
         }
     }
 
-    /// Returns true if no call can be stored while the problem lasts.
+    /// Returns whether no call can be stored while the problem lasts.
     pub(crate) const fn stops_recording(self) -> bool {
         matches!(self, Self::DiskFull | Self::DiskReadOnly | Self::StorageMissing)
     }
 
-    /// Returns true if the alarm reports the end of a problem.
+    /// Returns whether the alarm reports the end of a problem.
     pub(super) const fn is_recovery(self) -> bool {
         !self.ends().is_empty()
     }

@@ -1,7 +1,7 @@
-//! Alarms in Russian: the title of each kind, and the descriptions.
+//! Alarms in Russian: the title of each kind, and the descriptions of the causes.
 //!
 //! # Invariant
-//! Every description that the service raises has a translation; a test reads the sources.
+//! Every description that the service raises has a translation. A test compares the table with the sources.
 
 use super::alerts::AlarmKind;
 use super::doctor::russian::{FINDING_NOUNS, FINDING_PHRASES, FINDING_SENTENCES};
@@ -179,7 +179,7 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Steps of a test call, and its result.
+/// Russian texts for the steps of a test call and its result.
 const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
     ("the test call was recorded right", "проверочный звонок записан верно"),
     ("the test call was lost at the step {}: {}", "проверочный звонок потерян на шаге {}: {}"),
@@ -277,7 +277,7 @@ const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
     ("another process works on the call", "над звонком работает другой процесс"),
 ];
 
-/// Phrases that are inserted into descriptions of alarms.
+/// Russian texts for phrases that are inserted into descriptions of alarms.
 const ALARM_PHRASES: &[(&str, &str)] = &[
     ("spool", "буфера"),
     ("state", "состояния"),
@@ -342,8 +342,8 @@ mod tests {
         }
     }
 
-    /// Searches the sources that raise alarms for texts. A string literal with four words or more is a description or a
-    /// part of one.
+    /// Searches the sources that raise alarms for string literals of four words or more. Each is a description or a
+    /// part of one, so the table must have it.
     #[test]
     fn every_description_of_an_alarm_has_a_translation() {
         let sources = [
@@ -363,7 +363,7 @@ mod tests {
         assert_translated(&ALARMS, (&sources, 60), 4, is_other);
     }
 
-    /// Returns true for texts that need no translation: for logs, for developers, or parts of sentences.
+    /// Returns whether a text needs no translation: it is for logs, for developers, or a part of a sentence.
     fn is_other(literal: &str) -> bool {
         let parts = [
             "cannot start the",

@@ -44,7 +44,7 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
     }
 }
 
-/// Returns the subject line of an alarm.
+/// Returns the subject line of an alarm. `appliance` is the name of this recorder.
 pub(crate) fn subject(appliance: &str, alarm: &Alarm, language: TextLanguage) -> String {
     let is_good = alarm.kind.is_recovery() || alarm.kind == AlarmKind::TestAlarm;
     let (word, title) = match (language, is_good) {

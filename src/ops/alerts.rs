@@ -58,9 +58,9 @@ impl Default for Config {
 /// An alarm, in the form in which the command gets it as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Alarm {
-    /// Wall-clock time at which the alarm was raised.
+    /// Wall-clock time at which the alarm was raised, UTC.
     pub(crate) at: Timestamp,
-    /// Kind of the alarm.
+    /// Kind of the alarm, by its name for scripts.
     pub(crate) kind: AlarmKind,
     /// Description of the cause, for the administrator.
     pub(crate) detail: String,
@@ -73,16 +73,18 @@ pub(crate) struct Alarm {
     pub(crate) held_back: u64,
 }
 
-/// Raises alarms. Clones share the alarm command and its pauses.
+/// Raises alarms, i.e. writes them to the log and passes them to the alarm command and other receivers. Clones share
+/// the command and its pauses.
 #[derive(Clone, Debug)]
 pub struct Alerts {
     to_command: Option<Sender<Alarm>>,
     command: SharedCommand,
-    /// Other receivers of alarms: webhooks, mail and Telegram.
+    /// Webhooks, mail and Telegram for alarms; `None` without a state folder to store their messages.
     ways: Option<AlarmWays>,
-    /// Alarms with a problem that has not ended, the newest last; at most [`MAX_OPEN`].
+    /// Alarms of problems that have not ended, the newest last; at most [`MAX_OPEN`].
     open: Arc<Mutex<VecDeque<Alarm>>>,
-    /// Progress counter of the thread, for the supervision of threads.
+    /// Rounds that the thread of the alarm command has counted. The supervision of threads reads them to detect a
+    /// stall.
     life: ThreadLife,
 }
 
@@ -140,12 +142,13 @@ impl Alerts {
         Self { to_command: None, command, ways: None, open, life: ThreadLife::default() }
     }
 
-    /// Returns the progress counter of the thread, for the supervision of threads.
+    /// Returns the progress of the thread that runs the alarm command, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.life.clone()
     }
 
-    /// Replaces the command and the other receivers. Alarms that still wait are sent to the new ones.
+    /// Replaces the command and the other receivers by those of a new configuration. Alarms that still wait are sent to
+    /// the new ones.
     pub(crate) fn reload(&self, config: &Config) {
         self.command.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.command);
         if let Some(ways) = &self.ways {
@@ -161,7 +164,7 @@ impl Alerts {
         self.ways.as_ref().map(AlarmWays::start).transpose()
     }
 
-    /// Returns the alarms of the last day with a problem that has not ended, the newest last.
+    /// Returns the alarms of the last day whose problem has not ended, the newest last.
     pub(crate) fn open_alarms(&self) -> Vec<Alarm> {
         let now = wall_clock();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,7 +202,7 @@ impl Alerts {
         self.log_and_send(cause.kind(), &without_numbers(&cause.to_string()), Some(call.to_owned()));
     }
 
-    /// Returns true if alarms are not only logged but also sent: to a command, webhook, mail or Telegram.
+    /// Returns whether alarms are not only logged but also sent: to a command, webhook, mail or Telegram.
     pub(crate) fn has_way(&self) -> bool {
         let has_command = || self.command.read().unwrap_or_else(PoisonError::into_inner).is_some();
         self.to_command.is_some() && (has_command() || self.ways.as_ref().is_some_and(AlarmWays::is_any))
@@ -285,8 +288,8 @@ fn run_all(
                     run(&alarm);
                 }
             }
-            // Only the newest alarm of a kind is kept, because it is the current state. Otherwise the last alarm could
-            // say "recovered" although the problem has come back.
+            // Only the newest alarm of a kind is kept while its pause lasts, because it describes the current state.
+            // Otherwise the last alarm could say "recovered" although the problem has come back.
             Err(RecvTimeoutError::Timeout) => {
                 history.take_due((now(), wall_clock()), limits.pause).iter().for_each(run);
             }
@@ -299,8 +302,8 @@ fn run_all(
     }
 }
 
-/// Waits after a panic of the thread, so that a bug does not fill the log. If all senders are gone, the next round ends
-/// the thread.
+/// Waits after a panic of the alarm thread, so that a bug does not fill the log. If all senders of alarms are gone, the
+/// next round ends the thread.
 #[expect(clippy::disallowed_methods, reason = "an IO module: a bug must not fill the log")]
 fn pause_after_panic() -> bool {
     std::thread::sleep(PAUSE_AFTER_PANIC);
@@ -312,7 +315,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Runs the command once, with the alarm as one JSON line on its standard input.
+/// Runs the command once with the alarm as one JSON line on its standard input. Kills it after `max_run`.
 fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(alarm)?;
     line.push(b'\n');
@@ -379,28 +382,28 @@ const fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// Shortest time between two runs of the alarm command for the same kind of alarm.
+/// Minimum time between two runs of the alarm command for the same kind of alarm.
 pub(crate) const PAUSE: Duration = Duration::from_secs(300);
-/// Longest run of the alarm command; then the command is killed.
+/// Maximum duration of a run of the alarm command; then the command is killed.
 pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
-/// Longest wait for the command when the program ends.
+/// Maximum time that the end of the program waits for runs of the alarm command.
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
-/// Name of the file in the state folder with the last runs of the command and the held-back alarms.
+/// Name of the file in the state folder that stores the last runs of the command and the held-back alarms.
 const HISTORY_FILE: &str = "alarms.json";
-/// Maximum number of open alarms (those with a problem that has not ended) that the status shows.
+/// Maximum number of open alarms, i.e. alarms of problems that have not ended. The status shows them.
 const MAX_OPEN: usize = 50;
 /// Time after which an alarm is no longer shown as open, for kinds that have no alarm about their end.
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
 /// Maximum number of alarms that wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
-/// Longest wait for an alarm. After it, the thread counts a round for the supervision of threads.
+/// Maximum time that the thread waits for an alarm before it counts a round for the supervision of threads.
 const ROUND: Duration = Duration::from_secs(1);
 /// Interval at which a running command is checked for its end.
 const EXIT_CHECK: Duration = Duration::from_millis(50);
-/// Shortest run of digits that is blanked. Shorter runs are no outside telephone number.
+/// Minimum number of digits in a row that are blanked. A shorter number is no telephone number outside the PBX.
 const NUMBER_DIGITS: usize = 6;
-/// Longest description of an alarm, characters. The whole line stays far below the 64 KiB that the buffer of a pipe
-/// holds.
+/// Maximum length of an alarm's description, characters. The whole JSON line stays far below the 64 KiB that the buffer
+/// of a pipe holds.
 const MAX_DETAIL: usize = 1_000;
 
 #[cfg(test)]

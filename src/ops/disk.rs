@@ -9,7 +9,7 @@ use crate::spool::storage::FolderMarker;
 /// How full a file system is. A worse level compares as greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DiskLevel {
-    /// There is enough free space.
+    /// There is enough free space: the levels below do not apply.
     #[default]
     Fine,
     /// Less than [`LOW_PERCENT`] or [`LOW_BYTES`] is free: a person has time to act.
@@ -27,13 +27,13 @@ pub enum DiskLevel {
 pub(crate) struct DiskSpace {
     /// Number of bytes that this process may still write.
     pub(crate) free: u64,
-    /// Size of the file system, bytes.
+    /// Size of the file system in bytes.
     pub(crate) total: u64,
     /// Whether the file system is mounted read-only.
     pub(crate) is_read_only: bool,
 }
 
-/// Report that the disk level of a folder has changed.
+/// Report that the level of a folder's file system has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskChange {
     /// Name of the folder's configuration section: `spool`, `state` or `recording`.
@@ -46,7 +46,7 @@ pub struct DiskChange {
     pub detail: String,
 }
 
-/// Watches the file systems of several folders, and reports changes of their levels.
+/// Checks the file systems of several folders, and reports when their levels change.
 #[derive(Debug)]
 pub struct DiskWatch {
     folders: Vec<WatchedFolder>,
@@ -61,7 +61,7 @@ struct WatchedFolder {
 }
 
 impl DiskWatch {
-    /// Creates a watch on several folders, each with the name of its configuration section.
+    /// Creates a [`DiskWatch`] for several folders. Each has the name of its configuration section.
     pub fn new(folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
         let watched = |(section, path): (&'static str, PathBuf)| {
             let marker = FolderMarker::of(&path);
@@ -106,7 +106,7 @@ pub(crate) fn disk_space(path: &Path) -> std::io::Result<DiskSpace> {
     })
 }
 
-/// Returns the level that corresponds to this free space.
+/// Returns the level of a file system with this size and free space.
 pub(crate) fn level_of(space: DiskSpace) -> DiskLevel {
     let percent = |part: u64| u128::from(space.total) * u128::from(part) / 100;
     let free = u128::from(space.free);
@@ -141,12 +141,12 @@ fn sentence(section: &str, path: &Path, space: DiskSpace) -> String {
     }
 }
 
-/// Free share of the file system, %, below which the level is `Low`.
+/// Free share of the file system in per cent. Below it, the level is `Low`.
 pub(crate) const LOW_PERCENT: u64 = 10;
-/// Free bytes below which the level is `Low`, even on a small disk. One hundred simultaneous calls fill this space in a
-/// few minutes.
+/// Free space in bytes. Below it, the level is `Low` even on a small disk, because one hundred simultaneous calls fill
+/// this space in a few minutes.
 pub(crate) const LOW_BYTES: u64 = 1 << 30;
-/// Free share of the file system, %, below which the level is `Critical`.
+/// Free share of the file system in per cent. Below it, the level is `Critical`.
 pub(crate) const CRITICAL_PERCENT: u64 = 2;
 
 #[cfg(test)]

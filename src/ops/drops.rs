@@ -41,16 +41,17 @@ pub struct DropCounters {
 /// Reason why calls or packets were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropReason {
-    /// A table was full.
+    /// A table or buffer of limited size was full.
     Full,
-    /// The packet could not be read.
+    /// The packet was damaged or truncated, so that it could not be read.
     Unreadable,
 }
 
 /// Finds the drop counters that grew since they were last reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DropAlarms {
-    /// For each line of [`DropCounters::lines`]: capture time of the last report, and the count at that time.
+    /// For each line of [`DropCounters::lines`]: capture time of the last report and the count at that time. `None`
+    /// before the first report.
     reported: [Option<(Timestamp, u64)>; LINES],
 }
 
@@ -81,7 +82,7 @@ impl DropCounters {
         }
     }
 
-    /// Returns true if nothing was dropped.
+    /// Returns whether all counts are zero.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -96,12 +97,13 @@ impl DropCounters {
             + self.fragments_refused
     }
 
-    /// Returns a clause for people for each count above zero.
+    /// Returns a short text for people for each count above zero.
     pub(crate) fn clauses(&self) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.1 > 0).map(|(_, total, text)| clause(total, text)).collect()
     }
 
-    /// Returns each count with its reason and its text. The text is the noun in the singular, and what happened to it.
+    /// Returns each count with its reason and the two parts of its text: the noun in the singular, and what happened to
+    /// the dropped items.
     const fn lines(&self) -> [(DropReason, u64, [&'static str; 2]); LINES] {
         [
             (DropReason::Full, self.calls_refused, ["call", "refused (the call table is full of live calls)"]),
@@ -159,7 +161,8 @@ fn clause(total: u64, [noun, event]: [&str; 2]) -> String {
 
 /// Number of counters that [`DropCounters::lines`] returns.
 const LINES: usize = 11;
-/// Shortest time between two reports of the same counter. A flood lasts for hours; `/api/status` always has the counts.
+/// Minimum time between two reports of the same counter. A flood can last for hours, and `/api/status` always has the
+/// counts.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
@@ -181,7 +184,7 @@ mod tests {
             )]
         );
         assert_eq!(alarms.take_new(at(2), &flood(500)), []);
-        // Each counter has its own pause.
+        // A counter that grew is reported although another counter is still in its pause.
         let more = DropCounters { sip_unreadable: 2, ..flood(700) };
         assert_eq!(
             alarms.take_new(at(3), &more),

@@ -1,7 +1,7 @@
 //! Settings of the C library's heap.
 //!
 //! A rendering allocates and frees some MiB. With the default settings, the C library returns this memory to the system
-//! each time. Then the rendering of the next call must get every page again.
+//! each time. Then the rendering of the next call must get every page of memory again.
 
 /// Sets the C library so that the process keeps freed memory for reuse. Must be called before the first thread starts.
 pub(crate) fn keep_memory() {
@@ -23,15 +23,16 @@ fn set(settings: &[(libc::c_int, libc::c_int)]) {
 }
 
 /// Returns free memory to the system when much has become free, e.g. after a flood of INVITEs. The C library itself
-/// returns only what is free at the end of a heap, and one block in use keeps all before it.
+/// returns only the free end of a heap, so one block in use keeps all free memory before it.
 #[derive(Debug, Default)]
 pub(crate) struct HeapTrim {
-    /// Free memory that still counts as free, although it was returned, bytes.
+    /// Memory that was returned to the system but that the C library still counts as free, bytes.
     returned_bytes: usize,
 }
 
 impl HeapTrim {
-    /// Checks the free memory of all heaps. Threads that allocate while it is returned wait for some milliseconds.
+    /// Checks how much memory is free, and returns it to the system if it is much. Threads that allocate meanwhile wait
+    /// for some milliseconds.
     pub(crate) fn check(&mut self) {
         let free_bytes = free_bytes();
         self.returned_bytes = self.returned_bytes.min(free_bytes);
@@ -42,7 +43,7 @@ impl HeapTrim {
     }
 }
 
-/// Returns the number of free bytes of all heaps, with those that were returned to the system.
+/// Returns the number of free bytes of all heaps, including memory that was already returned to the system.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "mallinfo2(3) has no safe form in std")]
 fn free_bytes() -> usize {
@@ -65,10 +66,10 @@ fn trim() {
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
 
-/// Free memory of all heaps that may stay with the process, bytes.
+/// Free memory that the process may keep, bytes. More is returned to the system.
 const KEPT_FREE_BYTES: usize = 32 << 20;
-/// Smallest block that is mapped by itself and returned to the system when it is freed, bytes. The window of a
-/// channel, 6 s of samples, is smaller.
+/// Minimum size of a block that the C library maps separately and returns to the system when it is freed, bytes. The
+/// sample window of a channel (6 s) is smaller.
 const MMAP_THRESHOLD: libc::c_int = 1 << 20;
 /// Free memory at the end of a heap above which it is returned to the system, bytes. The main thread and each rendering
 /// thread have a heap of their own.

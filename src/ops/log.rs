@@ -12,14 +12,15 @@ use super::output;
 /// Format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LogFormat {
-    /// Text for people.
+    /// Lines of text for people.
     #[default]
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Starts logging to standard error. `filter` is a level (`debug`) or a list of `module=level`; the default is `info`.
+/// Starts logging to standard error. `filter` is a level (`debug`) or a list of `module=level`; without it, the level
+/// is `info`.
 ///
 /// No line of any level carries personal data: no number, name, key press or sound.
 ///
@@ -103,7 +104,7 @@ fn is_journald() -> bool {
 }
 
 /// Sets the log level that the configuration names. A level from the command line or the environment has precedence.
-/// Returns true if the configured level is used.
+/// Returns whether the configured level is now in effect.
 pub(crate) fn set_level(level: &str) -> bool {
     let Some(switch) = SWITCH.get() else { return false };
     let filter = if level == "info" { DEFAULT_FILTER.to_owned() } else { format!("{level},{LIBRARIES}") };
@@ -111,7 +112,8 @@ pub(crate) fn set_level(level: &str) -> bool {
     switch(parsed)
 }
 
-/// Stores the function that replaces the log filter, unless the command line has set the filter for good.
+/// Stores the function that replaces the log filter while the program runs. Does nothing if the command line or the
+/// environment has set the filter.
 fn set_switch<S: 'static>(is_fixed: bool, handle: &reload::Handle<EnvFilter, S>) {
     let handle = handle.clone();
     if !is_fixed {

@@ -14,15 +14,15 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// The facts from which the metrics are made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MeasuredFacts {
-    /// Report of the service.
+    /// State of the service with its counters.
     pub(crate) report: ServiceReport,
-    /// The name of each folder, with the free and the total bytes of its file system.
+    /// For each folder: its name, and the free and the total bytes of its file system.
     pub(crate) disks: Vec<(&'static str, u64, u64)>,
-    /// Result of the last test call that was made with `--alarm`.
+    /// Result of the last test call that was made with `--alarm`; `None` if there was none.
     pub(crate) test_call: Option<SelfTestResult>,
 }
 
-/// Returns the metrics as text.
+/// Returns the metrics in the text format of Prometheus.
 pub(crate) fn text(facts: &MeasuredFacts) -> String {
     let mut out = MetricsText::default();
     info(&mut out, &facts.report);
@@ -124,7 +124,7 @@ fn calls(out: &mut MetricsText, report: &ServiceReport) {
     out.gauge("callspan_extensions_registered", "Extensions that registered.", report.extensions);
 }
 
-/// The text of the metrics so far. A family is a metric with its help text and all its values.
+/// The text of the metrics so far. Metrics are added in families: one metric with its help text and all its values.
 #[derive(Debug, Default)]
 struct MetricsText(String);
 
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::time::Timestamp;
 
-    /// Returns facts for which every metric has a value.
+    /// Returns facts for which every metric has a value, so that a test sees all metrics.
     fn all_facts(at: Option<Timestamp>) -> MeasuredFacts {
         MeasuredFacts {
             report: ServiceReport {

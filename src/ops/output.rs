@@ -19,7 +19,7 @@ pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a message to standard error. With `--log-json` the message is a JSON object, like the lines of the log.
+/// Writes a message to standard error. With `--log-json` the message is a JSON object, like the log lines are.
 pub(crate) fn note(text: &str) {
     say("INFO", text);
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::alerts::without_numbers;
 
-/// Records the panics of this process from now on, in addition to printing them.
+/// Installs the hook that records each panic of this process from now on. Panics are still printed, too.
 pub(crate) fn watch() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -19,7 +19,8 @@ pub(crate) fn watch() {
     }));
 }
 
-/// Returns the panics since the last call: name of the thread, reason, and line of the source.
+/// Returns the panics since the last call of this function, each as a text: name of the thread, reason, and line of the
+/// source.
 pub(crate) fn take_new() -> Vec<String> {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner).waiting.drain(..).collect()
 }
@@ -31,7 +32,7 @@ fn describe(thread: Option<&str>, panic: &PanicHookInfo<'_>) -> String {
     without_numbers(&format!("a bug in callspan, in the {thread} thread: {reason}{place}"))
 }
 
-/// The newest panics that [`take_new`] has not returned yet.
+/// The newest panics that [`take_new`] has not returned yet, each as a text.
 #[derive(Debug)]
 struct NotedPanics {
     waiting: VecDeque<String>,
@@ -47,7 +48,8 @@ impl NotedPanics {
 }
 
 static NOTED: Mutex<NotedPanics> = Mutex::new(NotedPanics { waiting: VecDeque::new() });
-/// Maximum number of recorded panics. An alarm of a kind is sent once in five minutes, so more texts are of no use.
+/// Maximum number of panics kept until [`take_new`] fetches them. An alarm of a kind is sent once in five minutes, so
+/// more texts are of no use.
 const MAX_WAITING: usize = 8;
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub(crate) struct SelfTestResult {
     pub(crate) at: Timestamp,
     /// Whether the call was recorded correctly.
     pub(crate) ok: bool,
-    /// The step at which the call was lost and the reason, or a text that the call was recorded correctly.
+    /// If the call was lost: the step at which, and the reason. Otherwise a text that the call was recorded correctly.
     pub(crate) detail: String,
 }
 
@@ -33,27 +33,27 @@ impl SelfTestResult {
         std::fs::rename(part, state.join(FILE_NAME))
     }
 
-    /// Reads the last result from the state folder, if there is one.
+    /// Reads the last result from the state folder; `None` if there is none or it cannot be read.
     pub(crate) fn read(state: &Path) -> Option<Self> {
         let text = std::fs::read(state.join(FILE_NAME)).ok()?;
         serde_json::from_slice(&text).ok()
     }
 }
 
-/// Detects new results of test calls.
+/// Detects that a new test call was made, by its result in the state folder.
 #[derive(Debug)]
 pub(crate) struct SelfTestWatch {
     last: Option<SelfTestResult>,
 }
 
 impl SelfTestWatch {
-    /// Creates a watch. `last` is the result that an earlier process has already reported.
+    /// Creates the detector. `last` is the result that an earlier process has already reported.
     pub(crate) const fn start(last: Option<SelfTestResult>) -> Self {
         Self { last }
     }
 
-    /// Compares the result in the state folder with the previous one. Returns the alarm to raise: for each failure, and
-    /// for the first success after a failure.
+    /// Compares the result in the state folder with the previous result. Returns an alarm for each failure, and for the
+    /// first success after a failure.
     pub(crate) fn update(&mut self, now: Option<SelfTestResult>) -> Option<(AlarmKind, String)> {
         let now = now.filter(|now| Some(now) != self.last.as_ref())?;
         let had_failed = self.last.as_ref().is_some_and(|last| !last.ok);

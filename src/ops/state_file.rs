@@ -1,4 +1,4 @@
-//! Replacing a small file of the state folder in one step.
+//! Replaces a small file of the state folder as a whole, so that no reader sees half of it.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// Replaces a file: readers find the old contents or the new ones, never a part. Only the owner can read the file,
-/// because alarms and learnt addresses are nobody else's business. The contents may be lost when the power fails.
+/// because it can contain alarms and addresses. The new contents may be lost when the power fails.
 ///
 /// # Errors
 /// Fails if the file cannot be written or renamed.

@@ -12,10 +12,10 @@ use super::drops::DropCounters;
 use super::taps::TapReport;
 use crate::time::Timestamp;
 
-/// The state of the service, as the service reports it.
+/// The state of the service and its counters since the start, as the service reports them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServiceReport {
-    /// Version of callspan.
+    /// Version of callspan, e.g. `1.4.0`.
     pub(crate) version: String,
     /// Wall-clock time at the start of the service.
     pub(crate) started_at: Timestamp,
@@ -25,27 +25,27 @@ pub(crate) struct ServiceReport {
     pub(crate) source: String,
     /// Whether at least one interface is up.
     pub(crate) is_capturing: bool,
-    /// Number of captured frames.
+    /// Number of captured frames since the start.
     pub(crate) frames: u64,
     /// Number of frames dropped by the kernel because its buffer was full.
     pub(crate) dropped_by_kernel: u64,
     /// Number of frames dropped by the network interfaces.
     pub(crate) dropped_by_interface: u64,
-    /// Number of packets dropped because the spool could not write them.
+    /// Number of packets dropped because the disk of the spool was too slow or failed.
     pub(crate) spool_lost: u64,
     /// Counters of each capture interface.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) taps: Vec<TapReport>,
-    /// Number of SIP messages.
+    /// Number of SIP messages captured since the start.
     pub(crate) sip_messages: u64,
     /// Number of RTP packets that belong to known calls.
     pub(crate) rtp_packets: u64,
     /// Number of RTP packets that belonged to no known call when they arrived.
     pub(crate) rtp_unclaimed: u64,
-    /// Wall-clock time of the last SIP message.
+    /// Wall-clock time of the last SIP message; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_sip_at: Option<Timestamp>,
-    /// Wall-clock time of the last RTP packet of a known call.
+    /// Wall-clock time of the last RTP packet of a known call; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_rtp_at: Option<Timestamp>,
     /// Number of calls in progress.
@@ -56,16 +56,16 @@ pub(crate) struct ServiceReport {
     pub(crate) drops: DropCounters,
     /// Number of calls still to be delivered to Pyrus.
     pub(crate) owed: u64,
-    /// Alarms with a problem that has not ended, the newest last.
+    /// Alarms of problems that have not ended, the newest last.
     pub(crate) alarms: Vec<Alarm>,
-    /// Addresses that were recognised as PBXs.
+    /// IP addresses that were recognised as PBXs by their traffic.
     pub(crate) pbx_hosts: Vec<String>,
-    /// Number of extensions whose registration was seen.
+    /// Number of extensions for which a registration (REGISTER) was captured.
     pub(crate) extensions: u64,
 }
 
 impl ServiceReport {
-    /// Returns the path and the contents of the report in the state folder.
+    /// Returns the path and the contents of the report file in the state folder.
     ///
     /// # Errors
     /// Fails if the report cannot be written as JSON.
@@ -81,14 +81,14 @@ impl ServiceReport {
         Ok(serde_json::from_slice(&std::fs::read(state.join(FILE_NAME))?)?)
     }
 
-    /// Returns true if the service wrote its report shortly before `now`.
+    /// Returns whether the service wrote this report so shortly before `now` that it must still be running.
     pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
         now.since(self.at) <= MAX_AGE
     }
 }
 
 const FILE_NAME: &str = "status.json";
-/// Age of the report at which the service counts as stopped: six intervals.
+/// Age of the last report above which the service counts as stopped: six intervals.
 const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Pause between two reports.
 pub(crate) const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Counts the rounds of a thread's loop. Clones share the count.
+/// Counts how often a thread went through its loop, so that a stall shows. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub struct TickCounter(Arc<AtomicU64>);
 
 impl TickCounter {
-    /// Counts a round of the loop.
+    /// Counts one round of the loop.
     pub fn tick(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -29,7 +29,7 @@ impl From<Arc<AtomicU64>> for TickCounter {
     }
 }
 
-/// The progress of a thread: its count of rounds, and whether it has ended. Clones share it.
+/// The progress of a thread: how many rounds its loop has made, and whether it has ended. Clones share both.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadLife {
     ticks: TickCounter,
@@ -37,22 +37,23 @@ pub struct ThreadLife {
 }
 
 impl ThreadLife {
-    /// Creates the progress of a thread that counts its rounds by `ticks`.
+    /// Creates the progress of a thread that counts the rounds of its loop in `ticks`.
     pub(crate) fn of_ticks(ticks: TickCounter) -> Self {
         Self { ticks, has_ended: Arc::default() }
     }
 
-    /// Counts a round of the thread's loop.
+    /// Counts one round of the thread's loop.
     pub fn tick(&self) {
         self.ticks.tick();
     }
 
-    /// Returns a guard for the thread to own. The thread counts as ended when the guard is dropped, also by a panic.
+    /// Returns a guard that the thread must own. When the guard is dropped, also by a panic, the thread counts as
+    /// ended.
     pub(crate) fn begin(&self) -> LifeGuard {
         LifeGuard(Arc::clone(&self.has_ended))
     }
 
-    /// Returns true if the thread has ended.
+    /// Returns whether the thread has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
     }
@@ -68,7 +69,7 @@ impl Drop for LifeGuard {
     }
 }
 
-/// The threads whose progress is checked.
+/// Checks that threads make progress, and finds those that stall or have ended.
 #[derive(Debug, Default)]
 pub struct Supervisor {
     threads: Vec<SupervisedThread>,
@@ -79,43 +80,45 @@ struct SupervisedThread {
     name: &'static str,
     life: ThreadLife,
     limit: Duration,
-    /// True if a stall of this thread lets systemd restart the service.
+    /// Whether a stall of this thread makes systemd restart the service.
     is_vital: bool,
     seen: u64,
-    /// Time at which the count was last found changed; `None` before the first check.
+    /// Monotonic time at which the thread's count of rounds was last found changed; `None` before the first check.
     changed_at: Option<Instant>,
 }
 
-/// A thread that makes no progress.
+/// A thread that has made no progress for longer than its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StalledThread {
     /// Name of the thread.
     pub name: &'static str,
     /// Time for which the thread has made no progress.
     pub since: Duration,
-    /// True if the stall lets systemd restart the service.
+    /// Whether the stall makes systemd restart the service.
     pub is_vital: bool,
 }
 
 impl Supervisor {
-    /// Adds a thread to those supervised. `limit` is the longest time that a round of a healthy thread takes.
+    /// Adds a thread to those supervised. `limit` is the longest time that one round of its loop takes when all is
+    /// well.
     pub fn watch(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: true, seen: 0, changed_at: None });
     }
 
-    /// Adds a thread without which calls are still recorded and delivered. A stall of it is reported, but causes no
-    /// restart.
+    /// Adds a thread that calls can do without: they are still recorded and delivered if it stalls. So its stall is
+    /// reported, but causes no restart.
     pub fn watch_helper(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: false, seen: 0, changed_at: None });
     }
 
-    /// Compares all counts at the time `now`. Returns the threads whose count has not changed within their limit.
+    /// Compares the rounds of all threads with those at the last check; `now` is the monotonic time. Returns the
+    /// threads whose count has not changed within their limit.
     pub fn stalled(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.threads.iter_mut().filter_map(|thread| thread.stalled(now));
         stalled.collect()
     }
 
-    /// Returns the name of a thread that has ended, if any.
+    /// Returns the name of a supervised thread that has ended; `None` if all still run.
     pub fn ended(&self) -> Option<&'static str> {
         self.threads.iter().find(|thread| thread.life.has_ended()).map(|thread| thread.name)
     }
@@ -134,12 +137,13 @@ impl SupervisedThread {
     }
 }
 
-/// Longest round of a thread that only writes small pieces. A disk that takes longer for one piece is failing.
+/// Maximum duration of a round for a thread that only writes small pieces. A disk that takes longer for one piece is
+/// failing.
 pub const SHORT_ROUND: Duration = Duration::from_secs(60);
-/// Longest round of a thread that waits for other programs and machines: an alarm command, then a webhook, a mail (some
-/// ten commands of up to 10 s each) and Telegram.
+/// Maximum duration of a round for a thread that waits for other programs and machines: an alarm command, then a
+/// webhook, a mail (some ten commands of up to 10 s each) and Telegram.
 pub const PATIENT_ROUND: Duration = Duration::from_secs(3 * 60);
-/// Longest round of a thread that writes, copies or encrypts whole recordings between two counts.
+/// Maximum duration of a round for a thread that writes, copies or encrypts a whole recording in one round.
 pub const LONG_ROUND: Duration = Duration::from_secs(15 * 60);
 
 #[cfg(test)]

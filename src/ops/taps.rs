@@ -6,11 +6,11 @@ use crate::capture::TapCounters;
 use crate::decode::{DecodedItem, FrameDecoder, TcpStreamEvent};
 use crate::{rtp, sip};
 
-/// Counts of SIP and RTP packets by tap, as the decoder delivers them.
+/// Counts of SIP and RTP packets for each tap, at the index of the tap.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TapTraffic(Vec<TapTally>);
 
-/// Counts of SIP and RTP packets of one tap.
+/// Counts of SIP and RTP packets that one tap delivered.
 #[derive(Clone, Copy, Debug, Default)]
 struct TapTally {
     sip: u64,
@@ -22,9 +22,9 @@ struct TapTally {
 pub(crate) struct TapReport {
     /// Name of the capture interface.
     pub(crate) name: String,
-    /// Whether the capture interface is up.
+    /// Whether the interface is up and the capture on it runs.
     pub(crate) is_up: bool,
-    /// Number of captured frames.
+    /// Number of frames captured on this tap.
     pub(crate) frames: u64,
     /// Number of SIP messages, and pieces of SIP over TCP, that this tap showed before any other tap.
     pub(crate) sip: u64,
@@ -89,13 +89,12 @@ impl TapTraffic {
 }
 
 impl TapReport {
-    /// Returns true if the tap showed traffic of calls: packets that it showed first, or packets that a tap had shown
-    /// before.
+    /// Returns whether the tap showed traffic of calls, whether or not another tap had shown the same packets before.
     pub(crate) const fn shows_calls(&self) -> bool {
         self.sip + self.rtp + self.copies > 0
     }
 
-    /// Returns the number of frames of this tap that this machine lost.
+    /// Returns the number of frames of this tap that the kernel or the network card of this machine lost.
     pub(crate) const fn lost(&self) -> u64 {
         self.dropped_by_kernel + self.dropped_by_interface
     }

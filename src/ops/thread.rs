@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::supervision::ThreadLife;
 
-/// A running thread. Dropping this value stops the thread.
+/// A running thread. Dropping this value asks the thread to stop and does not wait for its end.
 #[derive(Debug)]
 pub(crate) struct StoppableThread<S = Sender<()>> {
     stop: S,
@@ -17,7 +17,7 @@ pub(crate) struct StoppableThread<S = Sender<()>> {
     life: ThreadLife,
 }
 
-/// Tells the thread to stop. It is passed to the thread's work.
+/// Signal by which a thread learns that it must stop. The thread's work gets it as an argument.
 #[derive(Debug)]
 pub(crate) struct StopSignal {
     stopped: Receiver<()>,
@@ -25,14 +25,14 @@ pub(crate) struct StopSignal {
 }
 
 impl StopSignal {
-    /// Waits for `pause`, and counts a round for the supervision of threads. Returns true as soon as the thread must
+    /// Waits for `pause` and counts a round for the supervision of threads. Returns true at once if the thread must
     /// stop.
     pub(crate) fn is_stopped_within(&self, pause: Duration) -> bool {
         self.life.tick();
         self.stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
     }
 
-    /// Counts a round for the supervision of threads.
+    /// Counts a round of the thread's loop, so that its supervision sees progress.
     pub(crate) fn tick(&self) {
         self.life.tick();
     }
@@ -62,8 +62,8 @@ impl StoppableThread {
     }
 }
 
-/// Runs `work`. If it panics, runs it again, until `is_stopped` returns true. `is_stopped` also makes the pause between
-/// two runs.
+/// Runs `work`, and runs it again after a panic, until `is_stopped` returns true. `is_stopped` also waits for the pause
+/// between two runs.
 pub(crate) fn again_after_panic(mut work: impl FnMut(), mut is_stopped: impl FnMut() -> bool) {
     while std::panic::catch_unwind(AssertUnwindSafe(&mut work)).is_err() && !is_stopped() {}
 }
@@ -92,8 +92,8 @@ impl<S> StoppableThread<S> {
         self.life.clone()
     }
 
-    /// Stops the thread and waits for its end, at most for `limit`. A thread that works on a large file continues until
-    /// the process ends.
+    /// Stops the thread and waits at most `limit` for its end. A thread that works on a large file continues until the
+    /// process ends.
     pub(crate) fn stop_within(self, limit: Duration) {
         drop(self.stop);
         join_within(vec![self.thread], limit);
@@ -106,7 +106,7 @@ impl<S> StoppableThread<S> {
     }
 }
 
-/// Waits until all threads have ended, at most for `limit`. Returns true if all have ended.
+/// Waits until all threads have ended, at most for `limit`. Returns whether all have ended.
 #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the program is waited for")]
 pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool {
     let begin = std::time::Instant::now();
@@ -124,7 +124,7 @@ pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool
 
 /// Pause before work that panicked begins again, so that a bug does not fill the log.
 pub(crate) const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(10);
-/// Interval between checks whether a thread has ended.
+/// Interval at which a wait checks whether a thread has ended.
 const END_CHECK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(crate) struct VerdictTotals {
 }
 
 impl VerdictTotals {
-    /// Adds one call to the totals.
+    /// Adds one finished call to the totals.
     pub(crate) fn add(&mut self, record: &CallRecord) {
         self.add_many(record.verdict, 1);
     }
@@ -58,8 +58,8 @@ pub(crate) fn sentence(totals: &PeriodTotals) -> String {
     format!("{verdicts}{separator}{}", parts.join(", "))
 }
 
-/// Names of the groups of verdicts in the line of totals, with their verdicts. The last group counts calls without a
-/// verdict.
+/// Groups of verdicts in the line of totals: the name of each group and its verdicts. The last group counts calls
+/// without a verdict.
 const GROUPS: [(&str, &[CallVerdict]); 9] = [
     ("both sides", &[CallVerdict::BothSides]),
     ("one side", &[CallVerdict::CallerOnly, CallVerdict::CalleeOnly]),

@@ -53,7 +53,7 @@ pub(crate) fn build(
     config
 }
 
-/// Access to the values of one section of the file.
+/// Reads the values of one section of the file, and reports missing keys.
 #[derive(Clone, Copy)]
 struct ConfigSection<'r> {
     raw: &'r RawConfig,
@@ -257,7 +257,7 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
             }
             continue;
         };
-        // A rule whose only condition is wrong must not be reported as matching every call.
+        // A rule that has only one condition, which is wrong, must not be reported as matching every call.
         if *given == 1 {
             catch_all = catch_all.or(Some(*line));
         }

@@ -1,12 +1,12 @@
-//! A finding about a configuration: the line, the problem and the remedy.
+//! A finding: one problem in a configuration, with its line and its remedy.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Severity of a finding.
+/// Severity of a finding in a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigSeverity {
-    /// The configuration cannot be used.
+    /// The configuration cannot be used until this finding is solved.
     Mistake,
     /// The configuration can be used, but a person should check it.
     Warning,
@@ -61,12 +61,12 @@ impl fmt::Display for ConfigFinding {
 /// Reasons why a configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    /// The file cannot be read.
+    /// The file of the configuration cannot be read.
     #[error("cannot read the configuration {}: {}", path.display(), io_reason(reason))]
     Unreadable {
-        /// Path of the file.
+        /// Path of the file that cannot be read.
         path: PathBuf,
-        /// Error of the operating system. It is part of the message, so it is not repeated as the source.
+        /// Error of the operating system. The message contains it, so `source()` does not repeat it.
         reason: std::io::Error,
     },
     /// The file has mistakes. All of them are listed in `findings`.
@@ -74,12 +74,12 @@ pub(crate) enum ConfigError {
     Wrong {
         /// Name of the configuration in the message, e.g. the path of the file.
         origin: String,
-        /// Every mistake and warning, in the order of the lines.
+        /// Every mistake and warning, in the order of the lines of the file.
         findings: Vec<ConfigFinding>,
     },
 }
 
-/// Returns an IO error in words, with a remedy if one is known.
+/// Returns an IO error in words, with a remedy for the common causes, e.g. missing rights.
 pub(crate) fn io_reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => String::from("the file does not exist; check the path"),

@@ -34,8 +34,8 @@ pub(crate) fn try_all(
     free_space(config, raw, findings);
 }
 
-/// Returns problem and remedy of a folder that the user of the service cannot write to. Needed because root, who
-/// usually runs the check, can write everywhere.
+/// Returns problem and remedy of a folder that the user of the service cannot write to; `None` if there is no problem.
+/// Root can write everywhere and usually runs the check, so the check must look at the rights of the service.
 fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
     let existing = dir.ancestors().find(|d| d.exists())?;
     // The folders that the systemd unit names are created by systemd with the right owner.
@@ -101,8 +101,8 @@ fn loads_credential(unit: &str, name: &str) -> bool {
     values.filter_map(|value| value.split(':').next()).any(|id| id == name)
 }
 
-/// Returns problem and remedy of a folder that the systemd unit may not write to. The unit makes all folders except its
-/// own read-only (`ProtectSystem=strict`). So another folder needs a drop-in, i.e. an additional unit file.
+/// Returns problem and remedy of a folder outside the folders that the systemd unit may write to. The unit makes all
+/// other folders read-only (`ProtectSystem=strict`), so such a folder needs a drop-in, i.e. an additional unit file.
 fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
     if allowed.iter().any(|folder| dir.starts_with(folder)) {
         return None;
@@ -134,8 +134,8 @@ fn writable(text: &str) -> Vec<PathBuf> {
     values.flat_map(str::split_whitespace).map(|path| PathBuf::from(path.trim_start_matches(['-', '+']))).collect()
 }
 
-/// Returns problem and remedy of a folder that cannot be written. callspan creates a missing folder at its start, so
-/// its nearest existing parent is tested instead.
+/// Returns problem and remedy of a folder that cannot be written; `None` if it can. callspan creates a missing folder
+/// at its start, so for it the nearest existing parent is tested.
 fn wrong_with(dir: &Path) -> Option<(String, String)> {
     let existing =
         dir.ancestors().find(|d| d.exists()).filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -158,7 +158,7 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
     }
 }
 
-/// Folders of `StateDirectory` and `ReadWritePaths` in deploy/callspan.service.
+/// Folders that deploy/callspan.service lets the service write to, by `StateDirectory` and `ReadWritePaths`.
 const UNIT_FOLDERS: [&str; 2] = ["/var/lib/callspan", "/var/spool/callspan"];
 /// Folders that belong to the system or to all users. A folder below them may belong to the service.
 const SYSTEM_FOLDERS: [&str; 26] = [
@@ -189,13 +189,13 @@ const SYSTEM_FOLDERS: [&str; 26] = [
     "/var/spool",
     "/var/tmp",
 ];
-/// Possible paths of the unit file. That of the administrator has precedence, so it comes first.
+/// Possible paths of the unit file. The file of the administrator has precedence in systemd, so it comes first.
 const UNIT_FILES: [&str; 3] = [
     "/etc/systemd/system/callspan.service",
     "/usr/lib/systemd/system/callspan.service",
     "/lib/systemd/system/callspan.service",
 ];
-/// Mode bits that allow creating files in a folder: write and enter.
+/// Bits of a file mode that allow creating files in a folder: write (2) and enter (1).
 const MODE_WRITE_AND_ENTER: u32 = 0o3;
 /// Folder of the drop-in files that `systemctl edit callspan` writes.
 const DROP_INS: &str = "/etc/systemd/system/callspan.service.d";

@@ -6,7 +6,7 @@
 /// Kind of value that a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
-    /// Any text.
+    /// Any text in quotes.
     Text,
     /// A secret: any text, never printed.
     Secret,
@@ -16,17 +16,17 @@ pub(crate) enum KeyKind {
     Switch,
     /// A whole number between the two bounds, both included.
     Number(u64, u64),
-    /// A list of whole numbers between the two bounds, both included.
+    /// A list of whole numbers, each between the two bounds, both included.
     Numbers(u64, u64),
     /// `"auto"` or one of the given numbers.
     AutoOr(&'static [u64]),
     /// One of the given words.
     Word(&'static [&'static str]),
-    /// A list of the given words.
+    /// A list of words, each from the given words.
     Words(&'static [&'static str]),
-    /// One interface name or a list of interface names.
+    /// The name of one network interface, or a list of names.
     Names,
-    /// A list of lists of IP addresses.
+    /// A list of lists of IP addresses. The addresses of an inner list belong to one machine.
     AddressGroups,
     /// A list of user parts of SIP addresses.
     Users,
@@ -34,37 +34,37 @@ pub(crate) enum KeyKind {
     HeaderNames,
     /// A list of sources of a phone number: `header:NAME`, `from`, `to`, `request_uri`.
     Sources,
-    /// A number pattern.
+    /// A number pattern, in which `x` stands for any digit.
     Pattern,
-    /// Decimal digits, or empty.
+    /// Decimal digits, or an empty text.
     Digits,
-    /// Keys of a telephone (`0-9*#A-D`), or empty.
+    /// Keys of a telephone (`0-9*#A-D`), or an empty text.
     Keypad,
-    /// The name of a SIP header, or empty.
+    /// The name of a SIP header, or an empty text.
     HeaderName,
     /// An http or https URL.
     Url,
-    /// `ADDRESS:PORT`, or empty.
+    /// `ADDRESS:PORT` on which to listen, or an empty text.
     Listen,
-    /// An IP address, or empty.
+    /// An IP address, or an empty text.
     Address,
-    /// `https://HOST`, or empty.
+    /// `https://HOST` without a path, or an empty text.
     SiteUrl,
-    /// An https URL with any path, or empty. An http URL is accepted only for this machine.
+    /// An https URL with any path, or an empty text. An http URL is accepted only if it leads to this machine.
     HookUrl,
-    /// `HOST:PORT`, or empty.
+    /// `HOST:PORT` of a server, or an empty text.
     HostPort,
     /// One e-mail address, or a list of e-mail addresses.
     MailAddresses,
-    /// A SIP header name, or `NAME: PATTERN`.
+    /// A SIP header name, or `NAME: PATTERN` for headers with a matching value.
     HeaderMatch,
-    /// One public key of age, or a list of public keys.
+    /// One public key of the encryption program age, or a list of public keys.
     Recipients,
     /// A table that maps Pyrus field codes to `header:NAME`.
     Mappings,
 }
 
-/// One configuration key.
+/// One configuration key: its name and the values that it accepts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConfigKey {
     /// Name of the section; `rules` for an entry of the `[[rules]]` list.
@@ -73,11 +73,11 @@ pub(crate) struct ConfigKey {
     pub(crate) name: &'static str,
     /// Kind of value that the key accepts.
     pub(crate) kind: KeyKind,
-    /// Default as TOML; empty if the key has no default.
+    /// Default value in TOML notation; empty if the key has no default.
     pub(crate) default: &'static str,
-    /// Unit in words; empty if the key has no unit.
+    /// Unit in words, e.g. `seconds`; empty if the key has no unit.
     pub(crate) unit: &'static str,
-    /// Description for the reference.
+    /// Description of the key in the reference.
     pub(crate) about: &'static str,
 }
 

@@ -12,7 +12,7 @@ use super::finding::ConfigFinding;
 use super::plausible::relative;
 use super::raw::RawConfig;
 
-/// The parts of a machine that a configuration depends on.
+/// The parts of a machine that a configuration depends on: interfaces, and the user of the service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CheckedMachine {
     /// Names of the network interfaces; empty if unknown.
@@ -21,12 +21,12 @@ pub(crate) struct CheckedMachine {
     pub(crate) service: Option<ServiceUser>,
 }
 
-/// A system user without login, with its groups.
+/// A user of the operating system, with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceUser {
-    /// Numeric id of the user.
+    /// Numeric user id (uid).
     pub(crate) uid: u32,
-    /// Ids of all groups of the user.
+    /// Numeric ids of all groups of the user (gid).
     pub(crate) gids: Vec<u32>,
 }
 
@@ -71,7 +71,7 @@ impl CheckedMachine {
         Some((what, format!("it has: {}", self.interfaces.join(", "))))
     }
 
-    /// Returns problem and remedy of a command that `/bin/sh` could not run.
+    /// Returns problem and remedy of a command that `/bin/sh` could not run; `None` if it could.
     fn wrong_command(&self, command: &str) -> Option<(String, String)> {
         if !is_shell_syntax(command) {
             let what = "/bin/sh cannot parse this command";
@@ -101,7 +101,8 @@ impl CheckedMachine {
         }
     }
 
-    /// Returns problem and remedy of an existing file that the user of the service cannot read. ACLs are not checked.
+    /// Returns problem and remedy of an existing file that the user of the service cannot read; `None` if it can.
+    /// Access control lists are not checked.
     fn unreadable(&self, path: &Path) -> Option<(String, String)> {
         let service = self.service.as_ref()?;
         let blocked_at = service.blocked_at(path)?;
@@ -118,7 +119,8 @@ impl CheckedMachine {
 }
 
 impl ServiceUser {
-    /// Finds the user of the service in the texts of `/etc/passwd` and `/etc/group` (passwd(5), group(5)).
+    /// Finds the user of the service in the texts of `/etc/passwd` and `/etc/group` (passwd(5), group(5)). Returns
+    /// `None` if it does not exist.
     pub(crate) fn parse(passwd: &str, groups: &str) -> Option<Self> {
         let entry =
             passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&SERVICE_USER))?;
@@ -140,7 +142,7 @@ impl ServiceUser {
         blocked.or_else(|| (!self.may(path, MODE_READ)).then_some(path)).map(Path::to_owned)
     }
 
-    /// Returns true if the mode of a file grants this user all of `bits`, or if the file does not exist.
+    /// Returns whether the mode of a file grants this user all of `bits`. True also if the file does not exist.
     pub(crate) fn may(&self, path: &Path, bits: u32) -> bool {
         let Ok(meta) = std::fs::metadata(path) else { return true };
         let granted = match meta.mode() {
@@ -152,14 +154,16 @@ impl ServiceUser {
     }
 }
 
-/// Returns problem and remedy of a file that the systemd unit hides from the service (`ProtectHome=`, `PrivateTmp=`).
+/// Returns problem and remedy of a file in a folder that the systemd unit hides from the service (`ProtectHome=`,
+/// `PrivateTmp=`).
 fn hidden_by_unit(path: &Path) -> Option<(String, String)> {
     let hidden = HIDDEN_FOLDERS.iter().find(|folder| path.starts_with(folder))?;
     let what = format!("the systemd unit hides {hidden} from the service");
     Some((what, String::from("move the file below /etc/callspan or /usr/local/bin")))
 }
 
-/// Returns the program that a simple command runs; `None` if only a shell can find it.
+/// Returns the program that a simple command runs, i.e. its first word; `None` for commands that only a shell can take
+/// apart.
 fn program_of(command: &str) -> Option<&str> {
     let is_assignment =
         |word: &str| word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.contains('/'));
@@ -169,8 +173,7 @@ fn program_of(command: &str) -> Option<&str> {
     (is_plain && !SHELL_WORDS.contains(&word)).then_some(word)
 }
 
-/// Checks with the shell whether it can parse a command, without running the command. Returns true if there is no
-/// shell.
+/// Returns whether the shell can parse a command, without running it. True if there is no shell to ask.
 fn is_shell_syntax(command: &str) -> bool {
     let null = Stdio::null;
     let asked =
@@ -195,22 +198,22 @@ fn wrong_interpreter(path: &Path) -> Option<(String, String)> {
         .then(|| (what, String::from("install it, or mend the first line of the script")))
 }
 
-/// Value of `User=` in deploy/callspan.service.
+/// User of the service, as `User=` in deploy/callspan.service names it.
 const SERVICE_USER: &str = "callspan";
-/// Name by which libpcap captures on all interfaces.
+/// Interface name that means all interfaces to libpcap.
 const ANY_INTERFACE: &str = "any";
-/// Mode bit that allows entering a folder.
+/// Bit of a file mode that allows entering a folder.
 const MODE_ENTER: u32 = 0o1;
-/// Mode bit that allows reading a file.
+/// Bit of a file mode that allows reading a file.
 const MODE_READ: u32 = 0o4;
 /// Folders in the `PATH` of systemd services (systemd.exec(5)).
 const SERVICE_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// Folders that deploy/callspan.service hides from the service or replaces by empty ones.
 const HIDDEN_FOLDERS: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
-/// Commands that are built into the shell.
+/// Commands that are built into the shell, so that no program of this name is needed.
 const SHELL_WORDS: [&str; 20] = [
     "[", ":", ".", "!", "if", "case", "for", "while", "until", "cd", "echo", "eval", "exec", "export", "printf",
     "read", "set", "test", "trap", "umask",
 ];
-/// Maximum number of bytes read of a script's first line. Linux reads 256.
+/// Maximum number of bytes read of a script's first line. Linux reads at most 256.
 const MAX_INTERPRETER_LINE: u64 = 256;

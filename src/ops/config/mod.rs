@@ -24,28 +24,28 @@ pub(crate) mod value;
 
 pub(crate) use finding::{ConfigError, ConfigFinding};
 
-/// Everything that can be configured.
+/// Everything that can be configured, with one field for each module.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// `[capture]`.
+    /// Values of the section `[capture]`.
     pub capture: crate::capture::config::Config,
-    /// `[calls]`, `[numbers]`, `[[rules]]` and `recording.start`.
+    /// Values of the sections `[calls]`, `[numbers]` and `[[rules]]`, and of `recording.start`.
     pub call: crate::call::config::Config,
-    /// `[spool]`.
+    /// Values of the section `[spool]`.
     pub spool: crate::spool::config::Config,
-    /// `[recording]`.
+    /// Values of the section `[recording]`.
     pub recording: crate::recording::config::Config,
-    /// `[state]`.
+    /// Values of the section `[state]`.
     pub journal: crate::journal::config::Config,
-    /// `[pyrus]`; `security_key` contains the key, from any of its sources.
+    /// Values of the section `[pyrus]`. `security_key` contains the key, wherever it was configured.
     pub pyrus: crate::pyrus::config::Config,
-    /// `[alerts]`.
+    /// Values of the section `[alerts]`.
     pub alerts: super::alerts::Config,
-    /// `[archive]`.
+    /// Values of the section `[archive]`.
     pub archive: crate::central::config::Config,
-    /// `[console]`.
+    /// Values of the section `[console]`.
     pub console: ConsoleConfig,
-    /// `[log]`.
+    /// Values of the section `[log]`.
     pub log: LogConfig,
     /// The file that was loaded, as an absolute path, so that commands that the console starts can load it, too.
     pub file: Option<PathBuf>,
@@ -73,24 +73,25 @@ pub struct ConsoleConfig {
     pub metrics_listen: Option<SocketAddr>,
     /// URL under which users reach the console through a proxy with TLS, without a slash at its end.
     pub public_url: Option<String>,
-    /// Path of the certificate chain in PEM; `None` if the console is to make a certificate itself when it needs one.
+    /// Path of the certificate chain in PEM. If `None`, the console makes a certificate itself when it needs one.
     pub certificate: Option<PathBuf>,
-    /// Path of the private key of the certificate in PEM.
+    /// Path of the private key of the certificate in PEM; `None` without a configured certificate.
     pub certificate_key: Option<PathBuf>,
-    /// A proxy that signs users in, so that the console does not ask for a password.
+    /// A proxy that signs users in, so that the console does not ask for a password. If `None`, the console signs users
+    /// in itself.
     pub trusted_proxy: Option<TrustedProxy>,
 }
 
-/// A proxy that signs users in and passes their name in an HTTP header.
+/// A proxy that signs users in and passes the user name to the console in an HTTP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxy {
-    /// IP address of the proxy.
+    /// IP address from which the proxy connects. Only requests from this address are trusted.
     pub address: std::net::IpAddr,
     /// Name of the HTTP header with the user name, lower case.
     pub header: String,
 }
 
-/// The command for which the configuration is loaded. It decides which keys are required.
+/// The command that needs the configuration. It decides which keys are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigPurpose {
     /// For `replay`: no key is required, and nothing is delivered.
@@ -110,14 +111,14 @@ pub(crate) enum ConfigPurpose {
 /// Places outside of the configuration file that may hold the security key of Pyrus.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SecretSources {
-    /// Value of the environment variable `CALLSPAN_PYRUS_SECURITY_KEY`.
+    /// Value of the environment variable `CALLSPAN_PYRUS_SECURITY_KEY`; `None` if it is not set.
     pub(crate) key_from_environment: Option<SecretString>,
-    /// Folder of systemd credentials, from `CREDENTIALS_DIRECTORY`.
+    /// Folder in which systemd puts credentials for the service (`CREDENTIALS_DIRECTORY`); `None` outside systemd.
     pub(crate) credentials_dir: Option<PathBuf>,
 }
 
 impl SecretSources {
-    /// Returns the places that the environment of this process names.
+    /// Returns the places that the environment variables of this process name.
     pub(crate) fn of_process() -> Self {
         Self {
             key_from_environment: std::env::var(secret::ENVIRONMENT_KEY).ok().map(SecretString::from),
@@ -176,8 +177,8 @@ impl Config {
         Self::default()
     }
 
-    /// Returns the error that `replay --deliver` shows without a file. It lists the missing keys, because login and
-    /// account have no default.
+    /// Returns the error that `replay --deliver` shows when it has no configuration file. The error lists the missing
+    /// keys, because login and account have no default.
     ///
     /// # Errors
     /// Always fails.

@@ -8,7 +8,8 @@ use super::raw::RawConfig;
 use super::reference::sample_text;
 use super::{Config, ConfigPurpose};
 
-/// Returns true for the example values of the reference and of manuals. They are never a real login, key or account.
+/// Returns whether a value is an example of the reference or of manuals. Such a value is never a real login, key or
+/// account.
 pub(crate) fn is_placeholder(key: &str, value: &str) -> bool {
     let value = value.trim();
     let lower = value.to_lowercase();
@@ -33,7 +34,7 @@ pub(crate) fn check(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigF
     }
 }
 
-/// A problem: section, key, description and remedy.
+/// A problem of plausibility: section, key, description and remedy.
 type PlausibilityProblem = (&'static str, &'static str, String, String);
 
 fn problem(section: &'static str, key: &'static str, what: impl Into<String>, remedy: &str) -> PlausibilityProblem {
@@ -88,8 +89,8 @@ fn folder_used_twice(config: &Config) -> Option<PlausibilityProblem> {
     Some(problem(key, "dir", what, "give spool, state and recording a folder each"))
 }
 
-/// Returns problem and remedy of a relative path, because its meaning depends on the folder in which callspan is
-/// started.
+/// Returns problem and remedy of a relative path; `None` for an absolute path. A relative path depends on the folder in
+/// which callspan is started.
 pub(crate) fn relative(path: &Path) -> Option<(String, String)> {
     if path.is_absolute() {
         return None;
@@ -128,7 +129,7 @@ pub(crate) fn placeholders(config: &Config, raw: &RawConfig, purpose: ConfigPurp
     }
 }
 
-/// Words that stand for a value in manuals and examples (placeholders), in lower case.
+/// Words that manuals and examples put in the place of a value (placeholders), in lower case.
 const PLACEHOLDERS: [&str; 13] = [
     "bot@example.com",
     "user@example.com",

@@ -13,27 +13,27 @@ use super::finding::ConfigFinding;
 use super::keys::{ConfigKey, KEYS, KeyKind, SECTIONS};
 use super::value;
 
-/// A value of the kind that its key accepts.
+/// A value of a configuration key, after the check that it has the right kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigValue {
-    /// A text. Its form depends on the kind of the key.
+    /// A text. The kind of the key decides which texts are valid.
     Text(String),
-    /// `true` or `false`.
+    /// A value `true` or `false`.
     Switch(bool),
     /// A whole number.
     Number(u64),
-    /// A list of texts.
+    /// A list of texts, each checked on its own.
     Texts(Vec<String>),
-    /// A list of numbers.
+    /// A list of whole numbers.
     Numbers(Vec<u64>),
-    /// A list of lists of IP addresses.
+    /// A list of lists of IP addresses. The addresses of an inner list belong to one machine.
     AddressGroups(Vec<Vec<IpAddr>>),
 }
 
 /// A value and its line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GivenValue {
-    /// The value as it was parsed.
+    /// The value, converted to the kind that its key needs.
     pub(crate) value: ConfigValue,
     /// Line in the file, counted from 1.
     pub(crate) line: usize,
@@ -42,14 +42,14 @@ pub(crate) struct GivenValue {
 /// The values of one section or of one rule, by the name of the key.
 pub(crate) type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 
-/// One entry of `[[rules]]`.
+/// One entry of `[[rules]]`, the rules that decide which calls are recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawRule {
-    /// Line of the rule's header.
+    /// Line of the header `[[rules]]` of this rule, counted from 1.
     pub(crate) line: usize,
     /// Valid values of the rule, by the name of the key.
     pub(crate) group: ConfigGroup,
-    /// Number of keys that the rule has in the file, valid or not.
+    /// Number of keys that the rule has in the file, with those that are invalid.
     pub(crate) given: usize,
     /// Whether the rule has the key `action`, valid or not.
     pub(crate) has_action: bool,
@@ -58,18 +58,18 @@ pub(crate) struct RawRule {
 /// The content of a configuration file: the valid values of all sections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawConfig {
-    /// Valid values by section.
+    /// Valid values of each section, by the name of the section.
     pub(crate) sections: BTreeMap<&'static str, ConfigGroup>,
-    /// Line of the header of each section.
+    /// Line of the header of each section, counted from 1.
     pub(crate) section_lines: BTreeMap<&'static str, usize>,
-    /// Entries of `[[rules]]`.
+    /// Entries of `[[rules]]`, in the order of the file.
     pub(crate) rules: Vec<RawRule>,
     /// Entries of `[pyrus.mappings]`: field code in Pyrus, name of the SIP header, and line.
     pub(crate) mappings: Vec<(String, String, usize)>,
 }
 
 impl RawConfig {
-    /// Returns the value of a key, if the file has it.
+    /// Returns the value of a key; `None` if the file does not set it or its value is wrong.
     pub(crate) fn get(&self, section: &str, name: &str) -> Option<&GivenValue> {
         self.sections.get(section)?.get(name)
     }
@@ -173,8 +173,8 @@ impl RawReader<'_, '_> {
 
     fn rules(&mut self, rules: &DeArray<'_>, at: usize) {
         for rule in rules.iter() {
-            // The parser reports the span of an entry in an array of tables as the span of its header. The line is
-            // corrected if a later one is known.
+            // For an entry of an array of tables, the parser reports the span of its first header. If a later line is
+            // known, it is used.
             let line = self.line(&rule.span()).max(at);
             match rule.get_ref() {
                 DeValue::Table(table) => {
@@ -252,14 +252,14 @@ fn shown_name(name: &str) -> &str {
     if is_word { name } else { "…" }
 }
 
-/// Longest key name that is shown, bytes: longer than the longest valid name.
+/// Maximum length of a key name that an error message shows, bytes. It is longer than the longest valid name.
 const MAX_NAME: usize = 40;
 
 fn section_of(name: &str) -> Option<&'static str> {
     SECTIONS.iter().map(|(section, _)| *section).find(|s| *s == name)
 }
 
-/// Returns the section that has a key of this name, if exactly one section has.
+/// Returns the only section that has a key of this name; `None` if no section or several have it.
 fn home_of(name: &str) -> Option<&'static str> {
     let mut homes =
         KEYS.iter().filter(|k| k.name == name && k.kind != KeyKind::Mappings).map(|k: &ConfigKey| k.section);
@@ -267,7 +267,7 @@ fn home_of(name: &str) -> Option<&'static str> {
     homes.next().is_none().then_some(first)
 }
 
-/// Returns the known name that is most similar to `given`, if `given` may be a misspelling of it.
+/// Returns the known name that is most similar to `given`; `None` if none is similar enough to be meant.
 pub(crate) fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let given = given.to_lowercase();
     known

@@ -46,7 +46,7 @@ fn entry(text: &mut String, key: &ConfigKey) {
     }
 }
 
-/// Returns an example value for a key without default.
+/// Returns a value that shows the form of a key that has no default.
 fn sample(key: &ConfigKey) -> &'static str {
     match (key.section, key.name) {
         ("pyrus", "login") => "\"bot@00000000-0000-0000-0000-000000000000\"",

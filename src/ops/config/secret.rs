@@ -11,7 +11,7 @@ use super::finding::{ConfigFinding, io_reason};
 use super::raw::{ConfigValue, RawConfig};
 use crate::pyrus::config::Config;
 
-/// Name of the environment variable that may hold the security key.
+/// Name of the environment variable that can hold the security key.
 pub(crate) const ENVIRONMENT_KEY: &str = "CALLSPAN_PYRUS_SECURITY_KEY";
 /// Name of the systemd credential that may hold the security key.
 pub(crate) const CREDENTIAL: &str = "pyrus_security_key";
@@ -102,7 +102,7 @@ fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<Con
 /// Reads a file with the security key, at most one byte more than a key may have. Refuses a pipe or a device, because
 /// reading it may never end.
 fn read_key(path: &Path) -> io::Result<String> {
-    // With this flag, opening a pipe for reading does not wait for a writer.
+    // With this flag, opening a named pipe for reading does not wait for a writer.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     if file.metadata()?.is_dir() {
@@ -120,5 +120,5 @@ fn world_readable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o004 != 0)
 }
 
-/// Largest accepted key file, bytes. Keys of Pyrus have fewer than 100 characters.
+/// Maximum size of a key file, bytes. Keys of Pyrus have fewer than 100 characters.
 const MAX_KEY_BYTES: usize = 4096;

@@ -15,11 +15,11 @@ use crate::recording::encrypt::{AgeRecipient, RecipientError};
 /// Reason why a configuration key does not accept a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ValueProblem {
-    /// Description of the problem.
+    /// Description of the problem, without the text of a secret.
     pub(crate) what: String,
     /// Description how to solve the problem.
     pub(crate) remedy: String,
-    /// Byte range in the file of the wrong entry of a list; `None` if the whole value is wrong.
+    /// Byte range in the file of the wrong entry of a list. `None` if the whole value is wrong.
     pub(crate) span: Option<Range<usize>>,
 }
 
@@ -29,8 +29,8 @@ impl ValueProblem {
     }
 }
 
-/// Checks and converts the value of a key. Every wrong entry of a list has an error of its own. No error contains the
-/// text of a secret.
+/// Checks and converts the value of a key. Each wrong entry of a list gives an error. No error contains the text of a
+/// secret.
 pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, Vec<ValueProblem>> {
     match key.kind {
         KeyKind::Numbers(least, most) => {
@@ -78,13 +78,13 @@ fn single(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProb
     text(key, value).and_then(|t| checked(key, t, check)).map(ConfigValue::Text)
 }
 
-/// Returns the NAME in `header:NAME`; `None` for a text of another form.
+/// Returns NAME if the text has the form `header:NAME`; `None` otherwise.
 pub(crate) fn header_source(text: &str) -> Option<&str> {
     let name = text.strip_prefix("header:")?.trim();
     is_header_name(name).then_some(name)
 }
 
-/// Parses one entry of a list of number sources.
+/// Parses one source of a phone number: `header:NAME`, `from`, `to` or `request_uri`.
 pub(crate) fn number_source(text: &str) -> Option<NumberSource> {
     match text {
         "from" => Some(NumberSource::From),
@@ -150,7 +150,7 @@ fn texts(
     each(key, value, "a list of texts, for example [\"one\", \"two\"]", convert).map(ConfigValue::Texts)
 }
 
-/// Converts a text or a list of texts to a list.
+/// Converts a single text to a list with one entry, and a list of texts to a list.
 fn one_or_more(
     key: &ConfigKey,
     value: &DeValue<'_>,
@@ -215,7 +215,8 @@ fn number(key: &ConfigKey, value: &DeValue<'_>, least: u64, most: u64) -> Result
     }
 }
 
-/// Parses a TOML integer, which may be negative or hexadecimal; returns `None` if it does not fit.
+/// Parses a TOML integer, which may be negative or hexadecimal. Returns `None` if it does not fit into an unsigned
+/// 64-bit number.
 fn parse(given: &DeInteger<'_>) -> Option<u64> {
     let digits = given.as_str().trim_start_matches('+');
     u64::from_str_radix(digits, given.radix()).ok()
@@ -429,5 +430,5 @@ fn is_loopback(url: &reqwest::Url) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Maximum number of lists in `calls.pbx_addresses`: more than the machines of any site.
+/// Maximum number of lists in `calls.pbx_addresses`, i.e. of machines with several addresses. No site has more.
 const MAX_MACHINES: usize = 64;

@@ -23,51 +23,53 @@ use crate::time::Timestamp;
 pub(crate) struct CallTally {
     /// Number of calls, including those still in progress at the end of the observation.
     pub(crate) all: u64,
-    /// Answered calls that lasted long enough to expect audio.
+    /// Number of answered calls that lasted long enough to expect audio.
     pub(crate) talked: u64,
-    /// Answered calls that ended too early to expect media.
+    /// Number of answered calls that ended too early to expect media.
     pub(crate) short: u64,
-    /// Answered calls that became a fax: no audio is expected.
+    /// Number of answered calls that became a fax, so that no audio is expected.
     pub(crate) faxes: u64,
-    /// Answered calls that had RTP, but no RTP that a recording would contain.
+    /// Number of answered calls with RTP, of which a recording would contain no sound, e.g. because it is encrypted.
     pub(crate) unheard: u64,
-    /// Answered calls with audio on both sides.
+    /// Number of answered calls with audio on both sides.
     pub(crate) both_sides: u64,
-    /// Answered calls with audio on one side only.
+    /// Number of answered calls with audio on one side only.
     pub(crate) one_side: u64,
-    /// Answered calls without any RTP.
+    /// Number of answered calls without any RTP.
     pub(crate) silent: u64,
-    /// Calls counted in `silent` that had media between their hosts, but at other addresses than the SDP announced.
+    /// Number of calls in `silent` that had media between their hosts, but at other addresses than the SDP announced.
+    /// Address translation (NAT) causes this.
     pub(crate) behind_nat: u64,
-    /// SRTP streams with keys in the signalling.
+    /// Number of SRTP streams with keys in the signalling (SDES).
     pub(crate) with_keys: u64,
-    /// SRTP streams with keys agreed over DTLS.
+    /// Number of SRTP streams with keys agreed over DTLS.
     pub(crate) dtls: u64,
-    /// Streams of ZRTP, a key agreement within the media stream.
+    /// Number of streams with ZRTP, a key agreement within the media stream.
     pub(crate) zrtp: u64,
-    /// SRTP streams with keys that the mirror port did not show.
+    /// Number of SRTP streams with keys that the mirror port did not show.
     pub(crate) no_keys: u64,
-    /// The streams counted in `no_keys` that may still get keys, because their SDP answer has not been seen yet.
+    /// The streams in `no_keys` that may still get keys, because their SDP answer was not captured yet. Each is named
+    /// by its leg and its number in the leg.
     pub(super) keyless: BTreeSet<(LegId, u32)>,
-    /// Number of streams by encoding name, for encodings without a decoder.
+    /// Number of streams for each codec without a decoder, by encoding name.
     pub(crate) unknown_codecs: BTreeMap<String, u64>,
     /// Streams of the legs in progress. The position in the list is the number of the stream in its leg.
     pub(super) legs: HashMap<LegId, Vec<TalliedStream>>,
 }
 
-/// A stream of a leg in progress.
+/// A stream of a leg in progress, as far as its packets must be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TalliedStream {
     flow: (Endpoint, Endpoint, Ssrc),
     side: Side,
-    /// Bit n is set if payload type n is audio with a decoder.
+    /// Payload types that carry audio which callspan can decode: bit n is set for payload type n.
     sound: u128,
     is_encrypted: bool,
     heard: u64,
 }
 
 impl CallTally {
-    /// Counts an event of the engine.
+    /// Counts an event of the engine, e.g. the end of a call.
     pub(crate) fn handle_event(&mut self, event: &CallEvent) {
         let CallEvent::Ended(ended) = event else { return };
         self.all += 1;
@@ -93,7 +95,7 @@ impl CallTally {
         }
     }
 
-    /// Returns true if a side had audio in the leg that a recording would use.
+    /// Returns whether a side had audio in the leg that a recording would take its sound from.
     fn is_heard(&self, ended: &EndedCall, side: Side) -> bool {
         let streams = ended.legs.first().and_then(|leg| self.legs.get(&leg.leg)).into_iter().flatten();
         streams.filter(|s| s.side == side).map(|s| s.heard).sum::<u64>() >= MIN_HEARD
@@ -187,7 +189,7 @@ impl LegSink for CallTally {
     }
 }
 
-/// Returns true if packets of this format contain audio that can be decoded. Redundant audio (RFC 2198) counts;
+/// Returns whether packets of this format contain audio that can be decoded. Redundant audio (RFC 2198) counts;
 /// telephone-events and comfort noise do not.
 fn is_sound(format: &PayloadFormat) -> bool {
     match format.codec() {
@@ -197,7 +199,7 @@ fn is_sound(format: &PayloadFormat) -> bool {
     }
 }
 
-/// Returns true if the call lasted long enough after the answer to expect media.
+/// Returns whether the call lasted long enough after the answer to expect media.
 fn talked(ended: &EndedCall) -> bool {
     let record = &ended.record;
     match (record.answered_at, record.ended_at) {
@@ -206,11 +208,13 @@ fn talked(ended: &EndedCall) -> bool {
     }
 }
 
-/// Time after the answer within which media must begin. Usually media begins within some hundred milliseconds.
+/// Time after the answer within which media must begin. Usually media begins within a few hundred milliseconds.
 const TALK: Duration = Duration::from_secs(2);
-/// Minimum number of packets with which a side counts as heard: 200 ms of 20 ms packets. Fewer may be sent by mistake.
+/// Minimum number of packets with audio for a side to count as heard: 200 ms at 20 ms a packet. Fewer can be sent by
+/// mistake.
 const MIN_HEARD: u64 = 10;
-/// Maximum number of encoding names that are counted, because an SDP can invent any number of names.
+/// Maximum number of encoding names that are counted. The bound is needed because an SDP can invent any number of
+/// names.
 const MAX_CODECS: usize = 32;
-/// Maximum number of characters kept of an encoding name; longer than any registered name.
+/// Maximum number of characters kept of an encoding name. No registered name is longer.
 const MAX_NAME: usize = 24;

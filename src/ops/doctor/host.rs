@@ -1,35 +1,35 @@
 //! State of this machine's network interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the
-//! machine; the functions that parse the results have no side effects.
+//! machine; the functions that parse the answers only read text.
 
 use std::process::Command;
 
 /// State of a network interface. `None` means that Linux did not report a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostInterface {
-    /// Name of the interface.
+    /// Name of the network interface, e.g. `eth1`.
     pub(crate) name: String,
-    /// Largest IP packet (MTU), bytes.
+    /// Largest IP packet that the interface sends without fragmentation (MTU), bytes.
     pub(crate) mtu: Option<u32>,
     /// Whether the cable is connected and the link is up.
     pub(crate) has_carrier: Option<bool>,
-    /// Active offload features of the card that merge packets.
+    /// Active offload features of the card that merge packets into longer packets.
     pub(crate) joining: Vec<OffloadFeature>,
-    /// Whether the program `ethtool` could be used.
+    /// Whether the program `ethtool` answered about this interface.
     pub(crate) ethtool: EthtoolAnswer,
-    /// Size of the card's receive ring, frames: current and maximum.
+    /// Size of the card's receive ring in frames: current size, and maximum size.
     pub(crate) ring: Option<(u32, u32)>,
-    /// Frames lost since the interface was set up.
+    /// Frames that the card lost since the interface was set up.
     pub(crate) losses: CardLosses,
 }
 
 /// Outcome of running the program `ethtool`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum EthtoolAnswer {
-    /// `ethtool` reported values.
+    /// `ethtool` reported values for the interface.
     Answered,
     /// `ethtool` is not installed.
     Missing,
-    /// `ethtool` does not support this interface.
+    /// `ethtool` is installed, but does not support this interface.
     #[default]
     Silent,
 }
@@ -46,9 +46,9 @@ pub(crate) struct OffloadFeature {
 /// Frames that the network card or its driver lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CardLosses {
-    /// Frames lost because the card's receive ring was full.
+    /// Number of frames lost because the card's receive ring was full.
     pub(crate) no_room: u64,
-    /// Frames damaged on the cable, e.g. with a wrong checksum.
+    /// Number of frames damaged on the cable, e.g. with a wrong checksum.
     pub(crate) damaged: u64,
 }
 
@@ -64,7 +64,7 @@ pub(crate) enum HostClock {
 }
 
 impl HostInterface {
-    /// Queries this machine for the state of an interface.
+    /// Queries this machine for the state of the interface with this name.
     pub(crate) fn ask(name: &str) -> Self {
         let mut interface = Self {
             name: name.to_owned(),
@@ -84,7 +84,7 @@ impl HostInterface {
         interface
     }
 
-    /// Returns this state with the lost frames reduced to those lost since `before`.
+    /// Returns this state, in which only frames count as lost that were lost since the state `before`.
     #[must_use]
     pub(crate) fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
@@ -108,7 +108,7 @@ impl CardLosses {
 }
 
 impl HostClock {
-    /// Queries the kernel for the state of the clock.
+    /// Queries the kernel whether the clock is synchronised.
     #[expect(unsafe_code, reason = "adjtimex(2) has no safe form in std")]
     pub(crate) fn ask() -> Self {
         // SAFETY: timex is a plain C struct of integers, for which all zeroes is a value; with `modes` 0 the call
@@ -126,7 +126,7 @@ impl HostClock {
     }
 }
 
-/// Parses the output of `ethtool -k`. Returns the active offload features that merge packets.
+/// Returns the active offload features that merge packets, parsed from the output of `ethtool -k`.
 pub(crate) fn joining(text: &str) -> Vec<OffloadFeature> {
     let is_on = |line: &str, feature: &str| {
         let value = line.trim().strip_prefix(feature)?.strip_prefix(':')?.trim();
@@ -139,7 +139,7 @@ pub(crate) fn joining(text: &str) -> Vec<OffloadFeature> {
     FEATURES.iter().filter_map(find).collect()
 }
 
-/// Parses the output of `ethtool -g`. Returns the current and the largest size of the receive ring, frames.
+/// Returns the current and the maximum size of the receive ring in frames, parsed from the output of `ethtool -g`.
 pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
     // "RX:" appears under "Pre-set maximums" and again under "Current hardware settings".
     let mut values = text.lines().filter_map(|line| line.trim().strip_prefix("RX:")?.trim().parse().ok());
@@ -147,7 +147,7 @@ pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
     Some((now, most))
 }
 
-/// Reads a value about an interface from `/sys/class/net`.
+/// Reads a value about an interface from `/sys/class/net`. Returns `None` if it is missing or unreadable.
 fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
     // A slash in the interface name would lead to another path, so such a name is refused.
     if interface.contains('/') {
@@ -181,7 +181,7 @@ const FEATURES: [(&str, &str); 5] = [
 mod tests {
     use super::*;
 
-    /// Excerpt of `ethtool -k` for an Intel i350.
+    /// Excerpt of the output of `ethtool -k` for an Intel i350 network card.
     const INTEL: &str = "Features for eth1:
 rx-checksumming: on
 tcp-segmentation-offload: on
@@ -194,7 +194,8 @@ rx-gro-hw: off [fixed]
 rx-gro-list: off
 rx-udp-gro-forwarding: off
 ";
-    /// `ethtool -k` for a Broadcom NetXtreme-E with hardware GRO, and with LRO that cannot be switched off.
+    /// Output of `ethtool -k` for a Broadcom NetXtreme-E card with hardware GRO, and with LRO that cannot be switched
+    /// off.
     const BROADCOM: &str = "Features for eno1:
 generic-receive-offload: on
 large-receive-offload: on [fixed]

@@ -22,7 +22,7 @@ mod rules;
 pub(crate) mod russian;
 pub(crate) mod traffic;
 
-/// Severity of a finding. The worst comes first.
+/// Severity of a finding, from the worst to the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FindingSeverity {
@@ -30,7 +30,7 @@ pub(crate) enum FindingSeverity {
     Problem,
     /// Calls may be lost or damaged.
     Warning,
-    /// Information; nothing has to be done.
+    /// The finding is only information; nothing has to be done.
     Note,
 }
 
@@ -39,31 +39,31 @@ pub(crate) enum FindingSeverity {
 pub(crate) struct DoctorFinding {
     /// Severity of the finding.
     pub(crate) severity: FindingSeverity,
-    /// Name of the finding for scripts. It stays the same between versions.
+    /// Name of the finding for scripts, e.g. `no_voip`. It stays the same between versions.
     pub(crate) kind: &'static str,
-    /// Description with the counts.
+    /// Description of the problem, with the counts that show it.
     pub(crate) what: String,
-    /// Explanation what the finding means and how to solve the problem; empty if nothing has to be done.
+    /// Explanation of what the finding means and how to solve the problem; empty if nothing has to be done.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) remedy: String,
-    /// Commands to run, in this order; may be empty.
+    /// Commands to run in this order; empty if no command solves the problem.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) commands: Vec<String>,
 }
 
-/// What was observed: interfaces or files.
+/// The observed traffic: that of network interfaces or of capture files.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ObservedSource {
-    /// Live network interfaces.
+    /// Traffic of network interfaces, captured live.
     Live {
         /// State of the interfaces, in the order of the configuration.
         interfaces: Vec<host::HostInterface>,
-        /// The clock of this machine.
+        /// Whether the clock of this machine is synchronised.
         clock: host::HostClock,
-        /// Value of `capture.buffer_mib`, in MiB.
+        /// Size of the capture buffer (`capture.buffer_mib`), MiB.
         buffer_mib: u32,
     },
-    /// Capture files.
+    /// Traffic read from capture files.
     Files,
 }
 
@@ -72,17 +72,17 @@ pub(crate) enum ObservedSource {
 pub(crate) struct Observation {
     /// Whether interfaces or files were observed.
     pub(crate) subject: ObservedSource,
-    /// Names of the interfaces or files.
+    /// Names of the observed interfaces or files.
     pub(crate) source: String,
-    /// Capture time of the first event.
+    /// Capture time of the first event; `None` if nothing was captured.
     pub(crate) first_at: Option<Timestamp>,
-    /// Length of the observation: seconds from the first to the last event.
+    /// Duration of the observation: seconds from the first to the last event.
     pub(crate) seconds: f64,
-    /// Counters of the source.
+    /// Counters of the capture source: frames read and lost.
     pub(crate) capture: CaptureCounters,
-    /// Counters of the decoder.
+    /// Counters of the decoder: tunnels, fragments, copies and unreadable frames.
     pub(crate) decode: decode::DecodeCounters,
-    /// Counters of the engine.
+    /// Counters of the engine: calls, messages and packets.
     pub(crate) engine: engine::EngineCounters,
     /// Counts of datagrams and RTP streams.
     pub(crate) traffic: traffic::TrafficSummary,
@@ -90,15 +90,15 @@ pub(crate) struct Observation {
     pub(crate) calls: calls::CallTally,
     /// Pairs of IP addresses that belong to one machine, as calls showed.
     pub(crate) machines: Vec<MachinePair>,
-    /// Counters of each network interface; empty for files.
+    /// Counters of each network interface. Empty if files were observed.
     pub(crate) taps: Vec<super::taps::TapReport>,
-    /// Warnings of the capture source.
+    /// Warnings of the capture source, as sentences.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Observation {
-    /// Returns the name of the interface for suggested commands: the first observed interface, or an example name if
-    /// files were observed.
+    /// Returns an interface name for suggested commands: the first observed interface, or an example if files were
+    /// observed.
     fn interface(&self) -> &str {
         match &self.subject {
             ObservedSource::Live { interfaces, .. } => {
@@ -142,7 +142,8 @@ impl DoctorFinding {
     }
 }
 
-/// Interface name in suggested commands if a capture file was observed, because its interface is unknown.
+/// Example of an interface name. Suggested commands use it if a capture file was observed, because its interface is
+/// unknown.
 const EXAMPLE_INTERFACE: &str = "eth1";
 
 #[cfg(test)]

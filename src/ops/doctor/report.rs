@@ -15,9 +15,9 @@ use crate::call::phrasebook::TextLanguage;
 pub(crate) struct DoctorReport<'a> {
     /// Names of the examined capture interfaces or capture files.
     pub(crate) source: &'a str,
-    /// Length of the observation in seconds; for a file, from its first to its last frame.
+    /// Duration of the observation in seconds; for a file, from its first to its last frame.
     pub(crate) seconds: f64,
-    /// True if neither a problem nor a warning was found.
+    /// Whether neither a problem nor a warning was found.
     pub(crate) healthy: bool,
     /// The most important counters of the observation.
     pub(crate) counts: ReportCounts,
@@ -33,19 +33,19 @@ pub(crate) struct DoctorReport<'a> {
 pub(crate) struct ReportCounts {
     /// Number of captured frames.
     pub(crate) frames: u64,
-    /// Frames that this machine lost.
+    /// Number of frames that the kernel or the network card of this machine lost.
     pub(crate) frames_lost_here: u64,
-    /// SIP messages that were parsed.
+    /// Number of SIP messages that were parsed.
     pub(crate) sip_messages: u64,
-    /// RTP streams, of known calls or not.
+    /// Number of RTP streams, whether or not they belong to a known call.
     pub(crate) rtp_streams: u64,
     /// Number of RTP packets of these streams. The same packet delivered twice counts once.
     pub(crate) rtp_packets: u64,
-    /// RTP packets missing in these streams, by their sequence numbers.
+    /// Number of RTP packets missing in these streams, judged by their sequence numbers.
     pub(crate) rtp_lost: u64,
-    /// Number of packets that the mirror port delivered again (copies), RTP and others.
+    /// Number of packets that the mirror port delivered again, RTP and others.
     pub(crate) duplicates: u64,
-    /// Number of calls.
+    /// Number of calls, answered or not.
     pub(crate) calls: u64,
     /// Number of answered calls that lasted long enough to expect audio.
     pub(crate) calls_answered: u64,

@@ -1,7 +1,7 @@
 //! Findings of the doctor in Russian. Commands are the same in every language.
 //!
 //! # Invariant
-//! Every sentence in the rules has a translation; a test reads their sources.
+//! Every sentence in the rules has a translation. A test compares the table with the sources of the rules.
 
 use crate::call::phrasebook::Phrasebook;
 
@@ -9,7 +9,7 @@ use crate::call::phrasebook::Phrasebook;
 pub(crate) const FINDINGS: Phrasebook =
     Phrasebook { sentences: &[FINDING_SENTENCES], phrases: &[FINDING_PHRASES], nouns: FINDING_NOUNS };
 
-/// Nouns that findings count.
+/// Russian forms of the nouns that findings count: for 1, for 2 to 4, and for 5 and more.
 pub(crate) const FINDING_NOUNS: &[(&str, [&str; 3])] = &[
     ("frame", ["кадр", "кадра", "кадров"]),
     ("packet", ["пакет", "пакета", "пакетов"]),
@@ -31,7 +31,7 @@ pub(crate) const FINDING_NOUNS: &[(&str, [&str; 3])] = &[
     ("piece", ["часть", "части", "частей"]),
 ];
 
-/// Sentences of findings and remedies.
+/// Russian texts for the sentences of findings and remedies.
 pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     (
         "{}: {} in {} s, {}, {}, {} ({} answered, {} heard on both sides), {} lost on this machine",
@@ -351,7 +351,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are inserted into findings.
+/// Russian texts for phrases that are inserted into findings.
 pub(crate) const FINDING_PHRASES: &[(&str, &str)] = &[
     ("healthy", "всё в порядке"),
     ("1 copy", "копий: 1"),
@@ -422,8 +422,8 @@ mod tests {
         }
     }
 
-    /// Searches the sources of the rules for texts. A string literal with four words or more is a finding, a remedy or
-    /// a part of one.
+    /// Searches the sources of the rules for string literals of four words or more. Each is a finding, a remedy or a
+    /// part of one, so the table must have it.
     #[test]
     fn every_finding_has_a_translation() {
         let sources = [
@@ -435,8 +435,8 @@ mod tests {
         assert_translated(&FINDINGS, (&sources, 80), 4, is_other);
     }
 
-    /// Returns true for commands, and for parts of sentences. The table has the complete sentences; tests of the rules
-    /// check those.
+    /// Returns whether a literal needs no translation of its own: it is a command or a part of a sentence. Other tests
+    /// check the complete sentences.
     fn is_other(literal: &str) -> bool {
         let first = literal.split(' ').next().unwrap_or_default();
         let programs = [

@@ -56,7 +56,7 @@ fn eth7() -> HostInterface {
     }
 }
 
-/// Returns the only finding about an observation.
+/// Returns the finding about an observation that must have exactly one.
 #[track_caller]
 fn only(look: &Observation) -> DoctorFinding {
     let findings = examined(look);
@@ -89,8 +89,8 @@ fn tap_without_calls_beside_one_with_calls_is_reported() {
     assert_eq!((finding.kind, finding.commands), ("silent_tap", vec![String::from("tcpdump -ni eth8 -c 5 udp")]));
     let text = report::text(&report::report(&look, &[]), TextLanguage::En);
     assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
-    // If neither interface shows a call, another finding reports it. If there is only one interface, the report has no
-    // line for it.
+    // If neither interface shows a call, another finding reports that. If there is only one interface, the report has
+    // no line for it.
     look.taps = vec![tap("eth7", 0), tap("eth8", 0)];
     assert!(kinds(&look).is_empty());
     look.taps = vec![tap("eth7", 990)];
@@ -150,7 +150,7 @@ fn kernel_drops_suggest_a_larger_ring_and_explain_the_gaps() {
     look.traffic.rtp_lost = 100;
     let finding = only(&look);
     assert_eq!((finding.kind, finding.severity), ("kernel_drops", FindingSeverity::Problem));
-    // The command sets four times the configured 64 MiB.
+    // The command sets `buffer_mib` to 256, four times the configured 64 MiB.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
     // The ring is already at its maximum, so no command is suggested.

@@ -14,19 +14,20 @@ use crate::net::{Endpoint, SequenceNumber, Ssrc};
 use crate::time::{RtpTime, Timestamp};
 use crate::{rtp, sip};
 
-/// Counts datagrams, and follows RTP streams and pairs of hosts.
+/// Counts datagrams, and remembers RTP streams and pairs of hosts to find gaps and missing directions.
 #[derive(Debug, Default)]
 pub(crate) struct TrafficMonitor {
     plain: DatagramCounts,
     streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
     last_at: Option<Timestamp>,
-    /// Start and length of the newest period of at least [`SILENCE`] without any datagram.
+    /// Start and length of the newest silence, i.e. a period of at least [`SILENCE`] without any datagram. `None` if
+    /// there was none.
     silence: Option<(Timestamp, Duration)>,
     step_ahead: Option<Duration>,
 }
 
-/// The counts so far.
+/// The counts that a [`TrafficMonitor`] has made so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrafficSummary {
     /// Counts of single datagrams.
@@ -42,39 +43,39 @@ pub(crate) struct TrafficSummary {
     /// Longest period without packets across which RTP sequence numbers and timestamps did not advance. The clock of
     /// the capturing machine was set forward by this time.
     pub(crate) step_ahead: Option<Duration>,
-    /// Pairs of hosts with signalling, and its directions.
+    /// Pairs of hosts that exchange signalling, and the directions that were captured.
     pub(crate) sip_ways: HostPairs,
-    /// Pairs of hosts with media, and its directions.
+    /// Pairs of hosts that exchange media, and the directions that were captured.
     pub(crate) rtp_ways: HostPairs,
 }
 
-/// Counts of single datagrams.
+/// Counts that need only one datagram at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DatagramCounts {
-    /// All datagrams.
+    /// Number of all datagrams.
     pub(crate) datagrams: u64,
-    /// Number of datagrams with less payload than was on the wire.
+    /// Number of datagrams that the capture truncated, so that payload is missing.
     pub(crate) cut: u64,
-    /// SIP messages in datagrams, and chunks of SIP over TCP or WebSocket.
+    /// Number of SIP messages in datagrams, and of chunks of SIP over TCP or WebSocket.
     pub(crate) sip: u64,
-    /// SIP messages in truncated datagrams.
+    /// Number of SIP messages in truncated datagrams.
     pub(crate) sip_cut: u64,
-    /// Number of datagrams that contain several RTP packets.
+    /// Number of datagrams with several RTP packets, which a network card or the kernel has merged.
     pub(crate) rtp_joined: u64,
-    /// RTCP packets.
+    /// Number of RTCP packets.
     pub(crate) rtcp: u64,
     /// Number of DTLS packets: key agreement for SRTP (RFC 5764).
     pub(crate) dtls: u64,
-    /// ZRTP packets (RFC 6189).
+    /// Number of ZRTP packets: key agreement for SRTP (RFC 6189).
     pub(crate) zrtp: u64,
     /// Number of packets that were not counted, because a table of RTP streams or pairs of hosts was full.
     pub(crate) not_followed: u64,
 }
 
-/// Pairs of hosts, and the directions seen between them.
+/// Counts of pairs of hosts by the directions that were captured between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostPairs {
-    /// Number of pairs with enough traffic to judge.
+    /// Number of pairs with enough traffic to judge their directions.
     pub(crate) pairs: u64,
     /// Number of these pairs with traffic in one direction only.
     pub(crate) one_way: u64,
@@ -82,13 +83,13 @@ pub(crate) struct HostPairs {
     pub(crate) example: Option<(IpAddr, IpAddr)>,
 }
 
-/// Counters of the RTP packets with one SSRC on one flow.
+/// Counters for the RTP packets with one SSRC from one endpoint to another.
 #[derive(Clone, Copy, Debug)]
 struct RtpFlow {
     newest: SequenceNumber,
     newest_at: Timestamp,
     newest_time: RtpTime,
-    /// Bit n is set if the packet n sequence numbers before the newest packet was seen.
+    /// Newest 64 sequence numbers: bit n is set if the packet n numbers before the newest packet was captured.
     window: u64,
     packets: u64,
     expected: u64,
@@ -206,7 +207,7 @@ impl TrafficMonitor {
 }
 
 impl HostPairs {
-    /// Returns true if there are pairs, and none has traffic in both directions.
+    /// Returns whether there are pairs of hosts, but none with traffic in both directions.
     pub(crate) const fn all_one_way(&self) -> bool {
         self.pairs > 0 && self.one_way == self.pairs
     }
@@ -217,8 +218,8 @@ impl RtpFlow {
         Self { newest: sequence, newest_at, newest_time, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
     }
 
-    /// Returns true if the packet after a silence continues the stream without a gap in sequence number and timestamp.
-    /// After a hold, the timestamp would have advanced.
+    /// Returns whether the packet after a silence continues the stream without a gap in sequence number and timestamp.
+    /// If the silence were a hold, the timestamp would have advanced.
     fn goes_on_with(&self, packet: &rtp::RtpPacket<'_>) -> bool {
         let ahead = packet.sequence.wrapping_sub(self.newest);
         let time_ahead = packet.time.0.wrapping_sub(self.newest_time.0);
@@ -288,27 +289,28 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
     ways
 }
 
-/// Minimum number of RTP packets for checking the directions of a pair: one second of 20 ms packets. Fewer may be the
-/// start or end of a call.
+/// Minimum number of RTP packets for judging the directions of a pair of hosts: one second at 20 ms a packet. Fewer can
+/// be the start or end of a call.
 const MIN_RTP: u64 = 50;
-/// Minimum number of SIP messages for checking the directions of a pair: INVITE, ACK and BYE of the shortest complete
-/// call.
+/// Minimum number of SIP messages for judging the directions of a pair of hosts: INVITE, ACK and BYE of the shortest
+/// complete call.
 const MIN_SIP: u64 = 3;
 /// Number of consecutive packets that form a stream. DNS packets, which can look like RTP, have no consecutive numbers.
 const MIN_STREAM: u64 = 10;
-/// Largest jump of the sequence number that counts as loss, packets: ten seconds of 20 ms packets. A larger jump is a
-/// restarted sender. RFC 3550 appendix A.1 accepts a minute, but a mirror that loses so much is reported by other
-/// findings.
+/// Maximum jump of the sequence number that counts as loss, packets: ten seconds at 20 ms a packet. A larger jump means
+/// that the sender restarted. RFC 3550 appendix A.1 accepts a minute, but other findings report a mirror that loses so
+/// much.
 const MAX_DROPOUT: i16 = 500;
-/// Shortest silence to examine. A mirror port with a call in progress shows packets at least once a minute.
+/// Minimum length of a silence that is examined. A mirror port with a call in progress shows packets at least once a
+/// minute.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Largest gap of sequence numbers, packets, with which a stream continues after a silence: one second of 20 ms
-/// packets.
+/// Maximum gap of sequence numbers with which a stream continues after a silence, packets: one second at 20 ms a
+/// packet.
 const GOES_ON: u16 = 50;
-/// Largest gap of RTP timestamps, ticks, with which a stream continues after a silence: 2 s at 48 kHz, 12 s at 8 kHz,
+/// Maximum gap of RTP timestamps with which a stream continues after a silence, ticks: 2 s at 48 kHz and 12 s at 8 kHz,
 /// both far below a minute.
 const GOES_ON_TIME: u32 = 96_000;
-/// Maximum number of streams that are followed: ten thousand calls with several SSRCs each, 80 bytes for each stream.
+/// Maximum number of streams that are followed, with 80 bytes for each: ten thousand calls with several SSRCs each.
 const MAX_STREAMS: usize = 65_536;
 /// Maximum number of pairs of hosts with signalling; a registrar of a large provider has that many.
 const MAX_PAIRS: usize = 65_536;
@@ -327,7 +329,7 @@ mod tests {
 
     #[test]
     fn copies_gaps_and_sequence_wrap_are_distinguished() {
-        // 65534 to 3 are six numbers across the wrap; 0 is missing and 65535 comes twice.
+        // Sequence numbers 65534 to 3 are six numbers across the wrap. Number 0 is missing and 65535 comes twice.
         let s = stream(&[65_534, 65_535, 65_535, 1, 2, 3]);
         assert_eq!((s.packets, s.expected, s.copies, s.jumps), (5, 6, 1, 0));
     }

@@ -12,13 +12,13 @@ pub struct NotifyConfig {
     pub appliance: String,
     /// Language of mail and Telegram. Webhooks are for programs and stay in English.
     pub(crate) language: TextLanguage,
-    /// Webhook for alarms.
+    /// Webhook that gets alarms; `None` if there is none.
     pub alarms: Option<WebhookConfig>,
-    /// Webhook for finished calls.
+    /// Webhook that gets finished calls; `None` if there is none.
     pub calls: Option<WebhookConfig>,
-    /// Mail server and addresses for alarms.
+    /// Mail server and addresses for alarms; `None` if no mail is sent.
     pub mail: Option<MailConfig>,
-    /// Telegram chat for alarms.
+    /// Telegram chat for alarms; `None` if none is configured.
     pub telegram: Option<TelegramConfig>,
 }
 
@@ -43,7 +43,7 @@ pub struct WebhookConfig {
 pub struct MailConfig {
     /// Server as `HOST:PORT`.
     pub server: String,
-    /// Encryption of the connection.
+    /// Encryption of the connection to the server.
     pub tls: MailTls,
     /// Address in the From header of the mail.
     pub from: String,
@@ -51,44 +51,45 @@ pub struct MailConfig {
     pub to: Vec<String>,
     /// Login name at the server; empty if no login is needed.
     pub login: String,
-    /// Password for the login.
+    /// Password for the login, or the file that contains it.
     pub password: NotifySecret,
 }
 
 /// Encryption of the connection to a mail server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MailTls {
-    /// STARTTLS (RFC 3207). If the server does not offer it, no mail is sent.
+    /// The connection starts unencrypted and changes to TLS by STARTTLS (RFC 3207). If the server does not offer
+    /// STARTTLS, no mail is sent.
     #[default]
     StartTls,
     /// TLS from the first byte (RFC 8314).
     Tls,
-    /// No encryption.
+    /// No encryption: mail and password can be read on the way.
     None,
 }
 
 /// A chat of Telegram, and the bot that writes to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelegramConfig {
-    /// URL of the Bot API.
+    /// URL of the Bot API of Telegram; another server can stand in for it in tests.
     pub url: String,
-    /// Token of the bot.
+    /// Secret token of the bot.
     pub token: NotifySecret,
-    /// Id of the chat.
+    /// Id of the chat that gets the alarms.
     pub chat: String,
 }
 
 /// A secret, or the file that contains it. The secret is never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NotifySecret {
-    /// The secret as configured.
+    /// The secret as written in the configuration; `None` if it is in a file or missing.
     pub(crate) text: Option<String>,
     /// File that contains the secret. The file is read at each use, so a new secret needs no restart.
     pub(crate) file: Option<PathBuf>,
 }
 
 impl NotifySecret {
-    /// Returns the secret, from the configuration or from the file.
+    /// Returns the secret from the configuration or from the file; `None` if neither is configured.
     ///
     /// # Errors
     /// When the file cannot be read or is empty.

@@ -23,24 +23,24 @@ mod sender;
 
 pub use config::NotifyConfig;
 
-/// The way on which a message is sent.
+/// The route by which a message is sent: a webhook, mail or Telegram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotifyRoute {
-    /// Webhook for alarms.
+    /// The webhook that gets alarms.
     AlarmWebhook,
-    /// Webhook for finished calls.
+    /// The webhook that gets finished calls.
     CallWebhook,
-    /// Mail for alarms.
+    /// The mail server, for alarms.
     Mail,
-    /// Telegram for alarms.
+    /// The Telegram bot, for alarms.
     Telegram,
 }
 
 impl NotifyRoute {
-    /// All ways, in the order in which their messages are sent: alarms first.
+    /// All routes in the order in which their messages are sent: alarms first.
     const ALL: [Self; 4] = [Self::AlarmWebhook, Self::Mail, Self::Telegram, Self::CallWebhook];
 
-    /// Returns the name of the way in the outbox and in output.
+    /// Returns the name of the route in the outbox and in output.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::AlarmWebhook => "webhook",
@@ -60,7 +60,7 @@ impl NotifyRoute {
     }
 }
 
-/// The ways on which alarms are sent. Clones share the configuration, which a reload can replace.
+/// The routes for alarms: webhook, mail and Telegram. Clones share the configuration, which a reload can replace.
 #[derive(Clone, Debug)]
 pub(crate) struct AlarmWays {
     config: Arc<RwLock<NotifyConfig>>,
@@ -68,17 +68,17 @@ pub(crate) struct AlarmWays {
 }
 
 impl AlarmWays {
-    /// Creates the ways of a configuration. `state` is the folder of the outbox.
+    /// Creates the routes that a configuration names. `state` is the folder of the outbox.
     pub(crate) fn new(config: NotifyConfig, state: &Path) -> Self {
         Self { config: Arc::new(RwLock::new(config)), state: state.to_owned() }
     }
 
-    /// Replaces the configuration.
+    /// Replaces the configuration of the routes.
     pub(crate) fn replace(&self, config: NotifyConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// Returns true if any way for alarms is configured.
+    /// Returns whether any route for alarms is configured.
     pub(crate) fn is_any(&self) -> bool {
         NotifyRoute::of_alarms(&self.current()).next().is_some()
     }
@@ -87,7 +87,7 @@ impl AlarmWays {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds an alarm to the outbox once for each way. If the outbox cannot store it, sends the alarm at once.
+    /// Adds an alarm to the outbox once for each route. If the outbox cannot store it, sends the alarm at once.
     pub(crate) fn pass_on(&self, alarm: &Alarm) {
         let config = self.current();
         let key = format!("{:016x}{:08x}", alarm.at.as_micros(), fastrand::u32(..));
@@ -102,7 +102,7 @@ impl AlarmWays {
         }
     }
 
-    /// Sends an alarm on every way at once. Returns each way's name and result.
+    /// Sends an alarm on every route at once. Returns the name and the result of each route.
     pub(crate) fn try_all(&self, alarm: &Alarm) -> Vec<(&'static str, Result<(), String>)> {
         let config = self.current();
         let body = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)).unwrap_or_default();
@@ -162,8 +162,8 @@ fn run(ways: &AlarmWays, stop: &StopSignal) {
     }
 }
 
-/// Sends the messages that are due, one try each. Alarms come before calls. After a failure on one way, its further
-/// messages wait for the next round, so that they do not delay the other ways.
+/// Sends the messages that are due, with one try each. Alarms come before calls. After a failure on one route, its
+/// further messages wait for the next round, so that they do not delay the other routes.
 fn send_due(
     outbox: &mut Option<Outbox>,
     state: &Path,
@@ -220,9 +220,9 @@ fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Opt
 
 /// Pause between two reads of the outbox.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Maximum number of messages sent on each way in one round.
+/// Maximum number of messages sent on each route in one round.
 const AT_ONCE: u32 = 20;
-/// Pauses after failed tries; the last one repeats.
+/// Pauses after failed tries, in this order; the last pause repeats.
 const PAUSES: [Duration; 6] = [
     Duration::from_secs(2),
     Duration::from_secs(10),

@@ -24,28 +24,28 @@ pub(super) struct NotifySender {
     http: reqwest::Client,
 }
 
-/// A message to send, as text.
+/// A message as it is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageText<'a> {
-    /// Key by which the receiver recognizes a repetition of the message.
+    /// Key that stays the same when the message is sent again, so that the receiver can drop repetitions.
     pub(super) key: &'a str,
     /// The message as JSON.
     pub(super) body: &'a str,
 }
 
-/// Reason why a message was not accepted.
+/// Reason why a receiver did not accept a message.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotifyError {
-    /// The receiver cannot be reached, or is busy.
+    /// The receiver cannot be reached or is busy, with the reason as a text.
     #[error("{0}")]
     Away(String),
-    /// The receiver refuses the message for good, or the configuration is wrong.
+    /// The receiver refuses the message for good, or the configuration is wrong, with the reason as a text.
     #[error("{0}")]
     Refused(String),
 }
 
 impl NotifyError {
-    /// Returns true if a later try can succeed without the action of a person.
+    /// Returns whether a later try can succeed although no person does anything.
     pub(super) const fn is_retryable(&self) -> bool {
         matches!(self, Self::Away(_))
     }
@@ -66,7 +66,7 @@ impl NotifySender {
         Ok(Self { runtime, http })
     }
 
-    /// Sends a message. `now` is part of the signature.
+    /// Sends a message to its receiver. `now` is the wall clock, which becomes part of the signature.
     pub(super) fn send(
         &self,
         config: &NotifyConfig,
@@ -175,9 +175,10 @@ fn transport(mail: &MailConfig) -> Result<SmtpTransport, NotifyError> {
     Ok(builder.build())
 }
 
-/// Longest time for sending one message.
+/// Maximum time for sending one message; then the try has failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of characters of a Telegram message, with room for added markup (the limit is 4,096).
+/// Maximum number of characters of a Telegram message. The limit of Telegram is 4,096, so there is room for added
+/// markup.
 const TELEGRAM_CHARS: usize = 4_000;
 /// Port of mail submission (RFC 6409).
 const SUBMISSION_PORT: u16 = 587;

@@ -10,7 +10,7 @@ use super::sender::signature;
 use super::*;
 use crate::ops::alerts::AlarmKind;
 
-/// A request that a test server received: first line, headers in lower case, body.
+/// A request that a test server received: first line, headers in lower case, and body.
 #[derive(Debug)]
 struct SeenRequest {
     line: String,

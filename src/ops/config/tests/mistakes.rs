@@ -3,7 +3,7 @@
 use super::super::machine::{CheckedMachine, ServiceUser};
 use super::*;
 
-/// A configuration text with a mistake, and the beginning and the end of the finding that it must cause.
+/// A configuration text with a mistake, and the beginning and end of the finding that must report it.
 struct TypicalMistake {
     text: &'static str,
     begins: &'static str,
@@ -14,7 +14,7 @@ const fn mistake(text: &'static str, begins: &'static str, contains: &'static st
     TypicalMistake { text, begins, contains }
 }
 
-/// Typical mistakes that do not depend on the machine.
+/// Typical mistakes that are found on every machine alike.
 const MISTAKES: &[TypicalMistake] = &[
     mistake("[capture]\ninterface = eth1\n", "line 2: this is not TOML", "in double quotes"),
     mistake("[capture]\ninterface = “eth1”\n", "line 2: this is not TOML", "in double quotes"),

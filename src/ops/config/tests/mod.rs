@@ -18,7 +18,7 @@ fn for_run(text: &str) -> Result<LoadedConfig, ConfigError> {
     Config::from_text(text, "test.toml", ConfigPurpose::Run, &SecretSources::default())
 }
 
-/// Returns the findings of a text with mistakes.
+/// Returns the findings of a configuration that must not load.
 fn mistakes(result: Result<LoadedConfig, ConfigError>) -> Vec<String> {
     match result {
         Err(ConfigError::Wrong { findings, .. }) => findings.iter().map(ToString::to_string).collect(),
@@ -71,7 +71,7 @@ fn every_key_changes_the_configuration() {
     let ca_file = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(ca_file.path(), "-----BEGIN CERTIFICATE-----\n").expect("written");
     let file = format!("{:?}", key_file.path());
-    // Console keys that have no effect alone, because they need another key.
+    // Console keys that have no effect unless another key is set, too.
     let halves = [
         ("certificate", format!("certificate_key = {file}")),
         ("certificate_key", format!("certificate = {file}")),
@@ -276,7 +276,7 @@ fn secret_in_the_place_of_a_name_is_not_shown() {
     }
 }
 
-/// Pieces of configuration texts, well-formed and malformed.
+/// Pieces of configuration texts, well-formed and malformed, from which random files are put together.
 const PIECES: &[&str] = &[
     "[capture]\n",
     "[calls]\n",
@@ -541,7 +541,7 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     let identity = age::x25519::Identity::generate();
     let secret = identity.to_string().expose_secret().to_owned();
     let lower = secret.to_lowercase();
-    // The security key is written in quotes, in a list, without quotes, or at the wrong configuration key.
+    // The security key is written in quotes, in a list, without quotes, or under the wrong configuration key.
     for line in [
         format!("encrypt_to = \"{secret}\""),
         format!("encrypt_to = [\"{}\", \"{lower}\"]", identity.to_public()),
@@ -567,7 +567,7 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     assert_eq!(check(&both).expect("valid").config.recording.encrypt_to.len(), 2);
 }
 
-/// Returns a public key. Nobody has its secret key.
+/// Returns a public key of age, whose secret key is thrown away.
 fn public_key() -> String {
     age::x25519::Identity::generate().to_public().to_string()
 }

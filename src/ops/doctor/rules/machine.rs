@@ -222,11 +222,11 @@ fn times(number: u64) -> String {
 /// Bytes that a frame may have beyond its IP packet: Ethernet header, four VLAN tags, and a checksum that some cards
 /// add.
 const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
-/// Length of the largest frame that Ethernet switches carry, with the headers of tunnels, bytes.
+/// Length of the largest frame that Ethernet switches carry (jumbo frame), with the headers of tunnels, bytes.
 const JUMBO_MTU: u32 = 9_216 + 100;
-/// Largest allowed value of `capture.buffer_mib`, MiB.
+/// Maximum value that the configuration allows for `capture.buffer_mib`, MiB.
 const MAX_BUFFER_MIB: u32 = 2_048;
-/// Earliest plausible capture time. An earlier one means that the clock was never set.
+/// Earliest plausible capture time: the start of the year 2000. An earlier time means that the clock was never set.
 const YEAR_2000: Timestamp = Timestamp::from_secs(946_684_800);
 /// Path of the configuration file that the package installs.
 const CONFIG: &str = "/etc/callspan/callspan.toml";

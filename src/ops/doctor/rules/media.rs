@@ -36,13 +36,13 @@ fn tls(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports TLS on ports other than 5061 if there is media that belongs to no call: its signalling may be in the TLS
+/// Reports TLS on ports other than 5061 while there is media that belongs to no call: its signalling may be in the TLS
 /// streams.
 fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
     let streams = look.decode.streams;
     let other = streams.tls.saturating_sub(streams.sips);
     let unclaimed = look.engine.rtp_unclaimed;
-    // If there is no readable SIP at all, the finding `rtp_without_sip` mentions the TLS streams.
+    // Without any readable SIP, the finding `rtp_without_sip` already mentions the TLS streams.
     let is_told = look.traffic.plain.sip == 0 || streams.sips > 0;
     (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_told).then(|| {
         let what = format!(
@@ -64,7 +64,8 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     }
     let streams = count(seen.rtp_streams, "RTP stream");
     if seen.plain.sip == 0 {
-        // If there is SIP over TLS, the reason is known and has a finding of its own, so this finding is less severe.
+        // SIP over TLS explains the media without a call and has a finding of its own. So this finding becomes less
+        // severe.
         let severity = if look.decode.streams.sips > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
         let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
             0 => String::new(),
@@ -131,10 +132,11 @@ fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports calls with audio on one side, unless another finding about missing directions explains them.
+/// Reports calls with audio on one side only, unless a finding about missing directions explains them.
 pub(super) fn one_side(look: &Observation) -> Option<DoctorFinding> {
     let (calls, ways) = (&look.calls, look.traffic.rtp_ways);
-    // The finding `one_direction` reports that the mirror port shows only one direction. It explains the calls.
+    // If the mirror port shows only one direction, the finding `one_direction` reports that, and it explains these
+    // calls.
     if calls.one_side == 0 || ways.one_way > 0 {
         return None;
     }
@@ -153,7 +155,7 @@ pub(super) fn one_side(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Notes that the media could not be checked, because no call was answered.
+/// Notes that the media could not be checked because no call was answered.
 fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
     (look.traffic.plain.sip > 0 && look.calls.talked == 0).then(|| {
         let what = match (look.calls.short, look.calls.faxes) {
@@ -166,7 +168,7 @@ fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports calls with RTP that no recording would contain, unless another finding gives the reason.
+/// Reports calls with RTP of which no recording would contain sound, unless another finding gives the reason.
 fn unheard(look: &Observation) -> Option<DoctorFinding> {
     let calls = &look.calls;
     let encrypted = calls.dtls + calls.zrtp + calls.no_keys > 0;
@@ -215,7 +217,7 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // The key agreements in this count belong to calls that were not seen.
+    // The key agreements counted here belong to calls that were not captured.
     if parts.is_empty() && look.traffic.plain.dtls + look.traffic.plain.zrtp >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(look.traffic.plain.dtls + look.traffic.plain.zrtp, "packet")));
     }
@@ -267,10 +269,10 @@ fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Minimum number of RTP packets without a call that cause a finding: two seconds of one direction. Fewer may belong to
-/// a call at the start or end of the check.
+/// Minimum number of RTP packets without a call that cause a finding: two seconds at 20 ms a packet. Fewer can belong
+/// to a call at the start or end of the check.
 const MIN_UNCLAIMED: u64 = 100;
-/// Minimum number of packets that prove a handshake, which has four flights.
+/// Minimum number of packets that prove a key agreement (DTLS handshake), which takes four exchanges.
 const MIN_HANDSHAKE: u64 = 4;
-/// Minimum number of broken SIP messages that cause a warning. Scanners send a few.
+/// Minimum number of unreadable SIP messages that cause a warning. Attackers' scanners send a few.
 const MIN_REJECTED: u64 = 5;

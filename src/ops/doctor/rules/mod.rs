@@ -7,12 +7,12 @@ mod media;
 mod topology;
 mod wire;
 
-/// Applies all rules, in the order in which an administrator would check.
+/// Applies all rules in the order in which an administrator would check a mirror port.
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     if let Some(nothing) = wire::nothing(look) {
         findings.push(nothing);
-        // If no frame was captured, the rules about the traffic would only repeat this finding, so they are skipped.
+        // If no frame was captured, the rules about the traffic would only repeat that, so they are skipped.
         findings.extend(machine::all(look));
         return findings;
     }
@@ -29,7 +29,7 @@ pub(super) fn mirror(look: &Observation) -> Vec<DoctorFinding> {
     rules.iter().filter_map(|rule| rule(look)).collect()
 }
 
-/// Returns `part` of `whole` in per cent.
+/// Returns the share of `part` in `whole` in per cent.
 pub(super) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }

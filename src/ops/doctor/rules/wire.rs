@@ -50,7 +50,7 @@ pub(super) fn nothing(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports interfaces that show no calls while another interface shows some.
+/// Reports interfaces on which no call is visible while another interface shows calls.
 fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
     let (with, without): (Vec<_>, Vec<_>) = look.taps.iter().partition(|tap| tap.shows_calls());
     let first = without.first().filter(|_| !with.is_empty())?;
@@ -98,7 +98,7 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports pairs of hosts of which the mirror port shows only one direction.
+/// Reports pairs of hosts for which the mirror port shows only one direction of their traffic.
 pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
@@ -183,7 +183,7 @@ fn cut(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports packets that the mirror port delivered several times (copies). callspan drops all copies except the first.
+/// Reports packets that the mirror port delivered several times. callspan drops all but the first.
 fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     let copies = look.decode.duplicates + look.traffic.rtp_copies;
     // The number of copies includes fragments and TCP, so the total must include them, too.
@@ -245,7 +245,7 @@ fn fragments(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing RTP packets, if this machine itself lost none.
+/// Reports missing RTP packets if this machine itself lost no frames, so that the loss happened before it.
 fn loss(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
@@ -382,11 +382,12 @@ fn is_are_of(number: u64, noun: &str) -> String {
 
 /// Minimum number of copies that cause a finding. Some senders repeat a few packets.
 const MIN_COPIES: u64 = 10;
-/// Smallest share of copies that causes a finding, %.
+/// Minimum share of repeated packets that causes a finding, %.
 const MIN_COPIES_PERCENT: f64 = 1.0;
-/// Share of copies that causes a warning, %. If one of three ports is mirrored twice, the share is 25 %.
+/// Minimum share of repeated packets that causes a warning, %. If one of three ports is mirrored twice, the share is 25
+/// %.
 const MANY_COPIES_PERCENT: f64 = 25.0;
 /// Minimum number of missing packets that cause a finding. Every network loses a few.
 const MIN_LOST: u64 = 20;
-/// Smallest share of missing packets that causes a finding, %.
+/// Minimum share of missing packets that causes a finding, %.
 const MIN_LOST_PERCENT: f64 = 0.5;
