@@ -1,5 +1,4 @@
-//! `callspan alerts`: tests the ways on which alarms are sent, and sends dead letters (messages that were given up)
-//! again.
+//! `callspan alerts`: sends a test alarm to every receiver, and sends dead letters (messages that were given up) again.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +22,7 @@ pub(crate) struct AlertsArgs {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml", global = true)]
     config: PathBuf,
-    /// The command to run.
+    /// The subcommand to run.
     #[command(subcommand)]
     command: AlertsCommand,
 }
@@ -37,7 +36,7 @@ enum AlertsCommand {
     Retry,
 }
 
-/// Runs the command.
+/// Runs `callspan alerts`.
 ///
 /// # Errors
 /// Fails if the configuration is wrong or has no receiver, or if the outbox cannot be opened.

@@ -30,7 +30,7 @@ pub(crate) struct ArchiveArgs {
     /// Configuration file with a section `archive`.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml", global = true)]
     pub(crate) config: PathBuf,
-    /// The command to run.
+    /// The subcommand to run.
     #[command(subcommand)]
     pub(crate) command: ArchiveCommand,
 }
@@ -47,7 +47,7 @@ pub(crate) enum ArchiveCommand {
 /// Arguments of `callspan archive push`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ArchivePushArgs {
-    /// First moment, for example 2026-01-01. Calls that began earlier are not sent.
+    /// Start of the period, e.g. 2026-01-01. Calls that began earlier are not sent.
     #[arg(long, value_name = "TIME", value_parser = GivenTime::parse)]
     pub(crate) since: GivenTime,
     /// End of the period. Default: now.
@@ -68,7 +68,7 @@ pub(crate) struct ArchiveRestoreArgs {
     /// Name of the site; default: archive.site.
     #[arg(long, value_name = "NAME")]
     pub(crate) site: Option<String>,
-    /// Folder for the files; created if missing. A file that is there already is kept if it is the same.
+    /// Folder for the files; created if missing. An existing file is kept if its contents are the same.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Ids of the calls; default: every call of the site.
@@ -76,7 +76,7 @@ pub(crate) struct ArchiveRestoreArgs {
     pub(crate) ids: Vec<String>,
 }
 
-/// Runs the command.
+/// Runs `callspan archive`.
 ///
 /// # Errors
 /// When no archive is configured, or the archive or the journal cannot be used.

@@ -27,7 +27,7 @@ pub(crate) struct ConsoleArgs {
     pub(crate) config: PathBuf,
 }
 
-/// Runs the command until SIGTERM or SIGINT.
+/// Runs `callspan console` until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the configuration lacks the archive or an address to listen on, or the console cannot start.
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &ConsoleArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Returns the address to listen on. Refuses a configuration without an archive or an address.
+/// Returns the address on which the console listens. Fails for a configuration without an archive or an address.
 fn address(config: &Config, path: &Path) -> anyhow::Result<SocketAddr> {
     for (value, key) in [(&config.archive.index, "index"), (&config.archive.objects, "objects")] {
         if value.is_empty() {
@@ -80,8 +80,8 @@ fn address(config: &Config, path: &Path) -> anyhow::Result<SocketAddr> {
     Ok(listen)
 }
 
-/// Gives systemd signs of life until a signal comes, as long as the console makes progress. Returns the name of a
-/// thread that has ended, if that ends the service.
+/// Notifies the watchdog of systemd as long as the console makes progress, until SIGTERM or SIGINT. Returns the name of
+/// a thread that has ended by itself, if that is the reason to stop.
 #[expect(clippy::disallowed_methods, reason = "waits between two signs of life")]
 fn supervise(
     supervisor: &mut Supervisor,
@@ -121,9 +121,9 @@ fn announce(console: &ConsoleServer, config: &Config) {
     }
 }
 
-/// Pause between two signs of life, and the longest wait of a signal.
+/// Pause between two notifications of systemd's watchdog. A signal to stop waits at most this long.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(200);
-/// Time that the last messages about alarms get to be sent when the process ends. The next start sends the others.
+/// Time for sending the last messages about alarms when the process ends. The next start sends the others.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 
 const CONSOLE_HELP: &str = "\

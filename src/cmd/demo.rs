@@ -22,7 +22,7 @@ use crate::fake_pyrus::{FakeOptions, FakePyrus, FakeState, PyrusTask};
 use crate::ops::config::Config;
 use crate::ops::output;
 
-/// Runs the command.
+/// Runs `callspan demo`.
 ///
 /// # Errors
 /// Fails if the folder cannot be written, or if the fake Pyrus did not get the complete call.
@@ -69,8 +69,8 @@ fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a configuration in which 102 is the only extension. So the call from 101 is inbound, and its task is created
-/// while 102 rings.
+/// Returns a configuration in which 102 is the only extension. So the call from 101 is inbound, and its Pyrus task is
+/// created while 102 rings.
 fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     let user = options.users.first().context("the fake Pyrus has a user")?;
     let account = options.accounts.first().context("the fake Pyrus has an account")?;
@@ -83,8 +83,8 @@ fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Creates the folder `wanted`, or a folder with a number added to its name if that exists. A folder of an earlier demo
-/// cannot be used again, because its journal would prevent a second delivery.
+/// Creates the folder `wanted`, or uses it if it is empty. If it has files, takes a folder with a number after this
+/// name instead. A folder of an earlier demo cannot be used again, because its journal would prevent a second delivery.
 fn free_folder(wanted: &Path) -> anyhow::Result<PathBuf> {
     for n in 1..=MAX_FOLDERS {
         let dir = if n == 1 { wanted.to_owned() } else { PathBuf::from(format!("{}-{n}", wanted.display())) };
@@ -122,7 +122,7 @@ fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::
     Ok(text)
 }
 
-/// Checks that the task has exactly one attachment, which equals the file on disk.
+/// Fails unless the task has exactly one attachment, which equals the file on disk.
 fn ensure_attached(task: &PyrusTask, state: &FakeState, recording: &RecordingFile) -> anyhow::Result<()> {
     let attached = task.attachments.iter().filter_map(|a| state.file(&a.guid));
     let same = attached.filter(|f| f.sha256 == recording.sha256).count();
@@ -157,10 +157,10 @@ fn indented(text: &mut String, block: &str) {
 /// Capture of a call of eight seconds (G.711, two voices) between two telephones; see fixtures/README.md.
 const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture.pcap");
 
-/// Interval at which the signals are checked.
+/// Interval at which the demo checks for SIGINT and SIGTERM.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Maximum number of demo folders beside each other.
+/// Maximum number of demo folders that have the same name with a number after it.
 const MAX_FOLDERS: u32 = 100;
 
 const INTRODUCTION: &str = "\

@@ -25,8 +25,8 @@ use crate::ops::taps::TapTraffic;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
-/// Runs the command. A finding is a result and no failure, so the exit status only shows whether the check could be
-/// carried out.
+/// Runs `callspan doctor`. A finding is a result and no failure, so the exit status only shows whether the check could
+/// be carried out.
 ///
 /// # Errors
 /// Fails if the interface cannot be opened, the file is not a capture, or the configuration is wrong.
@@ -101,14 +101,14 @@ fn observe_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
     Ok(watch.finish(&mut source, subject))
 }
 
-/// The decoder, the engine and the counters of the doctor, driven by the events of one source.
+/// Decoder, engine and counters of the doctor, which process the events of one capture source.
 struct DoctorRun {
     decoder: FrameDecoder,
     engine: Engine,
     traffic: TrafficMonitor,
     calls: CallTally,
     taps: TapTraffic,
-    /// Capture times of the first and the last event.
+    /// Capture times of the first and the last event; `None` before the first event.
     span: Option<(Timestamp, Timestamp)>,
     warnings: Vec<String>,
 }

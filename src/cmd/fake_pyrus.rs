@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::FakePyrusArgs;
 use crate::fake_pyrus::serve;
 
-/// Runs the command until SIGTERM or SIGINT.
+/// Runs `callspan fake-pyrus` until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Fails if the port is in use or the script cannot be read.

@@ -1,4 +1,5 @@
-//! Language of the sentences that the commands print. It comes from `--lang`, else from the environment.
+//! Language of the sentences that the commands print. It comes from the option `--lang` or, without it, from the
+//! environment.
 
 use std::sync::OnceLock;
 
@@ -9,7 +10,7 @@ use crate::console::russian_rule;
 use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::ops::alarm_ru::ALARMS;
 
-/// Language of sentences. Labels, words for scripts and JSON are the same in both languages.
+/// Language of sentences that the commands print. Labels, words for scripts and JSON are the same in both languages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CliLanguage {
     /// English.
@@ -19,7 +20,7 @@ pub(crate) enum CliLanguage {
 }
 
 impl CliLanguage {
-    /// Sets the language of this process: `given`, or else the language of the environment.
+    /// Sets the language of this process to `given` or, if it is `None`, to the language of the environment.
     pub(crate) fn choose(given: Option<Self>) {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let of_environment = || ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(variable);
@@ -27,7 +28,7 @@ impl CliLanguage {
         let _ = CHOSEN.set(chosen); // only the first call of the process counts
     }
 
-    /// Returns the language of this process.
+    /// Returns the language that was set for this process.
     pub(crate) fn current() -> Self {
         *CHOSEN.get().unwrap_or(&Self::En)
     }
@@ -41,7 +42,7 @@ impl CliLanguage {
         }
     }
 
-    /// Returns the type that alarms, findings and delivery use for this language.
+    /// Returns the same language in the type that alarms, findings and delivery use.
     pub(crate) const fn of_texts(self) -> TextLanguage {
         match self {
             Self::En => TextLanguage::En,
@@ -49,7 +50,7 @@ impl CliLanguage {
         }
     }
 
-    /// Returns a reason text of delivery in this language.
+    /// Returns a reason that delivery gives, in this language.
     pub(crate) fn delivery(self, reason: &str) -> String {
         DELIVERY_REASONS.shown(self.of_texts(), reason)
     }

@@ -58,7 +58,7 @@ pub(crate) struct Cli {
 pub(crate) enum CallspanCommand {
     /// Turn capture files into recordings and call records.
     Replay(ReplayArgs),
-    /// Run the service: capture live until SIGTERM or SIGINT.
+    /// Run the service: record calls from the mirror port until SIGTERM or SIGINT.
     Run(RunArgs),
     /// List every mistake in a configuration file.
     CheckConfig(CheckConfigArgs),
@@ -66,7 +66,7 @@ pub(crate) enum CallspanCommand {
     Calls(calls::CallsArgs),
     /// Show the service at a glance: mirror, calls, losses, disks, delivery, alarms.
     Status(status::StatusArgs),
-    /// Test the ways on which alarms are sent, or send refused messages again.
+    /// Send a test alarm to every receiver, or send refused messages again.
     Alerts(alerts::AlertsArgs),
     /// Send a made-up call through the mirrored port, and show at which step it is lost.
     TestCall(test_call::TestCallArgs),
@@ -127,7 +127,8 @@ pub(crate) struct RunArgs {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml")]
     pub(crate) config: PathBuf,
-    /// On SIGTERM, wait up to this many seconds for live calls to end. By default the next start resumes them.
+    /// On SIGTERM, wait up to this many seconds for live calls to end. By default the service stops at once, and its
+    /// next start continues the calls.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) drain: u64,
 }
@@ -203,7 +204,7 @@ pub fn main() -> ExitCode {
     main_with(std::env::args_os())
 }
 
-/// Forbids core dumps, because the memory of this process contains the security key, the token and speech.
+/// Forbids core dumps, because the memory of this process contains security keys, tokens and speech.
 fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     // If the kernel refuses, `LimitCORE=0` in the systemd unit still applies.
@@ -276,7 +277,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Returns the exit status of an error: 2 for a wrong configuration, 1 for everything else.
+/// Returns the exit status for an error: 2 for a wrong configuration, 1 for everything else.
 pub(crate) fn exit_of(error: &anyhow::Error) -> ExitCode {
     let code = if error.chain().any(|cause| cause.is::<ConfigError>()) { EXIT_USAGE } else { EXIT_FAILED };
     ExitCode::from(code)

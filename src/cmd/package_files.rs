@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use super::{Cli, PackageFilesArgs};
 
-/// Runs the command.
+/// Runs `callspan package-files`.
 ///
 /// # Errors
 /// Fails if a file cannot be written.
@@ -29,7 +29,7 @@ fn write_all(out: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Name of the program in man pages and completions.
+/// Name of the program as man pages and completions show it.
 const NAME: &str = "callspan";
 
 #[cfg(test)]

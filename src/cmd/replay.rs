@@ -40,12 +40,12 @@ use crate::service::{clock, files as recordings};
 use crate::spool::LegSource;
 use crate::spool::memory::MemorySpool;
 
-/// Input of a replay.
+/// What a replay is to do: input, output and configuration.
 #[derive(Clone, Debug)]
 pub struct ReplayRequest {
     /// pcap or pcapng files; `-` is standard input.
     pub files: Vec<PathBuf>,
-    /// The configuration.
+    /// The configuration of recording and, with `deliver`, of delivery.
     pub config: Config,
     /// Folder for WAV, JSON, spool and journal.
     pub out: PathBuf,
@@ -53,14 +53,14 @@ pub struct ReplayRequest {
     pub deliver: bool,
 }
 
-/// Result of a replay.
+/// Result of a replay: the calls, and the messages for the user.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayOutcome {
     /// Call records in the order of `invited_at`.
     pub records: Vec<CallRecord>,
     /// Number of calls still to be delivered, or whose delivery needs a person.
     pub owed: usize,
-    /// Whether a part of a file was not read, because the data there is invalid.
+    /// Whether a part of a file was not read, because the data there are invalid.
     pub is_unread: bool,
     /// Warnings, printed before the results.
     pub warnings: Vec<String>,
@@ -151,7 +151,7 @@ impl ReplayRun {
             if step.is_multiple_of(STEPS_PER_PROGRESS) {
                 progress.set(source.bytes_read());
             }
-            // After a read error in the middle of a file, the calls up to the error are kept.
+            // After a read error in the middle of a file, the calls before the error are still recorded.
             match self.pipeline.step(source, &mut self.spool) {
                 Ok(PipelineStep::More) => self.take_events()?,
                 Ok(PipelineStep::End) => break,
@@ -172,7 +172,7 @@ impl ReplayRun {
 
     fn take_events(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.pipeline.engine.poll_event() {
-            // Only ended calls are handled here. Updates are useful only while a call is live.
+            // Only ended calls are handled here. Updates matter only while a call lasts.
             if let CallEvent::Ended(ended) = event {
                 self.take_call(*ended)?;
             }
@@ -300,7 +300,8 @@ impl ReplayRun {
 
 /// The delivery of a replay. Its journal is in the output folder.
 struct ReplayDelivery {
-    /// Lock of the output folder. It prevents a second replay to the same folder, which would deliver every call twice.
+    /// Lock of the output folder. It prevents a second replay to the same folder at the same time, which would deliver
+    /// every call twice.
     _lock: FolderLock,
     journal: Journal,
     policy: DeliveryPolicy,
@@ -337,7 +338,7 @@ impl ReplayDelivery {
                 recorder.write_record(record)?;
             }
         }
-        // Calls of an earlier run may have been delivered now, too.
+        // Calls of an earlier replay to this folder may have been delivered now, too.
         let mut after = String::new();
         while record_sync::refresh(&self.journal, recorder, &mut after)? > 0 {}
         self.handle.shutdown();
@@ -348,7 +349,7 @@ impl ReplayDelivery {
     fn wait(&self) -> anyhow::Result<DeliverySummary> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            // A second signal ends the process at once.
+            // A second Ctrl-C ends the process at once.
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
         }
@@ -366,7 +367,8 @@ impl ReplayDelivery {
     }
 }
 
-/// Returns the reason why calls are not delivered yet: the newest problem, or the problem of the first call.
+/// Returns the reason why calls are not delivered yet: `trouble`, the newest problem of delivery, or the problem of the
+/// first such call.
 fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<String> {
     let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
     let first = owed().next()?;
@@ -383,7 +385,7 @@ fn begin(record: &CallRecord) -> Option<crate::time::Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
-/// Runs the command.
+/// Runs `callspan replay`.
 ///
 /// # Errors
 /// Fails like [`replay`], and if the configuration is wrong.
@@ -412,18 +414,21 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
 
-/// Reason of the verdict for a call that crashes the renderer.
+/// Reason that the record gives for the verdict of a call that crashes the renderer.
 const BROKEN: &str =
     "The call could not be rendered because of a bug in callspan; its packets are in the capture. Please report it.";
-/// Number of RTP packets that indicate a call: one second of both sides. Fewer may look like RTP by chance.
+/// Minimum number of RTP packets that indicate a call: one second of both sides. Fewer packets can look like RTP by
+/// chance.
 const RTP_OF_A_CALL: u64 = 100;
 /// Number of frames between two updates of the progress bar. Each update reads the clock.
 const STEPS_PER_PROGRESS: u64 = 4096;
-/// Number of frames between two checks for reports of the rendering threads: about a tenth of a second of ten calls.
+/// Number of frames between two checks for reports of the rendering threads: about a tenth of a second while ten calls
+/// last.
 const STEPS_PER_REPORT: u64 = 128;
-/// Time without a successful request after which this run stops waiting. The next run continues the delivery.
+/// Time without a successful request after which the replay stops waiting. The next replay to the same folder continues
+/// the delivery.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time of waiting after which a note explains the wait.
+/// Time after which a note tells the user why the replay still waits.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 /// Path, in the output folder, of the folder for spools that do not fit into memory.
 pub(crate) const SPOOL_FOLDER: &str = ".callspan/spool";

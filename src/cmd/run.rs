@@ -1,8 +1,8 @@
-//! `callspan run`: the service.
+//! `callspan run`: the service that records calls.
 //!
-//! The main thread captures, runs the engine and fills the chunks of the spool. The spool's thread writes the chunks to
-//! the disk. The threads of [`post_process`] make files of ended calls and deliver them. In this order, no thread waits
-//! for a thread after it.
+//! The main thread captures, runs the engine and fills memory chunks for the spool. The spool's thread writes the
+//! chunks to the disk. The threads of [`post_process`] make files of ended calls and deliver them. The data go in this
+//! order only, so a thread never waits for a later thread.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,7 +43,7 @@ use crate::spool::disk::DiskSpool;
 use crate::spool::storage::{self, StorageFolder};
 use crate::time::Timestamp;
 
-/// Runs the command.
+/// Runs `callspan run`.
 ///
 /// # Errors
 /// Fails if the configuration is wrong, an interface cannot be opened, or the spool or the journal cannot be written.
@@ -53,7 +53,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     sandbox::drop_unneeded_capabilities();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        // A second signal ends the process at once.
+        // A second signal to stop ends the process at once.
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
@@ -83,7 +83,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 struct ServiceSignals<'a> {
     /// Set by SIGTERM or SIGINT: the service must end.
     stop: &'a AtomicBool,
-    /// Set by SIGHUP: the configuration must be read again.
+    /// Set by SIGHUP: the configuration file must be read again.
     reload: &'a AtomicBool,
 }
 
@@ -114,8 +114,8 @@ fn serve(
     ended
 }
 
-/// Returns how to treat a missing interface. Under systemd the service waits for the interface and continues to
-/// deliver. At a terminal the command fails.
+/// Returns how the service treats a missing interface. Under systemd the service waits for the interface and continues
+/// to deliver. At a terminal the command fails.
 const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInterfacePolicy {
     match systemd.is_supervised() {
         true => live::MissingInterfacePolicy::Retry,
@@ -123,7 +123,7 @@ const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInter
     }
 }
 
-/// Starts to read the configuration again.
+/// Starts to read the configuration file again, on a thread of its own. Returns `None` if the thread cannot be started.
 fn read_config_again(file: PathBuf) -> Option<ConfigReading> {
     let started = ConfigReading::start(move || super::load_config(Some(&file), ConfigPurpose::Run));
     started.inspect_err(|error| output::note(&format!("callspan: the old configuration stays in use: {error}"))).ok()
@@ -152,14 +152,14 @@ struct RunningService {
     drop_alarms: DropAlarms,
 }
 
-/// Capture times of the last rounds of work that is done at intervals.
+/// Capture times at which work that is done at intervals was last done.
 #[derive(Clone, Copy)]
 struct LastRounds {
-    /// Chunks of the spool were written.
+    /// Capture time at which chunks of the spool were last written.
     spooled_at: Timestamp,
-    /// Levels of live calls were published.
+    /// Capture time at which the levels of live calls were last published.
     levels_at: Timestamp,
-    /// Losses, threads, the journal and the mirror were checked.
+    /// Capture time at which losses, threads, the journal and the mirror port were last checked.
     checked_at: Timestamp,
 }
 
@@ -422,7 +422,8 @@ impl RunningService {
         (pyrus.security_key, pyrus.security_key_file) = (new.pyrus.security_key, new.pyrus.security_key_file);
     }
 
-    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Updates the status line.
+    /// Notifies the watchdog of systemd, unless a thread that the service needs makes no progress. Updates the status
+    /// line.
     fn show_life(&mut self, source: &mut dyn CaptureSource) {
         for StalledThread { name, since, .. } in self.life.check(clock::monotonic()) {
             self.alerts.raise(&AlarmCause::ThreadStalled { name, since });
@@ -601,25 +602,25 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Interval at which old chunks are sent to the disk.
+/// Interval at which chunks that are old enough are passed to the thread that writes them to the disk.
 const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
-/// Longest time for which a stopping service reads the frames that wait in the kernel. Usually no frame waits for
+/// Maximum time for which a stopping service reads the frames that wait in the kernel. Usually no frame waits for
 /// longer than 20 ms.
 const STOP_READING: Duration = Duration::from_millis(500);
-/// Longest time for which a stopping service continues to render. If every step of the stop takes its longest time, the
+/// Maximum time for which a stopping service continues to render. If every step of the stop takes its maximum time, the
 /// stop takes 10 s: 0.5 s for waiting frames, 1 s for the last writes, 1 s for rendering, 4 s for requests in flight, 2
 /// s for records, and 1.5 s for messages.
 const STOP_RENDERING: Duration = Duration::from_secs(1);
-/// Longest time for which a stopping service waits for the present step of the archive thread. Every step can be
+/// Maximum time for which a stopping service waits for the archive thread to finish its current step. Every step can be
 /// interrupted and repeated.
 const STOP_ARCHIVE: Duration = Duration::from_millis(100);
-/// Longest time for which a stopping service waits for the last write of the state files.
+/// Maximum time for which a stopping service waits for the last write of the state files.
 const STOP_STATE_FILES: Duration = Duration::from_millis(100);
-/// Longest time for which a stopping service sends its last messages about alarms. The next start sends the others.
+/// Maximum time for which a stopping service sends its last messages about alarms. The next start sends the others.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 /// Interval between two measurements of the levels of live calls.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval between two checks of losses and threads.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// Name of the file in the state folder that stores the hours with SIP.
+/// Name of the file in the state folder that stores at which hours of the day SIP arrived.
 const MIRROR_FILE: &str = "mirror.json";

@@ -42,7 +42,7 @@ pub(crate) struct StatusArgs {
 /// The status, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct StatusView {
-    /// Whether the service wrote its report in the last half minute.
+    /// Whether the service wrote its report in the last half minute, so that it must be running.
     running: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<ServiceReport>,
@@ -53,13 +53,14 @@ struct StatusView {
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_alarm: Option<String>,
     disks: Vec<DiskView>,
-    /// Pairs of IP addresses that belong to one machine, as calls showed.
+    /// Pairs of IP addresses that belong to one machine, according to the calls.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     machines: Vec<MachinePair>,
-    /// Numbers of messages for webhooks, mail and Telegram that were not sent yet.
+    /// Numbers of messages for webhooks, mail and Telegram that are still to be sent or were given up; `None` without
+    /// such receivers.
     #[serde(skip_serializing_if = "Option::is_none")]
     outbox: Option<OutboxCounts>,
-    /// Result of the last test call that was made with `--alarm`.
+    /// Result of the last test call that was made with `--alarm`; `None` if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     test_call: Option<SelfTestResult>,
 }
@@ -71,12 +72,13 @@ struct DiskView {
     path: PathBuf,
     free_bytes: u64,
     total_bytes: u64,
-    /// Days until the disk of the recordings is full, if recordings grow as in the last week.
+    /// Days until the disk of the recordings is full, if recordings grow as in the last week. `None` for other disks,
+    /// and without recordings.
     #[serde(skip_serializing_if = "Option::is_none")]
     days_left: Option<u64>,
 }
 
-/// Runs the command.
+/// Runs `callspan status`.
 ///
 /// # Errors
 /// Fails if the configuration is wrong.
@@ -117,8 +119,8 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
     }
 }
 
-/// Returns the bytes of recordings a day, over the last week. While the recordings go back less than a week, only these
-/// days count.
+/// Returns the average number of bytes of recordings a day in the last week. If the oldest recording is younger than a
+/// week, only the days since then count.
 fn bytes_a_day(journal: &Journal, now: Timestamp) -> Option<u64> {
     let bytes = journal.recorded_bytes_since(now - WEEK).ok()?;
     let recording = now.since(journal.oldest_recorded_at().ok()??).clamp(DAY, WEEK);
@@ -221,7 +223,7 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     }
 }
 
-/// Returns the line of text about a capture interface (tap).
+/// Returns the line of text about a tap, i.e. a capture interface.
 fn tap_line(tap: &TapReport) -> String {
     let state = if tap.is_up { "" } else { " DOWN," };
     format!(
@@ -246,10 +248,10 @@ fn ago(now: Timestamp, at: Timestamp) -> String {
     }
 }
 
-/// Number of days from which on the time until a disk is full is not shown: a year.
+/// Number of days from which on a disk's time until it is full is not shown: a year.
 const MANY_DAYS: u64 = 366;
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// Time over which the pace of the recordings is measured: a working week and its weekend.
+/// Time over which the growth of the recordings is measured: a week, so that working days and the weekend are included.
 const WEEK: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
 const HELP: &str = "\
@@ -267,7 +269,7 @@ mod tests {
 
     #[test]
     fn pace_of_the_first_week_counts_the_days_with_recordings_alone() {
-        // Two calls of 70 MB: the first one `days` ago, the other one today.
+        // Two calls with recordings of 70 MB: the first one `days` ago, the other one today.
         for (days, expected_mb) in [(0, 140), (1, 140), (2, 70), (7, 20), (30, 10)] {
             let journal = Journal::open_in_memory().unwrap();
             let now = Timestamp::from_secs(1_795_424_400);

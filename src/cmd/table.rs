@@ -34,7 +34,7 @@ pub(crate) fn totals(records: &[CallRecord]) -> String {
     totals.to_string()
 }
 
-/// Returns the width of the terminal in characters; `None` if standard output is a pipe or a file.
+/// Returns the width of the terminal in characters; `None` if standard output is no terminal.
 pub(crate) fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }
@@ -107,7 +107,7 @@ pub(super) const fn verdict(verdict: CallVerdict) -> &'static str {
     }
 }
 
-/// Returns the colour of a verdict.
+/// Returns the meaning of a verdict for its colour: good, odd or bad.
 pub(super) const fn tone(verdict: CallVerdict) -> TextTone {
     match verdict {
         CallVerdict::BothSides => TextTone::Good,
@@ -119,7 +119,7 @@ pub(super) const fn tone(verdict: CallVerdict) -> TextTone {
     }
 }
 
-/// Returns the text with all characters replaced that could control a terminal: control characters, and marks that
+/// Returns the text with every character replaced that could control a terminal: control characters, and marks that
 /// change the writing direction.
 pub(super) fn printable(text: &str) -> String {
     let bad = |c: char| {
@@ -128,8 +128,8 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if bad(c) { '?' } else { c }).collect()
 }
 
-/// Returns the width of each column, characters: that of its widest cell. If the terminal is too narrow, the columns of
-/// [`SPARE`] get less.
+/// Returns the width of each column in characters: that of its widest cell. If the terminal is too narrow, the columns
+/// of [`SPARE`] get less than that.
 fn fit(rows: &[[String; COLUMNS]], width: Option<usize>) -> [usize; COLUMNS] {
     let mut widths = [0; COLUMNS];
     for row in rows {
@@ -185,7 +185,8 @@ const DURATION: usize = 4;
 const VERDICT: usize = 6;
 const FILE: usize = 7;
 const GAP: &str = "  ";
-/// Columns that are made narrower on a narrow terminal, in this order, each with its smallest width in characters.
+/// Columns that are made narrower on a narrow terminal, in this order: the index of the column, and its minimum width
+/// in characters.
 const SPARE: [(usize, usize); 3] = [(FILE, 24), (2, 8), (1, 8)];
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::ops::config::ConfigPurpose;
 use crate::ops::output;
 use crate::service::clock::wall_clock;
 
-/// Arguments that say where the accounts are stored.
+/// Arguments that select the folder with the accounts.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AccountsPlace {
     /// Configuration file with the folder of the journal; the accounts are beside it.
@@ -33,10 +33,10 @@ pub(crate) struct AccountsPlace {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = USER_HELP)]
 pub(crate) struct UserArgs {
-    /// Where the accounts are stored.
+    /// Folder or configuration that selects the accounts.
     #[command(flatten)]
     pub(crate) place: AccountsPlace,
-    /// The command to run.
+    /// The subcommand to run.
     #[command(subcommand)]
     pub(crate) command: UserCommand,
 }
@@ -48,21 +48,22 @@ pub(crate) enum UserCommand {
     Add(UserAddArgs),
     /// List the users.
     List,
-    /// Remove a user and end its sessions.
+    /// Remove a user, and end the user's sessions.
     Remove {
-        /// Name of the user.
+        /// Name of the user to remove.
         #[arg(value_name = "NAME")]
         name: String,
     },
 }
 
-/// Arguments that give name, role and scope of a new user or token.
+/// Arguments for the name, role and scope of a new user or token.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ScopeArgs {
     /// Name, shown in the audit.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// admin: everything. listener: the calls of the scope. auditor: lists and audit, hears nothing.
+    /// Role: admin may do everything; listener may hear the calls of the scope; auditor sees lists and the audit, but
+    /// hears nothing.
     #[arg(long, value_enum)]
     pub(crate) role: AccountRole,
     /// Extensions that a listener may see, e.g. 1xx,2[0-4]x [default: all].
@@ -74,7 +75,7 @@ pub(crate) struct ScopeArgs {
     /// Sites that a listener may see at the centre [default: all].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) site: Vec<String>,
-    /// Rights of a listener.
+    /// Additional rights of a listener.
     #[arg(long, value_name = "WORDS", value_delimiter = ',', value_enum, default_value = "list,play")]
     pub(crate) rights: Vec<AccountRight>,
 }
@@ -82,13 +83,13 @@ pub(crate) struct ScopeArgs {
 /// Arguments of `callspan user add`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UserAddArgs {
-    /// Name, role and scope.
+    /// Name, role and scope of the user.
     #[command(flatten)]
     pub(crate) scope: ScopeArgs,
     /// Ask for a code of an authenticator app at each sign-in. The secret for the app is printed once.
     #[arg(long, conflicts_with = "no_password")]
     pub(crate) totp: bool,
-    /// No password: only the trusted proxy (console.trusted_proxy) signs this user in.
+    /// Create the user without a password: only the trusted proxy (console.trusted_proxy) signs this user in.
     #[arg(long)]
     pub(crate) no_password: bool,
 }
@@ -97,10 +98,10 @@ pub(crate) struct UserAddArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = TOKEN_HELP)]
 pub(crate) struct TokenArgs {
-    /// Where the accounts are stored.
+    /// Folder or configuration that selects the accounts.
     #[command(flatten)]
     pub(crate) place: AccountsPlace,
-    /// The command to run.
+    /// The subcommand to run.
     #[command(subcommand)]
     pub(crate) command: TokenCommand,
 }
@@ -108,13 +109,13 @@ pub(crate) struct TokenArgs {
 /// The subcommands of `callspan token`.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Add a token, and print it once.
+    /// Add a token, and print its text once; it is not stored in readable form.
     Add(TokenAddArgs),
     /// List the tokens, without their texts.
     List,
-    /// Remove a token. From then on it gives no access.
+    /// Remove a token, so that it gives no access any more.
     Remove {
-        /// Name of the token.
+        /// Name of the token to remove.
         #[arg(value_name = "NAME")]
         name: String,
     },
@@ -123,7 +124,7 @@ pub(crate) enum TokenCommand {
 /// Arguments of `callspan token add`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TokenAddArgs {
-    /// Name, role and scope.
+    /// Name, role and scope of the token.
     #[command(flatten)]
     pub(crate) scope: ScopeArgs,
     /// Days after which the token expires, 1 to 3660.
@@ -135,19 +136,19 @@ pub(crate) struct TokenAddArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = AUDIT_HELP)]
 pub(crate) struct AuditArgs {
-    /// Where the accounts are stored.
+    /// Folder or configuration that selects the accounts.
     #[command(flatten)]
     pub(crate) place: AccountsPlace,
-    /// Only rows of this user.
+    /// Show only rows of this user.
     #[arg(long, value_name = "NAME")]
     pub(crate) who: Option<String>,
-    /// Only rows of this call.
+    /// Show only rows of this call.
     #[arg(long, value_name = "ID")]
     pub(crate) call: Option<String>,
-    /// Only rows at or after this time, local or with --utc in UTC: 2026-11-23, 2026-11-23T14:05 or RFC 3339.
+    /// Show only rows at or after this time, local or with --utc in UTC: 2026-11-23, 2026-11-23T14:05 or RFC 3339.
     #[arg(long, value_name = "TIME", value_parser = GivenTime::parse)]
     pub(crate) from: Option<GivenTime>,
-    /// At most this many rows, the newest.
+    /// Show at most this many rows: the newest.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub(crate) limit: u32,
     /// Print one JSON object per line.
@@ -273,7 +274,7 @@ fn described(user: &UserAccount) -> String {
     format!("{}  {role}  extensions {}{sites}", table::printable(&user.name), table::printable(&extensions))
 }
 
-/// Refuses sites on a recorder, which shows an account with sites nothing.
+/// Fails if the arguments name sites on a recorder. There an account that is limited to sites would see nothing.
 fn check_sites(place: &AccountsPlace, scope: &ScopeArgs) -> anyhow::Result<()> {
     if scope.site.is_empty() || place.state.is_some() {
         return Ok(());
@@ -293,7 +294,7 @@ fn open(place: &AccountsPlace) -> anyhow::Result<Accounts> {
     Ok(Accounts::open(&folder)?)
 }
 
-/// Reads a password: one line of standard input. At a terminal the input is not shown.
+/// Reads a password as one line of standard input. At a terminal, the typed characters are not shown.
 fn read_password() -> anyhow::Result<String> {
     let input = std::io::stdin();
     let mut line = String::new();

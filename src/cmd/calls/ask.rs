@@ -115,8 +115,8 @@ pub(super) fn release(place: &JournalLocation, ids: &[String]) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a note for a call that Pyrus already has. Pyrus cannot replace a recording, and it is not documented what a
-/// second attachment does. So a person must decide.
+/// Returns a note that a call which Pyrus already has is not sent again. Pyrus cannot replace a recording, and it is
+/// not documented what a second attachment does, so a person must decide.
 fn not_sent_again(record: &CallRecord) -> String {
     match (record.delivery.state, record.delivery.task_id) {
         (DeliveryState::Done, task) if !record.recordings.is_empty() => format!(

@@ -7,7 +7,7 @@ use crate::journal::{CallFilter, Journal, StoredCall};
 use crate::ops::output;
 use crate::text::{csv_field, without_formula};
 
-/// Prints the calls that a filter finds, oldest first, after a line with the column names.
+/// Prints a line with the column names, and then the calls that match the filter, oldest first.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, zone: &DisplayZone) -> anyhow::Result<()> {
     output::result(&line(&HEADINGS.map(String::from)))?;
     for calls in journal.call_pages(filter, journal.cursor_before_newest(filter)?)? {
@@ -41,7 +41,7 @@ fn cells(call: &StoredCall, zone: &DisplayZone) -> [String; COLUMNS] {
     ]
 }
 
-/// Returns captured text in a form that cannot control a terminal and that a spreadsheet does not compute as a formula.
+/// Returns a captured text in a safe form: it cannot control a terminal, and no spreadsheet computes it as a formula.
 fn safe(text: &str) -> String {
     without_formula(&table::printable(text))
 }

@@ -38,7 +38,7 @@ pub(crate) struct CallsArgs {
     /// Show times in UTC, and take times in filters as UTC, instead of local time. JSON is always UTC.
     #[arg(long, global = true)]
     pub(crate) utc: bool,
-    /// The command to run.
+    /// The subcommand to run.
     #[command(subcommand)]
     pub(crate) command: CallsCommand,
 }
@@ -70,13 +70,13 @@ pub(crate) struct ListFilters {
     /// Calls that began at or after this time, local or with --utc in UTC: 2026-11-23, 2026-11-23T14:05 or RFC 3339.
     #[arg(long, value_name = "TIME", visible_alias = "since", value_parser = GivenTime::parse)]
     pub(crate) from: Option<GivenTime>,
-    /// Calls that began before this time.
+    /// Calls that began before this time, in the same forms as for --from.
     #[arg(long, value_name = "TIME", visible_alias = "until", value_parser = GivenTime::parse)]
     pub(crate) to: Option<GivenTime>,
     /// Calls with this number or these digits on either side, written in any way: "8 (495) 123-45-67", 123-45-67.
     #[arg(long, value_name = "DIGITS")]
     pub(crate) number: Option<String>,
-    /// Calls of this extension.
+    /// Calls in which this extension took part.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) extension: Option<String>,
     /// Calls with one of these verdicts: both_sides, caller_only, callee_only, excluded, not_answered, encrypted,
@@ -90,7 +90,7 @@ pub(crate) struct ListFilters {
     /// Answered calls of at least this length: seconds, or M:SS, or H:MM:SS.
     #[arg(long, value_name = "LENGTH", value_parser = length)]
     pub(crate) min_length: Option<u32>,
-    /// Answered calls of at most this length.
+    /// Answered calls of at most this length: seconds, or M:SS, or H:MM:SS.
     #[arg(long, value_name = "LENGTH", value_parser = length)]
     pub(crate) max_length: Option<u32>,
     /// Calls in this delivery state: none, owed, done, parked, dead.
@@ -118,7 +118,7 @@ pub(crate) struct PlayArgs {
     /// Id of the call, as `calls list` shows it.
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// Part of a long recording.
+    /// Number of the part to play, for a long recording.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) part: u32,
 }
@@ -137,7 +137,7 @@ pub(crate) struct RetryArgs {
     /// Ids of the calls, as `calls list` shows them.
     #[arg(value_name = "ID", required_unless_present = "all")]
     pub(crate) ids: Vec<String>,
-    /// All calls that are parked or dead.
+    /// Retry all calls with a parked or dead delivery.
     #[arg(long, conflicts_with = "ids")]
     pub(crate) all: bool,
 }
@@ -168,14 +168,14 @@ pub(crate) struct HoldArgs {
     pub(crate) why: Option<String>,
 }
 
-/// The folders of journal, spool and recordings.
+/// The folders of journal, spool and recordings of a recorder or of a replay.
 struct JournalLocation {
     config: Config,
-    /// True if this is the output folder of a `replay`: all files are in one folder, and no service runs.
+    /// Whether this is the output folder of a `replay`. Then all files are in one folder, and no service runs.
     of_replay: bool,
 }
 
-/// Runs the command.
+/// Runs `callspan calls`.
 ///
 /// # Errors
 /// Fails if there is no journal, if a call is unknown, or if a request cannot be fulfilled.
@@ -262,14 +262,14 @@ fn list(place: &JournalLocation, filters: &ListFilters, json: bool, style: &Text
     Ok(ExitCode::SUCCESS)
 }
 
-/// Parses an enum value by its name in the call record.
+/// Parses a verdict, outcome or delivery state by its name in the call record, e.g. `both_sides`.
 fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     let wanted = text.replace(['-', ' '], "_");
     serde_json::from_value(serde_json::Value::String(wanted))
         .map_err(|_| String::from("unknown word; `callspan calls list --help` lists the words"))
 }
 
-/// Parses a length: seconds, `M:SS` or `H:MM:SS`.
+/// Parses the length of a call: seconds, `M:SS` or `H:MM:SS`. Returns seconds.
 fn length(text: &str) -> Result<u32, String> {
     let wrong = || String::from("write seconds, or M:SS, or H:MM:SS");
     let parts: Vec<u32> = text.split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
@@ -280,12 +280,12 @@ fn length(text: &str) -> Result<u32, String> {
     seconds.ok_or_else(wrong)
 }
 
-/// Returns a path for messages. Control characters are replaced.
+/// Returns a path as text for messages, with control characters replaced.
 fn shown(path: &Path) -> String {
     table::printable(&path.display().to_string())
 }
 
-/// Maximum number of pieces of a waveform: more than a screen has pixels, and at most a few MiB of text.
+/// Maximum number of pieces of a waveform: more than a screen has pixels, and at most a few MiB of JSON.
 const MAX_PEAKS: i64 = 100_000;
 
 const HELP: &str = "\

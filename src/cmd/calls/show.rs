@@ -15,7 +15,7 @@ use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::output;
 use crate::time::Timestamp;
 
-/// Prints the list, then the calls whose delivery is parked or dead with the reason, then a line of totals. Reads the
+/// Prints the list, then the calls with a parked or dead delivery and its reason, and last a line of totals. Reads the
 /// calls page by page, so the memory does not grow with the list.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, style: &TextStyle) -> anyhow::Result<()> {
     let after = journal.cursor_before_newest(filter)?;
@@ -47,7 +47,7 @@ pub(super) fn list(journal: &Journal, filter: &CallFilter, style: &TextStyle) ->
     output::result(&format!("{totals}\n"))
 }
 
-/// Counts for the line of totals, e.g. `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
+/// Counts of the listed calls, printed as e.g. `3 calls: 3 both sides; delivery: 2 done, 1 parked`.
 #[derive(Clone, Debug, Default)]
 struct ListTotals {
     verdicts: table::VerdictTotals,
@@ -194,7 +194,7 @@ fn columns(text: &mut String, rows: &[ListRow], widest: &mut [usize; COLUMNS], s
     }
 }
 
-/// Prints everything known about a call.
+/// Prints everything known about a call, as text.
 pub(super) fn show(place: &JournalLocation, id: &str, style: &TextStyle) -> anyhow::Result<ExitCode> {
     let journal = place.open_read_only()?;
     let call = known(&journal, id)?;
@@ -324,5 +324,5 @@ const FROM: usize = 2;
 const TO: usize = 3;
 const VERDICT: usize = 7;
 const DELIVERY: usize = 9;
-/// Minimum number of characters of a number that a narrow terminal shows.
+/// Minimum number of characters that a narrow terminal shows of a telephone number.
 const LEAST: usize = 8;

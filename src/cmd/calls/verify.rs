@@ -18,7 +18,7 @@ use crate::recording::encrypt::AgeIdentities;
 use crate::recording::verify::{PEAKS, VerifiedRecording, verify_encrypted, verify_with_peaks};
 use crate::service::lock;
 
-/// Checks the recordings of the given calls, or of all calls.
+/// Checks the recordings of the calls given on the command line, or of all calls.
 #[expect(clippy::disallowed_methods, reason = "a command waits for the service's files, not for calls")]
 pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
     if args.peaks.is_some() && !json {
@@ -95,7 +95,7 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
                 let row = journal.recordings_of(call)?.into_iter().find(|row| Path::new(&row.path) == finding.path);
                 match row.map(|row| check_file(&row, journal, &VerifyDepth::default())).transpose()? {
                     Some(FileCheck::Problem(_)) => true,
-                    // The second check did not decode the encrypted file, so it cannot disprove a finding about its
+                    // The second check did not decode the encrypted file, so it says nothing about a finding in its
                     // audio.
                     Some(FileCheck::NotDecoded) => !finding.what.starts_with("is missing"),
                     Some(FileCheck::Intact(_)) | None => false,
@@ -133,11 +133,11 @@ enum FileCheck {
     Intact(Option<(RecordingFile, VerifiedRecording)>),
     /// The file is encrypted and unchanged. Its audio was not checked, because no key was given.
     NotDecoded,
-    /// The file is missing or changed. Holds a description of the problem.
+    /// The file is missing or changed. Holds the problem as a text.
     Problem(String),
 }
 
-/// A problem: a file that is missing, changed, or belongs to no call.
+/// A problem of a file: it is missing, changed, or belongs to no call.
 struct FileFinding {
     /// Id of the call; `None` if the file belongs to no call.
     call: Option<String>,
@@ -155,7 +155,7 @@ impl FileFinding {
     }
 }
 
-/// How thoroughly files are checked.
+/// How thoroughly files are checked: waveforms, and the audio of encrypted files.
 #[derive(Clone, Copy, Debug, Default)]
 struct VerifyDepth<'a> {
     /// Number of waveform peaks to compute per channel; `None` computes none.
@@ -217,7 +217,7 @@ fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &Verifi
 
 /// Finds files in the folder of recordings that belong to no call, e.g. half-written files after a crash.
 fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) -> anyhow::Result<Vec<FileFinding>> {
-    // A half-written file that was changed after the service started is still being written by the service.
+    // A half-written file that was changed after the service started is probably still being written.
     let service_began = is_service_running(place).then(|| lock::taken_at(&place.config.journal.dir)).flatten();
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
     let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();
@@ -243,7 +243,8 @@ fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) ->
     Ok(found)
 }
 
-/// Returns true for a half-written file that was changed after the running service started.
+/// Returns whether a half-written file was changed after the running service started, so that the service is still
+/// writing it.
 fn is_in_progress(entry: &std::fs::DirEntry, service_began: Option<SystemTime>) -> bool {
     let changed = || entry.metadata().and_then(|found| found.modified());
     entry.path().extension().is_some_and(|e| e == "part")

@@ -47,5 +47,6 @@ async fn compare_topology(index: &mut ArchiveIndex, folder: &Path, site: &str) -
     Ok(1)
 }
 
-/// Age from which a row of the audit must have its copy: several rounds of the site.
+/// Minimum age of an audit row that must have its copy in the index. A site sends its rows every minute, so this is
+/// several attempts.
 const NEW: Duration = Duration::from_secs(5 * 60);

@@ -24,7 +24,7 @@ pub(crate) struct CentralArgs {
     /// Configuration file with a section `archive`.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/central.toml", global = true)]
     pub(crate) config: PathBuf,
-    /// The command to run.
+    /// The subcommand to run.
     #[command(subcommand)]
     pub(crate) command: CentralCommand,
 }
@@ -55,7 +55,7 @@ pub(crate) struct CentralVerifyArgs {
     pub(crate) objects: bool,
 }
 
-/// Runs the command.
+/// Runs `callspan central`.
 ///
 /// # Errors
 /// When no index is configured, or it does not answer.
@@ -71,10 +71,10 @@ pub(crate) fn run(args: &CentralArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Runs async work to its end, for a command that uses the archive.
+/// Runs asynchronous work to its end, for a command that uses the archive.
 ///
 /// # Errors
-/// When the system starts no runtime, or the work fails.
+/// When the asynchronous runtime cannot be started, or the work fails.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
@@ -130,15 +130,15 @@ async fn verify(config: &Config, args: &CentralVerifyArgs) -> anyhow::Result<Exi
     Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Counts from the comparison of a site's journal with the index.
+/// Counts from the comparison of a site's journal with the rows of the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SiteComparison {
     calls: u64,
     differences: u64,
 }
 
-/// Compares the calls that are archived according to the journal with the rows of the index, and prints each
-/// difference. Both are read in the order of the call ids, so only a page of each is in memory.
+/// Compares the calls that the journal calls archived with the rows of the index, and prints each difference. Both are
+/// read in the order of the call ids, so only a page of each is in memory.
 async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -> anyhow::Result<SiteComparison> {
     let mut compared = SiteComparison::default();
     let mut rows = IndexRows::of(site);
@@ -173,8 +173,8 @@ async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -
     Ok(compared)
 }
 
-/// Prints a row of the index that is not archived according to the journal. Returns the number of differences, 0 or 1.
-/// It is no difference if the journal does not know the call: an earlier recorder of the site may have archived it.
+/// Prints a row of the index for a call that the journal does not call archived. Returns the number of differences, 0
+/// or 1. A call unknown to the journal is no difference: an earlier recorder of the site may have archived it.
 fn report_extra(journal: &Journal, site: &str, row: &IndexedCall) -> anyhow::Result<u64> {
     if journal.call(&row.id)?.is_none() || journal.archive_job(&row.id)?.is_some() {
         return Ok(0);
@@ -225,7 +225,8 @@ fn difference(job: &ArchiveJob, row: Option<&IndexedCall>) -> Option<String> {
     (ours != theirs).then(|| String::from("the index names other recordings"))
 }
 
-/// Reads every object of a site. Returns the number of objects that are missing or differ from the index.
+/// Reads every object of a site from the store. Returns the number of objects that are missing or differ from the
+/// index.
 async fn compare_objects(objects: &ObjectArchive, index: &mut ArchiveIndex, site: &str) -> anyhow::Result<u64> {
     let (mut after, mut wrong) = (String::new(), 0);
     loop {
@@ -257,9 +258,9 @@ fn site_journal(text: &str) -> Result<(String, PathBuf), String> {
     Ok((site_name(site)?, PathBuf::from(folder)))
 }
 
-/// Number of rows in one answer of the index.
+/// Number of rows that one query to the index reads.
 pub(super) const PAGE: u32 = 1_000;
-/// Minimum length of a site's password, characters. A person never types it.
+/// Minimum length of a site's password, characters. It may be long, because a person never types it.
 const LEAST_PASSWORD: usize = 16;
 
 const CENTRAL_HELP: &str = "\

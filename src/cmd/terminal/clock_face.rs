@@ -42,9 +42,9 @@ impl DisplayZone {
 /// A time that a user gave on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenTime {
-    /// A time with a zone.
+    /// A time with a time zone, so that it is a definite moment.
     Exact(Timestamp),
-    /// A time without a zone. It is in the zone in which times are printed.
+    /// A time without a time zone. It is read in the zone in which times are printed.
     Reading(DateTime),
 }
 
@@ -62,8 +62,8 @@ impl GivenTime {
             .map_err(|_| String::from("write 2026-11-23, 2026-11-23T14:05 or RFC 3339 with a zone"))
     }
 
-    /// Returns the time as a timestamp. When clocks are set forward or back, a local time may not exist or exist twice.
-    /// Then the later or the earlier timestamp is returned, respectively.
+    /// Returns the time as a timestamp. A local time that was skipped when the clocks were set forward gives the later
+    /// timestamp. A local time that occurred twice gives the earlier timestamp.
     pub(crate) fn in_zone(self, zone: &DisplayZone) -> Timestamp {
         match self {
             Self::Exact(at) => at,

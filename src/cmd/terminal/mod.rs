@@ -7,7 +7,7 @@ pub(crate) mod progress;
 use clock_face::DisplayZone;
 use paint::Paint;
 
-/// Style in which tables and texts are printed.
+/// Style in which tables and texts are printed for people.
 #[derive(Clone, Debug)]
 pub(crate) struct TextStyle {
     /// Width of the terminal, characters; `None` if no text is to be cut.
@@ -19,7 +19,7 @@ pub(crate) struct TextStyle {
 }
 
 impl TextStyle {
-    /// Returns the style of standard output. `utc` is the option `--utc`.
+    /// Returns the style that suits standard output. `utc` is the option `--utc`.
     pub(crate) fn of_stdout(utc: bool) -> Self {
         Self { width: super::table::terminal_width(), zone: DisplayZone::of(utc), paint: Paint::of_stdout() }
     }

@@ -4,7 +4,7 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use crate::ops::output;
 
-/// Whether text is coloured.
+/// Whether text is coloured by its meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Paint {
     is_on: bool,
@@ -13,11 +13,11 @@ pub(crate) struct Paint {
 /// Meaning of a text, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TextTone {
-    /// The value is as it should be.
+    /// The value is as it should be: green.
     Good,
-    /// The value is unusual, but no error.
+    /// The value is unusual, but no error: yellow.
     Odd,
-    /// A person must act, or something is lost.
+    /// A person must act, or something is lost: red.
     Bad,
     /// The value needs no attention: no colour.
     Plain,
@@ -30,7 +30,7 @@ impl Paint {
         Self { is_on: std::io::stdout().is_terminal() && output::wants_colour() }
     }
 
-    /// Colours the words at the beginning of lines that mark problems.
+    /// Colours the words at the beginning of lines that mark problems, e.g. `warning:`.
     pub(crate) fn findings(self, text: &str) -> String {
         if !self.is_on {
             return text.to_owned();
@@ -58,7 +58,7 @@ impl Paint {
     }
 }
 
-/// Words at the beginning of lines of `doctor` and `status`, with their tones.
+/// Words at the beginning of lines of `doctor` and `status`, with the meaning that decides their colour.
 const FINDING_WORDS: [(&str, TextTone); 3] =
     [("PROBLEM", TextTone::Bad), ("ALARM", TextTone::Bad), ("warning", TextTone::Odd)];
 

@@ -9,12 +9,12 @@ pub(crate) struct CommandProgress {
 }
 
 impl CommandProgress {
-    /// Starts a bar that counts bytes up to `total`.
+    /// Starts a progress bar that counts bytes up to `total`.
     pub(crate) fn of_bytes(total: u64) -> Self {
         Self::start(total, "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left")
     }
 
-    /// Starts a bar that counts items up to `total`. `name` is their name in the plural.
+    /// Starts a progress bar that counts items up to `total`. `name` is the name of the items in the plural.
     pub(crate) fn of_things(total: u64, name: &str) -> Self {
         Self::start(total, &format!("{{bar:30}} {{pos}} of {{len}} {name}, {{eta}} left"))
     }

@@ -40,7 +40,7 @@ pub(crate) struct TestCallArgs {
     /// Configuration file of the running service.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml")]
     config: PathBuf,
-    /// Network card that sends: its switch port must be mirrored.
+    /// Network card that sends the packets; its switch port must be mirrored.
     #[arg(long, value_name = "NAME")]
     interface: String,
     /// Second card that sends the callee's half. With two cards the call crosses the mirrored port in both directions.
@@ -52,16 +52,17 @@ pub(crate) struct TestCallArgs {
     /// Number of the callee.
     #[arg(long, value_name = "N", default_value = "199", value_parser = number)]
     to: String,
-    /// Length of the call.
+    /// Length of the call in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=60))]
     seconds: u64,
-    /// Longest time to wait for the recording, and for Pyrus.
+    /// Maximum time to wait for the recording, and then for Pyrus, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     wait: u64,
     /// Let the recorder register the call in Pyrus like any other call.
     #[arg(long)]
     deliver: bool,
-    /// Raise an alarm if the call is lost, and another when a later one is recorded again. For timers.
+    /// Raise an alarm if the call is lost, and another alarm when a later test call is recorded correctly again. For
+    /// timers.
     #[arg(long)]
     alarm: bool,
     /// Print one JSON object instead of text.
@@ -73,16 +74,16 @@ pub(crate) struct TestCallArgs {
 #[derive(Debug, Serialize)]
 struct TestCallView {
     ok: bool,
-    /// First step that failed; `None` if the call was recorded correctly.
+    /// First step that failed; `None` if the call was recorded and delivered correctly.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost_at: Option<TestStep>,
-    /// Id of the call in the journal, if it is there.
+    /// Id of the call in the journal; `None` if the journal does not have the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<String>,
     steps: Vec<StepResult>,
 }
 
-/// Runs the command.
+/// Runs `callspan test-call`.
 ///
 /// # Errors
 /// Fails if the configuration is wrong.
@@ -173,9 +174,9 @@ fn newer_report(state: &Path, known: ServiceReport) -> ServiceReport {
     known
 }
 
-/// Longest time to wait until webhook, mail and Telegram accept an alarm.
+/// Maximum time to wait until webhook, mail and Telegram accept an alarm.
 const SEND_PATIENCE: Duration = Duration::from_secs(15);
-/// Longest time to wait for a report. The service writes one every five seconds.
+/// Maximum time to wait for a report of the service, which writes a report every five seconds.
 const REPORT_PATIENCE: Duration = Duration::from_secs(12);
 const REPORT_POLL: Duration = Duration::from_millis(100);
 
@@ -236,7 +237,7 @@ fn text(view: &TestCallView) -> String {
     text
 }
 
-/// Parses a phone number given on the command line.
+/// Parses a phone number given on the command line. Returns an error text for other texts.
 fn number(text: &str) -> Result<String, String> {
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "+*#.-_".contains(c));
     match (1..=32).contains(&text.len()) && is_plain {
@@ -245,7 +246,7 @@ fn number(text: &str) -> Result<String, String> {
     }
 }
 
-/// Default port of SIP (RFC 3261 section 19.1.2).
+/// UDP port on which SIP is sent unless another is named (RFC 3261 section 19.1.2).
 const SIP_PORT: u16 = 5060;
 
 const HELP: &str = "\

@@ -12,7 +12,7 @@ use super::tones::tone_packet;
 use crate::call::record::Side;
 use crate::call::test_call::TEST_CALL_HEADER;
 
-/// The facts about a test call that differ from call to call.
+/// The facts that differ from one test call to another.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptFacts<'a> {
     /// Phone numbers of caller and callee.
@@ -21,16 +21,16 @@ pub(super) struct ScriptFacts<'a> {
     pub(super) sip_port: u16,
     /// Time between the answer and the BYE.
     pub(super) talk: Duration,
-    /// Call-ID.
+    /// Call-ID of the dialog.
     pub(super) call_id: &'a str,
     /// Value of the header by which the recorder recognizes the call.
     pub(super) proof: &'a str,
 }
 
-/// A packet to be sent.
+/// A packet of the test call that is still to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptedPacket {
-    /// Time at which the packet is sent, after the INVITE.
+    /// Time at which the packet is sent, counted from the INVITE.
     pub(super) at: Duration,
     /// The side that sends the packet.
     pub(super) sender: Side,
@@ -40,12 +40,12 @@ pub(super) struct ScriptedPacket {
     pub(super) payload: Vec<u8>,
 }
 
-/// Source and destination port of a packet.
+/// Source and destination UDP port of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PacketPorts {
-    /// Port of the sender.
+    /// UDP port of the sender.
     pub(super) from: u16,
-    /// Port of the receiver.
+    /// UDP port of the receiver.
     pub(super) to: u16,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn packets(facts: &ScriptFacts<'_>) -> Vec<ScriptedPacket> {
     packets
 }
 
-/// Returns the number of RTP packets of each side.
+/// Returns the number of RTP packets that each side sends during the time `talk`.
 pub(super) fn rtp_count(talk: Duration) -> u32 {
     let ms = u32::try_from(talk.saturating_sub(4 * STEP).as_millis()).unwrap_or(u32::MAX);
     ms / PTIME_MS
@@ -114,7 +114,7 @@ fn media(side: Side, from: Duration, count: u32) -> impl Iterator<Item = Scripte
     })
 }
 
-/// Identifiers that the messages of the dialog contain.
+/// Identifiers that all messages of the dialog contain: tags and Via branch.
 struct ScriptDialog<'a> {
     facts: &'a ScriptFacts<'a>,
     from: typed::From,
@@ -206,7 +206,8 @@ fn uri(user: Option<&str>, side: Side, port: u16) -> Uri {
     }
 }
 
-/// Time of the response 100 after the INVITE. With the other times it gives a call that a person answers at once.
+/// Time from the INVITE to the response 100. Together with the other times, it makes a call that a person answers at
+/// once.
 const TRYING: Duration = Duration::from_millis(20);
 const RINGING: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_millis(1_000);

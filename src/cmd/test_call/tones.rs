@@ -13,11 +13,11 @@ use crate::recording::verify::{VerifyError, decode};
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ToneShares {
     shares: [[f64; 2]; 2],
-    /// Number of samples in each channel.
+    /// Number of samples that were measured in each channel.
     pub(super) samples: u64,
 }
 
-/// Returns the payload of RTP packet number `number` of a side.
+/// Returns the payload of one RTP packet with the tone of a side. `number` counts the packets of the side from 0.
 pub(super) fn tone_packet(side: Side, number: u32) -> Vec<u8> {
     let length = u64::from(PTIME_MS) * RATE / 1_000;
     let first = u64::from(number) * length;
@@ -48,19 +48,19 @@ pub(super) fn measure(path: &Path, sample_rate: u32) -> Result<ToneShares, Verif
 }
 
 impl ToneShares {
-    /// Returns true if the left channel contains only the caller's tone, and the right channel only the callee's.
+    /// Returns whether the left channel contains only the caller's tone, and the right channel only the callee's.
     pub(super) fn is_right(&self) -> bool {
         let [left, right] = self.shares;
         left[0] > MOST && right[1] > MOST && left[1] < LITTLE && right[0] < LITTLE
     }
 
-    /// Returns true if each channel contains the tone of the other side.
+    /// Returns whether each channel contains the tone of the other side, so that the channels are swapped.
     pub(super) fn is_swapped(&self) -> bool {
         let [left, right] = self.shares;
         left[1] > MOST && right[0] > MOST
     }
 
-    /// Returns the sides without their tone in their own channel.
+    /// Returns the sides that have no tone in their own channel.
     pub(super) fn missing(&self) -> Vec<Side> {
         [Side::Caller, Side::Callee]
             .into_iter()
@@ -96,14 +96,14 @@ const fn frequency(side: Side) -> f64 {
 
 /// Sampling rate of G.711, Hz.
 const RATE: u64 = 8_000;
-/// Amplitude of the tones in 16-bit samples: 10 dB below full scale.
+/// Amplitude of the tones in units of 16-bit samples: 10 dB below full scale.
 const LEVEL: f64 = 10_000.0;
 /// Number of samples in a window: 100 ms at 8 kHz, 50 ms at 16 kHz. A window has whole periods of both tones.
 const WINDOW: usize = 800;
-/// Smallest share of energy with which a side's tone counts as present in its channel. Silence before the first packet
+/// Minimum share of energy with which a side's tone counts as present in its channel. Silence before the first packet
 /// has no energy.
 const MOST: f64 = 0.8;
-/// Largest share of energy with which the other side's tone counts as absent: -20 dB.
+/// Maximum share of energy with which the other side's tone counts as absent: -20 dB.
 const LITTLE: f64 = 0.01;
 
 #[cfg(test)]

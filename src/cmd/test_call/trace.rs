@@ -18,9 +18,9 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TestStep {
-    /// The service runs and captures.
+    /// The service runs and captures frames.
     Recorder,
-    /// The network card sent the packets.
+    /// The network card has sent the packets.
     Send,
     /// The mirror port showed the signalling of both directions.
     Mirror,
@@ -28,14 +28,14 @@ pub(super) enum TestStep {
     Media,
     /// The spool and the recording were written.
     Recording,
-    /// The recording has the tone of each side in the channel of this side.
+    /// The recording has the tone of each side in that side's own channel.
     Sound,
     /// Pyrus accepts calls, and accepted this call if it was to be delivered.
     Delivery,
 }
 
 impl TestStep {
-    /// Returns the name of the step in the output.
+    /// Returns the name of the step in the output, e.g. `mirror`.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Recorder => "recorder",
@@ -49,7 +49,7 @@ impl TestStep {
     }
 }
 
-/// Result of one step.
+/// Result of one step of the test call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct StepResult {
     pub(super) step: TestStep,
@@ -57,18 +57,18 @@ pub(super) struct StepResult {
     pub(super) detail: String,
 }
 
-/// Text about a failed step: the reason and the remedy.
+/// Text that explains a failed step: the reason and the remedy.
 type StepError = String;
 
 /// A step, and the function that checks it.
 type StepCheck<'a> = (TestStep, &'a dyn Fn() -> Result<String, StepError>);
 
-/// Facts about the test call as it was sent.
+/// Facts about the test call that was sent, to compare with the recording.
 #[derive(Clone, Debug)]
 pub(super) struct SentCall {
-    /// Call-ID of the test call.
+    /// Call-ID, by which the call is found in the journal.
     pub(super) call_id: String,
-    /// Wall-clock time before the first packet was sent.
+    /// Wall-clock time just before the first packet was sent.
     pub(super) at: Timestamp,
     /// Number of RTP packets that each side sent.
     pub(super) rtp: u64,
@@ -84,9 +84,9 @@ pub(super) struct CallTrace<'a> {
     pub(super) config: &'a Config,
     /// The test call to look for.
     pub(super) sent: &'a SentCall,
-    /// Longest time to wait for the record, and then for Pyrus.
+    /// Maximum time to wait for the call record, and then for Pyrus.
     pub(super) patience: Duration,
-    /// Whether the call must be delivered.
+    /// Whether the call is to be delivered to Pyrus.
     pub(super) deliver: bool,
 }
 
@@ -128,8 +128,8 @@ impl CallTrace<'_> {
         ok
     }
 
-    /// Waits until the journal has the call and `is_ready` returns true for it. After `patience`, returns the call in
-    /// its present state, if the journal has it.
+    /// Waits until the journal has the call and `is_ready` returns true for it. After `patience`, returns the call as
+    /// it is then; `None` if the journal does not have it.
     #[expect(clippy::disallowed_methods, reason = "another process works on the call")]
     fn wait_for(&self, patience: Duration, is_ready: impl Fn(&StoredCall) -> bool) -> Option<StoredCall> {
         let until: Instant = monotonic() + patience;
@@ -149,7 +149,8 @@ impl CallTrace<'_> {
         calls.into_iter().find(|call| call.record.legs.iter().any(|leg| leg.sip_call_id == self.sent.call_id))
     }
 
-    /// Explains why the journal does not have the call. Compares the counters of the service before and after the call.
+    /// Explains why the journal does not have the call, by comparing the service's counters from before and after the
+    /// call.
     fn why_not_seen(&self) -> StepError {
         let Ok(after) = ServiceReport::read(&self.config.journal.dir) else {
             return String::from("the service has no report any more: look at `systemctl status callspan`");
@@ -227,7 +228,7 @@ impl CallTrace<'_> {
         Ok(format!("call {} has both sides, {seconds:.1} s", record.id))
     }
 
-    /// Returns the newest alarm of the service that explains why files are missing.
+    /// Returns the newest alarm of the service that explains why files are missing; `None` if there is none.
     fn storage_alarm(&self, report: &ServiceReport) -> Option<String> {
         let alarm = report.alarms.iter().rev().find(|alarm| STORAGE_ALARMS.contains(&alarm.kind))?;
         Some(format!("{}: {}", alarm.kind.name(), alarm.detail))
@@ -336,11 +337,11 @@ const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processo
 const POLL: Duration = Duration::from_millis(250);
 /// Tolerance for comparing wall-clock times, because the wall clock may be set during the call.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
-/// Maximum number of frames that a network card without a mirrored port receives during a call: broadcasts and
+/// Maximum number of frames that a network card receives during a call if its port mirrors nothing: broadcasts and
 /// neighbour discovery.
 const FEW_FRAMES: u64 = 20;
-/// Share of lost packets, %, from which on a listener hears the loss.
+/// Share of lost packets in per cent from which on a listener hears the loss.
 const MAX_LOSS_PERCENT: u64 = 1;
-/// Largest difference in length between the call and its recording, seconds. The switch and the kernel cause
+/// Maximum difference in length between the call and its recording, seconds. The switch and the kernel cause
 /// differences of milliseconds.
 const MAX_LENGTH_ERROR_S: f64 = 0.5;
