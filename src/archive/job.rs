@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// A recording, as an object of the central archive.
+/// A recording of a call, stored as an object of the central archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ArchivedObject {
     /// Number of the recording's segment (part), counted from 1.
@@ -17,28 +17,28 @@ pub(crate) struct ArchivedObject {
     pub(crate) path: String,
     /// Key of the object in the object store, below the prefix of the site.
     pub(crate) key: String,
-    /// Size of the file, bytes.
+    /// Size of the file in bytes.
     pub(crate) bytes: u64,
-    /// SHA-256 of the file, lower-case hex.
+    /// SHA-256 of the file, lower-case hexadecimal.
     pub(crate) sha256: String,
-    /// Whether the object store has the recording already.
+    /// Whether the object store already has the recording.
     #[serde(default)]
     pub(crate) stored: bool,
-    /// Whether the recording is to be sent once more, because the object store may have lost it. Stays set until the
-    /// object is created or compared.
+    /// Whether the recording is to be sent once more, because the object store may have lost it. Stays true until the
+    /// object was created or compared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) again: bool,
 }
 
-/// Stage of an archiving job.
+/// Stage of the job that archives a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ArchiveStage {
     /// A recording, or the row of the index, is still to be stored.
     #[default]
     Owed,
-    /// The archive has this state of the call.
+    /// The archive has the call in its newest state.
     Done,
-    /// The archive cannot accept this state of the call; a person must look at it.
+    /// The archive cannot accept the call in this state; a person must look at it.
     Refused,
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum ArchiveStep {
     Index,
 }
 
-/// The reason why a step failed.
+/// The reason why a step of an archiving job failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveFailure {
     /// The archive does not answer, or denies access. A later attempt may succeed.
@@ -68,44 +68,45 @@ pub(crate) enum ArchiveFailure {
     Different,
 }
 
-/// The outcome of a step.
+/// The outcome of a step of an archiving job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveOutcome {
     /// The step succeeded: the object is stored, the objects are equal, or the row is written.
     Done,
     /// The store already has an object under the key.
     AlreadyThere,
-    /// The index has a later change of the call, with this number. It was written before the journal was lost.
+    /// The index already has a later change of the call, with this number: the site archived it before its journal was
+    /// lost.
     Behind(u64),
-    /// The step failed.
+    /// The step failed, for this reason.
     Failed(ArchiveFailure),
 }
 
-/// The job that archives one call.
+/// The job that archives one call: what is stored, and what is still to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveJob {
     /// Id of the call.
     pub(crate) call_id: String,
     /// Number of the change of the call that is being archived.
     pub(crate) change: u64,
-    /// Stage of the archiving of this change.
+    /// Stage of archiving this change.
     pub(crate) stage: ArchiveStage,
     /// The recordings of the call.
     pub(crate) objects: Vec<ArchivedObject>,
     /// Number of failed attempts since the last success.
     pub(crate) attempts: u32,
-    /// Time of the next attempt; `None` means at once.
+    /// Wall-clock time of the next attempt; `None` means at once.
     pub(crate) next_at: Option<Timestamp>,
-    /// The reason why the job waits, or why the archive refused the call.
+    /// The reason why the job waits, or why the archive refused the call; `None` if there is no problem.
     pub(crate) note: Option<String>,
-    /// Position in `objects` of a recording that is still to be compared with the object that the store already has
-    /// under its key.
+    /// Index in `objects` of a recording that is still to be compared with the object that the store already has under
+    /// its key.
     pub(crate) comparing: Option<usize>,
 }
 
 impl ArchiveJob {
-    /// Sets the recordings that the call has on this machine now. Marks of the recordings that are known already are
-    /// kept.
+    /// Replaces the list of recordings by those that the call has on this machine now. Recordings that were in the list
+    /// keep their marks, e.g. that they are stored.
     pub(crate) fn set_objects(&mut self, mut objects: Vec<ArchivedObject>) {
         for object in &mut objects {
             let known = self.objects.iter().find(|known| known.key == object.key);
@@ -115,12 +116,12 @@ impl ArchiveJob {
         self.comparing = None;
     }
 
-    /// Adds stored recordings that are no longer on this machine, so they cannot be sent once more.
+    /// Adds stored recordings whose files are no longer on this machine, so they cannot be sent once more.
     pub(crate) fn keep_removed(&mut self, removed: Vec<ArchivedObject>) {
         self.objects.extend(removed.into_iter().map(|object| ArchivedObject { again: false, ..object }));
     }
 
-    /// Returns the next step, or `None` if nothing is to be done before [`ArchiveJob::next_at`].
+    /// Returns the next step; `None` if nothing is to be done at the time `now`.
     pub(crate) fn next_step(&self, now: Timestamp) -> Option<ArchiveStep> {
         if self.stage != ArchiveStage::Owed || self.next_at.is_some_and(|at| at > now) {
             return None;
@@ -132,7 +133,7 @@ impl ArchiveJob {
         })
     }
 
-    /// Handles the outcome of a step.
+    /// Changes the job according to the outcome of a step.
     pub(crate) fn handle_outcome(&mut self, step: ArchiveStep, outcome: ArchiveOutcome, now: Timestamp) {
         match (step, outcome) {
             (_, ArchiveOutcome::Failed(failure)) => return self.handle_failure(failure, now),
@@ -194,7 +195,7 @@ pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &A
 const FILE_ATTEMPTS: u32 = 14;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// Number of doublings after which a pause exceeds the longest pause in any case.
+/// Number of doublings after which a pause is longer than the maximum in any case, so that no number overflows.
 const MAX_DOUBLINGS: u32 = 10;
 /// Number of characters of the checksum in a key. They are 64 bits, in addition to the call id.
 const KEY_CHECKSUM_CHARS: usize = 16;

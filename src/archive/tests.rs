@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::*;
 use crate::time::Timestamp;
 
-/// An archive that fails at random.
+/// An archive that fails at random, before or after it has stored something.
 #[derive(Default)]
 struct FaultyArchive {
     objects: BTreeMap<String, String>,
-    /// Objects that were created, counted by key.
+    /// How often each object was created, by its key.
     creations: BTreeMap<String, u32>,
     /// The row of each call in the index: the number of its change, and the keys of its objects.
     rows: BTreeMap<String, (u64, Vec<String>)>,
