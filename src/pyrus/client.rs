@@ -18,17 +18,17 @@ use crate::delivery::{
 };
 use crate::text::error_chain;
 
-/// Time limits of a request.
+/// Time limits of a request to Pyrus.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeouts {
     /// Limit for opening the connection, including TLS.
     pub connect: Duration,
     /// Limit for a request with a JSON body, including its response.
     pub json: Duration,
-    /// Longest time without progress of an upload. The proxy in front of Pyrus gives up after 40 s; its status 504 must
-    /// arrive first.
+    /// Maximum time in which an upload sends nothing. The proxy in front of Pyrus gives up after 40 s, and its status
+    /// 504 must arrive first.
     pub upload_idle: Duration,
-    /// Minimum limit for a whole upload. Large files get more time.
+    /// Minimum time limit for a whole upload. Large files get more time.
     pub upload_least: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Default for RequestTimeouts {
     }
 }
 
-/// The HTTP client. It stores the security key and the token, and never shows them.
+/// The HTTP client for Pyrus. It holds the security key and the token, and never prints them.
 pub(crate) struct PyrusClient {
     http: reqwest::Client,
     auth_url: AuthUrl,
@@ -53,7 +53,7 @@ pub(crate) struct PyrusClient {
     session: Mutex<Option<Arc<TokenSession>>>,
 }
 
-/// The login of the bot. A reload of the configuration can replace it.
+/// The login of the bot and its key. A reload of the configuration can replace them.
 #[derive(Clone)]
 struct LoginCredentials {
     login: String,
@@ -73,7 +73,7 @@ impl LoginCredentials {
     }
 }
 
-/// A token, and the URLs to which it may be sent.
+/// A token of Pyrus, and the URLs to which it may be sent.
 struct TokenSession {
     id: TokenId,
     bearer: HeaderValue,
@@ -81,8 +81,8 @@ struct TokenSession {
 }
 
 impl TokenSession {
-    /// Masks the token in the text of a response. If a server quotes the request, the token must not get into the log
-    /// or journal.
+    /// Masks the token in the text of a response. If a server quotes the request, the token must not get into log or
+    /// journal.
     fn without_token(&self, outcome: RequestOutcome) -> RequestOutcome {
         let RequestOutcome::Response(mut answer) = outcome else { return outcome };
         let bearer = self.bearer.as_bytes();
@@ -92,7 +92,7 @@ impl TokenSession {
     }
 }
 
-/// Replaces every occurrence of the token in a text.
+/// Replaces every occurrence of the token in a text by `[token]`.
 fn without(text: Vec<u8>, token: &[u8]) -> Vec<u8> {
     let mut places = memchr::memmem::find_iter(&text, token).filter(|_| !token.is_empty()).peekable();
     if places.peek().is_none() {
@@ -123,7 +123,7 @@ impl std::fmt::Debug for PyrusClient {
 }
 
 impl PyrusClient {
-    /// Creates the client: reads the security key and the CA file, and prepares TLS. Sends nothing.
+    /// Creates the client: reads the security key and the CA file, and prepares TLS. Sends no request.
     ///
     /// # Errors
     /// Returns an error if a setting is wrong or a file cannot be read.
@@ -193,7 +193,8 @@ impl PyrusClient {
         }
     }
 
-    /// Opens a session with the token in the body of an `auth` response. Returns `None` if the body contains no token.
+    /// Opens a session with the token in the body of an `auth` response. Returns `None` for the session if the body
+    /// contains no token.
     fn open_session(&self, id: TokenId, body: &[u8]) -> Result<Option<TokenSession>, String> {
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return Ok(None) };
         let text = |key: &str| json.get(key).and_then(|v| v.as_str()).filter(|t| !t.trim().is_empty());
@@ -420,17 +421,17 @@ async fn sleep(time: Duration) {
 /// UTF-8 byte order mark. JSON parsers reject it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Longest response that is read, bytes. Real responses have a few hundred bytes.
+/// Maximum size of a response that is read, bytes. Real responses have a few hundred bytes.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// Slowest acceptable upload, bytes/s. A slower one cannot keep up with stereo G.711 in real time.
+/// Minimum speed of an upload, bytes per second. A slower upload cannot keep up with stereo G.711 in real time.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
 
 /// Maximum number of bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).
 const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
-/// Lifetime of idle connections, shorter than on most servers. If the server closes a connection while a request is
-/// sent on it, the outcome of the request is unknown.
+/// Time after which an idle connection is closed, shorter than on most servers. If the server closes a connection while
+/// a request is sent on it, the outcome of the request is unknown.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub use crate::delivery::{DurationUnit, RatingType, RegisterAt};
 /// The host to which recordings are uploaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UploadVia {
-    /// The files host if the `auth` response names one, else the API host.
+    /// The host that the `auth` response names for files; the API host if the response names none.
     #[default]
     Auto,
     /// Always the host for files that the `auth` response names.
@@ -23,23 +23,23 @@ pub enum UploadVia {
 /// Settings of the delivery to Pyrus.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whether calls are delivered.
+    /// Whether calls are delivered to Pyrus.
     pub enabled: bool,
-    /// Complete URL of the endpoint `auth`.
+    /// Complete URL of the endpoint `auth`, which issues tokens.
     pub auth_url: String,
-    /// Login of the bot.
+    /// Login name of the bot.
     pub login: String,
     /// Security key of the bot. `None` if it is read from `security_key_file`.
     pub security_key: Option<SecretString>,
-    /// File that contains the security key.
+    /// File that contains the security key; `None` if the key comes from elsewhere.
     pub security_key_file: Option<PathBuf>,
     /// Id of the person (account) to log in as. Required only if the login has several Pyrus accounts.
     pub person_id: Option<u64>,
     /// `account_id` of the telephony extension that is connected to the form.
     pub account_id: String,
-    /// Time at which calls are registered.
+    /// The moment of a call at which it is registered in Pyrus, e.g. when it rings.
     pub register_at: RegisterAt,
-    /// Directions of the calls to register.
+    /// Directions of the calls that are registered.
     pub directions: Vec<CallDirection>,
     /// Whether unanswered calls are registered.
     pub unanswered: bool,
@@ -47,13 +47,13 @@ pub struct Config {
     pub send_mappings: Vec<String>,
     /// Codes of further form fields, each with the name of the SIP header field that fills it.
     pub mappings: BTreeMap<String, String>,
-    /// PEM file with the certificate of a private CA.
+    /// PEM file with the certificate of a private certificate authority; `None` for public ones.
     pub ca_file: Option<PathBuf>,
-    /// The host to which recordings are uploaded.
+    /// The host to which recordings are uploaded, i.e. the files host or the API host.
     pub upload_via: UploadVia,
-    /// Size of the largest file to upload, MiB.
+    /// Maximum size of a file that is uploaded, MiB.
     pub max_upload_mib: u32,
-    /// Unit of the `CallDuration` field.
+    /// Unit of the field `CallDuration`.
     pub call_duration_unit: DurationUnit,
     /// Code of the form field that gets the outcome of the call; `None` if the outcome is not sent.
     pub outcome_field: Option<String>,

@@ -29,11 +29,11 @@ use crate::time::Timestamp;
 /// Settings of delivery that are not in the configuration file. Tests change them.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliverySetup {
-    /// Pauses and limits between requests.
+    /// Pauses and limits between requests to Pyrus.
     pub tuning: DeliveryTuning,
-    /// Time limits of requests.
+    /// Time limits of a request to Pyrus.
     pub timeouts: RequestTimeouts,
-    /// Seed of the random part of pauses.
+    /// Seed of the random numbers that vary the pauses, so that tests are repeatable.
     pub seed: u64,
 }
 
@@ -48,18 +48,18 @@ impl Default for DeliverySetup {
 pub struct DeliveryHandle {
     updates: mpsc::Sender<CallUpdate>,
     commands: mpsc::UnboundedSender<DeliveryCommand>,
-    /// True if the program is about to end. Then the loop no longer waits for a journal that cannot be written.
+    /// Whether the program is about to end. Then the loop no longer waits for a journal that cannot be written.
     is_stopping: Arc<AtomicBool>,
     health: Arc<DeliveryHealth>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The part of the delivery thread's state that other threads can read even if the thread does not answer.
+/// The state of the delivery thread that other threads can read even if the thread does not answer.
 #[derive(Debug, Default)]
 struct DeliveryHealth {
-    /// Counter of the thread's rounds, which also grows while the thread waits.
+    /// Number of rounds that the thread's loop has made. It also grows while the thread waits.
     rounds: Arc<AtomicU64>,
-    /// Error of the journal for which the thread waits; set after the second failure in a row.
+    /// Error of the journal for which the thread waits; set after the second failure in a row, `None` otherwise.
     journal_error: Mutex<Option<String>>,
 }
 
@@ -80,10 +80,10 @@ pub struct StatusClient {
     health: Arc<DeliveryHealth>,
 }
 
-/// Answer of the delivery thread to a question for its status.
+/// Answer of the delivery thread to a request for its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryAnswer {
-    /// The present state of delivery.
+    /// The current state of delivery.
     Summary(Box<DeliverySummary>),
     /// The thread is busy and answers later.
     Busy,
@@ -93,10 +93,10 @@ pub(crate) enum DeliveryAnswer {
     Ended,
 }
 
-/// Decision of a caller whether to continue waiting for delivery.
+/// Decision of a caller that waits for delivery, whether to wait any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitDecision {
-    /// The caller waits on.
+    /// The caller continues to wait.
     Continue,
     /// The caller stops waiting at once.
     Stop,
@@ -171,14 +171,14 @@ impl DeliveryHandle {
         }
     }
 
-    /// Returns a sender of call updates for other threads.
+    /// Returns a sender through which other threads can send call updates to delivery.
     pub(crate) fn sender(&self) -> mpsc::Sender<CallUpdate> {
         self.updates.clone()
     }
 
     /// Waits until every job is done, parked, dead, or waits for the end of a live call. Gives up if no request has
-    /// succeeded for `patience` and none is in progress. Unfinished jobs then remain in the journal. Updates sent
-    /// before are included.
+    /// succeeded for `patience` and none is in progress. Unfinished jobs then remain in the journal. Updates that were
+    /// sent before this call are included.
     pub fn run_until_settled(&self, patience: Duration) -> DeliverySummary {
         self.run_until_settled_or_stopped(patience, &mut |_| WaitDecision::Continue)
     }
@@ -206,12 +206,12 @@ impl DeliveryHandle {
         }
     }
 
-    /// Returns the present state of delivery.
+    /// Returns the current state of delivery.
     pub fn summary(&self) -> DeliverySummary {
         self.ask(DeliveryCommand::Summary)
     }
 
-    /// Returns true if the delivery thread has ended, which indicates a bug.
+    /// Returns whether the delivery thread has ended, which indicates a bug.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -221,7 +221,7 @@ impl DeliveryHandle {
         StatusClient { commands: self.commands.clone(), health: Arc::clone(&self.health) }
     }
 
-    /// Returns the counter of the thread's rounds. It grows while delivery works or waits.
+    /// Returns the number of rounds that the thread's loop has made. The number grows while delivery works or waits.
     pub(crate) fn rounds(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.health.rounds)
     }
@@ -232,8 +232,8 @@ impl DeliveryHandle {
         let _ = self.commands.send(DeliveryCommand::Reload(Box::new(config.clone()))); // fails if delivery has ended
     }
 
-    /// Stops delivery. Sends no further request, and waits a few seconds for the responses of those already sent. The
-    /// next start finds out what became of the others.
+    /// Stops delivery. Sends no further request, and waits a few seconds for the responses to requests in flight. The
+    /// next start finds out which requests without a response succeeded.
     pub(crate) fn shutdown(self) -> DeliverySummary {
         let summary = self.status_client().summary_within(SHUTDOWN_GRACE).unwrap_or_default();
         drop(self);
@@ -283,7 +283,7 @@ impl Drop for DeliveryHandle {
     }
 }
 
-/// Returns the settings for [`DeliveryMachine`] from the configuration.
+/// Returns the settings for [`DeliveryMachine`] that the configuration contains.
 pub fn policy(config: &Config) -> DeliveryPolicy {
     DeliveryPolicy {
         account_id: config.account_id.clone(),
@@ -308,11 +308,11 @@ struct DeliveryDriver {
     in_flight: JoinSet<(ActionId, RequestOutcome)>,
     is_stopping: Arc<AtomicBool>,
     health: Arc<DeliveryHealth>,
-    /// Rows that are not stored in the journal yet.
+    /// Changed rows that are not stored in the journal yet.
     unsaved: Vec<DeliveryRow>,
 }
 
-/// Whether rows were stored durably.
+/// Whether changed rows were stored durably in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowDurability {
     Durable,
@@ -324,23 +324,23 @@ enum RowDurability {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobRecall {
     Loaded,
-    /// The journal cannot be read, and the program is about to end.
+    /// It is unknown whether there is a job, because the journal cannot be read and the program is about to end.
     Unknown,
 }
 
-/// A caller that waits until delivery has nothing left to do.
+/// A caller that waits until delivery is settled, i.e. has nothing left to do.
 struct SettleWaiter {
     patience: Duration,
-    /// Number of successful requests at the last check.
+    /// Number of successful requests when progress was last checked.
     successes: u64,
-    /// Time at which `successes` last changed, or at which a rate limit was last in effect.
+    /// Time at which `successes` last changed, or at which a rate limit last was in effect.
     progress_at: Timestamp,
     patience_is_over: bool,
     answer: Sender<DeliverySummary>,
 }
 
 impl SettleWaiter {
-    /// Checks whether delivery made progress since the last check.
+    /// Updates the time of the last progress that delivery made.
     fn update_patience(&mut self, machine: &DeliveryMachine, now: Timestamp) {
         let successes = machine.successes();
         if self.successes != successes || machine.is_rate_limited(now) {
@@ -589,7 +589,7 @@ fn log_row(row: &DeliveryRow) {
     }
 }
 
-/// Wall-clock time that never runs backwards: the time of the start plus monotonic progress.
+/// A wall clock that never runs backwards: the time of the start plus the time that has passed since.
 #[derive(Clone, Copy, Debug)]
 struct DeliveryClock {
     wall: Timestamp,
@@ -613,23 +613,23 @@ async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// Length of the queue of call updates. A full queue blocks the sender.
+/// Maximum number of call updates that wait for delivery. If the queue is full, the sender waits.
 pub(crate) const UPDATE_QUEUE_LENGTH: usize = 1024;
 
-/// Maximum number of updates with rows that are stored together.
+/// Maximum number of updates that are stored together.
 const UPDATE_BATCH: usize = 256;
 
 /// Interval at which a waiting caller can decide to stop waiting.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Interval at which requests of other processes to retry a delivery are read.
+/// Interval at which the journal is searched for requests of other processes to retry a delivery.
 const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pause before a failed write to the journal is tried again.
 const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Number of failed journal writes between two log lines: one line a minute.
+/// Number of failed journal writes between two log lines, which gives one line a minute.
 const JOURNAL_LOG_INTERVAL: u32 = 60;
 
-/// Time that requests already sent get to finish when the program ends.
+/// Maximum time that requests in flight get to finish when the program ends.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

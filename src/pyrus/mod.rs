@@ -29,7 +29,7 @@ pub enum Error {
     /// The file with the security key cannot be read.
     #[error("[pyrus] security_key_file {path} cannot be read: {source}")]
     KeyFile {
-        /// Path of the file.
+        /// Path of the file that cannot be read.
         path: PathBuf,
         /// Error of the operating system.
         source: std::io::Error,
@@ -37,9 +37,9 @@ pub enum Error {
     /// The CA file cannot be used.
     #[error("[pyrus] ca_file {path} is not a readable PEM certificate: {reason}")]
     CaFile {
-        /// Path of the file.
+        /// Path of the CA file.
         path: PathBuf,
-        /// Description of the problem.
+        /// The problem as a text.
         reason: String,
     },
     /// TLS or the HTTP client cannot be set up.

@@ -16,7 +16,7 @@ use crate::text::hex;
 /// A multipart form that contains one recording.
 pub(super) struct UploadForm {
     pub(super) form: Form,
-    /// Length of the file part in bytes.
+    /// Length of the file part of the form in bytes.
     pub(super) length: u64,
     pub(super) progress: UploadProgress,
 }
@@ -31,7 +31,7 @@ struct UploadCounters {
     bytes: u64,
     length: u64,
     moved_at: Instant,
-    /// Error of reading the recording, if it ended the upload.
+    /// Error while the recording was read, if it ended the upload.
     read_error: Option<String>,
 }
 
@@ -65,7 +65,7 @@ impl UploadProgress {
         (inner.bytes < inner.length).then(|| inner.moved_at.elapsed())
     }
 
-    /// Returns the MD5 of the sent bytes, lower-case hexadecimal. Returns `None` before all bytes were sent.
+    /// Returns the MD5 of the sent bytes in lower-case hexadecimal; `None` before all bytes were sent.
     pub(super) fn md5(&self) -> Option<String> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.bytes == inner.length).then(|| hex(&inner.md5.clone().finalize()))
@@ -138,7 +138,8 @@ async fn slice_header(file: &mut tokio::fs::File, slice: WavSlice, file_bytes: u
     Ok((header, bytes))
 }
 
-/// Number of bytes at the beginning of a file that are searched for the header. Our headers have 44 or 58 bytes.
+/// Number of bytes at the beginning of a file that are searched for the WAV header. The headers of callspan have 44 or
+/// 58 bytes.
 const MAX_HEADER_BYTES: usize = 256;
 
 /// Number of bytes read at once. 300 MiB took 0.13 s with 256 KiB, and 2.4 s with the 8 KiB of `Part::file`.

@@ -14,11 +14,11 @@ pub(crate) struct AuthUrl {
 /// The URLs of requests, known after the `auth` response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestUrls {
-    /// URL of `integrations/call`.
+    /// URL of `integrations/call`, which registers a call.
     pub(crate) call: Url,
-    /// URL of `integrations/attachcallrecord`.
+    /// URL of `integrations/attachcallrecord`, which attaches an uploaded recording to a call.
     pub(crate) attach: Url,
-    /// URL of `files/upload`.
+    /// URL of `files/upload`, which stores a file.
     pub(crate) upload: Url,
 }
 
@@ -40,12 +40,12 @@ impl AuthUrl {
         Ok(Self { auth, api })
     }
 
-    /// Returns the URL of the endpoint `auth`.
+    /// Returns the URL of the endpoint `auth`, which issues tokens.
     pub(crate) const fn auth(&self) -> &Url {
         &self.auth
     }
 
-    /// Returns true if Pyrus runs on this machine, e.g. in a test or a demo.
+    /// Returns whether Pyrus runs on this machine, e.g. in a test or a demo.
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.auth)
     }
@@ -98,8 +98,8 @@ impl AuthUrl {
         Ok(text.trim().trim_end_matches('/').to_owned())
     }
 
-    /// Returns true if the token may be sent to the host of `url`. It must be the same host or a sibling (as
-    /// `accounts.pyrus.com` and `api.pyrus.com`); or both must be loopback.
+    /// Returns whether the token may be sent to the host of `url`. It must be the same host or a sibling (as
+    /// `accounts.pyrus.com` and `api.pyrus.com`), or both must be loopback addresses.
     fn is_same_site(&self, url: &Url) -> bool {
         if self.is_loopback() {
             return is_loopback(url);
