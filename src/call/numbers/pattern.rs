@@ -45,6 +45,23 @@ impl NumberPattern {
         self.alternatives.iter().any(|atoms| fits(atoms, number))
     }
 
+    /// Returns a number of exactly `length` characters that matches one alternative; `None` if there is none.
+    pub(crate) fn example(one: &str, length: usize) -> Option<String> {
+        let atoms = number_atoms(one);
+        let fixed = atoms.iter().filter(|atom| **atom != PatternAtom::Any).count();
+        let mut spare = length.checked_sub(fixed)?;
+        let mut number = String::new();
+        for atom in &atoms {
+            match atom {
+                PatternAtom::Literal(c) => number.push(*c),
+                PatternAtom::Digit | PatternAtom::One => number.push(EXAMPLE_DIGIT),
+                PatternAtom::Class(ranges) => number.push(ranges.first()?.0),
+                PatternAtom::Any => number.extend(std::iter::repeat_n(EXAMPLE_DIGIT, std::mem::take(&mut spare))),
+            }
+        }
+        (spare == 0).then_some(number)
+    }
+
     /// Returns a regular expression of PostgreSQL (manual, 9.7.3) that matches the same numbers.
     pub(crate) fn to_regex(&self) -> String {
         let alternatives: Vec<String> = self.alternatives.iter().filter_map(|atoms| regex(atoms)).collect();
@@ -251,6 +268,10 @@ fn telephone_number(text: &str) -> Option<String> {
 fn check_alternative(one: &str) -> Result<(), PatternProblem> {
     check_brackets(one)?;
     let outside = without_classes(one);
+    if let Some((letter, spelling)) = lookalike(one) {
+        let what = format!("\"{letter}\" is a letter of another alphabet, which no number contains");
+        return Err(problem(what, format!("write \"{spelling}\"")));
+    }
     if let Some(spelling) = number_range(one) {
         return Err(problem(
             format!("\"{one}\" is no range of numbers: - has a meaning in brackets only"),
@@ -308,6 +329,15 @@ fn check_brackets(one: &str) -> Result<(), PatternProblem> {
         rest = after;
     }
     Ok(())
+}
+
+/// Returns the first letter that only looks like one of a dial pattern, and the pattern with the letters that were meant.
+/// A name in another alphabet is no such pattern.
+fn lookalike(one: &str) -> Option<(char, String)> {
+    let letter = one.chars().find(|c| !c.is_ascii())?;
+    let meant = |c| LOOKALIKES.iter().find(|(other, _)| *other == c).map_or(c, |(_, latin)| *latin);
+    let spelling: String = one.chars().map(meant).collect();
+    is_dial_pattern(&spelling).then_some((letter, spelling))
 }
 
 /// Returns an alternative in which each class is replaced by `x`.
@@ -419,6 +449,8 @@ fn problem(what: impl Into<String>, remedy: String) -> PatternProblem {
     PatternProblem { what: what.into(), remedy }
 }
 
+/// Digit of an example at a place where every digit fits. It begins no prefix of the usual number plans.
+const EXAMPLE_DIGIT: char = '2';
 /// A regular expression that matches no text.
 const NEVER: &str = "x^";
 /// Short description of the notation, for error messages.
@@ -427,6 +459,9 @@ const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a c
 const REGEX: &str = r"^$\|(){}?";
 /// Characters that no normalised number and no user part of a telephone has.
 const NEVER_IN_NUMBERS: &str = ";/:=\"'<>@%&";
+/// Letters that a keyboard in another language makes in place of letters and digits of a dial pattern.
+const LOOKALIKES: [(char, char); 8] =
+    [('х', 'x'), ('Х', 'X'), ('χ', 'x'), ('Χ', 'X'), ('×', 'x'), ('О', '0'), ('о', '0'), ('З', '3')];
 /// Minimum number of digits with which a text with separators counts as a telephone number.
 const MIN_SEPARATED_DIGITS: usize = 5;
 /// Maximum number of digits of a number in a range, and of repetitions in a regular expression: more digits than an
@@ -493,11 +528,28 @@ mod tests {
             ("_", "x is one digit"),
             ("_abc", "x is one digit"),
             ("1.2", "x is one digit"),
+            ("1хх,2xx", "\"1xx\""),
         ] {
             let found = NumberPattern::check(pattern);
             let remedy = found.err().unwrap_or_else(|| panic!("{pattern} passes")).remedy;
             let wanted = if pattern == "95-105" { "write the digits only" } else { spelling };
             assert!(remedy.contains(wanted), "{pattern}: {remedy}");
+        }
+    }
+
+    #[test]
+    fn example_has_the_wanted_length_and_matches() {
+        for (pattern, length, example) in [
+            ("8495*", 11, Some("84952222222")),
+            ("_8[49]XXN.", 6, Some("842222")),
+            ("1xx", 3, Some("122")),
+            ("1xx", 4, None),
+            ("1xx", 2, None),
+            ("*1*", 4, Some("2221")),
+        ] {
+            let found = NumberPattern::example(pattern, length);
+            assert_eq!(found.as_deref(), example, "{pattern}");
+            assert!(found.is_none_or(|number| NumberPattern::new(pattern).matches(&number)), "{pattern}");
         }
     }
 

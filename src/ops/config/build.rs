@@ -45,6 +45,7 @@ pub(crate) fn build(
     };
     secret::find(raw, &mut config.pyrus, surroundings, findings);
     required(raw, &config, purpose, findings);
+    interface_twice(raw, &config, findings);
     plausible::placeholders(&config, raw, purpose, findings);
     ca_file(raw, &config, findings);
     archive_settings(raw, &config, findings);
@@ -303,7 +304,8 @@ fn keep_headers(raw: &RawConfig, config: &mut Config) {
 }
 
 fn required(raw: &RawConfig, config: &Config, purpose: ConfigPurpose, findings: &mut Vec<ConfigFinding>) {
-    if config.capture.interfaces.is_empty() && config.capture.hep_listen.is_none() {
+    let is_reported = findings.iter().any(|f| f.is_mistake() && f.what.starts_with("capture.interface"));
+    if config.capture.interfaces.is_empty() && config.capture.hep_listen.is_none() && !is_reported {
         let remedy = "add it below [capture]: interface = \"eth1\" (`ip link` lists them)";
         let line = raw.line_of("capture");
         match purpose {
@@ -317,6 +319,15 @@ fn required(raw: &RawConfig, config: &Config, purpose: ConfigPurpose, findings: 
     }
     if config.pyrus.enabled && purpose != ConfigPurpose::Inspect {
         required_for_delivery(raw, config, purpose, findings);
+    }
+}
+
+/// Refuses a list that names an interface twice, because each packet would be captured twice.
+fn interface_twice(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
+    let names = &config.capture.interfaces;
+    if let Some((_, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        let line = raw.get("capture", "interface").map(|given| given.line);
+        findings.push(ConfigFinding::mistake(line, format!("capture.interface names {name} twice"), "keep only one"));
     }
 }
 
@@ -477,13 +488,23 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
 
 /// Warns of receivers of alarms for which a key is missing, or to which a password would be sent unencrypted.
 fn incomplete_ways(raw: &RawConfig, mail: &MailConfig, telegram: &TelegramConfig, findings: &mut Vec<ConfigFinding>) {
+    // If the key has a wrong value, another finding already reports it.
+    let is_reported = |key: &str| findings.iter().any(|f| f.is_mistake() && f.what.contains(key));
+    let lacks_from = mail.from.is_empty() && !is_reported("alerts.mail_from");
+    let lacks_to = mail.to.is_empty() && !is_reported("alerts.mail_to");
     let mut warn = |key: &str, what: &str, remedy: &str| {
         let line = raw.get("alerts", key).map(|given| given.line);
         findings.push(ConfigFinding::warning(line, what, remedy));
     };
     if !mail.server.is_empty() {
-        if mail.from.parse::<lettre::Address>().is_err() || mail.to.is_empty() {
+        if lacks_from || lacks_to {
             warn("mail_server", "alerts.mail_server is set, but no mail can be sent", "add mail_from and mail_to");
+        }
+        for (port, tls, needed) in [(":465", MailTls::StartTls, "tls"), (":587", MailTls::Tls, "starttls")] {
+            if mail.server.ends_with(port) && mail.tls == tls {
+                let what = format!("alerts.mail_server has the port {}, which speaks {needed}", &port[1..]);
+                warn("mail_server", &what, &format!("write mail_tls = \"{needed}\""));
+            }
         }
         let is_here = mail.server.starts_with("127.") || mail.server.starts_with("localhost:");
         if mail.tls == MailTls::None && !mail.login.is_empty() && !is_here {
@@ -504,6 +525,11 @@ fn certificate(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFindin
         let line = raw.get("console", "metrics_listen").map(|g| g.line);
         let what = "console.metrics_listen is set, but console.listen is not: nothing is served";
         findings.push(ConfigFinding::warning(line, what, "add listen = \"127.0.0.1:8080\" below [console]"));
+    }
+    if config.console.metrics_listen.is_some() && config.console.metrics_listen == config.console.listen {
+        let line = raw.get("console", "metrics_listen").map(|g| g.line);
+        let what = "console.metrics_listen is the address of console.listen, which has the metrics anyway";
+        findings.push(ConfigFinding::mistake(line, what, "write another port, or remove the key"));
     }
     for (first, second) in [("certificate", "certificate_key"), ("trusted_proxy", "trusted_header")] {
         let [is_first, is_second] =

@@ -54,6 +54,8 @@ pub(crate) enum KeyKind {
     HookUrl,
     /// `HOST:PORT` of a server, or an empty text.
     HostPort,
+    /// One e-mail address, or empty.
+    MailAddress,
     /// One e-mail address, or a list of e-mail addresses.
     MailAddresses,
     /// A SIP header name, or `NAME: PATTERN` for headers with a matching value.
@@ -220,7 +222,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
     key("alerts", "webhook_secret_file", KeyKind::Path, "", "", "File that holds only the secret."),
     key("alerts", "mail_server", KeyKind::HostPort, "\"\"", "", "Mail server, HOST:PORT, for example \"smtp.example.org:587\". Empty: no mail."),
     key("alerts", "mail_tls", KeyKind::Word(&["starttls", "tls", "none"]), "\"starttls\"", "", "Encryption: \"starttls\" (port 587), \"tls\" (port 465), or \"none\" for a server on this machine."),
-    key("alerts", "mail_from", KeyKind::Text, "\"\"", "", "Address of the sender. Required for mail."),
+    key("alerts", "mail_from", KeyKind::MailAddress, "\"\"", "", "Address of the sender. Required for mail."),
     key("alerts", "mail_to", KeyKind::MailAddresses, "[]", "", "Address of the receiver, or a list of addresses. Required for mail."),
     key("alerts", "mail_login", KeyKind::Text, "\"\"", "", "Login at the mail server. Empty: none."),
     key("alerts", "mail_password", KeyKind::Secret, "", "", "Password of mail_login. Better keep it in mail_password_file."),

@@ -16,7 +16,8 @@ pub(crate) mod finding;
 pub(crate) mod folders;
 pub(crate) mod keys;
 pub(crate) mod machine;
-pub(crate) mod plausible;
+mod patterns;
+mod plausible;
 pub(crate) mod raw;
 pub(crate) mod reference;
 pub(crate) mod secret;
@@ -168,6 +169,7 @@ impl Config {
             folders::try_all(&config, &raw, machine.service.as_ref(), &mut findings);
             machine.check(&config, &raw, &mut findings);
             plausible::check(&config, &raw, &mut findings);
+            patterns::check(&config, &raw, &mut findings);
         }
         finish(config, origin, findings)
     }

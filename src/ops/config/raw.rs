@@ -86,11 +86,15 @@ pub(crate) fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let mut reader = RawReader { text, findings, raw: RawConfig::default() };
     reader.top(table.get_ref());
     let broken: Vec<ConfigFinding> =
-        errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message())).collect();
-    let RawReader { findings, raw, .. } = reader;
+        errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message(), text)).collect();
+    let RawReader { findings, mut raw, .. } = reader;
     // The TOML parser guesses the content of a line with a syntax error. Findings about a guess would confuse the
     // reader, so they are removed.
     findings.retain(|f| !broken.iter().any(|b| b.line == f.line));
+    let is_guess = |given: &GivenValue| {
+        matches!(given.value, ConfigValue::Switch(_)) && broken.iter().any(|b| b.line == Some(given.line))
+    };
+    raw.sections.values_mut().for_each(|group| group.retain(|_, given| !is_guess(given)));
     findings.extend(broken);
     raw
 }
@@ -230,8 +234,19 @@ impl RawReader<'_, '_> {
 }
 
 /// Turns a syntax error of the TOML parser into a finding with a remedy.
-fn syntax(line: Option<usize>, message: &str) -> ConfigFinding {
-    let remedy = if message.contains("duplicate key") {
+fn syntax(line: Option<usize>, message: &str, text: &str) -> ConfigFinding {
+    let of_line = line.and_then(|line| text.lines().nth(line.saturating_sub(1))).unwrap_or_default();
+    let value = of_line.split_once('=').map_or("", |(_, value)| value).split('#').next().unwrap_or_default().trim();
+    let has_unit = value.starts_with(|c: char| c.is_ascii_digit())
+        && value.ends_with(|c: char| c.is_ascii_alphabetic())
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || c == ' ');
+    let remedy = if SWITCH_WORDS.contains(&value.to_ascii_lowercase().as_str()) {
+        "write true or false, in small letters and without quotes"
+    } else if of_line.contains(['“', '”', '„', '«', '»', '‘', '’']) {
+        "write straight double quotes: name = \"value\""
+    } else if has_unit {
+        "write the number alone, without its unit"
+    } else if message.contains("duplicate key") {
         "keep only one; a section can appear only once, too"
     } else if message.contains("string") || message.contains("quote") || message.contains("escape") {
         "write text in double quotes: name = \"value\" (in single quotes a backslash is a backslash)"
@@ -254,6 +269,9 @@ fn shown_name(name: &str) -> &str {
 
 /// Maximum length of a key name that an error message shows, bytes. It is longer than the longest valid name.
 const MAX_NAME: usize = 40;
+
+/// Words that people write in place of `true` and `false`.
+const SWITCH_WORDS: [&str; 6] = ["yes", "no", "on", "off", "true", "false"];
 
 fn section_of(name: &str) -> Option<&'static str> {
     SECTIONS.iter().map(|(section, _)| *section).find(|s| *s == name)

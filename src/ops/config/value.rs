@@ -70,6 +70,7 @@ fn single(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, ValueProb
         KeyKind::SiteUrl => site_url,
         KeyKind::HookUrl => hook_url,
         KeyKind::HostPort => host_port,
+        KeyKind::MailAddress => mail_address_or_none,
         KeyKind::Listen => listen,
         KeyKind::HeaderMatch => header_match,
         KeyKind::Mappings => return wrong(format!("{} is not allowed here", key.name), ""),
@@ -165,25 +166,33 @@ fn one_or_more(
 
 fn address_groups(key: &ConfigKey, value: &DeValue<'_>) -> Result<Vec<Vec<IpAddr>>, Vec<ValueProblem>> {
     let wanted = "a list of lists of addresses, for example [[\"198.51.100.10\", \"10.1.0.1\"]]";
-    let groups = each(key, value, wanted, |group| address_group(key, group, wanted))?;
+    let groups = value.as_array().ok_or_else(|| vec![kind_of(key, value, wanted)])?;
     if groups.len() > MAX_MACHINES {
         let what = format!("{} has {} lists", key.path(), groups.len());
         return Err(vec![ValueProblem::new(what, format!("write at most {MAX_MACHINES} lists"))]);
     }
-    Ok(groups)
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for group in groups.iter() {
+        match address_group(key, group.get_ref(), wanted) {
+            Ok(addresses) => good.push(addresses),
+            Err(problems) => bad.extend(problems),
+        }
+    }
+    if bad.is_empty() { Ok(good) } else { Err(bad) }
 }
 
-fn address_group(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> Result<Vec<IpAddr>, ValueProblem> {
-    let addresses = value.as_array().ok_or_else(|| kind_of(key, value, wanted))?;
-    if addresses.is_empty() || addresses.len() > MAX_MACHINE_ADDRESSES {
-        let what = format!("{}: a list has {} addresses", key.path(), addresses.len());
-        return wrong(what, format!("write 1 to {MAX_MACHINE_ADDRESSES} addresses in a list"));
-    }
-    let address = |value| {
+fn address_group(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> Result<Vec<IpAddr>, Vec<ValueProblem>> {
+    let address = |value: &DeValue<'_>| {
         let text = text(key, value)?;
         text.parse().or_else(|_| wrong(format!("{}: \"{text}\" is not an IP address", key.path()), wanted_address()))
     };
-    addresses.iter().map(|entry| address(entry.get_ref())).collect()
+    let addresses = each(key, value, wanted, address)?;
+    if addresses.is_empty() || addresses.len() > MAX_MACHINE_ADDRESSES {
+        let what = format!("{}: a list has {} addresses", key.path(), addresses.len());
+        let remedy = format!("write 1 to {MAX_MACHINE_ADDRESSES} addresses in a list");
+        return Err(vec![ValueProblem::new(what, remedy)]);
+    }
+    Ok(addresses)
 }
 
 fn wanted_address() -> &'static str {
@@ -402,6 +411,10 @@ fn mail_address(text: &str) -> Result<(), ValueProblem> {
         Ok(_) => Ok(()),
         Err(_) => wrong(format!("\"{text}\" is no mail address"), "write for example \"admin@example.org\""),
     }
+}
+
+fn mail_address_or_none(text: &str) -> Result<(), ValueProblem> {
+    if text.is_empty() { Ok(()) } else { mail_address(text) }
 }
 
 fn url(text: &str) -> Result<(), ValueProblem> {

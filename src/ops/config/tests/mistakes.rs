@@ -17,7 +17,7 @@ const fn mistake(text: &'static str, begins: &'static str, contains: &'static st
 /// Typical mistakes that are found on every machine alike.
 const MISTAKES: &[TypicalMistake] = &[
     mistake("[capture]\ninterface = eth1\n", "line 2: this is not TOML", "in double quotes"),
-    mistake("[capture]\ninterface = “eth1”\n", "line 2: this is not TOML", "in double quotes"),
+    mistake("[capture]\ninterface = “eth1”\n", "line 2: this is not TOML", "straight double quotes"),
     mistake("[capture]\ninterface: \"eth1\"\n", "line 2: this is not TOML", "write name = value"),
     mistake(
         "interface = \"eth1\"\n",
@@ -151,6 +151,32 @@ const MISTAKES: &[TypicalMistake] = &[
         "line 2: warning: alerts.command: /bin/sh cannot parse",
         "sh -n",
     ),
+    mistake("[pyrus]\nenabled = yes\n", "line 2: this is not TOML", "write true or false"),
+    mistake("[recording]\nkeep_pcap = True\n", "line 2: this is not TOML", "write true or false"),
+    mistake("[recording]\nkeep_days = 90d\n", "line 2: this is not TOML", "write the number alone"),
+    mistake("[capture]\ninterface = [\"lo\", \"lo\"]\n", "line 2: capture.interface names lo twice", "keep only one"),
+    mistake("[numbers]\nextension_pattern = \"1хх\"\n", "line 2: numbers.extension_pattern: \"х\"", "\"1xx\""),
+    mistake("[numbers]\nextension_pattern = \"*\"\n", "line 2: warning: numbers.extension_pattern", "xxx"),
+    mistake(
+        "[numbers]\ncountry_code = \"7\"\nnational_prefix = \"8\"\n[[rules]]\naction = \"exclude\"\nnumber = \"8495xxxxxxx\"\n",
+        "line 6: warning: rules.number: \"8495xxxxxxx\" matches no number",
+        "\"+7495xxxxxxx\"",
+    ),
+    mistake(
+        "[console]\nlisten = \"127.0.0.1:8080\"\nmetrics_listen = \"127.0.0.1:8080\"\n",
+        "line 3: console.metrics_listen is the address of console.listen",
+        "another port",
+    ),
+    mistake(
+        "[alerts]\nmail_server = \"smtp.example.org:465\"\nmail_from = \"a@example.org\"\nmail_to = \"b@example.org\"\n",
+        "line 2: warning: alerts.mail_server has the port 465",
+        "mail_tls = \"tls\"",
+    ),
+    mistake(
+        "[alerts]\nmail_server = \"smtp.example.org:587\"\nmail_from = \"callspan\"\nmail_to = \"b@example.org\"\n",
+        "line 3: alerts.mail_from: \"callspan\" is no mail address",
+        "admin@example.org",
+    ),
 ];
 
 fn findings(text: &str) -> Vec<String> {
@@ -184,6 +210,16 @@ fn every_wrong_entry_of_a_list_has_its_own_line() {
     assert_eq!(found.len(), 2, "{found:?}");
     let found = mistakes(check("[capture]\nsip_ports = [0, 5060, 70000]\n"));
     assert_eq!(found.len(), 2, "{found:?}");
+    let found = mistakes(check("[calls]\npbx_addresses = [[\"10.0.0.1:5060\", \"10.1.0.0/24\"], [\"10.0.0.2\", 7]]\n"));
+    assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
+fn guess_of_a_line_that_is_not_toml_causes_no_other_finding() {
+    let found = mistakes(check("[pyrus]\nenabled = True\n"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let found = findings("[capture]\ninterface = \"\"\n");
+    assert!(!found.iter().any(|f| f.contains("is missing")), "{found:?}");
 }
 
 #[test]

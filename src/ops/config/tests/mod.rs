@@ -105,6 +105,7 @@ fn every_key_changes_the_configuration() {
             (_, KeyKind::HookUrl) => String::from("\"https://hook.example/a\""),
             (_, KeyKind::HostPort) => String::from("\"mail.example:25\""),
             (_, KeyKind::MailAddresses) => String::from("[\"b@example.org\"]"),
+            (_, KeyKind::MailAddress) => String::from("\"other@example.org\""),
             (_, KeyKind::SiteUrl) => String::from("\"https://calls.example\""),
             (_, KeyKind::Url) => String::from("\"https://pyrus.example/api/v4/auth\""),
             (_, KeyKind::Listen) => String::from("\"127.0.0.1:8080\""),
