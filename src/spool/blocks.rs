@@ -4,11 +4,11 @@ use std::io::{self, Read};
 
 use super::format;
 
-/// Reads one block after the other. Holds one block and some bytes read ahead in memory.
+/// Reads the blocks of a file one after the other. Holds one block and some bytes read ahead in memory.
 pub(super) struct BlockReader<R> {
     input: R,
     buffer: Vec<u8>,
-    /// Index in `buffer` of the next block. `offset` is the position of the same block in the file.
+    /// Index in `buffer` of the next block. `offset` is the position of the same block in the file, bytes.
     from: usize,
     offset: u64,
 }
@@ -16,13 +16,13 @@ pub(super) struct BlockReader<R> {
 /// Result of reading the next block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextBlock<'a> {
-    /// A complete block: its file offset, and its bytes with header and trailer.
+    /// A complete block: its file offset in bytes, and its bytes with header and trailer.
     Block(u64, &'a [u8]),
     /// There are no more complete blocks.
     End(BlocksEnd),
 }
 
-/// How a sequence of blocks ends.
+/// The way in which a sequence of blocks ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlocksEnd {
     /// The input ends after a complete block.
@@ -30,7 +30,7 @@ pub(super) enum BlocksEnd {
     /// The input ends within a block, or with bytes that are zero. A crash leaves zeros if the file grew but its bytes
     /// were not written.
     Torn,
-    /// The next bytes are not a block.
+    /// The next bytes are no block, e.g. because the file is damaged there.
     Broken,
 }
 
@@ -40,12 +40,12 @@ impl<R: Read> BlockReader<R> {
         Self { input, buffer: Vec::new(), from: 0, offset }
     }
 
-    /// Returns the file offset of the next block.
+    /// Returns the file offset of the next block in bytes.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Reads the next block.
+    /// Reads the next block and moves behind it.
     ///
     /// # Errors
     /// Fails if the input fails.
@@ -85,8 +85,8 @@ impl<R: Read> BlockReader<R> {
         Ok(NextBlock::End(BlocksEnd::Broken))
     }
 
-    /// Returns the 32-bit number at byte `at` of the next block. May be called only after `fill` returned true for
-    /// these bytes.
+    /// Returns the 32-bit number at byte `at` of the next block. The bytes must be in the buffer, i.e. `fill` must have
+    /// returned true for them.
     fn word(&self, at: usize) -> u32 {
         let b = &self.buffer[self.from + at..self.from + at + 4];
         u32::from_le_bytes([b[0], b[1], b[2], b[3]])

@@ -39,7 +39,7 @@ impl ChunkedBuf {
         Ok(out)
     }
 
-    /// Passes the bytes of each chunk to `each`.
+    /// Passes the bytes of each chunk to the function `each`.
     ///
     /// # Errors
     /// Fails if chunks are in a file that cannot be read, and with the first error of `each`.
@@ -54,7 +54,7 @@ impl ChunkedBuf {
         })
     }
 
-    /// Returns a chunk by its number.
+    /// Returns the chunk with this number, counted from 0.
     pub(super) fn chunk(&self, number: usize) -> Option<&SpoolChunk> {
         self.chunks.get(number)
     }
@@ -69,7 +69,7 @@ impl ChunkedBuf {
         }
     }
 
-    /// Adds a chunk for the next blocks.
+    /// Adds an empty chunk to which the next blocks are appended.
     pub(super) fn add_chunk(&mut self, chunk: Vec<u8>) {
         self.chunks.push(SpoolChunk::Memory(chunk));
     }
@@ -94,7 +94,7 @@ impl ChunkedBuf {
         self.chunks.iter().map(memory).sum()
     }
 
-    /// Returns the chunks in order.
+    /// Returns the chunks in the order of their contents.
     pub(super) fn into_chunks(self) -> impl Iterator<Item = SpoolChunk> {
         self.chunks.into_iter()
     }
@@ -104,6 +104,6 @@ impl ChunkedBuf {
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
 /// Size of the first chunk of a leg when memory is short, bytes. So ten thousand legs at once take 80 MiB.
 pub(super) const SMALL_CHUNK_BYTES: usize = 8 * 1024;
-/// Minimum free space, bytes, with which a chunk is used for another block. The limit exceeds any packet of a single
-/// Ethernet frame. A longer block makes its chunk grow.
+/// Minimum free space with which a chunk is used for another block, bytes. It exceeds any packet of a single Ethernet
+/// frame. A longer block makes its chunk grow.
 const MIN_FREE_BYTES: usize = 2 * 1024;

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-/// Configuration of the spool.
+/// Settings of the spool, as the configuration file gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Folder of the spool files; created with mode 0700.
     pub dir: PathBuf,
-    /// Memory for chunks that wait to be written to the disk, MiB.
+    /// Maximum memory for chunks that wait to be written to the disk, MiB.
     pub buffer_mib: u32,
-    /// Interval between syncs of the file system, s. A power cut loses at most this much of the calls.
+    /// Interval between syncs of the file system, seconds. A power cut loses at most this much of the calls.
     pub sync_seconds: u32,
-    /// In `replay`, the size up to which spools stay in memory, MiB.
+    /// For `replay`: size up to which spools stay in memory, MiB. Above it, they go to a file.
     pub memory_mib: u32,
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// The reserved file descriptors.
+/// File descriptors that are reserved for the spool: open files of `/dev/null` that can be closed at any time.
 #[derive(Debug, Default)]
 pub(super) struct DescriptorReserve {
     spares: Vec<File>,
@@ -23,7 +23,7 @@ impl DescriptorReserve {
         this
     }
 
-    /// Fills the reserve again, as far as the process may open descriptors.
+    /// Opens reserved descriptors that were given up, as far as the process may open descriptors.
     pub(super) fn refill(&mut self) {
         while self.spares.len() < RESERVED {
             let Ok(spare) = File::open("/dev/null") else { return };
@@ -31,15 +31,15 @@ impl DescriptorReserve {
         }
     }
 
-    /// Opens a file by `open`. If no descriptor is left, gives up one of the reserve and tries again.
+    /// Opens a file by the function `open`. If no descriptor is left, closes a reserved one and tries again.
     ///
     /// # Errors
     /// Fails as `open` does. If [`is_shortage`] holds for the error, the reserve is used up, too.
     pub(super) fn open<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         loop {
             match open() {
-                // Another thread may take the descriptor that was freed. So the loop may give up several descriptors of
-                // the reserve.
+                // Another thread can take the descriptor that was freed, so the loop may close several reserved
+                // descriptors.
                 Err(error) if is_shortage(&error) && self.spares.pop().is_some() => {}
                 other => return other,
             }
@@ -47,7 +47,7 @@ impl DescriptorReserve {
     }
 }
 
-/// Returns true if the process or the system has no file descriptor left.
+/// Returns whether an error means that the process or the system has no file descriptor left.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
@@ -59,8 +59,8 @@ pub(super) fn max_open_files() -> usize {
     (limit / 4).clamp(MIN_OPEN, MAX_OPEN)
 }
 
-/// Number of descriptors in reserve. One is enough to write all files, one after the other; more avoid opening files
-/// again and again.
+/// Number of reserved descriptors. One is enough to write all files one after the other; more avoid opening files again
+/// and again.
 const RESERVED: usize = 8;
 /// Maximum number of files kept open: half of the usual limit of 1,024 per process.
 const MAX_OPEN: usize = 512;

@@ -15,19 +15,19 @@ use crate::time::Timestamp;
 /// A packet to be written to a spool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpoolPacket<'a> {
-    /// Capture time.
+    /// Capture time of the packet.
     pub(crate) at: Timestamp,
-    /// Source endpoint.
+    /// Endpoint that sent the packet.
     pub(crate) src: Endpoint,
-    /// The bytes of the UDP payload to keep; they may be fewer than on the wire.
+    /// Endpoint to which the packet was sent.
     pub(crate) dst: Endpoint,
-    /// The bytes of the UDP payload to keep; may be shorter than on the wire.
+    /// The bytes of the UDP payload that are kept; fewer than on the wire if the packet is shortened.
     pub(crate) payload: &'a [u8],
-    /// Length of the UDP payload on the wire, bytes.
+    /// Length of the UDP payload on the wire in bytes.
     pub(crate) wire_len: u32,
 }
 
-/// Appends a section header block and an interface description block.
+/// Appends the beginning of a file: a section header block and an interface description block.
 pub(crate) fn put_header(out: &mut Vec<u8>) {
     put_u32(out, SECTION);
     put_u32(out, SECTION_LEN);
@@ -46,8 +46,8 @@ pub(crate) fn put_header(out: &mut Vec<u8>) {
     put_u32(out, INTERFACE_LEN);
 }
 
-/// Appends a packet as an enhanced packet block. Allocates only if `out` has to grow. Over IPv4 the UDP checksum is
-/// zero; [`fill_checksum`] sets it.
+/// Appends a packet as an enhanced packet block. Allocates only if `out` has to grow. Over IPv4 the UDP checksum stays
+/// zero until [`fill_checksum`] sets it.
 pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let payload = &packet.payload[..packet.payload.len().min(MAX_PAYLOAD)];
     let wire_len = (packet.wire_len as usize).clamp(payload.len(), MAX_PAYLOAD);
@@ -157,7 +157,7 @@ fn words_sum(bytes: &[u8]) -> u64 {
     fold(total).swap_bytes().into()
 }
 
-/// Returns the Internet checksum for a sum of 16-bit words.
+/// Returns the Internet checksum (RFC 1071) for a sum of 16-bit words.
 fn checksum_of(sum: u64) -> u16 {
     !fold(sum)
 }
@@ -177,30 +177,32 @@ fn put_words<const N: usize>(out: &mut Vec<u8>, words: [u32; N]) {
     out.extend_from_slice(words.map(u32::to_le_bytes).as_flattened());
 }
 
-/// Returns a length rounded up to four bytes.
+/// Returns a length in bytes rounded up to a multiple of four, as pcapng pads its blocks.
 pub(crate) const fn padded(len: usize) -> usize {
     len.next_multiple_of(4)
 }
 
-/// Largest block, bytes. The largest block that the spool writes is the end of a leg: 4,096 streams have 350 bytes each.
+/// Maximum size of a block, bytes. The largest block that the spool writes is the end of a leg: 4,096 streams have 350
+/// bytes each.
 pub(crate) const MAX_BLOCK: usize = 2 * 1024 * 1024;
-/// Block type of a section header block.
+/// Number that pcapng defines for a section header block.
 pub(crate) const SECTION: u32 = 0x0A0D_0D0A;
-/// Block type of an interface description block.
+/// Number that pcapng defines for an interface description block.
 pub(crate) const INTERFACE: u32 = 1;
-/// Block type of an enhanced packet block.
+/// Number that pcapng defines for an enhanced packet block.
 pub(crate) const ENHANCED_PACKET: u32 = 6;
-/// Block type of a custom block that other programs may copy.
+/// Number that pcapng defines for a custom block that other programs may copy.
 pub(crate) const CUSTOM: u32 = 0x0000_0BAD;
-/// Byte-order magic of a little-endian section header.
+/// Number that shows the byte order of a section; these bytes mean little-endian.
 pub(crate) const BYTE_ORDER: u32 = 0x1A2B_3C4D;
-/// Link type raw IP (LINKTYPE_RAW).
+/// Number of the link type raw IP (LINKTYPE_RAW): a packet begins with its IP header.
 pub(crate) const LINKTYPE_RAW: u16 = 101;
-/// Private enterprise number for documentation (RFC 5612), because callspan has no number of its own.
+/// Private enterprise number that is reserved for documentation (RFC 5612), because callspan has no number of its own.
 pub(crate) const ENTERPRISE: u32 = 32473;
-/// Marks a custom block as a decision. Other programs may use the same documentation number.
+/// First bytes of a custom block that is a decision. They are needed because other programs may use the same enterprise
+/// number.
 pub(crate) const MAGIC: [u8; 8] = *b"callspan";
-/// Value of `if_tsresol` for ns timestamps: a power of ten.
+/// Value of the option `if_tsresol` for timestamps in ns: the exponent of ten.
 pub(crate) const NANOSECONDS: u8 = 9;
 /// Length of an IPv4 header without options, bytes.
 pub(crate) const IPV4_LEN: usize = 20;
@@ -208,13 +210,13 @@ pub(crate) const IPV4_LEN: usize = 20;
 pub(crate) const IPV6_LEN: usize = 40;
 /// Length of a UDP header, bytes.
 pub(crate) const UDP_LEN: usize = 8;
-/// Length of an enhanced packet block without its packet, bytes.
+/// Length of an enhanced packet block in bytes without its packet.
 pub(crate) const EPB_OVERHEAD: usize = 32;
-/// Length of a decision's custom block without its JSON, bytes.
+/// Length of a decision's custom block in bytes without its JSON.
 pub(crate) const CUSTOM_OVERHEAD: usize = 28;
 /// IP protocol number of UDP.
 pub(crate) const UDP: u8 = 17;
-/// Longest UDP payload over IPv4, bytes. Longer SIP messages, which came over TCP, are truncated to this length.
+/// Maximum UDP payload over IPv4, bytes. Longer SIP messages, which came over TCP, are truncated to this length.
 const MAX_PAYLOAD: usize = 65_507;
 const SECTION_LEN: u32 = 28;
 const INTERFACE_LEN: u32 = 32;

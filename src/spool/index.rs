@@ -9,12 +9,12 @@
 use super::format::{self, CUSTOM_OVERHEAD, padded};
 use crate::call::decision::{Decision, LegAssignment};
 
-/// A run of blocks that a restart must read.
+/// A span: consecutive blocks that a restart must read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockSpan {
-    /// Earliest timestamp in the span, ns.
+    /// Earliest capture time in the span, ns since the Unix epoch.
     pub(crate) at_ns: i64,
-    /// File offset of the span's first byte.
+    /// File offset of the span's first byte, in bytes.
     pub(crate) offset: u64,
     /// Length of the span in bytes.
     pub(crate) bytes: u64,
@@ -26,22 +26,22 @@ impl BlockSpan {
     }
 }
 
-/// Index of a leg's file, from its beginning up to some file offset.
+/// Index of a leg's file, which covers the file from its beginning up to some offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpoolIndex {
-    /// Spans in file order.
+    /// Spans of blocks that a restart must read, in file order.
     pub(crate) spans: Vec<BlockSpan>,
-    /// Timestamp of the newest media packet, ns; 0 if there is none.
+    /// Capture time of the newest media packet, ns since the Unix epoch; 0 if there is none.
     pub(crate) last_media_ns: i64,
     /// Id of the conversation that the leg belongs to.
     pub(crate) conversation: String,
-    /// Whether the decision `End` was written.
+    /// Whether the file has the decision `End`, i.e. the leg has ended.
     pub(crate) has_end: bool,
     /// Whether the last block was a decision, so that the next packet must be read, too.
     wants_next_packet: bool,
 }
 
-/// Kind of a block: decides whether a restart reads the block.
+/// Kind of a block, which decides whether a restart reads the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockKind {
     /// A packet that is not media, e.g. SIP. A restart reads it.
@@ -62,17 +62,17 @@ pub(super) struct IndexTracker {
     pub(super) index: SpoolIndex,
     /// Length of the file in bytes, including blocks that are not yet written.
     pub(super) length: u64,
-    /// File offset of the end of the newest index in the file.
+    /// File offset, in bytes, of the end of the newest index in the file.
     indexed: u64,
 }
 
 impl IndexTracker {
-    /// Continues the index of an existing file.
+    /// Continues the index of an existing file that has `length` bytes.
     pub(super) fn resume(index: SpoolIndex, length: u64) -> Self {
         Self { index, length, indexed: 0 }
     }
 
-    /// Adds a block to the index.
+    /// Adds a block of `bytes` bytes with capture time `at_ns` to the index.
     pub(super) fn add_block(&mut self, kind: BlockKind, at_ns: i64, bytes: usize) {
         let span = BlockSpan { at_ns, offset: self.length, bytes: bytes as u64 };
         self.length += bytes as u64;
@@ -105,7 +105,7 @@ impl IndexTracker {
         self.indexed = self.length;
     }
 
-    /// Returns whether the file has grown enough since the last index to need another index.
+    /// Returns whether the file has grown so much since the last index that it needs another one.
     pub(super) fn is_due(&self) -> bool {
         let each = INDEX_INTERVAL_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * MAX_INDEX_SHARE);
         self.length - self.indexed >= each
@@ -155,7 +155,7 @@ impl SpoolIndex {
         }
     }
 
-    /// Appends the index as a block that starts at `offset` of the file.
+    /// Appends the index as a block. `offset` is the offset of this block in the file.
     fn put(&self, out: &mut Vec<u8>, offset: u64) {
         let name = self.conversation.as_bytes();
         let name = name.get(..MAX_NAME).unwrap_or(name);
@@ -181,8 +181,8 @@ impl SpoolIndex {
         number(out, total as u32);
     }
 
-    /// Parses an index block that starts at `offset` of its file. Returns `None` for any other block, or for an index
-    /// that was written at another offset.
+    /// Parses an index block. Returns `None` for any other block, or for an index that was not written at this `offset`
+    /// of the file.
     pub(super) fn parse(block: &[u8], offset: u64) -> Option<Self> {
         let total = block.len();
         let is_whole =
@@ -215,25 +215,24 @@ impl SpoolIndex {
     }
 }
 
-/// Marks a custom block as an index. Decisions have another mark.
+/// First bytes of a custom block that is an index. Decisions begin with other bytes.
 pub(super) const MAGIC: [u8; 8] = *b"callspix";
 /// Length of the fixed fields of an index, bytes: offset, newest media, name length, number of spans, flags.
 const FIXED_BYTES: usize = 28;
 const HAS_END: u32 = 1;
 const WANTS_NEXT_PACKET: u32 = 2;
 const SPAN_BYTES: usize = 24;
-/// Number of bytes written between two indexes. An index takes some 200 bytes, i.e. half a percent of the file. A
-/// restart reads half of this interval per leg on average.
+/// Number of bytes written between two indexes. An index takes some 200 bytes, i.e. half a percent of the file. On
+/// average, a restart reads half of this interval for each leg.
 const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
-/// Largest share of the file that indexes may take, as a divisor: 1/32. It matters if an index has many spans.
+/// Maximum share of the file that indexes may take, as a divisor: 1/32. It matters if an index has many spans.
 const MAX_INDEX_SHARE: u64 = 32;
-/// Largest gap between two spans, bytes, at which they are merged: reading five RTP packets costs less than another
-/// span.
+/// Maximum gap between two spans that are merged, bytes: reading five RTP packets costs less than another span.
 const MERGE_GAP_BYTES: u64 = 1_200;
-/// Maximum number of spans of one leg; enough for a message every half minute for eight hours. Beyond it the nearest
+/// Maximum number of spans of a leg: enough for a message every half minute for eight hours. Beyond it, the nearest
 /// spans are merged, and a restart reads some RTP that it does not need.
 const MAX_SPANS: usize = 1_024;
-/// Longest conversation id in an index, bytes. The engine's ids have 33 characters.
+/// Maximum length of a conversation id in an index, bytes. The engine's ids have 33 characters.
 const MAX_NAME: usize = 256;
 
 #[cfg(test)]

@@ -39,12 +39,12 @@ pub(super) struct LegFiles {
     failures: HashMap<LegId, OsErrno, foldhash::fast::RandomState>,
     /// Files that could not be removed yet.
     removals: Vec<PathBuf>,
-    /// Time of the newest successful write.
+    /// Time of the newest successful write; `None` before the first.
     wrote_at: Option<Instant>,
     failure_count: u64,
 }
 
-/// A leg with chunks that wait to be written.
+/// A leg whose chunks could not be written yet.
 #[derive(Clone, Copy, Debug)]
 struct WaitingLeg {
     since: Instant,
@@ -84,7 +84,7 @@ impl LegFiles {
         if self.waiting.contains_key(&leg) { DoneChunks::new() } else { self.write_chunks(leg) }
     }
 
-    /// Tries again to write the chunks that wait and to remove the files that could not be removed.
+    /// Tries again to write chunks that wait and to remove files that could not be removed.
     pub(super) fn retry(&mut self) -> DoneChunks {
         self.reserve.refill();
         let removals = std::mem::take(&mut self.removals);
@@ -101,7 +101,7 @@ impl LegFiles {
         legs.into_iter().flat_map(|leg| self.give_up(leg)).collect()
     }
 
-    /// Closes a leg after its chunks are written.
+    /// Closes a leg's file as soon as its chunks are written.
     pub(super) fn close(&mut self, leg: LegId) {
         match self.legs.get_mut(&leg) {
             Some(state) if !state.chunks.is_empty() => state.is_closed = true,
@@ -123,7 +123,7 @@ impl LegFiles {
         done
     }
 
-    /// Returns and clears the disk error by which a leg lost sound.
+    /// Returns the disk error by which a leg lost sound, and forgets it; `None` if there was none.
     pub(super) fn take_failure(&mut self, leg: LegId) -> Option<OsErrno> {
         self.failures.remove(&leg)
     }
@@ -138,7 +138,7 @@ impl LegFiles {
         !self.waiting.is_empty() || !self.removals.is_empty()
     }
 
-    /// Returns the disk error of the leg that has waited longest.
+    /// Returns the disk error of the leg that has waited longest; `None` if no leg waits.
     pub(super) fn current_error(&self) -> Option<OsErrno> {
         self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
     }
@@ -287,20 +287,20 @@ impl LegFiles {
     }
 }
 
-/// The file of a leg and its chunks that are not written yet.
+/// The file of a leg, and its chunks that are not written yet.
 struct LegFile {
     path: PathBuf,
     handle: Option<(File, u64)>,
     /// Length of the complete blocks in the file, bytes; `None` until the file was examined.
     length: Option<u64>,
-    /// The header and the first blocks, for a file that must be created again.
+    /// The header and the first blocks of the file, to create it again if somebody removes it.
     head: Vec<u8>,
     chunks: VecDeque<Vec<u8>>,
-    /// True if the leg is to be closed after its chunks are written.
+    /// Whether the leg is to be closed after its chunks are written.
     is_closed: bool,
-    /// True if the file was written since the last sync.
+    /// Whether the file was written since the last sync.
     is_unsynced: bool,
-    /// Disk error by which blocks that had been written were lost.
+    /// Disk error by which blocks were lost after they had been written; `None` if nothing was lost.
     lost: Option<OsErrno>,
 }
 
@@ -310,7 +310,7 @@ impl LegFile {
         Self { path, handle: None, length, head, chunks, is_closed: false, is_unsynced: false, lost: None }
     }
 
-    /// Writes the first waiting chunk and returns it. Returns `None` if no chunk waits.
+    /// Writes the first waiting chunk and returns its memory. Returns `None` if no chunk waits.
     fn write_first(
         &mut self,
         uses: u64,
@@ -340,8 +340,8 @@ impl LegFile {
         Ok(())
     }
 
-    /// Opens the file, if it is not open, and makes sure that it ends with its last complete block. Returns its length
-    /// in bytes.
+    /// Opens the file if it is not open, and makes sure that it ends after a complete block. Returns its length in
+    /// bytes.
     fn prepare(&mut self, uses: u64, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<u64> {
         if let Some((file, used)) = &mut self.handle {
             let found = file.metadata()?;
@@ -387,7 +387,8 @@ impl LegFile {
 /// A function that opens the file at a path for appending.
 type OpenFile<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
 
-/// Opens a file for appending. Creates a missing folder again, unless its disk is missing.
+/// Opens a file for appending. Creates a missing folder again, unless the folder is missing because its disk is not
+/// mounted.
 fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<File> {
     if marker.is_some_and(|marker| marker.check().is_err()) {
         return Err(rustix::io::Errno::NODEV.into());
@@ -431,7 +432,8 @@ fn first_blocks(bytes: &[u8]) -> Vec<u8> {
     bytes[..end].to_vec()
 }
 
-/// Returns the errno of an error. An error without an errno comes from a file that is no spool, and becomes EIO.
+/// Returns the error number (errno) of the operating system. An error without such a number means that the file is no
+/// spool; it becomes EIO.
 pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     let number = error.raw_os_error().or_else(|| match error.kind() {
         io::ErrorKind::WriteZero => Some(rustix::io::Errno::NOSPC.raw_os_error()),
@@ -440,11 +442,11 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     OsErrno(number.unwrap_or(rustix::io::Errno::IO.raw_os_error()))
 }
 
-/// Maximum number of bytes kept of a file's beginning. They hold the header, the decisions and the messages of a usual
-/// call setup.
+/// Maximum number of bytes kept of a file's beginning. They suffice for the header, the decisions and the messages of a
+/// usual call setup.
 const MAX_HEAD: usize = 8 * 1024;
-/// Time for which the file of an ended call is tried again while other files can be written, e.g. because of a bad
-/// sector.
+/// Time for which the file of an ended call is tried again while other files can be written. A bad sector, for example,
+/// affects only one file.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of files that wait to be removed. The next start finds any others, renders them, and removes them.
 const MAX_REMOVALS: usize = 10_000;

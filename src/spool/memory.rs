@@ -32,7 +32,7 @@ pub struct MemorySpool {
 /// The chunks of all legs in memory, and the file for chunks beyond the memory limit.
 #[derive(Debug)]
 struct ChunkPool {
-    /// Memory of all chunks in `spare` and in spools, bytes.
+    /// Memory of all chunks, used and spare, in bytes.
     used: usize,
     limit: usize,
     spill_dir: PathBuf,
@@ -65,7 +65,7 @@ impl MemorySpool {
         Self { legs: std::collections::HashMap::default(), chunks }
     }
 
-    /// Removes the spool of a leg that was rendered.
+    /// Removes the spool of a leg after it was rendered.
     pub fn release(&mut self, leg: LegId) {
         match self.legs.remove(&leg) {
             Some(MemoryLegStage::Open(chunks)) => self.chunks.recycle(chunks),
@@ -92,7 +92,7 @@ impl MemorySpool {
         Ok(Some(path))
     }
 
-    /// Returns and clears the file errors since the last call.
+    /// Returns the file errors since the last call of this function, and forgets them.
     pub(crate) fn take_errors(&mut self) -> Vec<io::Error> {
         std::mem::take(&mut self.chunks.errors)
     }
@@ -114,7 +114,7 @@ impl MemorySpool {
 }
 
 impl ChunkPool {
-    /// Appends a block to the spool of a leg.
+    /// Appends a block to the spool of a leg. The function `put` writes the block.
     fn append(&mut self, spool: &mut ChunkedBuf, put: &mut dyn FnMut(&mut Vec<u8>)) {
         if let Some(chunk) = spool.block_buf() {
             let before = chunk.capacity();
@@ -129,8 +129,8 @@ impl ChunkPool {
         spool.add_chunk(chunk);
     }
 
-    /// Returns a chunk for the next blocks of a leg. Above the limit, the leg's last chunk goes to the file, and its memory
-    /// is used again. A leg without a chunk gets a small one then.
+    /// Returns a chunk for the next blocks of a leg. Above the memory limit, moves the leg's last chunk to the file and
+    /// returns its memory. A leg without a chunk gets a small new chunk then.
     fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
         if let Some(chunk) = self.spare.pop() {
             return chunk;
@@ -160,7 +160,7 @@ impl ChunkPool {
         spool.spill_last(file)
     }
 
-    /// Takes the chunks of a removed leg for reuse.
+    /// Takes back the chunks of a removed leg for reuse.
     fn recycle(&mut self, spool: ChunkedBuf) {
         for chunk in spool.into_chunks() {
             match chunk {
@@ -226,13 +226,13 @@ impl LegStore for MemorySpool {
     }
 }
 
-/// Where a block is appended: to a spool or to a leg without media.
+/// The place to which a block is appended: a spool, or a leg that has no media yet.
 enum AppendTarget<'a> {
     Pending(&'a mut PendingLeg),
     Bytes(&'a mut Vec<u8>),
 }
 
-/// Whether a block requires that its leg has a file.
+/// Whether a block may go to a leg without media, or makes the leg need a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartsFile {
     Yes,
@@ -248,7 +248,7 @@ impl StartsFile {
     }
 }
 
-/// Returns the part of a datagram that is to be spooled, as a packet.
+/// Returns the part of a datagram that is stored in the spool, as a packet.
 pub(super) fn packet_to_keep<'a>(datagram: &UdpDatagram<'a>, keep: KeptBytes) -> SpoolPacket<'a> {
     let payload = match keep {
         KeptBytes::Whole => datagram.payload,
@@ -310,7 +310,7 @@ mod tests {
             spool.release(LegId(leg));
         }
         assert_eq!(spool.chunks.used, 0);
-        // Places in the file are used again.
+        // Free slots of the file are used again, so the file does not grow.
         let end = spool.chunks.spill_file.as_ref().expect("made").end();
         for leg in 1_000..1_200 {
             spool.open(LegId(leg), "again");

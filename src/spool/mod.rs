@@ -49,12 +49,12 @@ use crate::call::event::EndedLeg;
 
 /// Finds the spools of ended legs.
 pub trait LegStore {
-    /// Returns the spool of a leg, if it has one.
+    /// Returns the spool of a leg; `None` if the leg has none.
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
 }
 
-/// Returns the offset from the spool's timestamps to the wall clock, ns. The offset is in the first decision of the
-/// spool.
+/// Returns the time, in ns, that is added to the spool's timestamps to get the wall clock. The first decision of the
+/// spool contains it.
 ///
 /// # Errors
 /// Fails if the spool cannot be read.
@@ -69,7 +69,8 @@ pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
     })
 }
 
-/// Returns the file name of a leg's spool. Unsafe characters are replaced; names that the engine makes contain none.
+/// Returns the file name for a leg's spool. Characters that are unsafe in file names are replaced; the names that the
+/// engine makes contain none.
 #[cfg(feature = "service")]
 fn file_name(leg_name: &str) -> String {
     let mut name: String =

@@ -8,11 +8,12 @@ use crate::call::decision::TimedDecision;
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingLeg {
     decisions: Vec<u8>,
-    /// Blocks of the first SIP messages. They contain an offer, and a restart recognizes the leg by the first message.
+    /// Blocks of the leg's first SIP messages. They contain the offer, and a restart recognizes the leg by its first
+    /// message.
     first_messages: Vec<u8>,
-    /// Blocks of the newest SIP messages.
+    /// Blocks of the leg's newest SIP messages; the oldest of them are dropped if they take too much memory.
     newest_messages: Vec<u8>,
-    /// Earliest timestamp of the blocks, ns.
+    /// Earliest capture time of the blocks, ns since the Unix epoch; `None` without blocks.
     first_ns: Option<i64>,
 }
 
@@ -22,7 +23,7 @@ impl PendingLeg {
         self.note_time(packet.at.as_nanos());
         if self.newest_messages.is_empty() && self.first_messages.len() < MAX_FIRST_MESSAGES {
             let from = self.first_messages.len();
-            // A message over TCP may be longer than the limit. Its end is cut off.
+            // A message over TCP can be longer than the limit. Its end is cut off.
             let payload = packet.payload.get(..MAX_FIRST_MESSAGE).unwrap_or(packet.payload);
             format::put_packet(&mut self.first_messages, &SpoolPacket { payload, ..*packet });
             return &self.first_messages[from..];
@@ -30,7 +31,7 @@ impl PendingLeg {
         let block = self.newest_messages.len();
         format::put_packet(&mut self.newest_messages, packet);
         let mut from = 0;
-        // At least the newest message is kept, whatever its length.
+        // The newest message is always kept, whatever its length.
         while self.newest_messages.len() - from > MAX_NEWEST_MESSAGES && from < block {
             // The lengths can be trusted, because the spool itself wrote these blocks. Bytes 4 to 7 of a block are its
             // length.
@@ -72,7 +73,7 @@ impl PendingLeg {
         self.decisions.len() + self.first_messages.len() + self.newest_messages.len()
     }
 
-    /// Returns the earliest timestamp, ns.
+    /// Returns the earliest capture time of the blocks, ns since the Unix epoch.
     pub(super) fn first_ns(&self) -> Option<i64> {
         self.first_ns
     }
@@ -88,15 +89,15 @@ pub(super) fn is_media(payload: &[u8]) -> bool {
     payload.first().is_some_and(|byte| byte >> 6 == 2)
 }
 
-/// Limit for the first messages of a leg, bytes; about ten messages. Many dialogs never get media, e.g. those of
+/// Maximum size of the first messages of a leg, bytes; about ten messages. Many dialogs never get media, e.g. those of
 /// scanners, so each may cost only little memory.
 const MAX_FIRST_MESSAGES: usize = 8 * 1024;
-/// Limit for the newest messages of a leg, bytes.
+/// Maximum size of the newest messages of a leg, bytes.
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
-/// Limit for one of the first messages, bytes: four times a large INVITE.
+/// Maximum size of one of the first messages, bytes: four times a large INVITE.
 const MAX_FIRST_MESSAGE: usize = 16 * 1024;
-/// Limit for the decisions ([`TimedDecision`]) of a leg without media, bytes. A leg gets fewer than the hundred that
-/// fit.
+/// Maximum size of the decisions ([`TimedDecision`]) of a leg without media, bytes. It has room for a hundred
+/// decisions, and such a leg gets fewer.
 const MAX_DECISIONS: usize = 16 * 1024;
 
 #[cfg(test)]

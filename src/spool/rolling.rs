@@ -25,38 +25,38 @@ use super::format;
 use crate::call::event::LegId;
 use crate::time::Timestamp;
 
-/// Collects blocks for the rolling file; used by the capture thread.
+/// Collects blocks for the rolling file, on the capture thread.
 #[derive(Debug, Default)]
 pub(super) struct RollingBuffer {
     stage: RollingStage,
-    /// Blocks that are not written to the file yet.
+    /// Blocks that were not sent to the writer yet.
     buffer: Vec<u8>,
-    /// Legs that are no longer pending but still in the file, oldest first.
+    /// Legs that are no longer pending but whose blocks are still in the file, oldest first.
     removed: VecDeque<RemovedLeg>,
     /// Sum of [`RemovedLeg::kept_bytes`], at most [`MAX_KEPT_BYTES`].
     kept_bytes: usize,
-    /// Time for which a leg that is no longer pending stays in the file.
+    /// Time for which the blocks of a leg that is no longer pending stay in the file.
     removal_delay: Duration,
-    /// Size of the file, bytes: now, and at its last rebuild.
+    /// Size of the file in bytes: `size` now, `rebuilt_size` at its last rebuild.
     size: usize,
     rebuilt_size: usize,
-    /// Time when the file was last rebuilt.
+    /// Capture time at which the file was last rebuilt.
     rebuilt_at: Timestamp,
 }
 
-/// A leg that is no longer pending but still in the file.
+/// A leg that is no longer pending but whose blocks are still in the file.
 #[derive(Clone, Copy, Debug)]
 struct RemovedLeg {
     leg: LegId,
-    /// Time since which the leg is no longer pending.
+    /// Capture time from which on the leg is no longer pending.
     since: Timestamp,
-    /// Size of its blocks that a rebuild must keep, bytes; 0 if the blocks are also in a file of the leg.
+    /// Size of the leg's blocks that a rebuild must keep, bytes; 0 if a file of the leg has them, too.
     kept_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum RollingStage {
-    /// The file that an earlier process left was not read yet, so it must not be changed.
+    /// The file that an earlier process left must not be changed, because it was not read yet.
     #[default]
     Inactive,
     /// The file is incomplete and must be rebuilt.
@@ -65,7 +65,7 @@ enum RollingStage {
     Current,
 }
 
-/// What is to be written to the rolling file.
+/// The change of the rolling file that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RollingDue {
     Nothing,
@@ -76,17 +76,17 @@ pub(super) enum RollingDue {
 }
 
 impl RollingBuffer {
-    /// Creates a buffer for a journal whose rows are on the disk after `sync_every`.
+    /// Creates a buffer. `sync_every` is the time after which rows of the journal are on the disk at the latest.
     pub(super) fn new(sync_every: Duration) -> Self {
         Self { removal_delay: 2 * sync_every + REMOVAL_MARGIN, ..Self::default() }
     }
 
-    /// Starts to write the file. The file of the earlier process must have been read.
+    /// Allows changes of the file. The file of the earlier process must have been read before.
     pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
     }
 
-    /// Requests a rebuild, because blocks could not be written.
+    /// Requests a rebuild of the file, because blocks could not be written.
     pub(super) fn mark_stale(&mut self) {
         if self.stage == RollingStage::Current {
             self.stage = RollingStage::Stale;
@@ -94,7 +94,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds blocks of a leg.
+    /// Adds blocks of a leg to the file.
     pub(super) fn add_blocks(&mut self, leg: LegId, blocks: &[u8]) {
         if self.stage != RollingStage::Current {
             return;
@@ -106,8 +106,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Removes a leg that is no longer pending. Its blocks stay in the file for the removal delay, also in a rebuilt file if
-    /// `kept_bytes` is not 0.
+    /// Records that a leg is no longer pending. Its blocks stay in the file for the removal delay, also in a rebuilt
+    /// file if `kept_bytes` is not 0.
     pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp, kept_bytes: usize) {
         // Before the first rebuild the file has the legs of an earlier process, with numbers of their own.
         if self.rebuilt_size == 0 {
@@ -123,7 +123,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns what is to be written now, and forgets it.
+    /// Returns the change of the file that is due now. The buffer then counts it as done.
     pub(super) fn take_due(&mut self, now: Timestamp) -> RollingDue {
         while self.removed.front().is_some_and(|removed| removed.since + self.removal_delay <= now) {
             self.put_oldest_removed();
@@ -155,7 +155,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the blocks that must be appended before a rebuild, because it copies the removed legs from the file.
+    /// Returns the blocks that must be appended before a rebuild, which copies blocks of legs from the file.
     pub(super) fn take_blocks(&mut self) -> Vec<u8> {
         self.size += self.buffer.len();
         std::mem::take(&mut self.buffer)
@@ -185,16 +185,16 @@ impl RollingBuffer {
     }
 }
 
-/// Contents of a rebuilt file.
+/// Contents of the rolling file when it is rebuilt.
 #[derive(Debug)]
 pub(super) struct RebuiltContents {
     /// Blocks of the pending legs.
     pub(super) bytes: Vec<u8>,
-    /// Legs that are no longer pending, and their blocks are to be copied from the file so far.
+    /// Legs that are no longer pending; their blocks must be copied from the old file.
     kept: HashSet<u64>,
 }
 
-/// The rolling file on disk; used by the writer thread.
+/// The rolling file on disk, on the writer thread.
 #[derive(Debug)]
 pub(super) struct RollingFile {
     path: PathBuf,
@@ -285,7 +285,8 @@ pub(super) fn read(dir: &Path) -> io::Result<BTreeMap<u64, Vec<u8>>> {
     Ok(legs)
 }
 
-/// Copies the blocks of these legs. Blocks that cannot be read are left out, or no file could ever be rebuilt.
+/// Copies the blocks of these legs. Unreadable blocks are left out, because otherwise a damaged file could never be
+/// rebuilt.
 ///
 /// # Errors
 /// Fails if `new` cannot be written.
@@ -323,30 +324,31 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
     is_tag.then_some((kind, u64::from_le_bytes(*block[24..].first_chunk()?)))
 }
 
-/// Marks a custom block as a tag. Decisions have another mark.
+/// First bytes of a custom block that is a tag. Decisions begin with other bytes.
 const MAGIC: [u8; 8] = *b"callsleg";
-/// Kind of a tag: the blocks that follow belong to this leg.
+/// Number in a tag that means: the blocks that follow belong to this leg.
 const LEG_TAG: u32 = 1;
-/// Kind of a tag: the leg is no longer pending.
+/// Number in a tag that means: this leg is no longer pending.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
-/// Error number of an append to a file that does not exist any more.
+/// Error number (errno) for an append to a file that does not exist any more.
 const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
-/// Size, bytes, from which on the file is rebuilt, if it has also doubled since the last rebuild. So rebuilds at most
-/// double the bytes written.
+/// Minimum size of the file for a rebuild, bytes. The file must also have doubled since the last rebuild, so rebuilds
+/// at most double the bytes written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
-/// Maximum size of blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, blocks are dropped and
-/// the file is rebuilt.
+/// Maximum size of the blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, blocks are dropped
+/// and the file is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Part of the removal delay besides twice the interval of syncs: time until the row is in the journal.
+/// Time in which the row of an ended call gets into the journal. The removal delay is this time plus twice the interval
+/// of syncs.
 const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
-/// Maximum number of legs that are no longer pending but still in the file, 24 bytes each: 160 a second at the longest
-/// interval of syncs. In a flood the oldest are removed early.
+/// Maximum number of legs that are no longer pending but still in the file, 24 bytes each. It suffices for 160 legs a
+/// second at the longest interval of syncs. In a flood the oldest are removed early.
 const MAX_REMOVED: usize = 100_000;
 /// Maximum size of the blocks of ended legs that a rebuild copies, bytes: 10,000 missed calls with seven messages each.
 /// In a flood the oldest are removed early, or the writer would copy gigabytes while media waits for it.
 const MAX_KEPT_BYTES: usize = 64 * 1024 * 1024;
-/// Shortest time between two rebuilds. With 40,000 pending legs a rebuild may write 100 MiB.
+/// Minimum time between two rebuilds. With 40,000 pending legs a rebuild can write 100 MiB.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ fn block_type(block: &[u8]) -> u32 {
     block.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
 }
 
-/// Returns whether a custom block is a decision with SRTP keys.
+/// Returns whether a custom block is a decision that contains SRTP keys.
 fn holds_keys(block: &[u8]) -> bool {
     memchr::memmem::find(block, b"\"decision\":\"srtp\"").is_some()
         || memchr::memmem::find(block, b"\"inline\"").is_some()
@@ -87,8 +87,8 @@ fn mask_packet(block: &mut [u8]) {
     }
 }
 
-/// Overwrites the secret in a line: all bytes from `start`, or from the position at which a secret is found. Returns
-/// whether there was a secret.
+/// Overwrites the secret in a line. The secret begins at `start`; without `start`, it is searched for. Returns whether
+/// there was a secret.
 fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
     // The IP and UDP headers precede the first line of the message. So in the first line, the name of a secret header
     // may be at any position.
@@ -118,7 +118,7 @@ fn drop_checksum(block: &mut [u8]) {
     }
 }
 
-/// Beginnings of lines with a secret, in lower case.
+/// Beginnings of lines that contain a secret, in lower case.
 const SECRET_LINES: [&[u8]; 4] = [b"a=crypto:", b"authorization:", b"authorization :", b"a=key-mgmt:"];
 /// Number of bytes read or written at once.
 const BUFFER_BYTES: usize = 256 * 1024;

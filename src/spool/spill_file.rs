@@ -9,17 +9,17 @@ use std::sync::Arc;
 
 use super::chunked_buf::CHUNK_BYTES;
 
-/// A file that is divided into slots of equal size, each for one chunk.
+/// A file that is divided into slots of equal size, one for each chunk.
 #[derive(Debug)]
 pub(super) struct SpillFile {
     file: Arc<File>,
-    /// Numbers of the slots that are free again.
+    /// Numbers of the slots that can be used again.
     free: Vec<u64>,
-    /// Number of the first slot that was never used.
+    /// Number of the first slot that has never been used.
     end: u64,
 }
 
-/// A chunk that is stored in the file.
+/// The place of a chunk in the file.
 #[derive(Debug)]
 pub(super) struct SpilledChunk {
     file: Arc<File>,
@@ -53,20 +53,20 @@ impl SpillFile {
         Ok(chunk)
     }
 
-    /// Returns the number of slots in the file.
+    /// Returns the number of slots that the file has.
     #[cfg(test)]
     pub(super) const fn end(&self) -> u64 {
         self.end
     }
 
-    /// Marks the slots of a chunk as free.
+    /// Makes the slots of a chunk free for other chunks.
     pub(super) fn release(&mut self, chunk: &SpilledChunk) {
         self.free.extend(chunk.slot..chunk.slot + slots_of(chunk.len));
     }
 }
 
 impl SpilledChunk {
-    /// Reads the chunk into a buffer, which is cleared first.
+    /// Reads a chunk into a buffer, which is cleared first.
     pub(super) fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.clear();
         buffer.resize(self.len, 0);
@@ -78,7 +78,7 @@ impl SpilledChunk {
     }
 }
 
-/// Creates a file that only its owner may read; empties it if it exists. Creates the folder if it does not exist.
+/// Creates a file that only its owner may read, or empties it if it exists. Creates the folder if it does not exist.
 pub(super) fn create_private(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;

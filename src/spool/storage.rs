@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::make_private;
 
-/// A folder of the service, with the name of its configuration section.
+/// A folder of the service: the name of its configuration section, and its path.
 pub(crate) type StorageFolder<'a> = (&'static str, &'a Path);
 
 /// A folder is no longer on the file system on which it was before.
@@ -32,11 +32,11 @@ pub(crate) struct StorageMissing {
     why: String,
 }
 
-/// Contents of a marker.
+/// Contents of the marker file of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct MarkerFile {
     folder: MarkedFolder,
-    /// Ids and disks of the service's other folders.
+    /// Ids and file systems of the service's other folders.
     others: Vec<MarkedFolder>,
 }
 
@@ -45,23 +45,23 @@ struct MarkedFolder {
     section: String,
     dir: PathBuf,
     id: String,
-    /// Mount point of the folder's file system.
+    /// Mount point of the file system that holds the folder.
     mount: PathBuf,
-    /// Id of the folder's file system (statvfs(3)).
+    /// Id of the file system that holds the folder (statvfs(3)).
     file_system: u64,
 }
 
-/// State of the marker of a folder.
+/// State of the marker file of a folder.
 #[derive(Debug)]
 enum MarkerState {
-    /// The folder has no marker.
+    /// The folder has no marker file.
     None,
-    /// The marker is empty: a person wants this disk to be used from now on.
+    /// The marker file is empty: a person wants this disk to be used from now on.
     Empty,
     There(MarkerFile),
 }
 
-/// Checks that each folder is on its file system. Writes nothing.
+/// Checks that each folder is on the file system that its marker names. Writes nothing.
 ///
 /// # Errors
 /// Fails with the first folder that is not.
@@ -93,7 +93,7 @@ pub(crate) fn check_all(folders: &[StorageFolder<'_>]) -> Result<(), StorageMiss
     Ok(())
 }
 
-/// Writes the markers that are missing or outdated. To be called after [`check_all`].
+/// Writes the marker files that are missing or outdated. [`check_all`] must have succeeded before.
 pub(crate) fn mark_all(folders: &[StorageFolder<'_>]) {
     let marked: Vec<MarkedFolder> = folders.iter().map(|(section, dir)| describe(section, dir)).collect();
     for folder in &marked {
@@ -106,7 +106,7 @@ pub(crate) fn mark_all(folders: &[StorageFolder<'_>]) {
     }
 }
 
-/// The marker of a folder that a running service writes to.
+/// The marker of a folder that a running service writes to, to check the folder again later.
 #[derive(Clone, Debug)]
 pub(crate) struct FolderMarker {
     marker: MarkerFile,
@@ -115,7 +115,7 @@ pub(crate) struct FolderMarker {
 }
 
 impl FolderMarker {
-    /// Returns the marker of a folder, or `None` if it has none.
+    /// Returns the marker of a folder; `None` if it has no marker file.
     pub(crate) fn of(dir: &Path) -> Option<Self> {
         match read(dir) {
             MarkerState::There(marker) => Some(Self { marker, dir: dir.to_owned(), device: device(dir) }),
@@ -123,8 +123,8 @@ impl FolderMarker {
         }
     }
 
-    /// Checks that the folder is still on its file system. Creates the folder or its marker again if somebody removed
-    /// it.
+    /// Checks that the folder is still on its file system. Creates the folder or its marker file again if somebody
+    /// removed it.
     ///
     /// # Errors
     /// Fails if the disk is not mounted, or if another disk is mounted.
@@ -157,7 +157,8 @@ fn marker_path(dir: &Path) -> PathBuf {
     dir.join(FILE_NAME)
 }
 
-/// Reads a marker. An unreadable marker counts as present, because only its absence shows a missing disk.
+/// Reads the marker file of a folder. An unreadable marker counts as present, because only its absence shows a missing
+/// disk.
 fn read(dir: &Path) -> MarkerState {
     match std::fs::read(marker_path(dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => MarkerState::None,
@@ -176,7 +177,7 @@ fn write(dir: &Path, marker: &MarkerFile) -> io::Result<()> {
     std::fs::rename(new, path)
 }
 
-/// Describes the present state of a folder, with a new id if it has no marker.
+/// Returns the current facts about a folder for a marker, with a new id if the folder has no marker.
 fn describe(section: &str, dir: &Path) -> MarkedFolder {
     let id = match read(dir) {
         MarkerState::There(marker) => marker.folder.id,
@@ -222,7 +223,7 @@ fn unmounted_in(dir: &Path, fstab: &str) -> Option<PathBuf> {
     (!is_mounted).then_some(point)
 }
 
-/// Name of the marker file in each folder.
+/// Name of the marker file that is written into each folder.
 pub(crate) const FILE_NAME: &str = ".callspan-storage";
 const FSTAB: &str = "/etc/fstab";
 

@@ -1,4 +1,4 @@
-//! Builds artificial spools for tests.
+//! Builds artificial spools for the tests of several modules.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A spool under construction.
+/// An artificial spool to which packets and decisions can be added.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpoolBuilder {
     pub(crate) bytes: Vec<u8>,
     streams: u32,
 }
 
-/// Start of the artificial calls: 2026-11-23T07:00:00Z.
+/// Capture time at which the artificial calls start: 2026-11-23T07:00:00Z.
 pub(crate) const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
 
 /// Returns the capture time `ms` milliseconds after [`T0`].
@@ -24,7 +24,7 @@ pub(crate) fn at_ms(ms: f64) -> Timestamp {
     T0.offset((ms * 1e6).round() as i64)
 }
 
-/// Returns a payload format with the given clock.
+/// Returns a payload format with the given encoding name and clock rate in Hz.
 pub(crate) fn format_of(encoding: &str, clock_hz: u32) -> PayloadFormat {
     PayloadFormat { encoding: encoding.to_owned(), clock_hz, channels: 1, fmtp: String::new() }
 }
@@ -82,7 +82,7 @@ impl SpoolBuilder {
         self.raw(at, Self::flow(side), &packet, packet.len() as u32);
     }
 
-    /// Adds a packet of which only the header was kept.
+    /// Adds a packet of which the spool keeps only the header.
     pub(crate) fn header_only(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: TestRtp<'_>) {
         let packet = Self::packet_bytes(stream, rtp);
         self.raw(at, Self::flow(side), &packet[..12], packet.len() as u32);

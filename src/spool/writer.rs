@@ -32,40 +32,40 @@ pub(super) enum WriterMessage {
     AppendRolling(Vec<u8>),
     /// Replace the contents of the rolling file.
     RebuildRolling(RebuiltContents),
-    /// Close the file of a leg.
+    /// Close the file of a leg, because the leg has ended.
     Close(LegId),
-    /// Remove a leg and its file. `name` is set if the leg was closed before.
+    /// Remove a leg and its file. `name` is given if the leg was closed before.
     Discard { leg: LegId, name: Option<String> },
     /// Pass a call event on after all earlier messages were written.
     Event(CallEvent),
     /// Send an answer when all earlier messages that can be written are synced to disk.
     Flush(Sender<()>),
-    /// Sync all earlier messages to disk and stop.
+    /// Write and sync all earlier messages, and end the thread.
     Stop,
 }
 
 /// State that the writer shares with the capture thread.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
-    /// Number of bytes that were sent to the writer but are not written yet.
+    /// Number of bytes that were sent to the writer and are not written yet.
     pub(super) queued: AtomicUsize,
-    /// Number (errno) of the disk error that makes chunks wait at present; 0 if none.
+    /// Number (errno) of the disk error because of which chunks wait now; 0 if there is none.
     pub(super) errno: AtomicI32,
-    /// True if a write to the rolling file failed.
+    /// Whether a write to the rolling file failed, so that it must be rebuilt.
     pub(super) has_rolling_failed: AtomicBool,
-    /// Counter of the writer thread's rounds. It also grows while the thread waits for work. If it stops, the disk does
-    /// not answer.
+    /// Number of rounds that the writer thread's loop has made. It also grows while the thread waits for work. If it
+    /// stops, the disk does not answer.
     pub(super) rounds: Arc<AtomicU64>,
 }
 
 impl WriterState {
-    /// Returns the disk error that makes chunks wait at present.
+    /// Returns the disk error because of which chunks wait now; `None` if there is none.
     pub(super) fn current_error(&self) -> Option<OsErrno> {
         Some(OsErrno(self.errno.load(Ordering::Relaxed))).filter(|errno| errno.0 != 0)
     }
 }
 
-/// State of the writer thread.
+/// The writer thread's own state.
 pub(super) struct SpoolWriter {
     pub(super) dir: PathBuf,
     pub(super) sync_every: Duration,
@@ -78,11 +78,11 @@ pub(super) struct SpoolWriter {
     pub(super) rolling: RollingFile,
     /// Call events that wait until the files of their legs are written, in order.
     pub(super) held: Vec<CallEvent>,
-    /// The next attempt to write waiting chunks; `None` if no chunk waits.
+    /// The next attempt to write the chunks that wait; `None` if no chunk waits.
     pub(super) retry: Option<WriteRetry>,
 }
 
-/// Time of the next attempt to write waiting chunks, and the number of attempts so far.
+/// Time of the next attempt to write the chunks that wait, and the number of attempts so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WriteRetry {
     at: Instant,
@@ -202,7 +202,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Passes a call event on, and adds the disk errors that cost the call sound.
+    /// Passes a call event on. Adds to it the disk errors by which the call lost sound.
     fn pass_on(&mut self, mut event: CallEvent) {
         if let CallEvent::Ended(ended) = &mut event {
             for leg in &ended.legs {
@@ -217,7 +217,8 @@ impl SpoolWriter {
         let _ = self.events.send(event); // fails only while the process is ending
     }
 
-    /// Finishes a write to the rolling file. After an error the capture thread lets the file be rebuilt later.
+    /// Handles the result of a write to the rolling file. After an error, the capture thread has the file rebuilt
+    /// later.
     fn finish_rolling_write(&mut self, bytes: &Vec<u8>, result: io::Result<()>) -> bool {
         self.state.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
         let Err(error) = result else { return true };
@@ -227,7 +228,7 @@ impl SpoolWriter {
         false
     }
 
-    /// Ends the thread: tries for [`LAST_TRIES`] to write waiting chunks, then gives them up.
+    /// Ends the thread: tries for [`LAST_TRIES`] to write the chunks that wait, then gives them up.
     #[expect(clippy::disallowed_methods, reason = "how long a disk is waited for is no time of calls")]
     fn end(&mut self) {
         let until = Instant::now() + LAST_TRIES;
@@ -256,9 +257,9 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
     }
 }
 
-/// Pauses between two attempts to write waiting chunks; the last one repeats. Most errors end soon, but a full disk
+/// Pauses between two attempts to write chunks that wait; the last pause repeats. Most errors end soon, but a full disk
 /// does not.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
-/// Time for which the end of the process waits for the disk.
+/// Maximum time for which the end of the process waits for a failing disk.
 const LAST_TRIES: Duration = Duration::from_secs(1);

@@ -32,17 +32,17 @@ use crate::time::Timestamp;
 /// The spool as the capture thread uses it. Dropping it writes everything to the disk and waits for the writer thread.
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
-    /// Legs with an unfinished chunk, sorted by the time of the chunk's first block.
+    /// Legs with a chunk that is not sent to the writer yet, sorted by the capture time of the chunk's first block.
     chunk_order: VecDeque<(LegId, Timestamp)>,
     messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
     writer_state: Arc<WriterState>,
     limit: usize,
-    /// Closed legs that have a file. An entry is removed when the end of its call is forwarded.
+    /// Closed legs that have a file. An entry is removed when the end of the leg's call is passed on.
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
-    /// Signalling of the legs without a file.
+    /// Signalling of the legs that have no file because they had no media.
     rolling: RollingBuffer,
-    /// Legs with a signalling message or a decision in their unfinished chunk.
+    /// Legs with a signalling message or a decision that is not sent to the writer yet.
     urgent: Vec<LegId>,
     /// Capture time of the newest input.
     now: Timestamp,
@@ -69,7 +69,7 @@ struct ClosedLeg {
 /// Packets of a leg that were dropped because too much waited for the disk.
 #[derive(Clone, Copy, Debug, Default)]
 struct LostPackets {
-    /// Number of packets dropped while the disk was slow but reported no error.
+    /// Number of packets dropped because the disk was slow but reported no error.
     by_us: u64,
     /// Number of packets dropped while the disk reported an error, and the newest such error.
     by_error: u64,
@@ -119,12 +119,12 @@ impl DiskLegStage {
 #[derive(Debug, Default)]
 struct WriteChunk {
     bytes: Vec<u8>,
-    /// Capture time of the first block in the chunk.
+    /// Capture time of the first block in the chunk, which decides when the chunk is sent.
     since: Timestamp,
 }
 
 impl DiskLeg {
-    /// Returns the leg's unfinished chunk if it has room for `bytes` more bytes.
+    /// Returns the leg's current chunk if it has room for `bytes` more bytes; `None` otherwise.
     fn space(&mut self, bytes: usize) -> Option<ChunkSpace<'_>> {
         match &mut self.stage {
             DiskLegStage::HasFile(WriteChunk { bytes: chunk, .. })
@@ -183,7 +183,7 @@ impl DiskSpool {
         Ok((spool, event_rx))
     }
 
-    /// Sends chunks that are older than [`MAX_AGE`] to the writer. The owner calls this some times a second.
+    /// Sends chunks that are older than [`MAX_AGE`] to the writer. The owner must call this several times a second.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
@@ -196,8 +196,8 @@ impl DiskSpool {
         self.flush_signalling();
     }
 
-    /// Sends all signalling and decisions to the writer. The owner calls this after each input. A process that is
-    /// killed afterwards loses no message, so the next process knows every call and the addresses of its media.
+    /// Sends all signalling and decisions to the writer. The owner calls this after each input. So a process that is
+    /// killed loses no message, and the next process knows every call and the addresses of its media.
     pub fn flush_signalling(&mut self) {
         for leg in std::mem::take(&mut self.urgent) {
             // If the disk is too slow, the chunks are sent after it has caught up.
@@ -214,8 +214,8 @@ impl DiskSpool {
         self.rolling.activate();
     }
 
-    /// Passes a call event on after all earlier input was written. Adds the number of lost packets to the record of an
-    /// ended call.
+    /// Passes a call event on to the receiver after all earlier input was written. Adds the number of lost packets to
+    /// the record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
         // A row in the journal must not become durable before the SIP messages that caused it.
         self.flush_signalling();
@@ -232,8 +232,8 @@ impl DiskSpool {
         self.send(WriterMessage::Event(event));
     }
 
-    /// Continues the file of a leg that an earlier process left. Its complete blocks are the first `length` bytes; new
-    /// blocks are appended there.
+    /// Continues the file of a leg that an earlier process left. Its complete blocks are the first `length` bytes of
+    /// the file; new blocks are appended there.
     pub(super) fn resume(&mut self, leg: LegId, name: &str, index: &SpoolIndex, length: u64) {
         let stage = DiskLegStage::HasFile(WriteChunk::default());
         let tracker = IndexTracker::resume(index.clone(), length);
@@ -264,12 +264,13 @@ impl DiskSpool {
         self.writer_state.queued.load(Ordering::Relaxed)
     }
 
-    /// Returns the counter of the writer thread's rounds. It grows while the thread works or waits for work.
+    /// Returns the number of rounds that the writer thread's loop has made. The number grows while the thread works or
+    /// waits for work.
     pub fn writer_rounds(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.writer_state.rounds)
     }
 
-    /// Returns true if the writer thread has ended by itself. Only a bug ends it.
+    /// Returns whether the writer thread has ended by itself, which only a bug can cause.
     pub fn has_writer_ended(&self) -> bool {
         self.writer.as_ref().is_some_and(JoinHandle::is_finished)
     }
@@ -309,7 +310,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends what must now be written to the rolling file to the writer.
+    /// Sends the changes of the rolling file that are due to the writer.
     fn roll(&mut self, now: Timestamp) {
         if self.writer_state.has_rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();
@@ -344,7 +345,7 @@ impl DiskSpool {
         self.send(WriterMessage::AppendRolling(bytes));
     }
 
-    /// Sends the oldest unfinished chunk to the writer, if it was not sent already.
+    /// Sends the oldest chunk that is not sent yet to the writer.
     fn send_oldest(&mut self) {
         let Some((leg, since)) = self.chunk_order.pop_front() else { return };
         if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
@@ -354,7 +355,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends the unfinished chunk of a leg to the writer.
+    /// Sends the leg's current chunk to the writer.
     fn send_leg(&mut self, leg: LegId) {
         if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
             && !chunk.bytes.is_empty()
@@ -389,8 +390,8 @@ impl DiskSpool {
         self.send(message);
     }
 
-    /// Returns a chunk of the leg with room for `bytes` more bytes. A full chunk is sent to the writer first. Returns
-    /// `None` if the packet must be dropped.
+    /// Returns a chunk of the leg with room for `bytes` more bytes. Sends a full chunk to the writer first. Returns
+    /// `None` if too much waits for the disk and the packet must be dropped.
     fn space(&mut self, leg: LegId, bytes: usize, at: Timestamp, policy: DropPolicy) -> Option<ChunkSpace<'_>> {
         let Self { legs, chunk_order, messages, recycled, writer_state, limit, lost_total, .. } = self;
         let state = legs.get_mut(&leg)?;
@@ -538,8 +539,8 @@ impl DiskStore {
         self.dir.join(file_name(leg_name))
     }
 
-    /// Returns the path to which a leg's file is moved if its call could not be rendered, so that the next start skips
-    /// it.
+    /// Returns the path to which a leg's file is moved if its call could not be rendered. The next start ignores files
+    /// at such a path.
     pub(crate) fn failed_path(&self, leg_name: &str) -> PathBuf {
         self.path(leg_name).with_extension("pcapng.failed")
     }
@@ -565,7 +566,7 @@ impl DiskStore {
 impl LegStore for DiskStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         let path = self.path(&leg.name);
-        // If the metadata cannot be read, the file may still exist. Opening it later reports the error.
+        // Without metadata the file may still exist. Opening it later reports the error.
         let may_be_there = match std::fs::metadata(&path) {
             Ok(found) => found.is_file(),
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
@@ -574,7 +575,7 @@ impl LegStore for DiskStore {
     }
 }
 
-/// Room in a chunk for the next block of a leg.
+/// A chunk with room for the next block of a leg.
 struct ChunkSpace<'a> {
     bytes: &'a mut Vec<u8>,
     tracker: &'a mut IndexTracker,
@@ -595,20 +596,20 @@ enum DropPolicy {
     WhenFull,
 }
 
-/// Creates a folder, and those above it, with mode 0700.
+/// Creates a folder with mode 0700, and the missing folders above it.
 pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Size of a chunk, bytes: 0.7 s of G.711 in both directions. 10,000 legs need at most 160 MiB.
+/// Size of a chunk in bytes: 0.7 s of G.711 in both directions. 10,000 legs need at most 160 MiB.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Age at which a chunk is sent to the writer. A crash of the process loses at most this much media, plus the time
 /// until the next call of [`DiskSpool::handle_timeout`].
 const MAX_AGE: Duration = Duration::from_millis(500);
 /// Maximum number of empty chunks kept for reuse.
 const MAX_RECYCLED: usize = 4_096;
-/// Room that a decision needs in a chunk, bytes. A longer decision makes the chunk grow.
+/// Room that is reserved for a decision in a chunk, bytes. A longer decision makes the chunk grow.
 const DECISION_BYTES: usize = 512;
 
 #[cfg(test)]

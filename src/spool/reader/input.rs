@@ -12,16 +12,17 @@ use super::super::chunked_buf::{ChunkedBuf, SpoolChunk};
 pub(in crate::spool) struct SpoolInput {
     source: ByteSource,
     buffers: Vec<HeldBuffer>,
-    /// Indexes of the buffers that are not held, for reuse.
+    /// Indexes of the buffers without packets that are still needed. They are used again.
     free: Vec<usize>,
-    /// Index of the buffer with the next block; `from` is the position in this buffer.
+    /// Index of the buffer with the next block. The field `from` is the position in this buffer.
     at: usize,
     from: usize,
-    /// Total size of the held buffers, bytes. Chunks of a spool in memory are not counted.
+    /// Total size of the buffers with packets that are still needed, bytes. Chunks of a spool in memory are not
+    /// counted.
     held: usize,
 }
 
-/// Bytes of a packet in a buffer. The buffer is held until [`SpoolInput::release`].
+/// Bytes of a packet in a buffer. The buffer is kept until [`SpoolInput::release`] is called.
 #[derive(Debug)]
 pub(super) struct BlockBytes {
     buffer: usize,
@@ -65,13 +66,13 @@ impl SpoolInput {
         Self { source, buffers: vec![HeldBuffer::default()], free: Vec::new(), at: 0, from: 0, held: 0 }
     }
 
-    /// Returns the bytes in the buffer from the next block on.
+    /// Returns the bytes that are in the buffer, from the next block on.
     #[inline]
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes_of(self.at)[self.from..]
     }
 
-    /// Moves to the block after `length` bytes, which must be in the buffer.
+    /// Moves on by `length` bytes, which must be in the buffer, to the next block.
     pub(super) fn skip(&mut self, length: usize) {
         self.from += length;
     }
@@ -92,18 +93,19 @@ impl SpoolInput {
         Ok(true)
     }
 
-    /// Holds bytes of the next block, given by their range in it. They must be in the buffer.
+    /// Keeps bytes of the next block until they are released. `range` is their position in the block; they must be in
+    /// the buffer.
     pub(super) fn hold(&mut self, range: Range<usize>) -> BlockBytes {
         self.buffers[self.at].packets += 1;
         BlockBytes { buffer: self.at, range: self.from + range.start..self.from + range.end }
     }
 
-    /// Returns the held bytes of a packet.
+    /// Returns the bytes of a packet that were kept.
     pub(super) fn held(&self, bytes: &BlockBytes) -> &[u8] {
         &self.bytes_of(bytes.buffer)[bytes.range.clone()]
     }
 
-    /// Releases the held bytes of a packet.
+    /// Ends the need for the bytes of a packet.
     pub(super) fn release(&mut self, bytes: &BlockBytes) {
         self.buffers[bytes.buffer].packets -= 1;
         self.free_if_unused(bytes.buffer);
@@ -163,7 +165,7 @@ impl SpoolInput {
         Ok(true)
     }
 
-    /// Makes an empty buffer the current one. Returns its index.
+    /// Makes an empty buffer the current buffer, and returns its index.
     fn next_buffer(&mut self) -> usize {
         let last = self.at;
         self.held += self.buffers[last].bytes.len();

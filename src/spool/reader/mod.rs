@@ -67,15 +67,15 @@ pub enum SpoolError {
     /// The operating system reported an error.
     #[error("{path}: {source}")]
     Io {
-        /// Path of the file or folder.
+        /// Path of the file or folder with the error.
         path: String,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The beginning of the file is not that of a spool.
+    /// The file does not begin like a spool.
     #[error("{path} is not a spool: it does not begin with a little-endian pcapng section")]
     NotASpool {
-        /// Path of the file.
+        /// Path of the file that is no spool.
         path: String,
     },
     /// The file was written by a newer version of callspan.
@@ -83,15 +83,15 @@ pub enum SpoolError {
         "{path} was written by a newer callspan (decision format {found}, this version reads up to {FORMAT}): render it with the newer version"
     )]
     TooNew {
-        /// Path of the file.
+        /// Path of the newer file.
         path: String,
-        /// Version of the decision format in the file.
+        /// Version of the decision format that the file states.
         found: u32,
     },
 }
 
 impl SpoolError {
-    /// Returns the error of the operating system, if the reason is one.
+    /// Returns the error of the operating system; `None` for other reasons.
     pub(crate) const fn io_error(&self) -> Option<&io::Error> {
         match self {
             Self::Io { source, .. } => Some(source),
@@ -103,22 +103,22 @@ impl SpoolError {
 /// An entry of a spool: a packet or a decision.
 #[derive(Clone, Debug)]
 pub enum SpoolEntry<'a> {
-    /// A captured packet.
+    /// A packet that was captured.
     Packet(PacketEntry<'a>),
     /// A decision of the engine.
     Decided(&'a TimedDecision),
 }
 
-/// A packet in a spool.
+/// A packet of a spool.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketEntry<'a> {
-    /// Capture time.
+    /// Capture time of the packet.
     pub(crate) at: Timestamp,
-    /// Source endpoint.
+    /// Endpoint that sent the packet.
     pub(crate) src: Endpoint,
-    /// Destination endpoint.
+    /// Endpoint to which the packet was sent.
     pub(crate) dst: Endpoint,
-    /// The kept bytes of the UDP payload.
+    /// The bytes of the UDP payload that the spool kept.
     pub payload: &'a [u8],
     /// Length of the UDP payload on the wire, bytes. Larger than `payload.len()` if the packet was truncated.
     pub(crate) wire_len: u32,
@@ -138,7 +138,7 @@ pub struct SpoolReader {
     queued_bytes: usize,
     newest_ns: i64,
     next_index: u64,
-    /// Index of the entry that was returned last.
+    /// Index of the entry that was returned last; `None` before the first.
     current: Option<usize>,
 }
 
@@ -182,7 +182,7 @@ impl ReorderQueue {
         }
     }
 
-    /// Returns the earliest entry.
+    /// Returns the earliest entry; `None` if the queue is empty.
     fn first(&self) -> Option<&ReorderSlot> {
         match (self.in_order.front(), self.late.peek()) {
             (Some(first), Some(Reverse(late))) => Some(first.min(late)),
@@ -220,7 +220,7 @@ pub(super) struct SpoolPacketHeader {
 }
 
 impl SpoolReader {
-    /// Creates a reader of any input. `path` is the name for error messages.
+    /// Creates a reader of an input. `path` names the input in error messages.
     pub(super) fn new(input: SpoolInput, path: String) -> Self {
         Self {
             input,
@@ -278,7 +278,7 @@ impl SpoolReader {
         self.valid
     }
 
-    /// Returns whether the earliest entry in the queue can be returned, because no entry still to be read can be
+    /// Returns whether the earliest entry in the queue can be returned: no entry that is still to be read can be
     /// earlier.
     fn is_next_ready(&self) -> bool {
         let Some(first) = self.queue.first() else { return false };
@@ -299,7 +299,7 @@ impl SpoolReader {
         }
     }
 
-    /// Reads a block of any kind, whole or not, of which nothing need be buffered.
+    /// Reads a block of any kind, complete or not, although the buffer may hold nothing of it yet.
     fn read_any_block(&mut self) -> Result<(), SpoolError> {
         if !self.fill(8)? {
             let is_empty = self.input.rest().is_empty();
@@ -329,7 +329,7 @@ impl SpoolReader {
         Ok(())
     }
 
-    /// Goes on to the block after one of `length` bytes.
+    /// Moves on behind the current block, which has `length` bytes.
     fn finish_block(&mut self, length: usize) {
         self.input.skip(length);
         self.valid += length as u64;
@@ -377,8 +377,8 @@ impl SpoolReader {
         self.input.fill(want).map_err(|source| SpoolError::Io { path: self.path.clone(), source })
     }
 
-    /// Returns the 32-bit number at byte `offset` of the next block. May be called only after `fill` returned true for
-    /// these bytes.
+    /// Returns the 32-bit number at byte `offset` of the next block. The bytes must be in the buffer, i.e. `fill` must
+    /// have returned true for them.
     #[inline]
     fn u32_at(&self, offset: usize) -> u32 {
         let b = &self.input.rest()[offset..offset + 4];
@@ -390,7 +390,7 @@ impl SpoolReader {
     }
 }
 
-/// Returns the length of the next block, if it is a packet and all of it is in `bytes`. Nearly all blocks are.
+/// Returns the length of the next block in bytes if it is a packet and completely in `bytes`, as nearly all blocks are.
 #[inline]
 fn whole_packet(bytes: &[u8]) -> Option<usize> {
     let word = |at: &[u8]| at.first_chunk().map(|b| u32::from_le_bytes(*b));
@@ -402,7 +402,7 @@ fn whole_packet(bytes: &[u8]) -> Option<usize> {
     (word(bytes.get(length - 4..)?)? as usize == length).then_some(length)
 }
 
-/// Returns the JSON in a custom block's body, if the block is a decision.
+/// Returns the JSON of a custom block if the block is a decision; `None` otherwise.
 pub(super) fn decision_json(body: &[u8]) -> Option<&[u8]> {
     let ours = body.get(..4)? == format::ENTERPRISE.to_le_bytes() && body.get(4..12)? == format::MAGIC;
     let length = u32::from_le_bytes(*body.get(12..16)?.first_chunk()?) as usize;
@@ -470,12 +470,12 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
     Some((head, 20 + ip_len + format::UDP_LEN..20 + captured))
 }
 
-/// Maximum number of entries in the reorder queue. 5 s of both directions at 10 ms per packet are 1,000.
+/// Maximum number of entries in the reorder queue. Two directions at 10 ms a packet have 1,000 entries in 5 s.
 const MAX_QUEUED: usize = 32 * 1024;
 /// Maximum number of payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
-/// Maximum total size of held buffers, bytes. The packets that may wait need less, unless each is in a buffer of its
-/// own.
+/// Maximum total size of the buffers with packets that are still needed, bytes. The packets in the queue need less,
+/// unless each is in a buffer of its own.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

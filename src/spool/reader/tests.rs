@@ -5,7 +5,7 @@ use crate::call::record::Side;
 use crate::spool::testkit::{SpoolBuilder, T0, TestRtp, at_ms};
 
 /// Reads a spool. Returns the packets (as their timestamps in ms) and the decisions (as their names) in order, and
-/// whether the tail was torn.
+/// whether the end was torn.
 fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
     let mut reader =
         SpoolReader::new(SpoolInput::of_stream(Box::new(io::Cursor::new(bytes.to_vec()))), "test".to_owned());

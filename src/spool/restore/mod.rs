@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 /// A leg that an earlier process left.
 #[derive(Clone, Debug)]
 pub(crate) struct RestorableLeg {
-    /// Name of the leg; empty if the file does not contain the name.
+    /// Name of the leg; empty if its file does not contain the name.
     pub(crate) name: String,
     /// Id of the conversation that the leg belongs to.
     pub(crate) conversation: String,
@@ -36,13 +36,13 @@ pub(crate) struct RestorableLeg {
     pub(crate) begun_at: Timestamp,
     /// Transport of the leg's signalling.
     pub(crate) transport: Transport,
-    /// Offset from the leg's capture times to the wall clock, ns.
+    /// Time that is added to the leg's capture times to get the wall clock, ns.
     pub(crate) wall_offset_ns: i64,
-    /// Capture time of the newest media packet.
+    /// Capture time of the newest media packet; `None` if there was none.
     pub(crate) last_media_at: Option<Timestamp>,
-    /// Rule by which the leg first joined its conversation.
+    /// Rule by which the leg first joined its conversation; `None` if it began the conversation.
     pub(crate) joined_by: Option<CorrelationRule>,
-    /// One of the leg's first SIP messages.
+    /// One of the leg's first SIP messages; `None` if no message was found.
     pub(crate) message: Option<RestoredPacket>,
     location: LegLocation,
 }
@@ -55,7 +55,7 @@ enum LegLocation {
     Memory(Vec<u8>),
 }
 
-/// A packet in the form in which it was captured.
+/// A packet with the addresses and the payload that were captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RestoredPacket {
     at: Timestamp,
@@ -66,7 +66,7 @@ pub(crate) struct RestoredPacket {
 }
 
 impl RestoredPacket {
-    /// Returns the packet in the form that the decoder gives to the engine.
+    /// Returns the packet in the form in which the engine gets packets from the decoder.
     pub(crate) fn datagram(&self) -> UdpDatagram<'_> {
         let Self { at, src, dst, payload, wire_len } = self;
         UdpDatagram { at: *at, src: *src, dst: *dst, payload, wire_len: *wire_len, interface: 0 }
@@ -76,7 +76,7 @@ impl RestoredPacket {
 /// An entry that the engine must handle again.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RestoreItem {
-    /// A captured packet.
+    /// A packet of the spool.
     Packet(RestoredPacket),
     /// A decision that the engine would not make again from the packets alone.
     Decided(Box<TimedDecision>),
@@ -186,7 +186,7 @@ pub(crate) fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, Spoo
     Ok(found)
 }
 
-/// Identity of a leg, read from its first blocks.
+/// Facts that identify a leg, read from its first blocks.
 #[derive(Default)]
 struct FirstBlocks {
     begin: Option<TimedDecision>,
@@ -225,8 +225,8 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     Err(SpoolError::NotASpool { path: path.display().to_string() })
 }
 
-/// Returns the newest index of a file, extended by the blocks that follow it, or `None` if there is no index near the
-/// end.
+/// Returns the newest index of a file, extended by the blocks behind it; `None` if there is no index near the end of
+/// the file.
 fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
     for window in TAIL_BYTES {
         let from = bytes.saturating_sub(window);
@@ -247,8 +247,8 @@ fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracke
     Ok(None)
 }
 
-/// Parses an index at the beginning of `bytes` and extends it by the blocks that follow. Returns `None` if there is no
-/// index, or if no valid blocks follow it.
+/// Parses an index at the beginning of `bytes`, and extends it by the blocks behind it. `offset` is its file offset.
+/// Returns `None` if there is no index, or if no valid blocks follow.
 fn continue_index(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>> {
     let mut blocks = BlockReader::new(bytes, offset);
     let NextBlock::Block(_, first) = blocks.next()? else { return Ok(None) };
@@ -337,9 +337,9 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Resto
 #[derive(Debug)]
 pub(crate) struct RestoreSequence<'a> {
     legs: &'a [RestorableLeg],
-    /// Spans that were not read yet, by the earliest timestamp that they may hold.
+    /// Spans that were not read yet, in the order of their earliest possible timestamp.
     unread: BinaryHeap<Reverse<UnreadSpan>>,
-    /// Entries that were read but not returned yet.
+    /// Entries that were read but not returned yet, in order of time.
     queue: BinaryHeap<Reverse<QueuedItem>>,
     seen: u64,
 }
@@ -355,7 +355,7 @@ struct UnreadSpan {
 
 #[derive(Debug)]
 struct QueuedItem {
-    /// Sort key of an entry: timestamp, decisions first, then the order of reading.
+    /// Sort key of an entry: timestamp in ns, decisions before packets, then the order of reading.
     order: (i64, u8, u64),
     leg: usize,
     item: RestoreItem,
@@ -491,7 +491,7 @@ const fn is_needed(decision: &Decision) -> bool {
     )
 }
 
-/// Offset of the magic in an index block.
+/// Offset in an index block of the bytes that mark it as an index.
 const INDEX_MAGIC_AT: usize = 12;
 /// Distances from the end of the file, bytes, within which an index is searched, one after the other. The first is the
 /// length of an index interval and a chunk; the last is twice the longest interval.

@@ -78,7 +78,7 @@ fn talk(spool: &mut DiskSpool) {
     }
 }
 
-/// Returns the entries of legs as words; a media packet is its time in ms.
+/// Returns the entries of legs as words; a media packet becomes its time in ms.
 fn entries(legs: &[RestorableLeg]) -> Vec<String> {
     let mut sequence = RestoreSequence::new(legs);
     let mut words = Vec::new();
@@ -192,8 +192,8 @@ fn index_inside_a_packet_payload_is_ignored() {
     let before = find(&path).expect("a spool");
     let mut bytes = std::fs::read(&path).expect("there");
     let mut forged = Vec::new();
-    // The payload begins 68 bytes after the start of the block: 28 bytes of block header, 28 of IPv4 and UDP, 12 of
-    // RTP.
+    // The payload begins 68 bytes after the start of the block: 28 bytes of block header, 28 of IPv4 and UDP headers,
+    // 12 of RTP header.
     let mut tracker = IndexTracker::resume(SpoolIndex::default(), bytes.len() as u64 + 68);
     tracker.put_index(&mut forged);
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
