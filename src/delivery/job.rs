@@ -12,11 +12,11 @@ use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, D
 use crate::delivery::row::{JobRow, JobStage};
 use crate::time::Timestamp;
 
-/// Progress of a call: in progress, over, or with a final record.
+/// Progress of a call, from the ringing to its final record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallProgress {
-    /// The call is in progress.
+    /// The call is ringing or in progress.
     Live,
     /// The call is over, but its recordings are not rendered yet.
     Ended,
@@ -27,17 +27,17 @@ pub enum CallProgress {
 /// Whether a call may be registered in Pyrus at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryConsent {
-    /// The settings in `[pyrus]` decide.
+    /// The section `[pyrus]` of the configuration decides.
     #[default]
     ByConfig,
     /// A rule with `no_register` in the configuration forbids the registration.
     Forbidden,
 }
 
-/// A new or changed call, as the recorder passes it to delivery.
+/// A new or changed call, in the form in which the recorder passes it to delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallUpdate {
-    /// The call record with the present state of the call.
+    /// The call record as it is now.
     pub record: CallRecord,
     /// Progress of the call.
     pub progress: CallProgress,
@@ -45,71 +45,71 @@ pub struct CallUpdate {
     pub consent: DeliveryConsent,
 }
 
-/// The delivery of one call. The journal stores it as JSON. It contains everything that is needed to finish the
-/// delivery.
+/// The delivery of one call to Pyrus. The journal stores it as JSON, with everything that is needed to finish the
+/// delivery after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryJob {
     /// The call's id. Every request contains it as `external_id`, also after a restart.
     pub(crate) id: String,
-    /// Whether the call is still in progress.
+    /// Progress of the call, from the ringing to its final record.
     pub(crate) progress: CallProgress,
     /// The call data that the requests contain.
     pub(crate) facts: PyrusCallFacts,
     /// Whether the call is registered in Pyrus.
     pub(crate) registration: PyrusRegistration,
-    /// The recordings of the call, sorted by number.
+    /// The recordings of the call, sorted by their numbers.
     pub(crate) parts: Vec<DeliveryPart>,
-    /// Whether the job continues, and at which time.
+    /// Whether the job continues, and when.
     #[serde(rename = "standing")]
     pub(crate) status: JobStatus,
-    /// Counts of failed attempts.
+    /// Counts of attempts that failed or were repeated.
     #[serde(rename = "tries")]
     pub(crate) retries: RetryCounts,
-    /// Whether requests contain the form fields of Pyrus.
+    /// Whether requests contain the form fields of the Pyrus form.
     #[serde(rename = "fields")]
     pub(crate) form_fields: FormFieldMode,
-    /// Number of requests that Pyrus may have carried out twice.
+    /// Number of requests that Pyrus may have executed twice, because the first attempt got no response.
     pub(crate) possible_duplicates: u32,
-    /// Message of the last failure or warning, for the administrator.
+    /// Message of the last failure or warning, for the administrator; `None` if there was none.
     pub(crate) note: Option<String>,
     /// Whether Pyrus knows the end of the call. Jobs from earlier versions of callspan count as settled.
     #[serde(default, skip_serializing_if = "EndNotice::is_settled")]
     pub(crate) end: EndNotice,
-    /// Person whom Pyrus made responsible, from the registration.
+    /// Person whom Pyrus made responsible for the task, as the answer to the registration says; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) responsible: Option<String>,
-    /// True if a `no_register` rule was found to apply after the job had begun. Then nothing more is sent.
+    /// Whether a `no_register` rule was found to apply after the job had begun. Then nothing more is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forbidden: bool,
-    /// The requests so far and their answers, to be shown. Jobs of earlier versions have none.
+    /// The requests so far and their answers, to show them to people. Jobs of earlier versions have none.
     #[serde(default, skip_serializing_if = "DeliveryStory::is_empty")]
     pub(crate) story: DeliveryStory,
 }
 
-/// Data about the call for Pyrus. The numbers do not change after the registration, so every request contains the same
+/// Facts about the call for Pyrus. The numbers do not change after the registration, so every request contains the same
 /// text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PyrusCallFacts {
     /// Direction of the call: inbound, outbound, internal or unknown.
     pub(crate) direction: CallDirection,
-    /// Number of the caller.
+    /// Telephone number of the caller; `None` if it is hidden or unknown.
     pub(crate) from: Option<String>,
-    /// Number of the callee.
+    /// Telephone number of the callee; `None` if unknown.
     pub(crate) to: Option<String>,
-    /// Extension that took part in the call.
+    /// Extension that took part in the call; `None` if unknown.
     pub(crate) internal: Option<String>,
     /// Capture time of the INVITE, or of the answer if no INVITE was seen.
     pub(crate) started_at: Option<Timestamp>,
-    /// Capture time of the end.
+    /// Capture time of the end; `None` while the call is in progress.
     pub(crate) ended_at: Option<Timestamp>,
-    /// Seconds from the answer to the end.
+    /// Seconds from the answer to the end; `None` before the end and for unanswered calls.
     pub(crate) duration_s: Option<f64>,
-    /// SIP header fields that the configuration maps to form fields, by name.
+    /// Values of the SIP headers that the configuration maps to form fields, by header name.
     pub(crate) headers: BTreeMap<String, String>,
-    /// Extension that spoke last, also after a transfer. It may change after the registration.
+    /// Extension that spoke last, also after a transfer. It can change after the registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) operator: Option<String>,
-    /// Outcome of a call that is over, by its word in the call record.
+    /// Outcome of a call that is over, as the call record names it, e.g. `busy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<String>,
 }
@@ -128,35 +128,35 @@ pub(crate) enum PyrusRegistration {
     Unsure,
     /// The call is registered in Pyrus.
     Known {
-        /// Id of the Pyrus task, if a response contained it.
+        /// Id of the Pyrus task; `None` if no response contained it.
         task_id: Option<u64>,
     },
 }
 
-/// A recording file, or a slice of a file that is too large for the server.
+/// A part of the delivery: a recording file, or a slice of a file that is too large for the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryPart {
-    /// Number of the part within the call: 1 for the first recording; slices have numbers from 100,000.
+    /// Number of the part within the call: 1 for the first recording; slices have numbers from 100,000 on.
     pub(crate) number: u32,
-    /// Path of the file.
+    /// Path of the recording's file on this machine.
     pub(crate) path: String,
     /// Size of the upload in bytes.
     pub(crate) bytes: u64,
     /// The range of samples to send; `None` means the whole file.
     #[serde(rename = "cut", default, skip_serializing_if = "Option::is_none")]
     pub(crate) slice: Option<WavSlice>,
-    /// Progress of the upload.
+    /// How far the upload of the part has come.
     pub(crate) state: PartState,
 }
 
 impl DeliveryPart {
-    /// Marks the part as attached although its id in Pyrus is unknown.
+    /// Marks the part as attached to the task, although the id of its file in Pyrus is unknown.
     fn mark_attached(&mut self) {
         let unknown = UploadReceipt { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
         self.state = PartState::Attached(unknown);
     }
 
-    /// Returns true if Pyrus has nothing of this part yet, so that its file may be replaced by another.
+    /// Returns whether Pyrus has nothing of this part yet, so that its file can be replaced by another.
     const fn is_replaceable(&self) -> bool {
         matches!(self.state, PartState::Waiting | PartState::Dead { .. })
     }
@@ -167,7 +167,7 @@ impl DeliveryPart {
     }
 }
 
-/// Progress of the upload of one part.
+/// How far the upload of one part has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum PartState {
@@ -182,11 +182,11 @@ pub(crate) enum PartState {
     Attaching(UploadReceipt),
     /// The file is attached to the task.
     Attached(UploadReceipt),
-    /// The file is sent in slices, each as a part of its own.
+    /// The file is sent in slices. Each slice is a part of its own.
     Split,
-    /// The file will not be sent.
+    /// The file will not be sent, e.g. because Pyrus refused it.
     Dead {
-        /// The reason as a sentence for the administrator.
+        /// The reason why it is not sent, as a sentence for the administrator.
         #[serde(rename = "why")]
         reason: String,
     },
@@ -197,17 +197,17 @@ pub(crate) enum PartState {
 pub(crate) struct UploadReceipt {
     /// Id that Pyrus gave the file.
     pub(crate) guid: String,
-    /// MD5 of the file, lower-case hex.
+    /// MD5 of the file, lower-case hexadecimal.
     pub(crate) md5: String,
-    /// Time of the confirmation, by the delivery clock.
+    /// Time at which Pyrus confirmed the upload, by the clock of delivery.
     pub(crate) at: Timestamp,
 }
 
-/// Whether a job continues.
+/// Whether a delivery job continues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum JobStatus {
-    /// The job has steps left, or waits for more of the call.
+    /// The job has requests to send, or waits for the next change of the call.
     #[serde(rename = "going")]
     Active {
         /// End of the pause after a failure; `None` without a failure.
@@ -215,30 +215,30 @@ pub(crate) enum JobStatus {
     },
     /// The administrator must act. Until then the job is retried at long intervals.
     Parked {
-        /// The reason as a sentence for the administrator.
+        /// The reason why the administrator must act, as a sentence.
         #[serde(rename = "why")]
         reason: String,
-        /// Time of the next retry.
+        /// Time at which the job is tried again although nobody acted.
         retry_at: Timestamp,
         /// Number of consecutive times the job was parked.
         times: u32,
     },
     /// The job was given up. Nothing more is sent.
     Dead {
-        /// The reason as a sentence for the administrator.
+        /// The reason why the job was given up, as a sentence for the administrator.
         #[serde(rename = "why")]
         reason: String,
     },
 }
 
-/// Counts of failed attempts.
+/// Counts of attempts of a job that failed or were repeated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RetryCounts {
-    /// Number of consecutive failures of the present step.
+    /// Number of consecutive failures of the current step.
     pub(crate) attempts: u32,
-    /// Number of consecutive failures of the present step with an error that allows only a few repeats.
+    /// Number of consecutive failures of the current step with an error that allows only a few repeats.
     pub(crate) limited: u32,
-    /// Number of consecutive attempts of the present step that failed because Pyrus refused the token.
+    /// Number of consecutive attempts of the current step that failed because Pyrus refused the token.
     pub(crate) reauthorised: u32,
     /// Number of registrations that were repeated because Pyrus did not know the call when a file was attached.
     pub(crate) reregistered: u32,
@@ -249,15 +249,15 @@ pub(crate) struct RetryCounts {
     pub(crate) blind_repeats: u32,
 }
 
-/// Whether Pyrus knows the end of the call. A call that was registered while it rang and has no recording gets its end
+/// Whether Pyrus knows the end of the call. Without a recording, a call that was registered while it rang gets its end
 /// by a request of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EndNotice {
     /// Pyrus does not know the end: no request with it has succeeded yet.
     Untold,
-    /// The request with the end was sent and has no response yet. After a restart it is not repeated: a repeat might
-    /// become a second comment.
+    /// The request with the end was sent and has no response yet. After a restart it is not repeated: a repeat could
+    /// add a second comment to the task.
     Sending,
     /// Pyrus knows the end, or refuses it for a call without a recording.
     #[default]
@@ -274,7 +274,7 @@ impl EndNotice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FormFieldMode {
-    /// The fields are sent.
+    /// Requests contain the form fields.
     Sent,
     /// The fields are left out, because Pyrus refused a value. Delivering a call without fields is better than not
     /// delivering it.
@@ -282,10 +282,10 @@ pub(crate) enum FormFieldMode {
     Omitted,
 }
 
-/// The next request of a job.
+/// The next request that a job has to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryStep {
-    /// Register the call.
+    /// Register the call, which creates or finds its task.
     Register,
     /// Upload the part at this index of [`DeliveryJob::parts`].
     Upload(usize),
@@ -296,7 +296,7 @@ pub(crate) enum DeliveryStep {
 }
 
 impl DeliveryJob {
-    /// Creates the job of a call that is to be delivered.
+    /// Creates the job for a call that is to be delivered.
     pub fn new(record: &CallRecord, progress: CallProgress) -> Self {
         let mut job = Self {
             id: record.id.clone(),
@@ -318,8 +318,8 @@ impl DeliveryJob {
         job
     }
 
-    /// Rebuilds the job from the call record, after the journal was lost. Returns `None` if the record says that
-    /// nothing had to be delivered. Completed deliveries stay complete. Of all others it is unknown what Pyrus has:
+    /// Rebuilds the job from the call record after the journal was lost. Returns `None` if nothing had to be delivered
+    /// according to the record. Completed deliveries stay complete. For all others it is unknown which data Pyrus has:
     /// recordings are attached by `external_id` alone, and the call is registered only if Pyrus does not know it.
     pub fn from_record(record: &CallRecord) -> Option<Self> {
         let progress = if record.verdict.is_some() { CallProgress::Complete } else { CallProgress::Live };
@@ -421,12 +421,12 @@ impl DeliveryJob {
         self.status = JobStatus::Dead { reason: String::from(reason) };
     }
 
-    /// Returns the number of files that are attached in Pyrus.
+    /// Returns the number of files of this call that are attached in Pyrus.
     pub(crate) fn attached_count(&self) -> usize {
         self.parts.iter().filter(|p| matches!(p.state, PartState::Attached(_))).count()
     }
 
-    /// Returns the job in the form for a restarted process: requests that had no response have an unknown outcome.
+    /// Returns the job as a restarted process must see it: requests without a response have an unknown outcome.
     pub(crate) fn after_restart(mut self, now: Timestamp) -> Self {
         if self.registration == PyrusRegistration::Sending {
             self.registration = PyrusRegistration::Unsure;
@@ -472,8 +472,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns true if Pyrus does not know the end of the call, although the call is over, and no recording will tell
-    /// it.
+    /// Returns whether the call is over but Pyrus does not know its end, and no recording will bring it.
     fn owes_end(&self) -> bool {
         self.end == EndNotice::Untold
             && self.progress == CallProgress::Complete
@@ -483,8 +482,8 @@ impl DeliveryJob {
             && self.open_part().is_none()
     }
 
-    /// Returns true if a registration without a response must be repeated, although Pyrus may have carried it out. This
-    /// happens once, for a call without a recording: there, only a repeat can ensure that the call is registered.
+    /// Returns whether a registration without a response must be repeated although Pyrus may have executed it. This
+    /// happens once, for a call without a recording, where only a repeat ensures that the call is registered.
     pub(crate) fn is_blind_repeat(&self) -> bool {
         self.registration == PyrusRegistration::Unsure
             && self.progress == CallProgress::Complete
@@ -501,7 +500,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns true if nothing remains to be sent. The job of a call in progress is never settled.
+    /// Returns whether nothing remains to be sent. The job of a call in progress always has something left.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.status, JobStatus::Dead { .. })
             || (self.progress == CallProgress::Complete
@@ -522,7 +521,7 @@ impl DeliveryJob {
         })
     }
 
-    /// Returns the id of the call's task in Pyrus, if it is known.
+    /// Returns the id of the call's task in Pyrus; `None` if it is unknown.
     pub(crate) fn task_id(&self) -> Option<u64> {
         match self.registration {
             PyrusRegistration::Known { task_id } => task_id,
@@ -530,7 +529,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns the stage of the delivery, for people and queries.
+    /// Returns the stage of the delivery, as shown to people and used in queries.
     pub(crate) fn stage(&self) -> JobStage {
         if self.is_settled() {
             return if self.failure_reason().is_some() { JobStage::Dead } else { JobStage::Done };
@@ -598,7 +597,7 @@ impl DeliveryJob {
     }
 }
 
-/// Returns true if nobody answered the call.
+/// Returns whether the call ended without an answer.
 pub(crate) fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == CallOutcome::Abandoned
 }

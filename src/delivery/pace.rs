@@ -8,29 +8,29 @@ use std::time::Duration;
 use super::verdict::{RateLimitHeaders, seconds};
 use crate::time::Timestamp;
 
-/// Pauses and limits of delivery. Tests shorten the defaults.
+/// Pauses and limits of delivery. Tests use shorter pauses than the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryTuning {
-    /// First pause after a failure. It doubles with each further failure.
+    /// Pause after the first failure. It doubles with each further failure.
     pub backoff: Duration,
-    /// Longest pause after a failure.
+    /// Maximum pause after a failure.
     pub backoff_max: Duration,
-    /// First pause of a parked job. It doubles each time the job is parked again.
+    /// Pause when a job is parked for the first time. It doubles each time the job is parked again.
     pub park: Duration,
-    /// Longest pause of a parked job.
+    /// Maximum pause of a parked job.
     pub park_max: Duration,
-    /// First pause after a "too many requests" response that names no time. It doubles with each such response.
+    /// Pause after the first "too many requests" response that names no time. It doubles with each such response.
     pub wait: Duration,
-    /// Longest pause after a "too many requests" response that names no time.
+    /// Maximum pause after a "too many requests" response that names no time.
     pub wait_max: Duration,
-    /// Maximum number of requests that wait for their response at the same time.
+    /// Maximum number of requests that wait for their responses at the same time.
     pub max_in_flight: usize,
     /// Number of consecutive failures to reach Pyrus that open the circuit breaker. While it is open, only one request
     /// at a time is sent.
     pub breaker_failures: u32,
     /// Number of tokens that may be fetched before [`DeliveryTuning::auth_interval`] applies.
     pub auth_burst: u32,
-    /// Shortest interval between token requests after the first ones ([`DeliveryTuning::auth_burst`]).
+    /// Minimum interval between token requests after the first [`DeliveryTuning::auth_burst`] requests.
     pub auth_interval: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Default for DeliveryTuning {
     }
 }
 
-/// The rate at which requests may be sent. All requests share it, because Pyrus counts them per account.
+/// Controls the rate of requests. All requests share one limit, because Pyrus counts them per account.
 #[derive(Debug)]
 pub(super) struct RequestPacer {
     tuning: DeliveryTuning,
@@ -60,7 +60,7 @@ pub(super) struct RequestPacer {
     paused_until: Option<Timestamp>,
     /// Number of consecutive "too many requests" responses that name no time.
     unspecified_waits: u32,
-    /// Number of requests left in the present window of the rate limit, and the end of the window; `None` if unknown.
+    /// The window of the rate limit: number of requests left in it, and its end; `None` if unknown.
     window: Option<(i64, Timestamp)>,
     /// Number of consecutive failures to reach Pyrus.
     failures_to_reach: u32,
@@ -69,12 +69,12 @@ pub(super) struct RequestPacer {
     auth_credit_at: Timestamp,
 }
 
-/// Whether a request may be sent.
+/// Whether a request may be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendPermission {
     Now,
     At(Timestamp),
-    /// A request may be sent only after the present request has ended.
+    /// A request may be sent only after the current request has got its response.
     AfterAnswer,
 }
 
@@ -100,8 +100,8 @@ impl RequestPacer {
         }
     }
 
-    /// Reads the rate-limit headers of a response. Pyrus may not have counted the requests that still wait for their
-    /// response.
+    /// Reads the headers about the rate limit from a response. Pyrus may not have counted requests that still wait for
+    /// their responses.
     pub(super) fn handle_rate_headers(&mut self, now: Timestamp, rate: &RateLimitHeaders, in_flight: usize) {
         let remaining = rate.remaining.as_ref().and_then(|r| r.trim().parse::<i64>().ok());
         let reset = rate.reset.as_ref().and_then(|r| seconds(r));
@@ -117,7 +117,8 @@ impl RequestPacer {
         }
     }
 
-    /// Pauses all requests after a "too many requests" response. `said` is the time that the response names.
+    /// Pauses all requests after a "too many requests" response. `said` is the time that the response names; `None` if
+    /// it names none.
     pub(super) fn handle_rate_limited(&mut self, now: Timestamp, said: Option<Duration>) {
         let wait = said.unwrap_or_else(|| doubled(self.tuning.wait, self.unspecified_waits, self.tuning.wait_max));
         self.unspecified_waits = if said.is_some() { 0 } else { self.unspecified_waits.saturating_add(1) };
@@ -132,12 +133,12 @@ impl RequestPacer {
         self.failures_to_reach = 0;
     }
 
-    /// Records a response that is not "too many requests".
+    /// Records a response other than "too many requests", which ends the growth of the pauses.
     pub(super) fn handle_within_rate(&mut self) {
         self.unspecified_waits = 0;
     }
 
-    /// Records that Pyrus could not be reached.
+    /// Records that Pyrus could not be reached, which counts towards the circuit breaker.
     pub(super) fn handle_unreachable(&mut self, now: Timestamp) {
         self.failures_to_reach = self.failures_to_reach.saturating_add(1);
         let over = self.failures_to_reach.saturating_sub(self.tuning.breaker_failures);
@@ -152,12 +153,13 @@ impl RequestPacer {
         Duration::from_nanos(self.rng.u64(0..=nanos)).max(top.min(MIN_BACKOFF))
     }
 
-    /// Returns the pause of a job that is parked for the (`times` + 1)-th time.
+    /// Returns the pause of a parked job that has been parked `times` times before.
     pub(super) fn park_pause(&self, times: u32) -> Duration {
         doubled(self.tuning.park, times, self.tuning.park_max)
     }
 
-    /// Permits one `auth` request and counts it, or returns the time at which the next is permitted.
+    /// Permits one `auth` request and counts it. Returns the time of the next permission as an error if it is too
+    /// early.
     pub(super) fn take_auth(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         while self.auth_credit < self.tuning.auth_burst && self.auth_credit_at + self.tuning.auth_interval <= now {
             self.auth_credit += 1;
@@ -197,12 +199,13 @@ impl RequestPacer {
         SendPermission::Now
     }
 
-    /// Returns true if the circuit breaker is open: one request at a time tests whether Pyrus can be reached again.
+    /// Returns whether the circuit breaker is open. Then one request at a time tests whether Pyrus can be reached
+    /// again.
     pub(super) const fn is_unreachable(&self) -> bool {
         self.failures_to_reach >= self.tuning.breaker_failures
     }
 
-    /// Returns true if a pause is in effect, or if no request is left in the window of the rate limit.
+    /// Returns whether a pause is in effect, or no request is left in the window of the rate limit.
     pub(super) fn is_rate_limited(&self, now: Timestamp) -> bool {
         self.paused_until.is_some_and(|until| now < until)
             || self.window.is_some_and(|(remaining, end)| remaining <= 0 && now < end)
@@ -217,8 +220,8 @@ fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
     first.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(most)
 }
 
-/// Shortest pause. The random time alone could be zero.
+/// Minimum pause before a repeat. The random time alone could be zero.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Longest window of the rate limit that is accepted. The API has windows of 10 minutes.
+/// Maximum length of a rate-limit window that is believed. The windows of the API have 10 minutes.
 const MAX_WINDOW: Duration = Duration::from_secs(900);

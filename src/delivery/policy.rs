@@ -10,7 +10,7 @@ use super::job::{
 use crate::call::config::RegistrationMoment;
 use crate::call::record::{CallDirection, CallRecord};
 
-/// The time at which a call is registered in Pyrus.
+/// The moment of a call at which it is registered in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
     /// As soon as an extension is known, or when a person answers. An unanswered call is registered at its end.
@@ -27,7 +27,7 @@ pub enum RegisterAt {
 }
 
 impl RegisterAt {
-    /// Returns the earliest time in a call in progress at which it may be registered.
+    /// Returns the earliest moment of a call in progress at which it may be registered.
     pub const fn moment(self) -> RegistrationMoment {
         match self {
             Self::Auto => RegistrationMoment::PersonKnown,
@@ -39,10 +39,10 @@ impl RegisterAt {
     }
 }
 
-/// Unit of the `CallDuration` field.
+/// Unit of the form field `CallDuration`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DurationUnit {
-    /// Seconds, rounded.
+    /// Seconds, rounded to the nearest.
     #[default]
     Seconds,
     /// Minutes, rounded up.
@@ -52,10 +52,10 @@ pub enum DurationUnit {
 /// JSON type of the value of the field `Rating`. A Choice field of the form takes a number, a Text field a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RatingType {
-    /// A number, as in the example of the Pyrus reference.
+    /// A JSON number, as in the example of the Pyrus reference.
     #[default]
     Number,
-    /// The field takes text.
+    /// A JSON string, for a form field of type Text.
     Text,
 }
 
@@ -64,23 +64,23 @@ pub enum RatingType {
 pub struct DeliveryPolicy {
     /// `account_id` of the telephony extension that is connected to the form.
     pub account_id: String,
-    /// Time at which calls are registered.
+    /// The moment of a call at which it is registered.
     pub register_at: RegisterAt,
-    /// Directions of the calls to register.
+    /// Directions of the calls that are registered.
     pub directions: Vec<CallDirection>,
     /// Whether unanswered calls are registered.
     pub unanswered: bool,
-    /// Codes of the form fields to fill with call data.
+    /// Codes of the form fields that Pyrus defines for calls and that are sent.
     pub send_mappings: Vec<String>,
-    /// Codes of further form fields, each with the name of the SIP header field that fills it.
+    /// Codes of further form fields, each with the name of the SIP header whose value it gets.
     pub header_mappings: BTreeMap<String, String>,
-    /// Unit of `CallDuration`.
+    /// Unit of the form field `CallDuration`.
     pub duration_unit: DurationUnit,
     /// Code of the form field that gets the outcome of the call; `None` if the outcome is not sent.
     pub outcome_field: Option<String>,
     /// JSON type of the value of the field `Rating`.
     pub rating_type: RatingType,
-    /// Size of the largest file to upload, bytes.
+    /// Maximum size of a file that is uploaded, bytes.
     pub max_upload_bytes: u64,
 }
 
@@ -89,16 +89,16 @@ pub struct DeliveryPolicy {
 pub(crate) struct CallBody {
     /// `account_id` of the telephony extension.
     pub(crate) account_id: String,
-    /// Number of the caller.
+    /// Telephone number of the caller, or a word for an unknown number.
     pub(crate) from_number: String,
-    /// Number of the callee.
+    /// Telephone number of the callee, or a word for an unknown number.
     pub(crate) to_number: String,
-    /// Extension that took part in the call.
+    /// Extension that took part in the call; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) internal_number: Option<String>,
     /// The call's id, by which Pyrus recognizes repeated requests.
     pub(crate) external_id: String,
-    /// Form fields with their values.
+    /// Form fields of the task with their values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mappings: Vec<FieldMapping>,
 }
@@ -111,12 +111,12 @@ pub(crate) struct AttachBody {
     /// Id of the task; `None` if unknown, then it is left out. 0 is never sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) task_id: Option<u64>,
-    /// The call's id, by which Pyrus finds the call.
+    /// The call's id, by which Pyrus finds the call without its task.
     pub(crate) external_id: String,
     /// Id of the uploaded file. With `None` the request adds only the form fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) record_file: Option<String>,
-    /// Form fields with their values.
+    /// Form fields of the task with their values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mappings: Vec<FieldMapping>,
 }
@@ -124,9 +124,9 @@ pub(crate) struct AttachBody {
 /// A form field with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FieldMapping {
-    /// Code of the form field.
+    /// Code by which Pyrus identifies the form field, e.g. `CallDuration`.
     pub(crate) code: String,
-    /// Value of the form field.
+    /// Value of the form field as text.
     pub(crate) value: String,
     /// Whether the value is sent as a JSON number. All other values are strings, because the official SDKs send no
     /// other type.
@@ -147,7 +147,7 @@ impl Serialize for FieldMapping {
 }
 
 impl DeliveryPolicy {
-    /// Returns true if the call must be registered now. Must be called after each change of the call until it returns
+    /// Returns whether the call must be registered now. Must be called after each change of the call until it returns
     /// true.
     pub(crate) fn is_due(&self, record: &CallRecord, progress: CallProgress, consent: DeliveryConsent) -> bool {
         if consent == DeliveryConsent::Forbidden || !self.wants_direction(record.direction) {
@@ -162,8 +162,8 @@ impl DeliveryPolicy {
         self.register_at.moment().has_come(record)
     }
 
-    /// Returns true if calls in this direction are registered. A call of unknown direction is registered only if both
-    /// inbound and outbound calls are, because it has a party outside our PBX.
+    /// Returns whether calls in this direction are registered. For an unknown direction, true only if both inbound and
+    /// outbound calls are registered, because such a call has a party outside our PBX.
     fn wants_direction(&self, direction: CallDirection) -> bool {
         self.directions.contains(&direction)
             || (direction == CallDirection::Unknown
@@ -171,7 +171,7 @@ impl DeliveryPolicy {
                 && self.directions.contains(&CallDirection::Outbound))
     }
 
-    /// Builds the request that registers a call.
+    /// Builds the body of the request that registers a call, without the fields of `dropped`, which Pyrus refuses.
     pub(crate) fn call_body(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> CallBody {
         let number = |n: &Option<String>| {
             let known = n.as_deref().map(bounded).filter(|number| !number.trim().is_empty());
@@ -192,8 +192,8 @@ impl DeliveryPolicy {
         matches!(code, "CallEndTime" | "CallDuration") || self.outcome_field.as_deref() == Some(code)
     }
 
-    /// Builds the request that attaches an uploaded file, or that adds only the form fields. While the registration is
-    /// uncertain, only `external_id` identifies the call.
+    /// Builds the body of the request that attaches an uploaded file, or adds only the form fields. While the
+    /// registration is uncertain, only `external_id` identifies the call.
     pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: Option<&str>, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),
@@ -207,7 +207,7 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Returns the form fields for which there is a value.
+    /// Returns the form fields that have a value, without those that Pyrus refuses.
     fn mappings(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> Vec<FieldMapping> {
         if job.form_fields == FormFieldMode::Omitted {
             return Vec::new();
@@ -232,7 +232,7 @@ impl DeliveryPolicy {
             .collect()
     }
 
-    /// Returns the value of a form field that Pyrus defines for calls, by its code.
+    /// Returns the value of a form field that Pyrus defines for calls. `code` is the code of the field.
     fn value(&self, facts: &PyrusCallFacts, code: &str) -> Option<String> {
         // Pyrus calls the party outside our PBX the client, whether it called or was called. The operator is the
         // extension that spoke last, else our number.
@@ -274,7 +274,7 @@ fn bounded(text: &str) -> String {
 /// Code of the form field for a rating of the service, which a header of the PBX may contain.
 const RATING: &str = "Rating";
 
-/// Longest value of a form field in characters ("300 symbols max" in the telephony API).
+/// Maximum length of a form field's value, characters ("300 symbols max" in the telephony API).
 const MAX_VALUE_CHARS: usize = 300;
 
 /// Text that is sent in place of an unknown number. The API requires `from_number` and `to_number`.

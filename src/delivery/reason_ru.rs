@@ -1,7 +1,7 @@
 //! Reasons and advice about deliveries in Russian.
 //!
 //! # Invariant
-//! Every sentence in the modules that write reasons has a translation; a test reads their sources.
+//! Every sentence in the modules that write reasons has a translation. A test compares the table with these sources.
 
 use crate::call::phrasebook::Phrasebook;
 
@@ -239,8 +239,8 @@ mod tests {
         );
     }
 
-    /// Searches the sources of the modules that write reasons for texts. A string literal with four words or more is a
-    /// sentence or a phrase.
+    /// Searches the sources of the modules that write reasons for string literals of four words or more. Each is a
+    /// sentence or a phrase, so the table must have it.
     #[test]
     fn every_reason_of_delivery_has_a_translation() {
         let sources = [
@@ -255,7 +255,7 @@ mod tests {
         assert_translated(&DELIVERY_REASONS, (&sources, 50), 4, is_other);
     }
 
-    /// Returns true for texts for developers, and for parts of sentences.
+    /// Returns whether a text needs no translation of its own: it is for developers or a part of a sentence.
     fn is_other(literal: &str) -> bool {
         let parts = [
             "I/O module",

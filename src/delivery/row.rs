@@ -20,23 +20,23 @@ pub enum DeliveryRow {
 /// The state of one delivery: columns for people and queries, and the whole job as `body`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobRow {
-    /// The call's id, which is the `external_id` in Pyrus.
+    /// The call's id, which Pyrus gets as `external_id`.
     pub id: String,
-    /// Stage of the delivery.
+    /// Stage of the delivery, e.g. that a recording is being uploaded.
     pub stage: JobStage,
-    /// Id of the task in Pyrus.
+    /// Id of the task in Pyrus; `None` if unknown.
     pub task_id: Option<u64>,
-    /// Id that Pyrus gave to the last uploaded file.
+    /// Id that Pyrus gave to the last uploaded file; `None` before the first upload.
     pub guid: Option<String>,
-    /// MD5 of the last uploaded file, lower-case hexadecimal.
+    /// MD5 of the last uploaded file, lower-case hexadecimal; `None` before the first upload.
     pub md5: Option<String>,
-    /// Number of consecutive failures of the present step.
+    /// Number of consecutive failures of the current step.
     pub attempts: u32,
     /// Earliest time of the next request; `None` means at once.
     pub next_at: Option<Timestamp>,
-    /// Description of the last failure or warning and its remedy, for the administrator.
+    /// The last failure or warning with its remedy, for the administrator; `None` if there was none.
     pub note: Option<String>,
-    /// The whole job as JSON.
+    /// The whole job as JSON, from which a restart continues.
     pub body: String,
 }
 
@@ -67,7 +67,7 @@ pub enum JobStage {
 }
 
 impl JobStage {
-    /// All stages, in the order of a delivery.
+    /// All stages in the order in which a delivery passes through them.
     pub const ALL: [Self; 10] = [
         Self::New,
         Self::Registering,
@@ -81,7 +81,7 @@ impl JobStage {
         Self::Dead,
     ];
 
-    /// Returns the word for the stage in the journal.
+    /// Returns the word by which the journal names the stage.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -97,17 +97,17 @@ impl JobStage {
         }
     }
 
-    /// Returns the stage that a word of the journal names.
+    /// Returns the stage that a word of the journal names; `None` for an unknown word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stage| stage.as_str() == word)
     }
 
-    /// Returns true if nothing remains to be delivered in this stage.
+    /// Returns whether nothing remains to be delivered in this stage.
     pub(crate) const fn is_settled(self) -> bool {
         matches!(self, Self::Done | Self::Dead)
     }
 
-    /// Returns the state that call records show for this stage.
+    /// Returns the state of delivery that call records show for this stage.
     pub(crate) const fn delivery_state(self) -> DeliveryState {
         match self {
             Self::Done => DeliveryState::Done,
@@ -118,19 +118,19 @@ impl JobStage {
     }
 }
 
-/// A field code that Pyrus refused. Later requests leave it out.
+/// The code of a form field that Pyrus refused. Later requests leave the field out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedCode {
-    /// Code of the form field, e.g. `CallDuration`.
+    /// Code by which Pyrus identifies the form field, e.g. `CallDuration`.
     pub code: String,
-    /// Time at which Pyrus refused the code.
+    /// Time at which Pyrus refused the code, by the clock of delivery.
     pub at: Timestamp,
-    /// The warning for the administrator.
+    /// The warning that the administrator sees.
     pub reason: String,
 }
 
 impl JobRow {
-    /// Returns true if nothing remains to be delivered.
+    /// Returns whether nothing remains to be delivered for this call.
     pub(crate) fn is_settled(&self) -> bool {
         self.stage.is_settled()
     }
@@ -143,7 +143,7 @@ impl JobRow {
         DeliveryRecord { state, task_id: self.task_id, responsible, attached, detail: self.note.clone() }
     }
 
-    /// Returns the person whom Pyrus made responsible.
+    /// Returns the person whom Pyrus made responsible for the task; `None` if unknown.
     fn responsible(&self) -> Option<String> {
         /// The member of the stored job's JSON with the responsible person.
         #[derive(Deserialize)]
@@ -154,7 +154,7 @@ impl JobRow {
         serde_json::from_str::<StoredResponsible>(&self.body).ok()?.responsible
     }
 
-    /// Returns the requests so far.
+    /// Returns the requests of the delivery so far, with their answers.
     pub(crate) fn story(&self) -> DeliveryStory {
         /// The member of the stored job's JSON that `story` needs.
         #[derive(Deserialize)]
@@ -165,7 +165,7 @@ impl JobRow {
         serde_json::from_str::<StoredStory>(&self.body).map(|body| body.story).unwrap_or_default()
     }
 
-    /// Returns the numbers of the recordings that are completely attached.
+    /// Returns the numbers of the recordings that are attached with all their slices.
     pub(crate) fn attached(&self) -> Vec<u32> {
         /// The members of the stored job's JSON that list the attached recordings.
         #[derive(Deserialize)]

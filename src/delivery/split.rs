@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{DeliveryJob, DeliveryPart, PartState};
 
-/// A range of samples of a recording.
+/// A range of samples of a recording, to be sent as a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WavSlice {
     /// Number of the recording in the call.
@@ -26,7 +26,7 @@ pub(crate) fn halved_limit(refused_bytes: u64) -> Option<u64> {
     (samples >= MIN_SLICE_BYTES).then_some(samples + HEADER_BYTES)
 }
 
-/// Returns true if the file of a part can be split. An Ogg file cannot be cut between samples.
+/// Returns whether the file of a part can be split. An Ogg file cannot be cut between samples.
 pub(crate) fn can_be_split(part: &DeliveryPart) -> bool {
     part.path.ends_with(".wav")
 }
@@ -79,10 +79,11 @@ pub(crate) fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
 
 /// Number of the first slice. No call has this many recordings.
 const FIRST_SLICE_NUMBER: u32 = 100_000;
-/// Size of the WAV header for 16-bit samples, bytes. The G.711 header is a few bytes longer, so its last slice is
+/// Size of the WAV header for 16-bit samples, bytes. The header for G.711 is a few bytes longer, so its last slice is
 /// shorter.
 const HEADER_BYTES: u64 = 44;
 /// Size of one sample of both channels, bytes (16 bits each). Slices begin at a multiple of this size.
 const FRAME_BYTES: u64 = 4;
-/// Smallest slice, bytes: half a minute of speech. A server that refuses smaller files accepts no recordings.
+/// Minimum size of a slice, bytes: half a minute of speech. A server that refuses smaller files accepts no recordings
+/// at all.
 const MIN_SLICE_BYTES: u64 = 1 << 20;

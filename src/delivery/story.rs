@@ -8,23 +8,23 @@ use crate::time::Timestamp;
 /// The requests of one delivery, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryStory {
-    /// The requests. Equal failures in a row are one entry.
+    /// The requests, oldest first. Equal failures in a row are one entry.
     pub(crate) attempts: Vec<DeliveryAttempt>,
-    /// Number of entries that were dropped after the first one, because the story was full.
+    /// Number of entries that were removed after the first entry, because the story was full.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) left_out: u32,
 }
 
-/// A request with its answer, or a row of requests that failed alike.
+/// A request with its answer, or several requests in a row that failed in the same way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryAttempt {
-    /// When the (first) request was sent, by the delivery clock.
+    /// Time at which the (first) request was sent, by the clock of delivery.
     pub(crate) at: Timestamp,
-    /// When the (last) answer came, or the request was given up.
+    /// Time at which the (last) answer came or the request was given up, by the clock of delivery.
     pub(crate) answered_at: Timestamp,
     /// Purpose of the request.
     pub(crate) step: AttemptedStep,
-    /// Number of the recording, for a request about a recording.
+    /// Number of the recording; `None` if the request is not about a recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) part: Option<u32>,
     /// Whether the request succeeded.
@@ -34,7 +34,7 @@ pub(crate) struct DeliveryAttempt {
     /// Remedy and answer of Pyrus, for the administrator. Absent after a success without a warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// Number of requests in a row that failed alike.
+    /// Number of requests in a row that failed in the same way.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub(crate) times: u32,
     /// Earliest time of the next request after a failure. Absent if nothing is tried again, or at once.
@@ -42,7 +42,7 @@ pub(crate) struct DeliveryAttempt {
     pub(crate) next_at: Option<Timestamp>,
 }
 
-/// Purpose of a request.
+/// Purpose of a request to Pyrus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AttemptedStep {
@@ -52,7 +52,7 @@ pub(crate) enum AttemptedStep {
     Upload,
     /// Attaching an uploaded recording to the task.
     Attach,
-    /// The end of a call without a recording.
+    /// Sending the end of a call without a recording.
     TellEnd,
 }
 
@@ -60,14 +60,14 @@ pub(crate) enum AttemptedStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AttemptResult {
-    /// Pyrus carried out the request.
+    /// Pyrus executed the request.
     Done,
     /// Pyrus refused the request, or did not answer.
     Failed,
 }
 
 impl AttemptedStep {
-    /// Returns the word for the purpose.
+    /// Returns the word for the purpose that people see.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Register => "register",
@@ -103,7 +103,7 @@ impl DeliveryAttempt {
         }
     }
 
-    /// Returns whether both are the same request with the same failure.
+    /// Returns whether both entries are the same request with the same failure.
     fn failed_as(&self, other: &Self) -> bool {
         let key = |attempt: &Self| (attempt.step, attempt.part, attempt.result);
         self.result == AttemptResult::Failed && key(self) == key(other) && self.answer == other.answer
@@ -111,7 +111,7 @@ impl DeliveryAttempt {
 }
 
 impl DeliveryStory {
-    /// Adds an entry. A full story keeps its first entry and the newest ones.
+    /// Adds an entry. If the story is full, it keeps its first entry and the newest ones.
     pub(super) fn add(&mut self, attempt: DeliveryAttempt) {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.failed_as(&attempt)) {
             last.times = last.times.saturating_add(1);
@@ -127,7 +127,7 @@ impl DeliveryStory {
         self.attempts.push(attempt);
     }
 
-    /// Returns whether the story has no request yet.
+    /// Returns whether no request was sent yet.
     pub(crate) const fn is_empty(&self) -> bool {
         self.attempts.is_empty()
     }
@@ -147,7 +147,7 @@ const fn once() -> u32 {
     1
 }
 
-/// Maximum number of entries of a story: a call of a day with a segment an hour has two for each segment.
+/// Maximum number of entries of a story. A call of a whole day with a segment an hour has two entries for each segment.
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]

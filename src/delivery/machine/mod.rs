@@ -25,7 +25,7 @@ pub use report::{DeliveryBlocker, DeliverySummary, TroubledCall};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ActionId(u64);
 
-/// Identifies an access token by the order in which the tokens are fetched. The machine never sees the token itself.
+/// Identifies an access token by a number that grows with each token fetched. The machine never sees the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TokenId(u64);
 
@@ -36,38 +36,39 @@ pub struct DeliveryAction {
     pub(crate) id: ActionId,
     /// The token to send with the request. For [`PyrusRequest::Auth`] it is the id of the token to be fetched.
     pub(crate) token: TokenId,
-    /// The endpoint and the body.
+    /// The endpoint to which the request goes, and its body.
     pub(crate) request: PyrusRequest,
 }
 
 /// The endpoint and the body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PyrusRequest {
-    /// To `auth`: fetches a token.
+    /// To the endpoint `auth`: fetches a token.
     Auth,
-    /// To `integrations/call`: registers a call.
+    /// To the endpoint `integrations/call`: registers a call.
     Register(CallBody),
-    /// To `files/upload`: uploads a recording.
+    /// To the endpoint `files/upload`: uploads a recording.
     Upload {
-        /// Path of the recording.
+        /// Path of the recording's file on this machine.
         path: String,
         /// File name in Pyrus: ASCII, with the extension `.wav` or `.ogg`.
         name: String,
-        /// The range of samples to send as a WAV file of their own; `None` means the whole file.
+        /// The range of samples to send as a WAV file; `None` means the whole file.
         slice: Option<WavSlice>,
     },
-    /// To `integrations/attachcallrecord`: attaches an uploaded file to the call's task, or adds only the form fields.
+    /// To the endpoint `integrations/attachcallrecord`: attaches an uploaded file to the call's task, or adds only form
+    /// fields.
     Attach(AttachBody),
 }
 
-/// What the executor (the code that sends requests) must do next.
+/// The next action of the executor, i.e. of the code that sends the requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextAction {
     /// Send this request, after all changed rows are durable.
     Send(DeliveryAction),
     /// Wait until this time, or until a call changes or an outcome arrives.
     WaitUntil(Timestamp),
-    /// Wait until a call changes or an outcome arrives.
+    /// Wait, without a time limit, until a call changes or an outcome arrives.
     Idle,
 }
 
@@ -78,7 +79,7 @@ pub struct DeliveryMachine {
     policy: DeliveryPolicy,
     pacer: RequestPacer,
     jobs: BTreeMap<String, JobEntry>,
-    /// Keys of the jobs that have a next request, in the order in which they are served.
+    /// Sort keys of the jobs that have a next request. Jobs are served in the order of these keys.
     ready: BTreeSet<ReadyKey>,
     in_flight: BTreeMap<ActionId, InFlightRequest>,
     last_action: u64,
@@ -86,26 +87,26 @@ pub struct DeliveryMachine {
     dropped_codes: BTreeMap<String, DroppedCode>,
     unsaved_jobs: BTreeSet<String>,
     rows: VecDeque<DeliveryRow>,
-    /// Active while Pyrus refuses the account or its form. Then no call can be delivered.
+    /// Holds back all calls while Pyrus refuses the account or its form.
     account_hold: RefusalHold,
-    /// Message about the newest request without a response. The next response clears it.
+    /// Message about the newest request without a response; `None` after a response.
     last_failure: Option<String>,
-    /// Message about an outage, after several consecutive requests could not reach Pyrus.
+    /// Message about an outage, after several consecutive requests could not reach Pyrus; `None` otherwise.
     outage: Option<String>,
     alarm: Option<String>,
     /// Time at which the journal was lost. Calls that began earlier may already be registered in Pyrus.
     journal_lost_at: Timestamp,
-    /// Largest upload that the server accepts, bytes; known after the server refused a file as too large.
+    /// Largest upload that the server accepts, bytes; `None` until the server has refused a file as too large.
     learned_limit: Option<u64>,
     finished: FinishedCounts,
 }
 
-/// A refusal by Pyrus that affects every call and that only the administrator can fix. Until then, single requests test
-/// at long intervals whether it is over.
+/// A refusal by Pyrus that affects every call and that only the administrator can end. Meanwhile, single requests test
+/// at long intervals whether it has ended.
 #[derive(Debug, Default)]
 struct RefusalHold {
     reason: Option<String>,
-    /// Number of consecutive requests that were refused.
+    /// Number of consecutive requests that Pyrus refused.
     times: u32,
     until: Timestamp,
 }
@@ -117,7 +118,7 @@ struct JobEntry {
     origin: JobOrigin,
 }
 
-/// Whether something had to be delivered when this process first got the job.
+/// Whether a job still had to be delivered when this process first got it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobOrigin {
     Owed,
@@ -128,7 +129,7 @@ enum JobOrigin {
 /// matters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReadyKey {
-    /// Earliest time of the request.
+    /// Earliest time at which the request may be sent, by the clock of delivery.
     due: Timestamp,
     urgency: RequestUrgency,
     /// The call's id. It begins with the time of the call, so older calls are served first.
@@ -138,9 +139,9 @@ struct ReadyKey {
 /// Priority of requests that are due at the same time. The first variant is sent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum RequestUrgency {
-    /// Registration of a call in progress: the operator's telephone may be ringing.
+    /// Registration of a call that rings or is in progress: it must appear on the operator's screen at once.
     Ringing,
-    /// A call that was answered. A flood of unanswered calls must not delay it.
+    /// Any other request of an answered call. A flood of unanswered calls must not delay it.
     Answered,
     Normal,
 }
@@ -161,15 +162,15 @@ enum RequestPurpose {
 
 #[derive(Clone, Debug)]
 enum JobRequest {
-    /// A registration. Holds the state of the registration before the request.
+    /// A registration. Holds its state before the request, to restore it after a failure.
     Register(PyrusRegistration),
     Upload(u32),
     Attach(u32),
-    /// The form fields with the end of the call, without a file.
+    /// A request with the form fields about the end of the call, without a file.
     TellEnd,
 }
 
-/// The access token of the HTTP client, as far as the machine knows it.
+/// The access token that the HTTP client holds, as far as the machine knows it.
 #[derive(Debug, Default)]
 struct ClientToken {
     state: ClientTokenState,
@@ -177,7 +178,7 @@ struct ClientToken {
     /// Number of consecutive failures to fetch or use a token.
     failures: u32,
     not_before: Timestamp,
-    /// Active while Pyrus refuses the login.
+    /// Holds back all requests while Pyrus refuses the login.
     hold: RefusalHold,
 }
 
@@ -197,7 +198,7 @@ enum TokenProof {
 }
 
 impl DeliveryMachine {
-    /// Creates a machine without jobs. `seed` determines the random part of pauses.
+    /// Creates a machine without jobs. `seed` determines the random lengths of pauses.
     pub fn new(policy: DeliveryPolicy, tuning: DeliveryTuning, seed: u64) -> Self {
         Self {
             policy,
@@ -238,7 +239,7 @@ impl DeliveryMachine {
         unreadable
     }
 
-    /// Loads the state that concerns all calls: the refused form fields and the alarm.
+    /// Loads the state that concerns all calls: the form fields that Pyrus refused, and the alarm.
     pub(crate) fn load_client(&mut self, dropped: impl IntoIterator<Item = DroppedCode>, alarm: Option<String>) {
         self.dropped_codes.extend(dropped.into_iter().map(|d| (d.code.clone(), d)));
         self.alarm = alarm;
@@ -292,7 +293,7 @@ impl DeliveryMachine {
         self.requeue(id);
     }
 
-    /// Ends the pause of a delivery whose login Pyrus refused, because login or key were changed.
+    /// Ends the pause that began when Pyrus refused the login, because login or key were changed.
     pub(crate) fn handle_new_credentials(&mut self) {
         self.token.hold.until = Timestamp::EPOCH;
         self.account_hold.until = Timestamp::EPOCH;
@@ -336,7 +337,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Handles the outcome of a request.
+    /// Handles the outcome of the request `action`.
     pub(crate) fn handle_outcome(&mut self, now: Timestamp, action: ActionId, outcome: &RequestOutcome) {
         let Some(flight) = self.in_flight.remove(&action) else { return };
         let endpoint = flight.purpose.endpoint();
@@ -357,7 +358,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Returns the next row to store. Before an action is executed, it must be called until it returns `None`.
+    /// Returns the next row to store; `None` if none is left. Before an action is executed, all rows must be fetched
+    /// and stored.
     pub fn poll_row(&mut self) -> Option<DeliveryRow> {
         if let Some(row) = self.rows.pop_front() {
             return Some(row);
@@ -370,12 +372,12 @@ impl DeliveryMachine {
         Some(DeliveryRow::Job(row))
     }
 
-    /// Returns true if the job of this call is in memory.
+    /// Returns whether the job of this call is in memory.
     pub(crate) fn contains(&self, id: &str) -> bool {
         self.jobs.contains_key(id)
     }
 
-    // The functions that start requests.
+    // The functions below start requests.
 
     fn start_auth(&mut self, now: Timestamp) -> NextAction {
         let not_before = self.token.not_before.max(self.token.hold.until);
@@ -456,9 +458,10 @@ impl DeliveryMachine {
         DeliveryAction { id, token, request }
     }
 
-    // The functions that keep track of jobs and rows.
+    // The functions below keep track of jobs and rows.
 
-    /// Adds an answered request to the story of its job. A job does not go on before the account is tried again.
+    /// Adds an answered request to the story of its job. If the whole account is refused, the story names no time for
+    /// the next request.
     fn note_attempt(&mut self, id: &str, attempt: DeliveryAttempt) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
         let is_failed = attempt.result == AttemptResult::Failed && entry.job.step().is_some();
@@ -467,7 +470,7 @@ impl DeliveryMachine {
         entry.job.story.add(DeliveryAttempt { next_at, ..attempt });
     }
 
-    /// Adds a changed job to the queue of ready jobs or removes it, and marks its row to be stored.
+    /// Puts a changed job into the queue of ready jobs, or removes it from the queue. Marks its row to be stored.
     fn requeue(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
         give_up_unconfirmed(&mut entry.job);
@@ -495,7 +498,7 @@ impl DeliveryMachine {
 }
 
 impl JobRequest {
-    /// Returns the purpose of the request for the story, and the number of the recording.
+    /// Returns the purpose of the request for the story, and the number of the recording if the request concerns one.
     const fn attempted(&self) -> (AttemptedStep, Option<u32>) {
         match self {
             Self::Register(_) => (AttemptedStep::Register, None),
@@ -523,7 +526,7 @@ impl RequestPurpose {
     }
 }
 
-/// A request of a job that is ready to be sent.
+/// A request of a job that the executor can send.
 struct StartedRequest {
     request: PyrusRequest,
     kind: JobRequest,
@@ -531,12 +534,12 @@ struct StartedRequest {
     codes: Vec<String>,
 }
 
-/// Limits for the size of an upload, bytes.
+/// Limits for the size of an upload in bytes.
 #[derive(Clone, Copy)]
 struct UploadLimits {
     /// Limit from the configuration, bytes. Larger files are never sent.
     configured: u64,
-    /// Limit found after the server refused a file, bytes. Larger files are sent in slices.
+    /// Limit found after the server refused a file, bytes; `None` if it refused none. Larger files are sent in slices.
     learned: Option<u64>,
 }
 
@@ -585,7 +588,7 @@ fn give_up_unconfirmed(job: &mut DeliveryJob) {
     }
 }
 
-/// Removes those header fields from a job that no form field needs.
+/// Removes the SIP headers from a job that no form field needs.
 fn retain_mapped(policy: &DeliveryPolicy, job: &mut DeliveryJob) {
     job.facts.headers.retain(|name, _| policy.header_mappings.values().any(|wanted| wanted.eq_ignore_ascii_case(name)));
 }

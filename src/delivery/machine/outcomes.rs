@@ -1,4 +1,4 @@
-//! Handles the outcomes of requests to Pyrus.
+//! Handles the outcomes of requests to Pyrus: changes the job, the token and the limits.
 
 use std::collections::BTreeSet;
 
@@ -114,7 +114,7 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Handles the outcome of a job's request. `codes` are the form fields that the request contained.
+    /// Handles the outcome of a job's request. `codes` are the codes of the form fields that the request contained.
     pub(super) fn handle_job_outcome(
         &mut self,
         now: Timestamp,
@@ -217,7 +217,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Stores those field codes that occur in `text` as refused by Pyrus. Later requests leave them out.
+    /// Remembers the field codes in `text` that Pyrus refused. Later requests leave them out.
     fn drop_codes(&mut self, now: Timestamp, text: &str, sent: &[String], reason: &str) {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let named: BTreeSet<&str> = text.split(|c| !is_word(c)).collect();
@@ -244,7 +244,7 @@ impl DeliveryMachine {
 }
 
 impl RefusalHold {
-    /// Starts the refusal, or prolongs it after another refused request.
+    /// Starts to hold back requests after a refusal, or prolongs this after another refused request.
     fn extend(&mut self, until: Timestamp, reason: String) {
         self.until = until;
         self.times = self.times.saturating_add(1);
@@ -252,7 +252,7 @@ impl RefusalHold {
     }
 }
 
-/// What a failed request means for its job.
+/// The consequence of a failed request for its job.
 enum FailureConsequence {
     /// The request is repeated at once, or as soon as requests may be sent at all.
     Again,
@@ -308,7 +308,7 @@ fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, n
     }
 }
 
-/// Returns whether the verdict means that a repeat of the same request cannot succeed.
+/// Returns whether a repeat of the same request cannot succeed, according to the verdict.
 const fn is_refusal(verdict: &ResponseVerdict) -> bool {
     matches!(
         verdict,
@@ -321,7 +321,7 @@ const fn is_refusal(verdict: &ResponseVerdict) -> bool {
     )
 }
 
-/// Sets back the progress of a job after a request that failed or has an unknown outcome.
+/// Sets the progress of a job back after a request that failed or has an unknown outcome.
 fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) {
     let perhaps = matches!(verdict, ResponseVerdict::Backoff { effect: RequestEffect::Possible, .. });
     match kind {
@@ -408,5 +408,5 @@ fn find_part(job: &mut DeliveryJob, number: u32) -> Option<&mut DeliveryPart> {
 /// Beginning of the note in a job whose task did not get the end of the call.
 const END_NOT_TOLD: &str = "Pyrus did not take the end of this call, which has no recording";
 
-/// Maximum number of uploads that are repeated because Pyrus did not know the file. After them the job is parked.
+/// Maximum number of uploads that are repeated because Pyrus did not know the file. Then the job is parked.
 const MAX_REUPLOADS: u32 = 3;

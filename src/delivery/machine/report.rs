@@ -1,4 +1,4 @@
-//! The state of delivery, for people and for other modules.
+//! The state of delivery in numbers, for people and for other modules.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use super::{DeliveryMachine, JobEntry, JobOrigin, RequestPurpose};
 use crate::delivery::job::JobStatus;
 use crate::time::Timestamp;
 
-/// Numbers of calls by the state of their delivery, and problems.
+/// Numbers of calls by the state of their delivery, and the problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliverySummary {
     /// Number of calls delivered since the process started.
@@ -17,7 +17,7 @@ pub struct DeliverySummary {
     pub waiting: usize,
     /// Number of calls with a request that is in progress or due.
     pub owed: usize,
-    /// Calls with a parked delivery: the administrator must act.
+    /// Calls with a parked delivery: the administrator must act on each of them.
     pub parked: Vec<TroubledCall>,
     /// Calls with a delivery that was given up: the call or a recording is missing in Pyrus. At most [`MAX_DEAD_KEPT`],
     /// the newest.
@@ -25,11 +25,12 @@ pub struct DeliverySummary {
     /// Number of requests that were repeated because Pyrus gave no definite response to the first attempt. Pyrus may
     /// have carried them out twice.
     pub possible_duplicates: u64,
-    /// The reason why no call can be delivered, as a sentence for the administrator; `None` if calls can be delivered.
+    /// The reason why no call can be delivered now, as a sentence for the administrator; `None` if calls can be
+    /// delivered.
     pub alarm: Option<String>,
-    /// Message about the newest request, if it got no response.
+    /// Message about the newest request if it got no response; `None` otherwise.
     pub last_failure: Option<String>,
-    /// What stops the delivery of all calls; `None` if nothing does.
+    /// The condition that stops the delivery of all calls; `None` if there is none.
     pub blocked_by: Option<DeliveryBlocker>,
     /// Codes of form fields that Pyrus refused.
     pub dropped_codes: Vec<String>,
@@ -38,7 +39,7 @@ pub struct DeliverySummary {
 /// Conditions that stop the delivery of all calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryBlocker {
-    /// Pyrus refuses the login or its key.
+    /// Pyrus refuses the login or its security key.
     Login,
     /// Pyrus refuses the account or its form.
     Account,
@@ -49,14 +50,14 @@ pub enum DeliveryBlocker {
 /// A call with a delivery that is parked or was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TroubledCall {
-    /// The call's id.
+    /// Id of the call in the journal.
     pub id: String,
-    /// The reason, as a sentence for the administrator.
+    /// The reason as a sentence for the administrator.
     pub reason: String,
 }
 
 #[derive(Debug, Default)]
-/// Counts of the jobs that were finished and removed from memory.
+/// Counts of jobs that were finished and removed from memory.
 pub(super) struct FinishedCounts {
     pub(super) done: usize,
     pub(super) already: usize,
@@ -66,7 +67,7 @@ pub(super) struct FinishedCounts {
 }
 
 impl DeliveryMachine {
-    /// Returns true if no request is in progress, and none can succeed before a person acts, a call ends, or a
+    /// Returns whether no request is in progress, and none can succeed before a person acts, a call ends, or a
     /// recording is made.
     pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.is_empty()
@@ -78,7 +79,7 @@ impl DeliveryMachine {
                 }))
     }
 
-    /// Returns the present state of delivery.
+    /// Returns the current state of delivery in numbers.
     pub fn summary(&self) -> DeliverySummary {
         let mut summary = DeliverySummary {
             done: self.finished.done,
@@ -110,18 +111,19 @@ impl DeliveryMachine {
         self.finished.successes
     }
 
-    /// Returns true if a rate limit forbids requests at the time `now`.
+    /// Returns whether a rate limit forbids requests at the time `now`.
     pub(crate) fn is_rate_limited(&self, now: Timestamp) -> bool {
         self.pacer.is_rate_limited(now)
     }
 
-    /// Returns the jobs in memory, i.e. the unfinished ones.
+    /// Returns the unfinished jobs, which are all in memory.
     #[cfg(test)]
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &crate::delivery::job::DeliveryJob> {
         self.jobs.values().map(|e| &e.job)
     }
 
-    /// Returns what stops the delivery of all calls. The order of the checks is the same as for the alarm's text.
+    /// Returns the condition that stops the delivery of all calls. The conditions are checked in the same order as for
+    /// the alarm's text.
     fn blocked_by(&self) -> Option<DeliveryBlocker> {
         if self.token.hold.reason.is_some() {
             Some(DeliveryBlocker::Login)
@@ -140,7 +142,7 @@ impl DeliveryMachine {
         self.in_flight.values().any(|f| matches!(&f.purpose, RequestPurpose::Job { id: other, .. } if other == id))
     }
 
-    /// Removes a finished job from memory. Its row stays in the journal.
+    /// Removes a finished job from memory. Its row in the journal stays.
     pub(super) fn retire(&mut self, id: &str) {
         let Some(JobEntry { job, queued, origin }) = self.jobs.remove(id) else { return };
         if let Some(queued) = queued {
@@ -161,5 +163,5 @@ impl DeliveryMachine {
     }
 }
 
-/// Maximum number of dead (given up) calls in the summary. The journal has all of them.
+/// Maximum number of calls in the summary with a delivery that was given up. The journal has all of them.
 pub(crate) const MAX_DEAD_KEPT: usize = 1_000;

@@ -96,7 +96,7 @@ fn during_an_outage_one_request_at_a_time_probes() {
         }
     }
     assert_eq!(most, 1);
-    // A random pause of up to 300 s lasts 150 s on average: 576 attempts in a day.
+    // A random pause of up to 300 s has 150 s on average, which gives 576 attempts in a day.
     assert!((400..900).contains(&tries), "{tries} tries in a day");
     // Pyrus can be reached again, and all calls are delivered.
     let back = now;
@@ -133,7 +133,7 @@ fn refused_account_is_probed_by_one_request_for_all_calls() {
         let NextAction::WaitUntil(then) = m.poll_action(now) else { panic!("a pause") };
         now = then;
     }
-    // There are attempts after 0, 15 and 45 minutes, and then each hour: 3 + 23 in a day.
+    // Attempts are made after 0, 15 and 45 minutes, and then each hour: 3 + 23 in a day.
     assert_eq!(tries, 26);
     run(&mut m, now);
     while let NextAction::WaitUntil(then) = m.poll_action(now) {

@@ -305,7 +305,7 @@ fn a_late_no_register_rule_ends_the_delivery() {
     assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage, m.jobs().count()), (JobStage::Done, 0));
-    // Neither a new rendering nor a retry by the administrator changes this.
+    // Neither a new rendering nor a retry by the administrator sends anything after the rule forbade it.
     assert!(m.load(at(2), [row]).is_empty());
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");

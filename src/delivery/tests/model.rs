@@ -52,7 +52,7 @@ impl PyrusModel {
         }
     }
 
-    /// Checks that a repeated attach request names the same file, as long as Pyrus has that file.
+    /// Checks that a repeated attach request names the same file as before, as long as Pyrus has that file.
     fn check_file(&mut self, request: &PyrusRequest) {
         let PyrusRequest::Attach(body) = request else { return };
         let Some(guid) = &body.record_file else { return };
@@ -74,7 +74,7 @@ impl PyrusModel {
     }
 }
 
-/// A process that may crash at any time, with the rows that it stored.
+/// A process that can crash at any time, with the rows that it has stored.
 struct SimulatedProcess {
     machine: DeliveryMachine,
     disk: BTreeMap<String, JobRow>,
@@ -141,7 +141,7 @@ impl SimulatedProcess {
         assert!(row.stage == stage || is_parked, "{stage:?} is durable before the request, not {:?}", row.stage);
     }
 
-    /// Executes one request, possibly with a fault. Returns false if there was no request.
+    /// Executes one request, possibly with a fault. Returns false if no request was due.
     fn step(&mut self, pyrus: &mut PyrusModel, faults: FaultLevel) -> bool {
         let next = self.machine.poll_action(self.now);
         if faults == FaultLevel::Wild && self.rng.u8(..100) == 0 {
@@ -234,7 +234,7 @@ fn run_seed(seed: u64) {
     for (id, parts, _) in &calls {
         life.hand_over(call(id, CallProgress::Complete, *parts));
     }
-    // From here on no request fails. Parked calls are retried automatically.
+    // From this point on no request fails. Parked calls are retried automatically.
     for _ in 0..10_000 {
         if !life.step(&mut pyrus, FaultLevel::None) {
             break;

@@ -46,7 +46,7 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
     let mut m = machine();
     let mut handed_over = 0;
     let mut now = at(0);
-    // There is one call every 8.64 s; every second call has a recording. Each attempt fails after a second.
+    // A call begins every 8.64 s; every second call has a recording. Each attempt fails after a second.
     let mut tries = 0;
     while handed_over < CALLS {
         let due = at(i64::from(handed_over) * DAY_S / i64::from(CALLS));
@@ -65,7 +65,7 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
         }
         rows(&mut m);
     }
-    // Two attempts are at most 300 s apart, 150 s on average. The first pauses are shorter.
+    // Two attempts are at most 300 s apart, 150 s on average, and less at the beginning.
     assert!((288..1_200).contains(&tries), "{tries} tries in a day");
     let summary = m.summary();
     assert_eq!((summary.owed, summary.blocked_by), (CALLS as usize, Some(DeliveryBlocker::Unreachable)));
@@ -94,12 +94,12 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
         rows(&mut m);
     }
     assert_eq!((m.summary().done, pyrus.refused), (CALLS as usize, 0));
-    // Calls with a recording are delivered first, then the others; of both, the oldest call first. Odd calls have a
-    // recording.
+    // Calls with a recording are delivered before the others, and within both groups the oldest call first. Calls with
+    // odd numbers have a recording.
     let is_odd = |id: &String| id.ends_with(['1', '3', '5', '7', '9']);
     assert!(registered.is_sorted_by_key(|id| (!is_odd(id), id.clone())), "the oldest call first");
     assert_eq!(registered.len(), CALLS as usize, "each once");
-    // 20,001 requests with the login fill four windows, plus the partial windows around them.
+    // The 20,001 requests with the login fill four windows and parts of the windows before and after.
     assert_eq!(pyrus.requests, 2 * CALLS + 1);
     let took = now.since(begin).as_secs();
     assert!((4 * 600 - 600..=6 * 600).contains(&took), "{took} s");

@@ -42,7 +42,7 @@ fn each_request_is_in_the_row_with_its_time_and_answer() {
     );
 }
 
-/// Delivers the rest with another machine, and returns its story.
+/// Restarts with another machine, delivers everything that is left, and returns the story.
 fn rows_after_restart(machine: &mut DeliveryMachine, second: i64) -> DeliveryStory {
     let row = job(machine).to_row();
     let mut next = self::machine();

@@ -14,20 +14,20 @@ use serde_json::{Map, Value};
 /// The endpoint of the Pyrus API to which a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PyrusEndpoint {
-    /// `auth`: fetches a token.
+    /// `auth`: fetches an access token.
     Auth,
-    /// `integrations/call`: registration of a call.
+    /// `integrations/call`: registers a call.
     Call,
-    /// `files/upload`: upload of a recording.
+    /// `files/upload`: uploads a recording.
     Upload,
-    /// `integrations/attachcallrecord`: attaching an uploaded file.
+    /// `integrations/attachcallrecord`: attaches an uploaded file.
     Attach,
 }
 
 /// The outcome of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestOutcome {
-    /// An HTTP response arrived.
+    /// An HTTP response arrived, of any status.
     Response(PyrusResponse),
     /// No response arrived, or the request was not sent.
     Failed(RequestFailure),
@@ -38,12 +38,12 @@ pub(crate) enum RequestOutcome {
 pub(crate) struct PyrusResponse {
     /// HTTP status code.
     pub(crate) status: u16,
-    /// Header fields about the rate limit.
+    /// Headers about the rate limit.
     pub(crate) rate: RateLimitHeaders,
     /// Body of the response. The body of an `auth` response contains the token and must never be logged.
     pub(crate) body: Vec<u8>,
-    /// MD5 of the uploaded bytes, lower-case hex. `None` if the response came before the whole file was sent, or for
-    /// other endpoints.
+    /// MD5 of the uploaded bytes, lower-case hexadecimal. `None` if the response came before the whole file was sent,
+    /// and for other endpoints.
     pub(crate) sent_md5: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Debug for PyrusResponse {
     }
 }
 
-/// Header fields about the rate limit, as received.
+/// Headers about the rate limit, as they were received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RateLimitHeaders {
     /// `X-RateLimit-Remaining`: requests left in the window.
@@ -67,9 +67,9 @@ pub(crate) struct RateLimitHeaders {
 /// Reasons why a request got no response. Each contains a message for the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestFailure {
-    /// Nothing was sent, e.g. because of DNS, a refused connection or TLS.
+    /// Nothing was sent, e.g. because DNS, TLS or the connection failed.
     NotSent(String),
-    /// At least a part of the request was sent, so Pyrus may have carried it out.
+    /// At least a part of the request was sent, so Pyrus may have executed it.
     Unanswered(String),
     /// The file of the recording does not exist any more.
     NoFile(String),
@@ -80,7 +80,7 @@ pub(crate) enum RequestFailure {
     Refused(String),
 }
 
-/// The decision what follows from the outcome of a request.
+/// The consequence of a request's outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseVerdict {
     /// The request succeeded. Holds the data of the response.
@@ -91,7 +91,7 @@ pub(crate) enum ResponseVerdict {
     Wait(Option<Duration>),
     /// Repeat the request after a growing pause.
     Backoff {
-        /// Whether Pyrus may have carried out the request.
+        /// Whether Pyrus may have executed the request.
         effect: RequestEffect,
         /// Limit of the number of repeats; `None` means no limit.
         limit: Option<RetryLimit>,
@@ -110,79 +110,79 @@ pub(crate) enum ResponseVerdict {
     Dead,
 }
 
-/// Limit of the number of repeats of a request.
+/// Limit of the number of repeats of a request, and the consequence of reaching it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetryLimit {
     /// Maximum number of repeats.
     pub(crate) retries: u32,
-    /// What follows if the last repeat fails, too.
+    /// Consequence if the last repeat fails, too.
     pub(crate) fallback: VerdictFallback,
 }
 
-/// Whether Pyrus may have carried out a failed request.
+/// Whether Pyrus may have executed a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestEffect {
     /// Pyrus did nothing, or a repeat does no harm.
     None,
-    /// Pyrus may have carried out the request, and a repeat may create a duplicate.
+    /// Pyrus may have executed the request, and a repeat can create a duplicate.
     Possible,
 }
 
-/// What follows if repeats did not help.
+/// Consequence if repeats did not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictFallback {
-    /// Repeat the request after a growing pause.
+    /// Repeat the request after a pause that grows each time.
     Backoff,
     /// Park the call: the administrator must act.
     Park,
-    /// Give the call up.
+    /// Give the call up, because the request can never succeed.
     Dead,
 }
 
 /// Data from a successful response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResponseData {
-    /// Id of the task, from `integrations/call`.
+    /// Id of the task, from `integrations/call`; `None` from other endpoints.
     pub(crate) task_id: Option<u64>,
     /// Person whom Pyrus made responsible, from `integrations/call`.
     pub(crate) responsible: Option<String>,
     /// Id of the uploaded file, from `files/upload`.
     pub(crate) guid: Option<String>,
-    /// MD5 of the uploaded file, lower-case hex, from `files/upload`.
+    /// MD5 of the uploaded file, lower-case hexadecimal, from `files/upload`.
     pub(crate) md5: Option<String>,
-    /// Error text in which Pyrus lists the form fields that it refused.
+    /// Error text in which Pyrus lists the form fields that it refused; `None` if it accepted all.
     pub(crate) unacceptable_fields: Option<String>,
-    /// True if the response contains an error although the request succeeded.
+    /// Whether the response contains an error although the request succeeded.
     pub(crate) has_warning: bool,
 }
 
 /// The assessment of an outcome: the verdict and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutcomeAssessment {
-    /// What follows from the outcome.
+    /// The consequence of the outcome.
     pub(crate) verdict: ResponseVerdict,
     /// HTTP status and error code, for the log. Contains no free text.
     pub(crate) code: String,
     /// Explanation for the administrator: the remedy and the response of Pyrus.
     pub(crate) reason: String,
-    /// True if Pyrus could not be reached.
+    /// Whether Pyrus could not be reached.
     pub(crate) is_unreachable: bool,
     /// Whether other calls would get the same response.
     pub(crate) scope: VerdictScope,
-    /// Pause that the response requests by `Retry-After`, for verdicts with a pause.
+    /// Pause that the response asks for in `Retry-After`; `None` without this header.
     pub(crate) retry_after: Option<Duration>,
 }
 
 /// Which calls a response concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictScope {
-    /// Only the call of the request.
+    /// The response concerns only the call of the request.
     Call,
-    /// Every call of the account.
+    /// The response concerns every call of the account.
     Account,
 }
 
-/// Assesses the outcome of a request.
+/// Assesses the outcome of a request to an endpoint.
 pub(crate) fn assess(endpoint: PyrusEndpoint, outcome: &RequestOutcome) -> OutcomeAssessment {
     match outcome {
         RequestOutcome::Response(response) => assess_response(endpoint, response),
@@ -324,7 +324,7 @@ fn verdict_by_unknown_code(endpoint: PyrusEndpoint, response: &PyrusResponse, bo
     }
 }
 
-/// Returns the verdict for a response without an `error_code`, by its status.
+/// Returns the verdict for a response without an `error_code`, by its HTTP status.
 fn verdict_by_status(endpoint: PyrusEndpoint, response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
     match response.status {
         200..=299 => verdict_by_success_status(endpoint, response, body),
@@ -433,13 +433,14 @@ fn restrict_to_endpoint(endpoint: PyrusEndpoint, verdict: ResponseVerdict) -> Re
     }
 }
 
-/// Reads the pause from `Retry-After`, else from `X-RateLimit-Reset`. Negative and malformed values are ignored.
+/// Reads the pause from `Retry-After` or, without it, from `X-RateLimit-Reset`. Negative and malformed values are
+/// ignored.
 fn rate_limit_verdict(response: &PyrusResponse) -> ResponseVerdict {
     let said = [&response.rate.retry_after, &response.rate.reset].into_iter().flatten().find_map(|h| seconds(h));
     ResponseVerdict::Wait(said.map(|s| s.clamp(MIN_WAIT, MAX_WAIT)))
 }
 
-/// Parses a header value of whole seconds.
+/// Parses a header value that is a number of whole seconds.
 pub(super) fn seconds(header: &str) -> Option<Duration> {
     header.trim().parse::<u32>().ok().map(|s| Duration::from_secs(u64::from(s)))
 }
@@ -581,7 +582,7 @@ enum ResponseBody {
     /// The body is empty, or `null`.
     Empty,
     Object(Map<String, Value>),
-    /// JSON that is neither an object nor `null`.
+    /// The body is JSON that is neither an object nor `null`.
     Other,
     /// The body is something else, e.g. HTML or truncated JSON.
     NotJson,
@@ -608,7 +609,7 @@ impl ResponseBody {
         self.text("error_code")
     }
 
-    /// Returns a member of the body that is a non-empty string.
+    /// Returns a member of the body that is a non-empty string; `None` otherwise.
     fn text(&self, key: &str) -> Option<&str> {
         let Self::Object(map) = self else { return None };
         map.get(key)?.as_str().filter(|t| !t.is_empty())
@@ -655,7 +656,7 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS).collect()
 }
 
-/// Value of [`OutcomeAssessment::code`] for a request that was sent, at least in part, and got no response.
+/// Text in place of an error code for a request that was sent, at least in part, and got no response.
 pub(super) const NO_RESPONSE: &str = "no response";
 
 /// Maximum number of repeats of an upload whose recording cannot be read. With growing pauses they last for hours. In
@@ -664,16 +665,17 @@ const FILE_RETRIES: u32 = 12;
 /// End of a reason text for a failure after which nobody needs to act.
 const REPEATED: &str = "the request is repeated automatically";
 
-/// Longest reason, characters. Pyrus limits its error texts to 300; the remedy comes before them.
+/// Maximum length of a reason, characters. Pyrus limits its error texts to 300; the remedy comes before them.
 const MAX_REASON_CHARS: usize = 600;
 
-/// Longest name of a responsible person, in characters.
+/// Maximum length of a responsible person's name, characters.
 const MAX_NAME_CHARS: usize = 200;
 
-/// Shortest accepted pause. `Retry-After: 0` must not cause a busy loop.
+/// Minimum pause that is accepted from a response. `Retry-After: 0` must not cause a busy loop.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// Longest accepted pause. The rate-limit window has 10 minutes, so a longer time is an error of the server.
+/// Maximum pause that is accepted from a response. The rate-limit window has 10 minutes, so a longer time is an error
+/// of the server.
 const MAX_WAIT: Duration = Duration::from_secs(900);
 
 #[cfg(test)]
