@@ -15,39 +15,39 @@ use crate::time::Timestamp;
 /// State of a site, as the site itself reported it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SiteState {
-    /// Name of the site.
+    /// Name of the site, unique in the archive.
     pub(crate) site: String,
-    /// Time of the last report; `None` if there was none.
+    /// Time of the site's last report; `None` if there was none.
     pub(crate) seen_at: Option<Timestamp>,
-    /// Version of callspan at the site.
+    /// Version of callspan at the site; `None` before its first report.
     pub(crate) version: Option<String>,
     /// Number of calls that the site still has to send.
     pub(crate) backlog: u64,
     /// Number of calls that the archive refused, so that a person at the site must look at them.
     pub(crate) refused: u64,
-    /// Counters of the site's recorder; `Null` from an older callspan.
+    /// Counters of the site's recorder as JSON; `Null` from an older callspan.
     pub(crate) health: Value,
-    /// Start of the newest call from the site.
+    /// Time at which the newest call from the site began; `None` without calls.
     pub(crate) newest: Option<Timestamp>,
 }
 
 /// The same call, as another site recorded it.
 #[derive(Clone, Debug)]
 pub(crate) struct OtherSiteCall {
-    /// Name of the fact that shows that both are the same call: `session_id`, `call_id` or `correlation_header`.
+    /// Name of the fact by which both are the same call: `session_id`, `call_id` or `correlation_header`.
     pub(crate) why: String,
-    /// Call record of the other site.
+    /// Call record that the other site made.
     pub(crate) record: CallRecord,
 }
 
 /// A call that two sites recorded and both or neither registered in Pyrus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnerConflict {
-    /// Names of the two sites.
+    /// Names of the two sites that recorded the call.
     pub(crate) sites: [String; 2],
-    /// Ids of the call at the two sites.
+    /// Ids of the call at the two sites, in the order of `sites`.
     pub(crate) ids: [String; 2],
-    /// True if both sites registered the call, false if neither did.
+    /// Whether both sites registered the call. If false, neither did.
     pub(crate) is_double: bool,
 }
 
@@ -174,7 +174,8 @@ impl ArchiveIndex {
         Ok(rows.iter().map(site).collect())
     }
 
-    /// Returns the newest calls since a time that two sites recorded and both or neither registered in Pyrus.
+    /// Returns the newest calls since a given time that two sites recorded, and that both of them or neither registered
+    /// in Pyrus.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -206,7 +207,7 @@ impl ArchiveIndex {
     }
 }
 
-/// Returns the call in a row that has the [`COLUMNS`].
+/// Returns the call that is in a row with the columns [`COLUMNS`].
 fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     let wrong = |error: serde_json::Error| ArchiveError::Index(format!("a record in the index is wrong: {error}"));
     let mut record: CallRecord = serde_json::from_str(row.get(3)).map_err(wrong)?;
@@ -222,12 +223,12 @@ fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     Ok(StoredCall { stage: CallStage::Complete, record })
 }
 
-/// Returns the key that names a call at the central console: `SITE~ID`.
+/// Returns the key by which the central console names a call: `SITE~ID`.
 pub(crate) fn call_key(site: &str, id: &str) -> String {
     format!("{site}{SITE_MARK}{id}")
 }
 
-/// Returns the site and the id of a key. A key of an older link has no site.
+/// Splits the key of a call into its site and its id. Keys in older links have no site.
 pub(super) fn split_key(key: &str) -> (Option<&str>, &str) {
     key.split_once(SITE_MARK).map_or((None, key), |(site, id)| (Some(site), id))
 }
@@ -241,18 +242,19 @@ pub(super) fn timestamp(at: SystemTime) -> Timestamp {
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// SQL list of the columns that make a call: site, start in µs, id, record, recordings.
+/// SQL list of the columns that contain a call: site, start in µs, id, record, recordings.
 const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigint, c.id, c.record::text,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
-/// Separates the site and the id in the key of a call. Neither contains it.
+/// Character between the site and the id in the key of a call. Neither of them contains this character.
 pub(super) const SITE_MARK: char = '~';
 /// Maximum number of calls that are counted. A higher count is of no use, and counting the calls of many years takes
 /// minutes.
 pub(crate) const MAX_COUNTED: u32 = 200_000;
 /// Maximum number of other sites whose record of a call is shown.
 const MAX_OTHER_SITES: u32 = 8;
-/// Maximum number of calls in the list of conflicts.
+/// Maximum number of calls in the list of calls that two sites or no site registered.
 const MAX_CONFLICTS: u32 = 50;
-/// Latest time in a query, µs: the year 9999. PostgreSQL supports times up to the year 294276.
+/// Latest time that a query may contain, µs since the Unix epoch: the year 9999. PostgreSQL supports times up to the
+/// year 294276.
 const LATEST_MICROS: u64 = 253_402_300_799_000_000;

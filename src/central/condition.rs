@@ -9,7 +9,7 @@ use crate::journal::{CallSearch, MAX_IDS};
 /// A value in an SQL query.
 type IndexValue = Box<dyn ToSql + Sync + Send>;
 
-/// Conditions on `callspan.calls c`, joined by AND, and their values.
+/// Conditions for rows of `callspan.calls c`, joined by AND, and the values in them.
 #[derive(Debug, Default)]
 pub(super) struct IndexCondition {
     parts: Vec<String>,
@@ -50,13 +50,13 @@ impl IndexCondition {
         condition
     }
 
-    /// Adds a value. Returns its placeholder in the SQL text.
+    /// Adds a value to the query. Returns the placeholder for it in the SQL text.
     pub(super) fn value(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
         self.values.push(Box::new(value));
         format!("${}", self.values.len())
     }
 
-    /// Adds a condition, given as SQL.
+    /// Adds a condition in the form of SQL.
     pub(super) fn add(&mut self, part: String) {
         self.parts.push(part);
     }
@@ -150,12 +150,12 @@ fn joined<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     if parts.is_empty() { String::from("true") } else { parts.join(" AND ") }
 }
 
-/// Returns the name that serde gives to a unit variant of an enum.
+/// Returns the name that serde gives to an enum variant without fields.
 fn word<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Escapes a text for LIKE, and removes NUL characters, which PostgreSQL cannot store.
+/// Escapes a text for the SQL operator LIKE. Removes NUL characters, which PostgreSQL cannot store.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars().filter(|c| *c != '\0') {
@@ -169,7 +169,7 @@ fn escaped(text: &str) -> String {
 
 /// Columns that contain an extension of the call.
 const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
-/// Maximum number of extensions that are looked up separately.
+/// Maximum number of extensions that are looked up separately; more are compared row by row.
 const MAX_LOOKUPS: usize = 16;
 /// Number of seconds in a day.
 const DAY_S: u32 = 86_400;

@@ -2,24 +2,24 @@
 
 use std::path::PathBuf;
 
-/// Settings of the central archive.
+/// Settings of the central archive and of this site's access to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Name of this site, unique in the archive. If empty, no archive is used.
     pub site: String,
     /// URL of the object store: `s3://BUCKET/PREFIX` or `file:///FOLDER`.
     pub objects: String,
-    /// URL of the S3 server; `None` means Amazon's.
+    /// URL of the S3 server; `None` means the server of Amazon.
     pub endpoint: Option<String>,
-    /// Region of the bucket.
+    /// Region of the S3 bucket, e.g. `eu-central-1`.
     pub region: String,
-    /// Id of the access key.
+    /// Id of the access key for the object store.
     pub access_key: String,
-    /// File that contains the secret access key.
+    /// File that contains the secret access key for the object store; `None` if none is configured.
     pub secret_key_file: Option<PathBuf>,
     /// URL of the index: `postgresql://ROLE@HOST/DATABASE`.
     pub index: String,
-    /// File that contains the password of the role.
+    /// File that contains the password of the PostgreSQL role; `None` if none is needed.
     pub index_password_file: Option<PathBuf>,
     /// PEM file with the certificates by which both servers are verified. `None` means the certificates of the system.
     pub ca_file: Option<PathBuf>,
@@ -45,17 +45,17 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns true if the calls of this machine are sent to an archive.
+    /// Returns whether the calls of this machine are sent to an archive.
     pub(crate) fn is_used(&self) -> bool {
         !self.site.is_empty() && !self.objects.is_empty() && !self.index.is_empty()
     }
 }
 
-/// Returns true if a name can be part of object keys and role names, as the name of a site must.
+/// Returns whether a text may be the name of a site, i.e. a part of object keys and role names.
 pub(crate) fn is_site_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=LONGEST_SITE).contains(&name.len()) && name.chars().all(fits)
 }
 
-/// Longest name of a site, characters. A role name has at most 63 bytes in PostgreSQL.
+/// Maximum length of a site's name, characters. PostgreSQL limits a role name to 63 bytes.
 const LONGEST_SITE: usize = 40;

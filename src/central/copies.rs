@@ -1,4 +1,4 @@
-//! The copies of a site's audit and learnt topology in the index.
+//! Copies of a site's audit and of its learnt topology, stored in the index.
 
 use std::time::SystemTime;
 
@@ -10,23 +10,24 @@ use super::calls::timestamp;
 use super::index::{ArchiveIndex, in_time, index_error};
 use crate::time::Timestamp;
 
-/// A row of a site's audit in the index.
+/// A row of a site's audit, as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedAuditRow {
-    /// Number of the row at the site.
+    /// Number that the row has at the site.
     pub(crate) n: i64,
-    /// Wall-clock time of the action.
+    /// Wall-clock time of the action, UTC.
     pub(crate) at: Timestamp,
-    /// Name of the account.
+    /// Name of the account that acted.
     pub(crate) who: String,
     /// Word for the action, e.g. that a recording was played.
     pub(crate) action: String,
-    /// Id of the call that the action concerns.
+    /// Id of the call that the action concerns; `None` if it concerns no call.
     pub(crate) call_id: Option<String>,
 }
 
 impl ArchiveIndex {
-    /// Writes rows of this site's audit: a JSON list of objects. Rows that are there already are left as they are.
+    /// Writes rows of this site's audit, given as a JSON list of objects. Rows that the index already has stay
+    /// unchanged.
     ///
     /// # Errors
     /// When the index does not answer or refuses, or is of an older callspan.
@@ -34,7 +35,7 @@ impl ArchiveIndex {
         self.tell("SELECT callspan.put_audit($1::text::jsonb)", rows).await
     }
 
-    /// Replaces the topology of this site: a JSON list of pairs of hosts.
+    /// Replaces the topology of this site, given as a JSON list of pairs of hosts.
     ///
     /// # Errors
     /// When the index does not answer or refuses, or is of an older callspan.

@@ -22,7 +22,7 @@ use crate::call::record::CallRecord;
 use crate::journal::ArchiveBacklog;
 use crate::text::error_chain;
 
-/// A connection to the index. It is opened when it is needed, and again after it was lost.
+/// A connection to the index. It is opened when it is first needed, and again after a loss.
 #[derive(Debug)]
 pub(crate) struct ArchiveIndex {
     config: PostgresConfig,
@@ -30,27 +30,27 @@ pub(crate) struct ArchiveIndex {
     client: Option<Client>,
 }
 
-/// A call, as the index has it.
+/// A call as it is stored in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedCall {
     /// Id of the call.
     pub(crate) id: String,
-    /// Number of the call's change that the index has.
+    /// Number of the change of the call that the index has.
     pub(crate) change: u64,
     /// Keys and checksums of the call's recordings, in the order of the segments.
     pub(crate) recordings: Vec<IndexedRecording>,
 }
 
-/// A recording, as the index has it.
+/// A recording as it is stored in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedRecording {
     /// Number of the segment (part), counted from 1.
     pub(crate) part: u32,
-    /// Key in the object store.
+    /// Key of the recording in the object store.
     pub(crate) key: String,
-    /// Size of the object, bytes.
+    /// Size of the object in bytes.
     pub(crate) bytes: u64,
-    /// SHA-256 of the object, lower-case hex.
+    /// SHA-256 of the object, lower-case hexadecimal.
     pub(crate) sha256: String,
 }
 
@@ -93,7 +93,7 @@ impl ArchiveIndex {
         }
     }
 
-    /// Drops the connection if its server did not answer, so that the next attempt opens a new one. Returns the error
+    /// Closes the connection if its server did not answer, so that the next attempt opens a new one. Returns the error
     /// as the outcome of a step.
     fn fail_silent(&mut self, error: &ArchiveError) -> ArchiveOutcome {
         self.client = None;
@@ -189,7 +189,7 @@ impl ArchiveIndex {
     }
 
     /// Adds a site, and the PostgreSQL role that writes for it. A site that exists already gets the new password. The
-    /// server gets only a SCRAM verifier, so that no log of it contains the password.
+    /// server gets only a SCRAM verifier, so that no log of the server contains the password.
     ///
     /// # Errors
     /// When the index does not answer or refuses.
@@ -293,7 +293,7 @@ fn tls(ca_file: Option<&PathBuf>) -> Result<rustls::ClientConfig, ArchiveError> 
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Returns the call in a row that [`INDEXED_CALL`] selects.
+/// Returns the call that is in a row of the query [`INDEXED_CALL`].
 fn read_call(row: &IndexRow) -> Result<IndexedCall, ArchiveError> {
     Ok(IndexedCall {
         id: row.get(0),
@@ -309,7 +309,7 @@ pub(super) fn read_recordings(json: &str) -> Result<Vec<IndexedRecording>, Archi
     Ok(rows.into_iter().map(|(part, key, bytes, sha256)| IndexedRecording { part, key, bytes, sha256 }).collect())
 }
 
-/// Returns the result of a request, or an error if the server does not answer within [`SILENCE`].
+/// Returns the result of a request. Fails if the server does not answer within [`SILENCE`].
 pub(super) async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ArchiveError> {
     let silent = || ArchiveError::Index(format!("PostgreSQL is silent for {} s", SILENCE.as_secs()));
     tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
@@ -327,7 +327,7 @@ fn put_failure(error: &PostgresError) -> ArchiveFailure {
     }
 }
 
-/// Returns true if every configured host is this machine, so that nobody can intercept the connection.
+/// Returns whether every configured host is this machine, so that nobody can intercept the connection.
 fn is_on_this_machine(config: &PostgresConfig) -> bool {
     // If the configuration has an address and a host name, the connection goes to the address.
     let are_local = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
@@ -370,13 +370,13 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// SQL that selects id, change and recordings of calls.
+/// SQL that selects id, change number and recordings of calls.
 const INDEXED_CALL: &str = "SELECT c.id, c.change,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text FROM callspan.calls c";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for an answer. A server that accepts the connection and then does not answer must not block the thread
-/// for hours.
+/// Maximum time to wait for an answer. A server that accepts the connection and then does not answer must not block the
+/// thread for hours.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Connection options by which the server ends a statement that waits too long, e.g. for a lock or a failing disk.
 const STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s -c standard_conforming_strings=on";

@@ -26,7 +26,7 @@ pub(crate) enum ArchiveError {
     /// A file with a secret or a certificate cannot be read.
     #[error("{path} cannot be read: {source}")]
     File {
-        /// Path of the file.
+        /// Path of the file that cannot be read.
         path: std::path::PathBuf,
         /// The error of the operating system.
         source: std::io::Error,

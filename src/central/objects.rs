@@ -1,4 +1,4 @@
-//! The object store with the recordings of all sites.
+//! The client of the object store with the recordings of all sites.
 
 use std::io::Read;
 use std::ops::Range;
@@ -111,7 +111,7 @@ impl ObjectArchive {
         Ok(())
     }
 
-    /// Compares size and checksum of the object in the store with those of the recording.
+    /// Compares the object in the store with the recording, by size and checksum.
     pub(crate) async fn compare(&self, object: &ArchivedObject) -> ArchiveOutcome {
         match self.digest(&object.key).await {
             Ok((bytes, sha256)) if bytes == object.bytes && sha256 == object.sha256 => ArchiveOutcome::Done,
@@ -136,7 +136,7 @@ impl ObjectArchive {
         Ok((bytes, hex(&sum.finalize())))
     }
 
-    /// Returns the bytes of an object from a position, as a stream.
+    /// Returns the bytes of an object from a given position on, as a stream.
     ///
     /// # Errors
     /// When the store has no such object or does not answer.
@@ -150,7 +150,7 @@ impl ObjectArchive {
         Ok(found.into_stream().map_ok(Vec::from).map_err(std::io::Error::other))
     }
 
-    /// Reads an object piece by piece.
+    /// Reads an object piece by piece, and passes each piece to the function `take`.
     ///
     /// # Errors
     /// When the store has no such object or does not answer, or when `take` fails.
@@ -240,15 +240,15 @@ fn store_error(error: &StoreError) -> ArchiveError {
 }
 
 const CHANGED: &str = "its content is not what the journal says; run `callspan calls verify`";
-/// Largest object that is sent in one request, bytes. Only a single request can refuse to replace an existing object.
-/// Half an hour of stereo WAV at 8 kHz has 58 MB.
+/// Maximum size of an object that is sent in one request, bytes. Only a single request can refuse to replace an
+/// existing object. Half an hour of stereo WAV at 8 kHz has 58 MB.
 const MAX_SINGLE_PUT: u64 = 64 << 20;
 const PIECE_BYTES: usize = 8 << 20;
 const PIECES_UNDER_WAY: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Speed of the slowest line that is supported, bytes/s: 128 kbit/s.
+/// Speed of the slowest supported line, bytes per second: 128 kbit/s.
 const LOWEST_BYTES_A_SECOND: u64 = 16_000;
-/// Time that a store may take for its answer, in addition to the transfer time, s.
+/// Time that a store may take for its answer in addition to the transfer, seconds.
 const SLOWEST_ANSWER_S: u64 = 300;
-/// Time limit of one request: the largest object over the slowest line, and the answer.
+/// Maximum time for one request: that of the largest object over the slowest line, plus the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(MAX_SINGLE_PUT / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);

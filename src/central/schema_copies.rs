@@ -1,6 +1,6 @@
 //! Version 4 of the index: the audit of each site, and the topology that its recorder learnt.
 
-/// Adds the tables, and the functions by which a site writes its own rows of them.
+/// SQL that adds the tables of copies and the functions by which a site writes its own rows in them.
 pub(super) const V4: &str = r#"
 -- Rows of the audit of the site's console. Rows are added and never removed; only the count of failed sign-ins changes.
 CREATE TABLE callspan.audit (

@@ -5,7 +5,7 @@
 //!
 //! Rows and work per call have a bound, because a scanner can use one Call-ID at all sites for a year.
 
-/// Adds the pairs of calls, and the trigger that keeps them.
+/// SQL that adds the table of pairs of calls, and the trigger that keeps it up to date.
 pub(super) const V3: &str = r#"
 -- Pairs of calls of two sites that are one call. The first site is the one that is first in the alphabet.
 CREATE TABLE callspan.shared_calls (
