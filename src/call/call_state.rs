@@ -11,7 +11,7 @@ use crate::call::leg::Leg;
 use crate::call::record::{CallProblem, CallRecord, LegRecord, ProblemKind};
 use crate::time::Timestamp;
 
-/// How much about a call was announced by events.
+/// How far a call has been announced by events to journal and delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToldStage {
     /// The legs of the call are still being correlated, so nothing is announced yet.
@@ -37,7 +37,7 @@ impl ToldStage {
         matches!(self, Self::Gathering { is_told: true } | Self::Told(_))
     }
 
-    /// Returns the state of the call in the last event; `None` if there was none.
+    /// Returns the state of the call that the last event announced; `None` if there was no event.
     pub(crate) const fn told(&self) -> Option<&LiveSnapshot> {
         match self {
             Self::Told(snapshot) => Some(snapshot),
@@ -52,7 +52,7 @@ impl ToldStage {
         }
     }
 
-    /// Restores whether an earlier process told of the call.
+    /// Restores from the spool whether an earlier process announced the call.
     pub(crate) fn restore_told(&mut self, is_told: bool) {
         *self = match (&*self, is_told) {
             (Self::Gathering { .. }, is_told) => Self::Gathering { is_told },
@@ -61,7 +61,8 @@ impl ToldStage {
         };
     }
 
-    /// Records the state that an event is to announce. Returns whether it differs from the state in the last event.
+    /// Records the state that an event is about to announce. Returns whether it differs from the state in the last
+    /// event.
     pub(crate) fn tell(&mut self, snapshot: LiveSnapshot) -> bool {
         let is_new = self.told() != Some(&snapshot);
         *self = Self::Told(snapshot);
@@ -69,20 +70,20 @@ impl ToldStage {
     }
 }
 
-/// How the engine got to know a call.
+/// How the engine learnt of a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum CallOrigin {
-    /// By its first message, which was captured.
+    /// The engine captured the first message of the call.
     #[default]
     Seen,
-    /// As the continuation of the call with this id, which ended by a media timeout and then had media again.
+    /// The call continues the call with this id, which ended by a media timeout and then had media again.
     Continues(String),
-    /// From the journal of an earlier process, with this record; that process left no spool.
+    /// The journal of an earlier process has the call, with this record, but that process left no spool for it.
     Left(Box<CallRecord>),
 }
 
 impl CallOrigin {
-    /// Returns the record of the earlier process, if that left no spool.
+    /// Returns the record that an earlier process left in the journal; `None` for calls with another origin.
     pub(crate) fn earlier_record(&self) -> Option<&CallRecord> {
         match self {
             Self::Left(record) => Some(record),
@@ -90,14 +91,14 @@ impl CallOrigin {
         }
     }
 
-    /// Takes over the origin of a call that is absorbed, if this call has no earlier call of its own.
+    /// Takes over the origin of a call that is merged into this call, unless this call has an earlier call of its own.
     pub(crate) fn absorb(&mut self, other: Self) {
         if matches!((&self, &other), (Self::Seen, Self::Continues(_))) {
             *self = other;
         }
     }
 
-    /// Returns the id of the call that this call continues.
+    /// Returns the id of the call that this call continues; `None` if it continues none.
     pub(crate) const fn continues(&self) -> Option<&String> {
         match self {
             Self::Continues(id) => Some(id),
@@ -106,7 +107,8 @@ impl CallOrigin {
     }
 }
 
-/// Whether an unanswered call counts for the call rate of its source address, by which scans are found.
+/// Whether an unanswered call counts for the call rate of its source address. A high rate shows a scan, i.e. many
+/// INVITEs of an attacker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ScanState {
     /// The call does not count: it was answered, or its first INVITE was not captured.
@@ -119,7 +121,7 @@ pub(crate) enum ScanState {
 }
 
 impl ScanState {
-    /// Returns the source address for which the call counts.
+    /// Returns the source address for which the call counts; `None` if it does not count.
     pub(crate) const fn source(self) -> Option<IpAddr> {
         match self {
             Self::Uncounted => None,
@@ -128,7 +130,7 @@ impl ScanState {
     }
 }
 
-/// State of the recording of a call, and of its registration in Pyrus.
+/// Progress of a call's recording, and of its registration in Pyrus.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CallRecording {
     policy: RecordingPolicy,
@@ -138,12 +140,12 @@ pub(crate) struct CallRecording {
 }
 
 impl CallRecording {
-    /// Returns whether delivery may have registered the call in Pyrus already.
+    /// Returns whether delivery may already have registered the call in Pyrus.
     pub(crate) const fn is_committed(self) -> bool {
         self.is_committed
     }
 
-    /// Records that delivery may register the call from now on. Returns whether this is new.
+    /// Records that delivery may register the call from now on. Returns whether this was not recorded before.
     pub(crate) const fn commit(&mut self) -> bool {
         !std::mem::replace(&mut self.is_committed, true)
     }
@@ -168,31 +170,32 @@ impl CallRecording {
         matches!(self.policy, RecordingPolicy::Exclude { .. })
     }
 
-    /// Returns whether recorded media was deleted, because a rule turned out to exclude the call.
+    /// Returns whether recorded media was deleted because a rule turned out to exclude the call.
     pub(crate) const fn is_deleted(self) -> bool {
         self.is_deleted
     }
 
-    /// Records that media was deleted. Returns whether segments of the recording were announced, which must then be
-    /// withdrawn.
+    /// Records that media was deleted. Returns whether events had announced segments of the recording, which must then
+    /// be withdrawn.
     pub(crate) const fn delete(&mut self) -> bool {
         self.is_deleted = true;
         std::mem::replace(&mut self.segments, 0) > 0
     }
 
-    /// Returns the number of segments of the recording that were announced so far.
+    /// Returns the number of segments of the recording that events have announced so far.
     pub(crate) const fn segments(self) -> u32 {
         self.segments
     }
 
-    /// Records the number of announced segments. Returns whether delivery may register the call only from now on.
+    /// Records the number of announced segments. Returns whether delivery was not allowed to register the call before,
+    /// but is now.
     pub(crate) const fn announce_segments(&mut self, segments: u32) -> bool {
         self.segments = segments;
         self.commit()
     }
 }
 
-/// Facts for the record of a call that its legs in the table do not contain.
+/// Facts for the record of a call that none of its legs in the call table contains.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallNotes {
     problems: Vec<CallProblem>,
@@ -205,12 +208,12 @@ pub(crate) struct CallNotes {
 }
 
 impl CallNotes {
-    /// Returns the problems that concern the whole call.
+    /// Returns the problems that concern the whole call and not a single leg.
     pub(crate) fn problems(&self) -> &[CallProblem] {
         &self.problems
     }
 
-    /// Records a problem. If there is a problem of this kind already, returns that one.
+    /// Records a problem and returns it. If the call already has a problem of this kind, returns that problem instead.
     pub(crate) fn note_problem(&mut self, kind: ProblemKind) -> &mut CallProblem {
         let known = self.problems.iter().position(|p| p.kind == kind);
         let at = known.unwrap_or_else(|| {
@@ -220,7 +223,8 @@ impl CallNotes {
         &mut self.problems[at]
     }
 
-    /// Returns the records of unanswered legs that were removed from the table (compacted).
+    /// Returns the records of compacted legs, i.e. of unanswered legs that were removed from the call table to save
+    /// memory.
     pub(crate) fn compacted_legs(&self) -> &[LegRecord] {
         &self.compacted_legs
     }
@@ -249,12 +253,13 @@ impl CallNotes {
         self.recorded_elsewhere = self.recorded_elsewhere.max(other.recorded_elsewhere);
     }
 
-    /// Returns until when the recording of a related call, which is over, has the sound of this call's legs.
+    /// Returns the time until which the recording of a related call, which is over, contains the sound of this call's
+    /// legs; `None` if there is none.
     pub(crate) const fn recorded_elsewhere(&self) -> Option<Timestamp> {
         self.recorded_elsewhere
     }
 
-    /// Records that the anchor leg of a related call, which is over, lived until this time.
+    /// Records that the anchor leg of a related call, which is over, lasted until this time.
     pub(crate) fn note_recorded_elsewhere(&mut self, until: Timestamp) {
         self.recorded_elsewhere = self.recorded_elsewhere.max(Some(until));
     }
@@ -264,23 +269,24 @@ impl CallNotes {
         self.answered_elsewhere.as_ref()
     }
 
-    /// Returns whether the call had legs that the engine does not hold any more: they were compacted, or left no spool
-    /// before a restart.
+    /// Returns whether the call had legs that the engine does not hold any more, because they were compacted or left no
+    /// spool before a restart.
     pub(crate) const fn had_other_legs(&self) -> bool {
         self.had_other_legs || !self.compacted_legs.is_empty()
     }
 
-    /// Records that the call had legs that left no spool before a restart.
+    /// Records that the call had legs before a restart that left no spool.
     pub(crate) const fn note_other_legs(&mut self) {
         self.had_other_legs = true;
     }
 
-    /// Returns the pairs of hosts that the call's content showed to be one machine.
+    /// Returns the pairs of hosts that are one machine according to the media content of the call.
     pub(crate) fn shown_machines(&self) -> &[(IpAddr, IpAddr)] {
         &self.shown_machines
     }
 
-    /// Records that the call's content showed a pair of hosts to be one machine. Returns false if that is known.
+    /// Records that a pair of hosts is one machine according to the media content of the call. Returns false if this
+    /// was recorded before.
     pub(crate) fn note_shown_machine(&mut self, (a, b): (IpAddr, IpAddr)) -> bool {
         let is_new = self.shown_machines.len() < MAX_SHOWN_MACHINES && !self.has_shown((a, b));
         if is_new {
@@ -294,12 +300,12 @@ impl CallNotes {
         self.shown_machines.contains(&(a.min(b), a.max(b)))
     }
 
-    /// Returns the names of the closed legs that came from another call.
+    /// Returns the names of the closed legs that came from another call; their spools still name that call.
     pub(crate) fn adopted_legs(&self) -> &[String] {
         &self.adopted_legs
     }
 
-    /// Records that a closed leg came from another call. Its own spool names that call.
+    /// Records that a closed leg came from another call. The leg's own spool still names the other call.
     pub(crate) fn adopt_leg(&mut self, name: String) {
         if self.adopted_legs.len() < MAX_ADOPTED_LEGS && !self.adopted_legs.contains(&name) {
             self.adopted_legs.push(name);
@@ -314,9 +320,10 @@ impl CallNotes {
 
 /// Maximum number of compacted legs in a record, e.g. attempts of a queue. More would add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
-/// Most pairs of hosts that one call shows to be one machine: more than a call passes.
+/// Maximum number of pairs of hosts that the media content of one call can show to be one machine. No call passes more
+/// machines.
 const MAX_SHOWN_MACHINES: usize = 16;
-/// Most closed legs of other calls that a call takes over: all legs of a call.
+/// Maximum number of closed legs of other calls that a call takes over: as many as a call has legs.
 const MAX_ADOPTED_LEGS: usize = 64;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::call::record::{CallDirection, CallRecord};
 use crate::call::test_call::TestCallKey;
 
-/// Configuration of the engine.
+/// Configuration of the engine, i.e. of everything that decides about calls.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Name of the recorder, which is part of call records and ids.
@@ -17,7 +17,7 @@ pub struct Config {
     pub silence_s: u32,
     /// Media timeout during a hold, seconds.
     pub hold_s: u32,
-    /// Longest call, hours. A longer call is ended.
+    /// Maximum length of a call, hours. A longer call is ended.
     pub max_hours: u32,
     /// Maximum number of unanswered calls from one source address in a minute. All calls above it share one record. 0
     /// means no limit.
@@ -33,13 +33,13 @@ pub struct Config {
     pub part_s: u64,
     /// Names of SIP headers whose values the call record contains (`headers`).
     pub keep_headers: Vec<String>,
-    /// Triggers that pause a recording, e.g. for card numbers.
+    /// Triggers that pause a recording, e.g. a key press before a card number is spoken.
     pub pause: crate::call::pause::Config,
-    /// Configuration of numbers and extensions.
+    /// Configuration of telephone numbers and extensions.
     pub numbers: NumbersConfig,
     /// The `[[rules]]` about recording and registration. The first rule that matches a call decides.
     pub rules: Vec<CallRule>,
-    /// Secret key by which the recorder recognizes its own test calls; without it, no call is a test call.
+    /// Secret key by which the recorder recognizes its own test calls. If `None`, no call is a test call.
     pub test_key: Option<TestCallKey>,
     /// Earliest time in a call at which delivery may register it (`pyrus.register_at`). From then on, the call is never
     /// merged into another call.
@@ -72,9 +72,9 @@ impl Default for Config {
 /// The earliest time in a call at which delivery may register it in Pyrus (`pyrus.register_at`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationMoment {
-    /// As soon as the call is announced, shortly after the INVITE.
+    /// As soon as the call is announced to delivery, shortly after the INVITE.
     Invite,
-    /// As soon as any telephone rings, or as for [`RegistrationMoment::PersonKnown`].
+    /// As soon as any telephone rings, or in the cases of [`RegistrationMoment::PersonKnown`].
     Ringing,
     /// When the call is answered.
     Answer,
@@ -86,7 +86,7 @@ pub enum RegistrationMoment {
 }
 
 impl RegistrationMoment {
-    /// Returns whether this time has come in a call that is in progress and has this record.
+    /// Returns whether this moment has come in a call in progress with this record.
     pub fn has_come(self, record: &CallRecord) -> bool {
         let is_answered = record.answered_at.is_some();
         let has_person = record.internal.is_some()
@@ -105,17 +105,17 @@ impl RegistrationMoment {
 /// When a recording begins (`recording.start`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordingStart {
-    /// At the 2xx to the INVITE.
+    /// At the answer, i.e. the 2xx to the INVITE.
     #[default]
     Answer,
     /// At the first RTP packet of either side, early media included.
     Media,
 }
 
-/// Part of an INVITE from which a number is taken.
+/// Part of an INVITE from which a telephone number is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NumberSource {
-    /// `header:NAME`: a header with a name-addr, a URI or a bare number.
+    /// `header:NAME`: a header that contains a name-addr, a URI or a bare number.
     Header(String),
     /// The From header.
     From,
@@ -125,19 +125,19 @@ pub enum NumberSource {
     RequestUri,
 }
 
-/// The `[numbers]` section.
+/// The section `[numbers]`: the recognition and the conversion of telephone numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumbersConfig {
     /// Pattern of the extensions ([`crate::call::numbers::NumberPattern`]). Default: two to five digits.
     pub extension_pattern: String,
-    /// Further extensions. Phones that register are extensions, too.
+    /// Further extensions. Telephones that register are extensions, too.
     pub extensions: Vec<String>,
-    /// Where the caller's number is taken from. The first of these sources that an INVITE has is used.
+    /// Sources of the caller's number, in this order. The first source that an INVITE has is used.
     pub from_number: Vec<NumberSource>,
-    /// Where the called number is taken from. The first of these sources that an INVITE has is used.
+    /// Sources of the called number, in this order. The first source that an INVITE has is used.
     pub to_number: Vec<NumberSource>,
-    /// Where the extension is taken from. If empty, the extension is the side whose number matches the extension
-    /// pattern.
+    /// Sources of the extension, in this order. If empty, the extension is the side with a number that matches the
+    /// extension pattern.
     pub internal_number: Vec<NumberSource>,
     /// Country code without `+`, e.g. `7`, to convert national numbers to E.164. If empty, numbers are not converted.
     pub country_code: String,

@@ -26,39 +26,39 @@ use crate::time::Timestamp;
 pub(crate) struct Conversation {
     /// Id of the call, which does not change at a restart (made by [`crate::call::id`]).
     pub(crate) id: String,
-    /// Legs of the call in the call table.
+    /// Keys of the call's legs in the call table.
     pub(crate) links: CallLinks,
-    /// Capture time of the first message.
+    /// Capture time of the call's first message.
     pub(crate) created_at: Timestamp,
     /// Wall clock minus capture time when the call began, ns.
     pub(crate) wall_offset_ns: i64,
-    /// How much about the call was announced by events.
+    /// How far the call has been announced by events.
     pub(crate) stage: ToldStage,
-    /// How the engine got to know the call.
+    /// How the engine learnt of the call.
     pub(crate) origin: CallOrigin,
-    /// True if heuristic rules must not join this call to others: its cause is known, or it could belong to several
-    /// calls.
+    /// Whether heuristic rules must not join this call to others, because its cause is known or it could belong to
+    /// several calls.
     pub(crate) closed_to_heuristics: bool,
     /// Whether the call counts for the call rate of its source address.
     pub(crate) scan: ScanState,
-    /// State of the recording of the call.
+    /// Progress of the call's recording and registration.
     pub(crate) recording: CallRecording,
     /// Periods in which the recording was paused.
     pub(crate) pauses: PauseHistory,
-    /// Relations to other calls.
+    /// Relations to other calls, as the call record lists them.
     pub(crate) relations: Vec<RelationRecord>,
-    /// Facts for the record that the legs do not have.
+    /// Facts for the call record that no leg contains.
     pub(crate) notes: CallNotes,
 }
 
-/// The fields of a live call whose change triggers a `CallEvent::Changed`.
+/// The fields of a live call that the event `CallEvent::Changed` reports when one of them changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LiveSnapshot {
     /// Caller's number, called number, extension.
     pub(crate) numbers: [Option<String>; 3],
-    /// Time of the answer.
+    /// Capture time of the answer; `None` before it.
     pub(crate) answered_at: Option<Timestamp>,
-    /// Time at which a person answered the call.
+    /// Capture time at which a person answered the call; `None` before it.
     pub(crate) operator_answered_at: Option<Timestamp>,
     /// Whether a telephone rings or has rung.
     pub(crate) rings: bool,
@@ -75,7 +75,7 @@ impl From<&CallRecord> for LiveSnapshot {
     }
 }
 
-/// Whether a call is recorded and registered in Pyrus, according to the `[[rules]]` of the configuration.
+/// Whether the `[[rules]]` of the configuration allow to record a call and to register it in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RecordingPolicy {
     /// The call is recorded and registered.
@@ -83,7 +83,7 @@ pub(crate) enum RecordingPolicy {
     Record,
     /// The call is not recorded.
     Exclude {
-        /// Position of the rule in the configuration, counted from 1.
+        /// Position of the rule that excludes the call in the configuration, counted from 1.
         rule: usize,
     },
     /// The call is a recording session, in which an SBC or telephone sends the sound of another call to a recorder
@@ -93,7 +93,7 @@ pub(crate) enum RecordingPolicy {
     TestCall,
     /// The call is recorded but not registered.
     NoRegister {
-        /// Position of the rule in the configuration, counted from 1.
+        /// Position of the rule that forbids the registration in the configuration, counted from 1.
         rule: usize,
     },
 }
@@ -109,12 +109,12 @@ impl RecordingPolicy {
     }
 }
 
-/// What a call record is made from, besides the legs.
+/// The facts, besides the legs, from which a call record is made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordContext<'a> {
     /// Configuration of the engine.
     pub(crate) config: &'a Config,
-    /// Number plan, i.e. the rules that tell extensions from outside numbers.
+    /// Number plan, i.e. the rules that distinguish extensions from outside numbers.
     pub(crate) plan: &'a NumberPlan,
     /// Names of the capture interface or of the capture files.
     pub(crate) source: &'a str,
@@ -174,7 +174,7 @@ impl Conversation {
         }
     }
 
-    /// Returns the call record in its present state. `legs` are the legs of this call, oldest first.
+    /// Returns the call record as of now. `legs` are the legs of this call, oldest first.
     pub(crate) fn record(&self, legs: &[&Leg], context: RecordContext<'_>) -> CallRecord {
         let mut record = CallRecord {
             schema: SCHEMA,
@@ -322,7 +322,7 @@ impl Conversation {
         let kind = match answer {
             Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
             Some(AnswerEvidence::MidCall) if self.origin.continues().is_some() => ProblemKind::ContinuesAfterSilence,
-            // The problem that names the gap of the restart already explains the missing answer.
+            // The problem about the gap of the restart already explains the missing answer.
             Some(AnswerEvidence::MidCall) if self.origin.earlier_record().is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
             Some(AnswerEvidence::Success) | None => return,
@@ -448,9 +448,9 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-/// Maximum number of related calls that a record lists.
+/// Maximum number of related calls in a record.
 const MAX_RELATED: usize = 16;
 /// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.
 const PASS_ON_WINDOW: Duration = Duration::from_secs(2);
-/// Problems that mean that this machine lost packets. They explain gaps in the RTP sequence numbers.
+/// Kinds of problems by which this machine lost packets. They explain gaps in the RTP sequence numbers.
 const OUR_LOSSES: [ProblemKind; 2] = [ProblemKind::LostByUs, ProblemKind::RestartGap];

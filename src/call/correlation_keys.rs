@@ -18,11 +18,11 @@ use crate::time::Timestamp;
 /// Headers of an INVITE that identify the call to which its leg belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CorrelationKeys {
-    /// Values of the configured correlation headers. Each has the index of its header in the configuration.
+    /// Values of the configured correlation headers, each with the index of its header in the configuration.
     correlation: Vec<(usize, String)>,
     /// UUIDs of the Session-ID header, without the null UUID.
     sessions: Vec<String>,
-    /// Call-ID of the dialog that the Replaces header names.
+    /// Call-ID of the dialog that the Replaces header names; `None` without this header.
     pub(crate) replaces: Option<String>,
     /// Numbers in the metadata of a recording session (SIPREC); `None` if the leg is not a recording session.
     pub(crate) recorded_parties: Option<Vec<String>>,
@@ -70,27 +70,27 @@ fn recorded_parties(body: &[u8]) -> Vec<String> {
     uris.filter(|user| has_digits(Some(user))).take(MAX_RECORDED_PARTIES).collect()
 }
 
-/// Addresses, time and numbers of a leg, as the heuristic rules compare them. It borrows the numbers, because each new
-/// leg is compared with many legs.
+/// Addresses, time and numbers of a leg, in the form in which the heuristic rules compare them. The numbers are
+/// borrowed, because each new leg is compared with many legs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LegSignature<'a> {
     /// Sender and receiver of the first INVITE.
     pub(crate) hop: (Endpoint, Endpoint),
     /// Call-ID of the leg.
     pub(crate) call_id: &'a str,
-    /// Request-URI of the INVITE.
+    /// Request-URI of the INVITE; `None` if it was not captured.
     pub(crate) request_uri: Option<&'a str>,
     /// Capture time of the first message.
     pub(crate) at: Timestamp,
-    /// Caller's number, normalised for comparison.
+    /// Caller's number, normalised for comparison; `None` if unknown.
     pub(crate) from: Option<&'a str>,
-    /// Called number, normalised for comparison.
+    /// Called number, normalised for comparison; `None` if unknown.
     pub(crate) to: Option<&'a str>,
-    /// Number that diverted the call to this leg (Diversion or History-Info header).
+    /// Number that diverted the call to this leg (Diversion or History-Info header); `None` if it was not diverted.
     pub(crate) diverted: Option<&'a str>,
-    /// Whether `from` is an extension of the PBX.
+    /// Whether the caller's number is an extension of the PBX.
     pub(crate) from_extension: bool,
-    /// Whether the INVITE names no real caller: `from` is a word and no number, or it equals the called number. A PBX
+    /// Whether the INVITE names no real caller: the caller's number is a word, or it equals the called number. A PBX
     /// sends such an INVITE as the first leg of a click-to-call.
     pub(crate) nameless_caller: bool,
 }
@@ -103,7 +103,7 @@ pub(crate) enum MatchStrength {
     /// The PBX that received the older leg sent the new leg within [`PAIR_WINDOW`], and one of the two numbers is the
     /// same.
     OneNumber,
-    /// As `OneNumber`, but both numbers are the same.
+    /// As for `OneNumber`, but both numbers are the same.
     BothNumbers,
 }
 
@@ -290,19 +290,19 @@ fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
     number.bytes().rev().filter(u8::is_ascii_digit).take(COMPARED_DIGITS)
 }
 
-/// A REFER of a live call.
+/// A REFER of a live call, by which a party asks for a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Referral {
     /// Call to which the leg with the REFER belongs.
     pub(crate) conversation: CallKey,
     /// Leg in which the REFER was sent.
     pub(crate) leg: LegKey,
-    /// The REFER, as it is stored.
+    /// The REFER in the form in which the spool stores it.
     pub(crate) request: ReferRequest,
 }
 
 impl Referral {
-    /// Reads a REFER that was sent in a leg of a call.
+    /// Reads a REFER that was sent in a leg of a call. Returns `None` if it cannot cause an INVITE.
     pub(crate) fn read(
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
@@ -362,7 +362,7 @@ impl Referral {
     }
 }
 
-/// The end of a transfer, as a NOTIFY reports it (RFC 3515 section 2.4.5).
+/// The result of a transfer, as a NOTIFY reports it (RFC 3515 section 2.4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransferEnd {
     /// The target answered, or the subscription ended without reporting a status.
@@ -372,7 +372,8 @@ pub(crate) enum TransferEnd {
 }
 
 impl TransferEnd {
-    /// Reads a NOTIFY. Returns `None` if it is not about a transfer, or if the transfer is not over.
+    /// Reads the result of a transfer from a NOTIFY. Returns `None` if the NOTIFY is not about a transfer, or the
+    /// transfer is not over.
     pub(crate) fn read(notify: &SipMessage<'_>) -> Option<Self> {
         notify.header("Event").filter(|event| event.trim_start().to_ascii_lowercase().starts_with("refer"))?;
         let body = String::from_utf8_lossy(notify.body());
@@ -390,8 +391,8 @@ impl TransferEnd {
     }
 }
 
-/// Index of open legs by correlation header, Session-ID, and number at a host. By it the legs are found to whose call a
-/// new leg may belong.
+/// Index that finds open legs by correlation header, Session-ID, and number at a host. The call of a new leg is
+/// searched among these legs.
 #[derive(Debug, Default)]
 pub(crate) struct CorrelationIndex {
     legs: HashMap<u64, Vec<LegKey>, foldhash::fast::RandomState>,
@@ -460,7 +461,7 @@ impl CorrelationIndex {
         self.legs.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the number of index keys.
+    /// Returns the number of different index keys.
     pub(crate) fn len(&self) -> usize {
         self.legs.len()
     }
@@ -507,16 +508,16 @@ fn hash<T: Hash>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(2).hash_one(value)
 }
 
-/// Largest difference between the clocks of two capture interfaces. By this much, a leg may seem to be earlier than the
+/// Maximum difference between the clocks of two capture interfaces. By this much, a leg can seem to be earlier than the
 /// leg that caused it.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
-/// Longest time between the arrival of a call at a PBX and the second leg that the PBX sends.
+/// Maximum time between the arrival of a call at a PBX and the second leg that the PBX sends for it.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
-/// Time within which a PBX ends the legs of one call.
+/// Maximum time in which a PBX ends all legs of one call.
 pub(crate) const END_WINDOW: Duration = Duration::from_secs(1);
-/// Longest time in which a PBX sends all INVITEs of a ring group.
+/// Maximum time in which a PBX sends all INVITEs of a ring group.
 pub(crate) const RING_BURST: Duration = Duration::from_millis(200);
-/// Longest time between a REFER and the INVITE to its target.
+/// Maximum time between a REFER and the INVITE to its target.
 const REFER_WINDOW: Duration = Duration::from_secs(30);
 /// Number of final digits that are compared. They distinguish the numbers of one site, whatever prefix is added.
 const COMPARED_DIGITS: usize = 6;
@@ -527,9 +528,10 @@ const MAX_CODE_DIGITS: usize = 16;
 /// Half of the maximum number of legs stored for one index key: this many of the oldest and as many of the newest. It
 /// is enough for a ring group of sixty telephones. If more legs share a number, the number identifies none of them.
 const MAX_SAME_KEY: usize = 64;
-/// Maximum number of bytes read of a recording session's body. The metadata of a call with two parties has about 3,000.
+/// Maximum number of bytes that are read of a recording session's body. The metadata of a call with two parties has
+/// about 3,000 bytes.
 const MAX_METADATA_BYTES: usize = 16_384;
-/// Most parties of a recording session that are compared.
+/// Maximum number of parties of a recording session that are compared.
 const MAX_RECORDED_PARTIES: usize = 8;
-/// Most correlation headers of the configuration that are read.
+/// Maximum number of correlation headers in the configuration that are used.
 const MAX_HEADERS: usize = 16;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How much the evidence of a rule proves.
+/// How much the evidence of a rule proves, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvidenceStrength {
     /// The rule excludes a call as a candidate.
@@ -40,7 +40,7 @@ macro_rules! correlation_rules {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum CorrelationRule {
             $(#[doc = $sentence] #[serde(rename = $name)] $variant,)+
-            /// A rule that this version does not know. It occurs in records that another version wrote.
+            /// A rule that this version of callspan does not know. It occurs in records that another version wrote.
             #[serde(rename = "unknown", other)]
             Unknown,
         }
@@ -49,7 +49,7 @@ macro_rules! correlation_rules {
             /// All rules, in the order in which the engine applies them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// Returns the name of the rule in the record and in the spool.
+            /// Returns the name of the rule in call records and spools.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
@@ -65,7 +65,7 @@ macro_rules! correlation_rules {
                 }
             }
 
-            /// Returns the explanation of the rule for an administrator.
+            /// Returns the sentence that explains the rule to an administrator.
             pub const fn sentence(self) -> &'static str {
                 match self {
                     $(Self::$variant => $sentence,)+

@@ -14,7 +14,7 @@ use crate::codec::{Codec, FormatParameters};
 use crate::net::{Endpoint, PayloadType, Ssrc, Transport};
 use crate::time::Timestamp;
 
-/// Version of the decisions' JSON form.
+/// Version of the JSON form of decisions in spools.
 pub const FORMAT: u32 = 1;
 
 /// Payload format: the meaning of a payload type (RFC 3551, `rtpmap` and `fmtp` of RFC 8866).
@@ -24,9 +24,9 @@ pub struct PayloadFormat {
     pub encoding: String,
     /// RTP clock rate, Hz. It is 8000 for G722, although its sampling rate is 16 kHz (RFC 3551 section 4.5.2).
     pub clock_hz: u32,
-    /// Number of channels, 1 by default.
+    /// Number of audio channels; 1 if the rtpmap gives none.
     pub channels: u8,
-    /// Parameters of `fmtp` as written; empty if absent.
+    /// Parameters of `fmtp` as the session description has them; empty if absent.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub fmtp: String,
 }
@@ -45,7 +45,8 @@ impl PayloadFormat {
         self.codec()?.payload_duration_ns(parameters, payload)
     }
 
-    /// Returns whether the encoding names this codec. Cheaper than [`PayloadFormat::codec`].
+    /// Returns whether the encoding names this codec. Faster than [`PayloadFormat::codec`], because it reads one row of
+    /// the codec table.
     pub(crate) fn is(&self, codec: Codec) -> bool {
         codec.is_named(&self.encoding)
     }
@@ -56,14 +57,14 @@ impl PayloadFormat {
 pub struct SrtpContext {
     /// Crypto suite, e.g. `AES_CM_128_HMAC_SHA1_80`.
     pub suite: String,
-    /// Master keys in the order of the crypto attribute.
+    /// Master keys in the order of the crypto attribute. A master key identifier in each packet selects one of them.
     pub keys: Vec<SrtpKey>,
 }
 
 /// One SRTP master key of a stream.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SrtpKey {
-    /// Master key and salt, base64 as in `inline:`.
+    /// Master key and salt as base64 text, as after `inline:`.
     pub inline: String,
     /// Value of the MKI (master key identifier), and its length in bytes, 1 to 128.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -94,7 +95,7 @@ pub enum MissingKeyReason {
     NoKeys,
 }
 
-/// The conversation of a leg, and the evidence for it.
+/// The conversation to which a leg belongs, and the evidence for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegAssignment {
     /// Id of the conversation.
@@ -102,10 +103,10 @@ pub struct LegAssignment {
     /// Rule by which the leg joined the conversation. `None` for the conversation's first leg.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<CorrelationRule>,
-    /// Rule that confirmed the join.
+    /// Rule that confirmed the join; `None` if it is not confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<CorrelationRule>,
-    /// Address of the machine that sent the leg, if the machine received the call at another address.
+    /// Address of the machine that sent the leg, if the machine received the call at another address; `None` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Endpoint>,
     /// Ids of other conversations to which the leg could belong.
@@ -113,7 +114,7 @@ pub struct LegAssignment {
     pub alternatives: Vec<String>,
 }
 
-/// The state of a leg's conversation that no message of the leg shows.
+/// The state of a conversation, as far as no message of the leg shows it. A restart restores it from the spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationState {
     /// Id of the conversation.
@@ -123,13 +124,13 @@ pub struct ConversationState {
     /// Ids of the related conversations, each with the rule that related it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relations: Vec<(String, CorrelationRule)>,
-    /// Id of the conversation that this one continues after a silence.
+    /// Id of the conversation that this conversation continues after a media timeout; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<String>,
-    /// Party that took the call although the call did not ring it.
+    /// Party that took the call although the call did not ring at it; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_elsewhere: Option<AnsweredElsewhere>,
-    /// Whether the heuristic rules must leave the conversation alone.
+    /// Whether the heuristic rules must not join the conversation to others.
     #[serde(default, skip_serializing_if = "is_default")]
     pub closed_to_heuristics: bool,
     /// Whether events have announced the conversation.
@@ -153,7 +154,7 @@ pub struct ConversationState {
 /// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnsweredElsewhere {
-    /// Time of the answer.
+    /// Capture time of the answer.
     pub at: Timestamp,
     /// Extension that took the call; `None` for an outside telephone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,23 +166,25 @@ pub struct AnsweredElsewhere {
 pub struct ReferRequest {
     /// Capture time of the REFER.
     pub at: Timestamp,
-    /// Number or name in the Refer-To header, to which the call is transferred.
+    /// Number or name in the Refer-To header, to which the call is transferred; `None` if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Call-ID of the dialog that the new INVITE shall replace (attended transfer).
+    /// Call-ID of the dialog that the new INVITE is to replace (attended transfer); `None` for a blind transfer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
-    /// Receiver of the REFER, which is asked to send the INVITE.
+    /// Receiver of the REFER, which is to send the INVITE.
     pub asked: Endpoint,
     /// Numbers of the parties of the REFER's call. The INVITE that the REFER causes names one of them as its caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parties: Vec<String>,
-    /// CSeq number of the REFER. A second REFER to the same target has another one.
+    /// CSeq number of the REFER. It distinguishes a second REFER to the same target.
     pub cseq: u32,
-    /// Time from which no INVITE belongs to the REFER any more, because a NOTIFY said that the transfer is over.
+    /// Capture time from which no INVITE belongs to the REFER any more, because a NOTIFY said that the transfer is
+    /// over; `None` before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_at: Option<Timestamp>,
-    /// Time of the first INVITE that the REFER caused. Only further INVITEs of the same burst belong to the REFER.
+    /// Capture time of the first INVITE that the REFER caused; `None` before. Only further INVITEs of the same burst
+    /// belong to the REFER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent_at: Option<Timestamp>,
     /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a separate, related call.
@@ -196,7 +199,7 @@ pub struct ReferRequest {
 pub enum Decision {
     /// Describes the leg. It is the first block of a spool file.
     Begin {
-        /// Version of the format: [`FORMAT`].
+        /// Version of the decisions' JSON form: [`FORMAT`].
         format: u32,
         /// Name of the leg: the name of its file without extension.
         leg: String,
@@ -212,7 +215,7 @@ pub enum Decision {
         /// Wall clock minus capture time when the call began, ns.
         #[serde(default, skip_serializing_if = "is_default")]
         wall_offset_ns: i64,
-        /// Rule by which the leg joined the conversation. `None` for the conversation's first leg.
+        /// Rule by which the leg joined the conversation; `None` for the conversation's first leg.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<CorrelationRule>,
     },
@@ -222,7 +225,7 @@ pub enum Decision {
     Conversation(Box<ConversationState>),
     /// A REFER was sent in the leg, or its state changed.
     Refer(Box<ReferRequest>),
-    /// The leg's conversation is related to another one. Only earlier versions wrote this decision.
+    /// The leg's conversation is related to another conversation. Only earlier versions wrote this decision.
     Relate {
         /// Id of the other conversation.
         conversation: String,
@@ -232,7 +235,7 @@ pub enum Decision {
     /// A new stream. Later decisions refer to it by the number `stream`. If the number is known, its stream continues as
     /// another source on the same flow.
     Stream {
-        /// Number of the stream in this leg, from 0.
+        /// Number of the stream in this leg, counted from 0.
         stream: u32,
         /// Endpoint of the sender.
         src: Endpoint,
@@ -245,16 +248,17 @@ pub enum Decision {
     },
     /// Facts about a stream that its packets do not show again, if they are not the usual ones.
     StreamOrigin {
-        /// Number of the stream.
+        /// Number of the stream in this leg.
         stream: u32,
         /// Side that sends the stream.
         sender: Side,
-        /// Whether the leg had announced source and destination when the stream began.
+        /// Whether the leg had announced the source, and whether it had announced the destination, when the stream
+        /// began.
         announced: [bool; 2],
     },
     /// A stream belongs to a further audio m-line of its side: it is heard together with the streams of the first one.
     FurtherLine {
-        /// Number of the stream.
+        /// Number of the stream in this leg.
         stream: u32,
         /// Number of the m-line among those that both sides use, 1 for the second one.
         #[serde(default = "second_line", skip_serializing_if = "is_second_line")]
@@ -262,7 +266,7 @@ pub enum Decision {
     },
     /// A payload type of a stream has this format from now on.
     Payload {
-        /// Number of the stream.
+        /// Number of the stream in this leg.
         stream: u32,
         /// Payload type, 0 to 127.
         pt: PayloadType,
@@ -271,19 +275,19 @@ pub enum Decision {
     },
     /// A stream is encrypted with these keys from now on.
     Srtp {
-        /// Number of the stream.
+        /// Number of the stream in this leg.
         stream: u32,
         /// Crypto suite and keys.
         context: SrtpContext,
     },
     /// A stream is not encrypted from now on.
     Plain {
-        /// Number of the stream.
+        /// Number of the stream in this leg.
         stream: u32,
     },
     /// A stream is encrypted, and its keys are not known.
     Encrypted {
-        /// Number of the stream.
+        /// Number of the stream in this leg.
         stream: u32,
         /// Reason why the keys are not known.
         why: MissingKeyReason,
@@ -308,11 +312,11 @@ pub enum Decision {
     Start,
     /// The recording ends at this time.
     End {
-        /// Cause of the end of the leg.
+        /// Cause of the leg's end, e.g. a BYE.
         ended_by: EndedBy,
-        /// The engine's media statistics of the caller.
+        /// The engine's media statistics of the caller's side.
         caller: SideRecord,
-        /// The engine's media statistics of the callee.
+        /// The engine's media statistics of the callee's side.
         callee: SideRecord,
     },
 }
@@ -333,7 +337,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// A decision with the time from which it holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimedDecision {
-    /// Capture time, ns since the Unix epoch.
+    /// Capture time from which the decision holds, ns since the Unix epoch.
     pub at_ns: i64,
     /// The decision.
     #[serde(flatten)]

@@ -11,7 +11,7 @@ use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Stored RTP packets that belong to no known leg yet.
+/// RTP packets that belong to no known leg yet, stored for a few seconds.
 #[derive(Debug)]
 pub(crate) struct EarlyMedia {
     bytes: VecDeque<u8>,
@@ -21,8 +21,8 @@ pub(crate) struct EarlyMedia {
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
-    /// Number of packets that were removed early, or not stored, for lack of space, although a call could have needed
-    /// them.
+    /// Number of packets that a call could have needed but that were removed early, or not stored, because there was no
+    /// space.
     dropped: u64,
 }
 
@@ -85,8 +85,8 @@ impl EarlyMedia {
         self.buckets[self.bucket(endpoint)] > 0
     }
 
-    /// Calls `wants` with each stored packet that comes from or goes to one of `endpoints`, oldest first. Removes the
-    /// packets for which `wants` returns true.
+    /// Calls the function `wants` with each stored packet that comes from or goes to one of `endpoints`, oldest first.
+    /// Removes the packets for which `wants` returns true.
     pub(crate) fn take_matching(
         &mut self,
         endpoints: &[Endpoint],
@@ -118,7 +118,8 @@ impl EarlyMedia {
         }
     }
 
-    /// Returns whether at least `count` stored packets have a flow (source, destination) for which `fits` returns true.
+    /// Returns whether at least `count` stored packets have a source and a destination for which the function `fits`
+    /// returns true.
     pub(crate) fn has_flow(&self, count: usize, fits: &dyn Fn(Endpoint, Endpoint) -> bool) -> bool {
         self.headers.iter().filter(|h| !h.taken && fits(h.src, h.dst)).take(count).count() == count
     }
@@ -164,7 +165,7 @@ impl EarlyMedia {
 const BUCKETS: usize = 16_384;
 /// Maximum number of stored packets: 8 MiB of G.711. It limits the time of a search, which examines each packet.
 const MAX_PACKETS: usize = 50_000;
-/// Largest packet that is stored, in bytes. Voice packets are smaller: 120 ms of L16 at 8 kHz are 1,932 bytes.
+/// Maximum size of a packet that is stored, bytes. Voice packets are smaller: 120 ms of L16 at 8 kHz are 1,932 bytes.
 const MAX_PACKET_BYTES: usize = 2_048;
 
 #[cfg(test)]

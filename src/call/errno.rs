@@ -3,17 +3,17 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Number of an operating system error. Its JSON form is the symbol, e.g. `EMFILE`.
+/// Number of an operating system error (errno). Its JSON form is the symbol, e.g. `EMFILE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OsErrno(pub i32);
 
 impl OsErrno {
-    /// Returns the symbol of errno(3), or `None` for a number that is not in the table.
+    /// Returns the symbol that errno(3) has for the number; `None` if the table below lacks the number.
     pub fn symbol(self) -> Option<&'static str> {
         SYMBOLS.iter().find(|(number, _)| *number == self.0).map(|(_, symbol)| *symbol)
     }
 
-    /// Returns true if the error means that the disk has no room or accepts no writes.
+    /// Returns whether the error means that the disk has no room or accepts no writes.
     pub const fn is_disk_full(self) -> bool {
         matches!(self.0, ENOSPC | EDQUOT | EROFS)
     }
@@ -48,17 +48,17 @@ impl Serialize for OsErrno {
 impl<'de> Deserialize<'de> for OsErrno {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // A record of another version may name an error that is not in the table.
+        // A record of another version can name an error that the table lacks.
         Ok(text.parse().unwrap_or(Self(0)))
     }
 }
 
-// The numbers are those of Linux on all architectures that callspan runs on (asm-generic/errno-base.h and errno.h).
+// Error numbers of Linux on all architectures that callspan runs on (asm-generic/errno-base.h and errno.h).
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 const EDQUOT: i32 = 122;
 
-/// Number and symbol of the errors that file operations return (open(2), write(2), fsync(2), rename(2)).
+/// Numbers and symbols of the errors that file operations return (open(2), write(2), fsync(2), rename(2)).
 const SYMBOLS: [(i32, &str); 24] = [
     (1, "EPERM"),
     (2, "ENOENT"),

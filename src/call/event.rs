@@ -6,17 +6,17 @@ use crate::call::topology::MachinePair;
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
-/// Id of a leg, unique within one run of the engine.
+/// Id of a leg, unique within one run of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LegId(pub u64);
 
 /// How much of a packet may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptBytes {
-    /// The whole packet.
+    /// The whole packet may be stored.
     Whole,
-    /// The first bytes of the UDP payload, i.e. the RTP header. The rest is secret (a DTMF digit or a paused
-    /// recording). The original length of the payload is stored, too.
+    /// Only the first bytes of the UDP payload may be stored, i.e. the RTP header; the number of these bytes. The rest
+    /// is secret (a DTMF digit or a paused recording). The original length of the payload is stored, too.
     Header(u16),
 }
 
@@ -29,7 +29,7 @@ pub trait LegSink {
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
     /// Stores a decision about a leg that applies from the time `at` on.
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision);
-    /// Closes the file of a leg.
+    /// Closes the file of a leg, because nothing will be added any more.
     fn close(&mut self, leg: LegId);
     /// Deletes the file of a leg, and forgets the leg.
     fn discard(&mut self, leg: LegId, reason: DiscardReason);
@@ -46,7 +46,7 @@ pub enum DiscardReason {
     Evicted,
 }
 
-/// Time for which RTP is buffered before its call is known. Therefore packets in a spool file are out of order by at
+/// Time for which RTP is buffered while its call is unknown. Therefore packets in a spool file are out of order by at
 /// most this time.
 pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -62,44 +62,44 @@ pub enum CallEvent {
     Changed(Box<LiveCall>),
     /// Further segments of a live call are complete and can be rendered.
     SegmentsDue(Box<DueSegments>),
-    /// A rule now excludes a live call whose segments were announced before: they must be deleted. Contains the call's
-    /// id.
+    /// A rule now excludes a live call whose segments were announced before. The segments must be deleted. Contains the
+    /// call's id.
     Withdrawn(String),
     /// A live call was merged into another call, and its id is no longer used. Contains that id.
     Absorbed(String),
     /// A call ended. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
-    /// Calls showed that two hosts are, or are not, one machine. Contains all pairs that are known now.
+    /// Calls showed that two hosts are, or are not, one machine. Contains all pairs that count as one machine now.
     Learnt(Vec<MachinePair>),
 }
 
 /// Whether the `[[rules]]` allow to register a call in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationPolicy {
-    /// The rules allow it; the `[pyrus]` section decides.
+    /// The rules allow the registration; then the section `[pyrus]` decides.
     #[default]
     Allowed,
     /// A rule forbids the registration.
     Forbidden,
 }
 
-/// A call that is not over.
+/// A call in progress, for the event that it has changed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LiveCall {
-    /// Present state of the call record.
+    /// The call record as of now.
     pub record: CallRecord,
-    /// Whether the call may be registered in Pyrus.
+    /// Whether the `[[rules]]` allow to register the call in Pyrus.
     pub registration: RegistrationPolicy,
 }
 
-/// A live call of which segments are complete.
+/// A live call with complete segments, which can be rendered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueSegments {
-    /// Present state of the call record.
+    /// The call record as of now.
     pub record: CallRecord,
-    /// Legs as in [`EndedCall::legs`]. Some of their files may still grow.
+    /// Legs with a spool file, as in [`EndedCall::legs`]. Some of the files may still grow.
     pub legs: Vec<EndedLeg>,
-    /// Whether the call may be registered in Pyrus.
+    /// Whether the `[[rules]]` allow to register the call in Pyrus.
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns.
     pub wall_offset_ns: i64,
@@ -115,7 +115,7 @@ pub struct EndedCall {
     pub record: CallRecord,
     /// Legs that have a spool file. The leg whose sound the recording uses comes first.
     pub legs: Vec<EndedLeg>,
-    /// Whether the call may be registered in Pyrus.
+    /// Whether the `[[rules]]` allow to register the call in Pyrus.
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns. The record has wall-clock times, the spool has capture
     /// times.
@@ -123,7 +123,7 @@ pub struct EndedCall {
 }
 
 impl EndedCall {
-    /// Returns whether people talked, or a leg has a spool file.
+    /// Returns whether people talked in the call, or a leg has a spool file.
     pub(crate) fn has_sound(&self) -> bool {
         !self.legs.is_empty() || self.record.answered_at.is_some()
     }
@@ -132,12 +132,12 @@ impl EndedCall {
 /// A leg with a spool file that can be rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedLeg {
-    /// Id by which the spool knows the leg.
+    /// Id of the leg, by which the spool of this process finds it.
     pub leg: LegId,
     /// Name of the leg's spool file without extension.
     pub name: String,
     /// Index of the leg in `record.legs`.
     pub index: usize,
-    /// Whether the leg's caller is the caller of the call. If not, left and right are swapped.
+    /// Whether the leg's caller is also the caller of the whole call. If not, the channels left and right are swapped.
     pub same_sides: bool,
 }

@@ -1,5 +1,5 @@
-//! Keys of legs and calls in the [call table](super::call_table). A key is never used again: the key of a removed leg
-//! or call finds nothing.
+//! Keys of legs and calls in the [call table](super::call_table). A key is never used again: after the removal of a leg
+//! or call, its key finds nothing.
 
 use slotmap::new_key_type;
 

@@ -20,44 +20,44 @@ use crate::time::Timestamp;
 /// A leg: a dialog at one hop, and its media.
 #[derive(Debug)]
 pub(crate) struct Leg {
-    /// Id by which the spool knows the leg.
+    /// Id of the leg, by which the spool of this process finds it.
     pub(crate) id: LegId,
     /// Name of the leg's spool file without extension.
     pub(crate) name: String,
-    /// Entries of the leg in the call table.
+    /// Entries of the leg in the indexes of the call table.
     pub(crate) links: LegLinks,
-    /// State of the leg's signalling.
+    /// State of the leg's SIP dialog.
     pub(crate) dialog: Dialog,
     /// Numbers and names of the leg's parties, from its own messages.
     pub(crate) parties: LegParties,
-    /// Headers in the leg's first message by which other legs of the call are found.
+    /// Headers in the leg's first message by which other legs of the same call are found.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// Media of the leg.
+    /// RTP streams of the leg, and the times of their packets.
     pub(crate) media: LegMedia,
-    /// State of the leg's spool file.
+    /// Whether the leg's spool file is open.
     pub(crate) spool: LegSpoolState,
-    /// Pauses of the leg's recording.
+    /// Pauses of the leg's recording, and their detection by key presses.
     pub(crate) pause: LegPause,
-    /// How the leg joined its call.
+    /// Rule by which the leg joined its call, and its confirmation.
     pub(crate) join: LegJoin,
-    /// Time of the first message.
+    /// Capture time of the first message.
     pub(crate) created_at: Timestamp,
     state: LegState,
 }
 
-/// A leg whose call is not known yet.
+/// A leg for which correlation has not found a call yet.
 #[derive(Clone, Debug)]
 pub(crate) struct LegDraft {
-    /// State of the leg's signalling.
+    /// State of the leg's SIP dialog.
     pub(crate) dialog: Dialog,
     /// Numbers and names of the leg's parties.
     pub(crate) parties: LegParties,
-    /// Headers in the leg's first message by which other legs of the call are found.
+    /// Headers in the leg's first message by which other legs of the same call are found.
     pub(crate) correlation_keys: CorrelationKeys,
     /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine
     /// ([`LegLinks::machines`]).
     pub(crate) machine_hop: (Endpoint, Endpoint),
-    /// Time of the first message.
+    /// Capture time of the first message.
     pub(crate) at: Timestamp,
 }
 
@@ -92,7 +92,7 @@ fn signature<'a>(
 enum LegState {
     /// The leg accepts messages and media.
     Open,
-    /// The leg is contested: since this time, another answered call has media at a media address of this leg.
+    /// The leg is contested: since this capture time, another answered call has media at a media address of this leg.
     Contested { since: Timestamp },
     /// The leg is over and accepts no late packets.
     Closed,
@@ -105,12 +105,12 @@ pub(crate) enum LegSpoolState {
     Shut,
     /// The file is open, and packets are added.
     Open {
-        /// Time of the decision `Start`, if it was written to the file.
+        /// Time of the decision `Start` if the file contains it; `None` before the recording begins.
         started_at: Option<Timestamp>,
     },
     /// The file was closed or discarded.
     Closed {
-        /// Time of the decision `Start`, if it was written to the file.
+        /// Time of the decision `Start` if the file contains it; `None` if the recording did not begin.
         started_at: Option<Timestamp>,
     },
 }
@@ -121,7 +121,7 @@ impl LegSpoolState {
         matches!(self, Self::Open { .. })
     }
 
-    /// Returns the time of the decision `Start`, if it was written to the file.
+    /// Returns the time of the decision `Start` if the file contains it.
     pub(crate) const fn started_at(self) -> Option<Timestamp> {
         match self {
             Self::Shut => None,
@@ -137,21 +137,21 @@ impl LegSpoolState {
     }
 }
 
-/// The pauses of the recording of a leg.
+/// The pauses of a leg's recording.
 #[derive(Debug, Default)]
 pub(crate) struct LegPause {
     /// Finds the DTMF sequences of both sides that pause or resume the recording.
     pub(crate) keypad: DtmfDetector,
-    /// Whether the recording was ever paused. If so, each packet is compared with the pauses.
+    /// Whether the recording was ever paused. Only then packets are compared with the pauses.
     pub(crate) is_known: bool,
 }
 
-/// What the timer of a leg must do.
+/// The action that a leg's timer has to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
-    /// Check the leg again at this time.
+    /// Check the leg again at this capture time.
     Later(Timestamp),
-    /// End the leg: it ended at this time, for this cause.
+    /// End the leg as of this capture time, for this cause.
     End(Timestamp, EndedBy),
     /// Close the leg: it is over, and no late packets are expected.
     Close,
@@ -177,7 +177,7 @@ impl Leg {
         }
     }
 
-    /// Returns this leg in the form of a leg whose call is not known yet, without its media.
+    /// Returns this leg as a draft, i.e. as a leg whose call is unknown, without its media.
     pub(crate) fn draft(&self) -> LegDraft {
         LegDraft {
             dialog: self.dialog.clone(),
@@ -198,7 +198,7 @@ impl Leg {
         (self.dialog.caller_addr, self.dialog.callee_addr)
     }
 
-    /// Returns the call of the leg.
+    /// Returns the key of the leg's call.
     pub(crate) const fn call(&self) -> CallKey {
         self.links.call()
     }
@@ -208,7 +208,7 @@ impl Leg {
         self.links.machines()
     }
 
-    /// Returns the receiving endpoints that the leg announced.
+    /// Returns the endpoints at which the leg announced to receive media.
     pub(crate) fn announced(&self) -> &[Endpoint] {
         self.links.announced()
     }
@@ -235,7 +235,7 @@ impl Leg {
         (a.same_host(x) && b.same_host(y)) || (a.same_host(y) && b.same_host(x))
     }
 
-    /// Returns what the leg's timer must do at the time `now`.
+    /// Returns the action that the leg's timer has to take at the time `now`.
     pub(crate) fn due(&self, now: Timestamp, config: &Config) -> LegDue {
         match self.dialog.state() {
             DialogState::Ended { at, .. } => self.due_when_ended(now, at),
@@ -263,7 +263,8 @@ impl Leg {
             });
         }
         let patience = match dialog.is_tried() {
-            // Both sides sent media, but the capture shows neither answer nor end: the media timeout decides.
+            // Both sides sent media, but neither answer nor end was captured. So the media timeout decides when the leg
+            // ends.
             _ if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
             true => RING_TIMEOUT,
             false => UNSEEN_RESPONSES_TIMEOUT,
@@ -316,7 +317,7 @@ impl Leg {
         is_over.then_some(since)
     }
 
-    /// Returns the endpoint from which a side sends its SIP.
+    /// Returns the endpoint from which a side sends its SIP messages.
     pub(crate) const fn signaller(&self, side: Side) -> Endpoint {
         match side {
             Side::Caller => self.dialog.caller_addr,
@@ -332,7 +333,7 @@ impl Leg {
         }
     }
 
-    /// Returns how reliable a media address is that a side announced.
+    /// Returns how reliably a media address that a side announced identifies that side.
     pub(crate) fn address_trust(&self, announced: Endpoint, side: Side) -> AddressTrust {
         AddressTrust::of(announced, side, self.signaller(side), self.media.streams())
     }
@@ -355,12 +356,12 @@ impl Leg {
         claims.iter().filter(is_translated).map(key).collect()
     }
 
-    /// Returns whether media was seen at an endpoint that was announced for `side`.
+    /// Returns whether media was captured at an endpoint that was announced for `side`.
     pub(crate) fn is_heard_as_announced(&self, side: Side) -> bool {
         self.media.streams().iter().any(|stream| stream.end_of(side).was_announced)
     }
 
-    /// Returns the side that sends its SIP from the host of an endpoint, if only one does.
+    /// Returns the side that sends its SIP from the host of an endpoint; `None` if neither does, or both do.
     pub(crate) fn side_of_host(&self, endpoint: Endpoint) -> Option<Side> {
         let signals = |side: &Side| self.signaller(*side).same_host(endpoint);
         let mut sides = [Side::Caller, Side::Callee].into_iter().filter(signals);
@@ -376,7 +377,7 @@ impl Leg {
             && known.all(|s| s.src != src)
     }
 
-    /// Returns whether the leg was not over at this time, by the messages captured so far.
+    /// Returns whether the leg was not over at this time, according to the messages captured so far.
     pub(crate) fn lived_at(&self, at: Timestamp) -> bool {
         self.dialog.ended().is_none_or(|(ended, _)| ended > at)
     }
@@ -387,12 +388,12 @@ impl Leg {
         self.dialog.answered.is_some() && self.dialog.ended().is_some_and(|(ended, _)| ended + CLOCK_SKEW < at)
     }
 
-    /// Returns whether the leg had been answered at this time, by the messages captured so far.
+    /// Returns whether the leg had been answered at this time, according to the messages captured so far.
     pub(crate) fn answered_by(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
     }
 
-    /// Returns whether the leg is a recorder's own session, which carries the sound of another leg.
+    /// Returns whether the leg is a recording session (SIPREC), which carries the sound of another leg.
     pub(crate) const fn is_recording_session(&self) -> bool {
         self.correlation_keys.recorded_parties.is_some()
     }
@@ -407,7 +408,7 @@ impl Leg {
         self.dialog.call_id() == other.dialog.call_id() && self.dialog.caller_tag() == other.dialog.caller_tag()
     }
 
-    /// Returns whether the caller dialled a feature code of the PBX (`*` or `#` first).
+    /// Returns whether the caller dialled a feature code of the PBX, i.e. a number that begins with `*` or `#`.
     pub(crate) fn dials_code(&self) -> bool {
         self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))
     }
@@ -438,12 +439,12 @@ impl Leg {
         }
     }
 
-    /// Returns whether the leg has a media packet.
+    /// Returns whether a media packet of the leg was captured.
     pub(crate) const fn has_media(&self) -> bool {
         self.media.first_at().is_some()
     }
 
-    /// Returns whether the leg has media of both sides.
+    /// Returns whether media of both sides was captured.
     pub(crate) fn has_both_sides(&self) -> bool {
         [Side::Caller, Side::Callee].iter().all(|side| self.media.streams().iter().any(|stream| stream.side == *side))
     }
@@ -470,7 +471,7 @@ impl Leg {
         }
     }
 
-    /// Returns the record of the leg, without the roles of its ends.
+    /// Returns the record of the leg without the roles of its ends, for which all legs of the call are needed.
     pub(crate) fn record(&self) -> LegRecord {
         let dialog = &self.dialog;
         LegRecord {
@@ -499,12 +500,12 @@ fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> LegDue) -> LegD
     if now >= at { due() } else { LegDue::Later(at) }
 }
 
-/// Time of timers B, F and H of RFC 3261 (64 x T1), by which retransmissions have ended.
+/// Duration of the timers B, F and H of RFC 3261 (64 x T1). After it, no retransmission arrives.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
 /// Time after which a leg ends if no response to its INVITE was captured. The mirror may show one direction only; Timer
 /// C of a proxy is more than three minutes (RFC 3261 section 16.6).
 const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
-/// Longest time between a provisional and a final response. No caller waits longer than an hour.
+/// Maximum time between a provisional and a final response. No caller waits longer than an hour.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Time after its end for which a leg accepts late packets: the 200 to the BYE, reordered frames, RTP in transit.
 pub(crate) const LATE_PACKET_TIME: Duration = Duration::from_secs(2);

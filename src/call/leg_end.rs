@@ -8,12 +8,12 @@ use crate::call::record::Side;
 use crate::call::roles::{PartyEnd, party_end, party_number};
 use crate::net::Endpoint;
 
-/// One end of a leg in the call record.
+/// One end of a leg, as the call record shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegEnd {
-    /// Role of the host.
+    /// Role of the host at this end.
     pub role: LegEndRole,
-    /// Number of the party. A PBX has none.
+    /// Telephone number of the party; `None` for a PBX or an unknown number.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub number: Option<String>,
 }
@@ -44,11 +44,12 @@ pub(super) fn leg_ends(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> [LegEnd; 
         if side == party {
             return party_at(host, party_number(leg, legs, plan), plan);
         }
-        // The PBX called the party at the far end of a leg to the callee.
+        // A PBX called the party at the far end of a leg that leads to the callee.
         if party == Side::Callee || passes_calls_on(host, legs) || plan.is_pbx(host) {
             return LegEnd { role: LegEndRole::Pbx, number: None };
         }
-        // The only leg: its far end can be a PBX or a telephone. A number that is no extension says nothing about it.
+        // The call has only this leg, so its far end can be a PBX or a telephone. A number that is no extension does
+        // not decide it.
         let number = leg.parties.to.as_deref();
         let role = if is_extension(number, plan) { LegEndRole::Extension } else { LegEndRole::Unknown };
         LegEnd { role, number: number.map(str::to_owned) }
@@ -64,7 +65,7 @@ fn party_at(host: Endpoint, number: Option<&str>, plan: &NumberPlan) -> LegEnd {
     LegEnd { role, number: number.map(str::to_owned) }
 }
 
-/// Returns whether a host received a leg of the call and sent another one.
+/// Returns whether a host received a leg of the call and sent another leg.
 fn passes_calls_on(host: Endpoint, legs: &[&Leg]) -> bool {
     let gets = |leg: &&Leg| leg.machines().1.same_host(host);
     let sends = |leg: &&Leg| leg.machines().0.same_host(host);

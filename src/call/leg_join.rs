@@ -1,9 +1,9 @@
-//! How a leg joined its call: the rule that joined it, and whether other evidence confirms it.
+//! The way in which a leg joined its call: the rule that joined it, and whether other evidence confirms it.
 
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 
-/// How a leg joined its call.
+/// The rule by which a leg joined its call, and the confirmation of this join.
 #[derive(Debug, Default)]
 pub(crate) struct LegJoin {
     by: Option<CorrelationRule>,
@@ -29,7 +29,7 @@ impl LegJoin {
         self.by == Some(CorrelationRule::AgreeingNumbers) && self.confirmed_by.is_none()
     }
 
-    /// Returns the rule that has confirmed the join.
+    /// Returns the rule that has confirmed the join; `None` if none has.
     pub(crate) const fn confirmed_by(&self) -> Option<CorrelationRule> {
         self.confirmed_by
     }
@@ -49,7 +49,7 @@ impl LegJoin {
         self.confirmed_by = Some(by);
     }
 
-    /// Returns the other calls to which the leg could belong (alternatives).
+    /// Returns the keys of the alternatives, i.e. of the other calls to which the leg could belong.
     pub(crate) fn alternatives(&self) -> &[CallKey] {
         &self.alternatives
     }
@@ -59,22 +59,22 @@ impl LegJoin {
         !self.alternatives.is_empty()
     }
 
-    /// Sets the other calls to which the leg could belong (alternatives).
+    /// Sets the alternatives, i.e. the other calls to which the leg could belong.
     pub(crate) fn set_alternatives(&mut self, alternatives: Vec<CallKey>) {
         self.alternatives = alternatives;
     }
 
-    /// Removes the alternatives: the leg belongs to its present call.
+    /// Removes the alternatives, because the leg certainly belongs to its current call.
     pub(crate) fn resolve(&mut self) {
         self.alternatives.clear();
     }
 
-    /// Returns whether a review after the leg's answer was scheduled.
+    /// Returns whether a review of the join after the leg's answer was scheduled.
     pub(crate) const fn is_reviewed(&self) -> bool {
         self.is_reviewed
     }
 
-    /// Sets whether a review after the leg's answer was scheduled.
+    /// Sets whether a review of the join after the leg's answer was scheduled.
     pub(crate) const fn set_reviewed(&mut self, is_reviewed: bool) {
         self.is_reviewed = is_reviewed;
     }

@@ -5,7 +5,7 @@ use crate::call::streams::{RtpStream, StreamCopies};
 use crate::net::{Endpoint, Ssrc};
 use crate::time::Timestamp;
 
-/// The media of a leg.
+/// The media of a leg: its RTP streams, with times and codecs.
 #[derive(Debug, Default)]
 pub(crate) struct LegMedia {
     streams: Vec<RtpStream>,
@@ -23,7 +23,7 @@ impl LegMedia {
         &self.streams
     }
 
-    /// Returns the streams of both sides, to be changed.
+    /// Returns the streams of both sides for changes, oldest first.
     pub(crate) fn streams_mut(&mut self) -> &mut [RtpStream] {
         &mut self.streams
     }
@@ -34,29 +34,29 @@ impl LegMedia {
         self.streams.len() - 1
     }
 
-    /// Returns the capture time of the first packet.
+    /// Returns the capture time of the first packet; `None` before it.
     pub(crate) const fn first_at(&self) -> Option<Timestamp> {
         self.first_at
     }
 
-    /// Returns the capture time of the newest packet.
+    /// Returns the capture time of the newest packet; `None` before the first.
     pub(crate) const fn last_at(&self) -> Option<Timestamp> {
         self.last_at
     }
 
-    /// Sets the time of the newest packet, as an earlier process knew it.
+    /// Sets the capture time of the newest packet, as an earlier process stored it.
     pub(crate) const fn restore_last_at(&mut self, at: Option<Timestamp>) {
         self.last_at = at;
     }
 
-    /// Records the time of a packet. Returns whether it is earlier than all packets before.
+    /// Records the capture time of a packet. Returns whether it is earlier than all packets before.
     #[inline]
     pub(crate) fn note_packet(&mut self, at: Timestamp) -> bool {
         self.last_at = Some(self.last_at.map_or(at, |last| last.max(at)));
         self.first_at.is_none_or(|first| at < first)
     }
 
-    /// Moves the time of the first packet back to `at`.
+    /// Moves the capture time of the first packet back to `at`.
     pub(crate) fn note_first(&mut self, at: Timestamp) {
         self.first_at = Some(self.first_at.map_or(at, |first| first.min(at)));
     }
@@ -66,8 +66,8 @@ impl LegMedia {
         self.refused_packets
     }
 
-    /// Continues the stream of a flow that rests longest as the stream of another source. Returns its index, or `None` if no
-    /// stream rests.
+    /// Takes the stream of a flow that has rested longest, and continues it as the stream of another source. Returns
+    /// its index; `None` if no stream rests.
     pub(crate) fn continue_resting(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -82,13 +82,13 @@ impl LegMedia {
         Some(index)
     }
 
-    /// Counts a packet of a stream that is refused.
+    /// Counts a packet that is not stored, because its stream was refused.
     pub(crate) const fn refuse_packet(&mut self) {
         self.refused_packets += 1;
     }
 
-    /// Records the codec of a stream as the last one of its side. Returns the side, the earlier codec and the new one,
-    /// if they differ.
+    /// Records the codec of a stream as the last codec of its side. If the side used another codec before, returns the
+    /// side, the earlier codec and the new one.
     pub(crate) fn note_codec(&mut self, stream: usize) -> Option<(Side, Option<String>, String)> {
         let stream = self.streams.get(stream)?;
         let known = &mut self.last_codecs[stream.side.channel()];
@@ -102,12 +102,12 @@ impl LegMedia {
         self.watched_state.replace(state) != Some(state)
     }
 
-    /// Records that a watch on the voices was due while the packets were not there.
+    /// Records that a watch on the voices should have begun at this time, while no packets could be compared.
     pub(crate) fn miss_watch(&mut self, at: Timestamp) {
         self.missed_watch_at = self.missed_watch_at.max(Some(at));
     }
 
-    /// Returns and forgets the time of the newest watch that was due while the packets were not there.
+    /// Returns and forgets the time at which the newest watch should have begun while no packets could be compared.
     pub(crate) const fn take_missed_watch(&mut self) -> Option<Timestamp> {
         self.missed_watch_at.take()
     }

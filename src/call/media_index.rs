@@ -19,7 +19,7 @@ use crate::net::Endpoint;
 /// A leg that announced a media address in its SDP, and the side of the leg that receives there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MediaReceiver {
-    /// Key of the leg.
+    /// Key of the leg in the call table.
     pub(crate) slot: LegKey,
     /// Side that receives media at the address.
     pub(crate) side: Side,
@@ -28,7 +28,7 @@ pub(crate) struct MediaReceiver {
 /// The leg and stream to which the packets of a flow belong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowRoute {
-    /// Key of the leg that gets the packets.
+    /// Key of the leg in the call table.
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the packets.
     pub(crate) sender: Side,
@@ -36,14 +36,14 @@ pub(crate) struct FlowRoute {
     pub(crate) stream: usize,
 }
 
-/// Media addresses of all live legs. The receivers at one address are sorted by the time of their announcement, newest
-/// last. Both sides of a leg can announce the same address, e.g. a multicast group.
+/// Index of the media addresses of all live legs. The receivers at one address are sorted by the time of their
+/// announcement, newest last. Both sides of a leg can announce the same address, e.g. a multicast group.
 #[derive(Debug, Default)]
 pub(crate) struct MediaIndex {
     announced: ReceiverMap,
     presumed: ReceiverMap,
-    /// Receivers behind a NAT whose media host is not known. The key is the host of the other party with the port of
-    /// the receiver.
+    /// Receivers behind a NAT whose media host is unknown. The key is the host of the other party with the port of the
+    /// receiver.
     unplaced: ReceiverMap,
 }
 
@@ -54,22 +54,22 @@ pub(crate) struct ReceiverMap {
 }
 
 impl MediaIndex {
-    /// Returns the announced addresses.
+    /// Returns the receivers by announced address.
     pub(crate) const fn announced(&self) -> &ReceiverMap {
         &self.announced
     }
 
-    /// Returns the announced addresses, to be changed.
+    /// Returns the receivers by announced address, for changes.
     pub(crate) const fn announced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.announced
     }
 
-    /// Returns the presumed addresses (SIP host with the announced port).
+    /// Returns the receivers by presumed address (SIP host with the announced port).
     pub(crate) const fn presumed(&self) -> &ReceiverMap {
         &self.presumed
     }
 
-    /// Returns the presumed addresses, to be changed.
+    /// Returns the receivers by presumed address, for changes.
     pub(crate) const fn presumed_mut(&mut self) -> &mut ReceiverMap {
         &mut self.presumed
     }
@@ -80,18 +80,17 @@ impl MediaIndex {
         maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
     }
 
-    /// Returns the receivers whose media host is not known, by the host of the other party with the port of the
-    /// receiver.
+    /// Returns the receivers with an unknown media host, by the host of the other party with the port of the receiver.
     pub(crate) const fn unplaced(&self) -> &ReceiverMap {
         &self.unplaced
     }
 
-    /// Returns the receivers whose media host is not known, to be changed.
+    /// Returns the receivers with an unknown media host, for changes.
     pub(crate) const fn unplaced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.unplaced
     }
 
-    /// Returns the number of addresses.
+    /// Returns the number of different addresses.
     pub(crate) fn len(&self) -> usize {
         self.announced.by_endpoint.len() + self.presumed.by_endpoint.len() + self.unplaced.by_endpoint.len()
     }
@@ -100,7 +99,7 @@ impl MediaIndex {
 impl ReceiverMap {
     /// Records that a side of a leg receives media at an address.
     ///
-    /// At the bound, the oldest announcement is removed: it most likely belongs to a call whose end was not seen.
+    /// At the bound, the oldest announcement is removed. It most likely belongs to a call whose end was not captured.
     pub(crate) fn add(&mut self, endpoint: Endpoint, receiver: MediaReceiver) {
         let receivers = self.by_endpoint.entry(endpoint).or_default();
         receivers.retain(|r| *r != receiver);
@@ -126,15 +125,14 @@ impl ReceiverMap {
     }
 }
 
-/// How reliably an announced address identifies the party that announced it.
+/// How reliably a media address identifies the party that announced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressTrust {
     /// The leg has sent RTP from the address or received RTP at it.
     Confirmed,
-    /// No RTP was seen yet, and no evidence contradicts the address.
+    /// No RTP was captured at the address yet, and nothing contradicts the address.
     Plausible,
-    /// The address identifies no party: it is private in a network behind a NAT, RTP uses another host, or it is a
-    /// multicast address.
+    /// The address identifies no party: it is private behind a NAT, or multicast, or RTP uses another host.
     Unconfirmed,
 }
 
@@ -160,7 +158,7 @@ pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
-            // The addresses 100.64.0.0/10 are used by the NATs of carriers.
+            // Carriers use the addresses 100.64.0.0/10 for their NATs (RFC 6598).
             v4.is_private() || v4.is_link_local() || v4.is_loopback() || (a == 100 && b & 0xc0 == 64)
         }
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),

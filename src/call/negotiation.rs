@@ -14,18 +14,18 @@ use crate::codec;
 use crate::net::{Endpoint, PayloadType};
 use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 
-/// The audio part of a session description that one side sent.
+/// The audio part of a session description, as one side sent it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AudioDescription {
-    /// Endpoints at which the side receives audio, in the order of the m-lines. Refused m-lines are left out.
+    /// Endpoints at which the side receives audio, in the order of the m-lines. Refused m-lines have none.
     pub(crate) receivers: Vec<Endpoint>,
-    /// Ports of the audio m-lines. They are known even if the address is a host name.
+    /// Ports of the audio m-lines. They are needed if the address is a host name.
     ports: Vec<u16>,
     /// Announced payload types, with their formats.
     pub(crate) formats: Vec<(PayloadType, PayloadFormat)>,
     /// The audio m-lines that are not refused.
     lines: Vec<AudioLine>,
-    /// Whether the description contains T.38 fax, i.e. an image m-line that is not refused.
+    /// Whether the description accepts T.38 fax, i.e. has an image m-line that is not refused.
     pub(crate) fax: bool,
 }
 
@@ -35,10 +35,10 @@ pub struct AudioDescription {
 struct AudioLine {
     /// Index of the m-line among all m-lines of the description, counted from 0.
     place: usize,
-    /// UDP port at which the side receives.
+    /// UDP port at which the side receives RTP.
     port: u16,
     direction: MediaDirection,
-    /// Payload types of this m-line, with their formats. Another m-line may give them other meanings.
+    /// Payload types of this m-line with their formats. Another m-line may give the same payload types other meanings.
     formats: Vec<(PayloadType, PayloadFormat)>,
     /// SRTP keys of the packets that the side sends, by crypto tag, in order of preference (SDES, RFC 4568).
     crypto: Vec<(u32, SrtpContext)>,
@@ -54,7 +54,7 @@ enum MediaProtection {
     SavpWithoutKeys,
 }
 
-/// How the recording uses a stream, by the audio m-line that carries it.
+/// The use of a stream for the recording, which depends on the audio m-line that carries the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudioLineUse {
     /// The stream is the voice of the side that sends it.
@@ -65,12 +65,12 @@ pub(crate) enum AudioLineUse {
     OtherParty,
     /// The stream is on a further m-line that both sides use, or on a third m-line.
     Further {
-        /// Number of the m-line among those that both sides use, 1 for the second one.
+        /// Number of the m-line among those that both sides use; 1 is the second m-line.
         line: u8,
     },
 }
 
-/// How the audio that a side sends is encrypted.
+/// The encryption of the audio that a side sends.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StreamSecurity {
     /// The audio is not encrypted.
@@ -158,7 +158,7 @@ impl AudioDescription {
         self.lines.push(AudioLine { place, port, direction, formats, crypto, protection });
     }
 
-    /// Returns the first m-line that neither side refuses. Without such an m-line, returns the first m-line.
+    /// Returns the first m-line that neither this side nor `other` refuses. If there is none, returns the first m-line.
     fn line(&self, other: Option<&Self>) -> Option<&AudioLine> {
         let is_common = |line: &&AudioLine| other.is_some_and(|o| o.lines.iter().any(|l| l.place == line.place));
         self.lines.iter().find(is_common).or(self.lines.first())
@@ -180,32 +180,32 @@ pub(crate) struct Negotiation {
     generation: u32,
 }
 
-/// An offer in an in-dialog request that was not accepted yet.
+/// An offer in an in-dialog request that the other side has not accepted yet.
 #[derive(Clone, Debug)]
 struct PendingOffer {
     cseq: u32,
     before: [Option<AudioDescription>; 2],
-    /// The offer, until its answer puts it in force; then `None`.
+    /// The offer until its answer puts it in force; `None` afterwards.
     offer: Option<AudioDescription>,
     /// Whether the request contained the offer. Otherwise the 2xx response contains it.
     offered: bool,
 }
 
-/// What both sides agreed in the last complete offer and answer. Arrays are indexed by the channel of the side.
+/// The agreement of both sides in the last complete offer and answer. Arrays are indexed by the channel of the side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AgreedMedia {
     /// Whether each side has put the other side on hold.
     pub(crate) holding: [bool; 2],
-    /// Endpoint at which each side receives audio.
+    /// Endpoint at which each side receives audio; `None` if it announced none.
     pub(crate) receivers: [Option<Endpoint>; 2],
     /// Whether T.38 fax replaced the audio.
     pub(crate) fax: bool,
 }
 
 impl Negotiation {
-    /// Stores the present descriptions before an in-dialog request, for [`Negotiation::rollback`].
+    /// Stores the current descriptions before an in-dialog request, for [`Negotiation::rollback`].
     ///
-    /// A side makes no new offer before the answer to the previous one (RFC 3264 section 4). So if no answer was
+    /// A side makes no new offer before the answer to the previous offer (RFC 3264 section 4). So if no answer was
     /// captured, the previous offer counts as accepted.
     pub(crate) fn begin(&mut self, by: Side, cseq: u32) {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
@@ -301,7 +301,7 @@ impl Negotiation {
         }
     }
 
-    /// Records a description that is in force: an answer, or the first offer.
+    /// Records a description that is in force at once: an answer, or the first offer.
     pub(crate) fn announce(&mut self, by: Side, mut description: AudioDescription) {
         let slot = &mut self.announced[by.channel()];
         if let Some(old) = slot {
@@ -348,7 +348,7 @@ impl Negotiation {
         }
     }
 
-    /// Records that ZRTP agreed on keys: the media is encrypted from now on.
+    /// Records that ZRTP agreed on keys, so that the media is encrypted from now on.
     pub(crate) fn note_zrtp(&mut self) {
         if !self.zrtp {
             self.zrtp = true;
@@ -356,12 +356,12 @@ impl Negotiation {
         }
     }
 
-    /// Returns a counter that rises with every change, so that cached results of the negotiation can be renewed.
+    /// Returns a number that grows with every change, so that cached results of the negotiation can be renewed.
     pub(crate) const fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Returns the last description that a side announced.
+    /// Returns the last description that a side announced; `None` before the first.
     pub(crate) const fn announced(&self, side: Side) -> Option<&AudioDescription> {
         self.announced[side.channel()].as_ref()
     }
@@ -511,7 +511,7 @@ impl Negotiation {
             return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
         }
         let Some(own) = own else {
-            // The receiver offered SRTP, and the sender's answer is not known yet.
+            // The receiver offered SRTP, and the answer with the sender's keys was not captured yet.
             let asked = other.is_some_and(|line| line.protection != MediaProtection::Plain);
             return if asked { StreamSecurity::Undecryptable(MissingKeyReason::NoKeys) } else { StreamSecurity::Plain };
         };
@@ -534,7 +534,7 @@ impl Negotiation {
     }
 }
 
-/// Returns the format of a payload type.
+/// Returns the format that a list has for a payload type; `None` if the list lacks it.
 fn format_of(formats: &[(PayloadType, PayloadFormat)], pt: PayloadType) -> Option<&PayloadFormat> {
     formats.iter().find(|(known, _)| *known == pt).map(|(_, format)| format)
 }
@@ -546,7 +546,7 @@ fn line_of(common: &[(&AudioLine, &AudioLine)], flow: (Endpoint, Endpoint)) -> O
     by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.0.port()))
 }
 
-/// Returns the descriptions in an array (indexed by channel) that are known, each with its side.
+/// Returns the descriptions that are present in an array (indexed by channel), each with its side.
 fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&AudioDescription, Side)> {
     known.iter().zip([Side::Caller, Side::Callee]).filter_map(|(description, side)| Some((description.as_ref()?, side)))
 }
@@ -603,19 +603,20 @@ fn protection(media: &sdp::MediaDescription) -> MediaProtection {
     }
 }
 
-/// Most m-lines of a description that are read.
+/// Maximum number of m-lines of a description that are read.
 const MAX_MEDIA_LINES: usize = 16;
-/// Maximum number of receiving endpoints in a description.
+/// Maximum number of receiving endpoints that are read from a description.
 const MAX_RECEIVERS: usize = 24;
-/// Most ICE candidates of an m-line: host, reflexive and relayed candidates of a phone with a few interfaces.
+/// Maximum number of ICE candidates of an m-line: host, reflexive and relayed candidates of a telephone with a few
+/// interfaces.
 const MAX_CANDIDATES: usize = 12;
-/// Most payload formats of an m-line: all 128 payload types.
+/// Maximum number of payload formats of an m-line: there are only 128 payload types.
 const MAX_FORMATS: usize = 128;
-/// Most crypto attributes of an m-line. RFC 4568 sets no bound; offers of phones have up to eight.
+/// Maximum number of crypto attributes of an m-line. RFC 4568 sets no bound; telephones offer up to eight.
 const MAX_CRYPTO: usize = 16;
-/// Most master keys of a crypto attribute.
+/// Maximum number of master keys of a crypto attribute.
 const MAX_KEYS: usize = 8;
-/// Most early dialogs of a fork.
+/// Maximum number of early dialogs of a fork that are remembered.
 const MAX_FORKS: usize = 16;
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
-//! Checks the invariants of the call table. Tests call it after each step.
+//! Checks the invariants of the call table. Tests call the check after each input.
 
 use super::CallTable;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 
 impl CallTable {
-    /// Asserts all invariants of the table.
+    /// Asserts all invariants of the call table.
     ///
     /// # Panics
     ///
-    /// Panics if one does not hold.
+    /// Panics if an invariant does not hold.
     pub(crate) fn check(&self) {
         for (key, leg) in &self.legs {
             self.check_leg(key, leg);

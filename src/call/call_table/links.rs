@@ -1,28 +1,30 @@
-//! The entries of legs and calls in the indexes of the call table. Only the table changes them.
+//! The entries of legs and calls in the indexes of the call table. Only the call table changes them.
 
 use crate::call::keys::{CallKey, LegKey};
 use crate::net::Endpoint;
 
-/// The keys under which the table and its indexes have a leg.
+/// The keys under which the call table and its indexes find a leg. They are stored to remove the leg from the indexes
+/// again.
 #[derive(Debug)]
 pub(crate) struct LegLinks {
-    /// Call to which the leg belongs.
+    /// Key of the call to which the leg belongs.
     pub(in crate::call::call_table) call: CallKey,
     /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine (see
     /// [`LegLinks::machines`]).
     pub(in crate::call::call_table) machines: (Endpoint, Endpoint),
-    /// Hashes under which the correlation index finds the leg.
+    /// Hashes of headers and numbers under which the correlation index finds the leg.
     pub(in crate::call::call_table) index_keys: Vec<u64>,
-    /// Flows (source, destination) whose packets are routed to the leg.
+    /// Flows (source, destination) that are routed to the leg, i.e. their packets belong to it.
     pub(in crate::call::call_table) flows: Vec<(Endpoint, Endpoint)>,
-    /// Receiving endpoints that the media index holds for the leg.
+    /// Announced endpoints for receiving media under which the media index finds the leg.
     pub(in crate::call::call_table) announced: Vec<Endpoint>,
-    /// Presumed receiving endpoints (host that sends the SIP, with the announced port) that the media index has for the
-    /// leg.
+    /// Presumed endpoints for receiving media, under which the media index finds the leg: the host that sends the SIP,
+    /// with the announced port.
     pub(in crate::call::call_table) presumed: Vec<Endpoint>,
-    /// Keys in the media index of receivers behind a NAT, whose media host is not known.
+    /// Keys under which the media index finds the leg's receivers behind a NAT, whose media host is unknown.
     pub(in crate::call::call_table) unplaced: Vec<Endpoint>,
-    /// Generation of the negotiation from which `announced` was made.
+    /// Generation of the negotiation (it grows with each offer and answer) from which `announced` was made; `None`
+    /// before the first.
     pub(in crate::call::call_table) generation: Option<u32>,
 }
 
@@ -53,18 +55,18 @@ impl LegLinks {
         self.machines
     }
 
-    /// Returns the receiving endpoints that the leg announced.
+    /// Returns the endpoints at which the leg announced to receive media.
     pub(crate) fn announced(&self) -> &[Endpoint] {
         &self.announced
     }
 
-    /// Returns the presumed receiving endpoints of the leg.
+    /// Returns the endpoints at which the leg presumably receives media, because of address translation.
     pub(crate) fn presumed(&self) -> &[Endpoint] {
         &self.presumed
     }
 }
 
-/// The legs of a call, as the call table has them.
+/// The keys of a call's legs in the call table.
 #[derive(Debug, Default)]
 pub(crate) struct CallLinks {
     /// Keys of the legs, oldest leg first.

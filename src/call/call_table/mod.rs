@@ -29,7 +29,8 @@ use crate::net::Endpoint;
 /// The table of all legs and calls, with all indexes of both.
 #[derive(Debug, Default)]
 pub(crate) struct CallTable {
-    /// The legs. A slot map never gets smaller, so each leg has memory of its own: it is free after a flood of INVITEs.
+    /// All legs by key. A slot map never gets smaller, so each leg has memory of its own, which is free again after a
+    /// flood of INVITEs.
     legs: SlotMap<LegKey, Box<Leg>>,
     calls: SlotMap<CallKey, Box<Conversation>>,
     next_leg: u64,
@@ -39,38 +40,38 @@ pub(crate) struct CallTable {
     media: MediaIndex,
     flows: HashMap<(Endpoint, Endpoint), FlowRoute, foldhash::fast::RandomState>,
     referrals: VecDeque<Referral>,
-    /// Open legs without a response, in order of arrival, for eviction. Legs that got a response in the meantime are
-    /// skipped.
+    /// Open legs without a response in order of arrival. If the table is full, the oldest is evicted. Legs that got a
+    /// response meanwhile are skipped.
     unanswered: VecDeque<LegKey>,
-    /// Legs that stopped ringing within the last seconds and of which it is not certain to which call they belong.
+    /// Legs that stopped ringing within the last seconds while it is uncertain to which call they belong.
     unresolved: Vec<LegKey>,
-    /// Number of RTP streams of all legs.
+    /// Total number of RTP streams of all legs.
     streams: usize,
 }
 
 /// Methods that read the table.
 impl CallTable {
-    /// Returns a leg by its key.
+    /// Returns the leg with a key; `None` if it was removed.
     pub(crate) fn leg(&self, leg: LegKey) -> Option<&Leg> {
         self.legs.get(leg).map(AsRef::as_ref)
     }
 
-    /// Returns a call by its key.
+    /// Returns the call with a key; `None` if it was removed.
     pub(crate) fn call(&self, call: CallKey) -> Option<&Conversation> {
         self.calls.get(call).map(AsRef::as_ref)
     }
 
-    /// Returns the call with an id.
+    /// Returns the key of the call with this id; `None` if the table has no such call.
     pub(crate) fn call_by_id(&self, id: &str) -> Option<CallKey> {
         self.by_id.get(id).copied()
     }
 
-    /// Returns all legs.
+    /// Returns all legs with their keys.
     pub(crate) fn legs(&self) -> impl Iterator<Item = (LegKey, &Leg)> {
         self.legs.iter().map(|(key, leg)| (key, leg.as_ref()))
     }
 
-    /// Returns all calls.
+    /// Returns all calls with their keys.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (CallKey, &Conversation)> {
         self.calls.iter().map(|(key, call)| (key, call.as_ref()))
     }
@@ -85,7 +86,7 @@ impl CallTable {
         self.keys_of(call).iter().filter_map(|leg| self.leg(*leg))
     }
 
-    /// Returns whether a call has exactly one leg, and never had others that left no trace.
+    /// Returns whether a call has exactly one leg, and never had other legs that were removed.
     pub(crate) fn is_lone(&self, call: CallKey) -> bool {
         self.calls.get(call).is_some_and(|call| call.legs().len() == 1 && !call.notes.had_other_legs())
     }
@@ -95,71 +96,70 @@ impl CallTable {
         self.by_call_id.get(call_id).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the index of open legs by headers, hosts and numbers.
+    /// Returns the index that finds open legs by headers, hosts and numbers.
     pub(crate) const fn correlation(&self) -> &CorrelationIndex {
         &self.correlation
     }
 
-    /// Returns the index of open legs by media address.
+    /// Returns the index that finds open legs by their media addresses.
     pub(crate) const fn media(&self) -> &MediaIndex {
         &self.media
     }
 
-    /// Returns the leg and stream to which the packets of a flow are routed.
+    /// Returns the leg and the stream to which packets of a flow belong; `None` if the flow has no route yet.
     pub(crate) fn route(&self, flow: (Endpoint, Endpoint)) -> Option<FlowRoute> {
         self.flows.get(&flow).copied()
     }
 
-    /// Returns the stored REFERs whose INVITE may still come, oldest first.
+    /// Returns the stored REFERs that may still cause an INVITE, oldest first.
     pub(crate) const fn referrals(&self) -> &VecDeque<Referral> {
         &self.referrals
     }
 
-    /// Returns the legs that stopped ringing within the last seconds and of which it is not certain to which call they
-    /// belong.
+    /// Returns the legs that stopped ringing within the last seconds while it is uncertain to which call they belong.
     pub(crate) fn unresolved(&self) -> &[LegKey] {
         &self.unresolved
     }
 
-    /// Returns the number of legs.
+    /// Returns the number of legs in the table.
     pub(crate) fn leg_count(&self) -> usize {
         self.legs.len()
     }
 
-    /// Returns the number of calls.
+    /// Returns the number of calls in the table.
     pub(crate) fn call_count(&self) -> usize {
         self.calls.len()
     }
 
-    /// Returns the number of RTP streams of all legs.
+    /// Returns the total number of RTP streams of all legs.
     pub(crate) const fn stream_count(&self) -> usize {
         self.streams
     }
 
-    /// Returns the number of Call-IDs of open legs.
+    /// Returns the number of different Call-IDs of open legs.
     pub(crate) fn call_id_count(&self) -> usize {
         self.by_call_id.len()
     }
 
-    /// Returns the number of routes.
+    /// Returns the number of flows that have a route to a leg.
     pub(crate) fn flow_count(&self) -> usize {
         self.flows.len()
     }
 
-    /// Returns the number of legs in the queue for eviction.
+    /// Returns the number of legs in the queue from which legs are evicted when the table is full.
     pub(crate) fn unanswered_count(&self) -> usize {
         self.unanswered.len()
     }
 }
 
-/// Methods that change legs and calls, but no index.
+/// Methods that change legs and calls but none of the indexes.
 impl CallTable {
-    /// Returns a leg, for changes of its dialog and media.
+    /// Returns a leg for changes of its dialog and media; `None` if it was removed.
     pub(crate) fn leg_mut(&mut self, leg: LegKey) -> Option<&mut Leg> {
         self.legs.get_mut(leg).map(AsMut::as_mut)
     }
 
-    /// Returns a call, for changes of its state.
+    /// Returns a call for changes of its state; `None` if it was removed.
     pub(crate) fn call_mut(&mut self, call: CallKey) -> Option<&mut Conversation> {
         self.calls.get_mut(call).map(AsMut::as_mut)
     }
@@ -171,7 +171,7 @@ impl CallTable {
         Some((leg, call))
     }
 
-    /// Returns all calls, for changes of their states.
+    /// Returns all calls with their keys, for changes of their states.
     pub(crate) fn calls_mut(&mut self) -> impl Iterator<Item = (CallKey, &mut Conversation)> {
         self.calls.iter_mut().map(|(key, call)| (key, call.as_mut()))
     }
@@ -209,8 +209,8 @@ impl CallTable {
         self.enter(leg, into);
     }
 
-    /// Moves all legs, REFERs and relations of a call to another call, and removes the first call. Returns the removed
-    /// call.
+    /// Moves all legs, REFERs and relations of the call `from` to the call `into`. Removes the call `from` and returns
+    /// it.
     pub(crate) fn merge(&mut self, from: CallKey, into: CallKey) -> Option<Conversation> {
         let id = self.calls.get(into)?.id.clone();
         let mut old = self.calls.remove(from)?;
@@ -226,7 +226,7 @@ impl CallTable {
             call.add_relation(relation);
         }
         call.relations.retain(|relation| relation.id != old.id);
-        // The old id gets no record, so relations to the old id are changed to the new id.
+        // The id of the removed call gets no record, so relations to it are changed to the remaining call.
         for (_, other) in self.calls.iter_mut().filter(|(key, _)| *key != into) {
             for relation in other.relations.iter_mut().filter(|relation| relation.id == old.id) {
                 relation.id.clone_from(&id);
@@ -235,7 +235,7 @@ impl CallTable {
         Some(*old)
     }
 
-    /// Removes a leg from all indexes. The leg stays in its call.
+    /// Removes a leg from all indexes. The leg stays in the table and in its call.
     pub(crate) fn unindex_leg(&mut self, leg: LegKey) {
         self.forget_unresolved(leg);
         self.unroute(leg);
@@ -275,7 +275,8 @@ impl CallTable {
         }
     }
 
-    /// Inserts a leg into the list of a call's legs, which is sorted by capture time. Legs may arrive in another order.
+    /// Inserts a leg into the list of a call's legs, which is sorted by capture time. Legs can be added in another
+    /// order.
     fn enter(&mut self, leg: LegKey, call: CallKey) {
         let (Some(found), Some(call_found)) = (self.legs.get_mut(leg), self.calls.get_mut(call)) else { return };
         found.links.call = call;
@@ -329,12 +330,12 @@ impl CallTable {
         self.referrals.push_back(referral);
     }
 
-    /// Returns the newest REFER for which `fits` is true, for changes.
+    /// Returns the newest REFER for which the function `fits` returns true, for changes.
     pub(crate) fn referral_mut(&mut self, fits: impl Fn(&Referral) -> bool) -> Option<&mut Referral> {
         self.referrals.iter_mut().rev().find(|referral| fits(referral))
     }
 
-    /// Adds a leg to the list of legs that stopped ringing and of which it is not certain to which call they belong.
+    /// Adds a leg to the list of legs that stopped ringing while it is uncertain to which call they belong.
     pub(crate) fn note_unresolved(&mut self, leg: LegKey) {
         self.unresolved.push(leg);
     }
@@ -358,7 +359,7 @@ impl CallTable {
         self.unanswered.push_back(leg);
     }
 
-    /// Removes and returns the next open leg without a response from the queue for eviction.
+    /// Removes and returns the next open leg without a response that may be evicted from the full table.
     pub(crate) fn pop_unanswered(&mut self) -> Option<LegKey> {
         let legs = &self.legs;
         let is_evictable =
@@ -371,8 +372,8 @@ impl CallTable {
 
 /// Methods that change the indexes of media.
 impl CallTable {
-    /// Indexes the receiving addresses that an open leg announces by now. Routes of other legs to these addresses are
-    /// removed. Returns the addresses, or `None` if the negotiation has not changed.
+    /// Puts the receiving addresses that an open leg has announced into the media index. Removes routes of other legs
+    /// to these addresses. Returns the addresses, or `None` if the negotiation has not changed.
     pub(crate) fn announce(&mut self, leg: LegKey) -> Option<Vec<Endpoint>> {
         let found = self.legs.get(leg).filter(|leg| !leg.is_closed())?;
         let generation = Some(found.dialog.negotiation.generation());
@@ -424,7 +425,7 @@ impl CallTable {
         }
     }
 
-    /// Routes a flow to a leg, unless the flow has a route already, or the leg has too many routes or has ended. A late
+    /// Routes a flow to a leg, unless the flow already has a route, or the leg has too many routes or has ended. A late
     /// packet of an ended leg must not get a route, because the next call may use the same ports.
     pub(crate) fn add_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) {
         if let Some(leg) = self.legs.get_mut(route.slot)
@@ -454,7 +455,7 @@ impl CallTable {
         }
     }
 
-    /// Removes all routes to a leg.
+    /// Removes the routes of all flows to a leg.
     pub(crate) fn unroute(&mut self, leg: LegKey) {
         if let Some(leg) = self.legs.get_mut(leg) {
             for flow in leg.links.flows.drain(..) {
@@ -463,7 +464,7 @@ impl CallTable {
         }
     }
 
-    /// Adds a stream to a leg. Returns its index.
+    /// Adds a stream to a leg. Returns the index of the stream in the leg; `None` if the leg was removed.
     pub(crate) fn add_stream(&mut self, leg: LegKey, stream: RtpStream) -> Option<usize> {
         let leg = self.legs.get_mut(leg)?;
         self.streams += 1;
@@ -471,5 +472,5 @@ impl CallTable {
     }
 }
 
-/// Maximum number of routes to one leg. For packets of further flows the leg is searched for each time.
+/// Maximum number of flows that are routed to one leg. For each packet of further flows, the leg is searched.
 const MAX_FLOWS: usize = 64;

@@ -1,9 +1,9 @@
-//! Content evidence: finds legs that carry the same sound. It compares *fingerprints*, i.e. hashes of short blocks of
-//! voice payload, of the first seconds of the voices.
+//! Evidence from media content: finds legs that carry the same sound. It compares *fingerprints*, i.e. hashes of short
+//! blocks of voice payload from the first seconds of each voice.
 //!
 //! A machine that relays media without transcoding sends the bytes that it received. A *relay* is a block of voice that
 //! arrives at a machine on one leg and leaves it on another leg within [`RELAY_WINDOW_MS`]. A block that leaves on two
-//! legs, or that recurs (silence, tones, music on hold), proves nothing. A *watch* is the time for which the blocks of
+//! legs, or that recurs (silence, tones, music on hold), proves nothing. A *watch* is the period in which the blocks of
 //! one stream are compared.
 //!
 //! Invariants:
@@ -25,7 +25,7 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType};
 use crate::time::Timestamp;
 
-/// The watch on one stream, stored with the stream.
+/// The watch on a stream, i.e. the period in which its voice blocks are compared. It is stored with the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamWatch {
     /// Number of the watch, counted from 1.
@@ -34,16 +34,16 @@ pub(crate) struct StreamWatch {
     pub(crate) pt: PayloadType,
     /// Length of a block, bytes; 0 if the whole payload is one block.
     block: u16,
-    /// Latest end of the watch, which applies if the stream is mostly silent.
+    /// Latest end of the watch (capture time), which applies if the stream is mostly silent.
     until: Timestamp,
 }
 
-/// A stream's leg and its two ends, by which relays are found.
+/// The leg of a stream and the two ends of the stream, from which relays are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnds {
-    /// The leg.
+    /// Id of the stream's leg.
     pub(crate) leg: LegId,
-    /// Key of the leg in the call table.
+    /// Key of the stream's leg in the call table.
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the stream.
     pub(crate) sender: Side,
@@ -54,17 +54,17 @@ pub(crate) struct StreamEnds {
     pub(crate) to: [Endpoint; 2],
 }
 
-/// The voice in a stream that is to be watched.
+/// The voice of a stream that is to be watched: its payload type and encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedVoice<'a> {
-    /// Payload type of the voice.
+    /// Payload type of the voice packets.
     pub(crate) pt: PayloadType,
     /// Encoding name of the payload format, e.g. `PCMA`.
     pub(crate) encoding: &'a str,
 }
 
-/// Two legs that carry the same sound through one machine. The sound arrives at the machine on the leg `cause` and
-/// leaves it on the leg `effect`.
+/// A proven relay: two legs that carry the same sound through one machine. The sound arrives at the machine on the leg
+/// `cause` and leaves it on the leg `effect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenRelay {
     /// Leg on which the machine received the sound that last proved the relay, the leg's key, and the side that sent
@@ -72,16 +72,16 @@ pub(crate) struct ProvenRelay {
     pub(crate) cause: (LegId, LegKey, Side),
     /// Leg on which the machine sent this sound, the leg's key, and the side of the leg at which the machine is.
     pub(crate) effect: (LegId, LegKey, Side),
-    /// Whether sound was relayed in both directions.
+    /// Whether sound was relayed in both directions, which proves that both legs belong to one call.
     pub(crate) is_proof: bool,
-    /// Number of matching blocks in both directions.
+    /// Number of matching blocks, both directions added.
     pub(crate) blocks: u32,
 }
 
 /// Fingerprints of the watched streams, and the relays that they prove.
 #[derive(Debug, Default)]
 pub(crate) struct ContentIndex {
-    /// Table of blocks. Empty until the first stream is watched.
+    /// Table of the blocks that were captured last. Empty until the first stream is watched.
     buckets: Vec<Bucket>,
     watches: HashMap<u32, WatchState, foldhash::fast::FixedState>,
     legs: HashMap<LegId, LegContent, foldhash::fast::FixedState>,
@@ -89,54 +89,54 @@ pub(crate) struct ContentIndex {
     last_id: u32,
 }
 
-/// A bucket: one cache line of the table of blocks.
+/// A bucket, i.e. a row of the table of blocks. It fills one cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 struct Bucket([BlockSeen; 4]);
 
-/// A block (fingerprint) that was seen within the last [`KEPT_MS`].
+/// A block of voice (its fingerprint) that was captured within the last [`KEPT_MS`].
 #[derive(Clone, Copy, Debug, Default)]
 struct BlockSeen {
     tag: u32,
-    /// Capture time, ms; wraps at 2^32.
+    /// Capture time of the block, ms; wraps at 2^32.
     at_ms: u32,
-    /// Number of the watch in which the block was seen before the newest one, or of the only one; 0 if the entry is
+    /// Number of the watch with the block before the newest watch with it, or of its only watch; 0 if the entry is
     /// empty.
     before: u32,
-    /// Number of the watch in which the block was seen last, or [`VOID`] if the block proves nothing.
+    /// Number of the newest watch with the block, or [`VOID`] if the block proves nothing.
     last: u32,
 }
 
-/// State of a watch.
+/// State of the watch on one stream.
 #[derive(Debug)]
 struct WatchState {
     ends: StreamEnds,
-    /// Hashes (tags) of the newest selected blocks.
+    /// Hashes of the newest selected blocks of the stream, to find repetitions.
     recent: [u32; RECENT_BLOCKS],
-    /// Number of selected blocks so far.
+    /// Number of blocks selected so far, at most [`WATCH_BUDGET`].
     spent: u16,
 }
 
-/// The watches of a leg's streams, and the legs with matching blocks.
+/// The watches on a leg's streams, and the other legs with matching blocks.
 #[derive(Debug, Default)]
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
 }
 
-/// Counts of the matching blocks of two legs. Index 0 counts blocks that arrived on the first leg and left on the
+/// Counts of the matching blocks of a pair of legs. Index 0 counts blocks that arrived on the first leg and left on the
 /// second; index 1 counts the opposite direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
     /// Shortest and longest delay of the matching blocks in each direction, ms.
     delay_ms: [(u32, u32); 2],
-    /// Whether the receiver of one stream and the sender of the other are known to be one machine.
+    /// For each direction: whether the receiver of one stream and the sender of the other are known to be one machine.
     is_linked: [bool; 2],
     /// For each leg of the pair, the side at which the relaying machine is; `None` before the first match.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
-    /// Strength that was last reported: 0 none, 1 one direction, 2 proof.
+    /// Strength of the relay that was last reported: 0 none, 1 one direction, 2 proof.
     reported: u8,
 }
 
@@ -157,8 +157,8 @@ impl RelayCounts {
 }
 
 impl ContentIndex {
-    /// Begins a watch on a stream. Returns `None` if the stream's codec cannot prove anything, or if too many streams
-    /// are watched.
+    /// Begins a watch on a stream. Returns `None` if the stream's codec can prove nothing, or if too many streams are
+    /// watched.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,
@@ -206,7 +206,7 @@ impl ContentIndex {
         true
     }
 
-    /// Removes a leg, its watches and its counts.
+    /// Removes a leg with its watches and its counts of matching blocks.
     pub(crate) fn forget_leg(&mut self, leg: LegId) {
         let Some(content) = self.legs.remove(&leg) else { return };
         for id in content.watches {
@@ -225,7 +225,7 @@ impl ContentIndex {
         (self.watches.len(), self.pairs.len())
     }
 
-    /// Counts the voice that an earlier process heard in the time `elapsed` since it began the watch.
+    /// Counts the blocks that an earlier process probably compared during the time `elapsed` since it began the watch.
     pub(crate) fn count_elapsed(&mut self, watch: StreamWatch, elapsed: Duration) {
         if let Some(watch) = self.watches.get_mut(&watch.id.get()) {
             let spent = elapsed.as_millis() * u128::from(WATCH_BUDGET) / USUAL_WATCH.as_millis();
@@ -241,7 +241,7 @@ impl ContentIndex {
         }
     }
 
-    /// Handles a selected block. Returns false if the watch is over.
+    /// Handles a selected block. Returns false if the watch is over after it.
     fn handle_block(&mut self, id: u32, hash: u64, at: Timestamp, found: &mut Vec<ProvenRelay>) -> bool {
         let Some(watch) = self.watches.get_mut(&id) else { return false };
         let (tag, now_ms) = ((hash >> 32) as u32, (at.as_nanos() / 1_000_000) as u32);
@@ -362,9 +362,9 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether the match is unique. It is not unique if another leg has half as many matches with one of the
-    /// two legs in the same seconds. Only matches at the same side of that leg count, because a leg between two
-    /// machines has a relay at each side.
+    /// Returns whether the matches point to one relay only. They do not if another leg has half as many matches with
+    /// one of the two legs in the same seconds. Only matches at the same side of that leg count, because a leg between
+    /// two machines has a relay at each side.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -387,8 +387,8 @@ fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
     if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
 }
 
-/// Returns the stream that arrives at a machine and the stream that leaves it. Returns `None` if no machine can relay
-/// one to the other: both have the same sender, receiver or leg.
+/// Returns the stream that arrives at a machine, then the stream that leaves it. Returns `None` if no machine can relay
+/// one to the other, because both have the same sender, receiver or leg.
 fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
@@ -397,7 +397,7 @@ fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 
-/// Returns whether two ends of streams have a host in common.
+/// Returns whether two ends of streams have the same host in one of their addresses.
 fn meets(a: [Endpoint; 2], b: [Endpoint; 2]) -> bool {
     a.iter().any(|a| b.iter().any(|b| a.same_host(*b)))
 }
@@ -406,8 +406,9 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns the length of 10 ms in bytes for a codec with a constant bit rate, and 0 for other codecs whose whole
-/// payload is compared. Blocks of 10 ms match even if a machine changes the length of the packets.
+/// Returns the number of bytes that 10 ms have in a codec with a constant bit rate, and 0 for codecs whose whole
+/// payload is compared. `None` for codecs that prove nothing. Blocks of 10 ms match even if a machine changes the
+/// length of the packets.
 fn block_bytes(encoding: &str) -> Option<u16> {
     match Codec::from_name(encoding)? {
         Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(80),
@@ -426,39 +427,40 @@ fn is_selected(block: &[u8]) -> bool {
     head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
 }
 
-/// Number of buckets in the table, which takes 1 MiB. 1,000 calls that are all watched have 15,000 blocks in
+/// Number of rows in the table of blocks, which takes 1 MiB. 1,000 calls that are all watched have 15,000 blocks in
 /// [`KEPT_MS`].
 const BUCKETS: usize = 16_384;
-/// Number of a watch that marks a block which proves nothing.
+/// Special number of a watch: the block proves nothing.
 const VOID: u32 = u32::MAX;
-/// Maximum number of selected blocks in one watch: about four seconds of voice.
+/// Maximum number of blocks that one watch selects: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
-/// Time that a watch on voice without a pause usually takes: one in eight of 100 blocks a second is selected.
+/// Usual duration of a watch on voice without a pause: one in eight of 100 blocks a second is selected.
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
-/// Longest time of a watch. If a talker is silent for longer, the next watch on a leg that is alone in its call hears
-/// the talker.
+/// Maximum duration of a watch. If a talker is silent for longer, the next watch on a leg that is alone in its call
+/// hears the talker.
 const WATCH_TIME: Duration = Duration::from_secs(30);
-/// Number of a stream's newest blocks among which repetitions are found.
+/// Number of the newest blocks of a stream among which repetitions are found.
 const RECENT_BLOCKS: usize = 32;
-/// Longest delay of a relay, milliseconds.
+/// Maximum delay of a relay, milliseconds. A machine that only relays media needs less.
 const RELAY_WINDOW_MS: u32 = 200;
-/// Time for which a block is remembered, milliseconds: [`RELAY_WINDOW_MS`] and the disorder between two interfaces.
+/// Time for which a block is remembered, milliseconds: [`RELAY_WINDOW_MS`] plus the disorder between two capture
+/// interfaces.
 const KEPT_MS: u32 = 300;
-/// Largest variation of a relay's delay, ms.
+/// Maximum variation of a relay's delay, ms.
 const STEADY_DELAY_MS: u32 = 100;
-/// Number of matching blocks that prove a relay.
+/// Minimum number of matching blocks, both directions added, that proves a relay.
 const BLOCKS_OF_PROOF: u32 = 8;
-/// Number of matching blocks in each direction that a proof needs.
+/// Minimum number of matching blocks in each direction that a proof needs.
 const BLOCKS_OF_DIRECTION: u32 = 3;
-/// Largest time between two matches that compete, so that neither is unique.
+/// Maximum time between two matches that compete, so that neither of them proves a relay.
 const SAME_TIME: Duration = Duration::from_secs(5);
-/// Maximum number of legs with matching blocks that are stored for one leg.
+/// Maximum number of other legs with matching blocks that are stored for one leg.
 const MAX_PARTNERS: usize = 4;
 /// Maximum number of watched streams: 16,000 calls that begin within four seconds.
 const MAX_WATCHES: usize = 65_536;
-/// Shortest payload that is a block, bytes. Shorter payloads are silence descriptors.
+/// Minimum length of a payload that is compared, bytes. Shorter payloads are silence descriptors.
 const LEAST_BLOCK: usize = 10;
-/// Seed of the fingerprints. It is constant, so that every run finds the same relays.
+/// Seed of the hashes. It is constant, so that every run finds the same relays.
 const HASH_SEED: u64 = 5;
 /// Odd factor that spreads the first bytes of a block over the upper bits (2^64 divided by the golden ratio).
 const SELECTOR: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -3,7 +3,7 @@ use crate::net::Endpoint;
 
 const PCMA: WatchedVoice<'_> = WatchedVoice { pt: PayloadType(8), encoding: "PCMA" };
 
-/// Capture time at which every test begins.
+/// Capture time at which every test of this file begins.
 const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 fn host(n: u8) -> Endpoint {
@@ -22,7 +22,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// Creates streams from the ends, the seed of the voice and the delay in ms of each.
+    /// Creates streams. Each has its ends, the seed of its voice, and its delay in ms.
     fn new(streams: &[(StreamEnds, u64, i64)]) -> Self {
         let mut index = ContentIndex::default();
         let watches =
@@ -57,7 +57,8 @@ fn speech(seed: u64, packet: i64) -> Vec<u8> {
     (0..160).map(|_| rng.u8(..)).collect()
 }
 
-/// Returns the four streams of two legs through one machine (host 5, or hosts 5 and 6) between caller 1 and callee 2.
+/// Returns the four streams of two legs that pass through one machine (host 5, or hosts 5 and 6) between caller 1 and
+/// callee 2.
 fn two_legs(second: u8) -> Vec<(StreamEnds, u64, i64)> {
     vec![
         (stream(1, Side::Caller, 1, 5), 1, 0),

@@ -10,7 +10,7 @@ use crate::call::media_index::AddressTrust;
 use crate::call::record::Side;
 use crate::net::Endpoint;
 
-/// What the media addresses show that two legs share.
+/// What the media addresses of two legs show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SharedMedia {
     /// Nothing: the legs share no address, or only an address that identifies no party or that was used again later.
@@ -45,7 +45,7 @@ pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     linked.map(evidence).into_iter().collect()
 }
 
-/// Returns whether leg `a` continues leg `b`: the host that received `b` sent `a` to a third host.
+/// Returns whether leg `a` continues leg `b`, i.e. the host that received `b` sent `a` to a third host.
 fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
     a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
 }

@@ -1,9 +1,9 @@
 //! The rule `agreeing_numbers`: joins two legs that share no host. Such legs occur if a PBX or border controller has
 //! one address to the provider and another to the telephones, or if it is a cluster of nodes.
 //!
-//! No header, host or address links these legs. So the rule needs calls that begin within half a second, numbers that
-//! agree, and exactly one candidate. The join is weak: it is reviewed when the leg is answered and when it ends, and is
-//! undone if the moments of the two legs disagree.
+//! No header, host or media address links these legs. So the rule needs calls that begin within half a second, numbers
+//! that agree, and exactly one candidate. The join is weak: it is reviewed when the leg is answered and when it ends,
+//! and is undone if the moments of the two legs disagree.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::time::Timestamp;
 /// receiver of another leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineAlias {
-    /// The sender of the new leg is the machine that has this address on another leg.
+    /// The sender of the new leg is the machine that has this address on another leg of the call.
     OfDraft(Endpoint),
     /// The sender of the leg with this key is the machine that has this address on another leg.
     OfLeg(LegKey, Endpoint),
@@ -42,7 +42,7 @@ enum CauseOrder {
     DraftFirst,
 }
 
-/// A leg whose numbers agree with those of the new leg.
+/// A candidate leg with numbers that agree with those of the new leg.
 #[derive(Clone, Copy)]
 struct AgreeingLeg<'a> {
     slot: LegKey,
@@ -61,12 +61,12 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     legs.map(|found| Evidence::about_leg(CorrelationRule::AgreeingNumbers, found.leg.call(), found.slot)).collect()
 }
 
-/// Result of comparing a leg with the legs that caused it, by the times of their answers and ends.
+/// Comparison of a leg with the legs that caused it, by the times of their answers and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MomentComparison {
-    /// The legs were answered, or ended, together.
+    /// Both legs were answered, or both ended, at the same time.
     Together,
-    /// The leg was answered or ended, while its cause was not.
+    /// The leg was answered or ended while its cause was not.
     Alone,
     /// Neither leg was answered or ended yet.
     Open,
@@ -91,12 +91,13 @@ impl Correlator<'_> {
     /// the call without a shared host.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
-        // If several are equally strong, the last one is taken.
+        // If several candidates are equally strong, `max_by_key` returns the last.
         let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
         Some(alias_of(slot, leg, order, signature))
     }
 
-    /// Returns the alias of a leg that a proof joined to the leg `slot`, if it shares no host with any leg of the call.
+    /// Returns the alias (two addresses that count as one machine) for a leg that a proof joined to the call of `slot`,
+    /// if it shares no host with any leg of the call.
     pub(super) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
         let leg = self.table.leg(slot)?;
         if self.table.legs_of(leg.call()).any(|l| shares_host(signature, l)) {
@@ -179,8 +180,8 @@ impl Correlator<'_> {
             && same_number(signature.from, leg.parties.from.as_deref())
             && others().any(|l| l.parties.is_from_extension())
         {
-            // This is no match: the caller's number may be that of the whole site, and the extension's call has only
-            // one called number.
+            // Two legs that agree only so far do not match: the caller's number may be that of the whole site, and an
+            // extension's call has only one called number.
             return false;
         }
         // The match is accepted only if the machine has not sent a leg yet, or has sent only legs of the same ring
@@ -201,8 +202,8 @@ impl Correlator<'_> {
         };
         let own = leg.call();
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
-        // If no leg caused this leg, it is the caller's leg, which was captured after the leg that it caused. Then
-        // those two are compared.
+        // A leg without a cause is the caller's leg, which was captured after the leg that it caused. Then these two
+        // legs are compared.
         let is_cause = causes.is_empty();
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();
@@ -235,7 +236,7 @@ impl Correlator<'_> {
         vec![own_machine, Command::Split { legs, why, alternatives: Vec::new() }]
     }
 
-    /// Returns a leg and the legs of its call that it caused.
+    /// Returns the keys of a leg and of the legs in its call that it caused.
     pub(crate) fn caused_legs(&self, slot: LegKey) -> Vec<LegKey> {
         let mut found = vec![slot];
         let keys = self.table.leg(slot).map_or(&[][..], |leg| self.table.keys_of(leg.call()));
@@ -265,5 +266,5 @@ fn shares_host(signature: &LegSignature<'_>, leg: &Leg) -> bool {
     hosts.iter().any(|host| host.same_host(signature.hop.0) || host.same_host(signature.hop.1))
 }
 
-/// Time within which a machine with two addresses sends a call on.
+/// Maximum time after which a machine with two addresses sends a call on.
 const AGREEING_WINDOW: Duration = Duration::from_millis(500);

@@ -19,12 +19,12 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// How and when a leg stopped ringing.
+/// Way and time in which a leg stopped ringing.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RingOutcome {
-    /// The telephone answered.
+    /// The telephone answered at this time.
     Answered(Timestamp),
-    /// The PBX cancelled the leg.
+    /// The PBX cancelled the leg at this time.
     Cancelled(Timestamp),
 }
 
@@ -76,7 +76,7 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns whether an ambiguous leg has a ring outcome that fits only one of its alternative calls.
+    /// Returns whether an ambiguous leg stopped ringing in a way that fits only one of its alternative calls.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
         let is_certain = self.table.leg(slot).and_then(|leg| {
             let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machines().0);
@@ -148,5 +148,5 @@ impl Correlator<'_> {
     }
 }
 
-/// Time within which a PBX answers the caller after a telephone has answered.
+/// Maximum time in which a PBX answers the caller after a telephone has answered.
 pub(crate) const PBX_REACTION: Duration = Duration::from_millis(200);

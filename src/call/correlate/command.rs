@@ -10,60 +10,60 @@ use crate::net::Endpoint;
 pub(crate) enum Command {
     /// Moves all legs of `from` to `into`. The id of `from` is no longer used.
     Merge {
-        /// Call that is removed.
+        /// Call that is merged and then removed.
         from: CallKey,
         /// Call that gets the legs of the removed call.
         into: CallKey,
-        /// Rule that decided this change.
+        /// Rule of correlation that decided this change.
         by: CorrelationRule,
     },
     /// Moves legs of one call to another call.
     Move {
-        /// Legs to be moved.
+        /// Keys of the legs to be moved.
         legs: Vec<LegKey>,
         /// Call that gets the legs.
         into: CallKey,
-        /// Rule that decided this change.
+        /// Rule of correlation that decided this change.
         by: CorrelationRule,
     },
     /// Makes legs of one call a new call, which is related to the old call and to the `alternatives`.
     Split {
-        /// Some legs of one call, but not all of them.
+        /// Keys of some legs of one call, but not of all its legs.
         legs: Vec<LegKey>,
-        /// Rule that decided this change.
+        /// Rule of correlation that decided this change.
         why: CorrelationRule,
         /// Further calls to which the legs could belong.
         alternatives: Vec<CallKey>,
     },
     /// Makes legs of one call a new call, as if they had just been captured. No fact relates both calls.
     Release {
-        /// Some legs of one call, but not all of them.
+        /// Keys of some legs of one call, but not of all its legs.
         legs: Vec<LegKey>,
     },
-    /// Relates two calls.
+    /// Relates two calls to each other; they stay separate.
     Relate {
-        /// One call.
+        /// First of the two calls.
         a: CallKey,
-        /// The other call.
+        /// Second of the two calls.
         b: CallKey,
-        /// Rule that decided this change.
+        /// Rule of correlation that decided this change.
         why: CorrelationRule,
     },
     /// Confirms a weak join, i.e. that the leg belongs to its call.
     Confirm {
-        /// Leg with a join that is confirmed.
+        /// Key of the leg with the weak join.
         leg: LegKey,
-        /// Rule that decided this change.
+        /// Rule of correlation that decided this change.
         by: CorrelationRule,
     },
-    /// Sets the address of the machine that sent a leg.
+    /// Sets the address of the machine that sent a leg, because the machine has several addresses.
     SetSendingMachine {
-        /// Leg for which the sender is set.
+        /// Key of the leg for which the sender is set.
         leg: LegKey,
-        /// Address of the machine.
+        /// Address that the machine has on another leg of the call.
         machine: Endpoint,
     },
-    /// Records that none of the telephones that a call rang answered it, but another party did.
+    /// Records that another party answered a call, and none of the telephones that the call rang.
     MarkAnsweredElsewhere {
         /// Call that was answered elsewhere.
         call: CallKey,
@@ -72,12 +72,12 @@ pub(crate) enum Command {
     },
     /// Learns that two hosts are one machine, because the legs of a call through them have the same content.
     LearnMachine {
-        /// Addresses of the two hosts.
+        /// Addresses of the two hosts, which are one machine.
         hosts: (Endpoint, Endpoint),
         /// The leg on which the sound arrived at the machine, and the leg on which it left.
         legs: [LegKey; 2],
     },
-    /// Announces a call by an event, because it has changed.
+    /// Announces a call to journal and delivery by an event, because the call has changed.
     Announce {
         /// Call to be announced.
         call: CallKey,

@@ -72,8 +72,8 @@ impl Correlator<'_> {
         is_movable.then_some((legs, call))
     }
 
-    /// Returns whether another leg of the call confirms a leg that was joined by its number: for a rule that an answer
-    /// confirms, by an answer at the same moment.
+    /// Returns whether another leg of the call confirms a leg that was joined by its number. If the rule `by` is one
+    /// that an answer confirms, an answer at the same moment is needed.
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
         let mut others = self.table.legs_of(leg.call());
         let answered = leg.dialog.answered.map(|(at, _)| at);

@@ -1,17 +1,17 @@
-//! Evidence: what a rule says about one call and the leg in question, and the choice between all calls for which there
-//! is evidence.
+//! Evidence: the statement of a rule about one call and the leg in question, and the choice between all calls with
+//! evidence.
 
 use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
 use crate::call::keys::{CallKey, LegKey};
 
-/// What a rule says: the leg belongs to this call, is related to it, or does not belong to it.
+/// The statement of a rule that the leg belongs to this call, is related to it, or does not belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Evidence {
-    /// Call about which the rule says something.
+    /// Call about which the rule makes its statement.
     pub(super) call: CallKey,
     /// Leg of the call on which the evidence is based; `None` if it is based on the whole call.
     pub(super) leg: Option<LegKey>,
-    /// Rule that gave the evidence.
+    /// Rule that found the evidence.
     pub(super) rule: CorrelationRule,
     /// How much the evidence proves.
     pub(super) strength: EvidenceStrength,
@@ -85,7 +85,7 @@ impl CallChoice {
         }
     }
 
-    /// Returns this choice, or the result of `other` if there was no evidence.
+    /// Returns this choice, or the choice that `other` makes if there was no evidence.
     pub(super) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
         if self == Self::Nothing { other() } else { self }
     }
@@ -99,7 +99,7 @@ impl CallChoice {
     }
 }
 
-/// Returns the call that all evidence is about; `None` if the evidence is about several calls.
+/// Returns the call if all evidence is about the same call; `None` if it is about several calls.
 pub(super) fn only_call(evidence: impl Iterator<Item = Evidence>) -> Option<CallKey> {
     match one_for_each_call(evidence).as_slice() {
         [only] => Some(only.call),

@@ -83,7 +83,7 @@ pub(super) fn diverted(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Diverted)
 }
 
-/// Returns the evidence of the rule `onward_one`: as `onward_both`, but only one number agrees.
+/// Returns the evidence of the rule `onward_one`. It differs from `onward_both` in that only one number agrees.
 pub(super) fn onward_one(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::OnwardOne)
 }
@@ -94,12 +94,13 @@ fn onward_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Evidenc
 }
 
 /// Returns the evidence of the rule `for_waiting_caller`: the caller of the other leg waits at the host that sent the
-/// leg in question. It does not matter how long the caller has waited.
+/// leg in question, however long.
 pub(super) fn for_waiting_caller(question: &LegQuestion<'_>) -> Vec<Evidence> {
     waiting_legs(question, CorrelationRule::ForWaitingCaller)
 }
 
-/// Returns the evidence of the rule `next_trunk`: the same number was called before, and all attempts failed.
+/// Returns the evidence of the rule `next_trunk`: the same number was called before over other trunks, and all attempts
+/// failed.
 pub(super) fn next_trunk(question: &LegQuestion<'_>) -> Vec<Evidence> {
     waiting_legs(question, CorrelationRule::NextTrunk)
 }
@@ -184,7 +185,8 @@ pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(talking.map(|(_, leg)| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// Methods of a candidate leg that shares a host with the leg in question: how it may explain that leg.
+/// Methods of a candidate leg that shares a host with the leg in question. They find out how the candidate may explain
+/// that leg.
 impl<'a> MetLeg<'a> {
     pub(super) fn new(question: &LegQuestion<'_>, key: LegKey, leg: &'a Leg) -> Self {
         Self {

@@ -71,7 +71,8 @@ pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
         .collect()
 }
 
-/// Returns the legs with the Call-ID and the caller's tag of the leg in question, newest first.
+/// Returns the legs with the same Call-ID and caller's tag as the leg in question, newest first. They are other hops of
+/// its dialog.
 fn hops<'a>(question: &LegQuestion<'a>) -> impl Iterator<Item = (LegKey, &'a Leg)> {
     let tag = question.dialog.caller_tag();
     legs_with_call_id(question).rev().filter(move |(_, leg)| leg.dialog.caller_tag() == tag)

@@ -28,7 +28,7 @@ impl Correlator<'_> {
         (by == CorrelationRule::MediaContent || self.table.is_lone(call)) && self.may_still_be_joined(call, by)
     }
 
-    /// Returns whether this number of legs may be added to a call.
+    /// Returns whether a call may get this number of additional legs.
     pub(super) fn may_gain(&self, call: CallKey, legs: usize) -> bool {
         self.table.keys_of(call).len() + legs <= MAX_LEGS
     }

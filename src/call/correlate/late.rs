@@ -83,8 +83,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether the heuristic rules, applied to the present facts, match a leg that is alone in its call with
-    /// the call `own`.
+    /// Returns whether the heuristic rules, with the facts as of now, match a leg that is alone in its call with the
+    /// call `own`.
     fn matches_now(&self, leg: &Leg, own: CallKey) -> bool {
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
             CallChoice::Join(evidence) | CallChoice::Prefer(evidence, _) => evidence.call == own,

@@ -40,15 +40,15 @@ pub(crate) use open_leg::LegMoment;
 use question::LegQuestion;
 use rule_list::{HOST_STAGES, LAST_STAGES, RELATING_RULES, SIGNALLING_STAGES};
 
-/// Result of the correlation of a new leg.
+/// Result of the correlation of a new leg: its call, and its relations to other calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Correlation {
     /// Call to which the leg belongs, and the rule that found it; `None` if the leg begins a new call.
     pub(crate) same: Option<(CallKey, CorrelationRule)>,
     /// Calls to which the leg's own new call is related, with the rules that found them.
     pub(crate) related: Vec<(CallKey, CorrelationRule)>,
-    /// True if heuristic rules must not join the new call later: the leg could belong to several calls, or its cause is
-    /// known.
+    /// Whether heuristic rules must not join the new call later, because the leg could belong to several calls or its
+    /// cause is known.
     pub(crate) closed_to_heuristics: bool,
     /// Two addresses that count as one machine within the call, if the leg joins it without sharing a host with another
     /// leg.
@@ -59,7 +59,7 @@ pub(crate) struct Correlation {
 }
 
 impl Correlation {
-    /// Returns the result that the leg joins a call.
+    /// Returns the result that the leg joins this call by this rule.
     fn join(call: CallKey, by: CorrelationRule) -> Self {
         Self { same: Some((call, by)), ..Self::default() }
     }
@@ -73,7 +73,7 @@ impl Correlation {
     }
 }
 
-/// The facts from which correlation decides.
+/// The facts from which correlation decides about a leg.
 #[derive(Clone, Copy)]
 pub(crate) struct Correlator<'a> {
     /// All legs and calls.
@@ -156,16 +156,16 @@ fn related(question: &LegQuestion<'_>) -> impl Iterator<Item = (CallKey, Correla
     RELATING_RULES.iter().flat_map(|rule| rule.evidence(question)).map(|e| (e.call, e.rule))
 }
 
-/// Returns whether the receiver of one of two legs sent the other leg.
+/// Returns whether the receiver of one of two legs sent the other leg. Each leg is given as its sender and receiver.
 fn leads_on(a: (Endpoint, Endpoint), b: (Endpoint, Endpoint)) -> bool {
     a.0.same_host(b.1) || a.1.same_host(b.0)
 }
 
-/// Most legs of one call: a ring group of sixty telephones and its caller. Unanswered legs are replaced by their
-/// records (compacted) when they close, and do not count.
+/// Maximum number of legs in a call: a ring group of sixty telephones and its caller. Unanswered legs are replaced by
+/// their records (compacted) when they close, and do not count.
 pub(crate) const MAX_LEGS: usize = 64;
-/// Most calls to which a new call is related if its leg could belong to each of them.
+/// Maximum number of calls to which a new call is related if its leg could belong to each of them.
 pub(super) const MAX_AMBIGUOUS: usize = 4;
-/// Most alternative calls kept for a leg. If more callers of one number wait at once, the number identifies none of
-/// them.
+/// Maximum number of alternative calls that are stored for a leg. If more callers with one number wait at once, the
+/// number identifies none of them.
 const MAX_ALTERNATIVES: usize = 16;

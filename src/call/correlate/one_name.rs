@@ -46,8 +46,8 @@ impl Correlator<'_> {
             && effect.to.is_some_and(|to| !self.plan.is_extension(to))
     }
 
-    /// Releases legs from their calls, if one number ties them there and both numbers agree with a new leg: the new leg
-    /// caused them, and was captured a moment later.
+    /// Releases legs from their calls, if only one number ties them to these calls and both numbers agree with a new
+    /// leg: the new leg caused them, and was captured a moment later.
     pub(crate) fn release_for_cause(&self, draft: &LegDraft) -> Vec<Command> {
         let cause = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &cause);

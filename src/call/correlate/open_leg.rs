@@ -11,11 +11,11 @@ use crate::call::leg::Leg;
 
 /// A leg that already belongs to a call and about which the rules are asked again.
 pub(super) struct OpenLeg<'a> {
-    /// Facts from which the rules decide.
+    /// The facts from which the rules decide.
     pub(super) correlator: Correlator<'a>,
-    /// Key of the leg.
+    /// Key of the leg in the call table.
     pub(super) key: LegKey,
-    /// The leg.
+    /// The leg about which the rules are asked.
     pub(super) leg: &'a Leg,
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum LegMoment {
 }
 
 impl LegMoment {
-    /// Returns the letters by which `docs/correlation.md` names this time.
+    /// Returns the letters that stand for this time in `docs/correlation.md`.
     #[cfg(test)]
     pub(super) const fn letters(self) -> &'static [&'static str] {
         match self {

@@ -52,8 +52,8 @@ pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl OpenLeg<'_> {
-    /// Returns who answered another call by this leg, if the rule means that: `Some(Some(extension))`, or `Some(None)`
-    /// for an outside telephone.
+    /// Returns the party that answered another call by this leg: `Some(Some(extension))`, or `Some(None)` for an
+    /// outside telephone. `None` if the rule does not mean such an answer.
     pub(super) fn taken_by(&self, rule: CorrelationRule) -> Option<Option<String>> {
         match rule {
             CorrelationRule::GroupPickup => Some(self.leg.parties.from.clone()),

@@ -15,11 +15,11 @@ use crate::time::Timestamp;
 ///
 /// Messages are captured out of order. So their timestamps decide which legs were answered or had ended at that time.
 pub(super) struct LegQuestion<'a> {
-    /// Facts from which the rules decide.
+    /// The facts from which the rules decide.
     pub(super) correlator: Correlator<'a>,
     /// Numbers, hosts and times of the leg in question.
     pub(super) signature: LegSignature<'a>,
-    /// Dialog of the leg in question.
+    /// Dialog of the leg in question, with its tags and states.
     pub(super) dialog: &'a Dialog,
     /// Headers of the leg in question that can identify its call.
     pub(super) keys: &'a CorrelationKeys,
@@ -27,17 +27,18 @@ pub(super) struct LegQuestion<'a> {
     pub(super) known: Vec<(LegKey, &'a Leg)>,
     /// Capture time for which the question is asked.
     pub(super) at: Timestamp,
-    /// The candidate legs that share a host with the leg in question. Computed when a rule first needs them.
+    /// The candidate legs that share a host with the leg in question. They are computed when a rule first needs them.
     met: OnceCell<Vec<MetLeg<'a>>>,
-    /// Call in which the leg rings another device of a number, at that moment. Two rules need it.
+    /// Call in which the leg rings another device of a number that rings already; `None` inside if there is no such
+    /// call. It is computed once, because two rules need it.
     device: OnceCell<Option<CallKey>>,
 }
 
 /// A candidate leg that shares a host with the leg in question, and how it may explain that leg.
 pub(super) struct MetLeg<'a> {
-    /// Key of the candidate leg.
+    /// Key of the candidate leg in the call table.
     pub(super) key: LegKey,
-    /// The candidate leg.
+    /// The candidate leg itself.
     pub(super) leg: &'a Leg,
     /// Rule by which the PBX sent the leg in question on from the candidate leg; `None` if no rule fits.
     pub(super) onward: Option<CorrelationRule>,

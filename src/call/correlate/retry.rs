@@ -49,14 +49,15 @@ fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
 /// Returns whether a machine repeats an INVITE after this status without asking its user.
 const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
     match status {
-        // No repeat: a person has decided.
+        // No repeat by a machine: these statuses mean that a person decided.
         486 | 487 | 600 | 603 | 607 => false,
-        // Repeat possible: the call was redirected, or refused for a reason that another INVITE can remove.
+        // A machine can repeat the INVITE: the call was redirected, or was refused for a reason that another INVITE can
+        // remove.
         300..=399 | 401 | 407 | 413 | 415 | 420 | 421 | 422 | 423 | 484 | 488 | 491 | 494 | 500..=599 => true,
-        // Repeat possible only to another host, because another provider may know the number.
+        // A machine can repeat the INVITE to another host only, because another provider may know the number.
         _ => !to_same_host,
     }
 }
 
-/// Time within which a machine repeats a refused INVITE. A person needs longer to dial again.
+/// Maximum time in which a machine repeats a refused INVITE. A person needs longer to dial again.
 const RETRY_TIME: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use crate::call::keys::CallKey;
 
 /// A rule that is asked about a new leg.
 pub(super) struct LegRule {
-    /// Name of the rule in its evidence.
+    /// Name of the rule, which appears in its evidence.
     name: CorrelationRule,
     ask: fn(&LegQuestion<'_>) -> Vec<Evidence>,
 }
@@ -21,7 +21,7 @@ const fn rule(name: CorrelationRule, ask: fn(&LegQuestion<'_>) -> Vec<Evidence>)
 }
 
 impl LegRule {
-    /// Returns the evidence that the rule finds.
+    /// Returns the evidence that the rule finds for the leg in question.
     pub(super) fn evidence(&self, question: &LegQuestion<'_>) -> Vec<Evidence> {
         evidence_of(self.name, (self.ask)(question))
     }
@@ -29,9 +29,9 @@ impl LegRule {
 
 /// A rule that is asked about a leg that already belongs to a call.
 pub(super) struct OpenLegRule {
-    /// Name of the rule in its evidence.
+    /// Name of the rule, which appears in its evidence.
     name: CorrelationRule,
-    /// Time in the life of a leg at which the rule is asked.
+    /// Event in the life of a leg at which the rule is asked.
     pub(super) moment: LegMoment,
     ask: fn(&OpenLeg<'_>) -> Vec<Evidence>,
 }
@@ -42,13 +42,13 @@ const fn at(moment: LegMoment, name: CorrelationRule, ask: fn(&OpenLeg<'_>) -> V
 }
 
 impl OpenLegRule {
-    /// Returns the evidence that the rule finds.
+    /// Returns the evidence that the rule finds for a leg with a call.
     pub(super) fn evidence(&self, subject: &OpenLeg<'_>) -> Vec<Evidence> {
         evidence_of(self.name, (self.ask)(subject))
     }
 }
 
-/// Returns the evidence of a rule. Evidence names its rule, or says that the leg could belong to several calls.
+/// Checks that evidence names its rule, or says that the leg could belong to several calls. Returns the evidence.
 fn evidence_of(name: CorrelationRule, evidence: Vec<Evidence>) -> Vec<Evidence> {
     let is_own = |e: &Evidence| e.rule == name || e.rule == CorrelationRule::Ambiguous;
     debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
@@ -61,20 +61,20 @@ struct TieRule {
     prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
 }
 
-/// A stage: rules whose evidence is compared with each other. Stages are tried in order, and the first with evidence
-/// decides.
+/// A stage of correlation: rules whose evidence is compared with each other. Stages are tried in order, and the first
+/// stage with evidence decides.
 pub(super) struct RuleStage {
     rules: &'static [LegRule],
     ties: Option<TieRule>,
     scope: StageScope,
 }
 
-/// The legs for which a stage is tried.
+/// The kinds of legs for which a stage is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageScope {
-    /// Every leg.
+    /// The stage is tried for every leg.
     EveryLeg,
-    /// Legs of calls, but not recording sessions (SIPREC).
+    /// The stage is tried for legs of calls, but not for recording sessions (SIPREC).
     Calls,
 }
 
@@ -97,7 +97,7 @@ pub(super) const RELATING_RULES: &[LegRule] = &[
     rule(CorrelationRule::DirectedPickup, pickup::directed_pickup),
 ];
 
-/// The rules for legs that already belong to a call.
+/// The rules for legs that already belong to a call, with the events at which they are asked.
 pub(super) const OPEN_LEG_RULES: &[OpenLegRule] = &[
     at(LegMoment::AnsweredOrEnded, CorrelationRule::LateSibling, late::late_sibling),
     at(LegMoment::Announced, CorrelationRule::MediaAddress, address::media_address),
@@ -201,7 +201,7 @@ mod tests {
         asked
     }
 
-    /// Returns the rules in `docs/correlation.md` with the times at which they are asked, in the order of that
+    /// Returns the rules in `docs/correlation.md` with the events at which they are asked, in the order of that
     /// document.
     fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
         let page = include_str!("../../../docs/correlation.md");

@@ -23,7 +23,7 @@ impl Correlator<'_> {
         Some(if is_later { &first.join } else { &leg.join })
     }
 
-    /// Returns whether only one number ties a leg to its call.
+    /// Returns whether one number that agrees is all that ties a leg to its call.
     pub(super) fn is_tied_by_one_number(&self, leg: &Leg) -> bool {
         let tie = self.tie_of(leg).filter(|tie| !tie.is_confirmed());
         let rests_on_one = tie.and_then(LegJoin::by).is_some_and(CorrelationRule::may_rest_on_one_number);
@@ -50,8 +50,8 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether `cause` may have caused `effect`: the machine that received the one sent the other. A leg that goes
-/// back to its sender is an answer to it, even if it was captured first.
+/// Returns whether `cause` may have caused `effect`: the machine that received the first sent the second. A leg that
+/// goes back to the sender of `cause` is an answer to it, even if it was captured first.
 pub(super) fn is_caused_by(effect: &Leg, cause: &Leg) -> bool {
     let (own, other) = (effect.machines(), cause.machines());
     let is_later = cause.created_at > effect.created_at;

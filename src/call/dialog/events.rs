@@ -5,7 +5,7 @@ use crate::call::record::{EventKind, EventRecord, Side, T38_REFUSED};
 use crate::sip::{SessionExpires, SipMessage};
 use crate::time::Timestamp;
 
-/// Facts about a dialog for the call record.
+/// Facts about a dialog that only the call record needs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DialogNotes {
     reason: Option<String>,
@@ -22,7 +22,7 @@ impl DialogNotes {
 }
 
 impl Dialog {
-    /// Returns the Reason header of the BYE, CANCEL or rejection (RFC 3326).
+    /// Returns the Reason header of the BYE, CANCEL or rejection (RFC 3326); `None` without this header.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.notes.reason.as_deref()
     }
@@ -43,7 +43,7 @@ impl Dialog {
         self.note_event(at, EventKind::Transfer, Some(side));
     }
 
-    /// Records an event of this kind.
+    /// Records an event of this kind for the call record.
     pub(crate) fn note_event(&mut self, at: Timestamp, kind: EventKind, side: Option<Side>) {
         self.note_event_with_detail(at, kind, side, None);
     }
@@ -122,7 +122,7 @@ impl Dialog {
 
 /// Maximum number of distinct User-Agent and Server values of a dialog in the record.
 const MAX_AGENTS: usize = 8;
-/// Longest header value in the record, characters. Longer values are truncated.
+/// Maximum length of a header value in the record, characters. Longer values are truncated.
 const MAX_TEXT_CHARS: usize = 256;
 /// Maximum number of events of a dialog in the record. A call with a hold every ten seconds would have 17,000 a day.
 const MAX_EVENTS: usize = 1_000;

@@ -1,4 +1,4 @@
-//! Identifiers of a dialog: Call-ID, tags, and the INVITEs that were sent outside of a dialog.
+//! Identifiers of a dialog: Call-ID, tags, and the INVITEs that were sent before the dialog existed.
 
 use crate::sip::SipMessage;
 
@@ -7,9 +7,9 @@ use crate::sip::SipMessage;
 pub(super) struct DialogIds {
     /// Value of the Call-ID header.
     pub(super) call_id: String,
-    /// Tag of the caller, i.e. the From tag of the first INVITE.
+    /// Tag of the caller, i.e. the From tag of the first INVITE; `None` if it has none.
     pub(super) caller_tag: Option<String>,
-    /// Tag of the callee that answered.
+    /// Tag of the callee that answered; `None` before the answer.
     pub(super) callee_tag: Option<String>,
     /// Tags of the callees that sent provisional responses (early dialogs).
     pub(super) early_tags: Vec<String>,

@@ -8,8 +8,8 @@ use crate::call::record::Side;
 use crate::sip::{SipMessage, SipMethod};
 
 impl Dialog {
-    /// Returns whether a message can belong to this dialog, by its tags. A response to the dialog's INVITE belongs to
-    /// the dialog, whichever of several called user agents (after a fork) sent it (RFC 3261 section 17.1.3).
+    /// Returns whether a message can belong to this dialog, judged by its tags. After a fork several called user agents
+    /// respond; all their responses to the dialog's INVITE belong to the dialog (RFC 3261 section 17.1.3).
     pub(crate) fn matches(&self, message: &SipMessage<'_>) -> bool {
         let is_response = message.status().is_some() && self.requester(message) == Side::Caller;
         self.matches_tags(message) || is_response && self.has_branch_of(message)
@@ -87,12 +87,12 @@ impl Dialog {
         is_over && branch_hash(message).is_some() && self.ids.branches[0].is_some() && !self.has_branch_of(message)
     }
 
-    /// Returns the hashes of the Via branches of the two newest INVITEs outside of a dialog.
+    /// Returns the hashes of the Via branches of the two newest INVITEs outside of a dialog, newest first.
     pub(crate) const fn branches(&self) -> [Option<u64>; 2] {
         self.ids.branches
     }
 
-    /// Returns the hash of a message's Via branch.
+    /// Returns the hash of a message's Via branch; `None` if it has none that is unique.
     pub(crate) fn branch_of(message: &SipMessage<'_>) -> Option<u64> {
         branch_hash(message)
     }
@@ -104,8 +104,7 @@ impl Dialog {
         }
     }
 
-    /// Returns the side that sent the request. If the message is a response, returns the side that sent the request
-    /// which it answers.
+    /// Returns the side that sent the request or, for a response, the side that sent the request to which it responds.
     pub(crate) fn requester(&self, message: &SipMessage<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
@@ -135,7 +134,8 @@ impl Dialog {
     }
 }
 
-/// Returns the hash of the Via branch. Only branches with the magic cookie are unique (RFC 3261 section 8.1.1.7).
+/// Returns the hash of a Via branch. Only branches with the magic cookie `z9hG4bK` are unique; `None` for others (RFC
+/// 3261 section 8.1.1.7).
 fn branch_hash(message: &SipMessage<'_>) -> Option<u64> {
     let branch = message.via_branch().filter(|branch| branch.starts_with("z9hG4bK"))?;
     Some(foldhash::fast::FixedState::with_seed(3).hash_one(branch.as_ref()))
@@ -145,5 +145,5 @@ pub(super) fn to_tag_of(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Maximum number of tags of early dialogs that are stored.
+/// Maximum number of early dialogs' tags that are stored.
 const MAX_EARLY_TAGS: usize = 32;

@@ -20,23 +20,23 @@ use crate::sdp;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
-/// State of a dialog.
+/// State of a dialog, as far as it was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialogState {
     /// An INVITE was captured, and no final response yet.
     Inviting,
     /// The INVITE got a response 401, 407 or 422, which asks for another INVITE.
     Challenged {
-        /// Time of the response.
+        /// Capture time of the response.
         at: Timestamp,
     },
     /// The INVITE was answered.
     Established,
     /// The dialog is over.
     Ended {
-        /// Time of the end.
+        /// Capture time of the end.
         at: Timestamp,
-        /// Cause of the end.
+        /// Cause of the end, e.g. a BYE.
         by: EndedBy,
     },
 }
@@ -44,22 +44,22 @@ pub(crate) enum DialogState {
 /// The part of the dialog with which the capture of it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialogStart {
-    /// The dialog's first INVITE, or a response to that INVITE.
+    /// Capture begins with the dialog's first INVITE, or with a response to that INVITE.
     Invite,
-    /// An in-dialog request: the dialog existed when the capture began.
+    /// Capture begins with an in-dialog request, so the dialog already existed.
     MidCall,
 }
 
-/// What shows that the INVITE was answered.
+/// The captured fact that shows that the INVITE was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerEvidence {
-    /// The 2xx to the INVITE.
+    /// The 2xx to the INVITE was captured.
     Success,
-    /// The ACK to a 2xx. The 2xx itself was not captured.
+    /// The ACK to a 2xx was captured, but not the 2xx itself.
     Ack,
-    /// Media of both sides. Neither 2xx nor ACK was captured.
+    /// Media of both sides was captured, but neither 2xx nor ACK.
     Media,
-    /// An in-dialog request: the INVITE was answered before the capture began.
+    /// An in-dialog request was captured, so the INVITE was answered before the capture began.
     MidCall,
 }
 
@@ -67,23 +67,23 @@ pub(crate) enum AnswerEvidence {
 #[derive(Clone, Debug)]
 pub(crate) struct Dialog {
     ids: DialogIds,
-    /// Endpoint that sent the first INVITE.
+    /// Endpoint that sent the first INVITE (the caller's side).
     pub(crate) caller_addr: Endpoint,
-    /// Endpoint that received the first INVITE.
+    /// Endpoint that received the first INVITE (the callee's side).
     pub(crate) callee_addr: Endpoint,
-    /// Transport of the dialog's messages.
+    /// Transport of the dialog's SIP messages.
     pub(crate) transport: Transport,
     /// First part of the dialog that was captured.
     pub(crate) start: DialogStart,
     state: DialogState,
-    /// Offers and answers of the dialog.
+    /// Offers and answers of the dialog, from which the agreed media follows.
     pub(crate) negotiation: Negotiation,
-    /// The agreed media at the time when hold and media move events were last recorded.
+    /// The agreed media when hold and media move events were last recorded, to notice the next change.
     agreed: AgreedMedia,
     times: DialogTimes,
-    /// Time of the answer, and what shows it; `None` if the dialog was not answered.
+    /// Capture time of the answer and the fact that shows it; `None` if the dialog was not answered.
     pub(crate) answered: Option<(Timestamp, AnswerEvidence)>,
-    /// Status code of the last final response to the first INVITE.
+    /// Status code of the last final response to the first INVITE; `None` before it.
     pub(crate) status: Option<u16>,
     notes: DialogNotes,
 }
@@ -162,12 +162,12 @@ impl Dialog {
         }
     }
 
-    /// Returns the current state.
+    /// Returns the current state of the dialog.
     pub(crate) const fn state(&self) -> DialogState {
         self.state
     }
 
-    /// Returns time and cause of the end, if the dialog is over.
+    /// Returns capture time and cause of the end; `None` if the dialog is not over.
     pub(crate) const fn ended(&self) -> Option<(Timestamp, EndedBy)> {
         match self.state {
             DialogState::Ended { at, by } => Some((at, by)),
@@ -185,7 +185,8 @@ impl Dialog {
         self.times.is_tried
     }
 
-    /// Returns time and status of the final response that refused the INVITE. A cancelled INVITE was not refused.
+    /// Returns capture time and status of the final response that refused the INVITE; `None` if there is none. A
+    /// cancelled INVITE was not refused.
     pub(crate) fn refusal(&self) -> Option<(Timestamp, u16)> {
         let status = self.status.filter(|status| *status >= 300)?;
         let (DialogState::Challenged { at } | DialogState::Ended { at, by: EndedBy::Signalling }) = self.state else {
@@ -199,7 +200,7 @@ impl Dialog {
         self.ids.invite_cseq
     }
 
-    /// Returns the time of the newest message.
+    /// Returns the capture time of the newest message.
     pub(crate) const fn last_at(&self) -> Timestamp {
         self.times.last_at
     }
@@ -214,22 +215,23 @@ impl Dialog {
         self.ids.caller_tag.as_deref()
     }
 
-    /// Returns the tag of the callee that answered.
+    /// Returns the tag of the callee that answered; `None` before the answer.
     pub(crate) fn callee_tag(&self) -> Option<&str> {
         self.ids.callee_tag.as_deref()
     }
 
-    /// Returns the time of the first INVITE.
+    /// Returns the capture time of the first INVITE; `None` if it was not captured.
     pub(crate) const fn invited_at(&self) -> Option<Timestamp> {
         self.times.invited_at
     }
 
-    /// Returns the time of the first provisional response other than 100.
+    /// Returns the capture time of the first provisional response other than 100; `None` if there was none.
     pub(crate) const fn ringing_at(&self) -> Option<Timestamp> {
         self.times.ringing_at
     }
 
-    /// Returns the time of the last ACK to an INVITE without a captured final response.
+    /// Returns the capture time of the last ACK to an INVITE that has no captured final response; `None` if there was
+    /// none.
     pub(crate) const fn acked_at(&self) -> Option<Timestamp> {
         self.times.acked_at
     }
@@ -239,7 +241,8 @@ impl Dialog {
         self.times.cancelled_at
     }
 
-    /// Returns the session interval in seconds (Session-Expires, RFC 4028), and the time of its last refresh.
+    /// Returns the session interval in seconds (Session-Expires, RFC 4028), and the capture time of its last refresh;
+    /// `None` without a session timer.
     pub(crate) const fn session_timer(&self) -> Option<(u32, Timestamp)> {
         self.times.session_timer
     }
@@ -289,7 +292,8 @@ impl Dialog {
         self.announce(message, side, None);
     }
 
-    /// Returns whether an INVITE outside of a dialog repeats the call attempt after a rejection.
+    /// Returns whether an INVITE outside of a dialog repeats the call attempt after a rejection, as a new request of
+    /// the same caller.
     pub(crate) fn is_tried_again_by(&self, message: &SipMessage<'_>) -> bool {
         let newer = message.cseq().is_some_and(|cseq| cseq.number > self.ids.invite_cseq);
         newer && self.ids.invite_cseq != 0 && self.may_try_again()
@@ -361,7 +365,7 @@ impl Dialog {
             SipMethod::Invite | SipMethod::Update | SipMethod::Prack => {
                 self.handle_in_dialog_response(at, message, status, (requester, cseq.number));
             }
-            // The 2xx to a BYE ends the dialog, too, because the BYE itself may not have been captured.
+            // The 2xx to a BYE ends the dialog, too: it shows a BYE that was not captured.
             SipMethod::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
             _ => {}
         }
@@ -378,8 +382,8 @@ impl Dialog {
         let tag = to_tag_of(message);
         match status {
             ..=100 => self.times.is_tried = true,
-            // This is a late response of another callee after a fork. One callee has already answered, so it is
-            // ignored.
+            // A late response of another callee after a fork. One callee has already answered, so the response changes
+            // nothing.
             101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
                 self.times.is_tried = true;
@@ -448,7 +452,8 @@ impl Dialog {
         }
     }
 
-    /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` is the requester and the CSeq number.
+    /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` has the side that sent the request, and the request's
+    /// CSeq number.
     fn handle_in_dialog_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
         match status {
             ..=199 => {
@@ -478,14 +483,15 @@ impl Dialog {
         }
     }
 
-    /// Passes the offer in an in-dialog request to the negotiation.
+    /// Passes the session description in an in-dialog request to the negotiation, as an offer of the side `by`.
     fn offer(&mut self, message: &SipMessage<'_>, by: Side) {
         let Some(body) = message.sdp() else { return };
         let Ok(session) = sdp::parse(&body) else { return };
         self.negotiation.offer(by, AudioDescription::from_session(&session));
     }
 
-    /// Passes the session description of a message to the negotiation. `fork` is the To tag of a provisional response.
+    /// Passes the session description of a message to the negotiation. `fork` is the To tag of a provisional response;
+    /// `None` for other messages.
     fn announce(&mut self, message: &SipMessage<'_>, by: Side, fork: Option<&str>) {
         let Some(body) = message.sdp() else { return };
         let Ok(session) = sdp::parse(&body) else { return };

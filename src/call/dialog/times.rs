@@ -1,24 +1,25 @@
-//! Times of the messages of a dialog.
+//! Capture times of the messages of a dialog.
 
 use crate::time::Timestamp;
 
-/// Times of the messages of a dialog.
+/// Capture times of the messages of a dialog; a time is `None` if its message was not captured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DialogTimes {
-    /// Time of the first INVITE.
+    /// Capture time of the first INVITE.
     pub(super) invited_at: Option<Timestamp>,
-    /// Time of the first provisional response other than 100.
+    /// Capture time of the first provisional response other than 100.
     pub(super) ringing_at: Option<Timestamp>,
-    /// Time of the last ACK to an INVITE without a captured final response.
+    /// Capture time of the last ACK to an INVITE without a captured final response.
     pub(super) acked_at: Option<Timestamp>,
-    /// Time of the first CANCEL.
+    /// Capture time of the first CANCEL.
     pub(super) cancelled_at: Option<Timestamp>,
-    /// Session interval in seconds (Session-Expires, RFC 4028), and the time of its last refresh.
+    /// Session interval in seconds (Session-Expires, RFC 4028), and the capture time of its last refresh; `None`
+    /// without a session timer.
     pub(super) session_timer: Option<(u32, Timestamp)>,
-    /// Whether a provisional response was seen, 100 included. Such a response stops Timer B (RFC 3261 section
-    /// 17.1.1.2).
+    /// Whether a provisional response was captured, 100 included. After it, the sender no longer gives the INVITE up
+    /// after 32 s (Timer B, RFC 3261 section 17.1.1.2).
     pub(super) is_tried: bool,
-    /// Time of the newest message.
+    /// Capture time of the newest message.
     pub(super) last_at: Timestamp,
 }
 
@@ -46,7 +47,7 @@ impl DialogTimes {
         self.last_at = self.last_at.max(at);
     }
 
-    /// Records the time of an INVITE outside of a dialog.
+    /// Records the time of an INVITE that was sent outside of a dialog.
     pub(super) fn note_invite(&mut self, at: Timestamp) {
         self.invited_at = Some(self.invited_at.map_or(at, |first| first.min(at)));
     }

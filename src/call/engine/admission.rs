@@ -1,4 +1,4 @@
-//! Makes room for a new leg if the table of legs is full: evicts the oldest INVITE that has no response.
+//! Makes room for a new leg when the table of legs is full: evicts the oldest INVITE that has no response.
 
 use crate::call::engine::Engine;
 use crate::call::event::{DiscardReason, LegSink};

@@ -14,8 +14,8 @@ use crate::net::Endpoint;
 use crate::sip::SipMessage;
 
 impl Engine {
-    /// Applies commands in their order. While spools are read back, nothing is applied: the decisions of the earlier
-    /// process are read back, too, and they had more facts.
+    /// Applies commands in their order. While spools are read back, nothing is applied: the earlier process had more
+    /// facts, and its decisions are in the spools.
     pub(super) fn apply(&mut self, commands: impl IntoIterator<Item = Command>, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -66,7 +66,7 @@ impl Engine {
         self.finish_if_over(from);
     }
 
-    /// Sets the machine that sent a leg.
+    /// Sets the address of the machine that sent a leg.
     pub(super) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot) {
             let machines = (machine, leg.machines().1);
@@ -113,7 +113,8 @@ impl Engine {
         }
     }
 
-    /// Adds a REFER to the table, unless it is known. A REFER in a spool is read back with its state.
+    /// Adds a REFER to the table unless the table has it. `state` is the stored state of a REFER that is read back from
+    /// a spool.
     fn note_referral(
         &mut self,
         slot: LegKey,

@@ -13,27 +13,27 @@ use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
-/// Content evidence of all live calls.
+/// The evidence from media content for all live calls: voices that are compared and relays that were found.
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     index: ContentIndex,
-    /// Time at which the voices of legs that are alone in their calls are watched again.
+    /// Capture time at which the voices of legs that are alone in their calls are watched again.
     listen_at: Timestamp,
 }
 
 impl ContentEvidence {
-    /// Ends the watches on a leg, and removes its fingerprints.
+    /// Ends the watches on a leg's voices, and removes the stored fingerprints.
     pub(super) fn forget_leg(&mut self, leg: &mut Leg) {
         self.index.forget_leg(leg.id);
         leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
     }
 
-    /// Returns the number of streams that are watched.
+    /// Returns the number of streams whose voice is compared now.
     pub(super) fn watched_streams(&self) -> usize {
         self.index.sizes().0
     }
 
-    /// Returns the number of pairs of legs with matching content.
+    /// Returns the number of pairs of legs with matching voice blocks.
     pub(super) fn pairs(&self) -> usize {
         self.index.sizes().1
     }
@@ -81,7 +81,7 @@ impl Engine {
         }
     }
 
-    /// Begins a new watch on the voice of one stream. A recorder's own session and encrypted media are not watched.
+    /// Begins a new watch on the voice of one stream. Recording sessions (SIPREC) and encrypted media are not watched.
     /// While spools are read back, only the time is noted.
     pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef, at: Timestamp) {
         if self.earlier.restore.is_reading() {
@@ -110,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Compares a voice packet of a watched stream with other streams, and acts on the relays that it proves.
+    /// Compares a voice packet of a watched stream with those of other streams, and acts on the relays that it proves.
     pub(super) fn handle_content(
         &mut self,
         stream: StreamRef,
@@ -119,7 +119,7 @@ impl Engine {
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        // The list allocates no memory until a relay is found.
+        // An empty list takes no memory, so packets that prove nothing cost no allocation.
         let mut relays = Vec::new();
         if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut relays)
             && let Some(stream) =
@@ -138,7 +138,7 @@ impl Engine {
         if self.clock.now < self.kept.content.listen_at {
             return;
         }
-        // The rounds have fixed times, so that a restart does not move them.
+        // The rounds have fixed times, so that a restart of the recorder does not move them.
         let pause_ns = LISTEN_PAUSE.as_nanos() as i64;
         let round = self.clock.now.as_nanos().div_euclid(pause_ns);
         self.kept.content.listen_at = Timestamp::from_nanos(round.saturating_add(1).saturating_mul(pause_ns));

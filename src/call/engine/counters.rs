@@ -1,6 +1,6 @@
 //! Limits of the engine's tables, counters, and sizes of the tables.
 
-/// Limits of the engine's tables. A field of [`EngineCounters`] counts how often each limit was reached.
+/// Limits of the engine's tables. For each limit, a field of [`EngineCounters`] counts how often it was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineLimits {
     /// Maximum number of legs in the table. 10,000 calls through a PBX have 20,000 legs; the default is twice that, for
@@ -26,7 +26,7 @@ impl Default for EngineLimits {
     }
 }
 
-/// Events counted since the engine was created.
+/// Events counted since the engine was created, i.e. since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineCounters {
     /// Number of SIP messages that could be parsed.
@@ -59,7 +59,7 @@ pub struct EngineCounters {
     pub scan_attempts: u64,
     /// Number of calls that ended.
     pub calls: u64,
-    /// Number of datagrams that are neither SIP nor media.
+    /// Number of datagrams that are neither SIP nor media, e.g. DNS.
     pub other: u64,
     /// Number of TCP segments refused because the table of TCP streams was full.
     pub tcp_refused: u64,
@@ -77,34 +77,34 @@ pub struct EngineCounters {
 pub struct TableSizes {
     /// Number of legs.
     pub legs: usize,
-    /// Number of conversations.
+    /// Number of live conversations.
     pub conversations: usize,
     /// Number of Call-IDs of live legs.
     pub call_ids: usize,
     /// Number of announced media addresses.
     pub media_addresses: usize,
-    /// Number of flows with a cached route to a leg.
+    /// Number of flows whose leg is remembered.
     pub flows: usize,
-    /// Number of keys in the correlation index.
+    /// Number of different keys in the correlation index.
     pub correlation_keys: usize,
     /// Number of REFERs whose INVITE may still come.
     pub referrals: usize,
-    /// Number of armed timers.
+    /// Number of timers that are set.
     pub timers: usize,
-    /// Number of legs in the queue for eviction.
+    /// Number of legs in the queue from which legs are evicted when the table is full.
     pub unanswered_legs: usize,
-    /// Number of TCP streams that carry SIP.
+    /// Number of directions of TCP connections that carry SIP.
     pub framers: usize,
     /// Number of remembered dialogs that have ended.
     pub tombstones: usize,
-    /// Number of remembered dialogs that ended by a media timeout.
+    /// Number of remembered dialogs that ended by a media timeout and may continue.
     pub timed_out: usize,
-    /// Payload bytes of the RTP packets that belong to no known leg.
+    /// Number of stored payload bytes of RTP packets that belong to no known leg yet.
     pub early_bytes: usize,
-    /// Number of streams whose voice is watched for content evidence.
+    /// Number of streams whose voice is compared with others for content evidence.
     pub watched_streams: usize,
-    /// Number of pairs of legs with matching content.
+    /// Number of pairs of legs with matching voice blocks.
     pub content_pairs: usize,
-    /// Number of call events that were not polled yet.
+    /// Number of call events that wait for their receiver.
     pub events: usize,
 }

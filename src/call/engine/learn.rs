@@ -13,7 +13,8 @@ use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// What two legs show about two hosts: the receiver of one leg, and the sender of the leg that it caused.
+/// What a leg and the leg that it caused show about two hosts: the receiver of the first leg, and the sender of the
+/// second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostEvidence {
     /// The legs began, were answered and ended together: both hosts are one machine.
@@ -24,20 +25,20 @@ enum HostEvidence {
 }
 
 impl Engine {
-    /// Adds the pairs of hosts that an earlier process learnt to be one machine. Called before the first packet; `now`
-    /// is the wall clock.
+    /// Adds the pairs of hosts that an earlier process learnt to be one machine. Must be called before the first
+    /// packet; `now` is the wall clock.
     pub fn restore_topology(&mut self, facts: &[MachinePair], now: Timestamp) {
         let change = self.site.topology.restore(facts, now);
         self.apply_topology_change(change);
     }
 
-    /// Returns the pairs of hosts that calls showed to be one machine.
+    /// Returns the pairs of hosts that are one machine according to the calls so far.
     pub fn learnt_machines(&self) -> Vec<MachinePair> {
         self.site.topology.facts().cloned().collect()
     }
 
-    /// Learns from the legs of an ended call. A call that ends while spools are read back has taught the earlier
-    /// process.
+    /// Learns from the legs of an ended call. Calls that end while spools are read back are left out, because the
+    /// earlier process has learnt from them.
     pub(super) fn learn_machines(&mut self, legs: &[&Leg], notes: &CallNotes) {
         if self.earlier.restore.is_reading() {
             return;
@@ -50,7 +51,7 @@ impl Engine {
                 continue;
             }
             let change = match host_evidence(cause, effect) {
-                // The content of the call has shown it before.
+                // The media content of the call has already shown it.
                 Some(HostEvidence::OneMachine) if notes.has_shown((hosts.0.ip(), hosts.1.ip())) => continue,
                 Some(HostEvidence::OneMachine) => self.site.topology.observe(hosts, parties, self.clock.now),
                 Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
@@ -81,7 +82,7 @@ impl Engine {
         if is_phone || hosts.0.same_host(hosts.1) || call.is_some_and(are_two) {
             return;
         }
-        // After a restart the voices are compared anew, and the call shows the same once more.
+        // After a restart the voices are compared anew, and the same call shows the same machine once more.
         let notes = call.and_then(|call| self.table.call_mut(call)).map(|call| &mut call.notes);
         if !notes.is_some_and(|notes| notes.note_shown_machine((hosts.0.ip(), hosts.1.ip()))) {
             return;
@@ -170,22 +171,22 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     }
 }
 
-/// Returns a hash of the parties of a call, i.e. of the numbers of its earliest leg. It is the same whatever evidence a
-/// call gives, so that a call is never counted twice.
+/// Returns a hash of the parties of a call, i.e. of the numbers of its earliest leg. It identifies the call in all
+/// kinds of evidence, so that a call is never counted twice.
 pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
     let hasher = foldhash::fast::FixedState::with_seed(3);
     let first = legs.min_by_key(|leg| (leg.created_at, leg.id));
     hasher.hash_one(first.map(|leg| (&leg.parties.from, &leg.parties.to)))
 }
 
-/// Longest time between the INVITEs of two legs through one machine.
+/// Maximum time between the INVITEs of two legs through one machine.
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
-/// Longest time between the answers of two legs through one machine, and between the ends of unanswered legs.
+/// Maximum time between the answers of two legs through one machine, and between the ends of unanswered legs.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
 /// Time for which a leg must continue after its supposed cause has ended, to show that it belongs to another call. A
 /// machine ends a leg at once when its caller hangs up.
 const OUTLIVES: Duration = Duration::from_secs(2);
 /// Maximum number of pairs of legs of one call that are examined.
 const MAX_PAIRS_OF_CALL: usize = 64;
-/// Shortest time between two events about changed counts of calls.
+/// Minimum time between two events about changed counts of calls.
 const TELL_PAUSE: Duration = Duration::from_secs(60);

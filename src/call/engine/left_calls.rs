@@ -19,24 +19,24 @@ use crate::call::record::ProblemKind;
 use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
-/// The left calls (live calls of an earlier process without a spool) whose messages may still come.
+/// The left calls (live calls of an earlier process without a spool) that may still get messages.
 #[derive(Debug, Default)]
 pub(super) struct LeftCalls {
     /// Left calls by id.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
-    /// Ids of left calls by the Call-IDs of their legs.
+    /// Legs of left calls by their Call-IDs.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
-    /// Earliest time at which a left call ends.
+    /// Earliest capture time at which a left call ends; `None` if there is none.
     next_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 struct LeftCall {
-    /// End of the call, to be emitted if no leg continues the call.
+    /// The event that ends the call, for the case that no leg continues it.
     ended: Box<EndedCall>,
-    /// Capture time of `ended`.
+    /// Capture time at which the event `ended` is emitted.
     ends_at: Timestamp,
-    /// Key of the call in the table that continues the left call; `None` if there is none yet.
+    /// Key of the call in the table that continues the left call; `None` as long as none does.
     slot: Option<CallKey>,
 }
 
@@ -57,8 +57,8 @@ impl LeftCalls {
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
     }
 
-    /// Removes and returns the left calls whose waiting time is over, oldest first. Calls that were continued are not
-    /// returned.
+    /// Removes and returns the left calls whose time to continue is over, oldest first. Calls that were continued are
+    /// not returned.
     fn take_over(&mut self, now: Timestamp) -> Vec<EndedCall> {
         let over = self.calls.extract_if(|_, call| call.ends_at <= now);
         let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();
@@ -71,8 +71,8 @@ impl LeftCalls {
 }
 
 impl Engine {
-    /// Adds a left call: from now on its messages are waited for. `ended` is emitted if no message comes; its record is
-    /// the last one in the journal.
+    /// Adds a left call, whose messages may continue it from now on. If no message comes, the event `ended` is emitted;
+    /// its record is the last record in the journal.
     pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.clock.wall_offset_ns.saturating_neg()));
         let ends_at = match (capture(ended.record.answered_at), capture(ended.record.invited_at)) {
@@ -87,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Ends the left calls whose waiting time is over.
+    /// Ends the left calls whose time to continue is over.
     pub(super) fn end_due_left_calls(&mut self) {
         if self.earlier.left_calls.next_at.is_some_and(|at| at <= self.clock.now) {
             for ended in self.earlier.left_calls.take_over(self.clock.now) {
@@ -114,7 +114,7 @@ impl Engine {
             let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);
             call.origin = CallOrigin::Left(Box::new(left.ended.record.clone()));
             call.notes.note_problem(ProblemKind::RestartGap);
-            // The call is announced already, so it is not dropped without a record.
+            // The call was announced by an earlier process, so it must end with a record.
             call.stage = ToldStage::Gathering { is_told: true };
             let slot = self.table.insert_call(call);
             left.slot = Some(slot);
@@ -126,12 +126,12 @@ impl Engine {
     }
 }
 
-/// Longest time from the INVITE to the end of a call setup: a proxy waits more than 3 minutes for the answer (RFC 3261
+/// Maximum time from the INVITE to the end of a call setup: a proxy waits more than 3 minutes for the answer (RFC 3261
 /// section 16.6, timer C).
 const LONGEST_SETUP: Duration = Duration::from_secs(4 * 60);
-/// Longest time without a message in an answered call: a session of the usual 1,800 s is refreshed after half of that
+/// Maximum time without a message in an answered call: a session of the usual 1,800 s is refreshed after half of that
 /// time (RFC 4028 section 7.2).
 const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
-/// Maximum number of left calls whose messages are waited for, about 5 KiB each. More calls are hardly in progress at
-/// once.
+/// Maximum number of left calls that are stored until they continue or end, about 5 KiB each. Sites hardly have more
+/// calls in progress at once.
 const MAX_LEFT_CALLS: usize = 4_000;

@@ -15,10 +15,10 @@ use crate::codec::CompandingLaw;
 use crate::codec::g711::linear_values;
 use crate::time::Timestamp;
 
-/// Level of a voice, measured in one packet.
+/// Level of a voice, i.e. its loudness in one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum VoiceLevel {
-    /// Packets arrive, but their level is not known.
+    /// Packets arrive, but their level is unknown, because the codec would have to be decoded.
     Unmeasured,
     /// Level in per cent: 0 is 60 dB below full scale, 100 is full scale.
     Percent(u8),
@@ -27,13 +27,13 @@ pub(crate) enum VoiceLevel {
 /// Levels of both sides of a live call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallLevels {
-    /// Id of the call.
+    /// Id of the call in the journal.
     pub(crate) id: String,
     /// Levels of caller and callee; `None` if no packet arrived recently.
     pub(crate) sides: [Option<VoiceLevel>; 2],
 }
 
-/// The newest measurement of a stream.
+/// The newest measurement of a stream's level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamLevel {
     at: Timestamp,
@@ -41,7 +41,7 @@ pub(crate) struct StreamLevel {
 }
 
 impl StreamLevel {
-    /// Returns whether the next packet must be measured, because the last measurement is old.
+    /// Returns whether the next packet must be measured, because the newest measurement is too old.
     pub(crate) fn is_due(newest: Option<Self>, at: Timestamp) -> bool {
         newest.is_none_or(|newest| at.since(newest.at) >= SAMPLE_EVERY)
     }
@@ -53,13 +53,13 @@ impl StreamLevel {
 }
 
 impl Engine {
-    /// Switches the measurement of levels on or off.
+    /// Switches the measurement of voice levels on or off.
     pub(crate) const fn watch_levels(&mut self, is_wanted: bool) {
         self.settings.measures_levels = is_wanted;
     }
 
-    /// Returns the levels of the calls with sound, at most of [`MAX_CALLS`]. Calls without sound, e.g. ringing calls,
-    /// do not count.
+    /// Returns the levels of at most [`MAX_CALLS`] calls with sound. Calls without sound, e.g. ringing calls, are left
+    /// out.
     pub(crate) fn live_levels(&self) -> Vec<CallLevels> {
         let has_sound = |leg: &Leg| leg.media.streams().iter().any(|stream| self.fresh(stream).is_some());
         let audible = self.table.calls().filter(|(key, _)| self.table.legs_of(*key).any(has_sound));
@@ -105,16 +105,16 @@ fn level(encoding: Option<&str>, payload: &[u8]) -> VoiceLevel {
     VoiceLevel::Percent((100.0 * (1.0 + db / RANGE_DB)).clamp(0.0, 100.0).round() as u8)
 }
 
-/// Shortest time between two measurements of a stream.
+/// Minimum time between two measurements of a stream.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// Age of a measurement from which on its side counts as silent.
 const FRESH: Duration = Duration::from_millis(1_000);
-/// Maximum number of samples of a packet that are measured: 20 ms.
+/// Maximum number of samples of a packet that are measured: 20 ms at 8 kHz.
 const MAX_SAMPLES: usize = 160;
 /// Maximum number of calls with levels: twice the calls of a large site. A page shows 200 of them, in the scope of its
 /// user.
 const MAX_CALLS: usize = 2_000;
-/// Magnitude at full scale of a 16-bit sample.
+/// Amplitude of a 16-bit sample at full scale.
 const FULL_SCALE: f64 = 32_768.0;
 /// Range of levels that is shown, dB. Quieter sound is noise.
 const RANGE_DB: f64 = 60.0;

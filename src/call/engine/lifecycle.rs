@@ -1,4 +1,4 @@
-//! Lifecycle: ends legs and calls.
+//! Lifecycle of legs and calls: their ends, and the order in which they end.
 
 use std::time::Duration;
 
@@ -136,8 +136,8 @@ impl Engine {
         }
     }
 
-    /// Lets a call that is over wait until the spools are read. If the waiting calls leave too little room for the legs
-    /// of live calls, the first of them end now.
+    /// Makes a call that is over wait until all spools are read. If waiting calls leave too little room for the legs of
+    /// live calls, the first of them end now.
     fn wait_with_end(&mut self, conversation: CallKey) {
         self.timers.disarm(EngineTimer::Segment(conversation));
         self.earlier.restore.add_over_call(conversation);
@@ -159,7 +159,7 @@ impl Engine {
         self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_closed)
     }
 
-    /// Removes a call and emits [`CallEvent::Ended`].
+    /// Removes a call from the table, and emits the event [`CallEvent::Ended`].
     fn finish_call(&mut self, conversation: CallKey) {
         let is_attempt = self.is_scan_suspect(conversation);
         if is_attempt {
@@ -192,8 +192,8 @@ impl Engine {
     }
 
     /// Handles the timer for legs that are still open after the first leg and the anchor leg have closed: splits off
-    /// those with media, and ends the others. While spools are read back, nothing is done: the legs of the call may still
-    /// change, and both decisions are in the spools.
+    /// those with media, and ends the others. While spools are read back, nothing is done: the legs of the call may
+    /// still change, and the spools contain both decisions, to end and to split off.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -221,13 +221,13 @@ impl Engine {
     }
 }
 
-/// Maximum number of legs with which the unanswered legs of a call are not compacted. A large ring group has fewer.
+/// Maximum number of legs of a call up to which its unanswered legs are not compacted. A usual ring group has fewer.
 const KEPT_LEGS: usize = 16;
-/// Longest time between the end of a call's first leg and anchor leg and the end of its other legs: one round trip, and
+/// Maximum time between the end of a call's first leg and anchor leg and the end of its other legs: one round trip, and
 /// retransmissions.
 pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
-/// Maximum number of flows that are stored of an ended leg: the newest flows of both sides.
+/// Maximum number of flows of an ended leg that are remembered: the newest flows of both sides.
 const MAX_REMEMBERED_FLOWS: usize = 8;
-/// Share of the limit of legs, as a divisor, that leaves room for live calls while ended calls wait: one half. Even a
-/// large site has fewer ended calls whose recordings are not rendered.
+/// Divisor of the limit of legs: calls that are over may wait as long as their legs take at most half of the table.
+/// Even a large site has fewer ended calls whose recordings are not rendered.
 const WAITING_SHARE: usize = 2;

@@ -21,7 +21,8 @@ impl Engine {
         if !is_used {
             return false;
         }
-        // At this place RTCP has the source of a report, or a time. A stream of the same sender is no accident.
+        // In the place of the SSRC, RTCP has the source of a report or a time. So a match with a stream of the same
+        // sender is no accident.
         stream.is_some_and(|stream| stream.is_near(packet.sequence))
             || match RtcpForm::of(datagram.payload, datagram.wire_len) {
                 RtcpForm::Compound => false,

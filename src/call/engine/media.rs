@@ -38,7 +38,8 @@ impl Engine {
         self.deliver_packet(route, datagram, packet, sink);
     }
 
-    /// Continues a dialog that ended by a media timeout, if the packet belongs to it. Returns the route of the packet.
+    /// Continues a dialog that ended by a media timeout, if the packet belongs to it. Returns the route of the packet;
+    /// `None` if it belongs to no such dialog.
     fn resolve_resumed(
         &mut self,
         flow: (Endpoint, Endpoint),

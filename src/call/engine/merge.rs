@@ -129,8 +129,8 @@ impl Engine {
         }
     }
 
-    /// Writes the new call of a leg to its spool, and arms the timer of the call's segments. If the spool is closed,
-    /// the call notes the leg.
+    /// Writes the new call of a leg to the leg's spool, and sets the timer of the call's segments. If the spool is
+    /// closed, the call remembers the leg instead.
     fn note_assigned(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
         self.store_assignment(slot, sink);
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };

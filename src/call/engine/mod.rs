@@ -74,7 +74,7 @@ pub struct Engine {
     counters: EngineCounters,
 }
 
-/// Settings of the engine.
+/// Settings of the engine, from configuration and command line.
 #[derive(Debug)]
 struct EngineSettings {
     config: Config,
@@ -82,20 +82,20 @@ struct EngineSettings {
     limits: EngineLimits,
     /// Names of the capture interface or of the capture files.
     source: String,
-    /// Whether the levels of voices are to be measured.
+    /// Whether the levels of voices are measured for the console.
     measures_levels: bool,
 }
 
-/// What is known about the site: its numbers and hosts, configured and learnt.
+/// The engine's knowledge about the site: its numbers and hosts, configured and learnt.
 #[derive(Debug)]
 struct SiteKnowledge {
     plan: NumberPlan,
     topology: Topology,
-    /// Time of the newest event [`CallEvent::Learnt`].
+    /// Capture time of the newest event [`CallEvent::Learnt`].
     told_at: Timestamp,
 }
 
-/// The newest capture time, and its difference to the wall clock.
+/// The engine's time: the newest capture time, and its difference to the wall clock.
 #[derive(Clone, Copy, Debug)]
 struct EngineClock {
     now: Timestamp,
@@ -109,29 +109,29 @@ struct KeptMedia {
     content: content::ContentEvidence,
 }
 
-/// Dialogs that have ended. Late messages or packets of them may still arrive.
+/// Dialogs that have ended, remembered because late messages or packets of them can still arrive.
 #[derive(Debug, Default)]
 struct EndedDialogs {
     tombstones: DialogTombstones,
     timed_out: TimedOutDialogs,
 }
 
-/// The calls that an earlier process left.
+/// The calls that an earlier process left when it ended.
 #[derive(Debug, Default)]
 struct EarlierProcess {
     restore: restore::RestoreState,
     left_calls: left_calls::LeftCalls,
 }
 
-/// The source addresses that send many unanswered calls.
+/// The source addresses that send many unanswered calls (scans), and their records.
 #[derive(Debug, Default)]
 struct ScanWatch {
     tracker: scan::ScanTracker,
-    /// Time of the next check whether a scan is over.
+    /// Capture time of the next check whether a scan is over; `None` without scans.
     check_at: Option<Timestamp>,
 }
 
-/// A stream of a leg.
+/// Reference to a stream by its leg and its index.
 #[derive(Clone, Copy, Debug)]
 struct StreamRef {
     /// Key of the leg.
@@ -141,7 +141,7 @@ struct StreamRef {
 }
 
 impl Engine {
-    /// Creates an engine. `source` names the capture interface or the capture files.
+    /// Creates an engine with default limits. `source` names the capture interface or the capture files.
     pub fn new(config: Config, source: &str) -> Self {
         Self::with_limits(config, source, EngineLimits::default())
     }
@@ -258,7 +258,7 @@ impl Engine {
         }
     }
 
-    /// Advances the time to `now`. Handles each timer that is due, with the engine's time set to its deadline.
+    /// Advances the engine's time to `now`. Handles each timer that is due, as of its deadline.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         while let Some((at, timer)) = self.timers.pop_due(now) {
             self.clock.now = self.clock.now.max(at);
@@ -320,17 +320,17 @@ impl Engine {
         self.events.pop_front()
     }
 
-    /// Returns the time at which the next timer is due.
+    /// Returns the capture time at which the next timer is due; `None` if no timer is set.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.timers.next()
     }
 
-    /// Returns the newest capture time handled so far.
+    /// Returns the newest capture time that the engine has handled.
     pub const fn now(&self) -> Timestamp {
         self.clock.now
     }
 
-    /// Returns the counters.
+    /// Returns the counters since the engine was created.
     pub const fn counters(&self) -> &EngineCounters {
         &self.counters
     }
@@ -372,7 +372,7 @@ impl Engine {
         }
     }
 
-    /// Asserts the invariants of the tables. Tests call it after each input.
+    /// Asserts the invariants of the engine's tables. Tests call it after each input.
     ///
     /// # Panics
     ///

@@ -42,7 +42,7 @@ impl Engine {
         self.kept.early_media = early;
     }
 
-    /// Stores the route of a flow for later packets, and returns it.
+    /// Remembers to which leg and stream a flow belongs, and returns this route.
     pub(super) fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
         self.table.add_route(flow, route);
         route
@@ -135,8 +135,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether this packet was already handled in another stream: that of the leg which had the stream before,
-    /// or the twin of this stream.
+    /// Returns whether this packet was already handled in another stream: in the leg that received the stream before,
+    /// or in the twin of this stream.
     #[inline]
     fn is_copy(&self, slot: LegKey, copies: StreamCopies, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let before = copies.taken_over.filter(|(_, until)| datagram.at < *until);
@@ -179,7 +179,7 @@ impl Engine {
             AudioLineUse::OtherParty => stream.side = route.sender.other(),
             AudioLineUse::Further { line } => {
                 stream.line = line;
-                // Alone it is the voice of its side, as it would be on the first m-line.
+                // A stream that is the only one of its side is the side's voice, as if it were on the first m-line.
                 if leg.media.streams().iter().any(|s| s.sender == route.sender) {
                     call.notes.note_problem(ProblemKind::SecondAudioLine);
                 }
@@ -288,9 +288,10 @@ fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 
-/// Largest disorder between the packets of two capture interfaces, ns.
+/// Maximum disorder between the packets of two capture interfaces, ns.
 const DISORDER_NS: i64 = 100_000_000;
-/// Time within which all copies of a packet arrive, from two interfaces with some disorder.
+/// Maximum time between the first and the last copy of a packet, which two interfaces deliver with some disorder.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
-/// Most streams of one leg: announcements with a new SSRC each, for hours. A stream takes 1.5 kB.
+/// Maximum number of streams of a leg: enough for hours of announcements that have a new SSRC each. A stream takes 1.5
+/// kB.
 const MAX_STREAMS: usize = 4_096;

@@ -11,7 +11,7 @@ use crate::rtp::RtpPacket;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
-/// A request to pause or resume the recording of a call.
+/// A request to pause or resume the recording of a call, and its origin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallPauseRequest<'a> {
     /// The requested action.
@@ -20,7 +20,7 @@ pub(super) struct CallPauseRequest<'a> {
     pub at: Timestamp,
     /// Origin of the request, as the event in the call record names it.
     pub by: &'a str,
-    /// Side of the leg that made the request, if a side made it.
+    /// Side of the leg that made the request; `None` if no side made it, e.g. for the API.
     pub side: Option<Side>,
 }
 
@@ -98,7 +98,7 @@ impl Engine {
         self.apply_key_press(slot, press, side, at, sink);
     }
 
-    /// Records a DTMF digit as an event, and applies the request that it completes, if any.
+    /// Records a DTMF digit as an event. Applies a pause or resume request if the digit completes one.
     fn apply_key_press(&mut self, slot: LegKey, press: DtmfPress, side: Side, at: Timestamp, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if press.fresh {
@@ -110,8 +110,8 @@ impl Engine {
         }
     }
 
-    /// Applies a pause or resume request to a call. If this changes its state, writes the decision to the spools of all
-    /// legs.
+    /// Applies a pause or resume request to a call. If this changes the state of the call, writes the decision to the
+    /// spools of all legs.
     pub(super) fn apply_pause(&mut self, conversation: CallKey, request: CallPauseRequest<'_>, sink: &mut dyn LegSink) {
         let CallPauseRequest { action, at, by, side } = request;
         let Some(call) = self.table.call_mut(conversation) else { return };

@@ -35,7 +35,7 @@ use crate::time::Timestamp;
 pub struct RestoredLeg {
     /// Name of the leg's spool file without extension.
     pub name: String,
-    /// Id of the leg's call. It must not change, because Pyrus knows it as `external_id`.
+    /// Id of the leg's call. It must stay the same, because Pyrus knows the call by it (`external_id`).
     pub conversation: String,
     /// Call-ID of the leg's first message.
     pub call_id: String,
@@ -49,27 +49,27 @@ pub struct RestoredLeg {
     pub wall_offset_ns: i64,
     /// Capture time of the last media packet; `None` if the leg had no media.
     pub last_media_at: Option<Timestamp>,
-    /// Rule by which the leg had joined its call.
+    /// Rule by which the leg had joined its call; `None` for the first leg of the call.
     pub joined_by: Option<CorrelationRule>,
 }
 
 /// State of a restore that is in progress.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
-    /// Legs whose first message was not passed again yet, by Call-ID and hop. The earliest leg is last.
+    /// Legs whose first message was not read yet, by Call-ID and hop. The earliest leg is last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
-    /// Restored calls, by id.
+    /// Keys of restored calls, by id of the call.
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
-    /// Restored legs, by name.
+    /// Keys of restored legs, by name of the leg.
     slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
     /// Decisions about legs whose first message is still to come, by name of the leg. Decisions that were made together
     /// with a leg have the time of its first message, and are read before it.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
-    /// Capture time of the newest clock offset that was read from a spool.
+    /// Capture time of the newest clock offset that was read from a spool; `None` before the first.
     clock_since: Option<Timestamp>,
-    /// Calls whose legs have all closed, in the order of their ends.
+    /// Keys of the calls whose legs have all closed, in the order of their ends.
     over: VecDeque<CallKey>,
-    /// Whether spools are being read at present.
+    /// Whether spools are being read now.
     is_reading: bool,
 }
 
@@ -103,7 +103,7 @@ impl RestoreState {
         }
     }
 
-    /// Returns the restored leg with a name.
+    /// Returns the key of the restored leg with this name; `None` if there is none.
     pub(super) fn slot_of(&self, name: &str) -> Option<LegKey> {
         self.slots.get(name).copied()
     }
@@ -118,7 +118,7 @@ impl RestoreState {
         self.over.pop_front()
     }
 
-    /// Returns whether spools are being read at present.
+    /// Returns whether spools are being read now.
     pub(super) const fn is_reading(&self) -> bool {
         self.is_reading
     }
@@ -195,7 +195,8 @@ impl Engine {
         if leg.has_moved(flow.0, side) {
             leg.dialog.note_event(at, EventKind::MediaMove, Some(side));
         }
-        // A recorder's own session sends the sound of both parties; the second one fills the other channel.
+        // A recording session (SIPREC) sends the sound of both parties from one side. Its second stream fills the other
+        // channel.
         if leg.dialog.negotiation.line_use(side.other(), flow) == AudioLineUse::OtherParty {
             stream.sender = side.other();
         }
@@ -234,7 +235,7 @@ impl Engine {
             self.note_restart_of_leg(slot, now, sink);
         }
         for slot in open {
-            // The time-outs depend on media, too, so they are computed again.
+            // The times at which legs end depend on media, too, so they are computed again.
             self.rearm_leg_timer(slot);
             self.watch_restored_leg(slot, now);
         }
@@ -244,7 +245,7 @@ impl Engine {
         }
     }
 
-    /// Records that the recorder was down until `now`, and saw no packet of a live leg.
+    /// Records that the recorder did not run until `now`, so that a live leg may have packets that were not captured.
     fn note_restart_of_leg(&mut self, slot: LegKey, now: Timestamp, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let is_over = leg.dialog.ended().is_some();
@@ -283,7 +284,7 @@ impl Engine {
             return slot;
         }
         let mut conversation = Conversation::new(restored.conversation.clone(), at, restored.wall_offset_ns);
-        // Earlier versions stored no state of the call. Pyrus may know such a call.
+        // Earlier versions stored no state of the call. The call counts as registered, because Pyrus may have it.
         conversation.recording.commit();
         let slot = self.table.insert_call(conversation);
         self.timers.arm(EngineTimer::Settle(slot), at + super::signalling::SETTLE);

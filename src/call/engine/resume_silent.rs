@@ -93,5 +93,5 @@ impl Engine {
     }
 }
 
-/// Longest time between the continuations of two legs that belong to one continued call.
+/// Maximum time between the continuations of two legs that belong to one continued call.
 const CONTINUATION_WINDOW: Duration = Duration::from_secs(30);

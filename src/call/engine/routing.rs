@@ -16,28 +16,28 @@ use crate::time::Timestamp;
 /// value is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RoutePriority {
-    /// The packet may have been in transit when the leg ended.
+    /// Whether the leg was not over when the packet was sent, since a packet can be in transit when its leg ends.
     is_late: bool,
-    /// The leg announced both ends of the flow.
+    /// Whether the leg announced both ends of the flow.
     announced_both: bool,
-    /// The leg received this stream before, but does not announce the flow's other end any more.
+    /// Whether the leg received this stream before, although it does not announce the flow's other end any more.
     keeps_stream: bool,
-    /// Capture time at which the call began: a newer call is preferred.
+    /// Capture time at which the call began. A newer call is preferred.
     created_at: Timestamp,
-    /// Position of the leg in its call: an earlier leg is preferred.
+    /// Position of the leg in its call. An earlier leg is preferred.
     position: Reverse<usize>,
 }
 
 /// The end of a flow by which a leg is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KnownEnd {
-    /// The leg receives media at the destination.
+    /// A leg is searched that receives media at the destination of the flow.
     Destination,
-    /// The leg receives media at the source: symmetric RTP behind a NAT (RFC 4961).
+    /// A leg is searched that receives media at the source of the flow: symmetric RTP behind a NAT (RFC 4961).
     Source,
 }
 
-/// A flow whose leg is unknown, seen from one of its ends.
+/// A search for the leg of a flow by one end of the flow.
 #[derive(Clone, Copy, Debug)]
 struct FlowQuery {
     flow: (Endpoint, Endpoint),
@@ -103,9 +103,9 @@ impl Engine {
             .or_else(|| unplaced(from))
     }
 
-    /// Returns the receivers among `known` that may receive a flow at a presumed address. A side with media at an
+    /// Returns those receivers in `known` that may receive a flow at a presumed address. A side with media at an
     /// announced address is left out. Legs of several calls are returned only if the reverse flow or the host at the
-    /// other end distinguishes them, because a flow must not be given to a wrong call.
+    /// other end distinguishes them. Otherwise the flow could be given to a wrong call.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
@@ -152,8 +152,8 @@ impl Engine {
         if receivers.len() == 1 {
             return Some(route);
         }
-        // If media bypasses the PBX, several legs of a call announce the same address. Then the leg comes first whose
-        // sound the recording uses.
+        // If media bypasses the PBX, several legs of a call announce the same address. Then the leg with the sound for
+        // the recording comes first.
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let roles = CallRoles::from_legs(&legs, &self.site.plan)?;
         let caller_is_left = |slot: LegKey| self.table.leg(slot).is_none_or(|leg| roles.has_same_sides(leg));
@@ -200,6 +200,6 @@ impl Engine {
     }
 }
 
-/// Time after the end of a leg for which its packets may still arrive. Such packets must not count as media of the next
-/// call on the same port.
+/// Time after the end of a leg during which its packets can still arrive. They must not count as media of the next call
+/// on the same port.
 const LATE_MEDIA: std::time::Duration = std::time::Duration::from_millis(200);

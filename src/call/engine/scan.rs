@@ -28,37 +28,37 @@ pub(super) struct ScanTracker {
 
 #[derive(Debug)]
 struct SourceRate {
-    /// Fill of the leaky bucket, in calls.
+    /// Level of the leaky bucket, counted in calls.
     level: f64,
     filled_at: Timestamp,
     scan: Option<ScanAttempts>,
 }
 
-/// The attempts (suspects that ended) of one source since its last record.
+/// The attempts (suspects that ended) of one source address since its last record.
 #[derive(Debug)]
 struct ScanAttempts {
-    /// Record of the first attempt.
+    /// Call record of the first attempt.
     first: Box<CallRecord>,
     wall_offset_ns: i64,
     count: u64,
     began_at: Timestamp,
     /// Capture time of the newest attempt.
     last_at: Timestamp,
-    /// Time at which an attempt last ended.
+    /// Capture time at which an attempt last ended.
     ended_at: Timestamp,
 }
 
-/// Beginning and end of an attempt.
+/// Capture times of the beginning and end of an attempt.
 #[derive(Clone, Copy, Debug)]
 struct AttemptTimes {
     began_at: Timestamp,
     ended_at: Timestamp,
 }
 
-/// Whether a new call may be part of a scan (a suspect).
+/// Result of the check whether a new call may be part of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallSuspicion {
-    /// The source address is within the allowed rate.
+    /// The call is no suspect: its source address is within the allowed rate.
     None,
     /// The source address exceeds the allowed rate, so the call is a suspect.
     Scan,
@@ -83,14 +83,16 @@ impl ScanTracker {
         if source.level > f64::from(rate) { CallSuspicion::Scan } else { CallSuspicion::None }
     }
 
-    /// Counts the answer to a call from a source.
+    /// Counts the answer to a call from a source address, which lowers the level of its bucket. `rate` is the allowed
+    /// number of calls in a minute.
     pub(super) fn add_answer(&mut self, source: IpAddr, rate: u32) {
         if let Some(source) = self.sources.get_mut(&source) {
             source.level = (source.level - ANSWER_CREDIT).max(-f64::from(rate));
         }
     }
 
-    /// Counts the end of a suspect as an attempt of its source. `record` is called only for the first attempt.
+    /// Counts the end of a suspect as an attempt of its source address. The function `record` is called only for the
+    /// first attempt.
     fn add_attempt(&mut self, source: IpAddr, times: AttemptTimes, record: impl FnOnce() -> Option<(CallRecord, i64)>) {
         let Some(source) = self.sources.get_mut(&source) else { return };
         if let Some(scan) = &mut source.scan {
@@ -117,13 +119,13 @@ impl ScanTracker {
         over
     }
 
-    /// Returns the time at which the next scan may be over.
+    /// Returns the capture time at which the next scan may be over; `None` without scans.
     fn next_check(&self, now: Timestamp) -> Option<Timestamp> {
         self.sources.values().any(|source| source.scan.is_some()).then(|| now + SCAN_QUIET)
     }
 }
 
-/// Selects which scans are ended.
+/// Selection of the scans that are ended: those that are over, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanSelection {
     Over,
@@ -131,7 +133,7 @@ enum ScanSelection {
 }
 
 impl SourceRate {
-    /// Returns the fill of the leaky bucket at a time. The bucket leaks at the allowed rate.
+    /// Returns the level of the leaky bucket at a time. The bucket leaks at the allowed rate.
     fn level_at(&self, at: Timestamp, rate: u32) -> f64 {
         let leaked = at.since(self.filled_at).as_secs_f64() * f64::from(rate) / 60.0;
         if self.level > 0.0 { (self.level - leaked).max(0.0) } else { self.level }
@@ -233,7 +235,7 @@ const ANSWER_CREDIT: f64 = 20.0;
 /// Time after the end of the last attempt after which a scan is over. It is longer than the wait for an answer to an
 /// INVITE (timer C of RFC 3261 is three minutes).
 const SCAN_QUIET: Duration = Duration::from_secs(300);
-/// Longest time that one record of a scan covers. A longer scan gets further records, so that a person notices it.
+/// Maximum time that one record of a scan covers. A longer scan gets further records, so that a person notices it.
 const MAX_SCAN_RECORD: Duration = Duration::from_secs(3_600);
 /// Maximum number of source addresses whose rate is measured, about 100 bytes each. Calls of further sources are never
 /// suspects.
@@ -256,7 +258,7 @@ mod tests {
 
     #[test]
     fn only_calls_beyond_the_rate_are_suspects() {
-        // Ten calls a minute are allowed, and ten calls at once.
+        // The limit allows ten calls a minute, and ten calls at once.
         assert_eq!(suspects(&mut ScanTracker::default(), 10, 0, 1, 10), 0);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 1, 10), 90);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 7_000, 10), 0, "one in seven seconds");

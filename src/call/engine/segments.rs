@@ -72,7 +72,7 @@ impl Engine {
     }
 }
 
-/// Time after which a call that is not silent has sent another packet.
+/// Maximum time in which a call that is not silent sends another packet.
 const PACKET_WAIT: Duration = Duration::from_secs(1);
 /// Number of seconds in a leap year.
 const YEAR_S: u64 = 366 * 86_400;

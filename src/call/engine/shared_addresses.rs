@@ -12,7 +12,8 @@ impl Engine {
     /// Marks older answered legs of other calls as contested, if the answered leg `slot` now uses their media address.
     /// A contested leg ends soon unless its media or its signalling continues.
     ///
-    /// Both legs must have had media at the address. A leg on hold is not contested, because its silence shows nothing.
+    /// Both legs must have had media at the address. A leg on hold is not contested, because its silence does not mean
+    /// that it is over.
     pub(in crate::call::engine) fn contest_older_legs(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let (conversation, answered) = (leg.call(), leg.dialog.answered.map(|(at, _)| at));
@@ -73,12 +74,12 @@ impl Leg {
             || has_host(receiver, dst) && has_port(sender, src)
     }
 
-    /// Returns the time of the first media from or to an endpoint.
+    /// Returns the capture time of the first media from or to an endpoint; `None` if there was none.
     fn heard_at(&self, endpoint: Endpoint) -> Option<Timestamp> {
         let at_end = |side| self.media.streams().iter().filter(move |s| s.end_of(side).endpoint == endpoint);
         at_end(Side::Caller).chain(at_end(Side::Callee)).filter_map(|s| s.first_at()).min()
     }
 }
 
-/// Minimum number of packets that show media between two hosts: one second of voice.
+/// Minimum number of packets that show media between two hosts: one second of voice at 20 ms a packet.
 const MIN_UNMATCHED: usize = 50;

@@ -19,13 +19,13 @@ use crate::decode::UdpDatagram;
 use crate::net::Transport;
 use crate::sip::{SipFraming, SipMessage, SipMethod};
 
-/// The call to which a new leg is assigned.
+/// The call to which a new leg is assigned, and the evidence for it.
 struct AssignedCall {
-    /// Key of the call.
+    /// Key of the call in the call table.
     conversation: CallKey,
     /// Rule by which the leg joins the call; `None` if the call is new.
     by: Option<CorrelationRule>,
-    /// Other calls to which the leg could belong.
+    /// Keys of other calls to which the leg could belong.
     alternatives: Vec<CallKey>,
 }
 
@@ -52,7 +52,7 @@ impl Engine {
                 None => return,
             },
         };
-        // The message is from a hop of the dialog at which no leg is known. It is passed to every leg of the dialog,
+        // The message is from a hop of the dialog at which no leg was found. It is passed to every leg of the dialog,
         // and stored in the spool of the first leg.
         if let Some(first) = slots.first() {
             self.store_message(*first, &message, datagram, sink);
@@ -116,8 +116,8 @@ impl Engine {
         }
         let dialog_at = |slot: &LegKey| self.table.leg(*slot).map(|leg| &leg.dialog);
         let of_dialog = || slots.iter().filter(|s| dialog_at(s).is_some_and(|d| d.matches(message))).copied();
-        // If a Call-ID and tag are used again, the leg that fits best is used. If several fit equally, the newest is
-        // used.
+        // If a Call-ID and tag are used again, the leg that fits best gets the message. If several fit equally, the
+        // newest gets it.
         let is_at_hop = |s: &LegKey| self.table.leg(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
         let fit = |slot: &LegKey| dialog_at(slot).map(|d| (d.has_branch_of(message), d.names_callee(message)));
         let at_hop = of_dialog().filter(is_at_hop).max_by_key(fit);
@@ -127,7 +127,7 @@ impl Engine {
                 Vec::new()
             }
             Some(slot) => vec![slot],
-            // A host may answer from another address. The Via branch names the INVITE (RFC 3261 section 17.1.3).
+            // A host can answer from another address. The Via branch identifies the INVITE (RFC 3261 section 17.1.3).
             None if is_invite_response(message)
                 && to_tag(message).is_none()
                 && let Some(slot) = of_dialog().find(|s| dialog_of(*s).is_some_and(|d| d.has_branch_of(message))) =>
@@ -263,11 +263,11 @@ impl Engine {
     }
 }
 
-/// Returns how much of a message may be stored. The body of an INFO may hold a dialled digit, so only the header is
+/// Returns how much of a message may be stored. The body of an INFO can contain a dialled digit, so only the header is
 /// stored.
 fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes {
     match message.cseq().map(|c| c.method) {
-        // The body of a NOTIFY may hold dialled digits, too (RFC 4730).
+        // The body of a NOTIFY can contain dialled digits, too (RFC 4730).
         Some(SipMethod::Info | SipMethod::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
             KeptBytes::Header(u16::try_from(head).unwrap_or(u16::MAX))

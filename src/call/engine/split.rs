@@ -48,8 +48,8 @@ impl Engine {
         }
     }
 
-    /// Notes at the live calls that are related to a call which is over how long its anchor leg lived. Its recording
-    /// has the sound of their legs until then.
+    /// Records in the live calls related to a call that is over how long its anchor leg lasted. Its recording contains
+    /// the sound of their legs until then.
     pub(super) fn note_anchor_end(&mut self, over: &Conversation, legs: &[&Leg]) {
         let roles = CallRoles::from_legs(legs, &self.site.plan);
         let Some((at, _)) = roles.and_then(|roles| roles.anchor.dialog.ended()) else { return };
@@ -62,7 +62,7 @@ impl Engine {
 
     /// Returns whether the anchor leg of a call that is related to this call was live at this time.
     fn has_anchor_at(&self, call: &Conversation, at: Timestamp) -> bool {
-        // The legs of one conversation do not end at the same moment.
+        // The legs of one conversation end within some time, not at the same moment.
         let lives = |ended: Timestamp| ended + END_WINDOW > at;
         let mut related = call.relations.iter().filter_map(|relation| self.table.call_by_id(&relation.id));
         call.notes.recorded_elsewhere().is_some_and(lives)

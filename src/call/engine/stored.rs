@@ -16,7 +16,7 @@ use crate::call::record::RelationRecord;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Writes the call of a leg, and the evidence for it, to the leg's spool.
+    /// Writes the call of a leg and the evidence for this assignment to the leg's spool.
     pub(super) fn store_assignment(&self, slot: LegKey, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot).filter(|leg| leg.spool.is_open())
             && let Some(assignment) = self.assignment_of(leg)
@@ -35,7 +35,8 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call, and the evidence for it, to the spool of a leg that was just opened.
+    /// Writes the state of a call, and the evidence for the leg's assignment, to the spool of a leg that was just
+    /// opened.
     pub(super) fn store_with_new_spool(&self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg(slot) else { return };
         let has_evidence =
@@ -88,7 +89,7 @@ impl Engine {
         Some(ConversationState { adopted_legs, had_other_legs, ..call.stored_state() })
     }
 
-    /// Restores the call of a leg, and the evidence for it.
+    /// Restores the call of a leg and the evidence for this assignment.
     pub(super) fn restore_assignment(&mut self, slot: LegKey, stored: &LegAssignment) {
         let alternatives = stored.alternatives.iter().filter_map(|id| self.table.call_by_id(id)).collect();
         let Some(leg) = self.table.leg_mut(slot) else { return };
@@ -137,13 +138,13 @@ impl Engine {
     }
 }
 
-/// Returns whether a leg is over and left no spool, because it had no media.
+/// Returns whether a leg is over and leaves no spool, because it had no media.
 fn leaves_no_spool(leg: &Leg) -> bool {
     leg.is_closed() && !leg.has_media()
 }
 
 impl Leg {
-    /// Returns whether the leg's spool was closed with its media, so that nothing can be added.
+    /// Returns whether the leg had a spool that is closed now, so that nothing can be added.
     pub(super) const fn has_closed_spool(&self) -> bool {
         matches!(self.spool, LegSpoolState::Closed { .. })
     }

@@ -1,4 +1,4 @@
-//! Timeouts of legs, and the end of all legs at the end of the capture.
+//! Timeouts of legs, and the end of all legs when the capture ends.
 
 use crate::call::engine::Engine;
 use crate::call::event::LegSink;
@@ -27,8 +27,8 @@ impl Engine {
             if let Some(leg) = self.table.leg_mut(slot) {
                 let (at, by) = match leg.due(self.clock.now, &self.settings.config) {
                     LegDue::End(at, by) => (at, by),
-                    // If another call uses the leg's media address, the leg ends as replaced, because nothing more will
-                    // be captured.
+                    // Another call uses the leg's media address, so nothing more of the leg will be captured and it
+                    // counts as replaced.
                     _ => match leg.replaced_at() {
                         Some(last_media_at) => (last_media_at, EndedBy::Replaced),
                         None => (self.clock.now, EndedBy::CaptureEnd),

@@ -7,20 +7,20 @@ use crate::call::engine::Engine;
 use crate::call::keys::LegKey;
 use crate::time::Timestamp;
 
-/// All tombstones (remembered ended dialogs), by hashed Call-ID. The key contains no tag, because either side may send
-/// the late message, with either tag.
+/// All tombstones (remembered ended dialogs), by hashed Call-ID. The key contains no tag, because a late message from
+/// either side must find the dialog.
 #[derive(Debug, Default)]
 pub(super) struct DialogTombstones {
     known: HashMap<u64, DialogTombstone, foldhash::fast::RandomState>,
     order: VecDeque<(Timestamp, u64)>,
 }
 
-/// What is remembered about an ended dialog, to distinguish its late messages from a new call.
+/// Facts about an ended dialog that distinguish its late messages from a new call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DialogTombstone {
-    /// End of the time for which the dialog is remembered.
+    /// Capture time until which the dialog is remembered.
     pub until: Timestamp,
-    /// CSeq number of the newest INVITE.
+    /// CSeq number of the newest INVITE in the dialog.
     pub invite_cseq: u32,
     /// Hashed From tags of the two newest dialogs with this Call-ID.
     pub tags: [u64; 2],
@@ -29,8 +29,8 @@ pub(super) struct DialogTombstone {
 }
 
 impl DialogTombstones {
-    /// Adds a tombstone, or merges it into an earlier one with the same Call-ID. Removes the oldest tombstone beyond
-    /// `limit`.
+    /// Adds a tombstone, or merges it into an earlier tombstone with the same Call-ID. If there are more than `limit`,
+    /// removes the oldest.
     pub(super) fn add(&mut self, key: u64, mut new: DialogTombstone, limit: usize) {
         if let Some(old) = self.known.get(&key) {
             new.invite_cseq = new.invite_cseq.max(old.invite_cseq);
@@ -43,7 +43,7 @@ impl DialogTombstones {
         }
     }
 
-    /// Returns the tombstone of a Call-ID, unless its time is over.
+    /// Returns the tombstone of a Call-ID; `None` if there is none or its time is over.
     pub(super) fn get(&mut self, key: u64, now: Timestamp) -> Option<DialogTombstone> {
         while self.order.front().is_some_and(|(until, _)| *until < now) {
             self.remove_oldest();
@@ -58,7 +58,7 @@ impl DialogTombstones {
 
     fn remove_oldest(&mut self) {
         let Some((until, key)) = self.order.pop_front() else { return };
-        // A tombstone that was renewed in the meantime is kept until its new time.
+        // A tombstone that was renewed meanwhile is kept until its new time.
         if self.known.get(&key).is_some_and(|known| known.until <= until) {
             self.known.remove(&key);
         }

@@ -19,8 +19,8 @@ impl Engine {
         self.emit_update(conversation, sink);
     }
 
-    /// Emits [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last such event. While
-    /// spools are read back, nothing is emitted: the earlier process has told what it knew.
+    /// Emits the event [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last event.
+    /// While spools are read back, nothing is emitted: the earlier process has already emitted its events.
     pub(super) fn emit_update(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -72,6 +72,6 @@ impl Engine {
     }
 }
 
-/// Longest time after the answer for which the announcement of a call waits for content evidence. Most relays are found
+/// Maximum time after the answer that the announcement of a call waits for content evidence. Most relays are found
 /// sooner: eight blocks in each direction take a second.
 const COMMIT_WAIT: Duration = Duration::from_millis(2_500);

@@ -1,4 +1,4 @@
-//! Views of the engine's state: the facts from which correlation decides, and the present record of a call.
+//! Views of the engine's state: the facts from which correlation decides, and the call record as of now.
 
 use crate::call::conversation::RecordContext;
 use crate::call::correlate::Correlator;
@@ -13,7 +13,7 @@ impl Engine {
         Correlator { table: &self.table, plan: &self.site.plan, now: self.clock.now }
     }
 
-    /// Returns the call record of a conversation in its present state.
+    /// Returns the call record of a conversation as of now; `None` if the conversation was removed.
     pub(super) fn record_of(&self, conversation: CallKey) -> Option<CallRecord> {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let conversation = self.table.call(conversation)?;

@@ -13,18 +13,19 @@ mod pattern;
 use pattern::MAX_NUMBER_CHARS;
 pub(crate) use pattern::NumberPattern;
 
-/// The compiled `[numbers]` section, and the extensions and PBX hosts learned from the traffic.
+/// The number plan: the compiled section `[numbers]`, and the extensions and PBX hosts that were learnt from the
+/// traffic.
 #[derive(Clone, Debug)]
 pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
-    /// Users whose registration succeeded, other than configured extensions.
+    /// Users that registered successfully and are not configured as extensions.
     registered: HashMap<String, UserRegistration>,
     /// Hosts from which extensions registered.
     phones: HashSet<IpAddr>,
-    /// Hosts that are PBXs.
+    /// Hosts that were recognised as PBXs.
     pbxs: HashSet<IpAddr>,
-    /// PBX hosts whose calls to extensions were captured.
+    /// PBX hosts whose calls to extensions are visible at the mirror port.
     ringing: HashSet<IpAddr>,
     country_code: String,
     national_prefix: String,
@@ -36,14 +37,14 @@ pub(crate) struct NumberPlan {
 /// The hosts of a successful registration (REGISTER).
 #[derive(Clone, Copy, Debug)]
 struct UserRegistration {
-    /// Sender of the REGISTER.
+    /// Host that sent the REGISTER.
     registrant: IpAddr,
     /// Host that accepted the REGISTER.
     registrar: IpAddr,
 }
 
 impl NumberPlan {
-    /// Compiles the `[numbers]` section.
+    /// Compiles the section `[numbers]` into a number plan.
     pub(crate) fn new(numbers: &NumbersConfig) -> Self {
         Self {
             extensions: NumberPattern::new(&numbers.extension_pattern),
@@ -60,7 +61,7 @@ impl NumberPlan {
         }
     }
 
-    /// Compiles another `[numbers]` section, and keeps all that was learned from the traffic.
+    /// Compiles another section `[numbers]`, and keeps everything that was learnt from the traffic.
     pub(crate) fn reload(&mut self, numbers: &NumbersConfig) {
         let Self { registered, phones, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
         (self.registered, self.phones, self.pbxs, self.ringing) = (registered, phones, pbxs, ringing);
@@ -71,7 +72,7 @@ impl NumberPlan {
         self.is_configured_extension(number) || self.registered.get(number).is_some_and(|user| !self.is_trunk(user))
     }
 
-    /// Returns whether there is a number, and it is an extension.
+    /// Returns whether a number is given and is an extension.
     pub(crate) fn names_extension(&self, number: Option<&str>) -> bool {
         number.is_some_and(|number| self.is_extension(number))
     }
@@ -165,7 +166,7 @@ impl NumberPlan {
         self.extensions.matches(number) || self.listed.contains(number)
     }
 
-    /// Returns the word that replaces a withheld caller number.
+    /// Returns the word that the record shows in place of a withheld caller number.
     pub(crate) fn withheld(&self) -> &str {
         &self.withheld
     }
@@ -350,7 +351,7 @@ mod tests {
             ("200", "200"),
             ("112", "112"),
             ("sales", "sales"),
-            // Many providers send the caller's number without any prefix.
+            // Many providers send the caller's number without any prefix, as in this case.
             ("9774221338", "+79774221338"),
             ("8123456789", "+78123456789"),
             ("4953009080", "+74953009080"),

@@ -20,12 +20,12 @@ enum PatternAtom {
     Any,
 }
 
-/// The reason why a pattern can never match, and a notation that does match.
+/// The reason why a pattern can never match, and a notation that matches what was meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PatternProblem {
-    /// Description of the problem.
+    /// Description of the problem for the administrator.
     pub(crate) what: String,
-    /// How to write the pattern.
+    /// The notation that is suggested instead.
     pub(crate) remedy: String,
 }
 
