@@ -8,45 +8,46 @@ use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::test_call::TestCallOrder;
 use crate::sip::{NameAddr, SipMessage, SipUri};
 
-/// Numbers and names of the parties of a leg, from its own messages. Fields without a comment are as in [`CallRecord`].
+/// Numbers and names of the parties of a leg, from its own messages. Fields without a comment have the meaning of the
+/// field of the same name in [`CallRecord`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LegParties {
-    /// The caller's number, normalised; the configured word if the caller withholds the number.
+    /// The caller's number, normalised; the configured word if the caller withholds the number; `None` if unknown.
     pub(crate) from: Option<String>,
-    /// The called number, normalised.
+    /// The called number, normalised; `None` if unknown.
     pub(crate) to: Option<String>,
-    /// Extension from the headers of `internal_number`.
+    /// Extension found in the headers that `internal_number` names; `None` without such a header.
     named_extension: Option<String>,
     texts: PartyTexts,
     diverted_from: Option<String>,
     called_party: Option<String>,
     referred_by: Option<String>,
-    /// Number in the Request-URI, normalised.
+    /// Number in the Request-URI, normalised; `None` if it contains none.
     request_user: Option<String>,
     withheld: bool,
     from_extension: bool,
     headers: BTreeMap<String, String>,
-    /// What a test call (`callspan test-call`) asks for; `None` if the leg is no test call of this recorder.
+    /// Treatment that a test call (`callspan test-call`) requests; `None` if the leg is no test call of this recorder.
     test_order: Option<TestCallOrder>,
 }
 
 /// Names and addresses of the parties, as written in the messages.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct PartyTexts {
-    /// Display name of the caller.
+    /// Display name of the caller; `None` if the message has none.
     from_name: Option<String>,
-    /// Display name of the called party.
+    /// Display name of the called party; `None` if the message has none.
     to_name: Option<String>,
-    /// URI of the caller's address.
+    /// URI of the caller's address; `None` if it was not captured.
     from_uri: Option<String>,
-    /// URI of the called party's address.
+    /// URI of the called party's address; `None` if it was not captured.
     to_uri: Option<String>,
-    /// Request-URI of the INVITE.
+    /// Request-URI of the INVITE; `None` if the INVITE was not captured.
     request_uri: Option<String>,
 }
 
 impl LegParties {
-    /// Reads the parties from a message. `requester` is the side that sent the request, or that gets the response.
+    /// Reads the parties from a message. `requester` is the side that sent the request or, for a response, gets it.
     pub(crate) fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
         let (caller, callee) = match requester {
             Side::Caller => (message.from(), message.to()),
@@ -56,11 +57,11 @@ impl LegParties {
         let first =
             |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
-        // The own office gets the caller's extension, although the number is hidden from outside parties (RFC 3325
+        // The caller's own office may see the extension, although the number is hidden from outside parties (RFC 3325
         // section 7).
         let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
-        // A network that receives the asserted number in spite of Privacy is trusted with it, so the record may have
-        // the number.
+        // A network that sends the asserted number in spite of Privacy trusts the receiver with it, so the record may
+        // contain it.
         let is_source = numbers.from_number.iter().any(is_asserted);
         let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
         let from = if withheld {
@@ -105,7 +106,7 @@ impl LegParties {
         (direction, self.named_extension.as_deref().or(internal))
     }
 
-    /// Writes the parties into a record.
+    /// Writes the numbers, names and headers of the parties into a record.
     pub(crate) fn fill(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let (direction, internal) = self.direction(plan);
         record.direction = direction;
@@ -124,7 +125,8 @@ impl LegParties {
         record.test_call = self.test_order.is_some();
     }
 
-    /// Returns what a test call (`callspan test-call`) asks for; `None` if the leg is no test call of this recorder.
+    /// Returns the treatment that a test call (`callspan test-call`) requests; `None` if the leg is no test call of
+    /// this recorder.
     pub(crate) const fn test_order(&self) -> Option<TestCallOrder> {
         self.test_order
     }
@@ -139,7 +141,7 @@ impl LegParties {
         record.request_uri.clone_from(&called.texts.request_uri);
     }
 
-    /// Returns the extension from the headers of `internal_number`.
+    /// Returns the extension found in the headers that `internal_number` names.
     pub(crate) fn named_extension(&self) -> Option<&str> {
         self.named_extension.as_deref()
     }
@@ -149,7 +151,7 @@ impl LegParties {
         self.texts.request_uri.as_deref()
     }
 
-    /// Returns the number in the Request-URI.
+    /// Returns the normalised number in the Request-URI; `None` if it contains none.
     pub(crate) fn request_user(&self) -> Option<&str> {
         self.request_user.as_deref()
     }
@@ -159,7 +161,7 @@ impl LegParties {
         self.from_extension
     }
 
-    /// Returns the number that diverted the call, by Diversion or History-Info.
+    /// Returns the number that diverted the call, from Diversion or History-Info; `None` if the call was not diverted.
     pub(crate) fn diverted_from(&self) -> Option<&str> {
         self.diverted_from.as_deref()
     }
@@ -171,13 +173,14 @@ impl LegParties {
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }
 
-    /// Returns the value of a kept header, by its configured name.
+    /// Returns the value of a header that the configuration keeps, by its configured name; `None` if the message lacks
+    /// it.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
-/// Returns the normalised number in that part of a message which `source` names.
+/// Returns the normalised number in the part of a message that `source` names; `None` if there is none.
 fn number_at(
     source: &NumberSource,
     message: &SipMessage<'_>,
@@ -228,7 +231,7 @@ fn global_user(uri: &SipUri) -> Option<String> {
     Some(context.filter(|_| local).map_or(user.clone(), |context| format!("{context}{user}")))
 }
 
-/// Returns the text of a URI without the digits that are sent after a pause, because they can be a card number or a
+/// Returns the text of a URI without digits that are dialled after a pause, because they can be a card number or a
 /// code.
 fn uri_text(uri: &SipUri) -> String {
     let mut shown = uri.text.clone();
@@ -237,7 +240,7 @@ fn uri_text(uri: &SipUri) -> String {
         if kept.len() < user.len() && shown.contains(user) {
             shown = shown.replacen(user, kept, 1);
         } else if kept.len() < user.len() {
-            // The pause can be percent-encoded (%2C), so the URI is written anew from its parts.
+            // The pause can be percent-encoded (%2C), so the URI is put together again from its decoded parts.
             shown = format!("sip:{kept}@{}", uri.host);
         }
     }
@@ -304,7 +307,7 @@ const ASSERTED: &str = "P-Asserted-Identity";
 const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";
-/// Longest name or URI in the record, characters. Longer texts are cut.
+/// Maximum length of a name or URI in the record, characters. Longer texts are cut.
 const MAX_TEXT_CHARS: usize = 512;
 /// Maximum number of headers of one INVITE that are kept.
 const MAX_KEPT_HEADERS: usize = 64;

@@ -18,25 +18,25 @@ use crate::rtp::RtpPacket;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
-/// Configuration of the triggers that pause and resume. An empty text switches a trigger off.
+/// Configuration of the triggers that pause and resume recordings. An empty text switches a trigger off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// Name of the SIP header that contains a pause or resume request, in any message of the call.
     pub header: String,
     /// Content-Type of an INFO whose body contains a pause or resume request.
     pub info_type: String,
-    /// DTMF sequence that pauses the recording, of `0-9*#A-D`.
+    /// DTMF sequence that pauses the recording, made of `0-9*#A-D`.
     pub dtmf: String,
-    /// DTMF sequence that resumes the recording, of `0-9*#A-D`.
+    /// DTMF sequence that resumes the recording, made of `0-9*#A-D`.
     pub resume_dtmf: String,
 }
 
 /// A request to pause or resume a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseAction {
-    /// Stop storing payload (pause).
+    /// Pause: stop storing the payload of packets.
     Pause,
-    /// Store payload again (resume).
+    /// Resume: store the payload of packets again.
     Resume,
 }
 
@@ -54,7 +54,7 @@ impl PauseAction {
         }
     }
 
-    /// Returns the request in a SIP message, if the message contains one.
+    /// Returns the request in a SIP message; `None` if the message contains none.
     pub(crate) fn in_message(message: &SipMessage<'_>, config: &Config) -> Option<Self> {
         let by_header = || {
             let name = Some(config.header.as_str()).filter(|name| !name.is_empty())?;
@@ -85,17 +85,18 @@ struct PauseSpan {
 }
 
 impl PauseHistory {
-    /// Creates an empty history.
+    /// Creates the history of a conversation that was never paused.
     pub(crate) const fn new() -> Self {
         Self { spans: Vec::new(), events: Vec::new() }
     }
 
-    /// Applies a pause or resume request. Returns whether it changed the state.
+    /// Applies a pause or resume request. Returns whether it changed the state, i.e. was no repetition.
     pub(crate) fn apply(&mut self, action: PauseAction, at: Timestamp, by: &str, side: Option<Side>) -> bool {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (action, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
-            // This pause request is old (read from the spool, or from another leg): that pause has ended since.
+            // This pause request is old, because it was read from the spool or from another leg. Its pause has already
+            // ended.
             (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
             (PauseAction::Pause, _) => {
                 self.spans.push(PauseSpan { from: at, to: None });
@@ -121,7 +122,7 @@ impl PauseHistory {
         self.events.extend(other.events);
     }
 
-    /// Returns the start of the current pause, if the call is paused.
+    /// Returns the start of the current pause; `None` if the call is not paused.
     pub(crate) fn paused_since(&self) -> Option<Timestamp> {
         self.spans.iter().rev().find(|span| span.to.is_none()).map(|span| span.from)
     }
@@ -165,7 +166,7 @@ struct DtmfSideState {
     /// SSRC and RTP timestamp of the newest telephone-event; `None` before the first. All packets of one event have the
     /// same timestamp.
     newest: Option<(Ssrc, u32)>,
-    /// CSeq number of the newest INFO.
+    /// CSeq number of the newest INFO with a key; `None` before the first.
     newest_info: Option<u32>,
     keys: [u8; MAX_KEYS],
     at: Option<Timestamp>,
@@ -178,17 +179,17 @@ impl std::fmt::Debug for DtmfDetector {
     }
 }
 
-/// Result of a telephone-event packet or an INFO: whether a key was pressed, and which request this completes.
+/// Result of a telephone-event packet or an INFO: whether a key was pressed, and the request that this completes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DtmfPress {
     /// Whether a new key press began, which is an event for the record.
     pub(crate) fresh: bool,
-    /// Request that is complete with this key: it is the last one of a configured sequence.
+    /// Request that this key completes, as the last key of a configured sequence; `None` if it completes none.
     pub(crate) action: Option<PauseAction>,
 }
 
 impl DtmfDetector {
-    /// Handles a telephone-event packet. `readable` says whether its payload was captured and is not encrypted.
+    /// Handles a telephone-event packet. `readable` is false if its payload was not captured or is encrypted.
     pub(crate) fn handle_packet(
         &mut self,
         side: Side,
@@ -204,8 +205,8 @@ impl DtmfDetector {
         }
         let pressed = &mut self.sides[side.channel()];
         let mark = (packet.ssrc, packet.time.0);
-        // The last packet of an event is sent three times, and a copy can arrive after the next event has begun. Such a
-        // copy is no new event.
+        // The last packet of an event is sent three times, and a copy of it can arrive after the next event has begun.
+        // Such a copy is no new key press.
         let newer = |known: (Ssrc, u32)| known.0 != mark.0 || (mark.1.wrapping_sub(known.1) as i32) > 0;
         if !pressed.newest.is_none_or(newer) {
             return DtmfPress::default();
@@ -250,7 +251,7 @@ impl DtmfSideState {
         self.keys.rotate_left(1);
         self.keys[MAX_KEYS - 1] = *key;
         let ends = |sequence: &str| !sequence.is_empty() && self.keys.ends_with(sequence.to_uppercase().as_bytes());
-        // If both sequences end with the same digits, the longer sequence is recognised.
+        // If the digits complete both sequences, the longer sequence is recognised.
         let mut sequences =
             [(config.dtmf.as_str(), PauseAction::Pause), (config.resume_dtmf.as_str(), PauseAction::Resume)];
         sequences.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.len()));
@@ -269,7 +270,7 @@ fn is_info_with_type(message: &SipMessage<'_>, content_type: &str) -> bool {
         })
 }
 
-/// Returns the event code of the key in an INFO body: `Signal=5`, or the key alone.
+/// Returns the event code of the key in an INFO body, which is `Signal=5` or the key alone; `None` for other bodies.
 fn key_in_info(body: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(body.get(..MAX_BODY).unwrap_or(body)).ok()?;
     let named = text.lines().find_map(|line| {
@@ -288,16 +289,16 @@ fn key_in_info(body: &[u8]) -> Option<u8> {
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
 /// Maximum number of digits in a sequence.
 pub(crate) const MAX_KEYS: usize = 16;
-/// Longest time between two digits of a sequence.
+/// Maximum time between two digits of a sequence.
 const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum number of DTMF events in the record, per side of a leg.
+/// Maximum number of DTMF events in the record for each side of a leg.
 const MAX_EVENTS: u32 = 250;
 /// Maximum number of pauses of a call (a pause each minute makes 1,440 a day). The last pause then lasts to the end of
 /// the call.
 const MAX_PAUSES: usize = 2_000;
 /// Maximum number of bytes of a body that are searched for a request or a key.
 const MAX_BODY: usize = 512;
-/// Content types of an INFO with a key. No RFC defines them; Cisco introduced them.
+/// Content types of an INFO that reports a key. No RFC defines them; Cisco introduced them.
 const DTMF_INFO_TYPES: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ use crate::rtp::RtpPacket;
 #[derive(Clone, Debug)]
 pub(crate) struct PayloadJudge {
     pt: PayloadType,
-    /// The possible formats: the announced format first, then others, the most likely first.
+    /// The possible formats: the announced format first, then the others, the most likely first.
     formats: Vec<JudgedFormat>,
-    /// Number of packets so far.
+    /// Number of packets that were compared so far.
     packets: u32,
     last: Option<(SequenceNumber, u32)>,
     pairs: u32,
@@ -31,7 +31,7 @@ pub(crate) struct PayloadJudge {
 struct JudgedFormat {
     /// The format; `None` if no description names the payload type.
     format: Option<PayloadFormat>,
-    /// The last payload, interpreted in this format.
+    /// The last payload as it would be in this format.
     last: LastPayload,
     /// Number of pairs of consecutive packets that fit the format.
     fits: u32,
@@ -40,19 +40,19 @@ struct JudgedFormat {
 /// The last payload, interpreted in a format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LastPayload {
-    /// The payload is not of this format, or the format does not give a duration.
+    /// The payload is not valid in this format, or the format does not determine a duration.
     #[default]
     Unknown,
-    /// The payload would last this many ns.
+    /// The payload would last this number of ns.
     Lasts(i64),
-    /// The payload has the length of a telephone-event.
+    /// The payload has the length of a telephone-event, which has no duration.
     Event,
 }
 
-/// The result of comparing the formats.
+/// Result of comparing the possible formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JudgeVerdict {
-    /// More packets are needed.
+    /// The result is not known yet; more packets are needed.
     Open,
     /// The announced format is the true one.
     Announced,
@@ -83,28 +83,28 @@ impl PayloadJudge {
         has_others.then_some(Self { pt, formats, last: None, packets: 0, pairs: 0, verdict: JudgeVerdict::Open })
     }
 
-    /// Returns the judged payload type.
+    /// Returns the payload type whose format is in doubt.
     pub(crate) const fn pt(&self) -> PayloadType {
         self.pt
     }
 
-    /// Returns whether the judge compares other formats with this announced format.
+    /// Returns whether this is the announced format with which the judge compares the others.
     pub(crate) fn has_announced(&self, format: Option<&PayloadFormat>) -> bool {
         self.formats.first().is_some_and(|judged| judged.format.as_ref() == format)
     }
 
-    /// Returns whether more packets are needed.
+    /// Returns whether the result is still open, so that more packets are needed.
     pub(crate) fn is_open(&self) -> bool {
         self.verdict == JudgeVerdict::Open
     }
 
-    /// Returns the true format if it differs from the announced format; otherwise `None`.
+    /// Returns the true format if it differs from the announced format; `None` otherwise.
     pub(crate) fn true_format(&self) -> Option<&PayloadFormat> {
         let JudgeVerdict::Other(index) = self.verdict else { return None };
         self.formats.get(index)?.format.as_ref()
     }
 
-    /// Compares a packet of the payload type with all formats. Returns true if the result is known with this packet.
+    /// Compares a packet of the payload type with all formats. Returns true if this packet decides the result.
     pub(crate) fn handle_packet(&mut self, packet: &RtpPacket<'_>) -> bool {
         if !self.is_open() {
             return false;
@@ -151,7 +151,8 @@ impl JudgedFormat {
         format.duration_ns(payload).map_or(LastPayload::Unknown, LastPayload::Lasts)
     }
 
-    /// Returns whether the difference between the last two RTP timestamps equals the duration of the last payload.
+    /// Returns whether the difference between the last two RTP timestamps (in ticks) equals the duration of the last
+    /// payload.
     fn agrees(&self, ticks: u32) -> bool {
         let clock_hz = self.format.as_ref().map_or(0, |format| format.clock_hz);
         match self.last {
@@ -164,8 +165,8 @@ impl JudgedFormat {
 
 /// Length of a telephone-event payload, bytes (RFC 4733 section 2.3).
 const EVENT_BYTES: usize = 4;
-/// Longest payload that counts as a telephone-event, bytes. Events may have extensions, but no device sends more than
-/// four times the event's length.
+/// Maximum length of a payload that counts as a telephone-event, bytes. Events can have extensions, but no device sends
+/// more than four times the usual length.
 pub(crate) const MAX_EVENT_BYTES: usize = 16;
 /// Number of pairs of consecutive packets that suffice for a result: a tenth of a second at 20 ms.
 const MIN_PAIRS: u32 = 4;
@@ -216,14 +217,14 @@ mod tests {
         let (opus, ilbc, event) = (format("OPUS", 48_000), format("ILBC", 8_000), format("telephone-event", 8_000));
         let opus_packet = [9 << 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19];
         let both = [ilbc.clone(), opus.clone()];
-        // The cases: formats as announced; swapped; audio with the payload type of events; audio with a payload type
-        // that nobody announced.
+        // The four cases: formats as announced; formats swapped; audio with the payload type of events; audio with a
+        // payload type that nobody announced.
         assert_eq!(judged(Some(&opus), &both, &opus_packet, 960), None);
         assert_eq!(judged(Some(&ilbc), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
         assert_eq!(judged(Some(&opus), &both, &[0; 50], 240).as_deref(), Some("ILBC"));
         assert_eq!(judged(Some(&event), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
         assert_eq!(judged(None, &both, &opus_packet, 960).as_deref(), Some("OPUS"));
-        // The cases: a real event, and payloads that fit no format.
+        // Two cases that decide nothing: a real event, and payloads that fit no format.
         assert_eq!(judged(Some(&event), &both, &[1, 10, 0, 160], 0), None);
         assert!(PayloadJudge::new(PayloadType(96), Some(&opus), [opus.clone(), event].into_iter()).is_none());
     }

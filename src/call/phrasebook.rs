@@ -8,13 +8,13 @@
 //! A translation costs a bounded time for any text: [`MAX_TEXT`] bytes are read, and a value is shorter than its
 //! sentence.
 
-/// Language of sentences for people.
+/// Language of the sentences that people read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TextLanguage {
-    /// English.
+    /// English, in which the program writes every sentence.
     #[default]
     En,
-    /// Russian.
+    /// Russian, into which sentences are translated when they are shown.
     Ru,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Phrasebook {
     pub(crate) sentences: &'static [&'static Translations],
     /// Phrases that are inserted into sentences.
     pub(crate) phrases: &'static [&'static Translations],
-    /// Nouns after a number: the English singular, and the Russian forms for 1, 2 and 5.
+    /// Nouns that follow a number: the English singular, and the Russian forms after 1, after 2 and after 5.
     pub(crate) nouns: &'static [(&'static str, [&'static str; 3])],
 }
 
@@ -62,7 +62,7 @@ impl Phrasebook {
         (!out.is_empty()).then_some((out, ""))
     }
 
-    /// Returns a text in this language. A text that is not in this phrasebook stays English.
+    /// Returns a text in the given language. A text that this phrasebook lacks stays English.
     pub(crate) fn shown(&self, language: TextLanguage, english: &str) -> String {
         match language {
             TextLanguage::Ru => self.text(english).unwrap_or_else(|| english.to_owned()),
@@ -100,7 +100,7 @@ impl Phrasebook {
         })
     }
 
-    /// Translates a number with its noun; returns `None` if the value is none.
+    /// Translates a value that is a number with a noun, e.g. `3 frames`. Returns `None` for other values.
     fn counted(&self, value: &str) -> Option<String> {
         let (number, noun) = value.split_once(' ')?;
         let n: u64 = number.parse().ok()?;
@@ -127,7 +127,7 @@ impl Phrasebook {
     }
 }
 
-/// Returns the Russian form of a noun after a number, from its forms for 1, 2 and 5.
+/// Returns the Russian form of a noun after the number `n`. `forms` has the forms after 1, after 2 and after 5.
 pub(crate) const fn russian_form(n: u64, forms: [&str; 3]) -> &str {
     match (n % 10, n % 100) {
         (_, 11..=14) => forms[2],
@@ -160,7 +160,7 @@ fn find_where(text: &str, from: usize, literal: &str, accepts: impl Fn(usize) ->
     rest.match_indices(literal).map(|(at, _)| from + at).find(|at| accepts(*at))
 }
 
-/// Returns true if a sentence can end at this position: the text ends, another sentence begins, or commands follow a
+/// Returns whether a sentence can end at this position: the text ends, another sentence begins, or commands follow a
 /// colon.
 fn is_end(text: &str, at: usize) -> bool {
     let Some(rest) = text.get(at..) else { return false };
@@ -181,7 +181,7 @@ fn shortened(text: &str) -> &str {
     &text[..end]
 }
 
-/// Maximum length of a text that is translated, bytes; those of the program are shorter.
+/// Maximum length of a text that is translated, bytes. The texts of the program are shorter.
 const MAX_TEXT: usize = 2_000;
 
 /// Finds texts in source files, for tests that no translation is missing.
@@ -189,8 +189,8 @@ const MAX_TEXT: usize = 2_000;
 pub(crate) mod sources {
     use super::Phrasebook;
 
-    /// Returns the texts of a source that have no translation, and the number of texts. A text is a string literal of
-    /// at least `words` words for which `is_other` returns false.
+    /// Returns the texts of a source that have no translation, and the number of all its texts. A text is a string
+    /// literal of at least `words` words for which the function `is_other` returns false.
     fn untranslated(
         book: &Phrasebook,
         source: &str,
@@ -212,8 +212,8 @@ pub(crate) mod sources {
         (missing, checked)
     }
 
-    /// Fails if a text of a source has no translation, or if the sources have `least` texts or fewer. A text is a
-    /// string literal of at least `words` words for which `is_other` returns false.
+    /// Fails if a text of a source has no translation, or if there are at most `least` texts. A text is a string
+    /// literal of at least `words` words for which the function `is_other` returns false.
     pub(crate) fn assert_translated(
         book: &Phrasebook,
         (sources, least): (&[&str], usize),
@@ -243,7 +243,7 @@ pub(crate) mod sources {
         out
     }
 
-    /// Replaces each `{name}` by a value, and each `{}` by `unnamed`.
+    /// Replaces each `{name}` in a literal by a value, and each `{}` by `unnamed`.
     fn with_values(literal: &str, unnamed: &str) -> String {
         let mut out = String::new();
         for (n, piece) in literal.split('{').enumerate() {

@@ -1,7 +1,7 @@
 //! Reasons of verdicts in Russian.
 //!
 //! # Invariant
-//! Every sentence in the modules that write reasons has a translation; a test reads their sources.
+//! Every sentence in the modules that write reasons has a translation. A test compares the table with these sources.
 
 use super::phrasebook::Phrasebook;
 
@@ -11,10 +11,10 @@ pub(crate) fn russian_reason(reason: &str) -> Option<String> {
     REASONS.text(reason)
 }
 
-/// Translations of verdict reasons.
+/// Russian translations of the reasons of verdicts.
 const REASONS: Phrasebook = Phrasebook { sentences: &[REASON_SENTENCES], phrases: &[REASON_PHRASES], nouns: &[] };
 
-/// Sentences that stand alone.
+/// Sentences of reasons, in English and Russian.
 pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     // Sentences from the module `recording::verdict`.
     ("Both sides can be heard.", "Слышны обе стороны."),
@@ -161,7 +161,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are inserted into sentences.
+/// Phrases that are inserted into the sentences, in English and Russian.
 pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     ("caller", "звонившего"),
     ("callee", "ответившего"),
@@ -248,8 +248,8 @@ mod tests {
         }
     }
 
-    /// Searches the sources of the modules that write reasons for texts. A string literal with five words or more is a
-    /// sentence or a phrase.
+    /// Searches the sources of the modules that write reasons for string literals of five words or more. Each is a
+    /// sentence or a phrase, so the table must have it.
     #[test]
     fn every_reason_in_the_sources_has_a_translation() {
         let sources = [
@@ -261,7 +261,7 @@ mod tests {
         assert_translated(&REASONS, (&sources, 40), 5, is_other);
     }
 
-    /// Returns true for texts for logs and for developers.
+    /// Returns whether a text is for logs or developers, so that it needs no translation.
     fn is_other(literal: &str) -> bool {
         let parts = ["could not be removed", "next start", "outbox", "thread", "invariant", "{error"];
         literal.starts_with("cannot ") || parts.iter().any(|part| literal.contains(part))

@@ -13,20 +13,20 @@ use crate::call::leg_end::LegEnd;
 use crate::net::{Endpoint, PayloadType, Transport};
 use crate::time::Timestamp;
 
-/// Version of the record's fields.
+/// Version of the record's fields, written into each record.
 pub const SCHEMA: u32 = 1;
 
 /// Direction of a call, as the PBX sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallDirection {
-    /// From an outside number to an extension.
+    /// The call went from an outside number to an extension.
     Inbound,
-    /// From an extension to an outside number.
+    /// The call went from an extension to an outside number.
     Outbound,
-    /// Between two extensions.
+    /// The call went from one extension to another.
     Internal,
-    /// No side is known as an extension.
+    /// The direction is unknown, because no side is known as an extension.
     #[default]
     Unknown,
 }
@@ -35,9 +35,9 @@ pub enum CallDirection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The user agent that sent the first INVITE; left channel.
+    /// The user agent that sent the first INVITE; its voice is the left channel.
     Caller,
-    /// The user agent that received the first INVITE; right channel.
+    /// The user agent that received the first INVITE; its voice is the right channel.
     Callee,
 }
 
@@ -79,13 +79,13 @@ pub enum CallOutcome {
     Redirected,
     /// The call was refused with any other final response.
     Failed,
-    /// The capture shows no result.
+    /// The captured messages show no result.
     #[default]
     Unknown,
 }
 
 impl CallOutcome {
-    /// Returns the word of the call record.
+    /// Returns the word for the outcome in the call record.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -101,7 +101,7 @@ impl CallOutcome {
     }
 }
 
-/// Why a call ended.
+/// The event that ended the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndedBy {
@@ -109,9 +109,9 @@ pub enum EndedBy {
     Caller,
     /// The callee sent a BYE.
     Callee,
-    /// Media timeout: there was no media for `calls.silence_s`.
+    /// A media timeout ended the call: there was no media for `calls.silence_s` seconds.
     Silence,
-    /// Another call announced the same media address.
+    /// Another call announced the same media address, so this call must be over.
     Replaced,
     /// The session timer expired (RFC 4028).
     SessionExpired,
@@ -137,11 +137,11 @@ pub enum CallVerdict {
     Excluded,
     /// The call was not answered.
     NotAnswered,
-    /// The media cannot be decrypted.
+    /// The media is encrypted, and callspan does not have the keys.
     Encrypted,
     /// callspan has no decoder for the codec.
     UnknownCodec,
-    /// The capture has no media packet of the call.
+    /// No media packet of the call was captured.
     NoMedia,
     /// Rendering or storing failed on this machine.
     Failed,
@@ -160,7 +160,7 @@ macro_rules! text_enum {
         }
 
         impl $name {
-            /// Returns the text of this variant in the call record.
+            /// Returns the text of this variant in the call record, e.g. `both_sides`.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+
@@ -184,9 +184,9 @@ text_enum! {
         LostByUs = "lost_by_us",
         /// Packets were lost before they reached this machine: by the network or by the mirror port.
         LostBeforeUs = "lost_before_us",
-        /// The recorder was not running during a part of the call.
+        /// The recorder did not run during a part of the call.
         RestartGap = "restart_gap",
-        /// The spool file of the call ends within a block.
+        /// The spool file of the call ends within a block, because the process crashed while it wrote the block.
         TornTail = "torn_tail",
         /// The mirror showed media between the hosts of the call, but from and to addresses that its signalling does
         /// not announce: a NAT changed them.
@@ -203,7 +203,7 @@ text_enum! {
         SpoolError = "spool_error",
         /// Rendering the recording failed.
         RenderError = "render_error",
-        /// Packets could not be decoded.
+        /// Packets could not be decoded, because their payload is damaged.
         Undecodable = "undecodable",
         /// Packets arrived too late to be played.
         Late = "late",
@@ -253,13 +253,13 @@ impl ProblemKind {
 pub struct CallProblem {
     /// The kind of defect.
     pub kind: ProblemKind,
-    /// Number of affected packets, if they are counted.
+    /// Number of affected packets; `None` if they were not counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub packets: Option<u64>,
-    /// Affected time in milliseconds, if it is measured.
+    /// Affected time in milliseconds; `None` if it was not measured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ms: Option<u64>,
-    /// Error of the operating system that caused the defect, if one did.
+    /// Error of the operating system that caused the defect; `None` for other causes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub errno: Option<OsErrno>,
 }
@@ -275,21 +275,21 @@ impl CallProblem {
 /// A request to keep the files of a call, however old it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionHold {
-    /// Time of the request.
+    /// Wall-clock time of the request.
     pub since: Timestamp,
-    /// Reason that was given with the request.
+    /// Reason that was given with the request; `None` if none was given.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
 }
 
-/// One finished file of a recording.
+/// A finished file of a recording. A long recording has several files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordingFile {
     /// Number of the segment, counted from 1.
     pub part: u32,
-    /// Path of the file.
+    /// Path of the file on the machine that made it.
     pub path: String,
-    /// File format, e.g. `wav`.
+    /// File format, as the configuration names it, e.g. `wav`.
     pub format: String,
     /// Wall-clock time of the first sample.
     pub starts_at: Timestamp,
@@ -297,20 +297,21 @@ pub struct RecordingFile {
     pub ends_at: Timestamp,
     /// Length of the recording, seconds.
     pub duration_s: f64,
-    /// Sampling rate, Hz.
+    /// Sampling rate in Hz, e.g. 8000.
     pub sample_rate: u32,
     /// Number of channels. In stereo, the caller is left and the callee is right.
     pub channels: u16,
-    /// Size of the file, bytes.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// SHA-256 of the file, lower-case hex.
+    /// SHA-256 of the file, lower-case hexadecimal.
     pub sha256: String,
-    /// SHA-256 of the decrypted content, lower-case hex. Present if the file is encrypted (`recording.encrypt_to`).
+    /// SHA-256 of the decrypted content, lower-case hexadecimal. `None` if the file is not encrypted
+    /// (`recording.encrypt_to`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub plain_sha256: Option<String>,
 }
 
-/// Media statistics of one side.
+/// Media statistics of one side of a call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideRecord {
     /// Names of the side's codecs, in the order of their first packet.
@@ -323,19 +324,19 @@ pub struct SideRecord {
     pub duplicates: u64,
     /// Number of packets that arrived after a packet with a higher sequence number.
     pub reordered: u64,
-    /// Duration of the concealment for lost packets, milliseconds.
+    /// Duration of the sound that replaces lost packets (concealment), milliseconds; `None` before rendering.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub concealed_ms: Option<u64>,
-    /// The highest interarrival jitter of any stream (RFC 3550 appendix A.8), milliseconds.
+    /// The highest interarrival jitter of any stream of the side (RFC 3550 appendix A.8), milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_jitter_ms: Option<f64>,
-    /// Deviation of the sender's clock from the capture clock, ppm. Positive: the sender's clock is fast.
+    /// Deviation of the sender's clock from the capture clock, parts per million. Positive: the sender's clock is fast.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clock_drift_ppm: Option<f64>,
-    /// Number of packets that arrived too late to be played.
+    /// Number of packets that arrived too late to be played; `None` before rendering.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub late: Option<u64>,
-    /// The largest number of consecutive lost packets.
+    /// The largest number of consecutive lost packets; `None` before rendering.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub burst_loss: Option<u64>,
     /// Estimated MOS, 1 to 4.5 (ITU-T G.107, one-way delay 150 ms). Absent for codecs without a value in ITU-T G.113.
@@ -350,10 +351,10 @@ pub struct SideRecord {
     /// Magnitude of the largest sample relative to full scale, dB. Absent if all samples are zero.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peak_dbfs: Option<f64>,
-    /// Number of samples at full scale.
+    /// Number of samples at full scale, which usually means distorted sound.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clipped_samples: Option<u64>,
-    /// Statistics of each stream.
+    /// Statistics of each stream that the side sent.
     pub streams: Vec<StreamRecord>,
 }
 
@@ -378,18 +379,18 @@ pub struct StreamRecord {
     pub packets: u64,
     /// Number of lost packets (RFC 3550 appendix A.3).
     pub lost: u64,
-    /// Time of the first packet.
+    /// Wall-clock time of the first packet.
     pub first_at: Timestamp,
-    /// Time of the last packet.
+    /// Wall-clock time of the last packet.
     pub last_at: Timestamp,
 }
 
 /// Media statistics of both sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideRecords {
-    /// Statistics of the caller.
+    /// Statistics of the caller's side.
     pub caller: SideRecord,
-    /// Statistics of the callee.
+    /// Statistics of the callee's side.
     pub callee: SideRecord,
 }
 
@@ -416,39 +417,39 @@ impl SideRecords {
 pub struct LegRecord {
     /// Call-ID header of the dialog.
     pub sip_call_id: String,
-    /// From tag of the first INVITE.
+    /// From tag of the first INVITE; `None` if it has none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from_tag: Option<String>,
-    /// To tag of the dialog.
+    /// To tag of the dialog; `None` without an answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to_tag: Option<String>,
     /// Transport of the SIP messages.
     pub transport: Transport,
-    /// Endpoint that sent the first INVITE.
+    /// Endpoint that sent the first INVITE, i.e. the caller's end of the leg.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub caller_addr: Option<Endpoint>,
-    /// Endpoint that received the first INVITE.
+    /// Endpoint that received the first INVITE, i.e. the callee's end of the leg.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub callee_addr: Option<Endpoint>,
-    /// Role and number of the caller's end.
+    /// Role and number of the party at the caller's end.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub caller: Option<LegEnd>,
-    /// Role and number of the callee's end.
+    /// Role and number of the party at the callee's end.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub callee: Option<LegEnd>,
     /// Distinct values of the User-Agent and Server headers.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub user_agents: Vec<String>,
-    /// Time of the first INVITE.
+    /// Wall-clock time of the first INVITE; `None` if it was not captured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub invited_at: Option<Timestamp>,
-    /// Time of the 2xx to the INVITE.
+    /// Wall-clock time of the 2xx to the INVITE; `None` if the leg was not answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub answered_at: Option<Timestamp>,
-    /// End time of the leg.
+    /// Wall-clock time of the leg's end; `None` while it is open.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
-    /// Status code of the final response to the first INVITE.
+    /// Status code of the final response to the first INVITE; `None` before it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
     /// Whether the recording contains the sound of this leg.
@@ -488,17 +489,17 @@ text_enum! {
     }
 }
 
-/// An event during a call, with its time and the side that caused it.
+/// An event during a call, e.g. a hold, with its time and the side that caused it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// Time of the event.
+    /// Wall-clock time of the event.
     pub at: Timestamp,
     /// The kind of event.
     pub kind: EventKind,
-    /// The side that caused the event.
+    /// The side that caused the event; `None` if no side did, e.g. for a request by the API.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub side: Option<Side>,
-    /// Explanation for an administrator. It never contains a DTMF digit.
+    /// Explanation for an administrator; `None` if the kind says enough. It never contains a DTMF digit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
 }
@@ -509,51 +510,52 @@ pub const T38_REFUSED: &str = "T.38 refused";
 /// An interval in which the recording was paused and no payload was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PauseRecord {
-    /// Start of the pause.
+    /// Wall-clock time at which the pause began.
     pub from: Timestamp,
-    /// End of the pause. Absent while the pause lasts.
+    /// Wall-clock time at which the pause ended. `None` while the pause lasts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<Timestamp>,
 }
 
-/// State of the delivery of a call to Pyrus.
+/// State of the delivery of a call to Pyrus, without details.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
-    /// The call is not delivered.
+    /// The call is not to be delivered.
     #[default]
     None,
-    /// The delivery is not complete; it will be tried again.
+    /// The delivery is not complete and goes on by itself.
     Owed,
     /// The delivery is complete.
     Done,
     /// The delivery waits for the action of an administrator.
     Parked,
-    /// The delivery was given up.
+    /// The delivery was given up; the call or a recording is missing in Pyrus.
     Dead,
 }
 
-/// State of the delivery of a call to Pyrus.
+/// State of the delivery of a call to Pyrus, with details.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryRecord {
-    /// State of the delivery.
+    /// The state in one word.
     pub state: DeliveryState,
-    /// Id of the Pyrus task.
+    /// Id of the Pyrus task; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task_id: Option<u64>,
-    /// Person whom Pyrus made responsible for the task.
+    /// Person whom Pyrus made responsible for the task; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub responsible: Option<String>,
     /// Numbers of the segments that Pyrus has; absent when Pyrus has all of them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub attached: Vec<u32>,
-    /// Explanation for an administrator.
+    /// Explanation for an administrator; `None` if there is nothing to explain.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
 }
 
 impl CallRecord {
-    /// Copies the segments that were finished during the call from `earlier`, and the marks which legs they contain.
+    /// Copies the segments that were finished during the call from the record `earlier`. Also copies which legs these
+    /// segments contain.
     pub fn take_parts(&mut self, earlier: &Self) {
         self.recordings.clone_from(&earlier.recordings);
         let is_same = |a: &LegRecord, b: &LegRecord| {
@@ -565,26 +567,26 @@ impl CallRecord {
     }
 }
 
-/// A relation of a call to another one.
+/// A relation of a call to another call, e.g. to the consultation before a transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelationRecord {
-    /// Id of the other call.
+    /// Id of the related call.
     pub id: String,
     /// Rule that related the calls.
     pub why: CorrelationRule,
-    /// Explanation for an administrator, one sentence.
+    /// Explanation of the relation for an administrator, one sentence.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub detail: String,
 }
 
 impl RelationRecord {
-    /// Creates a relation to the call `id`.
+    /// Creates a relation to the call with this id.
     pub fn new(id: &str, why: CorrelationRule) -> Self {
         Self { id: id.to_owned(), why, detail: why.sentence().to_owned() }
     }
 }
 
-/// The record of a call.
+/// The record of a call: everything that callspan knows about it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallRecord {
     /// Version of the record's fields: [`SCHEMA`].
@@ -596,33 +598,34 @@ pub struct CallRecord {
     pub appliance: String,
     /// Names of the captured interfaces or files.
     pub source: String,
-    /// Direction of the call.
+    /// Direction of the call: inbound, outbound, internal or unknown.
     pub direction: CallDirection,
-    /// Number of the caller, normalised.
+    /// Number of the caller, normalised; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from: Option<String>,
-    /// Called number, normalised.
+    /// Called number, normalised; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
-    /// Extension that made or answered the call.
+    /// Extension that made or answered the call; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub internal: Option<String>,
-    /// Display name in the caller's address.
+    /// Display name in the caller's address; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from_name: Option<String>,
-    /// Display name in the called party's address.
+    /// Display name in the called party's address; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to_name: Option<String>,
-    /// URI of the From header.
+    /// URI of the From header of the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from_uri: Option<String>,
-    /// URI of the To header.
+    /// URI of the To header of the first INVITE.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to_uri: Option<String>,
-    /// Request-URI of the first INVITE.
+    /// Request-URI of the first INVITE, i.e. the address that was called.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_uri: Option<String>,
-    /// Number that was called before a diversion (Diversion, RFC 5806; else History-Info, RFC 7044).
+    /// Number that was called before a diversion (Diversion, RFC 5806; else History-Info, RFC 7044). `None` without a
+    /// diversion.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub diverted_from: Option<String>,
     /// Number at which the network reached the called party (P-Called-Party-ID, RFC 7315).
@@ -631,22 +634,23 @@ pub struct CallRecord {
     /// Number of the party that transferred the call (Referred-By, RFC 3892).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub referred_by: Option<String>,
-    /// Values of the headers that the configuration names.
+    /// Values of the SIP headers that the configuration keeps (`calls.keep_headers`), by header name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub headers: BTreeMap<String, String>,
-    /// Time of the first INVITE.
+    /// Wall-clock time of the first INVITE; `None` if it was not captured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub invited_at: Option<Timestamp>,
-    /// Time of the first 180 or 183.
+    /// Wall-clock time of the first response 180 or 183; `None` if there was none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ringing_at: Option<Timestamp>,
-    /// Time of the 2xx on the anchor leg, i.e. the leg whose times count for the call.
+    /// Wall-clock time of the 2xx on the anchor leg, i.e. the leg whose times count for the call. `None` if it was not
+    /// answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub answered_at: Option<Timestamp>,
-    /// Time of the 2xx from the extension that answered.
+    /// Wall-clock time of the 2xx from the extension that answered; `None` if no extension did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub operator_answered_at: Option<Timestamp>,
-    /// End time of the call.
+    /// Wall-clock time of the call's end; `None` while it lasts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
     /// Time from `answered_at` to `ended_at`, seconds. Absent if the call was not answered.
@@ -654,16 +658,16 @@ pub struct CallRecord {
     pub duration_s: Option<f64>,
     /// Outcome of the call attempt.
     pub outcome: CallOutcome,
-    /// Status code of the final response to the first INVITE.
+    /// Status code of the final response to the first INVITE; `None` before it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
     /// Reason header of the BYE, CANCEL or final response (RFC 3326).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason_header: Option<String>,
-    /// Why the call ended. Absent during the call.
+    /// The event that ended the call. `None` during the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_by: Option<EndedBy>,
-    /// Whether the call can be heard. Absent during the call.
+    /// Whether the call can be heard. `None` during the call.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verdict: Option<CallVerdict>,
     /// Explanation of the verdict for an administrator, one sentence.
@@ -684,19 +688,19 @@ pub struct CallRecord {
     /// Events in order of time.
     #[serde(default)]
     pub events: Vec<EventRecord>,
-    /// Pauses of the recording.
+    /// Pauses of the recording, in order of time.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub paused: Vec<PauseRecord>,
     /// Ids of related calls, e.g. of the consultation before a transfer.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub related: Vec<String>,
-    /// Rules by which the calls in `related` are related.
+    /// For each call in `related`: the rule that found the relation.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub relations: Vec<RelationRecord>,
     /// State of the delivery to Pyrus.
     #[serde(default)]
     pub delivery: DeliveryRecord,
-    /// Request to keep the files of this call.
+    /// Request to keep the files of this call; `None` if nobody made one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held: Option<RetentionHold>,
     /// Whether `callspan test-call` made the call.

@@ -1,4 +1,4 @@
-//! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that took the call.
+//! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that answered the call.
 
 use crate::call::correlation_keys::{CLOCK_SKEW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
@@ -19,31 +19,32 @@ pub(crate) enum PartyEnd {
     Callee,
 }
 
-/// Roles of the legs of one call.
+/// The legs of one call by their roles.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRoles<'a> {
-    /// Anchor leg: the leg of the outside party, or of the caller in an internal call.
+    /// The anchor leg, which supplies sound and times: the leg of the outside party, or of the caller in an internal
+    /// call.
     pub(crate) anchor: &'a Leg,
     /// First leg: the leg by which the call arrived at the PBX.
     pub(crate) first: &'a Leg,
     /// Leg of the extension that answered the call; `None` if no extension did.
     pub(crate) operator: Option<&'a Leg>,
-    /// Legs by which the PBX rang extensions.
+    /// Legs by which the PBX rang extensions, answered or not.
     rung: Vec<&'a Leg>,
-    /// Legs by which the PBX called outside parties.
+    /// Legs by which the PBX called outside parties, answered or not.
     called_outside: Vec<&'a Leg>,
     /// Whether the call is a click-to-call: the PBX called both parties, and the first leg rang the real caller.
     click_to_call: bool,
-    /// Whether the party of the first leg called the PBX.
+    /// Whether the party of the first leg called the PBX, and was not called by it.
     first_is_caller: bool,
     /// Whether the PBX rang further extensions with legs that were replaced by their records (compacted).
     compacted_rung: bool,
-    /// Whether the call has only one leg.
+    /// Whether the call has only one leg in the call table.
     alone: bool,
 }
 
 impl<'a> CallRoles<'a> {
-    /// Assigns the roles to the legs of a call, which are ordered oldest first. Returns `None` without a leg.
+    /// Assigns the roles to the legs of a call, given oldest first. Returns `None` if there is no leg.
     pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
         // A recording session (SIPREC) has no role in the call of the sound that it carries. Neither has a leg between
         // two addresses of one machine, e.g. two nodes of a cluster, because no party is at its ends.
@@ -103,7 +104,8 @@ impl<'a> CallRoles<'a> {
         self.compacted_rung || !self.rung.is_empty()
     }
 
-    /// Writes direction, numbers, extension, outcome and the time of the operator's answer into a record.
+    /// Writes the facts that follow from the roles into a record: direction, numbers, extension, outcome, and the time
+    /// at which the operator answered.
     pub(crate) fn fill_record(&self, record: &mut CallRecord, plan: &NumberPlan) {
         self.first.parties.fill(record, plan);
         if record.direction == CallDirection::Unknown {
@@ -128,7 +130,7 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns the time at which a person answered the call, if it is known.
+    /// Returns the wall-clock time at which a person answered the call; `None` if unknown.
     fn operator_answered_at(&self, record: &CallRecord, plan: &NumberPlan) -> Option<Timestamp> {
         if self.anchor.dialog.answered.is_some_and(|(_, how)| how == AnswerEvidence::MidCall) {
             return None;
@@ -250,7 +252,7 @@ impl<'a> CallRoles<'a> {
     }
 
     /// Returns the extension that answered the call. While the call rings, returns the extension that rings, if only
-    /// one does. If another party answered, returns none of the extensions that rang.
+    /// one does. If another party answered, returns `None`.
     fn extension(&self, outcome: CallOutcome, plan: &NumberPlan) -> Option<String> {
         let of = |leg: &Leg| match is_pickup(leg, self.first) {
             true => leg.parties.from.clone(),
@@ -266,7 +268,7 @@ impl<'a> CallRoles<'a> {
             return self.first.parties.to.clone().filter(|to| plan.is_extension(to));
         }
         let mut ringing = self.rung.iter().copied().filter(|l| l.dialog.ended().is_none()).peekable();
-        // The extension counts as the only one even if it has several devices, or a leg several hops.
+        // An extension that rings on several devices, or in a leg of several hops, counts once.
         if ringing.peek().is_some() {
             only_number(ringing.filter_map(of))
         } else {
@@ -275,7 +277,7 @@ impl<'a> CallRoles<'a> {
     }
 }
 
-/// Returns the number that all members of `numbers` have, or `None` if they differ.
+/// Returns the number if all members of `numbers` are equal; `None` if they differ or there are none.
 fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
     let first = numbers.next()?;
     numbers.all(|number| number == first).then_some(first)
@@ -296,7 +298,7 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
         let is_opposite = o.machines().1.same_host(sender) && o.machines().0.same_host(receiver);
         o.id != leg.id && is_opposite && (is_back(leg, o) || o.id < leg.id && !is_back(o, leg))
     });
-    // The mirror port may show the legs in the wrong order, so the host that sent several of them is the PBX.
+    // The mirror port can show the legs in the wrong order. The host that sent several of them is the PBX.
     let sent = |from: Endpoint, to: Endpoint| {
         legs.iter().filter(|l| l.machines().0.same_host(from) && l.machines().1.same_host(to)).count()
     };
@@ -330,7 +332,7 @@ fn is_pickup(leg: &Leg, first: &Leg) -> bool {
     leg.id != first.id && leg.correlation_keys.replaces.is_some() && at_pbx
 }
 
-/// Returns the number of the party at this leg.
+/// Returns the number of the party at this leg; `None` if unknown.
 pub(super) fn party_number<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -> Option<&'a str> {
     match party_end(leg, legs) {
         PartyEnd::Callee if !legs.first().is_some_and(|first| is_pickup(leg, first)) => called_number(leg, plan),

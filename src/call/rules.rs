@@ -6,7 +6,7 @@ use crate::call::numbers::{NumberPattern, NumberPlan};
 use crate::call::party::LegParties;
 use crate::call::record::{CallDirection, CallRecord};
 
-/// The rules of the configuration, compiled for evaluation.
+/// The rules of the configuration in compiled form.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRules {
     rules: Vec<CompiledRule>,
@@ -24,11 +24,11 @@ struct CompiledRule {
 /// A call in its current state, for the evaluation of the rules.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RuleSubject<'a> {
-    /// Present state of the call record.
+    /// The call record as of now.
     pub(crate) record: &'a CallRecord,
-    /// Parties of the call's legs, for the header conditions.
+    /// Parties of the call's legs, with the headers that rules compare.
     pub(crate) parties: &'a [&'a LegParties],
-    /// Whether the extension in the record only rings, so that another extension may still answer.
+    /// Whether the extension in the record only rings so far, so that another extension may still answer.
     pub(crate) undecided: bool,
 }
 
@@ -50,9 +50,9 @@ impl CallRules {
         self.rules.is_empty()
     }
 
-    /// Returns the policy of the first matching rule; without a match, the call is recorded and registered. While the
-    /// extension only rings, a rule that matches it does not exclude the call yet. Media that was recorded can be
-    /// deleted later, but media that was not cannot be recovered.
+    /// Returns the policy of the first rule that matches. If none matches, the call is recorded and registered. While
+    /// the extension only rings, a rule that matches it does not exclude the call yet: recorded media can be deleted
+    /// later, but media that was not recorded is lost.
     pub(crate) fn handling(&self, subject: RuleSubject<'_>, plan: &NumberPlan) -> RecordingPolicy {
         let internal = subject.record.internal.as_deref();
         let found = self.first(subject, internal, plan);

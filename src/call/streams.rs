@@ -1,4 +1,4 @@
-//! RTP streams of a leg: one per SSRC and flow (RFC 3550).
+//! RTP streams of a leg. The packets with one SSRC on one flow are a stream (RFC 3550).
 
 use crate::call::content::{StreamWatch, WatchedVoice};
 use crate::call::decision::{Decision, PayloadFormat};
@@ -23,35 +23,37 @@ pub(crate) struct RtpStream {
     pub(crate) dst: Endpoint,
     /// SSRC of the stream's packets.
     pub(crate) ssrc: Ssrc,
-    /// Side whose channel the stream fills: the sender, or the other side for the second m-line of a recording session.
+    /// Side whose channel the stream fills. It is the sender, or the other side for the second m-line of a recording
+    /// session (SIPREC).
     pub(crate) side: Side,
-    /// Side that sends the stream.
+    /// Side that sends the stream's packets.
     pub(crate) sender: Side,
-    /// Audio m-line of its side that carries it, from 0; 0 for the voice of a recording session's second m-line, too.
+    /// Index of the audio m-line of the sender that carries the stream, counted from 0. It is also 0 for the second
+    /// m-line of a recording session.
     pub(crate) line: u8,
     received: ReceivedPackets,
     formats: PayloadFormats,
     security: ReportedSecurity,
-    /// Where else the stream's packets may be.
+    /// Other streams in which the same packets may arrive.
     pub(crate) copies: StreamCopies,
-    /// Whether the leg announced `src` and `dst` when the stream began.
+    /// Whether the leg had announced `src`, and whether it had announced `dst`, when the stream began.
     pub(crate) announced: [bool; 2],
-    /// The watch on the stream's voice, while content evidence compares it with other streams.
+    /// The watch on the stream's voice while it is compared with other streams; `None` otherwise.
     pub(crate) watch: Option<StreamWatch>,
 }
 
-/// The packets that a stream has received, by sequence number and time.
+/// The packets that a stream has received, by their sequence numbers and times.
 #[derive(Clone, Debug, Default)]
 struct ReceivedPackets {
     stats: StreamStats,
     spacing: PacketSpacing,
-    /// Newest level of the voice, while the live page is open.
+    /// Newest level (loudness) of the voice, while the live page of the console is open; `None` otherwise.
     level: Option<StreamLevel>,
-    /// Number of packets that the capture truncated (snaplen).
+    /// Number of packets that the capture truncated.
     cut: u64,
 }
 
-/// The payload types of a stream, with their formats.
+/// The payload types that a stream has used, with their formats.
 #[derive(Clone, Debug, Default)]
 struct PayloadFormats {
     uses: Vec<PayloadUse>,
@@ -60,25 +62,25 @@ struct PayloadFormats {
     former: Vec<String>,
     /// Index in `uses` of the newest packet's payload type.
     current: usize,
-    /// State of the doubt whether payload types mean what the receiver announced.
+    /// Doubts whether payload types mean what the receiver announced.
     doubt: PayloadDoubt,
 }
 
 impl PayloadFormats {
-    /// Returns the payload type of the newest packet.
+    /// Returns the payload type of the newest packet; `None` before the first packet.
     #[inline]
     fn current(&self) -> Option<&PayloadUse> {
         self.uses.get(self.current)
     }
 
-    /// Returns the payload type of the newest packet, to be changed.
+    /// Returns the payload type of the newest packet for changes; `None` before the first packet.
     #[inline]
     fn current_mut(&mut self) -> Option<&mut PayloadUse> {
         self.uses.get_mut(self.current)
     }
 }
 
-/// Other streams that may contain the same packets as a stream.
+/// Other streams in which the packets of a stream may arrive, too.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StreamCopies {
     /// Key of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
@@ -88,10 +90,10 @@ pub(crate) struct StreamCopies {
     pub(crate) twin: Option<usize>,
 }
 
-/// Doubts about payload types of a stream: they may not mean what the receiver announced.
+/// Doubts about the payload types of a stream: they may not mean what the receiver announced.
 #[derive(Clone, Debug, Default)]
 struct PayloadDoubt {
-    /// Whether the sender uses payload types with the meaning in its own description instead of the receiver's.
+    /// Whether the sender gives payload types the meaning of its own description instead of the receiver's.
     own_numbers: bool,
     /// Judges, each of which finds the true format of a payload type that is in doubt.
     judges: Vec<PayloadJudge>,
@@ -100,11 +102,11 @@ struct PayloadDoubt {
     mistaken: u64,
 }
 
-/// The encryption of a stream that was last returned as an update.
+/// The encryption of a stream that was last reported to the engine.
 #[derive(Clone, Debug)]
 struct ReportedSecurity {
     last: StreamSecurity,
-    /// True if the sender had not sent a description yet when `last` was set.
+    /// Whether the sender's description was still missing when `last` was set.
     is_unsettled: bool,
 }
 
@@ -114,10 +116,10 @@ impl Default for ReportedSecurity {
     }
 }
 
-/// The end of a stream at one side of its leg.
+/// The endpoint of a stream at one side of its leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnd {
-    /// Endpoint of the packets.
+    /// Endpoint that the stream's packets have at this side.
     pub(crate) endpoint: Endpoint,
     /// Whether the leg announced the endpoint when the stream began.
     pub(crate) was_announced: bool,
@@ -129,7 +131,7 @@ struct PayloadUse {
     pt: PayloadType,
     packets: u64,
     format: Option<PayloadFormat>,
-    /// Generation of the negotiation from which `format` was read.
+    /// Generation of the negotiation from which `format` was read; the generation grows with each change.
     generation: u32,
     secret: bool,
     /// Payload types within redundant audio (RFC 2198), primary encoding first. Empty for other formats.
@@ -141,15 +143,16 @@ struct PayloadUse {
     is_judged: bool,
 }
 
-/// Facts about a stream that are new, so that the engine writes them as decisions to the spool.
+/// New facts about a stream, which the engine writes to the spool as decisions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamUpdate {
-    /// Payload types and their formats. That of the newest packet is last, after the types within redundant audio.
+    /// Payload types and their formats. The payload type of the newest packet is last, after the types within redundant
+    /// audio.
     pub(crate) payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
-    /// Time from which the payload types apply, if that is in the past.
+    /// Capture time from which the payload types apply, if it is in the past; `None` means from now on.
     pub(crate) payloads_since: Option<Timestamp>,
-    /// Encryption of the stream, and the time from which it applies. It may apply to the past, because the answer with
-    /// the keys can arrive after the first packets.
+    /// Encryption of the stream, and the capture time from which it applies; `None` if it has not changed. The time can
+    /// be in the past, because the answer with the keys may arrive after the first packets.
     pub(crate) security: Option<(StreamSecurity, Timestamp)>,
 }
 
@@ -170,23 +173,23 @@ pub(crate) enum CodecContinuity {
     Changed,
 }
 
-/// Result of handling a packet.
+/// Result of handling a packet of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PacketOutcome {
-    /// The packet is a copy of an earlier one and is dropped.
+    /// The packet is a copy of an earlier packet and must not be stored.
     Duplicate,
-    /// The packet is new and is to be stored.
+    /// The packet is new and must be stored.
     Packet {
         /// Whether the payload must not be stored, because it contains a DTMF digit.
         secret: bool,
-        /// Whether [`RtpStream::take_update`] may return new facts: the payload type is new, or the negotiation has
+        /// Whether [`RtpStream::take_update`] may have new facts: the payload type is new, or the negotiation has
         /// changed.
         news: bool,
     },
 }
 
 impl RtpStream {
-    /// Returns the decision that stores the facts about the stream's beginning, unless they are the usual ones.
+    /// Returns the decision that stores how the stream began; `None` if it began in the usual way.
     pub(crate) fn origin(&self, stream: u32) -> Option<Decision> {
         let (sender, announced) = (self.sender, self.announced);
         let is_usual = sender == self.side && announced == [false, false];
@@ -221,7 +224,7 @@ impl RtpStream {
         self.received.cut += 1;
     }
 
-    /// Returns the end of the stream at a side of its leg.
+    /// Returns the endpoint of the stream at a side of its leg.
     pub(crate) fn end_of(&self, side: Side) -> StreamEnd {
         let [src, dst] = self.announced;
         if self.sender == side {
@@ -266,12 +269,12 @@ impl RtpStream {
         PacketOutcome::Packet { secret, news }
     }
 
-    /// Returns the newest level of the stream's voice, if it was measured.
+    /// Returns the newest level of the stream's voice; `None` if it was not measured.
     pub(crate) const fn level(&self) -> Option<StreamLevel> {
         self.received.level
     }
 
-    /// Returns whether the level of the next packet must be measured.
+    /// Returns whether the level of the packet that comes next must be measured.
     pub(crate) fn is_level_due(&self, at: Timestamp) -> bool {
         StreamLevel::is_due(self.received.level, at)
     }
@@ -283,37 +286,37 @@ impl RtpStream {
         }
     }
 
-    /// Returns the time of the first packet.
+    /// Returns the capture time of the first packet; `None` before it.
     pub(crate) fn first_at(&self) -> Option<Timestamp> {
         self.received.stats.first_at()
     }
 
-    /// Returns the time of the newest packet.
+    /// Returns the capture time of the newest packet; `None` before the first.
     pub(crate) fn last_at(&self) -> Option<Timestamp> {
         self.received.stats.last_at()
     }
 
-    /// Returns whether the stream has this flow and SSRC.
+    /// Returns whether this is the stream of the flow and SSRC.
     pub(crate) fn is_stream(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
         self.ssrc == ssrc && self.flow() == flow
     }
 
-    /// Returns source and destination.
+    /// Returns source and destination of the stream's packets.
     const fn flow(&self) -> (Endpoint, Endpoint) {
         (self.src, self.dst)
     }
 
-    /// Returns whether a sequence number is near the newest one. False for a stream without packets.
+    /// Returns whether a sequence number is near the newest of the stream. False for a stream without packets.
     pub(crate) fn is_near(&self, sequence: SequenceNumber) -> bool {
         self.received.stats.is_near(sequence)
     }
 
-    /// Returns whether a packet had this payload type.
+    /// Returns whether any packet of the stream had this payload type.
     pub(crate) fn has_used(&self, pt: PayloadType) -> bool {
         self.formats.uses.iter().any(|payload| payload.pt == pt && payload.packets > 0)
     }
 
-    /// Returns whether a copy of this packet was handled before.
+    /// Returns whether this packet or a copy of it was handled before.
     pub(crate) fn has_packet(&self, packet: &RtpPacket<'_>) -> bool {
         self.received.stats.has_seen(packet.sequence, packet.time)
     }
@@ -333,8 +336,8 @@ impl RtpStream {
         Some(WatchedVoice { pt: payload.pt, encoding: payload.voice()?.encoding.as_str() })
     }
 
-    /// Makes the next packet follow without counting a gap before it as loss. After a restart, the packets of the gap
-    /// are in the spool, and rendering counts them.
+    /// Makes the next packet follow without loss, although numbers are missing before it. After a restart, the spool
+    /// has the packets of the gap, and rendering counts them.
     pub(crate) fn accept_gap(&mut self) {
         self.received.stats.accept_gap();
         self.received.spacing.last = None;
@@ -347,7 +350,7 @@ impl RtpStream {
         self.flow() == flow && is_resting && !self.is_protected()
     }
 
-    /// Continues as the stream of another source. Its packets are counted on.
+    /// Continues this stream as the stream of another source. The counters of packets go on.
     pub(crate) fn continue_as(&mut self, ssrc: Ssrc, copies: StreamCopies) {
         (self.ssrc, self.copies, self.watch) = (ssrc, copies, None);
         self.accept_gap();
@@ -357,14 +360,14 @@ impl RtpStream {
     pub(crate) fn forget_reported(&mut self) {
         self.security.last = StreamSecurity::Plain;
         for payload in &mut self.formats.uses {
-            // The impossible generation forces a new lookup.
+            // No negotiation has this generation, so the format is looked up again.
             (payload.told, payload.generation) = (false, u32::MAX);
         }
     }
 
-    /// Returns the facts about the newest packet's payload type and the encryption at the time `at` that were not
-    /// returned before. If a side returns to an earlier codec, that is returned again: after a restart, the last
-    /// decision gives the current codec.
+    /// Returns the facts that were not reported before about the newest packet's payload type and the encryption at the
+    /// time `at`. A return to an earlier codec is reported again: after a restart, the last decision in the spool gives
+    /// the current codec.
     pub(crate) fn take_update(
         &mut self,
         negotiation: &Negotiation,
@@ -397,12 +400,12 @@ impl RtpStream {
         self.formats.current().is_some_and(|p| p.packets == 1)
     }
 
-    /// Returns whether the stream's payload is encrypted, by the facts returned so far.
+    /// Returns whether the stream's payload is encrypted, according to the facts reported so far.
     pub(crate) fn is_protected(&self) -> bool {
         self.security.last != StreamSecurity::Plain
     }
 
-    /// Returns the record of the stream, or `None` before its first packet.
+    /// Returns the statistics of the stream for the call record; `None` before its first packet.
     pub(crate) fn record(&self) -> Option<StreamRecord> {
         let main = self.formats.uses.iter().max_by_key(|p| (!p.secret, p.packets))?;
         let clock_hz = main.format.as_ref().map_or(8_000, |f| f.clock_hz).max(1);
@@ -427,7 +430,7 @@ impl RtpStream {
             && self.formats.uses.iter().any(|p| p.packets > 0 && p.voice().is_some())
     }
 
-    /// Returns the audio codecs in the order of their first packet.
+    /// Returns the names of the audio codecs in the order of their first packet.
     pub(crate) fn codecs(&self) -> impl Iterator<Item = &str> {
         let now = self.formats.uses.iter().filter_map(PayloadUse::voice).map(|f| f.encoding.as_str());
         self.formats.former.iter().map(String::as_str).chain(now).filter(|e| is_speech(e))
@@ -437,8 +440,8 @@ impl RtpStream {
         self.formats.current().and_then(|p| p.format.as_ref()).map_or(8_000, |f| f.clock_hz)
     }
 
-    /// Makes `pt` the current payload type. Returns whether it is new, or the negotiation has changed since it was last
-    /// used.
+    /// Makes `pt` the current payload type. Returns whether it is new, or the negotiation has changed since its last
+    /// packet.
     fn note_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         if let Some(payload) = self.formats.current()
@@ -490,7 +493,8 @@ impl RtpStream {
                 let (packets, told, first_at) = (payload.packets, payload.told, payload.first_at);
                 let new = PayloadUse { pt, packets, format, generation, secret, within, told, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
-                // The format that was used until the judge had a result was wrong, so it does not count as used.
+                // The format that was used until the judge had a result was wrong, so it does not count as a former
+                // codec.
                 if let Some(before) =
                     old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
                     && self.formats.former.len() < MAX_PAYLOADS
@@ -524,7 +528,7 @@ impl RtpStream {
         self.formats.doubt.mistaken
     }
 
-    /// Returns the format that a judge found for a payload type.
+    /// Returns the format that a judge found for a payload type; `None` if there was no doubt or no other result.
     fn judged_format(&self, pt: PayloadType) -> Option<&PayloadFormat> {
         self.formats.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
     }
@@ -625,16 +629,17 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     out
 }
 
-/// Longest time that a verdict applies to the past, ns. The spool reader can sort entries that are late by this time.
+/// Maximum time in the past to which the result of a judge applies, ns. The spool reader can sort entries that are late
+/// by this time.
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
-/// Time without a packet after which a stream can give way to another source. No packet of the stream is on its way any
-/// more, and rendering takes no packet of the new source for a late one.
+/// Time without a packet after which a stream can continue as another source. By then no packet of the old source is in
+/// transit, and rendering takes no packet of the new source for a late one.
 const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
-/// Most payload types in doubt. A device offers two or three dynamic payload types.
+/// Maximum number of payload types in doubt. A device offers two or three dynamic payload types.
 const MAX_JUDGES: usize = 8;
-/// Most payload types of a stream. More types mean that the packets are not RTP.
+/// Maximum number of payload types of a stream. More types mean that the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
-/// Largest timestamp difference of consecutive packets, in RTP clock units (4 s at 48 kHz).
+/// Maximum difference between the timestamps of consecutive packets, in ticks of the RTP clock (4 s at 48 kHz).
 const MAX_SPACING: u32 = 192_000;
 
 #[cfg(test)]
@@ -721,7 +726,7 @@ mod tests {
     fn redundant_audio_with_a_digit_is_secret() {
         let (mut stream, negotiation) = stream();
         let secret = |heard| matches!(heard, PacketOutcome::Packet { secret: true, .. });
-        // The packets: a repeated event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU; and an event
+        // Two packets: a repeated event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU; and an event
         // alone.
         let repeated = [0x80 | 101, 0x02, 0x80, 4, 0, 5, 10, 0, 160, 0xFF];
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(1), &repeated)));

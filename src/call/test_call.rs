@@ -26,7 +26,7 @@ pub enum TestCallOrder {
 pub struct TestCallKey([u8; KEY_BYTES]);
 
 impl TestCallKey {
-    /// Creates a key from its bytes.
+    /// Creates a key from its 32 bytes.
     pub const fn new(bytes: [u8; KEY_BYTES]) -> Self {
         Self(bytes)
     }
@@ -37,7 +37,8 @@ impl TestCallKey {
         format!("{} {}", order.word(), hex(&code))
     }
 
-    /// Returns the requested treatment in a message, if its header was made with this key for its Call-ID.
+    /// Returns the treatment that a message requests. Returns `None` unless its header was made with this key for its
+    /// Call-ID.
     pub(crate) fn order_in(&self, message: &SipMessage<'_>) -> Option<TestCallOrder> {
         let value = message.header(TEST_CALL_HEADER)?;
         let (word, code) = value.trim().split_once(' ')?;
@@ -70,7 +71,7 @@ impl TestCallOrder {
     }
 }
 
-/// Parses 32 bytes in hexadecimal form.
+/// Parses 32 bytes in hexadecimal form. Returns `None` for other texts.
 fn bytes_of(hex: &str) -> Option<[u8; 32]> {
     let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
     let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());

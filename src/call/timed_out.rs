@@ -11,12 +11,12 @@ use crate::call::leg::LegDraft;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A dialog that ended by a media timeout, and what is needed to continue it.
+/// A dialog that ended by a media timeout, with everything that is needed to continue it.
 #[derive(Clone, Debug)]
 pub(crate) struct TimedOutDialog {
     /// Signalling state, parties and correlation keys of the leg that ended.
     pub(crate) draft: LegDraft,
-    /// Id of the leg's call.
+    /// Id of the call to which the leg belonged.
     pub(crate) conversation_id: String,
     /// Whether the recording was paused. If so, the continuation begins paused.
     pub(crate) paused: bool,
@@ -24,7 +24,7 @@ pub(crate) struct TimedOutDialog {
     pub(crate) endpoints: Vec<Endpoint>,
     /// Flows (source, destination) on which the leg had received media.
     pub(crate) flows: Vec<(Endpoint, Endpoint)>,
-    /// Time until which the dialog is remembered.
+    /// Capture time until which the dialog is remembered.
     pub(crate) until: Timestamp,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct TimedOutDialog {
 pub(crate) struct TimedOutDialogs {
     dialogs: HashMap<u64, (TimedOutDialog, ReturningMedia), foldhash::fast::RandomState>,
     by_endpoint: HashMap<Endpoint, u64, foldhash::fast::RandomState>,
-    /// Keys of `dialogs`, oldest first. It may contain keys of dialogs that were removed already.
+    /// Keys of `dialogs`, oldest first. It can contain keys of dialogs that were already removed.
     order: VecDeque<u64>,
     next: u64,
 }
@@ -151,5 +151,5 @@ fn is_hop(draft: &LegDraft, (a, b): (Endpoint, Endpoint)) -> bool {
 const MAX_TIMED_OUT: usize = 512;
 /// Number of packets that must come back before a call continues: 200 ms of voice.
 const RETURN_PACKETS: u32 = 10;
-/// Longest time between two of the packets that come back to a dialog.
+/// Maximum time between two of the packets that come back to a dialog.
 const MAX_PACKET_GAP: std::time::Duration = std::time::Duration::from_secs(1);

@@ -11,18 +11,18 @@ use crate::time::Timestamp;
 /// A timer of a leg or call. The order of the variants is the order in which timers with the same deadline fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum EngineTimer {
-    /// Reviews a leg that was answered or cancelled shortly before: the reaction of the PBX shows to which call the leg
+    /// Examine a leg that was answered or cancelled shortly before: the reaction of the PBX shows to which call the leg
     /// belongs.
     AnswerReview(LegKey),
-    /// Checks whether a leg has timed out.
+    /// Check whether a leg has timed out.
     Leg(LegKey),
-    /// Ends the time for correlating the legs of a call.
+    /// End the time for correlating the legs of a call.
     Settle(CallKey),
-    /// Splits off or ends the remaining legs of a call, some time after its first leg and its anchor leg have ended.
+    /// Split off or end the remaining legs of a call, some time after its first leg and its anchor leg have ended.
     Partners(CallKey),
-    /// Announces a call that waited for content evidence.
+    /// Announce a call that waited for content evidence.
     Commit(CallKey),
-    /// Checks whether another segment of a recording is complete.
+    /// Check whether another segment of a recording is complete.
     Segment(CallKey),
 }
 
@@ -44,7 +44,7 @@ impl EngineTimer {
 struct TimerDeadline {
     at: Timestamp,
     kind: u8,
-    /// Number of timers that were set before this timer.
+    /// Number of timers that were set before this timer. It decides the order at equal deadlines.
     serial: u64,
     timer: EngineTimer,
 }
@@ -96,7 +96,7 @@ impl Timers {
         }
     }
 
-    /// Removes and returns the first timer that is due at `now`, with its deadline.
+    /// Removes and returns the first timer that is due at `now`, with its deadline; `None` if none is due.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, EngineTimer)> {
         let first = self.queue.first().filter(|deadline| deadline.at <= now).copied()?;
         self.disarm(first.timer);
@@ -108,7 +108,7 @@ impl Timers {
         self.armed.contains_key(&timer)
     }
 
-    /// Returns the earliest deadline.
+    /// Returns the earliest deadline; `None` if no timer is set.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.queue.first().map(|deadline| deadline.at)
     }

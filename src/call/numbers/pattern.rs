@@ -453,21 +453,21 @@ fn problem(what: impl Into<String>, remedy: String) -> PatternProblem {
 const EXAMPLE_DIGIT: char = '2';
 /// A regular expression that matches no text.
 const NEVER: &str = "x^";
-/// Short description of the notation, for error messages.
+/// Short description of the notation for error messages.
 const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
 /// Characters that occur only in regular expressions. `!` and `.` have a meaning in Asterisk's patterns.
 const REGEX: &str = r"^$\|(){}?";
-/// Characters that no normalised number and no user part of a telephone has.
+/// Characters that neither a normalised number nor the user part of a telephone number contains.
 const NEVER_IN_NUMBERS: &str = ";/:=\"'<>@%&";
 /// Letters that a keyboard in another language makes in place of letters and digits of a dial pattern.
 const LOOKALIKES: [(char, char); 8] =
     [('х', 'x'), ('Х', 'X'), ('χ', 'x'), ('Χ', 'X'), ('×', 'x'), ('О', '0'), ('о', '0'), ('З', '3')];
-/// Minimum number of digits with which a text with separators counts as a telephone number.
+/// Minimum number of digits for which a text with separators counts as a telephone number.
 const MIN_SEPARATED_DIGITS: usize = 5;
 /// Maximum number of digits of a number in a range, and of repetitions in a regular expression: more digits than an
 /// E.164 number has.
 const MAX_RANGE_DIGITS: usize = 16;
-/// Maximum length of a number that is matched, characters. It limits the cost of matching.
+/// Maximum length of a number that is matched, characters. It limits the time of matching.
 pub(super) const MAX_NUMBER_CHARS: usize = 128;
 
 #[cfg(test)]

@@ -7,36 +7,37 @@ use serde::{Deserialize, Serialize};
 use super::{CALLS_TO_BELIEVE, DISTRUST};
 use crate::time::Timestamp;
 
-/// Two IP addresses that calls showed to belong to one machine.
+/// Two IP addresses that belong to one machine, according to calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachinePair {
-    /// The lower address.
+    /// The lower of the two addresses.
     pub a: IpAddr,
-    /// The higher address.
+    /// The higher of the two addresses.
     pub b: IpAddr,
-    /// What showed that the pair is one machine.
+    /// The evidence by which the pair counts as one machine.
     pub by: PairEvidence,
     /// Number of calls that showed the pair to be one machine. A call that showed it by its content counts twice. Until
     /// the pair is believed, only calls of different parties count.
     pub seen: u32,
     /// Number of calls that contradicted the pair since it was last distrusted.
     pub against: u32,
-    /// Time of the first call.
+    /// Wall-clock time of the first call that showed the pair to be one machine.
     pub first_at: Timestamp,
-    /// Time of the newest call.
+    /// Wall-clock time of the newest call that showed the pair to be one machine.
     pub last_at: Timestamp,
-    /// Time until which the pair is not believed, because calls contradicted it.
+    /// Wall-clock time until which the pair does not count as one machine, because calls contradicted it; `None` if
+    /// they did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distrusted_until: Option<Timestamp>,
 }
 
-/// What shows that two hosts are one machine.
+/// The evidence that two hosts are one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairEvidence {
     /// Legs of one call began, were answered and ended together.
     SameMoments,
-    /// Legs of one call have the same content.
+    /// Legs of one call carried the same media content.
     MediaContent,
 }
 
@@ -69,7 +70,7 @@ impl MachinePair {
         self.seen = self.seen.saturating_add(weight);
     }
 
-    /// Counts a call that contradicts the pair. If there are too many, the pair is distrusted.
+    /// Counts a call that contradicts the pair. After too many contradictions, the pair is distrusted.
     pub(super) fn contradict(&mut self, at: Timestamp) {
         self.against = self.against.saturating_add(1);
         if self.against >= TOO_MANY_AGAINST || self.against.saturating_mul(LEAST_SEEN_FOR_ONE_AGAINST) > self.seen {
@@ -81,5 +82,5 @@ impl MachinePair {
 
 /// Number of contradictions after which the pair is distrusted.
 const TOO_MANY_AGAINST: u32 = 2;
-/// Minimum number of observations for each contradiction with which the pair is still believed.
+/// Minimum number of observations that are needed for each contradiction, so that the pair still counts as one machine.
 const LEAST_SEEN_FOR_ONE_AGAINST: u32 = 10;

@@ -32,24 +32,25 @@ pub(crate) struct Topology {
     machines: MachineTable,
 }
 
-/// For each address of a machine with several addresses: the one address that stands for the machine.
+/// For each address of a machine with several addresses: the address that stands for the machine in comparisons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
 
-/// Effect of an observed call on the topology.
+/// Effect of an observed call on the machines of the topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TopologyChange {
-    /// Only counts changed, or nothing.
+    /// The machines stay the same; at most counts of calls changed.
     Counts,
-    /// The machines changed. Holds the previous ones.
+    /// The machines changed. Holds the machines before the change.
     Machines(MachineTable),
 }
 
-/// A pair of hosts, and the parties of the calls that showed it to be one machine.
+/// A pair of hosts, and the calls that showed it to be one machine.
 #[derive(Clone, Debug)]
 struct PairHistory {
     fact: MachinePair,
-    /// Hashes of the parties of these calls; empty when the pair is believed.
+    /// Hashes of the parties of these calls, so that one pair of parties counts once. Empty when the pair counts as one
+    /// machine.
     parties: Vec<u64>,
 }
 
@@ -79,8 +80,8 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Returns the endpoint that stands for the machine: its port is the same, and all addresses of a machine have the
-    /// same result.
+    /// Returns an endpoint with the same port and the address that stands for the machine. All addresses of a machine
+    /// have the same result.
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         self.machines.machine_of(endpoint)
     }
@@ -96,7 +97,7 @@ impl Topology {
         self.observe_by(PairEvidence::SameMoments, hosts, parties, at)
     }
 
-    /// Records a call whose content shows that two hosts are one machine.
+    /// Records a call whose media content shows that two hosts are one machine.
     pub(crate) fn observe_content(
         &mut self,
         hosts: (Endpoint, Endpoint),
@@ -167,8 +168,8 @@ impl Topology {
         self.pairs.retain(|_, known| !is_over(known));
     }
 
-    /// Makes room for a new pair: forgets that pair, of those that are not believed, which was seen longest ago.
-    /// Returns false if there is none.
+    /// Makes room for a new pair: forgets the pair that was observed longest ago among those that do not count as one
+    /// machine. Returns false if there is none.
     fn make_room(&mut self) -> bool {
         if self.pairs.len() < MAX_PAIRS {
             return true;
@@ -201,7 +202,7 @@ impl Topology {
 }
 
 impl MachineTable {
-    /// Returns the endpoint that stands for the machine, like [`Topology::machine_of`].
+    /// Returns the endpoint that stands for the machine, as [`Topology::machine_of`] does.
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         if self.0.is_empty() {
             return endpoint;
@@ -211,7 +212,7 @@ impl MachineTable {
 }
 
 impl PairHistory {
-    /// Counts an observation. Until the pair is believed, a call counts only if its parties are new.
+    /// Counts an observation of the pair. Until the pair counts as one machine, only calls of new parties are counted.
     fn observe(&mut self, by: PairEvidence, parties: u64, at: Timestamp) {
         if !self.fact.is_believed() {
             if self.parties.contains(&parties) {
@@ -247,7 +248,7 @@ fn ordered(a: IpAddr, b: IpAddr) -> Option<(IpAddr, IpAddr)> {
     (a != b).then(|| (a.min(b), a.max(b)))
 }
 
-/// Returns the form of an address that [`Endpoint::ip`] returns.
+/// Returns an address in the form in which [`Endpoint::ip`] returns it.
 fn canonical(ip: IpAddr) -> IpAddr {
     Endpoint::new(ip, 0).ip()
 }
