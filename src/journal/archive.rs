@@ -17,7 +17,7 @@ pub(crate) struct ArchiveBacklog {
     pub(crate) refused: u64,
 }
 
-/// Which calls of a period are to be sent to the archive.
+/// Selection of the calls of a period that are sent to the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveExtent {
     /// Only the calls that the archive does not have, according to the journal.
@@ -29,7 +29,7 @@ pub(crate) enum ArchiveExtent {
 }
 
 impl Journal {
-    /// Starts or ends the list of calls to be archived. While there is a list, each change of a complete call adds the
+    /// Switches the list of calls to be archived on or off. While it is on, each change of a complete call adds the
     /// call to it. If `keeps_recordings` is true, no recording is removed before the archive has it.
     ///
     /// # Errors
@@ -118,8 +118,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Raises the change number of a call by `by`, so that it exceeds the number in the archive's database. Changes in
-    /// the meantime remain to be sent.
+    /// Raises the change number of a call by `by`, so that it exceeds the number in the archive's database. Changes
+    /// that happen meanwhile remain to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -131,7 +131,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Counts the calls that are still to be sent to the archive.
+    /// Returns the number of calls that are still to be sent to the archive, and of those it refused.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -145,7 +145,7 @@ impl Journal {
         Ok(ArchiveBacklog { owed: owed.into(), refused: refused.into() })
     }
 
-    /// Returns the job of a call, whatever its stage.
+    /// Returns the archiving job of a call, whatever its stage; `None` if the call has none.
     ///
     /// # Errors
     /// Fails if SQLite fails.

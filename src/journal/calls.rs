@@ -9,19 +9,19 @@ use crate::call::event::RegistrationPolicy;
 use crate::call::record::{CallOutcome, CallRecord, CallVerdict, DeliveryState};
 use crate::time::Timestamp;
 
-/// How far the recorder has processed a call.
+/// Stage of a call in the recorder: in progress, over, or finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallStage {
-    /// The call is in progress.
+    /// The call rings or is in progress.
     Live,
     /// The call is over, but its recording is still to be made.
     Ended,
-    /// The call's record is final.
+    /// The call's record is final, and its recordings are made.
     Complete,
 }
 
 impl CallStage {
-    /// Returns the word for the stage in the database.
+    /// Returns the word by which the database names the stage.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -39,10 +39,10 @@ impl CallStage {
     }
 }
 
-/// A call from the journal.
+/// A call as it is stored in the journal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredCall {
-    /// The call's stage.
+    /// The call's stage: in progress, over, or complete.
     pub stage: CallStage,
     /// The call record, with `delivery` and `held` as the journal knows them now.
     pub record: CallRecord,
@@ -53,16 +53,16 @@ pub struct StoredCall {
 pub enum SpoolFileState {
     /// Packets are still added.
     Open,
-    /// The file is complete and waits to be rendered.
+    /// The file is complete and waits until it is rendered.
     Closed,
-    /// The leg's audio is in a recording.
+    /// The leg's audio is in a recording, so the file may be removed.
     Rendered,
-    /// The file was removed.
+    /// The file was removed from the disk.
     Removed,
 }
 
 impl SpoolFileState {
-    /// Returns the word for the state in the database.
+    /// Returns the word by which the database names the state.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -85,17 +85,17 @@ impl SpoolFileState {
 /// A leg of a call, with the state of its spool file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegRow {
-    /// File name without its extension.
+    /// Name of the spool file without its extension.
     pub name: String,
-    /// Index into `record.legs`.
+    /// Index of the leg in `record.legs`.
     pub index: u32,
-    /// Whether the leg's caller is the caller of the call record.
+    /// Whether the leg's caller is also the caller of the call. If not, the channels are swapped.
     pub same_sides: bool,
-    /// State of the spool file.
+    /// State of the leg's spool file.
     pub state: SpoolFileState,
 }
 
-/// Conditions for a list of calls; a call must meet all that are set.
+/// Conditions for a list of calls. A call must meet all conditions that are set.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
     /// The call started at this time or later.
@@ -110,13 +110,13 @@ pub struct CallFilter {
     pub verdicts: Vec<CallVerdict>,
     /// The call has one of these outcomes; an empty list accepts every call.
     pub outcomes: Vec<CallOutcome>,
-    /// Minimum length of the call, s. Calls that were not answered have no length.
+    /// Minimum length of the call, seconds. Calls that were not answered have no length.
     pub min_s: Option<u32>,
-    /// Maximum length of the call, s.
+    /// Maximum length of the call, seconds.
     pub max_s: Option<u32>,
     /// The delivery to Pyrus has this state.
     pub delivery: Option<DeliveryState>,
-    /// Maximum number of calls; the newest are returned.
+    /// Maximum number of calls in the list, which then has the newest calls; `None` for all.
     pub limit: Option<u32>,
 }
 
@@ -207,8 +207,8 @@ impl Journal {
     }
 
     /// Marks the segments of a call that a rule excludes as removed, and writes the reason into the record. The caller
-    /// removes the files afterwards. Returns the record as it was before, with its recordings, or `None` if it had no
-    /// recordings.
+    /// removes the files afterwards. Returns the record as it was before, with its recordings. Returns `None` if it had
+    /// no recordings.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -261,7 +261,7 @@ impl Journal {
         Ok(legs)
     }
 
-    /// Returns a call by its id.
+    /// Returns the call with this id; `None` if the journal does not have it.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -541,7 +541,7 @@ pub(super) const fn delivery_condition(state: DeliveryState) -> &'static str {
     }
 }
 
-/// Returns the name that serde gives to a unit variant of an enum.
+/// Returns the name that serde gives to an enum variant without fields.
 pub(super) fn serde_word<T: Serialize>(value: &T) -> JournalResult<String> {
     Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
 }
@@ -550,7 +550,7 @@ pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_micros)
 }
 
-/// SQL expression for the length of a call: whole seconds from the answer to the end; NULL without an answer.
+/// SQL expression for the length of a call in whole seconds, from the answer to the end; NULL without an answer.
 const LENGTH_S: &str =
     "(SELECT s.length_s FROM call_search s WHERE s.begin = coalesce(calls.invited_at, calls.answered_at,
     calls.ended_at, 0) AND s.id = calls.id)";
@@ -570,15 +570,16 @@ const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes,
 const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
     SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";
 
-/// SQL expression for the start of a call, µs. Without a captured INVITE, later events replace it. The text must match
-/// the index `calls_by_begin`.
+/// SQL expression for the start of a call, µs since the Unix epoch. Without a captured INVITE, later events replace it.
+/// The text must match the index `calls_by_begin`.
 pub(super) const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
 /// SQL clause that forces the use of the time index, because sorting all calls would take much memory.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
 /// SQL condition that selects calls with a number, by the index over all pieces of numbers.
 const HAS_NUMBER: &str = "id IN (SELECT call_id FROM call_numbers WHERE n IN
     (SELECT rowid FROM call_digits WHERE numbers LIKE ?))";
-/// Number of last digits that identify a number in any notation: those of a national number in most countries.
+/// Number of last digits that identify a number in any notation. National numbers of most countries have at most as
+/// many.
 const SIGNIFICANT_DIGITS: usize = 10;
 /// Maximum number of calls that are sorted in memory, where they take a few MiB. More calls are read in the order of
 /// the time index.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-/// Location of the journal.
+/// Configuration of the journal: its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Folder of `journal.sqlite`.
+    /// Folder of the file `journal.sqlite`.
     pub dir: PathBuf,
 }
 

@@ -35,7 +35,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the row of one delivery.
+    /// Writes the row of one delivery to the database.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -43,7 +43,7 @@ impl Journal {
         self.save(std::slice::from_ref(&DeliveryRow::Job(job.clone())))
     }
 
-    /// Returns the deliveries that are not settled, oldest call first.
+    /// Returns the deliveries that still have something to send, oldest call first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -55,7 +55,7 @@ impl Journal {
         Ok(jobs)
     }
 
-    /// Returns the delivery of a call, settled or not.
+    /// Returns the delivery of a call, finished or not; `None` if the call has none.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -78,7 +78,7 @@ impl Journal {
         Ok(codes)
     }
 
-    /// Returns the reason why no call can be delivered at present; `None` if calls can be delivered.
+    /// Returns the reason why no call can be delivered now; `None` if calls can be delivered.
     ///
     /// # Errors
     /// Fails if SQLite fails.

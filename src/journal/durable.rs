@@ -1,10 +1,10 @@
-//! Set-up of a database that several programs write and that keeps what it confirmed.
+//! Set-up of a database that several programs write and that keeps everything it confirmed.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-/// Longest wait for another program that writes. It holds the lock for milliseconds only.
+/// Maximum time to wait for another program that writes. Usually it holds the lock for milliseconds only.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause between two tries to take a lock for which SQLite does not wait itself.

@@ -18,18 +18,18 @@ use super::sidecar::put_stale_record;
 use super::{Journal, JournalResult};
 use crate::call::record::CallRecord;
 
-/// The encrypted file of a segment of a recording.
+/// The encrypted file of a segment, i.e. of one file of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncryptedRecording {
     /// Number of the segment, counted from 1.
     pub part: u32,
-    /// Path of the plain file that was encrypted, as in its row.
+    /// Path of the plain file that was encrypted, as in its journal row.
     pub plain_path: String,
     /// SHA-256 of the plain file, lower-case hexadecimal.
     pub plain_sha256: String,
     /// Path of the encrypted file.
     pub path: String,
-    /// Size of the encrypted file, bytes.
+    /// Size of the encrypted file in bytes.
     pub bytes: u64,
     /// SHA-256 of the encrypted file, lower-case hexadecimal.
     pub sha256: String,
@@ -37,8 +37,8 @@ pub struct EncryptedRecording {
 
 impl Journal {
     /// Returns the ids of complete calls whose files may be encrypted now. Pyrus must have the recordings or not need
-    /// them, and the record file beside the recording must say so. The ids are sorted and begin after `after`; there
-    /// are at most `limit`.
+    /// them, and the record file beside the recording must say so. The ids are sorted and begin after the id `after`;
+    /// there are at most `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.

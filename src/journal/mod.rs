@@ -65,16 +65,16 @@ pub struct Journal {
     connection: Arc<Mutex<Connection>>,
     /// Path of the write-ahead log (`-wal`).
     log_path: PathBuf,
-    /// Whether rows of live or ended calls may not be on the disk yet.
+    /// Whether rows of live or ended calls were written that may not be on the disk yet.
     has_unsynced: Arc<AtomicBool>,
-    /// Whether a sync of the log failed, and the log was not begun anew since then.
+    /// Whether a sync of the write-ahead log failed and the log was not emptied since then.
     has_sync_failed: Arc<AtomicBool>,
-    /// The first message of SQLite that reported a damaged file.
+    /// The first message by which SQLite reported a damaged file; empty if there was none.
     damage: Arc<OnceLock<String>>,
 }
 
-/// The locked connection. If SQLite reported damage or a failed sync, dropping the guard stores the report in the
-/// [`Journal`].
+/// The locked connection to the database. If SQLite reported damage or a failed sync, dropping the guard stores the
+/// report in the [`Journal`].
 struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     journal: &'j Journal,
@@ -119,7 +119,7 @@ pub enum Error {
     /// The folder or file cannot be created or opened.
     #[error("the journal {path} cannot be opened: {source}")]
     Io {
-        /// Path of the file or folder.
+        /// Path of the file or folder that cannot be used.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
@@ -129,7 +129,7 @@ pub enum Error {
         "the journal has version {found}, this callspan supports versions up to {known}: install the newer callspan again, or set another [state] dir"
     )]
     Newer {
-        /// Schema version of the file.
+        /// Schema version of the newer file.
         found: i64,
         /// Newest schema version that this program knows.
         known: i64,
@@ -139,12 +139,12 @@ pub enum Error {
         "the journal has version {found}, this callspan needs version {known}: start the service of this version once"
     )]
     Older {
-        /// Schema version of the file.
+        /// Schema version of the older file.
         found: i64,
         /// Schema version that this program needs.
         known: i64,
     },
-    /// There is no journal file.
+    /// There is no journal file at the expected path.
     #[error("there is no journal {path}: either nothing was recorded with this configuration, or [state] dir is wrong")]
     Missing {
         /// The path at which the journal was expected.
@@ -155,7 +155,7 @@ pub enum Error {
         "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a backup of it; only the journal knows which calls Pyrus already has"
     )]
     Damaged {
-        /// Path of the journal.
+        /// Path of the damaged journal.
         path: PathBuf,
         /// The first problem that the integrity check found.
         detail: String,
@@ -180,7 +180,7 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// The result of a journal operation.
+/// Result of a journal operation, with the journal's own error.
 pub(crate) type JournalResult<T> = std::result::Result<T, Error>;
 
 impl Journal {
@@ -224,8 +224,8 @@ impl Journal {
         Ok(Self::of_connection(connection, &path))
     }
 
-    /// Returns the damage that SQLite reported since the journal was opened. Later writes are not reliable, so the
-    /// process should end after [`Journal::mark_damaged`].
+    /// Returns the damage that SQLite has reported since the journal was opened; `None` if there was none. Later writes
+    /// are not reliable, so the process should end after [`Journal::mark_damaged`].
     pub fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
     }
@@ -240,7 +240,8 @@ impl Journal {
         std::fs::write(&path, detail).map_err(|source| Error::Io { path, source })
     }
 
-    /// Returns the damage that an earlier process reported with [`Journal::mark_damaged`].
+    /// Returns the damage that an earlier process reported with [`Journal::mark_damaged`]; `None` if there is no such
+    /// mark.
     pub(crate) fn damage_mark(config: &config::Config) -> Option<String> {
         std::fs::read_to_string(config.dir.join(DAMAGE_MARK)).ok()
     }
@@ -305,7 +306,7 @@ impl Journal {
     /// transaction is rolled back when it is dropped.
     fn lock(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        // Discards what another journal left that is closed.
+        // Discards the reports of another journal that this thread used before.
         DAMAGE_SEEN.set(None);
         SYNC_FAILED.set(false);
         JournalGuard { connection, journal: self }
@@ -341,5 +342,5 @@ fn make_private(dir: &Path, file: &Path) -> std::io::Result<()> {
 /// Name of the journal file in the folder `[state] dir`.
 pub const FILE_NAME: &str = "journal.sqlite";
 
-/// Name of the file that marks the journal as damaged.
+/// Name of the file that marks the journal as damaged. It contains the description of the damage.
 const DAMAGE_MARK: &str = "journal.sqlite.condemned";

@@ -1,4 +1,4 @@
-//! Searches by time: the first calls after a time, and the number of calls in each slot of a day.
+//! Searches by time: the first calls after a time, and the number of calls in each slot (time span) of a day.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::search::{CallSearch, HeardClass, SqlCondition, calls_of};
 use super::{Journal, JournalResult};
 use crate::time::Timestamp;
 
-/// Number of calls of one class that began in one slot of time.
+/// Number of calls of one class that began in one slot, i.e. a time span of fixed length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotCount {
-    /// Start of the slot.
+    /// Start of the slot, UTC.
     pub begin: Timestamp,
     /// Class of these calls: how much of them can be heard.
     pub class: HeardClass,
-    /// Number of calls.
+    /// Number of calls of this class that began in the slot.
     pub calls: u64,
 }
 

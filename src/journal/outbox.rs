@@ -20,13 +20,13 @@ pub(crate) struct Outbox(Arc<Mutex<Connection>>);
 /// A message that is due to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutboxMessage {
-    /// Number of the message in the outbox.
+    /// Number that identifies the message in the outbox.
     pub(crate) n: i64,
-    /// Name of the route on which the message is sent.
+    /// Name of the route on which the message is sent, e.g. the alarm webhook.
     pub(crate) route: String,
     /// Key by which the receiver recognizes a repetition of the message.
     pub(crate) key: String,
-    /// Content of the message, JSON.
+    /// Content of the message as JSON text.
     pub(crate) body: String,
     /// Number of failed tries so far.
     pub(crate) tries: u32,
@@ -34,7 +34,7 @@ pub(crate) struct OutboxMessage {
     pub(crate) added_at: Timestamp,
 }
 
-/// Numbers of messages in the outbox.
+/// Numbers of messages in the outbox by their state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct OutboxCounts {
     /// Number of messages that will be tried again.
@@ -65,7 +65,7 @@ impl Outbox {
         })
     }
 
-    /// Opens the outbox of another process, if there is one.
+    /// Opens the outbox of another process; returns `None` if there is no outbox.
     pub(crate) fn open_existing(state: &Path) -> Option<Self> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = Connection::open_with_flags(state.join(FILE_NAME), flags).ok()?;
@@ -100,7 +100,8 @@ impl Outbox {
         Ok(has_dropped)
     }
 
-    /// Returns the messages of a route that are due, at most `limit`. Those due for longest come first.
+    /// Returns at most `limit` messages of a route that are due. The messages that have been due for longest come
+    /// first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -123,7 +124,7 @@ impl Outbox {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Removes a message that its receiver has accepted.
+    /// Removes a message, because its receiver has accepted it.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -164,7 +165,7 @@ impl Outbox {
         Ok(self.lock().execute(sql, params![now.as_micros()])?)
     }
 
-    /// Counts the messages in the outbox.
+    /// Returns the number of messages that wait and of dead letters.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -192,9 +193,9 @@ fn restrict(path: &Path) {
 }
 
 const FILE_NAME: &str = "outbox.sqlite";
-/// Maximum number of damaged files that are kept. Beyond it, the last one is replaced.
+/// Maximum number of damaged files that are kept. Then the last of them is replaced.
 const MAX_ASIDE: u32 = 9;
-/// Maximum number of messages: a day of a busy office with a receiver that does not answer, about 100 MB.
+/// Maximum number of messages, about 100 MB: those of a busy office in a day in which a receiver does not answer.
 const MAX_MESSAGES: u32 = 20_000;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outbox (
@@ -258,7 +259,7 @@ mod tests {
         Outbox::open(dir.path()).unwrap().add("calls", "a", "{}", at(10)).unwrap();
         let path = dir.path().join(FILE_NAME);
         let held = dir.path().join("held");
-        // A folder with the name of the file causes an error of the file system and no damage.
+        // A folder with the name of the file causes an error of the file system but is no damage.
         std::fs::rename(&path, &held).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(Outbox::open(dir.path()).is_err());

@@ -1,5 +1,5 @@
 //! Retention: the recordings and their removal, holds (requests of a person to keep a call), and calls that delivery
-//! must still get.
+//! has not got yet.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
@@ -25,22 +25,22 @@ macro_rules! recordings {
     };
 }
 
-/// The file of a segment of a recording.
+/// The file of a recording's segment, as the journal has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingRow {
-    /// Id of the call.
+    /// Id of the call to which the recording belongs.
     pub(crate) call_id: String,
     /// Number of the segment, counted from 1.
     pub(crate) part: u32,
     /// Path of the file.
     pub path: String,
-    /// Size of the file, bytes.
+    /// Size of the file in bytes.
     pub bytes: u64,
     /// SHA-256 of the file, lower-case hexadecimal.
     pub sha256: String,
     /// SHA-256 of the content before encryption, lower-case hexadecimal; `None` if the file is not encrypted.
     pub plain_sha256: Option<String>,
-    /// Start of the call, if known.
+    /// Start of the call, UTC; `None` if unknown.
     pub(crate) at: Option<Timestamp>,
     /// Whether the recording is still needed for the delivery to Pyrus.
     pub(crate) need: DeliveryNeed,
@@ -53,18 +53,18 @@ pub struct RecordingRow {
 pub(crate) enum DeliveryNeed {
     /// Pyrus has the recording.
     Delivered,
-    /// The recording is not to be delivered. It is the only copy, and delivery does not wait for it.
+    /// The recording will not be delivered, so this is the only copy.
     NotOwed,
     /// The recording is still to be delivered, or its delivery failed.
     Owed,
 }
 
-/// The call that a leg belongs to.
+/// The call that a leg belongs to, and how far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LegOwner {
     /// Id of the call.
     pub(crate) call_id: String,
-    /// The call's stage.
+    /// The call's stage: in progress, over, or complete.
     pub(crate) stage: CallStage,
 }
 
@@ -146,7 +146,7 @@ impl Journal {
         Ok(was_held)
     }
 
-    /// Returns the hold on a call, if there is one.
+    /// Returns the hold on a call; `None` if there is none.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -182,7 +182,7 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Returns the present recordings of a call, in order of their segments.
+    /// Returns the recordings of a call that are not removed, in the order of their segments.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -193,7 +193,7 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Returns the total size of all present recordings, bytes.
+    /// Returns the total size of all recordings that are not removed, bytes.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -227,7 +227,7 @@ impl Journal {
         Ok(paths)
     }
 
-    /// Returns when and why the recordings of a call were removed, if they were.
+    /// Returns when and why the recordings of a call were removed; `None` if they were not.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -360,7 +360,8 @@ fn read_recording(row: &SqlRow<'_>) -> rusqlite::Result<RecordingRow> {
     })
 }
 
-/// Returns the start of a call as sort key, µs. A call with an unknown start is sorted as the newest.
+/// Returns the start of a call as a sort key, µs since the Unix epoch. A call with an unknown start is sorted as the
+/// newest.
 pub(super) fn micros_or_last(at: Option<Timestamp>) -> i64 {
     at.map_or(i64::MAX, Timestamp::as_micros)
 }
@@ -370,5 +371,5 @@ const RECORDINGS_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY
 const RECORDINGS_AFTER: &str =
     concat!(recordings!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
 
-/// Number of rows read at once. The journal is locked for a few milliseconds.
+/// Number of rows read at once. Meanwhile the journal is locked for a few milliseconds.
 const PAGE: u32 = 1_000;

@@ -1,5 +1,5 @@
-//! Search of calls. An additional narrow table contains only the columns that searches compare. So a search can read
-//! all rows: 200,000 calls take about 30 MiB.
+//! Search of calls. A narrow table in addition to `calls` contains only the columns that searches compare. So a search
+//! can read all rows: 200,000 calls take about 30 MiB.
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{FromSqlError, Value};
@@ -11,16 +11,16 @@ use crate::call::numbers::NumberPattern;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, DeliveryState, ProblemKind};
 use crate::time::Timestamp;
 
-/// How much of a call can be heard, in the classes that the console shows.
+/// How much of a call can be heard. The classes are those that the console shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeardClass {
-    /// Both sides can be heard, and this machine lost no packets.
+    /// Both sides can be heard, and this machine lost no packets of the call.
     Both,
-    /// One side can be heard.
+    /// Only one side can be heard.
     One,
-    /// No sound was captured, or its codec is unknown.
+    /// Nothing can be heard: no sound was captured, or its codec is unknown.
     Nothing,
-    /// The media is encrypted.
+    /// Nothing can be heard, because the media is encrypted.
     Locked,
     /// This machine lost a part of the media or all of it.
     Lost,
@@ -45,7 +45,7 @@ impl HeardClass {
         Self::Pending,
     ];
 
-    /// Returns the word for the class in the database, the API and page addresses.
+    /// Returns the word for the class in the database, the API and the addresses of pages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Both => "both",
@@ -64,7 +64,7 @@ impl HeardClass {
         Self::ALL.into_iter().find(|class| class.as_str() == word)
     }
 
-    /// Returns the class of a call.
+    /// Returns the class of a call with this record.
     pub fn of(record: &CallRecord) -> Self {
         let is_lost = || record.problems.iter().any(|problem| LOST_BY_US.contains(&problem.kind));
         match record.verdict {
@@ -88,15 +88,15 @@ pub struct CallScope {
     pub extensions: Vec<String>,
     /// Directions of the calls that the account may see; an empty list allows every direction.
     pub directions: Vec<CallDirection>,
-    /// Sites whose calls the account may see at the centre; empty: every site. A recorder shows such an account
-    /// nothing.
+    /// Sites whose calls the account may see at the centre; an empty list allows every site. A recorder shows an
+    /// account with sites no calls.
     pub sites: Vec<String>,
 }
 
-/// Conditions of a search; a call must meet all that are set.
+/// Conditions of a search. A call must meet all conditions that are set.
 #[derive(Clone, Debug, Default)]
 pub struct CallSearch {
-    /// The calls that the account may see.
+    /// The calls that the account may see; others are never found.
     pub scope: CallScope,
     /// The call started at this time or later.
     pub since: Option<Timestamp>,
@@ -110,31 +110,32 @@ pub struct CallSearch {
     pub words: Vec<String>,
     /// The call has one of these ids, at most [`MAX_IDS`]; `None` accepts every call.
     pub ids: Option<Vec<String>>,
-    /// The call's extension matches one of these patterns; an empty list accepts every call.
+    /// The call's extension matches one of these patterns. An empty list accepts every call.
     pub extensions: Vec<String>,
-    /// Direction of the call.
+    /// Direction of the call; `None` accepts every direction.
     pub direction: Option<CallDirection>,
-    /// The call has one of these outcomes; an empty list accepts every call.
+    /// The call has one of these outcomes. An empty list accepts every call.
     pub outcomes: Vec<CallOutcome>,
-    /// How much of the call can be heard.
+    /// How much of the call can be heard; `None` accepts every call.
     pub heard: Option<HeardClass>,
-    /// State of the delivery to Pyrus.
+    /// State of the delivery to Pyrus; `None` accepts every state.
     pub delivery: Option<DeliveryState>,
-    /// Minimum length of the call, s.
+    /// Minimum length of the call, seconds; `None` for no minimum.
     pub min_s: Option<u32>,
-    /// Maximum length of the call, s.
+    /// Maximum length of the call, seconds; `None` for no maximum.
     pub max_s: Option<u32>,
     /// Name of the site that recorded the call. It is used in the central archive; a journal has one site and ignores
     /// it.
     pub site: Option<String>,
 }
 
-/// A page of calls, newest first.
+/// A page of calls that a search found, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct FoundCalls {
     /// The calls of the page.
     pub calls: Vec<StoredCall>,
-    /// Start (µs) and id of the last call in the page; `None` if there are no older calls.
+    /// Start (µs since the Unix epoch) and id of the last call in the page, from which the next page continues. `None`
+    /// if there are no older calls.
     pub next: Option<(i64, String)>,
 }
 
@@ -230,7 +231,7 @@ impl Journal {
     }
 }
 
-/// Returns the calls whose ids a query selects, in the order of the query.
+/// Returns the calls with the ids that an SQL query selects, in the order of the query.
 pub(super) fn calls_of(connection: &Connection, sql: &str, values: Vec<Value>) -> JournalResult<Vec<StoredCall>> {
     let ids: Vec<String> = connection
         .prepare_cached(sql)?
@@ -426,7 +427,7 @@ fn names(record: &CallRecord) -> String {
 const PUT_ROW: &str = "INSERT OR REPLACE INTO call_search (begin, id, length_s, direction, outcome, heard, extension,
     from_extension, to_extension, numbers, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-/// Problems that mean that this machine lost a part of the media.
+/// Kinds of problems by which this machine lost a part of the media.
 const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::LostByUs,
     ProblemKind::RestartGap,

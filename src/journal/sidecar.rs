@@ -1,5 +1,5 @@
-//! Sidecar records, i.e. the JSON call records beside the recordings: finds those that are out of date, and rebuilds a
-//! lost journal from them.
+//! Sidecar records, i.e. the JSON call records that lie beside the recordings: finds those that are out of date, and
+//! rebuilds a lost journal from them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub(crate) struct StaleRecord {
     /// Id of the call.
     pub(crate) id: String,
-    /// Number of the change that made the record stale, counted from 1 for each call.
+    /// Number of the call's change that made the record out of date, counted from 1.
     pub(crate) change: i64,
 }
 
@@ -107,8 +107,8 @@ impl Journal {
         Ok(meta(&self.lock(), REBUILDING)?.is_some())
     }
 
-    /// Returns the time at which the previous journal was lost. If an older call is missing in this journal, it is
-    /// unknown whether Pyrus has it.
+    /// Returns the time at which the previous journal was lost; `None` if none was lost. If an older call is missing in
+    /// this journal, it is unknown whether Pyrus has it.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -117,7 +117,7 @@ impl Journal {
     }
 }
 
-/// Writes the legs of a call of which packets were kept (`keep_pcap`, or because rendering failed).
+/// Writes the legs of a call whose packets were kept (`keep_pcap`, or because rendering failed).
 fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
     for (index, leg) in (0_u32..).zip(&record.legs) {
         let Some(name) = &leg.spool else { continue };

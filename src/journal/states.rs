@@ -20,16 +20,16 @@ use super::{CallStage, Error, Journal, JournalResult, retention};
 use crate::call::event::RegistrationPolicy;
 use crate::call::record::CallRecord;
 
-/// A state of a call that the engine reported.
+/// A state of a call that the engine reported and that is to be stored.
 #[derive(Debug)]
 pub(crate) struct CallToStore<'a> {
     /// Record of the call without its finished segments.
     pub(crate) record: &'a CallRecord,
-    /// Stage of the call.
+    /// Stage of the call: in progress, over, or complete.
     pub(crate) stage: CallStage,
     /// Legs with a spool file; none for a live call.
     pub(crate) legs: Vec<LegRow>,
-    /// If set, the call is to be announced to delivery with this policy.
+    /// Policy with which the call is announced to delivery; `None` if it is not announced.
     pub(crate) announce_as: Option<RegistrationPolicy>,
 }
 
@@ -84,7 +84,8 @@ impl Journal {
         if !self.has_unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        // SQLite locks the database file and never the log, so another handle to the log may be closed.
+        // SQLite locks the database file and never the log. So this second handle to the log can be closed without
+        // releasing a lock.
         File::open(&self.log_path).and_then(|log| log.sync_data()).map_err(|source| {
             self.has_sync_failed.store(true, Ordering::Release);
             Error::Io { path: self.log_path.clone(), source }
@@ -105,7 +106,7 @@ impl Journal {
     }
 }
 
-/// While it lives, a commit does not wait for the disk.
+/// As long as this value exists, commits do not wait for the disk.
 struct UnsyncedCommits<'c>(&'c Connection);
 
 impl<'c> UnsyncedCommits<'c> {
@@ -117,7 +118,7 @@ impl<'c> UnsyncedCommits<'c> {
 
 impl Drop for UnsyncedCommits<'_> {
     fn drop(&mut self) {
-        // SQLite refuses this within a transaction only, and none is open here.
+        // SQLite refuses this setting only within a transaction, and none is open here.
         if let Err(error) = self.0.pragma_update(None, "synchronous", "FULL") {
             tracing::error!(%error, "the journal does not wait for the disk any more");
         }
@@ -132,7 +133,7 @@ fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> Jo
     }
     if let Some((_, earlier)) = stored_call(connection, &record.id)? {
         record.take_parts(&earlier);
-        // A live call has a verdict only if its segments were withdrawn. It keeps that verdict.
+        // A live call has a verdict only if its segments were withdrawn. Then it keeps this verdict.
         if call.stage == CallStage::Live && record.verdict.is_none() {
             (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
         }

@@ -1,4 +1,4 @@
-//! Totals of the calls in a period, for the log and `callspan status`.
+//! Totals of the calls in a period, for the log and for `callspan status`.
 
 use rusqlite::params;
 
@@ -10,9 +10,9 @@ use crate::time::Timestamp;
 /// Totals of the calls that began in a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeriodTotals {
-    /// Number of calls by verdict. Calls without a verdict are live or still to be rendered.
+    /// Number of calls for each verdict. Calls without a verdict are in progress or still to be rendered.
     pub(crate) verdicts: Vec<(Option<CallVerdict>, u64)>,
-    /// Number of calls that Pyrus has.
+    /// Number of calls that Pyrus has completely.
     pub(crate) delivered: u64,
     /// Number of calls still to be delivered.
     pub(crate) owed: u64,
@@ -73,7 +73,7 @@ impl Journal {
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
 
-    /// Returns the time of the oldest recording that was not removed.
+    /// Returns the time of the oldest recording that was not removed; `None` if there is none.
     ///
     /// # Errors
     /// Fails if SQLite fails.
