@@ -20,32 +20,34 @@ use crate::central::calls::call_key;
 use crate::service::clock::wall_clock;
 use crate::text::percent_encode;
 
-/// The account that sent a request, and the language of its pages.
+/// The account that sent a request, and the facts about the request that pages need.
 #[derive(Clone, Debug)]
 pub(super) struct Viewer {
-    /// The account that sent the request.
+    /// The account that sent the request: a user, a token, or a person on this machine.
     pub(super) user: UserAccount,
-    /// CSRF token that forms must repeat; `None` without a session.
+    /// CSRF token that forms must repeat, against requests that another site makes the browser send; `None` without a
+    /// session.
     pub(super) csrf: Option<String>,
-    /// Language of the pages.
+    /// Language of the pages in the response.
     pub(super) lang: Lang,
     /// Path and query of the request, for links to the same page in the other language.
     pub(super) here: String,
     /// How the account was proven.
     pub(super) origin: ViewerOrigin,
-    /// Whether the pages of one recorder or of a central archive are shown.
+    /// Whether the console shows one recorder or a central archive.
     pub(super) place: ConsolePlace,
-    /// Counts shown beside the entries of the navigation.
+    /// Counts that are shown beside the entries of the navigation.
     pub(super) counts: NavCounts,
 }
 
 impl Viewer {
-    /// Returns the key of a call in addresses, notes and the audit: its id, at the centre with the site.
+    /// Returns the key of a call in addresses, notes and the audit. It is the call's id; at the centre it also names
+    /// the site.
     pub(super) fn call_key(&self, record: &CallRecord) -> String {
         self.call_key_at(&record.appliance, &record.id)
     }
 
-    /// Returns the key of the call with this id of a site.
+    /// Returns the key of the call with this id at a site.
     pub(super) fn call_key_at(&self, site: &str, id: &str) -> String {
         match self.place {
             ConsolePlace::Recorder => id.to_owned(),
@@ -58,9 +60,9 @@ impl Viewer {
 /// how many calls are hidden from them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NavCounts {
-    /// Number of live calls.
+    /// Number of calls in progress.
     pub(super) live: usize,
-    /// Number of alarms with a problem that has not ended.
+    /// Number of alarms whose problem has not ended.
     pub(super) alarms: usize,
 }
 
@@ -71,22 +73,22 @@ impl NavCounts {
     }
 }
 
-/// How the account of a request was proven.
+/// How the account of a request was proven to be the sender's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ViewerOrigin {
-    /// Not at all: only the sign-in page is shown.
+    /// There is no account, so only the sign-in page is shown.
     Nobody,
     /// The connection comes from this machine, and the console has no users yet.
     ThisMachine,
-    /// By the cookie of a session.
+    /// The request has the cookie of a session.
     Session,
-    /// By the header of the trusted proxy.
+    /// The trusted proxy named the user in a header.
     Proxy,
-    /// By an API token of a program.
+    /// The request has the API token of a program.
     Token,
 }
 
-/// IP address of the client of a connection.
+/// IP address of the client at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerAddress(pub(super) std::net::IpAddr);
 
@@ -97,7 +99,7 @@ impl Viewer {
     }
 }
 
-/// Checks a request, and adds the security headers to its response.
+/// Checks every request before it is handled, and adds the security headers to every response.
 pub(super) async fn guard(State(state): State<ConsoleState>, request: Request, next: Next) -> Response {
     let asked = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("lang=")));
     let kept =
@@ -117,7 +119,7 @@ pub(super) async fn guard(State(state): State<ConsoleState>, request: Request, n
     response
 }
 
-/// Returns the request with its [`Viewer`], or the response that refuses it.
+/// Returns the request with its [`Viewer`]. If the request is refused, returns the response instead.
 async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Response>> {
     if is_foreign(request.headers(), &state.site) {
         return Err(Box::new(refused(StatusCode::FORBIDDEN, "this address or origin is not one of the console")));
@@ -147,7 +149,7 @@ enum Credentials {
     Token(String),
     /// The user name in the header of the trusted proxy.
     Proxy(String),
-    /// The cookie of a session; `None` if the request has no credentials.
+    /// The cookie of a session; `None` inside if the request has no credentials at all.
     Cookie(Option<String>),
 }
 
@@ -258,7 +260,7 @@ fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_ours(host)))
 }
 
-/// Returns true for a bare IP address and for the name of this machine, because a page of another site has another host
+/// Returns whether a host is a bare IP address or the name of this machine. A page of another site has another host
 /// name.
 fn is_address_or(host: &str, machine: &str) -> bool {
     let name = name_of(host);
@@ -266,7 +268,7 @@ fn is_address_or(host: &str, machine: &str) -> bool {
     is_local(host) || name.parse::<std::net::IpAddr>().is_ok() || (is_machine && !machine.is_empty())
 }
 
-/// Returns the host in `host:port`.
+/// Returns the host in `host:port`, without the port.
 fn name_of(host: &str) -> &str {
     match host.strip_prefix('[') {
         // `[::1].evil.example` is a foreign name, not an IPv6 address.
@@ -277,7 +279,7 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-/// Returns true if the host is a name or address of loopback: `localhost`, `127.0.0.1:8080`, `[::1]:8080`.
+/// Returns whether the host is a name or address of loopback: `localhost`, `127.0.0.1:8080`, `[::1]:8080`.
 pub(super) fn is_local(host: &str) -> bool {
     let name = name_of(host);
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -289,14 +291,14 @@ pub(super) fn session_cookie(state: &ConsoleState) -> &'static str {
     if state.site.is_https { "__Host-callspan" } else { "callspan" }
 }
 
-/// Returns the value of a cookie in a request.
+/// Returns the value of a cookie in a request; `None` if the request lacks the cookie.
 pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let all = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Returns the response if the journal or the accounts cannot be read. The log has the details.
+/// Returns the response for the case that the journal or the accounts cannot be read. Details are only in the log.
 pub(super) fn failed(error: &StateError) -> Response {
     tracing::error!("the console cannot answer a request: {error}");
     refused(
@@ -321,7 +323,7 @@ pub(super) fn missing(viewer: Option<&Viewer>, is_api: bool) -> Response {
     }
 }
 
-/// Maximum length of a request's body, bytes. It is a form.
+/// Maximum size of a request's body, bytes. Bodies are forms, which are much smaller.
 pub(super) const MAX_BODY: usize = 16 * 1024;
 /// Time for which the browser stores the cookie with the language, seconds: a year.
 const YEAR_S: u32 = 31_536_000;

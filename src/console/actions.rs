@@ -14,7 +14,7 @@ use super::server::{ConsoleState, StateError};
 use crate::journal::Journal;
 use crate::service::clock::wall_clock;
 
-/// A change of a call.
+/// A change that a user can make to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CallChange {
     Retry,
@@ -47,7 +47,7 @@ impl CallChange {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChangeForm {
-    /// Reason of a hold.
+    /// Reason of a hold, shown to people.
     why: String,
     /// Text of a note or tag.
     text: String,
@@ -55,7 +55,7 @@ pub(super) struct ChangeForm {
     n: Option<i64>,
 }
 
-/// Carries out a change. The response sends a browser back to the page of the call; a program gets JSON.
+/// Makes a change. The response sends a browser back to the page of the call; a program gets JSON.
 pub(super) async fn change(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -157,7 +157,7 @@ async fn request(
     Ok(done.await.map_err(|_| StateError::Panicked)??)
 }
 
-/// Requests a new try of every delivery that is parked or failed for good.
+/// Requests another try of every delivery that is parked or was given up.
 pub(super) async fn retry_all(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return refused(StatusCode::FORBIDDEN, "the account may not make this change");

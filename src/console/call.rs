@@ -1,4 +1,4 @@
-//! One call in the console: its page, its JSON, its peaks, and its rows of the audit.
+//! One call in the console: its page, its JSON, its peaks (for the waveform), and its rows of the audit.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -19,14 +19,14 @@ use crate::delivery::story::DeliveryStory;
 use crate::recording::peaks::RecordingPeaks;
 use crate::time::Timestamp;
 
-/// All facts that the page of a call shows.
+/// All facts that the page of one call shows.
 #[derive(Debug, Default)]
 pub(super) struct CallFacts {
-    /// Call record.
+    /// Record of the call.
     pub(super) record: CallRecord,
     /// Delivery of the call to Pyrus; `None` if this machine does not deliver the call.
     pub(super) job: Option<JobRow>,
-    /// Why no call can be delivered at present; `None` for accounts that are no administrator.
+    /// Reason why no call can be delivered now; `None` if there is none, and for accounts that are no administrator.
     pub(super) delivery_alarm: Option<String>,
     /// Time and reason of the removal of the call's files; `None` if they were not removed.
     pub(super) removed: Option<(Timestamp, String)>,
@@ -34,15 +34,15 @@ pub(super) struct CallFacts {
     pub(super) related: Vec<CallRecord>,
     /// Records of other sites about the same call, as far as the account may see them.
     pub(super) elsewhere: Vec<OtherSiteCall>,
-    /// Peaks of each segment; `None` if the file is encrypted or has no peaks.
+    /// Peaks (waveform) of each segment; `None` if the file is encrypted or has no peaks.
     pub(super) peaks: Vec<Option<RecordingPeaks>>,
-    /// Numbers of the legs of which packets were kept, counted from 1.
+    /// Numbers of the legs whose packets were kept, counted from 1.
     pub(super) packets: Vec<u32>,
-    /// Notes and tags.
+    /// Notes and tags that users wrote about the call.
     pub(super) notes: Vec<CallNote>,
     /// Rows of the audit about the call: who listened to it.
     pub(super) heard_by: Vec<AuditEntry>,
-    /// URL of a Pyrus task without the task id.
+    /// URL of a Pyrus task up to the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn peaks(
     Json(serde_json::json!({ "parts": facts.peaks.iter().map(part).collect::<Vec<_>>() })).into_response()
 }
 
-/// Responds with the list of those who listened to a call, as JSON.
+/// Responds with the people who listened to a call, as JSON.
 pub(super) async fn audit(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -142,7 +142,7 @@ pub(super) async fn audit(
     }
 }
 
-/// Returns the requests to Pyrus about a call, as JSON.
+/// Responds with the requests to Pyrus about a call, as JSON.
 pub(super) async fn delivery(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -174,7 +174,8 @@ pub(super) async fn delivery(
     Json(answer).into_response()
 }
 
-/// Returns the requests to Pyrus so far. Reasons of failures name settings and hosts, so only administrators get them.
+/// Returns the requests to Pyrus so far, as far as the viewer may see them. Reasons of failures name settings and
+/// hosts, so only administrators get them.
 pub(super) fn story_for(viewer: &Viewer, job: Option<&JobRow>) -> DeliveryStory {
     let mut story = job.map(JobRow::story).unwrap_or_default();
     if !viewer.user.is_admin() {
@@ -183,7 +184,7 @@ pub(super) fn story_for(viewer: &Viewer, job: Option<&JobRow>) -> DeliveryStory 
     story
 }
 
-/// Returns a call record, if the call is in the scope of the account.
+/// Returns a call record; `None` if the call does not exist or is outside the scope of the account.
 pub(super) async fn record(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallRecord>, StateError> {
     if !viewer.user.may(AccountRight::List) {
         return Ok(None);
@@ -234,5 +235,5 @@ const MAX_RELATED: usize = 20;
 const MAX_LEGS: u32 = 16;
 /// Maximum number of rows of the audit on the page.
 const MAX_ROWS: u32 = 20;
-/// Maximum number of pieces of a waveform in JSON.
+/// Maximum number of pieces into which the JSON of a waveform divides the recording.
 const MAX_PIECES: usize = 6_000;

@@ -1,4 +1,4 @@
-//! The list of calls, as a page, JSON and CSV.
+//! The list of calls that a search finds, as a page, JSON and CSV.
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,20 +17,20 @@ use crate::journal::{CallSearch, HeardClass, MAX_IDS};
 use crate::service::clock::wall_clock;
 use crate::text::without_formula;
 
-/// A page of the list, with the counts of the whole search result.
+/// A page of the list of calls, with counts for the whole search result.
 #[derive(Debug, Default)]
 pub(super) struct FoundPage {
-    /// Calls, newest first.
+    /// Calls of the page, newest first.
     pub(super) calls: Vec<CallRecord>,
-    /// Start (µs) and id of the last call in the page; `None` if there are no older calls.
+    /// Start (µs since the Unix epoch) and id of the last call in the page; `None` if there are no older calls.
     pub(super) next: Option<(i64, String)>,
-    /// Number of calls in each class. The filter by class is not applied to these counts.
+    /// Number of calls in each class (how much can be heard). The filter by class is not applied to these counts.
     pub(super) counts: Vec<(HeardClass, u64)>,
     /// Range of time that was searched.
     pub(super) range: DayRange,
-    /// The search text as the console understood it.
+    /// The search text in the form in which the console understood it.
     pub(super) read_as: String,
-    /// URL of a Pyrus task without the task id.
+    /// URL of a Pyrus task up to the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
 }
 
@@ -46,7 +46,7 @@ struct CallList<'a> {
 }
 
 impl FoundPage {
-    /// Returns the number of calls in a class.
+    /// Returns the number of calls in a class (how much can be heard).
     pub(super) fn count(&self, class: HeardClass) -> u64 {
         self.counts.iter().find(|(known, _)| *known == class).map_or(0, |(_, count)| *count)
     }
@@ -62,7 +62,7 @@ pub(super) async fn home() -> Redirect {
     Redirect::to("/calls")
 }
 
-/// Responds with the page. A request of the page's script gets only the results.
+/// Responds with the page of the list. A request of the page's script gets only the results, not the frame.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -155,14 +155,14 @@ pub(super) async fn csv(
     ([(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, name)], text).into_response()
 }
 
-/// How many calls a request reads at once, and with which counts.
+/// How many calls a request reads at once, and whether it counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PageSize {
     /// A page of calls, with the counts of all classes.
     Page,
-    /// A part of a CSV file, without counts.
+    /// A part of a CSV file, without the counts.
     Csv,
-    /// Only the counts of all classes.
+    /// Only the counts of all classes, without calls.
     CountsOnly,
 }
 
@@ -217,7 +217,8 @@ async fn find(
         .await
 }
 
-/// Returns the ids of the calls that have all tags in a text (e.g. `#complaint`); `None` if the text has no tag.
+/// Returns the ids of the calls that have all tags which a text contains (e.g. `#complaint`); `None` if the text has no
+/// tag.
 async fn tagged(state: &ConsoleState, text: &str) -> Result<Option<Vec<String>>, StateError> {
     let tags: Vec<String> =
         text.split_whitespace().filter_map(|word| word.strip_prefix('#')).map(str::to_owned).collect();
@@ -271,7 +272,7 @@ pub(super) fn csv_field(text: &str) -> String {
 
 /// Maximum number of tags in a search.
 const MAX_TAGS: usize = 4;
-/// Number of calls on a page.
+/// Number of calls on a page of the list.
 const PAGE: u32 = 50;
 /// Number of calls read at once for a CSV file.
 const CSV_PAGE: u32 = 1_000;

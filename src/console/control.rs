@@ -25,7 +25,7 @@ use crate::call::pause::PauseAction;
 use crate::journal::Journal;
 use crate::ops::drops::DropCounters;
 
-/// Counters of the service, as `GET /api/status` returns them.
+/// Counters of the service since its start, as `GET /api/status` returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct ServiceStatus {
     /// Number of captured frames.
@@ -36,18 +36,18 @@ pub(crate) struct ServiceStatus {
     pub(crate) dropped_by_interface: u64,
     /// Number of RTP packets that belong to known calls.
     pub(crate) rtp_packets: u64,
-    /// Number of live calls.
+    /// Number of calls in progress.
     pub(crate) calls_live: usize,
-    /// Number of legs of live calls.
+    /// Number of legs of calls in progress.
     pub(crate) legs_live: usize,
     /// Number of calls that ended since the start.
     pub(crate) calls_ended: u64,
-    /// Number of alarms with a problem that has not ended.
+    /// Number of alarms whose problem has not ended.
     pub(crate) alarms: usize,
     /// Counts of dropped calls and packets since the start.
     #[serde(rename = "left_aside")]
     pub(crate) drops: DropCounters,
-    /// Number of calls still to be delivered to Pyrus; absent if the journal cannot be read at the moment.
+    /// Number of calls still to be delivered to Pyrus; `None` if the journal cannot be read at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) owed: Option<usize>,
 }
@@ -55,7 +55,7 @@ pub(crate) struct ServiceStatus {
 /// A pause or resume request that waits for the capture thread.
 #[derive(Debug)]
 pub(crate) struct PauseRequest {
-    /// Id of the call.
+    /// Id of the call to pause or resume.
     pub(crate) id: String,
     /// Whether to pause or to resume the recording.
     pub(crate) order: PauseAction,
@@ -63,7 +63,8 @@ pub(crate) struct PauseRequest {
 }
 
 impl PauseRequest {
-    /// Sends the reply to the request: whether the recording is paused now, or `None` if no live call has this id.
+    /// Replies to the request with the new state: whether the recording is paused, or `None` if no live call has this
+    /// id.
     pub(crate) fn answer(self, paused: Option<bool>) {
         let _ = self.reply.send(paused); // the client may have closed its connection
     }
@@ -88,8 +89,8 @@ pub(super) async fn resume(state: State<ConsoleState>, viewer: Extension<Viewer>
     control(state.0, viewer.0, id.0, PauseAction::Resume).await
 }
 
-/// Handles a request of an account to pause or resume a call. A call outside the account's scope is treated like an
-/// unknown call.
+/// Handles the request of an account to pause or resume the recording of a call. A call outside the account's scope is
+/// treated like an unknown call.
 async fn control(state: ConsoleState, viewer: Viewer, id: String, order: PauseAction) -> Response {
     if !viewer.is_local() {
         if !viewer.user.may(AccountRight::Live) {
@@ -129,5 +130,5 @@ pub(super) fn refused(status: StatusCode, why: &str) -> Response {
 
 /// Maximum number of requests that wait for the capture thread, which handles them after each frame.
 pub(super) const MAX_REQUESTS: usize = 64;
-/// Longest wait for the capture thread, which handles requests at least every 100 ms.
+/// Maximum time to wait for the capture thread, which handles requests at least every 100 ms.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);

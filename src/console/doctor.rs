@@ -20,7 +20,7 @@ use super::text::Lang;
 use crate::ops::doctor::russian::FINDINGS;
 use crate::service::sandbox;
 
-/// The report of the doctor about one port, as far as the page shows it.
+/// The report of `callspan doctor` about one port, as far as the page shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct DoctorAnswer {
@@ -56,7 +56,8 @@ pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer)
     page(&viewer, &done.unwrap_or_default()).into_response()
 }
 
-/// Runs the doctor for all ports at the same time. If it fails for a port, returns the reason instead of findings.
+/// Runs the doctor for all ports at the same time. Returns each port with its report, or with the reason why the doctor
+/// failed.
 fn ask(program: &Path, ports: &[String]) -> Vec<(String, Result<DoctorAnswer, String>)> {
     let ports: Vec<&String> = ports.iter().take(MAX_PORTS).collect();
     let start = |port: &&String| {

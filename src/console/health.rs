@@ -30,11 +30,11 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 struct HealthFacts {
     status: ServiceStatus,
-    /// Alarms with a problem that has not ended, the newest first.
+    /// Alarms whose problem has not ended, the newest first.
     alarms: Vec<Alarm>,
-    /// Result of the last test call that was made with `--alarm`.
+    /// Result of the last test call that was made with `--alarm`; `None` if there was none.
     test: Option<SelfTestResult>,
-    /// Number of calls in the last 24 hours, by class.
+    /// Number of calls in the last 24 hours in each class (how much can be heard).
     day: Vec<(HeardClass, u64)>,
     /// Numbers of calls for the strip of the last 24 hours, by time and class.
     slots: Vec<SlotCount>,
@@ -52,17 +52,17 @@ struct HealthFacts {
     now: Timestamp,
 }
 
-/// A problem that a person must solve.
+/// A problem that a person must solve, as the health page shows it.
 #[derive(Debug)]
 struct HealthTask {
     /// CSS class of the notice: `bad` or `warn`.
     colour: &'static str,
     text: Markup,
-    /// A command, setting or page address that solves the problem.
+    /// A command, setting or page address that solves the problem; `None` if there is none.
     todo: Option<String>,
 }
 
-/// Returns the health page.
+/// Responds with the health page.
 pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return access::missing(Some(&viewer), false);
@@ -207,7 +207,7 @@ fn show(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
     pages::shell(viewer, t("Health", "Состояние"), NavEntry::Health, &[], &body)
 }
 
-/// Returns the notice about an alarm with a problem that has not ended.
+/// Returns the notice about an alarm whose problem has not ended.
 fn alarm(state: &ConsoleState, viewer: &Viewer, alarm: &Alarm) -> Markup {
     let lang = viewer.lang;
     let t = |en, ru| lang.of_two(en, ru);
@@ -318,7 +318,7 @@ fn fact(name: &str, value: &str) -> Markup {
     html! { dt { (name) } dd { (value) } }
 }
 
-/// Returns the counters of a capture interface (tap) in one line.
+/// Returns the counters of a capture interface (tap) as one line of text.
 fn tap_counts(lang: Lang, tap: &TapReport) -> String {
     let state = if tap.is_up { "" } else { lang.of_two("down; ", "не работает; ") };
     let (copies, lost) = (lang.of_two("copies", "копий"), lang.of_two("lost", "потеряно"));
@@ -346,7 +346,7 @@ fn ports(lang: Lang, names: &[String]) -> String {
 }
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// Free share of a disk, %, below which a person must act.
+/// Free share of a disk in per cent, below which a person must act.
 const LOW_PERCENT: u64 = 5;
 /// Maximum number of open alarms that are shown.
 const MAX_ALARMS: usize = 20;

@@ -21,24 +21,24 @@ pub(super) struct CallLadder {
     pub(super) machines: Vec<IpAddr>,
     /// Role and numbers of each host of `machines`.
     pub(super) names: Vec<LadderName>,
-    /// Messages, oldest first.
+    /// SIP messages, oldest first.
     pub(super) messages: Vec<LadderMessage>,
-    /// The recorded sound, if there is a recording.
+    /// The recorded sound; `None` if there is no recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sound: Option<LadderSound>,
 }
 
-/// Role and numbers of a host.
+/// Role, side and numbers of a host in the diagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderName {
-    /// Role of the host.
+    /// Role of the host: PBX, extension or outside party.
     pub(super) role: LegEndRole,
-    /// Side of the call to which the host belongs. A PBX belongs to neither.
+    /// Side of the call to which the host belongs; `None` for a PBX.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) side: Option<Side>,
     /// Numbers of the parties at this host, at most [`MAX_NUMBERS`].
     pub(super) numbers: Vec<String>,
-    /// Display name of the party, if the record has it.
+    /// Display name of the party at this host; `None` if the record has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
 }
@@ -46,9 +46,9 @@ pub(super) struct LadderName {
 /// The recorded sound between the hosts of the recorded leg.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderSound {
-    /// Beginning of the first recording.
+    /// Wall-clock time at which the first recording begins.
     pub(super) from_at: Timestamp,
-    /// End of the last recording.
+    /// Wall-clock time at which the last recording ends.
     pub(super) to_at: Timestamp,
     /// Index of the caller's host in [`CallLadder::machines`].
     pub(super) from: usize,
@@ -58,12 +58,12 @@ pub(super) struct LadderSound {
     pub(super) codecs: Vec<String>,
 }
 
-/// A message between two hosts.
+/// A SIP message between two hosts of the diagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderMessage {
     /// Capture time of the message.
     pub(super) at: Timestamp,
-    /// Number of the leg in the call record, counted from 1.
+    /// Number of the message's leg in the call record, counted from 1.
     pub(super) leg: usize,
     /// Index of the sender in [`CallLadder::machines`].
     pub(super) from: usize,
@@ -71,7 +71,7 @@ pub(super) struct LadderMessage {
     pub(super) to: usize,
     /// Method or status as in SIP, e.g. `INVITE` or `486`.
     pub(super) text: String,
-    /// False if the record does not say who sent the message. This happens for some BYEs.
+    /// Whether the record says who sent the message. It does not for some BYEs.
     pub(super) is_directed: bool,
 }
 
@@ -141,8 +141,8 @@ impl CallLadder {
         }
     }
 
-    /// Names the hosts by the ends of the legs. Records of earlier versions have no ends: there the host between two
-    /// legs is the PBX.
+    /// Names the hosts by the ends of the legs. Records of earlier versions lack these ends; for them the host between
+    /// two legs is the PBX.
     fn name_machines(&mut self, record: &CallRecord) {
         let ends: Vec<_> = record.legs.iter().take(MAX_LEGS).flat_map(ends_of).collect();
         let name = |ip: &IpAddr| {
@@ -198,7 +198,7 @@ fn ends_of(leg: &LegRecord) -> impl Iterator<Item = (IpAddr, Side, Option<LegEnd
     ends.into_iter().flatten()
 }
 
-/// Returns the display name of the party with one of these numbers.
+/// Returns the display name of the party with one of these numbers; `None` if the record has none.
 fn display_name(record: &CallRecord, numbers: &[String]) -> Option<String> {
     let [number] = numbers else { return None };
     let is = |other: &Option<String>| other.as_ref() == Some(number);
@@ -209,8 +209,8 @@ fn display_name(record: &CallRecord, numbers: &[String]) -> Option<String> {
     }
 }
 
-/// Returns the answered leg that is outermost on a side: its host on that side has no further leg. `at` is the time of
-/// the event.
+/// Returns the answered leg that is outermost on a side, i.e. whose host on that side has no further leg. `at` is the
+/// time of the event that needs the leg.
 fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     let is_open =
         |leg: &&LegRecord| leg.answered_at.is_some_and(|from| from <= at) && leg.ended_at.is_none_or(|to| at <= to);
@@ -228,7 +228,8 @@ fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     last.next().is_none().then_some(first.0) // if a side has two such legs, the record does not say which leg it was
 }
 
-/// Returns the side that ended a leg. For a leg that ended with the call, this is the side that ended the call.
+/// Returns the side that ended a leg; `None` if unknown. If the leg ended with the call, this is the side that ended
+/// the call.
 fn who_ended(leg: &LegRecord, record: &CallRecord) -> Option<Side> {
     let (leg_end, call_end) = (leg.ended_at?, record.ended_at?);
     if call_end.distance(leg_end) > TOGETHER {
@@ -260,7 +261,7 @@ const MAX_LEGS: usize = 16;
 const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram.
 const MAX_MESSAGES: usize = 60;
-/// Largest time between the ends of a leg and of the call for which both count as ended together.
+/// Maximum time between the ends of a leg and of the call with which both count as ended together.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]

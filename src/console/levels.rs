@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::call::engine::levels::{CallLevels, VoiceLevel};
 
-/// The newest levels, and the number of open live pages.
+/// The newest levels (loudness) of live calls, and the number of open live pages.
 #[derive(Debug, Default)]
 pub(super) struct LevelBoard {
     listeners: AtomicUsize,
@@ -17,23 +17,23 @@ pub(super) struct LevelBoard {
 /// Levels of both sides by the id of the call.
 type LevelsOfCalls = HashMap<String, [Option<VoiceLevel>; 2]>;
 
-/// An open live page. It counts as open until this value is dropped.
+/// An open live page. The page counts as open until this value is dropped.
 #[derive(Debug)]
 pub(super) struct LevelListener(Arc<LevelBoard>);
 
 impl LevelBoard {
-    /// Counts a live page as open until the returned value is dropped.
+    /// Registers a live page, which counts as open until the returned value is dropped.
     pub(super) fn listen(board: &Arc<Self>) -> LevelListener {
         board.listeners.fetch_add(1, Ordering::Relaxed);
         LevelListener(Arc::clone(board))
     }
 
-    /// Returns whether a live page is open.
+    /// Returns whether a live page is open, so that levels must be measured.
     pub(super) fn is_wanted(&self) -> bool {
         self.listeners.load(Ordering::Relaxed) > 0
     }
 
-    /// Replaces the levels by newer ones.
+    /// Replaces the levels by newer ones, measured by the capture thread.
     pub(super) fn publish(&self, levels: Vec<CallLevels>) {
         let levels = levels.into_iter().map(|call| (call.id, call.sides)).collect();
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(levels);

@@ -9,11 +9,11 @@ use super::access::Viewer;
 use super::accounts::AuditAction;
 use crate::time::Timestamp;
 
-/// Identifies a listening: one person who plays or downloads one segment of a recording.
+/// Key of a listening: one person who plays or downloads one segment of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ListeningKey {
     who: String,
-    /// Session of the person. Two sessions of one account are two listenings.
+    /// Session of the person; `None` without a session. Two sessions of one account are two listenings.
     session: Option<String>,
     call_id: String,
     part: u32,
@@ -33,7 +33,7 @@ impl ListeningKey {
     }
 }
 
-/// The listenings that have a row in the audit.
+/// The listenings that already have a row in the audit.
 #[derive(Debug, Default)]
 pub(super) struct Listenings {
     /// Time of the last request of each listening.
@@ -65,7 +65,7 @@ impl Listenings {
     }
 }
 
-/// Length of a pause after which a request begins a new listening.
+/// Minimum length of a pause after which a request begins a new listening.
 const PAUSE: Duration = Duration::from_secs(10 * 60);
 /// Maximum number of listenings that are remembered.
 const MAX_LISTENINGS: usize = 10_000;

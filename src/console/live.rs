@@ -39,8 +39,9 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     pages::shell(&viewer, t("Live", "Сейчас"), NavEntry::Live, &["live.js"], &body).into_response()
 }
 
-/// Responds with a stream of events: the rows of the table if they changed, and the levels. The stream ends after
-/// [`STREAM_TIME`]. Then the browser connects again by itself, so that the session and its rights are checked again.
+/// Responds with a stream of events: the rows of the table when they have changed, and the levels. The stream ends
+/// after [`STREAM_TIME`]. Then the browser connects again by itself, so that the session and its rights are checked
+/// again.
 #[expect(clippy::disallowed_methods, reason = "the period between two looks at the live calls")]
 pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.may(AccountRight::Live) {
@@ -71,18 +72,18 @@ struct LiveStream {
     viewer: Viewer,
     levels: LevelListener,
     rounds: u32,
-    /// Rows of the table that the page shows, as HTML.
+    /// Rows of the table that the page shows now, as HTML.
     rows: String,
     /// Ids of the calls that the page shows.
     ids: Vec<String>,
 }
 
 impl LiveStream {
-    /// Returns the next event: in every [`ROUNDS`]th round the rows if they changed, otherwise the levels.
+    /// Returns the next event: in every [`ROUNDS`]th event the rows if they have changed, otherwise the levels.
     async fn round(&mut self) -> Option<Event> {
         let reads_calls = self.rounds.is_multiple_of(ROUNDS);
         self.rounds = self.rounds.wrapping_add(1);
-        // If the journal cannot be read for a moment, a later round reads it again.
+        // If the journal cannot be read at this moment, a later event reads it again.
         if reads_calls && let Ok(calls) = live_calls(&self.state, &self.viewer).await {
             let text = rows(&self.viewer, &calls).into_string();
             self.ids = calls.iter().map(|call| call.id.clone()).collect();
@@ -95,11 +96,11 @@ impl LiveStream {
     }
 }
 
-/// Live calls of each scope as the journal had them a moment ago, so that many pages cost one query a second.
+/// Live calls of each scope, as the journal had them less than a second ago. So many pages cost one query a second.
 #[derive(Debug, Default)]
 pub(super) struct LiveCallCache(tokio::sync::Mutex<Vec<KeptLiveCalls>>);
 
-/// Live calls of a scope.
+/// Live calls of one scope, and the time at which they were read.
 #[derive(Debug)]
 struct KeptLiveCalls {
     scope: CallScope,
@@ -107,7 +108,7 @@ struct KeptLiveCalls {
     calls: Arc<Vec<CallRecord>>,
 }
 
-/// Returns the live calls that a viewer may see. Pages that ask at the same time wait for one query.
+/// Returns the live calls that a viewer may see. Pages that ask at the same time share one query.
 async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Arc<Vec<CallRecord>>, StateError> {
     let scope = viewer.user.visible();
     let mut kept = state.live_calls.0.lock().await;
@@ -147,7 +148,7 @@ fn rows(viewer: &Viewer, calls: &[CallRecord]) -> Markup {
     }
 }
 
-/// State of a live call, as the page shows it.
+/// State of a live call as the page shows it, e.g. ringing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LiveCallState {
     Ringing,
@@ -225,8 +226,8 @@ fn row(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns the HTML element for the levels of a call, which the page's script fills. L and R are the channels of the
-/// recording.
+/// Returns the HTML element for the levels of a call, which the page's script fills. L and R stand for the channels of
+/// the recording.
 fn levels(viewer: &Viewer, id: &str) -> Markup {
     let lang = viewer.lang;
     html! {
@@ -239,13 +240,13 @@ fn levels(viewer: &Viewer, id: &str) -> Markup {
     }
 }
 
-/// Longest time of a stream. It limits for how long a user who signed out or lost rights still sees calls.
+/// Maximum duration of a stream. It limits for how long a user who signed out or lost rights still sees calls.
 const STREAM_TIME: Duration = Duration::from_secs(60);
 /// Interval between two events of a stream.
 const PERIOD: Duration = Duration::from_millis(250);
 /// Number of events between two reads of the journal, which is read once a second.
 const ROUNDS: u32 = 4;
-/// Age at which live calls are read again: less than the time between two reads of a page.
+/// Age at which stored live calls are read again. It is less than the time between two reads of a page.
 const FRESH: Duration = Duration::from_millis(900);
 /// Maximum number of scopes with stored calls. Accounts with further scopes cost a query each.
 const MAX_SCOPES: usize = 32;

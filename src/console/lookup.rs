@@ -1,5 +1,5 @@
-//! The page that explains why a call is missing. It finds the calls of a number in a range of time, each with its
-//! verdict, or else the nearest calls of this number.
+//! The page that explains why a call is missing. It shows the calls of a number in a range of time, each with its
+//! verdict. If there are none, it shows the nearest calls of this number.
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,7 @@ pub(super) struct WhyQuery {
 /// The answer to the question why a call is missing.
 #[derive(Debug, Default)]
 struct WhyAnswer {
-    /// Start and end of the requested range of time.
+    /// Start and end of the range of time that was asked for.
     range: (Timestamp, Timestamp),
     /// Digits that were searched for.
     digits: Vec<String>,
@@ -39,7 +39,7 @@ struct WhyAnswer {
     calls: Vec<CallRecord>,
     /// Nearest calls of the number before and after the range.
     nearest: Vec<CallRecord>,
-    /// Number of calls of all numbers in the range, by class.
+    /// Number of calls of all numbers in the range, in each class (how much can be heard).
     others: Vec<(HeardClass, u64)>,
 }
 
@@ -59,7 +59,7 @@ impl WhyAnswer {
     }
 }
 
-/// Responds with the page.
+/// Responds with the answer as a page.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -189,7 +189,7 @@ fn sentence(viewer: &Viewer, answer: &WhyAnswer) -> String {
     }
 }
 
-/// Returns the HTML for one call that was found: the reason of its verdict, and advice.
+/// Returns the HTML for one call that was found: the reason of its verdict, and advice for the user.
 fn found(viewer: &Viewer, record: &CallRecord) -> Markup {
     let (name, colour) = pages::class_mark(HeardClass::of(record));
     let t = |en, ru| viewer.lang.of_two(en, ru);

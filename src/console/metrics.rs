@@ -22,7 +22,7 @@ use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
 
-/// The folders of the service from whose files the metrics are made.
+/// The folders of the service with the files from which the metrics are made.
 #[derive(Clone, Debug)]
 pub(super) struct MeasuredFolders {
     state: PathBuf,
@@ -78,7 +78,7 @@ async fn only_local(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Returns true if a proxy forwarded the request, whatever Host the request names.
+/// Returns whether a proxy forwarded the request, whatever Host the request names.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
@@ -90,14 +90,14 @@ async fn text(State(folders): State<MeasuredFolders>) -> Response {
     }
 }
 
-/// Responds whether the service works. It does if the report that it writes every few seconds is recent.
+/// Responds whether the service works, i.e. whether the report that it writes every few seconds is recent.
 async fn health(State(folders): State<MeasuredFolders>) -> Response {
     let facts = measure(folders).await;
     let is_alive = facts.is_some_and(|facts| facts.report.is_alive(wall_clock()));
     verdict(is_alive.then_some(()).ok_or("the capture thread makes no progress"))
 }
 
-/// Responds whether calls are recorded now: an interface is up, and no disk is full.
+/// Responds whether calls are recorded now, i.e. an interface is up and no disk is full.
 async fn readiness(State(folders): State<MeasuredFolders>) -> Response {
     let Some(facts) = measure(folders).await else { return verdict(Err("the folders do not answer")) };
     let is_blocked = facts.report.alarms.iter().any(|alarm| alarm.kind.stops_recording());
@@ -116,7 +116,7 @@ fn verdict(result: Result<(), &'static str>) -> Response {
     }
 }
 
-/// Reads the files of the folders on a thread for blocking work.
+/// Reads the files of the folders, on a thread on which waiting for a disk does no harm.
 async fn measure(folders: MeasuredFolders) -> Option<MeasuredFacts> {
     tokio::task::spawn_blocking(move || folders.facts()).await.ok()
 }

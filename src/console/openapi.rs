@@ -16,9 +16,9 @@ struct ApiOperation {
     method: &'static str,
     /// Path of the request, with parameters in `{}`.
     path: &'static str,
-    /// Purpose of the request, in an English and a Russian sentence.
+    /// Purpose of the request, as an English and a Russian sentence.
     does: [&'static str; 2],
-    /// Query parameters, or form fields of a POST.
+    /// Names of the query parameters, or of the form fields of a POST.
     parameters: &'static [&'static str],
     /// Media type of the response.
     answer: &'static str,

@@ -16,14 +16,14 @@ pub(super) struct CallsQuery {
     /// Text of the search: number, name or extension.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) q: String,
-    /// Range of days: `today`, `yesterday`, `7`, `30`, `all`, or `dates` for `from` and `to`, which go first. If empty:
-    /// the newest day, or all days if there is a text.
+    /// Range of days: `today`, `yesterday`, `7`, `30` (last days), `all`, or `dates` for `from` and `to`. `from` and
+    /// `to` have precedence. If empty: the newest day, or all days if there is a text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) day: String,
-    /// First day, `2026-11-27`.
+    /// First day of the range, e.g. `2026-11-27`; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) from: String,
-    /// Last day, `2026-11-27`.
+    /// Last day of the range, e.g. `2026-11-27`; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) to: String,
     /// Start of the time of day, e.g. `13:00`.
@@ -32,31 +32,32 @@ pub(super) struct CallsQuery {
     /// End of the time of day, e.g. `14:00`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t2: String,
-    /// Direction of the call, as its word in the call record.
+    /// Direction of the call, as the call record names it, e.g. `inbound`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) direction: String,
     /// Outcome of the call: `answered`, `unanswered`, or a word of the call record.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) outcome: String,
-    /// Class of the call, i.e. how much of it can be heard.
+    /// Class of the call, i.e. how much of it can be heard, e.g. `both`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) heard: String,
-    /// State of the delivery, as its word in the call record.
+    /// State of the delivery, as the call record names it, e.g. `parked`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) delivery: String,
     /// Pattern of the extension, e.g. `1xx`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) ext: String,
-    /// Minimum length of the call, minutes.
+    /// Minimum length of the call, minutes; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) min: String,
-    /// Maximum length of the call, minutes.
+    /// Maximum length of the call, minutes; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) max: String,
     /// Name of a site, in a central archive.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) site: String,
-    /// Position in the list: start, µs, and id of the last call on the previous page.
+    /// Position in the list: start (µs since the Unix epoch) and id of the last call on the previous page; empty for
+    /// the first page.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) cursor: String,
 }
@@ -82,7 +83,7 @@ impl CallsQuery {
         }
     }
 
-    /// Returns the range of time to search. `now` is the present time, `newest` the start of the newest call.
+    /// Returns the range of time to search. `now` is the current time, `newest` the start of the newest call.
     pub(super) fn range(&self, now: Timestamp, newest: Option<Timestamp>) -> DayRange {
         let (from, to) = (parse_day(&self.from), parse_day(&self.to));
         if from.is_some() || to.is_some() {
@@ -101,7 +102,8 @@ impl CallsQuery {
         }
     }
 
-    /// Returns the range of the time of day, in seconds of the UTC day. `near` decides the offset of the local time.
+    /// Returns the range of the time of day in seconds of the UTC day; `None` if none is given. `near` is a time from
+    /// which the offset of the local time is taken.
     pub(super) fn time_of_day(&self, near: Timestamp) -> Option<(u32, u32)> {
         let (from, to) = (parse_time(&self.t1), parse_time(&self.t2));
         if from.is_none() && to.is_none() {
@@ -119,7 +121,7 @@ impl CallsQuery {
         Some((begin.parse().ok()?, id.to_owned()))
     }
 
-    /// Returns the URL of this search after changes by `change`.
+    /// Returns the URL of this search after the function `change` has changed it.
     pub(super) fn link(&self, path: &str, change: impl FnOnce(&mut Self)) -> String {
         let mut other = Self { cursor: String::new(), ..self.clone() };
         change(&mut other);
@@ -132,7 +134,7 @@ impl CallsQuery {
         if text.is_empty() { path.to_owned() } else { format!("{path}?{text}") }
     }
 
-    /// Returns whether days are chosen one by one.
+    /// Returns whether the user chose the first and last day by their dates.
     pub(super) fn is_dated(&self) -> bool {
         !self.from.is_empty() || !self.to.is_empty()
     }
@@ -197,7 +199,7 @@ fn is_number(text: &str) -> bool {
     text.chars().all(is_part) && text.contains(|c: char| c.is_ascii_digit())
 }
 
-/// Returns the digits that all notations of a number have in common, i.e. without dialling codes.
+/// Returns the digits that all notations of a number have in common, without dialling codes.
 fn digits_of(text: &str, codes: &DiallingCodes) -> String {
     let digits: String = text.chars().filter(|c| c.is_ascii_digit() || *c == '*').collect();
     let is_international = text.trim_start().starts_with('+');
@@ -216,7 +218,7 @@ fn digits_of(text: &str, codes: &DiallingCodes) -> String {
             return shorter;
         }
     }
-    // If no codes are configured, removes 8 and 7 (Russia) or 0 (most of Europe) before ten digits.
+    // Without configured codes, 8 and 7 (Russia) or 0 (most of Europe) are removed before ten digits.
     match rest.as_bytes() {
         [b'7' | b'8', ..] if rest.len() == 11 => rest[1..].to_owned(),
         [b'0', ..] if rest.len() >= 10 => rest[1..].to_owned(),
@@ -260,11 +262,11 @@ pub(super) fn encoded(text: &str) -> String {
     percent_encode(text, b"")
 }
 
-/// Maximum length of a search text, characters.
+/// Maximum length of a search text that is read, characters.
 const MAX_TEXT: usize = 200;
 /// Maximum number of words in a search text.
 const MAX_WORDS: usize = 8;
-/// Minimum number of digits of a number without its codes.
+/// Minimum number of digits that must remain of a number after its codes were removed.
 const SUBSCRIBER_DIGITS: usize = 7;
 const DAY_S: i64 = 86_400;
 

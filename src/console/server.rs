@@ -1,7 +1,7 @@
-//! The HTTP server of the console: it has a thread of its own, and limits for connections, headers and bodies.
+//! The HTTP server of the console. It has a thread of its own, and limits for connections, headers and bodies.
 //!
-//! A *central* console (of the centre) shows the calls of all sites from a central archive instead of those of one
-//! recorder.
+//! A *central* console (at the centre) shows the calls of all sites from a central archive. Other consoles show the
+//! calls of one recorder.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ pub(crate) enum ConsoleError {
     Archive(#[from] ArchiveError),
 }
 
-/// The running console. Dropping this value stops it.
+/// The running console. Dropping this value stops the console.
 pub(crate) struct ConsoleServer {
     addr: SocketAddr,
     tls: Option<ConsoleTls>,
@@ -71,7 +71,7 @@ pub(crate) struct ConsoleServer {
     thread: Option<StoppableThread<watch::Sender<()>>>,
 }
 
-/// State that all handlers share; clones share it.
+/// State that all request handlers share; clones refer to the same state.
 #[derive(Clone)]
 pub(super) struct ConsoleState {
     pub(super) requests: Sender<PauseRequest>,
@@ -83,7 +83,7 @@ pub(super) struct ConsoleState {
     pub(super) listenings: Arc<Listenings>,
     pub(super) levels: Arc<LevelBoard>,
     pub(super) live_calls: Arc<LiveCallCache>,
-    /// Permit for a run of the doctor or a test call: only one of them runs at a time.
+    /// Permit to run the doctor or a test call, so that only one of them runs at a time.
     pub(super) doctor: Arc<Semaphore>,
     /// Secret for the CSRF tokens of users whom the trusted proxy signs in. It is new at each start.
     pub(super) proxy_secret: String,
@@ -92,20 +92,20 @@ pub(super) struct ConsoleState {
     pub(super) centre: Option<Arc<CentralArchive>>,
 }
 
-/// Facts of this installation that pages show or need.
+/// Facts about this installation that pages show or request handlers need.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SiteFacts {
-    /// URL under which a proxy shows the console, without a slash at its end.
+    /// URL under which a proxy offers the console, without a slash at its end; `None` without a proxy.
     pub(super) public_url: Option<String>,
     /// Whether browsers reach the console by https, which `__Host-` cookies need.
     pub(super) is_https: bool,
-    /// Whether other machines can connect to the console.
+    /// Whether other machines can connect to the console directly.
     pub(super) is_open_to_network: bool,
     /// Whether a person on this machine needs no account while the console has no users.
     pub(super) is_open_to_this_machine: bool,
     /// Name of this machine.
     pub(super) machine_name: String,
-    /// The trusted proxy that signs users in.
+    /// The trusted proxy that signs users in; `None` if there is none.
     pub(super) trusted_proxy: Option<TrustedProxy>,
     /// Configured name of the recorder.
     pub(super) appliance: String,
@@ -115,9 +115,9 @@ pub(super) struct SiteFacts {
     pub(super) state_folder: PathBuf,
     /// Names of the captured interfaces.
     pub(super) interfaces: Vec<String>,
-    /// Configuration file of the service.
+    /// Configuration file of the service; `None` if it was started without one.
     pub(super) config_file: Option<PathBuf>,
-    /// URL of a Pyrus task without the task id.
+    /// URL of a Pyrus task up to the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
     /// Dialling codes of this site, by which the search finds a number in any notation.
     pub(super) dialling: DiallingCodes,
@@ -170,8 +170,8 @@ fn task_url(auth_url: &str) -> String {
 }
 
 impl ConsoleState {
-    /// Runs a query of calls for an account, on a thread for blocking work. It reads the journal, or the database of the
-    /// central archive.
+    /// Runs a query of calls for an account, on a thread on which waiting does no harm. The query reads the journal, or
+    /// the database of the central archive.
     pub(super) async fn read<T, F>(&self, viewer: &Viewer, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -184,7 +184,7 @@ impl ConsoleState {
         self.read_journal(move |journal| query(&AccountSource::new(journal, reasons))).await
     }
 
-    /// Runs a query of the central archive's database on a thread for blocking work.
+    /// Runs a query of the central archive's database on a thread on which waiting does no harm.
     pub(super) async fn read_centre<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -201,8 +201,8 @@ impl ConsoleState {
         if self.centre.is_some() { ConsolePlace::Centre } else { ConsolePlace::Recorder }
     }
 
-    /// Runs a query of the journal on a thread for blocking work. Journal handles are reused, because opening one reads
-    /// the schema.
+    /// Runs a query of the journal on a thread on which waiting does no harm. Journal handles are used again, because
+    /// opening a journal reads its schema.
     pub(super) async fn read_journal<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -222,7 +222,7 @@ impl ConsoleState {
         tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?
     }
 
-    /// Runs work on the accounts database on a thread for blocking work.
+    /// Runs work on the accounts database on a thread on which waiting does no harm.
     pub(super) async fn with_accounts<T, F>(&self, work: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -233,7 +233,7 @@ impl ConsoleState {
         done.map_err(|_| StateError::Panicked)?.map_err(StateError::Accounts)
     }
 
-    /// Adds a row to the audit, durably.
+    /// Adds a row to the audit. The row is on the disk when the function returns.
     pub(super) async fn record(
         &self,
         viewer: &Viewer,
@@ -262,13 +262,13 @@ pub(super) enum StateError {
     /// The accounts reported an error.
     #[error(transparent)]
     Accounts(AccountError),
-    /// The thread panicked, which is a bug.
+    /// The thread with the work panicked, which is a bug.
     #[error("a thread of the console panicked")]
     Panicked,
 }
 
 impl ConsoleServer {
-    /// Starts the console.
+    /// Starts the console of one recorder.
     ///
     /// # Errors
     /// Fails with a [`ConsoleError`].
@@ -339,12 +339,12 @@ impl ConsoleServer {
         Ok(Self { addr, metrics_addr, tls, requests, status, levels, thread: Some(thread.map_err(failed)?) })
     }
 
-    /// Returns the progress counter of the console's thread, for the supervision of threads.
+    /// Returns the progress of the console's thread, for the supervision of threads; `None` if it has none.
     pub(crate) fn life(&self) -> Option<ThreadLife> {
         self.thread.as_ref().map(StoppableThread::life)
     }
 
-    /// Returns the next request to pause or resume a call, if there is one. Never waits.
+    /// Returns the next request to pause or resume a call; `None` if there is none. Never waits.
     pub(crate) fn poll_request(&self) -> Option<PauseRequest> {
         self.requests.try_recv().ok()
     }
@@ -364,7 +364,7 @@ impl ConsoleServer {
         self.levels.publish(levels);
     }
 
-    /// Returns the address and port of the separate metrics listener.
+    /// Returns the address and port on which the metrics alone are served; `None` without this listener.
     pub(crate) const fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_addr
     }
@@ -374,7 +374,8 @@ impl ConsoleServer {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)
     }
 
-    /// Returns the SHA-256 fingerprint of the certificate, as browsers show it, if this machine made the certificate.
+    /// Returns the SHA-256 fingerprint of the certificate, as browsers show it. Returns `None` unless this machine made
+    /// the certificate.
     pub(crate) fn own_fingerprint(&self) -> Option<&str> {
         self.tls.as_ref().filter(|tls| tls.is_self_made).map(|tls| tls.fingerprint.as_str())
     }
@@ -416,9 +417,10 @@ async fn serve_all(
     }
 }
 
-/// Counts a round for the supervision of threads in each second in which this thread responds. At a recorder a thread for
-/// blocking work must respond, too: if all queries wait for a disk, the count stops, and an alarm is raised. At the centre
-/// the count ends the service, and queries wait for a database that may be silent: a restart would not mend that.
+/// Counts a round for the supervision of threads in each second in which this thread responds. At a recorder, a thread
+/// for blocking work must respond, too: if all queries wait for a disk, the count stops and an alarm is raised. At the
+/// centre, only this thread counts. A count that stops ends the service there, and a restart would not help against a
+/// database that does not answer.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
 async fn give_signs_of_life(life: &ThreadLife, place: ConsolePlace) {
     loop {
@@ -433,7 +435,7 @@ async fn give_signs_of_life(life: &ThreadLife, place: ConsolePlace) {
     }
 }
 
-/// Waits after a panic of the thread. Returns true as soon as the thread must stop.
+/// Waits for `pause` after a panic of the thread. Returns true at once if the thread must stop.
 #[expect(clippy::disallowed_methods, reason = "an IO module: a bug must not fill the log")]
 fn is_stopped_within(stopped: &watch::Receiver<()>, pause: Duration) -> bool {
     let until = monotonic() + pause;
@@ -444,7 +446,7 @@ fn is_stopped_within(stopped: &watch::Receiver<()>, pause: Duration) -> bool {
     is_stopped()
 }
 
-/// Serves the connections of a listener. Without a listener, waits for ever. If no file descriptor is left, tries again
+/// Serves the connections of a listener; without a listener, waits forever. If no file descriptor is left, tries again
 /// later.
 #[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
 async fn serve_on(listener: Option<&TcpListener>, router: Router, tls: Option<TlsAcceptor>) {
@@ -567,13 +569,13 @@ fn common_routes() -> Router<ConsoleState> {
 
 /// Maximum number of simultaneous connections: 50 users with a few each. Further connections wait.
 const MAX_CONNECTIONS: usize = 512;
-/// Maximum number of threads for queries and files. Each may use 19 MiB for a password hash while a user signs in.
+/// Maximum number of threads for queries and files. Each may need 19 MiB for a password hash while a user signs in.
 const MAX_BLOCKING: usize = 8;
 /// Maximum number of journal handles that are kept open.
 const MAX_JOURNALS: usize = 4;
-/// Longest time for the head of a request.
+/// Maximum time in which a client must send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum length of the head of a request, bytes.
+/// Maximum size of the head of a request, bytes.
 const MAX_HEAD: usize = 32 * 1024;
 /// Interval at which rounds are counted for the supervision of threads.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);

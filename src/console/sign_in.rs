@@ -18,7 +18,7 @@ use super::server::ConsoleState;
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
-/// The path to which the browser goes after the sign-in.
+/// The path to which the browser goes after the user has signed in.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct NextPage {
     next: Option<String>,
@@ -36,11 +36,11 @@ pub(super) struct SignInForm {
     next: Option<String>,
 }
 
-/// Pauses after wrong passwords, by user name.
+/// Pauses after wrong passwords, for each user name.
 #[derive(Debug)]
 pub(super) struct SignInPauses {
     names: Mutex<HashMap<String, FailedTries>>,
-    /// Permits for password hashing: each hash takes 19 MiB and a processor.
+    /// Permits for hashing passwords: each hash takes 19 MiB and the time of a processor core.
     hashing: Arc<Semaphore>,
 }
 
@@ -160,7 +160,7 @@ fn local_path(next: Option<String>) -> String {
     next.filter(is_local).unwrap_or_else(|| String::from("/calls"))
 }
 
-/// Longest pause. It is short, because an attacker who guesses passwords must not lock a user out for the day.
+/// Maximum pause. It is short, because an attacker who guesses passwords must not lock a user out for the day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum number of user names with a pause that are remembered.
 const MAX_NAMES: usize = 1_000;

@@ -131,5 +131,5 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
     }
 }
 
-/// Period in which conflicting calls are searched: the calls of a day of 500 sites are compared in about a second.
+/// Period in which calls of two sites are compared: the calls of a day of 500 sites take about a second.
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

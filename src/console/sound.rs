@@ -27,15 +27,15 @@ pub(super) struct SoundQuery {
     download: Option<String>,
 }
 
-/// Where the bytes of a file are.
+/// The place of a file's bytes.
 enum StoredBytes {
-    /// In a file on this machine.
+    /// The bytes are in a file on this machine.
     File(PathBuf),
-    /// In the central archive: the key of an object, and its size in bytes.
+    /// The bytes are an object of the central archive. Holds the archive, the key of the object, and its size in bytes.
     Object(Arc<CentralArchive>, String, u64),
 }
 
-/// A file to be sent.
+/// A file that is sent to the browser.
 struct SentFile {
     bytes: StoredBytes,
     kind: &'static str,
@@ -44,7 +44,7 @@ struct SentFile {
     save_as: Option<String>,
 }
 
-/// Bytes of a file that a request asks for (RFC 9110 section 14).
+/// The bytes of a file that a request asks for (RFC 9110 section 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ByteRange {
     /// The whole file.
@@ -55,7 +55,7 @@ enum ByteRange {
     Unsatisfiable,
 }
 
-/// Sends a segment of a recording.
+/// Responds with a segment of a recording.
 pub(super) async fn sound(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -106,7 +106,7 @@ pub(super) async fn sound(
     send(sent, &headers).await
 }
 
-/// Sends the kept packets of a leg.
+/// Responds with the kept packets of a leg.
 pub(super) async fn packets(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -191,7 +191,7 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
 }
 
 impl StoredBytes {
-    /// Returns the size of the file, bytes; `None` if the file does not exist any more.
+    /// Returns the size of the file in bytes; `None` if the file does not exist any more.
     async fn length(&self) -> Option<u64> {
         match self {
             Self::File(path) => tokio::fs::metadata(path).await.ok().filter(|found| found.is_file()).map(|f| f.len()),
@@ -199,7 +199,7 @@ impl StoredBytes {
         }
     }
 
-    /// Returns `count` bytes from the position `from` on as the body of a response; `None` if the file does not exist
+    /// Returns the body of a response with `count` bytes from the position `from` on; `None` if the file does not exist
     /// any more.
     async fn body(&self, from: u64, count: u64) -> Option<Body> {
         if count == 0 {

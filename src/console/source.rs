@@ -1,4 +1,4 @@
-//! Where the console reads calls: from the journal of this recorder, or from the database of the central archive.
+//! The source from which the console reads calls: the journal of this recorder, or the database of the central archive.
 
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +24,7 @@ pub(super) enum ConsolePlace {
     Centre,
 }
 
-/// Result of a query.
+/// Result of a query of calls.
 pub(super) type SourceResult<T> = Result<T, StateError>;
 
 /// A source of calls. Every query of calls is limited to the scope of an account.
@@ -44,13 +44,13 @@ pub(super) trait CallSource {
     /// Returns the number of calls that a search finds, for each class.
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>>;
 
-    /// Returns a call by its id, if it is within the scope.
+    /// Returns the call with this id; `None` if it does not exist or is outside the scope.
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>>;
 
-    /// Returns the delivery of a call, if this machine delivers it.
+    /// Returns the delivery of a call; `None` if this machine does not deliver it.
     fn job(&self, id: &str) -> SourceResult<Option<JobRow>>;
 
-    /// Returns why no call can be delivered at present, if this machine delivers calls.
+    /// Returns the reason why no call can be delivered now; `None` if there is none.
     fn delivery_alarm(&self) -> SourceResult<Option<String>>;
 
     /// Returns the time and reason of the removal of a call's files; `None` if they were not removed.
@@ -163,13 +163,13 @@ impl CallSource for AccountSource<'_> {
     }
 }
 
-/// The central archive: connections to its database, and its object store.
+/// The central archive: open connections to its database, and its object store.
 #[derive(Debug)]
 pub(super) struct CentralArchive {
     config: ArchiveConfig,
     /// The object store with the recordings of all sites.
     pub(super) objects: ObjectArchive,
-    /// Open connections that no request uses at present.
+    /// Open connections to the database that no request uses now.
     idle: Mutex<Vec<ArchiveIndex>>,
 }
 
@@ -183,7 +183,7 @@ impl CentralArchive {
         Ok(Self { config: config.clone(), objects: ObjectArchive::open(config)?, idle: Mutex::default() })
     }
 
-    /// Runs a query on a connection. Must be called on a thread for blocking work.
+    /// Runs a query on a connection to the database. Must be called on a thread on which waiting does no harm.
     pub(super) fn read<T>(
         &self,
         runtime: &Handle,
@@ -248,7 +248,7 @@ impl CallSource for CentralReader {
     }
 }
 
-/// Maximum number of calls that are read to find the oldest ones, if a source can list calls only from the newest on.
+/// Maximum number of calls that are read to find the oldest ones, in a source that lists calls only from the newest on.
 const MAX_AFTER: u32 = 500;
 /// Maximum number of connections to the archive's database that are kept open.
 const MAX_CONNECTIONS: usize = 4;

@@ -184,5 +184,5 @@ pub(super) async fn users_page(State(state): State<ConsoleState>, Extension(view
 
 /// Number of rows of the audit on a page.
 const PAGE: u32 = 50;
-/// Maximum number of rows in a CSV file.
+/// Maximum number of audit rows in a CSV file.
 const MAX_CSV: u32 = 100_000;

@@ -29,12 +29,12 @@ pub(super) struct TestCallForm {
     interface: String,
 }
 
-/// The result of `callspan test-call --json`.
+/// The result of a test call, as `callspan test-call --json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct TestCallAnswer {
     ok: bool,
-    /// Id of the test call, if it reached the journal.
+    /// Id of the test call; `None` if it did not reach the journal.
     call: Option<String>,
     steps: Vec<AnsweredStep>,
 }
@@ -76,7 +76,7 @@ pub(super) async fn make(
     page(&viewer, (&form.interface, is_own), &answer).into_response()
 }
 
-/// Runs the command `callspan test-call`. If it fails, returns the end of its output.
+/// Runs the command `callspan test-call`. If the command fails, returns the end of its output as an error.
 fn call(program: &Path, config: &Path, card: &str) -> Result<TestCallAnswer, String> {
     let mut command = Command::new(PathBuf::from(program));
     command.args(["test-call", "--json", "--interface", card, "--config"]).arg(config);
@@ -113,7 +113,8 @@ pub(super) fn section(state: &ConsoleState, viewer: &Viewer, last: Option<&SelfT
     }
 }
 
-/// Returns the page with the result of a test call. `is_own` says whether the recorder captures on the network card.
+/// Returns the page with the result of a test call. `card` is the network card; `is_own` is true if the recorder
+/// captures on it.
 fn page(viewer: &Viewer, (card, is_own): (&str, bool), answer: &Result<TestCallAnswer, String>) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let is_ok = answer.as_ref().is_ok_and(|answer| answer.ok);

@@ -18,9 +18,9 @@ use crate::time::Timestamp;
 /// Language of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lang {
-    /// English.
+    /// The page is in English.
     En,
-    /// Russian.
+    /// The page is in Russian.
     Ru,
 }
 
@@ -45,7 +45,7 @@ impl Lang {
         }
     }
 
-    /// Returns that of the two texts which is in this language.
+    /// Returns the text in this language, of an English and a Russian text.
     pub(super) const fn of_two<'t>(self, en: &'t str, ru: &'t str) -> &'t str {
         match self {
             Self::En => en,
@@ -53,7 +53,7 @@ impl Lang {
         }
     }
 
-    /// Formats a number with its noun. `ru` has the forms for 1, 2 and 5.
+    /// Formats a number with its noun. `en` has the forms for one and several, `ru` those after 1, 2 and 5.
     pub(super) fn count(self, n: u64, en: [&str; 2], ru: [&str; 3]) -> String {
         let form = match self {
             Self::En => en[usize::from(n != 1)],
@@ -76,7 +76,7 @@ impl Lang {
         out
     }
 
-    /// Formats a decimal number.
+    /// Formats a decimal number with `places` digits after the separator.
     pub(super) fn decimal(self, value: f64, places: usize) -> String {
         let text = format!("{value:.places$}");
         if self == Self::Ru { text.replace('.', ",") } else { text }
@@ -139,7 +139,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for the reason of a verdict, and the language of that text.
+    /// Returns the text for the reason of a verdict, and the code of that text's language.
     pub(super) fn reason(self, reason: &str) -> (String, &'static str) {
         match self {
             Self::Ru => russian_reason(reason).map_or_else(|| (reason.to_owned(), "en"), |russian| (russian, "ru")),
@@ -342,7 +342,7 @@ pub(super) fn length(seconds: f64) -> String {
     if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
 }
 
-/// Formats a size with its unit.
+/// Formats a size in bytes with a suitable unit, e.g. MB.
 pub(super) fn size(lang: Lang, bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     let (value, unit) = if mib >= 1_024.0 {

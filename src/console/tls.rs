@@ -19,11 +19,11 @@ use crate::ops::config::ConsoleConfig;
 /// The certificate of the console, ready for use.
 #[derive(Clone)]
 pub(super) struct ConsoleTls {
-    /// Accepts TLS on TCP connections.
+    /// Acceptor that makes TLS connections from TCP connections.
     pub(super) acceptor: TlsAcceptor,
-    /// SHA-256 of the certificate, as browsers show it.
+    /// SHA-256 fingerprint of the certificate, as browsers show it.
     pub(super) fingerprint: String,
-    /// True if this machine made the certificate itself. Then browsers ask the user once whether to trust it.
+    /// Whether this machine made the certificate itself. Then browsers ask the user once whether to trust it.
     pub(super) is_self_made: bool,
 }
 
@@ -42,7 +42,8 @@ pub(crate) enum TlsError {
 }
 
 impl ConsoleTls {
-    /// Returns the certificate if the console needs one: if it is configured, or if other machines may connect.
+    /// Returns the certificate; `None` if the console needs none. It needs one if a certificate is configured, or if
+    /// other machines may connect.
     ///
     /// # Errors
     /// Fails with a [`TlsError`].
@@ -115,7 +116,7 @@ fn make(names: &[String]) -> Result<[String; 2], TlsError> {
     Ok([made.cert.pem(), made.signing_key.serialize_pem()])
 }
 
-/// Writes a file that only this user can read, either completely or not at all.
+/// Writes a file that only this user can read. After a failure, the file has its old contents or does not exist.
 fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
     let failed = |error| TlsError::Io(path.to_owned(), error);
     let part = path.with_extension("part");

@@ -10,30 +10,30 @@ use super::{AccountError, Accounts};
 use crate::service::site_copies::AuditReader;
 use crate::time::Timestamp;
 
-/// An action that the audit records.
+/// An action of a user that the audit records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AuditAction {
-    /// Played a recording.
+    /// The user played a recording.
     Played,
-    /// Downloaded a recording.
+    /// The user downloaded a recording.
     Downloaded,
-    /// Downloaded a list of calls.
+    /// The user downloaded a list of calls.
     Listed,
-    /// Signed in.
+    /// The user signed in.
     SignedIn,
-    /// Tried to sign in with a wrong password.
+    /// Somebody tried to sign in as the user with a wrong password.
     WrongPassword,
-    /// Requested a retry of a delivery, or placed or released a hold on a call.
+    /// The user requested a retry of a delivery, or placed or released a hold on a call.
     Changed,
-    /// Paused or resumed the recording of a live call.
+    /// The user paused or resumed the recording of a live call.
     Paused,
-    /// Wrote or removed a note or tag.
+    /// The user wrote or removed a note or tag.
     Noted,
 }
 
 impl AuditAction {
-    /// Returns the word that the database uses.
+    /// Returns the word by which the database names the action.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Played => "played",
@@ -48,31 +48,31 @@ impl AuditAction {
     }
 }
 
-/// A row of the audit.
+/// A row of the audit: who did what, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AuditEntry {
-    /// Number of the row; later rows have higher numbers.
+    /// Number of the row. Later rows have higher numbers.
     pub(crate) n: i64,
     /// Wall-clock time of the action.
     pub(crate) at: Timestamp,
-    /// Name of the user.
+    /// Name of the user who acted.
     pub(crate) who: String,
-    /// Action, as its word in the database.
+    /// Action, as the database names it, e.g. `played`.
     pub(crate) action: String,
-    /// Id of the call, if the action concerns one.
+    /// Id of the call that the action concerns; `None` if it concerns none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) call_id: Option<String>,
-    /// Details of the action.
+    /// Details of the action; `None` if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
 }
 
-/// Conditions that select rows of the audit.
+/// Conditions that select rows of the audit. A condition that is `None` selects all rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuditFilter {
     /// Selects only rows about this user.
     pub(crate) who: Option<String>,
-    /// Selects only rows about this call.
+    /// Selects only rows about the call with this id.
     pub(crate) call_id: Option<String>,
     /// Selects only rows with this action.
     pub(crate) action: Option<String>,
@@ -202,5 +202,5 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
 
 /// Name that the audit shows for all unknown user names. No user can have this name.
 pub(crate) const UNKNOWN_NAME: &str = "(unknown)";
-/// Time in which failed sign-ins of a name share one row, ns: an hour.
+/// Time in which failed sign-ins with one name share a row: an hour, in ns.
 const TRIES_NS: i64 = 3_600 * 1_000_000_000;

@@ -40,7 +40,7 @@ pub(crate) enum AccountError {
     /// The folder or file cannot be created or opened.
     #[error("the accounts of the console ({path}) cannot be opened: {source}")]
     Io {
-        /// Path of the file.
+        /// Path of the file or folder that cannot be used.
         path: String,
         /// The error of the operating system.
         source: std::io::Error,
@@ -61,9 +61,9 @@ pub(crate) enum AccountError {
     Pattern {
         /// The pattern as it was given.
         pattern: String,
-        /// Description of the problem.
+        /// Description of the problem for the administrator.
         what: String,
-        /// How to write the pattern correctly.
+        /// Notation that matches what was meant.
         remedy: String,
     },
     /// The kernel gives no random bytes, or hashing failed.
@@ -118,7 +118,8 @@ impl Accounts {
     }
 }
 
-/// Makes the tables, or brings them to [`VERSION`]. Works even if the console and a command do this at the same moment.
+/// Creates the tables, or migrates them to [`VERSION`]. Works even if the console and a command do this at the same
+/// moment.
 fn migrate(connection: &mut Connection) -> Result<(), AccountError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     match version_of(&transaction)? {
@@ -138,7 +139,7 @@ fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
 /// Version of the tables that this program uses.
 const VERSION: i64 = 3;
 
-/// First version of the tables. Times are µs since the Unix epoch.
+/// SQL that creates the first version of the tables. Times are µs since the Unix epoch.
 const V1: &str = "
 CREATE TABLE IF NOT EXISTS users (
     name        TEXT PRIMARY KEY,
@@ -167,7 +168,7 @@ CREATE INDEX IF NOT EXISTS audit_by_call ON audit (call_id, n) WHERE call_id IS 
 PRAGMA user_version = 1;
 ";
 
-/// Adds second factors, API tokens of programs, and notes.
+/// SQL that adds second factors, API tokens of programs, and notes.
 const V2: &str = "
 ALTER TABLE users ADD COLUMN totp TEXT;                             -- secret in base32; NULL: none
 ALTER TABLE users ADD COLUMN totp_step INTEGER NOT NULL DEFAULT 0;  -- a code is accepted once: step of the last one
@@ -194,7 +195,7 @@ CREATE INDEX IF NOT EXISTS notes_by_tag ON notes (text) WHERE kind = 'tag';
 PRAGMA user_version = 2;
 ";
 
-/// Adds sites to the scopes, for the console of the centre.
+/// SQL that adds sites to the scopes, for the console of the centre.
 const V3: &str = "
 ALTER TABLE users ADD COLUMN sites TEXT NOT NULL DEFAULT '';        -- names, separated by commas; empty: all
 ALTER TABLE tokens ADD COLUMN sites TEXT NOT NULL DEFAULT '';
@@ -205,7 +206,7 @@ PRAGMA user_version = 3;
 /// so the version is not raised.
 const FAILED_SIGN_INS: &str =
     "CREATE INDEX IF NOT EXISTS failed_sign_ins ON audit (who, n) WHERE action = 'wrong_password'";
-/// Longest wait for another process that writes to the file.
+/// Maximum time to wait for another process that writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Name of the database file, in the folder of the journal.
 const FILE_NAME: &str = "console.sqlite";

@@ -6,20 +6,20 @@ use serde::Serialize;
 use super::{AccountError, Accounts};
 use crate::time::Timestamp;
 
-/// Kind of a remark on a call.
+/// Kind of a remark that a user writes about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NoteKind {
-    /// A note: a text about the call for its readers.
+    /// A note: a text about the call for people who read it.
     Note,
     /// A tag: a word by which calls are found.
     Tag,
 }
 
-/// A note or tag about a call.
+/// A note or tag that a user wrote about a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CallNote {
-    /// Number of the note. Later notes have higher numbers.
+    /// Number of the note in the database. Later notes have higher numbers.
     pub(crate) n: i64,
     /// Wall-clock time at which the note was written.
     pub(crate) at: Timestamp,

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::AccountError;
 use crate::text::hex;
 
-/// Hashes a password with a new salt.
+/// Returns the hash of a password with a new random salt.
 ///
 /// # Errors
 /// Refuses a password that is too short or too long; fails if the kernel gives no random bytes.
@@ -33,7 +33,7 @@ pub(crate) fn matches(password: &str, hash: Option<&str>) -> bool {
     fits && hash.is_some()
 }
 
-/// Returns a new token of 32 random bytes, in hex.
+/// Returns a new token of 32 random bytes as hexadecimal digits.
 ///
 /// # Errors
 /// Fails if the kernel gives no random bytes.
@@ -41,7 +41,7 @@ pub(crate) fn new_token() -> Result<String, AccountError> {
     Ok(hex(&random::<32>()?))
 }
 
-/// Returns the SHA-256 of a token, in hex.
+/// Returns the SHA-256 of a token as hexadecimal digits.
 pub(crate) fn token_hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
@@ -64,16 +64,17 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], AccountError> {
     Ok(bytes)
 }
 
-/// Memory of a hash, KiB. OWASP requires at least 19 MiB with two passes, and a recorder has little memory to spare.
+/// Memory that the computation of a hash takes, KiB. OWASP requires at least 19 MiB with two passes, and a recorder has
+/// little memory to spare.
 const MEMORY_KIB: u32 = 19 * 1024;
-/// Number of passes of argon2id over the memory.
+/// Number of passes of argon2id over this memory.
 const PASSES: u32 = 2;
-/// Minimum number of characters of a password.
+/// Minimum length of a password, characters.
 const MIN_LENGTH: usize = 10;
 /// Maximum length of a password, bytes. It limits the time of hashing.
 const MAX_BYTES: usize = 256;
 /// Value stored instead of a hash, for a user whom only the trusted proxy signs in.
 pub(super) const NO_PASSWORD: &str = "!";
-/// Hash that matches no password. It has the real parameters, so checking it takes the time of a real check.
+/// Hash that matches no password. It has the real parameters, so a check against it takes as long as a real check.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

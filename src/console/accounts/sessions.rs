@@ -8,7 +8,7 @@ use super::users::{COLUMNS, read_user};
 use super::{AccountError, Accounts, UserAccount, password};
 use crate::time::Timestamp;
 
-/// A new session.
+/// A session that was just opened for a user.
 #[derive(Clone, Debug)]
 pub(crate) struct NewSession {
     /// Value of the session cookie. Only its hash is stored.
@@ -18,9 +18,9 @@ pub(crate) struct NewSession {
 /// A session that was found by its cookie.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
-    /// The user of the session.
+    /// The user to whom the session belongs.
     pub(crate) user: UserAccount,
-    /// CSRF token that every form must repeat.
+    /// CSRF token that every form of the session must repeat.
     pub(crate) csrf: String,
 }
 
@@ -40,7 +40,7 @@ impl Accounts {
         Ok(NewSession { token })
     }
 
-    /// Returns the session that belongs to a cookie, if it has not expired and its user still exists.
+    /// Returns the session of a cookie; `None` if it has expired or its user no longer exists.
     ///
     /// # Errors
     /// Fails if SQLite fails.

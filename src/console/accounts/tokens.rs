@@ -6,10 +6,10 @@ use super::users::{read_user, words};
 use super::{AccountError, Accounts, UserAccount, password};
 use crate::time::Timestamp;
 
-/// An API token, without its secret.
+/// An API token of a program, without its secret text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiToken {
-    /// Name, role, scope and rights of the token. The audit shows the name.
+    /// Name, role, scope and rights of the token. The audit shows the name as that of a user.
     pub(crate) account: UserAccount,
     /// Wall-clock time at which the token expires.
     pub(crate) expires_at: Timestamp,
@@ -46,7 +46,8 @@ impl Accounts {
         Ok(text)
     }
 
-    /// Returns the token with this text, if it has not expired. The audit shows its name with the prefix `token:`.
+    /// Returns the token with this text; `None` if there is none or it has expired. The audit shows its name with the
+    /// prefix `token:`.
     ///
     /// # Errors
     /// Fails if SQLite fails.

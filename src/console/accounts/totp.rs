@@ -6,7 +6,7 @@ use sha1::Sha1;
 use super::{AccountError, password};
 use crate::time::Timestamp;
 
-/// The secret of an account, shared with an authenticator app. `Debug` never prints it.
+/// The secret that an account shares with an authenticator app. `Debug` never prints it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct TotpSecret([u8; SECRET_BYTES]);
 
@@ -54,21 +54,21 @@ impl TotpSecret {
         format!("otpauth://totp/callspan:{user}?secret={}&issuer=callspan", self.to_base32())
     }
 
-    /// Returns the time step to which a code belongs: the present step, or the step before or after, because clocks
-    /// differ.
+    /// Returns the time step to which a code belongs; `None` for a wrong code. Only the current step and those before
+    /// and after are accepted, because clocks differ.
     pub(crate) fn step_of(&self, code: &str, now: Timestamp) -> Option<i64> {
         let current = now.as_micros() / 1_000_000 / STEP_S;
         let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
         (current - 1..=current + 1).find(|step| password::is_same_secret(&self.code(*step), &code))
     }
 
-    /// Returns the code at a time, as an authenticator app does.
+    /// Returns the code that an authenticator app shows at a time.
     #[cfg(test)]
     pub(crate) fn code_at(&self, now: Timestamp) -> String {
         self.code(now.as_micros() / 1_000_000 / STEP_S)
     }
 
-    /// Returns the code of a time step (RFC 4226 section 5.3).
+    /// Returns the six digits of the code for a time step (RFC 4226 section 5.3).
     fn code(&self, step: i64) -> String {
         let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(&self.0) else { return String::new() };
         mac.update(&step.to_be_bytes());
@@ -81,7 +81,7 @@ impl TotpSecret {
 
 /// Length of a secret, bytes: RFC 4226 section 4 recommends 160 bits.
 const SECRET_BYTES: usize = 20;
-/// Length of a time step, seconds.
+/// Length of a time step in seconds. Each step has its own code.
 const STEP_S: i64 = 30;
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 

@@ -11,7 +11,7 @@ use crate::central::config::is_site_name;
 use crate::journal::CallScope;
 use crate::time::Timestamp;
 
-/// Role of an account. It decides what the account may do.
+/// Role of an account, which decides what the account may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AccountRole {
@@ -27,9 +27,9 @@ pub(crate) enum AccountRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AccountRight {
-    /// May see calls.
+    /// May see calls of the scope.
     List,
-    /// May play recordings.
+    /// May play recordings in the browser.
     Play,
     /// May download recordings and call records.
     Download,
@@ -42,7 +42,7 @@ pub(crate) enum AccountRight {
 /// An account of the console: a user or an API token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserAccount {
-    /// Unique name.
+    /// Name of the account, which is unique.
     pub(crate) name: String,
     /// Role, which decides what the account may do.
     pub(crate) role: AccountRole,
@@ -183,7 +183,7 @@ impl Accounts {
         Ok(connection.execute(used, params![name, step])? > 0)
     }
 
-    /// Returns a user by name, for the trusted proxy.
+    /// Returns the user with this name, for the trusted proxy; `None` if there is none.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -236,7 +236,7 @@ impl Accounts {
         Ok(users)
     }
 
-    /// Returns the user if the name and password are right.
+    /// Returns the user if name and password are right; `None` otherwise.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -14,7 +14,7 @@ use crate::call::record::{CallRecord, Side};
 use crate::central::calls::OtherSiteCall;
 use crate::journal::HeardClass;
 
-/// Returns the page of a call.
+/// Returns the HTML of the page of a call.
 pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let record = &facts.record;
     let time = super::calls::start(record).map(clock_time).unwrap_or_default();
@@ -151,7 +151,8 @@ fn is_locked(record: &CallRecord) -> bool {
     record.recordings.iter().any(|file| file.plain_sha256.is_some())
 }
 
-/// Returns the form in which the listener enters a secret key; the page's script shows it.
+/// Returns the form in which the listener enters the secret key for an encrypted recording; the page's script shows the
+/// form.
 fn unlock(viewer: &Viewer) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     html! {
@@ -385,7 +386,7 @@ fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns the name of the SIP header by which two calls were found to be the same.
+/// Returns the name of the fact by which two sites' calls were found to be the same, e.g. of a SIP header.
 fn same_fact(why: &str) -> &'static str {
     match why {
         "session_id" => "Session-ID",

@@ -16,7 +16,7 @@ use crate::journal::HeardClass;
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
-/// Returns the page with the list of calls.
+/// Returns the HTML of the page with the list of calls.
 pub(in super::super) fn page(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let body = html! {
@@ -73,7 +73,7 @@ fn summary(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     }
 }
 
-/// Returns the name of a day, with the word for today and yesterday before it.
+/// Returns the name of a day, with `today` or `yesterday` before it where that applies.
 fn day_title(lang: Lang, day: Timestamp) -> String {
     let now = wall_clock();
     let is_before = |days: u64| iso_day(day) == iso_day(now - Duration::from_secs(days * 86_400));
@@ -264,5 +264,5 @@ fn nothing(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     }
 }
 
-/// Fill of calls that a rule excludes, over their colour.
+/// SVG pattern that hatches the colour of calls which a rule excludes.
 const HATCHED: &str = "url(#hx)";

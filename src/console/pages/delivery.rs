@@ -12,7 +12,7 @@ use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::delivery::story::{AttemptResult, AttemptedStep, DeliveryAttempt, DeliveryStory};
 use crate::time::Timestamp;
 
-/// Returns the card with the delivery of the call.
+/// Returns the part of the page with the delivery of the call.
 pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let (record, lang) = (&facts.record, viewer.lang);
     let t = |en, ru| lang.of_two(en, ru);
@@ -45,7 +45,7 @@ pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns whether an obstacle to all deliveries does not concern the call.
+/// Returns whether the delivery is finished or given up, so that an obstacle to all deliveries does not concern it.
 const fn is_over(state: DeliveryState) -> bool {
     matches!(state, DeliveryState::Done | DeliveryState::None)
 }
@@ -90,7 +90,7 @@ fn step(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> Markup {
     }
 }
 
-/// Returns the purpose of a request and whether it succeeded, in words.
+/// Returns the purpose of a request and whether it succeeded, as text.
 fn action(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String {
     let is_done = attempt.result == AttemptResult::Done;
     let words = match (attempt.step, is_done) {
@@ -133,13 +133,13 @@ fn measure(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String
     }
 }
 
-/// Returns whether the call was ringing. The clocks of capture and delivery agree only in a live service.
+/// Returns whether the call rang at this time. Capture times and delivery times can be compared only in a live service.
 fn is_while_ringing(record: &CallRecord, at: Timestamp) -> bool {
     let end = record.answered_at.or(record.ended_at);
     record.invited_at.is_some_and(|from| from <= at) && end.is_some_and(|to| at < to)
 }
 
-/// Returns the answer of Pyrus: status and code as they are, other words in the language.
+/// Returns the answer of Pyrus as text: status and code unchanged, other words in the language of the page.
 fn answer(lang: Lang, answer: &str) -> &str {
     match answer {
         "no connection" => lang.of_two("no connection", "нет соединения"),
@@ -171,7 +171,7 @@ fn moment(record: &CallRecord, at: Timestamp) -> String {
     if is_same_day { clock_time(at) } else { date_time(at) }
 }
 
-/// Bytes of day and month at the beginning of a date: `29.11`.
+/// Number of bytes that day and month take at the beginning of a date: `29.11`.
 const DAY_AND_MONTH: usize = 5;
-/// Longest delay of a registration that is shown in seconds. After a longer one only the time of day matters.
+/// Maximum delay of a registration that is shown in seconds. After a longer delay only the time of day matters.
 const NEAR_SECONDS: f64 = 100.0;

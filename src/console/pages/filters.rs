@@ -9,7 +9,7 @@ use super::mark;
 use crate::call::record::DeliveryState;
 use crate::journal::HeardClass;
 
-/// Returns the search form.
+/// Returns the HTML of the search form.
 pub(super) fn form(lang: Lang, place: ConsolePlace, query: &CallsQuery) -> Markup {
     let t = |en, ru| lang.of_two(en, ru);
     let filters = query.filters();
@@ -45,7 +45,7 @@ pub(super) fn form(lang: Lang, place: ConsolePlace, query: &CallsQuery) -> Marku
     }
 }
 
-/// Returns the set filters, each as a link to the search without it.
+/// Returns the filters that are set, each as a link to the search without this filter.
 pub(super) fn chips(lang: Lang, query: &CallsQuery) -> Markup {
     let set = set_filters(lang, query);
     html! {
@@ -57,7 +57,7 @@ pub(super) fn chips(lang: Lang, query: &CallsQuery) -> Markup {
     }
 }
 
-/// Returns the words of each set filter, and the link to the search without it.
+/// Returns the text of each filter that is set, and the link to the search without this filter.
 fn set_filters(lang: Lang, query: &CallsQuery) -> Vec<(String, String)> {
     let t = |en, ru| lang.of_two(en, ru);
     let mut set: Vec<(String, String)> = Vec::new();
@@ -100,10 +100,10 @@ fn set_filters(lang: Lang, query: &CallsQuery) -> Vec<(String, String)> {
     set
 }
 
-/// Name of a choice, and the change of the search that removes it.
+/// Name of a filter with choices, and the change of the search that removes the filter.
 type FilterRemoval<'a> = (&'a str, &'a dyn Fn(&mut CallsQuery));
 
-/// Returns the words of a choice that is set.
+/// Returns the text of the choice that is set for a filter; `None` if the filter is not set.
 fn word(lang: Lang, name: &str, query: &CallsQuery) -> Option<String> {
     let value = value(name, query);
     let found = choices(lang, name, query).into_iter().find(|(choice, _)| !choice.is_empty() && *choice == value);
@@ -122,7 +122,7 @@ fn value<'a>(name: &str, query: &'a CallsQuery) -> &'a str {
     }
 }
 
-/// Returns the choices of a filter: the word of the address, and its text.
+/// Returns the choices of a filter: for each the word in the page address, and its text.
 fn choices(lang: Lang, name: &str, query: &CallsQuery) -> Vec<(&'static str, &'static str)> {
     let t = |en: &'static str, ru: &'static str| lang.of_two(en, ru);
     let any = ("", t("Any", "Любое"));
@@ -176,7 +176,7 @@ fn select(lang: Lang, name: &str, label: &str, query: &CallsQuery) -> Markup {
     }
 }
 
-/// One field of a pair: the beginning or the end of a range.
+/// One of two form fields that belong together: the beginning or the end of a range.
 struct PairField<'a> {
     kind: &'static str,
     name: &'static str,

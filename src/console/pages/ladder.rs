@@ -26,12 +26,12 @@ pub(super) fn ladder(lang: Lang, ladder: &CallLadder) -> Markup {
     }
 }
 
-/// A row of the diagram.
+/// A row of the ladder diagram.
 #[derive(Clone, Copy)]
 enum LadderRow<'a> {
     /// The message at this index of [`CallLadder::messages`].
     Message(usize),
-    /// The recorded sound.
+    /// The bar of the recorded sound.
     Sound(&'a LadderSound),
 }
 
@@ -122,7 +122,7 @@ fn full_name(lang: Lang, ladder: &CallLadder, machine: usize) -> String {
     full
 }
 
-/// Returns the name of a host in a sentence: its role or number, else its address.
+/// Returns the name of a host for a sentence: its role or number; if it has none, its address.
 fn short_name(lang: Lang, ladder: &CallLadder, machine: usize) -> String {
     let name = ladder.names.get(machine).and_then(|name| named(lang, name));
     name.unwrap_or_else(|| ladder.machines[machine].to_string())
@@ -158,14 +158,14 @@ fn words(lang: Lang, message: &LadderMessage) -> String {
     }
 }
 
-/// Returns whether a message shows its own time: the first one, and each one after a long pause.
+/// Returns whether a message shows its absolute time, as the first message and each message after a long pause do.
 fn is_absolute(ladder: &CallLadder, n: usize) -> bool {
     let before = n.checked_sub(1).and_then(|before| ladder.messages.get(before));
     before.is_none_or(|before| ladder.messages[n].at.since(before.at).as_secs_f64() >= LONG_PAUSE_SECONDS)
 }
 
-/// Returns the time of a message: the time of day of the first one, the position in the recording after a long pause,
-/// else the time since the message before.
+/// Returns the time that is shown for a message. It is the time of day for the first message, the position in the
+/// recording after a long pause, and otherwise the time since the message before.
 fn time(lang: Lang, ladder: &CallLadder, n: usize) -> String {
     let at: Timestamp = ladder.messages[n].at;
     let sound = ladder.sound.as_ref().filter(|sound| n > 0 && sound.from_at <= at);
@@ -189,13 +189,13 @@ const RIGHT: u32 = 56;
 const TOP: u32 = 62;
 /// Height of a row, SVG units.
 const ROW: u32 = 24;
-/// Largest width of a host's box.
+/// Maximum width of a host's box, SVG units.
 const MAX_BOX: u32 = 150;
-/// Space between the box of a host and the border of its column.
+/// Space between the box of a host and the border of its column, SVG units.
 const BOX_GAP: u32 = 4;
-/// Width of a character in bold 12 px, on average.
+/// Average width of a character in bold 12 px, SVG units.
 const CHARACTER: u32 = 7;
 /// Maximum number of hosts in a drawing. More would overlap, so only the list is shown.
 const MAX_COLUMNS: usize = 5;
-/// Pause between two messages after which the time since the last message says little, s.
+/// Minimum pause between two messages after which the time since the last message says little, seconds.
 const LONG_PAUSE_SECONDS: f64 = 10.0;

@@ -22,20 +22,20 @@ mod notes;
 pub(super) mod strip;
 pub(super) mod waveform;
 
-/// The entries of the navigation. A page names its entry.
+/// The entries of the navigation. Each page names the entry to which it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NavEntry {
-    /// List of calls.
+    /// The list of calls.
     Calls,
-    /// Page that explains why a call is missing.
+    /// The page that explains why a call is missing.
     Why,
-    /// Live calls.
+    /// The page of live calls.
     Live,
-    /// Health of the recorder.
+    /// The page about the health of the recorder.
     Health,
-    /// Sites, on the pages of a central archive.
+    /// The page of the sites, in a console of a central archive.
     Sites,
-    /// For a page without an entry in the navigation.
+    /// No entry: the page is not in the navigation.
     Other,
 }
 
@@ -144,12 +144,12 @@ fn key_list(viewer: &Viewer) -> Markup {
     }
 }
 
-/// Returns a symbol of the SVG sprite.
+/// Returns the HTML of a symbol from the SVG sprite.
 pub(super) fn mark(name: &str) -> Markup {
     marked(name, "")
 }
 
-/// Returns a symbol of the SVG sprite with an additional CSS class.
+/// Returns the HTML of a symbol from the SVG sprite, with an additional CSS class.
 pub(super) fn marked(name: &str, class: &str) -> Markup {
     // `name` and `class` are constants of the program, so they need no escaping.
     PreEscaped(format!("<svg class=\"m {class}\" aria-hidden=\"true\"><use href=\"#m-{name}\"/></svg>"))
@@ -174,7 +174,7 @@ pub(super) const fn class_mark(class: HeardClass) -> (&'static str, &'static str
     }
 }
 
-/// Returns the verdict of a call: its symbol and its text.
+/// Returns the HTML for the verdict of a call: its symbol and its text.
 pub(super) fn verdict(viewer: &Viewer, record: &CallRecord) -> Markup {
     let class = HeardClass::of(record);
     let (mut name, colour) = class_mark(class);
@@ -190,7 +190,8 @@ pub(super) fn verdict(viewer: &Viewer, record: &CallRecord) -> Markup {
     html! { span class={ "v " (colour) } { (mark(name)) span { (words) } } }
 }
 
-/// Returns a number in the form in which people read it. Only Russian numbers are grouped; all others are not changed.
+/// Returns a number in the form in which people read it: the digits of Russian numbers are grouped, all others are
+/// unchanged.
 pub(super) fn number(text: &str) -> String {
     match text.strip_prefix("+7").map(|rest| (rest, rest.len())) {
         Some((rest, 10)) if rest.bytes().all(|b| b.is_ascii_digit()) => {
@@ -200,7 +201,7 @@ pub(super) fn number(text: &str) -> String {
     }
 }
 
-/// Returns the text for the caller of a call.
+/// Returns the text for the caller of a call: number or name.
 pub(super) fn caller(viewer: &Viewer, record: &CallRecord) -> String {
     record.from.as_deref().map_or_else(|| viewer.lang.of_two("number withheld", "номер скрыт").to_owned(), number)
 }
@@ -268,7 +269,7 @@ pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> M
     shell(viewer, t("Sign in", "Вход"), NavEntry::Other, &[], &body)
 }
 
-/// Returns the text for an action in the audit.
+/// Returns the text for an action in the audit, in the language of the page.
 pub(super) fn action_words(lang: super::text::Lang, action: &str) -> &str {
     match action {
         "played" => lang.of_two("listened", "слушал"),

@@ -38,7 +38,7 @@ pub(super) fn notes(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns the button that removes a note. Only its author and administrators get one.
+/// Returns the button that removes a note. Only the note's author and administrators get it.
 fn removal(viewer: &Viewer, facts: &CallFacts, note: &CallNote) -> Markup {
     let may_remove = viewer.user.is_admin() || (viewer.user.may(AccountRight::Notes) && viewer.user.name == note.who);
     html! {

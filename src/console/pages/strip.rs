@@ -9,12 +9,12 @@ use super::mark;
 use crate::journal::{HeardClass, SlotCount};
 use crate::time::Timestamp;
 
-/// State of a slot (a quarter of an hour), or of several slots with the same state.
+/// State of a slot (a quarter of an hour), or of several consecutive slots with the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
-    /// No call began that should be audible.
+    /// No call that should be audible began in the slot.
     Quiet,
-    /// Maximum number of calls could be heard on both sides.
+    /// Most calls of the slot could be heard on both sides.
     Heard,
     /// Most calls lacked one side or all sound.
     OneSided,
@@ -68,7 +68,7 @@ impl SlotState {
     }
 }
 
-/// Returns the start of the strip that ends now: the start of a quarter of an hour, about 24 hours ago.
+/// Returns the start of a strip that ends now. It is the start of a quarter of an hour, about 24 hours ago.
 pub(in super::super) fn begin(now: Timestamp) -> Timestamp {
     let slot = SLOT.as_micros() as i64;
     Timestamp::from_micros(now.as_micros().div_euclid(slot) * slot) - SLOT * (SLOTS - 1)
@@ -143,7 +143,7 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
     }
 }
 
-/// Length of a slot.
+/// Length of a slot: a quarter of an hour.
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
 /// Number of slots in a strip. The last slot begins less than a quarter of an hour ago.
 const SLOTS: u32 = 96;

@@ -17,11 +17,11 @@ pub(in super::super) struct TimelineMark {
     pub(in super::super) kind: MarkKind,
     /// Start of the mark, seconds.
     pub(in super::super) from: f64,
-    /// End of the mark, seconds; `None` for an event at a single time.
+    /// End of the mark, seconds; `None` for an event at one moment.
     pub(in super::super) to: Option<f64>,
-    /// The side that caused the event; `None` if unknown or both.
+    /// The side that caused the event; `None` if unknown, or for both sides.
     pub(in super::super) side: Option<Side>,
-    /// Text with details of the event.
+    /// Text with details of the event; `None` if there are none.
     pub(in super::super) detail: Option<String>,
 }
 
@@ -34,13 +34,13 @@ pub(in super::super) enum MarkKind {
     Pause,
     /// DTMF keys, drawn as one dot for each key.
     Keys,
-    /// Start of the segment with this number, drawn as a double line.
+    /// Start of the segment (part) with this number, drawn as a double line.
     Part(u32),
     /// Any other event, drawn as a dashed line.
     Event(EventKind),
 }
 
-/// The timeline of a recording: its segments one after the other.
+/// The timeline of a recording, on which its segments follow each other without gaps.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Timeline {
     /// Start and end of each segment on the timeline, seconds.
@@ -80,7 +80,7 @@ impl Timeline {
         self.parts.last().map_or(0.0, |(_, to)| *to)
     }
 
-    /// Returns the position of a wall-clock time on the timeline, seconds.
+    /// Returns the position of a wall-clock time on the timeline, seconds from its start.
     fn place(&self, at: Timestamp) -> f64 {
         let part = self.starts.iter().rposition(|start| *start <= at).unwrap_or(0);
         let (Some((from, to)), Some(start)) = (self.parts.get(part), self.starts.get(part)) else { return 0.0 };
@@ -124,8 +124,8 @@ impl Timeline {
     }
 }
 
-/// Reduces the peaks of a channel to at most `pieces` pieces. Each gets the lowest and highest sample of those that it
-/// replaces.
+/// Reduces the peaks of a channel to at most `pieces` pieces. Each new piece has the lowest and highest sample of the
+/// pieces that it replaces.
 pub(in super::super) fn reduced(channel: &[(i8, i8)], pieces: usize) -> Vec<(i8, i8)> {
     let count = pieces.min(channel.len());
     let piece = |n: usize| {
@@ -249,11 +249,11 @@ fn shares(lang: Lang, facts: &CallFacts) -> Markup {
     html! { text.mutedt x="6" y="260" { (text) } }
 }
 
-/// Maximum number of pieces in the drawing of the whole recording: about the pixels of a wide screen.
+/// Maximum number of pieces into which the drawing divides the whole recording: about the pixels of a wide screen.
 pub(in super::super) const PIECES: usize = 700;
 /// Maximum number of marks on the timeline.
 const MAX_MARKS: usize = 200;
-/// Longest time between DTMF keys that share one mark, seconds.
+/// Maximum time between DTMF keys that share one mark, seconds.
 const KEYS_TOGETHER_S: f64 = 5.0;
 /// Possible distances between two ticks of the time axis, seconds.
 const TICK_STEPS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A browser session. It ends when it is dropped.
+/// A session of a browser. Dropping this value ends the session.
 pub(super) struct Browser {
     driver: Child,
     addr: SocketAddr,
@@ -81,12 +81,12 @@ impl Browser {
         self.post("/url", &json!({ "url": url }));
     }
 
-    /// Runs the body of a JavaScript function and returns its result.
+    /// Runs the body of a JavaScript function in the page, and returns its result.
     pub(super) fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Waits until a JavaScript expression is true.
+    /// Waits until a JavaScript expression is true in the page.
     #[expect(clippy::disallowed_methods, reason = "a browser takes real time")]
     pub(super) fn wait(&self, expression: &str) {
         for _ in 0..200 {

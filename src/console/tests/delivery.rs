@@ -4,7 +4,7 @@ use super::*;
 use crate::delivery::story::{AttemptResult, AttemptedStep, DeliveryAttempt, DeliveryStory};
 use crate::delivery::{CallProgress, DeliveryJob, DeliveryRow, JobRow, JobStage};
 
-/// Second of the call's INVITE.
+/// Capture time of the call's INVITE, seconds since the Unix epoch.
 const INVITED: i64 = 1_795_000_000;
 
 fn attempt(second: i64, step: AttemptedStep, part: Option<u32>, answer: &str) -> DeliveryAttempt {

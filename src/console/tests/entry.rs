@@ -15,7 +15,7 @@ use crate::service::clock::wall_clock;
 
 type TlsStream = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
 
-/// Connects by TLS, trusting only the certificate in the state folder.
+/// Connects by TLS, trusting only the certificate that the state folder contains.
 fn by_tls(office: &Office) -> TlsStream {
     let mut roots = rustls::RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(office.dir.path().join("console-certificate.pem"));

@@ -69,7 +69,7 @@ fn both_voices_of_a_call_have_a_level_if_it_is_wanted() {
     assert!(opus.iter().any(|call| call.sides == [Some(VoiceLevel::Unmeasured); 2]));
 }
 
-/// Number of the call that talks.
+/// Number of the call in which people talk.
 const TALKING: u32 = 9_999;
 
 /// Datagrams between the hosts 10.9.0.11 and 10.9.0.12.
@@ -90,7 +90,7 @@ impl Wire {
         self.engine.handle_datagram(&datagram, &mut *self.sink);
     }
 
-    /// Sends the message of a call: its first line, whether it is from the callee, and the To tag.
+    /// Sends a SIP message of the call `n`: its first line, whether it comes from the callee, and the To tag.
     fn sip(&mut self, first_line: &str, n: u32, (is_back, to_tag): (bool, &str)) {
         let (host, port) = (if is_back { 12 } else { 11 }, if n == TALKING { 20_000 } else { 30_000 + n });
         let sdp = format!(
@@ -111,7 +111,7 @@ fn ringing_calls_take_no_place_of_a_call_that_talks() {
     let engine = Engine::new(crate::call::config::Config::default(), "x");
     let mut wire = Wire { engine, sink: Box::<CallTally>::default(), at: Timestamp::from_secs(1_000) };
     wire.engine.watch_levels(true);
-    // More than the calls with levels (2,000).
+    // One call more than those that get levels (2,000).
     for n in 1..=2_001 {
         wire.sip("INVITE sip:2@10.9.0.12 SIP/2.0", n, (false, ""));
     }

@@ -26,7 +26,8 @@ fn console() -> (ConsoleServer, tempfile::TempDir) {
     (ConsoleServer::start("127.0.0.1:0".parse().expect("an address"), &config).expect("serves"), dir)
 }
 
-/// Sends a request. `answer` replies in place of the capture thread. Returns status and body of the response.
+/// Sends a request to a console. The function `answer` replies instead of the capture thread. Returns status and body
+/// of the response.
 fn ask(console: &ConsoleServer, request: &str, answer: impl Fn(&PauseRequest) -> Option<bool> + Sync) -> (u16, String) {
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
@@ -158,7 +159,7 @@ pub(super) struct Office {
     dir: tempfile::TempDir,
 }
 
-/// A response: status, head, body.
+/// A response to a request: status, head and body.
 struct Answer {
     status: u16,
     head: String,
@@ -171,7 +172,7 @@ impl Office {
         Self::with_console(extensions, crate::ops::config::ConsoleConfig::default())
     }
 
-    /// Creates such an office with a console that has these settings.
+    /// Creates an office as `with_calls` does, with a console that has these settings.
     pub(super) fn with_console(extensions: &[&str], settings: crate::ops::config::ConsoleConfig) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let journal = journal::config::Config { dir: dir.path().to_owned() };
