@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use super::encrypt::AgeRecipient;
 
-/// File format of a recording.
+/// File format of the recordings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordingFormat {
-    /// WAV, 16-bit PCM.
+    /// WAV with 16-bit PCM samples.
     #[default]
     Wav,
-    /// WAV, G.711 A-law, 8 kHz: half the size.
+    /// WAV with G.711 A-law at 8 kHz: half the size of 16-bit PCM.
     WavAlaw,
-    /// WAV, G.711 mu-law, 8 kHz: half the size.
+    /// WAV with G.711 mu-law at 8 kHz: half the size of 16-bit PCM.
     WavUlaw,
-    /// Opus in Ogg (RFC 7845), with each channel as a stream of its own: about a tenth of the size.
+    /// Opus in Ogg (RFC 7845), with each channel as a stream of its own: about a tenth of the size of 16-bit PCM.
     OggOpus,
 }
 
@@ -32,7 +32,7 @@ impl RecordingFormat {
         }
     }
 
-    /// Returns the format with a name.
+    /// Returns the format with this name; `None` for an unknown name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
@@ -45,7 +45,7 @@ impl RecordingFormat {
         }
     }
 
-    /// Returns the sample rate, Hz, if the format allows only one; `None` otherwise. G.711 allows only 8,000.
+    /// Returns the sample rate in Hz if the format allows only one; `None` otherwise. G.711 allows only 8000.
     pub(crate) const fn fixed_rate(self) -> Option<u32> {
         match self {
             Self::WavAlaw | Self::WavUlaw => Some(8_000),
@@ -69,18 +69,18 @@ pub enum UndeliveredPolicy {
 pub struct Config {
     /// Folder of the recordings; `run` adds `YYYY/MM/DD/`.
     pub dir: PathBuf,
-    /// Sample rate, Hz. `None` means 16,000 if a side has a wideband codec, else 8,000.
+    /// Sample rate of recordings, Hz. `None` means 16,000 if a side has a wideband codec, and 8000 otherwise.
     pub sample_rate: Option<u32>,
-    /// File format.
+    /// File format of new recordings.
     pub format: RecordingFormat,
-    /// Length of a segment, hours; a longer call is cut into segments. 0 = no limit.
+    /// Length of a segment, hours. A longer call is divided into segments; 0 means no limit.
     pub part_hours: u32,
-    /// Age, days, after which recordings are removed unless they are still to be delivered; 0 = never.
+    /// Age in days after which recordings are removed, unless they are still to be delivered; 0 means never.
     pub keep_days: u32,
-    /// Total size, GiB, above which the oldest recordings are removed unless they are still to be delivered; 0 = no
-    /// limit.
+    /// Total size in GiB above which the oldest recordings are removed, unless they are still to be delivered; 0 means
+    /// no limit.
     pub max_disk_gib: u32,
-    /// Free disk space, GiB, below which the oldest delivered recordings are removed; 0 = never.
+    /// Free disk space in GiB below which the oldest delivered recordings are removed; 0 means never.
     pub min_free_gib: u32,
     /// Whether `max_disk_gib` and `min_free_gib` may remove recordings that Pyrus does not have.
     pub undelivered: UndeliveredPolicy,

@@ -26,7 +26,7 @@ pub struct AgeRecipient(x25519::Recipient);
 /// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
-    /// The text is a secret key.
+    /// The text is a secret key, which must not be in a configuration.
     #[error("this is a secret key")]
     Secret,
     /// The text is an SSH key, which is not supported.
@@ -98,10 +98,10 @@ impl AgeIdentities {
     }
 }
 
-/// Size and hashes of an encrypted file.
+/// Size and hashes of a file that was just encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncryptedFile {
-    /// Size of the encrypted file.
+    /// Size of the encrypted file in bytes.
     pub bytes: u64,
     /// SHA-256 of the encrypted file, lower-case hexadecimal.
     pub sha256: String,
@@ -168,7 +168,7 @@ pub(crate) fn open_encrypted(path: &Path, identities: &AgeIdentities) -> io::Res
     Ok(DecryptingReader { inner, bytes })
 }
 
-/// Decrypts a file while it is read.
+/// Decrypts a file piece by piece while it is read.
 pub(crate) struct DecryptingReader {
     inner: StreamReader<BufReader<File>>,
     bytes: u64,
@@ -240,7 +240,7 @@ impl<W: Write> Write for HashingStream<W> {
 
 /// File name extension of encrypted files.
 pub(crate) const EXTENSION: &str = "age";
-/// Prefix of secret keys. age writes it in capitals and reads both cases.
+/// Prefix of secret keys. age writes it in upper case, and reads it in both cases.
 const SECRET_PREFIX: &str = "AGE-SECRET-KEY-";
 /// Number of bytes read at once: the chunk size of the age format.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -21,7 +21,7 @@ const fn wave_format_tag(law: CompandingLaw) -> u16 {
     }
 }
 
-/// Writes a G.711 WAV file. The header is written again at the end, when the length is known.
+/// Writes a G.711 WAV file. The header is written again at the end, when the length of the sound is known.
 pub(super) struct G711Writer<W: Write + Seek> {
     out: W,
     law: CompandingLaw,
@@ -75,7 +75,7 @@ pub(super) fn header(law: CompandingLaw, sample_rate: u32, samples: u32) -> Vec<
 }
 
 fn a_law(sample: i16) -> u8 {
-    // A-law encodes 13 bits. A negative value becomes its one's complement, as in the G.191 tools.
+    // A-law encodes 13 bits. A negative value is replaced by its one's complement, as in the G.191 tools.
     let (sign, magnitude) = if sample < 0 { (0x00, !sample >> 3) } else { (0x80, sample >> 3) };
     let magnitude = magnitude as u16;
     let code = if magnitude < 32 {

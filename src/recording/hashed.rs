@@ -15,16 +15,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::text::hex;
 
-/// A file that is hashed while it is written. Call `flush` to write its last bytes.
+/// A file whose hash is computed while it is written. Call `flush` to write its last bytes.
 pub(super) struct HashedFile {
     file: Arc<File>,
-    /// Position in the file at which the buffered bytes are to be written.
+    /// Position in the file, bytes, at which the buffered bytes are to be written.
     at: u64,
     buffer: Vec<u8>,
     hash: FileHash,
 }
 
-/// The hash of a [`HashedFile`]; usable after the file was closed.
+/// The hash of a [`HashedFile`], which can be read after the file was closed.
 #[derive(Clone, Debug)]
 pub(super) struct FileHash(Arc<Mutex<FileHashState>>);
 
@@ -33,11 +33,11 @@ struct FileHashState {
     hash: Sha256,
     /// Header with which the finished file is expected to begin.
     expected: Vec<u8>,
-    /// Bytes with which the file begins at present.
+    /// Bytes with which the file begins now.
     head: Vec<u8>,
-    /// Number of bytes hashed so far.
+    /// Number of bytes that are in the hash so far.
     end: u64,
-    /// True if bytes after the header were not written in order, so that the hash is useless.
+    /// Whether bytes after the header were written out of order, so that the hash is useless.
     is_broken: bool,
 }
 
@@ -90,7 +90,7 @@ impl Seek for HashedFile {
 }
 
 impl FileHash {
-    /// Returns the size and the SHA-256 (lower-case hex) of the file, or `None` if the hash is useless.
+    /// Returns the size in bytes and the SHA-256 (lower-case hexadecimal) of the file; `None` if the hash is useless.
     pub(super) fn finish(&self) -> Option<(u64, String)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = !state.is_broken && state.head == state.expected;

@@ -11,21 +11,21 @@ use std::io::{self, Write};
 use ogg::writing::{PacketWriteEndInfo, PacketWriter};
 use opus::{Application, Bitrate, MSEncoder, Signal};
 
-/// Writes an Ogg Opus file.
+/// Writes an Ogg Opus file from samples.
 pub(super) struct OggOpusWriter<W: Write> {
     out: PacketWriter<'static, W>,
     encoder: MSEncoder,
     sample_rate: u32,
     serial: u32,
-    /// Samples per channel in a packet.
+    /// Number of samples per channel in a packet.
     frame_samples: usize,
-    /// Interleaved samples that do not fill a packet yet.
+    /// Interleaved samples of both channels that do not fill a packet yet.
     pending: Vec<i16>,
     /// The last encoded packet. It is written later, because the last packet of the file is marked.
     last_packet: Option<Vec<u8>>,
-    /// Packets encoded so far.
+    /// Number of packets encoded so far.
     packets: u64,
-    /// Samples per channel received so far.
+    /// Number of samples per channel received so far.
     samples: u64,
     /// Number of samples that a player skips at the beginning (pre-skip), at 48 kHz.
     pre_skip: u16,
@@ -84,7 +84,7 @@ impl<W: Write> OggOpusWriter<W> {
         self.out.inner_mut().flush()
     }
 
-    /// Encodes the packet with samples from index `from` of `pending`, and writes the packet before it.
+    /// Encodes the packet that begins at index `from` of `pending`, and writes the packet before it.
     fn encode(&mut self, from: usize) -> io::Result<()> {
         let samples = self.pending.get(from..from + 2 * self.frame_samples).unwrap_or_default();
         let packet = self.encoder.encode_vec(samples, MAX_PACKET_BYTES).map_err(io::Error::other)?;
@@ -128,7 +128,7 @@ fn serial(name: &str) -> u32 {
     name.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Clock of Ogg Opus, Hz, whatever the sample rate of the input.
+/// Rate of the time stamps of Ogg Opus, Hz, whatever the sample rate of the input.
 const CLOCK_HZ: u32 = 48_000;
 /// Number of Opus packets per second: each has 20 ms.
 const FRAMES_A_SECOND: usize = 50;
@@ -137,9 +137,9 @@ const PACKET_TICKS: u64 = 960;
 const BITRATE: i32 = 48_000;
 /// Encoder complexity, 0 to 10. libopus uses 5 on mobile devices: half the CPU time of 10, with no audible difference.
 const COMPLEXITY: i32 = 5;
-/// Largest packet, bytes: two and a half times the average. It bounds the size of a file.
+/// Maximum size of a packet, bytes: two and a half times the average. It bounds the size of a file.
 const MAX_PACKET_BYTES: usize = 320;
-/// Maximum number of bytes written per second of sound: packets with their lacing values, and a page header.
+/// Maximum number of bytes that a second of sound takes: packets with their lacing values (lengths), and a page header.
 pub(super) const MAX_BYTES_A_SECOND: u64 = (FRAMES_A_SECOND * (MAX_PACKET_BYTES + 2) + 27) as u64;
-/// Maximum number of bytes of the two header pages and of additional packets at the end.
+/// Maximum number of bytes that the two header pages and additional packets at the end take.
 pub(super) const HEADER_BYTES: u64 = 2_048;

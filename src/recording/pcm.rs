@@ -62,7 +62,7 @@ pub(super) fn header(sample_rate: u32, samples: u64) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Size of one sample of both channels, bytes: two 16-bit values.
+/// Number of bytes that one sample of both channels takes: two 16-bit values.
 pub(super) const BYTES_A_SAMPLE: u64 = 4;
 
 #[cfg(test)]

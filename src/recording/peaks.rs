@@ -11,16 +11,16 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// The peaks of both channels. The recording is divided into pieces of equal length; of each piece the lowest and
-/// highest sample is known, divided by 256.
+/// The peaks of both channels, for a waveform. The recording is divided into pieces of equal length. Each piece has its
+/// lowest and highest sample, divided by 256.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RecordingPeaks {
-    /// Left and right channel: lowest and highest sample of each piece.
+    /// Left channel, then right channel: lowest and highest sample of each piece.
     pub channels: [Vec<(i8, i8)>; 2],
 }
 
 impl RecordingPeaks {
-    /// Reads the peaks beside a recording; `None` if there are none.
+    /// Reads the peaks file beside a recording; returns `None` if there is none.
     pub(crate) fn read(recording: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         File::open(peaks_path(recording)).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
@@ -30,7 +30,7 @@ impl RecordingPeaks {
     }
 }
 
-/// Returns the path of the peaks of a recording.
+/// Returns the path of the peaks file of a recording.
 pub(crate) fn peaks_path(recording: &Path) -> PathBuf {
     recording.with_extension("peaks")
 }
@@ -64,7 +64,7 @@ impl PeakFinder {
         Self::new(samples, (seconds * PIECES_PER_S).ceil().clamp(1.0, MAX_PIECES) as u64)
     }
 
-    /// Adds samples. Samples beyond the expected number belong to no piece.
+    /// Adds samples of both channels. Samples beyond the expected number belong to no piece.
     pub(super) fn add(&mut self, mut frames: &[[i16; 2]]) {
         while !frames.is_empty() && self.piece < self.pieces {
             let room = usize::try_from(self.piece_end - self.samples).unwrap_or(usize::MAX).min(frames.len());
@@ -138,14 +138,14 @@ const MAGIC: &[u8] = b"CSPEAKS1";
 const PIECES_PER_S: f64 = 8.0;
 /// Maximum number of pieces of a `.peaks` file: those of an hour. In a longer recording the pieces are longer.
 const MAX_PIECES: f64 = 28_800.0;
-/// Maximum number of bytes read of a `.peaks` file.
+/// Maximum size of a `.peaks` file that is read, bytes.
 const MAX_BYTES: u64 = 8 + 4 * 28_800;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Finds the peaks sample by sample, straight from the definition of a piece.
+    /// Finds the peaks sample by sample, as the definition of a piece says, to compare with the fast method.
     fn plain(frames: &[[i16; 2]], expected: u64, pieces: u64) -> [Vec<(i16, i16)>; 2] {
         let pieces = pieces.min(expected);
         let mut out = [vec![(i16::MAX, i16::MIN); pieces as usize], vec![(i16::MAX, i16::MIN); pieces as usize]];
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn pieces_are_the_same_however_the_samples_are_split() {
         let frames: Vec<[i16; 2]> = (0..5_003_u32).map(|n| [(n * 7_919) as i16, (n * 31) as i16]).collect();
-        // The cases: the recording is shorter than expected, as expected, or longer; and there are more pieces than
+        // Four cases: the recording is shorter than expected, as expected, or longer; and there are more pieces than
         // samples.
         for (expected, pieces) in [(6_000, 7), (5_003, 11), (4_999, 40), (1_000, 1_000), (3, 8), (0, 5)] {
             for step in [1, 13, 160, 8_000] {

@@ -27,17 +27,17 @@ pub(super) fn temporary_path(path: &Path) -> PathBuf {
 pub(super) struct PartFile {
     /// Final path of the file.
     path: PathBuf,
-    /// Handle by which the file is written; `None` after it was closed.
+    /// Handle by which the file is written; `None` after the file was closed.
     file: Option<Arc<File>>,
     need: SyncNeed,
     is_published: bool,
 }
 
-/// Whether a file must be synced to the disk before it gets its final name.
+/// Whether a file must be on the disk before it gets its final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SyncNeed {
     Synced,
-    /// The file is not synced. It may be empty after a power cut.
+    /// The file is not synced, so it may be empty after a power cut.
     Unsynced,
 }
 
@@ -48,7 +48,7 @@ impl PartFile {
         Ok((Self { path, file: Some(Arc::clone(&file)), need, is_published: false }, file))
     }
 
-    /// Closes the handle of a complete file. The system begins to write the file to the disk.
+    /// Closes the handle of a complete file. The system then begins to write the file to the disk.
     pub(super) fn close(&mut self) {
         self.start_writeback();
         self.file = None;
@@ -93,7 +93,7 @@ impl Drop for PartFile {
 pub(super) struct PublishGroup(Vec<PartFile>);
 
 impl PublishGroup {
-    /// Adds a complete file.
+    /// Adds a complete file to the group.
     pub(super) fn add(&mut self, mut part: PartFile) {
         match part.need {
             SyncNeed::Synced => part.start_writeback(),
@@ -107,7 +107,7 @@ impl PublishGroup {
         self.0.append(&mut other.0);
     }
 
-    /// Returns the number of files of the group that are still open.
+    /// Returns the number of files of the group whose handles are still open.
     pub(super) fn open_files(&self) -> usize {
         self.0.iter().filter(|part| part.file.is_some()).count()
     }
@@ -197,7 +197,7 @@ pub(super) fn write_part(path: PathBuf, bytes: &[u8], need: SyncNeed) -> io::Res
     Ok(part)
 }
 
-/// Returns the size and the SHA-256 (lower-case hex) of a file.
+/// Returns the size in bytes and the SHA-256 (lower-case hexadecimal) of a file.
 ///
 /// # Errors
 /// Fails if the file cannot be read.
@@ -205,7 +205,7 @@ pub fn digest(path: &Path) -> io::Result<(u64, String)> {
     digest_of(&mut File::open(path)?)
 }
 
-/// Returns the size and the SHA-256 (lower-case hex) of a stream of bytes.
+/// Returns the size in bytes and the SHA-256 (lower-case hexadecimal) of everything that a reader yields.
 pub(super) fn digest_of(file: &mut dyn io::Read) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut bytes = 0;

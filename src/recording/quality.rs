@@ -8,7 +8,7 @@ use crate::call::record::{CallProblem, ProblemKind, Side, SideRecord};
 use crate::codec::{Codec, EquipmentImpairment};
 use crate::render::{RenderReport, SideReport};
 
-/// Writes what rendering measured into the record of a side.
+/// Writes the measurements of rendering into the record of a side.
 pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
     side.concealed_ms = Some((report.concealed_us + 500) / 1_000);
     side.late = Some(report.late);
@@ -56,7 +56,7 @@ fn loss(side: &SideRecord, report: &SideReport) -> f64 {
     if lost == 0.0 { 0.0 } else { lost / (side.packets + side.lost) as f64 }
 }
 
-/// Returns the codec of the stream with the most packets.
+/// Returns the codec of the stream with the most packets; `None` if the side has no stream with a known codec.
 fn main_codec(side: &SideRecord) -> Option<&str> {
     side.streams.iter().max_by_key(|stream| stream.packets)?.codec.as_deref()
 }
@@ -69,7 +69,7 @@ fn rounded(value: f64, by: f64) -> f64 {
 const ASSUMED_DELAY_MS: f64 = 150.0;
 /// Transmission rating factor R of G.107 with default values and no delay.
 const DEFAULT_RATING: f64 = 93.2;
-/// Shortest recording, s, that is checked for one-way audio.
+/// Minimum length of a recording that is checked for one-way audio, seconds.
 const SHORT_S: f64 = 5.0;
 
 #[cfg(test)]

@@ -22,15 +22,15 @@ use crate::time::Timestamp;
 pub struct RemovalCandidate {
     /// Id of the call.
     pub(crate) id: String,
-    /// Start of the call, if known.
+    /// Start of the call, UTC; `None` if unknown.
     pub(crate) at: Option<Timestamp>,
-    /// Total size of the call's files, bytes.
+    /// Total size of the call's files in bytes.
     pub(crate) bytes: u64,
-    /// How much would be lost if the call's recordings were removed.
+    /// The loss that the removal of the call's recordings would cause.
     pub(crate) cost: RemovalCost,
 }
 
-/// How much is lost if a call's recordings are removed; the smallest loss first.
+/// The loss that the removal of a call's recordings causes, in growing order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RemovalCost {
     /// Nothing is lost: Pyrus has the recordings.
@@ -65,7 +65,7 @@ impl RemovalReason {
     }
 }
 
-/// Whether the wall clock can be trusted to compute ages.
+/// Whether the wall clock can be trusted, so that ages can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockTrust {
     /// The clock ran evenly for a while; this is the current time.
@@ -79,7 +79,7 @@ pub enum ClockTrust {
 pub struct DiskUsage {
     /// Total size of all present recordings, bytes.
     pub kept_bytes: u64,
-    /// Free bytes on the disk of the recordings, if known.
+    /// Free bytes on the disk of the recordings; `None` if unknown.
     pub free_bytes: Option<u64>,
 }
 
@@ -178,7 +178,7 @@ fn missing_free_bytes(config: &Config, free_bytes: Option<u64>) -> u64 {
     free_bytes.map_or(0, |free| (u64::from(config.min_free_gib) << 30).saturating_sub(free))
 }
 
-/// The calls chosen for removal so far, and their size.
+/// The calls chosen for removal so far, and the total size of their files.
 #[derive(Default)]
 struct RemovalPlan {
     calls: Vec<(String, RemovalReason)>,

@@ -29,7 +29,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segmenter<'a> {
     pub(super) format: RecordingFormat,
-    /// Sample rate, Hz; `None` means the lowest rate that suffices for the codecs.
+    /// Sample rate in Hz; `None` means the lowest rate that suffices for the codecs of the call.
     pub(super) sample_rate: Option<u32>,
     /// Length of a segment, seconds.
     pub(super) segment_s: u64,
@@ -46,7 +46,7 @@ pub(super) struct FinishedSegments {
     pub(super) starts_at: Option<Timestamp>,
 }
 
-/// The time up to which a leg is rendered.
+/// The point in time up to which a leg is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RenderUpTo {
     /// Up to the end of the segment with this number; the call is still in progress.
@@ -55,22 +55,22 @@ pub(super) enum RenderUpTo {
     End,
 }
 
-/// The result of rendering a leg.
+/// The result of rendering a leg: its sound, and the new segments.
 #[derive(Debug)]
 pub(super) struct RenderedLeg {
     /// The render plan up to the end of the call or of the last segment.
     pub(super) plan: RenderPlan,
-    /// The report on the sound from the beginning of the call.
+    /// The report on the decoded sound, from the beginning of the call.
     pub(super) report: RenderReport,
     /// Whether any sound was decoded.
     pub(super) is_heard: bool,
-    /// Whether a side can be heard, in the sense of the verdict (module `verdict`).
+    /// Whether a side can be heard, as the verdict defines it (module `verdict`).
     pub(super) is_audible: bool,
     /// New segments; empty if nothing can be heard.
     pub(super) segments: Vec<NewSegment>,
 }
 
-/// A new segment without its final file name.
+/// A new segment, whose file has no final name yet.
 #[derive(Debug)]
 pub(super) struct NewSegment {
     pub(super) number: u32,

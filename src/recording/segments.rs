@@ -12,14 +12,14 @@ use super::peaks::{PeakFinder, peaks_path};
 use super::publish::{PartFile, PublishGroup, SyncNeed, digest, temporary_path, write_part};
 use crate::codec::CompandingLaw;
 
-/// Whether the channels must be swapped, because the caller of the leg is the callee of the call.
+/// Whether the channels must be swapped. They must if the caller of the leg is the callee of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChannelOrder {
     Same,
     Swapped,
 }
 
-/// Writes the file of one segment under its `.part` name.
+/// Writes the file of one segment under a temporary name (`.part`).
 pub(super) struct SegmentWriter {
     file: SegmentFile,
     channels: ChannelOrder,
@@ -28,14 +28,14 @@ pub(super) struct SegmentWriter {
     peaks: PeakFinder,
 }
 
-/// The open file of a segment, by format.
+/// The open file of a segment, one variant for each format.
 enum SegmentFile {
     Pcm(PcmWriter<HashedFile>),
     G711(G711Writer<HashedFile>),
     Opus(Box<OggOpusWriter<HashedFile>>),
 }
 
-/// Format and length of a segment's file.
+/// Format and expected length of a segment's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentSpec {
     pub(super) format: RecordingFormat,
@@ -54,7 +54,7 @@ pub(super) struct WrittenSegment {
 }
 
 impl SegmentWriter {
-    /// Starts the file of segment `number` (counted from 1) of the recording. `stem` begins all its file names.
+    /// Starts the file of segment `number` (counted from 1). The names of all files of the call begin with `stem`.
     pub(super) fn new(folder: &Path, stem: &str, number: u32, spec: SegmentSpec) -> io::Result<Self> {
         let ending = spec.format.extension();
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
@@ -81,7 +81,7 @@ impl SegmentWriter {
         self.file.write(frames)
     }
 
-    /// Completes the file.
+    /// Completes the file, and returns it without a final name.
     pub(super) fn finish(self) -> io::Result<WrittenSegment> {
         self.file.finish()?;
         Ok(WrittenSegment { part: self.part, hash: self.hash, peaks: self.peaks })
@@ -112,7 +112,8 @@ impl WrittenSegment {
 }
 
 impl SegmentSpec {
-    /// Returns the expected final header, if the format writes its header again at the end; otherwise no bytes.
+    /// Returns the header that the finished file is expected to have, if the format writes its header again at the end;
+    /// no bytes otherwise.
     fn head(self) -> Vec<u8> {
         let laws = |law| u32::try_from(self.samples).map(|samples| g711::header(law, self.sample_rate, samples));
         match self.format {
@@ -152,8 +153,8 @@ impl SegmentFile {
     }
 }
 
-/// Returns the longest duration of a segment, seconds, for the size limit. If the configuration sets no sample rate,
-/// assumes wideband, because a call may change to a wideband codec at any time.
+/// Returns the maximum duration of a segment in seconds that keeps the file within the size limit. Without a configured
+/// sample rate, wideband is assumed, because a call may change to a wideband codec at any time.
 pub(super) fn segment_seconds(
     format: RecordingFormat,
     part_hours: u32,
@@ -171,9 +172,9 @@ pub(super) fn segment_seconds(
     by_time.min(by_size).max(1)
 }
 
-/// Largest WAV file, bytes. Its size fields have 32 bits, which some programs read as signed numbers.
+/// Maximum size of a WAV file, bytes. Its size fields have 32 bits, which some programs read as signed numbers.
 const MAX_WAV_BYTES: u64 = i32::MAX as u64;
-/// Maximum number of bytes of a WAV header.
+/// Maximum size of a WAV header, bytes.
 const HEADER_BYTES: u64 = 58;
 /// Sample rate of a wideband recording, Hz.
 const WIDEBAND_HZ: u32 = 16_000;
@@ -187,7 +188,7 @@ mod tests {
         for format in
             [RecordingFormat::Wav, RecordingFormat::WavAlaw, RecordingFormat::WavUlaw, RecordingFormat::OggOpus]
         {
-            // The lengths in samples: less than a second, more than one write to the file, and none.
+            // The lengths of three files in samples: less than a second, more than one write to the file, and none.
             for samples in [5_000_u64, 40_000, 0] {
                 let spec = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
                 let mut writer = SegmentWriter::new(dir.path(), "call", 1, spec).expect("made");

@@ -10,9 +10,9 @@ use crate::render::{SideReport, UndecodableReason, UndecryptableReason};
 pub(crate) struct VerdictFacts {
     /// Whether the call was answered.
     pub(crate) answered: AnswerState,
-    /// Audio of the caller, if a leg was rendered.
+    /// Facts about the caller's audio, if a leg was rendered.
     pub(crate) caller: SideFacts,
-    /// Audio of the callee, if a leg was rendered.
+    /// Facts about the callee's audio, if a leg was rendered.
     pub(crate) callee: SideFacts,
     /// Number of media packets of the whole call.
     pub(crate) packets: u64,
@@ -20,7 +20,7 @@ pub(crate) struct VerdictFacts {
     pub(crate) is_behind_nat: bool,
     /// A side with packets that contain no speech although the other side talks; `None` if there is no such side.
     pub(crate) mute: Option<Side>,
-    /// The kind of fax, if the call was a fax.
+    /// The kind of fax; `None` if the call was no fax.
     pub(crate) fax: Option<FaxKind>,
     /// The error with which rendering failed; `None` if it succeeded.
     pub(crate) failure: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) enum FaxKind {
     T38,
     /// One side offered T.38, and the other refused it.
     RefusedT38,
-    /// The answering tone was heard. A modem has it, too.
+    /// The answering tone of a fax machine was heard. A modem has the same tone.
     Tones,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum AnswerState {
     Yes,
     /// The call was not answered.
     No,
-    /// The call began before the capture, so its answer was not seen.
+    /// The call began before the capture, so its answer was not captured.
     BeganBefore,
 }
 
@@ -276,15 +276,15 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
     }
 }
 
-/// Smallest share of the recorded time, 0 to 1, with decoded sound at which a side counts as heard. [`MIN_HEARD_MS`] is
+/// Minimum share of the recorded time, 0 to 1, with decoded sound for a side to count as heard. [`MIN_HEARD_MS`] is
 /// enough, too. A short greeting in a long call counts; the packets before a key agreement do not.
 const MIN_HEARD_SHARE: f64 = 0.02;
-/// Duration of decoded sound, ms, with which a side counts as heard, however long the call is.
+/// Duration of decoded sound in ms with which a side counts as heard, however long the call is.
 const MIN_HEARD_MS: f64 = 1_000.0;
-/// Smallest share of decoded packets, 0 to 1, among decoded and undecodable packets. With a smaller share a side counts
-/// as almost silent.
+/// Minimum share of decoded packets, 0 to 1, among decoded and undecodable packets. Below it, a side counts as almost
+/// silent.
 const MIN_DECODED_SHARE: f64 = 0.05;
-/// Smallest share of a side's packets, 0 to 1, whose reason is named for a silent side.
+/// Minimum share of a side's packets, 0 to 1, that a reason must concern to be named for a silent side.
 const MIN_REASON_SHARE: f64 = 0.05;
 /// Largest magnitude of a sample that counts as digital silence: 8 in A-law, and the ripple of a resampler.
 const SILENCE_PEAK: u32 = 16;

@@ -25,8 +25,8 @@ use crate::call::record::RecordingFile;
 pub struct VerifiedRecording {
     /// Number of samples per channel.
     pub samples: u64,
-    /// Lowest and highest sample of each interval, for the left and the right channel. The intervals have equal length.
-    /// There are as many as requested, or fewer if the file has fewer samples.
+    /// Peaks of the left and the right channel: lowest and highest sample of each interval. The intervals have equal
+    /// length. There are as many as requested, or fewer if the file has fewer samples.
     pub peaks: [Vec<(i16, i16)>; 2],
 }
 
@@ -39,9 +39,9 @@ pub enum VerifyError {
     /// The size of the file differs from the record.
     #[error("it has {found} bytes, but the record says {expected}")]
     Size {
-        /// Size of the file, bytes.
+        /// Size of the file in bytes.
         found: u64,
-        /// Size in the record, bytes.
+        /// Size that the record states, bytes.
         expected: u64,
     },
     /// The hash (SHA-256) of the file differs from the record.
@@ -56,7 +56,7 @@ pub enum VerifyError {
     /// The decoded audio is longer or shorter than the record says.
     #[error("it has {found} samples, but the times in the record say {expected}")]
     Length {
-        /// Number of samples per channel in the file.
+        /// Number of samples per channel that the file has.
         found: u64,
         /// Number of samples per channel that the times in the record give.
         expected: u64,
@@ -208,7 +208,7 @@ fn undecodable(why: impl ToString) -> VerifyError {
     VerifyError::Undecodable(why.to_string())
 }
 
-/// Default number of peaks: about the width of a screen in pixels.
+/// Number of peaks that are computed by default: about the width of a screen in pixels.
 pub const PEAKS: u64 = 1_000;
-/// Clock of Ogg Opus, Hz (RFC 7845).
+/// Rate of the time stamps of Ogg Opus, Hz (RFC 7845).
 const OPUS_CLOCK_HZ: u64 = 48_000;

@@ -23,7 +23,7 @@ use crate::spool::storage::FolderMarker;
 use crate::spool::{LegSource, LegStore, SpoolError};
 use crate::time::Timestamp;
 
-/// Makes the files of calls. It keeps no state between calls, so several threads may use it.
+/// Makes the files of calls. It keeps no state between calls, so several threads may use it at once.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: Config,
@@ -31,7 +31,7 @@ pub struct Recorder {
     /// folder.
     marker: Option<FolderMarker>,
     layout: FolderLayout,
-    /// Size of the largest file that Pyrus accepts, bytes.
+    /// Size of the largest file that Pyrus accepts, bytes; `None` without a limit.
     max_segment_bytes: Option<u64>,
 }
 
@@ -58,7 +58,7 @@ pub struct RecordingError {
 #[derive(Debug)]
 pub struct ReadySegments {
     segments: Vec<NewSegment>,
-    /// Index of the rendered leg in `record.legs`.
+    /// Index in `record.legs` of the leg that was rendered.
     leg: usize,
     wall_offset_ns: i64,
 }
@@ -71,7 +71,7 @@ pub(crate) struct PreparedCalls {
 }
 
 impl PreparedCalls {
-    /// Adds the calls of another group.
+    /// Adds the calls of another group to this group.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.records.append(&mut other.records);
         self.files.append(other.files);
@@ -171,8 +171,8 @@ impl Recorder {
             let facts = self.render_ended(ended, store, &mut record, &mut files)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // The engine may have left a note, e.g. how it knows that the call was answered. The note follows after the
-            // reason of the verdict.
+            // The engine may have left a note in the record, e.g. how it knows that the call was answered. The note is
+            // kept after the reason of the verdict.
             let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
@@ -180,7 +180,7 @@ impl Recorder {
         Ok(PreparedCalls { records: vec![record], files })
     }
 
-    /// Writes or replaces the call record file beside the recording.
+    /// Writes or replaces the file with the call record beside the recording. Returns its path.
     ///
     /// # Errors
     /// Fails if the file cannot be written.
@@ -291,7 +291,8 @@ impl Recorder {
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
         if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
-            // Dropping the first leg removes its `.part` files, because those of the better leg have the same names.
+            // The first leg is dropped here, because that removes its `.part` files. Those of the better leg have the
+            // same names.
             drop(rendered);
             let rendered =
                 self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
@@ -404,7 +405,7 @@ fn apply_rendered(
     rendered.segments
 }
 
-/// A call to be rendered, and the time up to which it is rendered.
+/// A call to be rendered, and the point in time up to which it is rendered.
 #[derive(Clone, Copy, Debug)]
 struct RenderTask<'a> {
     record: &'a CallRecord,
@@ -421,10 +422,10 @@ struct ChosenLeg<'a> {
     note: Option<&'static str>,
 }
 
-/// Duration of audio in a leg, µs.
+/// Duration of audio that a leg has, µs.
 #[derive(Clone, Copy, Debug)]
 struct HeardTime {
-    /// Duration of audio of the side with less audio, µs.
+    /// Duration of audio on the side with less audio, µs.
     less_us: u64,
     sum_us: u64,
 }
@@ -552,7 +553,7 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     }
 }
 
-/// Returns the kind of fax that the signalling announced; `None` if the call is no fax.
+/// Returns the kind of fax that the signalling shows; `None` if the call is no fax.
 fn fax_of(record: &CallRecord) -> Option<FaxKind> {
     let faxes = || record.events.iter().filter(|event| event.kind == EventKind::Fax);
     let is_refused = |event: &EventRecord| event.detail.as_deref() == Some(T38_REFUSED);
@@ -563,7 +564,7 @@ fn fax_of(record: &CallRecord) -> Option<FaxKind> {
     }
 }
 
-/// Returns the reason why sound of a call was not kept, if this problem is one.
+/// Returns the reason why sound of a call was not kept; `None` if the problem did not cost sound.
 fn spool_loss(problem: CallProblem) -> Option<String> {
     let error = problem.errno.map(|errno| format!(" ({errno})")).unwrap_or_default();
     match problem.kind {
@@ -574,7 +575,8 @@ fn spool_loss(problem: CallProblem) -> Option<String> {
     }
 }
 
-/// Returns true if the spool may be readable later. A bad sector (EIO) or a missing file is permanent.
+/// Returns whether an error may be temporary, so that the spool may be readable later. A bad sector (EIO) or a missing
+/// file is permanent.
 fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.raw_os_error().is_some_and(|n| n != Errno::IO.raw_os_error() && n != Errno::NOENT.raw_os_error())
@@ -604,8 +606,8 @@ const UNDECODABLE_ANCHOR: &str =
 /// Sentence for the record if the anchor leg has the audio of one side only.
 const ONE_SIDED_ANCHOR: &str =
     "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
-/// Divisor of the recording's length: a side with less audio than 1/10 of it counts as missing. Its few packets were
-/// sent before the media took another path, or are keep-alives that look like RTP.
+/// Divisor of the recording's length: a side with less audio than a tenth of it counts as missing. The few packets of
+/// such a side were sent before the media took another path, or are keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
 
 #[cfg(test)]

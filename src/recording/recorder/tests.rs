@@ -85,7 +85,7 @@ fn call_becomes_a_stereo_wav_and_record_reproducibly() {
         assert_eq!(bytes.len() as u64, file.bytes);
         let (spec, samples) = wav(&file.path);
         assert_eq!((spec.channels, spec.bits_per_sample, samples.len()), (2, 16, 32_000));
-        // The levels are those of the mu-law bytes 0x90 and 0xA0 (G.711 table 2a).
+        // The expected levels are those of the mu-law bytes 0x90 and 0xA0 (G.711 table 2a).
         assert_eq!((samples[800], samples[801]), (15_996, 7_932));
         assert_eq!(record.verdict, Some(CallVerdict::BothSides));
         assert!(record.legs[0].rendered);
@@ -178,7 +178,7 @@ fn late_packets_are_a_problem_in_the_record() {
         };
         (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
         if side == Side::Callee {
-            // Both packets arrive 3 s after their time.
+            // Both packets arrive 3 s later than their RTP timestamps say.
             send(20, 3_400.0);
             send(21, 3_420.0);
         }
