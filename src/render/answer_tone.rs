@@ -1,11 +1,11 @@
 //! Finds the answering tone of a fax or modem in decoded sound: 2100 Hz for 2.6 to 4 s (ITU-T V.25, T.30 section
 //! 4.3.3.2).
 
-/// Searches one channel for the tone, 20 ms at a time.
+/// Searches one channel for the answering tone, in pieces of 20 ms.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AnswerToneSearch {
-    /// Number of pieces (20 ms each) with the tone in the current run. A few pieces without the tone may lie between
-    /// them.
+    /// Number of pieces (20 ms each) with the tone in the current run. A few pieces without the tone may interrupt a
+    /// run.
     run: u32,
     /// Number of pieces without the tone since the last piece with the tone.
     missed: u32,
@@ -14,7 +14,7 @@ pub(super) struct AnswerToneSearch {
 
 impl AnswerToneSearch {
     /// Examines the next piece of 20 ms. `peak` is its largest magnitude, `energy` the sum of its squares. The
-    /// frequency is computed only if the ratio of peak to energy is that of a sine, which is rare in speech.
+    /// frequency is computed only if the ratio of both is that of a sine, which is rare in speech.
     pub(super) fn handle_piece(&mut self, samples: &[i16], rate_hz: u32, peak: u32, energy: u64) {
         if self.is_found {
             return;
@@ -35,13 +35,13 @@ impl AnswerToneSearch {
         }
     }
 
-    /// Returns whether the tone was found.
+    /// Returns whether the answering tone was found.
     pub(super) const fn is_found(&self) -> bool {
         self.is_found
     }
 }
 
-/// Returns the share of the energy at the frequency of the tone, about 0 to 1 (Goertzel algorithm).
+/// Returns the share of the energy at the frequency of the tone, from 0 to about 1 (Goertzel algorithm).
 fn tone_share(samples: &[i16], rate_hz: u32, energy: u64) -> f64 {
     let turn = 2.0 * (std::f64::consts::TAU * TONE_HZ / f64::from(rate_hz.max(1))).cos();
     let (mut last, mut before) = (0.0, 0.0);
@@ -53,18 +53,19 @@ fn tone_share(samples: &[i16], rate_hz: u32, energy: u64) -> f64 {
 }
 
 const TONE_HZ: f64 = 2_100.0;
-/// Smallest mean square of the samples in a piece with the tone: 300 squared, -41 dBov. Machines send loud tones.
+/// Minimum mean square of the samples in a piece with the tone: 300 squared, -41 dBov. Machines send loud tones.
 const QUIET_POWER: f64 = 300.0 * 300.0;
-/// Smallest ratio of the squared peak to the mean square of a piece with the tone. A sine has 2.
+/// Minimum ratio of the squared peak to the mean square of a piece with the tone. A sine has 2.
 const MIN_CREST: f64 = 1.7;
-/// Largest ratio of the squared peak to the mean square of a piece with the tone. Noise and companding raise it above
+/// Maximum ratio of the squared peak to the mean square of a piece with the tone. Noise and companding raise it above
 /// 2.
 const MAX_CREST: f64 = 2.6;
-/// Smallest share of the energy at 2100 Hz. A tone that deviates by 15 Hz, which V.25 allows, has a share of 0.74.
+/// Minimum share of the energy at 2100 Hz in a piece with the tone. A tone that deviates by 15 Hz, which V.25 allows,
+/// has a share of 0.74.
 const MIN_SHARE: f64 = 0.65;
-/// Number of pieces that prove the tone: one second. No voice holds this tone for so long.
+/// Number of pieces (20 ms each) that prove the tone: one second. No voice holds this tone for so long.
 const ENOUGH_PIECES: u32 = 50;
-/// Maximum number of consecutive pieces without the tone within a run.
+/// Maximum number of consecutive pieces without the tone that do not end a run.
 const MAX_MISSED: u32 = 3;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! One channel of the mix buffer's window: its samples, and which stream wrote each of them.
+//! One channel of the mix buffer's window: its samples, and for each sample the stream that wrote it.
 //!
-//! Nearly always one stream writes, each packet behind the one before. Then only the spans that it wrote are kept, and
-//! nothing is compared (*alone*). With the first write of another kind the window gets a rank for each sample.
+//! Nearly always one stream writes, each packet directly behind the packet before. Then the stream is *alone*: only the
+//! spans that it wrote are stored, and nothing is compared. Any other write gives the window a rank for each sample.
 
 use std::collections::VecDeque;
 
@@ -9,30 +9,31 @@ use std::collections::VecDeque;
 #[derive(Clone, Debug)]
 pub(super) struct ChannelWindow {
     samples: Vec<i16>,
-    /// `None` once streams were side by side.
+    /// The only stream in the window; `None` once several streams have written.
     lone: Option<LoneStream>,
-    /// Rank of the stream that wrote each sample, 0 if no stream did. Empty while a stream is alone.
+    /// For each sample the rank of the stream that wrote it, 0 if none did. Empty while one stream is alone.
     ranks: Vec<u16>,
-    /// Silence that gave way to the sound of another stream, until it is known whether that stream talks on.
+    /// Silence that another stream's sound replaced. It is kept until it is known whether that stream continues to
+    /// sound.
     withheld: Vec<WithheldSilence>,
-    /// Removed samples that are still in `samples`. They are dropped once they are the larger part, so that a sample is
-    /// moved once at most.
+    /// Number of removed samples that are still in `samples`. They are dropped when they are the larger part, so that a
+    /// sample is moved at most once.
     flushed: usize,
-    /// Number of samples that were dropped from `samples` so far.
+    /// Number of samples that have been dropped from `samples` since the start.
     dropped: usize,
 }
 
-/// The stream that is alone in a window, with the spans that it wrote. They count samples from the first one that the window
-/// ever had.
+/// The stream that is alone in a window, with the spans that it wrote. Spans are counted in samples from the first
+/// sample that the window ever had.
 #[derive(Clone, Debug, Default)]
 struct LoneStream {
     rank: u16,
-    /// From and to, in order, without overlaps.
+    /// Start and end of each span, in order, without overlaps.
     spans: VecDeque<(usize, usize)>,
 }
 
 impl LoneStream {
-    /// Adds a span. Returns whether it is behind all others and of the same stream.
+    /// Adds a span. Returns whether it lies behind all others and belongs to the same stream.
     fn add(&mut self, rank: u16, (from, to): (usize, usize)) -> bool {
         match self.spans.back_mut() {
             Some((_, end)) if self.rank == rank && *end == from => *end = to,
@@ -45,7 +46,7 @@ impl LoneStream {
         true
     }
 
-    /// Forgets the spans before a sample.
+    /// Forgets the spans that end before a sample.
     fn forget_before(&mut self, sample: usize) {
         while self.spans.front().is_some_and(|(_, end)| *end <= sample) {
             self.spans.pop_front();
@@ -79,14 +80,14 @@ impl Default for ChannelWindow {
 }
 
 impl ChannelWindow {
-    /// Returns an empty window that keeps a rank for each sample from the beginning.
+    /// Returns an empty window that has a rank for each sample from the beginning.
     #[cfg(test)]
     pub(super) fn with_ranks() -> Self {
         Self { lone: None, ..Self::default() }
     }
 
-    /// Writes samples from index `first` on if no other stream is in the window and nothing was written behind `first`.
-    /// Returns whether it did.
+    /// Writes samples from index `first` on, if no other stream is in the window and nothing was written behind
+    /// `first`. Returns whether it wrote.
     pub(super) fn append_alone(&mut self, first: usize, rank: u16, samples: &[i16]) -> bool {
         let Some(lone) = &mut self.lone else { return false };
         let first = self.flushed + first;
@@ -104,15 +105,16 @@ impl ChannelWindow {
         true
     }
 
-    /// Keeps silence for later. Beyond [`MAX_WITHHELD`] it is dropped, and the other sound stays.
+    /// Stores silence until it is decided. If more than [`MAX_WITHHELD`] pieces are stored, the silence is dropped, and
+    /// the other sound stays.
     pub(super) fn withhold(&mut self, at: i64, rank: u16, samples: &[i16]) {
         if self.withheld.len() < MAX_WITHHELD {
             self.withheld.push(WithheldSilence { at, rank, samples: samples.to_vec() });
         }
     }
 
-    /// Writes the withheld silence that begins before a position, unless another stream talks on after it. `base` is the
-    /// position of the window's front.
+    /// Writes the stored silence that begins before a position, unless another stream continues to sound after it.
+    /// `base` is the position of the window's front.
     pub(super) fn settle_silence(&mut self, base: i64, position: i64, talks_on: usize) {
         if self.withheld.is_empty() {
             return;
@@ -148,7 +150,7 @@ impl ChannelWindow {
         &mut self.samples[self.flushed..end]
     }
 
-    /// Returns samples and ranks of the window up to index `end`. From now on every sample has its rank.
+    /// Returns samples and ranks of the window up to index `end`. From now on every sample has a rank.
     pub(super) fn grow_with_ranks(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
         self.grow_to(end);
         if let Some(lone) = self.lone.take() {
@@ -158,7 +160,8 @@ impl ChannelWindow {
         (&mut self.samples[range.clone()], &mut self.ranks[range])
     }
 
-    /// Adds the front of the window to some samples, and removes it. A window that nobody wrote to stays empty.
+    /// Adds the front of the window to samples of another window, and removes it here. A window without any write stays
+    /// empty.
     pub(super) fn move_front_into(&mut self, samples: &mut [i16]) {
         if self.samples.is_empty() {
             return;
@@ -185,12 +188,13 @@ impl ChannelWindow {
         }
         self.dropped += self.flushed;
         self.flushed = 0;
-        // A pause longer than the window: whatever comes then is alone again.
+        // After a pause longer than the window, a stream is alone again.
         if self.samples.is_empty() && self.withheld.is_empty() {
             self.lone.get_or_insert_default();
         }
     }
 }
 
-/// Most pieces of silence withheld on a channel: one per packet of 10 ms over the longest window, for three streams.
+/// Maximum number of pieces of silence that a channel stores: one for each packet of 10 ms over the longest window, for
+/// three streams.
 const MAX_WITHHELD: usize = 4_800;

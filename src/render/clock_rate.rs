@@ -13,19 +13,20 @@ use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
 use crate::net::SequenceNumber;
 
-/// How the time between two packets of a format is measured.
+/// The way in which the time between two packets of a format is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MediaClock {
-    /// By the RTP timestamps, with this clock in Hz.
+    /// By the RTP timestamps, which have this clock rate in Hz.
     Clock(u32),
-    /// By counting: the sequence numbers and the durations of the packets, because the timestamps are useless.
+    /// By counting packets with the sequence numbers and the durations of the packets, because the timestamps are
+    /// useless.
     Counted {
-        /// Duration, ns, of a packet if its length does not give it.
+        /// Duration in ns of a packet whose length does not give the duration.
         packet_ns: i64,
     },
 }
 
-/// The facts about one packet that the detector uses.
+/// The facts about one packet that the detector of the clock rate uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockObservation {
     pub(super) at_ns: i64,
@@ -35,18 +36,18 @@ pub(super) struct ClockObservation {
     pub(super) length_ns: Option<i64>,
 }
 
-/// The time between the arrivals of consecutive packets, ns.
+/// The usual time between the arrivals of consecutive packets, ns.
 #[derive(Clone, Copy, Debug)]
 struct ArrivalSpacing {
     median_ns: i64,
     mean_ns: i64,
 }
 
-/// Collects timestamps and arrival times of the packets of one format until they prove a clock.
+/// Collects timestamps and arrival times of packets of one format, until they prove a clock rate.
 #[derive(Clone, Debug)]
 pub(super) struct ClockRateDetector {
     announced_hz: u32,
-    /// True if the packets follow each other without pauses. Comfort noise packets do not, so they cannot be counted.
+    /// Whether the packets follow each other without pauses. Comfort noise packets do not, so they cannot be counted.
     is_continuous: bool,
     last: Option<ClockObservation>,
     arrivals_ns: Vec<i64>,
@@ -55,7 +56,7 @@ pub(super) struct ClockRateDetector {
 }
 
 impl ClockRateDetector {
-    /// Returns a detector for a format.
+    /// Returns a detector for a format without packets so far.
     pub(super) fn new(format: &PayloadFormat) -> Self {
         let (announced_hz, is_continuous) = (format.clock_hz, !format.is(Codec::ComfortNoise));
         Self {
@@ -68,7 +69,7 @@ impl ClockRateDetector {
         }
     }
 
-    /// Records a packet of the format. Only packets with consecutive sequence numbers are compared.
+    /// Records a packet of the format. Only packets with consecutive sequence numbers are compared with each other.
     pub(super) fn handle_packet(&mut self, observation: ClockObservation) {
         if let Some(last) = self.last.replace(observation)
             && observation.sequence.wrapping_sub(last.sequence) == 1
@@ -84,12 +85,12 @@ impl ClockRateDetector {
         }
     }
 
-    /// Returns whether enough packets were compared.
+    /// Returns whether enough packets were compared to decide the clock rate.
     pub(super) fn has_enough(&self) -> bool {
         self.ticks.len() >= ENOUGH_PAIRS
     }
 
-    /// Returns how the time between two packets is measured, as far as the packets so far show this.
+    /// Returns how the time between two packets is measured, judged by the packets so far.
     pub(super) fn media_clock(&self) -> MediaClock {
         if self.ticks.len() < MIN_PAIRS {
             return MediaClock::Clock(self.announced_hz);
@@ -106,7 +107,8 @@ impl ClockRateDetector {
             .unwrap_or_else(|| self.by_arrival(ticks, spacing))
     }
 
-    /// Returns the measure by counting, whatever the timestamps are. For comfort noise, returns the announced clock.
+    /// Returns the clock that counts packets, whatever their timestamps are. For comfort noise, returns the announced
+    /// clock.
     pub(super) fn counted_clock(&self) -> MediaClock {
         let mean_ns = self.arrivals_ns.iter().sum::<i64>() / self.arrivals_ns.len().max(1) as i64;
         let packet_ns = match self.lengths_ns.is_empty() {
@@ -119,8 +121,8 @@ impl ClockRateDetector {
         }
     }
 
-    /// Returns the measure that agrees with the duration of the packets; `None` if neither timestamps nor arrival times
-    /// agree with it. `ticks` is the usual step of the timestamps.
+    /// Returns the clock that agrees with the duration of the packets; `None` if neither timestamps nor arrival times
+    /// agree with it. `ticks` is the usual difference of consecutive timestamps.
     fn by_length(&self, ticks: u32, length_ns: i64, spacing: ArrivalSpacing) -> Option<MediaClock> {
         let stamps_say = |hz: u32, percent: i64| near(ticks_ns(ticks, hz), length_ns, percent);
         if stamps_say(self.announced_hz, 2) {
@@ -168,13 +170,13 @@ fn median<T: Ord + Copy>(values: &mut [T]) -> T {
     *values.select_nth_unstable(middle).1
 }
 
-/// Number of packet pairs after which the clock is decided: two thirds of a second at 20 ms.
+/// Number of pairs of consecutive packets after which the clock is decided: two thirds of a second at 20 ms.
 const ENOUGH_PAIRS: usize = 32;
-/// Minimum number of packet pairs for a decision. With fewer, the announced clock is used.
+/// Minimum number of pairs of consecutive packets for a decision. With fewer, the announced clock is used.
 const MIN_PAIRS: usize = 8;
-/// Largest step between two timestamps that is compared, ticks: 200 ms at 48 kHz.
+/// Maximum difference between two timestamps that is compared, ticks: 200 ms at 48 kHz.
 const MAX_STEP_TICKS: u32 = 9_600;
-/// Smallest time between arrivals that is compared, ns. Packets that arrive closer are a burst, which proves nothing.
+/// Minimum time between arrivals that is compared, ns. Packets that arrive closer are a burst, which proves nothing.
 const MIN_SPACING_NS: i64 = 4_000_000;
 /// Unit, ns, to which a duration found by arrival times is rounded. Every codec that needs this has frames of whole 10
 /// ms.
@@ -190,7 +192,7 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the measure detected from forty packets of 20 ms that arrive 0 to 4 ms late.
+    /// Returns the clock that is detected from forty packets of 20 ms that arrive 0 to 4 ms late.
     fn detected(announced: u32, ticks_a_packet: u32, length_ns: Option<i64>) -> MediaClock {
         let mut finder = ClockRateDetector::new(&format("OPUS", announced));
         for n in 0..40_u32 {
@@ -246,7 +248,7 @@ mod tests {
     fn packet_bursts_do_not_change_the_announced_clock() {
         let mut finder = ClockRateDetector::new(&format("OPUS", 48_000));
         for n in 0..40_u32 {
-            // Four packets arrive at once, every 80 ms.
+            // Four packets arrive at once every 80 ms.
             let at_ns = i64::from(n / 4) * 80_000_000;
             finder.handle_packet(ClockObservation {
                 at_ns,

@@ -21,7 +21,7 @@ pub(super) struct DecidedStreams {
     keys: u32,
 }
 
-/// What was decided about one stream.
+/// The decisions about one stream so far.
 #[derive(Clone, Debug)]
 pub(super) struct DecidedStream {
     pub(super) side: Side,
@@ -34,14 +34,14 @@ pub(super) struct DecidedStream {
     pub(super) former_keys: Option<(SrtpContext, u32)>,
 }
 
-/// The encryption of a stream.
+/// The encryption of a stream, as the decisions describe it.
 #[derive(Clone, Debug)]
 pub(super) enum StreamProtection {
-    /// No encryption.
+    /// The stream is not encrypted.
     Plain,
-    /// SRTP with keys from the signalling, and the number of the decision that had them.
+    /// SRTP with keys from the signalling. Also holds the number of the decision that contained the keys.
     Keys(SrtpContext, u32),
-    /// Encryption that callspan cannot decrypt.
+    /// Encryption that callspan cannot decrypt, and the reason.
     Closed(UndecryptableReason),
 }
 
@@ -53,7 +53,7 @@ impl DecidedStreams {
                 if let Some(known) = self.streams.get(stream)
                     && known.ssrc != *ssrc
                 {
-                    // The stream continues as another source.
+                    // The stream continues as the stream of another source.
                     self.by_flow.remove(&(*src, *dst, known.ssrc));
                 }
                 self.by_flow.insert((*src, *dst, *ssrc), *stream);
@@ -98,7 +98,7 @@ impl DecidedStreams {
         }
     }
 
-    /// Returns the number of the stream that a packet belongs to.
+    /// Returns the number of the stream to which a packet belongs; `None` if no decision named the stream.
     pub(super) fn stream_of(&self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) -> Option<u32> {
         self.by_flow.get(&(packet.src, packet.dst, head.ssrc)).copied()
     }
@@ -113,8 +113,8 @@ impl DecidedStream {
     }
 }
 
-/// Returns whether packets of a format get a playout time. A telephone-event repeats the timestamp of the event's start
-/// (RFC 4733 section 2.2.2) which would move the timeline back, so it gets none.
+/// Returns whether packets of a format get a playout time. Telephone-events do not: each repeats the timestamp of its
+/// event's start (RFC 4733 section 2.2.2), which would move the timeline back.
 pub(super) fn is_on_timeline(format: &PayloadFormat) -> bool {
     !format.is(Codec::TelephoneEvent) && format.clock_hz > 0
 }

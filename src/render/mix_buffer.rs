@@ -4,8 +4,8 @@
 //! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer. Digital silence
 //! does not replace the sound of another stream that continues.
 //!
-//! Streams of a further audio m-line do not replace those of the other ones. Each m-line has a window of its own, and the
-//! sum of all is the channel.
+//! Streams of a further audio m-line do not replace the streams of other m-lines. Each m-line has a window of its own,
+//! and the channel is the sum of all.
 
 use std::io;
 
@@ -20,20 +20,20 @@ pub(crate) type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 #[derive(Clone, Debug)]
 pub(super) struct MixBuffer {
     rate_hz: u32,
-    /// Position of the first sample in the window: the first that was not output yet.
+    /// Position of the first sample in the window, which is the first sample that was not output yet.
     base: i64,
-    /// Number of samples in the whole recording, per channel.
+    /// Number of samples per channel in the whole recording.
     total: i64,
     channels: [ChannelWindow; 2],
     /// Sound of further audio m-lines, for each channel.
     further: [[ChannelWindow; FURTHER_LINES]; 2],
-    /// Ranges of positions (from, to) that are output as silence.
+    /// Ranges of positions (from, to) that are output as silence, e.g. while the recording was paused.
     muted: Vec<(i64, i64)>,
     frames: Vec<[i16; 2]>,
     meters: [LevelMeter; 2],
 }
 
-/// Where a stream writes in the mix buffer.
+/// The place in the mix buffer to which a stream writes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MixTarget {
     /// Index of the channel: 0 is left, 1 is right.
@@ -46,9 +46,9 @@ pub(super) struct MixTarget {
 /// Layer of a side's sound. Each audio m-line of a side belongs to a layer; the layers are added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MixLayer {
-    /// The first m-line, or the only one.
+    /// The sound of the first or only m-line.
     First,
-    /// A further m-line.
+    /// The sound of a further m-line.
     Further {
         /// Number of the m-line, 1 for the second one. Lines beyond [`FURTHER_LINES`] share the last window.
         line: u8,
@@ -163,12 +163,12 @@ impl MixBuffer {
         Ok(())
     }
 
-    /// Returns the number of samples of the whole recording.
+    /// Returns the number of samples per channel in the whole recording.
     pub(super) fn total(&self) -> i64 {
         self.total
     }
 
-    /// Writes peak, clipping and talk time of a channel into the report of its side.
+    /// Writes the peak, the clipping and the talk time of a channel into the report of its side.
     pub(super) fn fill_report(&self, channel: usize, report: &mut SideReport) {
         self.meters[channel].fill_report(report);
     }
@@ -179,14 +179,14 @@ fn is_digital_silence(samples: &[i16]) -> bool {
     samples.iter().all(|sample| sample.unsigned_abs() <= DIGITAL_SILENCE)
 }
 
-/// Returns the largest magnitude.
+/// Returns the largest magnitude of the samples.
 fn peak_of(samples: &[i16]) -> u16 {
     // Every processor has an instruction for the least and the greatest of 16-bit numbers, but not for their magnitude.
     let (low, high) = samples.iter().fold((0, 0), |(low, high), &sample| (sample.min(low), sample.max(high)));
     high.unsigned_abs().max(low.unsigned_abs())
 }
 
-/// Returns the sum of the squares.
+/// Returns the sum of the squares of the samples.
 fn energy_of(samples: &[i16]) -> u64 {
     let square = |sample: i16| (i32::from(sample) * i32::from(sample)).cast_unsigned();
     let (pairs, rest) = samples.as_chunks();
@@ -195,14 +195,14 @@ fn energy_of(samples: &[i16]) -> u64 {
     of_pairs + rest.iter().map(|&sample| u64::from(square(sample))).sum::<u64>()
 }
 
-/// Measures the levels of one channel.
+/// Measures the loudness of one channel while its samples are output.
 #[derive(Clone, Debug)]
 struct LevelMeter {
     rate_hz: u32,
     peak: u32,
     clipped: u64,
     samples: u64,
-    /// Energy and number of the samples in the current piece of 20 ms.
+    /// Energy and number of the samples so far in the current piece of 20 ms.
     energy: u64,
     count: u32,
     talk_energy: u64,
@@ -271,17 +271,18 @@ impl LevelMeter {
 /// The largest value of mu-law (G.711 table 2a); A-law has 32256. Sound that was clipped before encoding has these
 /// values.
 const FULL_SCALE: u32 = 32_124;
-/// Smallest mean square of a piece that counts as talk: 184 squared, -45 dBov. Background noise is below it, quiet
+/// Minimum mean square of a piece that counts as talk: 184 squared, -45 dBov. Background noise is below it, quiet
 /// speech above it.
 const TALK_POWER: u64 = 184 * 184;
 /// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
 /// have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Part of a second: a stream that sounds within a tenth of a second after a packet talks on.
+/// Divisor of a second: a stream that sounds again within a tenth of a second after a packet continues to sound.
 const TALKS_ON_PARTS: u32 = 10;
-/// Most further audio m-lines of a side with a window of their own. A conference bridge offers three or four.
+/// Maximum number of further audio m-lines of a side that have a window of their own. A conference bridge offers three
+/// or four.
 const FURTHER_LINES: usize = 3;
-/// Longest window, seconds. No network delay explains sound that lies further ahead.
+/// Maximum length of the window, seconds. No network delay explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;
 
 #[cfg(test)]
@@ -291,7 +292,7 @@ mod tests {
     const RATE_HZ: u32 = 8_000;
     const SECONDS: u64 = 40;
 
-    /// A write of a stream, or a flush up to a position.
+    /// One operation of a random test: a write of a stream, or a flush up to a position.
     #[derive(Debug)]
     enum Step {
         Write(MixTarget, i64, Vec<i16>),

@@ -18,7 +18,7 @@ pub(super) struct RtpHeaderFields {
     pub(super) ssrc: Ssrc,
 }
 
-/// The payload of a packet, as far as the spool has it.
+/// The payload of a packet, as far as the spool contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CapturedPayload<'a> {
     /// The complete payload without padding.
@@ -29,9 +29,9 @@ pub(super) enum CapturedPayload<'a> {
     Damaged,
 }
 
-/// Splits a datagram into its RTP packets, nearly always one. A network card can join several into one datagram (see
-/// [`rtp::split_merged`]). The engine counts such a datagram as one packet, because a search in each would slow the hot
-/// path.
+/// Splits a datagram into its RTP packets; nearly always it has only one. A network card can join several packets into
+/// one datagram (see [`rtp::split_merged`]). The engine counts such a datagram as one packet, because a search in every
+/// datagram would slow it down.
 pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketEntry<'a>> {
     let packet = *packet;
     let mut rest = packet.wire_len;
@@ -90,7 +90,7 @@ pub(super) fn payload_bytes(packet: &PacketEntry<'_>) -> Option<u32> {
     packet.wire_len.checked_sub(header)
 }
 
-/// Returns whether the packet ends with its header, CSRCs and extension.
+/// Returns whether a packet ends directly after its header with CSRCs and extension, i.e. has no payload.
 fn header_only(bytes: &[u8]) -> bool {
     match (bytes.first(), header_bytes(bytes)) {
         (None, _) => false,

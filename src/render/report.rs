@@ -1,4 +1,4 @@
-//! The results of rendering: counts, levels and errors.
+//! The results of rendering a leg: counts, levels and errors.
 
 use crate::net::{PayloadType, Ssrc};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ pub enum UndecodableReason {
     UnknownCodec(String),
     /// No SDP announced this payload type.
     UnknownPayloadType(PayloadType),
-    /// The stream cannot be decrypted.
+    /// The stream cannot be decrypted, for this reason.
     Encrypted(UndecryptableReason),
     /// The capture truncated the packet, or its header contradicts its length.
     Cut,
@@ -28,9 +28,9 @@ pub enum PayloadQuirk {
     AmrAlignment,
     /// G.726 with the code words in the opposite order (RFC 3551 instead of AAL2, or the reverse).
     G726Packing,
-    /// Additional bytes after the last whole frame.
+    /// There are additional bytes after the last whole frame.
     TrailingBytes,
-    /// Two channels with opposite phases.
+    /// The two channels have opposite phases.
     OppositePhases,
 }
 
@@ -41,11 +41,11 @@ pub enum UndecryptableReason {
     DtlsSrtp,
     /// ZRTP: the keys are never sent in clear.
     Zrtp,
-    /// SRTP without keys in the signalling that was captured.
+    /// SRTP, but the captured signalling contains no keys.
     NoKeys,
-    /// SRTP packets that the announced keys cannot decrypt.
+    /// SRTP, but the announced keys do not decrypt the packets.
     WrongKeys,
-    /// SRTP with a crypto suite that is not supported.
+    /// SRTP with a crypto suite that callspan does not support.
     Unsupported,
 }
 
@@ -59,7 +59,7 @@ impl From<MissingKeyReason> for UndecryptableReason {
     }
 }
 
-/// Counts and levels of one side, within the recorded part of the call.
+/// Counts and levels of one side in the recorded part of the call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SideReport {
     /// Number of packets that gave sound.
@@ -84,12 +84,12 @@ pub struct SideReport {
     pub heard_us: u64,
     /// Duration of concealment for lost packets, microseconds.
     pub concealed_us: u64,
-    /// Drift of the sender's clock against the capture clock, ppm; positive: fast. Known for streams of half a minute
-    /// and more.
+    /// Drift of the sender's clock against the capture clock, parts per million. Positive: the sender's clock is fast.
+    /// `None` for streams of less than half a minute.
     pub clock_drift_ppm: Option<f64>,
     /// The largest magnitude of a sample, 0 to 32768.
     pub peak: u32,
-    /// Root mean square of the samples in the 20 ms pieces with talk.
+    /// Root mean square of the samples in the pieces of 20 ms with talk.
     pub talk_rms: f64,
     /// Number of samples at full scale, or at the largest value of G.711.
     pub clipped: u64,
@@ -119,9 +119,9 @@ impl SideReport {
 pub struct RenderReport {
     /// Number of samples in each channel.
     pub samples: u64,
-    /// The reports of the leg's caller (left) and callee (right).
+    /// The report about the leg's caller (left), and the report about the leg's callee (right).
     pub sides: [SideReport; 2],
-    /// True if the spool ended in the middle of a block.
+    /// Whether the spool ended in the middle of a block.
     pub torn_tail: bool,
 }
 

@@ -6,7 +6,7 @@
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 
-/// Converts a stream of samples from one rate to another.
+/// Converts a stream of samples from one sampling rate to another.
 pub struct Resampler {
     from_hz: u32,
     to_hz: u32,
@@ -22,13 +22,13 @@ struct FftConverter {
     /// Input samples that do not fill a block yet.
     pending: Vec<f32>,
     block: Vec<f32>,
-    /// Number of output samples of the delay that are still to be dropped.
+    /// Number of delayed output samples at the beginning that are still to be dropped.
     delay: usize,
 }
 
 impl Resampler {
-    /// Returns a converter between two rates. Returns `None` if a rate is 0 or the ratio needs blocks over
-    /// [`LONGEST_BLOCK`].
+    /// Returns a converter from the first rate to the second. Returns `None` if a rate is 0, or if the ratio needs
+    /// blocks over [`LONGEST_BLOCK`].
     pub fn new(from_hz: u32, to_hz: u32) -> Option<Self> {
         if from_hz == 0 || to_hz == 0 {
             return None;
@@ -67,7 +67,7 @@ impl Resampler {
         (self.taken, self.given) = (0, 0);
     }
 
-    /// Returns the number of output samples that have the same duration as the input so far.
+    /// Returns the number of output samples that last as long as the input so far.
     fn due(&self) -> u64 {
         let (from, to) = (u128::from(self.from_hz), u128::from(self.to_hz));
         ((u128::from(self.taken) * to + from / 2) / from) as u64
@@ -131,8 +131,8 @@ const fn gcd(a: u32, b: u32) -> u32 {
 /// Length of a block, ms. With 32 ms, the step from pass band to stop band is about 120 Hz wide.
 const BLOCK_MS: usize = 32;
 
-/// Longest block, samples. Rates with hardly a common factor would need blocks of up to a second, but a rate such as
-/// 48001 Hz is a mistake.
+/// Maximum length of a block, samples. Rates with hardly a common factor would need blocks of up to a second, but a
+/// rate such as 48001 Hz is a mistake.
 const LONGEST_BLOCK: usize = 4_800;
 
 #[cfg(test)]

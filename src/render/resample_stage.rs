@@ -14,7 +14,7 @@ pub(super) struct ResampleStage {
     scratch: Vec<i16>,
 }
 
-/// Sound without a gap that is being converted.
+/// Sound without a gap that is being converted to the recording's rate.
 #[derive(Clone, Copy, Debug)]
 struct ResampleRun {
     /// Position of the next input sample, at the decoder's rate.
@@ -29,7 +29,7 @@ impl ResampleStage {
         Self { from_hz, to_hz, target, resampler, run: None, scratch: Vec::new() }
     }
 
-    /// Writes sound at a position, which counts samples at the decoder's rate.
+    /// Writes sound at a position that is counted in samples at the decoder's rate.
     pub(super) fn write(&mut self, at: i64, samples: &[i16], buffer: &mut MixBuffer) {
         if self.from_hz == self.to_hz {
             buffer.write(self.target, at, samples);

@@ -5,19 +5,19 @@
 //! sequence numbers and packet durations give the media time instead.
 //!
 //! A *track* is a set of packets with about the same lag. A jump of the timestamps begins a new track, e.g. a reset or
-//! a pause that the timestamps do not count. Both rendering passes pass the same packets in the same order, so they get
-//! the same tracks.
+//! a pause that the timestamps do not count. Both rendering passes pass the same packets in the same order, so both
+//! passes get the same tracks.
 
 use crate::net::SequenceNumber;
 
 /// The position of a packet on the stream's own timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MediaPosition {
-    /// Media time, ns.
+    /// Media time of the packet: its time on the sender's own clock, ns.
     pub(super) media_ns: i64,
-    /// Lag, ns: arrival (since the stream's first packet) minus media time.
+    /// Lag of the packet, ns: its arrival (since the stream's first packet) minus its media time.
     pub(super) lag_ns: i64,
-    /// Number of the track.
+    /// Number of the track to which the packet belongs.
     pub(super) track: usize,
     /// Number of the packet within its track.
     pub(super) index: u32,
@@ -26,7 +26,7 @@ pub(super) struct MediaPosition {
 /// Unwraps timestamps and remembers the tracks of one stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimestampUnwrapper {
-    /// The clock in use; `None` before the first packet.
+    /// The clock that is in use; `None` before the first packet.
     base: Option<ClockBase>,
     tracks: Vec<TrackTail>,
     /// Numbers of the two most recent tracks, newest first.
@@ -40,14 +40,14 @@ pub(super) struct PacketTiming {
     pub(super) time: u32,
     /// Sequence number.
     pub(super) sequence: SequenceNumber,
-    /// How the distance from this packet to the next is measured.
+    /// The way in which the distance from this packet to the next is measured.
     pub(super) unit: TimingUnit,
 }
 
-/// How the media time between two packets is measured.
+/// The way in which the media time between two packets is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TimingUnit {
-    /// By the difference of their RTP timestamps, with this clock in Hz.
+    /// By the difference of their RTP timestamps, whose clock has this rate in Hz.
     Ticks(u32),
     /// By the difference of their sequence numbers. The value is the duration of this packet's sound, ns.
     Packets(i64),
@@ -57,7 +57,7 @@ pub(super) enum TimingUnit {
 struct ClockBase {
     clock_hz: u32,
     media_ns: i64,
-    /// Number of ticks since this clock is in use.
+    /// Number of ticks since this clock has been in use.
     ticks: i64,
     last: PacketTiming,
 }
@@ -93,7 +93,7 @@ impl TimestampUnwrapper {
         MediaPosition { media_ns, lag_ns, track, index }
     }
 
-    /// Returns the index of the newest packet of a track.
+    /// Returns the index of the newest packet in a track.
     pub(super) fn newest_index(&self, track: usize) -> u32 {
         self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
     }
@@ -151,10 +151,10 @@ pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
     }
 }
 
-/// Largest difference of the lags of packets on one track, ns. It exceeds the jitter of any network that carries
+/// Maximum difference between the lags of packets on one track, ns. It exceeds the jitter of any network that carries
 /// speech.
 const SAME_TRACK_NS: i64 = 200_000_000;
-/// Largest media time, ns: keeps sums of media times far from overflow.
+/// Maximum media time, ns. It keeps sums of media times far from overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
 /// Maximum number of tracks of one stream: enough for a reset at each hold of a day-long call.
 const MAX_TRACKS: usize = 4_096;

@@ -10,7 +10,7 @@
 
 use super::timeline::LagTrack;
 
-/// How the first pass finds the clock of a format.
+/// The way in which the first pass finds the clock of a format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClockPolicy {
     /// The clock is detected from timestamps, durations and arrival times.
@@ -18,7 +18,7 @@ pub(super) enum ClockPolicy {
     Detect,
     /// The announced clock is used, whatever the timestamps are.
     Announced,
-    /// Packets are counted: sequence numbers and durations give the time, if the format allows it.
+    /// Packets are counted: their sequence numbers and durations give the time, if the format allows it.
     Counted,
 }
 
@@ -32,9 +32,9 @@ impl ClockPolicy {
 pub(super) struct TimelineFit {
     packets: u64,
     tracks: u64,
-    /// The largest change of the lag within a track, ns.
+    /// The largest change of the lag (arrival minus media time) within a track, ns.
     wander_ns: i64,
-    /// The largest change of the lag between two pauses of the sender, ns.
+    /// The largest change of the lag (arrival minus media time) between two pauses of the sender, ns.
     run_wander_ns: i64,
     /// Number of pauses within tracks.
     pauses: u64,
@@ -55,7 +55,7 @@ impl TimelineFit {
         }
     }
 
-    /// Returns whether another clock should be tried.
+    /// Returns whether the stream should be examined again with another clock.
     pub(super) fn is_doubtful(&self) -> bool {
         let explained_ns = JITTER_NS + self.span_ns / 1_000_000 * MAX_DRIFT_PPM;
         self.is_scattered() || (self.packets >= MIN_PACKETS && self.wander_ns > explained_ns)
@@ -87,11 +87,12 @@ impl TimelineFit {
 
 /// Minimum number of packets of a stream that can be doubtful; 1 s at 20 ms. Fewer show no trend.
 const MIN_PACKETS: u64 = 50;
-/// Change of the lag that jitter explains, ns. If the second look confirms the clock, it only cost time.
+/// Change of the lag (arrival minus media time) that jitter explains, ns. A second look at a stream that needs none
+/// only costs time.
 const JITTER_NS: i64 = 25_000_000;
-/// Drift of the worst clocks in devices, ppm.
+/// Maximum drift of the clocks in devices, parts per million.
 const MAX_DRIFT_PPM: i64 = 500;
-/// Change of the lag, ns, that is accepted for a timeline with clearly fewer tracks.
+/// Maximum change of the lag, ns, that is accepted for a timeline with clearly fewer tracks.
 const CALM_NS: i64 = 40_000_000;
 /// Minimum number of tracks (runs of packets with a steady lag) that make a stream doubtful. Holds and resets of a
 /// usual call make fewer.

@@ -20,7 +20,7 @@ pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -
     render_by(PlayPaths::All, plan, source, out)
 }
 
-/// Renders like [`render`]; packets may take only these paths.
+/// Renders like [`render`] does, but packets may take only the given paths.
 pub(super) fn render_by(
     paths: PlayPaths,
     plan: &RenderPlan,
@@ -129,7 +129,8 @@ impl<'a> RenderPass<'a> {
     }
 }
 
-/// Time after which samples are finished and output: longer than the reordering in the player and in the spool reader.
+/// Time after which samples are finished and output. It is longer than the reordering in the player and in the spool
+/// reader.
 const FLUSH_DELAY: Duration = Duration::from_secs(6);
 /// Duration of a pause after which comfort noise is continued: delayed packets have arrived by then.
 const COMFORT_DELAY: Duration = Duration::from_secs(3);

@@ -87,7 +87,7 @@ impl SpoolStats {
         }
     }
 
-    /// Returns whether a stream carries other media, e.g. video, on the same flow as an audio stream.
+    /// Returns whether a stream carries other media than audio, e.g. video, on the same flow as an audio stream.
     fn is_other_media(&self, stream: &StreamTally) -> bool {
         let has_codec = |s: &StreamTally| s.payloads.values().any(|payload| payload.codec_name.is_some());
         !has_codec(stream) && self.streams.values().any(|other| other.flow == stream.flow && has_codec(other))

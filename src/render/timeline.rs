@@ -15,7 +15,7 @@
 
 use super::rtp_clock::{MediaPosition, scaled};
 
-/// A bin: up to half a second of packets. Times are in ns.
+/// A bin: up to half a second of packets of a track, with the smallest lag among them. Times are in ns.
 #[derive(Clone, Copy, Debug)]
 struct LagBin {
     first_index: u32,
@@ -37,13 +37,13 @@ pub(super) struct LagTrack {
     packets: u32,
 }
 
-/// The finished timeline of one track.
+/// The finished timeline of one track, by which its packets are played.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct LagTimeline {
     segments: Vec<TimelineSegment>,
 }
 
-/// Consecutive packets whose lags follow one line.
+/// Consecutive packets whose lags (arrival minus media time) follow one line.
 #[derive(Clone, Debug, PartialEq)]
 struct TimelineSegment {
     first_index: u32,
@@ -113,12 +113,12 @@ impl LagTrack {
         wander_ns(&self.bins)
     }
 
-    /// Returns the largest such difference between two pauses, ns.
+    /// Returns the largest difference between the bins' smallest lags between two pauses, ns.
     pub(super) fn wander_between_pauses_ns(&self) -> i64 {
         self.bins.chunk_by(|bin, next| !is_pause(bin, next)).map(wander_ns).max().unwrap_or(0)
     }
 
-    /// Returns the number of pauses.
+    /// Returns the number of pauses of the sender within the track.
     pub(super) fn pauses(&self) -> u64 {
         self.bins.windows(2).filter(|pair| is_pause(&pair[0], &pair[1])).count() as u64
     }
@@ -195,7 +195,7 @@ fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
     segments
 }
 
-/// Returns whether the lag changes permanently at bin `k`.
+/// Returns whether the lag (arrival minus media time) changes permanently at bin `k`.
 fn is_step(bins: &[LagBin], k: usize) -> bool {
     let at = bins[k].first_at;
     let back = BinGroup::of(bins[..k].iter().rev().take_while(|bin| bin.last_at > at - WINDOW_NS));
@@ -211,7 +211,7 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
         || (back.min_lag - ahead.min_lag > step && bins[k].min_lag <= ahead.min_lag + step / 2)
 }
 
-/// Sums over the bins before or after a step.
+/// Sums over the bins before or after a possible step of the lag.
 struct BinGroup {
     packets: u32,
     min_lag: i64,
@@ -227,7 +227,7 @@ impl BinGroup {
         })
     }
 
-    /// Returns the jitter, ns: the mean lag minus the smallest lag.
+    /// Returns the jitter in ns: the mean lag minus the smallest lag.
     fn jitter(&self) -> i64 {
         (self.sum_lag / i128::from(self.packets.max(1))) as i64 - self.min_lag
     }
@@ -258,20 +258,20 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
     knots
 }
 
-/// Distance in time, ns, over which the smallest lag is searched before and after a packet. Longer delays are rare, and
+/// Distance in time over which the smallest lag is searched before and after a packet, ns. Longer delays are rare, and
 /// drift (500 ppm) is 1 ms in this time.
 const WINDOW_NS: i64 = 2_000_000_000;
-/// Time without a packet, ns, after which the lag may be another one: a hold, or a talk spurt that ended.
+/// Time without a packet after which the lag may be different, ns: after a hold, or after a talk spurt.
 const PAUSE_NS: i64 = 200_000_000;
-/// Length of a bin, ns.
+/// Maximum length of a bin, ns.
 const BIN_NS: i64 = 500_000_000;
-/// Smallest lasting change of the lag, ns, that is a step and not drift.
+/// Minimum lasting change of the lag that counts as a step and not as drift, ns.
 const STEP_NS: i64 = 20_000_000;
-/// Change of the lag between two packets, ns, that ends a bin.
+/// Minimum change of the lag between two packets that ends a bin, ns.
 const JUMP_NS: i64 = 15_000_000;
 /// Minimum number of packets in a bin that a jump ends. Otherwise jitter would make a bin of each packet.
 const MIN_BIN_PACKETS: u32 = 5;
-/// Minimum duration, ns, of a bin that a jump ends. So a flood of packets makes at most 25 bins a second.
+/// Minimum duration of a bin that a jump of the lag ends, ns. So a flood of packets makes at most 25 bins a second.
 const MIN_BIN_NS: i64 = 40_000_000;
 /// Minimum number of packets on each side of a step. Fewer do not prove a lag.
 const MIN_STEP_PACKETS: u32 = 10;

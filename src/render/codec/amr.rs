@@ -14,12 +14,13 @@ pub(crate) struct AmrDecoder {
     codec: AmrCodec,
     /// Parser of payloads with the announced alignment.
     announced: AmrPayloadCodec,
-    /// Parser of payloads with the other alignment; `None` with frame CRCs or robust sorting, which fix the alignment.
+    /// Parser of payloads with the other alignment; `None` with frame CRCs or robust sorting, which allow one alignment
+    /// only.
     other: Option<AmrPayloadCodec>,
     form: AmrForm,
     in_use: AmrAlignment,
     variant: AmrVariant,
-    /// The last speech mode. A lost frame is concealed in this mode.
+    /// Speech mode (bit rate) of the last frame. A lost frame is concealed in this mode.
     mode: u8,
     dtx: DtxState,
     concealer: FrameConcealer,
@@ -63,8 +64,8 @@ impl AmrDecoder {
         })
     }
 
-    /// Decodes one frame of a payload. Conceals a frame that cannot be decoded, because the other frames of the payload
-    /// may be good.
+    /// Decodes one frame of a payload. A frame that cannot be decoded is concealed, because the other frames may be
+    /// good.
     fn frame(&mut self, frame: AmrPayloadFrame, out: &mut Vec<i16>) {
         self.dtx = match frame.frame_type {
             AmrFrameType::Speech(_) => DtxState::Talking,
@@ -84,7 +85,7 @@ impl AmrDecoder {
         self.play(&coded, out);
     }
 
-    /// Decodes a frame and appends exactly the duration of one frame. If the codec refuses the frame, it is treated as
+    /// Decodes a frame, and appends exactly the duration of one frame. If the codec refuses the frame, it is treated as
     /// lost.
     fn play(&mut self, coded: &CodedFrame, out: &mut Vec<i16>) {
         let lost = || CodedFrame { kind: FrameKind::Lost, mode: coded.mode, quality_ok: false, data: Vec::new() };

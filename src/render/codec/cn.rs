@@ -14,7 +14,7 @@ pub(crate) struct ComfortNoiseDecoder {
 }
 
 impl ComfortNoiseDecoder {
-    /// Returns a decoder that is silent until the first packet.
+    /// Returns a generator that is silent until the first packet sets a level.
     pub(crate) fn new(rate_hz: u32) -> Self {
         Self { rate_hz, noise: NoiseGenerator::new() }
     }
@@ -36,7 +36,7 @@ impl SpeechDecoder for ComfortNoiseDecoder {
     }
 }
 
-/// Generates white noise, the same in every run.
+/// Generates white noise, which is the same in every run.
 #[derive(Clone, Debug)]
 pub(crate) struct NoiseGenerator {
     /// Largest magnitude of a sample; 0 means silence.
@@ -60,7 +60,7 @@ impl NoiseGenerator {
         self.peak = if minus_dbov >= 127 { 0 } else { peak as i32 };
     }
 
-    /// Appends `samples` samples of noise.
+    /// Appends this number of samples of noise to `out`.
     pub(crate) fn fill(&mut self, samples: usize, out: &mut Vec<i16>) {
         if self.peak == 0 {
             out.resize(out.len() + samples, 0);
@@ -83,13 +83,14 @@ impl Default for NoiseGenerator {
     }
 }
 
-/// The loudest comfort noise, -dBov. Comfort noise is background: a broken level must not drown speech.
+/// Level of the loudest comfort noise, -dBov. Comfort noise is background, so a broken level must not drown speech.
 pub(crate) const LOUDEST_DBOV: u8 = 30;
 
-/// Ratio of peak to root mean square for a uniform distribution, which the noise has.
+/// Square root of 3: ratio of peak to root mean square for evenly distributed values, as the noise has.
 const SQRT_3: f64 = 1.732_050_807_568_877_2;
 
-/// Amplitude ratio of -1 dB. Repeated multiplication gives the same bits on every machine; `powf` may not.
+/// Factor that lowers an amplitude by 1 dB. Repeated multiplication gives the same bits on every machine; `powf` may
+/// not.
 const ONE_DB_DOWN: f64 = 0.891_250_938_133_745_5;
 
 #[cfg(test)]

@@ -5,38 +5,39 @@
 //! strength, the sound fades by a fifth each 10 ms. Appendix I delays all sound by 3.75 ms, to blend into a gap. Here
 //! nothing is delayed: the step at the gap's beginning is spread over the first quarter period.
 
-/// Duration of concealment, ms; silence follows.
+/// Duration of concealment in ms. Silence follows.
 pub const FADE_MS: u32 = 60;
 
-/// Duration of a codec's comfort noise after a silence descriptor, s; silence follows. Senders refresh descriptors
-/// about each second. A hold of hours must not cost hours of synthesis.
+/// Maximum duration of a codec's comfort noise after a silence descriptor, seconds. Silence follows. Senders refresh
+/// descriptors about each second. A hold of hours must not cost hours of computing.
 pub const COMFORT_S: usize = 10;
 
 /// Stores the most recent sound and extends it into gaps.
 #[derive(Clone, Debug)]
 pub struct Concealer {
     rate_hz: u32,
-    /// The last sound: at least [`HISTORY_MS`], at most twice as much. So few packets move it.
+    /// The last sound of the stream, with a length between [`HISTORY_MS`] and twice as much. So old samples are moved
+    /// only for few packets.
     history: Vec<i16>,
     gap: Option<ConcealedGap>,
 }
 
-/// A gap that is being concealed.
+/// A gap that is being concealed, i.e. filled with repeated sound.
 #[derive(Clone, Debug)]
 struct ConcealedGap {
     /// Number of samples of concealment generated in this gap so far.
     generated: usize,
     pitch: usize,
-    /// Difference between the last decoded sample and the repeated sound at the same point. It fades within a quarter
-    /// period, so that the gap begins without a step.
+    /// Difference between the last decoded sample and the repeated sound at the same point. It fades to 0 within a
+    /// quarter period, so that the gap begins without a step.
     step: f32,
-    /// One, two and three pitch periods. The last quarter period is blended into the period before, so that the
-    /// repetition has no step.
+    /// The last one, two and three pitch periods of the sound. The last quarter of each is blended into the period
+    /// before, so that the repetition has no step.
     cycles: [Vec<f32>; 3],
 }
 
 impl Concealer {
-    /// Returns a concealer without previous sound. Until it gets some, its concealment is silence.
+    /// Returns a concealer that knows no sound yet. Until then, its concealment is silence.
     pub fn new(rate_hz: u32) -> Self {
         let length = ms(rate_hz, HISTORY_MS);
         Self { rate_hz, history: vec![0; length], gap: None }
@@ -55,7 +56,7 @@ impl Concealer {
         self.remember(samples);
     }
 
-    /// Appends concealment in place of lost samples.
+    /// Appends this number of samples of concealment to `out`, in place of lost samples.
     pub fn conceal(&mut self, samples: usize, out: &mut Vec<i16>) {
         let mut gap = self.gap.take().unwrap_or_else(|| self.begin());
         let loud = ms(self.rate_hz, FADE_MS).saturating_sub(gap.generated).min(samples);
@@ -82,7 +83,7 @@ impl Concealer {
         ConcealedGap { generated: 0, pitch, step, cycles }
     }
 
-    /// Returns the last `periods` pitch periods, blended at the end so that their repetition has no step.
+    /// Returns the last `periods` pitch periods, blended at their end so that the repetition has no step.
     fn cycle(&self, pitch: usize, periods: usize) -> Vec<f32> {
         let length = pitch * periods;
         let start = self.history.len() - length;
@@ -97,7 +98,7 @@ impl Concealer {
         cycle
     }
 
-    /// Returns the concealment for sample number `at` of the gap.
+    /// Returns the sample of concealment with number `at` in the gap.
     fn concealed_sample(&self, gap: &ConcealedGap, at: usize) -> f32 {
         let step_length = (gap.pitch / 4).max(1);
         let step = if at < step_length { gap.step * (1.0 - at as f32 / step_length as f32) } else { 0.0 };
@@ -113,7 +114,7 @@ impl Concealer {
         ((sample + step) * self.strength(at)).clamp(f32::from(i16::MIN), f32::from(i16::MAX))
     }
 
-    /// Returns the gain for sample number `at` of the gap: 1 for 10 ms, then falling to 0 at [`FADE_MS`].
+    /// Returns the gain for the sample with number `at` in the gap: 1 for 10 ms, then falling to 0 at [`FADE_MS`].
     fn strength(&self, at: usize) -> f32 {
         let (full, end) = (ms(self.rate_hz, 10), ms(self.rate_hz, FADE_MS));
         match at {
@@ -153,8 +154,8 @@ impl Concealer {
     }
 }
 
-/// Limits a codec's own concealment: fades speech to silence by [`FADE_MS`], ends comfort noise after [`COMFORT_S`],
-/// and cuts frames to the requested number of samples.
+/// Limits the concealment that a codec has itself: fades speech to silence by [`FADE_MS`], ends comfort noise after
+/// [`COMFORT_S`], and cuts frames to the requested number of samples.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameConcealer {
     rate_hz: u32,
@@ -163,7 +164,7 @@ pub(crate) struct FrameConcealer {
     rest: Vec<i16>,
 }
 
-/// State of discontinuous transmission (DTX). It decides what fills a gap.
+/// State of the sender's discontinuous transmission (DTX), which decides what fills a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DtxState {
     /// The sender transmits speech: a gap is filled with concealment that fades out.
@@ -173,18 +174,18 @@ pub(crate) enum DtxState {
 }
 
 impl FrameConcealer {
-    /// Returns a concealer for the sampling rate `rate_hz`, not within a gap.
+    /// Returns a concealer for the sampling rate `rate_hz`, in the state outside of a gap.
     pub(crate) const fn new(rate_hz: u32) -> Self {
         Self { rate_hz, generated: 0, rest: Vec::new() }
     }
 
-    /// Ends the gap, because a packet was decoded.
+    /// Records that a packet was decoded, so that the gap has ended.
     pub(crate) fn end_gap(&mut self) {
         self.generated = 0;
         self.rest.clear();
     }
 
-    /// Appends `samples` samples, taken from frames that the codec appends through `frame`.
+    /// Appends this number of samples to `out`. They are taken from frames that the function `frame` appends.
     pub(crate) fn fill(
         &mut self,
         samples: usize,
@@ -217,8 +218,8 @@ impl FrameConcealer {
     }
 }
 
-/// Returns sample number `at` of the gap, for a cycle of pitch periods that is repeated. Cycles of two and three
-/// periods start in phase with the single period.
+/// Returns the sample with number `at` of the gap, for pitch periods that are repeated. Cycles of two and three periods
+/// start in phase with the single period.
 fn repeated(cycle: &[f32], pitch: usize, at: usize) -> f32 {
     let phase = at % pitch;
     let period = (at / pitch) % (cycle.len() / pitch);
@@ -236,7 +237,8 @@ fn best(lags: impl Iterator<Item = usize>, score: impl Fn(usize) -> f32) -> usiz
     found.0
 }
 
-/// Fades a sample in the last 20 ms of the concealment only, because the codec's own concealment has faded before.
+/// Fades a sample of the codec's own concealment, in its last 20 ms only, because the codec has faded its concealment
+/// before.
 fn fade(sample: i16, at: usize, rate_hz: u32) -> i16 {
     let (end, length) = (ms(rate_hz, FADE_MS), ms(rate_hz, 20));
     let left = end.saturating_sub(at).min(length);
@@ -247,14 +249,14 @@ const fn ms(rate_hz: u32, ms: u32) -> usize {
     (rate_hz as u64 * ms as u64 / 1000) as usize
 }
 
-/// Shortest and longest pitch period, ms: 66 to 200 Hz (G.711 Appendix I section I.2.2).
+/// Minimum and maximum pitch period, ms: 66 to 200 Hz (G.711 Appendix I section I.2.2).
 const PITCH_MS: (u32, u32) = (5, 15);
 
 /// Length of the sound that the pitch search compares, ms.
 const WINDOW_MS: u32 = 20;
 
-/// Length of the stored sound, ms: three of the longest pitch periods and the blend before them. Appendix I has 48.75
-/// ms.
+/// Minimum length of the stored sound, ms: three of the longest pitch periods and the blend before them. Appendix I has
+/// 48.75 ms.
 const HISTORY_MS: u32 = 49;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(crate) fn duration_ns(format: &PayloadFormat, payload: &[u8]) -> Option<i64>
     format.duration_ns(payload)
 }
 
-/// Returns the duration of a payload in ns from its length alone.
+/// Returns the duration of a payload in ns from its length alone; `None` if the length does not give it.
 pub(crate) fn duration_of_bytes(format: &PayloadFormat, bytes: u32) -> Option<i64> {
     let length_ns = format.codec()?.duration_ns(bytes, format.clock_hz, format.channels)?;
     (length_ns > 0).then_some(length_ns)

@@ -12,7 +12,7 @@ pub(crate) struct Dvi4Decoder {
 }
 
 impl Dvi4Decoder {
-    /// Returns a decoder at a sampling rate.
+    /// Returns a decoder for this sampling rate in Hz.
     pub(crate) fn new(rate_hz: u32) -> Self {
         Self { rate_hz, concealer: Concealer::new(rate_hz) }
     }
@@ -41,14 +41,14 @@ impl SpeechDecoder for Dvi4Decoder {
     }
 }
 
-/// Predicted value and index into the step table.
+/// State of the coder: the predicted value, and the index into the table of step sizes.
 struct AdpcmState {
     predicted: i16,
     index: i32,
 }
 
 impl AdpcmState {
-    /// Decodes one code of 4 bits (IMA recommended practices 3.00, section 6).
+    /// Decodes one code of 4 bits to the next sample (IMA recommended practices 3.00, section 6).
     fn next(&mut self, code: u8) -> i16 {
         let step = STEPS[self.index as usize];
         let mut difference = step >> 3;
@@ -82,8 +82,8 @@ mod tests {
     fn a_packet_begins_from_the_state_in_its_header() {
         let mut out = Vec::new();
         Dvi4Decoder::new(8_000).decode(&[0x03, 0xE8, 10, 0, 0x4C], &mut out).unwrap();
-        // Index 10 has step 19: code 4 adds 19 + 19/8 = 21. The index moves to 12, step 23: code 12 subtracts 23 + 23/8
-        // = 25.
+        // Index 10 has step size 19: code 4 adds 19 + 19/8 = 21. The index moves to 12 with step size 23: code 12
+        // subtracts 23 + 23/8 = 25.
         assert_eq!(out, [1021, 996]);
     }
 

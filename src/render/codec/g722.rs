@@ -12,7 +12,7 @@ use super::{DecodeError, SpeechDecoder};
 pub(crate) struct G722Decoder {
     low: SubBandDecoder,
     high: SubBandDecoder,
-    /// Delay line of the receive QMF.
+    /// The last inputs of the filter that combines both sub-bands (receive QMF).
     qmf: [i32; 24],
     concealer: Concealer,
 }
@@ -28,7 +28,7 @@ impl G722Decoder {
         }
     }
 
-    /// Decodes one code word to two samples, even before odd.
+    /// Decodes one code word to two samples, in order of time.
     fn octet(&mut self, code: u8) -> [i16; 2] {
         let low = self.low.decode_low(usize::from(code & 63));
         let high = self.high.decode_high(usize::from(code >> 6));
@@ -81,20 +81,20 @@ impl SpeechDecoder for G722Decoder {
 /// The adaptive predictor and quantizer of one sub-band.
 #[derive(Clone, Debug, Default)]
 struct SubBandDecoder {
-    /// Logarithmic scale factor (NBL or NBH).
+    /// Logarithm of the scale factor of the quantizer (NBL or NBH).
     log_scale: i32,
-    /// Quantizer scale factor (DETL or DETH).
+    /// Scale factor of the quantizer (DETL or DETH).
     scale: i32,
-    /// Predicted signal (SL or SH), and its part from the zeros (SZ).
+    /// Predicted signal (SL or SH), and the part of it that the zeros predict (SZ).
     predicted: i32,
     zeros: i32,
-    /// The last two reconstructed signals (RLT) and partially reconstructed signals (PLT).
+    /// The last two reconstructed signals (RLT) and the last two partially reconstructed signals (PLT).
     recon: [i32; 2],
     partial: [i32; 2],
-    /// Coefficients of the poles (A1, A2) and of the zeros (B1 to B6).
+    /// Coefficients of the predictor: of its poles (A1, A2), and of its zeros (B1 to B6).
     poles: [i32; 2],
     zero: [i32; 6],
-    /// The last six quantized differences (DLT).
+    /// The last six quantized differences between signal and prediction (DLT).
     diff: [i32; 6],
 }
 
@@ -133,7 +133,7 @@ impl SubBandDecoder {
         self.predict();
     }
 
-    /// Adapts the poles (UPPOL2, UPPOL1).
+    /// Adapts the coefficients of the predictor's poles (UPPOL2, UPPOL1).
     fn adapt_poles(&mut self, partial: i32) {
         let same = [(partial ^ self.partial[0]) >= 0, (partial ^ self.partial[1]) >= 0];
         let quadrupled = saturate(self.poles[0] << 2);
@@ -146,7 +146,7 @@ impl SubBandDecoder {
         self.poles = [first, second];
     }
 
-    /// Adapts the zeros (UPZERO).
+    /// Adapts the coefficients of the predictor's zeros (UPZERO).
     fn adapt_zeros(&mut self, diff: i32) {
         let nudge = if diff == 0 { 0 } else { 128 };
         for (coefficient, &past) in self.zero.iter_mut().zip(&self.diff) {
@@ -155,7 +155,7 @@ impl SubBandDecoder {
         }
     }
 
-    /// Predicts the next sample (FILTEP, FILTEZ, PREDIC).
+    /// Predicts the next sample from the last ones (FILTEP, FILTEZ, PREDIC).
     fn predict(&mut self) {
         let poles: i32 = self.poles.iter().zip(&self.recon).map(|(&a, &r)| (a * saturate(r + r)) >> 15).sum();
         let zeros: i32 = self.zero.iter().zip(&self.diff).map(|(&b, &d)| (b * saturate(d + d)) >> 15).sum();
@@ -171,22 +171,23 @@ fn linear_scale(log: i32, exponent: i32) -> i32 {
     (if shift < 0 { mantissa << -shift } else { mantissa >> shift }) << 2
 }
 
-/// Clamps to 16 bits.
+/// Limits a value to the range of 16 bits.
 fn saturate(value: i32) -> i32 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX))
 }
 
-/// Clamps to 15 bits (LIMIT).
+/// Limits a value to the range of 15 bits (LIMIT).
 fn limit(value: i32) -> i32 {
     value.clamp(-16_384, 16_383)
 }
 
 const RATE_HZ: u32 = 16_000;
 
-/// Table 11: every second coefficient of the QMF, which is symmetrical.
+/// Every second coefficient of the QMF filter (table 11). The filter is symmetrical, so the others are the same in
+/// reverse order.
 const QMF: [i32; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 
-/// Tables 14 and 17: 2048 * 2^(i/32).
+/// Powers of two 2048 * 2^(i/32) for the scale factors (tables 14 and 17).
 const ILB: [i32; 32] = [
     2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, //
     2896, 2960, 3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
@@ -198,7 +199,7 @@ const WL: [i32; 16] = [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538,
 /// Multipliers for the two-bit codes of the higher sub-band (WH indexed by RH2).
 const WH: [i32; 4] = [798, -214, 798, -214];
 
-/// Outputs of the inverse quantizers, indexed by code.
+/// Output values of the inverse quantizers, indexed by code.
 const QM2: [i32; 4] = [-7408, -1616, 7408, 1616];
 const QM4: [i32; 16] =
     [0, -20_456, -12_896, -8968, -6288, -4240, -2584, -1200, 20_456, 12_896, 8968, 6288, 4240, 2584, 1200, 0];

@@ -20,7 +20,7 @@ pub(crate) struct G729Decoder {
 }
 
 impl G729Decoder {
-    /// Returns a decoder, or `None` if the codec library refuses its own default configuration.
+    /// Returns a decoder; `None` if the codec library refuses its own default configuration.
     pub(crate) fn new() -> Option<Self> {
         let codec = G729Codec::new(CodecConfig::g729ba()).ok()?;
         Some(Self { codec, sid: None, concealer: FrameConcealer::new(8_000), has_stray_byte: false })

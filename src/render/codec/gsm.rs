@@ -10,15 +10,15 @@ use crate::render::report::PayloadQuirk;
 /// Decoder of one GSM full rate stream.
 #[derive(Clone, Debug)]
 pub(crate) struct GsmDecoder {
-    /// The reconstructed residual (drp): 120 past samples and 40 of the current subframe.
+    /// The reconstructed residual (drp): 120 past samples, and 40 samples of the current subframe.
     residual: [i16; HISTORY + SUBFRAME],
-    /// The last valid lag (nrp).
+    /// The last valid lag (nrp), i.e. the pitch period in samples.
     lag: usize,
-    /// Log area ratios of the last frame (LARpp).
+    /// Log area ratios of the last frame (LARpp), which describe the filter of the voice.
     ratios: [i16; 8],
     /// State of the synthesis lattice filter (v).
     lattice: [i16; 9],
-    /// State of the de-emphasis filter (msr).
+    /// State of the filter that undoes the pre-emphasis (msr).
     emphasis: i16,
     concealer: Concealer,
     /// Whether the last payload had stray bytes after its frames.
@@ -192,12 +192,12 @@ fn block_amplitude(code: i16) -> (i16, u32) {
     (FACTORS[mantissa as usize], (6 - exponent) as u32)
 }
 
-/// Returns half of the lowest bit that a right shift keeps, to be added for rounding.
+/// Returns the value that is added before a right shift to round the result.
 fn half(shift: u32) -> i16 {
     if shift == 0 { 0 } else { 1 << (shift - 1) }
 }
 
-/// Multiplies two fractions with the standard's rounding.
+/// Multiplies two fractions and rounds the product as the standard does.
 fn mult_r(a: i16, b: i16) -> i16 {
     if a == i16::MIN && b == i16::MIN {
         return i16::MAX;
@@ -211,7 +211,7 @@ const SUBFRAME: usize = 40;
 const HISTORY: usize = 120;
 const SIGNATURE: u8 = 0xD;
 
-/// Numbers of bits of the eight coded log area ratios.
+/// Number of bits for each of the eight coded log area ratios.
 const LAR_BITS: [usize; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
 
 /// Constants B, MIC and INVA of tables 5.1 and 5.2, for the log area ratios.
@@ -226,10 +226,10 @@ const LAR_TABLE: [(i16, i16, i16); 8] = [
     (-1144, -4, 29_708),
 ];
 
-/// Long-term gains QLB of table 5.3b.
+/// Gains of the long-term predictor (QLB of table 5.3b).
 const GAINS: [i16; 4] = [3277, 11_469, 21_299, 32_767];
 
-/// Factors FAC of table 5.6, for the block maximum.
+/// Factors for decoding the block maximum (FAC of table 5.6).
 const FACTORS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
 
 /// A function that interpolates between a ratio of the last frame (first argument) and of this frame.

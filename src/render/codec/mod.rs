@@ -66,13 +66,13 @@ pub trait SpeechDecoder: Send {
     /// comfort noise. Otherwise they fade to silence within [`conceal::FADE_MS`] ms.
     fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>);
 
-    /// Returns how the last decoded payload deviates from its announced format.
+    /// Returns how the last decoded payload deviates from its announced format; `None` if it does not.
     fn quirk(&self) -> Option<PayloadQuirk> {
         None
     }
 }
 
-/// Returns a decoder for a format, or `None` where callspan has none. Encoding names do not depend on case (RFC 4855).
+/// Returns a decoder for a format; `None` if callspan has none. Encoding names do not depend on case (RFC 4855).
 pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn SpeechDecoder>> {
     let decoder = plain_decoder_for(format)?;
     #[cfg(debug_assertions)]
@@ -124,7 +124,7 @@ fn channels(format: &PayloadFormat) -> Option<usize> {
     }
 }
 
-/// Returns the mean of two channels.
+/// Returns the mean of one sample of each channel.
 fn mix(left: i16, right: i16) -> i16 {
     left.midpoint(right)
 }

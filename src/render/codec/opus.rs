@@ -15,13 +15,13 @@ pub(crate) struct OpusDecoder {
     decoder: ::opus::Decoder,
     dtx: DtxState,
     concealer: FrameConcealer,
-    /// Second decoder for both channels, and its output; `None` until the first stereo packet.
+    /// Second decoder that keeps both channels, and its output; `None` until the first stereo packet.
     both: Option<Box<(::opus::Decoder, [i16; 2 * MAX_PACKET])>>,
     stereo: StereoDownmix,
 }
 
 impl OpusDecoder {
-    /// Returns a decoder, or `None` when libopus has no memory.
+    /// Returns a decoder; `None` if libopus has no memory.
     pub(crate) fn new() -> Option<Self> {
         let decoder = ::opus::Decoder::new(RATE_HZ, Channels::Mono).ok()?;
         let (dtx, concealer) = (DtxState::Talking, FrameConcealer::new(RATE_HZ));
@@ -134,13 +134,14 @@ const STEREO_FLAG: u8 = 0x04;
 /// Length of the longest packet, samples: 120 ms (RFC 6716 section 3.2.5).
 const MAX_PACKET: usize = 1_920;
 
-/// Number of samples in 20 ms.
+/// Number of samples in 20 ms at 16 kHz.
 const FRAME: usize = 320;
 
-/// Number of samples in 2.5 ms. libopus conceals in multiples of it.
+/// Number of samples in 2.5 ms at 16 kHz. libopus conceals in multiples of this length.
 const STEP: usize = 40;
 
-/// A payload of at most this length announces discontinuous transmission (RFC 7587 section 3.1.3; libopus opus_encode).
+/// Maximum length, bytes, of a payload that announces discontinuous transmission (RFC 7587 section 3.1.3; libopus
+/// opus_encode).
 const DTX_BYTES: usize = 2;
 
 /// Number of samples in 20 ms at 8 kHz, the longest SILK frame. A frame of 10 or 20 ms has one SILK frame; 40 and 60 ms

@@ -19,7 +19,7 @@ pub(crate) struct SpeexDecoder {
     concealer: FrameConcealer,
 }
 
-/// The frequency band to be decoded. Layers for higher frequencies are skipped.
+/// The frequency band that is decoded. Layers for higher frequencies are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpeexBand {
     Narrow,
@@ -82,7 +82,7 @@ impl SpeexBand {
         }
     }
 
-    /// Returns the number of samples in a frame of 20 ms.
+    /// Returns the number of samples that a frame of 20 ms has in this band.
     const fn frame(self) -> usize {
         self.rate_hz() as usize / 50
     }
@@ -98,13 +98,13 @@ pub(super) fn frames(clock_hz: u32, payload: &[u8]) -> i64 {
 /// The reason why a payload has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpeexStop {
-    /// All bits were read, or the terminator was read.
+    /// The payload ended regularly: all bits were read, or the terminator was read.
     Regular,
-    /// The mode is unknown, or the frame is incomplete.
+    /// The frame is unusable: its mode is unknown, or it is incomplete.
     Broken,
 }
 
-/// One frame in a payload.
+/// One frame of 20 ms in a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SpeexFrame {
     /// The range of bits in the payload that the decoder needs.
@@ -210,7 +210,7 @@ impl SpeexBitReader<'_> {
     }
 }
 
-/// A decoder of libspeex and its packet buffer.
+/// A decoder of the library libspeex, and its packet buffer.
 struct LibspeexDecoder {
     state: NonNull<c_void>,
     packet: SpeexBits,
@@ -225,7 +225,7 @@ mod library {
     unsafe impl Send for LibspeexDecoder {}
 
     impl LibspeexDecoder {
-        /// Returns a decoder, or `None` when there is no memory.
+        /// Returns a decoder; `None` if there is no memory.
         pub(super) fn new(band: SpeexBand) -> Option<Self> {
             let mode = match band {
                 SpeexBand::Narrow => 0,
@@ -329,14 +329,14 @@ const NARROW_BITS: [usize; 9] = [5, 43, 119, 160, 220, 300, 364, 492, 79];
 /// Number of bits of a layer in each mode. The first entry is the header: a 1 bit and the mode.
 const LAYER_BITS: [usize; 5] = [4, 36, 112, 192, 352];
 
-/// Number of the narrowband mode for noise.
+/// Narrowband mode that only describes noise.
 const NOISE_MODE: usize = 1;
-/// Mode numbers that mean something else: an application's message, a message of Speex, the end of the packet.
+/// First of the mode numbers that mean no frame: an application's message, a message of Speex, the end of the packet.
 const OWN_MESSAGE: usize = 13;
 const MESSAGE: usize = 14;
 const TERMINATOR: usize = 15;
 
-/// Numbers of bits of Speex messages, by half of the message number.
+/// Lengths of Speex messages in bits, indexed by half of the message number.
 const MESSAGE_BITS: [usize; 8] = [1, 4, 4, 4, 8, 16, 32, 64];
 
 #[cfg(test)]
@@ -425,7 +425,7 @@ mod tests {
     }
 
     proptest! {
-        // Failing cases of earlier runs are stored in a file beside this one.
+        // Failing cases of earlier runs are stored in a file beside this file.
         #![proptest_config(ProptestConfig {
             failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
             ..ProptestConfig::default()

@@ -41,10 +41,10 @@ impl StereoDownmix {
     }
 }
 
-/// Smallest ratio of the energy of the channels to that of their mean at which phases are opposite (12 dB). Unrelated
+/// Minimum ratio of the energy of the channels to that of their mean with which phases are opposite (12 dB). Unrelated
 /// channels have a ratio of 2.
 const OPPOSITE_RATIO: i64 = 16;
-/// Smallest mean square at which the phases are compared: 50 squared, -56 dBov.
+/// Minimum mean square of the sound with which the phases are compared: 50 squared, -56 dBov.
 const QUIET_POWER: i64 = 50 * 50;
 
 #[cfg(test)]

@@ -45,12 +45,12 @@ pub(crate) fn switch_on() {
     IS_ON.store(true, Ordering::Relaxed);
 }
 
-/// Returns true if the faulty decoder is active.
+/// Returns whether the faulty decoder is active.
 pub(crate) fn is_on() -> bool {
     IS_ON.load(Ordering::Relaxed)
 }
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
-/// Length of a command in a payload, bytes.
+/// Length in bytes of a command in a payload.
 const ORDER_BYTES: usize = 8;

@@ -19,29 +19,29 @@ use crate::render::timeline::{LagTimeline, LagTrack};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
-/// Data that the first pass collects about one stream.
+/// Data that the first rendering pass collects about one stream.
 #[derive(Debug)]
 pub(super) struct StreamCollector {
     side: Side,
     ssrc: Ssrc,
     first_at: Timestamp,
-    /// Packets that wait until the clock of the oldest packet's format is decided.
+    /// Packets that wait until the clock rate of their format is decided, oldest first.
     pending: VecDeque<PendingPacket>,
     finders: HashMap<(PayloadType, u32), ClockRateDetector>,
     clocks: MediaClocks,
     formats_seen: HashSet<Arc<PayloadFormat>>,
-    /// Format of the last packet.
+    /// Format of the last packet; `None` before the first packet.
     format: Option<Arc<PayloadFormat>>,
-    /// Whether that format has several packings, i.e. is G.726.
+    /// Whether the format of the last packet has several packings, as G.726 has.
     has_packings: bool,
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,
     policy: ClockPolicy,
-    /// The judges that find the packing of each G.726 format.
+    /// For each G.726 format of the stream, the judge that finds its packing.
     pub(super) packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
 }
 
-/// A packet that waits until the clock of its format is decided.
+/// A packet that waits until the clock rate of its format is decided.
 #[derive(Clone, Copy, Debug)]
 struct PendingPacket {
     packet: ArrivedPacket,
@@ -84,8 +84,8 @@ impl StreamCollector {
         self.formats_seen.insert(Arc::clone(format))
     }
 
-    /// Returns whether the duration of a packet must be computed: until its clock is decided, or if the clock counts
-    /// packets.
+    /// Returns whether the duration of a packet must be computed. It is needed until the clock of its format is
+    /// decided, or if the clock counts packets.
     pub(super) fn needs_length(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
         !self.pending.is_empty() || !matches!(self.clocks.get(&(pt, format.clock_hz)), Some(MediaClock::Clock(_)))
     }
@@ -123,7 +123,7 @@ impl StreamCollector {
         }
     }
 
-    /// Decides the clock of a format from its packets so far.
+    /// Decides the clock of a format, given by payload type and announced clock, from its packets so far.
     fn fix_clock(&mut self, key: (PayloadType, u32)) -> MediaClock {
         let clock = match (self.policy, self.finders.get(&key)) {
             (ClockPolicy::Detect, Some(finder)) => finder.media_clock(),

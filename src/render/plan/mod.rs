@@ -21,7 +21,7 @@ use plan_pass::PlanPass;
 /// Parameters of rendering that do not come from the spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RenderOptions {
-    /// Samples per second; `None` means 16000 if a side has a wideband codec, else 8000.
+    /// Samples per second in the recording; `None` means 16,000 if a side has a wideband codec, and 8000 otherwise.
     pub sample_rate: Option<u32>,
     /// Time up to which the spool is rendered; `None` renders all of it.
     pub until: Option<Timestamp>,
@@ -34,7 +34,7 @@ pub struct RenderPlan {
     pub starts_at: Timestamp,
     /// Moment after the last sample, in whole microseconds.
     pub ends_at: Timestamp,
-    /// Samples per second.
+    /// Samples per second in the recording.
     pub sample_rate: u32,
     /// Number of samples in each channel; 0 if no part of the leg is to be recorded.
     pub samples: u64,
@@ -42,27 +42,27 @@ pub struct RenderPlan {
     pub ended: Option<SpooledEnd>,
     /// The plans of the streams, by the number that a stream has in the spool.
     pub(super) streams: BTreeMap<u32, StreamPlan>,
-    /// Periods (from, to) that are rendered as silence, in order of time.
+    /// Periods (from, to) in which the recording was paused, in order of time. They are rendered as silence.
     pub(super) pauses: Vec<(Timestamp, Timestamp)>,
-    /// True if the spool ended in the middle of a block.
+    /// Whether the spool ended in the middle of a block.
     pub torn_tail: bool,
-    /// True if callspan has a decoder for the format of at least one packet.
+    /// Whether callspan has a decoder for the format of at least one packet.
     pub has_sound: bool,
-    /// True if the counts in `ended` were taken from the spool, because the engine was restarted during the call.
+    /// Whether the counts in `ended` were taken from the spool, because the engine was restarted during the call.
     pub recounted: bool,
 }
 
 /// The end of a leg, as the engine wrote it to the spool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpooledEnd {
-    /// Reason for the end of the leg.
+    /// Cause of the end of the leg.
     pub by: EndedBy,
-    /// The engine's counts for both sides, caller first.
+    /// The engine's counts for both sides, the caller first.
     pub sides: [SideRecord; 2],
 }
 
 impl RenderPlan {
-    /// Sets the recorded period, in whole microseconds. It replaces that of the decisions.
+    /// Sets the recorded period in whole microseconds, instead of the period that the decisions give.
     pub(crate) fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
         self.starts_at = starts_at;
         self.ends_at = ends_at.max(starts_at);
@@ -75,7 +75,7 @@ impl RenderPlan {
         self.pauses.is_empty()
     }
 
-    /// Returns the position of a time in samples from the start. It may be outside of the recording.
+    /// Returns the position of a time, in samples from the start of the recording. It can lie outside of the recording.
     pub(super) fn position(&self, at: Timestamp) -> f64 {
         at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9
     }

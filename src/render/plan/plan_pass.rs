@@ -29,10 +29,10 @@ pub(super) struct PlanPass {
     widest_hz: u32,
     /// SRTP keys of each stream, with the times from which they apply.
     keys: BTreeMap<u32, Vec<(Timestamp, SrtpContext)>>,
-    /// True if the engine's counts of packets are wrong, so that they must be recounted.
+    /// Whether the engine's counts of packets are wrong, so that the packets must be counted again.
     pub(super) is_miscounted: bool,
     policy: ClockPolicy,
-    /// Numbers of the streams that this pass examines; `None` means all.
+    /// Numbers of the streams that this pass examines; `None` means all streams.
     only: Option<BTreeSet<u32>>,
 }
 
@@ -181,8 +181,8 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     within.map(rate).max().unwrap_or(0)
 }
 
-/// Longest recording: a week, longer than `calls.max_hours` allows. A damaged capture time must not lead to a file of
-/// centuries.
+/// Maximum duration of a recording: a week, longer than `calls.max_hours` allows. A damaged capture time must not lead
+/// to a file of centuries.
 const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
 /// Maximum number of key changes of a stream. A call has a handful.
 const MAX_KEYS: usize = 64;

@@ -18,10 +18,10 @@ use crate::render::timeline::{LagTimeline, PlayoutOffset};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
-/// The clock used for each pair of payload type and announced clock (Hz).
+/// For each pair of payload type and announced clock (Hz): the clock by which packets are placed.
 pub(super) type MediaClocks = HashMap<(PayloadType, u32), MediaClock, foldhash::fast::FixedState>;
 
-/// The playout times of one stream.
+/// The playout times of the packets of one stream.
 #[derive(Clone, Debug)]
 pub(in crate::render) struct StreamPlan {
     pub(in crate::render) side: Side,
@@ -30,10 +30,11 @@ pub(in crate::render) struct StreamPlan {
     pub(super) first_at: Timestamp,
     pub(super) clocks: MediaClocks,
     pub(super) tracks: Vec<LagTimeline>,
-    /// Maps a track that consists of a few late packets to the track to which these packets belong.
+    /// For each track that consists of a few late packets: the track to which these packets belong.
     pub(super) aliases: HashMap<usize, usize>,
     pub(in crate::render) drift_ppm: Option<f64>,
-    /// Number of packets, if a new track begins every few packets; else 0. Then the playout times are hardly right.
+    /// Number of packets in the stream if a new track begins every few packets; 0 otherwise. If not 0, the playout
+    /// times are hardly right.
     pub(in crate::render) scattered_packets: u64,
     /// SRTP keys of the stream with the times of their decisions, in order of time.
     pub(super) keys: Vec<(Timestamp, SrtpContext)>,
@@ -65,7 +66,7 @@ impl StreamPlan {
         })
     }
 
-    /// Returns the true format of payloads that were announced as `format`, if it differs.
+    /// Returns the true format of payloads that were announced as `format`; `None` if it is the announced format.
     pub(in crate::render) fn correction(&self, format: &PayloadFormat) -> Option<&Arc<PayloadFormat>> {
         self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
     }
@@ -75,7 +76,7 @@ impl StreamPlan {
         self.corrections.is_empty()
     }
 
-    /// Returns the keys that apply soon after a time, if there are any.
+    /// Returns the keys that apply soon after a time; `None` if no new keys follow.
     pub(in crate::render) fn coming_keys(&self, at: Timestamp) -> Option<&SrtpContext> {
         let is_soon = |since: Timestamp| since > at && since.since(at) < KEYS_AHEAD;
         self.keys.iter().find(|(since, _)| is_soon(*since)).map(|(_, context)| context)
@@ -86,7 +87,8 @@ impl StreamPlan {
         !self.keys.is_empty()
     }
 
-    /// Returns the formats with timestamps of another clock than announced: announced and true clock, Hz.
+    /// Returns the clocks of formats with timestamps that do not have the announced clock: announced and true clock,
+    /// Hz.
     pub(in crate::render) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
         let clocks = self.clocks.iter().filter_map(|(&(_, announced), clock)| match clock {
             MediaClock::Clock(hz) => Some((announced, *hz)),
@@ -97,7 +99,7 @@ impl StreamPlan {
         wrong
     }
 
-    /// Returns the clock that is used for a format.
+    /// Returns the clock by which packets of a format are placed.
     pub(in crate::render) fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
         self.clocks.get(&(pt, format.clock_hz)).copied().unwrap_or(MediaClock::Clock(format.clock_hz))
     }

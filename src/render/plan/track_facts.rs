@@ -25,8 +25,8 @@ pub(super) fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
     aliases
 }
 
-/// Returns the drift of the sender's clock against the capture clock in ppm. It is the slope of the lag (arrival time
-/// minus media time), by least squares.
+/// Returns the drift of the sender's clock against the capture clock, parts per million. It is the slope of the lag
+/// (arrival time minus media time), by least squares. `None` if the stream is too short.
 pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     let (&(first, lag), &(last, _)) = (knots.first()?, knots.last()?);
     if last - first < MIN_DRIFT_SPAN_NS {
@@ -42,13 +42,13 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 
-/// Minimum number of packets in a track that is a talk spurt. Fewer packets are just late.
+/// Minimum number of packets in a track that counts as a talk spurt. Fewer packets are just late.
 const MIN_TRACK_PACKETS: u32 = 3;
 /// Number of tracks before and after a track among which the surrounding track is searched.
 const NEIGHBOURS: usize = 4;
-/// Largest lateness of a packet, ns. A packet with more delay does not belong to the sound around it. The spool reader
-/// sorts packets up to this lateness.
+/// Maximum delay of a late packet, ns. A packet with more delay does not belong to the sound around it. The spool
+/// reader sorts packets up to this delay.
 const MAX_LATENESS_NS: i64 = 5_000_000_000;
-/// Shortest time over which drift is measured, ns. In less than half a minute, a change of 1 ms in the network looks
+/// Minimum time over which drift is measured, ns. In less than half a minute, a change of 1 ms in the network looks
 /// like a drift of 30 ppm.
 const MIN_DRIFT_SPAN_NS: i64 = 30_000_000_000;

@@ -28,7 +28,8 @@ impl PlayContext<'_> {
         self.report.heard_us += self.inside_us(at, samples, rate_hz);
     }
 
-    /// Returns how many microseconds of `samples` samples, played at position `at`, are inside the recording.
+    /// Returns the duration in microseconds of that part of the samples which lies inside the recording, if they are
+    /// played at position `at`.
     pub(super) fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
         let total = i64::try_from(self.plan.samples).ok();
         let total = total.and_then(|total| scaled(total, rate_hz.into(), self.plan.sample_rate.into()));
@@ -37,5 +38,5 @@ impl PlayContext<'_> {
     }
 }
 
-/// Largest absolute position, in samples: centuries away from the recording, and far from overflow of sums.
+/// Maximum absolute position, in samples. It is centuries away from the recording, and far from an overflow of sums.
 const MAX_POSITION: f64 = 1e15;

@@ -34,7 +34,7 @@ use crate::net::{PayloadType, Ssrc};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
-/// The player of one stream.
+/// Plays the packets of one stream.
 pub(super) struct StreamPlayer {
     target: MixTarget,
     ssrc: Ssrc,
@@ -44,7 +44,7 @@ pub(super) struct StreamPlayer {
     queue: BTreeMap<u64, QueuedPacket>,
     cursor: Option<PlayoutCursor>,
     srtp: Option<SrtpState>,
-    /// Decryption with the keys that apply soon; `None` if there are none.
+    /// Decryption with the keys that apply soon; `None` if there are no such keys.
     coming: Option<SrtpStream>,
     /// Duration of the last unencrypted packet, ns; `None` before the first such packet, and after a packet was
     /// decrypted.
@@ -52,9 +52,9 @@ pub(super) struct StreamPlayer {
     /// Number of consecutive packets that the former keys could not decrypt.
     former_failures: u32,
     paths: PlayPaths,
-    /// `None` until a packet came that others may follow on the straight path.
+    /// State of the straight path; `None` until a packet came after which others may take that path.
     straight: Option<StraightRun>,
-    /// Empty payload buffers for reuse.
+    /// Empty payload buffers that are used again.
     spare: Vec<Vec<u8>>,
     /// Buffer for the plain text of a decrypted packet.
     plain: Vec<u8>,
@@ -81,11 +81,11 @@ struct QueuedPacket {
 enum PacketContent {
     /// A payload with sound, and the index of its decoder.
     Sound { decoder: usize, payload: Vec<u8> },
-    /// The packet has no sound. Only its sequence number counts.
+    /// The packet has no sound, so only its sequence number counts.
     Nothing,
 }
 
-/// The decisions about a stream, and its plan.
+/// The decisions about a stream, and the playout times of its packets.
 #[derive(Clone, Copy)]
 pub(super) struct StreamInputs<'a> {
     pub(super) known: &'a DecidedStream,
@@ -94,7 +94,7 @@ pub(super) struct StreamInputs<'a> {
 }
 
 impl StreamPlayer {
-    /// Returns a player of a source that writes to a channel.
+    /// Returns a player for a source. It writes to the given place in the mix buffer.
     pub(super) fn new(target: MixTarget, ssrc: Ssrc, paths: PlayPaths) -> Self {
         Self {
             target,
@@ -185,7 +185,8 @@ impl StreamPlayer {
         }
     }
 
-    /// Ends the sound of the source so far, because the stream continues as another one. Only the tracks of the plan go on.
+    /// Ends the sound of the current source, because the stream continues as another source. The tracks of the plan
+    /// continue.
     #[cold]
     fn continue_as(&mut self, ssrc: Ssrc, context: &mut PlayContext<'_>) {
         self.finish(context);
@@ -235,9 +236,10 @@ impl StreamPlayer {
     }
 }
 
-/// Longest time for which a packet waits for a missing earlier packet.
+/// Maximum time for which a packet waits for a missing earlier packet.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Maximum number of packets in the reordering queue: 2 s at 10 ms are 200.
 const MAX_QUEUE: usize = 512;
-/// Longest comfort noise after one packet, s. Senders repeat these packets within seconds; a hold of hours is silence.
+/// Maximum duration of comfort noise after one packet, seconds. Senders repeat these packets within seconds; a hold of
+/// hours is silence.
 const MAX_COMFORT_S: i64 = 10;

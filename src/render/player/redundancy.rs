@@ -47,8 +47,8 @@ impl StreamPlayer {
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload: primary.payload.to_vec() }, redundant })
     }
 
-    /// Plays the redundant blocks of lost packets. Returns how many of the `lost` packets before this one
-    /// are still missing.
+    /// Plays redundant blocks in place of lost packets. Returns how many of the `lost` packets before this packet are
+    /// still missing.
     pub(super) fn play_redundant(
         &mut self,
         item: &QueuedPacket,
@@ -74,14 +74,14 @@ impl StreamPlayer {
         left
     }
 
-    /// Returns the number of packets lost before this one: 0 if the sound so far ends exactly where this packet begins,
-    /// else `lost`.
+    /// Returns the number of packets lost before this packet. It is 0 if the sound so far ends exactly where this
+    /// packet begins, and `lost` otherwise.
     fn lost_before(&self, playout: PlayoutTime, lost: u64) -> u64 {
         let joins = |end: i64| (playout.media_ns - end).abs() < SAME_MOMENT_NS;
         if self.sound_end_ns(playout).is_some_and(joins) { 0 } else { lost }
     }
 
-    /// Returns the media time, ns, at which the sound of the packet's track ends so far.
+    /// Returns the media time in ns at which the sound of the packet's track ends so far; `None` without sound.
     fn sound_end_ns(&self, playout: PlayoutTime) -> Option<i64> {
         let cursor =
             self.cursor.filter(|cursor| cursor.segment.0 == playout.segment.0 && cursor.after != GapFill::Nothing)?;

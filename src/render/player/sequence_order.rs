@@ -1,8 +1,8 @@
 //! Extends the 16-bit sequence numbers of a stream over the whole call (RFC 3550 appendix A.1).
 //!
 //! A step of more than [`MAX_DROPOUT`] forward or back is a restart of the sequence. A smaller step back is a late
-//! packet, or a sender that restarts its numbers, e.g. from 0 at each hold. The RTP timestamps show which of them it
-//! is. A late packet is not played.
+//! packet, or a sender that restarts its numbers, e.g. from 0 at each hold. The RTP timestamps show which of the two
+//! applies. A late packet is not played.
 
 use crate::net::SequenceNumber;
 use std::time::Duration;
@@ -10,14 +10,15 @@ use std::time::Duration;
 use crate::render::plan::PlayoutTime;
 use crate::time::Timestamp;
 
-/// Extends the sequence numbers of one stream and finds gaps.
+/// Extends the sequence numbers of one stream, and finds missing packets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SequenceOrder {
     newest: Option<u64>,
-    /// Arrival and media time of the newest packet that had a playout time.
+    /// Arrival and media time of the newest packet that had a playout time; `None` before the first.
     mark: Option<SequenceMark>,
     next: Option<u64>,
-    /// The newest number before the last restart, and the number up to which it is remembered.
+    /// The newest number before the last restart of the sequence, and the number up to which it is remembered; `None`
+    /// without a restart.
     before_restart: Option<(u64, u64)>,
     /// Number of packets that were played without sound. They count as lost.
     silent: u64,
@@ -38,8 +39,8 @@ impl SequenceMark {
         Self { media_ns: playout.media_ns, at, track: playout.segment.0 }
     }
 
-    /// Returns whether this packet, `step` numbers from the newest, was sent before the newest. Its media time is then
-    /// no later, and it is at most as late as a packet can be.
+    /// Returns whether this packet, `step` numbers from the newest, was sent before the newest packet. Then its media
+    /// time is no later, and its delay is one that a late packet can have.
     fn was_sent_before(&self, newest: Self, step: i64) -> bool {
         let lag_grew_ns = self.at.nanos_since(newest.at).saturating_add(newest.media_ns - self.media_ns);
         let as_late = step > -MAX_MISORDER && u128::try_from(lag_grew_ns).is_ok_and(|ns| ns < MAX_LATENESS.as_nanos());
@@ -48,7 +49,7 @@ impl SequenceMark {
 }
 
 impl SequenceOrder {
-    /// Returns the extended number of a packet, or `None` if a later packet was already played. `mark` is `None` for a
+    /// Returns the extended number of a packet; `None` if a later packet was already played. `mark` is `None` for a
     /// packet without a playout time.
     pub(super) fn extend(&mut self, sequence: SequenceNumber, mark: Option<SequenceMark>) -> Option<u64> {
         let Some(newest) = self.newest else {
@@ -74,7 +75,7 @@ impl SequenceOrder {
         self.next.is_none_or(|next| extended >= next).then_some(extended)
     }
 
-    /// Returns whether this number follows the last packet played.
+    /// Returns whether this number directly follows the number of the last packet played.
     pub(super) fn is_next(&self, sequence: u64) -> bool {
         self.next == Some(sequence)
     }
@@ -111,11 +112,11 @@ fn step_to(sequence: SequenceNumber, from: u64) -> i64 {
     i64::from(sequence.distance_from(SequenceNumber(from as u16)))
 }
 
-/// Largest step forward, packets, that is no restart (RFC 3550 appendix A.1).
+/// Maximum step forward, packets, that is no restart of the sequence (RFC 3550 appendix A.1).
 const MAX_DROPOUT: i64 = 3_000;
-/// Largest step back, packets, of a late packet; 2 s at 20 ms (RFC 3550 appendix A.1). A larger step is a restart.
+/// Maximum step back, packets, of a late packet: 2 s at 20 ms (RFC 3550 appendix A.1). A larger step is a restart.
 const MAX_MISORDER: i64 = 100;
-/// Largest delay with which a packet is still sorted by the spool reader.
+/// Maximum delay of a packet that the spool reader still sorts.
 const MAX_LATENESS: Duration = Duration::from_secs(5);
-/// First extended number minus the 16-bit number. It leaves room for packets before the first one.
+/// Difference between the first extended number and its 16-bit number. It leaves room for packets before the first one.
 const FIRST_CYCLE: u64 = 0x10_0000;

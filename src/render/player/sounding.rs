@@ -6,14 +6,14 @@ use crate::codec::SilenceBehavior;
 use crate::render::plan::PlayoutTime;
 use crate::render::report::UndecodableReason;
 
-/// When a packet is played: its playout time, and the number of packets missing before it.
+/// The turn of a packet: its playout time, and the number of packets that are missing before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayTurn {
     pub(super) playout: PlayoutTime,
     pub(super) lost: u64,
 }
 
-/// The result of playing a payload.
+/// Result of playing a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PlayOutcome {
     /// The sound of the payload is outside of the recorded period.
@@ -24,11 +24,11 @@ pub(super) enum PlayOutcome {
     Refused,
 }
 
-/// Where the sound written so far ends.
+/// The place at which the sound written so far ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayoutCursor {
     pub(super) decoder: usize,
-    /// Position of the next sample, at the decoder's rate.
+    /// Position of the next sample, counted at the decoder's rate.
     pub(super) at: i64,
     pub(super) media_end_ns: i64,
     pub(super) segment: (usize, usize),
@@ -38,7 +38,7 @@ pub(super) struct PlayoutCursor {
     pub(super) concealed: i64,
 }
 
-/// What fills a gap after the last packet.
+/// The sound that fills a gap after the last packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GapFill {
     Sound,
@@ -210,8 +210,8 @@ impl StreamPlayer {
     }
 }
 
-/// Removes (`by` negative) or inserts `by` samples where the change is least audible, so that the sound is at its
-/// playout time to the sample. Up to three quarters of a sample are ignored.
+/// Removes (`by` negative) or inserts `by` samples where the change is least audible, so that the sound begins exactly
+/// at its playout time. Differences of up to three quarters of a sample are ignored.
 fn adjust_length(sound: &mut Vec<i16>, by: f64) {
     let count = by.abs().round() as usize;
     if by.abs() <= 0.75 || count == 0 || sound.len() < 8 * (count + 1) {
@@ -232,10 +232,10 @@ fn adjust_length(sound: &mut Vec<i16>, by: f64) {
     }
 }
 
-/// Longest concealment of lost packets, ms.
+/// Maximum duration of concealment of lost packets, ms.
 const CONCEAL_MS: i64 = 60;
 /// Media times that differ by less than this, ns, count as equal.
 pub(super) const SAME_MOMENT_NS: i64 = 1_000_000;
-/// Largest deviation from the playout time, samples, that is adjusted without a step. Drift between two packets is
-/// less; a larger deviation is a step.
+/// Maximum deviation from the playout time, samples, that is adjusted by removing or inserting samples. Drift between
+/// two packets is less; a larger deviation is a step.
 const MAX_ADJUSTMENT: f64 = 16.0;

@@ -14,10 +14,10 @@ use crate::render::decided_streams::{DecidedStream, StreamProtection};
 use crate::render::plan::ArrivedPacket;
 use crate::spool::reader::PacketEntry;
 
-/// The paths that packets may take.
+/// The paths that the packets of a player may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::render) enum PlayPaths {
-    /// Each packet takes the straight path if it can.
+    /// Each packet takes the straight path if it can, and the general path otherwise.
     All,
     /// All packets take the general path, for comparison.
     #[cfg(test)]
@@ -43,7 +43,7 @@ impl StreamPlayer {
         }
     }
 
-    /// Returns the decoder and the payload of a packet that may take the straight path.
+    /// Returns the decoder and the payload of a packet that may take the straight path; `None` for other packets.
     pub(super) fn straight_payload<'a>(
         &mut self,
         packet: &PacketEntry<'a>,

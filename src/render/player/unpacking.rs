@@ -19,9 +19,9 @@ use crate::spool::reader::PacketEntry;
 
 /// The reason why a packet has no sound.
 pub(super) enum NoSound {
-    /// The engine did not keep the payload.
+    /// The engine did not keep the payload, e.g. because the recording was paused.
     Withheld,
-    /// The packet is a telephone-event.
+    /// The packet is a telephone-event, i.e. a key press.
     Event,
     Silent(UndecodableReason),
 }
@@ -39,7 +39,7 @@ pub(super) struct SrtpState {
 }
 
 impl StreamPlayer {
-    /// Decrypts and unpacks a packet.
+    /// Decrypts a packet if needed, and unpacks redundant audio.
     pub(super) fn unpack(
         &mut self,
         packet: &PacketEntry<'_>,

@@ -88,7 +88,7 @@ impl SessionKeys {
         Self::from_session_keys(suite, &derived(0, suite.key_bytes), &derived(1, 20), &derived(2, suite.salt_bytes()))
     }
 
-    /// Returns session keys that were derived elsewhere.
+    /// Returns session keys that another key derivation has made.
     pub(super) fn from_session_keys(suite: SrtpSuite, key: &[u8], authentication: &[u8], salt: &[u8]) -> Option<Self> {
         Some(match suite.mode {
             SrtpTransform::Counter { tag_bytes } => Self::Counter {
@@ -117,8 +117,8 @@ impl SessionKeys {
                 let body = rest.strip_suffix(mki).filter(|body| body.len() >= header.length)?;
                 let mut authenticated = authenticator.clone();
                 authenticated.update(body);
-                // The rollover count is the last part of the authenticated bytes, so each guess costs only two hash
-                // blocks.
+                // The rollover count is the last part of the authenticated bytes, so each further count costs only two
+                // hash blocks.
                 let fits = |rollover: &u32| {
                     let mut guess = authenticated.clone();
                     guess.update(&rollover.to_be_bytes());
@@ -174,7 +174,7 @@ fn xor(bytes: &mut [u8], other: &[u8]) {
     }
 }
 
-/// AES with its key schedule, by key length.
+/// AES with its key schedule, for each key length.
 pub(super) enum AesCipher {
     Short(Box<Aes128>),
     Middle(Box<Aes192>),
@@ -209,7 +209,7 @@ where
     Ctr128BE::<C>::from_core(core).apply_keystream(data);
 }
 
-/// AES-GCM, by key length.
+/// AES-GCM with its key schedule, for each key length.
 pub(super) enum GcmCipher {
     Short(Box<Aes128Gcm>),
     Long(Box<Aes256Gcm>),

@@ -14,13 +14,13 @@ use cipher::{SessionKeys, SrtpSuite};
 /// The reason why keys cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSrtpContext {
-    /// The crypto suite is not supported.
+    /// callspan does not support the crypto suite.
     #[error("the SRTP suite is not known")]
     Suite,
     /// A key is not base64, or its length does not fit the suite.
     #[error("an SRTP key does not fit its suite")]
     Key,
-    /// There is no key.
+    /// There is no key at all.
     #[error("no SRTP key is given")]
     NoKey,
 }
@@ -36,13 +36,13 @@ pub enum SrtpError {
     Authentication,
 }
 
-/// Decrypts the SRTP packets of one stream.
+/// Decrypts the SRTP packets of one stream with its keys.
 pub struct SrtpStream {
-    /// The keys in use, the newest first.
+    /// The keys in use, the newest first; each with its derived session keys.
     keys: Vec<MasterKeySession>,
     /// Packet index of each SSRC that was seen.
     sources: Vec<SsrcIndex>,
-    /// Number of consecutive packets that no key could decrypt.
+    /// Number of consecutive packets that no key decrypted.
     refused: u32,
 }
 
@@ -62,7 +62,7 @@ struct SsrcIndex {
 }
 
 impl SrtpStream {
-    /// Returns a decryptor with the given keys.
+    /// Returns a decryptor with the keys of a decision.
     ///
     /// # Errors
     /// When the suite is unknown or a key does not fit it.
@@ -86,7 +86,7 @@ impl SrtpStream {
     /// Decrypts a packet into `out`: header, extensions and plain payload replace the content of `out`.
     ///
     /// # Errors
-    /// When the packet is malformed or no key opens it. The content of `out` is then undefined.
+    /// When the packet is malformed or no key decrypts it. The content of `out` is then undefined.
     pub fn unprotect(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), SrtpError> {
         let header = SrtpHeader::read(packet).ok_or(SrtpError::Malformed)?;
         let known = self.sources.iter().position(|source| source.ssrc == header.ssrc);
@@ -146,7 +146,7 @@ impl SrtpStream {
     }
 }
 
-/// The fields of an RTP header that SRTP needs.
+/// The fields of an RTP header that decryption needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SrtpHeader {
     ssrc: u32,
@@ -256,10 +256,10 @@ const MAX_SOURCES: usize = 16;
 /// minutes, so this covers 47 hours.
 const MAX_GUESS: u32 = 127;
 
-/// Number of rollover counts to try after [`PATIENCE`] packets failed: an hour's worth.
+/// Number of rollover counts to try after [`PATIENCE`] packets failed: those of about an hour.
 const MAX_GUESS_AFTER_FAILURES: u32 = 3;
 
-/// Number of consecutive packets that may fail with all guesses: four seconds of speech.
+/// Number of consecutive packets that may fail with all rollover counts: four seconds of speech.
 const PATIENCE: u32 = 200;
 
 /// Maximum length of an MKI, bytes (RFC 4568 section 9.1).

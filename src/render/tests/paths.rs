@@ -12,7 +12,7 @@ use crate::render::second_pass::render_by;
 use crate::spool::memory::MemorySpool;
 use crate::spool::{LegSource, LegStore as _};
 
-/// Renders a spool on the general path alone, and compares.
+/// Renders a spool on the general path alone, and compares the sound and the report.
 pub(super) fn assert_same_by_general_path(
     source: &LegSource,
     plan: &RenderPlan,
@@ -31,7 +31,8 @@ pub(super) fn assert_same_by_general_path(
     assert_eq!(at, frames.len());
 }
 
-/// Samples of the longest recording that is rendered twice: five minutes. Rendering takes long in an unoptimised build.
+/// Number of samples of the longest recording that is rendered twice: five minutes. Rendering takes long in an
+/// unoptimised build.
 const LONGEST: usize = 300 * 8_000;
 
 fn compare(source: &LegSource) {
@@ -138,8 +139,8 @@ fn straight_path_gives_the_same_sound_for_disturbed_streams() {
     }
 }
 
-/// Returns the next packet of a sender, with `flags` in its first byte. The bytes that they announce are not sound. They
-/// would be the loudest if they were played.
+/// Returns the next packet of a sender, with `flags` in its first byte. The bytes that the flags announce are not
+/// sound; they would be the loudest if they were played.
 fn packet_with(flags: u8, sender: &TestSender) -> Vec<u8> {
     let payload = vec![level(sender.sent); 8 * sender.ptime_ms as usize];
     let rtp = TestRtp { pt: sender.pt, sequence: sender.sequence, time: sender.time, payload: &payload };
@@ -163,7 +164,7 @@ fn packet_with(flags: u8, sender: &TestSender) -> Vec<u8> {
 const FIXED: usize = 12;
 const PADDING: u8 = 0x20;
 const EXTENSION: u8 = 0x10;
-/// The number of contributing sources.
+/// Bits of the first byte for the number of contributing sources.
 const SOURCES: u8 = 0x0F;
 
 #[test]

@@ -24,7 +24,7 @@ const fn code_bits(rate: G726Rate) -> u32 {
     }
 }
 
-/// Returns the values of the quantizer for each code magnitude at a bit rate.
+/// Returns the table of the quantizer's values for a bit rate, indexed by the magnitude of the code.
 const fn quantizer_levels(rate: G726Rate) -> &'static [QuantizerLevel] {
     match rate {
         G726Rate::Two => &LEVELS_2,
@@ -46,7 +46,7 @@ pub(crate) struct G726Decoder {
 }
 
 impl G726Decoder {
-    /// Returns a decoder in the reset state.
+    /// Returns a decoder in the reset state, which the Recommendation defines.
     pub(crate) fn new(rate: G726Rate, packing: G726Packing) -> Self {
         let (scale, speed, predictor) = (ScaleFactor::RESET, SpeedControl::default(), AdaptivePredictor::default());
         Self { rate, packing, scale, speed, predictor, concealer: Concealer::new(8_000) }
@@ -116,30 +116,32 @@ impl SpeechDecoder for G726Decoder {
 /// The logarithmic scale factor of the quantizer.
 #[derive(Clone, Copy, Debug)]
 struct ScaleFactor {
-    /// Fast factor for speech (YU), 9 fractional bits.
+    /// Fast factor for speech (YU), with 9 fractional bits.
     fast: i32,
-    /// Slow factor for data (YL), 15 fractional bits.
+    /// Slow factor for data such as modem signals (YL), with 15 fractional bits.
     slow: i32,
 }
 
 impl ScaleFactor {
-    /// The lowest value of both factors.
+    /// The lowest value of both factors, from which a decoder starts.
     const RESET: Self = Self { fast: 544, slow: 544 << 6 };
 
-    /// Mixes the slow and the fast factor by the speed (LIMA, MIX; Y). Products are rounded to zero.
+    /// Returns the weighted mean of the slow and the fast factor; the speed control gives the weights (LIMA, MIX; Y).
+    /// Products are rounded to zero.
     fn mixed(self, speed: &SpeedControl) -> i32 {
         let slow = self.slow >> 6;
         slow + (self.fast - slow) * (speed.control >> 2).min(64) / 64
     }
 
-    /// Adapts both factors (FILTD, LIMB, FILTE).
+    /// Adapts both factors to the last code (FILTD, LIMB, FILTE).
     fn adapt(&mut self, mixed: i32, multiplier: i32) {
         let step = ((multiplier << 5) - mixed) >> 5;
         self.fast = (mixed + step).clamp(544, 5_120);
         self.slow += self.fast + (-self.slow >> 6);
     }
 
-    /// Returns three quarters of the slow factor on the linear scale (TRANS; DQTHR). A larger difference ends a tone.
+    /// Returns three quarters of the slow factor on the linear scale (TRANS; DQTHR). A difference above this threshold
+    /// ends a tone.
     fn threshold(self) -> i32 {
         let (integer, fraction) = (self.slow >> 15, (self.slow >> 10) & 31);
         let whole = if integer <= 9 { (32 + fraction) << integer } else { 31 << 10 };
@@ -157,7 +159,7 @@ struct SpeedControl {
 }
 
 impl SpeedControl {
-    /// Adapts the speed (FILTA, FILTB, SUBTC, FILTC, TRIGA).
+    /// Adapts the speed to the last code (FILTA, FILTB, SUBTC, FILTC, TRIGA).
     fn adapt(&mut self, output: i32, scale: i32, tone: bool, breaks: bool) {
         self.short += ((output << 9) - self.short) >> 5;
         self.long += ((output << 11) - self.long) >> 7;
@@ -168,25 +170,25 @@ impl SpeedControl {
     }
 }
 
-/// A quantized difference signal (DQ).
+/// A quantized difference between the signal and its prediction (DQ).
 #[derive(Clone, Copy, Debug)]
 struct QuantizedDifference {
     negative: bool,
     magnitude: i32,
 }
 
-/// The predictor with two poles and six zeros. Arrays have the newest element first.
+/// The predictor, a filter with two poles and six zeros. Arrays have the newest element first.
 #[derive(Clone, Copy, Debug, Default)]
 struct AdaptivePredictor {
-    /// A1 and A2, 14 fractional bits, and the signals they weight (SR).
+    /// Coefficients of the poles (A1, A2) with 14 fractional bits, and the signals that they weight (SR).
     poles: [i32; 2],
     signals: [ShortFloat; 2],
-    /// B1 to B6, 14 fractional bits, and the differences they weight (DQ).
+    /// Coefficients of the zeros (B1 to B6) with 14 fractional bits, and the differences that they weight (DQ).
     zeros: [i32; 6],
     differences: [ShortFloat; 6],
     /// Whether the last two partial signals (difference plus the prediction by the zeros) were negative (PK).
     below: [bool; 2],
-    /// True if the signal may be a modem tone (TD).
+    /// Whether the signal may be a modem tone (TD).
     tone: bool,
 }
 
@@ -199,8 +201,8 @@ impl AdaptivePredictor {
         (halved(zeros + poles), halved(zeros))
     }
 
-    /// Reconstructs the signal (SR) from a difference (ADDB, ADDC), then adapts. `breaks` is true if the difference
-    /// ends a tone.
+    /// Reconstructs the signal (SR) from a difference (ADDB, ADDC), then adapts the coefficients. `breaks` is true if
+    /// the difference ends a tone.
     fn take(&mut self, difference: QuantizedDifference, rate: G726Rate, breaks: bool) -> i16 {
         let (whole, zeros) = self.predict();
         let value = if difference.negative { -difference.magnitude } else { difference.magnitude };
@@ -220,7 +222,7 @@ impl AdaptivePredictor {
         signal
     }
 
-    /// Adapts the poles (XOR, UPA2, LIMC, UPA1, LIMD).
+    /// Adapts the coefficients of the poles (XOR, UPA2, LIMC, UPA1, LIMD).
     fn adapt_poles(&mut self, partial: i32) {
         // The factor is +1 if the sign equals the sign one or two samples ago, -1 if not, and 0 without a signal
         // (SIGPK).
@@ -236,7 +238,8 @@ impl AdaptivePredictor {
         self.poles = [(first + 192 * one - (first >> 8)).clamp(-bound, bound), second];
     }
 
-    /// Adapts the zeros (XOR, UPB). Coefficients of 16 bits wrap, which happens when a code repeats for a second.
+    /// Adapts the coefficients of the zeros (XOR, UPB). They have 16 bits and may overflow, which happens when a code
+    /// repeats for a second.
     fn adapt_zeros(&mut self, difference: QuantizedDifference, rate: G726Rate) {
         let leak = if rate == G726Rate::Five { 9 } else { 8 };
         let gain = if difference.magnitude == 0 { 0 } else { 128 };
@@ -247,12 +250,12 @@ impl AdaptivePredictor {
     }
 }
 
-/// Returns the sum of signals times their coefficients.
+/// Returns the sum of the signals multiplied by their coefficients.
 fn weighed(coefficients: &[i32], signals: &[ShortFloat]) -> i32 {
     coefficients.iter().zip(signals).map(|(&coefficient, signal)| signal.times(coefficient)).sum()
 }
 
-/// The Recommendation's short floating point format: sign, 4 bits of exponent, 6 bits of mantissa.
+/// A number in the Recommendation's short floating point format: sign, 4 bits of exponent, 6 bits of mantissa.
 #[derive(Clone, Copy, Debug)]
 struct ShortFloat {
     negative: bool,
@@ -302,14 +305,14 @@ const fn antilog(log: i32) -> i32 {
     (mantissa << 7) >> (14 - exponent)
 }
 
-/// The values of the quantizer for one code magnitude.
+/// The values that the quantizer has for one code magnitude.
 #[derive(Clone, Copy, Debug)]
 struct QuantizerLevel {
     /// Logarithm of the quantized difference (DQLN), 7 fractional bits.
     log: i32,
-    /// Scale factor multiplier (W).
+    /// Multiplier by which the scale factor is adapted (W).
     multiplier: i32,
-    /// Speed control input (F).
+    /// Input for the control of the adaptation's speed (F).
     speed: i32,
 }
 
@@ -324,7 +327,8 @@ const fn levels<const N: usize>(rows: [(i32, i32, i32); N]) -> [QuantizerLevel; 
     levels
 }
 
-/// Tables 7 to 10 (quantizer), 11 (W) and 12 (F) of the Recommendation, by magnitude.
+/// Quantizer (tables 7 to 10), multipliers W (table 11) and F (table 12) of the Recommendation, indexed by the
+/// magnitude of the code.
 static LEVELS_2: [QuantizerLevel; 2] = levels([(116, -22, 0), (365, 439, 7)]);
 static LEVELS_3: [QuantizerLevel; 4] = levels([(-2048, -4, 0), (135, 30, 1), (273, 137, 2), (373, 582, 7)]);
 static LEVELS_4: [QuantizerLevel; 8] = levels([

@@ -10,7 +10,7 @@ use crate::call::decision::PayloadFormat;
 use crate::codec::{Codec, DecoderKind, G726Packing};
 use crate::render::codec::SpeechDecoder;
 
-/// Decodes a stream in both packings and compares how well samples can be predicted.
+/// Decodes a stream in both packings and compares in which the next sample can be predicted better.
 #[derive(Debug)]
 pub(crate) struct PackingJudge {
     announced: JudgedPacking,
@@ -30,7 +30,7 @@ struct JudgedPacking {
 }
 
 impl PackingJudge {
-    /// Returns a judge for a format; `None` if it is not G.726.
+    /// Returns a judge for a format; `None` if the format is not G.726.
     pub(crate) fn new(format: &PayloadFormat) -> Option<Self> {
         let DecoderKind::G726(rate, packing) = format.codec()?.decoder()? else { return None };
         let other = match packing {
@@ -45,7 +45,7 @@ impl PackingJudge {
         })
     }
 
-    /// Compares both packings over a payload, until enough sound was compared.
+    /// Decodes a payload in both packings and compares them, until enough sound was compared.
     pub(crate) fn handle_payload(&mut self, payload: &[u8]) {
         if self.announced.samples < ENOUGH_SAMPLES {
             self.announced.handle_payload(payload, &mut self.sound);
@@ -53,7 +53,7 @@ impl PackingJudge {
         }
     }
 
-    /// Returns the codec with the other packing, if the stream has that packing; otherwise `None`.
+    /// Returns the codec with the other packing if the stream has that packing; `None` otherwise.
     pub(crate) fn true_codec(&self) -> Option<Codec> {
         let is_other = self.other.error()? < self.announced.error()? - MIN_DIFFERENCE;
         is_other.then_some(self.other_codec)
@@ -79,7 +79,7 @@ impl JudgedPacking {
         }
     }
 
-    /// Returns the mean prediction error in nepers; `None` before enough sound.
+    /// Returns the mean prediction error in nepers; `None` before there is enough sound.
     fn error(&self) -> Option<f64> {
         (self.samples >= MIN_SAMPLES).then(|| self.error / self.payloads as f64)
     }
@@ -106,14 +106,14 @@ fn prediction_error(sound: &[i16]) -> f64 {
     (error / energy).clamp(SMALLEST_ERROR, 1.0)
 }
 
-/// Smallest difference of the prediction errors, nepers, that is decisive. The packing with the smaller error is the
-/// true one.
+/// Minimum difference of the prediction errors in nepers that decides. The packing with the smaller error is the true
+/// packing.
 const MIN_DIFFERENCE: f64 = 0.2;
 /// Order of the linear prediction: enough for the resonances of a voice below 4 kHz.
 const ORDER: usize = 8;
 /// Lower bound of the prediction error. Without it, a pure tone would have an error of 0.
 const SMALLEST_ERROR: f64 = 1e-4;
-/// Smallest mean square of a loud payload: 100 squared, -50 dBov. Quieter sound consists mostly of quantization noise.
+/// Minimum mean square of a loud payload: 100 squared, -50 dBov. Quieter sound consists mostly of quantization noise.
 const QUIET_POWER: f64 = 100.0 * 100.0;
 /// Minimum number of samples that decide the packing: a fifth of a second.
 const MIN_SAMPLES: u64 = 1_600;

@@ -118,7 +118,7 @@ fn compress(law: CompandingLaw, signal: i16) -> u8 {
     }
 }
 
-/// Returns the next code word, up or down by value. The two zeros of mu-law count as one value.
+/// Returns the next code word up or down in the order of the values. The two zeros of mu-law count as one value.
 fn neighbour(law: CompandingLaw, code: u8, step: i32) -> u8 {
     let table = linear_values(law);
     let mut order: Vec<u8> = (0..=255).collect();

@@ -5,11 +5,11 @@
 use super::tables::{HALF_BAND, QUARTERS};
 use super::{IlbcMode, ResidualSource};
 
-/// State of the enhancer for one stream.
+/// State of the enhancer of one stream.
 #[derive(Clone, Debug)]
 pub(super) struct Enhancer {
     mode: IlbcMode,
-    /// The most recent residual, ending with the newest decoded sample.
+    /// The most recent residual (input of the voice filter), ending with the newest decoded sample.
     past: Vec<f32>,
     /// The pitch period of each [`BLOCK`] of `past`, in samples.
     periods: [usize; BLOCKS],
@@ -142,7 +142,7 @@ impl Enhancer {
     }
 }
 
-/// The direction of the search for pitch periods.
+/// Direction in time in which pitch periods are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SearchDirection {
     Back,
@@ -209,30 +209,30 @@ fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     best.0
 }
 
-/// Returns the middle of a block of `past`, in samples.
+/// Returns the position of the middle of a block in `past`, in samples.
 fn middle(block: usize) -> f32 {
     (block * BLOCK) as f32 + HALF_BLOCK
 }
 
-/// Number of samples that are enhanced at once.
+/// Number of samples that are enhanced together.
 const BLOCK: usize = 80;
 const HALF_BLOCK: f32 = 40.0;
 /// Number of blocks in `past`: three of a frame and five before it.
 const BLOCKS: usize = 8;
 const PAST: usize = BLOCKS * BLOCK;
-/// Range of pitch lags, in samples at half the rate: 68 to 400 Hz.
+/// Minimum and maximum pitch lag, in samples at half the sampling rate: 68 to 400 Hz.
 const LAGS: (usize, usize) = (10, 59);
-/// Pitch period assumed before the first frame, in samples at half the rate.
+/// Pitch period that is assumed before the first frame, in samples at half the sampling rate.
 const FIRST_PERIOD: usize = 40;
 /// Number of taps of the interpolation filters.
 const TAPS: isize = 7;
-/// Distance from the expected position within which a similar segment is searched, samples.
+/// Maximum distance from the expected position at which a similar segment is searched, samples.
 const SLOP: usize = 2;
 /// Number of samples that the interpolation may use beyond an edge.
 const OVERHANG: f32 = 2.0;
 /// Weights of the neighbouring periods: a raised cosine over seven periods, from the middle outward.
 const WEIGHTS: [f32; 3] = [0.853_553_4, 0.5, 0.146_446_6];
-/// Bound of a block's change, as a share of its energy.
+/// Maximum change of a block, as a share of its energy.
 const CHANGE: f32 = 0.05;
 /// Number of samples over which the limit of a blend's gain ends.
 const LIMIT_ENDS: f32 = 10.0;

@@ -42,7 +42,7 @@ pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f3
     residual
 }
 
-/// The direction in which the decoded part of the residual grows.
+/// The direction in which the decoded part of the residual grows from the start state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GrowthDirection {
     Onward,
@@ -69,8 +69,8 @@ fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     (0..length).rev().map(|n| output[n] + output[n + length]).collect()
 }
 
-/// The decoded residual next to the missing part, nearest sample last. Samples that were not decoded yet count as
-/// silence.
+/// The decoded residual next to the part that is missing, nearest sample last. Samples that were not decoded yet count
+/// as silence.
 struct CodebookMemory(Vec<f32>);
 
 impl CodebookMemory {
@@ -122,8 +122,8 @@ fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     (0..length).map(blend).collect()
 }
 
-/// Decodes the gains of the three stages. Each gain is relative to the previous one, which counts as at least 0.1
-/// (section 3.6.4.2). Steps are multiples of 2^-14, as in the standard's tables.
+/// Decodes the gains of the three stages. Each gain is relative to the one before, which counts as at least 0.1
+/// (section 3.6.4.2). The gains are multiples of 2^-14, as in the standard's tables.
 fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
     let step = |value: f32| (value * 16_384.0).round() / 16_384.0;
     let first = step(0.0375 * (first + 1) as f32);
@@ -136,7 +136,7 @@ fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
 /// subframes.
 const MEMORY: usize = 147;
 const SHORT_MEMORY: usize = 85;
-/// Number of samples over which a repetition is blended.
+/// Number of samples over which the seam between two repetitions is blended.
 const SEAM: usize = 5;
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 
 use super::IlbcMode;
 
-/// The parameters of an iLBC frame.
+/// The parameters that one iLBC frame contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IlbcFrame {
     /// Codebook indices of one or two vectors of line spectral frequencies (LSF).
     pub(super) spectra: Vec<[usize; 3]>,
-    /// Position of the start state.
+    /// Position of the start state in the frame.
     pub(super) start: StartStatePosition,
-    /// Largest sample of the start state, a 6-bit index.
+    /// Largest sample of the start state, as a 6-bit index into a table.
     pub(super) peak: usize,
     /// Quantized samples of the start state, as 3-bit indices.
     pub(super) levels: Vec<usize>,
-    /// Codebook vector for the remainder of the two subframes with the start state.
+    /// Codebook vector for the part of both start-state subframes that the start state does not fill.
     pub(super) rest: CodebookVector,
     /// Codebook vectors of the other subframes: first those after the start state in time, then those before it.
     pub(super) subframes: Vec<CodebookVector>,
@@ -23,19 +23,19 @@ pub(super) struct IlbcFrame {
 /// The position of the start state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StartStatePosition {
-    /// Number of subframes before the two subframes with the start state.
+    /// Number of subframes before the two subframes that contain the start state.
     pub(super) subframe: usize,
     pub(super) end: StartStateEnd,
 }
 
-/// Whether the start state is aligned to the beginning or to the end of its two subframes.
+/// Whether the start state lies at the beginning or at the end of its two subframes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartStateEnd {
     First,
     Last,
 }
 
-/// Indices and gains of the three codebook stages.
+/// Indices and gains of a vector in the three codebook stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CodebookVector {
     pub(super) vectors: [usize; 3],
@@ -89,18 +89,18 @@ fn widen(index: usize) -> usize {
     }
 }
 
-/// Numbers of bits of a parameter in each of the three classes.
+/// Number of bits that a parameter has in each of the three classes of sensitivity.
 type ClassBits = [u8; 3];
 
-/// Bits of all parameters of a frame, in order (RFC 3951 table 3.2).
+/// Numbers of bits of all parameters of a frame, in their order (RFC 3951 table 3.2).
 #[derive(Debug)]
 pub(super) struct FrameLayout {
     spectra: &'static [ClassBits],
     /// Position, alignment and peak of the start state.
     start: [ClassBits; 3],
-    /// Number of samples of the start state.
+    /// Number of samples that the start state has.
     levels: usize,
-    /// Codebook vectors and gains for the remainder of the start state's subframes.
+    /// Codebook vectors and gains for the part of both start-state subframes that the start state does not fill.
     rest: [ClassBits; 6],
     vectors: &'static [ClassBits],
     gains: &'static [ClassBits],

@@ -4,7 +4,7 @@
 use super::tables::{LSF_HIGH, LSF_LOW, LSF_MEAN, LSF_MIDDLE, LSF_UNIT};
 use super::{IlbcMode, ORDER};
 
-/// Line spectral frequencies in radians, ascending.
+/// Line spectral frequencies (LSF) in radians, in ascending order. They describe the filter of the voice.
 pub(super) type LsfVector = [f32; ORDER];
 
 /// Coefficients 1 to 10 of a prediction filter. Coefficient 0 is 1.

@@ -23,17 +23,17 @@ use frame::{FrameLayout, IlbcFrame};
 use lsf::{LpcCoefficients, LsfVector};
 use packet_loss::LossConcealment;
 
-/// Frame length of an iLBC stream.
+/// Length of the frames of an iLBC stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IlbcMode {
-    /// Frames of 20 ms in 38 bytes.
+    /// Frames of 20 ms with 38 bytes.
     Twenty,
-    /// Frames of 30 ms in 50 bytes.
+    /// Frames of 30 ms with 50 bytes.
     Thirty,
 }
 
 impl IlbcMode {
-    /// Returns the mode of a `fmtp` line, 30 ms by default (RFC 3952 section 4.2).
+    /// Returns the mode that a `fmtp` line announces; 30 ms if it announces none (RFC 3952 section 4.2).
     pub(crate) fn of(parameters: &str) -> Self {
         if fmtp(parameters, "mode") == Some("20") { Self::Twenty } else { Self::Thirty }
     }
@@ -67,7 +67,7 @@ impl IlbcMode {
         self.subframes() * SUBFRAME
     }
 
-    /// Returns the delay of the enhancer, in samples.
+    /// Returns the delay of the enhancer in samples.
     const fn delay(self) -> usize {
         match self {
             Self::Twenty => SUBFRAME,
@@ -94,7 +94,7 @@ pub(crate) struct IlbcDecoder {
 }
 
 impl IlbcDecoder {
-    /// Returns a decoder for the parameters of a `fmtp` line.
+    /// Returns a decoder for the parameters of a `fmtp` line, e.g. `mode=20`.
     pub(crate) fn new(parameters: &str) -> Self {
         let announced = IlbcMode::of(parameters);
         let state = IlbcState::new(announced);
@@ -132,7 +132,7 @@ impl SpeechDecoder for IlbcDecoder {
     }
 }
 
-/// State of the decoder that continues from frame to frame.
+/// State of the decoder that each frame passes on to the next.
 #[derive(Clone, Debug)]
 struct IlbcState {
     mode: IlbcMode,
@@ -210,7 +210,7 @@ impl IlbcState {
     }
 }
 
-/// Whether a residual was decoded or concealed.
+/// Origin of a residual: decoded from a frame, or concealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResidualSource {
     Decoded,
@@ -237,7 +237,8 @@ impl HighPassFilter {
 
 const ORDER: usize = 10;
 const SUBFRAME: usize = 40;
-/// Bound of the decoded signal. It is far above the amplitude of 16-bit speech.
+/// Maximum magnitude of the decoded signal. It is far above the amplitude of 16-bit speech, so only an unstable filter
+/// exceeds it.
 const MAX_AMPLITUDE: f32 = 1e6;
 const HIGH_PASS_ZEROS: [f32; 3] = [0.939_805_8, -1.879_583_4, 0.939_805_8];
 const HIGH_PASS_POLES: [f32; 2] = [-1.933_073_5, 0.935_892];

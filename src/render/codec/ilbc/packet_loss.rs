@@ -1,22 +1,22 @@
 //! Conceals lost frames (RFC 3951 section 4.5): repeats the last pitch period and fades with every frame. The less
 //! periodic the speech was, the more noise is mixed in.
 
-/// State of concealment: the residual from which lost frames are extrapolated.
+/// State of concealment: the residual from which lost frames are made.
 #[derive(Clone, Debug)]
 pub(super) struct LossConcealment {
     /// Residual of the last frame, whether decoded or concealed.
     last: Vec<f32>,
-    /// Number of consecutive concealed frames so far.
+    /// Number of consecutive frames that were concealed so far.
     frames: u32,
     pitch: PitchEstimate,
     random: u32,
 }
 
-/// The periodicity of the speech before a loss.
+/// The pitch and the periodicity of the speech before a loss.
 #[derive(Clone, Copy, Debug)]
 struct PitchEstimate {
     lag: usize,
-    /// Share of the periodic part, 0 to 1; the rest is noise.
+    /// Share of the speech that is periodic, 0 to 1; the rest is noise.
     voiced: f32,
 }
 
@@ -31,7 +31,7 @@ impl LossConcealment {
         self.frames = 0;
     }
 
-    /// Returns the residual of a lost frame.
+    /// Returns the residual that replaces that of a lost frame.
     pub(super) fn conceal(&mut self) -> Vec<f32> {
         let length = self.last.len();
         if self.frames == 0 {
@@ -62,7 +62,7 @@ impl LossConcealment {
         residual
     }
 
-    /// Returns how many samples back the next noise sample is taken from: 50 to 119.
+    /// Returns the distance, in samples, from which the next noise sample is taken: 50 to 119 back.
     fn next_pick(&mut self) -> usize {
         self.random = self.random.wrapping_mul(69_069).wrapping_add(1) & 0x7FFF_FFFF;
         50 + self.random as usize % 70
@@ -87,7 +87,7 @@ fn pitch(residual: &[f32]) -> PitchEstimate {
     PitchEstimate { lag: best.0, voiced: ((best.2.max(0.0).sqrt() - 0.4) / 0.3).clamp(0.0, 1.0) }
 }
 
-/// Returns the gain of a frame that ends `samples` after the last decoded frame.
+/// Returns the gain of a concealed frame that ends `samples` samples after the last decoded frame.
 fn gain(samples: usize) -> f32 {
     match samples {
         0..=320 => 1.0,
@@ -98,14 +98,14 @@ fn gain(samples: usize) -> f32 {
     }
 }
 
-/// Range of pitch lags, samples: 67 to 400 Hz. The longest lag leaves [`WINDOW`] samples in a frame of 20 ms.
+/// Minimum and maximum pitch lag, samples: 67 to 400 Hz. The longest lag leaves [`WINDOW`] samples in a frame of 20 ms.
 const LAGS: (usize, usize) = (20, 100);
 /// Number of samples that the pitch search compares.
 const WINDOW: usize = 60;
 const MIN_REPEATED: usize = 80;
-/// Gains within a frame: for the first, second and third 10 ms.
+/// Gains of a concealed frame for its first, second and third 10 ms.
 const WITHIN: [f32; 3] = [1.0, 0.95, 0.9];
-/// Smallest root mean square of a residual with a pitch worth repeating.
+/// Minimum root mean square of a residual whose pitch is repeated.
 const FAINT: f32 = 30.0;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 /// LSF from which the interpolation starts, in units of [`LSF_UNIT`] radians.
 pub(super) const LSF_MEAN: [i16; 10] = [2308, 3652, 5434, 7885, 10_255, 12_559, 15_160, 17_513, 20_328, 22_752];
 
-/// One step of the LSF codebooks, in radians.
+/// Unit of the LSF codebooks in radians.
 pub(super) const LSF_UNIT: f32 = 1.0 / 8_192.0;
 
 /// Logarithm (base 10) of the start state's largest sample, times the quantizer scale 4.5, by a 6-bit index.
@@ -23,7 +23,7 @@ pub(super) const STATE_LEVELS: [f32; 8] =
 /// Gain of the third stage, by a 3-bit index. The other stages have uniform steps.
 pub(super) const GAINS_3: [f32; 8] = [-1.0, -0.659973, -0.330017, 0.0, 0.25, 0.5, 0.75, 1.0];
 
-/// The filter of the filtered codebook half: taps from 3 samples before to 4 after.
+/// Filter of the second half of the codebook: taps from 3 samples before to 4 samples after.
 pub(super) const CODEBOOK_FILTER: [f32; 8] =
     [-0.033691, 0.08374, -0.144043, 0.713379, 0.806152, -0.184326, 0.108887, -0.03418];
 

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Reads the payloads of a fixture, and the samples that another decoder made of them.
+/// Reads the payloads of a fixture, and the samples that another decoder made of them, from a file `heard`.
 fn fixture(name: &str, heard: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/codecs");
     let packed = std::fs::read(folder.join(format!("{name}.rtp"))).unwrap();
