@@ -65,7 +65,7 @@ pub(crate) fn start(
     Ok(Some(StoppableThread::start("archive", work)?))
 }
 
-/// Returns true if recordings are encrypted, so that only encrypted recordings may be sent to the archive.
+/// Returns whether recordings are encrypted, so that only encrypted recordings may be sent to the archive.
 pub(crate) fn is_sealed(config: &Config) -> bool {
     !config.recording.encrypt_to.is_empty()
 }
@@ -77,7 +77,7 @@ pub(crate) struct Archiver {
     objects: ObjectArchive,
     index: ArchiveIndex,
     must_be_sealed: bool,
-    /// State folder, in which `run` writes the status that is sent along.
+    /// State folder, in which `run` writes the status. The archive gets the status, too.
     state: PathBuf,
 }
 
@@ -115,7 +115,7 @@ impl Archiver {
         Ok(round)
     }
 
-    /// Sends audit and topology of the site, as far as they changed.
+    /// Sends the site's audit and topology to the archive, as far as they have changed.
     ///
     /// # Errors
     /// When the audit cannot be read, or the index does not answer or refuses, or is of an older callspan.
@@ -171,7 +171,7 @@ pub(crate) struct ArchiveRound {
 }
 
 impl ArchiveRound {
-    /// Returns what this round shows about the archive: whether it works.
+    /// Returns the conclusion from this round, whether the archive works.
     fn result(self) -> RoundResult {
         match (self.failure, self.archived) {
             (Some(reason), 0) => RoundResult::Failed(reason),
@@ -181,10 +181,10 @@ impl ArchiveRound {
     }
 }
 
-/// What a round shows about the archive.
+/// The conclusion from a round, whether the archive works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RoundResult {
-    /// Nothing: no call was tried, or every call waits for its encryption.
+    /// No conclusion: no call was tried, or every call waits for its encryption.
     Idle,
     /// The archive accepted a call or a report that the site is alive.
     Succeeded,
@@ -192,7 +192,7 @@ enum RoundResult {
     Failed(String),
 }
 
-/// State of the alarm about a failing archive: the time of the first failure, and whether the alarm was raised.
+/// State of the alarm about a failing archive: the time of the first failure, and whether the alarm was raised for it.
 #[derive(Debug, Default)]
 struct ArchiveHealth {
     failing_since: Option<Timestamp>,
@@ -256,7 +256,7 @@ fn objects(site: &str, call: &StoredCall, rows: &[RecordingRow]) -> Vec<Archived
 }
 
 /// Returns the recordings that the archive must keep although retention removed them at the site. A recording that was
-/// rendered again or excluded is no longer in the record, so its object is not returned.
+/// rendered again or excluded is no longer in the record, so this recording is not returned.
 fn stored_and_removed(known: &[ArchivedObject], call: &StoredCall, rows: &[RecordingRow]) -> Vec<ArchivedObject> {
     let is_in_record = |object: &ArchivedObject| {
         call.record.recordings.iter().any(|file| file.part == object.part && file.sha256 == object.sha256)
@@ -286,8 +286,8 @@ async fn run(
     }
 }
 
-/// Counts rounds for the supervision of threads while a long file is sent. If a file or name server blocks the thread,
-/// the count stops, too.
+/// Counts rounds for the supervision of threads while a long file is sent. If a file server or name server blocks the
+/// thread, the count stops, and the supervision notices it.
 #[expect(clippy::disallowed_methods, reason = "signs of life between two rounds")]
 async fn give_signs_of_life(stop: &StopSignal) {
     loop {
@@ -328,7 +328,8 @@ async fn report(
     health.record(&result, alerts);
 }
 
-/// Returns the counters of the recorder that the central console shows, from the status file of `run`.
+/// Returns the counters of the recorder that the central console shows, read from the status file of `run`; `None` if
+/// there is no such file.
 fn recorder_health(state: &Path) -> Option<serde_json::Value> {
     let report = ServiceReport::read(state).ok()?;
     let alarms: BTreeSet<&str> = report.alarms.iter().map(|alarm| alarm.kind.name()).collect();
@@ -353,7 +354,7 @@ const MAX_TAPS: usize = 16;
 const CALLS_AT_ONCE: u32 = 64;
 /// Pause before a recording that is not encrypted yet is checked again.
 const SEALING_PAUSE: Duration = Duration::from_secs(30);
-/// Duration of failure after which the alarm is raised: a short restart of the archive is no alarm.
+/// Minimum duration of a failure that raises the alarm. A short restart of the archive raises none.
 const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval at which rounds are counted while a file is sent.

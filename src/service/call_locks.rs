@@ -3,17 +3,17 @@
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Locks by call id, and the live calls that a rule of the configuration forbids to record.
+/// Locks of calls by call id, and the live calls that a rule of the configuration forbids to record.
 #[derive(Debug, Default)]
 pub(super) struct CallLocks {
-    /// Ids of the locked calls.
+    /// Ids of the calls that are locked now.
     locked: Mutex<HashSet<String>>,
     released: Condvar,
     /// Ids of live calls that a rule of the configuration forbids to record.
     forbidden: Mutex<HashSet<String>>,
 }
 
-/// Keeps a call locked until it is dropped.
+/// A lock on a call, which lasts until this value is dropped.
 #[derive(Debug)]
 pub(super) struct CallLock<'a> {
     locks: &'a CallLocks,
@@ -40,7 +40,7 @@ impl CallLocks {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Returns true if a rule of the configuration forbids to record this live call.
+    /// Returns whether a rule of the configuration forbids to record this live call.
     pub(super) fn is_forbidden(&self, id: &str) -> bool {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }

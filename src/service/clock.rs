@@ -18,7 +18,7 @@ pub(super) struct TrustedClock {
     last_wall: Timestamp,
     /// Monotonic clock at the last check.
     last_monotonic: Instant,
-    /// Time since which both clocks have advanced equally.
+    /// Monotonic time since which both clocks have advanced equally.
     even_since: Instant,
 }
 
@@ -41,7 +41,7 @@ impl TrustedClock {
         (self.last_wall, self.last_monotonic) = (wall, now);
     }
 
-    /// Returns the current time for computing the ages of recordings, if the wall clock can be trusted.
+    /// Returns the current time for computing the ages of recordings, or that the wall clock cannot be trusted.
     pub(super) fn ages(&self) -> ClockTrust {
         let even = self.last_monotonic.duration_since(self.even_since);
         if even >= CLOCK_TRUSTED { ClockTrust::Trusted(self.last_wall) } else { ClockTrust::Unknown }
@@ -58,15 +58,15 @@ impl TrustedClock {
     }
 }
 
-/// Returns the monotonic clock.
+/// Returns the current time of the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "pauses and time slices of the threads need a clock that is never set")]
 pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// Smallest difference between the two clocks that counts as a set clock.
+/// Minimum difference between the two clocks which shows that the wall clock was set.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
-/// Time for which the clocks must advance equally before ages are computed: NTP has set the clock by then.
+/// Time for which both clocks must advance equally before ages are computed. By then NTP has set the wall clock.
 const CLOCK_TRUSTED: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

@@ -18,15 +18,15 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};
 use crate::recording::peaks::peaks_path;
 
-/// Encrypts the files of delivered calls, for a limited time at each turn.
+/// Encrypts the files of delivered calls. Each turn of the maintenance thread gives it a limited time.
 pub(super) struct Encryptor {
     recipients: Vec<AgeRecipient>,
-    /// Id of the last call that was tried. The next turn continues after it.
+    /// Id of the call that was tried last. The next turn continues after it.
     after: String,
     /// Ids of calls with a file that somebody changed after it was written. Their files stay unencrypted; one alarm was
     /// raised for each.
     skipped: HashSet<String>,
-    /// Earliest time of the next try after a failure, such as a full disk.
+    /// Earliest monotonic time of the next try after a failure, e.g. of a full disk; `None` without a failure.
     not_before: Option<Instant>,
 }
 
@@ -58,7 +58,7 @@ impl Encryptor {
         Self { recipients, after: String::new(), skipped: HashSet::new(), not_before: None }
     }
 
-    /// Encrypts files for about [`SLICE`]. The file in progress is finished, so a large file takes longer.
+    /// Encrypts files for about [`SLICE`]. A file that was begun is finished, so a large file takes longer.
     pub(super) fn run_slice(&mut self, worker: &CallWorker) -> EncryptionProgress {
         let begin = monotonic();
         if self.recipients.is_empty() || self.not_before.is_some_and(|at| begin < at) {
@@ -88,7 +88,8 @@ impl Encryptor {
                 if monotonic() >= until {
                     return Ok(EncryptionProgress::More);
                 }
-                // The position is moved before the try, so that a call that cannot be encrypted delays no other call.
+                // The position is moved before the try, so that a call that cannot be encrypted does not delay other
+                // calls.
                 self.after.clone_from(&id);
                 if !self.skipped.contains(&id) {
                     self.encrypt_or_skip(worker, &id)?;
@@ -159,7 +160,7 @@ impl Encryptor {
     }
 }
 
-/// Removes the files that the journal lists as leftovers (files no longer needed) of an interrupted encryption.
+/// Removes the files that the journal lists as leftovers of an interrupted encryption, i.e. files no longer needed.
 pub(super) fn clear_leftovers(journal: &Journal) -> anyhow::Result<()> {
     loop {
         let paths = journal.leftovers(PAGE)?;
@@ -196,7 +197,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
 
 /// Duration of one turn, after which the maintenance thread does its other work.
 const SLICE: Duration = Duration::from_secs(2);
-/// Pause after a failure.
+/// Pause after a failure to encrypt.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// Number of calls read from the journal at once.
 const PAGE: u32 = 100;

@@ -8,7 +8,7 @@ use crossbeam_channel::Receiver;
 
 use crate::call::event::{CallEvent, EndedCall, LiveCall};
 
-/// A new state of a call, to be stored in the journal.
+/// A new state of a call that is to be stored in the journal.
 pub(super) enum CallState {
     Live(Box<LiveCall>),
     Ended(Box<EndedCall>),
@@ -18,7 +18,7 @@ pub(super) enum CallState {
 pub(super) struct EventBatch {
     /// New states of calls, at most one for each call; calls with sound first.
     pub(super) states: Vec<CallState>,
-    /// The event that ended the batch, because it needs to be handled by itself. It is handled after the states.
+    /// The event that ended the batch, because it must be handled alone and after the states; `None` if there is none.
     pub(super) last: Option<CallEvent>,
 }
 
@@ -39,7 +39,7 @@ impl CallState {
 }
 
 impl EventBatch {
-    /// Collects an event and the events that wait behind it in the channel.
+    /// Collects an event and the events that wait behind it in the channel into a batch.
     pub(super) fn collect(first: CallEvent, events: &Receiver<CallEvent>) -> Self {
         let mut batch = Self { states: Vec::new(), last: None };
         let mut next = Some(first);

@@ -5,14 +5,14 @@ use std::time::Instant;
 use super::systemd::SystemdSocket;
 use crate::ops::supervision::{StalledThread, Supervisor};
 
-/// Sends the signs of life of the service.
+/// Sends signs of life to systemd as long as the threads of the service make progress.
 #[derive(Debug)]
 pub(crate) struct LifeSigns {
     pub(crate) supervisor: Supervisor,
     pub(crate) systemd: SystemdSocket,
-    /// Threads without progress at the last check. Each was returned once.
+    /// Names of the threads without progress at the last check, each of which was reported once.
     stalled: Vec<&'static str>,
-    /// Status line that systemd has.
+    /// Status line that was sent to systemd last.
     status_line: String,
 }
 

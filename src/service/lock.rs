@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::recording;
 
-/// Keeps a folder locked until it is dropped.
+/// A lock on a folder, which lasts until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct FolderLock {
     _file: File,
@@ -79,12 +79,12 @@ pub(crate) fn is_held(folder: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Returns the time at which a process last took the lock of a folder.
+/// Returns the time at which a process last locked a folder; `None` if unknown.
 pub(crate) fn taken_at(folder: &Path) -> Option<std::time::SystemTime> {
     folder.join(FILE_NAME).metadata().and_then(|found| found.modified()).ok()
 }
 
-/// Reads the process id that the holder of a lock wrote into the lock file.
+/// Reads the process id of a lock's holder from the lock file, as a text for an error message.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.take(MAX_HOLDER).read_to_string(&mut text);
@@ -94,8 +94,8 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Creates a folder with access for one user alone, if it does not exist: for the current user. If that is root, the
-/// folder gets the owner of its parent folder.
+/// Creates a folder to which only one user has access, if it does not exist. The user is the current user or, if that
+/// is root, the owner of the parent folder.
 pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     recording::make_private_folder(folder)
 }
@@ -104,7 +104,7 @@ pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
 const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Name of the lock file in its folder.
 const FILE_NAME: &str = "callspan.lock";
-/// Number of bytes read of the lock file: more than a process id has digits.
+/// Maximum number of bytes read of the lock file: more than the digits of a process id.
 const MAX_HOLDER: u64 = 32;
 
 #[cfg(test)]

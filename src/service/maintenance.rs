@@ -165,19 +165,19 @@ impl Maintenance {
     }
 }
 
-/// Iterates over the calls with recordings, oldest first. Reads the journal page by page.
+/// Iterates over the calls with recordings that retention may remove, oldest first. Reads the journal page by page.
 #[derive(Debug)]
 pub struct RetentionCandidates<'j> {
     journal: &'j Journal,
     page: std::vec::IntoIter<RecordingRow>,
-    /// Last recording of the page. The next page begins after it.
+    /// Last recording of the page, after which the next page begins; `None` before the first page.
     last: Option<RecordingRow>,
-    /// First recording of the next call. It was read together with the call before.
+    /// First recording of the next call, which was read together with the call before; `None` if there is none.
     next: Option<RecordingRow>,
 }
 
 impl<'j> RetentionCandidates<'j> {
-    /// Creates an iterator that begins with the oldest call.
+    /// Returns an iterator that begins with the oldest call.
     pub fn begin(journal: &'j Journal) -> Self {
         Self { journal, page: Vec::new().into_iter(), last: None, next: None }
     }
@@ -224,13 +224,13 @@ impl Iterator for RetentionCandidates<'_> {
     }
 }
 
-/// Number of calls with a removal that is written to the journal at once.
+/// Number of calls whose removal is written to the journal in one step.
 const REMOVAL_BATCH: usize = 50;
 /// Number of rows read from the journal at once. The journal is locked for some milliseconds.
 const PAGE: u32 = 500;
 /// Pause between two rounds of the maintenance thread.
 const ROUND: Duration = Duration::from_secs(2);
-/// Number of rounds from one check of retention to the next: two checks a minute.
+/// Number of rounds between two checks of retention: two checks a minute.
 const RETENTION_ROUNDS: u32 = 15;
 /// Age up to which removals in the journal are checked at the start of the service.
 const MARKED_SINCE: Duration = Duration::from_secs(86_400);

@@ -21,7 +21,7 @@ use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::doctor::{self, DoctorFinding, FindingSeverity, Observation};
 use crate::time::Timestamp;
 
-/// Detects faults of the mirror port while the service runs.
+/// Detects faults of the mirror port while the service runs, from the counters of its traffic.
 #[derive(Debug)]
 pub(crate) struct MirrorWatch {
     calls: CallTally,
@@ -36,10 +36,10 @@ pub(crate) struct MirrorWatch {
     window: Duration,
 }
 
-/// Durations that control the alarms about the mirror port.
+/// Durations on which the alarms about the mirror port depend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorTimes {
-    /// Time without SIP after which an alarm is raised; zero switches the alarm off.
+    /// Time without SIP after which an alarm is raised. Zero switches the alarm off.
     pub(crate) patience: Duration,
     /// Length of a window: the time for which traffic is counted before it is examined.
     pub(crate) window: Duration,
@@ -50,22 +50,22 @@ pub(crate) struct MirrorTimes {
 struct MirrorCondition {
     raises: AlarmKind,
     ends: AlarmKind,
-    /// Number of consecutive windows with the finding.
+    /// Number of consecutive windows with a finding about this fault.
     strikes: u32,
     is_raised: bool,
 }
 
-/// Counters of the service at the end of a window.
+/// Counters of the service at the end of a window of traffic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorCounters<'a> {
-    /// Counters of the engine.
+    /// Counters of the engine: calls, messages and packets.
     pub(crate) engine: &'a EngineCounters,
-    /// Counters of the decoder.
+    /// Counters of the decoder: tunnels, fragments, copies and unreadable frames.
     pub(crate) decode: &'a DecodeCounters,
 }
 
 impl MirrorWatch {
-    /// Starts the watch at the wall-clock time `now`. `file` stores the hours with SIP.
+    /// Starts to detect faults at the wall-clock time `now`. `file` stores the hours with SIP.
     pub(crate) fn start(file: &Path, times: MirrorTimes, now: Timestamp) -> Self {
         Self {
             calls: CallTally::default(),
@@ -117,7 +117,7 @@ impl MirrorWatch {
         alarms
     }
 
-    /// Returns new contents for the file of the hours with SIP, if it is time to write the file.
+    /// Returns new contents for the file of the hours with SIP; `None` if it is not time to write the file.
     pub(crate) fn take_file(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.silence.is_due).then(|| self.silence.days.to_json())
     }
@@ -192,7 +192,8 @@ impl MirrorCondition {
         Self { raises, ends, strikes: 0, is_raised: false }
     }
 
-    /// Updates an alarm with the finding of a window; `None` ends it. A window without traffic changes nothing.
+    /// Updates the state of an alarm with the finding of a window; without a finding, the alarm ends. A window without
+    /// traffic changes nothing.
     fn update(&mut self, finding: Option<&DoctorFinding>, has_traffic: bool) -> Option<(AlarmKind, String)> {
         match finding {
             Some(finding) => {
@@ -222,7 +223,7 @@ struct SipSilence {
     messages: u64,
     last_sip: Timestamp,
     saved_at: Timestamp,
-    /// Whether `days` changed and must be saved.
+    /// Whether `days` has changed since it was last saved.
     is_due: bool,
     is_raised: bool,
 }
@@ -278,9 +279,9 @@ impl SipDays {
         }
     }
 
-    /// Returns true if SIP is expected at this hour: there was SIP in most of its ten-minute slots on the same weekday
-    /// of the last week. In the first week the previous day is used instead, unless only one of the two days is at a
-    /// weekend.
+    /// Returns whether SIP is expected at this hour. It is expected if most ten-minute slots of this hour had SIP on
+    /// the same weekday of the last week. In the first week the previous day is used instead, unless only one of the
+    /// two days is at a weekend.
     fn expects(&self, now: Timestamp) -> bool {
         let (today, slot) = place(now);
         let knows_week = self.0.keys().any(|day| *day <= today - 7);
@@ -298,30 +299,30 @@ fn place(at: Timestamp) -> (i64, u16) {
     (seconds.div_euclid(DAY_S), u16::try_from(slot).unwrap_or(0))
 }
 
-/// Returns true for Saturday and Sunday. Day 0, 1970-01-01, was a Thursday.
+/// Returns whether a day is a Saturday or Sunday. Day 0, 1970-01-01, was a Thursday.
 const fn is_weekend(day: i64) -> bool {
     matches!(day.rem_euclid(7), 2 | 3)
 }
 
 /// Number of consecutive windows with the same finding that raise an alarm.
 const MIN_STRIKES: u32 = 2;
-/// Minimum number of calls that suffice for a finding about calls; one or two calls can be muted or on hold.
+/// Minimum number of calls for a finding about calls. One or two calls can be muted or on hold.
 const MIN_CALLS: u64 = 3;
-/// Minimum number of pairs of hosts with RTP that suffice for a finding about directions.
+/// Minimum number of pairs of hosts with RTP for a finding about directions.
 const MIN_PAIRS: u64 = 2;
 /// Time for which calls are counted if a window has fewer than [`MIN_CALLS`].
 const CALLS_FOR: Duration = Duration::from_secs(3600);
-/// Shortest call that must have media, as in the doctor's rules.
+/// Minimum length of a call that must have media, as in the doctor's rules.
 const MIN_TALK: Duration = Duration::from_secs(2);
 /// Maximum number of days that are remembered: two weeks and today.
 const MAX_DAYS: usize = 15;
 const DAY_S: i64 = 86_400;
 const SLOT_S: i64 = 600;
 const SLOTS_IN_HOUR: u16 = 6;
-/// Minimum number of ten-minute slots with SIP for which SIP is expected at that hour. With only one call an hour,
+/// Minimum number of ten-minute slots with SIP in an hour for which SIP is expected. With only one call an hour,
 /// silence is usual.
 const MIN_SLOTS: usize = 4;
-/// Pause between two writes of the file.
+/// Minimum pause between two writes of the file.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -329,7 +330,7 @@ mod tests {
     use super::*;
     use crate::call::record::CallRecord;
 
-    /// Test time: Monday 2026-11-23, 09:00 UTC.
+    /// Time at which the tests begin: Monday 2026-11-23, 09:00 UTC, in seconds since the Unix epoch.
     const MONDAY_9: i64 = 1_795_424_400;
 
     fn at(seconds: i64) -> Timestamp {
@@ -394,7 +395,7 @@ mod tests {
     fn silence_is_an_alarm_only_at_hours_that_had_sip() {
         let dir = tempfile::tempdir().unwrap();
         let mut silence = SipSilence::start(&dir.path().join("m"), Duration::from_secs(900), at(0));
-        // Monday has SIP from 9 to 18 UTC.
+        // Monday has SIP from 9 to 18 h UTC.
         let mut messages = 0;
         for minute in 0..9 * 60 {
             messages += 1;
@@ -427,7 +428,7 @@ mod tests {
         for minute in 0..48 * 60 {
             assert_eq!(again.check(at(friday + DAY_S + minute * 60), 0), None);
         }
-        // A week later the same Friday is known, and its hours count.
+        // A week later the hours of the same Friday are known and expected.
         assert!(again.check(at(friday + 7 * DAY_S + 3600), 0).is_some());
     }
 }

@@ -26,7 +26,7 @@ use crate::spool::{LegSource, LegStore};
 
 /// The rendering threads, with the channels to and from them.
 pub(crate) struct ParallelRenderers {
-    /// Channel to the rendering threads; `None` once no further call will come.
+    /// Channel to the rendering threads; `None` after the last call was handed over.
     tasks: Option<Sender<HandedCall>>,
     reports: Receiver<RenderProgress>,
     threads: Vec<JoinHandle<()>>,
@@ -42,13 +42,13 @@ pub(crate) enum RenderProgress {
     Failed(RecordingError),
 }
 
-/// An ended call, handed to a rendering thread, with the spools of its legs.
+/// An ended call that was handed to a rendering thread, with the spools of its legs.
 struct HandedCall {
     call: EndedCall,
     spools: HandedSpools,
 }
 
-/// Spools of the legs of one call.
+/// Spools of the legs of a call, by the id of the leg.
 pub(crate) struct HandedSpools(pub(crate) HashMap<LegId, LegSource>);
 
 impl LegStore for HandedSpools {
@@ -98,7 +98,7 @@ impl ParallelRenderers {
         }
     }
 
-    /// Returns the next report, if there is one already.
+    /// Returns the next report of the rendering threads; `None` if there is none yet.
     pub(crate) fn poll_report(&self) -> Option<RenderProgress> {
         self.reports.try_recv().ok()
     }
@@ -136,12 +136,12 @@ struct RenderThread {
     group: RenderedGroup,
 }
 
-/// Calls that were rendered and whose files do not have their final names yet.
+/// Calls whose files were rendered but do not have their final names yet.
 #[derive(Default)]
 struct RenderedGroup {
     calls: PreparedCalls,
     registrations: Vec<RegistrationPolicy>,
-    /// Latest time at which the group is published; `None` if the group is empty.
+    /// Latest monotonic time at which the group is published; `None` if the group is empty.
     due: Option<Instant>,
 }
 
@@ -204,7 +204,7 @@ impl RenderedGroup {
     }
 }
 
-/// Maximum number of rendering threads. More threads would wait for the disk instead of a processor core.
+/// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_THREADS: usize = 16;
 /// Number of calls that may wait for each thread. Their spools take memory, so they are few.
 const QUEUED_TASKS_A_THREAD: usize = 2;
@@ -214,8 +214,8 @@ const MAX_GROUP_CALLS: usize = 32;
 /// Maximum number of files of a group that stay open until their fsync. A process may have 1,024 open files, and there
 /// are [`MAX_THREADS`] groups.
 const MAX_GROUP_FILES: usize = 48;
-/// Longest time between the rendering of a call and the final names of its files, e.g. when a capture is read from a
-/// pipe.
+/// Maximum time between the rendering of a call and the final names of its files. It matters e.g. when a capture is
+/// read from a pipe.
 const MAX_GROUP_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -253,7 +253,7 @@ mod tests {
         ParallelRenderers::start(&recorder, &marker).expect("threads")
     }
 
-    /// Renders `calls` calls. Returns the sorted ids of the published calls, and whether an error was reported.
+    /// Renders this number of calls. Returns the sorted ids of the published calls, and whether an error was reported.
     fn published(renderers: &mut ParallelRenderers, calls: usize) -> (Vec<String>, bool) {
         (0..calls).for_each(|number| renderers.render(call(number), &NoSpools));
         renderers.finish();
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn every_call_is_reported_when_its_record_is_there() {
         let dir = tempfile::tempdir().expect("a folder");
-        // So many calls make more than two groups for each thread.
+        // With so many calls, each thread makes more than two groups.
         let calls = 200;
         let (ids, failed) = published(&mut renderers(dir.path()), calls);
         let mut expected: Vec<String> = (0..calls).map(|number| call(number).record.id).collect();

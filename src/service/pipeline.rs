@@ -19,8 +19,8 @@ pub struct Pipeline {
     pub(crate) traffic: Option<TrafficMonitor>,
     /// Counters of SIP and RTP by interface, for a service that watches its mirror port.
     pub(crate) taps: TapTraffic,
-    /// Difference between the timeline of the source and that of the engine, ns. The engine continues the timeline of
-    /// an earlier process, which ignored steps of the wall clock.
+    /// Difference between the capture times of the source and the times of the engine, ns. The engine continues the
+    /// times of an earlier process, which ignored steps of the wall clock.
     ahead_ns: i64,
 }
 

@@ -40,7 +40,7 @@ use crate::recording::{FolderLayout, Recorder};
 use crate::service::topology_file::TopologyFile;
 use crate::spool::disk::DiskStore;
 
-/// The threads that work on calls after the engine. They end by themselves when the spool has been shut down.
+/// The threads that work on calls after the engine. They end by themselves after the spool has been shut down.
 pub struct PostProcessor {
     pool: RenderPool,
     threads: Vec<JoinHandle<()>>,
@@ -50,17 +50,17 @@ pub struct PostProcessor {
     supervised: Vec<(&'static str, ThreadLife, Duration)>,
 }
 
-/// Everything that a [`PostProcessor`] needs besides the configuration.
+/// Tools that a [`PostProcessor`] needs besides the configuration.
 pub struct PostProcessTools {
     /// The journal, opened by [`super::recovery::open`].
     pub journal: Journal,
-    /// Finds the spool files of the legs.
+    /// Store that finds the spool files of the legs.
     pub store: DiskStore,
-    /// Receives the alarms.
+    /// Receiver of the alarms.
     pub alerts: Alerts,
     /// The processes that render calls; `None` means that calls are rendered in this process.
     pub render_workers: Option<RenderWorkers>,
-    /// Pauses before a call whose files could not be written is tried again; the last one repeats.
+    /// Pauses before a call whose files could not be written is tried again. The last pause repeats.
     pub pauses: &'static [Duration],
 }
 
@@ -70,7 +70,7 @@ struct RenderPool {
     worker: CallWorker,
     retries: Arc<Mutex<Vec<RetryTask>>>,
     pauses: &'static [Duration],
-    /// True if the process is about to end, so that no further call may be begun.
+    /// Whether the process is about to end, so that no further call may be begun.
     is_abandoned: Arc<AtomicBool>,
 }
 
@@ -128,7 +128,7 @@ impl QueuedTasks {
 /// A task to be tried again, because files or journal rows could not be written.
 struct RetryTask {
     due: Instant,
-    /// Number of failed tries so far.
+    /// Number of tries that failed so far.
     tries: usize,
     task: CallTask,
 }
@@ -163,7 +163,7 @@ fn recorder(config: &Config) -> Recorder {
     Recorder::new(config.recording.clone(), FolderLayout::ByDay, upload_limit(config))
 }
 
-/// Returns the size of the largest file that Pyrus accepts, bytes.
+/// Returns the size of the largest file that Pyrus accepts, bytes; `None` without delivery.
 fn upload_limit(config: &Config) -> Option<u64> {
     config.pyrus.enabled.then(|| u64::from(config.pyrus.max_upload_mib) << 20)
 }
@@ -267,29 +267,29 @@ impl PostProcessor {
         Ok(())
     }
 
-    /// Returns true if the journal has this call as ended.
+    /// Returns whether the call with this id has ended, according to the journal.
     pub fn is_over(&self, id: &str) -> bool {
         self.pool.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != CallStage::Live))
     }
 
-    /// Returns the client that asks delivery for its status, if calls are delivered.
+    /// Returns the client that asks delivery for its status; `None` if calls are not delivered.
     pub fn delivery(&self) -> Option<StatusClient> {
         self.delivery.as_ref().map(DeliveryHandle::status_client)
     }
 
-    /// Returns true if the delivery thread has ended by itself. Only a bug ends it.
+    /// Returns whether the delivery thread has ended by itself, which only a bug can cause.
     pub fn has_delivery_ended(&self) -> bool {
         self.delivery.as_ref().is_some_and(DeliveryHandle::is_finished)
     }
 
-    /// Adds these threads to the supervised threads.
+    /// Adds the threads of the post-processor to the supervised threads.
     pub fn supervise(&self, supervisor: &mut Supervisor) {
         for (name, life, limit) in &self.supervised {
             supervisor.watch(name, life.clone(), *limit);
         }
     }
 
-    /// Passes the login and the key of a changed configuration to delivery.
+    /// Passes login and key of a changed configuration to delivery.
     pub fn reload(&self, config: &Config) {
         if let Some(delivery) = &self.delivery {
             delivery.reload(&config.pyrus);
@@ -401,7 +401,7 @@ impl RenderPool {
         let error = match done {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
-            // The task panicked, and another try would panic again. This thread goes on, because it may be the only
+            // Another try would panic again, so the task is given up. This thread continues, because it may be the only
             // rendering thread.
             Err(_) => return alerts.raise_for(id, &AlarmCause::CallWorkPanicked),
         };
@@ -452,7 +452,7 @@ fn spawn(name: &str, life: &ThreadLife, work: impl FnOnce() + Send + 'static) ->
         .with_context(|| format!("cannot start the {name} thread"))
 }
 
-/// Returns the number of threads that render. One processor core is left to the capture.
+/// Returns the number of threads that render. One processor core is left for the capture.
 fn render_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).clamp(1, MAX_RENDER_THREADS)
 }
@@ -461,12 +461,12 @@ fn render_threads() -> usize {
 pub const PAUSES: &[Duration] =
     &[Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)];
 
-/// Maximum number of rendering threads. More threads would wait for the disk instead of a processor core.
+/// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_RENDER_THREADS: usize = 4;
-/// Time that the maintenance thread and the last update of the records get when the process ends.
+/// Maximum time that the maintenance thread and the last update of the records get when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
 /// Interval between checks whether a waiting task is due for another try.
 const RETRY_CHECK: Duration = Duration::from_millis(500);
-/// Maximum number of tasks that wait in memory for another try, about 10 KiB each. More need not be kept: packets and
-/// journal rows of all calls are on the disk.
+/// Maximum number of tasks that wait in memory for another try, about 10 KiB each. Tasks beyond it may be dropped,
+/// because packets and journal rows of all calls are on the disk.
 const MAX_RETRIES: usize = 10_000;

@@ -110,7 +110,7 @@ impl CallWorker {
     }
 
     /// Renames the spools of legs that could not be rendered, so that the next start does not read them. A later
-    /// version may be able to render them.
+    /// version of callspan may be able to render them.
     fn set_spools_aside(&self, call: &str, legs: &[EndedLeg]) {
         if legs.is_empty() {
             return;
@@ -134,7 +134,7 @@ fn log_finished(record: &CallRecord, is_owed: bool) {
     tracing::info!(call = record.id, verdict, seconds, delivery, "call finished");
 }
 
-/// Writes into the record which spool belongs to which leg. Thus the call can be rendered again even if the journal is
+/// Writes into the record to which leg each spool belongs. So the call can be rendered again even if the journal is
 /// lost.
 fn note_spools(call: &mut EndedCall) {
     for leg in &call.legs {

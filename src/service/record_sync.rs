@@ -15,7 +15,7 @@ use crate::journal::{self, CallStage, Journal, StaleRecord, StoredCall};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::Recorder;
 
-/// Converts the engine's decision whether a call may be registered to the type of delivery.
+/// Converts the engine's decision, whether a call may be registered, to the type that delivery uses.
 pub(crate) const fn consent(registration: RegistrationPolicy) -> DeliveryConsent {
     match registration {
         RegistrationPolicy::Allowed => DeliveryConsent::ByConfig,

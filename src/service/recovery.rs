@@ -20,13 +20,13 @@ use crate::journal::{self, Journal, config::Config};
 use crate::recording::digest;
 use crate::recording::encrypt::encrypted_path;
 
-/// A usable journal, and how it was obtained.
+/// The opened journal, and whether it had to be rebuilt.
 #[derive(Debug)]
 pub struct OpenedJournal {
     /// The journal.
     pub journal: Journal,
-    /// Text of an alarm if the journal was lost: the cause, and the number of restored calls. `None` if it was not
-    /// lost.
+    /// Text of an alarm that names the cause of a journal's loss and the number of restored calls; `None` if the
+    /// journal was not lost.
     pub alarm: Option<String>,
 }
 
@@ -70,10 +70,10 @@ fn open_unless_condemned(config: &Config, file: &Path) -> journal::JournalResult
     }
 }
 
-/// Returns true if there was a journal before, although its file is missing now.
+/// Returns whether a journal existed before, although its file is missing now.
 ///
-/// Any of these shows it: a damaged journal that was renamed, a record with a delivery state, or records in folders of
-/// days, which only a service writes. A replay without delivery leaves records too, but never has a journal.
+/// Each of these facts shows it: a damaged journal that was renamed, a record with a delivery state, or records in
+/// folders of days, which only a service writes. A replay without delivery leaves records too, but never has a journal.
 fn was_lost(file: &Path, recordings: &Path) -> bool {
     let mut aside = file.as_os_str().to_owned();
     aside.push(".damaged-1");
@@ -153,7 +153,7 @@ fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<
     Ok(())
 }
 
-/// Reads a call record; returns `None` if the file is not one.
+/// Reads a call record; returns `None` if the file contains none.
 fn read_record(path: &Path) -> Option<CallRecord> {
     let record: CallRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     (!record.id.is_empty()).then_some(record)
@@ -183,7 +183,7 @@ fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Depth of the subfolders by day: `YYYY/MM/DD`.
 const MAX_DEPTH: usize = 3;
-/// Reason of removal in the journal for a recording that was missing when the journal was rebuilt.
+/// Reason that the journal keeps for a removed recording: it was missing when the journal was rebuilt.
 const WAS_GONE: &str = "it was missing already when the journal was rebuilt";
 /// Number of calls added to the journal in one transaction.
 const BATCH: usize = 500;

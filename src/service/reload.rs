@@ -6,13 +6,13 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::ops::config::Config;
 
-/// A configuration that is being read, by a thread of its own: a disk that does not answer must not hold up the
-/// capture.
+/// A configuration that a thread of its own is reading. The thread is needed because a disk that does not answer must
+/// not hold up the capture.
 #[derive(Debug)]
 pub(crate) struct ConfigReading(Receiver<anyhow::Result<Config>>);
 
 impl ConfigReading {
-    /// Starts to read. `read` returns the new configuration.
+    /// Starts to read. The function `read` returns the new configuration.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
@@ -23,7 +23,7 @@ impl ConfigReading {
         Ok(Self(answer))
     }
 
-    /// Returns the configuration, once, when it is read. Never waits.
+    /// Returns the configuration once it has been read, and `None` before and afterwards. Never waits.
     pub(crate) fn poll(&self) -> Option<anyhow::Result<Config>> {
         match self.0.try_recv() {
             Ok(result) => Some(result),
@@ -35,17 +35,17 @@ impl ConfigReading {
     }
 }
 
-/// The parts of the configuration that changed.
+/// The parts of the configuration that differ between the old and the new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConfigChanges {
-    /// Names of the parts that are used at once.
+    /// Names of the changed parts that are used at once.
     pub(crate) taken: Vec<&'static str>,
-    /// Names of the parts that are used only after a restart.
+    /// Names of the changed parts that are used only after a restart.
     pub(crate) needs_restart: Vec<&'static str>,
 }
 
 impl ConfigChanges {
-    /// Name of the part with login, user id and security key for Pyrus.
+    /// Name of the part of the configuration with login, user id and security key for Pyrus.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
     /// Compares two configurations.
@@ -79,7 +79,7 @@ impl ConfigChanges {
         self.needs_restart.extend(is_changed.then_some(part));
     }
 
-    /// Describes the changes for the log.
+    /// Returns a sentence about the changes for the log.
     pub(crate) fn sentence(&self) -> String {
         let taken = match self.taken.as_slice() {
             [] => String::from("nothing new that can be used at once"),
@@ -124,7 +124,8 @@ fn without_login(config: &Config) -> crate::pyrus::config::Config {
     }
 }
 
-/// Returns true if two sections of the configuration differ. Compares their debug output, which contains every field.
+/// Returns whether two sections of the configuration differ, by comparing their debug output, which contains every
+/// field.
 fn differs<S: std::fmt::Debug>(a: &S, b: &S) -> bool {
     format!("{a:?}") != format!("{b:?}")
 }

@@ -22,11 +22,11 @@ pub(crate) struct RenderMarker {
 #[derive(Debug)]
 struct RenderMarkerState {
     file: File,
-    /// Length of the part of the file that holds the ids of suspects, bytes. The ids of `rendering` follow.
+    /// Length of the part of the file with the ids of suspects, bytes. The ids of `rendering` follow behind it.
     suspect_bytes: u64,
-    /// Ids of the calls that are being rendered: at most one for each thread.
+    /// Ids of the calls that are being rendered, at most one for each thread.
     rendering: Vec<String>,
-    /// Ids of suspects that crashed their worker processes in this run.
+    /// Ids of the suspects that have crashed their worker processes in this run.
     broken: Vec<String>,
 }
 

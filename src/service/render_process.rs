@@ -22,7 +22,7 @@ use crate::recording::Recorder;
 use crate::recording::recorder::RecordingError;
 use crate::spool::LegStore;
 
-/// Renders the calls of one thread.
+/// Renders the calls of one thread, in a worker process or in this process.
 pub(crate) struct CallRenderer {
     recorder: Recorder,
     setup: Option<WorkerSetup>,
@@ -33,14 +33,14 @@ pub(crate) struct CallRenderer {
 /// How worker processes are started: program and time limit.
 #[derive(Clone, Debug)]
 pub struct RenderWorkers {
-    /// Path of the program: callspan itself.
+    /// Path of the program that is started as worker: callspan itself.
     pub program: PathBuf,
     /// Time limit for rendering a short call. Longer calls get more time.
     pub base_limit: Duration,
 }
 
 impl RenderWorkers {
-    /// Returns the settings to start workers from the running program, even after an upgrade has replaced its file.
+    /// Returns the settings that start workers from the running program, even after an upgrade has replaced its file.
     pub fn of_this_program() -> Self {
         Self { program: PathBuf::from("/proc/self/exe"), base_limit: BASE_LIMIT }
     }
@@ -56,7 +56,7 @@ pub(crate) struct WorkerSetup {
 /// A call after rendering, with its completed record.
 pub(crate) struct RenderedCall {
     pub(crate) record: CallRecord,
-    /// Legs that cannot be rendered. The recording contains none of their sound.
+    /// Ids of the legs that could not be rendered, so that the recording contains none of their sound.
     pub(crate) broken: Vec<LegId>,
 }
 
@@ -104,8 +104,8 @@ impl CallRenderer {
         Ok(rendered)
     }
 
-    /// Renders and publishes the complete segments of a live call. Returns the record with these segments, or `None` if
-    /// no segment is complete.
+    /// Renders and publishes the complete segments of a live call. Returns the record with these segments; `None` if no
+    /// segment is complete.
     pub(super) fn record_segments(
         &self,
         due: &DueSegments,
@@ -191,7 +191,7 @@ impl CallRenderer {
     }
 }
 
-/// Result of a worker process: the record, if there is one, and the legs that were left out.
+/// Result of a worker process: the record (`None` if no segment was complete), and the legs that were left out.
 type WorkerResult = (Option<CallRecord>, Vec<LegId>);
 
 /// Result of one attempt to render a request.
@@ -280,7 +280,8 @@ impl WorkerProcess {
         }
     }
 
-    /// Ends the worker process. Returns a text how it failed, with the exit status if the process ended by itself.
+    /// Ends the worker process. Returns a text that says how it failed, with the exit status if the process ended by
+    /// itself.
     fn end(mut self, how: &str) -> String {
         // A process that closed its output needs a moment to exit.
         wait_for_exit(&self.child, WAIT_ROUND);
@@ -300,7 +301,7 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// Waits until a process has exited, at most for `limit`. Returns at once on a kernel without pidfd (before 5.3).
+/// Waits at most `limit` until a process has exited. Returns at once on a kernel without pidfd (before 5.3).
 fn wait_for_exit(child: &Child, limit: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let process = rustix::process::pidfd_open(rustix::process::Pid::from_child(child), PidfdFlags::empty());
@@ -323,13 +324,13 @@ fn say_confinement(by_landlock: bool) {
 
 /// Name of the hidden command that runs a worker.
 pub(crate) const COMMAND: &str = "render-worker";
-/// Maximum number of worker processes that a leg may crash before it is given up.
+/// Maximum number of worker processes that a leg may crash. Then the leg is given up.
 const TRIES: usize = 2;
 /// Maximum length of a reply, bytes. A record with hundreds of legs has some hundred KiB.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
-/// Longest wait for a reply before progress is reported to the supervision of threads.
+/// Maximum time to wait for a reply before progress is reported to the supervision of threads.
 const WAIT_ROUND: Duration = Duration::from_millis(500);
-/// Time limit for rendering that every call gets at least, so that it suffices even on a machine that swaps.
+/// Minimum time limit for rendering a call. It suffices even on a machine that swaps.
 const BASE_LIMIT: Duration = Duration::from_secs(120);
 /// Assumed minimum speed of rendering, bytes of the spool a second; it extends the time limit of long calls. A core of
 /// 2015 reads ten times as many.

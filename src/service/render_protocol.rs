@@ -22,12 +22,12 @@ pub(crate) struct WorkerSettings {
     sample_rate: Option<u32>,
     part_hours: u32,
     max_segment_bytes: Option<u64>,
-    /// True if all files are in one folder (`replay`).
+    /// Whether all files are in one folder, as in a `replay`.
     is_flat: bool,
 }
 
 impl WorkerSettings {
-    /// Describes the recordings of a service, which are in folders by day.
+    /// Returns the settings for the recordings of a service, which are in folders by day.
     pub(super) fn new(spool_dir: PathBuf, recording: &Config, max_segment_bytes: Option<u64>) -> Self {
         Self {
             spool_dir,
@@ -40,7 +40,7 @@ impl WorkerSettings {
         }
     }
 
-    /// Describes the recordings of a replay, which are all in one folder.
+    /// Returns the settings for the recordings of a replay, which are all in one folder.
     pub(crate) fn flat(spool_dir: PathBuf, recording: &Config, max_segment_bytes: Option<u64>) -> Self {
         Self { is_flat: true, ..Self::new(spool_dir, recording, max_segment_bytes) }
     }
@@ -64,7 +64,8 @@ pub(super) struct RenderRequest {
     pub(super) record: CallRecord,
     legs: Vec<RequestedLeg>,
     wall_offset_ns: i64,
-    /// Number of complete segments to render of a live call; `None` means the whole ended call.
+    /// Number of complete segments that are rendered of a live call; `None` means that the whole ended call is
+    /// rendered.
     pub(super) parts: Option<u32>,
 }
 
@@ -96,7 +97,7 @@ pub(super) enum RenderReply {
 }
 
 impl RenderReply {
-    /// Writes the reply to standard output.
+    /// Writes the reply as one line to standard output.
     pub(super) fn send(&self) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
@@ -116,13 +117,13 @@ impl RenderRequest {
         Self { record: due.record.clone(), legs, wall_offset_ns: due.wall_offset_ns, parts: Some(due.parts) }
     }
 
-    /// Removes a leg that cannot be rendered from the request. Returns whether another leg is left.
+    /// Removes a leg that cannot be rendered from the request. Returns whether the request still has a leg.
     pub(super) fn remove_leg(&mut self, id: u64) -> bool {
         self.legs.retain(|leg| leg.id != id);
         !self.legs.is_empty()
     }
 
-    /// Returns the size of all spools of the request, bytes.
+    /// Returns the total size of all spools of the request in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let size = |leg: &RequestedLeg| Some(std::fs::metadata(leg.path.as_ref()?).ok()?.len());
         self.legs.iter().filter_map(size).sum()

@@ -75,18 +75,18 @@ pub(super) fn rerender_by(
     Ok(record)
 }
 
-/// Where the packets of one call are: in the spool or beside the recording.
+/// The packets of one call, from the spool or from the folder of its recording.
 struct CallPackets {
     legs: Vec<EndedLeg>,
     /// Paths of the packet files, by leg name.
     paths: HashMap<String, PathBuf>,
-    /// The first packet file that is encrypted, if there is one. It cannot be read.
+    /// Path of the first packet file that is encrypted and so cannot be read; `None` if there is none.
     sealed: Option<PathBuf>,
 }
 
 impl CallPackets {
-    /// Returns the offset from the packets' capture times to the wall-clock times of the record, ns. It is not zero if
-    /// the wall clock was set between the start of the capture and the call.
+    /// Returns the time in ns that is added to the packets' capture times to get the wall-clock times of the record. It
+    /// is not zero if the wall clock was set between the start of the capture and the call.
     fn wall_offset_ns(&self) -> anyhow::Result<i64> {
         for leg in &self.legs {
             if let Some(source) = self.source(leg) {
@@ -127,7 +127,7 @@ fn find_packets(
     Ok(packets)
 }
 
-/// Returns the record as the engine made it, without the results of rendering.
+/// Returns the record as the engine made it when the call ended, without the results of rendering.
 fn as_ended(mut record: CallRecord) -> CallRecord {
     record.verdict = None;
     record.verdict_reason = None;

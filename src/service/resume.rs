@@ -89,8 +89,8 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
     for path in store.list().map_err(folder)? {
         legs.extend(usable(restore::find(&path), &path)?);
     }
-    // A leg that got a file of its own is still in the rolling file (the file of all legs without media) until that is
-    // rewritten.
+    // A leg that got a file of its own stays in the rolling file (the file of all legs without media) until the rolling
+    // file is written anew.
     let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
     let rolled = restore::find_pending(&store).unwrap_or_else(|error| {
         tracing::error!("{error}: calls that were being set up cannot be resumed");
@@ -159,7 +159,7 @@ struct ResumeSink<'a> {
     filed: HashMap<LegId, bool>,
     /// Names of all legs that the engine has opened.
     names: HashSet<String>,
-    /// Whether the spools were read to their end, so that the decisions of the engine are new.
+    /// Whether all spools were read, so that the decisions of the engine are new.
     is_read: bool,
 }
 

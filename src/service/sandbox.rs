@@ -19,9 +19,9 @@ use rustix::thread::{
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// Puts this process into the sandbox; this cannot be undone. Afterwards the process may read files in the folders
-/// `read` and `write`, and write files in the folders `write`. Returns true if Landlock enforces these folders; false
-/// if the kernel has no Landlock.
+/// Puts this process into the sandbox, which it cannot leave again. Afterwards the process may read files in the
+/// folders `read` and `write`, and write files in the folders `write`. Returns whether Landlock enforces these folders;
+/// false if the kernel has no Landlock.
 ///
 /// # Errors
 /// When the kernel refuses a step that every supported kernel knows.
@@ -56,7 +56,7 @@ pub(crate) fn keep_from_children() {
     let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient set
 }
 
-/// Calls `start`, and lets the program that it starts open packet sockets: the doctor needs them to look at a port.
+/// Calls `start`, and lets the program that it starts open packet sockets, which the doctor needs to look at a port.
 /// Only the calling thread gets the ambient capability, and only until `start` returns.
 pub(crate) fn with_packet_sockets<T>(start: impl FnOnce() -> T) -> T {
     // Fails if the capability cannot be inherited. This happens if root started the service by hand; then the program

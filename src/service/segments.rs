@@ -5,7 +5,7 @@
 //! - Only one thread works on a call at a time ([`super::call_locks`]): a segment that is being rendered is finished
 //!   before the rest of the call is rendered.
 //! - The order is as for a whole call: write the file, add its row to the journal, hand the segment to delivery. After
-//!   a crash before the row, the next start renders the same file again, byte for byte. After a crash behind the row,
+//!   a crash before the row, the next start renders the same file again, byte for byte. After a crash after the row,
 //!   the next start hands the segment to delivery again.
 //! - Therefore every file gets a row, and every row has a file. Delivery identifies a segment by its number, so it
 //!   sends nothing twice.
@@ -41,7 +41,8 @@ impl CallWorker {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => record,
             Err(RenderFailure::Passing(error)) => return Err(error),
-            // Another try would fail again. The rest of the call is rendered, or given up, when the call ends.
+            // Another try would fail in the same way. The rest of the call is rendered, or given up, when the call
+            // ends.
             Err(RenderFailure::Broken(how)) => {
                 tracing::error!(call = id, "a part cannot be rendered because of a bug in callspan: {how}");
                 return Ok(());
@@ -86,7 +87,7 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Removes the segments of a call that a rule forbids to record. Returns true if there were any.
+    /// Removes the segments of a call that a rule forbids to record. Returns whether there were any.
     fn remove_segments(&self, id: &str) -> anyhow::Result<bool> {
         let Some(record) = self.journal.withdraw_segments(id, wall_clock(), FORBIDDEN)? else { return Ok(false) };
         for file in &record.recordings {

@@ -1,6 +1,6 @@
 //! Copies the audit of the console and the learnt topology of this site to the central archive.
 //!
-//! Both are small and can be sent again without harm, so that no position is kept over a restart.
+//! Both are small and can be sent again without harm, so the position in the audit is not stored for a restart.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,26 +12,26 @@ use crate::call::topology::MachinePair;
 use crate::central::{ArchiveError, ArchiveIndex};
 use crate::time::Timestamp;
 
-/// Reads rows of the audit: those after a number, and failed sign-ins since a time, whose count changes. Each row is
-/// its number and its JSON; the oldest rows come first, and there are at most as many as asked for.
+/// A function that reads rows of the audit: those after a number, and failed sign-ins since a time, whose count
+/// changes. It returns the number and the JSON of each row, oldest rows first, at most as many as asked for.
 pub(crate) type AuditReader = Box<dyn Fn(i64, Timestamp, u32) -> Result<Vec<(i64, Value)>, String> + Send>;
 
-/// The copies of one site.
+/// State of copying the audit and topology of one site.
 pub(crate) struct SiteCopies {
     state: PathBuf,
     audit: AuditReader,
-    /// Number of the last row of the audit that the index has.
+    /// Number of the last row of the audit that the index of the archive has.
     sent: i64,
-    /// Start of the last round.
+    /// Wall-clock time at which the last round started.
     sent_at: Timestamp,
-    /// Topology that the index has.
+    /// Topology that the index of the archive has; `None` if unknown.
     topology: Option<Vec<MachinePair>>,
     /// Whether the last round failed.
     is_failing: bool,
 }
 
 impl SiteCopies {
-    /// Creates the copies of a state folder, with a reader of the audit. Sends nothing yet.
+    /// Creates the state for a state folder. `audit` reads the audit. Sends nothing yet.
     pub(crate) fn of(state: &Path, audit: AuditReader) -> Self {
         Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None, is_failing: false }
     }
@@ -82,7 +82,7 @@ impl SiteCopies {
     }
 }
 
-/// Time for which the failed sign-ins of a name share one row.
+/// Time for which the failed sign-ins of one user name share a row of the audit.
 const COUNTED: Duration = Duration::from_secs(3_600);
 /// Maximum number of audit rows in one message.
 const BATCH: u32 = 1_000;

@@ -70,7 +70,7 @@ impl SiteWatch {
         }
         let had_silent = !self.silent.is_empty();
         for site in &sites {
-            // A site that was added and has never reported is still being set up.
+            // A site that was added but has never reported is still being set up, so it is not silent.
             let Some(seen_at) = site.seen_at else { continue };
             if now.since(seen_at) < SILENT_AFTER {
                 self.silent.remove(&site.site);
@@ -94,7 +94,7 @@ fn silent_detail(site: &SiteState, seen_at: Timestamp) -> String {
     )
 }
 
-/// Time without a report after which a site counts as silent. A site reports once a minute.
+/// Time without a report after which a site counts as silent. Sites report once a minute.
 pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Pause between two queries to the database.
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -53,8 +53,8 @@ fn wait(stop: &AtomicBool) {
 /// Name of the file in the state folder with the text of the last alarm. The file's modification time is the time of
 /// the alarm.
 const FILE_NAME: &str = "failed";
-/// Time for which the failed service waits before it ends; shorter than the 90 s in which systemd expects a service to
-/// start.
+/// Time for which the failed service waits before it ends. It is shorter than the 90 s in which systemd expects a
+/// service to start.
 const HOLD: Duration = Duration::from_secs(60);
 /// Interval between checks of `stop` during the wait.
 const STOP_CHECK: Duration = Duration::from_millis(100);

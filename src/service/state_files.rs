@@ -12,7 +12,8 @@ use crate::ops::state_file::replace_file;
 use crate::ops::supervision::ThreadLife;
 use crate::ops::thread::{StopSignal, StoppableThread};
 
-/// Writes the newest contents of several files. Older contents of a file that were not written yet are replaced.
+/// Writes files with the newest contents that the capture thread made. Contents that were not written before newer ones
+/// came are dropped.
 #[derive(Debug)]
 pub(crate) struct StateFiles {
     waiting: WaitingFiles,
@@ -39,12 +40,12 @@ impl StateFiles {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(path, contents);
     }
 
-    /// Returns the progress counter of the thread, for the supervision of threads.
+    /// Returns the progress of the thread that writes the files, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.thread.life()
     }
 
-    /// Writes the waiting contents and stops the thread. Waits for `limit` at most.
+    /// Writes the waiting contents and stops the thread. Waits at most `limit` for that.
     pub(crate) fn stop_within(self, limit: Duration) {
         self.thread.stop_within(limit);
     }
@@ -90,7 +91,7 @@ mod tests {
     fn disk_that_does_not_answer_holds_up_neither_a_put_nor_the_stop() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");
-        // A pipe without a reader blocks whoever opens it, like a disk that does not answer.
+        // Whoever opens a pipe without a reader waits, as for a disk that does not answer.
         let pipe = dir.path().join("status.json.part");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let files = StateFiles::start().unwrap();

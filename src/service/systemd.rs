@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::clock::monotonic;
 
-/// The socket for messages to systemd. If systemd did not start the process, messages are dropped.
+/// The socket for messages to systemd. Without systemd, messages are dropped.
 #[derive(Debug)]
 pub(crate) struct SystemdSocket(Option<(UnixDatagram, SocketAddr)>);
 
@@ -20,12 +20,12 @@ impl SystemdSocket {
         Self(name.and_then(|name| open(name.as_bytes()).ok()))
     }
 
-    /// Returns true if systemd, or another program with the same protocol, supervises this process.
+    /// Returns whether systemd, or another program with the same protocol, supervises this process.
     pub(crate) const fn is_supervised(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Sends a message. While the queue of the socket is full, waits for [`PATIENCE`] at most.
+    /// Sends a message. While the queue of the socket is full, waits at most [`PATIENCE`].
     #[expect(clippy::disallowed_methods, reason = "an IO module: a full queue is waited for")]
     pub(crate) fn tell(&self, message: &str) {
         let until = monotonic() + PATIENCE;
@@ -56,7 +56,7 @@ fn open(name: &[u8]) -> std::io::Result<(UnixDatagram, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// Longest wait until the queue of the socket has room. systemd is given 90 s for a start and 60 s for a stop.
+/// Maximum time to wait until the queue of the socket has room. systemd allows 90 s for a start and 60 s for a stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 const QUEUE_CHECK: Duration = Duration::from_millis(10);
 

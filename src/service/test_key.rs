@@ -18,8 +18,8 @@ pub(crate) fn load(state: &Path) -> io::Result<TestCallKey> {
     Ok(TestCallKey::new(bytes))
 }
 
-/// Reads the key, or creates one. Returns `None` if neither is possible; then test calls are treated like any other
-/// call.
+/// Reads the key, or creates a new key. Returns `None` if neither is possible; then test calls are treated like any
+/// other call.
 pub(crate) fn load_or_create(state: &Path) -> Option<TestCallKey> {
     let key = load(state).or_else(|_| create(state));
     key.inspect_err(|error| tracing::warn!("the recorder will not know its test calls: {error}")).ok()

@@ -1,8 +1,8 @@
-//! The file `topology.json` in the state folder: which IP addresses belong to one machine, as earlier calls showed.
-//! Each line is one fact.
+//! The file `topology.json` in the state folder: the IP addresses that belong to one machine according to earlier
+//! calls. Each line is one fact.
 //!
-//! The file saves a restarted service from learning the facts again. A change of the machines is written at once, because
-//! live calls rest on it. If the file cannot be read or written, only this advantage is lost.
+//! With the file, a restarted service need not learn the facts again. A change of the machines is written at once,
+//! because live calls depend on it. If the file cannot be read or written, only this advantage is lost.
 
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::clock::monotonic;
 use crate::call::topology::MachinePair;
 
-/// One fact, i.e. one line of the file.
+/// A fact about the topology, i.e. one line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 enum StoredFact {
     /// Two IP addresses belong to one machine.
     OneMachine(MachinePair),
-    /// The fact was written by another version of callspan and is not known here.
+    /// Another version of callspan wrote the fact, and this version does not understand it.
     #[serde(other)]
     Unknown,
 }
@@ -29,10 +29,10 @@ enum StoredFact {
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,
-    /// Newest facts, if they are not written yet.
+    /// The newest facts if they are not written yet; `None` otherwise.
     pending: Option<Vec<MachinePair>>,
     written_at: Option<Instant>,
-    /// Pairs in the file that count as one machine.
+    /// Pairs of addresses in the file that count as one machine.
     machines: Vec<(IpAddr, IpAddr)>,
     /// Whether the last write failed. Only the first failure is logged.
     has_failed: bool,
@@ -73,7 +73,7 @@ impl TopologyFile {
     }
 }
 
-/// Returns the pairs that count as one machine.
+/// Returns the pairs of addresses that count as one machine, from all facts.
 fn machines(facts: &[MachinePair]) -> Vec<(IpAddr, IpAddr)> {
     facts.iter().filter(|fact| fact.is_believed()).map(|fact| (fact.a, fact.b)).collect()
 }
@@ -117,9 +117,9 @@ fn replace_file(path: &Path, facts: &[MachinePair]) -> std::io::Result<()> {
 
 /// Name of the file within the state folder.
 const FILE_NAME: &str = "topology.json";
-/// Shortest time between two writes. The facts can be learnt again, so more frequent writes are not worth their cost.
+/// Minimum time between two writes. The facts can be learnt again, so more frequent writes are not worth their cost.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
-/// Maximum number of bytes read of the file: more than all facts that the engine keeps.
+/// Maximum size of the file that is read, bytes: more than all facts that the engine keeps.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]

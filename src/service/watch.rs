@@ -48,18 +48,18 @@ pub(crate) fn start(
     .context("cannot start the watch thread")
 }
 
-/// The number of calls still to be delivered, as of the last check. Clones share the number.
+/// The number of calls that were still to be delivered at the last check. Clones share the number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwedCalls(Arc<AtomicUsize>);
 
 impl OwedCalls {
-    /// Returns the number of calls still to be delivered.
+    /// Returns the number of calls that are still to be delivered.
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Returns a watch on the disks of all folders to which `run` writes.
+/// Returns a [`DiskWatch`] for all folders to which `run` writes.
 pub fn disks(config: &Config) -> DiskWatch {
     DiskWatch::new([
         ("spool", config.spool.dir.clone()),
@@ -160,7 +160,7 @@ struct DeliveryAlarms {
     /// Ids of calls whose delivery is parked (waits for a person) or dead (given up).
     troubles: BTreeSet<String>,
     blocked_by: Option<DeliveryBlocker>,
-    /// True if delivery waits, because the journal cannot be written.
+    /// Whether delivery waits because the journal cannot be written.
     waits_for_journal: bool,
 }
 
@@ -201,14 +201,14 @@ impl DeliveryAlarms {
             }
             troubles.insert(trouble.id.clone());
         }
-        // Storing the new list lets a call that recovered and fails again raise a new alarm.
+        // The new list is stored, so that a call that recovers and fails again raises a new alarm.
         self.troubles = troubles;
     }
 }
 
 /// Pause between two checks of disks and delivery.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Longest wait for the status of delivery. It comes at once unless delivery waits for the journal.
+/// Maximum time to wait for the status of delivery. It comes at once unless delivery waits for the journal.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! [`CallWorker`]: the journal, recorder, spool and delivery, shared by all threads that work on calls.
+//! [`CallWorker`]: the journal, the recorder, the spool and delivery, for all threads that work on calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,30 +20,31 @@ use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
 use crate::spool::disk::DiskStore;
 
-/// Does the work on calls that follows after the engine. Clones share the same journal, spool and locks.
+/// Does the work on calls after the engine: storing, rendering and delivery. Clones share the same journal, spool and
+/// locks.
 #[derive(Clone)]
 pub(super) struct CallWorker {
     pub(super) journal: Journal,
     pub(super) recorder: Recorder,
     pub(super) store: DiskStore,
-    /// True if the packets of a call are kept beside its recording (`recording.keep_pcap`).
+    /// Whether the packets of a call are kept beside its recording (`recording.keep_pcap`).
     pub(super) keep_pcap: bool,
     pub(super) alerts: Alerts,
     /// Outbox for the webhook of finished calls; `None` if there is no webhook.
     pub(super) outbox: Option<Outbox>,
-    /// Decides which calls are delivered; `None` if delivery is switched off.
+    /// Rules that decide which calls are delivered; `None` if delivery is switched off.
     pub(super) policy: Option<DeliveryPolicy>,
     /// Channel to the delivery thread; `None` if delivery is switched off.
     pub(super) updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     pub(super) locks: Arc<CallLocks>,
-    /// Renders calls in the worker process of the thread that owns this clone.
+    /// Renderer with the worker process of the thread that owns this clone.
     pub(super) renderer: Arc<CallRenderer>,
-    /// Progress counter of the thread that owns this clone, for the supervision of threads.
+    /// Counter of the rounds of the thread that owns this clone, for the supervision of threads.
     pub(super) ticks: TickCounter,
 }
 
 impl CallWorker {
-    /// Creates a clone for another thread.
+    /// Creates a clone with a worker process and a counter of its own, for another thread.
     pub(super) fn for_thread(&self) -> Self {
         let ticks = TickCounter::default();
         Self { renderer: Arc::new(self.renderer.for_thread(ticks.clone())), ticks, ..self.clone() }
@@ -108,7 +109,7 @@ impl CallWorker {
         }
     }
 
-    /// Returns true if calls are delivered to Pyrus.
+    /// Returns whether calls are delivered to Pyrus.
     pub(super) const fn is_delivering(&self) -> bool {
         self.updates.is_some()
     }
