@@ -1,4 +1,4 @@
-//! Reads numbers in network byte order from slices that may be too short.
+//! Reads numbers in network byte order (big-endian) from slices that may be too short.
 
 pub(super) fn be16(data: &[u8], at: usize) -> Option<u16> {
     data.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)

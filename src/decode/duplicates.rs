@@ -13,31 +13,32 @@ use foldhash::fast::RandomState;
 
 use crate::time::Timestamp;
 
-/// An IP packet without link-layer padding, to be compared with recent packets.
+/// An IP packet without link-layer padding, which is compared with recent packets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DuplicateCandidate<'a> {
     pub(super) packet: &'a [u8],
-    /// IP protocol number, and offset of the transport header in `packet`. `None` for later fragments.
+    /// IP protocol number, and offset of the transport header in `packet`, bytes. `None` for fragments other than the
+    /// first.
     pub(super) transport: Option<(u8, usize)>,
 }
 
-/// The result of a duplicate check.
+/// Result of the search for a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DuplicateCheck {
     First,
     Copy,
 }
 
-/// Stores the packets of the last [`WINDOW`] in a ring buffer that is allocated once.
+/// Finds duplicates among the packets of the last [`WINDOW`]. They are in a ring buffer that is allocated once.
 #[derive(Debug)]
 pub(super) struct DuplicateFilter {
     ring: Vec<u8>,
-    /// Offset in the ring buffer at which the next packet is written, bytes.
+    /// Offset in the ring buffer, bytes, at which the next packet is written.
     head: usize,
     entries: VecDeque<RememberedPacket>,
-    /// Number of the oldest stored packet. Packets are numbered in order of arrival.
+    /// Number of the oldest stored packet. Packets are numbered in the order of their arrival.
     oldest: u64,
-    /// Maps the hash of a packet to the number of the newest packet with this hash.
+    /// For each hash of a packet: the number of the newest packet with this hash.
     by_hash: HashMap<u64, u64, RandomState>,
     hasher: RandomState,
 }
@@ -62,7 +63,7 @@ impl DuplicateFilter {
         }
     }
 
-    /// Returns whether an equal packet arrived within the window. Stores this packet if not.
+    /// Returns whether an equal packet arrived within the window. Stores the packet if it is new.
     pub(super) fn check(&mut self, at: Timestamp, candidate: DuplicateCandidate<'_>) -> DuplicateCheck {
         let len = candidate.packet.len();
         if len > MAX_PACKET_BYTES {
@@ -105,7 +106,7 @@ impl DuplicateFilter {
         self.oldest += 1;
     }
 
-    /// Returns the offset of `len` contiguous free bytes in the ring buffer. Removes the oldest packets to free them.
+    /// Returns the offset of `len` contiguous free bytes in the ring buffer. Removes the oldest packets to make room.
     fn reserve(&mut self, len: usize) -> usize {
         if self.ring.is_empty() {
             self.ring = vec![0; RING_BYTES];
@@ -127,7 +128,7 @@ impl DuplicateFilter {
     }
 }
 
-/// Zeroes the fields that can differ between duplicates. Fields beyond the captured bytes are skipped.
+/// Sets the fields to zero that can differ between duplicates. Fields beyond the captured bytes are skipped.
 fn mask(packet: &mut [u8], transport: Option<(u8, usize)>) {
     match packet.first().map(|b| b >> 4) {
         // IPv4: ToS, TTL and header checksum (RFC 791 section 3.1).
@@ -157,15 +158,15 @@ fn blank(packet: &mut [u8], at: &[usize]) {
     }
 }
 
-/// Largest time between a packet and its duplicate. Real duplicates follow within a few ms; 50 ms is a tenth of SIP's
-/// T1.
+/// Maximum time between a packet and its duplicate. Real duplicates follow within a few ms; 50 ms is a tenth of SIP's
+/// T1, after which SIP is retransmitted.
 pub(super) const WINDOW: Duration = Duration::from_millis(50);
 /// Size of the ring buffer, bytes: 50 ms at 600 Mbit/s without RTP.
 const RING_BYTES: usize = 4 << 20;
 /// Maximum number of stored packets: 50 ms at 160,000 packets/s.
 const MAX_ENTRIES: usize = 8192;
-/// Longest packet that is checked, bytes: the maximum of IP. Longer frames of a sending card (TSO) never count as
-/// duplicates.
+/// Maximum size of a packet that is compared, bytes: the maximum of IP. Longer frames of a sending card (TSO) never
+/// count as duplicates.
 const MAX_PACKET_BYTES: usize = 66_000;
 
 #[cfg(test)]

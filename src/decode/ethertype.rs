@@ -13,29 +13,30 @@ pub(super) const LLDP: u16 = 0x88cc;
 pub(super) const VLAN_OLD_QINQ: u16 = 0x9100;
 pub(super) const VLAN_OLD_QINQ_2: u16 = 0x9200;
 pub(super) const VLAN_OLD_QINQ_3: u16 = 0x9300;
-/// VN-Tag of Cisco's fabric extenders (a draft of IEEE 802.1BR).
+/// EtherType of the VN-Tag of Cisco's fabric extenders (a draft of IEEE 802.1BR).
 pub(super) const VN_TAG: u16 = 0x8926;
-/// E-TAG (IEEE 802.1BR).
+/// EtherType of the E-TAG (IEEE 802.1BR).
 pub(super) const E_TAG: u16 = 0x893f;
-/// Cisco MetaData: the security group of the sender (TrustSec).
+/// EtherType of Cisco MetaData, which names the security group of the sender (TrustSec).
 pub(super) const CISCO_METADATA: u16 = 0x8909;
 pub(super) const FABRIC_PATH: u16 = 0x8903;
-/// Provider backbone bridging, "MAC in MAC" (IEEE 802.1ah).
+/// EtherType of provider backbone bridging, "MAC in MAC" (IEEE 802.1ah).
 pub(super) const PBB: u16 = 0x88e7;
-/// Network service header (RFC 8300).
+/// EtherType of the network service header (RFC 8300).
 pub(super) const NSH: u16 = 0x894f;
-/// MACsec (IEEE 802.1AE): encrypted.
+/// EtherType of MACsec, which encrypts frames (IEEE 802.1AE).
 pub(super) const MACSEC: u16 = 0x88e5;
-/// TRILL (RFC 6325).
+/// EtherType of TRILL, which routes frames between switches (RFC 6325).
 pub(super) const TRILL: u16 = 0x22f3;
 
-/// Returns the length of a tag with its EtherType field at the end, for tags that stand before another EtherType.
+/// Returns the length in bytes of a tag that stands before another EtherType; `None` for other EtherTypes. Such a tag
+/// ends with the next EtherType.
 pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
     match kind {
         VLAN | VLAN_SERVICE | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3 => Some(4),
         VN_TAG => Some(6),
         E_TAG => Some(8),
-        // Version 1, the length of the options in units of 4 bytes, the options.
+        // The tag has version 1, the length of the options in units of 4 bytes, and the options.
         CISCO_METADATA => match data {
             [1, units @ 1..=MAX_METADATA_UNITS, ..] => Some(2 + 4 * usize::from(*units) + 2),
             _ => None,
@@ -44,10 +45,10 @@ pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
     }
 }
 
-/// Returns true if this EtherType belongs to a VLAN tag.
+/// Returns whether this EtherType belongs to a VLAN tag.
 pub(super) const fn is_vlan(kind: u16) -> bool {
     matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3)
 }
 
-/// Maximum number of options in a Cisco MetaData header; switches send one.
+/// Maximum number of options in a Cisco MetaData header. Switches send one.
 const MAX_METADATA_UNITS: u8 = 8;

@@ -6,10 +6,10 @@ use crate::time::Timestamp;
 /// Receives each decoded item as soon as it is complete.
 pub(crate) type DecodedSink<'s> = dyn FnMut(DecodedItem<'_>) + 's;
 
-/// One UDP datagram, untunnelled and defragmented.
+/// A UDP datagram, without tunnels and reassembled from its fragments.
 #[derive(Clone, Copy, Debug)]
 pub struct UdpDatagram<'a> {
-    /// Capture time of the last byte, on the capture timeline.
+    /// Capture time of the datagram, or of the last fragment to arrive. It is on the capture timeline.
     pub at: Timestamp,
     /// Endpoint that sent the datagram.
     pub src: Endpoint,
@@ -23,12 +23,12 @@ pub struct UdpDatagram<'a> {
     pub interface: u32,
 }
 
-/// An event of one direction of a TCP connection.
+/// An event in one direction of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpStreamEvent<'a> {
     /// The next bytes of the stream, in order.
     Data(&'a [u8]),
-    /// Bytes of the stream are lost here. The reader must search for the next start of a message.
+    /// Bytes of the stream are lost at this point. The reader must search for the next start of a message.
     Gap,
     /// This direction was closed or reset, or its state was evicted.
     End,
@@ -53,8 +53,8 @@ pub struct TcpStreamChunk<'a> {
 /// An item decoded from frames.
 #[derive(Clone, Copy, Debug)]
 pub enum DecodedItem<'a> {
-    /// A UDP datagram.
+    /// A UDP datagram that is complete.
     Datagram(UdpDatagram<'a>),
-    /// A piece of a TCP stream.
+    /// A piece of a TCP stream that may carry SIP.
     Stream(TcpStreamChunk<'a>),
 }

@@ -21,16 +21,16 @@ pub(super) struct RelayedPacket<'a> {
     pub(super) src: Endpoint,
     pub(super) dst: Endpoint,
     pub(super) payload: &'a [u8],
-    /// Length on the wire, bytes.
+    /// Length of the packet on the wire in bytes.
     pub(super) wire_len: usize,
 }
 
 /// Allocations and channel bindings of the TURN servers that the capture shows.
 #[derive(Debug, Default)]
 pub(super) struct TurnRelays {
-    /// Relayed addresses, by the endpoints of client and server.
+    /// Relayed address of a client at a server, by the endpoints of client and server.
     relayed: BoundedMap<(Endpoint, Endpoint)>,
-    /// Peers, by the endpoints of client and server and the channel number.
+    /// Address of a peer, by the endpoints of client and server and the channel number.
     peers: BoundedMap<(Endpoint, Endpoint, u16)>,
 }
 
@@ -100,7 +100,7 @@ impl TurnRelays {
         let (src, dst) = match (from_client, from_server) {
             (Some(peer), _) => (self.client((src, dst)), peer),
             (None, Some(peer)) => (peer, self.client((dst, src))),
-            // One of the two ends has an allocation: the other end is the server.
+            // Only one of the two ends has an allocation. The other end is the server.
             (None, None) => match (self.relayed.get((src, dst)), self.relayed.get((dst, src))) {
                 (Some(relayed), _) => (relayed, dst),
                 (None, Some(relayed)) => (src, relayed),
@@ -142,7 +142,7 @@ impl TurnRelays {
         None
     }
 
-    /// Returns the relayed address of a client at a server; if it is not known, the client's address.
+    /// Returns the relayed address of a client at a server; the client's own address if the relayed address is unknown.
     fn client(&self, (client, server): (Endpoint, Endpoint)) -> Endpoint {
         self.relayed.get((client, server)).unwrap_or(client)
     }
@@ -212,7 +212,7 @@ const CHANNEL_NUMBER: u16 = 0x000c;
 const XOR_PEER_ADDRESS: u16 = 0x0012;
 const DATA: u16 = 0x0013;
 const XOR_RELAYED_ADDRESS: u16 = 0x0016;
-/// Maximum number of attributes of a message; real messages have about ten.
+/// Maximum number of attributes of a message that are read. Real messages have about ten.
 const MAX_ATTRIBUTES: usize = 32;
 /// Maximum number of allocations, and maximum number of channel bindings, in memory: a few for each of a thousand
 /// calls.

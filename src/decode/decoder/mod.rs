@@ -24,16 +24,18 @@ mod link;
 /// Limits of the memory that the decoder uses. The defaults suit a mirror of a few thousand calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecoderLimits {
-    /// Maximum memory for fragments of incomplete datagrams, bytes: about 500 datagrams of 30 KiB.
+    /// Maximum memory for fragments of incomplete datagrams, bytes. The default has room for about 500 datagrams of 30
+    /// KiB.
     pub fragment_bytes: usize,
-    /// Maximum number of incomplete datagrams.
+    /// Maximum number of datagrams that wait for missing fragments.
     pub fragment_datagrams: usize,
-    /// Time limit for an incomplete datagram. Fragments are sent together, and IP ids repeat after 65,536 datagrams:
+    /// Maximum age of an incomplete datagram. Fragments are sent together, and IP ids repeat after 65,536 datagrams:
     /// the 60 s of RFC 8200 would join fragments of different datagrams.
     pub fragment_age: Duration,
     /// Maximum number of TCP streams that are tracked, SIP or not; about 150 bytes each. A stream is one direction.
     pub tcp_streams: usize,
-    /// Maximum number of buffered TCP bytes: received out of order, or of streams not classified yet.
+    /// Maximum number of buffered TCP bytes. Bytes are buffered if they arrive out of order, or if their stream is not
+    /// classified yet.
     pub tcp_bytes: usize,
 }
 
@@ -55,33 +57,33 @@ pub struct FrameDecoder {
     counters: DecodeCounters,
     fragments: FragmentReassembler,
     duplicates: DuplicateFilter,
-    /// Number of dropped duplicates by interface.
+    /// Number of duplicates that were dropped at each interface, at the index of the interface.
     copies: Vec<u64>,
     tcp: TcpReassembler,
     turn: TurnRelays,
     next_expiry: Timestamp,
 }
 
-/// Facts about the packet that is being decoded.
+/// Facts about the packet that is being decoded, which its inner headers need.
 #[derive(Clone, Copy, Debug)]
 struct PacketContext {
     at: Timestamp,
     interface: u32,
-    /// Bytes at the end of the packet that were on the wire and not captured.
+    /// Number of bytes at the end of the packet that were on the wire but not captured.
     missing: usize,
     /// Number of tunnel headers around the packet.
     depth: u8,
 }
 
 impl PacketContext {
-    /// Returns the context of the packet inside a tunnel. If the capture truncated the tunnel payload, the inner packet
-    /// lacks the same bytes.
+    /// Returns the context for the packet inside a tunnel. If the capture truncated the tunnel's payload, the same
+    /// bytes are missing from the inner packet.
     fn for_tunnel_payload(self, payload: &IpPayload<'_>) -> Self {
         Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
     }
 }
 
-/// The payload of an IP packet.
+/// The payload of an IP packet, and its addresses.
 #[derive(Clone, Copy, Debug)]
 struct IpPayload<'a> {
     /// Source address of the IP packet, with port 0.
@@ -89,10 +91,10 @@ struct IpPayload<'a> {
     dst: Endpoint,
     protocol: u8,
     bytes: &'a [u8],
-    /// Length of the payload on the wire, bytes.
+    /// Length of the payload on the wire in bytes.
     wire_len: usize,
-    /// The whole IP packet, for duplicate detection. Empty after reassembly: duplicates were dropped when the fragments
-    /// arrived.
+    /// The whole IP packet, to find duplicates. Empty after reassembly, because duplicates were dropped when the
+    /// fragments arrived.
     packet: &'a [u8],
 }
 
@@ -133,8 +135,8 @@ impl FrameDecoder {
         self.counters.cut_frames += u64::from(missing > 0);
         self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
-        // A frame with a wrong timestamp far ahead would postpone the expiry for ever. So the search is due also if the
-        // next one seems too far away.
+        // A frame with a wrong timestamp far in the future would postpone the next search forever. So a search is also
+        // due if the next one seems too far away.
         if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }
@@ -149,21 +151,21 @@ impl FrameDecoder {
         }
     }
 
-    /// Drops fragments and TCP state that waited too long. [`Self::handle_frame`] calls this; on a silent wire the
-    /// caller does, at each tick.
+    /// Drops fragments and TCP state that have waited too long. [`Self::handle_frame`] calls this method. While no
+    /// frames arrive, the owner must call it at each tick of the source.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut DecodedSink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
         self.tcp.expire(now, &mut self.counters, sink);
         self.fragments.expire(now, &mut self.counters);
     }
 
-    /// Handles the end of the capture: passes on TCP bytes that wait behind a gap in their stream, because nothing will
-    /// fill the gap.
+    /// Handles the end of the capture: passes on TCP bytes that wait behind a gap, because nothing will fill the gap
+    /// any more.
     pub fn handle_end(&mut self, sink: &mut DecodedSink<'_>) {
         self.tcp.give_up_all_holes(&mut self.counters, sink);
     }
 
-    /// Returns the counters since the start.
+    /// Returns the counters of the decoder since the start.
     pub const fn counters(&self) -> &DecodeCounters {
         &self.counters
     }
@@ -193,7 +195,7 @@ impl FrameDecoder {
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let total = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
             // The length is 0 if the packet was captured before the sender's network card segmented it (TSO). Then the
-            // packet takes the whole frame.
+            // packet extends to the end of the frame.
             0 => {
                 self.counters.zero_length += 1;
                 data.len() + context.missing
@@ -496,8 +498,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Returns whether this packet was already delivered by the mirror a moment ago. A reassembled packet has no bytes
-    /// to compare and is never a duplicate.
+    /// Returns whether the mirror delivered an equal packet a moment ago. A reassembled packet has no bytes to compare
+    /// and is never a duplicate.
     fn is_copy(&mut self, context: PacketContext, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
         let copy = !packet.is_empty()
             && self.duplicates.check(context.at, DuplicateCandidate { packet, transport }) == DuplicateCheck::Copy;
@@ -521,14 +523,14 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
 
 /// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
 const MAX_EXTENSIONS: usize = 8;
-/// Largest plausible time until the next search for expired state. Frames of several interfaces are less out of order
+/// Maximum plausible time until the next search for expired state. Frames of several interfaces are less out of order
 /// than this; a larger value comes from a wrong timestamp.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
 /// Maximum number of interfaces with a count of duplicates. A file can name any number of interfaces.
 const MAX_COUNTED_INTERFACES: usize = 64;
-/// Maximum depth of nested tunnels. A remote mirror over an overlay network over an access tunnel has depth 3.
+/// Maximum number of tunnels around a packet. A remote mirror over an overlay network over an access tunnel has three.
 const MAX_TUNNEL_DEPTH: u8 = 8;
-/// Interval between searches for expired state; as often as a live source reports the time on a silent wire.
+/// Interval between searches for expired state. A live source reports the time as often while no frames arrive.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

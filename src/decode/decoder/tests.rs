@@ -84,7 +84,7 @@ fn truncated_datagram_keeps_its_length_on_the_wire() {
             got.push((d.payload.len(), d.wire_len, d.interface));
         }
     });
-    // 14 + 20 + 8 bytes of headers leave 100 of the 142.
+    // The headers have 14 + 20 + 8 bytes, so 100 of the 142 bytes are payload.
     assert_eq!(got, [(100, 1000, 3)]);
     assert_eq!(d.counters().cut_frames, 1);
 }

@@ -4,7 +4,8 @@
 //! - The pieces of a datagram are sorted and never overlap.
 //! - Memory is limited in bytes and datagrams, and incomplete datagrams have a maximum age.
 //! - A missing fragment delays no other datagram.
-//! - Of overlapping IPv4 fragments the first one wins. An IPv6 datagram with overlapping fragments is dropped.
+//! - Of overlapping IPv4 fragments, the bytes of the first are used. An IPv6 datagram with overlapping fragments is
+//!   dropped.
 //! - An exact duplicate of a fragment is ignored.
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +17,7 @@ use super::counters::DecodeCounters;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Identifies the datagram to which a fragment belongs.
+/// Identifies the datagram to which a fragment belongs: addresses, id, and for IPv4 the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FragmentKey {
     pub(super) src: Endpoint,
@@ -35,7 +36,7 @@ pub(super) enum FragmentFamily {
 /// One IP fragment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IpFragment<'a> {
-    /// Offset of the fragment's bytes in the payload of the datagram, bytes.
+    /// Offset of the fragment in the payload of the datagram, bytes.
     pub(super) offset: u32,
     /// Whether further fragments follow ("more fragments" flag).
     pub(super) more: bool,
@@ -44,14 +45,14 @@ pub(super) struct IpFragment<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// The payload of a complete datagram. [`FragmentReassembler::recycle`] takes the buffer back.
+/// The payload of a complete datagram. Its buffer goes back to [`FragmentReassembler::recycle`].
 #[derive(Debug)]
 pub(super) struct ReassembledPayload {
     pub(super) protocol: u8,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Memory and age limits of reassembly.
+/// Limits of reassembly: memory, number of datagrams and age.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FragmentLimits {
     pub(super) bytes: usize,
@@ -59,7 +60,7 @@ pub(super) struct FragmentLimits {
     pub(super) age: Duration,
 }
 
-/// Holds the incomplete datagrams.
+/// Holds the incomplete datagrams until their last fragment arrives.
 #[derive(Debug)]
 pub(super) struct FragmentReassembler {
     bounds: FragmentLimits,
@@ -83,8 +84,8 @@ enum ReassemblyState {
         end: Option<u32>,
         protocol: u8,
     },
-    /// The datagram was completed at this time. The entry is kept, so that duplicates of the fragments start no new
-    /// datagram.
+    /// The datagram was completed at this time. Its entry is kept for a moment, so that duplicates of the fragments
+    /// start no new datagram.
     Done(Timestamp),
     /// Fragments of the datagram overlap. All of them are dropped until the age limit (RFC 5722 section 4).
     Poisoned,
@@ -107,7 +108,7 @@ impl FragmentReassembler {
         Self { bounds, datagrams: HashMap::default(), order: VecDeque::new(), bytes: 0, spare: Vec::new() }
     }
 
-    /// Adds a fragment. Returns the payload if the datagram is complete.
+    /// Adds a fragment. Returns the payload if the datagram is complete now.
     pub(super) fn insert(
         &mut self,
         at: Timestamp,
@@ -163,14 +164,14 @@ impl FragmentReassembler {
         Some(ReassembledPayload { protocol, bytes })
     }
 
-    /// Keeps the buffer of a payload, so that the next datagram needs no allocation.
+    /// Takes back the buffer of a payload, so that the next datagram needs no allocation.
     pub(super) fn recycle(&mut self, whole: ReassembledPayload) {
         if self.spare.capacity() < whole.bytes.capacity() {
             self.spare = whole.bytes;
         }
     }
 
-    /// Removes datagrams that are older than the age limit.
+    /// Removes datagrams that are older than the maximum age.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters) {
         while let Some((began, key)) = self.order.front().copied() {
             if now.since(began) < self.bounds.age {
@@ -251,7 +252,7 @@ fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> Frag
     if same.start == start && same.bytes == fragment.bytes {
         return FragmentInsertion::Copy;
     }
-    // The fragment received first wins: only the bytes between existing pieces are new.
+    // The fragment that was received first has precedence: only the bytes between existing pieces are new.
     let mut fresh = Vec::new();
     let mut from = start;
     for piece in &pieces[first..first + touched] {
@@ -283,11 +284,11 @@ fn is_whole(pieces: &[FragmentPiece], end: Option<u32>) -> bool {
     covered >= end
 }
 
-/// Largest payload of an IP datagram, bytes.
+/// Maximum size of an IP datagram's payload, bytes.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
-/// Estimated memory of a piece besides its bytes, bytes.
+/// Estimated memory of a piece in addition to its bytes, bytes.
 const PIECE_OVERHEAD: usize = 48;
-/// Maximum number of pieces of a datagram. A 64 KiB datagram over the smallest usual MTU (576) has 119.
+/// Maximum number of pieces of a datagram. A datagram of 64 KiB over the smallest usual MTU (576) has 119.
 const MAX_PIECES: usize = 256;
 
 #[cfg(test)]

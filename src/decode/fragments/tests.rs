@@ -74,7 +74,7 @@ fn memory_is_bounded_and_drops_are_counted() {
         insert(&mut f, &mut c, 0, key(id, V4), piece(0, true, &[7; 32_000]));
         assert!(f.bytes <= BOUNDS.bytes && f.datagrams.len() <= BOUNDS.datagrams);
     }
-    // 100,000 bytes hold three fragments of 32,000 bytes.
+    // The limit of 100,000 bytes has room for three fragments of 32,000 bytes.
     assert_eq!(c.dropped.fragment_limit, 997);
     for id in 0..1000 {
         insert(&mut f, &mut c, 0, key(id, V4), piece(0, true, &[7; 8]));

@@ -11,12 +11,12 @@ use memchr::memmem;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamClass {
     Sip,
-    /// TLS: the content is encrypted.
+    /// TLS: the content is encrypted and cannot be read.
     Tls,
     /// RTP packets, each preceded by its length (RFC 4571).
     Rtp,
     Other,
-    /// More bytes are needed.
+    /// The class is unknown; more bytes are needed.
     Undecided,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn classify_middle(data: &[u8], from: usize) -> StreamClass {
     StreamClass::Undecided
 }
 
-/// Returns whether a segment begins with a SIP message, plain or in an unmasked WebSocket frame.
+/// Returns whether a segment begins with a SIP message, either plain or in an unmasked WebSocket frame.
 pub(super) fn begins_message(segment: &[u8]) -> bool {
     // RFC 6455 section 5.2: the frame has FIN with text or binary opcode, then an unmasked length of one or three
     // bytes.
@@ -124,7 +124,7 @@ fn is_tls_record(data: &[u8]) -> bool {
 }
 
 const VERSION: &[u8] = b"SIP/2.0";
-/// Longest start line, bytes: a request line with a long URI.
+/// Maximum length of a start line, bytes: a request line with a long URI.
 const MAX_START_LINE: usize = 2048;
 /// Maximum number of bytes examined of an unclassified stream. A start line follows within this distance, even from the
 /// middle of an INVITE.

@@ -21,25 +21,25 @@ use reorder::{OrderedPiece, SegmentBytes, SegmentReorderer};
 mod classify;
 mod reorder;
 
-/// Source and destination of one direction of a connection.
+/// Source and destination of one direction of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TcpFlow {
     pub(super) src: Endpoint,
     pub(super) dst: Endpoint,
 }
 
-/// A TCP segment.
+/// A TCP segment, i.e. a piece of one direction of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TcpSegment<'a> {
     pub(super) at: Timestamp,
     pub(super) interface: u32,
     pub(super) flow: TcpFlow,
     pub(super) seq: u32,
-    /// The acknowledgment number, if the segment has one.
+    /// The acknowledgment number; `None` if the segment has none.
     pub(super) ack: Option<u32>,
     pub(super) flags: u8,
     pub(super) payload: &'a [u8],
-    /// Number of bytes at the end of the payload that were on the wire and not captured.
+    /// Number of bytes at the end of the payload that were on the wire but not captured.
     pub(super) missing: usize,
 }
 
@@ -50,12 +50,13 @@ pub(super) struct TcpLimits {
     pub(super) bytes: usize,
 }
 
-/// Holds all tracked TCP streams.
+/// All TCP streams whose state is kept.
 #[derive(Debug)]
 pub(super) struct TcpReassembler {
     bounds: TcpLimits,
     streams: HashMap<TcpFlow, TcpDirection, RandomState>,
-    /// Queue of all streams: flow and creation number. The front is checked first for eviction and expiry.
+    /// Queue of all streams, each with its flow and its creation number. The stream at the front is checked first for
+    /// eviction and expiry.
     turns: VecDeque<(TcpFlow, u64)>,
     /// Flows of the streams with a hole. Can contain duplicates, and streams whose hole was filled meanwhile.
     holes: Vec<TcpFlow>,
@@ -70,9 +71,9 @@ struct TcpDirection {
     interface: u32,
     order: SegmentReorderer,
     phase: TcpStreamPhase,
-    /// Sequence number after the last byte, once a FIN was seen.
+    /// Sequence number after the last byte of the stream; `None` before a FIN was captured.
     fin: Option<u32>,
-    /// Time at which the receiver acknowledged bytes of the hole.
+    /// Capture time at which the receiver acknowledged bytes of the hole; `None` before.
     confirmed: Option<Timestamp>,
 }
 
@@ -106,7 +107,7 @@ impl TcpReassembler {
         Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
     }
 
-    /// Returns whether the bytes of this segment may be needed. If not, the caller skips the duplicate check.
+    /// Returns whether the bytes of this segment may be needed. If not, the caller need not search for a duplicate.
     pub(super) fn is_of_interest(&self, segment: &TcpSegment<'_>) -> bool {
         !segment.payload.is_empty()
             && self
@@ -115,7 +116,7 @@ impl TcpReassembler {
                 .is_none_or(|s| !matches!(s.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed))
     }
 
-    /// Handles a segment: reorders its bytes, and passes them on if the stream is SIP.
+    /// Handles a segment: puts its bytes in order, and passes them on if the stream is SIP.
     pub(super) fn handle(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if segment.flags & RST != 0 {
             return self.reset(segment, sink);
@@ -152,7 +153,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Gives up old holes and removes streams that were silent for too long.
+    /// Gives up old holes, and removes streams that have been silent for too long.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         self.holes.retain(|flow| {
             let Some(stream) = self.streams.get_mut(flow) else { return false };
@@ -241,7 +242,7 @@ impl TcpReassembler {
         true
     }
 
-    /// Evicts streams until there is room for one more. SIP streams are evicted last.
+    /// Evicts streams until there is room for another. SIP streams are evicted last.
     fn make_room(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let mut spared = 0;
         while self.streams.len() >= self.bounds.streams {
@@ -381,7 +382,7 @@ impl TcpDirection {
     }
 }
 
-/// Classification results of one segment. They are added to the counters after the segment.
+/// Numbers of streams in each class that one segment has added. They are added to the counters after the segment.
 #[derive(Debug, Default)]
 struct ClassificationCounts {
     followed: u64,
@@ -478,18 +479,18 @@ const RST: u8 = 4;
 pub(super) const ACK: u8 = 16;
 /// TCP port of SIP over TLS (RFC 3261 section 19.1.2).
 const SIPS_PORT: u16 = 5061;
-/// Age at which a hole is given up if the receiver acknowledged its bytes. Only disorder between interfaces can still
-/// fill it.
+/// Age at which a hole is given up if the receiver has acknowledged its bytes. Then only disorder between interfaces
+/// can still fill it.
 const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
-/// Age at which any other hole is given up. The first retransmission follows after 0.2 to 1 s, the second after three
-/// times that (RFC 6298).
+/// Age at which any other hole is given up. The first retransmission follows after 0.2 to 1 s, and the second after
+/// three times that (RFC 6298).
 const HOLE_AGE: Duration = Duration::from_secs(3);
 /// Silence after which a SIP stream is removed: longer than keep-alives (RFC 5626: 120 s) and most refreshes.
 const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
 /// Silence after which a stream that is not SIP is removed. A stream that resumes is classified again.
 const OTHER_SILENCE: Duration = Duration::from_secs(60);
-/// Number of streams checked in each search for expired streams, ten times a second. A full table takes less than a
-/// minute.
+/// Number of streams that each search for expired streams checks. Searches happen ten times a second, so all streams of
+/// a full table are checked within a minute.
 const TURNS_AT_ONCE: usize = 256;
 /// Maximum number of SIP streams that are passed over in one search for a stream to evict.
 const MAX_SPARED: usize = 64;

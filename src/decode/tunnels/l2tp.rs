@@ -54,5 +54,5 @@ const HAS_LENGTH: u16 = 0x4000;
 const HAS_SEQUENCE: u16 = 0x0800;
 const HAS_OFFSET: u16 = 0x0200;
 const VERSION: u16 = 0x000f;
-/// Possible lengths, bytes, of session id, cookie (0, 4 or 8 bytes) and sublayer (0 or 4 bytes) together.
+/// Possible total lengths of session id, cookie (0, 4 or 8 bytes) and sublayer (0 or 4 bytes), bytes.
 const SESSION_HEADERS: [usize; 4] = [4, 8, 12, 16];

@@ -16,7 +16,7 @@ mod switch;
 pub(super) use l2tp::over_ip as l2tp_over_ip;
 pub(super) use switch::{backbone_bridge, fabric_path, service_header};
 
-/// The packet inside a tunnel, by its first header.
+/// The packet inside a tunnel, given with the type of its first header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TunnelPayload<'a> {
     Ethernet(&'a [u8]),
@@ -25,7 +25,7 @@ pub(super) enum TunnelPayload<'a> {
     Ip(&'a [u8]),
 }
 
-/// The protocol of a tunnel, for the counters by protocol.
+/// The protocol of a tunnel, by which tunnelled packets are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TunnelKind {
     Gre,
@@ -304,7 +304,7 @@ const ERSPAN_3: u16 = 0x22eb;
 const TZSP_PADDING: u8 = 0;
 const TZSP_END: u8 = 1;
 const TEREDO_PORT: u16 = 3544;
-/// Maximum number of labels in an accepted MPLS label stack. Routers use up to about five.
+/// Maximum number of labels in an MPLS label stack that is accepted. Routers use up to about five.
 const MAX_LABELS: usize = 16;
 
 #[cfg(test)]

@@ -12,26 +12,26 @@ use std::collections::BTreeMap;
 use crate::decode::counters::TcpStreamCounters;
 use crate::time::Timestamp;
 
-/// The bytes of a segment and their sequence number.
+/// The bytes of a segment with their sequence number and capture time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SegmentBytes<'a> {
     pub(super) at: Timestamp,
     pub(super) seq: u32,
     pub(super) bytes: &'a [u8],
-    /// Number of bytes after `bytes` that were on the wire and not captured.
+    /// Number of bytes after `bytes` that were on the wire but not captured.
     pub(super) missing: usize,
 }
 
-/// An item of the output of [`SegmentReorderer`].
+/// An item that [`SegmentReorderer`] outputs: bytes or a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OrderedPiece<'a> {
     /// Bytes that are next in order, with the capture time of their segment.
     Data(Timestamp, &'a [u8]),
-    /// Bytes are lost here. Holds the capture time at which this was known.
+    /// Bytes are lost at this point. Holds the capture time at which this became known.
     Gap(Timestamp),
 }
 
-/// Reorders the segments of one stream.
+/// Puts the segments of one TCP stream in the order of their sequence numbers.
 #[derive(Debug)]
 pub(super) struct SegmentReorderer {
     next: u64,
@@ -94,12 +94,12 @@ impl SegmentReorderer {
         self.drain(c, out);
     }
 
-    /// Returns the capture time of the first segment behind a hole, if there is a hole.
+    /// Returns the capture time of the first segment behind a hole; `None` if there is no hole.
     pub(super) fn hole_since(&self) -> Option<Timestamp> {
         self.waiting.first_key_value().map(|(_, first)| first.at)
     }
 
-    /// Returns whether the receiver acknowledged bytes in the hole. Then the mirror lost them, not the network.
+    /// Returns whether the receiver has acknowledged bytes in the hole. Then the mirror lost them, and not the network.
     pub(super) fn is_confirmed_beyond(&self, ack: u32) -> bool {
         let ack = self.extend(ack);
         ack > self.next && ack - self.next <= MAX_WINDOW
@@ -115,7 +115,7 @@ impl SegmentReorderer {
         self.extend(seq).abs_diff(self.next) <= MAX_WINDOW
     }
 
-    /// Returns the memory taken by waiting segments, bytes.
+    /// Returns the memory that waiting segments take, bytes.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
@@ -192,11 +192,12 @@ impl SegmentReorderer {
     }
 }
 
-/// Largest distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323); SIP stays below.
+/// Maximum distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323); SIP stays below
+/// this limit.
 const MAX_WINDOW: u64 = 4 << 20;
 /// Maximum number of bytes that wait behind a hole: a few SIP messages. More is a bulk transfer or an attack.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
-/// Estimated memory of a waiting segment besides its bytes, bytes.
+/// Estimated memory of a waiting segment in addition to its bytes, bytes.
 const ENTRY_OVERHEAD: usize = 64;
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn show(piece: OrderedPiece<'_>, out: &mut String) {
 #[test]
 fn swapped_repeated_and_overlapping_bytes_are_output_once() {
     let (mut order, mut out) = (SegmentReorderer::starting_at(u32::MAX - 2), String::new());
-    // The sequence numbers wrap after three bytes.
+    // The sequence numbers wrap at 2^32 after three bytes.
     push(&mut order, 1, b"EFG", &mut out);
     push(&mut order, u32::MAX - 2, b"ABC", &mut out);
     assert_eq!(out, "ABC");
