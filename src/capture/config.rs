@@ -3,9 +3,10 @@
 /// Settings of the live capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Names of the network interfaces to capture from. Empty if capture files are read instead.
+    /// Names of the network interfaces from which `run` captures. Empty if capture files are read instead.
     pub(crate) interfaces: Vec<String>,
-    /// Address on which agents send SIP and RTP in HEP 3 (`hep_listen`).
+    /// Address on which HEP agents can send SIP and RTP in the format HEP 3 (`hep_listen`); `None` if no agents are
+    /// used.
     pub(crate) hep_listen: Option<std::net::SocketAddr>,
     /// Size of the kernel's ring buffer for each interface, MiB.
     pub(crate) buffer_mib: u32,

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A packet as the HEP agent saw it.
+/// A packet of a call with the addresses that the HEP agent saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HepPacket<'a> {
     /// Address and port of the sender.
@@ -19,7 +19,7 @@ pub struct HepPacket<'a> {
     pub payload: &'a [u8],
 }
 
-/// The UDP socket to which agents send.
+/// The UDP socket to which HEP agents send.
 #[derive(Debug)]
 pub(crate) struct HepListener {
     socket: UdpSocket,
@@ -37,8 +37,8 @@ impl HepListener {
         Ok(Self { socket, datagram: vec![0; MAX_DATAGRAM] })
     }
 
-    /// Reads up to [`READS`] datagrams, until one holds a packet of a call. Writes this packet into `frame` as raw IP,
-    /// and returns true.
+    /// Reads up to [`READS`] datagrams, until one contains a packet of a call. Writes this packet into `frame` as raw
+    /// IP and returns true. Returns false if there was none.
     pub(crate) fn read(&mut self, frame: &mut Vec<u8>) -> bool {
         for _ in 0..READS {
             let Ok(length) = self.socket.recv(&mut self.datagram) else { return false };
@@ -57,7 +57,7 @@ impl AsFd for HepListener {
     }
 }
 
-/// Parses a datagram. Returns `None` unless it holds a SIP, RTP or RTCP packet with both addresses.
+/// Parses a HEP datagram. Returns `None` unless it contains a SIP, RTP or RTCP packet with both addresses.
 pub fn parse(datagram: &[u8]) -> Option<HepPacket<'_>> {
     let (head, rest) = datagram.split_first_chunk::<6>()?;
     if !head.starts_with(b"HEP3") {
@@ -78,7 +78,7 @@ pub fn parse(datagram: &[u8]) -> Option<HepPacket<'_>> {
     fields.packet()
 }
 
-/// Values of the chunks that a packet needs.
+/// Values of those HEP chunks (fields) that are needed for a packet.
 #[derive(Debug, Default)]
 struct HepFields<'a> {
     src: Option<IpAddr>,
@@ -89,7 +89,7 @@ struct HepFields<'a> {
 }
 
 impl<'a> HepFields<'a> {
-    /// Stores the value of one HEP chunk. The time (chunks 9 and 10) is not used.
+    /// Stores the value of one HEP chunk. The time in chunks 9 and 10 is not used.
     fn note(&mut self, kind: u16, value: &'a [u8]) {
         let v4 = || <[u8; 4]>::try_from(value).ok().map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
         let v6 = || <[u8; 16]>::try_from(value).ok().map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes)));
@@ -156,9 +156,9 @@ pub fn write_frame(packet: &HepPacket<'_>, frame: &mut Vec<u8>) {
     frame.extend(packet.payload);
 }
 
-/// Vendor id of the generic chunks, which every agent uses.
+/// Vendor id of the chunks that all agents use.
 const GENERIC: u16 = 0;
-/// Values of chunk 11, which names the protocol of the payload.
+/// Number of SIP in chunk 11, which names the protocol of the payload; the numbers of other protocols follow.
 const SIP: u8 = 1;
 const RTP: u8 = 4;
 const RTCP: u8 = 5;
@@ -166,11 +166,11 @@ const RTCP: u8 = 5;
 const UDP: u8 = 17;
 const IPV4_HEADER: u16 = 20;
 const UDP_HEADER: usize = 8;
-/// Largest UDP datagram, bytes.
+/// Maximum size of a UDP datagram, bytes.
 const MAX_DATAGRAM: usize = 65_535;
-/// Largest payload that fits into an IPv4 packet, bytes.
+/// Maximum payload of a UDP datagram in an IPv4 packet, bytes.
 const MAX_PAYLOAD: usize = 65_535 - 28;
-/// Maximum number of datagrams without a SIP or RTP packet that are skipped before other sources are read again.
+/// Maximum number of datagrams without a SIP or RTP packet that are skipped at once. Then other sources are read again.
 const READS: usize = 16;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub mod hep;
 #[cfg(feature = "service")]
 pub mod live;
 
-/// The link-layer header of a frame (numbers of the tcpdump LINKTYPE registry in brackets).
+/// The link-layer header of a frame. The numbers in brackets are those of the tcpdump LINKTYPE registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkType {
     /// Ethernet (1).
@@ -59,23 +59,24 @@ pub struct CapturedFrame<'a> {
     pub link: LinkType,
     /// Index of the interface within the source; 0 if there is only one.
     pub interface: u32,
-    /// Length on the wire, bytes. Larger than `data.len()` if the capture truncated the frame.
+    /// Length of the frame on the wire in bytes. Larger than `data.len()` if the capture truncated the frame.
     pub orig_len: u32,
-    /// The captured bytes.
+    /// The captured bytes, from the link-layer header on.
     pub data: &'a [u8],
 }
 
-/// The next item of a capture source.
+/// The next event of a capture source: usually a frame.
 #[derive(Debug)]
 pub enum CaptureEvent<'a> {
     /// A captured frame.
     Frame(CapturedFrame<'a>),
-    /// The current time when no frame arrived, so that timers fire on a silent wire. Live sources only.
+    /// The current capture time, because no frame has arrived for a while. So timers fire although nothing is captured.
+    /// Only live sources return it.
     Tick(Timestamp),
     /// A step of the wall clock relative to the monotonic clock. The capture timeline goes on without a step.
     /// The wall-clock time of new calls is the timeline plus the sum of all steps.
     ClockStep {
-        /// Time of the detection, on the capture timeline.
+        /// Time at which the step was noticed, on the capture timeline.
         at: Timestamp,
         /// Size of the step in ns; positive if the wall clock was set forward.
         by_ns: i64,
@@ -84,16 +85,16 @@ pub enum CaptureEvent<'a> {
     End,
 }
 
-/// Frame counters of a source, for the record's `problems` and for the metrics.
+/// Counters of a capture source since the start, for the record's `problems` and for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureCounters {
-    /// Frames that the source returned.
+    /// Number of frames that the source returned.
     pub(crate) frames: u64,
-    /// Frames dropped by the kernel because its buffer was full.
+    /// Number of frames that the kernel dropped because its buffer was full.
     pub(crate) dropped_by_kernel: u64,
-    /// Frames dropped by the network interface itself.
+    /// Number of frames that the network interface dropped.
     pub(crate) dropped_by_interface: u64,
-    /// Frames truncated by the snap length.
+    /// Number of frames that the snap length of the capture truncated.
     pub(crate) cut: u64,
 }
 
@@ -102,13 +103,13 @@ pub struct CaptureCounters {
 pub struct TapCounters {
     /// Name of the interface.
     pub(crate) name: String,
-    /// Whether the interface is open and administratively up.
+    /// Whether the interface is open for capture and administratively up.
     pub(crate) is_up: bool,
-    /// Frames of this interface that the source returned.
+    /// Number of frames of this interface that the source returned.
     pub(crate) frames: u64,
-    /// Frames dropped by the kernel because the buffer of this interface was full.
+    /// Number of frames that the kernel dropped because the buffer of this interface was full.
     pub(crate) dropped_by_kernel: u64,
-    /// Frames dropped by the network interface itself.
+    /// Number of frames that the network interface dropped.
     pub(crate) dropped_by_interface: u64,
 }
 
@@ -120,10 +121,11 @@ pub trait CaptureSource {
     /// Fails if the capture cannot go on: an interface is gone or a file is unreadable.
     fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError>;
 
-    /// Returns the counters since the start. Cheap enough for a call every second.
+    /// Returns the counters since the start. The call is quick enough to be made every second.
     fn counters(&mut self) -> CaptureCounters;
 
-    /// Returns the counters of each interface, by [`CapturedFrame::interface`]. A source of files has none.
+    /// Returns the counters of each interface, at the index [`CapturedFrame::interface`]. A source of files returns
+    /// none.
     fn taps(&mut self) -> Vec<TapCounters> {
         Vec::new()
     }
@@ -136,11 +138,11 @@ pub trait CaptureSource {
         true
     }
 
-    /// Returns and clears the warnings for the operator, e.g. a truncated file or an interface that is down.
+    /// Returns the warnings for the operator and clears them, e.g. about a truncated file or an interface that is down.
     fn take_warnings(&mut self) -> Vec<CaptureWarning>;
 }
 
-/// A warning for the operator.
+/// A warning for the operator of the recorder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureWarning {
     /// The captured data has a problem, e.g. a truncated file.
@@ -169,7 +171,7 @@ pub enum CaptureError {
     /// A file cannot be opened or read.
     #[error("cannot read {path}: {}", explain_read_error(source))]
     File {
-        /// Path of the file.
+        /// Path of the file that cannot be read.
         path: String,
         /// Error of the operating system.
         source: std::io::Error,

@@ -11,12 +11,12 @@ use crate::time::Timestamp;
 /// The clock steps of all interfaces of all files.
 #[derive(Debug, Default)]
 pub(super) struct ClockSteps {
-    /// The clock states by file and by the interface number within the file.
+    /// The clock states, by the index of the file and by the number of the interface within the file.
     files: Vec<Vec<Option<InterfaceClock>>>,
     clocks: u32,
-    /// Different sums of clock steps seen so far, ns, newest last.
+    /// Different sums of clock steps that interfaces have had, ns, newest last.
     known: Vec<i64>,
-    /// Sum of the clock steps reported so far, ns.
+    /// Sum of the clock steps that were already reported, ns.
     reported_ns: i64,
 }
 
@@ -24,18 +24,19 @@ pub(super) struct ClockSteps {
 struct InterfaceClock {
     /// Number of the interface among all interfaces of all files.
     number: u32,
-    /// The last timestamp as written in the file.
+    /// The last timestamp, as it is written in the file.
     last: Timestamp,
-    /// Sum of the clock steps of this interface, ns. A timestamp minus this sum is on the timeline.
+    /// Sum of the clock steps of this interface, ns. A timestamp minus this sum gives a time on the timeline.
     step_ns: i64,
 }
 
-/// Time of a frame on the timeline, and the clock step before the frame.
+/// Time of a frame on the timeline, and the clock step directly before the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimelinePosition {
     /// Time of the frame, on the timeline.
     pub(super) at: Timestamp,
-    /// Clock step in ns directly before this frame, if it was not reported before; negative if the clock was set back.
+    /// Clock step directly before this frame, ns; negative if the clock was set back. `None` if there is none or it was
+    /// already reported.
     pub(super) step_ns: Option<i64>,
 }
 
@@ -52,7 +53,7 @@ impl ClockSteps {
         head.stamp.offset(clock.step_ns.saturating_neg())
     }
 
-    /// Returns the timestamp of the previous frame on the same interface.
+    /// Returns the timestamp of the previous frame on the same interface; `None` before the first frame.
     pub(super) fn last_stamp(&self, file: usize, head: &FileFrameHeader) -> Option<Timestamp> {
         self.clock(file, head).map(|clock| clock.last)
     }
@@ -135,10 +136,10 @@ impl ClockSteps {
     }
 }
 
-/// Smallest backward jump that counts as a clock step, ns. Smaller jumps can be disorder between processor cores or
-/// interfaces, so they count only if later frames confirm them.
+/// Minimum backward jump that counts as a clock step without further proof, ns. Smaller jumps can be disorder between
+/// processor cores or interfaces, so they count only if later frames confirm them.
 const STEP_BACK_NS: i64 = 5_000_000_000;
-/// Largest difference of two small clock steps that count as the same step on two interfaces, ns.
+/// Maximum difference between small clock steps on two interfaces that count as the same step, ns.
 const SAME_SMALL_STEP_NS: i64 = 30_000_000;
-/// Maximum number of different sums of clock steps. Real clocks step a few times; a file with more is malicious.
+/// Maximum number of different sums of clock steps. Real clocks step a few times; a file with more steps is malicious.
 const MAX_KNOWN_STEPS: usize = 64;

@@ -9,15 +9,16 @@ use crate::capture::CaptureError;
 #[derive(Debug)]
 pub(super) struct LookaheadReader {
     reader: CaptureFileReader,
-    /// The current frame, if later frames were read already. Otherwise its bytes are in the reader.
+    /// The current frame, if later frames were already read; otherwise `None`, and the bytes of the frame are in the
+    /// reader.
     current: Option<CopiedFrame>,
-    /// Frames after the current one that were read already, in order.
+    /// Frames after the current frame that were already read, in order.
     ahead: VecDeque<CopiedFrame>,
-    /// Read error after the frames in `ahead`. It is returned after them.
+    /// Read error behind the frames in `ahead`, which is returned after them; `None` without an error.
     error: Option<CaptureError>,
 }
 
-/// A copy of a frame, because the reader reuses its buffer.
+/// A copy of a frame. It is needed because the reader uses its buffer again for the next frame.
 #[derive(Debug)]
 pub(super) struct CopiedFrame {
     pub(super) head: FileFrameHeader,
@@ -29,7 +30,7 @@ impl LookaheadReader {
         Self { reader, current: None, ahead: VecDeque::new(), error: None }
     }
 
-    /// Makes the next frame the current one and returns its metadata; `None` at the end.
+    /// Makes the next frame the current frame, and returns its metadata; `None` at the end of the file.
     pub(super) fn next_frame(&mut self) -> Result<Option<FileFrameHeader>, CaptureError> {
         self.current = self.ahead.pop_front();
         match &self.current {
@@ -43,7 +44,8 @@ impl LookaheadReader {
         self.current.as_ref().map_or_else(|| self.reader.data(head), |copied| &copied.data)
     }
 
-    /// Returns up to `count` frames after the current one, whose metadata is `head`. An error of the file ends them.
+    /// Returns up to `count` frames after the current frame, whose metadata is `head`. There are fewer at the end of
+    /// the file or after an error.
     pub(super) fn look_ahead(&mut self, head: &FileFrameHeader, count: usize) -> impl Iterator<Item = &CopiedFrame> {
         if self.current.is_none() {
             self.current = Some(self.copy_of(head.clone()));
@@ -61,7 +63,7 @@ impl LookaheadReader {
         self.ahead.iter().take(count)
     }
 
-    /// Returns and clears the warning about this file.
+    /// Returns the warning about this file and clears it; `None` if there is none.
     pub(super) fn take_warning(&mut self) -> Option<EarlyEnd> {
         self.reader.take_warning()
     }

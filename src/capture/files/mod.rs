@@ -66,24 +66,25 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
     Ok(source)
 }
 
-/// Several capture files, read as one.
+/// Several capture files that are read as one source, in order of time.
 #[derive(Debug)]
 pub struct FileSource {
     name: String,
     files: Vec<CaptureFile>,
-    /// Key in the merge of the next frame of each unfinished file, and the file index. Files with equal keys keep their
-    /// order.
+    /// Key for the merge, by which the file with the earliest next frame is found: time of the next frame, and index of
+    /// the file. Files with equal keys keep their order.
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
-    /// Index of the file that supplied the frame returned last. The next call reads on in this file.
+    /// Index of the file with the frame that was returned last, from which the next call reads on.
     handed_out: Option<usize>,
-    /// File index and time of a frame that is returned after its clock step was reported.
+    /// File index and time of a frame that is returned after the clock step before it was reported; `None` if no frame
+    /// waits.
     held_back: Option<(usize, Timestamp)>,
     steps: ClockSteps,
     counters: CaptureCounters,
     warnings: Vec<CaptureWarning>,
-    /// Size of all regular files, bytes; of compressed files, the compressed size.
+    /// Total size of all regular files, bytes. Compressed files count with their compressed size.
     total_bytes: u64,
-    /// Bytes that were read from the files.
+    /// Number of bytes that were read from the files so far.
     bytes_read: Arc<AtomicU64>,
 }
 
@@ -97,8 +98,8 @@ struct CaptureFile {
 
 #[derive(Debug)]
 enum CaptureFileState {
-    /// The file is closed, and the time of its first frame is known. It is opened again when the merge reaches that
-    /// time.
+    /// The file is closed, and the time of its first frame is known. The file is opened again when the merge reaches
+    /// that time.
     NotStarted,
     /// The file is open, and the header of its next frame was read.
     Reading(Box<LookaheadReader>, FileFrameHeader),
@@ -146,7 +147,7 @@ impl CaptureSource for FileSource {
 }
 
 impl FileSource {
-    /// Returns the size of all regular files in bytes; compressed files count with their compressed size.
+    /// Returns the total size of all regular files in bytes. Compressed files count with their compressed size.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
@@ -182,7 +183,7 @@ impl FileSource {
         Ok(())
     }
 
-    /// Opens a file that was not started and reads its first frame.
+    /// Opens a file from which nothing was read yet, and reads its first frame.
     fn start_reading(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         if matches!(file.state, CaptureFileState::NotStarted) {
@@ -218,7 +219,7 @@ fn is_regular(path: &Path) -> bool {
     path != Path::new("-") && path.metadata().is_ok_and(|m| m.is_file())
 }
 
-/// Returns the value of `source` in call records: file names without folders.
+/// Returns the value of `source` in call records: the names of the files without their folders.
 fn source_name(paths: &[PathBuf]) -> String {
     let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let mut shown: Vec<String> = paths.iter().take(NAMES_SHOWN).map(name).collect();

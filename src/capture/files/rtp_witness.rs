@@ -3,8 +3,8 @@
 //!
 //! A jump that small can also be disorder between processor cores or interfaces. But the packets of one stream keep
 //! their order. So the clock was set back if the next packet of a stream, by sequence number, has a much earlier
-//! timestamp than the one before. It was not set if the file has already shown the same packets: then two overlapping
-//! captures were joined.
+//! timestamp than the packet before. It was not set if the file has already shown the same packets: then two
+//! overlapping captures were joined.
 
 use std::hash::BuildHasher as _;
 
@@ -12,7 +12,7 @@ use super::super::LinkType;
 use super::reader::FileFrameHeader;
 use crate::time::Timestamp;
 
-/// The newest packets of the RTP streams of a file.
+/// The newest packet of each RTP stream in a file.
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
     /// Table of streams, indexed by a hash of addresses, ports and SSRC. If two streams have the same index, the newer
@@ -26,7 +26,7 @@ struct WitnessedStream {
     packet: SeenPacket,
     /// Time between the last two consecutive packets of the stream, ns.
     spacing_ns: i64,
-    /// Difference of the RTP timestamps of these two packets.
+    /// Difference between the RTP timestamps of the last two consecutive packets, in ticks.
     ticks: u32,
 }
 
@@ -34,12 +34,13 @@ struct WitnessedStream {
 struct SeenPacket {
     key: StreamKey,
     sequence: u16,
-    /// RTP timestamp of the packet.
+    /// RTP timestamp of the newest packet.
     time: u32,
     stamp: Timestamp,
 }
 
-/// Interface, IP addresses, UDP ports and SSRC of a stream. Each interface has its own clock.
+/// Key of a stream: interface, IP addresses, UDP ports and SSRC. The interface is included because each interface has
+/// its own clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct StreamKey {
     interface: u32,
@@ -72,7 +73,8 @@ impl RtpWitness {
         *slot = Some(WitnessedStream { packet, spacing_ns, ticks });
     }
 
-    /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove it.
+    /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove that it
+    /// was.
     pub(super) fn step_back(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;
@@ -135,7 +137,7 @@ impl SeenPacket {
     }
 }
 
-/// Returns the IP packet in a frame, after up to two VLAN tags.
+/// Returns the IP packet in a frame, behind up to two VLAN tags; `None` for other frames.
 fn network_layer(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
     let (mut kind_at, mut start) = match link {
         LinkType::Ethernet => (12, 14),
@@ -155,7 +157,7 @@ fn network_layer(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// Returns the addresses and ports of an IP packet and its UDP payload; `None` for fragments.
+/// Returns the addresses, the ports and the UDP payload of an IP packet; `None` for fragments and other protocols.
 fn udp_of(ip: &[u8]) -> Option<(StreamKey, &[u8])> {
     let mut key = StreamKey::default();
     match ip.first()? >> 4 {
@@ -178,23 +180,23 @@ fn slot_of(key: StreamKey) -> usize {
     (foldhash::fast::FixedState::with_seed(0).hash_one(key) % SLOTS as u64) as usize
 }
 
-/// Protocol number of UDP.
+/// IP protocol number of UDP.
 const UDP: u8 = 17;
-/// Maximum number of VLAN tags before the IP header: one of the provider, one of the customer (IEEE 802.1ad).
+/// Maximum number of VLAN tags before the IP header: one of the provider and one of the customer (IEEE 802.1ad).
 const MAX_TAGS: usize = 2;
-/// Assumed spacing of the packets of a stream after its first packet, ns (RFC 3551 section 4.2).
+/// Spacing that is assumed for the packets of a stream after its first packet, ns (RFC 3551 section 4.2).
 const USUAL_SPACING_NS: i64 = 20_000_000;
-/// Number of streams in the table: many more than are needed to prove a step.
+/// Number of streams that the table can hold. Far fewer are needed to prove a step.
 const SLOTS: usize = 1_024;
-/// Largest step of the sequence number that proves a clock step, packets: 1 s at 20 ms.
+/// Maximum step of the sequence number with which a packet proves a clock step, packets: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;
 /// Maximum distance of a repeated packet from the newest packet of its stream, packets: 10 s at 20 ms, more than the
-/// largest step.
+/// largest clock step.
 const MAX_REPEATED: u16 = 500;
-/// Smallest clock step that can be proven, ns. Smaller jumps are disorder of the network, or a sender that sends in
+/// Minimum clock step that can be proven, ns. Smaller jumps are disorder of the network, or a sender that sends in
 /// bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
-/// Largest clock step that needs an RTP stream as proof, ns.
+/// Maximum clock step that needs an RTP stream as proof, ns.
 const MAX_STEP_NS: i64 = 5_000_000_000;
-/// Longest time between two packets that counts as their spacing, ns (RFC 3551 section 4.2).
+/// Maximum time between two packets that counts as their spacing, ns (RFC 3551 section 4.2).
 const MAX_SPACING_NS: i64 = 200_000_000;

@@ -1,7 +1,8 @@
-//! Decides whether the clock of a file was set between two frames, by the frames that follow.
+//! Decides whether the clock of a file was set between two frames, from the frames that follow.
 //!
-//! A jump of the stamps can be disorder between cores, or a pause. A clock that was set stays set: all later frames
-//! have the new time. RTP streams show the exact size, because their packets have a known spacing.
+//! A jump of the timestamps can be disorder between processor cores, or a pause. A clock that was set stays set: all
+//! later frames have the new time. RTP streams show the exact size of the step, because their packets have a known
+//! spacing.
 
 use super::lookahead::LookaheadReader;
 use super::reader::FileFrameHeader;
@@ -61,19 +62,19 @@ fn find_step_back(
     if proven.is_none() && back_ns < MAX_DISORDER_NS && followed < ENOUGH_FRAMES {
         return None;
     }
-    // Without a stream the size of the step is unknown: the frame gets the time of the previous frame.
+    // Without a stream the size of the step is unknown. Then the frame gets the time of the previous frame.
     Some(-proven.unwrap_or(back_ns))
 }
 
-/// Number of frames examined after a jump. A call has a hundred a second.
+/// Maximum number of frames after a jump that are examined. A call has a hundred frames a second.
 const LOOKAHEAD: usize = 64;
-/// Smallest clock step that is searched for, ns. Smaller jumps are disorder of the network, or a sender that sends in
+/// Minimum clock step that is searched for, ns. Smaller jumps are disorder of the network, or a sender that sends in
 /// bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
-/// Largest clock step that is searched for, ns. A larger jump back counts as a step without a search.
+/// Maximum clock step that is searched for, ns. A larger jump back counts as a step without a search.
 const MAX_STEP_NS: i64 = 5_000_000_000;
-/// Largest backward jump that disorder between processor cores or interfaces can cause, ns. Without an RTP stream, a
-/// few frames do not prove a step.
+/// Maximum backward jump that disorder between processor cores or interfaces can cause, ns. Below it, a few frames
+/// without an RTP stream do not prove a step.
 const MAX_DISORDER_NS: i64 = 150_000_000;
 /// Number of frames after a jump that prove a clock step without an RTP stream.
 const ENOUGH_FRAMES: usize = 16;

@@ -270,7 +270,7 @@ fn truncated_file_yields_its_frames_and_a_warning() {
     file.extend([0xff; 100]);
     let (frames, _, warnings) = read_all(&[file]);
     assert_eq!(frames.len(), 1);
-    // 24 bytes of file header, and 16 + 3 bytes of the first record.
+    // The file header has 24 bytes, and 16 + 3 bytes of the first record follow, so the rubbish begins at byte 43.
     assert!(warnings[0].contains("rubbish at byte 43"), "{warnings:?}");
 }
 

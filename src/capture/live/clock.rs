@@ -6,20 +6,20 @@
 
 use crate::time::Timestamp;
 
-/// The wall clock and the monotonic clock, read at the same moment.
+/// A reading of the wall clock and of the monotonic clock at the same moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockReading {
     pub(super) wall: Timestamp,
-    /// Monotonic clock, in ns since the start of the capture.
+    /// Time of the monotonic clock, ns since the start of the capture.
     pub(super) mono_ns: i64,
 }
 
 /// Maps kernel timestamps to the capture timeline, which has no clock steps.
 #[derive(Debug)]
 pub(super) struct CaptureTimeline {
-    /// Difference of wall clock and monotonic clock at the last comparison, ns.
+    /// Difference between wall clock and monotonic clock at the last comparison, ns.
     base_ns: i64,
-    /// Sum of all clock steps, ns. A timestamp minus this sum is a time on the timeline.
+    /// Sum of all clock steps so far, ns. A timestamp minus this sum is a time on the timeline.
     steps_ns: i64,
     /// Sum of all clock steps except the last one, ns. It applies to frames stamped before the last step and read after
     /// it.
@@ -32,8 +32,8 @@ impl CaptureTimeline {
         Self { base_ns: difference(at), steps_ns: 0, steps_before_ns: 0, last: at.wall }
     }
 
-    /// Compares the wall clock and the monotonic clock. Returns the clock step in ns since the last comparison, if
-    /// there was a step.
+    /// Compares the wall clock and the monotonic clock. Returns the clock step since the last comparison in ns; `None`
+    /// if there was none.
     pub(super) fn compare(&mut self, at: ClockReading) -> Option<i64> {
         let moved_ns = difference(at).saturating_sub(self.base_ns);
         self.base_ns = difference(at);
@@ -45,7 +45,7 @@ impl CaptureTimeline {
         Some(moved_ns)
     }
 
-    /// Returns the time of this reading on the timeline. It never decreases.
+    /// Returns the time of this reading on the timeline. The result never decreases.
     pub(super) fn now(&mut self, at: ClockReading) -> Timestamp {
         self.last = self.last.max(at.wall.offset(-self.steps_ns));
         self.last
@@ -76,7 +76,8 @@ fn difference(at: ClockReading) -> i64 {
     at.wall.as_nanos().saturating_sub(at.mono_ns)
 }
 
-/// Smallest clock step, ns. chrony and ntpd step from 128 ms on; a listener would notice an error of half a second.
+/// Minimum jump of the wall clock that counts as a clock step, ns. chrony and ntpd step from 128 ms on; a listener
+/// would notice an error of half a second.
 const STEP_NS: i64 = 500_000_000;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! - Reads from libpcap do not block; `poll(2)` waits, because the timeout of libpcap is not a timer.
 //! - A frame is copied once, into a buffer that is reused. No memory is allocated for a frame.
 //! - The clock is read for a frame only if the timestamps of this frame and the previous one are far apart.
-//! - An interface that disappears is opened again as soon as it is back.
+//! - An interface that disappears is opened again as soon as it exists again.
 //! - Frames of several interfaces are returned in the order of their timestamps ([`order::TapOrder`]).
 
 use std::fmt;
@@ -32,7 +32,7 @@ mod order;
 /// The handling of an interface that is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MissingInterfacePolicy {
-    /// Opening fails with an error that says what to do. For commands that a person started.
+    /// Opening fails with an error that says what to do. Commands that a person started use this policy.
     Fail,
     /// A [`CaptureWarning`] is reported, and opening is tried again every second. The other interfaces are captured
     /// meanwhile.
@@ -90,21 +90,21 @@ pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<Li
     })
 }
 
-/// Several live interfaces, read as one source.
+/// Several live interfaces that are read as one source.
 pub(crate) struct LiveSource {
     name: String,
     interfaces: Vec<LiveInterface>,
-    /// Socket for HEP agents. It is read after the interfaces.
+    /// Socket for HEP agents, which is read after the interfaces; `None` without agents.
     hep: Option<HepListener>,
     buffer_mib: u32,
     /// One buffer for each interface, and the last for HEP, with a frame that was read and not yet returned.
     taps: Vec<TapBuffer>,
     order: TapOrder,
-    /// A frame that is returned after its clock step was reported.
+    /// A frame that is returned after the clock step before it was reported; `None` if no frame waits.
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
-    /// Time of the next check whether silent interfaces are still administratively up.
+    /// Time on the capture timeline of the next check whether silent interfaces are still administratively up.
     next_flag_check: Timestamp,
     cut: u64,
     warnings: Vec<CaptureWarning>,
@@ -116,22 +116,22 @@ struct TapBuffer {
     name: String,
     head: LiveFrameHeader,
     frame: Vec<u8>,
-    /// Number of frames returned since the start.
+    /// Number of frames of the tap that were returned since the start.
     frames: u64,
 }
 
 struct LiveInterface {
     name: String,
     state: InterfaceState,
-    /// Frames dropped so far, including those of closed libpcap handles.
+    /// Frames dropped so far, including the drops of libpcap handles that were closed.
     before: CaptureCounters,
-    /// Drop counters of the open libpcap handle when they were last read.
+    /// Drop counters of the open libpcap handle when they were read last.
     seen: PcapDropCounters,
 }
 
 enum InterfaceState {
     Up(CaptureHandle),
-    /// The interface is closed. It is opened again at this time of the capture timeline.
+    /// The interface is closed. An attempt to open it is made at this time of the capture timeline.
     Down {
         retry_at: Timestamp,
     },
@@ -160,7 +160,7 @@ struct LiveFrameHeader {
 }
 
 enum FrameReadOutcome {
-    /// A frame was read; it is in the buffer of the tap.
+    /// A frame was read and is in the buffer of the tap.
     Frame,
     Empty,
 }
@@ -456,15 +456,17 @@ fn wall() -> Timestamp {
     Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Longest wait without frames: on a silent wire, timers of the engine and a stop request are at most this late.
+/// Maximum wait without frames. While no frames arrive, timers of the engine and a request to stop are at most this
+/// late.
 const TICK: Duration = Duration::from_millis(100);
 /// Interval between attempts to open an interface that is down.
 const RETRY: Duration = Duration::from_secs(1);
-/// Maximum captured length, bytes: libpcap's own limit. Frames merged by the card (GRO) are longer than 65,535 bytes.
+/// Maximum length of a frame that is captured, bytes: libpcap's own limit. Frames that the card merged (GRO) are longer
+/// than 65,535 bytes.
 const SNAP_LEN: i32 = 262_144;
-/// Time in ms after which the kernel hands over a ring block that is not full.
+/// Maximum time that the kernel keeps frames in a ring block that is not full, ms.
 const BLOCK_TIMEOUT_MS: i32 = 20;
-/// Largest buffer size in bytes: libpcap takes a C int.
+/// Maximum buffer size in bytes that libpcap accepts, because it takes a C int.
 const MAX_BUFFER_BYTES: i32 = i32::MAX;
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(super) fn cannot_open(name: &str, error: &pcap::Error) -> String {
     format!("cannot capture on {name}: {text}")
 }
 
-/// Returns the text for an interface that is administratively down.
+/// Returns the error text for an interface that is administratively down, with the remedy.
 pub(super) fn is_down(name: &str) -> String {
     format!("interface {name} is down: sudo ip link set dev {name} up")
 }
@@ -80,5 +80,5 @@ fn interface_names() -> Vec<String> {
     names
 }
 
-/// Interface flag "administratively up" (netdevice(7)).
+/// Bit of the interface flags that means "administratively up" (netdevice(7)).
 const IFF_UP: u32 = 1;

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(super) struct TapOrder {
     taps: Vec<WaitingTap>,
-    /// Number of the next frame, in the order of reading.
+    /// Number that the next frame gets in the order of reading.
     next_number: u64,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct TapOrder {
 enum WaitingTap {
     /// A frame of this tap waits: its kernel timestamp, and its number in the order of reading.
     Frame { stamp: Timestamp, number: u64 },
-    /// No frame of this tap waits. The tap is read again after this many frames of other taps.
+    /// No frame of this tap waits. The tap is read again after this many frames of other taps were returned.
     Empty { looks_in: u32 },
 }
 
@@ -39,7 +39,7 @@ impl TapOrder {
         self.taps.len()
     }
 
-    /// Returns whether this tap must be read before the next frame is chosen.
+    /// Returns whether this tap must be read before the next frame is chosen for return.
     pub(super) fn is_due(&self, tap: usize) -> bool {
         matches!(self.taps.get(tap), Some(WaitingTap::Empty { looks_in: 0 }))
     }
@@ -52,14 +52,14 @@ impl TapOrder {
         }
     }
 
-    /// Records that a tap had no frame.
+    /// Records that a tap had no frame when it was read.
     pub(super) fn handle_empty(&mut self, tap: usize) {
         if let Some(state) = self.taps.get_mut(tap) {
             *state = WaitingTap::Empty { looks_in: FRAMES_BETWEEN_LOOKS };
         }
     }
 
-    /// Makes every empty tap due to be read, after a wait for frames.
+    /// Makes all empty taps due to be read, because the source has waited for frames.
     pub(super) fn handle_wait(&mut self) {
         for tap in &mut self.taps {
             if let WaitingTap::Empty { looks_in } = tap {
@@ -68,7 +68,7 @@ impl TapOrder {
         }
     }
 
-    /// Removes the waiting frame with the earliest timestamp. Returns its tap.
+    /// Removes the waiting frame with the earliest timestamp. Returns the tap of that frame; `None` if no frame waits.
     pub(super) fn take_oldest(&mut self) -> Option<usize> {
         let waiting = self.taps.iter().enumerate().filter_map(|(tap, state)| match state {
             WaitingTap::Frame { stamp, number } => Some((*stamp, *number, tap)),
@@ -90,8 +90,8 @@ impl TapOrder {
 /// Number of frames of other taps between two reads of an empty tap: far less than the 100 ms of disorder that the
 /// engine tolerates.
 const FRAMES_BETWEEN_LOOKS: u32 = 64;
-/// Longest plausible backlog of a ring. Timestamps further apart mean that the wall clock was set in between; then the
-/// frame that was read first is returned first.
+/// Maximum plausible age of frames in a ring. Timestamps further apart mean that the wall clock was set in between;
+/// then the frame that was read first is returned first.
 const MAX_BACKLOG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ mod read_buffer;
 pub(super) struct FileFrameHeader {
     pub(super) stamp: Timestamp,
     pub(super) link: LinkType,
-    /// Number of the interface within the file, or within the section of a pcapng file.
+    /// Number of the interface within the file; in a pcapng file, within its section.
     pub(super) interface: u32,
     pub(super) orig_len: u32,
     range: Range<usize>,
@@ -51,7 +51,7 @@ enum CaptureFileFormat {
     Pcapng(PcapngSection),
 }
 
-/// The record layout of a classic pcap file, from its header.
+/// The layout of records in a classic pcap file, as the file's header gives it.
 #[derive(Clone, Copy, Debug)]
 struct PcapLayout {
     order: ByteOrder,
@@ -70,9 +70,9 @@ enum ByteOrder {
 /// The result of reading one pcap record or pcapng block.
 enum RecordOutcome {
     Frame(FileFrameHeader),
-    /// The pcapng block holds no frame.
+    /// The pcapng block contains no frame.
     NoFrame,
-    /// The file has ended. Holds a warning if it ended too early.
+    /// The file has ended. Holds a warning if the end came too early.
     End(Option<EarlyEnd>),
 }
 
@@ -86,7 +86,7 @@ pub(super) enum EarlyEnd {
     Rubbish { position: u64, frames: u64 },
 }
 
-/// An input that counts its bytes.
+/// An input that counts the bytes that are read from it.
 struct CountedInput {
     input: Box<dyn Read + Send>,
     counter: Arc<AtomicU64>,
@@ -134,7 +134,8 @@ impl CaptureFileReader {
         Ok(Self { path: shown.to_owned(), buffer, format, warning: None, frames: 0, ended: false })
     }
 
-    /// Returns the next frame, or `None` at the end. The bytes of the previous frame are no longer available.
+    /// Returns the metadata of the next frame; `None` at the end. The bytes of the previous frame are no longer
+    /// available.
     pub(super) fn next_frame(&mut self) -> Result<Option<FileFrameHeader>, CaptureError> {
         while !self.ended {
             let step = match &mut self.format {
@@ -162,7 +163,7 @@ impl CaptureFileReader {
         self.buffer.at(&head.range)
     }
 
-    /// Returns and clears the warning about this file.
+    /// Returns the warning about this file and clears it; `None` if there is none.
     pub(super) fn take_warning(&mut self) -> Option<EarlyEnd> {
         self.warning.take()
     }
@@ -270,5 +271,5 @@ const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 const CLASSIC_HEADER: usize = 24;
 /// Number of bytes read to detect the format: enough for every header, and to distinguish text from binary data.
 const HINT_BYTES: usize = 64;
-/// Longest accepted frame, bytes. The limit of libpcap is 256 KiB; a larger length is damage.
+/// Maximum size of a frame that is accepted, bytes. The limit of libpcap is 256 KiB; a larger length is damage.
 const MAX_FRAME_BYTES: usize = 1 << 20;

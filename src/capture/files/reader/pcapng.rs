@@ -7,12 +7,12 @@ use super::{ByteOrder, CUT, EarlyEnd, FileFrameHeader, MAX_FRAME_BYTES, RecordOu
 use crate::capture::LinkType;
 use crate::time::Timestamp;
 
-/// The state of the current section.
+/// The state of the current section of a pcapng file.
 #[derive(Debug)]
 pub(super) struct PcapngSection {
     order: ByteOrder,
     interfaces: Vec<PcapngInterface>,
-    /// Timestamp of the last packet. A simple packet block has no timestamp and takes this value.
+    /// Timestamp of the last packet. A simple packet block has no timestamp of its own and gets this value.
     last_stamp: Timestamp,
 }
 
@@ -24,12 +24,12 @@ struct PcapngInterface {
     offset_secs: i64,
 }
 
-/// The time unit of an interface's timestamps (option if_tsresol).
+/// The unit of an interface's timestamps (option if_tsresol).
 #[derive(Clone, Copy, Debug)]
 enum TimestampResolution {
-    /// Number of time units per second, a power of ten.
+    /// A power of ten: the number of units per second.
     Decimal(u64),
-    /// Exponent n: there are 2^n time units per second.
+    /// An exponent n: there are 2^n units per second.
     Binary(u32),
 }
 
@@ -193,20 +193,22 @@ fn section_order(head: &[u8]) -> Option<ByteOrder> {
     }
 }
 
-/// The type of a section header block, the same in both byte orders.
+/// The type of a section header block. It reads the same in both byte orders.
 pub(super) const SECTION_TYPE: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const INTERFACE: u32 = 1;
-/// The packet block of the first drafts: like an enhanced packet block, with a 16-bit interface number and a drop
-/// count.
+/// The type of the packet block of the first drafts. It differs from an enhanced packet block by its 16-bit interface
+/// number and a drop count.
 const OBSOLETE: u32 = 2;
 const SIMPLE: u32 = 3;
 const ENHANCED: u32 = 6;
-/// Latest accepted timestamp, 2200-01-01. A 64-bit timestamp with a wrong unit would overflow later calculations.
+/// Latest timestamp that is accepted: the year 2200. A 64-bit timestamp with a wrong unit would overflow later
+/// calculations.
 const LATEST: Timestamp = Timestamp::from_secs(7_258_118_400);
 const BLOCK_HEADER: usize = 8;
-/// Largest packet block, bytes: a frame of [`MAX_FRAME_BYTES`] and as many bytes of comments and other options.
+/// Maximum size of a packet block, bytes: a frame of [`MAX_FRAME_BYTES`], and as many bytes of comments and other
+/// options.
 pub(super) const MAX_BLOCK_BYTES: usize = 2 * MAX_FRAME_BYTES;
-/// Largest block that is skipped, bytes. Key logs and name tables have a few MiB; a larger length is damage.
+/// Maximum size of a block that is skipped, bytes. Key logs and name tables have a few MiB; a larger length is damage.
 const MAX_SKIPPED_BYTES: usize = 64 << 20;
-/// Maximum number of interfaces stored for a section, 40 bytes each. No machine has that many.
+/// Maximum number of interfaces that are stored for a section, 40 bytes each. No machine has that many.
 const MAX_INTERFACES: usize = 4096;

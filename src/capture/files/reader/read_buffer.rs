@@ -4,23 +4,23 @@ use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
-/// Bytes read from a file and not consumed yet.
+/// A buffer with bytes that were read from a file and not consumed yet.
 pub(super) struct ReadBuffer {
     input: Box<dyn Read + Send>,
     bytes: Vec<u8>,
-    /// Range of the buffer with bytes that were read and not consumed.
+    /// Range of the buffer with the bytes that were not consumed yet.
     unread: Range<usize>,
-    /// Number of bytes consumed so far, for the file position in error texts.
+    /// Number of bytes consumed so far, from which error texts get the file position.
     taken: u64,
 }
 
-/// The result of filling the buffer.
+/// Result of reading until enough bytes are in the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FillOutcome {
     Enough,
-    /// The input ended before enough bytes were read.
+    /// The input ended after some of the wanted bytes.
     Truncated,
-    /// The input had already ended: no byte was read.
+    /// The input had already ended, so no byte was read.
     Ended,
 }
 
@@ -50,7 +50,7 @@ impl ReadBuffer {
         &self.bytes[self.unread.clone()]
     }
 
-    /// Consumes `n` available bytes and returns their range. They stay readable until the next [`Self::fill`].
+    /// Consumes `n` bytes of the buffer and returns their range. They stay readable until the next [`Self::fill`].
     pub(super) fn take(&mut self, n: usize) -> Range<usize> {
         let start = self.unread.start;
         self.unread.start = (start + n).min(self.unread.end);
@@ -58,7 +58,7 @@ impl ReadBuffer {
         start..self.unread.start
     }
 
-    /// Skips `n` bytes without storing them.
+    /// Skips `n` bytes of the input without storing them.
     pub(super) fn skip(&mut self, mut n: u64) -> std::io::Result<FillOutcome> {
         while n > 0 {
             match self.fill(1)? {
@@ -79,7 +79,7 @@ impl ReadBuffer {
         self.taken
     }
 
-    /// Returns the unread bytes and the rest of the input.
+    /// Returns the unread bytes and the rest of the input, to read on without this buffer.
     pub(super) fn into_parts(self) -> (Vec<u8>, Box<dyn Read + Send>) {
         (self.bytes[self.unread].to_vec(), self.input)
     }
@@ -102,5 +102,5 @@ impl fmt::Debug for ReadBuffer {
     }
 }
 
-/// Number of bytes per read. Large reads make the cost of a system call per frame negligible.
+/// Number of bytes read at once. Large reads make the cost of system calls negligible.
 const READ_BYTES: usize = 256 * 1024;
