@@ -40,7 +40,7 @@ impl VirtualClock {
     }
 }
 
-/// Formats a virtual time as RFC 3339 text with milliseconds.
+/// Formats a virtual time as an RFC 3339 text with milliseconds.
 pub(super) fn text(at: Duration) -> String {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_millisecond(millis) {
@@ -49,7 +49,7 @@ pub(super) fn text(at: Duration) -> String {
     }
 }
 
-/// Returns the real time. It is used for waits, and for finding requests that were sent before the client got a reply.
+/// Returns the real time. It is used for waits, and to recognise requests that were sent before the client got a reply.
 #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and waits in real time")]
 pub(super) fn real_now() -> Instant {
     Instant::now()

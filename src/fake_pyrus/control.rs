@@ -14,12 +14,12 @@ use super::server::{ServerShared, read_small};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptFile {
-    /// Options to change, by name. In a script file the others have their defaults; in a request the others stay as
+    /// Options to change, by name. In a script file, all other options have their defaults; in a request they stay as
     /// they are.
     pub options: serde_json::Map<String, Value>,
     /// Whether queued steps are removed before new ones are added.
     pub clear: bool,
-    /// Steps to append to the queues, in order.
+    /// Steps that are appended to the queues, in this order.
     pub steps: Vec<ScriptStep>,
 }
 

@@ -11,24 +11,24 @@ use super::options::ErrorLanguage;
 use super::reply::{FakeReply, ReplyMode};
 use super::routes::no_such_resource;
 
-/// What a fault does before the body of the request is read.
+/// The action of a fault before the body of the request is read.
 pub(super) enum EarlyAction {
-    /// Read the body as usual.
+    /// Read the body as without a fault.
     None,
     /// Send this reply and close the connection.
     Reply(FakeReply),
     /// Read the body at this rate, in bytes per second.
     Pace(u32),
-    /// Stop reading after this number of bytes.
+    /// Stop reading after this number of bytes, in this way.
     Stop(u64, BodyStop),
 }
 
-/// How the reading of a body is ended by a fault.
+/// The way in which a fault ends the reading of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyStop {
-    /// The fake sends and reads nothing for [`STALL`].
+    /// The fake stalls: it sends and reads nothing for [`STALL`].
     Stall,
-    /// The connection is reset (TCP RST).
+    /// The fake resets the connection (TCP RST).
     Reset,
 }
 
@@ -43,14 +43,15 @@ pub(super) fn early(step: Option<&FaultStep>, lang: ErrorLanguage) -> EarlyActio
     }
 }
 
-/// Returns true if the request takes effect although a fault applies to it.
+/// Returns whether the request takes effect although a fault applies to it.
 pub(super) fn works(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| {
         s.when() == FaultTiming::After || matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_))
     })
 }
 
-/// Returns the change of state that the step causes at the given moment: before or after the request's effect.
+/// Returns the change of the fake's state that a step causes at a moment: before or after the request's effect. `None`
+/// if it causes none.
 pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<WorldChange> {
     match step {
         Some(FaultStep { fault: PyrusFault::Change(change), .. }) if step.map(FaultStep::when) == Some(moment) => {
@@ -60,12 +61,13 @@ pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<Wo
     }
 }
 
-/// Returns true if the client receives the genuine reply.
+/// Returns whether the client receives the genuine reply.
 pub(super) fn is_honest(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_)))
 }
 
-/// Returns the reply, and how to send it. `earned` is the genuine reply if the request took effect, else `None`.
+/// Returns the reply and the way of sending it. `earned` is the genuine reply; `None` if the request did not take
+/// effect.
 pub(super) fn reply(
     step: Option<&FaultStep>,
     earned: Option<FakeReply>,
@@ -95,10 +97,10 @@ pub(super) fn reply(
     }
 }
 
-/// Duration of a stalled upload, longer than the time-outs of all clients.
+/// Duration of a stalled upload. It is longer than the time-outs of all clients.
 pub(super) const STALL: Duration = Duration::from_secs(600);
 
-/// Returns the reply of a fault that replaces the genuine reply.
+/// Returns the reply that a fault sends instead of the genuine reply; `None` if the fault sends none.
 fn replacement(fault: &PyrusFault, lang: ErrorLanguage) -> Option<FakeReply> {
     Some(match fault {
         PyrusFault::Status { code, body, headers } => {

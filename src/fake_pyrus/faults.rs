@@ -16,11 +16,11 @@ use super::options::seconds;
 pub enum FakeEndpoint {
     /// `POST …/auth`: fetches a token.
     Auth,
-    /// `POST …/files/upload`: upload of a recording.
+    /// `POST …/files/upload`: uploads a recording.
     Upload,
-    /// `POST …/integrations/call`: registration of a call.
+    /// `POST …/integrations/call`: registers a call.
     Call,
-    /// `POST …/integrations/attachcallrecord`: attaching an uploaded file.
+    /// `POST …/integrations/attachcallrecord`: attaches an uploaded file.
     Attach,
     /// Any path that is none of these endpoints.
     Other,
@@ -37,13 +37,13 @@ pub enum FaultTiming {
     After,
 }
 
-/// A step of the fault script.
+/// A step of the fault script: one fault for one or more requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
     /// The fault to simulate.
     pub fault: PyrusFault,
-    /// When the fault happens. If absent, the default of the fault applies ([`FaultStep::new`]).
+    /// Moment at which the fault happens. `None` means the default moment of the fault ([`FaultStep::new`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<FaultTiming>,
     /// Number of requests to which the step applies. `u32::MAX` means no limit.
@@ -80,7 +80,7 @@ impl FaultStep {
         self.times(u32::MAX)
     }
 
-    /// Returns when the fault happens.
+    /// Returns the moment at which the fault happens: before or after the request's effect.
     pub fn when(&self) -> FaultTiming {
         self.when.unwrap_or_else(|| self.fault.natural_when())
     }
@@ -97,47 +97,48 @@ impl From<PyrusFault> for FaultStep {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PyrusFault {
-    /// A fixed reply.
+    /// The fake sends a fixed reply.
     Status {
-        /// HTTP status.
+        /// HTTP status of the reply.
         code: u16,
-        /// Body of the reply.
+        /// Body of the reply, instead of the genuine body.
         #[serde(default)]
         body: ScriptedBody,
-        /// Additional header fields.
+        /// Additional header fields of the reply: names and values.
         #[serde(default)]
         headers: Vec<(String, String)>,
     },
-    /// An error about the token.
+    /// The fake replies with an error about the token.
     Unauthorized {
         /// Error code, e.g. `revoked_token`.
         code: String,
-        /// HTTP status, 401 by default.
+        /// HTTP status of the reply, 401 by default.
         #[serde(default = "unauthorized")]
         status: u16,
     },
-    /// Status 401 before the body of the upload is read. The connection is closed while the client still writes.
+    /// The fake replies with status 401 before the body of the upload is read. The connection is closed while the
+    /// client still writes.
     UnauthorizedEarly,
-    /// Status 413 with HTML before the body of the upload is read. The connection is closed while the client still
-    /// writes.
+    /// The fake replies with status 413 and HTML before the body of the upload is read. The connection is closed while
+    /// the client still writes.
     TooLargeEarly,
-    /// Status 429 with the code `too_many_requests`.
+    /// The fake replies with status 429 and the code `too_many_requests`.
     RateLimited {
-        /// Value of `X-RateLimit-Reset`, which may be malformed (`"0"`, `"-5"`, `"abc"`). If absent, the header is not
+        /// Value of `X-RateLimit-Reset`, which may be malformed (`"0"`, `"-5"`, `"abc"`). If `None`, the header is not
         /// sent.
         #[serde(default, deserialize_with = "text_or_number")]
         reset: Option<String>,
-        /// Value of `Retry-After` in seconds.
+        /// Value of `Retry-After` in seconds. If `None`, the header is not sent.
         #[serde(default)]
         retry_after: Option<u32>,
     },
-    /// Status 500 with the code `server_error`.
+    /// The fake replies with status 500 and the code `server_error`.
     ServerError,
-    /// Status 502 with HTML.
+    /// The fake replies with status 502 and HTML, as a proxy does.
     BadGateway,
-    /// Status 503 with HTML.
+    /// The fake replies with status 503 and HTML, as a proxy does.
     Unavailable,
-    /// Status 504 with HTML.
+    /// The fake replies with status 504 and HTML, as a proxy does.
     GatewayTimeout,
     /// The fake waits for this time. Then it sends the reply (timing "after") or closes the connection ("before").
     HangBeforeHeaders(#[serde(with = "seconds")] Duration),
@@ -160,15 +161,15 @@ pub enum PyrusFault {
     TruncatedBody,
     /// The reply is chunked, and its second chunk has a malformed size.
     BadChunk,
-    /// Status 200 with a truncated JSON object.
+    /// The fake replies with status 200 and a truncated JSON object.
     InvalidJson,
-    /// Status 200 with JSON that is not valid UTF-8.
+    /// The fake replies with status 200 and JSON that is not valid UTF-8.
     InvalidUtf8,
-    /// Status 200 with a JSON object of this number of bytes.
+    /// The fake replies with status 200 and a JSON object of this number of bytes.
     HugeBody(u64),
-    /// The genuine reply with the content type `text/html`.
+    /// The fake sends the genuine reply with the content type `text/html`.
     WrongContentType,
-    /// Status 307 with this location.
+    /// The fake replies with status 307 and this location.
     Redirect(String),
     /// The reply to an upload has the MD5 of other bytes.
     WrongMd5,
@@ -176,7 +177,7 @@ pub enum PyrusFault {
     NoGuid,
     /// The reply to `auth` has no `access_token`.
     NoToken,
-    /// Status 202 with `{"Message":…}`, as old servers on premises reply to unknown paths.
+    /// The fake replies with status 202 and `{"Message":…}`, as old servers on premises reply to unknown paths.
     #[serde(rename = "message_202")]
     Message202,
     /// The listener of the endpoint refuses connections for this time (for `upload`, the listener of the files host).
@@ -184,9 +185,9 @@ pub enum PyrusFault {
     RefuseConnections(#[serde(with = "seconds")] Duration),
     /// The reply to `auth` names these URLs.
     HttpApiUrl {
-        /// Value of `api_url`.
+        /// Value of `api_url` in the reply.
         api_url: String,
-        /// Value of `files_url`; the genuine one if absent.
+        /// Value of `files_url` in the reply; the genuine value if `None`.
         #[serde(default)]
         files_url: Option<String>,
     },
@@ -209,22 +210,22 @@ impl PyrusFault {
         )
     }
 
-    /// Creates a fault that replies with an empty body.
+    /// Creates a fault that replies with this status and an empty body.
     pub fn empty(code: u16) -> PyrusFault {
         PyrusFault::Status { code, body: ScriptedBody::Empty, headers: Vec::new() }
     }
 
-    /// Creates a fault that replies with an HTML page.
+    /// Creates a fault that replies with this status and an HTML page.
     pub fn html(code: u16) -> PyrusFault {
         PyrusFault::Status { code, body: ScriptedBody::Html(None), headers: Vec::new() }
     }
 
-    /// Creates a fault that replies with status 401 and an error about the token.
+    /// Creates a fault that replies with status 401 and this error code about the token.
     pub fn unauthorized(code: &str) -> PyrusFault {
         PyrusFault::Unauthorized { code: code.into(), status: unauthorized() }
     }
 
-    /// Returns the name of the fault in a script.
+    /// Returns the name that the fault has in a script.
     pub fn name(&self) -> String {
         match serde_json::to_value(self) {
             Ok(Value::String(name)) => name,
@@ -250,18 +251,18 @@ impl PyrusFault {
     }
 }
 
-/// Body of a scripted reply.
+/// Body of a reply that a script defines.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScriptedBody {
-    /// A JSON value.
+    /// The body is a JSON value.
     Json(Value),
-    /// An HTML page. If absent, the page of a proxy for the status.
+    /// The body is an HTML page; `None` means the page that a proxy shows for the status.
     Html(Option<String>),
-    /// An empty body.
+    /// The body is empty.
     #[default]
     Empty,
-    /// A text with the content type `text/plain`.
+    /// The body is a text with the content type `text/plain`.
     Raw(String),
 }
 
@@ -283,16 +284,16 @@ pub enum WorldChange {
     IssueToken(String),
     /// The security key of a user changes. The user's tokens are revoked.
     SecurityKey {
-        /// Login of the user.
+        /// Login of the user whose key changes.
         login: String,
         /// The new security key.
         key: String,
     },
     /// An administrator blocks or unblocks a user.
     Block {
-        /// Login of the user.
+        /// Login of the user who is blocked or unblocked.
         login: String,
-        /// Whether the user is blocked.
+        /// Whether the user is blocked from now on.
         blocked: bool,
     },
     /// A person closes the task. The next call from the same number gets a new task.
@@ -371,5 +372,5 @@ fn unauthorized() -> u16 {
     401
 }
 
-/// Maximum length of a queue. A longer script is a mistake.
+/// Maximum length of a queue, steps. A longer script is a mistake.
 const MAX_STEPS: usize = 100_000;

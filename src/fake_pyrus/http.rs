@@ -18,7 +18,7 @@ pub(super) struct HttpConnection {
     buf: Vec<u8>,
 }
 
-/// Reasons why no request could be read.
+/// Reasons why no request could be read from a connection.
 #[derive(Debug)]
 pub(super) enum RequestHeadError {
     /// The client closed the connection or was silent for too long.
@@ -27,7 +27,7 @@ pub(super) enum RequestHeadError {
     Malformed(&'static str),
 }
 
-/// The head of a request.
+/// The head of a request: method, target and header fields.
 #[derive(Clone, Debug)]
 pub(super) struct RequestHead {
     pub(super) method: String,
@@ -50,9 +50,9 @@ pub(super) enum BodyFraming {
 #[derive(Debug)]
 pub(super) struct RequestBody {
     framing: BodyFraming,
-    /// Number of bytes left to read of the body, or of the present chunk.
+    /// Number of bytes that are still to be read of the body or, with chunks, of the current chunk.
     left: u64,
-    /// Number of bytes of content read so far.
+    /// Number of bytes of content that were read so far.
     pub(super) received: u64,
     /// Reading rate in bytes per second; `None` means unlimited.
     pub(super) pace: Option<u32>,
@@ -79,7 +79,7 @@ pub(super) enum BodyError {
 pub(super) enum ReplyDelivery {
     /// The reply was sent completely, and the connection stays open.
     Whole,
-    /// The reply was sent completely, and the connection closes.
+    /// The reply was sent completely, and the connection is then closed.
     Last,
     /// The reply was not sent completely, by a fault or because the client closed the connection.
     Broken,
@@ -232,7 +232,7 @@ impl HttpConnection {
         Ok(if matches!(close, ConnectionReuse::Close) { ReplyDelivery::Last } else { ReplyDelivery::Whole })
     }
 
-    /// Waits for this time. Returns an error early if the client closes the connection.
+    /// Waits for this time. Returns an error at once if the client closes the connection.
     async fn hang(&mut self, wait: Duration) -> io::Result<()> {
         let waiting = pause(wait);
         tokio::pin!(waiting);
@@ -410,10 +410,10 @@ fn half(body: &[u8]) -> &[u8] {
     body.get(..body.len() / 2).unwrap_or_default()
 }
 
-/// Largest request head, bytes. nginx allows 32 KiB; real requests have less than 2 KiB.
+/// Maximum size of a request head, bytes. nginx allows 32 KiB; real requests have less than 2 KiB.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
-/// Longest line with a chunk size and extensions, bytes.
+/// Maximum length of a line with a chunk size and extensions, bytes.
 const MAX_LINE: usize = 4096;
 const READ_SIZE: usize = 64 * 1024;
 /// Time for which a connection waits for the next request, as in nginx (`keepalive_timeout`).
@@ -421,5 +421,6 @@ const HEAD_IDLE: Duration = Duration::from_secs(75);
 /// Time for which the fake waits for the next byte of a body, as in nginx (`client_body_timeout`).
 pub(super) const BODY_IDLE: Duration = Duration::from_secs(60);
 const EARLY_DISCARD: usize = 256 * 1024;
-/// Wait after a reply that was sent before the body was read. It is long enough for the client to read the reply.
+/// Time to wait after a reply that was sent before the body was read. It is long enough for the client to read the
+/// reply.
 const EARLY_LINGER: Duration = Duration::from_millis(100);

@@ -88,7 +88,7 @@ pub enum FakeError {
     },
 }
 
-/// A running fake Pyrus. Dropping this value stops it.
+/// A running fake Pyrus. Dropping this value stops the fake.
 pub struct FakePyrus {
     shared: Arc<ServerShared>,
     urls: ListenerUrls,
@@ -148,7 +148,7 @@ impl FakePyrus {
         self.shared.world().clock.now()
     }
 
-    /// Announces that the tested client was restarted. Then its next `auth` request is no violation.
+    /// Tells the fake that the tested client was restarted, so that its next `auth` request is no violation.
     pub fn client_restarted(&self) {
         self.shared.world().checker.client_restarted();
     }
@@ -163,7 +163,7 @@ impl FakePyrus {
         self.shared.world().checker.violations()
     }
 
-    /// Removes all recorded violations, e.g. after those that a test expects.
+    /// Removes all recorded violations, e.g. those that a test expects.
     pub fn clear_violations(&self) {
         self.shared.world().checker.clear();
     }
@@ -173,7 +173,7 @@ impl FakePyrus {
         self.shared.world().log()
     }
 
-    /// Returns the complete URL of `auth`.
+    /// Returns the complete URL of the endpoint `auth`.
     pub fn auth_url(&self) -> String {
         format!("{}api/v4/auth", self.urls.accounts)
     }
@@ -194,7 +194,7 @@ impl FakePyrus {
         }
     }
 
-    /// Returns the base URL of the control paths and of the web page.
+    /// Returns the base URL of the control paths and the web page.
     pub fn control_url(&self) -> String {
         self.urls.control.clone()
     }

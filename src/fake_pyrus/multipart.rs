@@ -15,9 +15,9 @@ pub(super) struct ParsedUpload {
     pub(super) size: u64,
     pub(super) md5: String,
     pub(super) sha256: String,
-    /// Content of the file. `None` if the file is larger than the limit.
+    /// Content of the file; `None` if the file is larger than the limit.
     pub(super) bytes: Option<Vec<u8>>,
-    /// True if the closing boundary was found.
+    /// Whether the closing boundary was found.
     pub(super) complete: bool,
     /// Number of bytes after the closing boundary, without one CRLF.
     pub(super) epilogue: u64,
@@ -33,7 +33,7 @@ pub(super) struct PartHeader {
     pub(super) content_type: Option<String>,
 }
 
-/// Parses a multipart body piece by piece.
+/// Parses a multipart body piece by piece, as it arrives.
 #[derive(Debug)]
 pub(super) struct MultipartParser {
     /// The delimiter between parts: CRLF, two hyphens, and the boundary.
@@ -49,14 +49,14 @@ pub(super) struct MultipartParser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MultipartState {
     Preamble,
-    /// After a delimiter: either `--` or a new part follows.
+    /// The parser is behind a delimiter, where either `--` or a new part follows.
     Boundary,
     Header,
-    /// Within the content of the file.
+    /// The parser is within the content of the file.
     File,
-    /// Within the content of another part.
+    /// The parser is within the content of a part that is not the file.
     Skip,
-    /// After the closing delimiter, before the CRLF of its line.
+    /// The parser is behind the closing delimiter, before the CRLF of its line.
     Closing,
     Epilogue,
     Broken,
@@ -251,10 +251,10 @@ fn parameter(value: &str, wanted: &str) -> Option<String> {
     None
 }
 
-/// Longest boundary (RFC 2046 section 5.1.1).
+/// Maximum length of a boundary, bytes (RFC 2046 section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 const MAX_PART_HEADER: usize = 16 * 1024;
-/// Largest number of parts. One part is correct; a few more are named in the violation.
+/// Maximum number of parts that are stored. One part is correct; a few more are named in the violation.
 const MAX_PARTS: usize = 16;
 
 #[cfg(test)]

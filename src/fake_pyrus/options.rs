@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeOptions {
-    /// Kind of the simulated Pyrus installation.
+    /// Kind of the Pyrus installation that is simulated.
     pub mode: PyrusMode,
     /// Whether accounts, API and files have listeners of their own. Then a client that assumes a single host fails.
     /// This option is read only at the start.
     pub split_hosts: bool,
-    /// Whether the URLs in the `auth` reply end with a slash.
+    /// Whether the URLs in the `auth` reply end with a slash, which clients must handle either way.
     pub url_slash: UrlSlash,
     /// HTTP status of telephony errors: 400 or 200.
     pub logic_error_status: u16,
@@ -38,11 +38,11 @@ pub struct FakeOptions {
     pub responsible_empty: ResponsibleEmpty,
     /// Error code for a request to attach to an unknown `task_id`.
     pub unknown_task_error: UnknownTaskError,
-    /// Size of the largest accepted upload, bytes.
+    /// Maximum size of an accepted upload, bytes.
     pub max_upload: u64,
-    /// How a larger upload is refused.
+    /// The reply to an upload that is larger.
     pub too_large: TooLargeReply,
-    /// Lifetime of a token, by the virtual clock.
+    /// Lifetime of a token, measured by the virtual clock.
     #[serde(with = "seconds")]
     pub token_ttl: Duration,
     /// Maximum number of valid tokens of a user. A further token revokes the oldest.
@@ -53,7 +53,7 @@ pub struct FakeOptions {
     /// before it got the reply.
     #[serde(with = "seconds")]
     pub rate_grace: Duration,
-    /// Lifetime of a file that no task uses, by the virtual clock.
+    /// Lifetime of a file that no task uses, measured by the virtual clock.
     #[serde(with = "seconds")]
     pub orphan_ttl: Duration,
     /// Whether a request to attach whose file format is refused still fills the form fields.
@@ -66,7 +66,7 @@ pub struct FakeOptions {
     pub max_comments: usize,
     /// Language of error texts.
     pub error_lang: ErrorLanguage,
-    /// Whether the virtual clock runs with real time.
+    /// Whether the virtual clock runs with real time or only when a test advances it.
     pub clock: ClockMode,
     /// Whether the old telephony API (`/v4/calls`, removed by Pyrus in 2024) is served.
     pub legacy_calls: bool,
@@ -122,7 +122,7 @@ impl Default for FakeOptions {
     }
 }
 
-/// The kind of Pyrus installation.
+/// The kind of a Pyrus installation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PyrusMode {
@@ -139,10 +139,10 @@ pub enum PyrusMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlSlash {
-    /// With a slash.
+    /// The URLs end with a slash.
     #[default]
     Trailing,
-    /// Without a slash.
+    /// The URLs end without a slash.
     None,
 }
 
@@ -150,14 +150,14 @@ pub enum UrlSlash {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachOkBody {
-    /// The empty object `{}`.
+    /// The body is the empty object `{}`.
     #[default]
     Object,
-    /// No body.
+    /// The reply has no body.
     Empty,
-    /// The literal `null`.
+    /// The body is the literal `null`.
     Null,
-    /// The object `{"task_id":N}`.
+    /// The body is the object `{"task_id":N}`.
     TaskId,
 }
 
@@ -165,10 +165,10 @@ pub enum AttachOkBody {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdStyle {
-    /// Both are numbers.
+    /// Both ids are numbers.
     #[default]
     Number,
-    /// Both are strings.
+    /// Both ids are strings.
     String,
     /// `task_id` is a number and `user_id` a string, as in the example of the documentation.
     Mixed,
@@ -178,14 +178,14 @@ pub enum IdStyle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Md5Case {
-    /// Lower case, e.g. `bb36…`.
+    /// Hexadecimal letters are in lower case, e.g. `bb36…`.
     #[default]
     Lower,
-    /// Upper case, e.g. `BB36…`.
+    /// Hexadecimal letters are in upper case, e.g. `BB36…`.
     Upper,
 }
 
-/// Effect of registering the same call again.
+/// Effect of registering the same call a second time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RepeatCall {
@@ -207,16 +207,16 @@ pub enum TaskPolicy {
     AlwaysNew,
 }
 
-/// Value of `responsible_person` if no responsible person was found.
+/// Value of `responsible_person` in a reply if no responsible person was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponsibleEmpty {
     /// The member is absent.
     #[default]
     Absent,
-    /// The literal `null`.
+    /// The member has the literal `null`.
     Null,
-    /// The empty object `{}`.
+    /// The member has the empty object `{}`.
     Object,
 }
 
@@ -224,14 +224,14 @@ pub enum ResponsibleEmpty {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownTaskError {
-    /// The code `unrecognized_task_id`.
+    /// The fake replies with the code `unrecognized_task_id`.
     #[default]
     Task,
-    /// The code `unrecognized_call_id`.
+    /// The fake replies with the code `unrecognized_call_id`.
     Call,
 }
 
-/// How an upload that is too large is refused.
+/// The reply to an upload that is too large.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLargeReply {
@@ -246,14 +246,14 @@ pub enum TooLargeReply {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorLanguage {
-    /// English.
+    /// Error texts are in English.
     #[default]
     En,
-    /// Russian, in Cyrillic as UTF-8.
+    /// Error texts are in Russian, in Cyrillic letters as UTF-8.
     Ru,
 }
 
-/// Whether the virtual clock runs with real time.
+/// Whether the virtual clock runs by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockMode {
@@ -270,16 +270,16 @@ pub enum ClockMode {
 pub struct RateLimit {
     /// Maximum number of requests in a window.
     pub requests: u32,
-    /// Length of a window, in virtual time.
+    /// Length of a window, measured by the virtual clock.
     #[serde(with = "seconds")]
     pub window: Duration,
 }
 
-/// A user who can log in.
+/// A user of Pyrus who can log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeUser {
-    /// Login of a person or a bot.
+    /// Login name of a person or a bot.
     pub login: String,
     /// The security key. It appears in no snapshot, log or reply.
     pub security_key: String,
@@ -306,7 +306,7 @@ impl Default for FakeUser {
 pub struct FakeAccount {
     /// Id of the account, as the recorder sends it (`account_id`).
     pub account_id: String,
-    /// Id of the form that receives the calls.
+    /// Id of the form in which the calls become tasks.
     pub form_id: u64,
     /// Whether the owner of the form accepts calls. If not, calls are refused with `webhook_is_disabled`.
     pub webhook_enabled: bool,
@@ -331,9 +331,9 @@ impl Default for FakeAccount {
 pub struct FakePerson {
     /// Id of the person.
     pub user_id: u64,
-    /// First name.
+    /// First name of the person.
     pub first_name: String,
-    /// Last name.
+    /// Last name of the person.
     pub last_name: String,
     /// Numbers in the "Work phone" field of the person. Replies contain the first.
     pub work_phones: Vec<String>,
@@ -369,7 +369,7 @@ pub(super) mod seconds {
     }
 }
 
-/// Codes that a telephony form has by default.
+/// Codes of the fields that a telephony form has by default.
 const FIELD_CODES: [&str; 8] = [
     "CallDuration",
     "CallEndTime",

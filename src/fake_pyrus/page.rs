@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::state::{CommentKind, FakeState, PyrusTask};
 
-/// Returns the page as HTML. It needs no other resources.
+/// Returns the page with the state as HTML. It needs no other resources.
 pub(super) fn render(state: &FakeState) -> String {
     let mut page = String::from(HEAD);
     let requests: u64 = state.requests.values().sum();
@@ -96,7 +96,7 @@ fn escape(text: &str) -> String {
     })
 }
 
-/// Maximum number of tasks on the page, and of comments and recordings of a task.
+/// Maximum number of tasks on the page, of comments of a task, and of recordings of a task.
 const MAX_SHOWN: usize = 200;
 const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Fake Pyrus</title>\
 <style>body{font:15px/1.5 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;color:#222}\

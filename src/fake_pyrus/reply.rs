@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::http::ConnectionReuse;
 
-/// An HTTP reply.
+/// An HTTP reply: status, header fields and body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FakeReply {
     pub(super) status: u16,
@@ -13,7 +13,7 @@ pub(super) struct FakeReply {
     pub(super) body: Vec<u8>,
 }
 
-/// How a reply is sent.
+/// The way in which a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ReplyMode {
     /// The reply is sent normally.
@@ -43,7 +43,7 @@ pub(super) enum ReplyMode {
 }
 
 impl ReplyMode {
-    /// Returns true if a client that waits long enough receives the complete reply.
+    /// Returns whether a client that waits long enough receives the complete reply.
     pub(super) fn is_whole(self) -> bool {
         !matches!(
             self,

@@ -20,13 +20,13 @@ use super::world::FakeWorld;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiHost {
-    /// The accounts host: serves `auth`; on premises it serves everything.
+    /// The accounts host, which serves `auth`. On premises it serves everything.
     Accounts,
-    /// The API host.
+    /// The API host, which serves the telephony endpoints.
     Api,
-    /// The files host, for uploads.
+    /// The files host, which serves uploads.
     Files,
-    /// A single host for everything.
+    /// A single host that serves everything.
     One,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum PyrusRoute {
     Unknown,
 }
 
-/// The body of a request.
+/// The body of a request, after it was read.
 #[derive(Debug)]
 pub(super) enum RequestPayload {
     Bytes(Vec<u8>),
@@ -52,12 +52,12 @@ pub(super) enum RequestPayload {
     TooLarge,
 }
 
-/// A reply, with data for the log and for finding violations.
+/// A reply, with data for the log and for the check for violations.
 #[derive(Debug)]
 pub(super) struct RouteResult {
     pub(super) reply: FakeReply,
     pub(super) code: Option<String>,
-    /// Summary of the request, for people who read the log.
+    /// Summary of the request for people who read the log.
     pub(super) note: String,
 }
 
@@ -284,7 +284,7 @@ pub(super) fn no_such_resource(status: u16, path: &str) -> FakeReply {
     )
 }
 
-/// Returns the bearer token of a request.
+/// Returns the bearer token that a request has in its header; `None` if it has none.
 pub(super) fn bearer(head: &RequestHead) -> Option<&str> {
     head.header("authorization")?.strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty())
 }
@@ -320,5 +320,5 @@ pub(super) fn wrong_method(head: &RequestHead) -> RouteResult {
     RouteResult { reply: FakeReply::json(405, &json!({"Message": text})), code: None, note: "wrong method".into() }
 }
 
-/// Longest file name, bytes. The real limit is unknown; this is the limit of most file systems.
+/// Maximum length of a file name, bytes. The limit of Pyrus is unknown; this is the limit of most file systems.
 const MAX_FILE_NAME: usize = 255;

@@ -75,7 +75,7 @@ fn start<W: Write + Send + 'static>(
     Ok(fake)
 }
 
-/// Returns three consecutive ports. With port 0 the system chooses all three.
+/// Returns three consecutive ports, one for each listener. With port 0 the system chooses all three.
 fn split(listen: SocketAddr) -> Option<[(ListenerRole, SocketAddr); 3]> {
     let next = |by: u16| match listen.port() {
         0 => Some(listen),

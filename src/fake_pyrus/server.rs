@@ -23,20 +23,20 @@ use super::routes::{ApiHost, PyrusRoute, RequestPayload};
 use super::state::{MAX_BYTES_KEPT, MAX_FILE_KEPT};
 use super::world::{FakeWorld, RequestLogEntry, RequestTicket};
 
-/// State shared by all connections.
+/// State that all connections share.
 pub(super) struct ServerShared {
     world: Mutex<FakeWorld>,
     gates: Vec<(ApiHost, watch::Sender<Duration>)>,
     connections: Semaphore,
-    /// Number of bytes stored of unfinished uploads.
+    /// Number of bytes that are stored of unfinished uploads.
     under_way: AtomicU64,
-    /// Number of times that a fault closed a listener.
+    /// Number of times that a fault has closed a listener.
     closings: AtomicU64,
-    /// Function that is called for each finished request.
+    /// Function that is called for each finished request; `None` if there is none.
     observer: Option<RequestObserver>,
 }
 
-/// A callback for finished requests.
+/// A function that is called for each finished request.
 pub(super) type RequestObserver = Box<dyn Fn(&RequestLogEntry) + Send + Sync>;
 
 /// The paths that a listener serves.
@@ -46,7 +46,7 @@ pub(super) enum ListenerRole {
     Api(ApiHost),
     /// The control paths and the web page.
     Control,
-    /// API paths, control paths and the web page.
+    /// The API paths of this host, the control paths and the web page.
     Both(ApiHost),
 }
 
@@ -126,7 +126,7 @@ impl ServerShared {
     }
 }
 
-/// Binds an address and listens. Must be called within a runtime.
+/// Opens a listener on an address. Must be called within an asynchronous runtime.
 pub(super) fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
     bind(at)?.listen(BACKLOG)
 }
@@ -221,7 +221,7 @@ async fn connection(
     }
 }
 
-/// Handles a request to the API.
+/// Handles a request to the API from its head to its reply.
 async fn exchange(
     shared: &ServerShared,
     conn: &mut HttpConnection,
@@ -276,7 +276,7 @@ async fn exchange(
     finish(shared, conn, ticket, reply, manner, last).await
 }
 
-/// Handles a body that ended early.
+/// Handles a body that ended early, by a fault or because the client stopped.
 fn cut_short(
     world: &mut FakeWorld,
     ticket: &mut RequestTicket,
@@ -359,7 +359,7 @@ async fn read_payload(
     Ok(if body.received > MAX_JSON { RequestPayload::TooLarge } else { RequestPayload::Bytes(bytes) })
 }
 
-/// The memory that one unfinished upload uses of the common limit.
+/// The share of the common memory limit that one unfinished upload uses.
 struct MemoryShare<'a> {
     under_way: &'a AtomicU64,
     mine: u64,
@@ -396,9 +396,9 @@ pub(super) async fn read_small(conn: &mut HttpConnection, head: &RequestHead) ->
 
 /// Maximum number of connections. A process may have 1,024 file descriptors by default.
 const MAX_CONNECTIONS: usize = 900;
-/// Time limit for closing a listener. A longer wait means that it is closed already.
+/// Maximum time to wait until a listener is closed. A longer wait means that it was already closed.
 const CLOSING: Duration = Duration::from_secs(3);
 const BACKLOG: u32 = 1024;
 const RECEIVE_BUFFER: u32 = 128 * 1024;
-/// Largest JSON body, bytes. Real bodies (eight fields of 300 characters) have 10 KiB.
+/// Maximum size of a JSON body, bytes. Real bodies (eight fields of 300 characters) have 10 KiB.
 const MAX_JSON: u64 = 1024 * 1024;

@@ -16,9 +16,9 @@ use super::options::{FakeAccount, FakeOptions, FakePerson, TaskPolicy};
 pub struct FakeState {
     /// Virtual time at which the snapshot was taken.
     pub at: String,
-    /// The users.
+    /// The users, without their keys.
     pub users: Vec<UserSnapshot>,
-    /// The issued tokens, oldest first.
+    /// The tokens that were issued, oldest first.
     pub tokens: Vec<TokenSnapshot>,
     /// The connected telephony extensions.
     pub accounts: Vec<FakeAccount>,
@@ -30,7 +30,7 @@ pub struct FakeState {
     pub calls: Vec<RegisteredCall>,
     /// The uploaded files that still exist, in the order of upload.
     pub files: Vec<StoredFile>,
-    /// Number of requests by endpoint, including those affected by a fault.
+    /// Number of requests to each endpoint, including those to which a fault applied.
     pub requests: BTreeMap<FakeEndpoint, u64>,
     /// Number of calls registered twice with a visible comment, and of files attached twice.
     pub duplicates: u64,
@@ -44,18 +44,18 @@ impl FakeState {
         self.requests.get(&endpoint).copied().unwrap_or(0)
     }
 
-    /// Returns the task with this id.
+    /// Returns the task with this id; `None` if there is none.
     pub fn task(&self, task_id: u64) -> Option<&PyrusTask> {
         self.tasks.iter().find(|t| t.task_id == task_id)
     }
 
-    /// Returns the file with this id.
+    /// Returns the file with this id; `None` if there is none.
     pub fn file(&self, guid: &str) -> Option<&StoredFile> {
         self.files.iter().find(|f| f.guid == guid)
     }
 }
 
-/// A user, without the security key.
+/// A user as a snapshot shows it, without the security key.
 #[derive(Clone, Debug, Serialize)]
 pub struct UserSnapshot {
     /// Login of the user.
@@ -66,7 +66,7 @@ pub struct UserSnapshot {
     pub blocked: bool,
 }
 
-/// A token without its value.
+/// A token as a snapshot shows it, without its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TokenSnapshot {
     /// Login of the token's user.
@@ -89,7 +89,7 @@ pub enum TokenValidity {
     Revoked,
 }
 
-/// A task of the form.
+/// A task of the form, made from a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PyrusTask {
     /// Id of the task.
@@ -119,15 +119,15 @@ pub struct PyrusTask {
 pub struct TaskComment {
     /// Virtual time of the comment.
     pub at: String,
-    /// The reason for the comment.
+    /// The reason for which the comment was made.
     pub kind: CommentKind,
-    /// `external_id` of the call, if known.
+    /// `external_id` of the call; `None` if unknown.
     pub external_id: Option<String>,
-    /// Id of the attached file, if there is one.
+    /// Id of the attached file; `None` if no file is attached.
     pub guid: Option<String>,
 }
 
-/// The reason for a comment.
+/// The reason for a comment of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommentKind {
@@ -142,51 +142,51 @@ pub enum CommentKind {
 /// A recording that is attached to a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskAttachment {
-    /// Guid of the file.
+    /// Id of the attached file.
     pub guid: String,
-    /// Name of the file.
+    /// Name of the attached file.
     pub name: String,
-    /// `external_id` of the call, if known.
+    /// `external_id` of the call; `None` if unknown.
     pub external_id: Option<String>,
-    /// Virtual time of the attach request.
+    /// Virtual time at which the file was attached.
     pub at: String,
 }
 
-/// A registered call.
+/// A call that was registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RegisteredCall {
     /// `account_id` of the telephony extension.
     pub account_id: String,
-    /// The call's id, given by the recorder.
+    /// The call's id, which the recorder gave; `None` if it gave none.
     pub external_id: Option<String>,
     /// Id of the call's task.
     pub task_id: u64,
-    /// Number of the caller.
+    /// Telephone number of the caller.
     pub from: String,
-    /// Number of the callee.
+    /// Telephone number of the callee.
     pub to: String,
-    /// Extension that took part in the call.
+    /// Extension that took part in the call; `None` if unknown.
     pub internal: Option<String>,
     /// Number of times that the call was registered.
     pub registered: u32,
 }
 
-/// An uploaded file.
+/// A file that was uploaded and still exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StoredFile {
-    /// Id of the file.
+    /// Id that the fake gave the file.
     pub guid: String,
     /// Login that uploaded the file.
     pub owner: String,
-    /// File name as sent.
+    /// File name as the client sent it.
     pub name: String,
     /// Size in bytes.
     pub size: u64,
-    /// MD5, lower-case hex.
+    /// MD5 of the content, lower-case hexadecimal.
     pub md5: String,
-    /// SHA-256, lower-case hex.
+    /// SHA-256 of the content, lower-case hexadecimal.
     pub sha256: String,
-    /// Virtual time of the upload.
+    /// Virtual time at which the file was uploaded.
     pub created: String,
     /// Whether a task uses the file.
     pub referenced: bool,
@@ -195,7 +195,7 @@ pub struct StoredFile {
     pub bytes: Option<Arc<Vec<u8>>>,
 }
 
-/// A token with its value.
+/// An issued token with its value.
 #[derive(Debug)]
 pub(super) struct IssuedToken {
     pub(super) value: String,
@@ -204,7 +204,7 @@ pub(super) struct IssuedToken {
     revoked: bool,
 }
 
-/// The tables of the fake.
+/// The tables of the fake: tokens, tasks, calls and files.
 #[derive(Debug)]
 pub(super) struct FakeStore {
     tokens: Vec<IssuedToken>,
@@ -240,7 +240,7 @@ impl FakeStore {
         }
     }
 
-    // Methods for tokens.
+    // The methods below handle tokens.
 
     pub(super) fn issue_token(&mut self, login: &str, options: &FakeOptions, now: Duration) -> String {
         let value = format!("gAAAAA{}", (0..40).map(|_| self.rng.alphanumeric()).collect::<String>());
@@ -282,7 +282,7 @@ impl FakeStore {
         }
     }
 
-    /// Returns true if a text, e.g. a URL, contains an issued token.
+    /// Returns whether a text, e.g. a URL, contains an issued token.
     pub(super) fn holds_token(&self, text: &str) -> bool {
         text.contains("gAAAAA") && self.tokens.iter().any(|t| text.contains(&t.value))
     }
@@ -292,7 +292,7 @@ impl FakeStore {
         self.tokens.iter().enumerate().filter(|(_, t)| active(t)).map(|(i, _)| i).collect()
     }
 
-    // Methods for calls and tasks.
+    // The methods below handle calls and tasks.
 
     pub(super) fn find_call(&self, account_id: Option<&str>, external_id: &str) -> Option<RegisteredCall> {
         match account_id {
@@ -323,7 +323,7 @@ impl FakeStore {
         }
     }
 
-    /// Returns the id of the task for a new call, and true if the task was created for it.
+    /// Returns the id of the task for a new call, and whether the task was created for this call.
     pub(super) fn task_for(&mut self, account: &FakeAccount, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
         let key = (account.account_id.clone(), from.to_owned());
         if policy == TaskPolicy::SameFromOpenTask
@@ -354,7 +354,7 @@ impl FakeStore {
         self.calls.push(call);
     }
 
-    // Methods for files.
+    // The methods below handle files.
 
     pub(super) fn add_file(&mut self, owner: &str, name: &str, upload: ParsedUpload, now: Duration) -> StoredFile {
         let guid = self.guid();
@@ -471,5 +471,5 @@ impl FakeStore {
 pub(super) const MAX_FILE_KEPT: usize = 64 * 1024 * 1024;
 /// Maximum number of bytes kept of all files, and of all unfinished uploads.
 pub(super) const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;
-/// Maximum number of tokens in memory.
+/// Maximum number of tokens that are kept in memory.
 const MAX_TOKENS: usize = 10_000;

@@ -103,7 +103,8 @@ impl FakeWorld {
         }
     }
 
-    /// Returns an id in JSON: a string if the option `id_style` is `String` or `also`, else a number.
+    /// Returns an id as a JSON value: a string if the option `id_style` is `String` or equals `also`, a number
+    /// otherwise.
     fn id(&self, id: u64, also: IdStyle) -> Value {
         if self.options.id_style == IdStyle::String || self.options.id_style == also {
             id.to_string().into()
@@ -309,7 +310,7 @@ fn fill(fields: &mut BTreeMap<String, String>, body: &Map<String, Value>, allowe
     bad
 }
 
-/// File extensions that attach requests accept.
+/// File name extensions that attach requests accept.
 const RECORD_FORMATS: [&str; 5] = [".ac3", ".mp3", ".ogg", ".wav", ".wma"];
-/// Longest error text in characters ("300 symbols max").
+/// Maximum length of an error text, characters ("300 symbols max").
 const MAX_ERROR: usize = 300;

@@ -8,17 +8,18 @@ use serde_json::{Map, Value};
 use super::faults::FakeEndpoint;
 use super::multipart::ParsedUpload;
 
-/// The violations found so far, and the state that the checks need.
+/// Finds violations (mistakes of the client), and keeps the state that the checks need.
 #[derive(Debug, Default)]
 pub(super) struct StrictChecker {
     violations: Vec<String>,
     /// Number of violations that were not stored, because there were too many.
     uncounted: u64,
-    /// Logins whose newest token was not refused in any reply yet.
+    /// Logins whose newest token was not refused in any reply yet, so that another `auth` request would be a mistake.
     content: HashSet<String>,
     /// Number of `auth` requests without a reply yet, by login.
     auth_under_way: HashMap<String, u32>,
-    /// By login: the end of the pause that a reply 429 demands (virtual time), and when it was sent (real time).
+    /// For each login: the end of the pause that a reply 429 demands (virtual time), and the real time at which the
+    /// reply was sent.
     silence: HashMap<String, (Duration, Instant)>,
     /// Requests to register or attach that got a final reply, with the status of the reply.
     settled: HashMap<String, u16>,
@@ -52,7 +53,7 @@ impl StrictChecker {
         self.silence.clear();
     }
 
-    // Checks of `auth` requests.
+    // The methods below check `auth` requests.
 
     pub(super) fn auth_begins(&mut self, request: u64, login: &str, token_is_good: bool) {
         let under_way = self.auth_under_way.entry(login.to_owned()).or_default();
@@ -82,7 +83,7 @@ impl StrictChecker {
         }
     }
 
-    // Checks of the rate of requests.
+    // The methods below check the rate of requests.
 
     pub(super) fn limited(&mut self, login: &str, until: Duration, sent_at: Instant) {
         self.silence.insert(login.to_owned(), (until, sent_at));
@@ -98,7 +99,7 @@ impl StrictChecker {
         }
     }
 
-    // Checks of repeated requests.
+    // The methods below check repeated requests.
 
     pub(super) fn check_repeat(&mut self, request: u64, key: &str) {
         if let Some(status) = self.settled.get(key) {
@@ -120,7 +121,7 @@ impl StrictChecker {
     }
 }
 
-/// When a request arrived (real time), and how long after a 429 requests are tolerated.
+/// The real time at which a request arrived, and the time after a reply 429 in which requests are tolerated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArrivalTime {
     pub(super) at: Instant,
@@ -241,14 +242,14 @@ pub(super) fn upload_faults(upload: &ParsedUpload) -> Vec<String> {
     found
 }
 
-/// Returns true if the value matches `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`.
+/// Returns whether a value has the form of a UTC time with whole seconds: `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`.
 fn is_utc_second(value: &str) -> bool {
     let shape = b"0000-00-00T00:00:00Z";
     value.len() == shape.len()
         && value.bytes().zip(shape).all(|(b, s)| if *s == b'0' { b.is_ascii_digit() } else { b == *s })
 }
 
-/// Returns true if the value matches `^\d{4}-\d\d-\d\d$`.
+/// Returns whether a value has the form of a date: `^\d{4}-\d\d-\d\d$`.
 fn is_date(value: &str) -> bool {
     let shape = b"0000-00-00";
     value.len() == shape.len()
@@ -281,8 +282,8 @@ const ATTACH_MEMBERS: &[(&str, MemberType)] = &[
     ("task_id", MemberType::Id),
     ("mappings", MemberType::Mappings),
 ];
-/// Longest value of a form field in characters ("300 symbols max").
+/// Maximum length of a form field's value, characters ("300 symbols max").
 const MAX_VALUE: usize = 300;
-/// Maximum number of violations in memory.
+/// Maximum number of violations that are stored.
 const MAX_VIOLATIONS: usize = 10_000;
 const MAX_SETTLED: usize = 200_000;

@@ -1,4 +1,4 @@
-//! The whole state behind the server's lock: options, clock, tables, fault script, violations, log. No method of it
+//! The whole state behind the server's lock: options, clock, tables, fault script, violations, log. None of its methods
 //! waits.
 
 use std::collections::{HashMap, VecDeque};
@@ -18,7 +18,7 @@ use super::routes::{ApiHost, PyrusRoute, RequestPayload, RouteResult, bearer, te
 use super::state::{FakeState, FakeStore};
 use super::violations::{self, ArrivalTime, StrictChecker};
 
-/// A finished request. It contains no token and no key.
+/// A finished request for the log. It contains no token and no key.
 #[derive(Clone, Debug, Serialize)]
 pub struct RequestLogEntry {
     /// Number of the request, in the order of arrival.
@@ -29,23 +29,23 @@ pub struct RequestLogEntry {
     pub host: ApiHost,
     /// The endpoint that received the request.
     pub endpoint: FakeEndpoint,
-    /// HTTP method.
+    /// HTTP method of the request.
     pub method: String,
     /// Path and query, without token and security key.
     pub target: String,
     /// Header fields as sent, except that the value of `Authorization` is redacted.
     pub headers: Vec<(String, String)>,
-    /// The JSON body, in which `security_key` is redacted.
+    /// The JSON body, in which `security_key` is redacted; `None` if there was no JSON body.
     pub body: Option<Value>,
-    /// Name and size in bytes of an uploaded file.
+    /// Name and size in bytes of an uploaded file; `None` if there was none.
     pub upload: Option<(String, u64)>,
-    /// The fault step that applied to the request.
+    /// The fault step that applied to the request; `None` if none did.
     pub fault: Option<FaultStep>,
     /// HTTP status of the reply; `None` if no reply was sent.
     pub status: Option<u16>,
-    /// Error code of the reply.
+    /// Error code of the reply; `None` for a reply without an error.
     pub error_code: Option<String>,
-    /// Summary of the result, for people.
+    /// Summary of the result for people.
     pub outcome: String,
 }
 
@@ -73,15 +73,15 @@ pub(super) struct FakeWorld {
     next: u64,
 }
 
-/// A request in progress.
+/// A request that is being processed.
 #[derive(Debug)]
 pub(super) struct RequestTicket {
     pub(super) route: PyrusRoute,
     pub(super) step: Option<FaultStep>,
     entry: RequestLogEntry,
-    /// Login of the user whose token the request had.
+    /// Login of the user whose token the request had; `None` without a valid token.
     login: Option<String>,
-    /// Login that an `auth` request names.
+    /// Login that an `auth` request names; `None` for other requests.
     auth_of: Option<String>,
     /// Key under which the final reply to the request is stored; `None` if repeats of it are allowed.
     key: Option<String>,
@@ -109,7 +109,7 @@ impl FakeWorld {
         }
     }
 
-    // The functions that a request passes through, in their order.
+    // The functions below are those that a request passes through, in this order.
 
     /// Begins a request after its head was read: counts it, takes a step of the fault script, and checks the header
     /// fields.
@@ -202,7 +202,7 @@ impl FakeWorld {
         ticket.entry.outcome = what.to_owned();
     }
 
-    // Functions for tests and control requests.
+    // The functions below are for tests and control requests.
 
     pub(super) fn set_options(&mut self, new: FakeOptions) {
         if new.clock != self.options.clock {
@@ -246,7 +246,7 @@ impl FakeWorld {
         self.log.iter().cloned().collect()
     }
 
-    // Checks for violations.
+    // The functions below check for violations.
 
     fn check_head(&mut self, n: u64, host: ApiHost, route: &PyrusRoute, head: &RequestHead) {
         let mut found: Vec<String> = Vec::new();
@@ -381,7 +381,8 @@ impl FakeWorld {
     }
 }
 
-/// Returns the key under which the final reply to a request to register or attach is stored.
+/// Returns the key under which the final reply to a request to register or attach is stored; `None` if the request may
+/// be repeated.
 fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
     let text = |name: &str| text_of(body, name).unwrap_or_default();
     match endpoint {
@@ -439,7 +440,7 @@ const FINAL_CODES: [&str; 5] = [
     "invalid_json",
     "empty_body",
 ];
-/// Shortest security key that is searched for in texts, bytes. Shorter keys would match by chance.
+/// Minimum length of a security key that is searched for in texts, bytes. Shorter keys would match by chance.
 const MIN_SECRET: usize = 4;
 /// Maximum number of entries in the log, about 1 KiB each.
 const MAX_LOG: usize = 50_000;
