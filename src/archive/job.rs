@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 pub(crate) struct ArchivedObject {
     /// Number of the recording's segment (part), counted from 1.
     pub(crate) part: u32,
-    /// Path of the file on this machine.
+    /// Path of the recording's file on this machine.
     pub(crate) path: String,
     /// Key of the object in the object store, below the prefix of the site.
     pub(crate) key: String,
@@ -42,7 +42,7 @@ pub(crate) enum ArchiveStage {
     Refused,
 }
 
-/// The next thing to do for a call.
+/// The next step of the job that archives a call: store, compare or index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveStep {
     /// Create the object at this position in [`ArchiveJob::objects`], unless the store already has an object under this
@@ -85,13 +85,13 @@ pub(crate) enum ArchiveOutcome {
 /// The job that archives one call: what is stored, and what is still to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveJob {
-    /// Id of the call.
+    /// Id of the call that is archived.
     pub(crate) call_id: String,
     /// Number of the change of the call that is being archived.
     pub(crate) change: u64,
     /// Stage of archiving this change.
     pub(crate) stage: ArchiveStage,
-    /// The recordings of the call.
+    /// The recordings of the call, each with its state in the archive.
     pub(crate) objects: Vec<ArchivedObject>,
     /// Number of failed attempts since the last success.
     pub(crate) attempts: u32,
