@@ -45,7 +45,7 @@ impl ToldStage {
         }
     }
 
-    /// Ends the time for correlating the legs.
+    /// Ends the time in which the legs of the call are correlated, so that the call can be announced.
     pub(crate) fn settle(&mut self) {
         if let Self::Gathering { is_told } = self {
             *self = if *is_told { Self::Told(LiveSnapshot::default()) } else { Self::Settled };

@@ -15,7 +15,7 @@ pub struct Config {
     pub sip_ports: Vec<u16>,
     /// Media timeout, seconds: time without media after which a call ends.
     pub silence_s: u32,
-    /// Media timeout during a hold, seconds.
+    /// Media timeout during a hold, seconds: time without media after which a call ends.
     pub hold_s: u32,
     /// Maximum length of a call, hours. A longer call is ended.
     pub max_hours: u32,
@@ -76,12 +76,12 @@ pub enum RegistrationMoment {
     Invite,
     /// As soon as any telephone rings, or in the cases of [`RegistrationMoment::PersonKnown`].
     Ringing,
-    /// When the call is answered.
+    /// When the call is answered by a 2xx.
     Answer,
     /// When the extension of the call is known, or a person has answered.
     #[default]
     PersonKnown,
-    /// When the call is over.
+    /// When the call is over, so that its record is complete.
     End,
 }
 
@@ -117,11 +117,11 @@ pub enum RecordingStart {
 pub enum NumberSource {
     /// `header:NAME`: a header that contains a name-addr, a URI or a bare number.
     Header(String),
-    /// The From header.
+    /// The From header of the INVITE.
     From,
-    /// The To header.
+    /// The To header of the INVITE.
     To,
-    /// The Request-URI.
+    /// The Request-URI of the INVITE.
     RequestUri,
 }
 
@@ -141,7 +141,7 @@ pub struct NumbersConfig {
     pub internal_number: Vec<NumberSource>,
     /// Country code without `+`, e.g. `7`, to convert national numbers to E.164. If empty, numbers are not converted.
     pub country_code: String,
-    /// Prefix of national calls, e.g. `8` or `0`.
+    /// Digits that are dialled before a national number, e.g. `8` or `0`.
     pub national_prefix: String,
     /// Prefix of international calls, e.g. `810` or `00`.
     pub international_prefix: String,
@@ -175,24 +175,24 @@ impl Default for NumbersConfig {
 /// One entry of `[[rules]]`. A call must meet all conditions that are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRule {
-    /// Condition: direction of the call.
+    /// Condition that the call has this direction; `None` accepts every direction.
     pub direction: Option<CallDirection>,
     /// Condition: pattern of the caller's or the called number.
     pub number: Option<String>,
-    /// Condition: pattern of the extension.
+    /// Condition that the extension matches this pattern; `None` accepts every extension.
     pub extension: Option<String>,
     /// Condition: name of a SIP header, and pattern of its value.
     pub header: Option<(String, String)>,
-    /// Action for a matching call.
+    /// Action that the rule takes for a call that meets all conditions.
     pub action: RuleAction,
 }
 
 /// Action of a rule for a matching call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleAction {
-    /// Record the call and register it in Pyrus.
+    /// Record the call, and register it in Pyrus.
     Record,
-    /// Do not record the call.
+    /// Do not record the call; nothing of its sound is stored.
     Exclude,
     /// Record the call, but do not register it in Pyrus.
     NoRegister,

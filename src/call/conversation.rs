@@ -54,13 +54,13 @@ pub(crate) struct Conversation {
 /// The fields of a live call that the event `CallEvent::Changed` reports when one of them changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LiveSnapshot {
-    /// Caller's number, called number, extension.
+    /// Caller's number, called number and extension; `None` where unknown.
     pub(crate) numbers: [Option<String>; 3],
     /// Capture time of the answer; `None` before it.
     pub(crate) answered_at: Option<Timestamp>,
     /// Capture time at which a person answered the call; `None` before it.
     pub(crate) operator_answered_at: Option<Timestamp>,
-    /// Whether a telephone rings or has rung.
+    /// Whether a telephone rings now or rang before the answer.
     pub(crate) rings: bool,
 }
 
@@ -78,7 +78,7 @@ impl From<&CallRecord> for LiveSnapshot {
 /// Whether the `[[rules]]` of the configuration allow to record a call and to register it in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RecordingPolicy {
-    /// The call is recorded and registered.
+    /// The call is recorded, and registered in Pyrus.
     #[default]
     Record,
     /// The call is not recorded.
@@ -91,7 +91,7 @@ pub(crate) enum RecordingPolicy {
     RecordingSession,
     /// The call is a test call of this recorder: it is recorded but not registered.
     TestCall,
-    /// The call is recorded but not registered.
+    /// The call is recorded but not registered in Pyrus, because a rule says so.
     NoRegister {
         /// Position of the rule that forbids the registration in the configuration, counted from 1.
         rule: usize,
@@ -112,7 +112,7 @@ impl RecordingPolicy {
 /// The facts, besides the legs, from which a call record is made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordContext<'a> {
-    /// Configuration of the engine.
+    /// Configuration of the engine, e.g. which headers are kept.
     pub(crate) config: &'a Config,
     /// Number plan, i.e. the rules that distinguish extensions from outside numbers.
     pub(crate) plan: &'a NumberPlan,
@@ -121,7 +121,7 @@ pub(crate) struct RecordContext<'a> {
 }
 
 impl Conversation {
-    /// Creates a conversation without legs.
+    /// Creates a conversation that has no legs yet.
     pub(crate) fn new(id: String, created_at: Timestamp, wall_offset_ns: i64) -> Self {
         Self {
             id,

@@ -98,7 +98,7 @@ pub(crate) struct LegSignature<'a> {
 /// How strongly the numbers of a new leg match those of an older leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum MatchStrength {
-    /// The legs do not match.
+    /// The legs do not match: nothing suggests that one continues the other.
     None,
     /// The PBX that received the older leg sent the new leg within [`PAIR_WINDOW`], and one of the two numbers is the
     /// same.
@@ -233,7 +233,7 @@ impl LegSignature<'_> {
             || (same_number(self.from, older.to) && sent_by(callee, caller))
     }
 
-    /// Returns whether `host` sent the leg.
+    /// Returns whether `host` is the sender of the leg's INVITE.
     pub(crate) fn is_sent_by(&self, host: Endpoint) -> bool {
         self.hop.0.same_host(host)
     }
@@ -367,7 +367,7 @@ impl Referral {
 pub(crate) enum TransferEnd {
     /// The target answered, or the subscription ended without reporting a status.
     Done,
-    /// The target refused the call.
+    /// The target of the transfer refused the call.
     Failed,
 }
 

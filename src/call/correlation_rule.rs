@@ -36,7 +36,7 @@ impl EvidenceStrength {
 /// Declares the rules: variant, name, strength, and the sentence that explains it to an administrator.
 macro_rules! correlation_rules {
     ($($variant:ident = $name:literal, $strength:ident, $sentence:literal;)+) => {
-        /// A rule of correlation.
+        /// A rule of correlation, by which a leg joins a call or two calls are related.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum CorrelationRule {
             $(#[doc = $sentence] #[serde(rename = $name)] $variant,)+

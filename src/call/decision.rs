@@ -61,7 +61,7 @@ pub struct SrtpContext {
     pub keys: Vec<SrtpKey>,
 }
 
-/// One SRTP master key of a stream.
+/// One SRTP master key with its salt.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SrtpKey {
     /// Master key and salt as base64 text, as after `inline:`.
@@ -98,7 +98,7 @@ pub enum MissingKeyReason {
 /// The conversation to which a leg belongs, and the evidence for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegAssignment {
-    /// Id of the conversation.
+    /// Id of the conversation to which the leg belongs.
     pub conversation: String,
     /// Rule by which the leg joined the conversation. `None` for the conversation's first leg.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,7 +117,7 @@ pub struct LegAssignment {
 /// The state of a conversation, as far as no message of the leg shows it. A restart restores it from the spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationState {
-    /// Id of the conversation.
+    /// Id of the conversation that has this state.
     pub conversation: String,
     /// Capture time of the conversation's first message, ns since the Unix epoch.
     pub created_at_ns: i64,
@@ -192,7 +192,7 @@ pub struct ReferRequest {
     pub on_anchor: bool,
 }
 
-/// One decision about a leg.
+/// One decision of the engine about a leg, as the spool stores it.
 #[expect(clippy::large_enum_variant, reason = "a leg has one `End`; a box would cost every reader a look behind it")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
@@ -227,7 +227,7 @@ pub enum Decision {
     Refer(Box<ReferRequest>),
     /// The leg's conversation is related to another conversation. Only earlier versions wrote this decision.
     Relate {
-        /// Id of the other conversation.
+        /// Id of the related conversation.
         conversation: String,
         /// Rule that related the two conversations.
         by: CorrelationRule,
@@ -237,9 +237,9 @@ pub enum Decision {
     Stream {
         /// Number of the stream in this leg, counted from 0.
         stream: u32,
-        /// Endpoint of the sender.
+        /// Endpoint that sends the stream.
         src: Endpoint,
-        /// Endpoint of the receiver.
+        /// Endpoint that receives the stream.
         dst: Endpoint,
         /// SSRC of the stream's packets.
         ssrc: Ssrc,
@@ -277,7 +277,7 @@ pub enum Decision {
     Srtp {
         /// Number of the stream in this leg.
         stream: u32,
-        /// Crypto suite and keys.
+        /// Crypto suite and keys that decrypt the stream.
         context: SrtpContext,
     },
     /// A stream is not encrypted from now on.
@@ -300,7 +300,7 @@ pub enum Decision {
     },
     /// A pause of the recording begins: payload is not stored, and the recording is silent.
     Pause,
-    /// A pause of the recording ends.
+    /// A pause of the recording ends: payload is stored again.
     Resume,
     /// The recorder was restarted, and its packet counters of the leg are lost. So rendering counts the packets in the
     /// spool file.
@@ -339,7 +339,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct TimedDecision {
     /// Capture time from which the decision holds, ns since the Unix epoch.
     pub at_ns: i64,
-    /// The decision.
+    /// The decision that holds from this time on.
     #[serde(flatten)]
     pub decision: Decision,
 }

@@ -25,7 +25,7 @@ pub enum KeptBytes {
 pub trait LegSink {
     /// Opens the file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);
-    /// Stores a SIP or media packet of a leg.
+    /// Stores a SIP or media packet in the file of a leg.
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
     /// Stores a decision about a leg that applies from the time `at` on.
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision);
@@ -79,7 +79,7 @@ pub enum RegistrationPolicy {
     /// The rules allow the registration; then the section `[pyrus]` decides.
     #[default]
     Allowed,
-    /// A rule forbids the registration.
+    /// A rule forbids the registration in Pyrus.
     Forbidden,
 }
 
@@ -108,7 +108,7 @@ pub struct DueSegments {
     pub parts: u32,
 }
 
-/// A call that is over.
+/// A call that is over, with everything that is needed to render it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndedCall {
     /// Record from signalling and RTP headers. Verdict, recordings and the results of rendering are added later.

@@ -4,8 +4,8 @@
 use slotmap::new_key_type;
 
 new_key_type! {
-    /// Key of a leg in the call table.
+    /// Key by which the call table finds a leg.
     pub(crate) struct LegKey;
-    /// Key of a call in the call table.
+    /// Key by which the call table finds a call.
     pub(crate) struct CallKey;
 }

@@ -87,7 +87,7 @@ fn signature<'a>(
     }
 }
 
-/// Whether a leg still accepts packets.
+/// Whether a leg still accepts messages and media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LegState {
     /// The leg accepts messages and media.
@@ -103,7 +103,7 @@ enum LegState {
 pub(crate) enum LegSpoolState {
     /// The file was not opened yet, or it must not exist because a rule excludes the call.
     Shut,
-    /// The file is open, and packets are added.
+    /// The file is open, so packets are added to it.
     Open {
         /// Time of the decision `Start` if the file contains it; `None` before the recording begins.
         started_at: Option<Timestamp>,
@@ -129,7 +129,7 @@ impl LegSpoolState {
         }
     }
 
-    /// Closes an open file.
+    /// Closes the file if it is open.
     pub(crate) const fn close(&mut self) {
         if let Self::Open { started_at } = *self {
             *self = Self::Closed { started_at };
@@ -149,7 +149,7 @@ pub(crate) struct LegPause {
 /// The action that a leg's timer has to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
-    /// Check the leg again at this capture time.
+    /// Check the leg again at this capture time, because it may have timed out by then.
     Later(Timestamp),
     /// End the leg as of this capture time, for this cause.
     End(Timestamp, EndedBy),
@@ -158,7 +158,7 @@ pub(crate) enum LegDue {
 }
 
 impl Leg {
-    /// Creates a leg without media from a draft.
+    /// Creates a leg from a draft, after its call was found. The leg has no media yet.
     pub(crate) fn new(id: LegId, name: String, links: LegLinks, draft: LegDraft) -> Self {
         let LegDraft { dialog, parties, correlation_keys, machine_hop: _, at } = draft;
         Self {

@@ -18,13 +18,13 @@ pub struct LegEnd {
     pub number: Option<String>,
 }
 
-/// Role of a host at the end of a leg.
+/// Role of a host at the end of a leg: PBX, extension or outside party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LegEndRole {
     /// The PBX, or another machine that passes calls on.
     Pbx,
-    /// A telephone of an extension.
+    /// A telephone of an extension of our own PBX.
     Extension,
     /// An outside party, by the host of its provider.
     Outside,

@@ -44,7 +44,7 @@ impl LegJoin {
         self.confirmed_by.is_some()
     }
 
-    /// Records the rule that confirms the join.
+    /// Records that this rule confirms the join.
     pub(crate) const fn confirm(&mut self, by: CorrelationRule) {
         self.confirmed_by = Some(by);
     }

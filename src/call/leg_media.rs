@@ -28,7 +28,7 @@ impl LegMedia {
         &mut self.streams
     }
 
-    /// Adds a stream. Returns its index.
+    /// Adds a stream to the leg. Returns the index of the stream.
     pub(in crate::call) fn add_stream(&mut self, stream: RtpStream) -> usize {
         self.streams.push(stream);
         self.streams.len() - 1

@@ -47,7 +47,7 @@ pub(crate) struct MediaIndex {
     unplaced: ReceiverMap,
 }
 
-/// Receivers by address.
+/// Receivers of media by the address at which they receive.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiverMap {
     by_endpoint: HashMap<Endpoint, Vec<MediaReceiver>, foldhash::fast::RandomState>,

@@ -23,7 +23,7 @@ pub struct AudioDescription {
     ports: Vec<u16>,
     /// Announced payload types, with their formats.
     pub(crate) formats: Vec<(PayloadType, PayloadFormat)>,
-    /// The audio m-lines that are not refused.
+    /// The audio m-lines that are not refused, in the order of the description.
     lines: Vec<AudioLine>,
     /// Whether the description accepts T.38 fax, i.e. has an image m-line that is not refused.
     pub(crate) fax: bool,
@@ -73,7 +73,7 @@ pub(crate) enum AudioLineUse {
 /// The encryption of the audio that a side sends.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StreamSecurity {
-    /// The audio is not encrypted.
+    /// The audio is sent unencrypted.
     Plain,
     /// The audio is encrypted by SRTP with these keys.
     Keys(SrtpContext),
@@ -198,7 +198,7 @@ pub(crate) struct AgreedMedia {
     pub(crate) holding: [bool; 2],
     /// Endpoint at which each side receives audio; `None` if it announced none.
     pub(crate) receivers: [Option<Endpoint>; 2],
-    /// Whether T.38 fax replaced the audio.
+    /// Whether T.38 fax has replaced the audio.
     pub(crate) fax: bool,
 }
 

@@ -31,7 +31,7 @@ pub struct Config {
     pub resume_dtmf: String,
 }
 
-/// A request to pause or resume a recording.
+/// A request to pause or resume a recording, wherever it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseAction {
     /// Pause: stop storing the payload of packets.
@@ -287,7 +287,7 @@ fn key_in_info(body: &[u8]) -> Option<u8> {
 
 /// Keys of a telephone, indexed by event code (RFC 4733 section 3.2).
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
-/// Maximum number of digits in a sequence.
+/// Maximum number of digits in a sequence that pauses or resumes.
 pub(crate) const MAX_KEYS: usize = 16;
 /// Maximum time between two digits of a sequence.
 const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);

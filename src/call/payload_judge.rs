@@ -54,7 +54,7 @@ enum LastPayload {
 pub(crate) enum JudgeVerdict {
     /// The result is not known yet; more packets are needed.
     Open,
-    /// The announced format is the true one.
+    /// The announced format is the true format.
     Announced,
     /// The format with this index is the true one.
     Other(usize),

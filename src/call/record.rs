@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 /// Version of the record's fields, written into each record.
 pub const SCHEMA: u32 = 1;
 
-/// Direction of a call, as the PBX sees it.
+/// Direction of a call, seen from our own PBX.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallDirection {
@@ -31,7 +31,7 @@ pub enum CallDirection {
     Unknown,
 }
 
-/// The two ends of a leg or call.
+/// The two ends of a leg or call: caller and callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -42,7 +42,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Returns the opposite side.
+    /// Returns the callee for the caller, and the reverse.
     pub const fn other(self) -> Self {
         match self {
             Self::Caller => Self::Callee,
@@ -59,7 +59,7 @@ impl Side {
     }
 }
 
-/// Outcome of the call attempt.
+/// Outcome of the call attempt, i.e. whether and how it was answered or refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutcome {
@@ -69,7 +69,7 @@ pub enum CallOutcome {
     Abandoned,
     /// The caller hung up before an answer.
     Cancelled,
-    /// The call was refused with 486 or 600.
+    /// The call was refused with the status 486 or 600 (busy).
     Busy,
     /// The called person refused the call with 603 or 607.
     Declined,
@@ -115,7 +115,7 @@ pub enum EndedBy {
     Replaced,
     /// The session timer expired (RFC 4028).
     SessionExpired,
-    /// The capture ended while the call was open.
+    /// The capture ended while the call was still open.
     CaptureEnd,
     /// The call reached a configured or built-in limit.
     Limit,
@@ -133,7 +133,7 @@ pub enum CallVerdict {
     CallerOnly,
     /// Only the callee can be heard.
     CalleeOnly,
-    /// A `[[rules]]` entry forbids the recording.
+    /// A rule in `[[rules]]` forbids the recording.
     Excluded,
     /// The call was not answered.
     NotAnswered,
@@ -193,15 +193,15 @@ text_enum! {
         MediaBehindNat = "media_behind_nat",
         /// A side sent audio on several m-lines at once. Where the streams overlap, only one of them is heard.
         SecondAudioLine = "second_audio_line",
-        /// The wall clock was set during the call.
+        /// The wall clock was set during the call, so times before and after do not fit together.
         ClockStep = "clock_step",
         /// Captured frames were shorter than on the wire.
         CutBySnaplen = "cut_by_snaplen",
-        /// The disk of the spool was full.
+        /// The disk of the spool was full, so packets of the call are missing.
         DiskFull = "disk_full",
         /// The spool could not be written, for another reason than a full disk.
         SpoolError = "spool_error",
-        /// Rendering the recording failed.
+        /// The recording could not be rendered, or not completely.
         RenderError = "render_error",
         /// Packets could not be decoded, because their payload is damaged.
         Undecodable = "undecodable",
@@ -251,7 +251,7 @@ impl ProblemKind {
 /// A defect of the recording or of the record, and its extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallProblem {
-    /// The kind of defect.
+    /// The kind of the defect, by its name in the record.
     pub kind: ProblemKind,
     /// Number of affected packets; `None` if they were not counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -311,7 +311,7 @@ pub struct RecordingFile {
     pub plain_sha256: Option<String>,
 }
 
-/// Media statistics of one side of a call.
+/// Media statistics of one side of a call, from RTP headers and from the decoded sound.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideRecord {
     /// Names of the side's codecs, in the order of their first packet.
@@ -358,12 +358,12 @@ pub struct SideRecord {
     pub streams: Vec<StreamRecord>,
 }
 
-/// Media statistics of one stream.
+/// Media statistics of one RTP stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamRecord {
-    /// Endpoint of the sender.
+    /// Endpoint that sent the stream.
     pub src: Endpoint,
-    /// Endpoint of the receiver.
+    /// Endpoint that received the stream.
     pub dst: Endpoint,
     /// SSRC in hexadecimal form, e.g. `0x1a2b3c4d`.
     pub ssrc: String,
@@ -375,7 +375,7 @@ pub struct StreamRecord {
     /// Duration of the sound in one packet, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ptime_ms: Option<f64>,
-    /// Number of distinct packets.
+    /// Number of packets, not counting duplicates.
     pub packets: u64,
     /// Number of lost packets (RFC 3550 appendix A.3).
     pub lost: u64,
@@ -395,7 +395,7 @@ pub struct SideRecords {
 }
 
 impl SideRecords {
-    /// Returns the statistics of `side`.
+    /// Returns the statistics of one side.
     pub const fn get(&self, side: Side) -> &SideRecord {
         match side {
             Side::Caller => &self.caller,
@@ -412,7 +412,7 @@ impl SideRecords {
     }
 }
 
-/// Record of one leg of a call.
+/// Record of one leg (SIP dialog at one hop) of a call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LegRecord {
     /// Call-ID header of the dialog.
@@ -423,7 +423,7 @@ pub struct LegRecord {
     /// To tag of the dialog; `None` without an answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to_tag: Option<String>,
-    /// Transport of the SIP messages.
+    /// Transport of the SIP messages: UDP, TCP or WebSocket.
     pub transport: Transport,
     /// Endpoint that sent the first INVITE, i.e. the caller's end of the leg.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -466,7 +466,7 @@ pub struct LegRecord {
 }
 
 text_enum! {
-    /// An event during a call.
+    /// An event during a call that the record lists.
     EventKind {
         /// A side put the other side on hold (RFC 3264 section 8.4).
         Hold = "hold",
@@ -480,9 +480,9 @@ text_enum! {
         MediaMove = "media_move",
         /// A side pressed a key (RFC 4733 or SIP INFO).
         Dtmf = "dtmf",
-        /// The recording was paused.
+        /// The recording was paused, e.g. for a card number.
         Pause = "pause",
-        /// The recording was resumed.
+        /// The recording was resumed after a pause.
         Unpause = "unpause",
         /// The audio was replaced by a T.38 fax, or a side offered T.38 and the other side refused ([`T38_REFUSED`]).
         Fax = "fax",
@@ -494,7 +494,7 @@ text_enum! {
 pub struct EventRecord {
     /// Wall-clock time of the event.
     pub at: Timestamp,
-    /// The kind of event.
+    /// The kind of event, e.g. `hold`.
     pub kind: EventKind,
     /// The side that caused the event; `None` if no side did, e.g. for a request by the API.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -526,7 +526,7 @@ pub enum DeliveryState {
     None,
     /// The delivery is not complete and goes on by itself.
     Owed,
-    /// The delivery is complete.
+    /// The delivery is complete: Pyrus has everything.
     Done,
     /// The delivery waits for the action of an administrator.
     Parked,
@@ -572,7 +572,7 @@ impl CallRecord {
 pub struct RelationRecord {
     /// Id of the related call.
     pub id: String,
-    /// Rule that related the calls.
+    /// Rule that found the relation.
     pub why: CorrelationRule,
     /// Explanation of the relation for an administrator, one sentence.
     #[serde(skip_serializing_if = "String::is_empty", default)]
@@ -594,7 +594,7 @@ pub struct CallRecord {
     /// Id of the call: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`. The `external_id`
     /// in Pyrus and the file names use this id, too. It contains no phone number.
     pub id: String,
-    /// Configured name of the recorder.
+    /// Name of the recorder in the configuration (`calls.appliance`).
     pub appliance: String,
     /// Names of the captured interfaces or files.
     pub source: String,
@@ -656,7 +656,7 @@ pub struct CallRecord {
     /// Time from `answered_at` to `ended_at`, seconds. Absent if the call was not answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_s: Option<f64>,
-    /// Outcome of the call attempt.
+    /// Outcome of the call attempt, e.g. answered or busy.
     pub outcome: CallOutcome,
     /// Status code of the final response to the first INVITE; `None` before it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -673,7 +673,7 @@ pub struct CallRecord {
     /// Explanation of the verdict for an administrator, one sentence.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verdict_reason: Option<String>,
-    /// Defects of the recording or record.
+    /// Defects of the recording or of this record.
     #[serde(default)]
     pub problems: Vec<CallProblem>,
     /// Finished files of the recording, one for each segment.
@@ -682,10 +682,10 @@ pub struct CallRecord {
     /// Media statistics of the leg whose sound is in the recording; before rendering, of the anchor leg.
     #[serde(default)]
     pub sides: SideRecords,
-    /// Legs of the call, oldest first.
+    /// Legs (SIP dialogs) of the call, oldest first.
     #[serde(default)]
     pub legs: Vec<LegRecord>,
-    /// Events in order of time.
+    /// Events during the call, e.g. holds, in order of time.
     #[serde(default)]
     pub events: Vec<EventRecord>,
     /// Pauses of the recording, in order of time.

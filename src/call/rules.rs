@@ -33,7 +33,7 @@ pub(crate) struct RuleSubject<'a> {
 }
 
 impl CallRules {
-    /// Compiles the rules of the configuration.
+    /// Compiles the rules of the configuration, in their order.
     pub(crate) fn new(config: &Config) -> Self {
         let rules = config.rules.iter().map(|rule| CompiledRule {
             direction: rule.direction,

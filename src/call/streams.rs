@@ -17,9 +17,9 @@ use crate::time::Timestamp;
 /// An RTP stream: the packets of one SSRC on one flow.
 #[derive(Clone, Debug)]
 pub(crate) struct RtpStream {
-    /// Endpoint of the sender.
+    /// Endpoint that sends the stream.
     pub(crate) src: Endpoint,
-    /// Endpoint of the receiver.
+    /// Endpoint that receives the stream.
     pub(crate) dst: Endpoint,
     /// SSRC of the stream's packets.
     pub(crate) ssrc: Ssrc,
@@ -164,12 +164,12 @@ struct PacketSpacing {
     votes: u32,
 }
 
-/// Whether the codec of a side has changed.
+/// Whether the codec of a side has changed with the newest packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodecContinuity {
     /// The codec is the same as before, or unknown.
     AsBefore,
-    /// The codec differs from the previous one.
+    /// The codec differs from the codec before.
     Changed,
 }
 

@@ -49,7 +49,7 @@ struct TimerDeadline {
     timer: EngineTimer,
 }
 
-/// All timers that are set.
+/// All timers that are set, with their deadlines.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     queue: BTreeSet<TimerDeadline>,

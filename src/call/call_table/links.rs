@@ -43,7 +43,7 @@ impl LegLinks {
         }
     }
 
-    /// Returns the call of the leg.
+    /// Returns the key of the call to which the leg belongs.
     pub(crate) const fn call(&self) -> CallKey {
         self.call
     }

@@ -49,7 +49,7 @@ pub(crate) struct CallTable {
     streams: usize,
 }
 
-/// Methods that read the table.
+/// Methods that only read the call table.
 impl CallTable {
     /// Returns the leg with a key; `None` if it was removed.
     pub(crate) fn leg(&self, leg: LegKey) -> Option<&Leg> {
@@ -298,7 +298,7 @@ impl CallTable {
         }
     }
 
-    /// Sets the correlation keys of an open leg.
+    /// Sets the headers and numbers by which other legs of the call find this open leg.
     pub(crate) fn set_correlation_keys(&mut self, leg: LegKey, keys: CorrelationKeys) {
         if let Some(found) = self.legs.get_mut(leg) {
             found.correlation_keys = keys;
@@ -370,7 +370,7 @@ impl CallTable {
     }
 }
 
-/// Methods that change the indexes of media.
+/// Methods that change the indexes of media addresses and flows.
 impl CallTable {
     /// Puts the receiving addresses that an open leg has announced into the media index. Removes routes of other legs
     /// to these addresses. Returns the addresses, or `None` if the negotiation has not changed.
@@ -455,7 +455,7 @@ impl CallTable {
         }
     }
 
-    /// Removes the routes of all flows to a leg.
+    /// Removes all routes to a leg, so that the flows can get routes to other legs.
     pub(crate) fn unroute(&mut self, leg: LegKey) {
         if let Some(leg) = self.legs.get_mut(leg) {
             for flow in leg.links.flows.drain(..) {

@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 /// The watch on a stream, i.e. the period in which its voice blocks are compared. It is stored with the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamWatch {
-    /// Number of the watch, counted from 1.
+    /// Number that identifies the watch, counted from 1.
     id: NonZeroU32,
     /// Payload type of the voice. Packets with other payload types are ignored.
     pub(crate) pt: PayloadType,
@@ -57,7 +57,7 @@ pub(crate) struct StreamEnds {
 /// The voice of a stream that is to be watched: its payload type and encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedVoice<'a> {
-    /// Payload type of the voice packets.
+    /// Payload type of the packets with the voice.
     pub(crate) pt: PayloadType,
     /// Encoding name of the payload format, e.g. `PCMA`.
     pub(crate) encoding: &'a str,
@@ -107,7 +107,7 @@ struct BlockSeen {
     last: u32,
 }
 
-/// State of the watch on one stream.
+/// State of the watch (comparison of voice blocks) on one stream.
 #[derive(Debug)]
 struct WatchState {
     ends: StreamEnds,
@@ -446,7 +446,7 @@ const RELAY_WINDOW_MS: u32 = 200;
 /// Time for which a block is remembered, milliseconds: [`RELAY_WINDOW_MS`] plus the disorder between two capture
 /// interfaces.
 const KEPT_MS: u32 = 300;
-/// Maximum variation of a relay's delay, ms.
+/// Maximum difference between the delays of one relay, ms. A machine that relays delays all packets about equally.
 const STEADY_DELAY_MS: u32 = 100;
 /// Minimum number of matching blocks, both directions added, that proves a relay.
 const BLOCKS_OF_PROOF: u32 = 8;

@@ -17,7 +17,7 @@ enum SharedMedia {
     NoEvidence,
     /// An established leg got the address of the other leg's party, e.g. because the PBX connects two calls.
     Connected,
-    /// The legs belong to one call.
+    /// The legs belong to one call, because they share media addresses.
     SameCall,
 }
 

@@ -68,7 +68,7 @@ enum MomentComparison {
     Together,
     /// The leg was answered or ended while its cause was not.
     Alone,
-    /// Neither leg was answered or ended yet.
+    /// The comparison is open: neither leg was answered or ended yet.
     Open,
 }
 

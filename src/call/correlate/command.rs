@@ -5,7 +5,7 @@ use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::{CallKey, LegKey};
 use crate::net::Endpoint;
 
-/// A change of calls.
+/// A change of calls that correlation has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Moves all legs of `from` to `into`. The id of `from` is no longer used.
@@ -17,7 +17,7 @@ pub(crate) enum Command {
         /// Rule of correlation that decided this change.
         by: CorrelationRule,
     },
-    /// Moves legs of one call to another call.
+    /// Moves legs of one call to another call; both calls remain.
     Move {
         /// Keys of the legs to be moved.
         legs: Vec<LegKey>,
@@ -65,7 +65,7 @@ pub(crate) enum Command {
     },
     /// Records that another party answered a call, and none of the telephones that the call rang.
     MarkAnsweredElsewhere {
-        /// Call that was answered elsewhere.
+        /// Key of the call that was answered by another party.
         call: CallKey,
         /// Party that answered the call.
         by: AnsweredElsewhere,
@@ -79,7 +79,7 @@ pub(crate) enum Command {
     },
     /// Announces a call to journal and delivery by an event, because the call has changed.
     Announce {
-        /// Call to be announced.
+        /// Key of the call to be announced.
         call: CallKey,
     },
 }

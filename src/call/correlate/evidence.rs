@@ -45,7 +45,7 @@ impl Evidence {
 /// Result of the choice between the calls for which there is evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CallChoice {
-    /// There is no evidence.
+    /// No rule has evidence, so the leg begins a new call.
     Nothing,
     /// The leg belongs to this call.
     Join(Evidence),

@@ -76,11 +76,11 @@ impl Correlation {
 /// The facts from which correlation decides about a leg.
 #[derive(Clone, Copy)]
 pub(crate) struct Correlator<'a> {
-    /// All legs and calls.
+    /// The call table with all legs and calls.
     pub(crate) table: &'a CallTable,
     /// Extensions, and the hosts that are telephones or PBXs.
     pub(crate) plan: &'a NumberPlan,
-    /// Capture time of the decision.
+    /// Capture time for which the decision is made.
     pub(crate) now: Timestamp,
 }
 

@@ -72,7 +72,7 @@ pub(super) struct RuleStage {
 /// The kinds of legs for which a stage is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageScope {
-    /// The stage is tried for every leg.
+    /// The stage is tried for every leg, recording sessions (SIPREC) included.
     EveryLeg,
     /// The stage is tried for legs of calls, but not for recording sessions (SIPREC).
     Calls,

@@ -2,7 +2,7 @@
 
 use crate::sip::SipMessage;
 
-/// Identifiers of a dialog.
+/// Identifiers by which messages are found to belong to a dialog.
 #[derive(Clone, Debug)]
 pub(super) struct DialogIds {
     /// Value of the Call-ID header.

@@ -30,9 +30,9 @@ pub(crate) enum DialogState {
         /// Capture time of the response.
         at: Timestamp,
     },
-    /// The INVITE was answered.
+    /// The INVITE was answered by a 2xx, and the call is in progress.
     Established,
-    /// The dialog is over.
+    /// The dialog is over, e.g. by a BYE or a rejection.
     Ended {
         /// Capture time of the end.
         at: Timestamp,

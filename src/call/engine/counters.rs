@@ -48,7 +48,7 @@ pub struct EngineCounters {
     pub rtp_refused: u64,
     /// Number of datagrams that have an RTP version but an invalid header.
     pub rtp_broken: u64,
-    /// Number of legs created.
+    /// Number of legs that were created.
     pub legs: u64,
     /// Number of legs refused because the table was full.
     pub legs_refused: u64,
@@ -57,7 +57,7 @@ pub struct EngineCounters {
     pub legs_evicted: u64,
     /// Number of unanswered calls that have no record of their own, because their source address sent too many.
     pub scan_attempts: u64,
-    /// Number of calls that ended.
+    /// Number of calls that have ended.
     pub calls: u64,
     /// Number of datagrams that are neither SIP nor media, e.g. DNS.
     pub other: u64,
@@ -65,7 +65,7 @@ pub struct EngineCounters {
     pub tcp_refused: u64,
     /// Number of SIP messages over TCP or WebSocket that were too long: their body or the whole message was skipped.
     pub sip_oversized: u64,
-    /// Number of steps of the wall clock.
+    /// Number of times that the wall clock was set.
     pub clock_steps: u64,
     /// Number of pause and resume requests that changed the state of a call.
     pub pause_orders: u64,
@@ -75,13 +75,13 @@ pub struct EngineCounters {
 /// the last five are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableSizes {
-    /// Number of legs.
+    /// Number of legs in the call table, ended ones included.
     pub legs: usize,
     /// Number of live conversations.
     pub conversations: usize,
     /// Number of Call-IDs of live legs.
     pub call_ids: usize,
-    /// Number of announced media addresses.
+    /// Number of media addresses in the media index.
     pub media_addresses: usize,
     /// Number of flows whose leg is remembered.
     pub flows: usize,
@@ -89,7 +89,7 @@ pub struct TableSizes {
     pub correlation_keys: usize,
     /// Number of REFERs whose INVITE may still come.
     pub referrals: usize,
-    /// Number of timers that are set.
+    /// Number of timers that are set for legs and calls.
     pub timers: usize,
     /// Number of legs in the queue from which legs are evicted when the table is full.
     pub unanswered_legs: usize,

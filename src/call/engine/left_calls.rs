@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 /// The left calls (live calls of an earlier process without a spool) that may still get messages.
 #[derive(Debug, Default)]
 pub(super) struct LeftCalls {
-    /// Left calls by id.
+    /// Left calls by the id of the call.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
     /// Legs of left calls by their Call-IDs.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,

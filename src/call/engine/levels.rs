@@ -24,7 +24,7 @@ pub(crate) enum VoiceLevel {
     Percent(u8),
 }
 
-/// Levels of both sides of a live call.
+/// Voice levels of both sides of a live call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallLevels {
     /// Id of the call in the journal.
@@ -46,7 +46,7 @@ impl StreamLevel {
         newest.is_none_or(|newest| at.since(newest.at) >= SAMPLE_EVERY)
     }
 
-    /// Measures the level of a packet.
+    /// Measures the level of a packet of G.711; for other codecs the level is unknown.
     pub(crate) fn of(at: Timestamp, encoding: Option<&str>, payload: &[u8]) -> Self {
         Self { at, level: level(encoding, payload) }
     }

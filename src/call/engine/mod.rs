@@ -134,9 +134,9 @@ struct ScanWatch {
 /// Reference to a stream by its leg and its index.
 #[derive(Clone, Copy, Debug)]
 struct StreamRef {
-    /// Key of the leg.
+    /// Key of the leg in the call table.
     slot: LegKey,
-    /// Index of the stream in the leg.
+    /// Index of the stream among the streams of the leg.
     index: usize,
 }
 
@@ -315,7 +315,7 @@ impl Engine {
         self.handle_shutdown();
     }
 
-    /// Removes and returns the oldest event.
+    /// Removes and returns the oldest event that was not fetched yet; `None` if there is none.
     pub fn poll_event(&mut self) -> Option<CallEvent> {
         self.events.pop_front()
     }
@@ -350,7 +350,7 @@ impl Engine {
         self.table.leg_count()
     }
 
-    /// Returns the sizes of all tables.
+    /// Returns the number of entries in each table of the engine.
     pub fn tables(&self) -> TableSizes {
         TableSizes {
             legs: self.table.leg_count(),

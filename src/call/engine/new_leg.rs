@@ -11,7 +11,7 @@ use crate::call::timers::EngineTimer;
 /// The reason why a leg belongs to a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum JoinReason<'a> {
-    /// The leg begins the call.
+    /// The leg is the first of a new call.
     First,
     /// A rule joins the leg to the call, unless the leg is the call's first leg.
     Rule(CorrelationRule),

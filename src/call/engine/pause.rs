@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 /// A request to pause or resume the recording of a call, and its origin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallPauseRequest<'a> {
-    /// The requested action.
+    /// The requested action: pause or resume.
     pub action: PauseAction,
     /// Capture time of the request.
     pub at: Timestamp,

@@ -53,7 +53,7 @@ pub struct RestoredLeg {
     pub joined_by: Option<CorrelationRule>,
 }
 
-/// State of a restore that is in progress.
+/// State that is needed only while legs are restored from spools.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
     /// Legs whose first message was not read yet, by Call-ID and hop. The earliest leg is last.
@@ -188,7 +188,7 @@ impl Engine {
         }
     }
 
-    /// Adds a stream to a restored leg.
+    /// Adds a stream, which an earlier process began, to a restored leg.
     fn restore_stream(&mut self, slot: LegKey, mut stream: RtpStream, at: Timestamp) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (flow, side) = ((stream.src, stream.dst), stream.side);

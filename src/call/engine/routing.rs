@@ -54,7 +54,7 @@ impl FlowQuery {
         }
     }
 
-    /// Returns the opposite end of the flow.
+    /// Returns the end of the flow opposite to the end by which legs are searched.
     const fn far(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.0,

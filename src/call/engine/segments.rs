@@ -74,7 +74,7 @@ impl Engine {
 
 /// Maximum time in which a call that is not silent sends another packet.
 const PACKET_WAIT: Duration = Duration::from_secs(1);
-/// Number of seconds in a leap year.
+/// Number of seconds in a leap year: the maximum length of a segment.
 const YEAR_S: u64 = 366 * 86_400;
 
 /// Returns the legs of a call that have media. The leg whose sound the recording uses comes first.

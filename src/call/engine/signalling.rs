@@ -62,7 +62,7 @@ impl Engine {
         }
     }
 
-    /// Writes a message to the spool of a leg.
+    /// Writes a message to the spool of a leg, except for secret parts of its body.
     fn store_message(
         &self,
         slot: LegKey,

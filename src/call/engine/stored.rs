@@ -127,7 +127,7 @@ impl Engine {
         }
     }
 
-    /// Restores a REFER of a leg's call.
+    /// Restores a REFER from the spool of a leg of its call.
     pub(super) fn restore_referral(&mut self, slot: LegKey, stored: &ReferRequest) {
         let Some(conversation) = self.table.leg(slot).map(Leg::call) else { return };
         let referral = Referral { conversation, leg: slot, request: stored.clone() };

@@ -7,7 +7,7 @@ use crate::call::leg::LegDue;
 use crate::call::record::EndedBy;
 
 impl Engine {
-    /// Ends or closes a leg when its timer fires.
+    /// Ends or closes a leg when its timer fires, according to the state of the leg.
     pub(super) fn handle_leg_timer(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         match leg.due(self.clock.now, &self.settings.config) {

@@ -51,7 +51,7 @@ impl DialogTombstones {
         self.known.get(&key).copied()
     }
 
-    /// Returns the number of remembered Call-IDs.
+    /// Returns the number of Call-IDs with a tombstone.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
@@ -89,7 +89,7 @@ impl Engine {
     }
 }
 
-/// Returns the hash of a Call-ID or tag.
+/// Returns the hash of a Call-ID or tag; hashes take less memory than the texts.
 pub(super) fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(1).hash_one(value)
 }

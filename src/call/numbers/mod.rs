@@ -21,7 +21,7 @@ pub(crate) struct NumberPlan {
     listed: HashSet<String>,
     /// Users that registered successfully and are not configured as extensions.
     registered: HashMap<String, UserRegistration>,
-    /// Hosts from which extensions registered.
+    /// Hosts from which telephones of extensions registered.
     phones: HashSet<IpAddr>,
     /// Hosts that were recognised as PBXs.
     pbxs: HashSet<IpAddr>,
@@ -37,9 +37,9 @@ pub(crate) struct NumberPlan {
 /// The hosts of a successful registration (REGISTER).
 #[derive(Clone, Copy, Debug)]
 struct UserRegistration {
-    /// Host that sent the REGISTER.
+    /// Host that sent the REGISTER, i.e. the telephone.
     registrant: IpAddr,
-    /// Host that accepted the REGISTER.
+    /// Host that accepted the REGISTER, e.g. the PBX.
     registrar: IpAddr,
 }
 

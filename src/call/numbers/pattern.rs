@@ -451,7 +451,7 @@ fn problem(what: impl Into<String>, remedy: String) -> PatternProblem {
 
 /// Digit of an example at a place where every digit fits. It begins no prefix of the usual number plans.
 const EXAMPLE_DIGIT: char = '2';
-/// A regular expression that matches no text.
+/// A regular expression that matches no text, for patterns that can never match.
 const NEVER: &str = "x^";
 /// Short description of the notation for error messages.
 const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
