@@ -1,6 +1,6 @@
 //! The configuration section `[capture]`.
 
-/// Settings of the live capture.
+/// Settings of the live capture from network interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Names of the network interfaces from which `run` captures. Empty if capture files are read instead.

@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// A packet of a call with the addresses that the HEP agent saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HepPacket<'a> {
-    /// Address and port of the sender.
+    /// Address and port that sent the packet, as the agent saw it.
     pub src: SocketAddr,
-    /// Address and port of the receiver.
+    /// Address and port that received the packet, as the agent saw it.
     pub dst: SocketAddr,
-    /// The SIP message, RTP or RTCP packet.
+    /// The SIP message, RTP or RTCP packet itself.
     pub payload: &'a [u8],
 }
 
@@ -217,7 +217,7 @@ mod tests {
         let sliced = etherparse::SlicedPacket::from_ip(&frame).unwrap();
         let Some(etherparse::TransportSlice::Udp(udp)) = sliced.transport else { panic!("UDP") };
         assert_eq!((udp.source_port(), udp.destination_port(), udp.payload()), (5060, 5080, packet.payload));
-        // The same packet over IPv6.
+        // The same packet, sent over IPv6.
         let mut chunks = sip_over_v4();
         (chunks[2], chunks[3]) = (chunk(5, &[1; 16]), chunk(6, &[2; 16]));
         let bytes = datagram(&chunks);

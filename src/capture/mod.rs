@@ -19,11 +19,11 @@ pub mod live;
 /// The link-layer header of a frame. The numbers in brackets are those of the tcpdump LINKTYPE registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkType {
-    /// Ethernet (1).
+    /// Ethernet header (1).
     Ethernet,
-    /// Linux cooked capture v1 (113).
+    /// Header of the Linux cooked capture, version 1 (113).
     LinuxSll,
-    /// Linux cooked capture v2 (276).
+    /// Header of the Linux cooked capture, version 2 (276).
     LinuxSll2,
     /// IPv4 or IPv6 with no link header (101, 228, 229, and 12 or 14 of old systems).
     RawIp,
@@ -53,7 +53,7 @@ impl LinkType {
 /// One captured frame. Its bytes are borrowed from the source.
 #[derive(Clone, Copy, Debug)]
 pub struct CapturedFrame<'a> {
-    /// Capture time, on the capture timeline.
+    /// Capture time of the frame, on the capture timeline.
     pub at: Timestamp,
     /// Type of the link-layer header at the start of `data`.
     pub link: LinkType,
@@ -101,7 +101,7 @@ pub struct CaptureCounters {
 /// Counters of one interface of a live source since the start. A *tap* is such an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TapCounters {
-    /// Name of the interface.
+    /// Name of the network interface, e.g. `eth1`.
     pub(crate) name: String,
     /// Whether the interface is open for capture and administratively up.
     pub(crate) is_up: bool,
@@ -113,7 +113,7 @@ pub struct TapCounters {
     pub(crate) dropped_by_interface: u64,
 }
 
-/// A source of captured frames.
+/// A source of captured frames: network interfaces or capture files.
 pub trait CaptureSource {
     /// Returns the next event. After [`CaptureEvent::End`] it returns `End` again.
     ///
@@ -151,7 +151,7 @@ pub enum CaptureWarning {
     Unread(String),
     /// An interface is down, or the capture on it has stopped.
     InterfaceDown(String),
-    /// An interface captures again.
+    /// An interface is up, and the capture on it runs again.
     InterfaceUp(String),
 }
 
@@ -173,7 +173,7 @@ pub enum CaptureError {
     File {
         /// Path of the file that cannot be read.
         path: String,
-        /// Error of the operating system.
+        /// Error of the operating system for this file.
         source: std::io::Error,
     },
     /// The file is neither pcap nor pcapng.
@@ -181,7 +181,7 @@ pub enum CaptureError {
         "{path} is no capture: it begins with neither a pcap nor a pcapng header (gzip is unpacked by itself){hint}"
     )]
     NotACapture {
-        /// Path of the file.
+        /// Path of the file that is no capture.
         path: String,
         /// Guess of the actual file type, "; it looks like …"; empty if unknown.
         hint: String,

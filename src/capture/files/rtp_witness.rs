@@ -20,7 +20,7 @@ pub(super) struct RtpWitness {
     streams: Vec<Option<WitnessedStream>>,
 }
 
-/// An RTP stream with its newest packet.
+/// An RTP stream of the file with its newest packet.
 #[derive(Clone, Copy, Debug)]
 struct WitnessedStream {
     packet: SeenPacket,

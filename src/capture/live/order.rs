@@ -20,7 +20,7 @@ pub(super) struct TapOrder {
     next_number: u64,
 }
 
-/// State of one tap.
+/// State of one tap: whether a frame of it waits.
 #[derive(Clone, Copy, Debug)]
 enum WaitingTap {
     /// A frame of this tap waits: its kernel timestamp, and its number in the order of reading.

@@ -34,7 +34,7 @@ pub(super) struct FileFrameHeader {
     range: Range<usize>,
 }
 
-/// An open capture file.
+/// A capture file that is open for reading.
 #[derive(Debug)]
 pub(super) struct CaptureFileReader {
     path: String,
