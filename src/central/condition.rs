@@ -6,7 +6,7 @@ use super::calls::{SITE_MARK, split_key, system_time};
 use crate::call::numbers::NumberPattern;
 use crate::journal::{CallSearch, MAX_IDS};
 
-/// A value in an SQL query.
+/// A value that is sent to PostgreSQL with a query.
 type IndexValue = Box<dyn ToSql + Sync + Send>;
 
 /// Conditions for rows of `callspan.calls c`, joined by AND, and the values in them.

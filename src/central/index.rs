@@ -33,7 +33,7 @@ pub(crate) struct ArchiveIndex {
 /// A call as it is stored in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedCall {
-    /// Id of the call.
+    /// Id of the call at its site.
     pub(crate) id: String,
     /// Number of the change of the call that the index has.
     pub(crate) change: u64,

@@ -20,7 +20,7 @@ pub(crate) use objects::ObjectArchive;
 /// Reasons why the archive cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArchiveError {
-    /// A setting is missing or wrong.
+    /// A setting of the section `[archive]` is missing or wrong.
     #[error("{0}")]
     Setting(String),
     /// A file with a secret or a certificate cannot be read.
@@ -31,10 +31,10 @@ pub(crate) enum ArchiveError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The object store reports an error.
+    /// The object store reports an error, given as a text.
     #[error("object store: {0}")]
     Objects(String),
-    /// PostgreSQL reports an error.
+    /// PostgreSQL reports an error, given as a text.
     #[error("index: {0}")]
     Index(String),
 }

@@ -22,7 +22,7 @@ use super::config::Config;
 use crate::archive::{ArchiveFailure, ArchiveOutcome, ArchivedObject};
 use crate::text::{error_chain, hex};
 
-/// A client of the object store.
+/// A client of the object store of the archive.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectArchive {
     store: Arc<dyn ObjectStore>,
