@@ -65,7 +65,7 @@ struct StatusView {
     test_call: Option<SelfTestResult>,
 }
 
-/// Free space on the disk of one folder.
+/// Free space on the disk that holds one folder of the service.
 #[derive(Debug, Serialize)]
 struct DiskView {
     folder: &'static str,

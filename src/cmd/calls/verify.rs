@@ -201,7 +201,7 @@ fn check_file(row: &RecordingRow, journal: &Journal, depth: &VerifyDepth<'_>) ->
     })
 }
 
-/// Prints the waveform of a file as JSON.
+/// Prints the waveform of a recording as a JSON object.
 fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &VerifiedRecording) -> anyhow::Result<()> {
     let [left, right] = &verified.peaks;
     let line = serde_json::json!({

@@ -12,9 +12,9 @@ use paint::Paint;
 pub(crate) struct TextStyle {
     /// Width of the terminal, characters; `None` if no text is to be cut.
     pub(crate) width: Option<usize>,
-    /// Time zone of the printed times.
+    /// Time zone in which times are printed.
     pub(crate) zone: DisplayZone,
-    /// Whether the text has colours.
+    /// Whether and how the text is coloured.
     pub(crate) paint: Paint,
 }
 

@@ -15,9 +15,9 @@ use crate::call::test_call::TEST_CALL_HEADER;
 /// The facts that differ from one test call to another.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptFacts<'a> {
-    /// Phone numbers of caller and callee.
+    /// Telephone numbers of caller and callee, in this order.
     pub(super) numbers: [&'a str; 2],
-    /// UDP port of the SIP messages.
+    /// UDP port from and to which the SIP messages are sent.
     pub(super) sip_port: u16,
     /// Time between the answer and the BYE.
     pub(super) talk: Duration,
@@ -32,11 +32,11 @@ pub(super) struct ScriptFacts<'a> {
 pub(super) struct ScriptedPacket {
     /// Time at which the packet is sent, counted from the INVITE.
     pub(super) at: Duration,
-    /// The side that sends the packet.
+    /// The side of the call that sends the packet.
     pub(super) sender: Side,
     /// UDP ports of both ends.
     pub(super) ports: PacketPorts,
-    /// UDP payload.
+    /// UDP payload: a SIP message or an RTP packet.
     pub(super) payload: Vec<u8>,
 }
 
@@ -215,5 +215,5 @@ const ANSWER: Duration = Duration::from_millis(1_000);
 const STEP: Duration = Duration::from_millis(20);
 /// Payload type of G.711 A-law (RFC 3551 table 4).
 const PCMA: u8 = 8;
-/// Duration of one RTP packet, ms.
+/// Duration of the sound in one RTP packet, ms.
 pub(super) const PTIME_MS: u32 = 20;

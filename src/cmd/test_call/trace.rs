@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TestStep {
-    /// The service runs and captures frames.
+    /// The service runs, and it captures frames.
     Recorder,
     /// The network card has sent the packets.
     Send,
@@ -26,7 +26,7 @@ pub(super) enum TestStep {
     Mirror,
     /// The mirror port showed the RTP of both directions.
     Media,
-    /// The spool and the recording were written.
+    /// The packets were stored in the spool, and the recording was written.
     Recording,
     /// The recording has the tone of each side in that side's own channel.
     Sound,
@@ -60,7 +60,7 @@ pub(super) struct StepResult {
 /// Text that explains a failed step: the reason and the remedy.
 type StepError = String;
 
-/// A step, and the function that checks it.
+/// A step, and the function that checks it and returns a text about its result.
 type StepCheck<'a> = (TestStep, &'a dyn Fn() -> Result<String, StepError>);
 
 /// Facts about the test call that was sent, to compare with the recording.
@@ -74,15 +74,15 @@ pub(super) struct SentCall {
     pub(super) rtp: u64,
     /// Time between the answer and the BYE.
     pub(super) talk: Duration,
-    /// Report of the service before the call.
+    /// Report of the service just before the call, to compare its counters.
     pub(super) before: ServiceReport,
 }
 
-/// Follows a test call through the recorder.
+/// Follows a test call on its way through the recorder.
 pub(super) struct CallTrace<'a> {
-    /// Configuration of the recorder.
+    /// Configuration of the recorder that is tested.
     pub(super) config: &'a Config,
-    /// The test call to look for.
+    /// The test call that is searched for in the recorder.
     pub(super) sent: &'a SentCall,
     /// Maximum time to wait for the call record, and then for Pyrus.
     pub(super) patience: Duration,

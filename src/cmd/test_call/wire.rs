@@ -50,7 +50,7 @@ impl SendingCards {
         Ok(())
     }
 
-    /// Returns the Ethernet frame of a packet.
+    /// Returns the Ethernet frame that carries a packet.
     fn frame(&self, packet: &ScriptedPacket) -> Vec<u8> {
         let callee = self.callee.as_ref().map(|card| card.address);
         let (source, destination) = match packet.sender {
