@@ -34,11 +34,11 @@ pub(crate) enum Codec {
     Red,
     /// GSM full rate: telephone speech at 13 kbit/s.
     Gsm,
-    /// Internet Low Bit Rate Codec (RFC 3952).
+    /// iLBC, the Internet Low Bit Rate Codec: telephone speech (RFC 3952).
     Ilbc,
     /// Adaptive Multi-Rate, narrowband (RFC 4867).
     Amr,
-    /// Adaptive Multi-Rate, wideband (RFC 4867).
+    /// AMR-WB, Adaptive Multi-Rate for wideband speech (RFC 4867).
     AmrWb,
     /// Uncompressed samples of 16 bits (RFC 3551 section 4.5.11).
     L16,
@@ -62,7 +62,7 @@ pub(crate) enum Codec {
     Aal2G726At24,
     /// G.726 at 40 kbit/s, packed as in ATM (I.366.2 annex E).
     Aal2G726At40,
-    /// Speex (RFC 5574).
+    /// Speex: speech at a variable bit rate (RFC 5574).
     Speex,
     /// G.723.1: telephone speech at 5.3 or 6.3 kbit/s.
     G723,
@@ -120,7 +120,7 @@ struct StaticPayloadType {
     channels: u8,
 }
 
-/// The format of a static payload type.
+/// The payload format that a static payload type has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StaticFormat {
     /// Codec that the payload type stands for.
@@ -172,7 +172,7 @@ pub(crate) struct EquipmentImpairment {
     pub(crate) bpl: f64,
 }
 
-/// The decoder of a codec and its parameters.
+/// The decoder for a codec, with the parameters it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DecoderKind {
     /// Decoder of G.711 for one of its two companding laws.
