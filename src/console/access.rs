@@ -28,11 +28,11 @@ pub(super) struct Viewer {
     /// CSRF token that forms must repeat, against requests that another site makes the browser send; `None` without a
     /// session.
     pub(super) csrf: Option<String>,
-    /// Language of the pages in the response.
+    /// Language in which the pages of the response are written.
     pub(super) lang: Lang,
     /// Path and query of the request, for links to the same page in the other language.
     pub(super) here: String,
-    /// How the account was proven.
+    /// How the account was proven to be that of the sender.
     pub(super) origin: ViewerOrigin,
     /// Whether the console shows one recorder or a central archive.
     pub(super) place: ConsolePlace,
@@ -143,7 +143,7 @@ async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Re
     Ok(request)
 }
 
-/// The credentials that a request contains.
+/// The credentials that a request contains, i.e. its proof of an account.
 enum Credentials {
     /// An API token of a program. If it is wrong, no other credentials are tried.
     Token(String),

@@ -43,13 +43,13 @@ impl CallChange {
     }
 }
 
-/// Fields of the form for a change.
+/// Fields of the form with which a browser requests a change.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChangeForm {
-    /// Reason of a hold, shown to people.
+    /// Reason of a hold, which people see later.
     why: String,
-    /// Text of a note or tag.
+    /// Text of the new note or tag.
     text: String,
     /// Number of the note or tag to remove.
     n: Option<i64>,

@@ -4,7 +4,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// Responds with an embedded file.
+/// Responds with an embedded file (script, style or image) by its name.
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
     let found = ASSETS.iter().find(|(known, _, _)| *known == name);
     let Some((_, kind, text)) = found else { return StatusCode::NOT_FOUND.into_response() };

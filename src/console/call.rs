@@ -46,7 +46,7 @@ pub(super) struct CallFacts {
     pub(super) task_url: Option<String>,
 }
 
-/// Query parameters of the request for peaks.
+/// Query parameters of a request for the peaks of a recording.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PeaksQuery {
     n: Option<usize>,

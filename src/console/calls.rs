@@ -34,7 +34,7 @@ pub(super) struct FoundPage {
     pub(super) task_url: Option<String>,
 }
 
-/// The JSON form of the list.
+/// A page of the list of calls in the form of the JSON API.
 #[derive(Debug, Serialize)]
 struct CallList<'a> {
     total: u64,

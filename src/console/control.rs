@@ -28,7 +28,7 @@ use crate::ops::drops::DropCounters;
 /// Counters of the service since its start, as `GET /api/status` returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct ServiceStatus {
-    /// Number of captured frames.
+    /// Number of frames captured since the start.
     pub(crate) frames: u64,
     /// Number of frames dropped by the kernel because its buffer was full.
     pub(crate) dropped_by_kernel: u64,

@@ -21,7 +21,7 @@ pub(super) struct CallLadder {
     pub(super) machines: Vec<IpAddr>,
     /// Role and numbers of each host of `machines`.
     pub(super) names: Vec<LadderName>,
-    /// SIP messages, oldest first.
+    /// SIP messages of the call, oldest first.
     pub(super) messages: Vec<LadderMessage>,
     /// The recorded sound; `None` if there is no recording.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub(super) struct LadderSound {
 /// A SIP message between two hosts of the diagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderMessage {
-    /// Capture time of the message.
+    /// Capture time at which the message was sent.
     pub(super) at: Timestamp,
     /// Number of the message's leg in the call record, counted from 1.
     pub(super) leg: usize,
@@ -259,7 +259,7 @@ pub(super) async fn api(
 const MAX_LEGS: usize = 16;
 /// Maximum number of phone numbers of a host in the diagram. A gateway has many.
 const MAX_NUMBERS: usize = 3;
-/// Maximum number of messages in the diagram.
+/// Maximum number of messages in the diagram; a person reads no more.
 const MAX_MESSAGES: usize = 60;
 /// Maximum time between the ends of a leg and of the call with which both count as ended together.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);

@@ -74,7 +74,7 @@ struct LiveStream {
     rounds: u32,
     /// Rows of the table that the page shows now, as HTML.
     rows: String,
-    /// Ids of the calls that the page shows.
+    /// Ids of the calls that the page shows now.
     ids: Vec<String>,
 }
 
@@ -242,7 +242,7 @@ fn levels(viewer: &Viewer, id: &str) -> Markup {
 
 /// Maximum duration of a stream. It limits for how long a user who signed out or lost rights still sees calls.
 const STREAM_TIME: Duration = Duration::from_secs(60);
-/// Interval between two events of a stream.
+/// Interval between two events of a stream, i.e. between two updates of the levels.
 const PERIOD: Duration = Duration::from_millis(250);
 /// Number of events between two reads of the journal, which is read once a second.
 const ROUNDS: u32 = 4;

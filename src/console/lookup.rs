@@ -33,7 +33,7 @@ pub(super) struct WhyQuery {
 struct WhyAnswer {
     /// Start and end of the range of time that was asked for.
     range: (Timestamp, Timestamp),
-    /// Digits that were searched for.
+    /// Digits of the number that was asked for.
     digits: Vec<String>,
     /// Calls of the number in the range, newest first.
     calls: Vec<CallRecord>,
@@ -59,7 +59,7 @@ impl WhyAnswer {
     }
 }
 
-/// Responds with the answer as a page.
+/// Responds with the page that answers why a call is missing.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -74,7 +74,7 @@ pub(super) async fn page(
     }
 }
 
-/// Responds with the answer as JSON.
+/// Responds with the answer why a call is missing, as JSON.
 pub(super) async fn api(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,

@@ -10,7 +10,7 @@ use super::access::Viewer;
 use super::pages::{self, NavEntry};
 use super::server::ConsoleState;
 
-/// One operation of the API.
+/// One operation of the API, for the description and the examples.
 struct ApiOperation {
     /// HTTP method: `get` or `post`.
     method: &'static str,
@@ -29,7 +29,7 @@ pub(super) async fn description() -> Response {
     Json(document()).into_response()
 }
 
-/// Responds with the page of examples.
+/// Responds with the page of example requests.
 pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let public = state.site.public_url.clone();

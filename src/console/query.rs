@@ -26,10 +26,10 @@ pub(super) struct CallsQuery {
     /// Last day of the range, e.g. `2026-11-27`; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) to: String,
-    /// Start of the time of day, e.g. `13:00`.
+    /// Start of the time of day in which calls began, e.g. `13:00`; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t1: String,
-    /// End of the time of day, e.g. `14:00`.
+    /// End of the time of day in which calls began, e.g. `14:00`; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t2: String,
     /// Direction of the call, as the call record names it, e.g. `inbound`.
@@ -44,7 +44,7 @@ pub(super) struct CallsQuery {
     /// State of the delivery, as the call record names it, e.g. `parked`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) delivery: String,
-    /// Pattern of the extension, e.g. `1xx`.
+    /// Pattern that the extension matches, e.g. `1xx`; empty for all.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) ext: String,
     /// Minimum length of the call, minutes; empty for none.
@@ -53,7 +53,7 @@ pub(super) struct CallsQuery {
     /// Maximum length of the call, minutes; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) max: String,
-    /// Name of a site, in a central archive.
+    /// Name of a site, for searches in a central archive; empty for all sites.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) site: String,
     /// Position in the list: start (µs since the Unix epoch) and id of the last call on the previous page; empty for
@@ -164,7 +164,7 @@ pub(super) struct DayRange {
 }
 
 impl DayRange {
-    /// Returns the day that contains a time.
+    /// Returns the day, in the time zone of this machine, that contains a time.
     pub(super) fn of_day(at: Timestamp) -> Self {
         let day = local(at).date();
         Self { since: Some(midnight(day)), until: day.tomorrow().ok().map(midnight) }
@@ -257,14 +257,14 @@ pub(super) fn midnight(day: jiff::civil::Date) -> Timestamp {
     zoned.map_or(Timestamp::EPOCH, |zoned| Timestamp::from_micros(zoned.timestamp().as_microsecond()))
 }
 
-/// Encodes a value for the query of a URL.
+/// Encodes a value, so that it can stand in the query of a URL.
 pub(super) fn encoded(text: &str) -> String {
     percent_encode(text, b"")
 }
 
 /// Maximum length of a search text that is read, characters.
 const MAX_TEXT: usize = 200;
-/// Maximum number of words in a search text.
+/// Maximum number of words in a search text that are used.
 const MAX_WORDS: usize = 8;
 /// Minimum number of digits that must remain of a number after its codes were removed.
 const SUBSCRIBER_DIGITS: usize = 7;

@@ -103,17 +103,17 @@ pub(super) struct SiteFacts {
     pub(super) is_open_to_network: bool,
     /// Whether a person on this machine needs no account while the console has no users.
     pub(super) is_open_to_this_machine: bool,
-    /// Name of this machine.
+    /// Name of this machine in the network.
     pub(super) machine_name: String,
     /// The trusted proxy that signs users in; `None` if there is none.
     pub(super) trusted_proxy: Option<TrustedProxy>,
-    /// Configured name of the recorder.
+    /// Name of the recorder in the configuration (`calls.appliance`).
     pub(super) appliance: String,
     /// Folders of the recordings and of the spool.
     pub(super) folders: [PathBuf; 2],
     /// State folder, with the report of the service.
     pub(super) state_folder: PathBuf,
-    /// Names of the captured interfaces.
+    /// Names of the network interfaces from which the service captures.
     pub(super) interfaces: Vec<String>,
     /// Configuration file of the service; `None` if it was started without one.
     pub(super) config_file: Option<PathBuf>,
@@ -579,7 +579,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 32 * 1024;
 /// Interval at which rounds are counted for the supervision of threads.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
-/// Pause after accepting a connection failed.
+/// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

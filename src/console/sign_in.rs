@@ -24,7 +24,7 @@ pub(super) struct NextPage {
     next: Option<String>,
 }
 
-/// Fields of the form on the sign-in page.
+/// Fields of the form on the sign-in page: name, password and code.
 #[derive(Deserialize)]
 pub(super) struct SignInForm {
     #[serde(default)]
@@ -138,7 +138,7 @@ async fn open_session(
         .await
 }
 
-/// Ends the session of the request.
+/// Ends the session of the request, i.e. signs the user out.
 pub(super) async fn sign_out(State(state): State<ConsoleState>, headers: HeaderMap) -> Response {
     let name = access::session_cookie(&state);
     if let Some(token) = access::cookie(&headers, name).map(str::to_owned) {

@@ -23,7 +23,7 @@ use crate::service::clock::wall_clock;
 /// Query parameters of a request for sound.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SoundQuery {
-    /// If present, the browser saves the file.
+    /// If present, the browser saves the file and does not play it.
     download: Option<String>,
 }
 
@@ -47,11 +47,11 @@ struct SentFile {
 /// The bytes of a file that a request asks for (RFC 9110 section 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ByteRange {
-    /// The whole file.
+    /// The request asks for the whole file.
     Whole,
     /// From the first to the last byte, both included.
     Part(u64, u64),
-    /// The range is outside of the file.
+    /// The range lies outside of the file, so nothing can be sent.
     Unsatisfiable,
 }
 

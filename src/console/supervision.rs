@@ -17,7 +17,7 @@ use super::query::{midnight, parse_day};
 use super::server::{ConsoleState, StateError};
 use super::text::date_time;
 
-/// Query parameters of the audit page.
+/// Query parameters of the audit page: filters and position.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AuditQuery {

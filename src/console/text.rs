@@ -158,7 +158,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for a direction.
+    /// Returns the text for the direction of a call.
     pub(super) const fn direction(self, direction: CallDirection) -> &'static str {
         match direction {
             CallDirection::Inbound => self.of_two("Incoming", "Входящий"),
@@ -168,7 +168,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for an outcome.
+    /// Returns the text for the outcome of a call.
     pub(super) const fn outcome(self, outcome: CallOutcome) -> &'static str {
         match outcome {
             CallOutcome::Answered => self.of_two("answered", "отвечен"),
@@ -219,7 +219,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for a side.
+    /// Returns the text for a side of a call.
     pub(super) const fn side(self, side: Side) -> &'static str {
         match side {
             Side::Caller => self.of_two("caller", "звонивший"),
@@ -227,7 +227,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for an event.
+    /// Returns the text for an event during a call.
     pub(super) const fn event(self, kind: EventKind) -> &'static str {
         match kind {
             EventKind::Hold => self.of_two("hold", "ожидание"),

@@ -92,7 +92,7 @@ impl ConsoleTls {
     }
 }
 
-/// Returns the name of this machine.
+/// Returns the host name of this machine.
 pub(super) fn machine_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
 }

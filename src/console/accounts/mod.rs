@@ -34,7 +34,7 @@ pub(crate) struct Accounts {
     connection: Arc<Mutex<Connection>>,
 }
 
-/// Reasons why the accounts cannot be used.
+/// Reasons why the database of the accounts cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AccountError {
     /// The folder or file cannot be created or opened.
@@ -48,7 +48,7 @@ pub(crate) enum AccountError {
     /// SQLite reported an error.
     #[error("the accounts of the console: {0}")]
     Sql(#[from] rusqlite::Error),
-    /// A newer callspan wrote the file.
+    /// A newer callspan wrote the database; holds its version.
     #[error(
         "the accounts of the console have version {0}, which is newer than this callspan: install the newer one again"
     )]

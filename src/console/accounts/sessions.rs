@@ -15,7 +15,7 @@ pub(crate) struct NewSession {
     pub(crate) token: String,
 }
 
-/// A session that was found by its cookie.
+/// A session that was found by the cookie of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     /// The user to whom the session belongs.

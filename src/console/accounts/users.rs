@@ -23,7 +23,7 @@ pub(crate) enum AccountRole {
     Auditor,
 }
 
-/// A right that a listener may have.
+/// A right that an administrator can give to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AccountRight {
@@ -289,5 +289,5 @@ pub(super) fn words<T: Serialize>(values: &[T]) -> String {
     values.iter().filter_map(word).collect::<Vec<_>>().join(",")
 }
 
-/// Maximum length of a name, bytes.
+/// Maximum length of an account's name, bytes.
 const MAX_NAME: usize = 64;

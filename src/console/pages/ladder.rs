@@ -26,7 +26,7 @@ pub(super) fn ladder(lang: Lang, ladder: &CallLadder) -> Markup {
     }
 }
 
-/// A row of the ladder diagram.
+/// A row of the ladder diagram: a message or the sound.
 #[derive(Clone, Copy)]
 enum LadderRow<'a> {
     /// The message at this index of [`CallLadder::messages`].
@@ -138,7 +138,7 @@ fn named(lang: Lang, name: &LadderName) -> Option<String> {
     }
 }
 
-/// Shortens a text to a width in SVG units.
+/// Shortens a text with an ellipsis so that it fits a width in SVG units.
 fn fitted(text: &str, width: u32) -> String {
     let room = (width / CHARACTER) as usize;
     if text.chars().count() <= room {

@@ -16,7 +16,7 @@ enum SlotState {
     Quiet,
     /// Most calls of the slot could be heard on both sides.
     Heard,
-    /// Most calls lacked one side or all sound.
+    /// On most calls of the slot, one side or all sound was missing.
     OneSided,
     /// This machine lost a part of at least one call.
     Lost,

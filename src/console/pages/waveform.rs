@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 pub(in super::super) struct TimelineMark {
     /// Kind of the mark, which decides how it is drawn.
     pub(in super::super) kind: MarkKind,
-    /// Start of the mark, seconds.
+    /// Start of the mark, seconds from the start of the timeline.
     pub(in super::super) from: f64,
     /// End of the mark, seconds; `None` for an event at one moment.
     pub(in super::super) to: Option<f64>,
@@ -28,7 +28,7 @@ pub(in super::super) struct TimelineMark {
 /// Kind of a mark, and how it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum MarkKind {
-    /// A hold, drawn as a hatched band.
+    /// A hold of the call, drawn as a hatched band.
     Hold,
     /// A pause of the recording, drawn as a dashed box.
     Pause,
@@ -251,7 +251,7 @@ fn shares(lang: Lang, facts: &CallFacts) -> Markup {
 
 /// Maximum number of pieces into which the drawing divides the whole recording: about the pixels of a wide screen.
 pub(in super::super) const PIECES: usize = 700;
-/// Maximum number of marks on the timeline.
+/// Maximum number of marks on the timeline; more would overlap.
 const MAX_MARKS: usize = 200;
 /// Maximum time between DTMF keys that share one mark, seconds.
 const KEYS_TOGETHER_S: f64 = 5.0;

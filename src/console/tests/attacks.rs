@@ -21,7 +21,7 @@ fn session_of_an_attacker_is_not_taken_over_at_sign_in() {
     // Two sign-ins are two sessions, and signing out ends one.
     let [first, second] = [office.sign_in("anna"), office.sign_in("anna")];
     assert_ne!(first, second);
-    // A new password ends all sessions.
+    // When a user gets a new password, all sessions of the user end.
     office.add("anna", AccountRole::Admin, &[]);
     assert_eq!(office.get("/api/v1/calls", &first).status, 401);
 }

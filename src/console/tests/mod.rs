@@ -203,7 +203,7 @@ impl Office {
         self.accounts().put_user(&user, "correct horse", wall_clock()).expect("put");
     }
 
-    /// Returns the address of the console.
+    /// Returns the address and port of the console.
     pub(super) const fn addr(&self) -> std::net::SocketAddr {
         self.console.addr()
     }
