@@ -105,7 +105,7 @@ pub struct TcpStreamCounters {
 pub(crate) struct DecodeDrops {
     /// The frame ended inside a link, tunnel or transport header.
     pub(crate) short: u64,
-    /// The link type is not supported.
+    /// The decoder does not support the link type of the frame.
     pub(crate) unknown_link: u64,
     /// The EtherType is not supported, e.g. ARP, spanning tree or LLDP.
     pub(crate) unknown_ethertype: u64,

@@ -22,7 +22,7 @@ pub(super) struct DuplicateCandidate<'a> {
     pub(super) transport: Option<(u8, usize)>,
 }
 
-/// Result of the search for a duplicate.
+/// Result of the search for an equal packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DuplicateCheck {
     First,

@@ -50,7 +50,7 @@ pub struct TcpStreamChunk<'a> {
     pub interface: u32,
 }
 
-/// An item decoded from frames.
+/// An item that the decoder has decoded from frames.
 #[derive(Clone, Copy, Debug)]
 pub enum DecodedItem<'a> {
     /// A UDP datagram that is complete.

@@ -253,7 +253,7 @@ mod tests {
         [&kind.to_be_bytes()[..], &length, &MAGIC_COOKIE.to_be_bytes(), &[7; 12], &body].concat()
     }
 
-    /// Returns the XOR form of an IPv4 address.
+    /// Returns the XOR form of an IPv4 address, as STUN messages contain it.
     fn xor(octets: [u8; 4], port: u16) -> Vec<u8> {
         let address = u32::from_be_bytes(octets) ^ MAGIC_COOKIE;
         [&[0, 1][..], &(port ^ 0x2112).to_be_bytes(), &address.to_be_bytes()].concat()

@@ -33,7 +33,7 @@ pub(super) enum FragmentFamily {
     V6,
 }
 
-/// One IP fragment.
+/// One fragment of an IP datagram.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IpFragment<'a> {
     /// Offset of the fragment in the payload of the datagram, bytes.

@@ -174,7 +174,7 @@ fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     (is_header && is_ethernet(frame)).then_some(DetectedTunnel::new(TunnelKind::Vxlan, TunnelPayload::Ethernet(frame)))
 }
 
-/// Parses GENEVE (RFC 8926 section 3.4).
+/// Parses GENEVE, a tunnel of virtual networks (RFC 8926 section 3.4).
 fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, _) = data.split_first_chunk::<8>()?;
     // The header has version 0, six reserved bits after "control" and "critical", and a reserved last byte.
