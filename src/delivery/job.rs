@@ -55,11 +55,11 @@ pub struct DeliveryJob {
     pub(crate) progress: CallProgress,
     /// The call data that the requests contain.
     pub(crate) facts: PyrusCallFacts,
-    /// Whether the call is registered in Pyrus.
+    /// Whether the call is registered in Pyrus, as far as delivery knows.
     pub(crate) registration: PyrusRegistration,
     /// The recordings of the call, sorted by their numbers.
     pub(crate) parts: Vec<DeliveryPart>,
-    /// Whether the job continues, and when.
+    /// Whether the job continues, and when its next request may be sent.
     #[serde(rename = "standing")]
     pub(crate) status: JobStatus,
     /// Counts of attempts that failed or were repeated.
@@ -114,7 +114,7 @@ pub(crate) struct PyrusCallFacts {
     pub(crate) outcome: Option<String>,
 }
 
-/// Whether the call is registered in Pyrus.
+/// Whether the call is registered in Pyrus, as far as the responses show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum PyrusRegistration {
@@ -126,7 +126,7 @@ pub(crate) enum PyrusRegistration {
     /// A request to register was sent, and its outcome is unknown. If a recording is expected, the request is not
     /// repeated: attaching the recording by `external_id` alone will show whether the call is registered.
     Unsure,
-    /// The call is registered in Pyrus.
+    /// A response has confirmed that the call is registered in Pyrus.
     Known {
         /// Id of the Pyrus task; `None` if no response contained it.
         task_id: Option<u64>,

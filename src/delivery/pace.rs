@@ -69,7 +69,7 @@ pub(super) struct RequestPacer {
     auth_credit_at: Timestamp,
 }
 
-/// Whether a request may be sent now.
+/// Whether the rate limits allow to send a request now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendPermission {
     Now,
@@ -93,7 +93,7 @@ impl RequestPacer {
         }
     }
 
-    /// Counts a request that was sent.
+    /// Counts a request that was sent, which uses up a part of the rate limit.
     pub(super) fn handle_sent(&mut self) {
         if let Some((remaining, _)) = &mut self.window {
             *remaining -= 1;

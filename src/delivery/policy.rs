@@ -20,9 +20,9 @@ pub enum RegisterAt {
     Ringing,
     /// At the INVITE, after a time in which the numbers of the call become known.
     Invite,
-    /// When the call is answered.
+    /// When the call is answered by a person or machine.
     Answer,
-    /// At the end of the call.
+    /// At the end of the call, when its length is known.
     End,
 }
 
@@ -45,7 +45,7 @@ pub enum DurationUnit {
     /// Seconds, rounded to the nearest.
     #[default]
     Seconds,
-    /// Minutes, rounded up.
+    /// Minutes, rounded up to whole minutes.
     Minutes,
 }
 
@@ -87,7 +87,7 @@ pub struct DeliveryPolicy {
 /// Body of the request `integrations/call`, which registers a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CallBody {
-    /// `account_id` of the telephony extension.
+    /// `account_id` of the telephony extension in Pyrus.
     pub(crate) account_id: String,
     /// Telephone number of the caller, or a word for an unknown number.
     pub(crate) from_number: String,
@@ -106,7 +106,7 @@ pub(crate) struct CallBody {
 /// Body of the request `integrations/attachcallrecord`, which attaches a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AttachBody {
-    /// `account_id` of the telephony extension.
+    /// `account_id` of the telephony extension in Pyrus.
     pub(crate) account_id: String,
     /// Id of the task; `None` if unknown, then it is left out. 0 is never sent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,7 +248,7 @@ impl DeliveryPolicy {
         match code {
             "CallStartTime" => facts.started_at.map(|t| t.to_rfc3339_secs()),
             "CallEndTime" => facts.ended_at.map(|t| t.to_rfc3339_secs()),
-            // A call that ended unanswered lasted 0 s.
+            // A call that ended unanswered has the duration 0 s.
             "CallDuration" => facts.duration_s.or(facts.ended_at.map(|_| 0.0)).and_then(|s| self.duration(s)),
             "PhoneNumberFrom" => client.clone(),
             "PhoneNumberTo" => operator.cloned(),

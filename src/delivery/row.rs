@@ -58,11 +58,11 @@ pub enum JobStage {
     Uploaded,
     /// The request that attaches a recording, or the end of the call, is in flight.
     Attaching,
-    /// Everything is delivered.
+    /// Everything of the call is delivered.
     Done,
     /// The delivery waits for an administrator.
     Parked,
-    /// The delivery was given up.
+    /// The delivery was given up, so the call or a recording is missing in Pyrus.
     Dead,
 }
 

@@ -9,7 +9,7 @@ use super::job::{DeliveryJob, DeliveryPart, PartState};
 /// A range of samples of a recording, to be sent as a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WavSlice {
-    /// Number of the recording in the call.
+    /// Number of the recording among those of the call.
     #[serde(rename = "of")]
     pub(crate) part_number: u32,
     /// Position of the first sample in bytes, counted from the end of the WAV header.

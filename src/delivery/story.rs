@@ -22,7 +22,7 @@ pub(crate) struct DeliveryAttempt {
     pub(crate) at: Timestamp,
     /// Time at which the (last) answer came or the request was given up, by the clock of delivery.
     pub(crate) answered_at: Timestamp,
-    /// Purpose of the request.
+    /// Purpose of the request, e.g. the upload of a recording.
     pub(crate) step: AttemptedStep,
     /// Number of the recording; `None` if the request is not about a recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -29,7 +29,7 @@ pub(crate) struct ActionId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TokenId(u64);
 
-/// A request to send.
+/// A request to Pyrus that the executor must send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryAction {
     /// Id of the request, with which its outcome is reported.

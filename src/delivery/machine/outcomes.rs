@@ -48,7 +48,7 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Handles the outcome of an `auth` request.
+    /// Handles the outcome of a request for a new token.
     pub(super) fn handle_auth_outcome(&mut self, now: Timestamp, token: TokenId, assessment: OutcomeAssessment) {
         self.token.state = ClientTokenState::None;
         match assessment.verdict {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// The state of a simulated Pyrus.
+/// A simulated Pyrus in memory, with everything it was told.
 #[derive(Default)]
 struct PyrusModel {
     /// Number of registrations by `external_id`.

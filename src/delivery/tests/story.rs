@@ -27,7 +27,7 @@ fn each_request_is_in_the_row_with_its_time_and_answer() {
     assert!(failed.reason.as_deref().is_some_and(|reason| reason.contains("HTTP 500")), "{failed:?}");
     assert!(failed.next_at.is_some_and(|next| next > at(401)), "{failed:?}");
 
-    // A restart continues the story.
+    // After a restart, new requests continue the same story.
     let kept = rows_after_restart(&mut m, 900);
     let steps: Vec<_> = kept.attempts.iter().map(|attempt| (attempt.step, attempt.result)).collect();
     let done = AttemptResult::Done;

@@ -24,7 +24,7 @@ pub(crate) enum PyrusEndpoint {
     Attach,
 }
 
-/// The outcome of a request.
+/// The outcome of a request: a response or a failure.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestOutcome {
     /// An HTTP response arrived, of any status.
@@ -33,7 +33,7 @@ pub(crate) enum RequestOutcome {
     Failed(RequestFailure),
 }
 
-/// An HTTP response from Pyrus.
+/// An HTTP response that Pyrus sent.
 #[derive(Clone)]
 pub(crate) struct PyrusResponse {
     /// HTTP status code.
@@ -80,7 +80,7 @@ pub(crate) enum RequestFailure {
     Refused(String),
 }
 
-/// The consequence of a request's outcome.
+/// The consequence that a request's outcome has for its job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseVerdict {
     /// The request succeeded. Holds the data of the response.
@@ -102,7 +102,7 @@ pub(crate) enum ResponseVerdict {
     Reregister(u32),
     /// Repeat the request once without form fields.
     WithoutFields,
-    /// Park the call: the administrator must act.
+    /// Park the call, because the administrator must act.
     Park,
     /// The file is too large for the server: send it in slices.
     TooLarge,
@@ -113,7 +113,7 @@ pub(crate) enum ResponseVerdict {
 /// Limit of the number of repeats of a request, and the consequence of reaching it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetryLimit {
-    /// Maximum number of repeats.
+    /// Maximum number of repeats of the request.
     pub(crate) retries: u32,
     /// Consequence if the last repeat fails, too.
     pub(crate) fallback: VerdictFallback,
@@ -133,7 +133,7 @@ pub(crate) enum RequestEffect {
 pub(crate) enum VerdictFallback {
     /// Repeat the request after a pause that grows each time.
     Backoff,
-    /// Park the call: the administrator must act.
+    /// Park the call, because the administrator must act.
     Park,
     /// Give the call up, because the request can never succeed.
     Dead,
@@ -173,7 +173,7 @@ pub(crate) struct OutcomeAssessment {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Which calls a response concerns.
+/// The calls that a response concerns: one, or all of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictScope {
     /// The response concerns only the call of the request.
@@ -577,9 +577,9 @@ const fn default_remedy(verdict: &ResponseVerdict) -> &'static str {
     }
 }
 
-/// The parsed body of a response.
+/// The body of a response, parsed as JSON where possible.
 enum ResponseBody {
-    /// The body is empty, or `null`.
+    /// The body is empty, or is the literal `null`.
     Empty,
     Object(Map<String, Value>),
     /// The body is JSON that is neither an object nor `null`.
