@@ -28,7 +28,7 @@ pub struct ScriptFile {
 pub struct ScriptStep {
     /// The endpoint whose requests the step affects.
     pub endpoint: FakeEndpoint,
-    /// The fault step to add.
+    /// The fault step that is added to the queue.
     #[serde(flatten)]
     pub step: FaultStep,
 }
@@ -37,7 +37,7 @@ pub(super) fn is_control(path: &str) -> bool {
     path == "/" || path.starts_with("/__fake/")
 }
 
-/// Handles a request to a control path.
+/// Handles a request to a control path, e.g. from `curl`.
 pub(super) async fn exchange(shared: &ServerShared, conn: &mut HttpConnection, head: &RequestHead) -> ConnectionReuse {
     let Some(body) = read_small(conn, head).await else { return ConnectionReuse::Close };
     let reply = answer(shared, head, &body);

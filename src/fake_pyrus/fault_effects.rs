@@ -15,7 +15,7 @@ use super::routes::no_such_resource;
 pub(super) enum EarlyAction {
     /// Read the body as without a fault.
     None,
-    /// Send this reply and close the connection.
+    /// Send this reply at once and close the connection.
     Reply(FakeReply),
     /// Read the body at this rate, in bytes per second.
     Pace(u32),

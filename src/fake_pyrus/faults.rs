@@ -41,7 +41,7 @@ pub enum FaultTiming {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
-    /// The fault to simulate.
+    /// The fault that the step simulates.
     pub fault: PyrusFault,
     /// Moment at which the fault happens. `None` means the default moment of the fault ([`FaultStep::new`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -270,7 +270,7 @@ pub enum ScriptedBody {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorldChange {
-    /// All tokens are revoked.
+    /// All tokens are revoked, so clients must log in again.
     DropAllTokens,
     /// The file with this id is removed. `null` removes all files that no task uses.
     DeleteFile(Option<String>),

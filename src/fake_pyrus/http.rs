@@ -46,7 +46,7 @@ pub(super) enum BodyFraming {
     Chunked,
 }
 
-/// The state of reading a request's body.
+/// How far the body of a request was read, and what remains.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     framing: BodyFraming,
@@ -61,7 +61,7 @@ pub(super) struct RequestBody {
     ended: bool,
 }
 
-/// Reasons why a body cannot be read further.
+/// Reasons why the body of a request cannot be read further.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
     /// The client closed the connection.
@@ -74,7 +74,7 @@ pub(super) enum BodyError {
     Stopped,
 }
 
-/// How the sending of a reply ended.
+/// Result of sending a reply, which decides about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyDelivery {
     /// The reply was sent completely, and the connection stays open.
@@ -334,9 +334,9 @@ impl HttpConnection {
 /// Whether the connection stays open after a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionReuse {
-    /// The connection closes.
+    /// The connection is closed after the reply.
     Close,
-    /// The connection waits for the next request.
+    /// The connection stays open for the next request.
     KeepAlive,
 }
 
@@ -376,7 +376,7 @@ impl RequestBody {
     }
 }
 
-/// Waits in real time.
+/// Waits for a duration of real time.
 #[expect(clippy::disallowed_methods, reason = "a fault of a test server is a wait that a client's time-out can see")]
 pub(super) async fn pause(wait: Duration) {
     tokio::time::sleep(wait).await;

@@ -59,12 +59,12 @@ use world::{FakeWorld, ListenerUrls};
 /// Reasons why the fake cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum FakeError {
-    /// The fake cannot listen on an address.
+    /// The fake cannot open a listener on an address.
     #[error("cannot listen on {address}: {source}{}", remedy(.source))]
     Listen {
         /// The address that cannot be used.
         address: SocketAddr,
-        /// Error of the operating system.
+        /// Error of the operating system for this address.
         source: std::io::Error,
     },
     /// The async runtime or the thread cannot be started.
@@ -75,13 +75,13 @@ pub enum FakeError {
     ReadScript {
         /// Path of the file.
         path: std::path::PathBuf,
-        /// Error of the operating system.
+        /// Error of the operating system for this file.
         source: std::io::Error,
     },
     /// The script file is not valid.
     #[error("the script {path} is wrong: {reason}")]
     BadScript {
-        /// Path of the file.
+        /// Path of the script file.
         path: std::path::PathBuf,
         /// Description of the problem, with its position in the file.
         reason: String,
@@ -186,7 +186,7 @@ impl FakePyrus {
         }
     }
 
-    /// Returns the base URL of uploads.
+    /// Base URL under which files are uploaded.
     pub fn files_url(&self) -> String {
         match self.shared.world().options.mode {
             PyrusMode::Cloud => self.urls.files.clone(),

@@ -32,7 +32,7 @@ pub struct FakeOptions {
     pub repeat_call: RepeatCall,
     /// Whether requests to attach a file need `account_id`.
     pub attach_requires_account: bool,
-    /// Which calls get a task of their own.
+    /// Which calls get a task of their own, and which become comments.
     pub task_policy: TaskPolicy,
     /// Value of `responsible_person` if the number called is nobody's work phone.
     pub responsible_empty: ResponsibleEmpty,
@@ -47,7 +47,7 @@ pub struct FakeOptions {
     pub token_ttl: Duration,
     /// Maximum number of valid tokens of a user. A further token revokes the oldest.
     pub max_tokens_per_user: usize,
-    /// Limit of the rate of requests of a user.
+    /// Maximum rate of requests that a user may send.
     pub rate_limit: RateLimit,
     /// Real time after a reply 429 in which further requests are no violation, because the client may have sent them
     /// before it got the reply.
@@ -196,7 +196,7 @@ pub enum RepeatCall {
     Update,
 }
 
-/// Which calls get a task of their own.
+/// Which calls get a task of their own, and which become comments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskPolicy {
@@ -211,12 +211,12 @@ pub enum TaskPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponsibleEmpty {
-    /// The member is absent.
+    /// The reply does not have the member.
     #[default]
     Absent,
-    /// The member has the literal `null`.
+    /// The value of the member is the literal `null`.
     Null,
-    /// The member has the empty object `{}`.
+    /// The value of the member is the empty object `{}`.
     Object,
 }
 

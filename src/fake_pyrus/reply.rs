@@ -16,7 +16,7 @@ pub(super) struct FakeReply {
 /// The way in which a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ReplyMode {
-    /// The reply is sent normally.
+    /// The whole reply is sent at once.
     Normal,
     /// The fake waits, then sends the reply.
     HangBefore(Duration),

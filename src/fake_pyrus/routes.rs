@@ -30,7 +30,7 @@ pub enum ApiHost {
     One,
 }
 
-/// The endpoint to which a path belongs.
+/// The endpoint of the fake to which a request path belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PyrusRoute {
     Auth,
@@ -114,7 +114,7 @@ impl PyrusRoute {
 }
 
 impl FakeWorld {
-    /// Executes a request and returns its reply.
+    /// Executes a request, which may change the state, and returns its reply.
     pub(super) fn answer(&mut self, route: &PyrusRoute, head: &RequestHead, payload: RequestPayload) -> RouteResult {
         let now = self.clock.now();
         self.store.sweep(self.options.orphan_ttl, now);
@@ -162,12 +162,12 @@ impl FakeWorld {
         RouteResult { reply: no_such_resource(status, head.path()), code: None, note: "no such path here".into() }
     }
 
-    /// Returns the reply with a telephony error.
+    /// Returns the reply with this error code of the telephony API.
     pub(super) fn refusal(&self, code: &str) -> RouteResult {
         self.error(self.options.logic_error_status, code)
     }
 
-    // The endpoint `auth`.
+    // The method below handles the endpoint `auth`.
 
     fn auth(&mut self, payload: RequestPayload, now: Duration) -> RouteResult {
         let body = match parse_object(payload) {
@@ -242,7 +242,7 @@ impl FakeWorld {
         (headers, over)
     }
 
-    // The endpoint `files/upload`.
+    // The method below handles the endpoint `files/upload`.
 
     fn upload(&mut self, login: &str, payload: RequestPayload, now: Duration) -> RouteResult {
         let upload = match payload {

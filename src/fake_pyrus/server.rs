@@ -39,7 +39,7 @@ pub(super) struct ServerShared {
 /// A function that is called for each finished request.
 pub(super) type RequestObserver = Box<dyn Fn(&RequestLogEntry) + Send + Sync>;
 
-/// The paths that a listener serves.
+/// The role of a listener, i.e. the paths that it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenerRole {
     /// The API paths of this host.
@@ -131,7 +131,7 @@ pub(super) fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
     bind(at)?.listen(BACKLOG)
 }
 
-/// Accepts connections until the fake stops.
+/// Accepts connections of clients until the fake stops.
 pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener, role: ListenerRole) {
     let mut gate = shared.gate(role);
     loop {

@@ -96,7 +96,7 @@ pub struct PyrusTask {
     pub task_id: u64,
     /// `account_id` of the telephony extension.
     pub account_id: String,
-    /// Id of the form to which the task belongs.
+    /// Id of the form in Pyrus to which the task belongs.
     pub form_id: u64,
     /// `from_number` of the first call.
     pub from: String,
@@ -114,7 +114,7 @@ pub struct PyrusTask {
     pub fields: BTreeMap<String, String>,
 }
 
-/// A comment of a task.
+/// A comment in the history of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskComment {
     /// Virtual time of the comment.
@@ -131,9 +131,9 @@ pub struct TaskComment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommentKind {
-    /// A call was registered.
+    /// The comment was made because a call was registered.
     Call,
-    /// The same call was registered again.
+    /// The comment was made because the same call was registered again.
     RepeatedCall,
     /// A recording was attached, or the form fields of the call were completed.
     Recording,
@@ -180,7 +180,7 @@ pub struct StoredFile {
     pub owner: String,
     /// File name as the client sent it.
     pub name: String,
-    /// Size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
     /// MD5 of the content, lower-case hexadecimal.
     pub md5: String,
@@ -188,7 +188,7 @@ pub struct StoredFile {
     pub sha256: String,
     /// Virtual time at which the file was uploaded.
     pub created: String,
-    /// Whether a task uses the file.
+    /// Whether a task uses the file. If not, the file is removed after some time.
     pub referenced: bool,
     /// Content of the file. `None` if the file is larger than 64 MiB, or if 512 MiB are stored already.
     #[serde(skip)]

@@ -14,7 +14,7 @@ use super::state::{CommentKind, RegisteredCall, TaskAttachment, TaskComment};
 use super::world::FakeWorld;
 
 impl FakeWorld {
-    // The endpoint `integrations/call`.
+    // The method below handles the endpoint `integrations/call`.
 
     pub(super) fn call(&mut self, body: &Map<String, Value>, now: Duration) -> RouteResult {
         let account = match self.account(text_of(body, "account_id").as_deref()) {
@@ -244,7 +244,7 @@ impl FakeWorld {
         self.account(Some(&account_id)).ok()
     }
 
-    // The old API, which Pyrus removed in 2024.
+    // The method below handles the old API, which Pyrus removed in 2024.
 
     pub(super) fn legacy_calls(&mut self, tail: &str, head: &RequestHead, payload: RequestPayload) -> RouteResult {
         let body = match parse_object(payload) {

@@ -75,7 +75,7 @@ impl StrictChecker {
         }
     }
 
-    /// Records that a reply refused a token.
+    /// Records that a reply refused a token, so that a new `auth` request is allowed.
     pub(super) fn token_refused(&mut self, login: Option<&str>) {
         match login {
             Some(login) => _ = self.content.remove(login),

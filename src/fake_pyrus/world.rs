@@ -23,7 +23,7 @@ use super::violations::{self, ArrivalTime, StrictChecker};
 pub struct RequestLogEntry {
     /// Number of the request, in the order of arrival.
     pub n: u64,
-    /// Virtual time of arrival.
+    /// Virtual time at which the request arrived.
     pub at: String,
     /// The listener that received the request.
     pub host: ApiHost,
