@@ -51,7 +51,7 @@ pub struct StoredCall {
 /// State of a leg's spool file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolFileState {
-    /// Packets are still added.
+    /// The leg still gets packets, which are added to the file.
     Open,
     /// The file is complete and waits until it is rendered.
     Closed,
@@ -104,7 +104,7 @@ pub struct CallFilter {
     pub until: Option<Timestamp>,
     /// The caller's or the callee's number contains this text.
     pub number: Option<String>,
-    /// The internal extension is exactly this.
+    /// The extension of the call is exactly this one; `None` accepts every extension.
     pub extension: Option<String>,
     /// The call has one of these verdicts; an empty list accepts every call.
     pub verdicts: Vec<CallVerdict>,

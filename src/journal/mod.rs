@@ -124,7 +124,7 @@ pub enum Error {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A newer callspan wrote the file.
+    /// A newer callspan wrote the journal, with a schema unknown here.
     #[error(
         "the journal has version {found}, this callspan supports versions up to {known}: install the newer callspan again, or set another [state] dir"
     )]
@@ -150,7 +150,7 @@ pub enum Error {
         /// The path at which the journal was expected.
         path: PathBuf,
     },
-    /// SQLite found the file damaged.
+    /// SQLite found damage in the file of the journal.
     #[error(
         "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a backup of it; only the journal knows which calls Pyrus already has"
     )]
@@ -160,7 +160,7 @@ pub enum Error {
         /// The first problem that the integrity check found.
         detail: String,
     },
-    /// Any other error of SQLite.
+    /// SQLite reported any other error.
     #[error("the journal: {0}")]
     Sql(#[source] rusqlite::Error),
     /// A stored record cannot be written or read as JSON.

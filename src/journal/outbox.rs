@@ -13,11 +13,11 @@ use rusqlite::{Connection, params};
 use super::{Error, JournalResult, is_damage, make_durable};
 use crate::time::Timestamp;
 
-/// A handle to the outbox. Clones share it.
+/// A handle to the outbox. Clones refer to the same outbox.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox(Arc<Mutex<Connection>>);
 
-/// A message that is due to be sent.
+/// A message that is stored until its receiver accepts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutboxMessage {
     /// Number that identifies the message in the outbox.

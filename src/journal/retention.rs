@@ -32,7 +32,7 @@ pub struct RecordingRow {
     pub(crate) call_id: String,
     /// Number of the segment, counted from 1.
     pub(crate) part: u32,
-    /// Path of the file.
+    /// Path of the recording's file on this machine.
     pub path: String,
     /// Size of the file in bytes.
     pub bytes: u64,
@@ -51,7 +51,7 @@ pub struct RecordingRow {
 /// Whether a recording is still needed for delivery to Pyrus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryNeed {
-    /// Pyrus has the recording.
+    /// Pyrus has the recording, so the delivery does not need it any more.
     Delivered,
     /// The recording will not be delivered, so this is the only copy.
     NotOwed,
@@ -62,7 +62,7 @@ pub(crate) enum DeliveryNeed {
 /// The call that a leg belongs to, and how far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LegOwner {
-    /// Id of the call.
+    /// Id of the call to which the leg belongs.
     pub(crate) call_id: String,
     /// The call's stage: in progress, over, or complete.
     pub(crate) stage: CallStage,

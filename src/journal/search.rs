@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 pub enum HeardClass {
     /// Both sides can be heard, and this machine lost no packets of the call.
     Both,
-    /// Only one side can be heard.
+    /// Only one of the two sides can be heard.
     One,
     /// Nothing can be heard: no sound was captured, or its codec is unknown.
     Nothing,
@@ -26,7 +26,7 @@ pub enum HeardClass {
     Lost,
     /// A rule excludes the call from recording.
     Excluded,
-    /// Nobody answered the call.
+    /// Nobody answered the call, so there is no sound to expect.
     Unanswered,
     /// The call is in progress, or its recording is still to be made.
     Pending,

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// A call whose sidecar record is out of date, because the state of its delivery has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StaleRecord {
-    /// Id of the call.
+    /// Id of the call whose record is out of date.
     pub(crate) id: String,
     /// Number of the call's change that made the record out of date, counted from 1.
     pub(crate) change: i64,

@@ -14,7 +14,7 @@ pub(crate) struct PeriodTotals {
     pub(crate) verdicts: Vec<(Option<CallVerdict>, u64)>,
     /// Number of calls that Pyrus has completely.
     pub(crate) delivered: u64,
-    /// Number of calls still to be delivered.
+    /// Number of calls that are still to be delivered to Pyrus.
     pub(crate) owed: u64,
     /// Number of calls with a parked delivery, about which a person must decide.
     pub(crate) parked: u64,
