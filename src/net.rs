@@ -106,7 +106,7 @@ pub enum Transport {
     Udp,
     /// TCP: a byte stream, in which the Content-Length separates messages.
     Tcp,
-    /// SIP over WebSocket (RFC 7118).
+    /// SIP over WebSocket, as browsers send it (RFC 7118).
     Ws,
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The epoch: 1970-01-01T00:00:00Z.
+    /// The start of the Unix epoch: 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
     /// A time later than every capture time.
     pub(crate) const MAX: Self = Self(i64::MAX);
