@@ -18,7 +18,7 @@ pub(crate) enum AlarmCause<'a> {
     ArchiveFailing { reason: &'a str },
     /// The central archive refused a call for good.
     CallNotArchived { reason: &'a str },
-    /// The central archive accepts calls again.
+    /// The central archive accepts calls again after a failure.
     ArchiveRecovered,
     /// A recording could not be encrypted; callspan tries again later.
     RecordingNotEncrypted { error: &'a dyn fmt::Display },
@@ -34,13 +34,13 @@ pub(crate) enum AlarmCause<'a> {
     CallWorkPanicked,
     /// A person asked by `calls render` for a new recording of a call, but the rendering failed.
     RequestedRenderFailed { error: &'a str },
-    /// The journal could not be written.
+    /// The journal could not be written, e.g. because its disk is full.
     JournalNotWritten { error: &'a dyn fmt::Display },
     /// Delivery waits, because the journal cannot be written.
     DeliveryWaitsForJournal { error: &'a str },
     /// SQLite found the journal's database damaged while the service was running.
     JournalDamaged { damage: &'a str },
-    /// Pyrus accepts calls again.
+    /// Pyrus accepts calls again after a failure.
     PyrusRecovered,
     /// The kernel or the network card lost frames.
     FramesLost { by_kernel: u64, by_interface: u64 },

@@ -29,11 +29,11 @@ pub enum AlarmKind {
     LoginRefused,
     /// Pyrus cannot be reached; callspan keeps trying.
     PyrusAway,
-    /// Pyrus accepts calls again.
+    /// Pyrus accepts calls again after a failure.
     PyrusRecovered,
     /// Calls cannot be sent to the central archive; callspan keeps trying.
     ArchiveFailing,
-    /// The central archive accepts calls again.
+    /// The central archive accepts calls again after a failure.
     ArchiveRecovered,
     /// A site has not reported to the central archive for some time. The central console raises this alarm.
     SiteSilent,
@@ -45,7 +45,7 @@ pub enum AlarmKind {
     TablesFull,
     /// An interface is down, or the capture on it has stopped.
     InterfaceDown,
-    /// An interface is up again.
+    /// An interface is up again after it was down.
     InterfaceUp,
     /// The journal is damaged or cannot be written.
     JournalDamaged,
@@ -61,11 +61,11 @@ pub enum AlarmKind {
     MirrorOneSidedOver,
     /// RTP arrives that belongs to no call, or calls have no RTP. The mirror port probably lacks some traffic.
     MediaUnheard,
-    /// Calls have their RTP again.
+    /// Calls have their RTP again after [`Self::MediaUnheard`].
     MediaUnheardOver,
     /// The call of `callspan test-call --alarm` was not recorded correctly.
     TestCallFailed,
-    /// A later test call was recorded correctly.
+    /// A test call was recorded correctly after an earlier one had failed.
     TestCallPassed,
     /// `callspan alerts test` sends this alarm to all receivers.
     TestAlarm,

@@ -35,7 +35,7 @@ use super::supervision::ThreadLife;
 use super::thread::{PAUSE_AFTER_PANIC, StoppableThread, again_after_panic};
 use crate::time::Timestamp;
 
-/// The configuration section `[alerts]`.
+/// The configuration section `[alerts]`: the receivers of alarms, and when some alarms are raised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Command that `/bin/sh -c` runs for each alarm; `None` if alarms are only logged.
@@ -191,7 +191,7 @@ impl Alerts {
         config.command.as_deref().map(|command| run_one(command, alarm, MAX_RUN))
     }
 
-    /// Raises an alarm. Never blocks.
+    /// Raises an alarm with this cause: logs it and passes it to all receivers. Never blocks.
     pub(crate) fn raise(&self, cause: &AlarmCause<'_>) {
         self.log_and_send(cause.kind(), &cause.to_string(), None);
     }

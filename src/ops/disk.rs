@@ -22,7 +22,7 @@ pub enum DiskLevel {
     Missing,
 }
 
-/// Size and free space of a file system.
+/// Size and free space of a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DiskSpace {
     /// Number of bytes that this process may still write.
@@ -40,9 +40,9 @@ pub struct DiskChange {
     pub section: &'static str,
     /// Path of the folder.
     pub path: PathBuf,
-    /// The new level of the file system.
+    /// The level that the file system has now.
     pub level: DiskLevel,
-    /// Description for the administrator.
+    /// Description of the change for the administrator.
     pub detail: String,
 }
 

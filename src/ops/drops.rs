@@ -38,7 +38,7 @@ pub struct DropCounters {
     pub frames_unreadable: u64,
 }
 
-/// Reason why calls or packets were dropped.
+/// Reason for which calls or packets were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropReason {
     /// A table or buffer of limited size was full.

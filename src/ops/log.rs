@@ -129,5 +129,5 @@ static SWITCH: OnceLock<FilterSwitch> = OnceLock::new();
 /// Log filter for libraries that log too much at `info`.
 const LIBRARIES: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
 
-/// The log filter without any configuration.
+/// Log filter that applies without any configuration.
 const DEFAULT_FILTER: &str = "info,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";

@@ -11,7 +11,7 @@ use super::taps::TapReport;
 /// Content type of the metrics in HTTP.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The facts from which the metrics are made.
+/// The facts from which the metrics are computed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MeasuredFacts {
     /// State of the service with its counters.

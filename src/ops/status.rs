@@ -21,7 +21,7 @@ pub(crate) struct ServiceReport {
     pub(crate) started_at: Timestamp,
     /// Wall-clock time at which this report was written.
     pub(crate) at: Timestamp,
-    /// Names of the capture interfaces.
+    /// Names of the interfaces from which the service captures.
     pub(crate) source: String,
     /// Whether at least one interface is up.
     pub(crate) is_capturing: bool,

@@ -53,7 +53,7 @@ impl ThreadLife {
         LifeGuard(Arc::clone(&self.has_ended))
     }
 
-    /// Returns whether the thread has ended.
+    /// Returns whether the thread has ended, by itself or by a panic.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
     }

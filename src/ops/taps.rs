@@ -20,7 +20,7 @@ struct TapTally {
 /// Counters of one tap since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TapReport {
-    /// Name of the capture interface.
+    /// Name of the capture interface, e.g. `eth1`.
     pub(crate) name: String,
     /// Whether the interface is up and the capture on it runs.
     pub(crate) is_up: bool,

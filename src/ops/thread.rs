@@ -1,4 +1,4 @@
-//! Threads that run until they are stopped.
+//! Threads of the service that run until they are stopped.
 
 use std::io;
 use std::panic::AssertUnwindSafe;

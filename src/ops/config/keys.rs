@@ -12,7 +12,7 @@ pub(crate) enum KeyKind {
     Secret,
     /// Path of a file or folder.
     Path,
-    /// `true` or `false`.
+    /// The word `true` or `false`.
     Switch,
     /// A whole number between the two bounds, both included.
     Number(u64, u64),
@@ -28,7 +28,7 @@ pub(crate) enum KeyKind {
     Names,
     /// A list of lists of IP addresses. The addresses of an inner list belong to one machine.
     AddressGroups,
-    /// A list of user parts of SIP addresses.
+    /// A list of users, i.e. of the parts before the `@` in SIP addresses.
     Users,
     /// A list of SIP header names.
     HeaderNames,

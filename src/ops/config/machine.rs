@@ -24,7 +24,7 @@ pub(crate) struct CheckedMachine {
 /// A user of the operating system, with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceUser {
-    /// Numeric user id (uid).
+    /// Numeric user id (uid) of the operating system.
     pub(crate) uid: u32,
     /// Numeric ids of all groups of the user (gid).
     pub(crate) gids: Vec<u32>,

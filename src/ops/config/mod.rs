@@ -52,7 +52,7 @@ pub struct Config {
     pub file: Option<PathBuf>,
 }
 
-/// Configuration section `[log]`.
+/// The configuration section `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// Log level of `run`, e.g. `info`. The command line or the environment overrides it.
@@ -131,7 +131,7 @@ impl SecretSources {
 /// A valid configuration, and warnings about it.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedConfig {
-    /// The configuration that was read.
+    /// The configuration that was loaded.
     pub(crate) config: Config,
     /// The warnings about the configuration, in the order of the lines.
     pub(crate) warnings: Vec<ConfigFinding>,

@@ -30,12 +30,12 @@ pub(crate) enum ConfigValue {
     AddressGroups(Vec<Vec<IpAddr>>),
 }
 
-/// A value and its line in the file.
+/// A value of a key, and its line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GivenValue {
     /// The value, converted to the kind that its key needs.
     pub(crate) value: ConfigValue,
-    /// Line in the file, counted from 1.
+    /// Line of the value in the file, counted from 1.
     pub(crate) line: usize,
 }
 

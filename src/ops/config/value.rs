@@ -17,7 +17,7 @@ use crate::recording::encrypt::{AgeRecipient, RecipientError};
 pub(crate) struct ValueProblem {
     /// Description of the problem, without the text of a secret.
     pub(crate) what: String,
-    /// Description how to solve the problem.
+    /// Description of how to solve the problem.
     pub(crate) remedy: String,
     /// Byte range in the file of the wrong entry of a list. `None` if the whole value is wrong.
     pub(crate) span: Option<Range<usize>>,

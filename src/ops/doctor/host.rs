@@ -22,7 +22,7 @@ pub(crate) struct HostInterface {
     pub(crate) losses: CardLosses,
 }
 
-/// Outcome of running the program `ethtool`.
+/// Outcome of asking the program `ethtool` about an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum EthtoolAnswer {
     /// `ethtool` reported values for the interface.
@@ -57,9 +57,9 @@ pub(crate) struct CardLosses {
 pub(crate) enum HostClock {
     /// A time service, e.g. NTP, keeps the clock synchronised.
     Synchronised,
-    /// Nothing keeps the clock synchronised.
+    /// Nothing keeps the clock synchronised, so it drifts.
     Alone,
-    /// The kernel gave no answer.
+    /// The kernel did not answer whether the clock is synchronised.
     Unknown,
 }
 

@@ -84,9 +84,9 @@ pub(crate) struct Observation {
     pub(crate) decode: decode::DecodeCounters,
     /// Counters of the engine: calls, messages and packets.
     pub(crate) engine: engine::EngineCounters,
-    /// Counts of datagrams and RTP streams.
+    /// Counts of datagrams and RTP streams, without regard to calls.
     pub(crate) traffic: traffic::TrafficSummary,
-    /// Counts of calls.
+    /// Counts of calls, and of their sound.
     pub(crate) calls: calls::CallTally,
     /// Pairs of IP addresses that belong to one machine, as calls showed.
     pub(crate) machines: Vec<MachinePair>,

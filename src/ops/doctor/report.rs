@@ -31,7 +31,7 @@ pub(crate) struct DoctorReport<'a> {
 /// The most important counters of an observation.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct ReportCounts {
-    /// Number of captured frames.
+    /// Number of frames captured during the observation.
     pub(crate) frames: u64,
     /// Number of frames that the kernel or the network card of this machine lost.
     pub(crate) frames_lost_here: u64,
@@ -53,7 +53,7 @@ pub(crate) struct ReportCounts {
     pub(crate) calls_both_sides: u64,
 }
 
-/// Builds the report of an observation.
+/// Builds the report about an observation and its findings.
 pub(crate) fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -> DoctorReport<'a> {
     DoctorReport {
         source: &look.source,

@@ -175,7 +175,7 @@ fn gaps_without_local_loss_are_lost_before_us() {
     let mut look = live(eth7());
     look.traffic.rtp_lost = 100;
     let finding = only(&look);
-    // 100 of 1,090 packets are missing.
+    // In this test, 100 of 1,090 packets are missing.
     assert!(finding.kind == "lost_before_us" && finding.what.starts_with("9.2 %"), "{finding:?}");
     look.traffic.rtp_lost = 3;
     assert!(kinds(&look).is_empty());

@@ -30,11 +30,11 @@ pub(crate) struct TrafficMonitor {
 /// The counts that a [`TrafficMonitor`] has made so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrafficSummary {
-    /// Counts of single datagrams.
+    /// Counts that need only single datagrams.
     pub(crate) plain: DatagramCounts,
     /// Number of RTP packets in recognised streams. A packet delivered twice counts once.
     pub(crate) rtp_packets: u64,
-    /// Number of recognised RTP streams.
+    /// Number of RTP streams that were recognised.
     pub(crate) rtp_streams: u64,
     /// Number of RTP packets that the mirror port delivered again.
     pub(crate) rtp_copies: u64,

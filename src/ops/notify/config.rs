@@ -32,7 +32,7 @@ impl Default for NotifyConfig {
 /// A webhook: a URL to which messages are posted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
-    /// URL that accepts POST requests.
+    /// URL to which messages are sent by POST.
     pub url: String,
     /// Secret with which messages are signed.
     pub secret: NotifySecret,
@@ -41,7 +41,7 @@ pub struct WebhookConfig {
 /// A mail server, and the addresses of a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailConfig {
-    /// Server as `HOST:PORT`.
+    /// Mail server as `HOST:PORT`.
     pub server: String,
     /// Encryption of the connection to the server.
     pub tls: MailTls,
@@ -62,7 +62,7 @@ pub enum MailTls {
     /// STARTTLS, no mail is sent.
     #[default]
     StartTls,
-    /// TLS from the first byte (RFC 8314).
+    /// TLS from the first byte of the connection (RFC 8314).
     Tls,
     /// No encryption: mail and password can be read on the way.
     None,

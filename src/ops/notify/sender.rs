@@ -24,7 +24,7 @@ pub(super) struct NotifySender {
     http: reqwest::Client,
 }
 
-/// A message as it is sent.
+/// A message in the form in which it is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageText<'a> {
     /// Key that stays the same when the message is sent again, so that the receiver can drop repetitions.
@@ -180,6 +180,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of characters of a Telegram message. The limit of Telegram is 4,096, so there is room for added
 /// markup.
 const TELEGRAM_CHARS: usize = 4_000;
-/// Port of mail submission (RFC 6409).
+/// TCP port for the submission of mail (RFC 6409).
 const SUBMISSION_PORT: u16 = 587;
 const MICROS: i64 = 1_000_000;

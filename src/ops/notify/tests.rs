@@ -127,7 +127,7 @@ fn a_webhook_gets_each_alarm_signed_and_again_until_it_takes_it() {
 
 #[test]
 fn the_signature_is_hmac_sha256_over_time_and_body() {
-    // Expected signature: printf '7.{}' | openssl dgst -sha256 -hmac key
+    // The expected signature is the output of: printf '7.{}' | openssl dgst -sha256 -hmac key
     assert_eq!(signature("key", 7, "{}"), SIGNATURE_OF_OPENSSL);
 }
 

@@ -184,7 +184,7 @@ fn unheard(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports SIP over SCTP (RFC 4168).
+/// Reports SIP over SCTP (RFC 4168), which callspan does not read.
 fn sip_over_sctp(look: &Observation) -> Option<DoctorFinding> {
     let packets = look.decode.dropped.sip_sctp;
     (packets > 0).then(|| {
@@ -194,7 +194,7 @@ fn sip_over_sctp(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports RTP over TCP (RFC 4571).
+/// Reports RTP over TCP (RFC 4571), which callspan does not record.
 fn rtp_over_tcp(look: &Observation) -> Option<DoctorFinding> {
     let streams = look.decode.streams.rtp;
     (streams > 0).then(|| {
