@@ -18,7 +18,7 @@ use crate::delivery::{
 };
 use crate::text::error_chain;
 
-/// Time limits of a request to Pyrus.
+/// Maximum durations of the parts of a request to Pyrus.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeouts {
     /// Limit for opening the connection, including TLS.

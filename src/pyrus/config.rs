@@ -16,7 +16,7 @@ pub enum UploadVia {
     Auto,
     /// Always the host for files that the `auth` response names.
     Files,
-    /// Always the API host.
+    /// Recordings always go to the API host.
     Api,
 }
 

@@ -83,9 +83,9 @@ pub struct StatusClient {
 /// Answer of the delivery thread to a request for its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryAnswer {
-    /// The current state of delivery.
+    /// The thread answers with the current state of delivery.
     Summary(Box<DeliverySummary>),
-    /// The thread is busy and answers later.
+    /// The thread is busy and did not answer in time; it answers later.
     Busy,
     /// The thread waits because the journal cannot be written or read, for this reason.
     WaitsForJournal(String),
@@ -206,7 +206,7 @@ impl DeliveryHandle {
         }
     }
 
-    /// Returns the current state of delivery.
+    /// Returns the current state of delivery in numbers.
     pub fn summary(&self) -> DeliverySummary {
         self.ask(DeliveryCommand::Summary)
     }

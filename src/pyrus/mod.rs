@@ -23,7 +23,7 @@ pub use executor::{DeliveryHandle, DeliverySetup, StatusClient};
 /// Reasons why delivery cannot start. Failed requests are not errors but [`crate::delivery::RequestOutcome`]s.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting is missing or invalid.
+    /// A setting of the section `[pyrus]` is missing or invalid.
     #[error("[pyrus] {0}")]
     Config(String),
     /// The file with the security key cannot be read.
@@ -39,10 +39,10 @@ pub enum Error {
     CaFile {
         /// Path of the CA file.
         path: PathBuf,
-        /// The problem as a text.
+        /// The reason why it cannot be used, as a text.
         reason: String,
     },
-    /// TLS or the HTTP client cannot be set up.
+    /// TLS or the HTTP client cannot be set up, for this reason.
     #[error("the HTTPS client cannot be set up: {0}; install the package ca-certificates if it is missing")]
     Http(String),
     /// The delivery thread or its async runtime cannot be started.
