@@ -7,7 +7,7 @@ use super::encrypt::AgeRecipient;
 /// File format of the recordings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordingFormat {
-    /// WAV with 16-bit PCM samples.
+    /// WAV files with 16-bit PCM samples.
     #[default]
     Wav,
     /// WAV with G.711 A-law at 8 kHz: half the size of 16-bit PCM.

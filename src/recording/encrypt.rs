@@ -18,7 +18,7 @@ use symphonia::core::io::MediaSource;
 use super::publish::{create_private, publish, temporary_path};
 use crate::text::hex;
 
-/// A public key of age (X25519), `age1…`.
+/// A public key of the program age (X25519), written `age1…`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AgeRecipient(x25519::Recipient);
 

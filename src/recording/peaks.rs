@@ -132,7 +132,7 @@ pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
     std::fs::write(peaks_path(path), finder.to_bytes()).expect("written");
 }
 
-/// First bytes of a `.peaks` file.
+/// First bytes of a `.peaks` file, by which it is recognised.
 const MAGIC: &[u8] = b"CSPEAKS1";
 /// Number of pieces per second of sound. Single words are visible, and the 32 bytes a second are 0.1 % of a WAV file.
 const PIECES_PER_S: f64 = 8.0;

@@ -25,7 +25,7 @@ pub(super) fn temporary_path(path: &Path) -> PathBuf {
 /// A file under its `.part` name. Dropping it removes the file, because an incomplete file is of no use.
 #[derive(Debug)]
 pub(super) struct PartFile {
-    /// Final path of the file.
+    /// Path that the file gets when it is published.
     path: PathBuf,
     /// Handle by which the file is written; `None` after the file was closed.
     file: Option<Arc<File>>,
@@ -54,7 +54,7 @@ impl PartFile {
         self.file = None;
     }
 
-    /// Returns the final path of the file.
+    /// Returns the path that the file gets when it is published.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

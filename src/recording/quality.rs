@@ -25,7 +25,7 @@ pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
 /// report.
 pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Option<(Side, CallProblem)> {
     let length_s = report.samples as f64 / f64::from(sample_rate.max(1));
-    // In a short call a silent side is normal.
+    // In a short call a silent side is normal, so nothing is reported.
     if length_s < SHORT_S {
         return None;
     }
@@ -80,7 +80,7 @@ mod tests {
     fn mos_has_the_values_of_the_e_model() {
         // R = 93.2 - 3.6 = 89.6 for G.711 without loss: MOS 4.33 by the formula of appendix B.
         assert_eq!(mos("PCMA", 0.0), Some(4.33));
-        // G.729: R = 78.6, MOS 3.97.
+        // For G.729 the formula gives R = 78.6 and so a MOS of 3.97.
         assert_eq!(mos("G729", 0.0), Some(3.97));
         assert_eq!(mos("G729A", 0.0), Some(3.97), "an alias is the same codec");
         // G.711 with 5 % loss: Ie = 95 * 5 / 30.1 = 15.78, R = 73.8, MOS 1 + 2.584 + 0.187.

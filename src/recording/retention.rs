@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 /// A call with recordings that may be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalCandidate {
-    /// Id of the call.
+    /// Id of the call whose recordings may be removed.
     pub(crate) id: String,
     /// Start of the call, UTC; `None` if unknown.
     pub(crate) at: Option<Timestamp>,
@@ -43,7 +43,7 @@ pub(crate) enum RemovalCost {
     Held,
 }
 
-/// Reason for removing a call's recordings.
+/// Reason for which a call's recordings are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalReason {
     /// The call is older than `keep_days` allows.
@@ -74,7 +74,7 @@ pub enum ClockTrust {
     Unknown,
 }
 
-/// Used and free disk space.
+/// Disk space that the recordings use, and free space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskUsage {
     /// Total size of all present recordings, bytes.

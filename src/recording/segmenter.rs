@@ -62,7 +62,7 @@ pub(super) struct RenderedLeg {
     pub(super) plan: RenderPlan,
     /// The report on the decoded sound, from the beginning of the call.
     pub(super) report: RenderReport,
-    /// Whether any sound was decoded.
+    /// Whether any sound could be decoded.
     pub(super) is_heard: bool,
     /// Whether a side can be heard, as the verdict defines it (module `verdict`).
     pub(super) is_audible: bool,

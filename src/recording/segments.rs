@@ -176,7 +176,7 @@ pub(super) fn segment_seconds(
 const MAX_WAV_BYTES: u64 = i32::MAX as u64;
 /// Maximum size of a WAV header, bytes.
 const HEADER_BYTES: u64 = 58;
-/// Sample rate of a wideband recording, Hz.
+/// Sample rate of a recording with wideband sound, Hz.
 const WIDEBAND_HZ: u32 = 16_000;
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,7 @@ pub(crate) struct VerdictFacts {
 /// The evidence that a call is a fax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaxKind {
-    /// T.38 replaced the audio.
+    /// T.38 fax replaced the audio during the call.
     T38,
     /// One side offered T.38, and the other refused it.
     RefusedT38,
@@ -99,7 +99,7 @@ impl Audibility {
 }
 
 impl SideFacts {
-    /// Returns whether the side can be heard.
+    /// Returns whether the side can be heard, at least for a while.
     pub(crate) fn is_heard(&self) -> bool {
         self.audibility == Audibility::Heard
     }

@@ -23,7 +23,7 @@ use crate::call::record::RecordingFile;
 /// A file that matches its call record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedRecording {
-    /// Number of samples per channel.
+    /// Number of samples per channel that the file has.
     pub samples: u64,
     /// Peaks of the left and the right channel: lowest and highest sample of each interval. The intervals have equal
     /// length. There are as many as requested, or fewer if the file has fewer samples.
@@ -50,7 +50,7 @@ pub enum VerifyError {
     /// The file is encrypted; only `verify_encrypted` can decode it.
     #[error("it is encrypted: its audio cannot be decoded without the identity file")]
     Encrypted,
-    /// The file cannot be decoded.
+    /// The file cannot be decoded, for this reason.
     #[error("it cannot be decoded: {0}")]
     Undecodable(String),
     /// The decoded audio is longer or shorter than the record says.

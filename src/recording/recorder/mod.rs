@@ -35,7 +35,7 @@ pub struct Recorder {
     max_segment_bytes: Option<u64>,
 }
 
-/// Layout of the folder of recordings.
+/// Layout of the folder with the recordings: flat, or by day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FolderLayout {
     /// All files are in one folder (`replay`).
@@ -50,7 +50,7 @@ pub enum FolderLayout {
 pub struct RecordingError {
     /// Path of the file or folder that could not be written.
     pub(crate) path: String,
-    /// The error of the operating system.
+    /// The error of the operating system for this path.
     pub(crate) source: io::Error,
 }
 
@@ -98,7 +98,7 @@ impl Recorder {
         Self { marker: FolderMarker::of(&config.dir), config, layout, max_segment_bytes }
     }
 
-    /// Returns the length of a segment, seconds.
+    /// Returns the maximum length of a segment, seconds.
     pub fn segment_seconds(&self) -> u64 {
         let Config { format, part_hours, sample_rate, .. } = self.config;
         segments::segment_seconds(format, part_hours, self.max_segment_bytes, sample_rate)
@@ -210,7 +210,7 @@ impl Recorder {
         publish::make_private_folder(folder).map_err(|error| failed(folder, error))
     }
 
-    /// Returns the folder of a call's files.
+    /// Returns the folder that holds the files of a call.
     pub(crate) fn folder(&self, record: &CallRecord) -> PathBuf {
         match self.layout {
             FolderLayout::Flat => self.config.dir.clone(),

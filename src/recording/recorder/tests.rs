@@ -160,7 +160,7 @@ fn first_leg_is_kept_if_no_other_has_more_audio() {
     let little = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 40..60)]);
     let (legs, record, _) = rendered_of(vec![little, leg(&BOTH)]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::BothSides)));
-    // No leg has audio of both sides.
+    // In this case, no leg has audio of both sides.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), leg(&BOTH[1..])]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
