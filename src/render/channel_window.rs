@@ -66,7 +66,7 @@ impl LoneStream {
 /// Digital silence of a stream while another stream of the same side sounded.
 #[derive(Clone, Debug)]
 struct WithheldSilence {
-    /// Position of the first silent sample.
+    /// Position of the first silent sample in the recording.
     at: i64,
     rank: u16,
     samples: Vec<i16>,

@@ -48,7 +48,7 @@ pub(super) struct MixTarget {
 pub(super) enum MixLayer {
     /// The sound of the first or only m-line.
     First,
-    /// The sound of a further m-line.
+    /// The sound of a further m-line, which is added to the others.
     Further {
         /// Number of the m-line, 1 for the second one. Lines beyond [`FURTHER_LINES`] share the last window.
         line: u8,

@@ -10,18 +10,18 @@ use rtp_rs::RtpReaderError;
 pub(super) struct RtpHeaderFields {
     /// Payload type, 0 to 127.
     pub(super) pt: PayloadType,
-    /// Sequence number.
+    /// Sequence number of the packet.
     pub(super) sequence: SequenceNumber,
     /// RTP timestamp, in ticks of the payload type's clock.
     pub(super) time: u32,
-    /// Synchronization source.
+    /// SSRC, which names the source of the stream.
     pub(super) ssrc: Ssrc,
 }
 
 /// The payload of a packet, as far as the spool contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CapturedPayload<'a> {
-    /// The complete payload without padding.
+    /// The complete payload, without padding.
     Whole(&'a [u8]),
     /// No payload: the engine did not keep it, e.g. during a pause.
     Withheld,

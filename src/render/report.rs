@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use crate::call::decision::MissingKeyReason;
 use crate::spool::SpoolError;
 
-/// The reason why packets gave no sound.
+/// The reason why packets of a side gave no sound.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UndecodableReason {
     /// There is no decoder for this encoding name.
     UnknownCodec(String),
-    /// No SDP announced this payload type.
+    /// No session description announced this payload type.
     UnknownPayloadType(PayloadType),
     /// The stream cannot be decrypted, for this reason.
     Encrypted(UndecryptableReason),
@@ -39,7 +39,7 @@ pub enum PayloadQuirk {
 pub enum UndecryptableReason {
     /// DTLS-SRTP: the keys are never sent in clear.
     DtlsSrtp,
-    /// ZRTP: the keys are never sent in clear.
+    /// ZRTP: the keys are never sent in clear, so a recorder cannot have them.
     Zrtp,
     /// SRTP, but the captured signalling contains no keys.
     NoKeys,
@@ -62,7 +62,7 @@ impl From<MissingKeyReason> for UndecryptableReason {
 /// Counts and levels of one side in the recorded part of the call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SideReport {
-    /// Number of packets that gave sound.
+    /// Number of packets that were decoded and gave sound.
     pub decoded: u64,
     /// Number of packets that gave no sound, by reason.
     pub silent: BTreeMap<UndecodableReason, u64>,
@@ -70,7 +70,7 @@ pub struct SideReport {
     pub repaired: u64,
     /// Number of packets with a payload that the engine did not keep.
     pub withheld: u64,
-    /// Number of telephone-events.
+    /// Number of packets that are telephone-events (keys).
     pub events: u64,
     /// Number of packets that deviate from their announced format and were decoded nevertheless, by kind of deviation.
     pub quirks: BTreeMap<PayloadQuirk, u64>,
@@ -93,7 +93,7 @@ pub struct SideReport {
     pub talk_rms: f64,
     /// Number of samples at full scale, or at the largest value of G.711.
     pub clipped: u64,
-    /// Seconds with sound louder than -45 dBov.
+    /// Time with sound louder than -45 dBov, seconds.
     pub talk_s: f64,
     /// Seconds without sound louder than -45 dBov.
     pub silence_s: f64,
@@ -117,7 +117,7 @@ impl SideReport {
 /// The result of rendering a leg.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RenderReport {
-    /// Number of samples in each channel.
+    /// Number of samples per channel.
     pub samples: u64,
     /// The report about the leg's caller (left), and the report about the leg's callee (right).
     pub sides: [SideReport; 2],

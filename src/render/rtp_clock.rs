@@ -19,7 +19,7 @@ pub(super) struct MediaPosition {
     pub(super) lag_ns: i64,
     /// Number of the track to which the packet belongs.
     pub(super) track: usize,
-    /// Number of the packet within its track.
+    /// Number of the packet within its track, counted from 0.
     pub(super) index: u32,
 }
 
@@ -36,9 +36,9 @@ pub(super) struct TimestampUnwrapper {
 /// The fields of a packet that give its media time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PacketTiming {
-    /// RTP timestamp.
+    /// RTP timestamp of the packet, in ticks of the clock.
     pub(super) time: u32,
-    /// Sequence number.
+    /// Sequence number of the packet.
     pub(super) sequence: SequenceNumber,
     /// The way in which the distance from this packet to the next is measured.
     pub(super) unit: TimingUnit,

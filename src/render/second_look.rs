@@ -36,14 +36,14 @@ pub(super) struct TimelineFit {
     wander_ns: i64,
     /// The largest change of the lag (arrival minus media time) between two pauses of the sender, ns.
     run_wander_ns: i64,
-    /// Number of pauses within tracks.
+    /// Number of pauses of the sender within tracks.
     pauses: u64,
     /// The longest duration of a track from its first to its last packet, ns.
     span_ns: i64,
 }
 
 impl TimelineFit {
-    /// Returns the fit of a stream's tracks.
+    /// Returns how well a stream's timestamps fit its arrival times, from its tracks.
     pub(super) fn of(tracks: &[LagTrack]) -> Self {
         Self {
             packets: tracks.iter().map(|track| u64::from(track.packets())).sum(),

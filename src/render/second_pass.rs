@@ -50,7 +50,7 @@ pub(super) fn render_by(
     pass.finish(out)
 }
 
-/// The state of the second rendering pass.
+/// The state of the second rendering pass: players, buffer and report.
 struct RenderPass<'a> {
     plan: &'a RenderPlan,
     paths: PlayPaths,

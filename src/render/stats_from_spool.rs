@@ -18,7 +18,7 @@ use crate::rtp::stats::StreamStats;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::{RtpTime, Timestamp};
 
-/// The statistics of all streams of a leg.
+/// The statistics of all streams of a leg, counted anew from the spool.
 #[derive(Debug, Default)]
 pub(super) struct SpoolStats {
     streams: BTreeMap<u32, StreamTally>,

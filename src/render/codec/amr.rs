@@ -9,7 +9,7 @@ use crate::codec::AmrBand;
 use crate::codec::amr_form::{AmrAlignment, AmrForm};
 use crate::render::report::PayloadQuirk;
 
-/// Decoder of one AMR or AMR-WB stream.
+/// Decoder of one AMR or AMR-WB stream, with its state.
 pub(crate) struct AmrDecoder {
     codec: AmrCodec,
     /// Parser of payloads with the announced alignment.

@@ -7,7 +7,7 @@ use crate::codec::CompandingLaw;
 use crate::codec::g711::linear_values;
 use crate::render::report::PayloadQuirk;
 
-/// Decoder of one G.711 stream.
+/// Decoder of one G.711 stream, with the recent sound that conceals losses.
 #[derive(Clone, Debug)]
 pub(crate) struct G711Decoder {
     table: &'static [i16; 256],

@@ -9,7 +9,7 @@ use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 use crate::render::report::PayloadQuirk;
 
-/// Decoder of one G.729 stream.
+/// Decoder of one G.729 stream, with its state.
 pub(crate) struct G729Decoder {
     codec: G729Codec,
     /// The silence descriptor of the current pause; `None` while the sender talks.

@@ -7,7 +7,7 @@ use super::conceal::Concealer;
 use super::{DecodeError, MAX_STRAY_BYTES, SpeechDecoder};
 use crate::render::report::PayloadQuirk;
 
-/// Decoder of one GSM full rate stream.
+/// Decoder of one GSM full rate stream, with its state.
 #[derive(Clone, Debug)]
 pub(crate) struct GsmDecoder {
     /// The reconstructed residual (drp): 120 past samples, and 40 samples of the current subframe.
@@ -16,7 +16,7 @@ pub(crate) struct GsmDecoder {
     lag: usize,
     /// Log area ratios of the last frame (LARpp), which describe the filter of the voice.
     ratios: [i16; 8],
-    /// State of the synthesis lattice filter (v).
+    /// State of the lattice filter that makes the voice (v).
     lattice: [i16; 9],
     /// State of the filter that undoes the pre-emphasis (msr).
     emphasis: i16,

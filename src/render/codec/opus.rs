@@ -10,7 +10,7 @@ use super::stereo::StereoDownmix;
 use super::{DecodeError, SpeechDecoder};
 use crate::render::report::PayloadQuirk;
 
-/// Decoder of one Opus stream.
+/// Decoder of one Opus stream, with its state.
 pub(crate) struct OpusDecoder {
     decoder: ::opus::Decoder,
     dtx: DtxState,

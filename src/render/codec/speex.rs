@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
 
-/// Decoder of one Speex stream.
+/// Decoder of one Speex stream, with its state.
 pub(crate) struct SpeexDecoder {
     library: LibspeexDecoder,
     band: SpeexBand,
@@ -60,7 +60,7 @@ impl SpeechDecoder for SpeexDecoder {
                 }
             }
         }
-        // The frames before a faulty one are kept.
+        // The sound of frames before a faulty frame is kept.
         match (out.len() > at, end) {
             (true, _) => self.concealer.end_gap(),
             (false, SpeexStop::Regular) => return Err(DecodeError::Length),

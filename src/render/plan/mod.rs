@@ -30,7 +30,7 @@ pub struct RenderOptions {
 /// The playout times of all packets of a leg. It grows with the call: about 100 bytes for each second of a side.
 #[derive(Clone, Debug)]
 pub struct RenderPlan {
-    /// Moment of sample 0, in whole microseconds.
+    /// Capture time of sample 0, in whole microseconds.
     pub starts_at: Timestamp,
     /// Moment after the last sample, in whole microseconds.
     pub ends_at: Timestamp,

@@ -16,7 +16,7 @@ use crate::rtp::redundancy;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
-/// The state of the first rendering pass.
+/// The state of the first rendering pass: what it has read so far.
 #[derive(Debug, Default)]
 pub(super) struct PlanPass {
     known: DecidedStreams,

@@ -105,7 +105,7 @@ impl StreamPlan {
     }
 }
 
-/// Arrival time and header of an RTP packet.
+/// Arrival time and header of an RTP packet, for the timeline.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::render) struct ArrivedPacket {
     pub(in crate::render) at: Timestamp,

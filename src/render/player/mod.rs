@@ -70,7 +70,7 @@ struct FormatDecoder {
     output: ResampleStage,
 }
 
-/// A packet in the reordering queue.
+/// A packet that waits in the reordering queue for its turn.
 struct QueuedPacket {
     at: Timestamp,
     playout: Option<PlayoutTime>,
@@ -214,7 +214,7 @@ impl StreamPlayer {
         }
     }
 
-    /// Plays all queued packets.
+    /// Plays all packets that still wait in the queue.
     pub(super) fn finish(&mut self, context: &mut PlayContext<'_>) {
         self.release(Timestamp::MAX, context);
         for format_decoder in &mut self.decoders {

@@ -21,7 +21,7 @@ pub(super) struct RedundantPayload {
 /// The content of a packet: its own payload, and for RED also the redundant blocks.
 pub(super) struct UnpackedPayload {
     pub(super) content: PacketContent,
-    /// Redundant blocks, oldest first.
+    /// Redundant blocks of the packet, oldest first.
     pub(super) redundant: Vec<RedundantPayload>,
 }
 

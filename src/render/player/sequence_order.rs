@@ -24,7 +24,7 @@ pub(super) struct SequenceOrder {
     silent: u64,
 }
 
-/// Arrival and media time of a packet.
+/// Arrival time and media time of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SequenceMark {
     media_ns: i64,

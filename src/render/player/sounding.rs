@@ -20,7 +20,7 @@ pub(super) enum PlayOutcome {
     Outside,
     Sound,
     Comfort,
-    /// The decoder refused the payload.
+    /// The decoder refused the payload, so it gave no sound.
     Refused,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct GapRequest<'a> {
 }
 
 impl StreamPlayer {
-    /// Plays the next packet in sequence.
+    /// Plays the packet with the next sequence number.
     pub(super) fn play(&mut self, sequence: u64, mut item: QueuedPacket, context: &mut PlayContext<'_>) {
         let lost = self.order.advance(sequence);
         if context.is_inside(item.at) {
@@ -78,7 +78,7 @@ impl StreamPlayer {
         }
     }
 
-    /// Plays a payload and counts it.
+    /// Plays a payload, and counts its result in the report.
     pub(super) fn play_payload(
         &mut self,
         decoder: usize,

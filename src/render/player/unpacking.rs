@@ -17,7 +17,7 @@ use crate::render::resample_stage::ResampleStage;
 use crate::render::srtp::SrtpStream;
 use crate::spool::reader::PacketEntry;
 
-/// The reason why a packet has no sound.
+/// The reason why a packet gives no sound.
 pub(super) enum NoSound {
     /// The engine did not keep the payload, e.g. because the recording was paused.
     Withheld,

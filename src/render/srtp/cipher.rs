@@ -21,7 +21,7 @@ pub(super) struct SrtpSuite {
 enum SrtpTransform {
     /// AES in counter mode with HMAC-SHA1; the authentication tag has `tag_bytes` bytes.
     Counter { tag_bytes: usize },
-    /// AES-GCM, which includes authentication.
+    /// AES-GCM, which encrypts and authenticates in one step.
     Gcm,
 }
 

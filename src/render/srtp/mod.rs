@@ -20,7 +20,7 @@ pub enum BadSrtpContext {
     /// A key is not base64, or its length does not fit the suite.
     #[error("an SRTP key does not fit its suite")]
     Key,
-    /// There is no key at all.
+    /// There are no keys in the signalling.
     #[error("no SRTP key is given")]
     NoKey,
 }
@@ -40,13 +40,13 @@ pub enum SrtpError {
 pub struct SrtpStream {
     /// The keys in use, the newest first; each with its derived session keys.
     keys: Vec<MasterKeySession>,
-    /// Packet index of each SSRC that was seen.
+    /// Packet index of each SSRC that the stream has had.
     sources: Vec<SsrcIndex>,
     /// Number of consecutive packets that no key decrypted.
     refused: u32,
 }
 
-/// The session keys of one master key.
+/// The session keys that were derived from one master key.
 struct MasterKeySession {
     session: SessionKeys,
     /// Master key identifier (MKI) as in the packets; empty if packets have none.

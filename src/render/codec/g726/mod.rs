@@ -34,7 +34,7 @@ const fn quantizer_levels(rate: G726Rate) -> &'static [QuantizerLevel] {
     }
 }
 
-/// Decoder of one G.726 stream.
+/// Decoder of one G.726 stream, with its state.
 #[derive(Clone, Debug)]
 pub(crate) struct G726Decoder {
     rate: G726Rate,

@@ -20,7 +20,7 @@ pub(super) struct IlbcFrame {
     pub(super) subframes: Vec<CodebookVector>,
 }
 
-/// The position of the start state.
+/// The position that the start state has in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StartStatePosition {
     /// Number of subframes before the two subframes that contain the start state.

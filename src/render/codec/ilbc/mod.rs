@@ -23,7 +23,7 @@ use frame::{FrameLayout, IlbcFrame};
 use lsf::{LpcCoefficients, LsfVector};
 use packet_loss::LossConcealment;
 
-/// Length of the frames of an iLBC stream.
+/// Length of the frames of an iLBC stream: 20 or 30 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IlbcMode {
     /// Frames of 20 ms with 38 bytes.
@@ -83,7 +83,7 @@ impl IlbcMode {
     }
 }
 
-/// Decoder of one iLBC stream.
+/// Decoder of one iLBC stream, with its state.
 #[derive(Clone, Debug)]
 pub(crate) struct IlbcDecoder {
     announced: IlbcMode,

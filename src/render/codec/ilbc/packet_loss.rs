@@ -25,7 +25,7 @@ impl LossConcealment {
         Self { last: vec![0.0; samples], frames: 0, pitch: PitchEstimate { lag: LAGS.1, voiced: 0.0 }, random: 777 }
     }
 
-    /// Records the residual of a decoded frame.
+    /// Records the residual of a frame that was decoded, to conceal a later loss.
     pub(super) fn note_decoded(&mut self, residual: &[f32]) {
         self.last = residual.to_vec();
         self.frames = 0;

@@ -38,7 +38,7 @@ pub(super) const QUARTERS: [[f32; 7]; 4] = [
     [0.018799, -0.106445, 0.862061, 0.28833, -0.076904, 0.015625, -0.018799],
 ];
 
-/// Codebook of LSF 1 to 3, by a 6-bit index.
+/// Codebook of the line spectral frequencies (LSF) 1 to 3, indexed by 6 bits.
 pub(super) const LSF_LOW: [[i16; 3]; 64] = [
     [1273, 2238, 3696],
     [3199, 5309, 8209],
@@ -106,7 +106,7 @@ pub(super) const LSF_LOW: [[i16; 3]; 64] = [
     [2552, 4757, 6870],
 ];
 
-/// Codebook of LSF 4 to 6, by a 7-bit index.
+/// Codebook of the line spectral frequencies (LSF) 4 to 6, indexed by 7 bits.
 pub(super) const LSF_MIDDLE: [[i16; 3]; 128] = [
     [10905, 12917, 14578],
     [9503, 11485, 14485],
@@ -238,7 +238,7 @@ pub(super) const LSF_MIDDLE: [[i16; 3]; 128] = [
     [8029, 9618, 11909],
 ];
 
-/// Codebook of LSF 7 to 10, by a 7-bit index.
+/// Codebook of the line spectral frequencies (LSF) 7 to 10, indexed by 7 bits.
 pub(super) const LSF_HIGH: [[i16; 4]; 128] = [
     [13973, 17644, 19647, 22474],
     [14722, 16522, 20035, 22134],
