@@ -28,11 +28,11 @@ pub enum MediaPacketKind {
     Rtcp,
     /// STUN, which ICE uses to check whether two endpoints reach each other (RFC 8489, RFC 8445).
     Stun,
-    /// DTLS: key agreement for SRTP (RFC 5764).
+    /// DTLS, by which both ends agree on keys for SRTP (RFC 5764).
     Dtls,
     /// ZRTP: key agreement for SRTP within the media stream (RFC 6189).
     Zrtp,
-    /// Any other protocol.
+    /// Any other protocol, e.g. T.38 fax.
     Other,
 }
 
@@ -60,13 +60,13 @@ fn is_dtls_record(payload: &[u8]) -> bool {
     header[2] >= 0xfc && usize::from(u16::from_be_bytes([header[11], header[12]])) <= body.len()
 }
 
-/// Reasons why bytes are not an RTP packet.
+/// Reasons why bytes cannot be an RTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RtpParseError {
     /// The packet has fewer than 12 bytes, the length of the fixed header.
     #[error("too short for an RTP header")]
     TooShort,
-    /// The RTP version is not 2.
+    /// The version field of the header is not 2.
     #[error("not RTP version 2")]
     Version,
     /// The list of contributing sources or the header extension is longer than the packet.
@@ -92,7 +92,7 @@ pub struct RtpPacket<'a> {
     pub(crate) marker: bool,
     /// Length of the header in bytes: fixed part, contributing sources and extension.
     pub(crate) header_len: usize,
-    /// The payload without padding.
+    /// The payload without padding bytes.
     pub payload: &'a [u8],
 }
 

@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(form(&[&RECEIVER_REPORT[..], &SOURCE_DESCRIPTION].concat()), RtcpForm::Compound);
         // Reduced-size RTCP (RFC 5506): one packet that is no report, here a request for a new picture.
         assert_eq!(form(&PICTURE_LOSS), RtcpForm::Compound);
-        // An RTCP packet that the snap length cut.
+        // An RTCP packet of which the snap length cut off the end.
         assert_eq!(RtcpForm::of(&SOURCE_DESCRIPTION[..8], 12), RtcpForm::Compound);
     }
 
