@@ -40,7 +40,7 @@ struct CleanerState {
     /// Whether the current section has a c= line already. Further c= lines of a section, which only multicast uses, are
     /// dropped.
     connected: bool,
-    /// Number of m= lines read so far.
+    /// Number of m= lines that were read so far.
     media: usize,
 }
 

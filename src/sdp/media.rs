@@ -23,7 +23,7 @@ pub enum MediaKind {
     Application,
     /// `message`: chat over MSRP (RFC 4975).
     Message,
-    /// Any other media type.
+    /// Any other media type, which is ignored.
     Other,
 }
 
@@ -44,7 +44,7 @@ pub enum MediaProtocol {
     UdpTlsRtpSavpf,
     /// `udptl`: T.38 fax without RTP.
     Udptl,
-    /// Any other protocol.
+    /// Any other transport protocol.
     Other,
 }
 
