@@ -160,7 +160,7 @@ impl Archiver {
 /// The result of one round over the calls that were due to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveRound {
-    /// Number of calls that were tried.
+    /// Number of calls that the round tried to send.
     pub(crate) calls: u32,
     /// Number of calls that the archive now has completely.
     pub(crate) archived: u32,

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// Locks of calls by call id, and the live calls that a rule of the configuration forbids to record.
 #[derive(Debug, Default)]
 pub(super) struct CallLocks {
-    /// Ids of the calls that are locked now.
+    /// Ids of the calls that a thread has locked now.
     locked: Mutex<HashSet<String>>,
     released: Condvar,
     /// Ids of live calls that a rule of the configuration forbids to record.

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// recordings as too old.
 #[derive(Debug)]
 pub(super) struct TrustedClock {
-    /// Wall clock when the service started.
+    /// Wall clock at the start of the service.
     started: Timestamp,
     /// Wall clock at the last check.
     last_wall: Timestamp,

@@ -14,7 +14,7 @@ pub(super) enum CallState {
     Ended(Box<EndedCall>),
 }
 
-/// Call events that are handled together.
+/// Call events that are handled together, to save commits of the journal.
 pub(super) struct EventBatch {
     /// New states of calls, at most one for each call; calls with sound first.
     pub(super) states: Vec<CallState>,

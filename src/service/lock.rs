@@ -21,7 +21,7 @@ pub(crate) enum LockError {
         "the folder {folder} is in use by another callspan{holder}: stop it, or give each its own [spool] dir and [state] dir"
     )]
     Taken {
-        /// The folder that is locked.
+        /// Path of the folder that is locked.
         folder: PathBuf,
         /// Text about the process that holds the lock, e.g. ` (process 123)`; empty if unknown.
         holder: String,

@@ -79,7 +79,7 @@ impl MirrorWatch {
         }
     }
 
-    /// Counts an ended call.
+    /// Counts an ended call and whether it had its media.
     pub(crate) fn handle_ended(&mut self, call: &EndedCall) {
         let record = &call.record;
         let Some((answered, ended)) = record.answered_at.zip(record.ended_at) else { return };

@@ -32,7 +32,7 @@ pub(crate) struct ParallelRenderers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A report from a rendering thread.
+/// A report from a rendering thread to the thread that reads the capture.
 pub(crate) enum RenderProgress {
     /// The packets of these legs were read, so their spools are not needed any more.
     Read(Vec<EndedLeg>),
@@ -127,7 +127,7 @@ impl Drop for ParallelRenderers {
     }
 }
 
-/// State of one rendering thread.
+/// State of one rendering thread: its calls and its files.
 struct RenderThread {
     recorder: Recorder,
     marker: Arc<RenderMarker>,

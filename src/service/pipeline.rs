@@ -24,7 +24,7 @@ pub struct Pipeline {
     ahead_ns: i64,
 }
 
-/// Result of one step of the pipeline.
+/// Result of one step of the pipeline, i.e. of one event of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PipelineStep {
     /// An event of the source was processed; more may follow.

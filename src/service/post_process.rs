@@ -81,7 +81,7 @@ struct TaskQueue {
     rest: Sender<CallTask>,
 }
 
-/// The receiving half of a [`TaskQueue`].
+/// The receiving half of a [`TaskQueue`], for the rendering threads.
 #[derive(Clone)]
 struct QueuedTasks {
     sound: Receiver<CallTask>,

@@ -23,7 +23,7 @@ use crate::recording::encrypt::encrypted_path;
 /// The opened journal, and whether it had to be rebuilt.
 #[derive(Debug)]
 pub struct OpenedJournal {
-    /// The journal.
+    /// The journal, ready for use.
     pub journal: Journal,
     /// Text of an alarm that names the cause of a journal's loss and the number of restored calls; `None` if the
     /// journal was not lost.

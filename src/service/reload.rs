@@ -48,7 +48,7 @@ impl ConfigChanges {
     /// Name of the part of the configuration with login, user id and security key for Pyrus.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
-    /// Compares two configurations.
+    /// Compares the configuration in use with a new one.
     pub(crate) fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self::default();
         let (a, b) = (&old.call, &new.call);

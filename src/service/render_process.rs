@@ -60,7 +60,7 @@ pub(crate) struct RenderedCall {
     pub(crate) broken: Vec<LegId>,
 }
 
-/// The reason why a call was not rendered.
+/// The reason why a call was not rendered, and whether to try again.
 pub(crate) enum RenderFailure {
     /// A file could not be written, or no worker process could be started. A later try may succeed.
     Passing(anyhow::Error),

@@ -92,7 +92,7 @@ pub(super) enum RenderReply {
     Nothing,
     /// A file could not be written.
     Failed { path: String, errno: Option<i32>, text: String },
-    /// The renderer panicked.
+    /// The renderer panicked, i.e. met a bug.
     Panicked,
 }
 

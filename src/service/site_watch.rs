@@ -96,7 +96,7 @@ fn silent_detail(site: &SiteState, seen_at: Timestamp) -> String {
 
 /// Time without a report after which a site counts as silent. Sites report once a minute.
 pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Pause between two queries to the database.
+/// Pause between two queries to the database of the archive.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

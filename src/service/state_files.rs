@@ -67,7 +67,7 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
     }
 }
 
-/// Pause between two writes.
+/// Pause between two writes of the waiting contents.
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

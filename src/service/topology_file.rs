@@ -58,7 +58,7 @@ impl TopologyFile {
         }
     }
 
-    /// Writes waiting facts at once.
+    /// Writes the facts that wait at once, whatever the pause.
     pub(super) fn write(&mut self) {
         let Some(facts) = self.pending.take() else { return };
         self.written_at = Some(monotonic());
