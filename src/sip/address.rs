@@ -8,7 +8,7 @@ use super::header::{find_outside, split_outside, unquote};
 /// The scheme of a URI: the word before its first colon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum UriScheme {
-    /// A `sip:` URI, or a bare `user@host`.
+    /// A `sip:` URI, or a bare `user@host` without a scheme.
     Sip,
     /// A `sips:` URI: SIP over TLS on the whole way.
     Sips,
@@ -18,7 +18,7 @@ pub(crate) enum UriScheme {
     Other,
 }
 
-/// A parsed URI of a SIP header.
+/// A URI of a SIP header, divided into its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipUri {
     /// The URI as it stands in the message.

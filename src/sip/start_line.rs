@@ -31,7 +31,7 @@ pub fn looks_like_sip(bytes: &[u8]) -> bool {
 pub enum SipMethod {
     /// Starts or changes a session.
     Invite,
-    /// Confirms the final response to an INVITE.
+    /// Confirms the final response to an INVITE; the third step of its handshake.
     Ack,
     /// Ends a session.
     Bye,
@@ -57,7 +57,7 @@ pub enum SipMethod {
     Message,
     /// Publishes the state of an event, e.g. that a user is on the telephone (RFC 3903).
     Publish,
-    /// Any other method.
+    /// Any other method, with its name.
     Other(String),
 }
 
@@ -105,7 +105,7 @@ pub enum StartLine<'a> {
     },
 }
 
-/// Parses a start line.
+/// Parses the first line of a message as a request line or status line.
 pub(super) fn parse_start(line: &[u8]) -> Result<StartLine<'_>, SipParseError> {
     let line = trim(line.get(..MAX_START_LINE).unwrap_or(line));
     if starts_with_ignore_case(line, b"SIP/") {

@@ -61,7 +61,7 @@ pub(crate) enum SessionRefresher {
     Uas,
 }
 
-/// The Session-Expires header (RFC 4028).
+/// The Session-Expires header: the session timer that both sides agree on (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SessionExpires {
     /// Time from the last refresh to the expiry of the session, seconds.

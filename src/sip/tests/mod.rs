@@ -69,7 +69,7 @@ fn message_has_the_same_meaning_in_every_notation() {
     }
 }
 
-/// Returns an INVITE with a multipart body.
+/// Returns an INVITE with a multipart body of this content type.
 fn with_multipart(content_type: &str, body: &str) -> Vec<u8> {
     format!("INVITE sip:200@x SIP/2.0\r\nCall-ID: c@x\r\nCSeq: 1 INVITE\r\nContent-Type: {content_type}\r\n\r\n{body}")
         .into_bytes()
