@@ -18,14 +18,14 @@ pub(super) struct BlockReader<R> {
 pub(super) enum NextBlock<'a> {
     /// A complete block: its file offset in bytes, and its bytes with header and trailer.
     Block(u64, &'a [u8]),
-    /// There are no more complete blocks.
+    /// The input has no more complete blocks.
     End(BlocksEnd),
 }
 
 /// The way in which a sequence of blocks ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlocksEnd {
-    /// The input ends after a complete block.
+    /// The input ends after a complete block, as it should.
     Clean,
     /// The input ends within a block, or with bytes that are zero. A crash leaves zeros if the file grew but its bytes
     /// were not written.

@@ -12,7 +12,7 @@ use crate::call::decision::TimedDecision;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A packet to be written to a spool.
+/// A packet that is to be written to a spool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpoolPacket<'a> {
     /// Capture time of the packet.

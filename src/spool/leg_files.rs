@@ -37,7 +37,7 @@ pub(super) struct LegFiles {
     waiting: BTreeMap<LegId, WaitingLeg>,
     /// Legs that lost sound because of a disk error, with this error.
     failures: HashMap<LegId, OsErrno, foldhash::fast::RandomState>,
-    /// Files that could not be removed yet.
+    /// Paths of files that could not be removed yet.
     removals: Vec<PathBuf>,
     /// Time of the newest successful write; `None` before the first.
     wrote_at: Option<Instant>,

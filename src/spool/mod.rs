@@ -47,7 +47,7 @@ pub use reader::{LegSource, SpoolError};
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::event::EndedLeg;
 
-/// Finds the spools of ended legs.
+/// Finds the spools of ended legs, wherever they are stored.
 pub trait LegStore {
     /// Returns the spool of a leg; `None` if the leg has none.
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;

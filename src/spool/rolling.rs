@@ -69,7 +69,7 @@ enum RollingStage {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RollingDue {
     Nothing,
-    /// These bytes are to be appended.
+    /// Bytes that are to be appended to the file.
     Append(Vec<u8>),
     /// The file is to be rebuilt from all pending legs.
     Rebuild,
@@ -188,7 +188,7 @@ impl RollingBuffer {
 /// Contents of the rolling file when it is rebuilt.
 #[derive(Debug)]
 pub(super) struct RebuiltContents {
-    /// Blocks of the pending legs.
+    /// Blocks of all pending legs, as the new file has them.
     pub(super) bytes: Vec<u8>,
     /// Legs that are no longer pending; their blocks must be copied from the old file.
     kept: HashSet<u64>,
@@ -446,7 +446,7 @@ mod tests {
         let kept = rolling.rebuild(at(5), std::iter::empty()).kept;
         assert_eq!(kept, (legs - limit as u64..legs).collect(), "the newest");
         assert!(rolling.rebuilt_size <= MAX_KEPT_BYTES + 4096, "{}", rolling.rebuilt_size);
-        // The removal delay of all is over.
+        // The removal delay of all legs is over.
         assert!(matches!(rolling.take_due(at(13)), RollingDue::Append(_)));
         assert_eq!(rolling.kept_bytes, 0);
         rolling.remove_leg(LegId(legs), at(14), LARGE);

@@ -19,7 +19,7 @@ pub(super) struct SpillFile {
     end: u64,
 }
 
-/// The place of a chunk in the file.
+/// A chunk that was moved to the file, given by its slots.
 #[derive(Debug)]
 pub(super) struct SpilledChunk {
     file: Arc<File>,

@@ -26,11 +26,11 @@ pub(super) enum WriterMessage {
     /// Create the file of a leg, or continue it. For a file of an earlier process, `length` is the length of its
     /// complete blocks, bytes.
     OpenFile { leg: LegId, name: String, length: Option<u64> },
-    /// Append blocks to a leg's file.
+    /// Append these blocks to the leg's file.
     Write { leg: LegId, bytes: Vec<u8> },
     /// Append blocks to the rolling file.
     AppendRolling(Vec<u8>),
-    /// Replace the contents of the rolling file.
+    /// Replace the contents of the rolling file by these.
     RebuildRolling(RebuiltContents),
     /// Close the file of a leg, because the leg has ended.
     Close(LegId),
@@ -65,7 +65,7 @@ impl WriterState {
     }
 }
 
-/// The writer thread's own state.
+/// The state that only the writer thread uses.
 pub(super) struct SpoolWriter {
     pub(super) dir: PathBuf,
     pub(super) sync_every: Duration,

@@ -517,7 +517,7 @@ impl std::fmt::Debug for DiskSpool {
     }
 }
 
-/// Finds the spool files in a folder.
+/// Finds the spool files of legs in a folder.
 #[derive(Clone, Debug)]
 pub struct DiskStore {
     dir: PathBuf,
@@ -529,7 +529,7 @@ impl DiskStore {
         &self.dir
     }
 
-    /// Creates a store for a folder.
+    /// Creates a store for the spool files in a folder.
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }

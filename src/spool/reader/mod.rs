@@ -27,7 +27,7 @@ use crate::time::Timestamp;
 /// The spool of a leg, in memory or on disk. It can be read several times.
 #[derive(Clone, Debug)]
 pub enum LegSource {
-    /// The spool is in memory.
+    /// The spool is in the memory of this process.
     Memory(Arc<ChunkedBuf>),
     /// The spool is a file.
     File(PathBuf),
@@ -64,7 +64,7 @@ impl std::fmt::Display for LegSource {
 /// Reasons why a spool cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// The operating system reported an error.
+    /// The operating system reported an error for the file.
     #[error("{path}: {source}")]
     Io {
         /// Path of the file or folder with the error.
@@ -105,7 +105,7 @@ impl SpoolError {
 pub enum SpoolEntry<'a> {
     /// A packet that was captured.
     Packet(PacketEntry<'a>),
-    /// A decision of the engine.
+    /// A decision that the engine made about the leg.
     Decided(&'a TimedDecision),
 }
 
@@ -124,7 +124,7 @@ pub struct PacketEntry<'a> {
     pub(crate) wire_len: u32,
 }
 
-/// Reads the entries of a spool once.
+/// Reads the entries of a spool once, in order of time.
 pub struct SpoolReader {
     input: SpoolInput,
     path: String,

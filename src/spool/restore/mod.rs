@@ -25,7 +25,7 @@ use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
-/// A leg that an earlier process left.
+/// A leg that an earlier process left in the spool, to be continued.
 #[derive(Clone, Debug)]
 pub(crate) struct RestorableLeg {
     /// Name of the leg; empty if its file does not contain the name.
