@@ -35,22 +35,24 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn set_archive(&self, is_used: bool, keeps_recordings: bool) -> JournalResult<()> {
-        let connection = self.lock();
-        for (key, is_set) in [("archive", is_used), ("archive_keeps", is_used && keeps_recordings)] {
-            let was_set =
-                connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE key = ?1)", params![key], |row| {
-                    row.get::<_, bool>(0)
-                })?;
-            if was_set == is_set {
-                continue; // a recorder without an archive writes nothing
+        self.write(|transaction| {
+            for (key, is_set) in [("archive", is_used), ("archive_keeps", is_used && keeps_recordings)] {
+                let was_set = transaction.query_row(
+                    "SELECT EXISTS (SELECT 1 FROM meta WHERE key = ?1)",
+                    params![key],
+                    |row| row.get::<_, bool>(0),
+                )?;
+                if was_set == is_set {
+                    continue; // a recorder without an archive writes nothing
+                }
+                if is_set {
+                    transaction.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, 'on')", params![key])?;
+                } else {
+                    transaction.execute("DELETE FROM meta WHERE key = ?1", params![key])?;
+                }
             }
-            if is_set {
-                connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, 'on')", params![key])?;
-            } else {
-                connection.execute("DELETE FROM meta WHERE key = ?1", params![key])?;
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Adds the complete calls that began in a period to the list, including those recorded before an archive was
@@ -65,15 +67,13 @@ impl Journal {
             ArchiveExtent::All => (String::from(", archived = 0"), "true"),
             ArchiveExtent::AllWithRecordings => (format!(", archived = 0, objects = {ALL_AGAIN}"), "true"),
         };
-        Ok(self.lock().execute(
-            &format!(
-                "INSERT INTO archive_jobs (call_id, change) SELECT id, 1 FROM calls
-                 WHERE stage = 'complete' AND {begin} >= ?1 AND {begin} < ?2
-                 ON CONFLICT (call_id) DO UPDATE SET refused = 0, attempts = 0, next_at = NULL {forget}
-                 WHERE {which}"
-            ),
-            params![since.as_micros(), until.as_micros()],
-        )?)
+        let sql = format!(
+            "INSERT INTO archive_jobs (call_id, change) SELECT id, 1 FROM calls
+             WHERE stage = 'complete' AND {begin} >= ?1 AND {begin} < ?2
+             ON CONFLICT (call_id) DO UPDATE SET refused = 0, attempts = 0, next_at = NULL {forget}
+             WHERE {which}"
+        );
+        self.execute(&sql, params![since.as_micros(), until.as_micros()])
     }
 
     /// Returns jobs of complete calls that are due, at most `limit`. Those that have waited longest come first.
@@ -107,14 +107,8 @@ impl Journal {
             "UPDATE archive_jobs SET {reached} attempts = ?2, next_at = ?3, note = ?4, objects = ?5
              WHERE call_id = ?1 AND archived <= ?6"
         );
-        self.lock().prepare_cached(&sql)?.execute(params![
-            job.call_id,
-            job.attempts,
-            micros(job.next_at),
-            job.note,
-            objects,
-            i64::try_from(job.change).unwrap_or(i64::MAX),
-        ])?;
+        let change = i64::try_from(job.change).unwrap_or(i64::MAX);
+        self.execute(&sql, params![job.call_id, job.attempts, micros(job.next_at), job.note, objects, change])?;
         Ok(())
     }
 
@@ -125,9 +119,7 @@ impl Journal {
     /// Fails if SQLite fails.
     pub(crate) fn raise_archive_change(&self, call_id: &str, by: u64) -> JournalResult<()> {
         let by = i64::try_from(by).unwrap_or(i64::MAX / 2);
-        self.lock()
-            .prepare_cached("UPDATE archive_jobs SET change = change + ?2 WHERE call_id = ?1")?
-            .execute(params![call_id, by])?;
+        self.execute("UPDATE archive_jobs SET change = change + ?2 WHERE call_id = ?1", params![call_id, by])?;
         Ok(())
     }
 

@@ -126,11 +126,10 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub fn put_call(&self, record: &CallRecord, stage: CallStage) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        put_call(&transaction, record, stage)?;
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            put_call(transaction, record, stage)?;
+            Ok(())
+        })
     }
 
     /// Writes or replaces a call that delivery must still get. Until [`Journal::mark_announced`],
@@ -144,12 +143,11 @@ impl Journal {
         stage: CallStage,
         registration: RegistrationPolicy,
     ) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        put_call(&transaction, record, stage)?;
-        retention::put_to_announce(&transaction, &record.id, registration)?;
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            put_call(transaction, record, stage)?;
+            retention::put_to_announce(transaction, &record.id, registration)?;
+            Ok(())
+        })
     }
 
     /// Removes a live call that turned out to be part of another call. Does nothing if delivery already has the call.
@@ -157,24 +155,23 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails; then nothing is removed.
     pub(crate) fn forget_live_call(&self, id: &str) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let is_known = transaction.query_row(
-            "SELECT NOT EXISTS (SELECT 1 FROM calls WHERE id = ?1 AND stage = 'live')
-                 OR EXISTS (SELECT 1 FROM deliveries WHERE id = ?1)",
-            params![id],
-            |row| row.get(0),
-        )?;
-        if is_known {
-            return Ok(());
-        }
-        search::remove_call(&transaction, id)?;
-        for table in ["untold", "legs"] {
-            transaction.execute(&format!("DELETE FROM {table} WHERE call_id = ?1"), params![id])?;
-        }
-        transaction.execute("DELETE FROM calls WHERE id = ?1", params![id])?;
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            let is_known = transaction.query_row(
+                "SELECT NOT EXISTS (SELECT 1 FROM calls WHERE id = ?1 AND stage = 'live')
+                     OR EXISTS (SELECT 1 FROM deliveries WHERE id = ?1)",
+                params![id],
+                |row| row.get(0),
+            )?;
+            if is_known {
+                return Ok(());
+            }
+            search::remove_call(transaction, id)?;
+            for table in ["untold", "legs"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE call_id = ?1"), params![id])?;
+            }
+            transaction.execute("DELETE FROM calls WHERE id = ?1", params![id])?;
+            Ok(())
+        })
     }
 
     /// Stores the segments of a recording that were made while the call was in progress, and returns the merged record.
@@ -188,22 +185,21 @@ impl Journal {
         live: &CallRecord,
         announce_as: Option<RegistrationPolicy>,
     ) -> JournalResult<Option<CallRecord>> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let (stage, record) = match stored_call(&transaction, &live.id)? {
-            Some((CallStage::Complete, _)) => return Ok(None),
-            Some((stage, mut record)) => {
-                record.take_parts(live);
-                (stage, record)
+        self.write(|transaction| {
+            let (stage, record) = match stored_call(transaction, &live.id)? {
+                Some((CallStage::Complete, _)) => return Ok(None),
+                Some((stage, mut record)) => {
+                    record.take_parts(live);
+                    (stage, record)
+                }
+                None => (CallStage::Live, live.clone()),
+            };
+            put_call(transaction, &record, stage)?;
+            if let Some(registration) = announce_as {
+                retention::put_to_announce(transaction, &record.id, registration)?;
             }
-            None => (CallStage::Live, live.clone()),
-        };
-        put_call(&transaction, &record, stage)?;
-        if let Some(registration) = announce_as {
-            retention::put_to_announce(&transaction, &record.id, registration)?;
-        }
-        transaction.commit()?;
-        Ok(Some(record))
+            Ok(Some(record))
+        })
     }
 
     /// Marks the segments of a call that a rule excludes as removed, and writes the reason into the record. The caller
@@ -213,23 +209,22 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
     pub(crate) fn withdraw_segments(&self, id: &str, at: Timestamp, reason: &str) -> JournalResult<Option<CallRecord>> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let Some((stage, record)) = stored_call(&transaction, id)?.filter(|(_, r)| !r.recordings.is_empty()) else {
-            return Ok(None);
-        };
-        let mut without = CallRecord { recordings: Vec::new(), ..record.clone() };
-        without.legs.iter_mut().for_each(|leg| leg.rendered = false);
-        without.verdict = Some(CallVerdict::Excluded);
-        without.verdict_reason.get_or_insert_with(|| String::from(reason));
-        put_call(&transaction, &without, stage)?;
-        transaction.execute(
-            "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
-             WHERE call_id = ?1 AND state = 'present'",
-            params![id, at.as_micros(), reason],
-        )?;
-        transaction.commit()?;
-        Ok(Some(record))
+        self.write(|transaction| {
+            let Some((stage, record)) = stored_call(transaction, id)?.filter(|(_, r)| !r.recordings.is_empty()) else {
+                return Ok(None);
+            };
+            let mut without = CallRecord { recordings: Vec::new(), ..record.clone() };
+            without.legs.iter_mut().for_each(|leg| leg.rendered = false);
+            without.verdict = Some(CallVerdict::Excluded);
+            without.verdict_reason.get_or_insert_with(|| String::from(reason));
+            put_call(transaction, &without, stage)?;
+            transaction.execute(
+                "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
+                 WHERE call_id = ?1 AND state = 'present'",
+                params![id, at.as_micros(), reason],
+            )?;
+            Ok(Some(record))
+        })
     }
 
     /// Writes or replaces a leg of a call.
@@ -237,7 +232,7 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub fn put_leg(&self, call_id: &str, leg: &LegRow) -> JournalResult<()> {
-        Ok(put_leg(&self.lock(), call_id, leg)?)
+        self.write(|transaction| Ok(put_leg(transaction, call_id, leg)?))
     }
 
     /// Returns the legs of a call in the order of its record.

@@ -17,22 +17,21 @@ impl Journal {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for row in rows {
-            match row {
-                DeliveryRow::Job(job) => {
-                    put_job(&transaction, job)?;
-                    if job.is_settled() || job.stage == JobStage::Parked || !job.attached().is_empty() {
-                        put_stale_record(&transaction, &job.id)?;
+        self.write(|transaction| {
+            for row in rows {
+                match row {
+                    DeliveryRow::Job(job) => {
+                        put_job(transaction, job)?;
+                        if job.is_settled() || job.stage == JobStage::Parked || !job.attached().is_empty() {
+                            put_stale_record(transaction, &job.id)?;
+                        }
                     }
+                    DeliveryRow::Dropped(code) => put_dropped_code(transaction, code)?,
+                    DeliveryRow::Alarm(text) => put_alarm(transaction, text.as_deref())?,
                 }
-                DeliveryRow::Dropped(code) => put_dropped_code(&transaction, code)?,
-                DeliveryRow::Alarm(text) => put_alarm(&transaction, text.as_deref())?,
             }
-        }
-        transaction.commit()?;
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Writes the row of one delivery to the database.
@@ -92,7 +91,7 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub fn request_retry(&self, id: &str) -> JournalResult<()> {
-        self.lock().execute("INSERT OR IGNORE INTO retries (id) VALUES (?1)", params![id])?;
+        self.execute("INSERT OR IGNORE INTO retries (id) VALUES (?1)", params![id])?;
         Ok(())
     }
 
@@ -102,7 +101,7 @@ impl Journal {
     /// Fails if SQLite fails.
     pub(crate) fn request_retry_of_failed(&self) -> JournalResult<usize> {
         let sql = "INSERT OR IGNORE INTO retries (id) SELECT id FROM deliveries WHERE stage IN (?1, ?2)";
-        Ok(self.lock().execute(sql, params![JobStage::Parked.as_str(), JobStage::Dead.as_str()])?)
+        self.execute(sql, params![JobStage::Parked.as_str(), JobStage::Dead.as_str()])
     }
 
     /// Returns and removes the ids of the deliveries that somebody asked to try again.
@@ -110,15 +109,21 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn take_retry_requests(&self) -> JournalResult<Vec<String>> {
-        let connection = self.lock();
+        self.take_requests("retries")
+    }
+
+    /// Returns and removes the ids in a table of requests. `table` must be a constant text.
+    pub(super) fn take_requests(&self, table: &str) -> JournalResult<Vec<String>> {
         let any: Option<i64> =
-            connection.query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;
+            self.lock().query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |row| row.get(0)).optional()?;
         if any.is_none() {
             return Ok(Vec::new()); // this is called every few seconds and must not take the write lock
         }
-        let mut statement = connection.prepare("DELETE FROM retries RETURNING id")?;
-        let ids = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        Ok(ids)
+        self.write(|transaction| {
+            let mut statement = transaction.prepare(&format!("DELETE FROM {table} RETURNING id"))?;
+            let ids = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            Ok(ids)
+        })
     }
 }
 

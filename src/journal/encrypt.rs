@@ -54,7 +54,7 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn mark_encrypted(&self, id: &str) -> JournalResult<()> {
-        self.lock().prepare_cached("UPDATE calls SET sealed = 1 WHERE id = ?1")?.execute(params![id])?;
+        self.execute("UPDATE calls SET sealed = 1 WHERE id = ?1", params![id])?;
         Ok(())
     }
 
@@ -64,36 +64,35 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
     pub fn replace_with_encrypted(&self, id: &str, file: &EncryptedRecording) -> JournalResult<bool> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let bytes = i64::try_from(file.bytes).unwrap_or(i64::MAX);
-        let moved = transaction.prepare_cached(REPLACE_WITH_ENCRYPTED)?.execute(params![
-            id,
-            file.part,
-            file.plain_path,
-            file.path,
-            bytes,
-            file.sha256,
-            file.plain_sha256
-        ])?;
-        if moved == 0 {
-            return Ok(false);
-        }
-        let json: String =
-            transaction.query_row("SELECT record FROM calls WHERE id = ?1", params![id], |row| row.get(0))?;
-        let mut record: CallRecord = serde_json::from_str(&json)?;
-        for recording in record.recordings.iter_mut().filter(|r| r.part == file.part) {
-            recording.path.clone_from(&file.path);
-            recording.bytes = file.bytes;
-            recording.sha256.clone_from(&file.sha256);
-            recording.plain_sha256 = Some(file.plain_sha256.clone());
-        }
-        let json = serde_json::to_string(&record)?;
-        transaction.prepare_cached("UPDATE calls SET record = ?2 WHERE id = ?1")?.execute(params![id, json])?;
-        swap_leftovers(&transaction, &file.path, &file.plain_path)?;
-        put_stale_record(&transaction, id)?;
-        transaction.commit()?;
-        Ok(true)
+        self.write(|transaction| {
+            let bytes = i64::try_from(file.bytes).unwrap_or(i64::MAX);
+            let moved = transaction.prepare_cached(REPLACE_WITH_ENCRYPTED)?.execute(params![
+                id,
+                file.part,
+                file.plain_path,
+                file.path,
+                bytes,
+                file.sha256,
+                file.plain_sha256
+            ])?;
+            if moved == 0 {
+                return Ok(false);
+            }
+            let json: String =
+                transaction.query_row("SELECT record FROM calls WHERE id = ?1", params![id], |row| row.get(0))?;
+            let mut record: CallRecord = serde_json::from_str(&json)?;
+            for recording in record.recordings.iter_mut().filter(|r| r.part == file.part) {
+                recording.path.clone_from(&file.path);
+                recording.bytes = file.bytes;
+                recording.sha256.clone_from(&file.sha256);
+                recording.plain_sha256 = Some(file.plain_sha256.clone());
+            }
+            let json = serde_json::to_string(&record)?;
+            transaction.prepare_cached("UPDATE calls SET record = ?2 WHERE id = ?1")?.execute(params![id, json])?;
+            swap_leftovers(transaction, &file.path, &file.plain_path)?;
+            put_stale_record(transaction, id)?;
+            Ok(true)
+        })
     }
 
     /// Lists the plain file of kept packets as a leftover, instead of the encrypted file. Kept packets have no row to
@@ -102,11 +101,10 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
     pub(crate) fn replace_kept_packets(&self, plain_path: &str, path: &str) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        swap_leftovers(&transaction, path, plain_path)?;
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            swap_leftovers(transaction, path, plain_path)?;
+            Ok(())
+        })
     }
 
     /// Lists files that may exist without a row (leftovers). The next start removes these files.
@@ -117,13 +115,12 @@ impl Journal {
         if paths.is_empty() {
             return Ok(());
         }
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for path in paths {
-            put_leftover(&transaction, path)?;
-        }
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            for path in paths {
+                put_leftover(transaction, path)?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns at most `limit` paths of leftovers, i.e. files that may exist without a row.
@@ -145,13 +142,12 @@ impl Journal {
         if paths.is_empty() {
             return Ok(());
         }
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for path in paths {
-            transaction.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![path])?;
-        }
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            for path in paths {
+                transaction.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![path])?;
+            }
+            Ok(())
+        })
     }
 
     /// Marks the record file beside a recording as stale, so that it is written again.
@@ -159,7 +155,7 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn mark_record_stale(&self, id: &str) -> JournalResult<()> {
-        Ok(put_stale_record(&self.lock(), id)?)
+        self.write(|transaction| Ok(put_stale_record(transaction, id)?))
     }
 }
 

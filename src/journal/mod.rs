@@ -19,13 +19,15 @@
 //! 6. **The version is in the file** (`user_version`). An older version is migrated in one transaction, a newer one is
 //!    refused.
 //!
+//! Each durable row is written by `Journal::write`, which renews a write-ahead log that may have lost pages.
+//!
 //! One process writes through one connection behind a mutex; [`Journal`] is a handle to it and can be cloned. Other
 //! processes may read, and add requests, at the same time (WAL).
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
@@ -67,8 +69,8 @@ pub struct Journal {
     log_path: PathBuf,
     /// Whether rows of live or ended calls were written that may not be on the disk yet.
     has_unsynced: Arc<AtomicBool>,
-    /// Whether a sync of the write-ahead log failed and the log was not emptied since then.
-    has_sync_failed: Arc<AtomicBool>,
+    /// Whether the write-ahead log may have lost pages. It is locked after the connection.
+    log_sync: Arc<Mutex<states::LogSync>>,
     /// The first message by which SQLite reported a damaged file; empty if there was none.
     damage: Arc<OnceLock<String>>,
 }
@@ -78,6 +80,8 @@ pub struct Journal {
 struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     journal: &'j Journal,
+    /// Number of changed rows at the lock, if the guard is for reading. All writes use [`Journal::write`].
+    changes_at_lock: Option<u64>,
 }
 
 impl Deref for JournalGuard<'_> {
@@ -96,11 +100,13 @@ impl DerefMut for JournalGuard<'_> {
 
 impl Drop for JournalGuard<'_> {
     fn drop(&mut self) {
+        let is_as_promised = self.changes_at_lock.is_none_or(|changes| changes == self.connection.total_changes());
+        debug_assert!(is_as_promised, "rows are written by Journal::write only");
         if let Some(detail) = DAMAGE_SEEN.take() {
             let _ = self.journal.damage.set(detail); // keeps the first message
         }
         if SYNC_FAILED.take() {
-            self.journal.has_sync_failed.store(true, Ordering::Release);
+            self.journal.log_sync().has_failed = true;
         }
     }
 }
@@ -297,19 +303,26 @@ impl Journal {
             connection: Arc::new(Mutex::new(connection)),
             log_path: log_path.into(),
             has_unsynced: Arc::default(),
-            has_sync_failed: Arc::default(),
+            log_sync: Arc::default(),
             damage: Arc::default(),
         }
     }
 
-    /// Locks the connection. The lock can be used even if a thread panicked while holding it, because an unfinished
+    /// Locks the connection for reading. The lock can be used even if a thread panicked while holding it, because an unfinished
     /// transaction is rolled back when it is dropped.
     fn lock(&self) -> JournalGuard<'_> {
+        let mut guard = self.lock_to_write();
+        guard.changes_at_lock = Some(guard.total_changes());
+        guard
+    }
+
+    /// Locks the connection for a write. Only [`Journal::write`] and the write of live states use this.
+    fn lock_to_write(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         // Discards the reports of another journal that this thread used before.
         DAMAGE_SEEN.set(None);
         SYNC_FAILED.set(false);
-        JournalGuard { connection, journal: self }
+        JournalGuard { connection, journal: self, changes_at_lock: None }
     }
 }
 

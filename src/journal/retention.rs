@@ -75,12 +75,12 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn mark_announced<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for id in ids {
-            transaction.prepare_cached("DELETE FROM untold WHERE call_id = ?1")?.execute(params![id])?;
-        }
-        Ok(transaction.commit()?)
+        self.write(|transaction| {
+            for id in ids {
+                transaction.prepare_cached("DELETE FROM untold WHERE call_id = ?1")?.execute(params![id])?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns the calls, of any stage, that delivery must still get.
@@ -125,12 +125,11 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub fn hold(&self, id: &str, at: Timestamp, reason: Option<&str>) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        put_hold(&transaction, id, at, reason)?;
-        put_stale_record(&transaction, id)?;
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            put_hold(transaction, id, at, reason)?;
+            put_stale_record(transaction, id)?;
+            Ok(())
+        })
     }
 
     /// Ends the hold on a call. Returns whether there was a hold.
@@ -138,12 +137,11 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn release(&self, id: &str) -> JournalResult<bool> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let was_held = transaction.execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0;
-        put_stale_record(&transaction, id)?;
-        transaction.commit()?;
-        Ok(was_held)
+        self.write(|transaction| {
+            let was_held = transaction.execute("DELETE FROM holds WHERE call_id = ?1", params![id])? > 0;
+            put_stale_record(transaction, id)?;
+            Ok(was_held)
+        })
     }
 
     /// Returns the hold on a call; `None` if there is none.
@@ -211,20 +209,19 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
     pub fn mark_removed(&self, calls: &[(String, &str)], at: Timestamp) -> JournalResult<Vec<String>> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        let mut paths = Vec::new();
-        for (id, reason) in calls {
-            let mut statement = transaction.prepare_cached(
-                "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
-                 WHERE call_id = ?1 AND state = 'present' RETURNING path",
-            )?;
-            for path in statement.query_map(params![id, at.as_micros(), reason], |row| row.get(0))? {
-                paths.push(path?);
+        self.write(|transaction| {
+            let mut paths = Vec::new();
+            for (id, reason) in calls {
+                let mut statement = transaction.prepare_cached(
+                    "UPDATE recordings SET state = 'removed', removed_at = ?2, removed_why = ?3
+                     WHERE call_id = ?1 AND state = 'present' RETURNING path",
+                )?;
+                for path in statement.query_map(params![id, at.as_micros(), reason], |row| row.get(0))? {
+                    paths.push(path?);
+                }
             }
-        }
-        transaction.commit()?;
-        Ok(paths)
+            Ok(paths)
+        })
     }
 
     /// Returns when and why the recordings of a call were removed; `None` if they were not.
@@ -261,10 +258,8 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn mark_present(&self, id: &str) -> JournalResult<()> {
-        self.lock().execute(
-            "UPDATE recordings SET state = 'present', removed_at = NULL, removed_why = NULL WHERE call_id = ?1",
-            params![id],
-        )?;
+        let sql = "UPDATE recordings SET state = 'present', removed_at = NULL, removed_why = NULL WHERE call_id = ?1";
+        self.execute(sql, params![id])?;
         Ok(())
     }
 
@@ -273,7 +268,7 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub fn request_render(&self, id: &str) -> JournalResult<()> {
-        self.lock().execute("INSERT OR IGNORE INTO renders (id) VALUES (?1)", params![id])?;
+        self.execute("INSERT OR IGNORE INTO renders (id) VALUES (?1)", params![id])?;
         Ok(())
     }
 
@@ -282,14 +277,7 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn take_render_requests(&self) -> JournalResult<Vec<String>> {
-        let connection = self.lock();
-        let any: Option<i64> =
-            connection.query_row("SELECT 1 FROM renders LIMIT 1", [], |row| row.get(0)).optional()?;
-        if any.is_none() {
-            return Ok(Vec::new()); // this is called every few seconds and must not take the write lock
-        }
-        let mut statement = connection.prepare("DELETE FROM renders RETURNING id")?;
-        Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+        self.take_requests("renders")
     }
 
     /// Returns the ids of the deliveries in a stage, each with the note for a person.

@@ -207,13 +207,12 @@ impl Journal {
     /// Writes many complete calls in one transaction, for measurements.
     #[cfg(test)]
     pub(crate) fn put_calls_for_measurement(&self, records: &[CallRecord]) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for record in records {
-            super::calls::put_call(&transaction, record, super::CallStage::Complete)?;
-        }
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            for record in records {
+                super::calls::put_call(transaction, record, super::CallStage::Complete)?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns the live calls that a scope allows, oldest first, at most `limit`.

@@ -39,15 +39,14 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn records_refreshed(&self, stale: &[StaleRecord]) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for StaleRecord { id, change } in stale {
-            transaction
-                .prepare_cached("DELETE FROM stale_records WHERE id = ?1 AND change = ?2")?
-                .execute(params![id, change])?;
-        }
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            for StaleRecord { id, change } in stale {
+                transaction
+                    .prepare_cached("DELETE FROM stale_records WHERE id = ?1 AND change = ?2")?
+                    .execute(params![id, change])?;
+            }
+            Ok(())
+        })
     }
 
     /// Starts to rebuild a journal that was lost at the time `at`. Until [`Journal::end_rebuild`], the new journal is
@@ -56,12 +55,11 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn begin_rebuild(&self, at: Timestamp) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        put_meta(&transaction, LOST_AT, &at.as_micros().to_string())?;
-        put_meta(&transaction, REBUILDING, "1")?;
-        transaction.commit()?;
-        Ok(())
+        self.write(|transaction| {
+            put_meta(transaction, LOST_AT, &at.as_micros().to_string())?;
+            put_meta(transaction, REBUILDING, "1")?;
+            Ok(())
+        })
     }
 
     /// Adds calls and their deliveries from sidecar records. Calls that the journal already has are not changed.
@@ -69,25 +67,24 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
     pub fn put_rebuilt_calls(&self, records: &[(CallRecord, Option<JobRow>)]) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for (record, job) in records {
-            if calls::is_there(&transaction, &record.id)? {
-                continue;
+        self.write(|transaction| {
+            for (record, job) in records {
+                if calls::is_there(transaction, &record.id)? {
+                    continue;
+                }
+                // Only the record of a call in progress has no verdict. It was written with the segments made so far.
+                let stage = if record.verdict.is_some() { CallStage::Complete } else { CallStage::Live };
+                calls::put_call(transaction, record, stage)?;
+                put_legs(transaction, record)?;
+                if let Some(job) = job {
+                    deliveries::put_job(transaction, job)?;
+                }
+                if let Some(hold) = &record.held {
+                    retention::put_hold(transaction, &record.id, hold.since, hold.why.as_deref())?;
+                }
             }
-            // Only the record of a call in progress has no verdict. It was written with the segments made so far.
-            let stage = if record.verdict.is_some() { CallStage::Complete } else { CallStage::Live };
-            calls::put_call(&transaction, record, stage)?;
-            put_legs(&transaction, record)?;
-            if let Some(job) = job {
-                deliveries::put_job(&transaction, job)?;
-            }
-            if let Some(hold) = &record.held {
-                retention::put_hold(&transaction, &record.id, hold.since, hold.why.as_deref())?;
-            }
-        }
-        transaction.commit()?;
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Ends the rebuild after all sidecar records were added.
@@ -95,7 +92,7 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn end_rebuild(&self) -> JournalResult<()> {
-        self.lock().execute("DELETE FROM meta WHERE key = ?1", params![REBUILDING])?;
+        self.execute("DELETE FROM meta WHERE key = ?1", params![REBUILDING])?;
         Ok(())
     }
 

@@ -8,12 +8,14 @@
 //!   are on the disk then, too.
 //! - If a sync of the write-ahead log fails, some of its pages may be lost although a later sync succeeds: Linux reports the
 //!   error once and counts the pages as written. After a lost page SQLite reads no later row of the log. So the log is
-//!   copied into the database and begun anew.
+//!   copied into the database and begun anew. This comes before the next commit is confirmed ([`Journal::write`]), because
+//!   the removal of a spool or a request to Pyrus stands on a confirmed commit.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ToSql};
 
 use super::calls::{LegRow, put_call, put_leg, stored_call};
 use super::{CallStage, Error, Journal, JournalResult, retention};
@@ -40,7 +42,7 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
     pub(crate) fn put_calls_with_segments(&self, calls: &[CallToStore<'_>]) -> JournalResult<Vec<CallRecord>> {
-        let connection = self.lock();
+        let connection = self.lock_to_write();
         let _unsynced = UnsyncedCommits::begin(&connection)?;
         let transaction = connection.unchecked_transaction()?;
         let records = calls.iter().map(|call| put_call_with_segments(&transaction, call)).collect::<Result<_, _>>()?;
@@ -60,16 +62,14 @@ impl Journal {
         legs: &[LegRow],
         announce_as: Option<RegistrationPolicy>,
     ) -> JournalResult<()> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        legs.iter().try_for_each(|leg| put_leg(&transaction, &record.id, leg))?;
-        put_call(&transaction, record, CallStage::Complete)?;
-        if let Some(registration) = announce_as {
-            retention::put_to_announce(&transaction, &record.id, registration)?;
-        }
-        transaction.commit()?;
-        self.has_unsynced.store(false, Ordering::Release);
-        Ok(())
+        self.write(|transaction| {
+            legs.iter().try_for_each(|leg| put_leg(transaction, &record.id, leg))?;
+            put_call(transaction, record, CallStage::Complete)?;
+            if let Some(registration) = announce_as {
+                retention::put_to_announce(transaction, &record.id, registration)?;
+            }
+            Ok(())
+        })
     }
 
     /// Waits until the rows of all live and ended calls are on the disk. After a failed sync, copies the whole log into the
@@ -78,32 +78,71 @@ impl Journal {
     /// # Errors
     /// Fails if the disk fails, or if another program read for too long. Then the next call copies the log.
     pub(crate) fn sync_states(&self) -> JournalResult<()> {
-        if self.has_sync_failed.load(Ordering::Acquire) {
-            return self.renew_log();
+        if self.log_sync().has_failed {
+            return self.renew_log(&self.lock());
         }
         if !self.has_unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        let mut log_sync = self.log_sync();
         // SQLite locks the database file and never the log. So this second handle to the log can be closed without
         // releasing a lock.
         File::open(&self.log_path).and_then(|log| log.sync_data()).map_err(|source| {
-            self.has_sync_failed.store(true, Ordering::Release);
+            log_sync.has_failed = true;
             Error::Io { path: self.log_path.clone(), source }
         })
     }
 
+    /// Runs `work` in a transaction and commits it. The rows are on the disk afterwards, even after an earlier failed
+    /// sync. Each write goes this way except the states of live and ended calls.
+    ///
+    /// # Errors
+    /// Fails if `work` or SQLite fails; then nothing is written. Fails also if the log cannot be renewed after a failed
+    /// sync. Then a power cut can lose the rows, so the caller must write them again.
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> JournalResult<T>) -> JournalResult<T> {
+        let mut connection = self.lock_to_write();
+        let changes_before = connection.total_changes();
+        let transaction = connection.transaction()?;
+        let result = work(&transaction)?;
+        transaction.commit()?;
+        if self.log_sync().has_failed {
+            self.renew_log(&connection)?;
+        }
+        // A commit without a change does not sync the log.
+        if connection.total_changes() != changes_before {
+            self.has_unsynced.store(false, Ordering::Release);
+        }
+        Ok(result)
+    }
+
+    /// Runs one statement by [`Journal::write`]. Returns the number of rows that it changed.
+    pub(super) fn execute(&self, sql: &str, values: &[&dyn ToSql]) -> JournalResult<usize> {
+        self.write(|transaction| Ok(transaction.prepare_cached(sql)?.execute(values)?))
+    }
+
     /// Copies the log into the database, waits for the disk, and empties the log.
-    fn renew_log(&self) -> JournalResult<()> {
-        let connection = self.lock();
+    fn renew_log(&self, connection: &Connection) -> JournalResult<()> {
         let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if is_busy {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(rusqlite::Error::SqliteFailure(busy, None).into());
         }
         self.has_unsynced.store(false, Ordering::Release);
-        self.has_sync_failed.store(false, Ordering::Release);
+        self.log_sync().has_failed = false;
         Ok(())
     }
+
+    /// Locks the state of the log's syncs. A thread that holds the connection may call this, but not the reverse.
+    pub(super) fn log_sync(&self) -> MutexGuard<'_, LogSync> {
+        self.log_sync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// State of the syncs of the write-ahead log. It is locked during a sync, so that no commit overlooks its failure.
+#[derive(Debug, Default)]
+pub(super) struct LogSync {
+    /// Whether a sync failed, and the log was not begun anew since then.
+    pub(super) has_failed: bool,
 }
 
 /// As long as this value exists, commits do not wait for the disk.

@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use rusqlite::params;
 
 use super::calls::PAGE;
@@ -96,7 +98,7 @@ fn every_stage_is_read_back_and_an_unknown_stage_is_an_error() {
         journal.save_job(&job("a", stage)).unwrap();
         assert_eq!(journal.job("a").unwrap().map(|job| job.stage), Some(stage));
     }
-    journal.lock().execute("UPDATE deliveries SET stage = 'lost'", []).unwrap();
+    journal.execute("UPDATE deliveries SET stage = 'lost'", &[]).unwrap();
     assert!(journal.job("a").unwrap_err().to_string().contains("unknown stage"));
 }
 
@@ -392,7 +394,63 @@ fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
     let guard = journal.lock();
     let _: Error = rusqlite::Error::SqliteFailure(failed, None).into();
     drop(guard);
-    assert!(journal.has_sync_failed.load(Ordering::Acquire));
+    assert!(journal.log_sync().has_failed);
     journal.sync_states().unwrap();
-    assert!(!journal.has_sync_failed.load(Ordering::Acquire));
+    assert!(!journal.log_sync().has_failed);
+}
+
+#[test]
+fn confirmed_rows_survive_a_page_of_the_log_that_a_failed_sync_lost() {
+    let confirmed: [(&str, fn(&Journal)); 6] = [
+        ("complete", |journal| journal.put_complete_call(&record("a", 10), &[], None).unwrap()),
+        ("delivery", |journal| journal.save_job(&job("a", JobStage::Registering)).unwrap()),
+        ("hold", |journal| journal.hold("a", Timestamp::from_secs(20), None).unwrap()),
+        ("removed", |journal| drop(journal.mark_removed(&[("a".into(), "age")], Timestamp::from_secs(9)).unwrap())),
+        ("render", |journal| journal.request_render("a").unwrap()),
+        ("archive", |journal| journal.set_archive(true, true).unwrap()),
+    ];
+    for (name, write) in confirmed {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(&config::Config { dir: dir.path().to_owned() }).unwrap();
+        let log_path = journal.log_path.clone();
+        journal.lock().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        let record = record("a", 10);
+        let ended = CallToStore { record: &record, stage: CallStage::Ended, legs: Vec::new(), announce_as: None };
+        journal.put_calls_with_segments(&[ended]).unwrap();
+        let lost = 32..std::fs::metadata(&log_path).unwrap().len() as usize; // all frames behind the log's header
+        journal.log_path = "/dev/null".into(); // a device that cannot be synced
+        assert!(journal.sync_states().is_err());
+        journal.log_path.clone_from(&log_path);
+        write(&journal);
+        let expected = contents(&journal);
+        // A power cut: the pages of the failed sync never reached the disk.
+        let after = tempfile::tempdir().unwrap();
+        std::fs::copy(dir.path().join(FILE_NAME), after.path().join(FILE_NAME)).unwrap();
+        let mut log = std::fs::read(&log_path).unwrap();
+        let lost = lost.start.min(log.len())..lost.end.min(log.len());
+        log[lost].fill(0);
+        std::fs::write(after.path().join(format!("{FILE_NAME}-wal")), log).unwrap();
+        let after = Journal::open(&config::Config { dir: after.path().to_owned() }).unwrap();
+        assert_eq!(contents(&after), expected, "{name}");
+    }
+}
+
+/// Returns all that the writes of a test changed, as a text.
+fn contents(journal: &Journal) -> String {
+    let meta: u32 = journal.lock().query_row("SELECT count(*) FROM meta", [], |row| row.get(0)).unwrap();
+    let renders: u32 = journal.lock().query_row("SELECT count(*) FROM renders", [], |row| row.get(0)).unwrap();
+    let (call, job, hold) = (journal.call("a").unwrap(), journal.job("a").unwrap(), journal.held("a").unwrap());
+    format!("{meta} {renders} {call:?} {job:?} {hold:?} {:?}", journal.removed("a").unwrap())
+}
+
+#[test]
+fn a_commit_without_a_change_leaves_live_rows_to_be_synced() {
+    let journal = Journal::open_in_memory().unwrap();
+    let record = record("a", 10);
+    let live = CallToStore { record: &record, stage: CallStage::Live, legs: Vec::new(), announce_as: None };
+    journal.put_calls_with_segments(&[live]).unwrap();
+    journal.forget_live_call("unknown").unwrap();
+    assert!(journal.has_unsynced.load(Ordering::Acquire), "nothing was written, so nothing was synced");
+    journal.save_job(&job("a", JobStage::Registered)).unwrap();
+    assert!(!journal.has_unsynced.load(Ordering::Acquire), "the sync of a later row includes the log before it");
 }
