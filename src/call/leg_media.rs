@@ -77,7 +77,7 @@ impl LegMedia {
     ) -> Option<usize> {
         let streams = self.streams.iter_mut().enumerate();
         let resting = streams.filter(|(_, stream)| stream.gives_way(flow, at));
-        let (index, stream) = resting.min_by_key(|(_, stream)| stream.last_at())?;
+        let (index, stream) = resting.min_by_key(|(_, stream)| stream.active_until())?;
         stream.continue_as(ssrc, copies);
         Some(index)
     }

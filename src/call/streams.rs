@@ -47,6 +47,8 @@ pub(crate) struct RtpStream {
 struct ReceivedPackets {
     stats: StreamStats,
     spacing: PacketSpacing,
+    /// Time of the newest packet that the stream can have had before a restart. Most packets are not read back.
+    before_restart: Option<Timestamp>,
     /// Newest level (loudness) of the voice, while the live page of the console is open; `None` otherwise.
     level: Option<StreamLevel>,
     /// Number of packets that the capture truncated.
@@ -343,10 +345,21 @@ impl RtpStream {
         self.received.spacing.last = None;
     }
 
+    /// Makes the stream continue after a restart of the recorder. `heard` is the time of the leg's newest packet before it.
+    pub(crate) fn accept_restart(&mut self, heard: Timestamp) {
+        self.received.before_restart = Some(heard);
+        self.accept_gap();
+    }
+
+    /// Returns the time until which the stream can have had packets; `None` if that is not known yet.
+    pub(crate) fn active_until(&self) -> Option<Timestamp> {
+        self.last_at().max(self.received.before_restart)
+    }
+
     /// Returns whether the stream can continue as another source of the same flow: it is not encrypted, and had no packet
     /// for [`RESTING_TIME`].
     pub(crate) fn gives_way(&self, flow: (Endpoint, Endpoint), at: Timestamp) -> bool {
-        let is_resting = self.last_at().is_none_or(|last| at.since(last) >= RESTING_TIME);
+        let is_resting = self.active_until().is_some_and(|last| at.since(last) >= RESTING_TIME);
         self.flow() == flow && is_resting && !self.is_protected()
     }
 

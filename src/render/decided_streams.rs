@@ -53,8 +53,11 @@ impl DecidedStreams {
                 if let Some(known) = self.streams.get(stream)
                     && known.ssrc != *ssrc
                 {
-                    // The stream continues as the stream of another source.
-                    self.by_flow.remove(&(*src, *dst, known.ssrc));
+                    // The stream continues as another source. Another stream may have taken over the former source.
+                    let former = (*src, *dst, known.ssrc);
+                    if self.by_flow.get(&former) == Some(stream) {
+                        self.by_flow.remove(&former);
+                    }
                 }
                 self.by_flow.insert((*src, *dst, *ssrc), *stream);
                 let known = self.streams.entry(*stream).or_insert_with(|| DecidedStream {
@@ -117,4 +120,19 @@ impl DecidedStream {
 /// event's start (RFC 4733 section 2.2.2), which would move the timeline back.
 pub(super) fn is_on_timeline(format: &PayloadFormat) -> bool {
     !format.is(Codec::TelephoneEvent) && format.clock_hz > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_that_continues_leaves_its_former_source_to_the_stream_that_took_it_over() {
+        let (src, dst) = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
+        let mut decided = DecidedStreams::default();
+        for (stream, ssrc) in [(0, 1), (1, 1), (0, 2)] {
+            decided.handle_decision(&Decision::Stream { stream, src, dst, ssrc: Ssrc(ssrc), side: Side::Caller });
+        }
+        assert_eq!([1, 2].map(|ssrc| decided.by_flow.get(&(src, dst, Ssrc(ssrc))).copied()), [Some(1), Some(0)]);
+    }
 }

@@ -145,7 +145,8 @@ impl Engine {
         }
         let Some(twin) = copies.twin else { return false };
         let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
-        twin.is_some_and(|twin| twin.has_packet(packet))
+        // The twin may have continued as another source since.
+        twin.is_some_and(|twin| twin.ssrc == packet.ssrc && twin.has_packet(packet))
     }
 
     /// Begins a stream of a leg. Returns its index. If there are too many streams, one of the same flow that rests

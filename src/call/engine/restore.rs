@@ -23,7 +23,7 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::media_index::FlowRoute;
 use crate::call::negotiation::AudioLineUse;
 use crate::call::record::{EndedBy, EventKind, ProblemKind, RelationRecord};
-use crate::call::streams::RtpStream;
+use crate::call::streams::{RtpStream, StreamCopies};
 use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
@@ -166,6 +166,13 @@ impl Engine {
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
                 self.restore_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side), at);
             }
+            // A stream that rested continued as another source.
+            Decision::Stream { stream, ssrc, .. } => {
+                let known = leg.media.streams_mut().get_mut(*stream as usize);
+                if let Some(stream) = known.filter(|stream| stream.ssrc != *ssrc) {
+                    stream.continue_as(*ssrc, StreamCopies::default());
+                }
+            }
             Decision::StreamOrigin { stream, sender, announced } => {
                 if let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) {
                     (stream.sender, stream.announced) = (*sender, *announced);
@@ -251,7 +258,7 @@ impl Engine {
         let is_over = leg.dialog.ended().is_some();
         let heard = leg.media.last_at().unwrap_or(leg.created_at).max(leg.dialog.last_at());
         let away = if is_over { Duration::ZERO } else { now.since(heard) };
-        leg.media.streams_mut().iter_mut().for_each(RtpStream::accept_gap);
+        leg.media.streams_mut().iter_mut().for_each(|stream| stream.accept_restart(heard));
         if !is_over {
             leg.dialog.note_activity(now);
             if call.wall_offset_ns != self.clock.wall_offset_ns {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
+use callspan::call::engine::EngineLimits;
 use callspan::call::event::{CallEvent, EndedCall, LegSink};
 use callspan::call::record::{CallRecord, Side};
 use callspan::decode::UdpDatagram;
@@ -361,8 +362,12 @@ pub struct EngineWithSpool {
 
 impl EngineWithSpool {
     pub fn new(config: Config) -> Self {
+        Self::with_limits(config, EngineLimits::default())
+    }
+
+    pub fn with_limits(config: Config, limits: EngineLimits) -> Self {
         let spool = MemorySpool::new(1_024, std::env::temp_dir());
-        Self { engine: Engine::new(config, "made up"), spool, ended: Vec::new() }
+        Self { engine: Engine::with_limits(config, "made up", limits), spool, ended: Vec::new() }
     }
 
     pub fn play(&mut self, packets: &[SentDatagram]) {

@@ -248,9 +248,19 @@ impl FieldCall {
     }
 
     /// Ends the call at `ends_ms` and returns its record and the scores of both sides.
-    pub fn scores(mut self, ends_ms: f64) -> (CallRecord, [FieldScore; 2]) {
+    pub fn scores(self, ends_ms: f64) -> (CallRecord, [FieldScore; 2]) {
+        let network = self.setting.network;
+        self.scores_of(ends_ms, |wire| network.record(wire))
+    }
+
+    /// Like [`FieldCall::scores`], recorded by `record`.
+    pub fn scores_of(
+        mut self,
+        ends_ms: f64,
+        record: impl FnOnce(MirroredTraffic) -> RecordedCall,
+    ) -> (CallRecord, [FieldScore; 2]) {
         self.wire.bye(ends_ms);
-        let recorded = self.setting.network.record(self.wire);
+        let recorded = record(self.wire);
         let heard = channels_from_ms(&recorded, 1_000.0);
         let truth = self.truth.map(|pieces| laid(&pieces, heard[0].len()));
         (recorded.record, [0, 1].map(|n| judge(&heard[n], &truth[n], &truth[1 - n])))

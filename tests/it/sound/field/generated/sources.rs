@@ -1,10 +1,15 @@
 //! Several sources on one port: silence beside a voice, a new SSRC for each prompt, video.
 
+use callspan::call::config::Config;
+use callspan::call::engine::EngineLimits;
 use callspan::call::record::{ProblemKind, Side};
+use callspan::net::Endpoint;
 use fastrand::Rng;
 
 use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds, with_pt};
 use super::setting::CallSetting;
+use crate::sound::restart::{ProcessEnd, go_on, hear, leave, split};
+use crate::support::phones::EngineWithSpool;
 
 #[test]
 fn silence_of_a_second_stream_does_not_cover_the_voice() {
@@ -100,6 +105,64 @@ fn more_sources_than_a_leg_keeps_leave_nothing_silent() {
     assert_eq!((record.sides.caller.packets, record.sides.caller.streams.len()), (4_700, 4_095));
     assert!(record.problems.is_empty(), "{:?}", record.problems);
     assert_none(&call.faults("a source for each packet", 95_200.0, &[]));
+}
+
+#[test]
+fn sources_that_continued_a_stream_are_heard_after_a_restart() {
+    let mut random = Rng::with_seed(6_050);
+    let (voice, line) = (CodedVoice::fixture("pcmu"), "RTP/AVP 0\r\n");
+    let mut call = FieldCall::answered(line, line);
+    let mut packets = with_pt(voice.packets(1_050.0, 120, 0, &mut random), 0);
+    for (n, packet) in (0_u32..).zip(&mut packets) {
+        // Each packet has a source of its own. From 83 s on, one source sends eight of ten, when a few streams have
+        // continued.
+        if n < 4_100 || n % 10 >= 8 {
+            packet.ssrc = n.wrapping_mul(0x9E37_79B1);
+            (packet.sequence, packet.time) = (random.u16(..), random.u32(..));
+        }
+    }
+    // The recorder is away for six seconds: then each stream rests that is not heard again.
+    let is_away = |packet: &FieldPacket| (90_000.0..96_000.0).contains(&packet.at_ms);
+    let callee = with_pt(voice.packets(1_060.0, 120, 20, &mut random), 0);
+    for (side, mut packets) in [(Side::Caller, packets), (Side::Callee, callee)] {
+        packets.retain(|packet| !is_away(packet));
+        call.send(side, &packets);
+    }
+    let (record, scores) = call.scores_of(121_200.0, |wire| {
+        let (before, rest) = split(&wire.sorted(), 90_000.0);
+        go_on(leave(&before, ProcessEnd::InOrder, hear).path(), &rest)
+    });
+    assert!(record.problems.iter().all(|problem| problem.kind != ProblemKind::StreamsRefused), "{:?}", record.problems);
+    for (n, score) in scores.iter().enumerate() {
+        assert!(score.faults().is_empty(), "side {n}: {:?}", score.faults());
+    }
+}
+
+#[test]
+fn copies_of_a_stream_are_not_sought_in_the_source_that_replaced_it() {
+    let mut random = Rng::with_seed(6_080);
+    let (voice, line) = (CodedVoice::fixture("pcmu"), "RTP/AVP 0\r\n");
+    let mut call = FieldCall::answered(line, line);
+    let packets = with_pt(voice.packets(1_050.0, 12, 0, &mut random), 0);
+    let sent_until = |until_ms: f64| packets.iter().filter(move |packet| packet.at_ms < until_ms).cloned();
+    // The mirror shows the voice before a NAT for one second, and behind it all the time.
+    let before_nat: Vec<FieldPacket> = sent_until(2_050.0).collect();
+    // Later a relay sends on the first flow. It changes only the SSRC.
+    let relayed = packets.iter().filter(|packet| packet.at_ms >= 8_000.0).cloned();
+    let relayed: Vec<FieldPacket> = relayed.map(|packet| FieldPacket { ssrc: !packet.ssrc, ..packet }).collect();
+    call.send_unheard(Side::Caller, &before_nat);
+    call.send_unheard(Side::Caller, &relayed);
+    let first = call.wire.packets.len();
+    let behind_nat = packets.iter().map(|packet| FieldPacket { at_ms: packet.at_ms + 0.2, ..packet.clone() });
+    call.send_unheard(Side::Caller, &behind_nat.collect::<Vec<_>>());
+    call.wire.packets[first..].iter_mut().for_each(|packet| packet.src = Endpoint::v4([192, 0, 2, 7], 4000));
+    call.wire.bye(13_200.0);
+    // With room for two streams, the relay's continues the one before the NAT.
+    let mut stage =
+        EngineWithSpool::with_limits(Config::default(), EngineLimits { rtp_streams: 2, ..Default::default() });
+    stage.play(&call.wire.sorted());
+    assert_eq!(stage.engine.counters().rtp_duplicates, before_nat.len() as u64);
+    assert_eq!(stage.engine.counters().rtp_packets, (packets.len() + relayed.len()) as u64);
 }
 
 #[test]
