@@ -443,7 +443,8 @@ impl Negotiation {
     ///
     /// The m-line of the flow counts first, because each m-line has payload types of its own. Within it, the receiver's
     /// description counts first (RFC 3264 section 5.1). The sender's own description is second, because some endpoints
-    /// use their own numbers. The static table is last.
+    /// use their own numbers. The static table is last. Other early dialogs come after the description in force; if the flow
+    /// has an m-line, the other side's early dialogs come before the sender's own m-line.
     pub(crate) fn payload_format(
         &self,
         sender: Side,
@@ -463,7 +464,7 @@ impl Negotiation {
             format_of(&offer.formats, pt).cloned()
         };
         in_line(lines.map(|(_, theirs)| theirs))
-            .or_else(|| forked(sender.other()))
+            .or_else(|| lines.and_then(|_| forked(sender.other())))
             .or_else(|| in_line(lines.map(|(own, _)| own)))
             .or_else(|| of(sender.other()))
             .or_else(|| of(sender))
@@ -665,6 +666,20 @@ mod tests {
             let StreamSecurity::Keys(context) = of(from, to, sender) else { panic!("{sender:?} has no keys") };
             assert!(context.keys[0].inline.starts_with(key));
         }
+    }
+
+    #[test]
+    fn flow_without_an_audio_line_takes_the_format_of_the_answer_before_that_of_a_fork() {
+        let named = |port: u16, encoding: &str| {
+            description(&format!("m=audio {port} RTP/AVP 98\r\na=rtpmap:98 {encoding}/8000\r\n"))
+        };
+        let mut negotiation = Negotiation::default();
+        // The caller offers late, so no flow has an m-line of both sides.
+        negotiation.announce_fork("other", named(5002, "speex"));
+        negotiation.announce(Side::Callee, named(5000, "iLBC"));
+        let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);
+        let format = negotiation.payload_format(Side::Caller, (end(4000), end(5000)), PayloadType(98));
+        assert_eq!(format.map(|format| format.encoding).as_deref(), Some("ILBC"));
     }
 
     #[test]
