@@ -7,7 +7,8 @@
 //! client and of the server.
 //!
 //! Over TCP, only messages that are whole within a segment are read. A client sends each packet of voice as it is spoken,
-//! so that it has a segment of its own.
+//! so that it has a segment of its own. Bytes of other protocols can look like ChannelData. So without a known allocation
+//! or channel, ChannelData is read only if whole messages fill the segment.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -140,6 +141,27 @@ impl TurnRelays {
             _ => {}
         }
         None
+    }
+
+    /// Returns whether a TCP segment between two endpoints may carry messages of TURN: the capture showed an allocation or
+    /// a channel of theirs, or whole messages fill the segment.
+    pub(super) fn may_relay(&self, (src, dst): (Endpoint, Endpoint), segment: &[u8]) -> bool {
+        let Some((message, _)) = split_message(segment) else { return false };
+        if !matches!(message.first(), Some(0x40..=0x4f)) {
+            return true; // the magic cookie is no accident
+        }
+        let channel = be16(message, 0).unwrap_or_default();
+        let is_known = |flow: (Endpoint, Endpoint)| {
+            self.relayed.get(flow).is_some() || self.peers.get((flow.0, flow.1, channel)).is_some()
+        };
+        if is_known((src, dst)) || is_known((dst, src)) {
+            return true;
+        }
+        let mut rest = segment;
+        while let Some((_, after)) = split_message(rest) {
+            rest = after;
+        }
+        rest.is_empty()
     }
 
     /// Returns the relayed address of a client at a server; the client's own address if the relayed address is unknown.
@@ -320,6 +342,29 @@ mod tests {
         assert_eq!(split_message(&first[..18]), Some((&first[..18], &[][..])));
         for other in [&b"INVITE sip:a@b SIP/2.0\r\n"[..], b"GET / HTTP/1.1\r\n", &[0x16, 3, 1, 0, 9], &[0, 1, 0, 0]] {
             assert_eq!(split_message(other), None);
+        }
+    }
+
+    #[test]
+    fn bytes_of_another_protocol_on_tcp_are_no_relayed_media() {
+        let mut relays = TurnRelays::default();
+        // A stranger's segment that begins like ChannelData with RTP, and goes on.
+        let stranger = [&channel_data(0x4001, &RTP, 2)[..], b"and the rest of a long file"].concat();
+        let flow = (client(), server());
+        assert!(!relays.may_relay(flow, &stranger));
+        assert!(!relays.may_relay(flow, b"GET / HTTP/1.1\r\n"));
+        for whole in [channel_data(0x4001, &RTP, 2), channel_data(0x4001, &RTP, 0)] {
+            assert!(relays.may_relay(flow, &whole));
+        }
+        // After an allocation, the begin of the next message may follow.
+        let allocated = stun(ALLOCATE_SUCCESS, &[(XOR_RELAYED_ADDRESS, xor([203, 0, 113, 9], 49_160))]);
+        assert!(relays.may_relay((server(), client()), &allocated));
+        assert_eq!(relays.handle((server(), client()), &allocated, allocated.len()), None);
+        let cut = [&channel_data(0x4001, &RTP, 2)[..], &channel_data(0x4001, &RTP, 2)[..9]].concat();
+        for (flow, may) in
+            [(flow, true), ((server(), client()), true), ((server(), endpoint("10.1.0.12:40000")), false)]
+        {
+            assert_eq!(relays.may_relay(flow, &cut), may, "{flow:?}");
         }
     }
 

@@ -481,6 +481,9 @@ impl FrameDecoder {
     /// Passes on the media that the messages of TURN in a segment relay.
     fn relayed_over_tcp(&mut self, segment: &TcpSegment<'_>, sink: &mut DecodedSink<'_>) {
         let TcpFlow { src, dst } = segment.flow;
+        if !self.turn.may_relay((src, dst), segment.payload) {
+            return;
+        }
         let mut rest = segment.payload;
         while let Some((message, after)) = turn::split_message(rest) {
             rest = after;
