@@ -11,6 +11,7 @@ pub(crate) mod index;
 pub(crate) mod objects;
 pub(crate) mod schema;
 mod schema_copies;
+mod schema_same_day;
 mod schema_shared;
 
 pub(crate) use copies::IndexedAuditRow;

@@ -4,10 +4,11 @@
 //! nothing else. These functions derive the site from the role, so that no site can write or read the rows of another.
 
 use super::schema_copies::V4;
+use super::schema_same_day::V5;
 use super::schema_shared::V3;
 
 /// SQL of the schema's migrations. Step n migrates from version n to n + 1. A released step is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
 
 /// SQL that creates the table of versions, before any migration.
 pub(super) const VERSIONS: &str = "

@@ -4,7 +4,9 @@
 
 mod branches;
 mod console;
+mod fault_store;
 mod faults;
+mod store_faults;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -175,15 +177,20 @@ impl Central {
 
     /// Starts an archive, with a bucket of `moto` or with a folder as the object store.
     fn start_with(moto: Option<&Moto>) -> Self {
+        Self::start_on_store(moto.map(Moto::url))
+    }
+
+    /// Starts an archive, with a bucket of the S3 server at a URL or with a folder as the object store.
+    fn start_on_store(url: Option<String>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("objects")).expect("new");
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "secret\n").expect("written");
-        let objects = match moto {
+        let objects = match url {
             None => format!("objects = \"file://{}/objects\"", folder.path().display()),
-            Some(moto) => format!(
+            Some(url) => format!(
                 "objects = \"s3://calls/archive\"\nendpoint = \"{}\"\naccess_key = \"key\"\nsecret_key_file = \"{}\"",
-                moto.url(),
+                url,
                 secret.display()
             ),
         };
@@ -191,7 +198,7 @@ impl Central {
         let text = format!("[archive]\n{}\nindex = \"{}\"\n", central.objects, central.postgres.url("postgres"));
         std::fs::write(central.config(), text).expect("written");
         let migrated = central.run(&["migrate"], "");
-        assert!(migrated.contains("from version 0 to 4"), "{migrated}");
+        assert!(migrated.contains("from version 0 to 5"), "{migrated}");
         assert!(central.run(&["migrate"], "").contains("already"));
         central
     }
@@ -434,6 +441,31 @@ fn pairs_of_a_constant_call_id_are_bounded_and_follow_the_correlation_headers() 
         central.run(&["migrate"], "");
         assert_eq!(count(), pairs, "{headers}");
     }
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_call_of_today_is_found_among_many_old_calls_with_its_key() {
+    let central = Central::start();
+    central.add("north");
+    central.add("south");
+    let sql = |sql: &str| central.postgres.sql("postgres", sql).expect("answers");
+    let insert = |site: &str, calls: u32, from: &str, step: &str| {
+        sql(&format!(
+            "INSERT INTO callspan.calls
+                (site, id, change, begin_at, direction, outcome, digits, call_ids, session_ids, record)
+             SELECT '{site}', '{from}' || n, 1, now() - interval '{from}' - n * interval '{step}', 'in', 'answered', '',
+                '{{scan}}', '{{}}', '{{}}' FROM generate_series(1, {calls}) n"
+        ))
+    };
+    insert("south", 1_500, "10 days", "1 hour");
+    insert("south", 1, "23 hours", "1 minute");
+    insert("north", 1, "0 days", "1 minute");
+    let pairs = "SELECT site || ' ' || id || ' ' || other_site || ' ' || other_id FROM callspan.shared_calls";
+    assert_eq!(sql(pairs), "north 0 days1 south 23 hours1");
+    let plan = sql("SET enable_seqscan = off; EXPLAIN SELECT 1 FROM callspan.calls c
+         WHERE callspan.day_keys(c.begin_at, c.call_ids) && callspan.near_keys(now(), '{scan}') LIMIT 1000");
+    assert!(plan.contains("calls_by_day_key"), "{plan}");
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! Version 5 of the index: calls with a common key are found by their day.
+//!
+//! A key that calls have had for years, e.g. the Call-ID of a scanner, hides no pair of today: the day is in the index.
+
+/// Replaces the indexes of keys by one that has the day in its keys, and finds the same call at other sites with it.
+pub(super) const V5: &str = r#"
+-- Keys with the day on which the call began, e.g. '9555 a84b4c76e66710@pc33.example.com'. Days count from 2000, UTC.
+CREATE FUNCTION callspan.day_keys(begin_at timestamptz, keys text[]) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(array_agg(extract(day FROM begin_at - '2000-01-01 00:00:00+00'::timestamptz)::text || ' ' || k), '{}')
+    FROM unnest(keys) k
+$$;
+CREATE INDEX calls_by_day_key ON callspan.calls USING gin (callspan.day_keys(begin_at, session_ids),
+    callspan.day_keys(begin_at, call_ids), callspan.day_keys(begin_at, header_ids));
+DROP INDEX callspan.calls_by_session, callspan.calls_by_header;
+
+-- Keys of the days that a moment within a day of begin_at can have.
+CREATE FUNCTION callspan.near_keys(begin_at timestamptz, keys text[]) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT callspan.day_keys(begin_at - interval '1 day', keys) || callspan.day_keys(begin_at, keys)
+        || callspan.day_keys(begin_at + interval '1 day', keys)
+$$;
+
+-- The same call at other sites: it shares a Call-ID, a Session-ID or a correlation header within a day. The index gives
+-- at most 1000 calls for each: a value that more calls have within three days identifies none. Of those found, the 32
+-- nearest in time are returned. Only the index can find few rows, whatever the planner guesses about a limit.
+CREATE OR REPLACE FUNCTION callspan.same_as(own_site text, own_id text) RETURNS TABLE (site text, id text, why text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    own record;
+BEGIN
+    SELECT c.begin_at, callspan.near_keys(c.begin_at, c.session_ids) AS session_ids,
+            callspan.near_keys(c.begin_at, c.call_ids) AS call_ids,
+            callspan.near_keys(c.begin_at, callspan.keys_of('{}', '{}', c.header_ids)) AS header_ids
+        INTO own FROM callspan.calls c WHERE c.site = own_site AND c.id = own_id;
+    -- One look at the index for each kind of key, before the time is compared.
+    RETURN QUERY WITH found AS MATERIALIZED (
+            (SELECT c.site, c.id, c.begin_at, 1 AS rank FROM callspan.calls c
+                WHERE callspan.day_keys(c.begin_at, c.session_ids) && own.session_ids LIMIT 1000)
+            UNION ALL (SELECT c.site, c.id, c.begin_at, 2 FROM callspan.calls c
+                WHERE callspan.day_keys(c.begin_at, c.call_ids) && own.call_ids LIMIT 1000)
+            UNION ALL (SELECT c.site, c.id, c.begin_at, 3 FROM callspan.calls c
+                WHERE callspan.day_keys(c.begin_at, c.header_ids) && own.header_ids LIMIT 1000))
+        SELECT f.site, f.id::text, (ARRAY['session_id', 'call_id', 'correlation_header'])[min(f.rank)] FROM found f
+        WHERE f.site <> own_site AND f.begin_at BETWEEN own.begin_at - interval '1 day' AND own.begin_at + interval '1 day'
+        GROUP BY f.site, f.id, f.begin_at
+        ORDER BY greatest(f.begin_at - own.begin_at, own.begin_at - f.begin_at), f.site, f.id LIMIT 32;
+END $$;
+REVOKE ALL ON FUNCTION callspan.day_keys(timestamptz, text[]), callspan.near_keys(timestamptz, text[]) FROM PUBLIC;
+"#;

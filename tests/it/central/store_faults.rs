@@ -1,0 +1,78 @@
+//! Faults of an object store with the S3 API: each recording is there once at the end, whatever request went wrong.
+
+use super::fault_store::{FaultStore, StoreFault, StoredObject};
+use super::{Central, Site, forget_job, text};
+
+/// Pushes without a fault. Fails unless everything is sent and the archive agrees with the journal.
+fn push_and_verify(central: &Central, site: &Site, case: &str) {
+    for (what, output) in [("push", site.push()), ("verify", central.verify(site))] {
+        assert!(output.status.success(), "{case}, {what}: {}", text(&output));
+    }
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn each_fault_of_each_request_to_s3_leaves_each_recording_once() {
+    let store = FaultStore::start();
+    let central = Central::start_on_store(Some(store.url()));
+    let site = central.add("north");
+    let sound = |n: u32| format!("the sound of call {n}").repeat(50).into_bytes();
+    let mut sent = site.record(1, "1@trunk", &sound(1));
+    push_and_verify(&central, &site, "no fault");
+    let mut n = 1;
+    for fault in StoreFault::ALL {
+        // The requests: an object that is new, one that is there already, and the read of the latter.
+        for (first, count) in (0..3).flat_map(|first| [(first, 1), (first, 1_000)]) {
+            n += 1;
+            let new = site.record(n, &format!("{n}@trunk"), &sound(n));
+            forget_job(&site, &sent.id);
+            store.fail(fault, first, count);
+            let faulty = site.push();
+            let (seen, failed) = store.stop();
+            let case = format!("{fault:?} at requests {first} to {}: {}", first + count, text(&faulty));
+            assert!(failed > 0, "{case}\nonly {seen} requests");
+            assert!(count == 1 || !text(&faulty).contains(" 0 still to send"), "{case}");
+            let rows: usize = central.calls().parse().expect("a number");
+            assert!(store.objects().len() >= rows, "{case}: a row names an object that is not there");
+            push_and_verify(&central, &site, &case);
+            sent = new;
+        }
+    }
+    let objects = store.objects();
+    assert_eq!(objects.len() as u32, n);
+    for expected in (1..=n).map(|n| StoredObject { content: sound(n), created: 1 }) {
+        assert!(objects.contains(&expected), "a recording is missing, or was stored twice");
+    }
+}
+
+/// A recording above 64 MiB is sent in pieces.
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_fault_of_each_kind_of_request_of_a_large_upload_leaves_the_recording_once() {
+    let store = FaultStore::start();
+    let central = Central::start_on_store(Some(store.url()));
+    let site = central.add("north");
+    let sound = b"callspan".repeat((64 << 20) / 8 + 1);
+    site.record(1, "1@trunk", &sound);
+    // The requests: a look for the object, the begin, nine pieces, and the end.
+    for (first, fault) in [
+        (0, StoreFault::SlowDown),
+        (1, StoreFault::Reset),
+        (3, StoreFault::InternalError),
+        (10, StoreFault::AccessDenied),
+        (11, StoreFault::Stall),
+    ] {
+        store.fail(fault, first, 1_000);
+        let faulty = site.push();
+        let (seen, failed) = store.stop();
+        assert!(failed > 0, "{fault:?} at request {first} of {seen}: {}", text(&faulty));
+        assert!(store.objects().is_empty() && central.calls() == "0", "{fault:?}: {}", text(&faulty));
+    }
+    // The object is there, but nobody heard of it.
+    store.fail(StoreFault::AnswerLost, 11, 1_000);
+    let faulty = site.push();
+    assert!(store.stop().1 > 0, "{}", text(&faulty));
+    assert_eq!((store.objects().len(), central.calls().as_str()), (1, "0"), "{}", text(&faulty));
+    push_and_verify(&central, &site, "at the end");
+    assert!(store.objects() == [StoredObject { content: sound, created: 1 }]);
+}
