@@ -501,11 +501,11 @@ impl RunningService {
     /// Measures the levels of live calls while a page shows them.
     fn publish_levels(&mut self) {
         let Some(console) = &self.console else { return };
-        let is_wanted = console.wants_levels();
         let engine = &mut self.pipeline.engine;
-        engine.watch_levels(is_wanted);
-        if is_wanted {
-            console.publish_levels(engine.live_levels());
+        engine.watch_levels(console.wants_levels());
+        let asked = console.calls_with_wanted_levels();
+        if !asked.is_empty() {
+            console.publish_levels(engine.live_levels(asked));
         }
     }
 

@@ -1,50 +1,117 @@
 //! Levels of live calls, from the capture thread to the live pages. The capture thread measures levels only while a
-//! live page is open.
+//! live page is open, and looks only at calls that a page shows: at most [`CALLS_PER_ROUND`] in a round, in turn.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::call::engine::levels::{CallLevels, VoiceLevel};
 
-/// The newest levels (loudness) of live calls, and the number of open live pages.
+/// The newest levels, and the calls on open live pages.
 #[derive(Debug, Default)]
 pub(super) struct LevelBoard {
-    listeners: AtomicUsize,
+    pages: Mutex<LivePages>,
+    turn: Mutex<LevelTurn>,
     newest: Mutex<Arc<LevelsOfCalls>>,
 }
 
 /// Levels of both sides by the id of the call.
 type LevelsOfCalls = HashMap<String, [Option<VoiceLevel>; 2]>;
 
-/// An open live page. The page counts as open until this value is dropped.
+/// The calls on open live pages. The capture thread does not wait for them.
+#[derive(Debug, Default)]
+struct LivePages {
+    /// Ids of the calls on each page, by the number of the page.
+    calls: HashMap<u64, Vec<String>>,
+    /// Number of the next page.
+    next_page: u64,
+}
+
+/// The calls that the capture thread looks at in turn.
+#[derive(Debug, Default)]
+struct LevelTurn {
+    /// Whether a page is open.
+    is_wanted: bool,
+    /// Ids of the calls on all pages, sorted and each once.
+    all: Arc<Vec<String>>,
+    /// Index in `all` of the first call of the next round.
+    next: usize,
+}
+
+/// An open live page. It counts as open until this value is dropped.
 #[derive(Debug)]
-pub(super) struct LevelListener(Arc<LevelBoard>);
+pub(super) struct LevelListener {
+    board: Arc<LevelBoard>,
+    page: u64,
+}
 
 impl LevelBoard {
     /// Registers a live page, which counts as open until the returned value is dropped.
     pub(super) fn listen(board: &Arc<Self>) -> LevelListener {
-        board.listeners.fetch_add(1, Ordering::Relaxed);
-        LevelListener(Arc::clone(board))
+        let page = board.change_pages(|pages| {
+            let page = pages.next_page;
+            pages.next_page += 1;
+            pages.calls.insert(page, Vec::new());
+            page
+        });
+        LevelListener { board: Arc::clone(board), page }
+    }
+
+    /// Changes the calls on the pages, and collects the calls of all pages again.
+    fn change_pages<T>(&self, change: impl FnOnce(&mut LivePages) -> T) -> T {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut pages);
+        let all: BTreeSet<&String> = pages.calls.values().flatten().collect();
+        let all = Arc::new(all.into_iter().cloned().collect());
+        let mut turn = self.turn();
+        (turn.is_wanted, turn.all) = (!pages.calls.is_empty(), all);
+        result
     }
 
     /// Returns whether a live page is open, so that levels must be measured.
     pub(super) fn is_wanted(&self) -> bool {
-        self.listeners.load(Ordering::Relaxed) > 0
+        self.turn().is_wanted
     }
 
-    /// Replaces the levels by newer ones, measured by the capture thread.
+    /// Returns the ids of the calls to look at in this round. If the pages show more calls than [`CALLS_PER_ROUND`], the
+    /// next round goes on with the others.
+    pub(super) fn next_asked(&self) -> Vec<String> {
+        let (all, first) = {
+            let mut turn = self.turn();
+            let first = if turn.next < turn.all.len() { turn.next } else { 0 };
+            turn.next = first + CALLS_PER_ROUND;
+            (Arc::clone(&turn.all), first)
+        };
+        all.iter().skip(first).take(CALLS_PER_ROUND).cloned().collect()
+    }
+
+    /// Adds newer levels of some calls, and forgets calls that no page shows.
     pub(super) fn publish(&self, levels: Vec<CallLevels>) {
-        let levels = levels.into_iter().map(|call| (call.id, call.sides)).collect();
+        let all = Arc::clone(&self.turn().all);
+        let newest = Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner));
+        let earlier = newest.iter().filter(|_| all.len() > CALLS_PER_ROUND);
+        let earlier = earlier.filter(|(id, _)| all.binary_search(id).is_ok()).map(|(id, sides)| (id.clone(), *sides));
+        let levels = earlier.chain(levels.into_iter().map(|call| (call.id, call.sides))).collect();
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(levels);
+    }
+
+    fn turn(&self) -> MutexGuard<'_, LevelTurn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LevelListener {
+    /// Sets the calls that the page shows.
+    pub(super) fn ask(&self, ids: &[String]) {
+        let shown = self.board.pages.lock().unwrap_or_else(PoisonError::into_inner).calls.get(&self.page).cloned();
+        if shown.as_deref() != Some(ids) {
+            self.board.change_pages(|pages| pages.calls.insert(self.page, ids.to_vec()));
+        }
+    }
+
     /// Returns the levels of these calls as JSON: `{"ID":[72,null]}`, caller and callee. A number is the level in per
     /// cent; -1 means packets without a known level, and null means no packets.
     pub(super) fn json(&self, ids: &[String]) -> String {
-        let newest = Arc::clone(&self.0.newest.lock().unwrap_or_else(PoisonError::into_inner));
+        let newest = Arc::clone(&self.board.newest.lock().unwrap_or_else(PoisonError::into_inner));
         let number = |level: Option<VoiceLevel>| match level {
             Some(VoiceLevel::Percent(percent)) => serde_json::json!(percent),
             Some(VoiceLevel::Unmeasured) => serde_json::json!(-1),
@@ -60,9 +127,13 @@ impl LevelListener {
 
 impl Drop for LevelListener {
     fn drop(&mut self) {
-        self.0.listeners.fetch_sub(1, Ordering::Relaxed);
+        self.board.change_pages(|pages| pages.calls.remove(&self.page));
     }
 }
+
+/// Most calls that the capture thread looks at in a round, of which there are four a second. A page shows 200 calls. Two
+/// thousand calls on many pages have a level once a second.
+const CALLS_PER_ROUND: usize = 500;
 
 #[cfg(test)]
 mod tests {
@@ -74,8 +145,12 @@ mod tests {
         assert!(!LevelBoard::is_wanted(&board));
         let page = LevelBoard::listen(&board);
         let other = LevelBoard::listen(&board);
+        page.ask(&[String::from("b"), String::from("a"), String::from("new")]);
+        other.ask(&[String::from("c"), String::from("a")]);
+        assert_eq!(board.next_asked(), ["a", "b", "c", "new"]);
         drop(other);
         assert!(board.is_wanted());
+        assert_eq!(board.next_asked(), ["a", "b", "new"]);
         let sides = |a, b| [a, b];
         let levels = |id: &str, sides| CallLevels { id: id.to_owned(), sides };
         board.publish(vec![
@@ -87,5 +162,28 @@ mod tests {
         assert_eq!(json, r#"{"a":[72,null],"b":[-1,1],"new":[null,null]}"#);
         drop(page);
         assert!(!board.is_wanted());
+        assert!(board.next_asked().is_empty());
+    }
+
+    #[test]
+    fn many_calls_get_their_level_in_turn() {
+        let board = Arc::default();
+        let pages: Vec<LevelListener> = (0..6).map(|_| LevelBoard::listen(&board)).collect();
+        for (n, page) in pages.iter().enumerate() {
+            page.ask(&(0..200).map(|call| format!("{n}-{call:03}")).collect::<Vec<_>>());
+        }
+        let sides = [Some(VoiceLevel::Percent(50)), None];
+        let mut rounds = Vec::new();
+        for _ in 0..4 {
+            let asked = LevelBoard::next_asked(&board);
+            rounds.push(asked.len());
+            board.publish(asked.into_iter().map(|id| CallLevels { id, sides }).collect());
+        }
+        assert_eq!(rounds, [500, 500, 200, 500], "1,200 calls, at most 500 in a round");
+        let all: Vec<String> = board.newest.lock().unwrap().keys().cloned().collect();
+        assert_eq!(all.len(), 1_200, "calls of an earlier round keep their level");
+        drop(pages);
+        board.publish(Vec::new());
+        assert!(board.newest.lock().unwrap().is_empty());
     }
 }

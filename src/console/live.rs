@@ -87,6 +87,7 @@ impl LiveStream {
         if reads_calls && let Ok(calls) = live_calls(&self.state, &self.viewer).await {
             let text = rows(&self.viewer, &calls).into_string();
             self.ids = calls.iter().map(|call| call.id.clone()).collect();
+            self.levels.ask(&self.ids);
             if self.rows != text {
                 self.rows.clone_from(&text);
                 return Some(Event::default().event("calls").data(text));

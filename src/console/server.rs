@@ -359,6 +359,11 @@ impl ConsoleServer {
         self.levels.is_wanted()
     }
 
+    /// Returns ids of calls on open pages, so many as are to be looked at in this round. Each call gets its turn.
+    pub(crate) fn calls_with_wanted_levels(&self) -> Vec<String> {
+        self.levels.next_asked()
+    }
+
     /// Sets the levels that pages of live calls show.
     pub(crate) fn publish_levels(&self, levels: Vec<CallLevels>) {
         self.levels.publish(levels);

@@ -58,16 +58,20 @@ impl Engine {
         self.settings.measures_levels = is_wanted;
     }
 
-    /// Returns the levels of at most [`MAX_CALLS`] calls with sound. Calls without sound, e.g. ringing calls, are left
-    /// out.
-    pub(crate) fn live_levels(&self) -> Vec<CallLevels> {
-        let has_sound = |leg: &Leg| leg.media.streams().iter().any(|stream| self.fresh(stream).is_some());
-        let audible = self.table.calls().filter(|(key, _)| self.table.legs_of(*key).any(has_sound));
-        let levels = audible.take(MAX_CALLS).map(|(key, call)| {
-            let legs: Vec<&Leg> = self.table.legs_of(key).collect();
-            CallLevels { id: call.id.clone(), sides: self.sides(&legs) }
+    /// Returns the levels of these calls, silence for calls that are over. No other call is looked at.
+    pub(crate) fn live_levels(&self, ids: Vec<String>) -> Vec<CallLevels> {
+        let levels = ids.into_iter().map(|id| {
+            let call = self.table.call_by_id(&id);
+            let legs: Vec<&Leg> = call.map(|key| self.table.legs_of(key).collect()).unwrap_or_default();
+            CallLevels { sides: self.sides(&legs), id }
         });
         levels.collect()
+    }
+
+    /// Returns the ids of all live calls.
+    #[cfg(test)]
+    pub(crate) fn live_call_ids(&self) -> Vec<String> {
+        self.table.calls().map(|(_, call)| call.id.clone()).collect()
     }
 
     /// Returns the highest recent level of each side among the legs of a call, because all legs carry the same voices.
@@ -111,9 +115,6 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 const FRESH: Duration = Duration::from_millis(1_000);
 /// Maximum number of samples of a packet that are measured: 20 ms at 8 kHz.
 const MAX_SAMPLES: usize = 160;
-/// Maximum number of calls with levels: twice the calls of a large site. A page shows 200 of them, in the scope of its
-/// user.
-const MAX_CALLS: usize = 2_000;
 /// Amplitude of a 16-bit sample at full scale.
 const FULL_SCALE: f64 = 32_768.0;
 /// Range of levels that is shown, dB. Quieter sound is noise.
