@@ -197,5 +197,5 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Number of doublings after which a pause is longer than the maximum in any case, so that no number overflows.
 const MAX_DOUBLINGS: u32 = 10;
-/// Number of characters of the checksum in a key. They are 64 bits, in addition to the call id.
+/// Number of characters of the checksum that ends a key. The checksum has 64 bits; the key also contains the call id.
 const KEY_CHECKSUM_CHARS: usize = 16;
